@@ -1,0 +1,1 @@
+"""The commands: each module parses, calls one operation and renders what it returns."""

@@ -1,0 +1,80 @@
+"""What a generator gets and what it gives back: the contract of the generator plug-in point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testimonial:
+    """What a customer of the business said."""
+
+    name: str
+    text: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamMember:
+    """Somebody who works there."""
+
+    name: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """Everything the customer told in the onboarding, as typed: nothing here is escaped or checked.
+
+    Enum columns come as their upper-case labels. Lists and mappings are empty, and texts None, where the
+    column is NULL. ``business_hours`` maps a day to its hours; ``social`` a network's name to its address.
+    """
+
+    order_id: int
+    business_name: str
+    business_email: str
+    business_phone: str
+    niche: str
+    primary_city: str
+    state: str
+    primary_service: str
+    services: Sequence[str]
+    tone: str = "PROFESSIONAL"
+    primary_cta: str = "CALL"
+    cta_text: str | None = None
+    has_whatsapp: bool = False
+    business_address: str | None = None
+    custom_niche: str | None = None
+    service_areas: Sequence[str] = ()
+    service_descriptions: Mapping[str, str] = field(default_factory=dict)
+    site_objective: str | None = None
+    site_description: str | None = None
+    selected_pages: Sequence[str] = ()
+    primary_color: str | None = None
+    secondary_color: str | None = None
+    accent_color: str | None = None
+    logo_url: str | None = None
+    business_hours: Mapping[str, str] = field(default_factory=dict)
+    social: Mapping[str, str] = field(default_factory=dict)
+    testimonials: Sequence[Testimonial] = ()
+    google_reviews_link: str | None = None
+    about_owner: str | None = None
+    years_in_business: int | None = None
+    team_members: Sequence[TeamMember] = ()
+    meta_title: str | None = None
+    meta_description: str | None = None
+    target_keywords: Sequence[str] = ()
+    site_url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFile:
+    """One file of a site: its path relative to the site's folder, with ``/``, and its bytes."""
+
+    path: str
+    content: bytes
+
+
+#: A generator: the brief in, the whole site out. It may raise anything; the worker journals and retries.
+Generator = Callable[[Brief], Collection[SiteFile]]

@@ -1,0 +1,357 @@
+"""The verdict on an order: its condition, with the evidence for it and what mends it.
+
+The rules stand in the order of the design's table, one small function each; the first that matches decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from sitegenctl.domain.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.run import OPERATOR_CANCEL, RunOutcome
+from sitegenctl.domain.site import MIN_SITE_FILES, SiteFiles
+from sitegenctl.domain.task import LiveTask, TaskState
+
+DEFAULT_GRACE = timedelta(minutes=2)
+
+
+class Severity(StrEnum):
+    """Whether somebody has to do something."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"  # a source did not answer: look there first
+    FAULT = "fault"
+
+
+class Condition(StrEnum):
+    """Where an order really is."""
+
+    UNKNOWN = "unknown"  # a source that the verdict needs did not answer
+    DUPLICATED = "duplicated"  # two live tasks or more
+    GHOST = "ghost"  # a live task for an order that must not be generated
+    ORPHANED = "orphaned"  # its task was delivered to a worker that is gone
+    RUNNING = "running"
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    RETRYING = "retrying"
+    BLOCKED = "blocked"  # GENERATING without a complete onboarding: can't succeed
+    SETTLING = "settling"  # moved a moment ago: look again
+    FAILED = "failed"  # the last run ended in ERROR
+    INTERRUPTED = "interrupted"  # in no one's hands
+    EMPTY = "empty"  # the last run was cut short and left (almost) no files
+    HELD = "held"  # an operator cancelled it
+    UNSTARTED = "unstarted"  # ready, and nobody enqueued it
+    WAITING = "waiting"  # for the customer
+    HOLLOW = "hollow"  # finished, and its files are not there
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+    @property
+    def severity(self) -> Severity:
+        """How bad the condition is."""
+        if self is Condition.UNKNOWN:
+            return Severity.UNKNOWN
+        return Severity.FAULT if self in _FAULTS else Severity.OK
+
+
+_FAULTS = frozenset(
+    {
+        Condition.DUPLICATED,
+        Condition.GHOST,
+        Condition.ORPHANED,
+        Condition.BLOCKED,
+        Condition.FAILED,
+        Condition.INTERRUPTED,
+        Condition.EMPTY,
+        Condition.UNSTARTED,
+        Condition.HOLLOW,
+    }
+)
+
+_BY_TASK_STATE = {
+    TaskState.RUNNING: Condition.RUNNING,
+    TaskState.QUEUED: Condition.QUEUED,
+    TaskState.RESERVED: Condition.QUEUED,
+    TaskState.SCHEDULED: Condition.SCHEDULED,
+    TaskState.RETRYING: Condition.RETRYING,
+}
+
+
+class Source(StrEnum):
+    """The four places that an order's truth is read from."""
+
+    DATABASE = "database"
+    BROKER = "broker"
+    WORKERS = "workers"
+    FILES = "files"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that was seen of one order.
+
+    ``order`` is None when the database has no such order. ``files`` is None when they were not, or could not
+    be, counted. ``unavailable`` names the sources that did not answer. ``check_hollow`` asks for a finished
+    order's files to be judged too.
+    """
+
+    order_id: int
+    order: Order | None
+    tasks: Sequence[LiveTask] = ()
+    files: SiteFiles | None = None
+    unavailable: frozenset[Source] = frozenset()
+    grace: timedelta = DEFAULT_GRACE
+    check_hollow: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """A condition with the reasons for it, most telling first, and the command that mends it (if one does)."""
+
+    condition: Condition
+    evidence: tuple[str, ...]
+    remedy: str | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """How bad the condition is."""
+        return self.condition.severity
+
+
+def diagnose(seen: Evidence) -> Diagnosis:
+    """Decide the condition of one order from everything that was seen of it."""
+    for rule in _RULES:
+        verdict = rule(seen)
+        if verdict is not None:
+            return verdict
+    raise AssertionError(f"no rule matches {seen!r}")  # the last rules cover every status
+
+
+def _unknown(seen: Evidence) -> Diagnosis | None:
+    missing = [s for s in (Source.DATABASE, Source.BROKER) if s in seen.unavailable]
+    delivered = [t for t in seen.tasks if t.state is TaskState.UNACKED]
+    if not missing and len(seen.tasks) == 1 and delivered:
+        return _verdict(
+            Condition.UNKNOWN,
+            f"task {delivered[0].task_id} is in unacked, and not every worker has answered whose it is",
+            "a silent worker may be running it",
+            remedy="look again, or look at the workers",
+        )
+    if missing:
+        reasons = [f"the {source} did not answer" for source in missing]
+        return _verdict(Condition.UNKNOWN, *reasons, remedy=f"bring the {missing[0]} back")
+    if seen.order is not None and seen.order.status is None:
+        return _verdict(
+            Condition.UNKNOWN, "its status is NULL", remedy="a person must set site_orders.status"
+        )
+    return None
+
+
+def _duplicated(seen: Evidence) -> Diagnosis | None:
+    if len(seen.tasks) < 2:
+        return None
+    return _verdict(
+        Condition.DUPLICATED,
+        f"{len(seen.tasks)} live tasks for one order",
+        *(describe_task(task) for task in seen.tasks),
+    )
+
+
+def _ghost(seen: Evidence) -> Diagnosis | None:
+    if not seen.tasks:
+        return None
+    task = describe_task(seen.tasks[0])
+    if seen.order is None:
+        return _verdict(Condition.GHOST, "a live task, and no such order", task)
+    status = seen.order.status
+    if status is OrderStatus.CANCELLED:
+        return _verdict(Condition.GHOST, "a live task for a CANCELLED order", task)
+    if status is not None and status.is_finished and not _within_grace(seen):
+        return _verdict(Condition.GHOST, f"a live task for an order in {status}", task)
+    return None
+
+
+def _live(seen: Evidence) -> Diagnosis | None:
+    if not seen.tasks:
+        return None
+    task = seen.tasks[0]
+    if task.state is TaskState.ORPHANED:
+        return _verdict(
+            Condition.ORPHANED,
+            describe_task(task),
+            "every living worker has answered that it does not have it",
+            "Redis gives it back only when the visibility timeout (an hour by default) is over",
+        )
+    return _verdict(_BY_TASK_STATE[task.state], describe_task(task))
+
+
+def _missing(seen: Evidence) -> Diagnosis | None:
+    if seen.order is None:
+        return _verdict(Condition.UNKNOWN, "the database has no such order, and there is no task for it")
+    return None
+
+
+def _blocked(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    if order.status is not OrderStatus.GENERATING or order.onboarding is Onboarding.COMPLETE:
+        return None
+    what = "no onboarding" if order.onboarding is Onboarding.MISSING else "an onboarding that is not complete"
+    return _verdict(
+        Condition.BLOCKED,
+        f"GENERATING with {what}: a generation can't succeed",
+        remedy="a person must complete the onboarding",
+    )
+
+
+def _settling(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    if not _within_grace(seen):
+        return None
+    if order.status is OrderStatus.GENERATING or _is_ready(order):
+        return _verdict(
+            Condition.SETTLING,
+            f"{order.status} without a live task, but it moved {describe_age(order.idle)} ago",
+            remedy="look again in a moment",
+        )
+    return None
+
+
+def _failed(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    run = order.history.last_run
+    if order.status is not OrderStatus.GENERATING or run is None or run.outcome is not RunOutcome.ERROR:
+        return None
+    evidence = ["the last run ended in ERROR, and nothing will retry it"]
+    if order.last_error:
+        evidence.append(order.last_error)
+    return _verdict(Condition.FAILED, *evidence, remedy=f"sitegenctl enqueue {order.order_id}")
+
+
+def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    if order.status is not OrderStatus.GENERATING:
+        return None
+    still = f"GENERATING for {describe_age(order.idle)} without a live task"
+    run = order.history.last_run
+    if run is None:
+        return _verdict(
+            Condition.INTERRUPTED,
+            still,
+            "its log has no row of a run since it was enqueued",
+            remedy=f"sitegenctl enqueue {order.order_id}",
+        )
+    if run.outcome is None:
+        ended = f"the last run was cut short at {run.last_step}"
+    else:
+        ended = f"the last run ended in {run.outcome}, yet the order is GENERATING"
+    if seen.files is None:
+        return _verdict(
+            Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back"
+        )
+    files = describe_files(seen.files)
+    if run.outcome is None and seen.files.is_empty:
+        return _verdict(
+            Condition.EMPTY, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id} --no-resume"
+        )
+    return _verdict(
+        Condition.INTERRUPTED, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id}"
+    )
+
+
+def _held(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    if order.status is OrderStatus.BUILDING and order.history.last_journal == OPERATOR_CANCEL:
+        return _verdict(
+            Condition.HELD, "an operator cancelled it", remedy=f"sitegenctl enqueue {order.order_id}"
+        )
+    return None
+
+
+def _unstarted(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    if not _is_ready(order):
+        return None
+    evidence = [f"ready for {describe_age(order.idle)}, and nobody enqueued it"]
+    if order.onboarding_completed_at is None:
+        evidence.append("onboarding_completed_at is empty: the system's own beat never picks it up")
+    return _verdict(Condition.UNSTARTED, *evidence, remedy=f"sitegenctl enqueue {order.order_id}")
+
+
+def _settled(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    if order.status is OrderStatus.CANCELLED:
+        return _verdict(Condition.CANCELLED, "CANCELLED")
+    if order.status is OrderStatus.BUILDING or (order.status is not None and order.status.precedes_building):
+        return _verdict(
+            Condition.WAITING, f"{order.status}, onboarding {order.onboarding}", remedy="wait for the customer"
+        )
+    evidence = [str(order.status)]
+    if seen.files is not None:
+        evidence.append(describe_files(seen.files))
+    if seen.check_hollow:
+        if seen.files is None:
+            return _verdict(Condition.UNKNOWN, *evidence, "its files could not be counted")
+        if seen.files.is_empty:
+            return _verdict(Condition.HOLLOW, *evidence, f"a whole site has {MIN_SITE_FILES} files or more")
+    return _verdict(Condition.DONE, *evidence)
+
+
+_RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
+    _unknown,
+    _duplicated,
+    _ghost,
+    _live,
+    _missing,
+    _blocked,
+    _settling,
+    _failed,
+    _interrupted_or_empty,
+    _held,
+    _unstarted,
+    _settled,
+)
+
+
+def _verdict(condition: Condition, *evidence: str, remedy: str | None = None) -> Diagnosis:
+    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy)
+
+
+def _order(seen: Evidence) -> Order:
+    assert seen.order is not None  # noqa: S101 - _missing has decided that case
+    return seen.order
+
+
+def _is_ready(order: Order) -> bool:
+    return order.status is OrderStatus.BUILDING and order.onboarding is Onboarding.COMPLETE
+
+
+def _within_grace(seen: Evidence) -> bool:
+    return seen.order is not None and seen.order.idle is not None and seen.order.idle < seen.grace
+
+
+def describe_task(task: LiveTask) -> str:
+    """Say in a few words which task it is and where."""
+    where = f" at {task.worker}" if task.worker else ""
+    if task.position is not None:
+        where = " (next)" if task.position == 0 else f" (place {task.position + 1})"
+    return f"task {task.task_id} {task.state}{where}"
+
+
+def describe_files(files: SiteFiles) -> str:
+    """Say how many files there are."""
+    return "1 file" if files.count == 1 else f"{files.count} files"
+
+
+def describe_age(age: timedelta | None) -> str:
+    """Say an age in its two largest units, as in ``3h 12m``; an unknown one as "an unknown time"."""
+    if age is None:
+        return "an unknown time"
+    seconds = max(0, int(age.total_seconds()))
+    for unit, sub, size, sub_size in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
+        if seconds >= size:
+            rest = seconds % size // sub_size
+            return f"{seconds // size}{unit} {rest}{sub}" if rest else f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -1,0 +1,91 @@
+"""An order as the database tells it, without any verdict on it (``condition.py`` gives that)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sitegenctl.domain.run import History
+
+#: Largest value of PostgreSQL's ``integer``, the type of ``site_orders.id``.
+MAX_ORDER_ID = 2_147_483_647
+
+
+class OrderStatus(StrEnum):
+    """The labels of the ``siteorderstatus`` enum, in the order of an order's life."""
+
+    PENDING_PAYMENT = "PENDING_PAYMENT"
+    PAID = "PAID"
+    ONBOARDING_PENDING = "ONBOARDING_PENDING"
+    BUILDING = "BUILDING"  # onboarding done, generation not asked for
+    GENERATING = "GENERATING"  # asked for; also what a failed generation stays in
+    REVIEW = "REVIEW"  # site made
+    DELIVERED = "DELIVERED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a generation of such an order is skipped by the generator."""
+        return self in (OrderStatus.REVIEW, OrderStatus.DELIVERED)
+
+    @property
+    def precedes_building(self) -> bool:
+        """Whether the order still waits for the customer."""
+        return self in (OrderStatus.PENDING_PAYMENT, OrderStatus.PAID, OrderStatus.ONBOARDING_PENDING)
+
+
+class Onboarding(StrEnum):
+    """How far the customer's onboarding is."""
+
+    MISSING = "missing"  # no row: a generation can never succeed
+    PARTIAL = "partial"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """One operator row (``OPERATOR_*``) of ``site_generation_logs``."""
+
+    step: str
+    task_id: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One order with all that the database knows that bears on a verdict.
+
+    ``idle`` is the time since anything moved it, measured by the database against each column's own clock;
+    None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
+    together with ``status`` it tells whether the order moved since it was read.
+    """
+
+    order_id: int
+    status: OrderStatus | None
+    customer_name: str
+    customer_email: str = ""
+    business_name: str | None = None
+    onboarding: Onboarding = Onboarding.MISSING
+    onboarding_completed_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    site_url: str | None = None
+    admin_notes: str | None = None
+    idle: timedelta | None = None
+    last_log_id: int = 0
+    history: History = field(default_factory=History)
+    journal: JournalEntry | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRow:
+    """One row of ``site_generation_logs``; ``created_at`` is in the database session's time zone, naive."""
+
+    log_id: int
+    order_id: int
+    step: str
+    message: str
+    status: str
+    created_at: datetime | None

@@ -1,0 +1,148 @@
+"""What the operations and the reference worker need from outside; ``adapters/`` provides it.
+
+Every method may raise ``sitegenctl.errors.SourceError`` when its source can't be reached, and no exception of
+any driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sitegenctl.domain.brief import Brief, SiteFile
+from sitegenctl.domain.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.plan import EnqueueStep
+from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.task import BrokerReading, Publication
+from sitegenctl.domain.worker import WorkerSurvey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """Who does it: the person, the host and the command, as the journal records them."""
+
+    user: str
+    host: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What came of claiming orders: ids of the journal rows written, and why others were not claimed."""
+
+    journal_ids: Mapping[int, int]
+    moved: Mapping[int, str]
+
+
+class OrdersStore(Protocol):
+    """The orders database."""
+
+    async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
+        """Read these orders; those that don't exist are left out."""
+        ...
+
+    async def read_log(
+        self, order_ids: Collection[int], *, after_id: int = 0, last: int | None = None
+    ) -> list[LogRow]:
+        """Read log rows newer than ``after_id``, oldest first; ``last`` keeps the newest so many per order."""
+        ...
+
+    async def claim(self, steps: Sequence[EnqueueStep], actor: Actor) -> Claim:
+        """In one transaction: lock, re-check, set GENERATING and journal; orders that moved are left alone."""
+        ...
+
+    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Collection[int]:
+        """Take claims back: restore each status and journal why.
+
+        Keys are the journal ids of ``claim``. Returns the orders restored; one that moved since is left alone.
+        """
+        ...
+
+
+class QueueBackend(Protocol):
+    """The broker and its workers."""
+
+    async def read(self) -> BrokerReading:
+        """Read every unfinished task and foreign message."""
+        ...
+
+    async def survey(self) -> WorkerSurvey:
+        """Ask every living worker what it holds; returns as soon as all have answered."""
+        ...
+
+    async def publish(self, publications: Sequence[Publication]) -> Mapping[str, str]:
+        """Publish under exactly the given ids; returns the reason for each id that failed."""
+        ...
+
+    def new_task_id(self) -> str:
+        """An id that no other task has."""
+        ...
+
+
+class SiteStore(Protocol):
+    """The directory of generated sites."""
+
+    async def count(self, order_ids: Collection[int]) -> dict[int, SiteFiles]:
+        """Count files and bytes of these orders' sites; one that can't be counted is left out."""
+        ...
+
+    async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
+        """Write a whole site beside the old one, then rename it into place; the old one goes to the trash."""
+        ...
+
+    async def discard_leftovers(self, order_id: int) -> int:
+        """Remove what killed writers of this order left beside its site; returns how many there were."""
+        ...
+
+    async def trash(self, order_id: int) -> bool:
+        """Move the order's site to the trash; False when there was none."""
+        ...
+
+
+class GenerationRecords(Protocol):
+    """What the reference worker reads and writes while it generates one order.
+
+    All calls run on the one connection that holds the order's lock: when the connection is lost, so is the
+    lock, and nothing more can be written.
+    """
+
+    async def status(self, order_id: int) -> OrderStatus | None:
+        """The order's status. Raises ``GenerationError`` when there is no such order."""
+        ...
+
+    async def brief(self, order_id: int) -> Brief:
+        """Everything the generator needs. Raises ``GenerationError`` without a complete onboarding."""
+        ...
+
+    async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:
+        """Write one generation log row, visible at once."""
+        ...
+
+    async def has_briefing(self, order_id: int) -> bool:
+        """Whether the BRIEFING deliverable is there already."""
+        ...
+
+    async def save_briefing(self, order_id: int, title: str, content: str) -> None:
+        """Write the BRIEFING deliverable, or write it anew: there is never a second."""
+        ...
+
+    async def finish(self, order_id: int, site_url: str) -> bool:
+        """Move the order to REVIEW; False when it is no longer one that is being generated."""
+        ...
+
+    async def note_failure(self, order_id: int, message: str) -> None:
+        """Put the failure into ``admin_notes`` as the system does."""
+        ...
+
+
+class GenerationStore(Protocol):
+    """Where the reference worker gets its records."""
+
+    def lock(self, order_id: int) -> AbstractAsyncContextManager[GenerationRecords | None]:
+        """Hold the order's generation lock; None when another generation holds it."""
+        ...

@@ -1,0 +1,66 @@
+"""What an operation reports: an outcome per order, and the versioned JSON envelope around everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sitegenctl.domain.order import OrderStatus
+
+#: Version of the JSON envelope. It changes when a field changes its meaning or goes, not when one is added.
+SCHEMA = "sitegenctl/1"
+
+
+class OutcomeKind(StrEnum):
+    """What became of one order."""
+
+    DONE = "done"
+    SKIPPED = "skipped"  # nothing to do, or somebody else has it in hand
+    REFUSED = "refused"  # it must not be done, or there is no such order
+    FAILED = "failed"  # it was tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one order. ``before`` and ``after`` are its status; None where it is not known."""
+
+    order_id: int
+    outcome: OutcomeKind
+    reason: str
+    task_id: str | None = None
+    before: OrderStatus | None = None
+    after: OrderStatus | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationResult:
+    """The outcomes of one operation, the same type dry or not."""
+
+    command: str
+    dry_run: bool
+    outcomes: Sequence[Outcome]
+
+    @property
+    def exit_code(self) -> int:
+        """1 when an order failed, 4 when one was refused and none failed, else 0."""
+        kinds = {outcome.outcome for outcome in self.outcomes}
+        if OutcomeKind.FAILED in kinds:
+            return 1
+        return 4 if OutcomeKind.REFUSED in kinds else 0
+
+
+def envelope(
+    command: str, *, exit_code: int, data: Any, errors: Sequence[dict[str, str | None]] = ()
+) -> dict[str, Any]:
+    """Wrap a command's data as every ``-o json`` output is wrapped, failures too."""
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        "data": data,
+        "errors": list(errors),
+    }

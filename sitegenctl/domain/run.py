@@ -1,0 +1,90 @@
+"""Runs of the generator, read from the steps of an order's generation log.
+
+A run begins at START or RESUME, or at the first row after an enqueue; its outcome is its last SUCCESS, SKIP
+or ERROR. A run without outcome was cut short, or is still going: the log alone can't tell which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
+OPERATOR_ENQUEUE_FAILED = "OPERATOR_ENQUEUE_FAILED"
+OPERATOR_RESET = "OPERATOR_RESET"
+OPERATOR_CANCEL = "OPERATOR_CANCEL"
+OPERATOR_REPAIR = "OPERATOR_REPAIR"
+
+#: What every journal row's step begins with; the generator writes none of these.
+OPERATOR_PREFIX = "OPERATOR_"
+
+_STARTS = frozenset({"START", "RESUME"})
+# A resumed run tells what it decided and cleans up before the START that may follow: still the same run.
+_PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
+_ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET})
+
+
+class RunOutcome(StrEnum):
+    """How a run ended; the values are the log's own steps."""
+
+    SUCCESS = "SUCCESS"
+    SKIP = "SKIP"  # the order was finished already; nothing was done
+    ERROR = "ERROR"
+
+
+OUTCOME_STEPS = frozenset(RunOutcome)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: its outcome (None when cut short or still going) and the last step it wrote."""
+
+    outcome: RunOutcome | None
+    last_step: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What an order's log says of its generations.
+
+    ``last_run`` is the newest run since the order was last enqueued, None when there is no row of one;
+    ``attempts`` counts the runs since the last SUCCESS or OPERATOR_RESET, ended or cut short;
+    ``last_journal`` is the step of the newest operator row.
+    """
+
+    last_run: Run | None = None
+    attempts: int = 0
+    last_journal: str | None = None
+
+
+def read_history(steps: Iterable[str]) -> History:
+    """Read a log's steps, oldest first, into runs."""
+    last_run: Run | None = None
+    before_enqueue: Run | None = None
+    attempts = 0
+    last_journal: str | None = None
+    in_preamble = False
+    for step in steps:
+        if step.startswith(OPERATOR_PREFIX):
+            last_journal = step
+            if step in _ENQUEUES:
+                before_enqueue, last_run, in_preamble = last_run, None, False
+            elif step == OPERATOR_ENQUEUE_FAILED and last_run is None:
+                # The enqueue was taken back before a worker saw it: what held before it holds again.
+                last_run = before_enqueue
+            if step == OPERATOR_RESET:
+                attempts = 0
+            continue
+        begins = last_run is None or (step in _STARTS and not (in_preamble and step == "START"))
+        if begins:
+            attempts += 1
+            in_preamble = step in _PREAMBLE
+            last_run = Run(outcome=None, last_step=step)
+        assert last_run is not None  # noqa: S101 - for the type checker: a run has begun by here
+        in_preamble = in_preamble and step in _PREAMBLE
+        outcome = RunOutcome(step) if step in OUTCOME_STEPS else last_run.outcome
+        last_run = Run(outcome=outcome, last_step=step)
+        if outcome is RunOutcome.SUCCESS:
+            attempts = 0
+    return History(last_run=last_run, attempts=attempts, last_journal=last_journal)

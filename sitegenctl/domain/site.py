@@ -1,0 +1,25 @@
+"""The files of a generated site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: With fewer files than this the system calls a generation empty.
+MIN_SITE_FILES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFiles:
+    """What lies in an order's site folder: number of files and their size in bytes.
+
+    A missing folder has 0 files. "Could not be counted" is no value of this class: it is ``None`` wherever a
+    ``SiteFiles`` is expected, never 0.
+    """
+
+    count: int
+    size: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the system would call the generation empty."""
+        return self.count < MIN_SITE_FILES

@@ -1,0 +1,80 @@
+"""Everything seen at one moment, and how the four sources are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from sitegenctl.domain.condition import DEFAULT_GRACE, Diagnosis, Evidence, Source, diagnose
+from sitegenctl.domain.order import Order
+from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.worker import WorkerSurvey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Orders, tasks, workers and files as they were at ``taken_at`` (UTC, aware).
+
+    ``errors`` names each source that did not answer, with the reason: what depends on it is unknown.
+    """
+
+    taken_at: datetime
+    orders: Mapping[int, Order] = field(default_factory=dict)
+    tasks: Sequence[LiveTask] = ()
+    foreign: Sequence[ForeignMessage] = ()
+    workers: WorkerSurvey | None = None
+    files: Mapping[int, SiteFiles] = field(default_factory=dict)
+    errors: Mapping[Source, str] = field(default_factory=dict)
+    grace: timedelta = DEFAULT_GRACE
+    check_hollow: bool = False
+
+    def tasks_of(self, order_id: int) -> tuple[LiveTask, ...]:
+        """The order's live tasks, the one that runs or would run next first."""
+        return tuple(task for task in self.tasks if task.order_id == order_id)
+
+    def diagnose(self, order_id: int) -> Diagnosis:
+        """The verdict on one order, from everything in this snapshot."""
+        return diagnose(
+            Evidence(
+                order_id=order_id,
+                order=self.orders.get(order_id),
+                tasks=self.tasks_of(order_id),
+                files=self.files.get(order_id),
+                unavailable=frozenset(self.errors),
+                grace=self.grace,
+                check_hollow=self.check_hollow,
+            )
+        )
+
+
+_RUNNING_FIRST = list(TaskState)
+_RUNNING_FIRST.sort(key=lambda state: state is not TaskState.RUNNING)
+
+
+def attribute(tasks: Iterable[LiveTask], survey: WorkerSurvey | None) -> tuple[LiveTask, ...]:
+    """Join the broker's tasks with the workers' answers, by task id.
+
+    A delivered task gets the worker that claims it. If nobody claims it, it is orphaned when every living
+    worker has answered, and stays ``unacked`` when one is silent or none was asked. A task that only a worker
+    knows of (acknowledged early, or on the move while the broker was read) is live too.
+    """
+    claimed = {task.task_id: task for worker in (survey.workers if survey else ()) for task in worker.tasks}
+    everyone_answered = survey is not None and survey.silent == 0
+    joined: dict[str, LiveTask] = {}
+    for task in tasks:
+        claim = claimed.pop(task.task_id, None)
+        if claim is not None:
+            task = replace(task, state=claim.state, worker=claim.worker, position=None)
+        elif task.state is TaskState.UNACKED and everyone_answered:
+            task = replace(task, state=TaskState.ORPHANED)
+        joined.setdefault(task.task_id, task)
+    for task_id, claim in claimed.items():
+        joined.setdefault(task_id, claim)
+    return tuple(
+        sorted(
+            joined.values(),
+            key=lambda task: (_RUNNING_FIRST.index(task.state), task.position or 0),
+        )
+    )

@@ -1,0 +1,47 @@
+"""The errors that a user can meet.
+
+    SitegenError            exit 1
+    ├── UsageProblem        exit 2    the command line, an input file or a setting is wrong
+    ├── SourceError         exit 3    the database, the broker, the workers or the files can't be reached
+    ├── Refused             exit 4    not found, or must not be done
+    └── GenerationError     -         the reference worker could not generate an order
+
+Each has a message of one line and, where one helps, a hint. Drivers' exceptions are translated into these at
+the edge, in ``adapters/``.
+"""
+
+from __future__ import annotations
+
+
+class SitegenError(Exception):
+    """Something a user is told in one line; ``hint`` says what to do, ``source`` which source it concerns."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, source: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.source = source
+
+
+class UsageProblem(SitegenError):
+    """The command line, an input file or a setting is wrong; nothing has been done."""
+
+    exit_code = 2
+
+
+class SourceError(SitegenError):
+    """A source can't be reached, or did not answer in time."""
+
+    exit_code = 3
+
+
+class Refused(SitegenError):
+    """Not found, or must not be done."""
+
+    exit_code = 4
+
+
+class GenerationError(SitegenError):
+    """The reference worker could not generate an order."""

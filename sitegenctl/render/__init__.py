@@ -1,0 +1,1 @@
+"""How it is shown: tables, JSON, CSV, ages and colours. Knows the domain alone."""
