@@ -59,7 +59,7 @@ site_orders = Table(
     Column("customer_name", String, nullable=False),
     Column("customer_email", String, nullable=False, index=True),
     Column("customer_phone", String),
-    Column("status", _enum("siteorderstatus", tuple(OrderStatus)), index=True),
+    Column("status", _enum("siteorderstatus", tuple(status.value for status in OrderStatus)), index=True),
     Column("base_price", Double),
     Column("total_price", Double, nullable=False),
     Column("currency", String),

@@ -141,12 +141,10 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
             remedy="look again, or look at the workers",
         )
     if missing:
-        reasons = [f"the {source} did not answer" for source in missing]
+        reasons = [f"the {source} could not be read" for source in missing]
         return _verdict(Condition.UNKNOWN, *reasons, remedy=f"bring the {missing[0]} back")
     if seen.order is not None and seen.order.status is None:
-        return _verdict(
-            Condition.UNKNOWN, "its status is NULL", remedy="a person must set site_orders.status"
-        )
+        return _verdict(Condition.UNKNOWN, "its status is NULL", remedy="a person must set site_orders.status")
     return None
 
 
@@ -248,25 +246,17 @@ def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
     else:
         ended = f"the last run ended in {run.outcome}, yet the order is GENERATING"
     if seen.files is None:
-        return _verdict(
-            Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back"
-        )
+        return _verdict(Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back")
     files = describe_files(seen.files)
     if run.outcome is None and seen.files.is_empty:
-        return _verdict(
-            Condition.EMPTY, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id} --no-resume"
-        )
-    return _verdict(
-        Condition.INTERRUPTED, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id}"
-    )
+        return _verdict(Condition.EMPTY, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id} --no-resume")
+    return _verdict(Condition.INTERRUPTED, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id}")
 
 
 def _held(seen: Evidence) -> Diagnosis | None:
     order = _order(seen)
     if order.status is OrderStatus.BUILDING and order.history.last_journal == OPERATOR_CANCEL:
-        return _verdict(
-            Condition.HELD, "an operator cancelled it", remedy=f"sitegenctl enqueue {order.order_id}"
-        )
+        return _verdict(Condition.HELD, "an operator cancelled it", remedy=f"sitegenctl enqueue {order.order_id}")
     return None
 
 

@@ -28,8 +28,9 @@ class EnqueueStep:
 
 @dataclass(frozen=True, kw_only=True)
 class EnqueuePlan:
-    """The orders to enqueue, and those left alone with the reason."""
+    """The orders to enqueue, and those left alone with the reason; ``order_ids`` is the order asked for."""
 
+    order_ids: Sequence[int]
     steps: Sequence[EnqueueStep]
     left_alone: Sequence[Outcome]
 
@@ -68,7 +69,7 @@ def plan_enqueue(
                 resume=resume,
             )
         )
-    return EnqueuePlan(steps=steps, left_alone=left_alone)
+    return EnqueuePlan(order_ids=order_ids, steps=steps, left_alone=left_alone)
 
 
 def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None:
@@ -93,6 +94,7 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
             task_id=tasks[0].task_id,
             before=status,
             after=status,
+            log_id=order.last_log_id,
         )
     if order.onboarding is not Onboarding.COMPLETE:
         what = "has no onboarding" if order.onboarding is Onboarding.MISSING else "onboarding is not complete"
@@ -117,9 +119,7 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
     return None
 
 
-def _refuse(
-    order_id: int, reason: str, *, before: OrderStatus | None = None, hint: str | None = None
-) -> Outcome:
+def _refuse(order_id: int, reason: str, *, before: OrderStatus | None = None, hint: str | None = None) -> Outcome:
     return Outcome(
         order_id=order_id, outcome=OutcomeKind.REFUSED, reason=reason, before=before, after=before, hint=hint
     )

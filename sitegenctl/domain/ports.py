@@ -46,9 +46,7 @@ class OrdersStore(Protocol):
         """Read these orders; those that don't exist are left out."""
         ...
 
-    async def read_log(
-        self, order_ids: Collection[int], *, after_id: int = 0, last: int | None = None
-    ) -> list[LogRow]:
+    async def read_log(self, order_ids: Collection[int], *, after_id: int = 0, last: int | None = None) -> list[LogRow]:
         """Read log rows newer than ``after_id``, oldest first; ``last`` keeps the newest so many per order."""
         ...
 
@@ -115,8 +113,11 @@ class GenerationRecords(Protocol):
         """The order's status. Raises ``GenerationError`` when there is no such order."""
         ...
 
-    async def brief(self, order_id: int) -> Brief:
-        """Everything the generator needs. Raises ``GenerationError`` without a complete onboarding."""
+    async def brief(self, order_id: int, site_url: str) -> Brief:
+        """Everything the generator needs; ``site_url`` is where the site will be.
+
+        Raises ``GenerationError`` without a complete onboarding.
+        """
         ...
 
     async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:
@@ -145,4 +146,8 @@ class GenerationStore(Protocol):
 
     def lock(self, order_id: int) -> AbstractAsyncContextManager[GenerationRecords | None]:
         """Hold the order's generation lock; None when another generation holds it."""
+        ...
+
+    def records(self) -> AbstractAsyncContextManager[GenerationRecords]:
+        """The records without the lock, for whoever has lost it and must tell why."""
         ...

@@ -24,7 +24,11 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one order. ``before`` and ``after`` are its status; None where it is not known."""
+    """What became of one order.
+
+    ``before`` and ``after`` are its status, None where it is not known. ``log_id`` is the id of the newest row
+    of its log when that was so: what happens to it from then on stands behind it.
+    """
 
     order_id: int
     outcome: OutcomeKind
@@ -33,6 +37,7 @@ class Outcome:
     before: OrderStatus | None = None
     after: OrderStatus | None = None
     hint: str | None = None
+    log_id: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +47,13 @@ class OperationResult:
     command: str
     dry_run: bool
     outcomes: Sequence[Outcome]
+    interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
-        """1 when an order failed, 4 when one was refused and none failed, else 0."""
+        """130 when interrupted, 1 when an order failed, 4 when one was refused and none failed, else 0."""
+        if self.interrupted:
+            return 130
         kinds = {outcome.outcome for outcome in self.outcomes}
         if OutcomeKind.FAILED in kinds:
             return 1

@@ -66,7 +66,10 @@ def attribute(tasks: Iterable[LiveTask], survey: WorkerSurvey | None) -> tuple[L
     for task in tasks:
         claim = claimed.pop(task.task_id, None)
         if claim is not None:
-            task = replace(task, state=claim.state, worker=claim.worker, position=None)
+            # A worker holds retries with the tasks scheduled for later, and doesn't say which is which.
+            retrying = claim.state is TaskState.SCHEDULED and task.attempt > 1
+            state = TaskState.RETRYING if retrying else claim.state
+            task = replace(task, state=state, worker=claim.worker, position=None)
         elif task.state is TaskState.UNACKED and everyone_answered:
             task = replace(task, state=TaskState.ORPHANED)
         joined.setdefault(task.task_id, task)

@@ -1,0 +1,5 @@
+"""``python -m sitegenctl``."""
+
+from sitegenctl.cli.main import main
+
+main()

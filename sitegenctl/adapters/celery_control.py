@@ -1,0 +1,105 @@
+"""Celery's remote control over Redis, answering as soon as every living worker has answered.
+
+``celery inspect`` waits its whole timeout because it doesn't know how many workers there are. PUBLISH returns
+exactly that number, so this module speaks kombu's pidbox protocol itself: the request goes out by PUBLISH, the
+answers come into a list that is bound, read and removed again.
+Source: kombu/pidbox.py and kombu/transport/redis.py, 5.3 and 5.7.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+
+_EXCHANGE = "celery.pidbox"
+_REPLY_EXCHANGE = "reply.celery.pidbox"
+
+#: Answers by worker name, by method.
+Answers = dict[str, dict[str, Any]]
+
+
+async def ask_workers(
+    client: Redis,
+    methods: Sequence[str],
+    *,
+    timeout: float,
+    database: int,
+    prefix: str = "",
+    sep: str = "\x06\x16",
+) -> tuple[Answers, int]:
+    """Ask every living worker these remote-control methods.
+
+    ``timeout`` in seconds; the client's own socket timeout must be longer. Returns the answers of the workers
+    that answered all methods, and how many living workers did not.
+    """
+    oid = str(uuid.uuid4())
+    reply_list = f"{oid}.{_REPLY_EXCHANGE}"
+    binding = (f"{prefix}_kombu.binding.{_REPLY_EXCHANGE}", sep.join((oid, "", reply_list)))
+    tickets = {str(uuid.uuid4()): method for method in methods}
+    try:
+        pipe = client.pipeline(transaction=False)
+        pipe.sadd(*binding)
+        for ticket, method in tickets.items():
+            pipe.publish(f"{prefix}/{database}.{_EXCHANGE}", _request(method, ticket, oid, timeout))
+        receivers = [int(count) for count in (await pipe.execute())[1:]]
+        answers = await _collect(client, prefix + reply_list, tickets, sum(receivers), timeout)
+    finally:
+        pipe = client.pipeline(transaction=False)
+        pipe.srem(*binding)
+        pipe.delete(prefix + reply_list)
+        await pipe.execute()
+    complete = {name: given for name, given in answers.items() if len(given) == len(methods)}
+    return complete, max(receivers, default=0) - len(complete)
+
+
+async def _collect(client: Redis, reply_list: str, tickets: dict[str, str], expected: int, timeout: float) -> Answers:
+    answers: Answers = defaultdict(dict)
+    deadline = time.monotonic() + timeout
+    while expected > 0:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        popped = await client.brpop([reply_list], timeout=max(left, 0.01))
+        if popped is None:
+            break
+        message = json.loads(popped[1])
+        method = tickets.get(message["headers"].get("ticket"))
+        if method is not None:
+            for worker, answer in json.loads(base64.b64decode(message["body"])).items():
+                answers[worker][method] = answer
+            expected -= 1
+    return answers
+
+
+def _request(method: str, ticket: str, oid: str, timeout: float) -> str:
+    body = {
+        "method": method,
+        "arguments": {},
+        "destination": None,
+        "pattern": None,
+        "matcher": None,
+        "ticket": ticket,
+        "reply_to": {"exchange": _REPLY_EXCHANGE, "routing_key": oid},
+    }
+    return json.dumps(
+        {
+            "body": base64.b64encode(json.dumps(body).encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"clock": 1, "expires": time.time() + timeout},
+            "properties": {
+                "delivery_mode": 1,
+                "delivery_info": {"exchange": _EXCHANGE, "routing_key": ""},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid.uuid4()),
+            },
+        }
+    )

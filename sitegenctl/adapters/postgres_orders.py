@@ -1,0 +1,316 @@
+"""The orders database through asyncpg: reading orders and logs, claiming orders, journaling.
+
+asyncpg without SQLAlchemy, because every command pays for its imports (SQLAlchemy alone takes longer than the
+whole of ``enqueue``). Timestamps are compared in SQL, each with its own clock: order columns are naive UTC,
+log rows in the session's time zone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
+from sitegenctl.domain.plan import EnqueueStep
+from sitegenctl.domain.ports import Actor, Claim
+from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_ENQUEUE_FAILED, read_history
+from sitegenctl.errors import SourceError
+
+# The history of an order is read from at most so many of its newest rows: a run writes some 25.
+_HISTORY_ROWS = 500
+
+_READ_ORDERS = f"""
+SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
+       o.created_at, o.updated_at, o.onboarding_completed_at,
+       s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
+       least(timezone('utc', now()) - o.updated_at,
+             timezone('utc', now()) - o.onboarding_completed_at,
+             localtimestamp - newest.created_at) AS idle,
+       newest.id AS last_log_id, log.steps,
+       journal.step AS journal_step, journal.details::text AS journal_details,
+       failure.message AS last_error
+  FROM site_orders o
+  LEFT JOIN site_onboardings s ON s.order_id = o.id
+  LEFT JOIN LATERAL (
+       SELECT array_agg(r.step ORDER BY r.id) AS steps
+         FROM (SELECT id, step FROM site_generation_logs WHERE order_id = o.id
+                ORDER BY id DESC LIMIT {_HISTORY_ROWS}) r) log ON true
+  LEFT JOIN LATERAL (
+       SELECT id, created_at FROM site_generation_logs WHERE order_id = o.id
+        ORDER BY id DESC LIMIT 1) newest ON true
+  LEFT JOIN LATERAL (
+       SELECT step, details FROM site_generation_logs WHERE order_id = o.id AND step LIKE 'OPERATOR\\_%'
+        ORDER BY id DESC LIMIT 1) journal ON true
+  LEFT JOIN LATERAL (
+       SELECT message FROM site_generation_logs WHERE order_id = o.id AND step = 'ERROR'
+        ORDER BY id DESC LIMIT 1) failure ON true
+ WHERE o.id = ANY($1::int[])
+"""  # noqa: S608 - the only thing put in is a constant number
+
+_READ_LOG = """
+SELECT id, order_id, step, message, status, created_at
+  FROM (SELECT *, row_number() OVER (PARTITION BY order_id ORDER BY id DESC) AS newest
+          FROM site_generation_logs WHERE order_id = ANY($1::int[]) AND id > $2) l
+ WHERE $3::int IS NULL OR newest <= $3
+ ORDER BY id
+"""
+
+# NO KEY UPDATE and not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for us.
+_LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE"
+
+# A statement of its own after the lock: in the locking one, a subquery would still see the log as it was
+# before the wait.
+_SEEN_NOW = """
+SELECT o.id, o.status::text AS status,
+       coalesce((SELECT max(id) FROM site_generation_logs WHERE order_id = o.id), 0) AS last_log_id
+  FROM site_orders o WHERE o.id = ANY($1::int[])
+"""
+
+_SET_STATUS = """
+UPDATE site_orders o SET status = c.status::siteorderstatus, updated_at = timezone('utc', now())
+  FROM unnest($1::int[], $2::text[]) AS c(id, status) WHERE o.id = c.id
+"""
+
+# Through the table's own row type, so that it works whether `details` is json or jsonb.
+_JOURNAL = """
+INSERT INTO site_generation_logs (order_id, step, message, status, details)
+SELECT r.order_id, r.step, r.message, r.status, r.details
+  FROM json_populate_recordset(NULL::site_generation_logs, $1::json) r
+RETURNING id, order_id
+"""
+
+
+class PostgresOrders:
+    """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call."""
+
+    def __init__(self, url: str, *, timeout: float, read_only: bool = False) -> None:
+        self._dsn = asyncpg_dsn(url)
+        self._timeout = timeout
+        self._read_only = read_only
+        self._connection: asyncpg.Connection | None = None
+        # One connection serves one call at a time.
+        self._turn = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            with suppress(*DRIVER_ERRORS):
+                await connection.close(timeout=1)
+
+    async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
+        """Read these orders; those that don't exist are left out."""
+        async with self._connected() as connection:
+            rows = await connection.fetch(_READ_ORDERS, list(order_ids))
+        return {row["id"]: _order(row) for row in rows}
+
+    async def read_log(self, order_ids: Collection[int], *, after_id: int = 0, last: int | None = None) -> list[LogRow]:
+        """Read log rows newer than ``after_id``, oldest first; ``last`` keeps the newest so many per order."""
+        async with self._connected() as connection:
+            rows = await connection.fetch(_READ_LOG, list(order_ids), after_id, last)
+        return [
+            LogRow(
+                log_id=row["id"],
+                order_id=row["order_id"],
+                step=row["step"],
+                message=row["message"],
+                status=row["status"] or "info",
+                created_at=row["created_at"],
+            )
+            for row in rows
+        ]
+
+    async def claim(self, steps: Sequence[EnqueueStep], actor: Actor) -> Claim:
+        """In one transaction: lock, re-check, set GENERATING and journal; orders that moved are left alone."""
+        moved: dict[int, str] = {}
+        journal_ids: dict[int, int] = {}
+        async with self._connected() as connection, connection.transaction():
+            now = await self._lock(connection, [step.order_id for step in steps])
+            still = []
+            for step in steps:
+                reason = _moved(step, now.get(step.order_id))
+                if reason is None:
+                    still.append(step)
+                else:
+                    moved[step.order_id] = reason
+            if still:
+                await connection.execute(
+                    _SET_STATUS, [step.order_id for step in still], [OrderStatus.GENERATING] * len(still)
+                )
+                entries = [
+                    _journal_row(
+                        step,
+                        OPERATOR_ENQUEUE,
+                        f"Enqueued by {actor}",
+                        actor,
+                        resume=step.resume,
+                        before=step.before,
+                    )
+                    for step in still
+                ]
+                written = await connection.fetch(_JOURNAL, json.dumps(entries))
+                journal_ids = {row["order_id"]: row["id"] for row in written}
+        return Claim(journal_ids=journal_ids, moved=moved)
+
+    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Collection[int]:
+        """Take claims back: restore each status and journal why; an order that moved since is left alone."""
+        async with self._connected() as connection, connection.transaction():
+            now = await self._lock(connection, [step.order_id for step in steps.values()])
+            still = [
+                step
+                for journal_id, step in steps.items()
+                if now.get(step.order_id) == (OrderStatus.GENERATING, journal_id)
+            ]
+            if still:
+                await connection.execute(
+                    _SET_STATUS, [step.order_id for step in still], [step.before for step in still]
+                )
+                message = f"Not enqueued: {reason}"
+                entries = [
+                    _journal_row(step, OPERATOR_ENQUEUE_FAILED, message, actor, status="error") for step in still
+                ]
+                await connection.fetch(_JOURNAL, json.dumps(entries))
+        return [step.order_id for step in still]
+
+    async def _lock(self, connection: asyncpg.Connection, order_ids: list[int]) -> dict[int, tuple[str | None, int]]:
+        await connection.fetch(_LOCK, order_ids)
+        rows = await connection.fetch(_SEEN_NOW, order_ids)
+        return {row["id"]: (row["status"], row["last_log_id"]) for row in rows}
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self._turn:
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
+                yield self._connection
+            except DRIVER_ERRORS as exc:
+                # Whatever state the connection is in, the next call gets a fresh one.
+                if self._connection is not None:
+                    self._connection.terminate()
+                    self._connection = None
+                raise translate(exc) from exc
+
+
+#: Everything that asyncpg lets out when a server is away, refuses or answers too late.
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+async def connect(dsn: str, *, timeout: float, read_only: bool = False) -> asyncpg.Connection:
+    """Open a connection that answers within ``timeout`` seconds; a read-only one is refused every write."""
+    settings = {"application_name": "sitegenctl"}
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
+    return await asyncpg.connect(
+        dsn,
+        timeout=timeout,
+        command_timeout=timeout,
+        server_settings=settings,
+        # The pooler of a deployment may not keep prepared statements between transactions.
+        statement_cache_size=0,
+    )
+
+
+def translate(exc: BaseException) -> SourceError:
+    """Say in one line what went wrong with the database."""
+    if isinstance(exc, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError):
+        return SourceError(
+            f"the database is not an orders database: {exc}",
+            hint="check DATABASE_URL: does it name the CRM's database?",
+            source="database",
+        )
+    if isinstance(exc, asyncpg.ReadOnlySQLTransactionError):
+        return SourceError("the database refuses writes: it is read-only", source="database")
+    reason = "it did not answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
+    return SourceError(
+        f"the database can't be reached: {reason.splitlines()[0]}",
+        hint="is PostgreSQL up, and DATABASE_URL right? (sitegenctl config show)",
+        source="database",
+    )
+
+
+def asyncpg_dsn(url: str) -> str:
+    """The URL as asyncpg wants it, from one that SQLAlchemy or psycopg2 would take too."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.partition("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
+    if scheme != "postgresql":
+        raise SourceError("DATABASE_URL is not a PostgreSQL URL", source="database")
+    # SQLAlchemy's asyncpg dialect says `ssl` where libpq says `sslmode`; asyncpg would hand anything that it
+    # doesn't know to the server as a setting, and the server would refuse the connection.
+    renamed = {"ssl": "sslmode"}
+    query = [
+        (renamed.get(key, key), value)
+        for key, value in parse_qsl(parts.query)
+        if key not in {"connect_timeout", "prepared_statement_cache_size", "client_encoding"}
+    ]
+    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
+
+
+def _moved(step: EnqueueStep, now: tuple[str | None, int] | None) -> str | None:
+    if now is None:
+        return "it is gone"
+    status, last_log_id = now
+    if status != step.before:
+        return f"it moved meanwhile: {step.before} became {status}"
+    if last_log_id != step.last_log_id:
+        return "it moved meanwhile: its log has grown"
+    return None
+
+
+def _journal_row(
+    step: EnqueueStep, kind: str, message: str, actor: Actor, *, status: str = "info", **details: Any
+) -> dict[str, Any]:
+    return {
+        "order_id": step.order_id,
+        "step": kind,
+        "message": message,
+        "status": status,
+        "details": {
+            "task_id": step.task_id,
+            "actor": actor.user,
+            "host": actor.host,
+            "command": actor.command,
+            **details,
+        },
+    }
+
+
+def _order(row: asyncpg.Record) -> Order:
+    if not row["has_onboarding"]:
+        onboarding = Onboarding.MISSING
+    else:
+        onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
+    known = row["status"] in OrderStatus.__members__
+    return Order(
+        order_id=row["id"],
+        status=OrderStatus(row["status"]) if known else None,
+        customer_name=row["customer_name"],
+        customer_email=row["customer_email"],
+        business_name=row["business_name"],
+        onboarding=onboarding,
+        onboarding_completed_at=row["onboarding_completed_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        site_url=row["site_url"],
+        admin_notes=row["admin_notes"],
+        idle=row["idle"],
+        last_log_id=row["last_log_id"] or 0,
+        history=read_history(row["steps"] or ()),
+        journal=_journal_entry(row["journal_step"], row["journal_details"]),
+        last_error=row["last_error"],
+    )
+
+
+def _journal_entry(step: str | None, details: str | None) -> JournalEntry | None:
+    if step is None:
+        return None
+    facts = json.loads(details) if details else {}
+    if not isinstance(facts, dict):
+        facts = {}
+    return JournalEntry(step=step, task_id=facts.get("task_id"), actor=facts.get("actor"))

@@ -1,0 +1,7 @@
+"""demo (placeholder until the stack lands)."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """."""

@@ -1,0 +1,92 @@
+"""``enqueue ORDER…``: publish a generation task for each order, and journal who did."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli.options import DryRun, FromFile, Invocation, OrderArguments, Output, command
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.result import OperationResult
+    from sitegenctl.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "enqueue")(enqueue)
+
+
+def enqueue(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Go on from the last finished stage, or begin again."),
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Also an order that moved a moment ago.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the log to the end; exit 1 if a generation fails.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Enqueue orders: set them GENERATING, journal it, publish their tasks."""
+    from sitegenctl.cli.selection import read_order_ids
+
+    order_ids = read_order_ids(orders, source)
+    return asyncio.run(_enqueue(call, order_ids, resume=resume, force=force, wait=wait, dry_run=dry_run))
+
+
+async def _enqueue(
+    call: Invocation, order_ids: list[int], *, resume: bool, force: bool, wait: bool, dry_run: bool
+) -> int:
+    from sitegenctl.errors import Refused
+    from sitegenctl.operations import enqueue as operation
+    from sitegenctl.render.outcomes import outcomes_report
+    from sitegenctl.render.output import write
+    from sitegenctl.session import open_session
+
+    settings = call.settings()
+    if settings.read_only and not dry_run:
+        raise Refused("enqueue changes orders, and this is --read-only", hint="--dry-run shows what it would do")
+    async with open_session(settings, call.command) as session:
+        plan = await operation.plan(
+            session.orders, session.queue, order_ids, grace=settings.grace, resume=resume, force=force
+        )
+        if dry_run:
+            result = operation.preview(plan)
+        else:
+            result = await operation.apply(session.orders, session.queue, plan, session.actor)
+        if wait and not dry_run and not result.interrupted:
+            result = await _wait(session, call, result)
+    done = "generated" if wait and not dry_run else "enqueued"
+    return write(outcomes_report(result, done=done, verbose=call.verbose), call.output)
+
+
+async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:
+    """Follow every order that has a task, whoever published it, and put the endings into the result."""
+    from sitegenctl.cli.terminal import width
+    from sitegenctl.domain.order import LogRow
+    from sitegenctl.operations.follow import Ended, follow, follow_result, followed
+    from sitegenctl.render.order import log_line
+
+    stream = sys.stdout if call.output is Output.TABLE else sys.stderr
+    watched = followed(result)
+    endings: dict[int, Ended] = {}
+    try:
+        async for event in follow(session.orders, session.queue, watched):
+            if isinstance(event, Ended):
+                endings[event.order_id] = event
+            elif isinstance(event, LogRow):
+                prefix = f"{event.order_id:>7} " if len(watched) > 1 else ""
+                print(log_line(event, width=width(), prefix=prefix), file=stream, flush=True)
+            else:
+                print(f"note: {event.message}", file=sys.stderr, flush=True)
+    except asyncio.CancelledError:
+        # Ctrl-C ends the waiting, not the generations: say what is known of each.
+        print("note: no longer waiting; what was enqueued stays enqueued", file=sys.stderr)
+    return follow_result(result, endings)

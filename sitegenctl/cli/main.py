@@ -1,0 +1,101 @@
+"""The entry point: the app, and how every failure ends: one line, a hint, the right exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sitegenctl import __version__
+from sitegenctl.cli import config, demo, enqueue, inspect_, worker
+from sitegenctl.cli.options import with_globals
+from sitegenctl.errors import SitegenError, UsageProblem
+
+app = typer.Typer(
+    name="sitegenctl",
+    help="Where each order really is, and why; and how to move it on.",
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+for module in (enqueue, inspect_, worker, demo, config):
+    module.register(app)
+
+# Typer's own usage errors: their class isn't public under a name of its own.
+_TyperUsageError: Any = typer.BadParameter.__base__
+
+
+@app.callback(invoke_without_command=True)
+@with_globals
+def root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    """Where each order really is, and why; and how to move it on."""
+    if version:
+        typer.echo(f"sitegenctl {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Never raises but for a bug."""
+    try:
+        return app(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
+    except SitegenError as exc:
+        return _report(exc, arguments)
+    except _TyperUsageError as exc:
+        return _report(_usage_problem(exc), arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left (| head); what Python flushes at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _usage_problem(exc: Any) -> UsageProblem:
+    message = str(exc.format_message()).rstrip(".")
+    # `enqueue -1` is no attempt at an option.
+    if number := re.fullmatch(r"No such option: (-\d+).*", message):
+        return UsageProblem(f"{number[1]} is not an order number", hint="orders look like 42 or 40-45")
+    path = exc.ctx.command_path if exc.ctx else "sitegenctl"
+    return UsageProblem(message[:1].lower() + message[1:], hint=f"{path} --help")
+
+
+def _report(exc: SitegenError, arguments: Sequence[str]) -> int:
+    from sitegenctl.render.output import error_lines, write_failure
+
+    if _wants_json(arguments):
+        write_failure(_command_of(arguments), exc.exit_code, [error_entry(exc)], sys.stdout)
+    for line in error_lines(exc.message, exc.hint):
+        print(line, file=sys.stderr)
+    return exc.exit_code
+
+
+def error_entry(exc: SitegenError) -> dict[str, str | None]:
+    """The error as the JSON envelope has it."""
+    return {"message": exc.message, "hint": exc.hint, "source": exc.source}
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    # The command line may be the very thing that is wrong, so this can't wait until it is parsed.
+    joined = " ".join(arguments)
+    return re.search(r"(^| )(-o|--output)[ =]?json( |$)", joined) is not None
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    names = {command.name for command in app.registered_commands}
+    names |= {group.name for group in app.registered_groups}
+    return next((word for word in arguments if word in names), "")

@@ -1,0 +1,168 @@
+"""Options that commands share, and what makes a function a command.
+
+Global options may stand before the command or after it: each command takes them too, and the one nearer to
+the end wins. Imports typer and errors only, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sitegenctl.settings import Settings
+
+
+class Output(StrEnum):
+    """How data is written to stdout."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+_PANEL = "Global options"
+
+_GLOBALS: dict[str, Any] = {
+    "context": Annotated[
+        str | None,
+        typer.Option("--context", metavar="NAME", help="Which system to work on.", rich_help_panel=_PANEL),
+    ],
+    "output": Annotated[
+        Output | None,
+        typer.Option("--output", "-o", help="How to write data to stdout.", rich_help_panel=_PANEL),
+    ],
+    "yes": Annotated[
+        bool | None, typer.Option("--yes", "-y", help="Don't ask.", rich_help_panel=_PANEL, show_default=False)
+    ],
+    "read_only": Annotated[
+        bool | None,
+        typer.Option(
+            "--read-only",
+            help="Refuse to change anything; PostgreSQL refuses too.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ],
+    "timeout": Annotated[
+        str | None,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            help="How long a source may take to answer (5s).",
+            rich_help_panel=_PANEL,
+        ),
+    ],
+    "verbose": Annotated[
+        bool | None,
+        typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=_PANEL, show_default=False),
+    ],
+}
+
+_SETTINGS = ("context", "read_only", "timeout")
+
+OrderArguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ORDER", help="Order numbers and ranges: 42 50-60", show_default=False),
+]
+FromFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="Read order numbers from a file; - is stdin.",
+        show_default=False,
+        allow_dash=True,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One call of one command: its name and the global options, from wherever they stood."""
+
+    command: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Output:
+        """How data is to be written."""
+        return self.options.get("output") or Output.TABLE
+
+    @property
+    def verbose(self) -> bool:
+        """Whether to say more."""
+        return bool(self.options.get("verbose"))
+
+    def settings(self, **flags: Any) -> Settings:
+        """Resolve the settings; ``flags`` are those of this command alone."""
+        from sitegenctl.settings import load_settings
+
+        shared = {name: self.options.get(name) for name in _SETTINGS}
+        return load_settings({**shared, **flags})
+
+
+def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a function ``(call: Invocation, …) -> exit code`` a command that takes the global options too."""
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        signature = inspect.signature(function)
+        hints = typing.get_type_hints(function, include_extras=True)
+        own = list(signature.parameters.values())[1:]
+
+        @wraps(function)
+        def run(ctx: typer.Context, **given: Any) -> int:
+            later = {key: given.pop(key) for key in _GLOBALS}
+            earlier = ctx.find_root().obj or {}
+            options = {key: earlier.get(key) if later[key] is None else later[key] for key in _GLOBALS}
+            path = ctx.command_path.partition(" ")[2]
+            return function(Invocation(command=path, options=options), **given)
+
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+                *(p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own),
+                *_global_parameters(),
+            ],
+            return_annotation=int,
+        )
+        run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+        app.command(name, **typer_options)(run)
+        return function
+
+    return register
+
+
+def with_globals(function: Callable[..., None]) -> Callable[..., None]:
+    """Give the root callback ``(ctx, version)`` the global options, kept in ``ctx.obj`` for the commands."""
+    signature = inspect.signature(function)
+    hints = typing.get_type_hints(function, include_extras=True)
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        given["ctx"].obj = {key: given.pop(key) for key in _GLOBALS}
+        function(**given)
+
+    own = [
+        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()
+    ]
+    run.__signature__ = inspect.Signature([*own, *_global_parameters()])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+    return run
+
+
+def _global_parameters() -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in _GLOBALS.items()
+    ]

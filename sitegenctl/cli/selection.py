@@ -1,0 +1,72 @@
+"""Order numbers as people give them: numbers, ranges, files. All of them are read before anything is done."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from sitegenctl.errors import UsageProblem
+
+#: More orders than this in one call is a slip of the finger.
+MAX_ORDERS = 1_000_000
+
+# PostgreSQL's integer, as in domain/order.py, which this module doesn't import for the sake of --help.
+_MAX_ORDER_ID = 2_147_483_647
+
+
+def read_order_ids(arguments: Sequence[str] | None, source: Path | None) -> list[int]:
+    """Read the orders named by arguments and file, each once, in the order given.
+
+    Raises ``UsageProblem`` for the first word that is no order number, and when no order is named at all.
+    """
+    ids = dict.fromkeys(_numbers((word, word) for argument in arguments or () for word in _words(argument)))
+    if source is not None:
+        before = len(ids)
+        ids.update(dict.fromkeys(_numbers(_words_of(source))))
+        if len(ids) == before:
+            raise UsageProblem(f"{_name(source)} names no order")
+    if not ids:
+        raise UsageProblem("no order given", hint="give order numbers, such as 42 or 40-45, or --from FILE")
+    return list(ids)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
+
+
+def _words_of(source: Path) -> Iterator[tuple[str, str]]:
+    try:
+        text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageProblem(f"{_name(source)} is not a text file") from exc
+    except OSError as exc:
+        raise UsageProblem(f"{_name(source)} can't be read: {exc.strerror}") from exc
+    for number, line in enumerate(text.splitlines(), 1):
+        for word in _words(line.partition("#")[0]):
+            yield word, f"{_name(source)}, line {number}: {word}"
+
+
+def _name(source: Path) -> str:
+    return "stdin" if str(source) == "-" else str(source)
+
+
+def _numbers(words: Iterable[tuple[str, str]]) -> Iterator[int]:
+    count = 0
+    for word, where in words:
+        match = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", word, re.ASCII)
+        if match is None:
+            raise UsageProblem(f"{where} is not an order number", hint="orders look like 42 or 40-45")
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if first == 0:
+            raise UsageProblem(f"{where} is not an order number: they begin at 1")
+        if max(first, last) > _MAX_ORDER_ID:
+            raise UsageProblem(f"{where} is not an order number: the largest is {_MAX_ORDER_ID}")
+        if last < first:
+            raise UsageProblem(f"{where} runs backwards", hint=f"did you mean {last}-{first}?")
+        count += last - first + 1
+        if count > MAX_ORDERS:
+            raise UsageProblem(f"{where}: more than {MAX_ORDERS} orders in one call")
+        yield from range(first, last + 1)

@@ -1,0 +1,35 @@
+"""``worker``: run the reference worker in the foreground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sitegenctl.cli.options import Invocation, command
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "worker")(worker)
+
+
+def worker(
+    call: Invocation,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Processes (2).", show_default=False)
+    ] = None,
+    pace: Annotated[
+        str | None,
+        typer.Option("--pace", metavar="TIME", help="Pause after each stage, for people to watch (0s)."),
+    ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option("--generator", metavar="NAME", help="module:callable, or a plug-in's name (builtin)."),
+    ] = None,
+) -> int:
+    """Run the reference worker until it is stopped."""
+    from sitegenctl.worker.celery_app import run_worker
+
+    settings = call.settings(concurrency=concurrency, pace=pace, generator=generator)
+    return run_worker(settings, verbose=call.verbose)

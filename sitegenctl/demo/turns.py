@@ -1,0 +1,71 @@
+"""One ``up`` or ``down`` at a time in one folder.
+
+The lock is the kernel's: it goes with whoever holds it, so that a killed one leaves none behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sitegenctl.demo.claims import same_file
+from sitegenctl.demo.processes import POLL
+from sitegenctl.errors import SitegenError
+
+
+@contextlib.contextmanager
+def taking_turns(
+    root: Path, patience: float, progress: Callable[[str], None], *, leave: bool = False
+) -> Iterator[None]:
+    """Hold the folder's lock, made with the folder if missing; with ``leave`` remove both in the end, if empty.
+
+    Raises:
+        SitegenError: another one still holds it after ``patience`` seconds.
+    """
+    descriptor = _take(root, patience, progress)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+        if leave:
+            # Under the lock: whoever waits for it sees that its file is gone, and begins anew.
+            (root / "lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                root.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def _take(root: Path, patience: float, progress: Callable[[str], None]) -> int:
+    path = root / "lock"
+    deadline = time.monotonic() + patience
+    told = False
+    while True:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            continue  # another one has just removed the folder
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+        else:
+            if same_file(descriptor, path):
+                return descriptor
+            os.close(descriptor)
+            continue
+        if time.monotonic() > deadline:
+            raise SitegenError(
+                f"another demo up or down (pid {holder}) is at work in {root}",
+                hint="wait for it, or end that process",
+            )
+        if not told:
+            progress(f"Waiting for another demo up or down (pid {holder})")
+            told = True
+        time.sleep(POLL)

@@ -1,0 +1,137 @@
+"""One order, as JSON and as a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sitegenctl.domain.condition import Diagnosis, describe_age, describe_files
+from sitegenctl.domain.order import LogRow, Order
+from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import LiveTask
+from sitegenctl.render.text import clock, neutralise, shorten
+
+
+def order_data(order_id: int, snapshot: Snapshot, log: Sequence[LogRow] = ()) -> dict[str, Any]:
+    """The order as the envelope has it. Texts are exact: nothing is neutralised."""
+    order = snapshot.orders.get(order_id)
+    verdict = snapshot.diagnose(order_id)
+    files = snapshot.files.get(order_id)
+    return {
+        "order_id": order_id,
+        "status": order.status if order else None,
+        "condition": verdict.condition,
+        "severity": verdict.severity,
+        "evidence": list(verdict.evidence),
+        "remedy": verdict.remedy,
+        "tasks": [task_data(task) for task in snapshot.tasks_of(order_id)],
+        "files": {"count": files.count, "bytes": files.size} if files else None,
+        "customer_name": order.customer_name if order else None,
+        "customer_email": order.customer_email if order else None,
+        "business_name": order.business_name if order else None,
+        "onboarding": order.onboarding if order else None,
+        "attempts": order.history.attempts if order else None,
+        "site_url": order.site_url if order else None,
+        "admin_notes": order.admin_notes if order else None,
+        "created_at": _iso(order.created_at) if order else None,
+        "updated_at": _iso(order.updated_at) if order else None,
+        "onboarding_completed_at": _iso(order.onboarding_completed_at) if order else None,
+        "log": [
+            {
+                "at": _iso(row.created_at),
+                "step": row.step,
+                "status": row.status,
+                "message": row.message,
+            }
+            for row in log
+        ],
+    }
+
+
+def task_data(task: LiveTask) -> dict[str, Any]:
+    """A task as the envelope has it."""
+    return {
+        "task_id": task.task_id,
+        "state": task.state,
+        "worker": task.worker,
+        "attempt": task.attempt,
+        "enqueued_at": _iso(task.enqueued_at),
+        "eta": _iso(task.eta),
+    }
+
+
+def order_text(order_id: int, snapshot: Snapshot, log: Sequence[LogRow], *, width: int) -> str:
+    """The order on one screen; the first line says how it stands."""
+    order = snapshot.orders.get(order_id)
+    verdict = snapshot.diagnose(order_id)
+    files = snapshot.files.get(order_id)
+    lines = [f"order {order_id}  {verdict.condition.upper()}{_who(order)}"]
+    lines += [f"  {neutralise(reason)}" for reason in verdict.evidence]
+    lines += _remedy(verdict)
+    lines.append("")
+    if order is not None:
+        lines += _facts(order)
+    lines.append(f"  files       {_files(files)}")
+    tasks = snapshot.tasks_of(order_id)
+    lines.append(f"  tasks       {'none' if not tasks else len(tasks)}")
+    lines += [f"    {_task(task)}" for task in tasks]
+    if log:
+        lines += ["", f"log, last {len(log)}"]
+        lines += [log_line(row, width=width) for row in log]
+    return "\n".join(lines) + "\n"
+
+
+def log_line(row: LogRow, *, width: int, prefix: str = "") -> str:
+    """One log row on one line."""
+    mark = {"error": "✗", "warning": "!", "success": "✓"}.get(row.status, " ")
+    line = f"  {prefix}{clock(row.created_at)[11:]} {mark} {neutralise(row.step):<20} {neutralise(row.message)}"
+    return shorten(line, width)
+
+
+def _who(order: Order | None) -> str:
+    if order is None:
+        return ""
+    name = order.business_name or order.customer_name
+    return f"  {order.status}  {shorten(name, 50)}"
+
+
+def _remedy(verdict: Diagnosis) -> list[str]:
+    return [f"  → {verdict.remedy}"] if verdict.remedy else []
+
+
+def _facts(order: Order) -> list[str]:
+    facts = [
+        f"  customer    {shorten(order.customer_name, 60)} <{shorten(order.customer_email, 60)}>",
+        f"  status      {order.status}, moved {describe_age(order.idle)} ago",
+        f"  onboarding  {order.onboarding}, completed {clock(order.onboarding_completed_at)}",
+        f"  attempts    {order.history.attempts}",
+    ]
+    if order.site_url:
+        facts.append(f"  site        {shorten(order.site_url, 100)}")
+    if order.admin_notes:
+        facts.append(f"  notes       {shorten(order.admin_notes, 100)}")
+    return facts
+
+
+def _files(files: SiteFiles | None) -> str:
+    return f"{describe_files(files)}, {files.size} bytes" if files else "unknown"
+
+
+def _task(task: LiveTask) -> str:
+    parts = [task.task_id, str(task.state)]
+    if task.worker:
+        parts.append(f"at {neutralise(task.worker)}")
+    if task.position is not None:
+        parts.append(f"place {task.position + 1}")
+    parts.append(f"attempt {task.attempt}")
+    if task.enqueued_at:
+        parts.append(f"enqueued {clock(task.enqueued_at)} UTC")
+    if task.eta:
+        parts.append(f"ETA {clock(task.eta)} UTC")
+    return "  ".join(parts)
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None

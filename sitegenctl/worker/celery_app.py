@@ -1,0 +1,158 @@
+"""The reference worker's Celery app: ``sitegenctl worker``, or ``celery -A sitegenctl.worker.celery_app worker``.
+
+Owns the queue's configuration, the task and its retries; what a generation does is in ``service.py``. Unlike
+the deployed worker it doesn't hide failure: after the last retry the task's state is FAILURE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Celery, Task
+from kombu import Exchange, Queue
+
+from sitegenctl.errors import GenerationError, SitegenError
+from sitegenctl.session import open_workshop
+from sitegenctl.settings import Settings, load_settings
+from sitegenctl.worker.plugins import load_generator
+from sitegenctl.worker.service import Generation, GenerationEnd, Workshop, generate, record_failure
+
+HARD_LIMIT = 600
+SOFT_LIMIT = 540
+MAX_RETRIES = 3
+RESULTS_KEPT = 24 * 3600
+TASKS_PER_CHILD = 50
+
+_log = logging.getLogger(__name__)
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery app for these settings. Raises ``UsageProblem`` for what is not configured or not found."""
+    from sitegenctl.session import kombu_options
+
+    url, transport_options = kombu_options(settings)
+    app = Celery("sitegenctl", broker=url, backend=url, set_as_current=False)
+    app.conf.update(
+        task_queues=[Queue(settings.queue, Exchange(settings.queue), routing_key=settings.queue)],
+        task_default_queue=settings.queue,
+        task_default_exchange=settings.queue,
+        task_default_routing_key=settings.queue,
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        timezone="UTC",
+        enable_utc=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_time_limit=HARD_LIMIT,
+        task_soft_time_limit=SOFT_LIMIT,
+        task_track_started=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=settings.concurrency,
+        worker_max_tasks_per_child=TASKS_PER_CHILD,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        result_expires=RESULTS_KEPT,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=transport_options,
+    )
+    workshop = _workshop(settings)
+    retry_base = settings.retry_base.total_seconds()
+
+    def generate_site_task(self: Task, order_id: int, resume: bool = True) -> dict[str, Any]:
+        return _run(self, workshop, retry_base, order_id, resume=resume)
+
+    app.task(
+        generate_site_task,
+        bind=True,
+        name=settings.task,
+        max_retries=MAX_RETRIES,
+        acks_late=True,
+        reject_on_worker_lost=True,
+        time_limit=HARD_LIMIT,
+        soft_time_limit=SOFT_LIMIT,
+    )
+    return app
+
+
+def run_worker(settings: Settings, *, verbose: bool = False) -> int:
+    """Run a worker in the foreground until it is told to stop; returns its exit code."""
+    worker = make_app(settings).Worker(
+        hostname=f"sitegenctl-{os.getpid()}@{socket.gethostname()}",
+        loglevel="DEBUG" if verbose else "INFO",
+        # Both wait a second at the start for news of other workers that this one has no use for.
+        without_mingle=True,
+        without_gossip=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def retry_delay(base: float, retries: int, jitter: float) -> float:
+    """Seconds until the next attempt: ``base`` doubled with every retry, half of it left to chance.
+
+    ``jitter`` is from 0 to 1. The half that is certain keeps a failing generation from coming back at once.
+    """
+    return float(base * 2**retries * (0.5 + jitter / 2))
+
+
+def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, resume: bool) -> dict[str, Any]:
+    task_id = str(task.request.id)
+    try:
+        ended = asyncio.run(generate(workshop, order_id, resume=resume, task_id=task_id))
+    except SoftTimeLimitExceeded:
+        reason = f"it took longer than {SOFT_LIMIT} s"
+    except SitegenError as exc:
+        reason = exc.message
+    except Exception as exc:  # noqa: BLE001 - a generator is anybody's code; whatever it raises is a failure
+        _log.exception("the generator failed on order %s", order_id)
+        reason = f"{type(exc).__name__}: {exc}"
+    else:
+        return _result(order_id, ended)
+    retries = task.request.retries
+    delay = None
+    if retries < MAX_RETRIES:
+        delay = retry_delay(retry_base, retries, random.random())  # noqa: S311 - jitter, no secret
+    try:
+        asyncio.run(record_failure(workshop, order_id, reason, task_id=task_id, attempt=retries + 1, retry_in=delay))
+    except SitegenError as exc:
+        # The database is away: the task's own state still tells, and so does the retry.
+        _log.warning("the failure of order %s could not be journaled: %s", order_id, exc.message)
+    failure = GenerationError(reason)
+    if delay is None:
+        raise failure
+    raise task.retry(exc=failure, countdown=delay)
+
+
+def _result(order_id: int, ended: Generation) -> dict[str, Any]:
+    return {
+        "success": ended.end is GenerationEnd.GENERATED,
+        "skipped": ended.end is not GenerationEnd.GENERATED,
+        "order_id": order_id,
+        "message": ended.message,
+    }
+
+
+def _workshop(settings: Settings) -> Workshop:
+    store, sites = open_workshop(settings)
+    return Workshop(
+        store=store,
+        sites=sites,
+        generator=load_generator(settings.generator),
+        site_url_base=settings.site_url_base,
+        pace=settings.pace.total_seconds(),
+    )
+
+
+def __getattr__(name: str) -> Celery:
+    """``app``, made when ``celery -A`` asks for it: importing this module must not need any setting."""
+    if name != "app":
+        raise AttributeError(name)
+    app = globals()["app"] = make_app(load_settings({}))
+    return app

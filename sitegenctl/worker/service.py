@@ -1,0 +1,174 @@
+"""Generating one order, stage by stage, with the generation log as the system words it.
+
+Stages: strategy (ends with the BRIEFING deliverable), site (ends with the whole folder renamed into place) and
+the move to REVIEW. A generation that resumes goes on after the last stage whose result is there. Knows nothing
+of Celery or RQ: an exception means that it failed, and the caller decides about another attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sitegenctl.domain.brief import Brief, Generator
+from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.ports import GenerationRecords, GenerationStore, SiteStore
+from sitegenctl.errors import GenerationError
+from sitegenctl.worker.plugins import checked
+
+
+class GenerationEnd(StrEnum):
+    """How a generation that didn't fail ended."""
+
+    GENERATED = "generated"
+    SKIPPED = "skipped"  # the order is finished or cancelled
+    GAVE_WAY = "gave_way"  # another task is generating the same order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """The end of a generation, with a line for people."""
+
+    end: GenerationEnd
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What a generation works with. ``pace`` is a pause in seconds after each step, for people to watch."""
+
+    store: GenerationStore
+    sites: SiteStore
+    generator: Generator
+    site_url_base: str
+    pace: float = 0.0
+
+
+async def generate(workshop: Workshop, order_id: int, *, resume: bool, task_id: str) -> Generation:
+    """Generate the order's site. Raises ``SitegenError`` or whatever the generator raises when it fails."""
+    async with workshop.store.lock(order_id) as records:
+        if records is None:
+            return Generation(
+                end=GenerationEnd.GAVE_WAY, message=f"another task is generating order {order_id}: gave way"
+            )
+        status = await records.status(order_id)
+        if status is OrderStatus.CANCELLED or (status is not None and status.is_finished):
+            message = f"Order is {status}: nothing to generate"
+            await records.log(order_id, "SKIP", message, "warning", task_id=task_id)
+            return Generation(end=GenerationEnd.SKIPPED, message=message)
+        site_url = f"{workshop.site_url_base.rstrip('/')}/project_{order_id}/"
+        brief = await records.brief(order_id, site_url)
+        run = _Run(workshop=workshop, records=records, brief=brief, task_id=task_id)
+        await run.work(resume=resume)
+        return Generation(end=GenerationEnd.GENERATED, message=f"order {order_id} generated: {site_url}")
+
+
+async def record_failure(
+    workshop: Workshop, order_id: int, message: str, *, task_id: str, attempt: int, retry_in: float | None
+) -> None:
+    """Journal a failed attempt: an ERROR row and the note that the system's own screens show.
+
+    ``retry_in`` is in seconds, None after the last attempt.
+    """
+    what_next = "no retry left" if retry_in is None else f"retry in {retry_in:.0f} s"
+    async with workshop.store.records() as records:
+        await records.log(
+            order_id,
+            "ERROR",
+            f"{message} (attempt {attempt}, {what_next})",
+            "error",
+            task_id=task_id,
+            attempt=attempt,
+            retry_in=retry_in,
+        )
+        await records.note_failure(order_id, f"{message} ({what_next})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    workshop: Workshop
+    records: GenerationRecords
+    brief: Brief
+    task_id: str
+
+    async def work(self, *, resume: bool) -> None:
+        has_briefing, has_site = await self._begin(resume=resume)
+        if has_briefing:
+            await self._log("PHASE_1_SKIP", "Briefing is there already")
+        else:
+            await self._strategy()
+        if not has_site:
+            await self._site()
+        await self._log("FINALIZE", "Moving the order to REVIEW")
+        if not await self.records.finish(self.brief.order_id, self.brief.site_url):
+            raise GenerationError("the order is no longer being generated: somebody moved it meanwhile")
+        await self.records.log(
+            self.brief.order_id,
+            "SUCCESS",
+            f"Site generated: {self.brief.site_url}",
+            "success",
+            task_id=self.task_id,
+        )
+
+    async def _begin(self, *, resume: bool) -> tuple[bool, bool]:
+        """Write the first rows and clear away what is half done; returns (has briefing, has whole site)."""
+        order_id = self.brief.order_id
+        counted = await self.workshop.sites.count([order_id])
+        if order_id not in counted:
+            raise GenerationError(f"the files of order {order_id} can't be counted")
+        files = counted[order_id]
+        has_briefing = resume and await self.records.has_briefing(order_id)
+        has_site = resume and not files.is_empty
+        if resume and (has_briefing or files.count):
+            await self._log("RESUME", f"Resuming: {files.count} files on disk", files=files.count)
+            next_stage = "finalize" if has_site else "site" if has_briefing else "strategy"
+            await self._log("RESUME_DECISION", f"Going on with stage {next_stage}", stage=next_stage)
+        else:
+            await self._log("START", f"Generating the site of {self.brief.business_name}")
+        leftovers = await self.workshop.sites.discard_leftovers(order_id)
+        trashed = not has_site and await self.workshop.sites.trash(order_id)
+        if leftovers or trashed:
+            await self._log("CLEANUP", "Cleared away what an earlier run left", leftovers=leftovers, trashed=trashed)
+        return has_briefing, has_site
+
+    async def _strategy(self) -> None:
+        await self._log("PHASE_1_START", "Working out the strategy")
+        title, content = briefing(self.brief)
+        await self._log("AI_STRATEGY", f"Strategy for {self.brief.niche} in {self.brief.primary_city}")
+        await self.records.save_briefing(self.brief.order_id, title, content)
+        await self._log("PHASE_1_COMPLETE", "Briefing saved", "success")
+
+    async def _site(self) -> None:
+        await self._log("FETCH_DATA", "Onboarding read", services=len(self.brief.services))
+        await self._log("TEMPLATE_START", "Rendering the pages")
+        # In a thread: the connection that holds the lock must stay served while a generator works.
+        files = checked(await asyncio.to_thread(self.workshop.generator, self.brief))
+        await self._log("TEMPLATE_CUSTOMIZED", f"{len(files)} files rendered", files=len(files))
+        await self._log("WRITE_FILES", f"Writing {len(files)} files")
+        await self.workshop.sites.replace(self.brief.order_id, files, self.task_id)
+        size = sum(len(file.content) for file in files)
+        await self._log("WRITE_COMPLETE", f"{len(files)} files, {size} bytes", "success", files=len(files))
+
+    async def _log(self, step: str, message: str, status: str = "info", **details: Any) -> None:
+        await self.records.log(self.brief.order_id, step, message, status, task_id=self.task_id, **details)
+        if self.workshop.pace:
+            await asyncio.sleep(self.workshop.pace)
+
+
+def briefing(brief: Brief) -> tuple[str, str]:
+    """The BRIEFING deliverable: title and Markdown, from the customer's own words."""
+    sections: Mapping[str, str | None] = {
+        "Business": f"{brief.business_name}, {brief.custom_niche or brief.niche.title()}",
+        "Place": f"{brief.primary_city}, {brief.state}",
+        "Main service": brief.primary_service,
+        "Services": ", ".join(brief.services) or None,
+        "Objective": brief.site_objective,
+        "Tone": brief.tone.lower(),
+        "Call to action": brief.cta_text or brief.primary_cta.lower(),
+        "Keywords": ", ".join(brief.target_keywords) or None,
+    }
+    lines = [f"- **{name}**: {text}" for name, text in sections.items() if text]
+    return f"Briefing: {brief.business_name}", "\n".join([f"# {brief.business_name}", "", *lines, ""])

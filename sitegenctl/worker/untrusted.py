@@ -1,0 +1,149 @@
+"""Making what customers typed fit to be published: texts, addresses, numbers, slugs.
+
+Owns what is let through and in which shape. Escaping belongs to the templates, colours to ``palette``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+MAX_LINE = 120
+MAX_PARAGRAPH = 2000
+MAX_PARAGRAPHS = 40
+MAX_SLUG = 60
+_MAX_URL = 2000
+
+# Bidirectional controls can make a reader see other words than the browser follows; the rest is just invisible.
+_INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_BREAKS = re.compile(r"[\r\n\v\f\x85\u2028\u2029]+")
+_EMAIL = re.compile(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?", re.ASCII
+)
+_PHONE = re.compile(r"\s*(\+?[\d\s().-]+?)\s*(?:(?:ext|x|ramal)\b\.?\s*\d*)?\s*", re.ASCII | re.IGNORECASE)
+_BARE_DOMAIN = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?:[/?#].*)?", re.ASCII | re.IGNORECASE)
+_HANDLE = re.compile(r"@?([A-Za-z0-9._-]{1,60})", re.ASCII)
+_PROFILES = {
+    "facebook": "https://www.facebook.com/",
+    "instagram": "https://www.instagram.com/",
+    "linkedin": "https://www.linkedin.com/in/",
+    "youtube": "https://www.youtube.com/@",
+    "tiktok": "https://www.tiktok.com/@",
+}
+
+
+def line(typed: str | None, limit: int = MAX_LINE) -> str:
+    """The text as one line of at most ``limit`` characters, without anything invisible that could mislead."""
+    return _shortened(" ".join(_visible(typed or "").split()), limit)
+
+
+def paragraphs(typed: str | None) -> tuple[str, ...]:
+    """The text's non-empty lines, each as ``line`` gives it."""
+    lines = (line(part, MAX_PARAGRAPH) for part in _BREAKS.split(typed or ""))
+    return tuple([kept for kept in lines if kept][:MAX_PARAGRAPHS])
+
+
+def excerpt(text: str, limit: int) -> str:
+    """The beginning of one line: whole sentences when one fits, else whole words and an ellipsis."""
+    if len(text) <= limit:
+        return text
+    sentence_end = max(text.rfind(mark, 0, limit) for mark in (". ", "! ", "? "))
+    return text[: sentence_end + 1] if sentence_end >= limit // 3 else _shortened(text, limit)
+
+
+def slugs(names: Iterable[str], fallback: str) -> list[str]:
+    """One slug per name, in order: ``[a-z0-9-]``, 1 to ``MAX_SLUG`` characters, all different.
+
+    A name with nothing left in it is called ``<fallback>-<its position from 1>``.
+    """
+    taken: set[str] = set()
+    result = []
+    for position, name in enumerate(names, start=1):
+        ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        stem = re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-") or f"{fallback}-{position}"
+        slug, again = stem[:MAX_SLUG].rstrip("-"), 2
+        while slug in taken:
+            ending = f"-{again}"
+            slug, again = stem[: MAX_SLUG - len(ending)].rstrip("-") + ending, again + 1
+        taken.add(slug)
+        result.append(slug)
+    return result
+
+
+def web_address(typed: str | None) -> str | None:
+    """The address, percent-encoded, if it is an absolute http or https one without credentials; else None."""
+    text = (typed or "").strip()
+    if not text or len(text) > _MAX_URL or text != _visible(text) or re.search(r"[\s\\]", text):
+        return None
+    if _BARE_DOMAIN.fullmatch(text):
+        text = f"https://{text}"
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError:
+        return None
+    if parts.scheme.lower() not in {"http", "https"} or not host or "@" in parts.netloc:
+        return None
+    if not re.fullmatch(r"[\w.-]+(?::\d+)?|\[[0-9a-fA-F:.]+\](?::\d+)?", parts.netloc):
+        return None
+    return quote(text, safe="%/:?#[]@!$&()*+,;=~-._")
+
+
+def profile_address(network: str, typed: str | None) -> str | None:
+    """The address of a profile in a social network, whether typed as an address or as a bare ``@name``."""
+    address = web_address(typed)
+    if address is not None:
+        return address
+    base, handle = _PROFILES.get(network.lower()), _HANDLE.fullmatch((typed or "").strip())
+    return base + handle[1] if base and handle else None
+
+
+def site_address(typed: str) -> str:
+    """The absolute base of the site without a final slash, query or fragment; empty when it isn't one."""
+    address = web_address(typed)
+    if address is None:
+        return ""
+    return address.split("#")[0].split("?")[0].rstrip("/").removesuffix("/index.html")
+
+
+def mail_link(typed: str | None) -> str | None:
+    """A ``mailto:`` link, or None when this is no e-mail address."""
+    text = (typed or "").strip()
+    return "mailto:" + quote(text, safe="@+.-_") if _EMAIL.fullmatch(text) else None
+
+
+def phone_digits(typed: str | None) -> str | None:
+    """The first number typed, as digits with its ``+`` if it had one; None when it can't be dialled."""
+    match = _PHONE.fullmatch(re.split(r"[/,;|]", typed or "", maxsplit=1)[0])
+    if match is None:
+        return None
+    digits = re.sub(r"\D", "", match[1], flags=re.ASCII)
+    if not 3 <= len(digits) <= 15:
+        return None
+    return "+" + digits if match[1].startswith("+") else digits
+
+
+def _visible(text: str) -> str:
+    return "".join(
+        " " if character in "\u2028\u2029" or character in "\t\r\n\v\f\x85" else character
+        for character in text
+        if _is_publishable(character)
+    )
+
+
+def _is_publishable(character: str) -> bool:
+    if character in "\t\r\n\v\f\x85":
+        return True
+    code = ord(character)
+    is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return not (is_noncharacter or character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cs"})
+
+
+def _shortened(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    head = text[: limit - 1]
+    cut = head.rfind(" ")
+    return head[: cut if cut > limit // 2 else None].rstrip(" ,;:-") + "…"
