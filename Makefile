@@ -1,0 +1,43 @@
+# Two commands on a bare machine: `make demo` and `make test`. Everything they need comes from a package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format test-lowest bench clean
+
+help: ## Show what there is.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Made with uv when it is there, else with venv and pip. The stamp says that the install was completed.
+$(VENV)/.installed: pyproject.toml sitegenctl/__init__.py
+ifdef UV
+	@test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV)
+	uv pip install --quiet --python $(BIN)/python --editable '.[demo]' --group dev
+else
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev
+endif
+	@touch $@
+
+demo: $(VENV)/.installed ## Start a private stack and generate order 42 before your eyes.
+	@exec $(BIN)/sitegenctl demo tour
+
+test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on real servers.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed ## Check format, rules, types and the layers.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed ## Put every file into shape.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what the other targets made.
+	rm -rf .venv .venv-* build dist *.egg-info .*_cache .hypothesis

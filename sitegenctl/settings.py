@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from sitegenctl.errors import UsageProblem
 
@@ -260,7 +260,8 @@ def mask_url(url: str) -> str:
         safe="*/",
         quote_via=quote,
     )
-    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
+    # Not urlunsplit, which drops the // of a URL without a host, such as that of a unix socket.
+    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
 def initial_config(name: str, settings: Settings) -> str:

@@ -170,7 +170,7 @@ class CeleryQueue:
             *lists, unacked = await self._read_at_once(transaction=True)
         except ResponseError as exc:
             # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
-            if "OOM" not in str(exc):
+            if "maxmemory" not in str(exc):
                 raise
             *lists, unacked = await self._read_at_once(transaction=False)
         return [raw for messages in lists for raw in reversed(messages)], list(unacked)

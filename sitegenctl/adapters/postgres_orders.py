@@ -191,8 +191,9 @@ class PostgresOrders:
                     self._connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
                 yield self._connection
             except DRIVER_ERRORS as exc:
-                # Whatever state the connection is in, the next call gets a fresh one.
-                if self._connection is not None:
+                # After an answer that never came the connection is in an unknown state: the next call gets a new
+                # one. After a mere refusal it is as good as before.
+                if self._connection is not None and not isinstance(exc, asyncpg.PostgresError):
                     self._connection.terminate()
                     self._connection = None
                 raise translate(exc) from exc

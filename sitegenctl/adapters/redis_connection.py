@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import (
@@ -33,7 +33,8 @@ def client_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme in ("redis+socket", "unix"):
         query = parts.query.replace("virtual_host=", "db=")
-        return urlunsplit(("unix", parts.netloc, parts.path, query, ""))
+        # Not urlunsplit, which drops the // of a URL without a host.
+        return f"unix://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
     if parts.scheme not in ("redis", "rediss"):
         raise SourceError("REDIS_URL is not a Redis URL", hint="it looks like redis://host:6379/0", source="broker")
     return url

@@ -1,7 +1,213 @@
-"""demo (placeholder until the stack lands)."""
+"""``demo up|down|status|tour``: the embedded stack, to try everything on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sitegenctl.cli.options import Invocation, command
+
+if TYPE_CHECKING:
+    from sitegenctl.demo.stack import PartState, Stack, StackState
+    from sitegenctl.domain.order import LogRow
+    from sitegenctl.domain.result import Outcome
+    from sitegenctl.settings import Settings
+
+Orders = Annotated[int, typer.Option("--orders", min=1, help="How many sample orders.")]
+Seed = Annotated[int, typer.Option("--seed", help="Another number makes other samples.")]
+Pace = Annotated[str, typer.Option("--pace", metavar="TIME", help="The worker's pause after each step.")]
+
 
 def register(app: typer.Typer) -> None:
-    """."""
+    """Add the group."""
+    group = typer.Typer(help="A private Redis, PostgreSQL and worker with sample orders.", no_args_is_help=True)
+    command(group, "up")(up)
+    command(group, "down")(down)
+    command(group, "status")(status)
+    command(group, "tour")(tour)
+    app.add_typer(group, name="demo")
+
+
+def up(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.3s") -> int:
+    """Start the stack in the background; harmless when it is up."""
+    with _stopped_by_signals():
+        state = _up(call, _stack(), orders, seed, pace)
+    print("the demo is up; try: sitegenctl --context demo inspect 42", file=sys.stderr)
+    return _write_status(call, state)
+
+
+def down(
+    call: Invocation,
+    keep_sites: Annotated[bool, typer.Option("--keep-sites", help="Leave the generated sites.")] = False,
+) -> int:
+    """Stop the stack and remove its data."""
+    from sitegenctl.render.output import Report, write
+
+    stopped = list(_stack().down(keep_sites=keep_sites, progress=_progress))
+    said = f"stopped {', '.join(stopped)}\n" if stopped else "the demo was not up\n"
+    data = {"stopped": stopped}
+    return write(Report(command=call.command, data=data, rows=[data], text=lambda: said), call.output)
+
+
+def status(call: Invocation) -> int:
+    """Show what is up; exit 3 when something is not."""
+    from sitegenctl.errors import SourceError
+
+    state = _stack().status()
+    if state is None:
+        raise SourceError("the demo is not up", hint="sitegenctl demo up")
+    return _write_status(call, state)
+
+
+def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.1s") -> int:
+    """Generate order 42 before your eyes; afterwards everything it started is stopped."""
+    from sitegenctl.cli.terminal import is_interactive
+    from sitegenctl.demo.tour import tour as show
+
+    stack = _stack()
+    before = stack.status()
+    was_up = before is not None and all(part.alive for part in before.parts)
+    with _stopped_by_signals():
+        try:
+            _up(call, stack, orders, seed, pace)
+            settings = call.settings(context="demo")
+            toured = asyncio.run(show(stack, settings, _Guide()))
+            print(f"\norder {toured.order_id} is in REVIEW; its site has {toured.files} files:")
+            print(f"  {toured.folder}/index.html")
+            _next_steps(stays=was_up or is_interactive())
+            if is_interactive() and not was_up:
+                _wait_for_enter()
+        finally:
+            if not was_up:
+                with _undisturbed():
+                    stack.down(keep_sites=True, progress=_progress)
+    return 0
+
+
+def _stack() -> Stack:
+    from sitegenctl.demo.stack import Stack, default_root
+
+    def is_ready(state: StackState) -> bool:
+        from sitegenctl.demo.tour import worker_answers
+
+        return worker_answers(_stack_settings(state))
+
+    return Stack(root=default_root(), worker_ready=is_ready)
+
+
+def _stack_settings(state: StackState) -> Settings:
+    from sitegenctl.settings import load_settings
+
+    flags = {"database_url": state.database_url, "redis_url": state.redis_url, "timeout": "2s"}
+    return load_settings(flags, {"SITEGENCTL_CONFIG": os.devnull})
+
+
+def _up(call: Invocation, stack: Stack, orders: int, seed: int, pace: str) -> StackState:
+    from sitegenctl.demo.tour import seed as seed_samples
+
+    call.settings(pace=pace)  # a bad value is told before anything starts
+    return stack.up(
+        _progress,
+        lambda state: (seed_samples(state, orders=orders, seed_number=seed), None)[1],
+        {"SITEGENCTL_PACE": pace, "SITEGENCTL_SITE_URL_BASE": (stack.root / "sites").as_uri()},
+    )
+
+
+def _progress(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _next_steps(*, stays: bool) -> None:
+    lines = [
+        "sitegenctl --context demo inspect 42      where an order really is, and why",
+        "sitegenctl --context demo enqueue 36 38   two that nobody started",
+        "sitegenctl demo status                    what is running",
+    ]
+    print("\ntry next" + (":" if stays else ", after sitegenctl demo up:"))
+    for line in lines:
+        print(f"  {line}")
+    sys.stdout.flush()
+
+
+def _wait_for_enter() -> None:
+    print("\nThe demo stays up until you press Enter.", flush=True)
+    sys.stdin.readline()
+
+
+def _write_status(call: Invocation, state: StackState) -> int:
+    from sitegenctl.render.output import Report, write
+
+    rows = [_part_row(part) for part in state.parts]
+    width = max(len(row["name"]) for row in rows)
+
+    def text() -> str:
+        lines = [
+            f"{row['name']:<{width}}  {'up' if row['alive'] else 'down':<4}  {row['pid'] or '-':<7}  {row['url'] or '-'}"
+            for row in rows
+        ]
+        return "\n".join([*lines, f"{'sites':<{width}}  {state.sites}"]) + "\n"
+
+    data = {"root": str(state.root), "seeded": state.seeded, "sites": str(state.sites), "parts": rows}
+    is_up = state.seeded and all(part.alive for part in state.parts)
+    return write(
+        Report(command=call.command, data=data, rows=rows, text=text, exit_code=0 if is_up else 3), call.output
+    )
+
+
+def _part_row(part: PartState) -> dict[str, Any]:
+    from sitegenctl.settings import mask_url
+
+    return {
+        "name": part.name,
+        "alive": part.alive,
+        "pid": part.pid if part.alive else None,
+        "url": mask_url(part.url) if part.url else None,
+        "log": str(part.log),
+    }
+
+
+class _Guide:
+    """Shows the tour as lines on stdout."""
+
+    def enqueued(self, outcome: Outcome) -> None:
+        print(f"\n$ sitegenctl --context demo enqueue {outcome.order_id} --wait")
+        print(f"{outcome.order_id}  enqueued  {outcome.before} → {outcome.after}  task {outcome.task_id}", flush=True)
+
+    def logged(self, row: LogRow) -> None:
+        from sitegenctl.cli.terminal import width
+        from sitegenctl.render.order import log_line
+
+        print(log_line(row, width=width()), flush=True)
+
+    def noted(self, message: str) -> None:
+        print(f"note: {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end things as Ctrl-C does: whatever was started is stopped again."""
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let nothing interrupt the tidying up: an impatient second Ctrl-C would leave servers behind."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -27,7 +27,8 @@ from sitegenctl.demo.processes import (
     Process,
     from_stat,
     group_of,
-    holders_of,
+    mark_of,
+    members_of,
     run_to_end,
     send,
     start_detached,
@@ -73,7 +74,7 @@ class Claim:
                 stderr=output,
                 keep=self._descriptor,
                 cwd=cwd,
-                env=env,
+                env={**env, **mark_of(self._path)},
                 account=account,
             )
         finally:
@@ -104,6 +105,9 @@ def claimed(path: Path, *, what: str, patience: float = 30.0) -> Iterator[Claim]
     """
     descriptor = _lock(path, what=what, patience=patience)
     try:
+        # With the lock in our hands these can only be children that have closed every file, lock included.
+        for process in _family(path, None):
+            send(process, signal.SIGKILL)
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, f"starter {os.getpid()}\n".encode())
@@ -116,7 +120,7 @@ def claimed(path: Path, *, what: str, patience: float = 30.0) -> Iterator[Claim]
 def _lock(path: Path, *, what: str, patience: float) -> int:
     deadline = time.monotonic() + patience
     # A killed PostgreSQL's children notice by themselves; most are gone before this.
-    violence = time.monotonic() + 1.0
+    violence = time.monotonic() + 0.5
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -131,10 +135,8 @@ def _lock(path: Path, *, what: str, patience: float) -> int:
         if time.monotonic() > violence and running(path) is None:
             _end_leftovers(path)
         if time.monotonic() > deadline:
-            pids = ", ".join(str(process.pid) for process in holders_of(path)) or "unknown"
-            raise SourceError(
-                f"another {what} of the same folder is still there", hint=f"its processes: {pids}"
-            )
+            pids = ", ".join(str(process.pid) for process in members_of(path)) or "unknown"
+            raise SourceError(f"another {what} of the same folder is still there", hint=f"its processes: {pids}")
         time.sleep(POLL)
 
 
@@ -147,7 +149,7 @@ def same_file(descriptor: int, path: Path) -> bool:
 
 
 def _end_leftovers(path: Path) -> None:
-    found = holders_of(path)
+    found = members_of(path)
     starter = re.match(r"starter (\d+)", _read(path))
     if starter is None or int(starter[1]) not in {process.pid for process in found}:
         for process in found:
@@ -203,7 +205,7 @@ def stop(path: Path, steps: Sequence[tuple[signal.Signals, float]]) -> bool:
     if not family:
         return False
     # PostgreSQL's children end by themselves, a moment after it.
-    if not wait_until(lambda: not _living(family), 1.0 if leader else 0.0):
+    if not wait_until(lambda: not _living(family), 0.5 if leader else 0.0):
         for process in _living(family):
             send(process, signal.SIGKILL)
     if not wait_until(lambda: not _living(family), 10.0):
@@ -213,7 +215,7 @@ def stop(path: Path, steps: Sequence[tuple[signal.Signals, float]]) -> bool:
 
 
 def _family(path: Path, leader: Process | None) -> frozenset[Process]:
-    found = holders_of(path) | (group_of(leader) if leader is not None else frozenset())
+    found = members_of(path) | (group_of(leader) if leader is not None else frozenset())
     return frozenset(process for process in found if process.pid != os.getpid())
 
 

@@ -28,6 +28,7 @@ from sitegenctl.demo.servers import (
     find_server,
     new_settings,
     read_settings,
+    remove_home,
     start_server,
     stop_server,
     telling_line,
@@ -123,7 +124,7 @@ async def _open_database(settings: Settings) -> bool:
             password=settings.password,
             database="postgres",
             ssl=False,
-            timeout=5.0,
+            timeout=2.0,
             command_timeout=30.0,
         )
     except refusals:
@@ -290,8 +291,7 @@ def remove_postgres(folder: Path) -> bool:
     """
     stopped = stop_postgres(folder)
     for home in {folder, existing_home(folder, unprivileged_account())}:
-        if home.exists():
-            shutil.rmtree(home)
+        remove_home(home)
     return stopped
 
 

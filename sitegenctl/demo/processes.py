@@ -86,7 +86,9 @@ def from_stat(stat: str) -> Sighting:
     head, _, tail = stat.rpartition(")")
     fields = tail.split()
     process = Process(pid=int(head.split(" ", 1)[0]), started=fields[19])
-    return Sighting(process=process, group=int(fields[2]), zombie=fields[0] in "ZX")
+    # A dead first thread whose others still run has its files and ports yet.
+    zombie = fields[0] in "ZX" and int(fields[17]) <= 1
+    return Sighting(process=process, group=int(fields[2]), zombie=zombie)
 
 
 def has_proc() -> bool:
@@ -185,15 +187,29 @@ def _under(account: Account | None) -> dict[str, Any]:
     return {"user": account.uid, "group": account.gid, "extra_groups": [], "umask": 0o077}
 
 
-def holders_of(path: Path) -> frozenset[Process]:
-    """Every living process that has the file at ``path`` open."""
+def members_of(path: Path) -> frozenset[Process]:
+    """Every living process that has the file at ``path`` open, or was started with ``mark_of(path)``."""
     wanted = os.path.realpath(path)
     if not has_proc():
         pids = [int(pid) for pid in _output("lsof", "-t", "--", wanted).split()]
     else:
-        pids = [pid for pid in _pids() if _has_open(pid, wanted)]
+        pids = [pid for pid in _pids() if _has_open(pid, wanted) or _has_mark(pid, path)]
     seen = (look(pid) for pid in pids)
     return frozenset(sighting.process for sighting in seen if sighting is not None and not sighting.zombie)
+
+
+def mark_of(path: Path) -> dict[str, str]:
+    """A variable by which a process's children are known even where they have closed every file they inherited."""
+    return {"SITEGENCTL_STARTED_BY": os.path.realpath(path)}
+
+
+def _has_mark(pid: int, path: Path) -> bool:
+    ((name, value),) = mark_of(path).items()
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(f"{name}={value}") in variables
 
 
 def _pids() -> list[int]:

@@ -26,6 +26,7 @@ from sitegenctl.demo.servers import (
     find_server,
     new_settings,
     read_settings,
+    remove_home,
     start_server,
     stop_server,
     write_private,
@@ -138,8 +139,7 @@ def remove_redis(folder: Path) -> bool:
         SourceError: it can't be ended.
     """
     stopped = stop_redis(folder)
-    if folder.exists():
-        shutil.rmtree(folder)
+    remove_home(folder)
     return stopped
 
 

@@ -110,8 +110,8 @@ class SamplePlan:
         tasks = [task for order in by_condition for task in order.tasks]
         return (*tasks, self.missing_task)
 
-    def manifest(self) -> Manifest:
-        """The conditions that hold once the plan is written, before any worker runs."""
+    def manifest(self, *, all_sites: bool = True) -> Manifest:
+        """The conditions that hold once the plan is written; ``all_sites`` says whether every folder was."""
         conditions: dict[str, list[int]] = {condition.value: [] for condition in Condition}
         for order_id in range(1, self.orders + 1):
             crafted = self.crafted.get(order_id)
@@ -124,7 +124,11 @@ class SamplePlan:
             seed=self.seed,
             foreign=len(FOREIGN),
             conditions=conditions,
-            notes={condition.value: note for condition, note in _NOTES.items()},
+            notes={
+                condition.value: note
+                for condition, note in _NOTES.items()
+                if condition is not Condition.DONE or not all_sites
+            },
         )
 
 
@@ -133,6 +137,7 @@ _NOTES = {
     Condition.QUEUED: "until a worker gets to them",
     Condition.SETTLING: "for the grace period after the seeding; interrupted from then on",
     Condition.UNKNOWN: "its status is NULL",
+    Condition.DONE: "the site folders of most were not written: hollow where hollow is looked for",
     Condition.HOLLOW: "where hollow is looked for; done otherwise",
     Condition.GHOST: "the largest id is of an order that doesn't exist",
     Condition.ORPHANED: "until the visibility timeout (an hour by default) gives the task back",

@@ -26,7 +26,7 @@ from sitegenctl.adapters import schema
 from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, translate
 from sitegenctl.demo.businesses import half_filled
 from sitegenctl.demo.sample_manifest import Manifest
-from sitegenctl.demo.sample_plan import TOUR_ORDER, SampleOrder, plan_samples
+from sitegenctl.demo.sample_plan import DETAILED_UP_TO, TOUR_ORDER, SampleOrder, plan_samples
 from sitegenctl.demo.sample_queue import publish_samples, reset_queue, withdraw
 from sitegenctl.demo.sample_recipes import FOREIGN
 from sitegenctl.demo.sample_sites import remove_sites, write_sites
@@ -54,19 +54,21 @@ async def seed(
     orders: int = 60,
     seed: int = 42,
     manifest_path: Path | None = None,
-    bulk_sites: bool = True,
+    bulk_sites: bool = False,
 ) -> Manifest:
     """Make the schema and the sample orders anew, whatever an earlier seeding left; returns the manifest.
 
     Drops the contract's tables, the demo's queue and its site folders first: never to be pointed at a system
     in use. No worker may be running. ``manifest_path`` is by default beside ``sites_dir``; the manifest is
-    written last, so that where there is one the seeding was finished. ``bulk_sites`` False leaves out the
-    site folders of orders that were not made by hand: for benchmarks, which look for no hollow order.
+    written last, so that where there is one the seeding was finished. Above ``DETAILED_UP_TO`` orders only
+    those made by recipe get their site folders (40 kB on disk each, whatever their size), unless
+    ``bulk_sites`` asks for all: the others are then hollow where hollow is looked for, as a note says.
 
     Raises ``UsageProblem`` for a number of orders that can't be had and ``SourceError`` when a server can't
     be reached.
     """
     plan = plan_samples(orders, seed)
+    all_sites = bulk_sites or orders <= DETAILED_UP_TO
     manifest_path = manifest_path or sites_dir.parent / "manifest.json"
     manifest_path.unlink(missing_ok=True)
     await reset_queue(redis_url, [task.task_id for task in plan.tasks])
@@ -76,11 +78,11 @@ async def seed(
         every = iter(plan)
         while chunk := list(itertools.islice(every, _CHUNK)):
             await _insert(connection, chunk, now)
-            with_site = chunk if bulk_sites else [order for order in chunk if order.order_id in plan.crafted]
+            with_site = chunk if all_sites else [order for order in chunk if order.order_id in plan.crafted]
             await asyncio.to_thread(write_sites, sites_dir, with_site)
         await connection.execute("SELECT setval(pg_get_serial_sequence('site_orders', 'id'), $1)", orders)
     await publish_samples(redis_url, plan.tasks, FOREIGN)
-    manifest = plan.manifest()
+    manifest = plan.manifest(all_sites=all_sites)
     async with _connected(database_url) as connection:
         # A hundred thousand orders take longer to write than an order settles.
         await connection.execute(_TOUCH, manifest.conditions[Condition.SETTLING])

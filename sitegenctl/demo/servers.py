@@ -7,11 +7,13 @@ left to ``redis_server`` and ``postgres_server``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -143,9 +145,7 @@ def _launch(kind: Kind, home: Path, claim: Claim, patience: float) -> tuple[Sett
         if process.alive() or _PORT_TAKEN not in printed:
             break
         settings = replace(settings, port=free_port())
-    raise SourceError(
-        f"{kind.name} did not start: {telling_line(printed)}", hint=f"see {log}", source=kind.source
-    )
+    raise SourceError(f"{kind.name} did not start: {telling_line(printed)}", hint=f"see {log}", source=kind.source)
 
 
 def _await_ready(kind: Kind, settings: Settings, process: Process, patience: float) -> bool:
@@ -176,6 +176,23 @@ def stop_server(kind: Kind, home: Path) -> bool:
         SourceError: it belongs to another user, or can't be ended.
     """
     return stop(claim_file(home), kind.stop_steps)
+
+
+def remove_home(home: Path) -> None:
+    """Remove a stopped server's folder with everything in it; a folder that holds no server is left alone."""
+    claim = claim_file(home)
+    if not home.is_dir():
+        return
+    if claim.exists():
+        # The claim last: a removal that is cut short can still be told from a stranger's folder.
+        for entry in home.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry != claim:
+                entry.unlink()
+        claim.unlink()
+    with contextlib.suppress(OSError):
+        home.rmdir()
 
 
 def _server(kind: Kind, home: Path, settings: Settings, process: Process | None) -> Server:

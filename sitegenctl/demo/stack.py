@@ -128,9 +128,7 @@ class Stack:
             undo.pop_all()
             return self._look()
 
-    def down(
-        self, *, keep_sites: bool = False, progress: Callable[[str], None] = lambda _: None
-    ) -> tuple[str, ...]:
+    def down(self, *, keep_sites: bool = False, progress: Callable[[str], None] = lambda _: None) -> tuple[str, ...]:
         """Stop everything and remove every file, but for the sites if ``keep_sites``.
 
         Returns the names of what was stopped; harmless when nothing is up.
@@ -250,9 +248,7 @@ class Stack:
         progress("Starting the worker")
         undo.callback(stop, self._worker_claim, self._worker_steps)
         self._remember(worker=addresses)
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)
-        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)}
         # No file of contexts either: one of them may be the default.
         env = {**inherited, "SITEGENCTL_CONFIG": os.devnull, **addresses, **worker_env}
         with claimed(self._worker_claim, what="worker") as claim:
@@ -267,9 +263,7 @@ class Stack:
         reason = "it does not answer"
         if not process.alive():
             reason = telling_line(self._worker_log.read_text("utf-8", errors="replace"))
-        raise SourceError(
-            f"the worker did not start: {reason}", hint=f"see {self._worker_log}", source="workers"
-        )
+        raise SourceError(f"the worker did not start: {reason}", hint=f"see {self._worker_log}", source="workers")
 
     def _read_state(self) -> dict[str, Any]:
         return read_json(self._state_file) or {}

@@ -15,7 +15,7 @@ MIN_CONTRAST = 4.5
 """What WCAG 2.2 asks of normal text at level AA (success criterion 1.4.3)."""
 
 _PART_CONTRAST = 3.0  # what 1.4.11 asks of a control against what surrounds it
-_DEEP_CONTRAST = 11.0  # a footer that is dark for certain, so that its muted text can stay calm
+_DEEP_CONTRAST = 14.0  # a footer that is dark for certain, so that its muted text can stay calm
 _STEPS = 40
 _MOST_SATURATED = 0.7
 

@@ -15,6 +15,7 @@ from sitegenctl.domain.brief import Brief
 from sitegenctl.worker.hours import opening_hours
 from sitegenctl.worker.palette import Palette, make_palette
 from sitegenctl.worker.untrusted import (
+    MAX_PHONE,
     excerpt,
     line,
     mail_link,
@@ -155,7 +156,7 @@ def read_brief(brief: Brief) -> Site:
         palette=make_palette(brief.primary_color, brief.secondary_color, brief.accent_color),
         base=site_address(brief.site_url),
         name=name,
-        initial=next((character.upper() for character in name if character.isalnum()), "•"),
+        initial=next((character.upper()[0] for character in name if character.isalnum()), "•"),
         niche=niche,
         niche_label=niche_label,
         icon=_ICONS.get(niche, "store"),
@@ -230,7 +231,7 @@ def _contact(brief: Brief, language: Language, place: str) -> Contact:
     wants_whatsapp = brief.has_whatsapp or brief.primary_cta.strip().upper() == "WHATSAPP"
     abroad = _international(digits, language) if digits and wants_whatsapp else None
     return Contact(
-        phone=line(brief.business_phone, 60),
+        phone=line(brief.business_phone, MAX_PHONE),
         phone_link=f"tel:{digits}" if digits else None,
         whatsapp_link=f"https://wa.me/{abroad}" if abroad else None,
         email=line(brief.business_email, 254),
@@ -273,9 +274,7 @@ def _hours(brief: Brief, say: Voice) -> tuple[Hours, ...]:
     for entry in opening_hours(brief.business_hours)[:MAX_ENTRIES]:
         names = [say(f"{'short_day' if len(entry.days) > 1 else 'day'}.{day}") for day in entry.days]
         day = say("day_range", first=names[0], last=names[-1]) if len(names) > 1 else "".join(names)
-        shown.append(
-            Hours(day=day or entry.typed_day, hours=entry.typed_hours, days=entry.days, spans=entry.spans)
-        )
+        shown.append(Hours(day=day or entry.typed_day, hours=entry.typed_hours, days=entry.days, spans=entry.spans))
     return tuple(shown)
 
 
@@ -297,8 +296,7 @@ def _team(brief: Brief) -> tuple[tuple[str, str], ...]:
 
 def _quotes(brief: Brief) -> tuple[Quote, ...]:
     quotes = (
-        Quote(name=line(said.name), role=line(said.role), text=paragraphs(said.text))
-        for said in brief.testimonials
+        Quote(name=line(said.name), role=line(said.role), text=paragraphs(said.text)) for said in brief.testimonials
     )
     return tuple([quote for quote in quotes if quote.text][:MAX_ENTRIES])
 

@@ -14,15 +14,14 @@ MAX_LINE = 120
 MAX_PARAGRAPH = 2000
 MAX_PARAGRAPHS = 40
 MAX_SLUG = 60
+MAX_PHONE = 60
 _MAX_URL = 2000
 
 # Bidirectional controls can make a reader see other words than the browser follows; the rest is just invisible.
 _INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _BREAKS = re.compile(r"[\r\n\v\f\x85\u2028\u2029]+")
-_EMAIL = re.compile(
-    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?", re.ASCII
-)
-_PHONE = re.compile(r"\s*(\+?[\d\s().-]+?)\s*(?:(?:ext|x|ramal)\b\.?\s*\d*)?\s*", re.ASCII | re.IGNORECASE)
+_EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?", re.ASCII)
+_PHONE = re.compile(r"\s*(\+?[\d\s().-]+?)\s*(?:(?:ext|x|ramal)\.?\s*\d*)?\s*", re.ASCII | re.IGNORECASE)
 _BARE_DOMAIN = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?:[/?#].*)?", re.ASCII | re.IGNORECASE)
 _HANDLE = re.compile(r"@?([A-Za-z0-9._-]{1,60})", re.ASCII)
 _PROFILES = {
@@ -84,8 +83,9 @@ def web_address(typed: str | None) -> str | None:
         host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError:
         return None
-    if parts.scheme.lower() not in {"http", "https"} or not host or "@" in parts.netloc:
+    if parts.scheme.lower() not in {"http", "https"} or not host:
         return None
+    # No user and password: what stands before an @ is there to look like another host.
     if not re.fullmatch(r"[\w.-]+(?::\d+)?|\[[0-9a-fA-F:.]+\](?::\d+)?", parts.netloc):
         return None
     return quote(text, safe="%/:?#[]@!$&()*+,;=~-._")
@@ -116,7 +116,7 @@ def mail_link(typed: str | None) -> str | None:
 
 def phone_digits(typed: str | None) -> str | None:
     """The first number typed, as digits with its ``+`` if it had one; None when it can't be dialled."""
-    match = _PHONE.fullmatch(re.split(r"[/,;|]", typed or "", maxsplit=1)[0])
+    match = _PHONE.fullmatch(re.split(r"[/,;|]", line(typed, MAX_PHONE), maxsplit=1)[0])
     if match is None:
         return None
     digits = re.sub(r"\D", "", match[1], flags=re.ASCII)

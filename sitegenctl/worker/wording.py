@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sitegenctl.domain.brief import Brief
+from sitegenctl.worker.untrusted import MAX_PHONE, line
 from sitegenctl.worker.words import ENGLISH, PORTUGUESE
 
 
@@ -44,9 +45,7 @@ _STATES = {
 _ALSO_AMERICAN = frozenset({"al", "ma", "ms", "mt", "pa", "pr", "sc"})
 
 # A two-digit area code before eight or nine digits: unlike any North American number.
-_BRAZILIAN_PHONE = re.compile(
-    r"\(0?\d\d\)\s*9?\s?\d{4}[-.\s]?\d{4}|0?\d\d[-.\s]*9\s?\d{4}[-.\s]?\d{4}", re.ASCII
-)
+_BRAZILIAN_PHONE = re.compile(r"\(0?\d\d\)\s*9?\s?\d{4}[-.\s]?\d{4}|0?\d\d[-.\s]*9\s?\d{4}[-.\s]?\d{4}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ def is_brazilian(brief: Brief) -> bool:
 
     Seven codes are states of Brazil and of the United States; there the shape of the phone number decides.
     """
-    phone = brief.business_phone.strip()
+    phone = line(brief.business_phone, MAX_PHONE)
     if phone.startswith(("+", "00")):
         return re.sub(r"\D", "", phone, flags=re.ASCII).removeprefix("00").startswith("55")
     parts = [_plain(part) for part in re.split(r"[-/,()]", brief.state)]

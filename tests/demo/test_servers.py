@@ -378,7 +378,7 @@ def test_a_claim_is_held_by_whoever_is_left_and_not_by_the_dead(tmp_path: Path) 
         parent = claim.start(argv, log=tmp_path / "log", env=env)
     assert wait_until(lambda: (tmp_path / "log").read_text().strip().isdigit(), 5)
     child = look(int((tmp_path / "log").read_text())).process
-    assert processes.holders_of(path) == {parent, child}
+    assert processes.members_of(path) == {parent, child}
     kill(parent)
     assert child.alive()
     assert claims.running(path) is None

@@ -1,0 +1,123 @@
+"""The tour: order 42 on the embedded stack, from BUILDING to a site on disk, with its log as it is written.
+
+Owns what happens in which order; how it is shown is the caller's, through ``Guide``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sitegenctl.demo.sample_manifest import Manifest
+from sitegenctl.demo.samples import restore_order, seed as seed_samples
+from sitegenctl.demo.stack import Stack, StackState
+from sitegenctl.domain.order import LogRow, OrderStatus
+from sitegenctl.domain.result import Outcome, OutcomeKind
+from sitegenctl.errors import SitegenError, SourceError
+from sitegenctl.operations import enqueue
+from sitegenctl.operations.follow import Ended, follow, follow_result, followed
+from sitegenctl.session import Session, open_session
+from sitegenctl.settings import Settings
+
+MANIFEST = "manifest.json"
+
+
+class Guide(Protocol):
+    """Whoever shows the tour."""
+
+    def enqueued(self, outcome: Outcome) -> None:
+        """The order was enqueued."""
+
+    def logged(self, row: LogRow) -> None:
+        """A row of its log was written."""
+
+    def noted(self, message: str) -> None:
+        """Something else is worth saying."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toured:
+    """Where the tour ended: the order, its folder, and how many files are in it."""
+
+    order_id: int
+    folder: Path
+    files: int
+
+
+def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
+    """Write the sample orders into a stack that has none; the manifest goes beside them."""
+    return asyncio.run(
+        seed_samples(
+            database_url=state.database_url,
+            redis_url=state.redis_url,
+            sites_dir=state.sites,
+            orders=orders,
+            seed=seed_number,
+            manifest_path=state.root / MANIFEST,
+        )
+    )
+
+
+def worker_answers(settings: Settings) -> bool:
+    """Whether a living worker answers on this stack's broker."""
+
+    async def ask() -> bool:
+        async with open_session(settings, "demo") as session:
+            return bool((await session.queue.survey()).workers)
+
+    try:
+        return asyncio.run(ask())
+    except SourceError:
+        return False
+
+
+async def tour(stack: Stack, settings: Settings, guide: Guide) -> Toured:
+    """Generate the tour's order. Raises ``SitegenError`` when it doesn't end in REVIEW with its site on disk."""
+    async with open_session(settings, "demo tour") as session:
+        await _rewind(stack, session)
+        plan = await enqueue.plan(session.orders, session.queue, [TOUR_ORDER], resume=True)
+        result = await enqueue.apply(session.orders, session.queue, plan, session.actor)
+        (outcome,) = result.outcomes
+        if outcome.outcome is not OutcomeKind.DONE:
+            raise SitegenError(f"order {TOUR_ORDER} was not enqueued: {outcome.reason}", hint=outcome.hint)
+        guide.enqueued(outcome)
+        endings: dict[int, Ended] = {}
+        async for event in follow(session.orders, session.queue, followed(result)):
+            if isinstance(event, Ended):
+                endings[event.order_id] = event
+            elif isinstance(event, LogRow):
+                guide.logged(event)
+            else:
+                guide.noted(event.message)
+        (outcome,) = follow_result(result, endings).outcomes
+        if outcome.outcome is not OutcomeKind.DONE:
+            raise SitegenError(f"order {TOUR_ORDER} was not generated: {outcome.reason}")
+        return await _arrived(stack, session)
+
+
+async def _rewind(stack: Stack, session: Session) -> None:
+    """Put the tour's order back to where it began, for a tour on a stack that has seen one."""
+    order = (await session.orders.read_orders([TOUR_ORDER])).get(TOUR_ORDER)
+    if order is not None and order.status is OrderStatus.BUILDING:
+        return
+    manifest = Manifest.from_json((stack.root / MANIFEST).read_text(encoding="utf-8"))
+    await restore_order(
+        database_url=session.settings.require_database_url(),
+        redis_url=session.settings.require_redis_url(),
+        sites_dir=session.settings.require_sites_dir(),
+        manifest=manifest,
+    )
+
+
+async def _arrived(stack: Stack, session: Session) -> Toured:
+    """See with own eyes that the order is in REVIEW and its site on disk."""
+    order = (await session.orders.read_orders([TOUR_ORDER])).get(TOUR_ORDER)
+    files = (await session.sites.count([TOUR_ORDER])).get(TOUR_ORDER) if session.sites else None
+    if order is None or order.status is not OrderStatus.REVIEW or files is None or files.is_empty:
+        found = order.status if order else "gone"
+        raise SitegenError(f"order {TOUR_ORDER} ended, but it is {found}, with {files.count if files else 'no'} files")
+    return Toured(
+        order_id=TOUR_ORDER, folder=stack.root / "sites" / f"project_{TOUR_ORDER}", files=files.count
+    )

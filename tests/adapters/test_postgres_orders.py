@@ -1,0 +1,253 @@
+"""Reading orders from, and claiming them in, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from sitegenctl.adapters.postgres_orders import PostgresOrders, asyncpg_dsn
+from sitegenctl.domain.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.plan import EnqueueStep
+from sitegenctl.domain.ports import Actor
+from sitegenctl.domain.run import RunOutcome
+from sitegenctl.errors import SourceError
+from tests.world import World
+
+ACTOR = Actor(user="ana", host="crm", command="enqueue")
+
+
+def read(world: World, *order_ids: int) -> dict[int, Order]:
+    return world.with_session(lambda session: session.orders.read_orders(order_ids))
+
+
+def step(order: Order, task_id: str = "task-1") -> EnqueueStep:
+    assert order.status is not None
+    return EnqueueStep(
+        order_id=order.order_id,
+        before=order.status,
+        last_log_id=order.last_log_id,
+        task_id=task_id,
+        resume=True,
+    )
+
+
+def test_an_order_with_everything(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "PHASE_1_ERROR", "ERROR"], name="Ana")
+    order = read(world, 42, 43)[42]
+    assert (order.status, order.customer_name, order.onboarding) == (
+        OrderStatus.GENERATING,
+        "Ana",
+        Onboarding.COMPLETE,
+    )
+    assert order.history.last_run is not None
+    assert order.history.last_run.outcome is RunOutcome.ERROR
+    assert (order.history.attempts, order.last_error) == (1, "ERROR")
+    assert order.last_log_id == world.log(42)[-1]["id"]
+
+
+def test_onboarding_missing_and_partial(world: World) -> None:
+    world.order(1, onboarding="missing")
+    world.order(2, onboarding="partial")
+    orders = read(world, 1, 2)
+    assert (orders[1].onboarding, orders[2].onboarding) == (Onboarding.MISSING, Onboarding.PARTIAL)
+
+
+def test_an_order_that_does_not_exist_is_left_out_and_a_null_status_is_none(world: World) -> None:
+    world.order(1, None)
+    orders = read(world, 1, 99)
+    assert set(orders) == {1}
+    assert orders[1].status is None
+
+
+def test_idle_is_the_newest_movement_each_by_its_own_clock(world: World) -> None:
+    """Order columns are naive UTC, log rows are in the zone of the session: 9 hours apart here."""
+    name = world.database_url.rsplit("/", 1)[1]
+    world.sql(f"ALTER DATABASE {name} SET timezone TO 'Asia/Tokyo'")
+    world.order(1, age="3 hours")
+    world.order(2, age="3 hours")
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (2, 'START', 'now')")
+    orders = read(world, 1, 2)
+    assert orders[1].idle is not None
+    assert orders[2].idle is not None
+    assert timedelta(hours=3) <= orders[1].idle < timedelta(hours=3, minutes=1)
+    assert timedelta(0) <= orders[2].idle < timedelta(minutes=1)
+
+
+def test_a_claim_sets_generating_and_journals_in_one_transaction(world: World) -> None:
+    world.order(42)
+    order = read(world, 42)[42]
+    claim = world.with_session(lambda session: session.orders.claim([step(order)], ACTOR))
+    assert claim.moved == {}
+    assert world.status(42) == "GENERATING"
+    (row,) = world.log(42)
+    assert claim.journal_ids == {42: row["id"]}
+    assert row["step"] == "OPERATOR_ENQUEUE"
+    after = read(world, 42)[42]
+    assert after.journal is not None
+    assert (after.journal.task_id, after.journal.actor) == ("task-1", "ana")
+    assert after.idle is not None
+    assert after.idle < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 42",
+        "INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'START', 's')",
+        "DELETE FROM site_onboardings; DELETE FROM site_orders WHERE id = 42",
+    ],
+    ids=["status", "log", "gone"],
+)
+def test_an_order_that_moved_since_the_plan_is_left_alone(world: World, change: str) -> None:
+    world.order(42)
+    world.order(43)
+    orders = read(world, 42, 43)
+    for statement in change.split("; "):
+        world.sql(statement)
+    steps = [step(orders[42]), step(orders[43], "task-2")]
+    claim = world.with_session(lambda session: session.orders.claim(steps, ACTOR))
+    assert set(claim.moved) == {42}
+    assert set(claim.journal_ids) == {43}
+    assert "OPERATOR_ENQUEUE" not in world.steps(42)
+
+
+def test_of_two_claims_at_once_one_wins(world: World) -> None:
+    """The second waits for the lock; it must see what the first has written, not what its statement began with."""
+    world.order(42)
+    order = read(world, 42)[42]
+
+    async def both() -> list[int]:
+        stores = [PostgresOrders(world.database_url, timeout=10) for _ in range(8)]
+        claims = await asyncio.gather(
+            *(store.claim([step(order, f"task-{n}")], ACTOR) for n, store in enumerate(stores))
+        )
+        for store in stores:
+            await store.close()
+        return [len(claim.journal_ids) for claim in claims]
+
+    assert sorted(asyncio.run(both())) == [0] * 7 + [1]
+    assert world.steps(42) == ["OPERATOR_ENQUEUE"]
+
+
+def test_a_claim_does_not_hold_up_a_worker_that_logs(world: World) -> None:
+    world.order(42)
+
+    async def scenario() -> None:
+        operator = await asyncpg.connect(world.database_url)
+        worker = await asyncpg.connect(world.database_url)
+        try:
+            async with operator.transaction():
+                await operator.fetch("SELECT id FROM site_orders WHERE id = 42 FOR NO KEY UPDATE")
+                insert = "INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'START', 's')"
+                await asyncio.wait_for(worker.execute(insert), timeout=5)
+        finally:
+            await operator.close()
+            await worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_release_restores_the_status_only_if_nothing_moved(world: World) -> None:
+    world.order(42)
+    world.order(43)
+    orders = read(world, 42, 43)
+    steps = [step(orders[42]), step(orders[43], "task-2")]
+    claim = world.with_session(lambda session: session.orders.claim(steps, ACTOR))
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (43, 'START', 's')")
+    by_journal_id = {claim.journal_ids[s.order_id]: s for s in steps}
+    released = world.with_session(lambda session: session.orders.release(by_journal_id, ACTOR, "Redis refused"))
+    assert list(released) == [42]
+    assert (world.status(42), world.status(43)) == ("BUILDING", "GENERATING")
+    assert world.steps(42) == ["OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"]
+    assert "Redis refused" in world.log(42)[-1]["message"]
+
+
+def test_details_may_be_jsonb(world: World) -> None:
+    world.sql("ALTER TABLE site_generation_logs ALTER COLUMN details TYPE jsonb USING details::jsonb")
+    world.order(42)
+    order = read(world, 42)[42]
+    world.with_session(lambda session: session.orders.claim([step(order)], ACTOR))
+    journal = read(world, 42)[42].journal
+    assert journal is not None
+    assert journal.task_id == "task-1"
+
+
+def test_read_only_is_enforced_by_the_server(world: World) -> None:
+    world.order(42)
+    order = read(world, 42)[42]
+    with pytest.raises(SourceError, match="read-only"):
+        world.with_session(lambda session: session.orders.claim([step(order)], ACTOR), read_only=True)
+    assert world.status(42) == "BUILDING"
+
+
+def test_the_log_is_read_from_where_one_was_and_to_the_newest(world: World) -> None:
+    world.order(1, steps=["START", "AI_STRATEGY", "ERROR"])
+    world.order(2, steps=["START", "SUCCESS"])
+    first = world.log(1)[0]["id"]
+
+    def steps_of(**options: int) -> list[str]:
+        rows = world.with_session(lambda session: session.orders.read_log([1, 2], **options))
+        return [f"{row.order_id}:{row.step}" for row in rows]
+
+    assert steps_of(after_id=first) == ["1:AI_STRATEGY", "1:ERROR", "2:START", "2:SUCCESS"]
+    assert steps_of(last=1) == ["1:ERROR", "2:SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://crm:pw@127.0.0.1:1/crm", "can't be reached"),
+        ("mysql://crm@localhost/crm", "not a PostgreSQL URL"),
+    ],
+)
+def test_a_server_that_is_away_is_one_line(url: str, message: str) -> None:
+    async def attempt() -> None:
+        await PostgresOrders(url, timeout=2).read_orders([1])
+
+    with pytest.raises(SourceError, match=message) as caught:
+        asyncio.run(attempt())
+    assert "\n" not in caught.value.message
+    assert "pw" not in caught.value.message
+
+
+def test_another_database_is_recognised_as_such(world: World) -> None:
+    world.sql("DROP TABLE site_generation_logs")
+    with pytest.raises(SourceError, match="not an orders database"):
+        read(world, 1)
+
+
+def test_a_connection_that_was_cut_is_opened_again(world: World) -> None:
+    world.order(42)
+
+    async def scenario() -> None:
+        store = PostgresOrders(world.database_url, timeout=5)
+        await store.read_orders([42])
+        cutter = await asyncpg.connect(world.database_url)
+        await cutter.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await cutter.close()
+        with contextlib.suppress(SourceError):  # the cut may be noticed before the call, or by it
+            await store.read_orders([42])
+        assert 42 in await store.read_orders([42])
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("url", "dsn"),
+    [
+        ("postgresql+asyncpg://u:p@h:5/d", "postgresql://u:p@h:5/d"),
+        ("postgresql+psycopg2://u:p@h/d?connect_timeout=3", "postgresql://u:p@h/d"),
+        ("postgres://u:p@h/d", "postgresql://u:p@h/d"),
+        ("postgresql+asyncpg://u:p@h/d?ssl=require", "postgresql://u:p@h/d?sslmode=require"),
+    ],
+)
+def test_urls_as_deployments_have_them(url: str, dsn: str) -> None:
+    assert asyncpg_dsn(url) == dsn

@@ -1,0 +1,103 @@
+"""One Redis and one PostgreSQL for the session; a database of each for every test; a scrubbed environment."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from redis import Redis
+
+from sitegenctl.demo.postgres_server import postgres_server
+from sitegenctl.demo.redis_server import redis_server
+from tests.world import World, create_schema
+
+_FOREIGN = ("SITEGENCTL_", "CELERY_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
+_TEMPLATE = "contract"
+# Redis has 16 databases; 0 is left alone, so that a test which forgets the number finds nothing.
+_redis_numbers = itertools.cycle(range(1, 16))
+_database_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith(_FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SITEGENCTL_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def _server_folder() -> Iterator[Path]:
+    # Not pytest's own temporary folder: PostgreSQL under another account must be able to reach it.
+    with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def _redis(_server_folder: Path) -> Iterator[str]:
+    with redis_server(_server_folder / "redis", persistence=False) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def _postgres(_server_folder: Path) -> Iterator[str]:
+    with postgres_server(_server_folder / "postgres", durable=False) as server:
+        asyncio.run(_execute(server.url, f"CREATE DATABASE {_TEMPLATE}"))
+        asyncio.run(create_schema(_in_database(server.url, _TEMPLATE)))
+        yield server.url
+
+
+@pytest.fixture
+def redis_url(_redis: str) -> str:
+    """An empty database of the session's Redis."""
+    url = f"{_redis.rsplit('/', 1)[0]}/{next(_redis_numbers)}"
+    with Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+def database_url(_postgres: str) -> Iterator[str]:
+    """A database of the session's PostgreSQL with the contract's tables, all empty."""
+    name = f"test_{next(_database_numbers)}"
+    asyncio.run(_execute(_postgres, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}"))
+    yield _in_database(_postgres, name)
+    asyncio.run(_execute(_postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def sites_dir(tmp_path: Path) -> Path:
+    """An empty directory of generated sites."""
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def world(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The whole system that sitegenctl operates, empty, and configured in the environment."""
+    system = World(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
+    for name, value in system.environ.items():
+        monkeypatch.setenv(name, value)
+    yield system
+    system.close()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _in_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()

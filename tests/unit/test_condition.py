@@ -1,0 +1,256 @@
+"""Every row of the condition table, the order of the rows, and what may never be concluded."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.domain.condition import Condition, Diagnosis, Evidence, Severity, Source, describe_age, diagnose
+from sitegenctl.domain.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.run import read_history
+from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.task import LiveTask, TaskState
+
+LONG_AGO = timedelta(hours=3)
+JUST_NOW = timedelta(seconds=5)
+
+
+def order(status: OrderStatus | None, *steps: str, **facts: object) -> Order:
+    settings: dict[str, object] = {
+        "order_id": 42,
+        "customer_name": "Ana",
+        "onboarding": Onboarding.COMPLETE,
+        "idle": LONG_AGO,
+        "history": read_history(steps),
+    }
+    return Order(status=status, **{**settings, **facts})  # type: ignore[arg-type]
+
+
+def task(state: TaskState, task_id: str = "t1", **facts: object) -> LiveTask:
+    return LiveTask(task_id=task_id, name="generate", order_id=42, state=state, **facts)  # type: ignore[arg-type]
+
+
+def verdict(the_order: Order | None, *tasks: LiveTask, files: int | None = 0, **facts: object) -> Diagnosis:
+    counted = None if files is None else SiteFiles(count=files, size=files * 100)
+    return diagnose(Evidence(order_id=42, order=the_order, tasks=tasks, files=counted, **facts))  # type: ignore[arg-type]
+
+
+GENERATING, BUILDING = OrderStatus.GENERATING, OrderStatus.BUILDING
+CUT_SHORT = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START")
+ENDED_BADLY = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START", "ERROR")
+
+
+@pytest.mark.parametrize("source", [Source.DATABASE, Source.BROKER])
+def test_without_database_or_broker_every_verdict_is_unknown(source: Source) -> None:
+    for status in OrderStatus:
+        found = verdict(order(status, *ENDED_BADLY), files=20, unavailable=frozenset({source}))
+        assert found.condition is Condition.UNKNOWN
+        assert source in found.evidence[0]
+
+
+def test_a_null_status_is_unknown() -> None:
+    assert verdict(order(None)).condition is Condition.UNKNOWN
+
+
+def test_a_delivered_task_that_a_silent_worker_may_have_is_unknown() -> None:
+    assert verdict(order(GENERATING), task(TaskState.UNACKED)).condition is Condition.UNKNOWN
+
+
+def test_two_live_tasks_are_a_duplicate_wherever_they_are() -> None:
+    found = verdict(order(GENERATING), task(TaskState.RUNNING, "a"), task(TaskState.QUEUED, "b"))
+    assert found.condition is Condition.DUPLICATED
+    assert found.severity is Severity.FAULT
+    assert {"a" in text or "b" in text for text in found.evidence[1:]} == {True}
+
+
+@pytest.mark.parametrize(
+    "the_order",
+    [None, order(OrderStatus.CANCELLED), order(OrderStatus.REVIEW), order(OrderStatus.DELIVERED)],
+    ids=["missing", "cancelled", "review", "delivered"],
+)
+def test_a_live_task_without_an_order_to_generate_is_a_ghost(the_order: Order | None) -> None:
+    assert verdict(the_order, task(TaskState.QUEUED)).condition is Condition.GHOST
+
+
+def test_a_task_of_an_order_that_has_just_finished_is_no_ghost_yet() -> None:
+    just_finished = order(OrderStatus.REVIEW, idle=JUST_NOW)
+    assert verdict(just_finished, task(TaskState.RUNNING)).condition is Condition.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("state", "condition"),
+    [
+        (TaskState.ORPHANED, Condition.ORPHANED),
+        (TaskState.RUNNING, Condition.RUNNING),
+        (TaskState.QUEUED, Condition.QUEUED),
+        (TaskState.RESERVED, Condition.QUEUED),
+        (TaskState.SCHEDULED, Condition.SCHEDULED),
+        (TaskState.RETRYING, Condition.RETRYING),
+    ],
+)
+@pytest.mark.parametrize("status", [GENERATING, BUILDING])
+def test_one_live_task_says_where_the_order_is(state: TaskState, condition: Condition, status: OrderStatus) -> None:
+    assert verdict(order(status, *ENDED_BADLY), task(state)).condition is condition
+
+
+@pytest.mark.parametrize("onboarding", [Onboarding.MISSING, Onboarding.PARTIAL])
+def test_generating_without_a_complete_onboarding_is_blocked_even_within_grace(onboarding: Onboarding) -> None:
+    for idle in (JUST_NOW, LONG_AGO):
+        found = verdict(order(GENERATING, *ENDED_BADLY, onboarding=onboarding, idle=idle))
+        assert found.condition is Condition.BLOCKED
+
+
+@pytest.mark.parametrize("status", [GENERATING, BUILDING])
+def test_within_grace_an_order_without_task_is_settling(status: OrderStatus) -> None:
+    assert verdict(order(status, *ENDED_BADLY, idle=JUST_NOW)).condition is Condition.SETTLING
+
+
+def test_grace_ends_exactly_when_it_is_over() -> None:
+    grace = timedelta(minutes=2)
+    at_the_end = order(GENERATING, *ENDED_BADLY, idle=grace)
+    before = order(GENERATING, *ENDED_BADLY, idle=grace - timedelta(milliseconds=1))
+    assert verdict(at_the_end, grace=grace).condition is Condition.FAILED
+    assert verdict(before, grace=grace).condition is Condition.SETTLING
+
+
+def test_a_run_that_ended_in_error_has_failed_whatever_files_are_there() -> None:
+    for files in (None, 0, 20):
+        assert verdict(order(GENERATING, *ENDED_BADLY), files=files).condition is Condition.FAILED
+
+
+def test_no_row_at_all_is_interrupted() -> None:
+    assert verdict(order(GENERATING), files=None).condition is Condition.INTERRUPTED
+
+
+def test_no_row_since_the_enqueue_is_interrupted_even_after_an_error() -> None:
+    found = verdict(order(GENERATING, *ENDED_BADLY, "OPERATOR_ENQUEUE"), files=None)
+    assert found.condition is Condition.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("files", "condition"),
+    [(0, Condition.EMPTY), (4, Condition.EMPTY), (5, Condition.INTERRUPTED), (20, Condition.INTERRUPTED)],
+)
+def test_a_run_cut_short_is_empty_below_five_files(files: int, condition: Condition) -> None:
+    assert verdict(order(GENERATING, *CUT_SHORT), files=files).condition is condition
+
+
+def test_a_run_cut_short_whose_files_cannot_be_counted_is_unknown() -> None:
+    assert verdict(order(GENERATING, *CUT_SHORT), files=None).condition is Condition.UNKNOWN
+
+
+def test_a_run_that_succeeded_while_the_order_is_generating_is_interrupted() -> None:
+    assert verdict(order(GENERATING, "START", "SUCCESS"), files=8).condition is Condition.INTERRUPTED
+
+
+def test_building_after_a_cancel_is_held_until_somebody_enqueues_it() -> None:
+    assert verdict(order(BUILDING, "START", "OPERATOR_CANCEL")).condition is Condition.HELD
+    enqueued_since = order(BUILDING, "OPERATOR_CANCEL", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED")
+    assert verdict(enqueued_since).condition is Condition.UNSTARTED
+
+
+def test_building_with_a_complete_onboarding_is_unstarted() -> None:
+    found = verdict(order(BUILDING))
+    assert found.condition is Condition.UNSTARTED
+    assert any("onboarding_completed_at" in text for text in found.evidence)
+
+
+@pytest.mark.parametrize(
+    "the_order",
+    [
+        order(OrderStatus.PENDING_PAYMENT, onboarding=Onboarding.MISSING),
+        order(OrderStatus.PAID),
+        order(OrderStatus.ONBOARDING_PENDING, idle=JUST_NOW),
+        order(BUILDING, onboarding=Onboarding.PARTIAL),
+        order(BUILDING, onboarding=Onboarding.MISSING, idle=JUST_NOW),
+    ],
+)
+def test_before_the_onboarding_is_complete_it_waits(the_order: Order) -> None:
+    assert verdict(the_order).condition is Condition.WAITING
+
+
+@pytest.mark.parametrize("status", [OrderStatus.REVIEW, OrderStatus.DELIVERED])
+def test_hollow_is_found_only_when_looked_for(status: OrderStatus) -> None:
+    assert verdict(order(status), files=4, check_hollow=True).condition is Condition.HOLLOW
+    assert verdict(order(status), files=5, check_hollow=True).condition is Condition.DONE
+    assert verdict(order(status), files=4).condition is Condition.DONE
+    assert verdict(order(status), files=None, check_hollow=True).condition is Condition.UNKNOWN
+
+
+def test_cancelled_without_a_task_is_cancelled() -> None:
+    assert verdict(order(OrderStatus.CANCELLED)).condition is Condition.CANCELLED
+
+
+_FAULTS = {"duplicated", "ghost", "orphaned", "blocked", "failed", "interrupted", "empty", "unstarted", "hollow"}
+
+
+@pytest.mark.parametrize("condition", list(Condition))
+def test_faults_are_those_of_the_table(condition: Condition) -> None:
+    if condition is Condition.UNKNOWN:
+        assert condition.severity is Severity.UNKNOWN
+    else:
+        assert (condition.severity is Severity.FAULT) == (condition in _FAULTS)
+
+
+_STEPS = st.sampled_from(
+    "START RESUME CLEANUP PHASE_1_ERROR GITHUB_ERROR WRITE_COMPLETE SUCCESS SKIP ERROR OPERATOR_ENQUEUE"
+    " OPERATOR_ENQUEUE_FAILED OPERATOR_RESET OPERATOR_CANCEL OPERATOR_REPAIR".split()
+)
+_ORDERS = st.builds(
+    lambda status, onboarding, idle, steps: order(status, *steps, onboarding=onboarding, idle=idle),
+    st.sampled_from([None, *OrderStatus]),
+    st.sampled_from(Onboarding),
+    st.one_of(st.none(), st.timedeltas(timedelta(seconds=-5), timedelta(days=400))),
+    st.lists(_STEPS, max_size=12),
+)
+_TASKS = st.lists(
+    st.builds(task, st.sampled_from(TaskState), st.uuids().map(str)), max_size=3, unique_by=lambda t: t.task_id
+)
+_FILES = st.one_of(st.none(), st.builds(SiteFiles, count=st.integers(0, 30), size=st.integers(0)))
+_EVIDENCE = st.builds(
+    Evidence,
+    order_id=st.just(42),
+    order=st.one_of(st.none(), _ORDERS),
+    tasks=_TASKS,
+    files=_FILES,
+    unavailable=st.frozensets(st.sampled_from(Source)),
+    check_hollow=st.booleans(),
+)
+
+
+@given(_EVIDENCE)
+def test_whatever_is_seen_there_is_one_verdict_with_evidence(seen: Evidence) -> None:
+    found = diagnose(seen)
+    assert found.evidence
+    assert all(text.strip() for text in found.evidence)
+
+
+@given(_EVIDENCE)
+def test_a_fault_without_task_is_never_found_while_database_or_broker_is_away(seen: Evidence) -> None:
+    if seen.unavailable & {Source.DATABASE, Source.BROKER}:
+        assert diagnose(seen).condition is Condition.UNKNOWN
+
+
+@given(_EVIDENCE)
+def test_a_live_task_is_never_overlooked(seen: Evidence) -> None:
+    if seen.tasks and diagnose(seen).condition is not Condition.UNKNOWN:
+        with_task = {"duplicated", "ghost", "orphaned", "running", "queued", "scheduled", "retrying"}
+        assert diagnose(seen).condition in with_task
+
+
+@given(_ORDERS, _FILES)
+def test_only_the_database_answering_too_late_makes_an_order_wait_in_doubt(seen: Order, files: SiteFiles) -> None:
+    found = diagnose(Evidence(order_id=42, order=seen, files=files))
+    if found.condition is Condition.UNKNOWN:
+        cut_short = seen.status is GENERATING and files is None
+        assert seen.status is None or cut_short
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.9, "59s"), (60, "1m"), (192, "3m 12s"), (11520, "3h 12m"), (90000, "1d 1h"), (-4, "0s")],
+)
+def test_ages_are_said_in_two_units(seconds: float, text: str) -> None:
+    assert describe_age(timedelta(seconds=seconds)) == text

@@ -1,0 +1,136 @@
+"""Whatever colours a customer chose, every text of the site can be read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from sitegenctl.domain.brief import Brief
+from sitegenctl.worker.generator import generate
+from sitegenctl.worker.palette import MIN_CONTRAST, contrast, luminance, make_palette, parse_colour
+
+COLOURS = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
+CHOICES = st.one_of(st.none(), COLOURS)
+
+
+def style_sheet(**colours: str | None) -> str:
+    brief = Brief(
+        order_id=1,
+        business_name="Ada",
+        business_email="",
+        business_phone="",
+        niche="GENERAL",
+        primary_city="Bath",
+        state="",
+        primary_service="Repairs",
+        services=["Repairs"],
+        **colours,
+    )
+    return next(file.content.decode() for file in generate(brief) if file.path == "assets/site.css")
+
+
+def rules(css: str) -> list[tuple[str, dict[str, str]]]:
+    plain = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
+    found = []
+    for selector, body in re.findall(r"([^{}]+)\{([^{}]*)\}", plain):
+        pairs = (line.split(":", 1) for line in body.split(";") if ":" in line)
+        found.append((selector.strip(), {name.strip(): value.strip() for name, value in pairs}))
+    return found
+
+
+def test_contrast_of_known_pairs():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#ffffff", "#767676") == pytest.approx(4.54, abs=0.01)
+    assert luminance("#ff0000") == pytest.approx(0.2126)
+
+
+@given(CHOICES, CHOICES, CHOICES)
+@example("#fff5b8", "#f7e9d7", "#ffd1e0")
+@example("#767676", "#777777", "#757575")
+@example("#ffffff", "#ffffff", "#ffffff")
+@example("#000000", "#000000", "#000000")
+def test_every_pair_can_be_read(primary, secondary, accent):
+    pairs = list(make_palette(primary, secondary, accent).pairs())
+    assert len(pairs) == 16
+    too_faint = [pair for pair in pairs if contrast(pair[1], pair[2]) < MIN_CONTRAST]
+    assert too_faint == []
+
+
+@given(CHOICES, CHOICES, CHOICES)
+def test_buttons_stand_out_from_what_surrounds_them(primary, secondary, accent):
+    for _, surface in make_palette(primary, secondary, accent).surfaces():
+        assert contrast(surface.button, surface.background) >= 3
+
+
+def test_colours_that_can_be_read_are_kept_as_chosen():
+    palette = make_palette("#0b4f9e", "#12263f", "#ff7a1a")
+    assert palette.brand.background == "#0b4f9e"
+    assert palette.paper.link == "#0b4f9e"
+    assert palette.brand.button == "#ff7a1a"
+    assert palette.deep.background == "#12263f"
+
+
+def test_a_pale_colour_keeps_its_hue_when_it_is_darkened():
+    link = make_palette("#fff5b8", None, None).paper.link
+    red, green, blue = (int(link[start : start + 2], 16) for start in (1, 3, 5))
+    assert red > green > 2 * blue
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("#AbC", "#aabbcc"),
+        (" 0b4f9e ", "#0b4f9e"),
+        ("#0B4F9E", "#0b4f9e"),
+        ("#ffff", None),
+        ("red", None),
+        ("#12345g", None),
+        ("#fff;}body{display:none", None),
+        ("#fff\n", "#ffffff"),
+        ("\uff03fff", None),
+        ("#١٢٣", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_what_is_taken_for_a_colour(typed, expected):
+    assert parse_colour(typed) == expected
+
+
+def test_invalid_colours_fall_back_to_the_defaults():
+    nonsense = "red;}body{display:none"
+    assert make_palette(nonsense, nonsense, nonsense) == make_palette(None, None, None)
+    assert style_sheet(primary_color=nonsense, accent_color=nonsense) == style_sheet()
+
+
+def test_the_style_sheet_holds_exactly_the_palette():
+    palette = make_palette("#fa0", "#123456", "#0c8")
+    css = dict(rules(style_sheet(primary_color="#fa0", secondary_color="#123456", accent_color="#0c8")))
+    for name, surface in palette.surfaces():
+        assert css[f".{name}"] == {
+            "--background": surface.background,
+            "--text": surface.text,
+            "--muted": surface.muted,
+            "--link": surface.link,
+            "--button": surface.button,
+            "--button-text": surface.button_text,
+        }
+
+
+def test_the_style_sheet_pairs_colours_only_as_the_palette_does():
+    """So that what the palette promises holds for the pages: no rule mixes one surface's colours with another's."""
+    seen = set()
+    for selector, declarations in rules(style_sheet()):
+        if "--background" in declarations:
+            continue
+        assert not {"background", "filter", "mix-blend-mode", "opacity"} & set(declarations), selector
+        text, behind = declarations.get("color"), declarations.get("background-color")
+        assert text in {None, "var(--text)", "var(--muted)", "var(--link)", "var(--button-text)"}, selector
+        assert behind in {None, "transparent", "var(--background)", "var(--button)"}, selector
+        assert (text == "var(--button-text)") == (behind == "var(--button)"), selector
+        if behind in {"transparent", "var(--background)"}:
+            assert text == "var(--text)", selector
+        seen.update({text, behind})
+    assert {"var(--text)", "var(--muted)", "var(--link)", "var(--button)", "var(--background)"} <= seen

@@ -1,0 +1,66 @@
+"""Runs, read from the log's steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from sitegenctl.domain.run import RunOutcome, read_history
+
+WHOLE = ("START", "PHASE_1_START", "PHASE_1_COMPLETE", "WRITE_COMPLETE", "FINALIZE", "SUCCESS")
+
+
+@pytest.mark.parametrize(
+    ("steps", "outcome", "attempts"),
+    [
+        (WHOLE, RunOutcome.SUCCESS, 0),
+        (("START", "ERROR"), RunOutcome.ERROR, 1),
+        (("START", "PHASE_1_START"), None, 1),
+        # A child killed by the kernel is redelivered at once: two STARTs with no ERROR between are two runs.
+        (("START", "PHASE_1_START", "START", "ERROR"), RunOutcome.ERROR, 2),
+        (("RESUME", "RESUME_DECISION", "CLEANUP", "START", "ERROR"), RunOutcome.ERROR, 1),
+        (("RESUME", "RESUME"), None, 2),
+        # START isn't guaranteed.
+        (("PHASE_1_START", "ERROR"), RunOutcome.ERROR, 1),
+        # Judge by the step: rows of phases and integrations may carry status error in a run that succeeds.
+        (("START", "PHASE_1_ERROR", "GITHUB_ERROR", "SUCCESS"), RunOutcome.SUCCESS, 0),
+        (("START", "PHASE_1_ERROR"), None, 1),
+        # A run's outcome is its last, and rows behind it still belong to it.
+        (("START", "ERROR", "PAGES_ERROR"), RunOutcome.ERROR, 1),
+        (("START", "ERROR", "SUCCESS"), RunOutcome.SUCCESS, 0),
+        (("START", "ERROR", "START", "ERROR", "START", "PHASE_1_START"), None, 3),
+        (("START", "ERROR", "START", "SUCCESS", "START", "ERROR"), RunOutcome.ERROR, 1),
+        (("START", "SKIP"), RunOutcome.SKIP, 1),
+        (("START", "ERROR", "OPERATOR_RESET", "START", "ERROR"), RunOutcome.ERROR, 1),
+    ],
+)
+def test_outcome_and_attempts(steps: tuple[str, ...], outcome: RunOutcome | None, attempts: int) -> None:
+    history = read_history(steps)
+    assert history.last_run is not None
+    assert (history.last_run.outcome, history.attempts) == (outcome, attempts)
+
+
+def test_an_enqueue_begins_anew_and_its_first_row_is_a_run() -> None:
+    assert read_history(("START", "ERROR", "OPERATOR_ENQUEUE")).last_run is None
+    history = read_history(("START", "ERROR", "OPERATOR_ENQUEUE", "PHASE_1_START"))
+    assert history.last_run is not None
+    assert history.last_run.outcome is None
+    assert history.attempts == 2
+
+
+def test_an_enqueue_that_was_taken_back_never_was() -> None:
+    history = read_history(("START", "ERROR", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"))
+    assert history.last_run is not None
+    assert history.last_run.outcome is RunOutcome.ERROR
+    assert history.last_journal == "OPERATOR_ENQUEUE_FAILED"
+
+
+def test_an_empty_log_has_no_run() -> None:
+    history = read_history(())
+    assert (history.last_run, history.attempts, history.last_journal) == (None, 0, None)
+
+
+def test_the_journal_decides_nothing_about_a_run() -> None:
+    history = read_history(("START", "ERROR", "OPERATOR_REPAIR"))
+    assert history.last_run is not None
+    assert history.last_run.outcome is RunOutcome.ERROR
+    assert history.last_journal == "OPERATOR_REPAIR"

@@ -1,0 +1,122 @@
+"""Where settings come from, and that secrets stay secret."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.errors import UsageProblem
+from sitegenctl.settings import initial_config, load_settings, mask_url, parse_duration, write_private
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"SITEGENCTL_CONFIG": str(tmp_path / "config.toml"), "SITEGENCTL_DATA_DIR": str(tmp_path / "data")}
+
+
+def configure(environ: dict[str, str], text: str) -> None:
+    Path(environ["SITEGENCTL_CONFIG"]).write_text(text)
+
+
+def test_each_source_beats_the_next(environ: dict[str, str]) -> None:
+    configure(environ, 'context = "prod"\n[contexts.prod]\ngrace = "1m"\ndatabase_url = "from-file"\n')
+    settings = load_settings({}, environ)
+    assert (settings.database_url, settings.origins["database_url"]) == ("from-file", "context prod")
+    environ["DATABASE_URL"] = "from-system"
+    assert load_settings({}, environ).database_url == "from-system"
+    environ["SITEGENCTL_DATABASE_URL"] = "from-own"
+    settings = load_settings({}, environ)
+    assert (settings.database_url, settings.origins["database_url"]) == ("from-own", "SITEGENCTL_DATABASE_URL")
+    assert load_settings({"grace": "7s"}, environ).grace == timedelta(seconds=7)
+    assert settings.origins["queue"] == "default"
+
+
+def test_a_context_named_on_the_command_line_beats_the_environment(environ: dict[str, str]) -> None:
+    """Else ``--context staging`` on a production host would act on production."""
+    configure(environ, '[contexts.staging]\ndatabase_url = "staging"\n')
+    environ |= {"DATABASE_URL": "production", "SITEGENCTL_DATABASE_URL": "production"}
+    assert load_settings({"context": "staging"}, environ).database_url == "staging"
+
+
+def test_the_demo_has_a_context_while_it_is_up(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageProblem, match="demo is not up") as caught:
+        load_settings({"context": "demo"}, environ)
+    assert caught.value.hint == "sitegenctl demo up"
+    context = Path(environ["SITEGENCTL_DATA_DIR"]) / "demo" / "context.toml"
+    context.parent.mkdir(parents=True)
+    context.write_text('redis_url = "redis://demo"\n')
+    assert load_settings({"context": "demo"}, environ).redis_url == "redis://demo"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("not toml at all [", "not valid TOML"),
+        ('context = "elsewhere"\n[contexts.prod]\n', "no context 'elsewhere'"),
+        ('context = "prod"\n[contexts.prod]\ngarce = "1m"\n', "unknown setting 'garce'"),
+        ('context = "prod"\n[contexts.prod]\ngrace = "soon"\n', "grace .context prod.: 'soon' is not a duration"),
+        ('context = "prod"\n[contexts.prod]\nbackend = "sidekiq"\n', "not a backend"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(environ: dict[str, str], text: str, complaint: str) -> None:
+    configure(environ, text)
+    with pytest.raises(UsageProblem, match=complaint) as caught:
+        load_settings({}, environ)
+    assert "\n" not in caught.value.message
+
+
+def test_nothing_configured_is_an_error_that_names_the_demo(environ: dict[str, str]) -> None:
+    settings = load_settings({}, environ)
+    for require in (settings.require_database_url, settings.require_redis_url, settings.require_sites_dir):
+        with pytest.raises(UsageProblem, match="is configured") as caught:
+            require()
+        assert "sitegenctl demo up" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("2m", 120), ("1.5h", 5400), ("7d", 604800), ("250ms", 0.25), (3, 3)]
+)
+def test_durations(text: str | int, seconds: float) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "2 weeks", "-5m", "m", "1e3s", "nan"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("postgresql://crm:s3cret@db:5432/crm", "postgresql://crm:***@db:5432/crm"),
+        ("redis://:s3cret@redis:6379/0", "redis://:***@redis:6379/0"),
+        ("redis://redis:6379/0", "redis://redis:6379/0"),
+        (
+            "postgresql://u:p@ss@h/d?sslmode=require&password=s3cret",
+            "postgresql://u:***@h/d?sslmode=require&password=***",
+        ),
+        ("unix:///run/redis.sock?db=1&password=s3cret", "unix:///run/redis.sock?db=1&password=***"),
+    ],
+)
+def test_passwords_are_masked(url: str, masked: str) -> None:
+    assert mask_url(url) == masked
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=6))
+def test_no_password_survives_masking(password: str) -> None:
+    secret = f"pw{password}"
+    assert secret not in mask_url(f"postgresql://user:{secret}@host/db?sslpassword={secret}")
+
+
+def test_the_initial_file_is_read_back(environ: dict[str, str]) -> None:
+    known = load_settings({}, {**environ, "DATABASE_URL": 'postgresql://u:"quoted"@h/d'})
+    path = Path(environ["SITEGENCTL_CONFIG"])
+    write_private(path, initial_config("prod uction", known))
+    assert path.stat().st_mode & 0o777 == 0o600
+    settings = load_settings({}, environ)
+    assert (settings.context, settings.database_url) == ("prod uction", 'postgresql://u:"quoted"@h/d')
+    assert settings.redis_url is None

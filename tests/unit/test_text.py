@@ -1,0 +1,66 @@
+"""Untrusted text on its way to a screen or a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.render.output import Report, write
+from sitegenctl.render.text import neutralise, shorten
+
+HOSTILE = [
+    "\x1b[2J\x1b]0;owned\x07",
+    "line\nforged row",
+    "a\rb\tc\x00d",
+    "\u202egnp.exe",
+    "\u2066isolate\u2069",
+    "\x9b31mC1",
+    "zero\u200bwidth\ufeff",
+    "tag\U000e0041",
+    "\ud800 lone surrogate",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_moves_the_cursor_or_hides_is_left(text: str) -> None:
+    safe = neutralise(text)
+    assert safe.isprintable()
+    safe.encode("utf-8")
+
+
+@pytest.mark.parametrize("text", ["Padaria São João & Filhos", "[bold]not markup[/bold]", "日本語 🍞", "O'Neil"])
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert neutralise(text) == text
+
+
+@given(st.text())
+def test_no_control_character_survives(text: str) -> None:
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in neutralise(text))
+
+
+def test_long_text_is_cut_to_its_width() -> None:
+    assert shorten("🍞" * 10_000, 20) == "🍞" * 19 + "…"
+    assert shorten("short", 20) == "short"
+
+
+def report(rows: list[dict[str, object]]) -> Report:
+    return Report(command="inspect", data=rows, rows=rows, text=lambda: "text\n")
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_is_a_formula(cell: str) -> None:
+    stream = io.StringIO(newline="")
+    write(report([{"name": cell}]), "csv", stream)
+    (row,) = csv.DictReader(io.StringIO(stream.getvalue(), newline=""))
+    assert row["name"] == f"'{cell}"
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if "surrogate" not in text])
+def test_json_carries_text_exactly(text: str) -> None:
+    stream = io.StringIO()
+    write(report([{"name": text}]), "json", stream)
+    assert json.loads(stream.getvalue())["data"] == [{"name": text}]
