@@ -41,3 +41,16 @@ format: $(VENV)/.installed ## Put every file into shape.
 
 clean: ## Remove what the other targets made.
 	rm -rf .venv .venv-* build dist *.egg-info .*_cache .hypothesis
+
+# What the deployed worker's image pins, with the click of its time: celery 5.3.4's command needs no newer one.
+DEPLOYED := celery==5.3.4 redis==4.6.0 sqlalchemy==2.0.23 asyncpg==0.29.0 'click<8.2'
+
+.venv-deployed/.installed: pyproject.toml sitegenctl/__init__.py
+ifdef UV
+	@test -x .venv-deployed/bin/python || uv venv --quiet --python 3.11 .venv-deployed
+	uv pip install --quiet --python .venv-deployed/bin/python --editable . $(DEPLOYED)
+else
+	@test -x .venv-deployed/bin/python || $(PYTHON) -m venv .venv-deployed
+	.venv-deployed/bin/python -m pip install --quiet --disable-pip-version-check --editable . $(DEPLOYED)
+endif
+	@touch $@

@@ -213,7 +213,11 @@ class World:
     # --- workers ------------------------------------------------------------------------------------------
 
     def worker(
-        self, *arguments: str, python: str = sys.executable, environ: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        python: str = sys.executable,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a real worker and wait until it answers."""
         known = self.worker_names()
@@ -226,6 +230,7 @@ class World:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environ or {})},
+                cwd=cwd,
                 start_new_session=True,
             )
         self._processes.append(process)

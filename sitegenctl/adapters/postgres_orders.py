@@ -203,6 +203,15 @@ class PostgresOrders:
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
+# The server's own ways of saying that it is away, starting, stopping or full.
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
 async def connect(dsn: str, *, timeout: float, read_only: bool = False) -> asyncpg.Connection:
     """Open a connection that answers within ``timeout`` seconds; a read-only one is refused every write."""
     settings = {"application_name": "sitegenctl"}
@@ -229,8 +238,17 @@ def translate(exc: BaseException) -> SourceError:
     if isinstance(exc, asyncpg.ReadOnlySQLTransactionError):
         return SourceError("the database refuses writes: it is read-only", source="database")
     reason = "it did not answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
+    first_line = reason.splitlines()[0]
+    if isinstance(exc, asyncpg.InvalidAuthorizationSpecificationError):
+        return SourceError(
+            f"the database refuses the login: {first_line}",
+            hint="check user and password in DATABASE_URL",
+            source="database",
+        )
+    if isinstance(exc, asyncpg.PostgresError) and not isinstance(exc, _AWAY):
+        return SourceError(f"the database refused: {first_line}", source="database")
     return SourceError(
-        f"the database can't be reached: {reason.splitlines()[0]}",
+        f"the database can't be reached: {first_line}",
         hint="is PostgreSQL up, and DATABASE_URL right? (sitegenctl config show)",
         source="database",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sitegenctl.demo.business_catalogue import COUNTRIES, City, Country, Trade
@@ -108,6 +108,12 @@ def half_filled(onboarding: Mapping[str, Any], *, steps: int = 3) -> dict[str, A
     """The same onboarding, of a customer who stopped after so many steps of the form."""
     early = {column: value for column, value in onboarding.items() if column not in _LATE_COLUMNS}
     return {**early, "completed_steps": steps, "is_complete": False}
+
+
+def awkward(business: Business) -> Business:
+    """The same business with a name that markup, shells and tables could trip over; its slug stays."""
+    name = f'"{business.name}" [est. 1998] <&> Co.'
+    return replace(business, name=name, onboarding={**business.onboarding, "business_name": name})
 
 
 def slugify(text: str) -> str:

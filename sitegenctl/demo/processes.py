@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -188,14 +189,19 @@ def _under(account: Account | None) -> dict[str, Any]:
 
 
 def members_of(path: Path) -> frozenset[Process]:
-    """Every living process that has the file at ``path`` open, or was started with ``mark_of(path)``."""
+    """Every living process that holds the lock on ``path``, or was started with ``mark_of(path)``."""
     wanted = os.path.realpath(path)
     if not has_proc():
-        pids = [int(pid) for pid in _output("lsof", "-t", "--", wanted).split()]
+        # Who has it open for reading and writing; whoever only reads it is none of them.
+        pids = [int(pid) for pid in re.findall(r"^p(\d+)\nf\d+\nau$", _lsof(wanted), re.MULTILINE)]
     else:
-        pids = [pid for pid in _pids() if _has_open(pid, wanted) or _has_mark(pid, path)]
+        pids = [pid for pid in _pids() if _has_locked(pid, wanted) or _has_mark(pid, path)]
     seen = (look(pid) for pid in pids)
     return frozenset(sighting.process for sighting in seen if sighting is not None and not sighting.zombie)
+
+
+def _lsof(path: str) -> str:
+    return _output("lsof", "-F", "pfa", "--", path)
 
 
 def mark_of(path: Path) -> dict[str, str]:
@@ -216,13 +222,14 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _has_open(pid: int, wanted: str) -> bool:
+def _has_locked(pid: int, wanted: str) -> bool:
     with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
         for entry in entries:
             # Links only: to follow one could block on a dead network drive.
             with contextlib.suppress(OSError):
                 if os.readlink(entry.path) in (wanted, f"{wanted} (deleted)"):
-                    return True
+                    # proc(5): there is a line "lock:" for every lock that this open file holds.
+                    return "lock:" in Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
     return False
 
 

@@ -110,9 +110,7 @@ def aged(lines: Iterable[LogLine], newest: float) -> tuple[SampleLog, ...]:
     rows: list[SampleLog] = []
     age = newest
     for line in reversed(list(lines)):
-        rows.append(
-            SampleLog(step=line.step, message=line.message, status=line.status, details=line.details, age=age)
-        )
+        rows.append(SampleLog(step=line.step, message=line.message, status=line.status, details=line.details, age=age))
         age += line.pause
     return tuple(reversed(rows))
 

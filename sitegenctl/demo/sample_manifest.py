@@ -63,8 +63,7 @@ class Manifest:
 def _indented(document: Mapping[str, Any]) -> str:
     def entries(mapping: Mapping[str, Any], indent: str) -> str:
         inner = f",\n{indent}".join(
-            f"{json.dumps(key)}: "
-            + (entries(value, indent + "  ") if isinstance(value, dict) else json.dumps(value))
+            f"{json.dumps(key)}: " + (entries(value, indent + "  ") if isinstance(value, dict) else json.dumps(value))
             for key, value in mapping.items()
         )
         return f"{{\n{indent}{inner}\n{indent[:-2]}}}" if inner else "{}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sitegenctl.demo import sample_logs as logs
-from sitegenctl.demo.businesses import Business, make_business, showcase
+from sitegenctl.demo.businesses import Business, awkward, make_business, showcase
 from sitegenctl.demo.sample_manifest import Manifest
 from sitegenctl.demo.sample_recipes import DAY, FOREIGN, HOUR, MINUTE, RECIPES, TOUR, Lane, Recipe
 from sitegenctl.domain.condition import Condition
@@ -207,6 +207,8 @@ def _created(order_id: int, orders: int) -> float:
 def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Business) -> SampleOrder:
     rng = random.Random(f"craft/{seed}/{order_id}")  # noqa: S311 - sample data, no secret
     actor = ACTORS[order_id % len(ACTORS)]
+    if recipe.awkward:
+        business = awkward(business)
     tasks = [
         SampleTask(
             order_id=order_id,
@@ -307,9 +309,7 @@ def _finished(order_id: int, orders: int, seed: int, shared: Sequence[Business])
         )
     in_review = order_id % 23 == 0
     files = 20 if not shared and order_id % 4 == 0 else 8
-    style = logs.RunStyle(
-        order_id=order_id, name=business.name, slug=business.slug, files=files, by_ai=files == 20
-    )
+    style = logs.RunStyle(order_id=order_id, name=business.name, slug=business.slug, files=files, by_ai=files == 20)
     made = created - 2 * DAY
     delivered = None if in_review else made - DAY
     return SampleOrder(

@@ -49,9 +49,7 @@ async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
             await _close(client)
 
 
-async def publish_samples(
-    redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()
-) -> None:
+async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()) -> None:
     """Publish in the order of delivery: what is ready, the foreign messages, what is held.
 
     What is lost goes straight to ``unacked``. No worker may be running: it would take messages on the way.
@@ -103,9 +101,7 @@ async def _lose(client: Redis, task: SampleTask, now: datetime) -> None:
     raw = cast("bytes | None", await client.rpop(_OPTIONS.queue))
     message = json.loads(raw) if raw is not None else None
     if message is None or message["headers"]["id"] != task.task_id:
-        raise SourceError(
-            "a worker takes the sample messages away", hint="stop it before seeding", source="workers"
-        )
+        raise SourceError("a worker takes the sample messages away", hint="stop it before seeding", source="workers")
     tag = message["properties"]["delivery_tag"]
     delivery = message["properties"]["delivery_info"]
     entry = json.dumps([message, delivery["exchange"], delivery["routing_key"]])
@@ -116,9 +112,7 @@ async def _lose(client: Redis, task: SampleTask, now: datetime) -> None:
     await pipe.execute()
 
 
-def _publish(
-    redis_url: str, tasks: Collection[SampleTask], foreign: Collection[ForeignKind], now: datetime
-) -> None:
+def _publish(redis_url: str, tasks: Collection[SampleTask], foreign: Collection[ForeignKind], now: datetime) -> None:
     # Imported here: a demo that only looks for its servers needs none of Celery.
     from celery import Celery
 
@@ -169,4 +163,7 @@ def _send_foreign(app: Celery, connection: Any, kind: ForeignKind, number: int) 
 
 
 async def _close(client: Redis) -> None:
-    await client.aclose() if hasattr(client, "aclose") else await client.close()
+    if hasattr(client, "aclose"):
+        await client.aclose()
+    # redis 4.6 closes no pool that was made from a URL.
+    await client.connection_pool.disconnect()

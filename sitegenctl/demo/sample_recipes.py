@@ -38,6 +38,7 @@ class Recipe:
 
     ``runs`` are told oldest first: the last step before ERROR, ``ok`` for a whole run, ``cut:STEP`` for one
     cut short, ``enqueue`` and ``cancel`` for the operator's rows. ``moved`` is the age of its newest movement.
+    ``awkward`` gives the business a name that is hard to show.
     """
 
     condition: Condition
@@ -52,6 +53,7 @@ class Recipe:
     by_operator: bool = False
     completed_at: bool = True
     notes: str | None = None
+    awkward: bool = False
 
 
 _MISSING = Onboarding.MISSING
@@ -229,11 +231,12 @@ RECIPES: tuple[Recipe, ...] = (
         onboarding=_PARTIAL,
         moved=1.1 * DAY,
         notes='Customer says:\n"I\'ll send the photos on Monday & call before noon."',
+        awkward=True,
     ),
     Recipe(condition=Condition.WAITING, status=_BUILDING, onboarding=_PARTIAL, moved=2 * HOUR),
     Recipe(condition=Condition.WAITING, status=_BUILDING, onboarding=_MISSING, moved=5 * HOUR),
     Recipe(condition=Condition.UNKNOWN, status=None, onboarding=_PARTIAL, moved=3 * DAY),
-    Recipe(condition=Condition.HOLLOW, status=OrderStatus.REVIEW, runs=("ok",), moved=6 * HOUR),
+    Recipe(condition=Condition.HOLLOW, status=OrderStatus.REVIEW, runs=("ok",), moved=6 * HOUR, awkward=True),
     Recipe(condition=Condition.HOLLOW, status=OrderStatus.DELIVERED, runs=("ok",), files=3, moved=2 * DAY),
     Recipe(condition=Condition.DONE, status=OrderStatus.REVIEW, runs=("ok",), files=8, moved=38 * MINUTE),
     Recipe(

@@ -150,9 +150,7 @@ async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder],
     briefed = [order for order in orders if order.briefing]
     await _copy(connection, schema.site_deliverables, [_briefing_row(order, now) for order in briefed])
     # Ids grow with time, as they would have.
-    rows = sorted(
-        ((order.order_id, row) for order in orders for row in order.logs), key=lambda pair: -pair[1].age
-    )
+    rows = sorted(((order.order_id, row) for order in orders for row in order.logs), key=lambda pair: -pair[1].age)
     await connection.execute(
         _INSERT_LOGS,
         [order_id for order_id, _ in rows],

@@ -141,7 +141,7 @@ def _launch(kind: Kind, home: Path, claim: Claim, patience: float) -> tuple[Sett
         process = claim.start(command, log=log, env=environment(), account=kind.account)
         if _await_ready(kind, settings, process, patience):
             return settings, process
-        printed = _printed_since(log, before)
+        printed = printed_since(log, before)
         if process.alive() or _PORT_TAKEN not in printed:
             break
         settings = replace(settings, port=free_port())
@@ -248,7 +248,8 @@ def telling_line(text: str) -> str:
     return "".join(character for character in chosen if character.isprintable())[:300]
 
 
-def _printed_since(log: Path, offset: int) -> str:
+def printed_since(log: Path, offset: int) -> str:
+    """What a log holds beyond its first ``offset`` bytes."""
     with log.open("rb") as file:
         file.seek(offset)
         return file.read().decode(errors="replace")

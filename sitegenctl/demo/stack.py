@@ -22,7 +22,7 @@ from sitegenctl.demo.claims import claimed, running, stop
 from sitegenctl.demo.postgres_server import find_postgres, remove_postgres, start_postgres, stop_postgres
 from sitegenctl.demo.processes import Process, wait_until
 from sitegenctl.demo.redis_server import find_redis, redis_binary, remove_redis, start_redis, stop_redis
-from sitegenctl.demo.servers import Server, read_json, telling_line, write_json, write_private
+from sitegenctl.demo.servers import Server, printed_since, read_json, telling_line, write_json, write_private
 from sitegenctl.demo.turns import taking_turns
 from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.settings import DEMO_CONTEXT, data_dir
@@ -141,14 +141,14 @@ class Stack:
             # As root, PostgreSQL's files may lie outside the folder and have outlived it.
             return ("PostgreSQL",) if remove_postgres(self._postgres) else ()
         with taking_turns(self.root, self.turn_patience, progress, leave=True):
-            stopped = {
-                "worker": stop(self._worker_claim, self._worker_steps),
-                "Redis": False,
-                "PostgreSQL": False,
-            }
+            progress("Stopping the worker")
+            worker = stop(self._worker_claim, self._worker_steps)
             progress("Stopping the servers")
-            stopped["Redis"] = remove_redis(self._redis)
-            stopped["PostgreSQL"] = remove_postgres(self._postgres)
+            stopped = {
+                "worker": worker,
+                "Redis": remove_redis(self._redis),
+                "PostgreSQL": remove_postgres(self._postgres),
+            }
             self._clear(keep_sites=keep_sites)
         return tuple(name for name, was_there in stopped.items() if was_there)
 
@@ -251,18 +251,19 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)}
         # No file of contexts either: one of them may be the default.
         env = {**inherited, "SITEGENCTL_CONFIG": os.devnull, **addresses, **worker_env}
+        printed_before = self._worker_log.stat().st_size if self._worker_log.exists() else 0
         with claimed(self._worker_claim, what="worker") as claim:
             process = claim.start(self.worker_argv, log=self._worker_log, env=env)
-        self._await_worker(process)
+        self._await_worker(process, printed_before)
 
-    def _await_worker(self, process: Process) -> None:
+    def _await_worker(self, process: Process, printed_before: int) -> None:
         is_ready = self.worker_ready or (lambda _: True)
         came_up = wait_until(lambda: not process.alive() or is_ready(self._look()), _WORKER_PATIENCE)
         if came_up and process.alive():
             return
         reason = "it does not answer"
         if not process.alive():
-            reason = telling_line(self._worker_log.read_text("utf-8", errors="replace"))
+            reason = telling_line(printed_since(self._worker_log, printed_before))
         raise SourceError(f"the worker did not start: {reason}", hint=f"see {self._worker_log}", source="workers")
 
     def _read_state(self) -> dict[str, Any]:

@@ -386,6 +386,20 @@ def test_a_claim_is_held_by_whoever_is_left_and_not_by_the_dead(tmp_path: Path) 
         assert not child.alive()
 
 
+@needs_proc
+def test_whoever_only_reads_a_claim_is_left_alone(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        with servers.claim_file(tmp_path / "redis").open() as file:
+            reader = subprocess.Popen(["sleep", "600"], stdin=file)
+        try:
+            assert processes.members_of(servers.claim_file(tmp_path / "redis")) == {server.process}
+            stop_redis(tmp_path / "redis")
+            assert reader.poll() is None
+        finally:
+            reader.kill()
+            reader.wait()
+
+
 def test_a_starter_at_work_is_waited_for_and_not_killed(tmp_path: Path) -> None:
     path = tmp_path / "part.pid"
     script = (

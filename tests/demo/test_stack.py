@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import signal
+import site
 import socket
 import stat
 import subprocess
@@ -31,7 +32,9 @@ from sitegenctl.errors import SitegenError, SourceError, UsageProblem
 
 # A worker with children: one that inherits everything, as a prefork pool's, and one that closes everything.
 WORKER = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
+if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
 print("worker of", os.environ["REDIS_URL"], os.environ.get("PACE"), flush=True)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", sys.argv[1]])
 if os.fork() == 0:
@@ -121,6 +124,23 @@ def root(tmp_path: Path) -> Iterator[Path]:
     assert [place for place in where if Path(place).exists()] == []
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A stack that is made once, for tests that leave its servers and its orders in place."""
+    root = tmp_path_factory.mktemp("standing") / "demo"
+    up(make_stack(root))
+    yield root
+    make_stack(root, worker_grace=0.1).down()
+    assert processes_of(places(root)) == []
+
+
+def without_worker(root: Path) -> None:
+    state = make_stack(root).status()
+    assert state is not None
+    if state.worker.alive:
+        kill(state.worker)
+
+
 def test_up_starts_all_once_and_down_leaves_nothing(root: Path) -> None:
     stack = make_stack(root)
     assert stack.status() is None
@@ -162,8 +182,8 @@ def test_up_starts_all_once_and_down_leaves_nothing(root: Path) -> None:
     assert stack.down() == ()
 
 
-def test_up_recovers_whatever_was_killed_and_the_data_are_kept(root: Path) -> None:
-    stack = make_stack(root)
+def test_up_recovers_whatever_was_killed_and_the_data_are_kept(standing: Path) -> None:
+    stack = make_stack(standing)
     state = up(stack)
     for victims in ({"redis"}, {"postgres"}, {"worker"}, PARTS):
         for name in victims:
@@ -176,11 +196,11 @@ def test_up_recovers_whatever_was_killed_and_the_data_are_kept(root: Path) -> No
         assert holds_the_order(state)
         assert {name for name in PARTS if getattr(before, name).pid != getattr(state, name).pid} == victims
         # Nothing of the killed ones is left beside the new: a worker, its two children, the servers.
-        assert len([line for line in processes_of([str(root)]) if sys.executable in line]) == 3
+        assert len([line for line in processes_of([str(standing)]) if sys.executable in line]) == 3
 
 
-def test_a_worker_whose_server_moved_to_another_port_is_started_anew(root: Path) -> None:
-    stack = make_stack(root)
+def test_a_worker_whose_server_moved_to_another_port_is_started_anew(standing: Path) -> None:
+    stack = make_stack(standing)
     state = up(stack)
     kill(state.redis)
     with socket.create_server(("127.0.0.1", int(state.redis_url.split(":")[-1].split("/")[0]))):
@@ -188,7 +208,7 @@ def test_a_worker_whose_server_moved_to_another_port_is_started_anew(root: Path)
     assert again.redis_url != state.redis_url
     assert again.worker.pid != state.worker.pid
     assert again.worker.log.read_text().count(again.redis_url) == 1
-    assert tomllib.loads((root / "context.toml").read_text())["redis_url"] == again.redis_url
+    assert tomllib.loads((standing / "context.toml").read_text())["redis_url"] == again.redis_url
     assert holds_the_order(again)
 
 
@@ -297,13 +317,13 @@ def test_a_turn_is_waited_for_and_the_error_names_who_has_it(root: Path) -> None
         make_stack(root, turn_patience=0.1).down()
 
 
-def test_a_worker_that_dies_at_once_says_why(root: Path) -> None:
+def test_a_worker_that_dies_at_once_says_why(standing: Path) -> None:
+    without_worker(standing)
     script = "raise SystemExit('ModuleNotFoundError: no such generator')"
     with pytest.raises(SourceError) as caught:
-        up(make_stack(root, script))
+        up(make_stack(standing, script))
     assert caught.value.message == "the worker did not start: ModuleNotFoundError: no such generator"
-    assert str(root / "worker.log") in caught.value.hint
-    assert processes_of(places(root)) == []
+    assert str(standing / "worker.log") in caught.value.hint
 
 
 def test_a_worker_that_ignores_its_stop_is_killed_with_its_children(root: Path) -> None:
@@ -316,13 +336,14 @@ def test_a_worker_that_ignores_its_stop_is_killed_with_its_children(root: Path) 
         assert "worker" in stack.down()
 
 
-def test_the_worker_is_kept_from_the_operators_own_settings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_is_kept_from_the_operators_own_settings(standing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_worker(standing)
     monkeypatch.setenv("DATABASE_URL", "postgresql://production/orders")
     monkeypatch.setenv("SITEGENCTL_DATABASE_URL", "postgresql://production/orders")
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://production/0")
     monkeypatch.setenv("PGPASSWORD", "production")
     script = "import os, time; print(sorted(os.environ.items()), '\\nready', os.getpid(), flush=True); time.sleep(600)"
-    state = up(make_stack(root, script))
+    state = up(make_stack(standing, script))
     printed = state.worker.log.read_text()
     assert "production" not in printed
     assert state.database_url in printed
@@ -358,7 +379,7 @@ def test_an_ordinary_user_needs_nothing_outside_the_folder(request: pytest.Fixtu
     request.addfinalizer(lambda: shutil.rmtree(folder))
     os.chown(folder, account.uid, account.gid)
     # The interpreter of this environment may lie in root's home; its packages are elsewhere.
-    modules = os.pathsep.join([str(Path(sitegenctl.__file__).parents[1]), *filter(None, sys.path)])
+    modules = os.pathsep.join([str(Path(sitegenctl.__file__).parents[1]), *site.getsitepackages()])
     env = {"PATH": os.defpath, "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": modules}
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in filter(None, (sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin"))):
@@ -367,22 +388,25 @@ def test_an_ordinary_user_needs_nothing_outside_the_folder(request: pytest.Fixtu
                 break
     else:
         pytest.skip("no interpreter that another account may run")
-    argv = [python, "-c", ORDINARY, str(Path(__file__).parent), str(folder / "demo")]
+    argv = [python, "-c", ORDINARY, str(folder / "demo")]
     done = run_to_end(argv, env=env, account=account, timeout=60)
     assert done.stdout.splitlines()[-1:] == ["('worker', 'Redis', 'PostgreSQL')"], done.stdout
     assert list(folder.iterdir()) == []
 
 
-TRY = "import asyncpg, pytest, redis, sitegenctl"
+TRY = "import asyncpg, sitegenctl"
 ORDINARY = """
-import sys
+import os, signal, sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[1]]
-from test_stack import holds_the_order, kill, make_stack, up
-stack = make_stack(Path(sys.argv[2]))
-kill(up(stack).postgres)
-assert holds_the_order(up(stack))
-assert (stack.root / "postgres" / "data").is_dir()
+from sitegenctl.demo.processes import wait_until
+from sitegenctl.demo.stack import Stack
+stack = Stack(root=Path(sys.argv[1]), worker_argv=["/bin/sh", "-c", "sleep 600 & wait"])
+def up(seed):
+    return stack.up(progress=print, seed=seed, worker_env={})
+os.kill(up(lambda state: print(state.parts)).postgres.pid, signal.SIGKILL)
+assert wait_until(lambda: not stack.status().postgres.alive, 5)
+assert up(None).postgres.alive
+assert (stack.root / "postgres" / "data").stat().st_uid == os.getuid() != 0
 print(stack.down())
 """
 

@@ -155,6 +155,12 @@ def test_what_a_worker_takes_first_is_what_the_manifest_calls_running() -> None:
     assert ready[2:] == list(plan.manifest().conditions["queued"])
 
 
+def test_some_names_and_notes_are_awkward() -> None:
+    plan = plan_samples(60, 3)
+    assert sum('"' in order.business.onboarding["business_name"] for order in plan.crafted.values()) >= 2
+    assert any("\n" in (order.admin_notes or "") for order in plan)
+
+
 def test_task_ids_differ() -> None:
     tasks = plan_samples().tasks
     assert len({task.task_id for task in tasks}) == len(tasks)

@@ -1,0 +1,270 @@
+"""The enqueue protocol on real servers, with a crash at every step: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import asyncpg
+import pytest
+
+from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.task import Publication
+from sitegenctl.operations import enqueue
+from sitegenctl.operations.observe import observe
+from sitegenctl.session import Session
+from sitegenctl.settings import parse_duration
+from tests.world import World, eventually
+
+# Runs `enqueue 42` with a SIGKILL of the process itself where {kill} stands.
+_KILLED = """
+import asyncio, os, signal, sys
+from sitegenctl.adapters.celery_queue import CeleryQueue
+publish = CeleryQueue.publish
+async def killed(self, publications):
+    {body}
+CeleryQueue.publish = killed
+from sitegenctl.cli.main import run
+sys.exit(run(["enqueue", "42"]))
+"""
+_KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def only(result: OperationResult) -> Outcome:
+    (outcome,) = result.outcomes
+    return outcome
+
+
+def journaled_task(world: World, order_id: int = 42) -> str:
+    rows = [row for row in world.log(order_id) if row["step"] == "OPERATOR_ENQUEUE"]
+    return str(json.loads(rows[-1]["details"])["task_id"])
+
+
+def condition(world: World, order_id: int = 42, grace: str = "2m") -> Condition:
+    async def look(session: Session) -> Condition:
+        seen = await observe(session.orders, session.queue, session.sites, [order_id], grace=parse_duration(grace))
+        return seen.diagnose(order_id).condition
+
+    return world.with_session(look)
+
+
+def killed_process(world: World, body: str) -> None:
+    script = _KILLED.format(body=body)
+    process = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+
+
+def apply(world: World, order_ids: Sequence[int], before: Callable[[Session], None]) -> OperationResult:
+    """Plan, let something happen, apply."""
+
+    async def work(session: Session) -> OperationResult:
+        plan = await enqueue.plan(session.orders, session.queue, order_ids)
+        await asyncio.to_thread(before, session)
+        return await enqueue.apply(session.orders, session.queue, plan, session.actor)
+
+    return world.with_session(work)
+
+
+def test_an_order_is_claimed_journaled_and_published_under_the_journaled_id(world: World) -> None:
+    world.order(42)
+    outcome = only(world.enqueue(42))
+    assert (outcome.outcome, outcome.before, outcome.after) == (OutcomeKind.DONE, "BUILDING", "GENERATING")
+    assert world.status() == "GENERATING"
+    assert world.queued_ids() == [journaled_task(world)] == [outcome.task_id]
+
+
+def test_killed_before_the_commit_nothing_has_happened(world: World) -> None:
+    world.order(42)
+    # The journal's INSERT waits for a lock that this test holds: the process dies inside its transaction.
+    world.sql(
+        "CREATE FUNCTION wait() RETURNS trigger AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END'"
+        " LANGUAGE plpgsql"
+    )
+    world.sql("CREATE TRIGGER wait BEFORE INSERT ON site_generation_logs FOR EACH ROW EXECUTE FUNCTION wait()")
+    with held_lock(world, 1):
+        process = subprocess.Popen([sys.executable, "-m", "sitegenctl", "enqueue", "42"])
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: world.sql(waiting))
+        process.kill()
+        process.wait()
+    eventually(lambda: not world.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"))
+    world.sql("DROP TRIGGER wait ON site_generation_logs")
+    assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
+    assert only(world.enqueue(42)).outcome is OutcomeKind.DONE
+
+
+def test_killed_between_commit_and_publish_the_journal_names_a_task_that_exists_nowhere(world: World) -> None:
+    world.order(42)
+    killed_process(world, _KILL)
+    assert (world.status(), world.steps(), world.queued()) == ("GENERATING", ["OPERATOR_ENQUEUE"], [])
+    assert journaled_task(world)
+    assert condition(world) is Condition.SETTLING
+    assert condition(world, grace="0s") is Condition.INTERRUPTED
+    assert only(world.enqueue(42)).outcome is OutcomeKind.SKIPPED  # it may still be on its way
+    assert only(world.enqueue(42, force=True)).outcome is OutcomeKind.DONE
+    assert world.queued_ids() == [journaled_task(world)]
+
+
+def test_killed_after_the_publish_the_order_is_queued_once(world: World) -> None:
+    world.order(42)
+    killed_process(world, f"await publish(self, publications); {_KILL}")
+    assert world.queued_ids() == [journaled_task(world)]
+    assert condition(world) is Condition.QUEUED
+    assert only(world.enqueue(42, force=True)).outcome is OutcomeKind.SKIPPED
+    assert len(world.queued()) == 1
+
+
+@contextlib.contextmanager
+def refusing_redis(world: World):
+    """Redis out of memory: it answers every reading, and refuses every write."""
+    with world.redis() as client:
+        client.config_set("maxmemory", "1")
+        try:
+            yield
+        finally:
+            client.config_set("maxmemory", "0")
+
+
+def test_a_refused_publish_gives_the_order_back(world: World) -> None:
+    world.order(42)
+    with refusing_redis(world):
+        outcome = only(world.enqueue(42))
+    assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "BUILDING")
+    assert "maxmemory" in outcome.reason
+    assert world.status() == "BUILDING"
+    assert world.steps() == ["OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"]
+    assert world.queued() == []
+    assert only(world.enqueue(42)).outcome is OutcomeKind.DONE
+    assert len(world.queued()) == 1
+
+
+def test_a_failed_order_whose_enqueue_is_given_back_is_failed_again(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"])
+    with refusing_redis(world):
+        world.enqueue(42)
+    assert condition(world, grace="0s") is Condition.FAILED
+
+
+def test_a_refused_compensation_is_said_and_can_be_mended(world: World) -> None:
+    world.order(42)
+    world.sql("CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql")
+    world.sql(
+        "CREATE TRIGGER refuse BEFORE INSERT ON site_generation_logs FOR EACH ROW"
+        " WHEN (NEW.step = 'OPERATOR_ENQUEUE_FAILED') EXECUTE FUNCTION refuse()"
+    )
+    with refusing_redis(world):
+        outcome = only(world.enqueue(42))
+    assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "GENERATING")
+    assert "could not be restored" in outcome.reason
+    assert outcome.hint == "once the sources are back: sitegenctl enqueue 42 --force"
+    assert (world.status(), world.queued()) == ("GENERATING", [])
+    assert condition(world, grace="0s") is Condition.INTERRUPTED
+    assert only(world.enqueue(42, force=True)).outcome is OutcomeKind.DONE
+    assert len(world.queued()) == 1
+
+
+def test_a_commit_that_is_refused_publishes_nothing(world: World) -> None:
+    world.order(42)
+    world.sql("CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql")
+    world.sql(
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON site_generation_logs DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    outcome = only(world.enqueue(42))
+    assert outcome.outcome is OutcomeKind.FAILED
+    assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
+
+
+def test_an_answer_lost_on_its_way_is_not_a_task_lost(world: World) -> None:
+    world.order(42)
+
+    def lose_the_answer(session: Session) -> None:
+        publish = session.queue.publish
+
+        async def and_lose(publications: Sequence[Publication]) -> Mapping[str, str]:
+            await publish(publications)
+            return {publication.task_id: "the connection was lost" for publication in publications}
+
+        session.queue.publish = and_lose  # type: ignore[method-assign]
+
+    outcome = only(apply(world, [42], lose_the_answer))
+    assert outcome.outcome is OutcomeKind.DONE
+    assert world.status() == "GENERATING"
+    assert world.queued_ids() == [outcome.task_id]
+
+
+def test_somebody_else_publishing_after_the_plan_is_noticed(world: World) -> None:
+    world.order(42)
+    outcome = only(apply(world, [42], lambda _: world.publish(42)))
+    assert outcome.outcome is OutcomeKind.SKIPPED
+    assert world.status() == "BUILDING"
+    assert len(world.queued()) == 1
+
+
+def test_an_order_cancelled_after_the_plan_is_left_alone_and_the_others_are_not(world: World) -> None:
+    for order_id in (41, 42, 43):
+        world.order(order_id)
+    cancel = "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 42"
+    result = apply(world, [41, 42, 43], lambda _: world.sql(cancel))
+    assert [outcome.outcome for outcome in result.outcomes] == ["done", "skipped", "done"]
+    assert "BUILDING became CANCELLED" in result.outcomes[1].reason
+    assert len(world.queued()) == 2
+
+
+def test_many_at_once_enqueue_each_order_exactly_once(world: World) -> None:
+    for order_id in range(1, 13):
+        world.order(order_id)
+    with ThreadPoolExecutor(4) as pool:
+        processes = list(pool.map(lambda _: world.run("enqueue", "1-12", "-o", "json"), range(4)))
+    outcomes = [json.loads(process.stdout)["data"]["outcomes"] for process in processes]
+    done = [o["order_id"] for listed in outcomes for o in listed if o["outcome"] == "done"]
+    assert sorted(done) == list(range(1, 13))
+    assert {o["outcome"] for listed in outcomes for o in listed} <= {"done", "skipped"}
+    orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
+    assert orders == list(range(1, 13))
+
+
+def test_ctrl_c_finishes_the_chunk_in_hand_and_reports_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for order_id in range(1, 7):
+        world.order(order_id)
+    monkeypatch.setattr(enqueue, "CHUNK", 2)
+
+    async def work(session: Session) -> OperationResult:
+        plan = await enqueue.plan(session.orders, session.queue, range(1, 7))
+        claim = session.orders.claim
+        applying = asyncio.ensure_future(enqueue.apply(session.orders, session.queue, plan, session.actor))
+
+        async def interrupted_on_the_second(steps, actor):
+            if steps[0].order_id == 3:
+                applying.cancel()
+                await asyncio.sleep(0)
+            return await claim(steps, actor)
+
+        session.orders.claim = interrupted_on_the_second  # type: ignore[method-assign]
+        return await applying
+
+    result = world.with_session(work)
+    assert (result.interrupted, result.exit_code) == (True, 130)
+    assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 4 + ["skipped"] * 2
+    assert [world.status(n) for n in range(1, 7)] == ["GENERATING"] * 4 + ["BUILDING"] * 2
+    assert len(world.queued()) == 4
+
+
+@contextlib.contextmanager
+def held_lock(world: World, key: int):
+    """Hold an advisory lock, in a connection of its own."""
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(world.database_url))
+    loop.run_until_complete(connection.execute(f"SELECT pg_advisory_lock({key})"))
+    try:
+        yield
+    finally:
+        loop.run_until_complete(connection.close())
+        loop.close()
