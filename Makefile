@@ -29,6 +29,17 @@ demo: $(VENV)/.installed ## Start a private stack and generate order 42 before y
 test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on real servers.
 	$(BIN)/python -m pytest
 
+# Every dependency at its floor. The floors of tools don't matter, so that only the package's own are lowered.
+.venv-lowest/.installed: $(VENV)/.installed
+	@test -x .venv-lowest/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[demo]'
+	$(BIN)/uv pip freeze --quiet --python .venv-lowest/bin/python --exclude-editable > .venv-lowest/floors.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --constraints .venv-lowest/floors.txt --group dev
+	@touch $@
+
+test-lowest: .venv-lowest/.installed .venv-deployed/.installed ## Run the suite with every dependency at its floor.
+	.venv-lowest/bin/python -m pytest
+
 lint: $(VENV)/.installed ## Check format, rules, types and the layers.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -103,7 +103,9 @@ class CeleryQueue:
         """Close the connections, if there are any."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose() if hasattr(client, "aclose") else await client.close()
+            # redis 4.6 knows no aclose(), and leaves a pool made from a URL open unless told not to.
+            close = client.aclose if hasattr(client, "aclose") else client.close
+            await close(close_connection_pool=True)
 
     def new_task_id(self) -> str:
         """An id as Celery makes them."""

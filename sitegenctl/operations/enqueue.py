@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -43,7 +44,8 @@ async def plan(
 
 def preview(plan: EnqueuePlan) -> OperationResult:
     """What applying the plan would do, as the same type that applying it returns."""
-    would = [_outcome(step, OutcomeKind.DONE, "would be enqueued") for step in plan.steps]
+    # Without the task ids: the plan's will never exist.
+    would = [replace(_outcome(step, OutcomeKind.DONE, "would be enqueued"), task_id=None) for step in plan.steps]
     return _result(plan, would, dry_run=True)
 
 

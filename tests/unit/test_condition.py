@@ -9,7 +9,15 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.domain.condition import Condition, Diagnosis, Evidence, Severity, Source, describe_age, diagnose
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.run import read_history
+from sitegenctl.domain.run import (
+    OPERATOR_CANCEL,
+    OPERATOR_ENQUEUE,
+    OPERATOR_ENQUEUE_FAILED,
+    OPERATOR_REPAIR,
+    OPERATOR_RESET,
+    RunOutcome,
+    read_history,
+)
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.task import LiveTask, TaskState
 
@@ -194,10 +202,9 @@ def test_faults_are_those_of_the_table(condition: Condition) -> None:
         assert (condition.severity is Severity.FAULT) == (condition in _FAULTS)
 
 
-_STEPS = st.sampled_from(
-    "START RESUME CLEANUP PHASE_1_ERROR GITHUB_ERROR WRITE_COMPLETE SUCCESS SKIP ERROR OPERATOR_ENQUEUE"
-    " OPERATOR_ENQUEUE_FAILED OPERATOR_RESET OPERATOR_CANCEL OPERATOR_REPAIR".split()
-)
+_RUN_STEPS = ["START", "RESUME", "CLEANUP", "PHASE_1_ERROR", "GITHUB_ERROR", "WRITE_COMPLETE", *RunOutcome]
+_JOURNAL_STEPS = [OPERATOR_ENQUEUE, OPERATOR_ENQUEUE_FAILED, OPERATOR_RESET, OPERATOR_CANCEL, OPERATOR_REPAIR]
+_STEPS = st.sampled_from([*_RUN_STEPS, *_JOURNAL_STEPS])
 _ORDERS = st.builds(
     lambda status, onboarding, idle, steps: order(status, *steps, onboarding=onboarding, idle=idle),
     st.sampled_from([None, *OrderStatus]),

@@ -1,0 +1,292 @@
+"""The commands as a user meets them: a process, its exit code, its two streams."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sitegenctl import __version__
+from tests.world import World
+
+HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "jinja2"]
+
+
+def envelope(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    """The JSON envelope on stdout, checked for what every envelope has."""
+    found = json.loads(process.stdout)
+    assert set(found) == {"schema", "command", "ok", "exit_code", "data", "errors"}
+    assert found["schema"] == "sitegenctl/1"
+    assert found["exit_code"] == process.returncode
+    assert found["ok"] == (process.returncode == 0)
+    for error in found["errors"]:
+        assert set(error) == {"message", "hint", "source"}
+    return found
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["enqueue", "--help"], ["demo", "up", "--help"], []])
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys; from sitegenctl.cli.main import run; code = run(sys.argv[1:]);"
+        f" heavy = [m for m in {HEAVY!r} if m in sys.modules]; print(heavy, file=sys.stderr); sys.exit(code)"
+    )
+    process = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert process.returncode == 0
+    assert process.stdout.strip()
+    assert process.stderr.strip() == "[]"
+
+
+def test_version_comes_from_one_place(world: World) -> None:
+    assert world.run("--version").stdout == f"sitegenctl {__version__}\n"
+
+
+BAD = [
+    (["enqueue", "abc"], "abc is not an order number"),
+    (["enqueue", "-1"], "-1 is not an order number"),
+    (["enqueue", "2147483648"], "the largest is 2147483647"),
+    (["enqueue"], "no order given"),
+    (["enqueue", "42", "--form", "x"], "no such option"),
+    (["inspect", "1-3"], "one order at a time"),
+    (["inspect"], "missing argument"),
+    (["enqueu", "42"], "did you mean 'enqueue'"),
+    (["enqueue", "42", "-o", "yaml"], "yaml"),
+    (["--timeout", "soon", "enqueue", "42"], "'soon' is not a duration"),
+    (["--context", "nowhere", "enqueue", "42"], "no context 'nowhere'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_is_one_clear_line_and_nothing_is_done(world: World, arguments: list[str], complaint: str) -> None:
+    world.order(42)
+    process = world.run(*arguments)
+    assert process.returncode == 2
+    assert process.stdout == ""
+    first, *rest = process.stderr.splitlines()
+    assert first.startswith("error: ")
+    assert complaint.lower() in first.lower()
+    assert all(line.startswith("hint: ") for line in rest)
+    assert len(rest) <= 1
+    assert (world.status(), world.queued()) == ("BUILDING", [])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("", "names no order"), ("\n".join([*map(str, range(1, 5000)), "x1"]), "line 5000: x1 is not an order number")],
+    ids=["empty", "one bad line in 5000"],
+)
+def test_a_bad_file_is_one_clear_line_and_nothing_is_done(world: World, content: str, complaint: str) -> None:
+    world.order(42)
+    file = world.sites_dir.parent / "orders.txt"
+    file.write_text(content)
+    process = world.run("enqueue", "--from", str(file))
+    assert process.returncode == 2
+    assert complaint in process.stderr.splitlines()[0]
+    assert (world.status(), world.queued()) == ("BUILDING", [])
+
+
+def test_a_usage_error_has_an_envelope_too(world: World) -> None:
+    process = world.run("enqueue", "abc", "-o", "json")
+    found = envelope(process)
+    assert process.returncode == 2
+    assert found["command"] == "enqueue"
+    assert found["data"] is None
+    assert found["errors"][0]["message"] == "abc is not an order number"
+
+
+def test_enqueue_answers_for_every_order(world: World) -> None:
+    world.order(1)
+    world.order(2, "REVIEW")
+    world.order(3, onboarding="missing")
+    world.order(4)
+    live = world.publish(4)
+    process = world.run("enqueue", "1-5", "-o", "json")
+    assert process.returncode == 4
+    data = envelope(process)["data"]
+    assert data["dry_run"] is False
+    assert {o["order_id"]: o["outcome"] for o in data["outcomes"]} == {
+        1: "done",
+        2: "refused",
+        3: "refused",
+        4: "skipped",
+        5: "refused",
+    }
+    assert set(data["outcomes"][0]) == {"order_id", "outcome", "reason", "task_id", "before", "after"}
+    assert data["outcomes"][3]["task_id"] == live
+    text = world.run("enqueue", "1-5")
+    assert text.stdout.splitlines()[0] == "2 skipped, 3 refused"
+    assert "no such order" in text.stdout
+
+
+def test_a_live_task_is_skipped_with_exit_0(world: World) -> None:
+    world.order(42)
+    world.run("enqueue", "42")
+    process = world.run("enqueue", "42")
+    assert process.returncode == 0
+    assert "skipped" in process.stdout
+    assert world.queued_ids()[0] in process.stdout
+    assert len(world.queued()) == 1
+
+
+def test_a_dry_run_shows_and_does_nothing(world: World) -> None:
+    world.order(42)
+    process = world.run("enqueue", "42", "--dry-run", "-o", "json")
+    data = envelope(process)["data"]
+    assert (data["dry_run"], data["outcomes"][0]["outcome"]) == (True, "done")
+    assert world.run("enqueue", "42", "--dry-run").stdout == "42  would be enqueued  BUILDING → GENERATING\n"
+    assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
+
+
+def test_orders_may_come_from_stdin(world: World) -> None:
+    for order_id in (40, 41, 42):
+        world.order(order_id)
+    process = world.run("enqueue", "--from", "-", "-o", "ndjson", stdin="40\n41-42\n")
+    assert [json.loads(line)["order_id"] for line in process.stdout.splitlines()] == [40, 41, 42]
+    assert len(world.queued()) == 3
+
+
+def test_read_only_refuses_to_enqueue(world: World) -> None:
+    world.order(42)
+    process = world.run("--read-only", "enqueue", "42")
+    assert process.returncode == 4
+    assert process.stderr.splitlines()[0] == "error: enqueue changes orders, and this is --read-only"
+    assert world.status() == "BUILDING"
+    assert world.run("--read-only", "enqueue", "42", "--dry-run").returncode == 0
+    assert world.run("inspect", "42", "--read-only").returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "DATABASE_URL"])
+def test_without_broker_or_database_nothing_is_enqueued(world: World, variable: str) -> None:
+    world.order(42)
+    away = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://crm:s3cret@127.0.0.1:1/crm"}[variable]
+    process = world.run("enqueue", "42", "-o", "json", **{variable: away})
+    assert process.returncode == 3
+    (error,) = envelope(process)["errors"]
+    assert "can't be reached" in error["message"]
+    assert "s3cret" not in process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+    assert (world.status(), world.queued()) == ("BUILDING", [])
+
+
+def test_inspect_shows_everything_about_one_order(world: World) -> None:
+    world.order(42, "GENERATING", steps=["OPERATOR_ENQUEUE", "START", "ERROR"], files=3)
+    process = world.run("inspect", "42", "-o", "json")
+    assert process.returncode == 0
+    order = envelope(process)["data"]
+    assert (order["status"], order["condition"], order["severity"]) == ("GENERATING", "failed", "fault")
+    assert order["files"]["count"] == 3
+    assert order["remedy"] == "sitegenctl enqueue 42"
+    assert order["tasks"] == []
+    assert [row["step"] for row in order["log"]] == ["OPERATOR_ENQUEUE", "START", "ERROR"]
+    text = world.run("inspect", "42").stdout
+    assert text.splitlines()[0] == "order 42  FAILED  GENERATING  Padaria Ana Souza"
+    assert "→ sitegenctl enqueue 42" in text
+
+
+def test_inspect_of_an_order_that_does_not_exist(world: World) -> None:
+    process = world.run("inspect", "42")
+    assert (process.returncode, process.stderr) == (4, "error: there is no order 42\n")
+
+
+def test_inspect_without_redis_prints_what_it_has(world: World) -> None:
+    world.order(42, files=8)
+    process = world.run("inspect", "42", "-o", "json", REDIS_URL="redis://127.0.0.1:1/0")
+    assert process.returncode == 3
+    found = envelope(process)
+    assert (found["data"]["condition"], found["data"]["customer_name"]) == ("unknown", "Ana Souza")
+    assert found["data"]["files"]["count"] == 8
+    assert [error["source"] for error in found["errors"]] == ["broker"]
+
+
+def test_inspect_without_the_sites_directory_does_not_call_it_empty(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START"])
+    process = world.run("inspect", "42", "-o", "json", SITES_BASE_DIR=str(world.sites_dir / "unmounted"))
+    assert process.returncode == 3
+    order = envelope(process)["data"]
+    assert (order["condition"], order["files"]) == ("unknown", None)
+
+
+def test_a_link_in_the_place_of_a_site_is_not_followed(world: World, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for number in range(8):
+        (elsewhere / f"{number}.html").touch()
+    world.order(42, "GENERATING", steps=["START"])
+    world.site(42).symlink_to(elsewhere)
+    order = json.loads(world.run("inspect", "42", "-o", "json").stdout)["data"]
+    assert (order["files"], order["condition"]) == (None, "unknown")
+
+
+HOSTILE = "\x1b[2J\u202eevil[bold]\nforged"
+
+
+def test_hostile_text_keeps_the_screen_whole_and_json_exact(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START"], name=HOSTILE)
+    world.sql("UPDATE site_orders SET admin_notes = $1::text", HOSTILE + "🍞" * 10_000)
+    world.sql("UPDATE site_generation_logs SET message = $1::text", HOSTILE)
+    text = world.run("inspect", "42").stdout
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "[bold]" in text
+    assert not any(line.strip() == "forged" for line in text.splitlines())
+    data = json.loads(world.run("inspect", "42", "-o", "json").stdout)["data"]
+    assert (data["customer_name"], data["log"][0]["message"]) == (HOSTILE, HOSTILE)
+
+
+def test_csv_has_a_header_and_no_formula(world: World) -> None:
+    world.order(42, name="=cmd|' /C calc'!A0")
+    rows = list(csv.DictReader(io.StringIO(world.run("inspect", "42", "-o", "csv").stdout)))
+    assert rows[0]["order_id"] == "42"
+    assert rows[0]["customer_name"].startswith("'=")
+
+
+def test_global_options_may_stand_before_or_after_the_command(world: World) -> None:
+    world.order(42)
+    before = world.run("-o", "json", "inspect", "42")
+    after = world.run("inspect", "42", "-o", "json")
+    assert json.loads(before.stdout)["data"]["order_id"] == json.loads(after.stdout)["data"]["order_id"] == 42
+    overridden = world.run("-o", "json", "inspect", "42", "-o", "ndjson")
+    assert json.loads(overridden.stdout)["order_id"] == 42
+
+
+def test_config_show_says_where_each_value_comes_from_and_masks_secrets(world: World) -> None:
+    process = world.run("config", "show", "-o", "json", "--timeout", "9s", SITEGENCTL_GRACE="5m")
+    rows = {row["setting"]: row for row in envelope(process)["data"]["settings"]}
+    assert rows["database_url"]["origin"] == "DATABASE_URL"
+    assert "***" in rows["database_url"]["value"]
+    assert (rows["timeout"]["value"], rows["timeout"]["origin"]) == ("9s", "flag")
+    assert (rows["grace"]["value"], rows["grace"]["origin"]) == ("5m", "SITEGENCTL_GRACE")
+    assert rows["queue"]["origin"] == "default"
+    text = world.run("config", "show").stdout
+    for url in (world.database_url, world.redis_url):
+        assert url.split("@")[0].rsplit(":", 1)[1] not in text
+
+
+def test_config_init_writes_a_private_file_once(world: World) -> None:
+    path = Path(world.run("config", "path").stdout.strip())
+    process = world.run("config", "init", "--name", "prod")
+    assert (process.returncode, process.stdout) == (0, f"wrote {path}\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = world.run("config", "init")
+    assert again.returncode == 4
+    assert "is there already" in again.stderr
+    shown = json.loads(world.run("config", "show", "-o", "json", "--context", "prod").stdout)["data"]
+    assert shown["settings"][0]["origin"] == "context prod"
+
+
+def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World) -> None:
+    world.order(42)
+    command = f"{sys.executable} -m sitegenctl inspect 42 -o json | head -c 1"
+    process = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert process.stderr == ""
+    assert process.stdout == "{"
+
+
+def test_python_m_and_the_console_script_are_the_same() -> None:
+    script = Path(sys.executable).with_name("sitegenctl")
+    by_module = subprocess.run([sys.executable, "-m", "sitegenctl", "--version"], capture_output=True, check=True)
+    by_script = subprocess.run([script, "--version"], capture_output=True, check=True)
+    assert by_module.stdout == by_script.stdout
