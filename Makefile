@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-UV := $(shell command -v uv 2>/dev/null)
+# The environment has one too, once it is installed.
+UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format test-lowest bench clean
@@ -14,8 +15,8 @@ help: ## Show what there is.
 # Made with uv when it is there, else with venv and pip. The stamp says that the install was completed.
 $(VENV)/.installed: pyproject.toml sitegenctl/__init__.py
 ifdef UV
-	@test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV)
-	uv pip install --quiet --python $(BIN)/python --editable '.[demo]' --group dev
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --editable '.[demo]' --group dev
 else
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
@@ -58,8 +59,8 @@ DEPLOYED := celery==5.3.4 redis==4.6.0 sqlalchemy==2.0.23 asyncpg==0.29.0 'click
 
 .venv-deployed/.installed: pyproject.toml sitegenctl/__init__.py
 ifdef UV
-	@test -x .venv-deployed/bin/python || uv venv --quiet --python 3.11 .venv-deployed
-	uv pip install --quiet --python .venv-deployed/bin/python --editable . $(DEPLOYED)
+	@test -x .venv-deployed/bin/python || $(UV) venv --quiet --python 3.11 .venv-deployed
+	$(UV) pip install --quiet --python .venv-deployed/bin/python --editable . $(DEPLOYED)
 else
 	@test -x .venv-deployed/bin/python || $(PYTHON) -m venv .venv-deployed
 	.venv-deployed/bin/python -m pip install --quiet --disable-pip-version-check --editable . $(DEPLOYED)

@@ -1,5 +1,19 @@
-"""``python -m sitegenctl``."""
+"""``python -m sitegenctl``, and the console script."""
 
-from sitegenctl.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; even a Ctrl-C while everything is still being imported ends in one word."""
+    try:
+        from sitegenctl.cli.main import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

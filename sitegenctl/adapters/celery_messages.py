@@ -1,4 +1,4 @@
-"""Celery's messages in Redis, decoded without ever trusting them.
+"""Celery's messages in Redis: encoded as Celery does, decoded without ever trusting them.
 
 Format: kombu's JSON envelope with a base64 body of ``[args, kwargs, embed]`` (Celery's message protocol 2,
 https://docs.celeryq.dev/en/stable/internals/protocol.html). Nothing is ever unpickled: a message that is not
@@ -10,9 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+import os
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
@@ -27,6 +32,69 @@ class Place:
 
     state: TaskState
     position: int | None = None
+
+
+def encode(
+    *,
+    task_name: str,
+    queue: str,
+    task_id: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    headers: Mapping[str, Any],
+    celery: tuple[int, int],
+) -> str:
+    """Encode a task as Celery's ``send_task`` does, to the byte but for ids and the place of origin.
+
+    ``celery`` is the version to imitate: its major and minor number. ``headers`` are added to Celery's own.
+    """
+    body = [args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    # What changed in the format: 5.4 counts replaced tasks, 5.7 leaves the results to the task's own setting.
+    nesting = {"replaced_task_nesting": 0} if celery >= (5, 4) else {}
+    message = {
+        "body": base64.b64encode(json.dumps(body).encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            "task": task_name,
+            "id": task_id,
+            "shadow": None,
+            "eta": None,
+            "expires": None,
+            "group": None,
+            "group_index": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "root_id": task_id,
+            "parent_id": None,
+            "argsrepr": repr(args),
+            "kwargsrepr": repr(kwargs),
+            "origin": f"gen{os.getpid()}@{socket.gethostname()}",
+            "ignore_result": None if celery >= (5, 7) else False,
+            **nesting,
+            "stamped_headers": None,
+            "stamps": {},
+            **headers,
+        },
+        "properties": {
+            "correlation_id": task_id,
+            "reply_to": str(uuid.uuid4()),
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    }
+    return json.dumps(message)
+
+
+@cache
+def installed_celery() -> tuple[int, int]:
+    """Major and minor version of the Celery that is installed, without importing it."""
+    major, minor, *_ = version("celery").split(".")
+    return int(major), int(minor)
 
 
 def decode(raw: bytes | str, place: Place, *, task_name: str, now: datetime) -> LiveTask | ForeignMessage:

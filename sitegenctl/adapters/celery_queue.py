@@ -1,6 +1,7 @@
 """A Celery queue on Redis: reading every unfinished task, asking the workers, publishing.
 
-Reading and asking go through redis-py's asyncio client; publishing goes through Celery itself, in a thread.
+All of it goes through redis-py's asyncio client; Celery itself is not imported, because it takes longer to
+import than everything here takes to do, and publishes one task at a time.
 Facts of kombu's Redis transport that this module relies on: the queue is a list for each priority step (LPUSH
 to publish, BRPOP to take, so that index -1 is next); what is delivered and not acknowledged, ETA tasks
 included, is in the hash ``unacked``. Reading never writes.
@@ -8,7 +9,6 @@ included, is in the hash ``unacked``. Reading never writes.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +25,19 @@ from sitegenctl.adapters.celery_messages import (
     Place,
     decode,
     decode_unacked,
+    encode,
+    installed_celery,
     order_of,
     parse_time,
 )
-from sitegenctl.adapters.redis_connection import DRIVER_ERRORS, database_number, redis_client, translated
+from sitegenctl.adapters.redis_connection import (
+    DRIVER_ERRORS,
+    close,
+    database_number,
+    redis_client,
+    translate,
+    translated,
+)
 from sitegenctl.domain.task import BrokerReading, ForeignMessage, LiveTask, Publication, TaskState
 from sitegenctl.domain.worker import Worker, WorkerSurvey
 
@@ -103,9 +112,7 @@ class CeleryQueue:
         """Close the connections, if there are any."""
         client, self._client = self._client, None
         if client is not None:
-            # redis 4.6 knows no aclose(), and leaves a pool made from a URL open unless told not to.
-            close = client.aclose if hasattr(client, "aclose") else client.close
-            await close(close_connection_pool=True)
+            await close(client)
 
     def new_task_id(self) -> str:
         """An id as Celery makes them."""
@@ -151,8 +158,38 @@ class CeleryQueue:
         return WorkerSurvey(workers=workers, silent=silent)
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, str]:
-        """Publish under exactly the given ids; returns the reason for each id that failed."""
-        return await asyncio.to_thread(self._publish, publications)
+        """Publish under exactly the given ids; returns the reason for each id that failed.
+
+        One round trip for all of them. When the connection is lost on the way, it isn't known which arrived:
+        all are reported, and whoever called looks.
+        """
+        messages = [(publication.task_id, self._message(publication)) for publication in publications]
+        pipe = self._redis().pipeline(transaction=False)
+        for _, message in messages:
+            pipe.lpush(self._options.lists[0], message)
+        try:
+            answers = await pipe.execute(raise_on_error=False)
+        except DRIVER_ERRORS as exc:
+            answers = [exc] * len(messages)
+        return {
+            task_id: translate(answer).message
+            for (task_id, _), answer in zip(messages, answers, strict=True)
+            if isinstance(answer, BaseException)
+        }
+
+    def _message(self, publication: Publication) -> str:
+        return encode(
+            task_name=self._options.task,
+            queue=self._options.queue,
+            task_id=publication.task_id,
+            args=[publication.order_id],
+            kwargs={"resume": publication.resume},
+            headers={
+                ENQUEUED_AT_HEADER: publication.enqueued_at.isoformat(),
+                ACTOR_HEADER: publication.actor,
+            },
+            celery=installed_celery(),
+        )
 
     def _redis(self) -> Redis:
         if self._client is None:
@@ -223,49 +260,6 @@ class CeleryQueue:
                     worker=worker,
                     eta=parse_time(entry.get("eta")),
                 )
-
-    def _publish(self, publications: Sequence[Publication]) -> Mapping[str, str]:
-        # Imported here: reading needs none of Celery.
-        from celery import Celery
-        from kombu.exceptions import KombuError
-
-        app = Celery("sitegenctl", broker=kombu_url(self._url), set_as_current=False)
-        app.conf.update(
-            task_serializer="json",
-            broker_connection_timeout=self._timeout,
-            broker_connection_retry=False,
-            broker_transport_options={
-                **self._options.transport_options,
-                "socket_timeout": self._timeout,
-                "socket_connect_timeout": self._timeout,
-                # One attempt: whoever publishes is told at once, and decides.
-                "max_retries": 1,
-                "interval_start": 0,
-            },
-        )
-        failed: dict[str, str] = {}
-        with app.connection_for_write() as connection:
-            for publication in publications:
-                try:
-                    self._send(app, connection, publication)
-                except (KombuError, *DRIVER_ERRORS) as exc:
-                    failed[publication.task_id] = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        return failed
-
-    def _send(self, app: Any, connection: Any, publication: Publication) -> None:
-        app.send_task(
-            self._options.task,
-            args=[publication.order_id],
-            kwargs={"resume": publication.resume},
-            task_id=publication.task_id,
-            queue=self._options.queue,
-            headers={
-                ENQUEUED_AT_HEADER: publication.enqueued_at.isoformat(),
-                ACTOR_HEADER: publication.actor,
-            },
-            connection=connection,
-            retry=False,
-        )
 
 
 def kombu_url(url: str) -> str:

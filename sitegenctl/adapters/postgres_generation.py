@@ -66,11 +66,17 @@ class PostgresGeneration:
             async with engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as exc:
-            raise translate(getattr(exc, "orig", None) or exc) from exc
+            raise translate(_driver_s_own(exc)) from exc
         except DRIVER_ERRORS as exc:
             raise translate(exc) from exc
         finally:
             await engine.dispose()
+
+
+def _driver_s_own(exc: SQLAlchemyError) -> BaseException:
+    """What asyncpg raised: SQLAlchemy wraps it in a DBAPI error of its making, and that in its own."""
+    wrapped = getattr(exc, "orig", None)
+    return getattr(wrapped, "__cause__", None) or wrapped or exc
 
 
 class _Records:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     ConnectionError as RedisConnectionError,
@@ -24,8 +26,20 @@ DRIVER_ERRORS = (RedisError, OSError, TimeoutError)
 def redis_client(url: str, *, timeout: float) -> Redis:
     """A client whose every call ends within ``timeout`` seconds; it connects when first used."""
     return Redis.from_url(
-        client_url(url), socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=False
+        client_url(url),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        decode_responses=False,
+        # redis 6 and newer repeat by themselves a call whose answer was lost: a publish would happen twice.
+        retry=Retry(NoBackoff(), 0),
     )
+
+
+async def close(client: Redis) -> None:
+    """Close the client and its connections."""
+    # redis 4.6 knows no aclose(), and leaves a pool made from a URL open unless told not to.
+    closing = client.aclose if hasattr(client, "aclose") else client.close
+    await closing(close_connection_pool=True)
 
 
 def client_url(url: str) -> str:

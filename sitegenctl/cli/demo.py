@@ -16,6 +16,7 @@ from sitegenctl.cli.options import Invocation, command
 
 if TYPE_CHECKING:
     from sitegenctl.demo.stack import PartState, Stack, StackState
+    from sitegenctl.demo.tour import Toured
     from sitegenctl.domain.order import LogRow
     from sitegenctl.domain.result import Outcome
     from sitegenctl.settings import Settings
@@ -71,23 +72,24 @@ def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0
     from sitegenctl.cli.terminal import is_interactive
     from sitegenctl.demo.tour import tour as show
 
-    stack = _stack()
-    before = stack.status()
-    was_up = before is not None and all(part.alive for part in before.parts)
     with _stopped_by_signals():
+        stack = _stack()
+        before = stack.status()
+        was_up = before is not None and all(part.alive for part in before.parts)
         try:
             _up(call, stack, orders, seed, pace)
             settings = call.settings(context="demo")
             toured = asyncio.run(show(stack, settings, _Guide()))
             print(f"\norder {toured.order_id} is in REVIEW; its site has {toured.files} files:")
             print(f"  {toured.folder}/index.html")
-            _next_steps(stays=was_up or is_interactive())
+            _next_steps(toured, stays=was_up or is_interactive())
             if is_interactive() and not was_up:
                 _wait_for_enter()
         finally:
             if not was_up:
                 with _undisturbed():
                     stack.down(keep_sites=True, progress=_progress)
+                _progress("Everything is stopped; the sites are still there")
     return 0
 
 
@@ -116,7 +118,12 @@ def _up(call: Invocation, stack: Stack, orders: int, seed: int, pace: str) -> St
     return stack.up(
         _progress,
         lambda state: (seed_samples(state, orders=orders, seed_number=seed), None)[1],
-        {"SITEGENCTL_PACE": pace, "SITEGENCTL_SITE_URL_BASE": (stack.root / "sites").as_uri()},
+        {
+            "SITEGENCTL_PACE": pace,
+            # Nobody watches a demo for the minutes that production waits.
+            "SITEGENCTL_RETRY_BASE": "5s",
+            "SITEGENCTL_SITE_URL_BASE": (stack.root / "sites").as_uri(),
+        },
     )
 
 
@@ -124,15 +131,17 @@ def _progress(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _next_steps(*, stays: bool) -> None:
-    lines = [
-        "sitegenctl --context demo inspect 42      where an order really is, and why",
-        "sitegenctl --context demo enqueue 36 38   two that nobody started",
-        "sitegenctl demo status                    what is running",
-    ]
+def _next_steps(toured: Toured, *, stays: bool) -> None:
+    unstarted = " ".join(map(str, toured.unstarted))
+    steps = {
+        f"sitegenctl --context demo inspect {toured.order_id}": "where an order really is, and why",
+        f"sitegenctl --context demo enqueue {unstarted} --wait": "orders that nobody started",
+        "sitegenctl demo status": "what is running",
+    }
+    width = max(map(len, steps))
     print("\ntry next" + (":" if stays else ", after sitegenctl demo up:"))
-    for line in lines:
-        print(f"  {line}")
+    for step, what in steps.items():
+        print(f"  {step:<{width}}  {what}")
     sys.stdout.flush()
 
 
@@ -148,10 +157,10 @@ def _write_status(call: Invocation, state: StackState) -> int:
     width = max(len(row["name"]) for row in rows)
 
     def text() -> str:
-        lines = [
-            f"{row['name']:<{width}}  {'up' if row['alive'] else 'down':<4}  {row['pid'] or '-':<7}  {row['url'] or '-'}"
-            for row in rows
-        ]
+        lines = []
+        for row in rows:
+            light = "up" if row["alive"] else "down"
+            lines.append(f"{row['name']:<{width}}  {light:<4}  {row['pid'] or '-':<7}  {row['url'] or '-'}")
         return "\n".join([*lines, f"{'sites':<{width}}  {state.sites}"]) + "\n"
 
     data = {"root": str(state.root), "seeded": state.seeded, "sites": str(state.sites), "parts": rows}

@@ -58,11 +58,11 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has left (| head); what Python flushes at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    except Exception as exc:
+        if {"-v", "--verbose"} & set(arguments):
+            raise
+        message = f"{type(exc).__name__}: {exc}".splitlines()[0]
+        return _report(SitegenError(message, hint="this should not happen; -v shows where it did"), arguments)
 
 
 def _usage_problem(exc: Any) -> UsageProblem:

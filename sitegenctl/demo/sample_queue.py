@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from sitegenctl.adapters.celery_messages import ACTOR_HEADER, ENQUEUED_AT_HEADER, Place, decode, decode_unacked
 from sitegenctl.adapters.celery_queue import QueueOptions, kombu_url
-from sitegenctl.adapters.redis_connection import redis_client, translated
+from sitegenctl.adapters.redis_connection import close, redis_client, translated
 from sitegenctl.demo.sample_plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.sample_recipes import ForeignKind, Lane
 from sitegenctl.domain.task import LiveTask, TaskState
@@ -46,7 +46,7 @@ async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
                 keys += [key async for key in client.scan_iter(match=pattern, count=1000)]
             await client.delete(*keys)
         finally:
-            await _close(client)
+            await close(client)
 
 
 async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()) -> None:
@@ -68,7 +68,7 @@ async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: 
             kept = [task for task in tasks if task.lane is not Lane.LOST]
             await asyncio.to_thread(_publish, redis_url, kept, foreign, now)
         finally:
-            await _close(client)
+            await close(client)
 
 
 async def withdraw(redis_url: str, order_id: int) -> None:
@@ -85,7 +85,7 @@ async def withdraw(redis_url: str, order_id: int) -> None:
                     await client.hdel(_OPTIONS.unacked, tag)
                     await client.zrem(_OPTIONS.unacked_index_key, tag)
         finally:
-            await _close(client)
+            await close(client)
 
 
 _ANYWHERE = Place(state=TaskState.QUEUED)
@@ -160,10 +160,3 @@ def _send_foreign(app: Celery, connection: Any, kind: ForeignKind, number: int) 
         serializer="pickle" if pickled else "json",
         connection=connection,
     )
-
-
-async def _close(client: Redis) -> None:
-    if hasattr(client, "aclose"):
-        await client.aclose()
-    # redis 4.6 closes no pool that was made from a URL.
-    await client.connection_pool.disconnect()

@@ -6,11 +6,13 @@ Owns what happens in which order; how it is shown is the caller's, through ``Gui
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sitegenctl.demo.sample_manifest import Manifest
+from sitegenctl.demo.sample_plan import TOUR_ORDER
 from sitegenctl.demo.samples import restore_order, seed as seed_samples
 from sitegenctl.demo.stack import Stack, StackState
 from sitegenctl.domain.order import LogRow, OrderStatus
@@ -39,11 +41,12 @@ class Guide(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Toured:
-    """Where the tour ended: the order, its folder, and how many files are in it."""
+    """Where the tour ended: the order, its folder, how many files are in it, and orders to try next."""
 
     order_id: int
     folder: Path
     files: int
+    unstarted: Sequence[int]
 
 
 def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
@@ -102,13 +105,16 @@ async def _rewind(stack: Stack, session: Session) -> None:
     order = (await session.orders.read_orders([TOUR_ORDER])).get(TOUR_ORDER)
     if order is not None and order.status is OrderStatus.BUILDING:
         return
-    manifest = Manifest.from_json((stack.root / MANIFEST).read_text(encoding="utf-8"))
     await restore_order(
         database_url=session.settings.require_database_url(),
         redis_url=session.settings.require_redis_url(),
         sites_dir=session.settings.require_sites_dir(),
-        manifest=manifest,
+        manifest=_manifest(stack),
     )
+
+
+def _manifest(stack: Stack) -> Manifest:
+    return Manifest.from_json((stack.root / MANIFEST).read_text(encoding="utf-8"))
 
 
 async def _arrived(stack: Stack, session: Session) -> Toured:
@@ -119,5 +125,8 @@ async def _arrived(stack: Stack, session: Session) -> Toured:
         found = order.status if order else "gone"
         raise SitegenError(f"order {TOUR_ORDER} ended, but it is {found}, with {files.count if files else 'no'} files")
     return Toured(
-        order_id=TOUR_ORDER, folder=stack.root / "sites" / f"project_{TOUR_ORDER}", files=files.count
+        order_id=TOUR_ORDER,
+        folder=stack.root / "sites" / f"project_{TOUR_ORDER}",
+        files=files.count,
+        unstarted=[order_id for order_id in _manifest(stack).conditions["unstarted"] if order_id != TOUR_ORDER],
     )

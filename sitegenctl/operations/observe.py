@@ -60,7 +60,8 @@ async def observe(
         attempt(Source.FILES, sites.count(order_ids)) if sites is not None else _nothing(),
     )
     tasks = attribute(reading.tasks, survey) if reading is not None else ()
-    if any(task.state is TaskState.ORPHANED for task in tasks):
+    asked_for = set(order_ids)
+    if any(task.state is TaskState.ORPHANED and task.order_id in asked_for for task in tasks):
         tasks = await _look_again(queue, tasks, survey)
     return Snapshot(
         taken_at=taken_at,

@@ -1,0 +1,156 @@
+"""``demo`` as a user meets it: processes, exit codes, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sitegenctl.demo.stack import Stack
+from tests.world import eventually
+
+FAST = ("--pace", "0s", "--orders", "47")
+
+
+@pytest.fixture
+def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The user's data directory; whatever a failing test leaves up is taken down."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(folder))
+    yield folder
+    Stack(root=folder / "demo").down()
+
+
+def demo(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sitegenctl", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environ},
+        timeout=90,
+        check=False,
+    )
+
+
+def processes(data: Path) -> list[int]:
+    """All processes whose command line or environment names this data directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            continue
+        if str(data).encode() in told and not is_zombie:
+            found.append(int(entry.name))
+    return found
+
+
+def test_the_tour_without_a_terminal(data: Path) -> None:
+    tour = demo("demo", "tour", *FAST)
+    assert tour.returncode == 0, tour.stderr
+    assert "SUCCESS" in tour.stdout
+    site = data / "demo" / "sites" / "project_42" / "index.html"
+    assert str(site) in tour.stdout
+    assert site.stat().st_size > 1000
+    assert processes(data) == []
+    assert [path.name for path in (data / "demo").iterdir()] == ["sites"]
+
+
+def test_the_tour_on_a_stack_that_is_up_leaves_it_up_and_can_be_taken_twice(data: Path) -> None:
+    assert demo("demo", "up", *FAST).returncode == 0
+    before = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]["parts"]
+    for _ in range(2):
+        tour = demo("demo", "tour", *FAST)
+        assert tour.returncode == 0, tour.stderr
+    after = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]["parts"]
+    assert [part["pid"] for part in after] == [part["pid"] for part in before]
+
+
+def test_up_defines_a_context_and_down_leaves_nothing(data: Path) -> None:
+    assert demo("demo", "status").returncode == 3
+    up = demo("demo", "up", *FAST)
+    assert up.returncode == 0, up.stderr
+    seen = demo("--context", "demo", "inspect", "42", "-o", "json", DATABASE_URL="postgresql://elsewhere/prod")
+    assert json.loads(seen.stdout)["data"]["condition"] == "unstarted"
+    again = demo("demo", "up", *FAST)
+    assert again.returncode == 0
+    assert again.stdout == up.stdout  # the same processes on the same ports
+    for secret in _secrets(data):
+        assert secret not in up.stdout + up.stderr
+    down = demo("demo", "down")
+    assert (down.returncode, down.stdout) == (0, "stopped worker, Redis, PostgreSQL\n")
+    assert processes(data) == []
+    assert list(data.iterdir()) == []
+    assert demo("demo", "down").stdout == "the demo was not up\n"
+    refused = demo("--context", "demo", "inspect", "42")
+    assert (refused.returncode, refused.stderr) == (2, "error: the demo is not up\nhint: sitegenctl demo up\n")
+
+
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["Redis", "PostgreSQL", "worker"])
+def test_after_a_kill_of_any_part_up_recovers(data: Path, part: int) -> None:
+    demo("demo", "up", *FAST)
+    parts = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]["parts"]
+    os.kill(parts[part]["pid"], signal.SIGKILL)
+    eventually(lambda: demo("demo", "status").returncode == 3)
+    recovered = demo("demo", "up", *FAST)
+    assert recovered.returncode == 0, recovered.stderr
+    tour = demo("demo", "tour", *FAST)
+    assert tour.returncode == 0, tour.stderr
+
+
+def test_a_generation_that_fails_fails_the_tour(data: Path) -> None:
+    # The sites folder can't be written: a file stands where the tour's site would be written to.
+    demo("demo", "up", *FAST)
+    sites = data / "demo" / "sites"
+    sites.rename(data / "demo" / "elsewhere")
+    sites.touch()
+    tour = demo("demo", "tour", *FAST)
+    assert tour.returncode == 1
+    assert any(line.startswith("error: ") for line in tour.stderr.splitlines())
+    assert "Traceback" not in tour.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_stops_everything(data: Path, number: signal.Signals) -> None:
+    delays = random.Random(7)  # moments from the first second to the generation itself
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sitegenctl", "demo", "tour", *FAST],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        # A moment is what is tested here, so there is no condition to wait for.
+        time.sleep(delays.uniform(0.6, 5))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        # Killed outright only while nothing had been started yet.
+        killed = process.returncode == -number and b"Starting" not in stderr
+        assert killed or process.returncode in (130, 0), stderr.decode()
+        assert b"Traceback" not in stderr
+        assert processes(data) == []
+
+
+def test_a_bad_pace_is_told_before_anything_starts(data: Path) -> None:
+    process = demo("demo", "up", "--pace", "slow")
+    assert process.returncode == 2
+    assert "'slow' is not a duration" in process.stderr
+    assert list(data.iterdir()) == []
+
+
+def _secrets(data: Path) -> list[str]:
+    context = (data / "demo" / "context.toml").read_text()
+    return [line.split("@")[0].rsplit(":", 1)[1] for line in context.splitlines() if "@" in line]
