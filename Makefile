@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # The environment has one too, once it is installed.
 UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 
+# More processes than cores: much of the suite waits for servers and workers to start.
+SPREAD := -n 4 --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format test-lowest bench clean
 
@@ -28,7 +31,7 @@ demo: $(VENV)/.installed ## Start a private stack and generate order 42 before y
 	@exec $(BIN)/sitegenctl demo tour
 
 test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on real servers.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 # Every dependency at its floor. The floors of tools don't matter, so that only the package's own are lowered.
 .venv-lowest/.installed: $(VENV)/.installed
@@ -39,7 +42,7 @@ test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on rea
 	@touch $@
 
 test-lowest: .venv-lowest/.installed .venv-deployed/.installed ## Run the suite with every dependency at its floor.
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest $(SPREAD)
 
 lint: $(VENV)/.installed ## Check format, rules, types and the layers.
 	$(BIN)/ruff format --check .
@@ -50,6 +53,9 @@ lint: $(VENV)/.installed ## Check format, rules, types and the layers.
 format: $(VENV)/.installed ## Put every file into shape.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed ## Measure, as ratios, what is promised about speed.
+	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
 
 clean: ## Remove what the other targets made.
 	rm -rf .venv .venv-* build dist *.egg-info .*_cache .hypothesis
