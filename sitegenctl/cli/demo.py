@@ -201,8 +201,16 @@ class _Guide:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end things as Ctrl-C does: whatever was started is stopped again."""
-    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """Make SIGTERM and SIGHUP end things as Ctrl-C does: whatever was started is stopped again.
+
+    By way of SIGINT itself, which asyncio turns into a cancellation: an exception out of the blue would hit a
+    driver in the middle of its work.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
