@@ -16,11 +16,26 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from sitegenctl.errors import UsageProblem
 
 DEMO_CONTEXT = "demo"
+
+
+class Secret(str):
+    """A text that shows itself as ``***`` wherever it is printed; ``reveal`` has it as it is."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "***"
+
+    __repr__ = __str__
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return "".join(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +64,9 @@ class Settings:
     unacked_key: str = "unacked"
     unacked_index_key: str = "unacked_index"
     visibility_timeout: timedelta = timedelta(hours=1)
+    fanout_prefix: str = "/{db}."
+    sentinel_master: str | None = None
+    sentinel_password: Secret | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def require_database_url(self) -> str:
@@ -79,12 +97,17 @@ def parse_duration(text: str | float) -> timedelta:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", str(text))
     if match is None:
         raise ValueError(f"{text!r} is not a duration such as 90s, 2m or 1h")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    try:
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than anything lasts") from None
 
 
-def _parse_bool(text: str | bool) -> bool:
+def _parse_bool(text: Any) -> bool:
     if isinstance(text, bool):
         return text
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is neither true nor false")
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False}
     if text.strip().lower() not in {*words, "off", ""}:
         raise ValueError(f"{text!r} is neither true nor false")
@@ -98,38 +121,81 @@ def _parse_backend(text: str) -> str:
 
 
 def _parse_concurrency(text: str | int) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except (TypeError, ValueError):
+        number = 0
     if number < 1:
-        raise ValueError(f"{text} is not a number of processes")
+        raise ValueError(f"{text!r} is not a number of processes")
     return number
+
+
+def _parse_fanout_prefix(text: str | bool) -> str:
+    if text is True:  # kombu takes a truth value here too
+        return Settings.fanout_prefix
+    prefix = str(text or "")
+    try:
+        prefix.format(db=0)
+    except (LookupError, ValueError) as exc:
+        raise ValueError(f"{prefix!r} is no prefix; {{db}} in it stands for the database's number") from exc
+    return prefix
 
 
 def _parse_steps(value: Any) -> tuple[int, ...]:
     parts = value.split(",") if isinstance(value, str) else value
-    return tuple(int(part) for part in parts)
+    try:
+        return tuple(int(part) for part in parts)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is not a list of numbers such as 0,3,6,9") from None
+
+
+def _parse_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("it must be a text")
+    return value
+
+
+def _parse_url(value: Any) -> str:
+    """A URL that can be taken apart. What is wrong with it is said without quoting it: it holds a password."""
+    url = _parse_text(value)
+    try:
+        urlsplit(url).port  # noqa: B018 - it raises for a port that is none
+    except ValueError:
+        raise ValueError("not a valid URL; in a password, / ? # and @ must be percent-encoded") from None
+    return url
+
+
+def _parse_timeout(value: Any) -> timedelta:
+    timeout = parse_duration(value)
+    if not timedelta(milliseconds=10) <= timeout <= timedelta(hours=1):
+        raise ValueError("it must be from 10ms to 1h")
+    return timeout
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "database_url": str,
-    "redis_url": str,
-    "sites_dir": lambda text: Path(text).expanduser(),
+    "database_url": _parse_url,
+    "redis_url": _parse_url,
+    "sites_dir": lambda text: Path(_parse_text(text)).expanduser(),
     "backend": _parse_backend,
-    "queue": str,
-    "task": str,
+    "queue": _parse_text,
+    "task": _parse_text,
     "grace": parse_duration,
-    "timeout": parse_duration,
+    "timeout": _parse_timeout,
     "read_only": _parse_bool,
-    "site_url_base": str,
-    "generator": str,
+    "site_url_base": _parse_text,
+    "generator": _parse_text,
     "pace": parse_duration,
     "retry_base": parse_duration,
     "concurrency": _parse_concurrency,
-    "global_keyprefix": str,
-    "sep": str,
+    "global_keyprefix": _parse_text,
+    "sep": _parse_text,
     "priority_steps": _parse_steps,
-    "unacked_key": str,
-    "unacked_index_key": str,
+    "unacked_key": _parse_text,
+    "unacked_index_key": _parse_text,
     "visibility_timeout": parse_duration,
+    "fanout_prefix": _parse_fanout_prefix,
+    "sentinel_master": str,
+    "sentinel_password": Secret,
 }
 
 _SYSTEM_VARIABLES = {
@@ -169,6 +235,8 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     file = _read_toml(config_path(environ))
     named = flags.get("context")
     context = named or environ.get("SITEGENCTL_CONTEXT") or file.get("context")
+    if context is not None and not isinstance(context, str):
+        raise UsageProblem(f"{config_path(environ)}: context must be the name of one")
     from_context = _context_values(context, file, environ) if context else {}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -216,13 +284,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as exc:
-        raise UsageProblem(f"{path} can't be read: {exc}") from exc
+        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not a text'}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise UsageProblem(f"{path} is not valid TOML: {exc}") from exc
 
 
 def _context_values(name: str, file: Mapping[str, Any], environ: Mapping[str, str]) -> Mapping[str, Any]:
     contexts = file.get("contexts", {})
+    if not isinstance(contexts, dict):
+        raise UsageProblem(f"{config_path(environ)}: contexts must be tables, such as [contexts.production]")
     if name in contexts:
         values = contexts[name]
     elif name == DEMO_CONTEXT:
@@ -232,6 +302,8 @@ def _context_values(name: str, file: Mapping[str, Any], environ: Mapping[str, st
     else:
         known = ", ".join([*contexts, DEMO_CONTEXT])
         raise UsageProblem(f"no context {name!r} in {config_path(environ)}", hint=f"known contexts: {known}")
+    if not isinstance(values, dict):
+        raise UsageProblem(f"context {name} must be a table, such as [contexts.{name}]")
     unknown = set(values) - set(_PARSERS)
     if unknown:
         raise UsageProblem(
@@ -242,26 +314,23 @@ def _context_values(name: str, file: Mapping[str, Any], environ: Mapping[str, st
 
 
 def mask_url(url: str) -> str:
-    """The URL with its password (also one given as a query parameter) replaced by ``***``."""
-    try:
-        parts = urlsplit(url)
-        netloc = parts.netloc
-    except ValueError:
+    """The URL with its passwords replaced by ``***``; what doesn't look like a URL is ``***`` as a whole.
+
+    Passwords with unescaped ``/``, ``?``, ``#`` or ``@`` are common: everything up to the last ``@`` is taken for
+    user and password, whatever a parser would say.
+    """
+    several = re.split(r";(?=sentinel://)", url)
+    if len(several) > 1:
+        return ";".join(map(mask_url, several))
+    scheme, separator, rest = url.partition("://")
+    if not separator or not re.fullmatch(r"[\w+.-]+", scheme):
         return "***"
-    if "@" in netloc:
-        userinfo, _, host = netloc.rpartition("@")
-        user, colon, _ = userinfo.partition(":")
-        netloc = f"{user}:***@{host}" if colon else f"{userinfo}@{host}"
-    query = urlencode(
-        [
-            (key, "***" if "pass" in key.lower() else value)
-            for key, value in parse_qsl(parts.query, keep_blank_values=True)
-        ],
-        safe="*/",
-        quote_via=quote,
-    )
-    # Not urlunsplit, which drops the // of a URL without a host, such as that of a unix socket.
-    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
+    userinfo, at, place = rest.rpartition("@")
+    if at:
+        user = userinfo.partition(":")[0]
+        rest = f"{user}:***@{place}" if ":" in userinfo else f"{user}@{place}"
+    masked = re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", rest, flags=re.IGNORECASE)
+    return f"{scheme}://{masked}"
 
 
 def initial_config(name: str, settings: Settings) -> str:

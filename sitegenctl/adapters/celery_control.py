@@ -13,13 +13,14 @@ import json
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
 _EXCHANGE = "celery.pidbox"
 _REPLY_EXCHANGE = "reply.celery.pidbox"
+_NONE: Mapping[str, Any] = {}
 
 #: Answers by worker name, by method.
 Answers = dict[str, dict[str, Any]]
@@ -30,15 +31,21 @@ async def ask_workers(
     methods: Sequence[str],
     *,
     timeout: float,
-    database: int,
+    database: int = 0,
+    channels: Sequence[str] = (),
+    arguments: Mapping[str, Mapping[str, Any]] = _NONE,
+    destination: Sequence[str] | None = None,
     prefix: str = "",
     sep: str = "\x06\x16",
 ) -> tuple[Answers, int]:
     """Ask every living worker these remote-control methods.
 
-    ``timeout`` in seconds; the client's own socket timeout must be longer. Returns the answers of the workers
-    that answered all methods, and how many living workers did not.
+    ``timeout`` in seconds; the client's own socket timeout must be longer. ``channels`` are where workers
+    listen, if not where they do by default on this ``database``. ``arguments`` are by method.
+    ``destination`` names those who shall answer, where not all. Returns the answers of the workers that
+    answered all methods, and how many living workers (of those named) did not.
     """
+    channels = channels or (f"{prefix}/{database}.{_EXCHANGE}",)
     oid = str(uuid.uuid4())
     reply_list = f"{oid}.{_REPLY_EXCHANGE}"
     binding = (f"{prefix}_kombu.binding.{_REPLY_EXCHANGE}", sep.join((oid, "", reply_list)))
@@ -47,16 +54,22 @@ async def ask_workers(
         pipe = client.pipeline(transaction=False)
         pipe.sadd(*binding)
         for ticket, method in tickets.items():
-            pipe.publish(f"{prefix}/{database}.{_EXCHANGE}", _request(method, ticket, oid, timeout))
-        receivers = [int(count) for count in (await pipe.execute())[1:]]
-        answers = await _collect(client, prefix + reply_list, tickets, sum(receivers), timeout)
+            request = _request(method, arguments.get(method, _NONE), destination, ticket, oid, timeout)
+            for channel in channels:
+                pipe.publish(channel, request)
+        counts = (await pipe.execute())[1:]
+        asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
+        if destination is not None:
+            asked = min(asked, len(destination))
+        answers = await _collect(client, prefix + reply_list, tickets, asked * len(methods), timeout)
     finally:
+        # Also when this was cancelled, or the connection is lost: the client makes a new one.
         pipe = client.pipeline(transaction=False)
         pipe.srem(*binding)
         pipe.delete(prefix + reply_list)
         await pipe.execute()
     complete = {name: given for name, given in answers.items() if len(given) == len(methods)}
-    return complete, max(receivers, default=0) - len(complete)
+    return complete, max(0, asked - len(complete))
 
 
 async def _collect(client: Redis, reply_list: str, tickets: dict[str, str], expected: int, timeout: float) -> Answers:
@@ -78,11 +91,18 @@ async def _collect(client: Redis, reply_list: str, tickets: dict[str, str], expe
     return answers
 
 
-def _request(method: str, ticket: str, oid: str, timeout: float) -> str:
+def _request(
+    method: str,
+    arguments: Mapping[str, Any],
+    destination: Sequence[str] | None,
+    ticket: str,
+    oid: str,
+    timeout: float,
+) -> str:
     body = {
         "method": method,
-        "arguments": {},
-        "destination": None,
+        "arguments": arguments,
+        "destination": destination,
         "pattern": None,
         "matcher": None,
         "ticket": ticket,

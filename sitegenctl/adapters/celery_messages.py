@@ -14,11 +14,10 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
 
@@ -26,8 +25,11 @@ ENQUEUED_AT_HEADER = "sitegenctl_enqueued_at"
 ACTOR_HEADER = "sitegenctl_actor"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+# Not json.loads: it looks at its options and guesses at the encoding for each message of a long queue.
+_read_json = json.JSONDecoder().decode
+
+
+class Place(NamedTuple):
     """Where a message was found: its state if it has no future ETA, and its place in the order of delivery."""
 
     state: TaskState
@@ -99,24 +101,38 @@ def installed_celery() -> tuple[int, int]:
 
 def decode(raw: bytes | str, place: Place, *, task_name: str, now: datetime) -> LiveTask | ForeignMessage:
     """Decode one message of a queue's list; anything that is not a task of ours becomes foreign."""
-    try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
+    message = envelope(raw)
+    if message is None:
         return _foreign("undecodable", "not a message of Celery's", place)
     return decode_message(message, place, task_name=task_name, now=now)
 
 
 def decode_unacked(raw: bytes | str, place: Place, *, task_name: str, now: datetime) -> LiveTask | ForeignMessage:
     """Decode one value of the ``unacked`` hash: ``[message, exchange, routing_key]``."""
-    try:
-        message = json.loads(raw)[0]
-    except (ValueError, RecursionError, IndexError, KeyError, TypeError):
-        message = None
-    if not isinstance(message, dict):
+    message = unacked_envelope(raw)
+    if message is None:
         return _foreign("undecodable", "not a message of Celery's", place)
     return decode_message(message, place, task_name=task_name, now=now)
+
+
+def envelope(raw: bytes | str) -> dict[str, Any] | None:
+    """Kombu's envelope in a message of a list; None when it is none."""
+    message = _json(raw)
+    return message if isinstance(message, dict) else None
+
+
+def unacked_envelope(raw: bytes | str) -> dict[str, Any] | None:
+    """Kombu's envelope in a value of ``unacked``; None when there is none."""
+    delivery = _json(raw)
+    message = delivery[0] if isinstance(delivery, list) and delivery else None
+    return message if isinstance(message, dict) else None
+
+
+def task_id_of(message: Mapping[str, Any]) -> str | None:
+    """The id of the task in kombu's envelope."""
+    headers = message.get("headers")
+    task_id = headers.get("id") if isinstance(headers, dict) else None
+    return task_id if isinstance(task_id, str) else None
 
 
 def decode_message(
@@ -138,21 +154,46 @@ def decode_message(
     arguments = _arguments(message)
     if arguments is None:
         return _foreign(name, "its arguments can't be decoded", place, task_id=task_id)
-    retries = headers.get("retries")
+    return live_task(
+        task_id,
+        task_name,
+        *arguments,
+        place,
+        now=now,
+        retries=headers.get("retries"),
+        eta=headers.get("eta"),
+        enqueued_at=headers.get(ENQUEUED_AT_HEADER),
+        actor=headers.get(ACTOR_HEADER),
+    )
+
+
+def live_task(
+    task_id: str,
+    name: str,
+    args: Any,
+    kwargs: Any,
+    place: Place,
+    *,
+    now: datetime,
+    retries: Any,
+    eta: Any,
+    enqueued_at: Any,
+    actor: Any,
+) -> LiveTask:
+    """A task of ours, from what its message holds, whatever that is."""
     attempt = retries + 1 if isinstance(retries, int) else 1
-    eta = parse_time(headers.get("eta"))
+    due = parse_time(eta)
     state = place.state
-    if state is TaskState.QUEUED and eta is not None and eta > now:
+    if due is not None and state is TaskState.QUEUED and due > now:
         state = TaskState.RETRYING if attempt > 1 else TaskState.SCHEDULED
-    actor = headers.get(ACTOR_HEADER)
     return LiveTask(
         task_id=task_id,
         name=name,
-        order_id=order_of(*arguments),
+        order_id=order_of(args, kwargs),
         state=state,
         attempt=attempt,
-        enqueued_at=parse_time(headers.get(ENQUEUED_AT_HEADER)),
-        eta=eta,
+        enqueued_at=parse_time(enqueued_at),
+        eta=due,
         actor=actor if isinstance(actor, str) else None,
         position=place.position,
     )
@@ -160,7 +201,7 @@ def decode_message(
 
 def order_of(args: Any, kwargs: Any) -> int | None:
     """The order that a call of ``generate_site_task(order_id, resume=True)`` is for."""
-    value = args[0] if isinstance(args, list | tuple) and args else None
+    value = args[0] if isinstance(args, (list, tuple)) and args else None
     if value is None and isinstance(kwargs, dict):
         value = kwargs.get("order_id")
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -174,7 +215,7 @@ def parse_time(text: Any) -> datetime | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _arguments(message: Mapping[str, Any]) -> tuple[Any, Any] | None:
@@ -182,11 +223,17 @@ def _arguments(message: Mapping[str, Any]) -> tuple[Any, Any] | None:
     properties = message.get("properties")
     encoding = properties.get("body_encoding") if isinstance(properties, dict) else None
     try:
-        if encoding == "base64":
-            body = base64.b64decode(body or "")
-        decoded = json.loads(body or "")
+        decoded = _json(binascii.a2b_base64(body or "") if encoding == "base64" else body or "")
         return decoded[0], decoded[1]
-    except (ValueError, TypeError, IndexError, KeyError, RecursionError, binascii.Error):
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def _json(raw: Any) -> Any:
+    """What the JSON text says; None for what is none."""
+    try:
+        return _read_json(raw.decode() if isinstance(raw, bytes) else raw)
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

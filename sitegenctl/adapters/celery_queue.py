@@ -11,80 +11,33 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from sitegenctl.adapters.celery_control import ask_workers
+from sitegenctl.adapters.celery_control import Answers, ask_workers
+from sitegenctl.adapters.celery_details import QUESTIONS, TaskSearch, with_claim, worker_details
 from sitegenctl.adapters.celery_messages import (
     ACTOR_HEADER,
     ENQUEUED_AT_HEADER,
-    Place,
-    decode,
-    decode_unacked,
     encode,
     installed_celery,
     order_of,
     parse_time,
 )
-from sitegenctl.adapters.redis_connection import (
-    DRIVER_ERRORS,
-    close,
-    database_number,
-    redis_client,
-    translate,
-    translated,
-)
-from sitegenctl.domain.task import BrokerReading, ForeignMessage, LiveTask, Publication, TaskState
-from sitegenctl.domain.worker import Worker, WorkerSurvey
+from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.celery_reading import Bounds, QueueReading
+from sitegenctl.adapters.redis_connection import DRIVER_ERRORS, close, redis_client, translate, translated
+from sitegenctl.adapters.redis_urls import database_number, is_sentinel, kombu_url
+from sitegenctl.domain.ports import PublishFailure
+from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace, TaskState
+from sitegenctl.domain.worker import Worker, WorkerRoster, WorkerSurvey
 
-#: Up to so many messages the queue is read in one MULTI/EXEC; above it, in chunks.
-ATOMIC_LIMIT = 2000
-_CHUNK = 500
+__all__ = ["CeleryQueue", "QueueOptions", "kombu_url"]
 
 _CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueueOptions:
-    """Which queue and task are ours, and kombu's transport options where they differ from its defaults."""
-
-    queue: str = "site_generation"
-    task: str = "app.tasks.site_generation.generate_site_task"
-    global_keyprefix: str = ""
-    sep: str = "\x06\x16"
-    priority_steps: tuple[int, ...] = (0, 3, 6, 9)
-    unacked_key: str = "unacked"
-    unacked_index_key: str = "unacked_index"
-    visibility_timeout: timedelta = timedelta(hours=1)
-
-    @property
-    def lists(self) -> tuple[str, ...]:
-        """The keys of the queue's lists, the one that is served first first."""
-        return tuple(
-            self.global_keyprefix + (f"{self.queue}{self.sep}{step}" if step else self.queue)
-            for step in self.priority_steps
-        )
-
-    @property
-    def unacked(self) -> str:
-        """The key of the hash of what is delivered and not acknowledged."""
-        return self.global_keyprefix + self.unacked_key
-
-    @property
-    def transport_options(self) -> dict[str, Any]:
-        """The same options as kombu takes them."""
-        return {
-            "global_keyprefix": self.global_keyprefix,
-            "sep": self.sep,
-            "priority_steps": list(self.priority_steps),
-            "unacked_key": self.unacked_key,
-            "unacked_index_key": self.unacked_index_key,
-            "visibility_timeout": int(self.visibility_timeout.total_seconds()),
-        }
 
 
 def _utc_now() -> datetime:
@@ -101,11 +54,13 @@ class CeleryQueue:
         *,
         timeout: float,
         now: Callable[[], datetime] = _utc_now,
+        bounds: Bounds = Bounds(),  # noqa: B008 - a value
     ) -> None:
         self._url = url
         self._options = options
         self._timeout = timeout
         self._now = now
+        self._bounds = bounds
         self._client: Redis | None = None
 
     async def close(self) -> None:
@@ -120,45 +75,34 @@ class CeleryQueue:
 
     async def read(self) -> BrokerReading:
         """Read every unfinished task and foreign message, each task once."""
-        now = self._now()
         async with translated():
-            listed, unacked = await self._raw()
-        decoded = [
-            decode(raw, Place(state=TaskState.QUEUED, position=position), task_name=self._options.task, now=now)
-            for position, raw in enumerate(listed)
-        ]
-        delivered = Place(state=TaskState.UNACKED)
-        decoded += [decode_unacked(raw, delivered, task_name=self._options.task, now=now) for raw in unacked]
-        # A retry is published before its old delivery is acknowledged, and a restore moves a message back: the
-        # same task may stand in both places for a moment.
-        tasks: dict[str, LiveTask] = {}
-        for item in decoded:
-            if isinstance(item, LiveTask):
-                tasks.setdefault(item.task_id, item)
-        return BrokerReading(
-            tasks=tuple(tasks.values()),
-            foreign=tuple(item for item in decoded if isinstance(item, ForeignMessage)),
-        )
+            return await QueueReading(self._redis(), self._options, self._bounds, now=self._now()).read()
 
     async def survey(self) -> WorkerSurvey:
         """Ask every living worker what it holds; returns as soon as all have answered."""
-        async with translated():
-            answers, silent = await ask_workers(
-                self._redis(),
-                list(_CLAIMS),
-                # The client gives up after its own timeout; the question must end before it.
-                timeout=self._timeout * 0.8,
-                database=database_number(self._url),
-                prefix=self._options.global_keyprefix,
-                sep=self._options.sep,
-            )
+        answers, silent = await self._ask(list(_CLAIMS))
         workers = tuple(
             Worker(name=name, tasks=tuple(self._claims(name, given))) for name, given in sorted(answers.items())
         )
         return WorkerSurvey(workers=workers, silent=silent)
 
-    async def publish(self, publications: Sequence[Publication]) -> Mapping[str, str]:
-        """Publish under exactly the given ids; returns the reason for each id that failed.
+    async def worker_details(self) -> WorkerRoster:
+        """Ask every living worker about itself; returns as soon as all have answered."""
+        answers, silent = await self._ask(QUESTIONS)
+        workers = tuple(worker_details(name, given) for name, given in sorted(answers.items()))
+        return WorkerRoster(workers=workers, silent=silent)
+
+    async def task_details(self, task_id: str) -> TaskDetails | None:
+        """Find one task in the broker, at the workers and among the results; None when it is nowhere."""
+        search = TaskSearch(self._redis(), self._options, chunk=self._bounds.chunk, now=self._now())
+        async with translated():
+            found = await search.find(task_id)
+        if found is not None and found.place is TaskPlace.QUEUE:
+            return found
+        return with_claim(task_id, found, await self.survey())
+
+    async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
+        """Publish under exactly the given ids; returns the failure of each id that failed.
 
         One round trip for all of them. When the connection is lost on the way, it isn't known which arrived:
         all are reported, and whoever called looks.
@@ -172,7 +116,8 @@ class CeleryQueue:
         except DRIVER_ERRORS as exc:
             answers = [exc] * len(messages)
         return {
-            task_id: translate(answer).message
+            # An answer from Redis itself is a refusal; anything else leaves open whether the task arrived.
+            task_id: PublishFailure(reason=translate(answer).message, certain=isinstance(answer, ResponseError))
             for (task_id, _), answer in zip(messages, answers, strict=True)
             if isinstance(answer, BaseException)
         }
@@ -193,57 +138,27 @@ class CeleryQueue:
 
     def _redis(self) -> Redis:
         if self._client is None:
-            self._client = redis_client(self._url, timeout=self._timeout)
+            self._client = redis_client(
+                self._url,
+                timeout=self._timeout,
+                sentinel_master=self._options.sentinel_master,
+                sentinel_password=self._options.sentinel_password,
+            )
         return self._client
 
-    async def _raw(self) -> tuple[list[bytes | str], list[bytes | str]]:
-        """All messages of the lists in the order of delivery, and all values of ``unacked``."""
-        client = self._redis()
-        pipe = client.pipeline(transaction=False)
-        for key in self._options.lists:
-            pipe.llen(key)
-        pipe.hlen(self._options.unacked)
-        if sum(await pipe.execute()) > ATOMIC_LIMIT:
-            return await self._raw_in_chunks()
-        try:
-            *lists, unacked = await self._read_at_once(transaction=True)
-        except ResponseError as exc:
-            # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
-            if "maxmemory" not in str(exc):
-                raise
-            *lists, unacked = await self._read_at_once(transaction=False)
-        return [raw for messages in lists for raw in reversed(messages)], list(unacked)
-
-    async def _read_at_once(self, *, transaction: bool) -> list[Any]:
-        pipe = self._redis().pipeline(transaction=transaction)
-        for key in self._options.lists:
-            pipe.lrange(key, 0, -1)
-        pipe.hvals(self._options.unacked)
-        return list(await pipe.execute())
-
-    async def _raw_in_chunks(self) -> tuple[list[bytes | str], list[bytes | str]]:
-        """Read a long queue without ever holding Redis up.
-
-        From the head: what is published meanwhile shifts messages towards the tail, so that some are seen
-        twice (and dropped by their id), and none is missed. ``unacked`` is read before and after, because a
-        message may go either way meanwhile.
-        """
-        client = self._redis()
-        unacked = await self._unacked_in_chunks()
-        listed: list[bytes | str] = []
-        for key in self._options.lists:
-            messages: list[bytes | str] = []
-            start = 0
-            while chunk := await client.lrange(key, start, start + _CHUNK - 1):
-                messages.extend(chunk)
-                start += len(chunk)
-            listed += reversed(messages)
-        unacked += await self._unacked_in_chunks()
-        return listed, list(dict.fromkeys(unacked))
-
-    async def _unacked_in_chunks(self) -> list[bytes | str]:
-        scan = self._redis().hscan_iter(self._options.unacked, count=_CHUNK)
-        return [value async for _, value in scan]
+    async def _ask(self, methods: Sequence[str]) -> tuple[Answers, int]:
+        sentinel = is_sentinel(self._url)
+        async with translated():
+            return await ask_workers(
+                self._redis(),
+                methods,
+                # The client gives up after its own timeout. The question must end well before it: Redis looks
+                # only ten times a second whether a client has waited long enough.
+                timeout=self._timeout - min(0.5, self._timeout / 2),
+                channels=self._options.control_channels(database_number(self._url), sentinel=sentinel),
+                prefix=self._options.global_keyprefix,
+                sep=self._options.sep,
+            )
 
     def _claims(self, worker: str, given: Mapping[str, Any]) -> Iterator[LiveTask]:
         for method, state in _CLAIMS.items():
@@ -260,8 +175,3 @@ class CeleryQueue:
                     worker=worker,
                     eta=parse_time(entry.get("eta")),
                 )
-
-
-def kombu_url(url: str) -> str:
-    """The URL as kombu wants it: it writes ``redis+socket://`` for what redis-py calls ``unix://``."""
-    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url

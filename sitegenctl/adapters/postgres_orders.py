@@ -11,55 +11,22 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from sitegenctl.adapters import order_queries
+from sitegenctl.adapters.postgres_log import read_log
+from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
+from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import EnqueueStep
-from sitegenctl.domain.ports import Actor, Claim
+from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_ENQUEUE_FAILED, read_history
-from sitegenctl.errors import SourceError
-
-# The history of an order is read from at most so many of its newest rows: a run writes some 25.
-_HISTORY_ROWS = 500
-
-_READ_ORDERS = f"""
-SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
-       o.created_at, o.updated_at, o.onboarding_completed_at,
-       s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
-       least(timezone('utc', now()) - o.updated_at,
-             timezone('utc', now()) - o.onboarding_completed_at,
-             localtimestamp - newest.created_at) AS idle,
-       newest.id AS last_log_id, log.steps,
-       journal.step AS journal_step, journal.details::text AS journal_details,
-       failure.message AS last_error
-  FROM site_orders o
-  LEFT JOIN site_onboardings s ON s.order_id = o.id
-  LEFT JOIN LATERAL (
-       SELECT array_agg(r.step ORDER BY r.id) AS steps
-         FROM (SELECT id, step FROM site_generation_logs WHERE order_id = o.id
-                ORDER BY id DESC LIMIT {_HISTORY_ROWS}) r) log ON true
-  LEFT JOIN LATERAL (
-       SELECT id, created_at FROM site_generation_logs WHERE order_id = o.id
-        ORDER BY id DESC LIMIT 1) newest ON true
-  LEFT JOIN LATERAL (
-       SELECT step, details FROM site_generation_logs WHERE order_id = o.id AND step LIKE 'OPERATOR\\_%'
-        ORDER BY id DESC LIMIT 1) journal ON true
-  LEFT JOIN LATERAL (
-       SELECT message FROM site_generation_logs WHERE order_id = o.id AND step = 'ERROR'
-        ORDER BY id DESC LIMIT 1) failure ON true
- WHERE o.id = ANY($1::int[])
-"""  # noqa: S608 - the only thing put in is a constant number
-
-_READ_LOG = """
-SELECT id, order_id, step, message, status, created_at
-  FROM (SELECT *, row_number() OVER (PARTITION BY order_id ORDER BY id DESC) AS newest
-          FROM site_generation_logs WHERE order_id = ANY($1::int[]) AND id > $2) l
- WHERE $3::int IS NULL OR newest <= $3
- ORDER BY id
-"""
+from sitegenctl.errors import SourceError, UsageProblem
 
 # NO KEY UPDATE and not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for us.
 _LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE"
@@ -86,6 +53,10 @@ RETURNING id, order_id
 """
 
 
+#: Orders read in one query.
+_CHUNK = 2000
+
+
 class PostgresOrders:
     """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call."""
 
@@ -106,25 +77,81 @@ class PostgresOrders:
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
         """Read these orders; those that don't exist are left out."""
+        ids = list(order_ids)
+        known: dict[int, Order] = {}
+        for start in range(0, len(ids), _CHUNK):
+            # A call of its own each: the time limit is for what one chunk takes.
+            async with self._connected() as connection:
+                rows = await connection.fetch(order_queries.BY_ID, ids[start : start + _CHUNK])
+            known.update((row["id"], _order(row)) for row in rows)
+        return known
+
+    async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
+        """Read every order that may need somebody, and these, as far as they exist; ``only`` restricts them."""
+        restricted = order_queries.restriction(only or OrderFilter())
         async with self._connected() as connection:
-            rows = await connection.fetch(_READ_ORDERS, list(order_ids))
+            rows = await connection.fetch(order_queries.OPEN, *restricted, list(also))
         return {row["id"]: _order(row) for row in rows}
 
-    async def read_log(self, order_ids: Collection[int], *, after_id: int = 0, last: int | None = None) -> list[LogRow]:
-        """Read log rows newer than ``after_id``, oldest first; ``last`` keeps the newest so many per order."""
+    async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
+        """Read the first ``offset + limit`` of the other orders, sorted and filtered as the query says."""
+        restricted = order_queries.restriction(query.filter)
+        statement = order_queries.settled(query)
         async with self._connected() as connection:
-            rows = await connection.fetch(_READ_LOG, list(order_ids), after_id, last)
-        return [
-            LogRow(
-                log_id=row["id"],
-                order_id=row["order_id"],
-                step=row["step"],
-                message=row["message"],
-                status=row["status"] or "info",
-                created_at=row["created_at"],
+            ids = [
+                row["id"]
+                for row in await connection.fetch(statement, *restricted, list(excluding), query.offset + query.limit)
+            ]
+            rows = await connection.fetch(order_queries.BY_ID, ids)
+        known = {row["id"]: _order(row) for row in rows}
+        return [known[order_id] for order_id in ids if order_id in known]
+
+    async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
+        """How many other orders there are."""
+        restricted = order_queries.restriction(only)
+        async with self._connected() as connection:
+            return int(await connection.fetchval(order_queries.COUNT_SETTLED, *restricted, list(excluding)))
+
+    async def has_finished(self) -> bool:
+        """Whether any order is in REVIEW or DELIVERED."""
+        async with self._connected() as connection:
+            return bool(await connection.fetchval(order_queries.HAS_FINISHED))
+
+    async def count_by_status(self) -> dict[OrderStatus | None, int]:
+        """How many orders are in each status."""
+        counts: dict[OrderStatus | None, int] = {}
+        async with self._connected() as connection:
+            for row in await connection.fetch(order_queries.COUNT_BY_STATUS):
+                status = _status(row["status"])
+                counts[status] = counts.get(status, 0) + row["count"]
+        return counts
+
+    async def count_runs(self, window: timedelta) -> RunCounts:
+        """How many runs ended within the window until now, by the database's clock."""
+        async with self._connected() as connection:
+            row = await connection.fetchrow(order_queries.COUNT_RUNS, window)
+        return RunCounts(succeeded=row["succeeded"], failed=row["failed"], skipped=row["skipped"])
+
+    async def read_log(
+        self,
+        order_ids: Collection[int],
+        *,
+        after_id: int = 0,
+        last: int | None = None,
+        since: timedelta | datetime | None = None,
+        levels: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> list[LogRow]:
+        """Read log rows with an id above ``after_id``, in the order of their ids; ``OrdersStore`` has the rest."""
+        async with self._connected() as connection:
+            return await read_log(
+                connection, order_ids, after_id=after_id, last=last, since=since, levels=levels, limit=limit
             )
-            for row in rows
-        ]
+
+    async def existing(self, order_ids: Collection[int]) -> set[int]:
+        """Which of these orders there are."""
+        async with self._connected() as connection:
+            return {row["id"] for row in await connection.fetch(order_queries.EXISTING, list(order_ids))}
 
     async def claim(self, steps: Sequence[EnqueueStep], actor: Actor) -> Claim:
         """In one transaction: lock, re-check, set GENERATING and journal; orders that moved are left alone."""
@@ -158,7 +185,7 @@ class PostgresOrders:
                 journal_ids = {row["order_id"]: row["id"] for row in written}
         return Claim(journal_ids=journal_ids, moved=moved)
 
-    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Collection[int]:
+    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Release:
         """Take claims back: restore each status and journal why; an order that moved since is left alone."""
         async with self._connected() as connection, connection.transaction():
             now = await self._lock(connection, [step.order_id for step in steps.values()])
@@ -176,7 +203,13 @@ class PostgresOrders:
                     _journal_row(step, OPERATOR_ENQUEUE_FAILED, message, actor, status="error") for step in still
                 ]
                 await connection.fetch(_JOURNAL, json.dumps(entries))
-        return [step.order_id for step in still]
+        restored = {step.order_id for step in still}
+        moved = {
+            step.order_id: _moved(replace(step, before=OrderStatus.GENERATING), now.get(step.order_id)) or "it moved"
+            for step in steps.values()
+            if step.order_id not in restored
+        }
+        return Release(restored=restored, moved=moved)
 
     async def _lock(self, connection: asyncpg.Connection, order_ids: list[int]) -> dict[int, tuple[str | None, int]]:
         await connection.fetch(_LOCK, order_ids)
@@ -259,7 +292,9 @@ def asyncpg_dsn(url: str) -> str:
     parts = urlsplit(url)
     scheme = parts.scheme.partition("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
     if scheme != "postgresql":
-        raise SourceError("DATABASE_URL is not a PostgreSQL URL", source="database")
+        raise UsageProblem(
+            "DATABASE_URL is not a PostgreSQL URL", hint="it looks like postgresql://user:password@host:5432/name"
+        )
     # SQLAlchemy's asyncpg dialect says `ssl` where libpq says `sslmode`; asyncpg would hand anything that it
     # doesn't know to the server as a setting, and the server would refuse the connection.
     renamed = {"ssl": "sslmode"}
@@ -305,10 +340,9 @@ def _order(row: asyncpg.Record) -> Order:
         onboarding = Onboarding.MISSING
     else:
         onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
-    known = row["status"] in OrderStatus.__members__
     return Order(
         order_id=row["id"],
-        status=OrderStatus(row["status"]) if known else None,
+        status=_status(row["status"]),
         customer_name=row["customer_name"],
         customer_email=row["customer_email"],
         business_name=row["business_name"],
@@ -324,6 +358,10 @@ def _order(row: asyncpg.Record) -> Order:
         journal=_journal_entry(row["journal_step"], row["journal_details"]),
         last_error=row["last_error"],
     )
+
+
+def _status(label: str | None) -> OrderStatus | None:
+    return OrderStatus(label) if label is not None and label in OrderStatus.__members__ else None
 
 
 def _journal_entry(step: str | None, details: str | None) -> JournalEntry | None:

@@ -21,18 +21,29 @@ TRASH = ".trash"
 
 
 class SiteDirectory:
-    """``SiteStore`` on a local directory. Its work is done in threads; ``base`` must exist when it is used."""
+    """``SiteStore`` on a local directory. Its work is done in threads; ``base`` must exist when it is used.
 
-    def __init__(self, base: Path) -> None:
-        self._base = base
+    ``base`` is None where none is configured: whoever needs it is told so.
+    """
+
+    def __init__(self, base: Path | None) -> None:
+        self._is_configured = base is not None
+        self._base = base or Path()
 
     def folder(self, order_id: int) -> Path:
         """Where the order's site lies, or would lie."""
         return self._base / f"project_{order_id}"
 
-    async def count(self, order_ids: Collection[int]) -> dict[int, SiteFiles]:
-        """Count files and bytes of these orders' sites; one that can't be counted is left out."""
-        return await asyncio.to_thread(self._count_all, order_ids)
+    async def count(self, order_ids: Collection[int], *, enough: int | None = None) -> dict[int, SiteFiles]:
+        """Count files and bytes of these orders' sites; one that can't be counted is left out.
+
+        A folder with ``enough`` files is counted no further.
+        """
+        return await asyncio.to_thread(self._count_all, order_ids, enough)
+
+    async def is_bare(self) -> bool:
+        """Whether no site has ever been in the directory, as in an empty one that a volume should cover."""
+        return await asyncio.to_thread(self._is_bare)
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
         """Write a whole site beside the old one, then rename it into place; the old one goes to the trash."""
@@ -46,15 +57,23 @@ class SiteDirectory:
         """Move the order's site to the trash; False when there was none."""
         return await asyncio.to_thread(self._trash, order_id)
 
-    def _count_all(self, order_ids: Collection[int]) -> dict[int, SiteFiles]:
+    def _count_all(self, order_ids: Collection[int], enough: int | None) -> dict[int, SiteFiles]:
         self._require_base()
         counted: dict[int, SiteFiles] = {}
         for order_id in order_ids:
             try:
-                counted[order_id] = _count(self.folder(order_id))
+                counted[order_id] = _count(self.folder(order_id), enough)
             except OSError:
                 continue
         return counted
+
+    def _is_bare(self) -> bool:
+        self._require_base()
+        try:
+            with os.scandir(self._base) as entries:
+                return not any(entry.name == TRASH or entry.name.startswith("project_") for entry in entries)
+        except OSError as exc:
+            raise _failure(exc, "read") from exc
 
     def _replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
         self._require_base()
@@ -94,6 +113,8 @@ class SiteDirectory:
         return True
 
     def _require_base(self) -> None:
+        if not self._is_configured:
+            raise SourceError("no sites directory is configured", hint="set SITES_BASE_DIR", source="files")
         if not self._base.is_dir():
             raise SourceError(
                 f"the sites directory {self._base} is not there",
@@ -106,7 +127,7 @@ def _partial_prefix(order_id: int) -> str:
     return f".project_{order_id}.partial-"
 
 
-def _count(folder: Path) -> SiteFiles:
+def _count(folder: Path, enough: int | None) -> SiteFiles:
     """Count regular files below a folder; links count as nothing and are not followed. Raises ``OSError``."""
     count = size = 0
     pending = [folder]
@@ -124,6 +145,8 @@ def _count(folder: Path) -> SiteFiles:
                 elif entry.is_file(follow_symlinks=False):
                     count += 1
                     size += entry.stat(follow_symlinks=False).st_size
+                    if count == enough:
+                        return SiteFiles(count=count, size=size, complete=False)
     return SiteFiles(count=count, size=size)
 
 
@@ -139,5 +162,5 @@ def _safe_name(owner: str) -> str:
     return "".join(char if char.isalnum() or char == "-" else "_" for char in owner)
 
 
-def _failure(exc: OSError) -> SourceError:
-    return SourceError(f"the sites directory can't be written: {exc.strerror or exc}", source="files")
+def _failure(exc: OSError, what: str = "written") -> SourceError:
+    return SourceError(f"the sites directory can't be {what}: {exc.strerror or exc}", source="files")

@@ -62,8 +62,7 @@ def init(
     from sitegenctl.render.output import Report, write
     from sitegenctl.settings import config_path, initial_config, load_settings, write_private
 
-    if call.options.get("read_only"):
-        raise Refused("config init writes a file, and this is --read-only")
+    call.require_writable()
     where = config_path(os.environ)
     if where.exists() and not force:
         raise Refused(f"{where} is there already", hint="edit it, or use --force to write over it")

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Orders = Annotated[int, typer.Option("--orders", min=1, help="How many sample orders.")]
 Seed = Annotated[int, typer.Option("--seed", help="Another number makes other samples.")]
+_WHERE_THE_DEMO_IS = ("SITEGENCTL_DATA_DIR", "XDG_DATA_HOME", "HOME")
+
 Pace = Annotated[str, typer.Option("--pace", metavar="TIME", help="The worker's pause after each step.")]
 
 
@@ -38,9 +41,10 @@ def register(app: typer.Typer) -> None:
 
 def up(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.3s") -> int:
     """Start the stack in the background; harmless when it is up."""
+    call.require_writable()
     with _stopped_by_signals():
-        state = _up(call, _stack(), orders, seed, pace)
-    print("the demo is up; try: sitegenctl --context demo inspect 42", file=sys.stderr)
+        state = _up(call, _stack(), _Samples(orders=orders, seed=seed), pace, keep=True)
+    print("the demo is up; try: sitegenctl --context demo inspect", file=sys.stderr)
     return _write_status(call, state)
 
 
@@ -51,6 +55,7 @@ def down(
     """Stop the stack and remove its data."""
     from sitegenctl.render.output import Report, write
 
+    call.require_writable()
     stopped = list(_stack().down(keep_sites=keep_sites, progress=_progress))
     said = f"stopped {', '.join(stopped)}\n" if stopped else "the demo was not up\n"
     data = {"stopped": stopped}
@@ -70,27 +75,38 @@ def status(call: Invocation) -> int:
 def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.1s") -> int:
     """Generate order 42 before your eyes; afterwards everything it started is stopped."""
     from sitegenctl.cli.terminal import is_interactive
-    from sitegenctl.demo.tour import tour as show
+    from sitegenctl.demo.turns import only_tour
 
+    call.require_writable()
     with _stopped_by_signals():
         stack = _stack()
-        before = stack.status()
-        was_up = before is not None and all(part.alive for part in before.parts)
-        try:
-            _up(call, stack, orders, seed, pace)
-            settings = call.settings(context="demo")
-            toured = asyncio.run(show(stack, settings, _Guide()))
-            print(f"\norder {toured.order_id} is in REVIEW; its site has {toured.files} files:")
-            print(f"  {toured.folder}/index.html")
-            _next_steps(toured, stays=was_up or is_interactive())
-            if is_interactive() and not was_up:
-                _wait_for_enter()
-        finally:
-            if not was_up:
-                with _undisturbed():
-                    stack.down(keep_sites=True, progress=_progress)
-                _progress("Everything is stopped; the sites are still there")
+        with only_tour(stack.root.parent):
+            try:
+                stays = stack.is_kept() or is_interactive()
+                _up(call, stack, _Samples(orders=orders, seed=seed), pace, keep=False)
+                _show_tour(stack, stays=stays)
+                if is_interactive() and not stack.is_kept():
+                    _wait_for_enter()
+            finally:
+                # A stack that somebody has asked for by `up`, before or meanwhile, is theirs.
+                if not stack.is_kept():
+                    with _undisturbed():
+                        stack.down(keep_sites=True, progress=_progress)
+                    _progress("Everything is stopped")
     return 0
+
+
+def _show_tour(stack: Stack, *, stays: bool) -> None:
+    from sitegenctl.demo.tour import tour as show
+    from sitegenctl.settings import load_settings
+
+    # The demo's own settings and no others: the worker doesn't know of this shell's either.
+    environ = {name: os.environ[name] for name in _WHERE_THE_DEMO_IS if name in os.environ}
+    settings = load_settings({"context": "demo"}, {**environ, "SITEGENCTL_CONFIG": os.devnull})
+    toured = asyncio.run(show(stack, settings, _Guide()))
+    print(f"\norder {toured.order_id} is in REVIEW; its site has {toured.files} files:")
+    print(f"  {toured.folder}/index.html")
+    _next_steps(toured, stays=stays)
 
 
 def _stack() -> Stack:
@@ -111,19 +127,43 @@ def _stack_settings(state: StackState) -> Settings:
     return load_settings(flags, {"SITEGENCTL_CONFIG": os.devnull})
 
 
-def _up(call: Invocation, stack: Stack, orders: int, seed: int, pace: str) -> StackState:
-    from sitegenctl.demo.tour import seed as seed_samples
+@dataclass(frozen=True, kw_only=True)
+class _Samples:
+    """Which sample orders a stack gets when it is seeded."""
 
+    orders: int
+    seed: int
+
+    def check(self, stack: Stack) -> None:
+        """Raise ``UsageProblem`` for a number that can't be, and say so where it comes too late."""
+        from sitegenctl.demo.sample_plan import plan_samples
+        from sitegenctl.demo.tour import samples_of
+
+        plan_samples(self.orders, self.seed)
+        there = samples_of(stack)
+        if there is not None and there != (self.orders, self.seed):
+            _progress(f"note: {there[0]} orders of seed {there[1]} are there already; sitegenctl demo down first")
+
+    def write(self, state: StackState) -> None:
+        """Seed the stack."""
+        from sitegenctl.demo.tour import seed
+
+        seed(state, orders=self.orders, seed_number=self.seed)
+
+
+def _up(call: Invocation, stack: Stack, samples: _Samples, pace: str, *, keep: bool) -> StackState:
     call.settings(pace=pace)  # a bad value is told before anything starts
+    samples.check(stack)
     return stack.up(
         _progress,
-        lambda state: (seed_samples(state, orders=orders, seed_number=seed), None)[1],
+        samples.write,
         {
             "SITEGENCTL_PACE": pace,
             # Nobody watches a demo for the minutes that production waits.
             "SITEGENCTL_RETRY_BASE": "5s",
             "SITEGENCTL_SITE_URL_BASE": (stack.root / "sites").as_uri(),
         },
+        keep=keep,
     )
 
 
@@ -139,6 +179,7 @@ def _next_steps(toured: Toured, *, stays: bool) -> None:
         "sitegenctl demo status": "what is running",
     }
     width = max(map(len, steps))
+    # Another `up` begins with fresh samples.
     print("\ntry next" + (":" if stays else ", after sitegenctl demo up:"))
     for step, what in steps.items():
         print(f"  {step:<{width}}  {what}")
@@ -191,12 +232,9 @@ class _Guide:
 
     def logged(self, row: LogRow) -> None:
         from sitegenctl.cli.terminal import width
-        from sitegenctl.render.order import log_line
+        from sitegenctl.render.log import log_line
 
         print(log_line(row, width=width()), flush=True)
-
-    def noted(self, message: str) -> None:
-        print(f"note: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -63,8 +63,7 @@ async def _enqueue(
             result = await operation.apply(session.orders, session.queue, plan, session.actor)
         if wait and not dry_run and not result.interrupted:
             result = await _wait(session, call, result)
-    done = "generated" if wait and not dry_run else "enqueued"
-    return write(outcomes_report(result, done=done, verbose=call.verbose), call.output)
+    return write(outcomes_report(result, done="enqueued", verbose=call.verbose), call.output)
 
 
 async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:
@@ -72,17 +71,23 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
     from sitegenctl.cli.terminal import width
     from sitegenctl.domain.order import LogRow
     from sitegenctl.operations.follow import Ended, follow, follow_result, followed
-    from sitegenctl.render.order import log_line
+    from sitegenctl.render.log import log_line
+    from sitegenctl.render.text import neutralise
 
     stream = sys.stdout if call.output is Output.TABLE else sys.stderr
     watched = followed(result)
     endings: dict[int, Ended] = {}
+    digits = max((len(str(order_id)) for order_id in watched), default=0)
+    for order_id, item in watched.items():
+        # Said before the wait: whatever becomes of the waiting, this is done.
+        print(f"{order_id:>{digits}}  task {neutralise(item.task_id or '')}", file=stream, flush=True)
     try:
-        async for event in follow(session.orders, session.queue, watched):
+        # A source that goes away is waited for: what was enqueued goes on without us.
+        async for event in follow(session.orders, session.queue, watched, patient=True):
             if isinstance(event, Ended):
                 endings[event.order_id] = event
             elif isinstance(event, LogRow):
-                prefix = f"{event.order_id:>7} " if len(watched) > 1 else ""
+                prefix = f"{event.order_id:>{digits}} " if len(watched) > 1 else ""
                 print(log_line(event, width=width(), prefix=prefix), file=stream, flush=True)
             else:
                 print(f"note: {event.message}", file=sys.stderr, flush=True)

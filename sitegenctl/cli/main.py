@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -11,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from sitegenctl import __version__
-from sitegenctl.cli import config, demo, enqueue, inspect_, worker
-from sitegenctl.cli.options import with_globals
+from sitegenctl.cli import config, demo, doctor, enqueue, events, inspect_group, logs, worker
+from sitegenctl.cli.options import running, with_globals
 from sitegenctl.errors import SitegenError, UsageProblem
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for module in (enqueue, inspect_, worker, demo, config):
+for module in (enqueue, inspect_group, logs, events, doctor, worker, demo, config):
     module.register(app)
 
 # Typer's own usage errors: their class isn't public under a name of its own.
@@ -44,25 +45,58 @@ def root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit code. Never raises but for a bug."""
+    """Run one command line; returns its exit code. Never raises."""
+    _write_anything(sys.stdout)
+    _write_anything(sys.stderr)
+    running.set("")
     try:
-        return app(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
+        code = app(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
+        sys.stdout.flush()
+        if code == 130:
+            # Typer has turned the Ctrl-C into an exit code; a command that reported by itself has said so.
+            print("interrupted", file=sys.stderr)
+        return int(code)
     except SitegenError as exc:
-        return _report(exc, arguments)
+        return _report(exc, running.get(), arguments)
     except _TyperUsageError as exc:
-        return _report(_usage_problem(exc), arguments)
+        if type(exc).__name__ == "NoArgsIsHelpError":
+            print(exc.ctx.get_help())
+            return 0
+        return _report(_usage_problem(exc), _path(exc), arguments)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has left (| head); what Python flushes at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has left (| head).
+        _abandon_stdout()
         return 0
-    except Exception as exc:
-        if {"-v", "--verbose"} & set(arguments):
-            raise
-        message = f"{type(exc).__name__}: {exc}".splitlines()[0]
-        return _report(SitegenError(message, hint="this should not happen; -v shows where it did"), arguments)
+    except Exception as exc:  # noqa: BLE001 - here the process ends; a traceback is not for users
+        return _unexpected(exc, arguments)
+
+
+def _unexpected(exc: Exception, arguments: Sequence[str]) -> int:
+    if {"-v", "--verbose"} & set(arguments):
+        raise exc
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EIO):
+        _abandon_stdout()
+        problem = SitegenError(f"the output can't be written: {exc.strerror}")
+    else:
+        # Not the exception's own text, which may hold anything, a password out of a URL too.
+        problem = SitegenError(
+            f"something unexpected happened ({type(exc).__name__})", hint="-v shows what and where; please report it"
+        )
+    return _report(problem, running.get(), arguments)
+
+
+def _abandon_stdout() -> None:
+    # What Python flushes at exit must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_anything(stream: Any) -> None:
+    """Let a stream of a narrow encoding show what it can't encode as it can, instead of failing."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _usage_problem(exc: Any) -> UsageProblem:
@@ -74,11 +108,15 @@ def _usage_problem(exc: Any) -> UsageProblem:
     return UsageProblem(message[:1].lower() + message[1:], hint=f"{path} --help")
 
 
-def _report(exc: SitegenError, arguments: Sequence[str]) -> int:
+def _path(exc: Any) -> str:
+    return exc.ctx.command_path.partition(" ")[2] if exc.ctx else ""
+
+
+def _report(exc: SitegenError, command: str, arguments: Sequence[str]) -> int:
     from sitegenctl.render.output import error_lines, write_failure
 
     if _wants_json(arguments):
-        write_failure(_command_of(arguments), exc.exit_code, [error_entry(exc)], sys.stdout)
+        write_failure(command, exc.exit_code, [error_entry(exc)], sys.stdout)
     for line in error_lines(exc.message, exc.hint):
         print(line, file=sys.stderr)
     return exc.exit_code
@@ -93,9 +131,3 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     # The command line may be the very thing that is wrong, so this can't wait until it is parsed.
     joined = " ".join(arguments)
     return re.search(r"(^| )(-o|--output)[ =]?json( |$)", joined) is not None
-
-
-def _command_of(arguments: Sequence[str]) -> str:
-    names = {command.name for command in app.registered_commands}
-    names |= {group.name for group in app.registered_groups}
-    return next((word for word in arguments if word in names), "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import wraps
@@ -29,6 +30,9 @@ class Output(StrEnum):
     NDJSON = "ndjson"
     CSV = "csv"
 
+
+#: The command that runs, as it names itself in the envelope: failures have to, wherever they come from.
+running: ContextVar[str] = ContextVar("running", default="")
 
 _PANEL = "Global options"
 
@@ -84,6 +88,10 @@ FromFile = Annotated[
         allow_dash=True,
     ),
 ]
+Watch = Annotated[
+    str | None,
+    typer.Option("--watch", metavar="[TIME]", help="Draw it anew every 2s, or as often as said."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
@@ -97,12 +105,20 @@ class Invocation:
     @property
     def output(self) -> Output:
         """How data is to be written."""
-        return self.options.get("output") or Output.TABLE
+        # An older Typer keeps the bare word in the context.
+        return Output(self.options.get("output") or Output.TABLE)
 
     @property
     def verbose(self) -> bool:
         """Whether to say more."""
         return bool(self.options.get("verbose"))
+
+    def require_writable(self) -> None:
+        """Refuse where nothing may be changed. Raises ``Refused``."""
+        from sitegenctl.errors import Refused
+
+        if self.options.get("read_only"):
+            raise Refused(f"{self.command} changes something, and this is --read-only")
 
     def settings(self, **flags: Any) -> Settings:
         """Resolve the settings; ``flags`` are those of this command alone."""
@@ -122,11 +138,12 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
 
         @wraps(function)
         def run(ctx: typer.Context, **given: Any) -> int:
-            later = {key: given.pop(key) for key in _GLOBALS}
-            earlier = ctx.find_root().obj or {}
-            options = {key: earlier.get(key) if later[key] is None else later[key] for key in _GLOBALS}
-            path = ctx.command_path.partition(" ")[2]
-            return function(Invocation(command=path, options=options), **given)
+            for key in _GLOBALS:
+                given.pop(key)
+            # `inspect 42` is one command, whatever it is called inside.
+            path = ctx.command_path.partition(" ")[2].removesuffix(" ORDER")
+            running.set(path)
+            return function(Invocation(command=path, options=gathered(ctx)), **given)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
@@ -143,14 +160,27 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
     return register
 
 
+def gathered(ctx: typer.Context) -> dict[str, Any]:
+    """The global options from wherever they stood: of several, the one nearest to the end."""
+    options: dict[str, Any] = dict.fromkeys(_GLOBALS)
+    where: Any = ctx
+    while where is not None:
+        for key in _GLOBALS:
+            if options[key] is None:
+                options[key] = where.params.get(key)
+        where = where.parent
+    return options
+
+
 def with_globals(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the root callback ``(ctx, version)`` the global options, kept in ``ctx.obj`` for the commands."""
+    """Give a group's callback the global options, for the commands below it to gather."""
     signature = inspect.signature(function)
     hints = typing.get_type_hints(function, include_extras=True)
 
     @wraps(function)
     def run(**given: Any) -> None:
-        given["ctx"].obj = {key: given.pop(key) for key in _GLOBALS}
+        for key in _GLOBALS:
+            given.pop(key)
         function(**given)
 
     own = [

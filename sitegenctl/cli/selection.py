@@ -38,7 +38,7 @@ def _words(text: str) -> list[str]:
 
 def _words_of(source: Path) -> Iterator[tuple[str, str]]:
     try:
-        text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as exc:
         raise UsageProblem(f"{_name(source)} is not a text file") from exc
     except OSError as exc:

@@ -31,5 +31,6 @@ def worker(
     """Run the reference worker until it is stopped."""
     from sitegenctl.worker.celery_app import run_worker
 
+    call.require_writable()
     settings = call.settings(concurrency=concurrency, pace=pace, generator=generator)
     return run_worker(settings, verbose=call.verbose)

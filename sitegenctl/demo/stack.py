@@ -106,8 +106,12 @@ class Stack:
         progress: Callable[[str], None],
         seed: Callable[[StackState], None],
         worker_env: Mapping[str, str],
+        *,
+        keep: bool = True,
     ) -> StackState:
         """Start whatever isn't running; harmless when everything is.
+
+        ``keep`` marks the stack as one that somebody wants to stay: see ``is_kept``.
 
         The first time, ``seed`` is called with an empty database and an empty Redis, before the worker starts;
         the sites folder may hold what an earlier ``down`` was told to keep. A seeding that was cut short begins
@@ -121,10 +125,12 @@ class Stack:
         redis_binary()
         self._adopt()
         with taking_turns(self.root, self.turn_patience, progress), contextlib.ExitStack() as undo:
-            self._start_servers(progress, undo)
+            started = self._start_servers(progress, undo)
             self._seed_once(progress, seed)
             self._write_context()
-            self._start_worker(progress, undo, worker_env)
+            self._start_worker(progress, undo, worker_env, anew=started)
+            if keep:
+                self._remember(kept=True)
             undo.pop_all()
             return self._look()
 
@@ -151,6 +157,10 @@ class Stack:
             }
             self._clear(keep_sites=keep_sites)
         return tuple(name for name, was_there in stopped.items() if was_there)
+
+    def is_kept(self) -> bool:
+        """Whether an ``up`` has asked for the stack to stay, so that it isn't for others to take down."""
+        return bool(self._read_state().get("kept"))
 
     def status(self) -> StackState | None:
         """What is up now; None where there is no stack. Reads only and waits for nobody."""
@@ -193,7 +203,8 @@ class Stack:
                     f"{self.root} holds something else ({foreign[0]}), and the demo needs a folder of its own"
                 )
 
-    def _start_servers(self, progress: Callable[[str], None], undo: contextlib.ExitStack) -> None:
+    def _start_servers(self, progress: Callable[[str], None], undo: contextlib.ExitStack) -> bool:
+        """Start the servers that don't run; whether there was any."""
         (self.root / "sites").mkdir(mode=0o700, exist_ok=True)
         state = self._read_state()
         database = find_postgres(self._postgres)
@@ -203,12 +214,13 @@ class Stack:
             remove_redis(self._redis)
             remove_postgres(self._postgres)
         self._remember(seeded=state.get("seeded"))
-        self._start("Redis", find_redis, stop_redis, self._redis, progress, undo)
+        redis = self._starts("Redis", find_redis, stop_redis, self._redis, progress, undo)
         start_redis(self._redis, persistence=True)
-        self._start("PostgreSQL", find_postgres, stop_postgres, self._postgres, progress, undo)
+        postgres = self._starts("PostgreSQL", find_postgres, stop_postgres, self._postgres, progress, undo)
         start_postgres(self._postgres, durable=True)
+        return redis or postgres
 
-    def _start(
+    def _starts(
         self,
         name: str,
         find: Callable[[Path], Server | None],
@@ -216,12 +228,14 @@ class Stack:
         folder: Path,
         progress: Callable[[str], None],
         undo: contextlib.ExitStack,
-    ) -> None:
+    ) -> bool:
         # Before it is started, so that no interruption falls in between.
         found = find(folder)
-        if found is None or not found.alive:
-            progress(f"Starting {name}")
-            undo.callback(stop_it, folder)
+        if found is not None and found.alive:
+            return False
+        progress(f"Starting {name}")
+        undo.callback(stop_it, folder)
+        return True
 
     def _seed_once(self, progress: Callable[[str], None], seed: Callable[[StackState], None]) -> None:
         database = find_postgres(self._postgres)
@@ -232,7 +246,12 @@ class Stack:
         self._remember(seeded=database.identity)
 
     def _start_worker(
-        self, progress: Callable[[str], None], undo: contextlib.ExitStack, worker_env: Mapping[str, str]
+        self,
+        progress: Callable[[str], None],
+        undo: contextlib.ExitStack,
+        worker_env: Mapping[str, str],
+        *,
+        anew: bool,
     ) -> None:
         state = self._look()
         addresses = {
@@ -240,10 +259,14 @@ class Stack:
             "REDIS_URL": state.redis_url,
             "SITES_BASE_DIR": str(state.sites),
         }
-        if state.worker.alive:
-            if self._read_state().get("worker") == addresses:
+        before = running(self._worker_claim)
+        printed_before = self._worker_log.stat().st_size if self._worker_log.exists() else 0
+        if before is not None:
+            if not anew and self._read_state().get("worker") == addresses:
+                self._await_worker(before, printed_before)
                 return
-            # A server has another port than before: this worker would wait for ever.
+            # It may not get over the loss of a server (kombu 5.7 dies of it a moment later), and would wait for
+            # ever at an old port.
             stop(self._worker_claim, self._worker_steps)
         progress("Starting the worker")
         undo.callback(stop, self._worker_claim, self._worker_steps)
@@ -251,7 +274,6 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)}
         # No file of contexts either: one of them may be the default.
         env = {**inherited, "SITEGENCTL_CONFIG": os.devnull, **addresses, **worker_env}
-        printed_before = self._worker_log.stat().st_size if self._worker_log.exists() else 0
         with claimed(self._worker_claim, what="worker") as claim:
             process = claim.start(self.worker_argv, log=self._worker_log, env=env)
         self._await_worker(process, printed_before)

@@ -35,9 +35,6 @@ class Guide(Protocol):
     def logged(self, row: LogRow) -> None:
         """A row of its log was written."""
 
-    def noted(self, message: str) -> None:
-        """Something else is worth saying."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Toured:
@@ -61,6 +58,15 @@ def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
             manifest_path=state.root / MANIFEST,
         )
     )
+
+
+def samples_of(stack: Stack) -> tuple[int, int] | None:
+    """How many orders of which seed a stack has; None when it has not been seeded."""
+    state = stack.status()
+    if state is None or not state.seeded:
+        return None
+    manifest = _manifest(stack)
+    return manifest.orders, manifest.seed
 
 
 def worker_answers(settings: Settings) -> bool:
@@ -93,7 +99,7 @@ async def tour(stack: Stack, settings: Settings, guide: Guide) -> Toured:
             elif isinstance(event, LogRow):
                 guide.logged(event)
             else:
-                guide.noted(event.message)
+                raise SitegenError(event.message, hint=f"see {stack.root / 'worker.log'}")
         (outcome,) = follow_result(result, endings).outcomes
         if outcome.outcome is not OutcomeKind.DONE:
             raise SitegenError(f"order {TOUR_ORDER} was not generated: {outcome.reason}")
@@ -120,7 +126,7 @@ def _manifest(stack: Stack) -> Manifest:
 async def _arrived(stack: Stack, session: Session) -> Toured:
     """See with own eyes that the order is in REVIEW and its site on disk."""
     order = (await session.orders.read_orders([TOUR_ORDER])).get(TOUR_ORDER)
-    files = (await session.sites.count([TOUR_ORDER])).get(TOUR_ORDER) if session.sites else None
+    files = (await session.sites.count([TOUR_ORDER])).get(TOUR_ORDER)
     if order is None or order.status is not OrderStatus.REVIEW or files is None or files.is_empty:
         found = order.status if order else "gone"
         raise SitegenError(f"order {TOUR_ORDER} ended, but it is {found}, with {files.count if files else 'no'} files")

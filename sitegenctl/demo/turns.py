@@ -69,3 +69,25 @@ def _take(root: Path, patience: float, progress: Callable[[str], None]) -> int:
             progress(f"Waiting for another demo up or down (pid {holder})")
             told = True
         time.sleep(POLL)
+
+
+@contextlib.contextmanager
+def only_tour(folder: Path) -> Iterator[None]:
+    """Be the only tour of the stacks below this folder; nothing is left of the lock afterwards.
+
+    Raises:
+        SitegenError: another tour is under way.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "tour.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SitegenError("another tour of the demo is under way", hint="wait until it has ended") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)

@@ -71,6 +71,8 @@ _FAULTS = frozenset(
     }
 )
 
+_WILL_SKIP = "none needed: a worker will skip it"
+
 _BY_TASK_STATE = {
     TaskState.RUNNING: Condition.RUNNING,
     TaskState.QUEUED: Condition.QUEUED,
@@ -155,7 +157,14 @@ def _duplicated(seen: Evidence) -> Diagnosis | None:
         Condition.DUPLICATED,
         f"{len(seen.tasks)} live tasks for one order",
         *(describe_task(task) for task in seen.tasks),
+        remedy=_revoke(seen.tasks[-1].task_id),
     )
+
+
+def _revoke(task_id: str) -> str:
+    # An id can be anything that somebody has published, and people copy commands.
+    is_plain = task_id.replace("-", "").isalnum() and task_id.isascii()
+    return f'celery -b "$REDIS_URL" control revoke {task_id}' if is_plain else "a person must withdraw one"
 
 
 def _ghost(seen: Evidence) -> Diagnosis | None:
@@ -163,12 +172,12 @@ def _ghost(seen: Evidence) -> Diagnosis | None:
         return None
     task = describe_task(seen.tasks[0])
     if seen.order is None:
-        return _verdict(Condition.GHOST, "a live task, and no such order", task)
+        return _verdict(Condition.GHOST, "a live task, and no such order", task, remedy="none needed: it will fail")
     status = seen.order.status
     if status is OrderStatus.CANCELLED:
-        return _verdict(Condition.GHOST, "a live task for a CANCELLED order", task)
+        return _verdict(Condition.GHOST, "a live task for a CANCELLED order", task, remedy=_WILL_SKIP)
     if status is not None and status.is_finished and not _within_grace(seen):
-        return _verdict(Condition.GHOST, f"a live task for an order in {status}", task)
+        return _verdict(Condition.GHOST, f"a live task for an order in {status}", task, remedy=_WILL_SKIP)
     return None
 
 
@@ -181,7 +190,7 @@ def _live(seen: Evidence) -> Diagnosis | None:
             Condition.ORPHANED,
             describe_task(task),
             "every living worker has answered that it does not have it",
-            "Redis gives it back only when the visibility timeout (an hour by default) is over",
+            remedy="wait: Redis gives it back when the visibility timeout (an hour by default) is over",
         )
     return _verdict(_BY_TASK_STATE[task.state], describe_task(task))
 
@@ -285,7 +294,12 @@ def _settled(seen: Evidence) -> Diagnosis | None:
         if seen.files is None:
             return _verdict(Condition.UNKNOWN, *evidence, "its files could not be counted")
         if seen.files.is_empty:
-            return _verdict(Condition.HOLLOW, *evidence, f"a whole site has {MIN_SITE_FILES} files or more")
+            return _verdict(
+                Condition.HOLLOW,
+                *evidence,
+                f"a whole site has {MIN_SITE_FILES} files or more",
+                remedy="a person must look for its files",
+            )
     return _verdict(Condition.DONE, *evidence)
 
 
@@ -332,6 +346,8 @@ def describe_task(task: LiveTask) -> str:
 
 def describe_files(files: SiteFiles) -> str:
     """Say how many files there are."""
+    if not files.complete:
+        return f"{files.count} files or more"
     return "1 file" if files.count == 1 else f"{files.count} files"
 
 

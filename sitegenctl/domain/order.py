@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from sitegenctl.domain.run import History
 
@@ -81,7 +82,11 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class LogRow:
-    """One row of ``site_generation_logs``; ``created_at`` is in the database session's time zone, naive."""
+    """One row of ``site_generation_logs``; ``created_at`` is in the database session's time zone, naive.
+
+    ``age`` is how old the row was when it was read, by the database's clock. ``details`` is whatever JSON the
+    writer left there.
+    """
 
     log_id: int
     order_id: int
@@ -89,3 +94,5 @@ class LogRow:
     message: str
     status: str
     created_at: datetime | None
+    age: timedelta | None = None
+    details: Any = None

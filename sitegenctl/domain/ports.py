@@ -6,17 +6,21 @@ any driver.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from sitegenctl.domain.brief import Brief, SiteFile
+from sitegenctl.domain.event import Event, Heard
+from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import EnqueueStep
 from sitegenctl.domain.site import SiteFiles
-from sitegenctl.domain.task import BrokerReading, Publication
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.domain.task import BrokerReading, Publication, TaskDetails
+from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,22 @@ class Claim:
     moved: Mapping[int, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublishFailure:
+    """Why a task was not published; ``certain`` is False when it may have arrived all the same."""
+
+    reason: str
+    certain: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What came of taking claims back: orders restored, and why others were left as they are."""
+
+    restored: Collection[int]
+    moved: Mapping[int, str]
+
+
 class OrdersStore(Protocol):
     """The orders database."""
 
@@ -46,18 +66,73 @@ class OrdersStore(Protocol):
         """Read these orders; those that don't exist are left out."""
         ...
 
-    async def read_log(self, order_ids: Collection[int], *, after_id: int = 0, last: int | None = None) -> list[LogRow]:
-        """Read log rows newer than ``after_id``, oldest first; ``last`` keeps the newest so many per order."""
+    async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
+        """Read every order that may need somebody (BUILDING, GENERATING, NULL), and these, as far as they exist.
+
+        ``only`` restricts them all.
+        """
+        ...
+
+    async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
+        """Read the first ``offset + limit`` of the other orders, sorted and filtered as the query says."""
+        ...
+
+    async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
+        """How many other orders there are."""
+        ...
+
+    async def has_finished(self) -> bool:
+        """Whether any order is in REVIEW or DELIVERED."""
+        ...
+
+    async def count_by_status(self) -> dict[OrderStatus | None, int]:
+        """How many orders are in each status."""
+        ...
+
+    async def count_runs(self, window: timedelta) -> RunCounts:
+        """How many runs ended within the window until now, by the database's clock."""
+        ...
+
+    async def read_log(
+        self,
+        order_ids: Collection[int],
+        *,
+        after_id: int = 0,
+        last: int | None = None,
+        since: timedelta | datetime | None = None,
+        levels: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> list[LogRow]:
+        """Read log rows with an id above ``after_id``, in the order of their ids.
+
+        ``since`` and ``levels`` (statuses) keep those that match, as ``LogQuery`` says; of these, ``last``
+        keeps the newest so many of each order, or ``limit`` the oldest so many of all.
+        """
+        ...
+
+    async def existing(self, order_ids: Collection[int]) -> set[int]:
+        """Which of these orders there are."""
         ...
 
     async def claim(self, steps: Sequence[EnqueueStep], actor: Actor) -> Claim:
         """In one transaction: lock, re-check, set GENERATING and journal; orders that moved are left alone."""
         ...
 
-    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Collection[int]:
-        """Take claims back: restore each status and journal why.
+    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Release:
+        """Take claims back: restore each status and journal why; an order that moved since is left alone.
 
-        Keys are the journal ids of ``claim``. Returns the orders restored; one that moved since is left alone.
+        Keys are the journal ids of ``claim``.
+        """
+        ...
+
+
+class EventSource(Protocol):
+    """Where the events of tasks and workers can be heard."""
+
+    def listen(self) -> AbstractAsyncContextManager[AsyncIterator[Event | Heard]]:
+        """Listen; once inside, no event is missed until the connection is lost, which raises ``SourceError``.
+
+        A silence is passed on too, once in a while. Nothing is written.
         """
         ...
 
@@ -73,8 +148,16 @@ class QueueBackend(Protocol):
         """Ask every living worker what it holds; returns as soon as all have answered."""
         ...
 
-    async def publish(self, publications: Sequence[Publication]) -> Mapping[str, str]:
-        """Publish under exactly the given ids; returns the reason for each id that failed."""
+    async def worker_details(self) -> WorkerRoster:
+        """Ask every living worker about itself; returns as soon as all have answered."""
+        ...
+
+    async def task_details(self, task_id: str) -> TaskDetails | None:
+        """Find one task in the broker, at the workers and among the results; None when it is nowhere."""
+        ...
+
+    async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
+        """Publish under exactly the given ids; returns the failure of each id that failed."""
         ...
 
     def new_task_id(self) -> str:
@@ -85,8 +168,15 @@ class QueueBackend(Protocol):
 class SiteStore(Protocol):
     """The directory of generated sites."""
 
-    async def count(self, order_ids: Collection[int]) -> dict[int, SiteFiles]:
-        """Count files and bytes of these orders' sites; one that can't be counted is left out."""
+    async def count(self, order_ids: Collection[int], *, enough: int | None = None) -> dict[int, SiteFiles]:
+        """Count files and bytes of these orders' sites; one that can't be counted is left out.
+
+        A folder with ``enough`` files is counted no further.
+        """
+        ...
+
+    async def is_bare(self) -> bool:
+        """Whether no site has ever been in the directory, as in an empty one that a volume should cover."""
         ...
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:

@@ -13,11 +13,12 @@ class SiteFiles:
     """What lies in an order's site folder: number of files and their size in bytes.
 
     A missing folder has 0 files. "Could not be counted" is no value of this class: it is ``None`` wherever a
-    ``SiteFiles`` is expected, never 0.
+    ``SiteFiles`` is expected, never 0. With ``complete`` False counting stopped early: there may be more.
     """
 
     count: int
     size: int
+    complete: bool = True
 
     @property
     def is_empty(self) -> bool:

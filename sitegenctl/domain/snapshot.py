@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from sitegenctl.domain.condition import DEFAULT_GRACE, Diagnosis, Evidence, Source, diagnose
 from sitegenctl.domain.order import Order
@@ -32,7 +33,19 @@ class Snapshot:
 
     def tasks_of(self, order_id: int) -> tuple[LiveTask, ...]:
         """The order's live tasks, the one that runs or would run next first."""
-        return tuple(task for task in self.tasks if task.order_id == order_id)
+        return self._tasks_by_order.get(order_id, ())
+
+    @cached_property
+    def _tasks_by_order(self) -> Mapping[int | None, tuple[LiveTask, ...]]:
+        by_order: dict[int | None, list[LiveTask]] = {}
+        for task in self.tasks:
+            by_order.setdefault(task.order_id, []).append(task)
+        return {order_id: tuple(tasks) for order_id, tasks in by_order.items()}
+
+    def known_ids(self) -> list[int]:
+        """Every order that was read or has a live task, lowest first; a task may name one that is missing."""
+        with_task = {task.order_id for task in self.tasks if task.order_id is not None}
+        return sorted({*self.orders, *with_task})
 
     def diagnose(self, order_id: int) -> Diagnosis:
         """The verdict on one order, from everything in this snapshot."""
@@ -49,8 +62,7 @@ class Snapshot:
         )
 
 
-_RUNNING_FIRST = list(TaskState)
-_RUNNING_FIRST.sort(key=lambda state: state is not TaskState.RUNNING)
+_RUNNING_FIRST = sorted(TaskState, key=lambda state: state is not TaskState.RUNNING)
 
 
 def attribute(tasks: Iterable[LiveTask], survey: WorkerSurvey | None) -> tuple[LiveTask, ...]:

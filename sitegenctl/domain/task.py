@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 
 class TaskState(StrEnum):
@@ -19,7 +21,7 @@ class TaskState(StrEnum):
     ORPHANED = "orphaned"  # delivered, and every living worker has said that it isn't theirs
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LiveTask:
     """One task that is not finished.
 
@@ -40,7 +42,7 @@ class LiveTask:
     position: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignMessage:
     """A message in our queue that belongs to no order: shown as what it is, and left alone."""
 
@@ -57,6 +59,57 @@ class BrokerReading:
 
     tasks: tuple[LiveTask, ...] = ()
     foreign: tuple[ForeignMessage, ...] = ()
+
+
+class TaskPlace(StrEnum):
+    """Where something of a task was found; the first of these that holds it."""
+
+    QUEUE = "queue"  # its message is in one of the queue's lists
+    UNACKED = "unacked"  # its message is delivered and not acknowledged
+    WORKER = "worker"  # a worker says it holds it, and the broker has no message of it
+    RESULT = "result"  # it is finished, or between two attempts: its result is all there is
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResult:
+    """What a task left in the result backend.
+
+    ``status`` is Celery's word, which says SUCCESS of a generation that failed; ``value`` is the result as JSON
+    text, with what the task returned, or the exception's type and message. A result that isn't JSON has the
+    status ``UNDECODABLE`` and no value: it is never unpickled.
+    """
+
+    status: str
+    value: str | None = None
+    traceback: str | None = None
+    date_done: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDetails:
+    """Everything to be found of one task; None is what is not known.
+
+    ``list_key`` names the queue's list that it is in, and ``position`` counts from the next to be delivered of
+    all lists; ``delivered_at`` is when the broker last handed it to a worker. ``headers`` are its message's,
+    as they came, and ``undecodable`` says why its arguments could not be read.
+    """
+
+    task_id: str
+    place: TaskPlace
+    name: str | None = None
+    order_id: int | None = None
+    state: TaskState | None = None
+    worker: str | None = None
+    attempt: int | None = None
+    enqueued_at: datetime | None = None
+    eta: datetime | None = None
+    actor: str | None = None
+    list_key: str | None = None
+    position: int | None = None
+    delivered_at: datetime | None = None
+    undecodable: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    result: TaskResult | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

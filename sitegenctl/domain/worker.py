@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sitegenctl.domain.task import LiveTask
 
@@ -24,4 +25,52 @@ class WorkerSurvey:
     """
 
     workers: tuple[Worker, ...] = ()
+    silent: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldTask:
+    """A task that a worker says it holds, ours or another; ``order_id`` is None where it is for no order.
+
+    ``started_at`` is by the worker's own clock, and known of tasks that run; ``eta`` of those held for later.
+    """
+
+    task_id: str
+    name: str
+    order_id: int | None = None
+    started_at: datetime | None = None
+    eta: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerDetails:
+    """Everything that one living worker tells of itself; None is what it did not tell.
+
+    ``concurrency`` is the number of tasks it can run at once, ``pool`` the module of its execution pool,
+    ``processed`` the number of tasks since it started, ``version`` Celery's. ``soft_limit`` and ``hard_limit``
+    are those of the whole pool; a task may have its own.
+    """
+
+    name: str
+    pid: int | None = None
+    concurrency: int | None = None
+    pool: str | None = None
+    queues: tuple[str, ...] = ()
+    registered: tuple[str, ...] = ()
+    processed: int | None = None
+    uptime: timedelta | None = None
+    prefetch_count: int | None = None
+    version: str | None = None
+    soft_limit: timedelta | None = None
+    hard_limit: timedelta | None = None
+    active: tuple[HeldTask, ...] = ()
+    reserved: tuple[HeldTask, ...] = ()
+    scheduled: tuple[HeldTask, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRoster:
+    """What all living workers told of themselves; ``silent`` of them were asked and did not answer in time."""
+
+    workers: tuple[WorkerDetails, ...] = ()
     silent: int = 0

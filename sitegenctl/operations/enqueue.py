@@ -9,7 +9,7 @@ names a task that exists nowhere, which ``inspect`` calls interrupted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -17,11 +17,11 @@ from itertools import islice
 from sitegenctl.domain.condition import DEFAULT_GRACE, Source, describe_task
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.plan import EnqueuePlan, EnqueueStep, plan_enqueue
-from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend
+from sitegenctl.domain.ports import Actor, Claim, OrdersStore, PublishFailure, QueueBackend, Release
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.task import LiveTask, Publication
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.observe import observe, require, utc_now
+from sitegenctl.operations.observe import SECOND_LOOK, observe, require, utc_now
 
 #: Orders claimed and published together.
 CHUNK = 500
@@ -101,15 +101,16 @@ async def _apply_chunk(
         # Whether a commit that was not confirmed took place can't be known; nothing is published on a guess.
         return [_outcome(step, OutcomeKind.FAILED, exc.message, hint=exc.hint) for step in steps]
     claimed = [step for step in free if step.order_id in claim.journal_ids]
-    refused = await _publish(queue, claimed, actor, now)
-    released = await _give_back(orders, claim, [s for s in claimed if s.task_id in refused], actor, refused)
-    return [_settle(step, live, claim, refused, released) for step in steps]
+    failures = await _publish(queue, claimed, actor, now)
+    refused = [step for step in claimed if step.task_id in failures and failures[step.task_id].certain]
+    release = await _give_back(orders, claim, refused, actor, failures)
+    return [_settle(step, live, claim, failures, release) for step in steps]
 
 
 async def _publish(
     queue: QueueBackend, steps: Sequence[EnqueueStep], actor: Actor, now: Callable[[], datetime]
-) -> dict[str, str]:
-    """Publish the claimed orders; returns the reasons of those that are not in the queue, by task id."""
+) -> dict[str, PublishFailure]:
+    """Publish the claimed orders; returns the failures of those that are not in the queue, by task id."""
     if not steps:
         return {}
     enqueued_at = now()
@@ -123,18 +124,25 @@ async def _publish(
         )
         for step in steps
     ]
+    failures = dict(await queue.publish(publications))
+    if any(not failure.certain for failure in failures.values()):
+        failures = await _look_for(queue, failures)
+    return failures
+
+
+async def _look_for(queue: QueueBackend, failures: dict[str, PublishFailure]) -> dict[str, PublishFailure]:
+    """Find out about the tasks whose answer was lost: an answer lost on its way is not a task lost.
+
+    Not being there is believed only of two looks: Redis may still have the call before it when the first one
+    is answered. Where it can't be looked, the doubt stays.
+    """
     try:
-        refused = dict(await queue.publish(publications))
-    except SourceError as exc:
-        refused = {step.task_id: exc.message for step in steps}
-    if refused:
-        try:
-            # An answer that was lost on its way doesn't mean that the task was.
-            arrived = {task.task_id for task in (await queue.read()).tasks}
-        except SourceError:
-            arrived = set()
-        refused = {task_id: reason for task_id, reason in refused.items() if task_id not in arrived}
-    return refused
+        first = {task.task_id for task in (await queue.read()).tasks}
+        await asyncio.sleep(SECOND_LOOK)
+        arrived = first | {task.task_id for task in (await queue.read()).tasks}
+    except SourceError:
+        return failures
+    return {task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in arrived}
 
 
 async def _give_back(
@@ -142,40 +150,57 @@ async def _give_back(
     claim: Claim,
     steps: Sequence[EnqueueStep],
     actor: Actor,
-    refused: dict[str, str],
-) -> set[int]:
+    failures: Mapping[str, PublishFailure],
+) -> Release | SourceError:
     if not steps:
-        return set()
+        return Release(restored=(), moved={})
     by_journal_id = {claim.journal_ids[step.order_id]: step for step in steps}
     try:
-        return set(await orders.release(by_journal_id, actor, refused[steps[0].task_id]))
-    except SourceError:
-        return set()
+        return await orders.release(by_journal_id, actor, failures[steps[0].task_id].reason)
+    except SourceError as exc:
+        return exc
 
 
 def _settle(
     step: EnqueueStep,
-    live: dict[int | None, LiveTask],
+    live: Mapping[int | None, LiveTask],
     claim: Claim,
-    refused: dict[str, str],
-    released: set[int],
+    failures: Mapping[str, PublishFailure],
+    release: Release | SourceError,
 ) -> Outcome:
-    if step.order_id in live:
-        task = live[step.order_id]
+    order_id = step.order_id
+    if order_id in live:
+        task = live[order_id]
         return _outcome(step, OutcomeKind.SKIPPED, describe_task(task), task_id=task.task_id)
-    if step.order_id in claim.moved:
-        return _outcome(step, OutcomeKind.SKIPPED, claim.moved[step.order_id])
-    if step.task_id not in refused:
-        return _outcome(step, OutcomeKind.DONE, "enqueued", log_id=claim.journal_ids[step.order_id])
-    reason = f"publishing failed: {refused[step.task_id]}"
-    if step.order_id in released:
+    if order_id in claim.moved:
+        return _outcome(step, OutcomeKind.SKIPPED, claim.moved[order_id])
+    failure = failures.get(step.task_id)
+    if failure is None:
+        return _outcome(step, OutcomeKind.DONE, "enqueued", log_id=claim.journal_ids[order_id])
+    if not failure.certain:
+        return _outcome(
+            step,
+            OutcomeKind.FAILED,
+            f"it isn't known whether task {step.task_id} was published: {failure.reason}",
+            hint=f"sitegenctl inspect {order_id} tells, once Redis is back",
+            after=OrderStatus.GENERATING,
+        )
+    reason = f"publishing failed: {failure.reason}"
+    if isinstance(release, SourceError):
+        return _outcome(
+            step,
+            OutcomeKind.FAILED,
+            f"{reason}; and {step.before} could not be restored: {release.message}",
+            hint=f"it is GENERATING without a task; later: sitegenctl enqueue {order_id}",
+            after=OrderStatus.GENERATING,
+        )
+    if order_id in release.restored:
         return _outcome(step, OutcomeKind.FAILED, f"{reason}; {step.before} again", after=step.before)
     return _outcome(
         step,
         OutcomeKind.FAILED,
-        f"{reason}; and {step.before} could not be restored: it is GENERATING without a task",
-        hint=f"once the sources are back: sitegenctl enqueue {step.order_id} --force",
-        after=OrderStatus.GENERATING,
+        f"{reason}; but {release.moved.get(order_id, 'it moved meanwhile')}",
+        hint=f"sitegenctl inspect {order_id} tells where it is",
     )
 
 

@@ -26,7 +26,7 @@ class OrderView:
 async def inspect_order(
     orders: OrdersStore,
     queue: QueueBackend,
-    sites: SiteStore | None,
+    sites: SiteStore,
     order_id: int,
     *,
     grace: timedelta,

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.domain.condition import Diagnosis, describe_age, describe_files
+from sitegenctl.domain.condition import Diagnosis, Source, describe_age, describe_files
 from sitegenctl.domain.order import LogRow, Order
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask
+from sitegenctl.render.log import log_line
+from sitegenctl.render.table import Screen, coloured
 from sitegenctl.render.text import clock, neutralise, shorten
 
 
-def order_data(order_id: int, snapshot: Snapshot, log: Sequence[LogRow] = ()) -> dict[str, Any]:
-    """The order as the envelope has it. Texts are exact: nothing is neutralised."""
-    order = snapshot.orders.get(order_id)
-    verdict = snapshot.diagnose(order_id)
-    files = snapshot.files.get(order_id)
+def order_summary(
+    order_id: int,
+    order: Order | None,
+    verdict: Diagnosis,
+    tasks: Sequence[LiveTask] | None,
+    files: SiteFiles | None,
+) -> dict[str, Any]:
+    """The order as the envelope has it, in lists too. Texts are exact: nothing is neutralised.
+
+    ``tasks`` is null where the broker did not answer, ``files`` where they were not counted to the end.
+    """
     return {
         "order_id": order_id,
         "status": order.status if order else None,
@@ -26,8 +36,8 @@ def order_data(order_id: int, snapshot: Snapshot, log: Sequence[LogRow] = ()) ->
         "severity": verdict.severity,
         "evidence": list(verdict.evidence),
         "remedy": verdict.remedy,
-        "tasks": [task_data(task) for task in snapshot.tasks_of(order_id)],
-        "files": {"count": files.count, "bytes": files.size} if files else None,
+        "tasks": None if tasks is None else [task_data(task) for task in tasks],
+        "files": {"count": files.count, "bytes": files.size} if files and files.complete else None,
         "customer_name": order.customer_name if order else None,
         "customer_email": order.customer_email if order else None,
         "business_name": order.business_name if order else None,
@@ -38,16 +48,34 @@ def order_data(order_id: int, snapshot: Snapshot, log: Sequence[LogRow] = ()) ->
         "created_at": _iso(order.created_at) if order else None,
         "updated_at": _iso(order.updated_at) if order else None,
         "onboarding_completed_at": _iso(order.onboarding_completed_at) if order else None,
-        "log": [
-            {
-                "at": _iso(row.created_at),
-                "step": row.step,
-                "status": row.status,
-                "message": row.message,
-            }
-            for row in log
-        ],
     }
+
+
+def in_context(remedy: str | None, context: str | None) -> str | None:
+    """The command that mends it, with the context it is about: copied without, it would act on another system."""
+    if remedy is None or context is None:
+        return remedy
+    return re.sub(r"^sitegenctl ", f"sitegenctl --context {shlex.quote(context)} ", remedy)
+
+
+def order_data(
+    order_id: int, snapshot: Snapshot, log: Sequence[LogRow] = (), *, context: str | None = None
+) -> dict[str, Any]:
+    """Everything about one order as the envelope has it: its summary and the newest rows of its log."""
+    summary = order_summary(
+        order_id,
+        snapshot.orders.get(order_id),
+        snapshot.diagnose(order_id),
+        known_tasks(order_id, snapshot),
+        snapshot.files.get(order_id),
+    )
+    rows = [{"at": _iso(row.created_at), "step": row.step, "status": row.status, "message": row.message} for row in log]
+    return {**summary, "remedy": in_context(summary["remedy"], context), "log": rows}
+
+
+def known_tasks(order_id: int, snapshot: Snapshot) -> Sequence[LiveTask] | None:
+    """The order's live tasks; None, not none, where the broker did not answer."""
+    return None if Source.BROKER in snapshot.errors else snapshot.tasks_of(order_id)
 
 
 def task_data(task: LiveTask) -> dict[str, Any]:
@@ -62,32 +90,28 @@ def task_data(task: LiveTask) -> dict[str, Any]:
     }
 
 
-def order_text(order_id: int, snapshot: Snapshot, log: Sequence[LogRow], *, width: int) -> str:
+def order_text(
+    order_id: int, snapshot: Snapshot, log: Sequence[LogRow], *, screen: Screen, context: str | None = None
+) -> str:
     """The order on one screen; the first line says how it stands."""
     order = snapshot.orders.get(order_id)
     verdict = snapshot.diagnose(order_id)
     files = snapshot.files.get(order_id)
-    lines = [f"order {order_id}  {verdict.condition.upper()}{_who(order)}"]
+    lines = [coloured(f"order {order_id}  {verdict.condition.upper()}{_who(order)}", verdict.severity, screen)]
     lines += [f"  {neutralise(reason)}" for reason in verdict.evidence]
-    lines += _remedy(verdict)
+    lines += _remedy(verdict, context)
     lines.append("")
     if order is not None:
         lines += _facts(order)
     lines.append(f"  files       {_files(files)}")
     tasks = snapshot.tasks_of(order_id)
-    lines.append(f"  tasks       {'none' if not tasks else len(tasks)}")
+    known = Source.BROKER not in snapshot.errors
+    lines.append(f"  tasks       {len(tasks) or 'none' if known else 'unknown: the broker could not be read'}")
     lines += [f"    {_task(task)}" for task in tasks]
     if log:
         lines += ["", f"log, last {len(log)}"]
-        lines += [log_line(row, width=width) for row in log]
+        lines += [log_line(row, width=screen.width) for row in log]
     return "\n".join(lines) + "\n"
-
-
-def log_line(row: LogRow, *, width: int, prefix: str = "") -> str:
-    """One log row on one line."""
-    mark = {"error": "✗", "warning": "!", "success": "✓"}.get(row.status, " ")
-    line = f"  {prefix}{clock(row.created_at)[11:]} {mark} {neutralise(row.step):<20} {neutralise(row.message)}"
-    return shorten(line, width)
 
 
 def _who(order: Order | None) -> str:
@@ -97,8 +121,8 @@ def _who(order: Order | None) -> str:
     return f"  {order.status}  {shorten(name, 50)}"
 
 
-def _remedy(verdict: Diagnosis) -> list[str]:
-    return [f"  → {verdict.remedy}"] if verdict.remedy else []
+def _remedy(verdict: Diagnosis, context: str | None) -> list[str]:
+    return [f"  → {in_context(verdict.remedy, context)}"] if verdict.remedy else []
 
 
 def _facts(order: Order) -> list[str]:
@@ -120,7 +144,7 @@ def _files(files: SiteFiles | None) -> str:
 
 
 def _task(task: LiveTask) -> str:
-    parts = [task.task_id, str(task.state)]
+    parts = [neutralise(task.task_id), str(task.state)]
     if task.worker:
         parts.append(f"at {neutralise(task.worker)}")
     if task.position is not None:

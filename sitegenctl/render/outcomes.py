@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
@@ -28,38 +29,61 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
 def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False) -> Report:
     """Report an operation; ``done`` is the word for what it does, as in "enqueued"."""
     rows = [outcome_row(outcome) for outcome in result.outcomes]
+    bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
     return Report(
         command=result.command,
         data={"dry_run": result.dry_run, "outcomes": rows},
         rows=rows,
         text=lambda: _text(result, done, verbose=verbose),
         exit_code=result.exit_code,
+        errors=[
+            {"message": f"{outcome.order_id}: {outcome.reason}", "hint": outcome.hint, "source": None}
+            for outcome in result.outcomes
+            if outcome.outcome in bad
+        ],
+        text_tells_errors=True,
     )
 
 
 def _text(result: OperationResult, done: str, *, verbose: bool) -> str:
-    lines = []
-    words = {kind: kind.value for kind in OutcomeKind}
-    words[OutcomeKind.DONE] = f"would be {done}" if result.dry_run else done
+    words = {outcome.order_id: _word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
     shown = list(result.outcomes)
+    lines = []
     if len(shown) != 1:
-        counts = Counter(outcome.outcome for outcome in shown)
-        lines.append(", ".join(f"{counts[kind]} {words[kind]}" for kind in OutcomeKind if counts[kind]))
-    if len(shown) > _LISTED and not verbose:
+        lines.append(", ".join(f"{count} {word}" for word, count in Counter(words.values()).items()))
+    if len(shown) > _LISTED and not verbose and not result.dry_run:
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
-    width = max((len(words[outcome.outcome]) for outcome in shown), default=0)
+    width = max((len(words[outcome.order_id]) for outcome in shown), default=0)
     number = max((len(str(outcome.order_id)) for outcome in shown), default=0)
-    hints: dict[str, None] = {}
+    hints: dict[str, list[int]] = {}
     for outcome in shown:
-        lines.append(f"{outcome.order_id:>{number}}  {words[outcome.outcome]:<{width}}  {_what(outcome)}")
+        lines.append(f"{outcome.order_id:>{number}}  {words[outcome.order_id]:<{width}}  {_what(outcome)}")
         if outcome.hint:
-            hints.setdefault(outcome.hint)
-    lines += [f"hint: {neutralise(hint)}" for hint in hints]
+            hints.setdefault(outcome.hint, []).append(outcome.order_id)
+    if len(shown) < len(result.outcomes):
+        lines.append(f"({len(result.outcomes) - len(shown)} that went well are not listed; -v lists them)")
+    lines += [f"hint: {_whom(orders, len(shown))}{neutralise(hint)}" for hint, orders in hints.items()]
     return "\n".join(lines) + "\n"
+
+
+def _word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
+    if outcome.outcome is not OutcomeKind.DONE:
+        return outcome.outcome.value
+    if dry_run:
+        return f"would be {done}"
+    return "generated" if outcome.after is OrderStatus.REVIEW else done
+
+
+def _whom(orders: list[int], shown: int) -> str:
+    """For which orders a hint is; the few words are needed only where there are others."""
+    if len(orders) == shown:
+        return ""
+    some = " ".join(map(str, orders[:5]))
+    return f"{some}{' …' if len(orders) > 5 else ''}: "
 
 
 def _what(outcome: Outcome) -> str:
     if outcome.outcome is OutcomeKind.DONE:
-        task = f"  task {outcome.task_id}" if outcome.task_id else ""
+        task = f"  task {neutralise(outcome.task_id)}" if outcome.task_id else ""
         return f"{outcome.before} → {outcome.after}{task}"
     return neutralise(outcome.reason)

@@ -17,7 +17,8 @@ from sitegenctl.render.text import neutralise
 class Report:
     """What a command has to say, in every form it can be asked for.
 
-    ``data`` is the envelope's data; ``rows`` are the lines of NDJSON and CSV; ``text`` writes it for people.
+    ``data`` is the envelope's data; ``rows`` are the lines of NDJSON and CSV; ``text`` writes it for people, with
+    ``text_tells_errors`` the errors too.
     """
 
     command: str
@@ -26,6 +27,7 @@ class Report:
     text: Callable[[], str]
     exit_code: int = 0
     errors: Sequence[dict[str, str | None]] = field(default_factory=tuple)
+    text_tells_errors: bool = False
 
 
 def write(report: Report, output: str, stream: TextIO | None = None) -> int:
@@ -43,6 +45,8 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
     else:
         stream.write(report.text())
     stream.flush()
+    if output == "table" and report.text_tells_errors:
+        return report.exit_code
     for error in report.errors:
         for line in error_lines(error["message"] or "", error["hint"]):
             print(line, file=sys.stderr)

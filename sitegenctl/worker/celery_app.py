@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import socket
+from collections.abc import Awaitable
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -36,7 +37,7 @@ def make_app(settings: Settings) -> Celery:
     """The Celery app for these settings. Raises ``UsageProblem`` for what is not configured or not found."""
     from sitegenctl.session import kombu_options
 
-    url, transport_options = kombu_options(settings)
+    url, transport_options, result_options = kombu_options(settings)
     app = Celery("sitegenctl", broker=url, backend=url, set_as_current=False)
     app.conf.update(
         task_queues=[Queue(settings.queue, Exchange(settings.queue), routing_key=settings.queue)],
@@ -61,6 +62,7 @@ def make_app(settings: Settings) -> Celery:
         result_expires=RESULTS_KEPT,
         broker_connection_retry_on_startup=True,
         broker_transport_options=transport_options,
+        result_backend_transport_options=result_options,
     )
     workshop = _workshop(settings)
     retry_base = settings.retry_base.total_seconds()
@@ -105,8 +107,8 @@ def retry_delay(base: float, retries: int, jitter: float) -> float:
 def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, resume: bool) -> dict[str, Any]:
     task_id = str(task.request.id)
     try:
-        ended = asyncio.run(generate(workshop, order_id, resume=resume, task_id=task_id))
-    except SoftTimeLimitExceeded:
+        ended = asyncio.run(_limited(generate(workshop, order_id, resume=resume, task_id=task_id), _soft_limit(task)))
+    except (SoftTimeLimitExceeded, TimeoutError):
         reason = f"it took longer than {SOFT_LIMIT} s"
     except SitegenError as exc:
         reason = exc.message
@@ -128,6 +130,18 @@ def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, re
     if delay is None:
         raise failure
     raise task.retry(exc=failure, countdown=delay)
+
+
+async def _limited(generation: Awaitable[Generation], seconds: float) -> Generation:
+    # The soft limit's exception is lost when its signal hits a callback of the event loop; this one isn't. The
+    # signal goes first, because only it reaches a generator that hangs.
+    async with asyncio.timeout(seconds + 1):
+        return await generation
+
+
+def _soft_limit(task: Task) -> float:
+    _, soft = task.request.timelimit or (None, None)
+    return float(soft or SOFT_LIMIT)
 
 
 def _result(order_id: int, ended: Generation) -> dict[str, Any]:
@@ -154,5 +168,8 @@ def __getattr__(name: str) -> Celery:
     """``app``, made when ``celery -A`` asks for it: importing this module must not need any setting."""
     if name != "app":
         raise AttributeError(name)
-    app = globals()["app"] = make_app(load_settings({}))
+    try:
+        app = globals()["app"] = make_app(load_settings({}))
+    except SitegenError as exc:
+        raise SystemExit(f"error: {exc.message}\nhint: {exc.hint}") from exc
     return app

@@ -62,8 +62,7 @@ async def generate(workshop: Workshop, order_id: int, *, resume: bool, task_id: 
         site_url = f"{workshop.site_url_base.rstrip('/')}/project_{order_id}/"
         brief = await records.brief(order_id, site_url)
         run = _Run(workshop=workshop, records=records, brief=brief, task_id=task_id)
-        await run.work(resume=resume)
-        return Generation(end=GenerationEnd.GENERATED, message=f"order {order_id} generated: {site_url}")
+        return await run.work(resume=resume)
 
 
 async def record_failure(
@@ -94,7 +93,7 @@ class _Run:
     brief: Brief
     task_id: str
 
-    async def work(self, *, resume: bool) -> None:
+    async def work(self, *, resume: bool) -> Generation:
         has_briefing, has_site = await self._begin(resume=resume)
         if has_briefing:
             await self._log("PHASE_1_SKIP", "Briefing is there already")
@@ -104,7 +103,9 @@ class _Run:
             await self._site()
         await self._log("FINALIZE", "Moving the order to REVIEW")
         if not await self.records.finish(self.brief.order_id, self.brief.site_url):
-            raise GenerationError("the order is no longer being generated: somebody moved it meanwhile")
+            message = "The order is no longer being generated: somebody moved it meanwhile"
+            await self._log("SKIP", message, "warning")
+            return Generation(end=GenerationEnd.SKIPPED, message=message)
         await self.records.log(
             self.brief.order_id,
             "SUCCESS",
@@ -112,6 +113,8 @@ class _Run:
             "success",
             task_id=self.task_id,
         )
+        message = f"order {self.brief.order_id} generated: {self.brief.site_url}"
+        return Generation(end=GenerationEnd.GENERATED, message=message)
 
     async def _begin(self, *, resume: bool) -> tuple[bool, bool]:
         """Write the first rows and clear away what is half done; returns (has briefing, has whole site)."""

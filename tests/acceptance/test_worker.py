@@ -118,6 +118,36 @@ def test_a_killed_worker_s_task_is_orphaned(world: World) -> None:
     assert any("every living worker has answered" in text for text in order["evidence"])
 
 
+def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: World) -> None:
+    world.order(42)
+    worker = world.worker("--pace", "30s")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sitegenctl", "enqueue", "42", "--wait"], stdout=subprocess.PIPE, text=True
+    ) as waiting:
+        eventually(lambda: condition(world) is Condition.RUNNING)
+        os.killpg(worker.pid, signal.SIGKILL)
+        stdout, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 1
+    assert "its task is orphaned: the worker that had it is gone" in stdout.splitlines()[-1]
+
+
+def test_ctrl_c_while_waiting_does_not_call_it_generated(world: World) -> None:
+    world.order(42)
+    world.worker("--pace", "30s")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sitegenctl", "enqueue", "42", "--wait"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        eventually(lambda: condition(world) is Condition.RUNNING)
+        waiting.send_signal(signal.SIGINT)
+        stdout, stderr = waiting.communicate(timeout=60)
+    assert waiting.returncode == 130
+    assert stdout.splitlines()[-1].startswith("42  enqueued  BUILDING → GENERATING  task ")
+    assert "what was enqueued stays enqueued" in stderr
+
+
 def test_a_stopped_worker_makes_it_unknown_not_orphaned(world: World) -> None:
     world.order(42)
     worker = world.worker("--pace", "30s")

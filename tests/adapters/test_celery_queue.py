@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
+import pickle
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from sitegenctl.adapters import celery_queue
+from sitegenctl.adapters.celery_control import ask_workers
 from sitegenctl.adapters.celery_queue import CeleryQueue, QueueOptions
-from sitegenctl.domain.task import BrokerReading, Publication, TaskState
+from sitegenctl.adapters.celery_reading import Bounds
+from sitegenctl.adapters.redis_connection import close, redis_client
+from sitegenctl.adapters.redis_urls import database_number
+from sitegenctl.domain.task import BrokerReading, Publication, TaskPlace, TaskState
 from sitegenctl.errors import SourceError
-from tests.world import QUEUE, World, eventually
+from tests.world import QUEUE, TASK, World, eventually
+
+_BOUNDS = Bounds()
 
 
 def read(world: World, **flags: object) -> BrokerReading:
@@ -90,8 +100,7 @@ def test_foreign_messages_are_shown_and_break_nothing(world: World) -> None:
     assert any("check_and_start_stuck_orders" in message.name for message in reading.foreign)
 
 
-def test_a_long_queue_is_read_in_chunks_to_the_same_effect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(celery_queue, "_CHUNK", 7)
+def test_a_long_queue_is_read_in_chunks_to_the_same_effect(world: World) -> None:
     ids = [f"task-{number}" for number in range(40)]
     world.with_session(
         lambda session: session.queue.publish([publication(n + 1, task_id) for n, task_id in enumerate(ids)])
@@ -99,12 +108,10 @@ def test_a_long_queue_is_read_in_chunks_to_the_same_effect(world: World, monkeyp
     for _ in range(5):
         world.deliver()
     at_once = read(world)
-    monkeypatch.setattr(celery_queue, "ATOMIC_LIMIT", 10)
-    in_chunks = read(world)
-    assert {t.task_id for t in in_chunks.tasks} == set(ids)
-    assert {t.task_id: (t.state, t.position) for t in in_chunks.tasks} == {
-        t.task_id: (t.state, t.position) for t in at_once.tasks
-    }
+    bounds = Bounds(atomic=10, chunk=7, edge=7)
+    in_chunks = asyncio.run(_call(world.redis_url, lambda queue: queue.read(), bounds=bounds))
+    assert [task.task_id for task in at_once.tasks[:35]] == ids[5:]
+    assert {task.task_id: task for task in in_chunks.tasks} == {task.task_id: task for task in at_once.tasks}
 
 
 def test_reading_writes_nothing(world: World) -> None:
@@ -128,13 +135,25 @@ def test_kombu_s_transport_options_are_settings(world: World, monkeypatch: pytes
 
 
 def test_the_same_options_reach_a_worker(world: World) -> None:
-    prefixed = {"SITEGENCTL_GLOBAL_KEYPREFIX": "crm:"}
+    prefixed = {
+        "SITEGENCTL_GLOBAL_KEYPREFIX": "crm:",
+        "SITEGENCTL_SEP": "::",
+        "SITEGENCTL_PRIORITY_STEPS": "0,5",
+        "SITEGENCTL_UNACKED_KEY": "in-work",
+        "SITEGENCTL_UNACKED_INDEX_KEY": "in-work-since",
+        "SITEGENCTL_FANOUT_PREFIX": "/sites{db}.",
+    }
     os.environ.update(prefixed)  # the fixture restores the environment
     try:
         world.worker("-c", "1")
         assert len(world.worker_names()) == 1
+        world.publish(1)
+        assert read(world).tasks == ()  # published without the prefix
+        world.enqueue(world.order(2))
+        eventually(lambda: world.status(2) == "REVIEW")
     finally:
-        os.environ.pop("SITEGENCTL_GLOBAL_KEYPREFIX")
+        for name in prefixed:
+            os.environ.pop(name)
 
 
 def test_without_a_worker_the_survey_is_empty_at_once(world: World) -> None:
@@ -161,6 +180,162 @@ def test_a_worker_that_hangs_is_silent_not_gone(world: World) -> None:
     assert (survey.workers, survey.silent) == ((), 1)
     os.kill(process.pid, signal.SIGCONT)
     eventually(world.worker_names)
+
+
+def leftovers(world: World) -> set[bytes]:
+    """What remote control has left in Redis: reply lists, and what is bound to them."""
+    with world.redis() as client:
+        bindings = "_kombu.binding.reply.celery.pidbox"
+        lists = {key for key in keys(world) if key.endswith(b"reply.celery.pidbox") and key != bindings.encode()}
+        return lists | set(client.smembers(bindings))
+
+
+def test_a_late_answer_leaves_nothing_behind(world: World) -> None:
+    process = world.worker("-c", "1")
+    os.kill(process.pid, signal.SIGSTOP)
+    assert world.with_session(lambda session: session.queue.survey(), timeout="300ms").silent == 1
+    os.kill(process.pid, signal.SIGCONT)
+    eventually(world.worker_names)  # it answers requests in their order: the late one is behind it
+    assert leftovers(world) == set()
+
+
+@contextlib.asynccontextmanager
+async def asking(world: World) -> AsyncIterator[tuple[Redis, asyncio.Task[object]]]:
+    """A question that is waiting for the answer of a worker who never gives one, and another client."""
+    client, other = redis_client(world.redis_url, timeout=20), redis_client(world.redis_url, timeout=5)
+    number = database_number(world.redis_url)
+    mute = other.pubsub()
+    await mute.subscribe(f"/{number}.celery.pidbox")
+    await mute.get_message(timeout=5)
+    question = asyncio.create_task(ask_workers(client, ["ping"], timeout=10, database=number))
+    while not await _blocked(other):
+        pass
+    yield other, question
+    # redis 4.6 knows no aclose().
+    await (mute.aclose() if hasattr(mute, "aclose") else mute.close())
+    await close(client)
+    await close(other)
+
+
+async def _blocked(client: Redis) -> list[str]:
+    return [each["id"] for each in await client.client_list() if each["cmd"] == "brpop"]
+
+
+async def test_a_cancelled_question_leaves_nothing_behind(world: World) -> None:
+    async with asking(world) as (_, question):
+        question.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await question
+        assert leftovers(world) == set()
+
+
+async def test_a_connection_that_breaks_meanwhile_leaves_nothing_behind(world: World) -> None:
+    async with asking(world) as (other, question):
+        for blocked in await _blocked(other):
+            await other.client_kill_filter(_id=blocked)
+        with pytest.raises(RedisError):
+            await question
+        assert leftovers(world) == set()
+
+
+async def test_a_question_to_one_worker_is_answered_by_that_one(world: World) -> None:
+    process = await asyncio.to_thread(world.worker, "-c", "1")
+    await asyncio.to_thread(world.worker, "-c", "1")
+    (first,) = {name for name in await asyncio.to_thread(world.worker_names) if str(process.pid) in name}
+    client = redis_client(world.redis_url, timeout=10)
+    answers, silent = await ask_workers(
+        client,
+        ["add_consumer"],
+        timeout=8,
+        database=database_number(world.redis_url),
+        arguments={"add_consumer": {"queue": "another"}},
+        destination=[first],
+    )
+    await close(client)
+    assert (set(answers), silent) == ({first}, 0)
+    roster = await asyncio.to_thread(world.with_session, lambda session: session.queue.worker_details())
+    assert {worker.name: "another" in worker.queues for worker in roster.workers}[first]
+    assert sum("another" in worker.queues for worker in roster.workers) == 1
+
+
+def test_a_worker_tells_of_itself(world: World) -> None:
+    world.order(1, "GENERATING")
+    process = world.worker("-c", "3", environ={"SITEGENCTL_PACE": "30s"})
+    running = world.publish(1)
+    held = world.publish(2, eta=datetime.now(UTC) + timedelta(hours=1))
+
+    def details():
+        (worker,) = world.with_session(lambda session: session.queue.worker_details()).workers
+        return worker if worker.active and worker.scheduled else None
+
+    worker = eventually(details)
+    assert (worker.pid, worker.concurrency, worker.queues) == (process.pid, 3, (QUEUE,))
+    assert TASK in worker.registered
+    assert worker.processed == 1
+    assert worker.pool is not None
+    assert "prefork" in worker.pool
+    assert worker.version == version("celery")
+    assert (worker.soft_limit, worker.hard_limit) == (timedelta(seconds=540), timedelta(seconds=600))
+    assert worker.uptime is not None
+    assert worker.prefetch_count
+    (active,), (scheduled,) = worker.active, worker.scheduled
+    assert (active.task_id, active.order_id, scheduled.task_id, scheduled.order_id) == (running, 1, held, 2)
+    assert active.started_at is not None
+    assert abs(datetime.now(UTC) - active.started_at) < timedelta(seconds=30)
+    assert scheduled.eta is not None
+
+
+def details_of(world: World, task_id: str):
+    return world.with_session(lambda session: session.queue.task_details(task_id))
+
+
+def test_a_task_is_found_wherever_it_is(world: World) -> None:
+    world.publish(1)
+    queued = world.publish(2, priority=3, retries=2)
+    found = details_of(world, queued)
+    assert (found.place, found.state, found.position) == (TaskPlace.QUEUE, TaskState.QUEUED, 1)
+    assert (found.name, found.order_id, found.attempt, found.result) == (TASK, 2, 3, None)
+    assert found.list_key == f"{QUEUE}\x06\x163"
+    assert found.headers["argsrepr"] == "[2]"
+    delivered = world.queued_ids()[0]
+    world.deliver()
+    found = details_of(world, delivered)
+    assert (found.place, found.state, found.worker) == (TaskPlace.UNACKED, TaskState.UNACKED, None)
+    assert abs(datetime.now(UTC) - found.delivered_at) < timedelta(seconds=30)
+    assert details_of(world, "no-such-task") is None
+
+
+def test_a_task_at_a_worker_and_its_result(world: World) -> None:
+    world.order(1, "GENERATING")
+    world.worker("-c", "1", environ={"SITEGENCTL_RETRY_BASE": "1h"})
+    done, failed = world.publish(1), world.publish(99)
+    result = eventually(lambda: (found := details_of(world, done)) and found.place is TaskPlace.RESULT and found.result)
+    assert result.status == "SUCCESS"
+    assert json.loads(result.value)["order_id"] == 1
+    assert result.date_done is not None
+    found = eventually(lambda: (found := details_of(world, failed)) and found.state is TaskState.RETRYING and found)
+    assert (found.place, found.order_id, found.attempt) == (TaskPlace.UNACKED, 99, 2)
+    assert found.worker in world.worker_names()
+    assert found.result.status == "RETRY"
+    assert "GenerationError" in found.result.traceback
+
+
+def test_a_result_that_is_no_json_is_never_loaded(world: World) -> None:
+    with world.redis() as client:
+        client.set("celery-task-meta-odd", pickle.dumps({"status": "SUCCESS"}))
+        client.set("celery-task-meta-list", b"[1]")
+    for task_id in ("odd", "list"):
+        assert details_of(world, task_id).result.status == "UNDECODABLE"
+
+
+def test_a_message_that_can_t_be_read_is_shown_as_far_as_it_can(world: World) -> None:
+    pickled = world.publish(7)
+    with world.redis() as client:
+        raw = client.rpop(QUEUE)
+        client.rpush(QUEUE, raw.replace(b"application/json", b"application/x-python-serialize"))
+    found = details_of(world, pickled)
+    assert (found.name, found.order_id) == (TASK, None)
+    assert "not JSON" in found.undecodable
 
 
 def test_workers_say_what_they_run_and_what_they_hold_for_later(world: World) -> None:
@@ -215,7 +390,8 @@ def test_publishing_where_redis_refuses_writes_names_each_task(world: World) -> 
         finally:
             client.config_set("maxmemory", "0")
     assert set(failed) == {"task-1"}
-    assert "maxmemory" in failed["task-1"]
+    assert "maxmemory" in failed["task-1"].reason
+    assert failed["task-1"].certain
     assert keys(world) <= {b"_kombu.binding.site_generation"}
 
 
@@ -224,8 +400,8 @@ def test_publishing_to_a_redis_that_is_away_fails_soon() -> None:
     assert set(failed) == {"task-1"}
 
 
-async def _call(url: str, call: Callable, timeout: float = 2):
-    queue = CeleryQueue(url, QueueOptions(), timeout=timeout)
+async def _call(url: str, call: Callable, timeout: float = 2, bounds: Bounds = _BOUNDS):
+    queue = CeleryQueue(url, QueueOptions(), timeout=timeout, bounds=bounds)
     try:
         return await call(queue)
     finally:

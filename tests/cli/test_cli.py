@@ -29,7 +29,20 @@ def envelope(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["enqueue", "--help"], ["demo", "up", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["enqueue", "--help"],
+        ["demo", "up", "--help"],
+        ["logs", "--help"],
+        ["events", "--help"],
+        ["inspect", "orders", "--help"],
+        ["doctor", "--help"],
+        [],
+    ],
+)
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys; from sitegenctl.cli.main import run; code = run(sys.argv[1:]);"
@@ -51,8 +64,8 @@ BAD = [
     (["enqueue", "2147483648"], "the largest is 2147483647"),
     (["enqueue"], "no order given"),
     (["enqueue", "42", "--form", "x"], "no such option"),
-    (["inspect", "1-3"], "one order at a time"),
-    (["inspect"], "missing argument"),
+    (["inspect", "1-3"], "1-3 is neither an order number nor one of: orders, queue, workers, task"),
+    (["--timeout", "0s", "inspect", "42"], "timeout (flag): it must be from 10ms to 1h"),
     (["enqueu", "42"], "did you mean 'enqueue'"),
     (["enqueue", "42", "-o", "yaml"], "yaml"),
     (["--timeout", "soon", "enqueue", "42"], "'soon' is not a duration"),
@@ -89,8 +102,9 @@ def test_a_bad_file_is_one_clear_line_and_nothing_is_done(world: World, content:
     assert (world.status(), world.queued()) == ("BUILDING", [])
 
 
-def test_a_usage_error_has_an_envelope_too(world: World) -> None:
-    process = world.run("enqueue", "abc", "-o", "json")
+@pytest.mark.parametrize("context", [[], ["--context", "demo"]])
+def test_a_usage_error_has_an_envelope_too(world: World, context: list[str]) -> None:
+    process = world.run(*context, "enqueue", "abc", "-o", "json")
     found = envelope(process)
     assert process.returncode == 2
     assert found["command"] == "enqueue"
@@ -117,6 +131,9 @@ def test_enqueue_answers_for_every_order(world: World) -> None:
     }
     assert set(data["outcomes"][0]) == {"order_id", "outcome", "reason", "task_id", "before", "after"}
     assert data["outcomes"][3]["task_id"] == live
+    errors = envelope(process)["errors"]
+    assert [error["message"].split(":")[0] for error in errors] == ["2", "3", "5"]
+    assert "reset" in errors[0]["hint"]
     text = world.run("enqueue", "1-5")
     assert text.stdout.splitlines()[0] == "2 skipped, 3 refused"
     assert "no such order" in text.stdout
@@ -219,6 +236,63 @@ def test_a_link_in_the_place_of_a_site_is_not_followed(world: World, tmp_path: P
     world.site(42).symlink_to(elsewhere)
     order = json.loads(world.run("inspect", "42", "-o", "json").stdout)["data"]
     assert (order["files"], order["condition"]) == (None, "unknown")
+
+
+@pytest.mark.parametrize(
+    "command", [["enqueue", "42"], ["demo", "up"], ["demo", "down"], ["demo", "tour"], ["worker"], ["config", "init"]]
+)
+def test_read_only_refuses_every_command_that_changes_something(world: World, command: str) -> None:
+    process = world.run("--read-only", *command.split())
+    assert process.returncode == 4
+    assert "--read-only" in process.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:se/cret@h:5/db", "postgresql://u:s3cret@h:port/db", "mysql://a:s3cret@h/d"]
+)
+def test_a_bad_url_is_one_line_that_keeps_the_password(world: World, url: str) -> None:
+    for arguments in (["config", "show"], ["inspect", "42"]):
+        process = world.run(*arguments, DATABASE_URL=url)
+        assert "cret" not in process.stdout + process.stderr
+        assert "should not happen" not in process.stderr
+
+
+def test_a_terminal_that_knows_no_arrows_gets_what_it_knows(world: World) -> None:
+    world.order(42)
+    process = world.run("enqueue", "42", "--dry-run", PYTHONIOENCODING="latin-1")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "BUILDING" in process.stdout
+
+
+def test_a_full_disk_is_one_line(world: World) -> None:
+    world.order(42)
+    command = f"{sys.executable} -m sitegenctl inspect 42 -o json > /dev/full"
+    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr == "error: the output can't be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("group", ["demo", "config"])
+def test_a_group_alone_shows_its_help(world: World, group: str) -> None:
+    process = world.run(group)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "Usage" in process.stdout
+
+
+def test_a_remedy_names_the_context_that_it_is_for(world: World) -> None:
+    world.order(42)
+    url, redis, sites = world.database_url, world.redis_url, world.sites_dir
+    config = Path(world.run("config", "path").stdout.strip())
+    config.write_text(f'[contexts.prod]\ndatabase_url = "{url}"\nredis_url = "{redis}"\nsites_dir = "{sites}"\n')
+    assert "→ sitegenctl --context prod enqueue 42" in world.run("--context", "prod", "inspect", "42").stdout
+
+
+def test_a_dry_run_lists_every_order_that_it_would_enqueue(world: World) -> None:
+    for order_id in range(1, 31):
+        world.order(order_id)
+    assert world.run("enqueue", "1-30", "--dry-run").stdout.count("would be enqueued  BUILDING") == 30
+    real = world.run("enqueue", "1-30").stdout
+    assert real == "30 enqueued\n(30 that went well are not listed; -v lists them)\n"
 
 
 HOSTILE = "\x1b[2J\u202eevil[bold]\nforged"

@@ -194,7 +194,9 @@ def test_up_recovers_whatever_was_killed_and_the_data_are_kept(standing: Path) -
         before, state = state, up(stack, seed=lambda _: pytest.fail("seeded twice"))
         assert [part.alive for part in state.parts] == [True, True, True]
         assert holds_the_order(state)
-        assert {name for name in PARTS if getattr(before, name).pid != getattr(state, name).pid} == victims
+        # The worker goes with its servers: it may not get over the loss of one.
+        anew = victims | {"worker"}
+        assert {name for name in PARTS if getattr(before, name).pid != getattr(state, name).pid} == anew
         # Nothing of the killed ones is left beside the new: a worker, its two children, the servers.
         assert len([line for line in processes_of([str(standing)]) if sys.executable in line]) == 3
 

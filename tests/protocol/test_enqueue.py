@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import asyncpg
 import pytest
 
 from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.task import Publication
 from sitegenctl.operations import enqueue
@@ -61,7 +63,9 @@ def killed_process(world: World, body: str) -> None:
     assert process.returncode == -signal.SIGKILL, process.stderr
 
 
-def apply(world: World, order_ids: Sequence[int], before: Callable[[Session], None]) -> OperationResult:
+def apply(
+    world: World, order_ids: Sequence[int], before: Callable[[Session], object], **flags: object
+) -> OperationResult:
     """Plan, let something happen, apply."""
 
     async def work(session: Session) -> OperationResult:
@@ -69,7 +73,7 @@ def apply(world: World, order_ids: Sequence[int], before: Callable[[Session], No
         await asyncio.to_thread(before, session)
         return await enqueue.apply(session.orders, session.queue, plan, session.actor)
 
-    return world.with_session(work)
+    return world.with_session(work, **flags)
 
 
 def test_an_order_is_claimed_journaled_and_published_under_the_journaled_id(world: World) -> None:
@@ -163,7 +167,7 @@ def test_a_refused_compensation_is_said_and_can_be_mended(world: World) -> None:
         outcome = only(world.enqueue(42))
     assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "GENERATING")
     assert "could not be restored" in outcome.reason
-    assert outcome.hint == "once the sources are back: sitegenctl enqueue 42 --force"
+    assert outcome.hint == "it is GENERATING without a task; later: sitegenctl enqueue 42"
     assert (world.status(), world.queued()) == ("GENERATING", [])
     assert condition(world, grace="0s") is Condition.INTERRUPTED
     assert only(world.enqueue(42, force=True)).outcome is OutcomeKind.DONE
@@ -188,9 +192,10 @@ def test_an_answer_lost_on_its_way_is_not_a_task_lost(world: World) -> None:
     def lose_the_answer(session: Session) -> None:
         publish = session.queue.publish
 
-        async def and_lose(publications: Sequence[Publication]) -> Mapping[str, str]:
+        async def and_lose(publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
             await publish(publications)
-            return {publication.task_id: "the connection was lost" for publication in publications}
+            lost = PublishFailure(reason="the connection was lost", certain=False)
+            return {publication.task_id: lost for publication in publications}
 
         session.queue.publish = and_lose  # type: ignore[method-assign]
 
@@ -198,6 +203,49 @@ def test_an_answer_lost_on_its_way_is_not_a_task_lost(world: World) -> None:
     assert outcome.outcome is OutcomeKind.DONE
     assert world.status() == "GENERATING"
     assert world.queued_ids() == [outcome.task_id]
+
+
+def test_a_publish_that_redis_answers_too_late_is_not_taken_back_on_a_guess(world: World) -> None:
+    """Redis stands still while the task is published, and for the look after it; then it goes on."""
+    world.order(42)
+    with world.redis() as client:
+        redis_pid = client.info("server")["process_id"]
+
+    def stop_redis(session: Session) -> None:
+        publish = session.queue.publish
+
+        async def while_it_stands_still(publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
+            os.kill(redis_pid, signal.SIGSTOP)
+            return await publish(publications)
+
+        session.queue.publish = while_it_stands_still  # type: ignore[method-assign]
+
+    try:
+        outcome = only(apply(world, [42], stop_redis, timeout="500ms"))
+    finally:
+        os.kill(redis_pid, signal.SIGCONT)
+    assert outcome.outcome is OutcomeKind.FAILED
+    assert "it isn't known whether task" in outcome.reason
+    assert (world.status(), world.steps()) == ("GENERATING", ["OPERATOR_ENQUEUE"])
+    # It had reached Redis all the same, and the order is where it says it is.
+    eventually(lambda: world.queued_ids() == [journaled_task(world)])
+    assert condition(world) is Condition.QUEUED
+
+
+def test_an_order_that_went_on_after_a_refusal_is_not_called_lost(world: World) -> None:
+    world.order(42)
+
+    def refuse_and_finish(session: Session) -> None:
+        async def refused(publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
+            await asyncio.to_thread(world.sql, "UPDATE site_orders SET status = 'REVIEW'")
+            return {p.task_id: PublishFailure(reason="no", certain=True) for p in publications}
+
+        session.queue.publish = refused  # type: ignore[method-assign]
+
+    outcome = only(apply(world, [42], refuse_and_finish))
+    assert outcome.outcome is OutcomeKind.FAILED
+    assert "GENERATING became REVIEW" in outcome.reason
+    assert world.status() == "REVIEW"
 
 
 def test_somebody_else_publishing_after_the_plan_is_noticed(world: World) -> None:

@@ -100,10 +100,30 @@ def test_what_is_no_duration(text: str) -> None:
             "postgresql://u:***@h/d?sslmode=require&password=***",
         ),
         ("unix:///run/redis.sock?db=1&password=s3cret", "unix:///run/redis.sock?db=1&password=***"),
+        ("sentinel://:s3cret@a:1/0;sentinel://:s3cret@b:2/0", "sentinel://:***@a:1/0;sentinel://:***@b:2/0"),
     ],
 )
 def test_passwords_are_masked(url: str, masked: str) -> None:
     assert mask_url(url) == masked
+
+
+def test_the_sentinels_password_shows_itself_to_no_one(environ: dict[str, str]) -> None:
+    settings = load_settings({}, {**environ, "SITEGENCTL_SENTINEL_PASSWORD": "s3cret"})
+    assert settings.sentinel_password is not None
+    assert settings.sentinel_password.reveal() == "s3cret"
+    assert "s3cret" not in f"{settings} {settings.sentinel_password} {settings.sentinel_password!r}"
+
+
+@pytest.mark.parametrize(
+    ("value", "prefix"), [("/{db}.", "/{db}."), ("/sites.", "/sites."), (True, "/{db}."), (False, "")]
+)
+def test_the_fanout_prefix_as_kombu_takes_it(environ: dict[str, str], value: str | bool, prefix: str) -> None:
+    assert load_settings({"fanout_prefix": value}, environ).fanout_prefix == prefix
+
+
+def test_a_fanout_prefix_that_can_t_be_filled_in_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageProblem, match="no prefix"):
+        load_settings({"fanout_prefix": "/{queue}."}, environ)
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=6))

@@ -1,0 +1,286 @@
+"""Reading every unfinished message of a queue, whatever moves meanwhile, without holding Redis up.
+
+A queue that is small is read in one MULTI/EXEC. A long one is read in chunks, which can't be atomic, so the
+order of reading has to make up for it:
+
+1. Each list from its head on. Publishing shifts what is not read yet away from the head, towards what is read
+   next, and taking from the tail shifts nothing: a message that stays is met.
+2. Then, in one MULTI/EXEC, both ends of every list and ``unacked``. A task that was on the move in step 1 is
+   by then in ``unacked``, or published anew at a head (a retry), or restored at a tail. An end counts as read
+   when its inner part is known from step 1; otherwise there is more, and it is looked at again.
+
+What this can't see, nor could one MULTI/EXEC: kombu takes a message and enters it in ``unacked`` in two steps,
+and between them it is nowhere. Where ``unacked`` itself takes several steps to read, a task that goes from it
+and comes back under another tag between two of them may be missed. Hence the rule that "no task" is believed
+only after a grace period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import count
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from sitegenctl.adapters.celery_messages import Place, decode as decode_any, decode_unacked
+from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.domain.task import BrokerReading, ForeignMessage, LiveTask, TaskState
+from sitegenctl.errors import SourceError
+
+Item = LiveTask | ForeignMessage
+
+# More than are ever published while a list is read.
+_FAR = 10**9
+
+
+class _Decode(Protocol):
+    def __call__(self, raw: bytes, place: Place, *, task_name: str, now: datetime) -> Item: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much is asked of Redis at once: messages, and about how many bytes.
+
+    Reading 2,000 messages of a kilobyte takes Redis 2 ms. The size is estimated from messages at the ends:
+    Redis can't tell it of a list without looking at each.
+    """
+
+    atomic: int = 2000
+    chunk: int = 500
+    edge: int = 64
+    size: int = 4_000_000
+    rounds: int = 100
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """One of the queue's lists, and what has been read of it, from the head on.
+
+    ``before`` is the number of messages that are delivered before its own, ``length`` that of its own, when
+    the reading began.
+    """
+
+    key: str
+    before: int
+    length: int
+    edge: int
+    items: list[Item] = field(default_factory=list)
+    at_the_tail: Iterator[int] = field(default_factory=count)
+    _lowest: int = 0
+    # By the hash of the message itself (a task may come back as another message), where it stood: a number
+    # that only grows from the head to the tail.
+    known: dict[int, int] = field(default_factory=dict)
+
+    def knows(self, messages: Iterable[bytes]) -> bool:
+        """Whether these were seen before, in this order: what was taken and given back has another."""
+        numbers = [self.known.get(hash(raw), -_FAR * _FAR) for raw in messages]
+        return numbers == sorted(numbers) and (not numbers or numbers[0] > -_FAR * _FAR)
+
+    def new(self, messages: Iterable[bytes], numbers: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+        """Those not known yet, with their places among ``messages``; from now on they are known."""
+        for place, raw in enumerate(messages):
+            if (key := hash(raw)) not in self.known:
+                self.known[key] = next(numbers)
+                yield place, raw
+
+    def before_the_head(self) -> Iterator[int]:
+        """Numbers for what was published since the list was read last."""
+        self._lowest -= _FAR
+        return count(self._lowest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ends:
+    """Both ends of a list at one moment; a short list is in either as a whole."""
+
+    length: int
+    head: list[bytes]
+    tail: list[bytes]
+
+
+class QueueReading:
+    """One reading of the queue; ``now`` decides which ETA is in the future."""
+
+    def __init__(self, client: Redis, options: QueueOptions, bounds: Bounds, *, now: datetime) -> None:
+        self._client = client
+        self._options = options
+        self._bounds = bounds
+        self._now = now
+        self._chunk = bounds.chunk
+        self._patience = bounds.rounds
+        self._decode: _Decode = decode_any
+
+    async def read(self) -> BrokerReading:
+        """Read everything unfinished, each task once, in the order of delivery."""
+        pipe = self._client.pipeline(transaction=False)
+        for key in self._options.lists:
+            pipe.llen(key)
+            pipe.lrange(key, 0, 1)
+            pipe.lrange(key, -2, -1)
+        pipe.hlen(self._options.unacked)
+        pipe.hscan(self._options.unacked, count=2)
+        *answers, delivered, (_, sample) = await pipe.execute()
+        lengths = answers[0::3]
+        messages = [raw for part in (*answers[1::3], *answers[2::3], sample.values()) for raw in part]
+        size = self._adapt(messages)
+        messages_in_all = sum(lengths) + delivered
+        if messages_in_all <= self._bounds.atomic and messages_in_all * size <= self._bounds.size:
+            return await self._at_once()
+        return await self._in_chunks(lengths)
+
+    async def _at_once(self) -> BrokerReading:
+        def ask(pipe: Any) -> None:
+            for key in self._options.lists:
+                pipe.lrange(key, 0, -1)
+            pipe.hvals(self._options.unacked)
+
+        *lists, unacked = await self._transaction(ask)
+        messages = (raw for part in lists for raw in reversed(part))
+        queued = [self._queued(raw, position) for position, raw in enumerate(messages)]
+        return _reading(queued, self._delivered(unacked))
+
+    async def _in_chunks(self, lengths: Sequence[int]) -> BrokerReading:
+        # Here, because importing it takes longer than decoding a short queue.
+        from sitegenctl.adapters.celery_decoding import decode
+
+        self._decode = decode
+        edge = max(1, min(self._bounds.edge, self._chunk))
+        parts = [
+            _Part(key=key, before=sum(lengths[:n]), length=lengths[n], edge=edge)
+            for n, key in enumerate(self._options.lists)
+        ]
+        for part in parts:
+            part.items = await self._from_head(part, part.at_the_tail)
+        unacked, at_the_ends = await self._settle(parts)
+        delivered = self._delivered(unacked.values())
+        # What was in a list when that was read, and is delivered now, is in the list no longer; what stands at
+        # an end even now is in both: a retry, whose last delivery is about to be acknowledged.
+        left = {item.task_id for item in delivered if item.task_id is not None} - at_the_ends
+        queued = [item for part in parts for item in reversed(part.items) if item.task_id not in left]
+        return _reading(queued, delivered)
+
+    async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[Item]:
+        """What is new in the list, to its end or until so many messages in a row are known already."""
+        found: list[Item] = []
+        start = 0
+        while True:
+            overlap, wanted = min(start, 1), self._chunk
+            messages: list[Any] = await self._client.lrange(part.key, start - overlap, start + wanted - 1)
+            if overlap and messages and not part.knows(messages[:1]):
+                # Either more was published at once than was read so far; or messages were taken out of the
+                # middle, and what is not read yet has come nearer to the head.
+                self._lose_patience()
+                newer = await self._from_head(part, part.before_the_head(), until_known=1)
+                found[:0] = newer
+                start = start + len(newer) if newer else max(0, start - wanted)
+                continue
+            del messages[:overlap]
+            ends = len(messages) < wanted or (until_known and part.knows(messages[-until_known:]))
+            last = part.before + part.length - 1 - start
+            found += [self._queued(raw, last - place) for place, raw in part.new(messages, numbers)]
+            if ends:
+                return found
+            self._adapt(messages)
+            start += len(messages)
+
+    async def _settle(self, parts: Sequence[_Part]) -> tuple[dict[bytes, bytes], set[str]]:
+        """Read ``unacked`` together with the ends of all lists.
+
+        Returns what is in ``unacked``, and the ids of the tasks at the ends.
+        """
+        unacked: dict[bytes, bytes] = {}
+        cursor = 0
+        while True:
+            ends, cursor_after, values = await self._ends(parts, cursor)
+            unacked |= values
+            # All of them, also when one isn't: each is looked at further.
+            if not all([await self._is_complete(part, each) for part, each in zip(parts, ends, strict=True)]):
+                continue
+            cursor = cursor_after
+            if not cursor:
+                messages = [raw for each in ends for raw in (*each.head, *each.tail)]
+                return unacked, {item.task_id for raw in messages if (item := self._queued(raw)).task_id is not None}
+
+    async def _ends(self, parts: Sequence[_Part], cursor: int) -> tuple[list[_Ends], int, dict[bytes, bytes]]:
+        def ask(pipe: Any) -> None:
+            for part in parts:
+                pipe.llen(part.key)
+                pipe.lrange(part.key, 0, part.edge - 1)
+                pipe.lrange(part.key, -part.edge, -1)
+            pipe.hscan(self._options.unacked, cursor, count=self._chunk)
+
+        *answers, (cursor_after, values) = await self._transaction(ask)
+        each = zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
+        ends = [_Ends(length=length, head=head, tail=tail) for length, head, tail in each]
+        return ends, int(cursor_after), values
+
+    async def _is_complete(self, part: _Part, ends: _Ends) -> bool:
+        """Take in what is new at the ends; False when there may be more, and the ends must be read again."""
+        run = max(1, part.edge // 4)
+        whole = ends.length <= len(ends.head)
+        if not whole and not part.knows(ends.head[-run:]):
+            self._lose_patience()
+            part.items[:0] = await self._from_head(part, part.before_the_head(), until_known=run)
+            return False
+        if not whole and not part.knows(ends.tail[:run]):
+            self._lose_patience()
+            part.edge *= 2
+            return False
+        old = next((place for place, raw in enumerate(ends.head) if part.knows([raw])), ends.length)
+        part.items[:0] = [self._queued(raw) for _, raw in part.new(ends.head[:old], part.before_the_head())]
+        rest = [*ends.head[old:], *ends.tail]
+        part.items += [self._queued(raw) for _, raw in part.new(rest, part.at_the_tail)]
+        return True
+
+    def _lose_patience(self) -> None:
+        self._patience -= 1
+        if self._patience < 0:
+            raise SourceError("the queue moves faster than it can be read", hint="try again", source="broker")
+
+    def _adapt(self, messages: Sequence[bytes]) -> int:
+        """Ask for fewer messages at once where they are large; returns the size of the largest, in bytes."""
+        size = max(map(len, messages), default=0)
+        self._chunk = max(1, min(self._bounds.chunk, self._bounds.size // 8 // max(size, 1)))
+        return size
+
+    async def _transaction(self, ask: Callable[[Any], None]) -> list[Any]:
+        for transaction in (True, False):
+            pipe = self._client.pipeline(transaction=transaction)
+            ask(pipe)
+            try:
+                return list(await pipe.execute())
+            except ResponseError as exc:
+                # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
+                if not transaction or "maxmemory" not in str(exc):
+                    raise
+        raise AssertionError("unreachable")
+
+    def _queued(self, raw: bytes, position: int | None = None) -> Item:
+        return self._decode(raw, Place(TaskState.QUEUED, position), task_name=self._options.task, now=self._now)
+
+    def _delivered(self, values: Iterable[bytes]) -> list[Item]:
+        place = Place(TaskState.UNACKED)
+        return [decode_unacked(raw, place, task_name=self._options.task, now=self._now) for raw in values]
+
+
+def _reading(queued: Sequence[Item], delivered: Sequence[Item]) -> BrokerReading:
+    """Each task once, under its place in the list if it has one.
+
+    A retry is published before its old delivery is acknowledged, and a restore moves a message back: the same
+    task may stand in both places for a moment.
+    """
+    tasks: dict[str, LiveTask] = {}
+    foreign: dict[str | int, ForeignMessage] = {}
+    for place, item in enumerate((*queued, *delivered)):
+        if place < len(queued) and item.position != place:
+            item = replace(item, position=place)
+        if isinstance(item, LiveTask):
+            tasks.setdefault(item.task_id, item)
+        else:
+            # Without an id there is nothing to know it again by.
+            foreign.setdefault(place if item.task_id is None else item.task_id, item)
+    return BrokerReading(tasks=tuple(tasks.values()), foreign=tuple(foreign.values()))

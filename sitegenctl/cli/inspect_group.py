@@ -1,0 +1,75 @@
+"""``inspect``: the overview, or below it an order, lists of orders, the queue, the workers, a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sitegenctl.cli.inspect_order import order
+from sitegenctl.cli.inspect_orders import orders
+from sitegenctl.cli.inspect_queue import queue, task, workers
+from sitegenctl.cli.options import Invocation, Watch, command, gathered, running, with_globals
+
+if TYPE_CHECKING:
+    from sitegenctl.render.output import Report
+
+_ORDER = "ORDER"
+
+
+class _OrderOrCommand(TyperGroup):
+    """``inspect 42`` is ``inspect ORDER 42``: what is no command is taken for an order."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            args = [_ORDER, *args]
+        return super().resolve_command(ctx, args)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(
+        help="Where orders really are, and why; with nothing behind it, everything on one screen.",
+        cls=_OrderOrCommand,
+    )
+    group.callback(invoke_without_command=True)(with_globals(inspect))
+    command(group, _ORDER)(order)
+    command(group, "orders")(orders)
+    command(group, "queue")(queue)
+    command(group, "workers")(workers)
+    command(group, "task")(task)
+    app.add_typer(group, name="inspect")
+
+
+def inspect(ctx: typer.Context, watch: Watch = None) -> None:
+    """Show where orders really are, and why; with nothing behind it, everything on one screen."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from sitegenctl.cli.watching import show
+
+    running.set("inspect")
+    call = Invocation(command="inspect", options=gathered(ctx))
+    raise typer.Exit(show(call, lambda: _overview(call), watch))
+
+
+async def _overview(call: Invocation) -> Report:
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.operations.overview import overview
+    from sitegenctl.render.output import Report
+    from sitegenctl.render.overview import overview_data, overview_rows, overview_text
+    from sitegenctl.render.sources import source_errors
+    from sitegenctl.session import open_session
+
+    settings = call.settings()
+    async with open_session(settings, call.command) as session:
+        seen = await overview(session.orders, session.queue, session.sites, grace=settings.grace)
+    errors = source_errors(seen.snapshot)
+    return Report(
+        command=call.command,
+        data=overview_data(seen),
+        rows=overview_rows(seen),
+        text=lambda: overview_text(seen, screen(), context=settings.context),
+        exit_code=3 if errors else 0,
+        errors=errors,
+    )

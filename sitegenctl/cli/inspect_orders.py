@@ -1,0 +1,102 @@
+"""``inspect orders``: lists of orders, faults first."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli.options import Invocation, Watch
+
+# Pure and without dependencies: importing them doesn't slow --help.
+from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.listing import OrderFilter, OrderQuery, SortBy
+from sitegenctl.domain.order import OrderStatus
+
+if TYPE_CHECKING:
+    from sitegenctl.render.output import Report
+
+
+def orders(
+    call: Invocation,
+    condition: Annotated[
+        list[Condition] | None,
+        typer.Option("--condition", "-C", help="Only orders in this condition; may be repeated.", show_default=False),
+    ] = None,
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", "-S", metavar="STATUS", help="Only orders in this status; may be repeated."),
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="In customer, e-mail, business; or the number.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Only orders that moved within: 2h, 7d.")
+    ] = None,
+    sort: Annotated[SortBy, typer.Option("--sort", help="What to sort by.")] = SortBy.FAULT,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Orders on a page.")] = 50,
+    page: Annotated[int, typer.Option("--page", min=1, help="Which page.")] = 1,
+    watch: Watch = None,
+) -> int:
+    """List orders with their conditions, faults first."""
+    from sitegenctl.cli.watching import show
+
+    query = OrderQuery(
+        filter=OrderFilter(statuses=_statuses(status), search=search, since=_since(since)),
+        conditions=frozenset(condition or ()),
+        sort=sort,
+        reverse=reverse,
+        limit=limit,
+        offset=(page - 1) * limit,
+    )
+    return show(call, lambda: _list(call, query), watch)
+
+
+async def _list(call: Invocation, query: OrderQuery) -> Report:
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.operations.listing import list_orders
+    from sitegenctl.render.listing import listing_rows, listing_text
+    from sitegenctl.render.output import Report
+    from sitegenctl.render.sources import source_errors
+    from sitegenctl.session import open_session
+
+    settings = call.settings()
+    async with open_session(settings, call.command) as session:
+        page, snapshot = await list_orders(session.orders, session.queue, session.sites, query, grace=settings.grace)
+    rows = listing_rows(page, snapshot)
+    errors = source_errors(snapshot)
+    return Report(
+        command=call.command,
+        data={"orders": rows, "total": page.total, "limit": query.limit, "offset": query.offset},
+        rows=rows,
+        text=lambda: listing_text(page, offset=query.offset, screen=screen()),
+        exit_code=3 if errors else 0,
+        errors=errors,
+    )
+
+
+def _statuses(words: list[str] | None) -> frozenset[OrderStatus]:
+    from sitegenctl.errors import UsageProblem
+
+    found = set()
+    for word in words or ():
+        label = word.upper().replace("-", "_")
+        if label not in OrderStatus.__members__:
+            known = ", ".join(status.lower() for status in OrderStatus)
+            raise UsageProblem(f"{word} is not a status", hint=f"one of: {known}")
+        found.add(OrderStatus(label))
+    return frozenset(found)
+
+
+def _since(text: str | None) -> timedelta | None:
+    from sitegenctl.errors import UsageProblem
+    from sitegenctl.settings import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as exc:
+        raise UsageProblem(f"--since: {exc}") from exc

@@ -1,0 +1,97 @@
+"""``inspect queue|workers|task``: what the broker and the workers tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli.options import Invocation, Watch
+
+if TYPE_CHECKING:
+    from sitegenctl.render.output import Report
+
+
+def queue(
+    call: Invocation,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many tasks to show.")] = 50,
+    watch: Watch = None,
+) -> int:
+    """List the tasks in the order in which they will run."""
+    from sitegenctl.cli.watching import show
+
+    return show(call, lambda: _queue(call, limit), watch)
+
+
+def workers(call: Invocation, watch: Watch = None) -> int:
+    """Show each living worker and what it does."""
+    from sitegenctl.cli.watching import show
+
+    return show(call, lambda: _workers(call), watch)
+
+
+def task(
+    call: Invocation,
+    task_id: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", show_default=False)],
+) -> int:
+    """Show one task: its message, its result, its order and who has it."""
+    from sitegenctl.cli.watching import show
+
+    return show(call, lambda: _task(call, task_id), None)
+
+
+async def _queue(call: Invocation, limit: int) -> Report:
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.domain.running_order import running_order
+    from sitegenctl.operations.queue import inspect_queue
+    from sitegenctl.render.output import Report
+    from sitegenctl.render.queue import queue_rows, queue_text
+    from sitegenctl.render.sources import source_errors
+    from sitegenctl.session import open_session
+
+    async with open_session(call.settings(), call.command) as session:
+        snapshot = await inspect_queue(session.orders, session.queue)
+    everything = running_order(snapshot)
+    items = everything[:limit]
+    rows = queue_rows(items, snapshot)
+    errors = source_errors(snapshot)
+    return Report(
+        command=call.command,
+        data={"tasks": rows, "total": len(everything)},
+        rows=rows,
+        text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
+        exit_code=3 if errors else 0,
+        errors=errors,
+    )
+
+
+async def _workers(call: Invocation) -> Report:
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.operations.observe import utc_now
+    from sitegenctl.render.output import Report
+    from sitegenctl.render.queue import worker_rows, workers_text
+    from sitegenctl.session import open_session
+
+    settings = call.settings()
+    async with open_session(settings, call.command) as session:
+        roster = await session.queue.worker_details()
+    rows = worker_rows(roster)
+    return Report(
+        command=call.command,
+        data={"workers": rows, "silent": roster.silent},
+        rows=rows,
+        text=lambda: workers_text(roster, now=utc_now(), queue=settings.queue, screen=screen()),
+    )
+
+
+async def _task(call: Invocation, task_id: str) -> Report:
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.operations.queue import inspect_task
+    from sitegenctl.render.output import Report
+    from sitegenctl.render.queue import task_data, task_text
+    from sitegenctl.session import open_session
+
+    async with open_session(call.settings(), call.command) as session:
+        view = await inspect_task(session.orders, session.queue, task_id)
+    data = task_data(view.task)
+    return Report(command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen()))

@@ -1,0 +1,102 @@
+"""The overview: what is in the queue, who works, how many orders are in which condition, and how it goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sitegenctl.domain.condition import Condition, Source
+from sitegenctl.domain.listing import OPEN_STATUSES
+from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.worker import WorkerRoster
+
+#: The command that mends a condition; conditions that need nobody, or a person, have none.
+REMEDIES: Mapping[Condition, str] = {
+    Condition.FAILED: "sitegenctl enqueue ORDER",
+    Condition.INTERRUPTED: "sitegenctl enqueue ORDER",
+    Condition.EMPTY: "sitegenctl enqueue ORDER --no-resume",
+    Condition.UNSTARTED: "sitegenctl enqueue ORDER",
+    Condition.HELD: "sitegenctl enqueue ORDER",
+    Condition.BLOCKED: "a person must complete the onboarding",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCounts:
+    """Runs that ended within a window: how many in which way."""
+
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @property
+    def success_rate(self) -> float | None:
+        """The part of the runs that succeeded, from 0 to 1; None without any."""
+        ended = self.succeeded + self.failed
+        return self.succeeded / ended if ended else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How many tasks are in a state, and how long the oldest of them has been waiting or working."""
+
+    count: int
+    oldest: timedelta | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """Everything on one screen. What a source that did not answer would have told is None."""
+
+    snapshot: Snapshot
+    depth: Mapping[TaskState, Depth]
+    foreign: int
+    roster: WorkerRoster | None
+    by_status: Mapping[OrderStatus | None, int] | None
+    by_condition: Mapping[Condition, Sequence[int] | int] | None
+    last_hour: RunCounts | None
+    last_day: RunCounts | None
+
+
+def depths(snapshot: Snapshot) -> dict[TaskState, Depth]:
+    """Tasks by state. A task's age is since its enqueue; where its message doesn't tell, since its order moved."""
+    counts = Counter(task.state for task in snapshot.tasks)
+    oldest: dict[TaskState, timedelta] = {}
+    for task in snapshot.tasks:
+        age = snapshot.taken_at - task.enqueued_at if task.enqueued_at else None
+        if age is None and task.order_id is not None:
+            order = snapshot.orders.get(task.order_id)
+            age = order.idle if order else None
+        if age is not None:
+            oldest[task.state] = max(age, oldest.get(task.state, age))
+    return {state: Depth(count=counts[state], oldest=oldest.get(state)) for state in TaskState if counts[state]}
+
+
+def conditions(snapshot: Snapshot, by_status: Mapping[OrderStatus | None, int]) -> dict[Condition, Sequence[int] | int]:
+    """Orders by condition: the ids of those that were diagnosed, the mere number of the others.
+
+    The others are the ones without a live task that wait for the customer or are finished or cancelled.
+    """
+    found: dict[Condition, list[int]] = {}
+    for order_id in snapshot.known_ids():
+        found.setdefault(snapshot.diagnose(order_id).condition, []).append(order_id)
+    diagnosed = Counter(order.status for order in snapshot.orders.values())
+    counted: dict[Condition, Sequence[int] | int] = {**found}
+    for status, count in by_status.items():
+        rest = count - diagnosed[status]
+        if status is None or status in OPEN_STATUSES or rest <= 0:
+            continue
+        condition = _settled(status) if Source.BROKER not in snapshot.errors else Condition.UNKNOWN
+        known = counted.get(condition, 0)
+        counted[condition] = rest + (known if isinstance(known, int) else len(known))
+    return {condition: counted[condition] for condition in Condition if condition in counted}
+
+
+def _settled(status: OrderStatus) -> Condition:
+    if status.precedes_building:
+        return Condition.WAITING
+    return Condition.CANCELLED if status is OrderStatus.CANCELLED else Condition.DONE

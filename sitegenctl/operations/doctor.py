@@ -1,0 +1,310 @@
+"""The check-up: everything is measured at once, and what was measured is judged.
+
+A source that does not answer fails its own check and leaves those that need it unchecked. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+from sitegenctl.domain import health_servers as servers, health_work as work
+from sitegenctl.domain.condition import Condition, Source
+from sitegenctl.domain.health import Check, CheckName, CheckUp, StartCommands, failed, unchecked
+from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.probes import (
+    BrokerProbe,
+    DirectoryFacts,
+    HealthProbes,
+    MessageFacts,
+    PostgresFacts,
+    QueueLook,
+    RedisFacts,
+    WorkersFacts,
+)
+from sitegenctl.domain.site import MIN_SITE_FILES
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.errors import SourceError
+from sitegenctl.operations.observe import observe_open
+
+T = TypeVar("T")
+
+#: So many of the newest finished orders are looked up on disk.
+SAMPLE = 20
+
+_NEEDS_WORKERS = (CheckName.WORKER_QUEUE, CheckName.WORKER_TASK, CheckName.LIMITS, CheckName.VISIBILITY)
+_NEEDS = {
+    Source.BROKER: (
+        CheckName.PERSISTENCE,
+        CheckName.EVICTION,
+        CheckName.WORKER,
+        *_NEEDS_WORKERS,
+        CheckName.PROGRESS,
+        CheckName.SERIALIZATION,
+        CheckName.LEFTOVERS,
+        CheckName.BEAT,
+        CheckName.BACKEND,
+        CheckName.ORDERS,
+    ),
+    Source.DATABASE: (CheckName.SCHEMA, CheckName.BACKEND, CheckName.ORDERS, CheckName.FINISHED_SITES),
+    Source.FILES: (CheckName.FINISHED_SITES, CheckName.DISK),
+}
+_SAID = {
+    Source.BROKER: "Redis could not be asked",
+    Source.DATABASE: "PostgreSQL could not be asked",
+    Source.FILES: "the sites directory is not there",
+}
+_LATE = "no answer within"
+_QUICK = (
+    CheckName.REDIS,
+    CheckName.PERSISTENCE,
+    CheckName.EVICTION,
+    CheckName.POSTGRES,
+    CheckName.CLOCKS,
+    CheckName.WORKER,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """What the check-up is to expect, and how long it may take.
+
+    ``timeout`` is how long one source may take to answer, ``patience`` how long an idle worker may leave a
+    message lying. ``keyprefix`` is kombu's ``global_keyprefix``.
+    """
+
+    queue: str
+    task: str
+    grace: timedelta
+    timeout: timedelta
+    patience: timedelta = timedelta(seconds=3)
+    read_only: bool = False
+    keyprefix: str = ""
+    starts: StartCommands = field(default_factory=StartCommands)
+    strict: bool = False
+
+
+async def quick_check_up(probes: HealthProbes, options: DoctorOptions) -> CheckUp:
+    """Look at Redis and PostgreSQL alone, with one connection to each; no worker is asked."""
+    seen = _Seen(options)
+    redis, postgres = await asyncio.gather(
+        seen.attempt(Source.BROKER, probes.broker.facts()), seen.attempt(Source.DATABASE, probes.database.facts())
+    )
+    checks = [*seen.servers(redis, postgres)]
+    if redis is not None:
+        checks.append(work.judge_connected(redis, options.starts))
+    return seen.check_up(checks, _QUICK)
+
+
+async def check_up(
+    orders: OrdersStore, queue: QueueBackend, sites: SiteStore | None, probes: HealthProbes, options: DoctorOptions
+) -> CheckUp:
+    """Check everything. Raises nothing for a source that is down."""
+    seen = _Seen(options)
+    redis, postgres, directory = await asyncio.gather(
+        seen.attempt(Source.BROKER, probes.broker.facts()),
+        seen.attempt(Source.DATABASE, probes.database.facts()),
+        seen.attempt(Source.FILES, probes.directory.facts()) if probes.directory else _nothing(),
+    )
+    # What is down is not asked again: each question would take the whole timeout.
+    parts = await asyncio.gather(
+        _broker(seen, probes.broker, orders, queue, sites, redis, postgres is not None),
+        _database(seen, probes) if postgres is not None else _no_checks(),
+        _files(seen, probes, sites, directory, postgres is not None),
+    )
+    checks = [*seen.servers(redis, postgres), *(check for part in parts for check in part)]
+    return seen.check_up(checks, CheckName)
+
+
+class _Seen:
+    """What went wrong on the way, and how the check-up is put together in spite of it."""
+
+    def __init__(self, options: DoctorOptions) -> None:
+        self.options = options
+        self.errors: dict[Source, SourceError] = {}
+
+    async def attempt(self, source: Source, reading: Awaitable[T]) -> T | None:
+        """The reading, or None and an entry in ``errors``."""
+        # A little more than the drivers have themselves: they say better than this what went wrong.
+        limit = self.options.timeout.total_seconds() * 1.2
+        try:
+            return await asyncio.wait_for(reading, limit)
+        except SourceError as exc:
+            self.errors.setdefault(source, exc)
+        except TimeoutError:
+            told = SourceError(f"{_LATE} {limit:.1f} s", source=source)
+            self.errors.setdefault(source, told)
+        return None
+
+    def servers(self, redis: RedisFacts | None, postgres: PostgresFacts | None) -> Iterable[Check]:
+        """The checks of the servers themselves."""
+        starts = self.options.starts
+        # Also when it went away in the middle of the check-up.
+        if redis is None or self._went_away(Source.BROKER):
+            yield self._unreachable(CheckName.REDIS, Source.BROKER, f"{starts.redis}   (or correct REDIS_URL)")
+        else:
+            yield servers.judge_redis(redis)
+        if redis is not None:
+            yield servers.judge_persistence(redis)
+            yield servers.judge_eviction(redis)
+        if postgres is None or self._went_away(Source.DATABASE):
+            yield self._unreachable(
+                CheckName.POSTGRES, Source.DATABASE, f"{starts.postgres}   (or correct DATABASE_URL)"
+            )
+        else:
+            yield servers.judge_postgres(postgres)
+        yield servers.judge_clocks(
+            {"PostgreSQL": postgres.offset if postgres else None, "Redis": redis.offset if redis else None}
+        )
+
+    def conditions(self, snapshot: Snapshot) -> Mapping[int, Condition] | None:
+        """The condition of every open order and of every one with a task; None without broker or database."""
+        missing = {Source.BROKER, Source.DATABASE} & snapshot.errors.keys()
+        for source in missing:
+            self.errors.setdefault(source, SourceError(snapshot.errors[source], source=source))
+        if missing:
+            return None
+        with_task = {task.order_id for task in snapshot.tasks if task.order_id is not None}
+        return {order_id: snapshot.diagnose(order_id).condition for order_id in {*snapshot.orders, *with_task}}
+
+    def check_up(self, checks: Iterable[Check], names: Iterable[CheckName]) -> CheckUp:
+        """All checks in their order; those that nobody could make are there too."""
+        made = {check.name: check for check in checks}
+        return CheckUp(
+            checks=[made.get(name) or self._not_made(name) for name in names],
+            strict=self.options.strict,
+        )
+
+    def _unreachable(self, name: CheckName, source: Source, start: str) -> Check:
+        error = self.errors[source]
+        # A server that answers and refuses needs another login, not a start.
+        remedy = start if self._went_away(source) or error.hint is None else error.hint
+        return failed(name, source, error.message, remedy=remedy, unreachable=True)
+
+    def _went_away(self, source: Source) -> bool:
+        """Whether the server is not there, rather than there and refusing; the adapters say it in these words."""
+        error = self.errors.get(source)
+        return error is not None and ("be reached" in error.message or error.message.startswith(_LATE))
+
+    def _not_made(self, name: CheckName) -> Check:
+        needed = [source for source, names in _NEEDS.items() if name in names]
+        missing = [source for source in needed if source in self.errors]
+        if missing:
+            refused = missing[0] is not Source.FILES and not self._went_away(missing[0])
+            return unchecked(name, missing[0], self.errors[missing[0]].message if refused else _SAID[missing[0]])
+        source = needed[0] if needed else Source.FILES
+        if source is Source.FILES or name is CheckName.FINISHED_SITES:
+            return unchecked(
+                name, Source.FILES, "no sites directory is configured", remedy="set SITES_BASE_DIR to the workers' own"
+            )
+        return unchecked(name, Source.WORKERS, "no worker answered that could be asked")
+
+
+async def _broker(
+    seen: _Seen,
+    broker: BrokerProbe,
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore | None,
+    redis: RedisFacts | None,
+    database_answers: bool,
+) -> list[Check]:
+    if redis is None:
+        return []
+    options = seen.options
+    messages, leftovers, watched, snapshot = await asyncio.gather(
+        seen.attempt(Source.BROKER, broker.messages()),
+        seen.attempt(Source.BROKER, broker.leftovers()),
+        _watch(seen, broker),
+        observe_open(orders, queue, sites, grace=options.grace) if database_answers else _nothing(),
+    )
+    checks = []
+    conditions = seen.conditions(snapshot) if snapshot is not None else None
+    if snapshot is not None and conditions is not None:
+        idle = {order_id: order.idle for order_id, order in snapshot.orders.items()}
+        checks += [work.judge_backend(conditions, idle), work.judge_orders(conditions)]
+    if messages is not None:
+        checks.append(work.judge_serialization(messages))
+    if leftovers is not None:
+        checks.append(work.judge_leftovers(leftovers, options.keyprefix))
+    workers = watched.after if watched else None
+    checks.append(work.judge_beat(workers, messages, conditions, options.starts))
+    return [*checks, *_workers(watched, redis, messages, options)] if watched else checks
+
+
+def _workers(
+    watched: work.Watched, redis: RedisFacts, messages: MessageFacts | None, options: DoctorOptions
+) -> list[Check]:
+    checks = [
+        work.judge_alive(watched.after, redis, options.starts),
+        work.judge_progress(watched, options.starts),
+    ]
+    if answered := watched.after.workers:
+        checks += [
+            work.judge_queue(answered, options.queue),
+            work.judge_task(answered, options.queue, options.task),
+            work.judge_limits(answered),
+            work.judge_visibility(answered, messages),
+        ]
+    return checks
+
+
+async def _watch(seen: _Seen, broker: BrokerProbe) -> work.Watched | None:
+    """Look at queue and workers; where messages wait and nobody works, wait and look again."""
+    first = await _glance(seen, broker)
+    if first is None:
+        return None
+    look, workers = first
+    waited = timedelta(0)
+    second = first
+    if look.depth and workers.workers and not any(worker.busy for worker in workers.workers):
+        waited = seen.options.patience
+        await asyncio.sleep(waited.total_seconds())
+        second = await _glance(seen, broker) or first
+    return work.Watched(first=look, second=second[0], before=workers, after=second[1], waited=waited)
+
+
+async def _glance(seen: _Seen, broker: BrokerProbe) -> tuple[QueueLook, WorkersFacts] | None:
+    look = await seen.attempt(Source.BROKER, broker.look())
+    workers = await seen.attempt(Source.BROKER, broker.workers()) if look is not None else None
+    return (look, workers) if look is not None and workers is not None else None
+
+
+async def _database(seen: _Seen, probes: HealthProbes) -> list[Check]:
+    shapes = await seen.attempt(Source.DATABASE, probes.database.shapes())
+    return [servers.judge_schema(*shapes)] if shapes is not None else []
+
+
+async def _files(
+    seen: _Seen, probes: HealthProbes, sites: SiteStore | None, directory: DirectoryFacts | None, database_answers: bool
+) -> list[Check]:
+    if directory is None:
+        error = seen.errors.get(Source.FILES)
+        if error is None:
+            return []
+        evidence = f"the sites directory: {error.message}"
+        remedy = "look at its mount: a network file system may hang"
+        return [failed(CheckName.DIRECTORY, Source.FILES, evidence, remedy=remedy, unreachable=True)]
+    checks = [servers.judge_directory(directory, read_only=seen.options.read_only)]
+    if not directory.exists:
+        seen.errors[Source.FILES] = SourceError(_SAID[Source.FILES], source=Source.FILES)
+        return checks
+    checks.append(servers.judge_disk(directory))
+    if sites is not None and database_answers:
+        sample = await seen.attempt(Source.DATABASE, probes.database.newest_finished(SAMPLE))
+        if sample is not None:
+            files = await seen.attempt(Source.FILES, sites.count(sample, enough=MIN_SITE_FILES))
+            if files is not None:
+                checks.append(servers.judge_finished(directory.path, sample, files))
+    return checks
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _no_checks() -> list[Check]:
+    return []

@@ -1,0 +1,95 @@
+"""Hearing what tasks and workers do, live: with the orders that tasks are for, through lost connections.
+
+Owns the reconnecting, and the telling of why nothing may be heard. What an event is, whose it is and who keeps
+silent is ``domain/event.py``'s; where events come from, the adapter's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from sitegenctl.domain.event import Event, EventFilter, Heard, OrderMemory, Silence
+from sitegenctl.domain.ports import EventSource, QueueBackend
+from sitegenctl.errors import SourceError
+from sitegenctl.operations.follow import Lost, Regained, back_off
+
+_ENABLE = "celery -A APP control enable_events, or start the worker with -E"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """Why nothing, or not everything, is heard."""
+
+    message: str
+
+
+async def stream(
+    source: EventSource, queue: QueueBackend, wanted: EventFilter, *, task_name: str
+) -> AsyncIterator[Event | Advice | Lost | Regained]:
+    """Yield the events that are wanted, without end, each with its order where that is known.
+
+    Raises ``SourceError`` only when Redis can't be reached at the beginning; a connection that is lost later
+    is made again, and what was sent meanwhile is gone: Redis keeps no events.
+    """
+    memory = OrderMemory(task_name)
+    hearing = _Hearing(queue)
+    delays = None
+    begun = False
+    while True:
+        try:
+            async with source.listen() as events:
+                # The tasks on the way already: their first events, which name the order, have been sent.
+                await _learn(memory, queue)
+                if begun and delays is not None:
+                    yield Regained()
+                begun, delays = True, None
+                async for event in events:
+                    advice = await hearing.advice(event)
+                    if advice is not None:
+                        yield advice
+                    if isinstance(event, Event) and wanted.wants(known := memory.attribute(event)):
+                        yield known
+        except SourceError as exc:
+            if not begun:
+                raise
+            if delays is None:
+                delays = back_off()
+                yield Lost(message=exc.message)
+            await asyncio.sleep(next(delays))
+
+
+class _Hearing:
+    """What there is to say of what is heard, each thing once."""
+
+    def __init__(self, queue: QueueBackend) -> None:
+        self._queue = queue
+        self._silence = Silence()
+        self._told_of_silence = self._told_of_garbage = self._heard = False
+
+    async def advice(self, event: Event | Heard) -> Advice | None:
+        """Take what was heard into account, and say what it is a sign of."""
+        if isinstance(event, Event):
+            self._heard = True
+            worker = self._silence.note(event)
+            return Advice(message=f"{worker} works, and sends no events of its tasks: {_ENABLE}") if worker else None
+        if event is Heard.GARBAGE:
+            told, self._told_of_garbage = self._told_of_garbage, True
+            return None if told else Advice(message="something was sent that is no event in JSON; it is left out")
+        told, self._told_of_silence = self._told_of_silence or self._heard, True
+        return None if told else await self._why_nothing()
+
+    async def _why_nothing(self) -> Advice:
+        survey = await self._queue.survey()
+        living = len(survey.workers) + survey.silent
+        if not living:
+            return Advice(message="no worker is alive: nothing will be heard until one is")
+        workers = "the living worker sends" if living == 1 else f"{living} workers live, and none sends"
+        return Advice(message=f"{workers} no events: {_ENABLE}")
+
+
+async def _learn(memory: OrderMemory, queue: QueueBackend) -> None:
+    for task in (await queue.read()).tasks:
+        if task.position is None and task.order_id is not None:
+            memory.learn(task.task_id, task.order_id)

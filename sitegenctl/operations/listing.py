@@ -1,0 +1,87 @@
+"""Lists of orders with their verdicts, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from sitegenctl.domain.condition import Condition, Source
+from sitegenctl.domain.listing import ListedOrder, OrderPage, OrderQuery, merge, sort_key
+from sitegenctl.domain.order import Order
+from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.site import MIN_SITE_FILES
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.errors import SourceError
+from sitegenctl.operations.observe import observe_open
+
+#: Finished orders whose sites are looked at together when hollow ones are sought.
+_CHUNK = 500
+
+
+async def list_orders(
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore,
+    query: OrderQuery,
+    *,
+    grace: timedelta,
+) -> tuple[OrderPage, Snapshot]:
+    """A page of orders, and the snapshot that their verdicts come from.
+
+    Raises ``SourceError`` without the database: there is no list then. Other sources that are away make
+    verdicts unknown. ``hollow`` is looked for only if the query names it.
+    """
+    hollow = Condition.HOLLOW in query.conditions
+    snapshot = await observe_open(orders, queue, sites, grace=grace, check_hollow=hollow, only=query.filter)
+    if Source.DATABASE in snapshot.errors:
+        raise SourceError(snapshot.errors[Source.DATABASE], source=Source.DATABASE)
+    # A task may name an order that doesn't exist; one that was merely filtered out must not look like that.
+    ids = snapshot.known_ids() if query.filter.takes_everything else snapshot.orders.keys()
+    judged = (_listed(order_id, snapshot) for order_id in ids)
+    open_orders = [listed for listed in judged if query.takes(listed.verdict.condition)]
+    open_orders.sort(key=sort_key(query))
+    if not query.wants_settled:
+        return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders)), snapshot
+    settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
+    total = (
+        None
+        if query.conditions
+        else len(open_orders) + await orders.count_settled(query.filter, excluding=snapshot.orders.keys())
+    )
+    return OrderPage(orders=merge(query, [open_orders, settled]), total=total), snapshot
+
+
+async def _settled(
+    orders: OrdersStore, sites: SiteStore, query: OrderQuery, snapshot: Snapshot
+) -> AsyncIterator[ListedOrder]:
+    """The first ``offset + limit`` of the other orders that are in a condition that the query takes."""
+    wanted = query.offset + query.limit
+    found = 0
+    size = wanted if not query.conditions else max(wanted, _CHUNK)
+    start = 0
+    while found < wanted:
+        chunk = (await orders.read_settled(replace(query, offset=start, limit=size), excluding=snapshot.orders.keys()))[
+            start:
+        ]
+        seen = await _with_files(sites, snapshot, chunk)
+        for order in chunk:
+            listed = _listed(order.order_id, seen)
+            if query.takes(listed.verdict.condition):
+                found += 1
+                yield listed
+        if len(chunk) < size:
+            return
+        start += size
+
+
+def _listed(order_id: int, snapshot: Snapshot) -> ListedOrder:
+    return ListedOrder(order_id=order_id, order=snapshot.orders.get(order_id), verdict=snapshot.diagnose(order_id))
+
+
+async def _with_files(sites: SiteStore, snapshot: Snapshot, chunk: Sequence[Order]) -> Snapshot:
+    finished = [order.order_id for order in chunk if order.status is not None and order.status.is_finished]
+    files = {}
+    if snapshot.check_hollow and Source.FILES not in snapshot.errors:
+        files = await sites.count(finished, enough=MIN_SITE_FILES)
+    return replace(snapshot, orders={order.order_id: order for order in chunk}, files=files)

@@ -1,0 +1,82 @@
+"""A check-up as a checklist for people, and as data."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from sitegenctl.domain.health import Check, CheckStatus, CheckUp
+from sitegenctl.render.output import Report
+from sitegenctl.render.text import neutralise
+
+_MARKS = {CheckStatus.OK: "✓", CheckStatus.WARNING: "!", CheckStatus.FAILED: "✗", CheckStatus.UNCHECKED: "?"}
+# Green, yellow, red and dim: what every terminal has.
+_COLOURS = {CheckStatus.OK: "32", CheckStatus.WARNING: "33", CheckStatus.FAILED: "31", CheckStatus.UNCHECKED: "2"}
+
+#: Narrower than this there is no room for two columns: the evidence goes below the name.
+_TWO_COLUMNS = 60
+
+
+def check_row(check: Check) -> dict[str, Any]:
+    """One check as the envelope has it."""
+    return {
+        "name": check.name,
+        "status": check.status,
+        "evidence": list(check.evidence),
+        "remedy": check.remedy,
+        "source": check.source,
+    }
+
+
+def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool) -> Report:
+    """Report a check-up; ``width`` in columns."""
+    rows = [check_row(check) for check in found.checks]
+    errors = [
+        {"message": check.evidence[0], "hint": check.remedy, "source": str(check.source)}
+        for check in found.checks
+        if check.unreachable
+    ]
+    return Report(
+        command=command,
+        data={"summary": found.summary, "checks": rows},
+        rows=rows,
+        text=lambda: doctor_text(found, width=width, colour=colour),
+        exit_code=found.exit_code,
+        errors=errors,
+    )
+
+
+def doctor_text(found: CheckUp, *, width: int, colour: bool) -> str:
+    """The checklist; the first line says how it stands."""
+    worst = CheckStatus.FAILED if found.exit_code else CheckStatus.OK
+    lines = [_painted(line, worst, colour) for line in textwrap.wrap(found.summary, max(width, 20))]
+    column = max((len(check.name) for check in found.checks), default=0) if width >= _TWO_COLUMNS else 0
+    for check in found.checks:
+        lines += _check_lines(check, width, column, colour)
+    return "\n".join(lines) + "\n"
+
+
+def _check_lines(check: Check, width: int, column: int, colour: bool) -> Iterator[str]:
+    mark = _painted(f"{_MARKS[check.status]} ", check.status, colour)
+    indent = " " * (column + 4) if column else "    "
+    room = max(width - len(indent), 16)
+    evidence = [line for text in check.evidence for line in _wrapped(text, room)]
+    if column:
+        first = evidence.pop(0) if evidence else ""
+        yield f"{mark}{check.name:<{column}}  {first}".rstrip()
+    else:
+        yield f"{mark}{check.name}"
+    for line in evidence:
+        yield f"{indent}{line}"
+    if check.remedy:
+        # Not wrapped: the terminal may break it, and it can still be copied as one command.
+        yield f"{indent}{_painted(f'→ {neutralise(check.remedy)}', check.status, colour)}"
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    return textwrap.wrap(neutralise(text), room, break_on_hyphens=False) or [""]
+
+
+def _painted(text: str, status: CheckStatus, colour: bool) -> str:
+    return f"\x1b[{_COLOURS[status]}m{text}\x1b[0m" if colour else text

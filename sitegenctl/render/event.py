@@ -1,0 +1,83 @@
+"""Task and worker events, as lines for people and as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sitegenctl.domain.condition import Severity
+from sitegenctl.domain.event import Event
+from sitegenctl.render.stream import NARROW, fit
+from sitegenctl.render.text import neutralise
+
+#: From so many columns on task ids are shown whole.
+_WIDE = 110
+_SHORT_ID = 8
+
+_MARKS = {
+    "task-succeeded": "✓",
+    "task-failed": "✗",
+    "task-rejected": "✗",
+    "task-retried": "!",
+    "task-revoked": "!",
+    "worker-offline": "!",
+}
+
+# A generation that failed inside the task: Celery calls it succeeded, and hands on this for its result.
+_UNSUCCESSFUL = re.compile(r"\{'success': False\b")
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """The event exactly as it was sent, with the order it is for where that is known."""
+    return {"order_id": event.order_id, **event.fields}
+
+
+def event_line(event: Event, *, width: int) -> str:
+    """One event on one line of ``width`` columns; the time is UTC."""
+    time = f"{event.at:%H:%M:%S}" if event.at else "--:--:--"
+    parts = [f"{time} {_mark(event)} {neutralise(event.type):<{14 if width >= NARROW else 0}}"]
+    if event.task_id is not None:
+        order = "-" if event.order_id is None else str(event.order_id)
+        parts.append(f"{order:>{6 if width >= NARROW else 0}}")
+        if width >= NARROW:
+            shown = event.task_id if width >= _WIDE else event.task_id[:_SHORT_ID]
+            parts.append(neutralise(shown))
+    parts += [neutralise(detail) for detail in _details(event)]
+    if event.worker is not None:
+        parts.append(f"at {neutralise(event.worker)}")
+    return fit("  ".join(parts), width)
+
+
+def event_severity(event: Event) -> Severity:
+    """How bad it is, for its colour."""
+    mark = _mark(event)
+    return Severity.FAULT if mark == "✗" else Severity.UNKNOWN if mark == "!" else Severity.OK
+
+
+def _mark(event: Event) -> str:
+    return "!" if _hides_failure(event) else _MARKS.get(event.type, " ")
+
+
+def _details(event: Event) -> Iterator[str]:
+    fields = event.fields
+    if event.task_name is not None and event.order_id is None:
+        yield event.task_name
+    if isinstance(retries := fields.get("retries"), int) and retries:
+        yield f"attempt {retries + 1}"
+    if isinstance(eta := fields.get("eta"), str):
+        yield f"ETA {eta}"
+    if event.runtime is not None:
+        yield f"in {event.runtime:.1f}s"
+    if event.error is not None:
+        yield event.error
+    if _hides_failure(event):
+        yield f"returned {fields['result']}"
+    yield from (word for word in ("terminated", "expired", "requeue") if fields.get(word) is True)
+    if event.task_id is None and isinstance(fields.get("active"), int) and isinstance(fields.get("processed"), int):
+        yield f"{fields['active']} running, {fields['processed']} begun so far"
+
+
+def _hides_failure(event: Event) -> bool:
+    result = event.fields.get("result")
+    return event.type == "task-succeeded" and isinstance(result, str) and _UNSUCCESSFUL.match(result) is not None

@@ -1,0 +1,61 @@
+"""A page of orders, as rows and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sitegenctl.domain.condition import describe_age
+from sitegenctl.domain.listing import ListedOrder, OrderPage
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.render.order import known_tasks, order_summary
+from sitegenctl.render.table import Column, Line, Screen, table
+
+
+def listing_rows(page: OrderPage, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The orders as the envelope has them."""
+    return [
+        order_summary(
+            listed.order_id,
+            listed.order,
+            listed.verdict,
+            known_tasks(listed.order_id, snapshot),
+            snapshot.files.get(listed.order_id),
+        )
+        for listed in page.orders
+    ]
+
+
+def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
+    """The orders as a table, and below it which page of how many this is."""
+    if not page.orders:
+        return "no such orders\n"
+    columns = [
+        Column(heading="order", number=True),
+        Column(heading="condition"),
+        Column(heading="status"),
+        Column(heading="moved"),
+        Column(heading="business", may_shrink=True),
+        Column(heading="why", may_shrink=True),
+    ]
+    text = table(columns, [_line(listed) for listed in page.orders], screen)
+    return text + _range(page.orders, page.total, offset)
+
+
+def _line(listed: ListedOrder) -> Line:
+    order, verdict = listed.order, listed.verdict
+    facts = ["-", "-", "-"]
+    if order is not None:
+        moved = describe_age(order.idle) if order.idle is not None else "-"
+        facts = [str(order.status or "NULL"), moved, order.business_name or order.customer_name]
+    return Line(
+        cells=[str(listed.order_id), verdict.condition.value, *facts, verdict.evidence[0]],
+        severity=verdict.severity,
+    )
+
+
+def _range(shown: Sequence[ListedOrder], total: int | None, offset: int) -> str:
+    if total is not None and total <= len(shown) and not offset:
+        return ""
+    of = f" of {total}" if total is not None else ""
+    return f"\n{offset + 1} to {offset + len(shown)}{of}; --page or --limit shows others\n"

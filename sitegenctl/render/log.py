@@ -1,0 +1,47 @@
+"""Rows of the generation log, as lines for people and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sitegenctl.domain.condition import Severity
+from sitegenctl.domain.order import LogRow
+from sitegenctl.render.stream import NARROW, fit
+from sitegenctl.render.text import neutralise
+
+_MARKS = {"error": "✗", "warning": "!", "success": "✓"}
+
+
+def log_data(row: LogRow) -> dict[str, Any]:
+    """The row as JSON has it. Texts are exact; ``at`` is in the clock of the database's session."""
+    return {
+        "log_id": row.log_id,
+        "order_id": row.order_id,
+        "at": row.created_at.isoformat() if row.created_at else None,
+        "step": row.step,
+        "status": row.status,
+        "message": row.message,
+        "details": row.details,
+    }
+
+
+def log_line(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") -> str:
+    """One log row on one line of ``width`` columns; with its date when that was not today's."""
+    mark = _MARKS.get(row.status.lower(), " ")
+    step = neutralise(row.step)
+    if width >= NARROW:
+        step = f"{step:<20}"
+    return fit(f"{indent}{prefix}{_time(row)} {mark} {step} {neutralise(row.message)}", width).rstrip()
+
+
+def log_severity(row: LogRow) -> Severity:
+    """How bad the row is, for its colour."""
+    return {"error": Severity.FAULT, "warning": Severity.UNKNOWN}.get(row.status.lower(), Severity.OK)
+
+
+def _time(row: LogRow) -> str:
+    if row.created_at is None:
+        return "--:--:--"
+    # By the database's clock: this machine's may be in another zone.
+    today = row.age is None or (row.created_at + row.age).date() == row.created_at.date()
+    return f"{row.created_at:%H:%M:%S}" if today else f"{row.created_at:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,185 @@
+"""The overview, as JSON and on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sitegenctl.domain.condition import Condition, Severity, describe_age
+from sitegenctl.domain.overview import REMEDIES, Overview, RunCounts
+from sitegenctl.domain.worker import WorkerDetails
+from sitegenctl.render.order import in_context
+from sitegenctl.render.table import Column, Line, Screen, coloured, table
+from sitegenctl.render.text import neutralise, shorten
+
+#: So many order numbers stand behind a condition; the rest is only counted.
+_IDS_SHOWN = 8
+
+
+def overview_data(seen: Overview) -> dict[str, Any]:
+    """The overview as the envelope has it; what a silent source would have told is null."""
+    return {
+        "taken_at": seen.snapshot.taken_at.isoformat(),
+        "depth": {
+            state: {"count": depth.count, "oldest_seconds": _seconds(depth.oldest)}
+            for state, depth in seen.depth.items()
+        },
+        "foreign": seen.foreign,
+        "workers": [_worker(worker) for worker in seen.roster.workers] if seen.roster else None,
+        "silent_workers": seen.roster.silent if seen.roster else None,
+        "by_status": {str(status): count for status, count in seen.by_status.items()} if seen.by_status else None,
+        "by_condition": {
+            condition: {
+                "count": _count(orders),
+                "severity": condition.severity,
+                "orders": list(orders) if not isinstance(orders, int) else None,
+                "remedy": REMEDIES.get(condition),
+            }
+            for condition, orders in (seen.by_condition or {}).items()
+        }
+        if seen.by_condition is not None
+        else None,
+        "last_hour": _runs(seen.last_hour),
+        "last_day": _runs(seen.last_day),
+    }
+
+
+def overview_rows(seen: Overview) -> list[dict[str, Any]]:
+    """The overview's conditions as the rows of NDJSON and CSV."""
+    return [
+        {"condition": condition, "severity": condition.severity, "count": _count(orders)}
+        for condition, orders in (seen.by_condition or {}).items()
+    ]
+
+
+def overview_text(seen: Overview, screen: Screen, *, context: str | None = None) -> str:
+    """The overview for people; the first line says whether somebody is needed."""
+    lines = [_verdict(seen, screen), ""]
+    lines += _labelled("queue", _queue(seen), screen)
+    lines += _labelled("workers", _workers(seen), screen)
+    lines += _labelled("last hour", [_run_words(seen.last_hour)], screen)
+    lines += _labelled("last day", [_run_words(seen.last_day)], screen)
+    text = "\n".join(lines) + "\n"
+    if seen.by_condition is not None:
+        text += f"\n{_condition_table(seen.by_condition, screen, context)}"
+    if seen.by_status is not None:
+        statuses = [f"{count} {status or 'NULL'}" for status, count in _by_life(seen).items()]
+        text += "\n" + "\n".join(_labelled("status", _packed(statuses, screen.width - 11), screen)) + "\n"
+    return text
+
+
+def _verdict(seen: Overview, screen: Screen) -> str:
+    if seen.by_condition is None:
+        sources = ", ".join(f"the {source}" for source in seen.snapshot.errors)
+        return coloured(f"can't tell: {sources} could not be read", Severity.UNKNOWN, screen)
+    counts = {condition: _count(orders) for condition, orders in seen.by_condition.items()}
+    faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
+    unknown = counts.get(Condition.UNKNOWN, 0)
+    if faults:
+        verb = "order needs" if faults == 1 else "orders need"
+        return coloured(f"{faults} {verb} somebody", Severity.FAULT, screen)
+    if unknown:
+        return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
+    return "all well"
+
+
+def _queue(seen: Overview) -> list[str]:
+    if not seen.depth and not seen.foreign:
+        return ["empty"]
+    parts = []
+    for state, depth in seen.depth.items():
+        oldest = f" (oldest {describe_age(depth.oldest)})" if depth.oldest is not None else ""
+        parts.append(f"{depth.count} {state}{oldest}")
+    if seen.foreign:
+        parts.append(f"{seen.foreign} not ours")
+    return parts
+
+
+def _workers(seen: Overview) -> list[str]:
+    if seen.roster is None:
+        return ["unknown"]
+    lines = []
+    for worker in seen.roster.workers:
+        busy = " ".join(str(task.order_id or neutralise(task.name)) for task in worker.active)
+        of = f" of {worker.concurrency}" if worker.concurrency else ""
+        lines.append(f"{neutralise(worker.name)}  {len(worker.active)}{of} busy{f': {busy}' if busy else ''}")
+    if seen.roster.silent:
+        lines.append(f"{seen.roster.silent} alive and silent")
+    return lines or ["none alive: nothing will be generated"]
+
+
+def _condition_table(by_condition: Mapping[Condition, Sequence[int] | int], screen: Screen, context: str | None) -> str:
+    lines = []
+    for condition, orders in by_condition.items():
+        ids = [] if isinstance(orders, int) else list(orders)
+        more = "…" if len(ids) > _IDS_SHOWN else ""
+        shown = " ".join(map(str, ids[:_IDS_SHOWN])) + more if condition.severity is not Severity.OK else ""
+        lines.append(
+            Line(
+                cells=[str(_count(orders)), condition.value, shown, in_context(REMEDIES.get(condition), context) or ""],
+                severity=condition.severity,
+            )
+        )
+    columns = [
+        Column(heading="n", number=True),
+        Column(heading="condition"),
+        Column(heading="orders", may_shrink=True),
+        Column(heading="what mends it", may_shrink=True),
+    ]
+    return table(columns, lines, screen)
+
+
+def _run_words(runs: RunCounts | None) -> str:
+    if runs is None:
+        return "unknown"
+    rate = "" if runs.success_rate is None else f" ({runs.success_rate:.0%} success)"
+    return f"{runs.succeeded} generated, {runs.failed} failed{rate}"
+
+
+def _labelled(label: str, values: Sequence[str], screen: Screen) -> list[str]:
+    return [shorten(f"{label if index == 0 else '':<9}  {value}", screen.width) for index, value in enumerate(values)]
+
+
+def _packed(words: Sequence[str], width: int) -> list[str]:
+    """The words, as many on a line as fit."""
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + len(word) + 3 <= width:
+            lines[-1] += f" · {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _by_life(seen: Overview) -> dict[str | None, int]:
+    from sitegenctl.domain.order import OrderStatus
+
+    counts = seen.by_status or {}
+    return {status: counts[status] for status in (*OrderStatus, None) if status in counts}
+
+
+def _worker(worker: WorkerDetails) -> dict[str, Any]:
+    return {
+        "name": worker.name,
+        "concurrency": worker.concurrency,
+        "active": [{"task_id": task.task_id, "order_id": task.order_id} for task in worker.active],
+    }
+
+
+def _runs(runs: RunCounts | None) -> dict[str, Any] | None:
+    if runs is None:
+        return None
+    return {
+        "succeeded": runs.succeeded,
+        "failed": runs.failed,
+        "skipped": runs.skipped,
+        "success_rate": runs.success_rate,
+    }
+
+
+def _count(orders: Sequence[int] | int) -> int:
+    return orders if isinstance(orders, int) else len(orders)
+
+
+def _seconds(age: Any) -> float | None:
+    return None if age is None else age.total_seconds()

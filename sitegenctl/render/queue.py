@@ -1,0 +1,228 @@
+"""The queue in running order, the workers and one task: as rows, and for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sitegenctl.domain.condition import Severity, describe_age
+from sitegenctl.domain.order import Order
+from sitegenctl.domain.running_order import QueueItem
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import LiveTask, TaskDetails, TaskState
+from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
+from sitegenctl.render.table import Column, Line, Screen, table
+from sitegenctl.render.text import clock, neutralise, shorten
+
+_SEVERITIES = {TaskState.ORPHANED: Severity.FAULT, TaskState.UNACKED: Severity.UNKNOWN}
+
+
+def queue_rows(items: Sequence[QueueItem], snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The tasks as the envelope has them; a foreign message has no order and says why it isn't ours."""
+    return [_queue_row(item, snapshot) for item in items]
+
+
+def _queue_row(item: QueueItem, snapshot: Snapshot) -> dict[str, Any]:
+    ours = item if isinstance(item, LiveTask) else None
+    order = snapshot.orders.get(ours.order_id) if ours and ours.order_id is not None else None
+    return {
+        "task_id": item.task_id,
+        "name": item.name,
+        "state": item.state,
+        "order_id": ours.order_id if ours else None,
+        "customer_name": order.customer_name if order else None,
+        "position": item.position,
+        "worker": ours.worker if ours else None,
+        "attempt": ours.attempt if ours else None,
+        "enqueued_at": _iso(ours.enqueued_at) if ours else None,
+        "eta": _iso(ours.eta) if ours else None,
+        "foreign": None if isinstance(item, LiveTask) else item.reason,
+    }
+
+
+def queue_text(items: Sequence[QueueItem], snapshot: Snapshot, *, total: int, screen: Screen) -> str:
+    """The tasks as a table, in the order in which they will run."""
+    if not items:
+        return "the queue is empty\n"
+    columns = [
+        Column(heading="", number=True),
+        Column(heading="state"),
+        Column(heading="order", number=True),
+        Column(heading="customer", may_shrink=True),
+        Column(heading="age"),
+        Column(heading="try", number=True),
+        Column(heading="when or where", may_shrink=True),
+        Column(heading="task", may_shrink=True),
+    ]
+    lines = [_queue_line(place, item, snapshot) for place, item in enumerate(items, 1)]
+    more = f"\n{total - len(items)} more; --limit shows them\n" if total > len(items) else ""
+    return table(columns, lines, screen) + more
+
+
+def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
+    if not isinstance(item, LiveTask):
+        return Line(
+            cells=[str(place), item.state, "-", f"not ours: {item.name}", "-", "-", item.reason, item.task_id or "-"]
+        )
+    order = snapshot.orders.get(item.order_id) if item.order_id is not None else None
+    age = snapshot.taken_at - item.enqueued_at if item.enqueued_at else None
+    if age is None and order is not None:
+        age = order.idle
+    return Line(
+        cells=[
+            str(place),
+            item.state,
+            str(item.order_id or "-"),
+            order.customer_name if order else "no such order",
+            describe_age(age) if age is not None else "-",
+            str(item.attempt),
+            _when(item, snapshot.taken_at),
+            item.task_id,
+        ],
+        severity=_SEVERITIES.get(item.state, Severity.OK),
+    )
+
+
+def _when(task: LiveTask, now: datetime) -> str:
+    if task.eta is not None and task.eta > now:
+        return f"in {describe_age(task.eta - now)}"
+    return task.worker or ""
+
+
+def worker_rows(roster: WorkerRoster) -> list[dict[str, Any]]:
+    """The workers as the envelope has them."""
+    return [
+        {
+            "name": worker.name,
+            "pid": worker.pid,
+            "pool": worker.pool,
+            "concurrency": worker.concurrency,
+            "prefetch_count": worker.prefetch_count,
+            "queues": list(worker.queues),
+            "registered": list(worker.registered),
+            "processed": worker.processed,
+            "uptime_seconds": _seconds(worker.uptime),
+            "version": worker.version,
+            "soft_limit_seconds": _seconds(worker.soft_limit),
+            "hard_limit_seconds": _seconds(worker.hard_limit),
+            "active": [_held(task) for task in worker.active],
+            "reserved": [_held(task) for task in worker.reserved],
+            "scheduled": [_held(task) for task in worker.scheduled],
+        }
+        for worker in roster.workers
+    ]
+
+
+def workers_text(roster: WorkerRoster, *, now: datetime, queue: str, screen: Screen) -> str:
+    """The workers, each with what it does; the first line says how many live."""
+    count = len(roster.workers)
+    first = f"{count} {'worker answers' if count == 1 else 'workers answer'}"
+    if roster.silent:
+        first += f", {roster.silent} alive and silent"
+    lines = [first if count or roster.silent else "no worker is alive: nothing will be generated"]
+    for worker in roster.workers:
+        lines += ["", *_worker_lines(worker, now, queue)]
+    return "\n".join(shorten(line, screen.width) for line in lines) + "\n"
+
+
+def _worker_lines(worker: WorkerDetails, now: datetime, queue: str) -> list[str]:
+    facts = [f"{len(worker.active)} of {worker.concurrency or '?'} busy"]
+    if worker.processed is not None:
+        facts.append(f"{worker.processed} done")
+    if worker.uptime is not None:
+        facts.append(f"up {describe_age(worker.uptime)}")
+    if worker.version:
+        facts.append(f"celery {worker.version}")
+    lines = [f"{worker.name}  {', '.join(facts)}"]
+    wrong = "" if queue in worker.queues else f"  ! it does not consume {queue}"
+    lines.append(f"  queues    {', '.join(worker.queues) or 'none'}{wrong}")
+    for label, tasks in (("running", worker.active), ("reserved", worker.reserved), ("held", worker.scheduled)):
+        for index, task in enumerate(tasks):
+            lines.append(f"  {label if index == 0 else '':<9} {_held_words(task, now)}")
+    return lines
+
+
+def _held_words(task: HeldTask, now: datetime) -> str:
+    what = f"order {task.order_id}" if task.order_id is not None else task.name
+    since = f"  for {describe_age(now - task.started_at)}" if task.started_at else ""
+    due = f"  in {describe_age(task.eta - now)}" if task.eta else ""
+    return f"{what}{since}{due}  task {task.task_id}"
+
+
+def task_data(task: TaskDetails) -> dict[str, Any]:
+    """The task as the envelope has it."""
+    data = asdict(task)
+    for name in ("enqueued_at", "eta", "delivered_at"):
+        data[name] = _iso(data[name])
+    if data["result"] is not None:
+        data["result"]["date_done"] = _iso(data["result"]["date_done"])
+    return data
+
+
+def task_text(task: TaskDetails, order: Order | None, screen: Screen) -> str:
+    """The task on one screen; the first line says where it is."""
+    facts: dict[str, Any] = {
+        "order": _order_words(task, order),
+        "name": task.name,
+        "place": _place(task),
+        "worker": task.worker,
+        "attempt": task.attempt,
+        "enqueued": _utc(task.enqueued_at),
+        "by": task.actor,
+        "delivered": _utc(task.delivered_at),
+        "ETA": _utc(task.eta),
+        "undecodable": task.undecodable,
+    }
+    state = str(task.state or (task.result.status if task.result else task.place))
+    lines = [f"task {neutralise(task.task_id)}  {neutralise(state).upper()}"]
+    lines += [f"  {name:<11} {neutralise(str(value))}" for name, value in facts.items() if value is not None]
+    if task.result is not None:
+        done = f", {clock(task.result.date_done)} UTC" if task.result.date_done else ""
+        lines += [
+            f"  result      {neutralise(task.result.status)}{done}",
+            f"    {neutralise(task.result.value or '-')}",
+        ]
+        if task.result.traceback:
+            lines += ["  traceback"]
+            lines += [f"    {neutralise(line)}" for line in task.result.traceback.rstrip().splitlines()]
+    if task.headers:
+        lines += ["  message"]
+        lines += [f"    {neutralise(str(key))}: {neutralise(json.dumps(value))}" for key, value in task.headers.items()]
+    return "\n".join(shorten(line, screen.width) for line in lines) + "\n"
+
+
+def _order_words(task: TaskDetails, order: Order | None) -> str | None:
+    if task.order_id is None:
+        return None
+    return f"{task.order_id}  {order.status}  {order.customer_name}" if order else str(task.order_id)
+
+
+def _place(task: TaskDetails) -> str:
+    if task.position is not None:
+        return f"{task.place}, place {task.position + 1}"
+    return str(task.place)
+
+
+def _held(task: HeldTask) -> dict[str, Any]:
+    return {
+        "task_id": task.task_id,
+        "name": task.name,
+        "order_id": task.order_id,
+        "started_at": _iso(task.started_at),
+        "eta": _iso(task.eta),
+    }
+
+
+def _utc(time: datetime | None) -> str | None:
+    return f"{clock(time)} UTC" if time else None
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds()

@@ -1,0 +1,78 @@
+"""Tables for people: columns that fit the terminal, colour only where it means something."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sitegenctl.domain.condition import Severity
+from sitegenctl.render.text import neutralise
+
+#: The one colour scheme: what needs somebody, what can't be told; everything else has no colour.
+SEVERITY_STYLES = {Severity.FAULT: "red", Severity.UNKNOWN: "yellow", Severity.OK: ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """What the output goes to: its width in columns, and whether it shows colours."""
+
+    width: int
+    colour: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: its heading, whether its cells are numbers, and whether it may be cut when space is short."""
+
+    heading: str
+    number: bool = False
+    may_shrink: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row of cells, coloured by its severity."""
+
+    cells: Sequence[str]
+    severity: Severity = Severity.OK
+
+
+def table(columns: Sequence[Column], lines: Sequence[Line], screen: Screen, *, indent: int = 0) -> str:
+    """The rows under their headings; every cell is neutralised here."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim" if screen.colour else "")
+    for column in columns:
+        shown.add_column(
+            column.heading,
+            justify="right" if column.number else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=None,
+            min_width=4 if column.may_shrink else None,
+        )
+    for line in lines:
+        style = SEVERITY_STYLES[line.severity]
+        shown.add_row(*(Text(neutralise(cell), style=style) for cell in line.cells))
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=screen.width,
+        force_terminal=screen.colour,
+        color_system="standard" if screen.colour else None,
+        highlight=False,
+    )
+    console.print(Padding(shown, (0, 0, 0, indent), expand=False))
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def coloured(text: str, severity: Severity, screen: Screen) -> str:
+    """The text in the colour of its severity, on a screen that shows colours."""
+    codes = {Severity.FAULT: "31", Severity.UNKNOWN: "33"}
+    if not screen.colour or severity not in codes:
+        return text
+    return f"\x1b[{codes[severity]}m{text}\x1b[0m"

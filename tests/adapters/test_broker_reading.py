@@ -1,0 +1,349 @@
+"""Reading a queue that moves meanwhile, and long ones, on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+from redis.asyncio import Redis
+
+from sitegenctl.adapters import celery_decoding, celery_messages
+from sitegenctl.adapters.celery_messages import Place, encode
+from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.celery_reading import Bounds, QueueReading
+from sitegenctl.adapters.redis_connection import close, redis_client
+from sitegenctl.domain.task import BrokerReading, TaskState
+from tests.world import QUEUE, TASK
+
+OPTIONS = QueueOptions()
+LISTS = OPTIONS.lists[:2]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+# Each move at once, other than kombu's: a reader can't see a task that is nowhere for a moment.
+_DELIVER = """
+local message = redis.call('RPOP', KEYS[1])
+if message then redis.call('HSET', KEYS[2], ARGV[1], '[' .. message .. ', "", "q"]') end
+return message
+"""
+_RESTORE = """
+local delivery = redis.call('HGET', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('RPUSH', KEYS[1], string.sub(delivery, 2, -11))
+"""
+
+
+def message(task_id: str, **headers: object) -> bytes:
+    return encode(
+        task_name=TASK,
+        queue=QUEUE,
+        task_id=task_id,
+        args=[42],
+        kwargs={"resume": True},
+        headers=headers,
+        celery=(5, 7),
+    ).encode()
+
+
+class Mover:
+    """Workers and publishers that do one thing after another to tasks that all stay alive."""
+
+    def __init__(self, client: Redis, seed: int) -> None:
+        self.client = client
+        self.random = random.Random(seed)
+        self.numbers = itertools.count()
+        self.delivered: dict[str, tuple[str, str]] = {}
+        self.live: set[str] = set()
+        self.moves = dict.fromkeys((self.publish, self.deliver, self.restore, self.retry, self.withdraw), 0)
+
+    async def fill(self, count: int) -> None:
+        for number in range(count):
+            self.live.add(f"task-{number}")
+            await self.client.lpush(self.random.choice(LISTS), message(f"task-{number}"))
+        for _ in range(count // 3):
+            await self.deliver()
+
+    async def move(self) -> None:
+        move = self.random.choices(list(self.moves), [1, 3, 2, 2, 1])[0]
+        await move()
+        self.moves[move] += 1
+
+    async def publish(self) -> None:
+        await self.client.lpush(self.random.choice(LISTS), message(f"other-{next(self.numbers)}"))
+
+    async def deliver(self) -> None:
+        key, tag = self.random.choice(LISTS), f"tag-{next(self.numbers)}"
+        raw = await self.client.eval(_DELIVER, 2, key, OPTIONS.unacked, tag)
+        if raw is not None:
+            self.delivered[tag] = (key, json.loads(raw)["headers"]["id"])
+
+    async def restore(self) -> None:
+        if self.delivered:
+            tag = self.random.choice(list(self.delivered))
+            key, _ = self.delivered.pop(tag)
+            await self.client.eval(_RESTORE, 2, key, OPTIONS.unacked, tag)
+
+    async def retry(self) -> None:
+        if self.delivered:
+            tag = self.random.choice(list(self.delivered))
+            key, task_id = self.delivered.pop(tag)
+            await self.client.lpush(key, message(task_id, retries=1))
+            await self.client.hdel(OPTIONS.unacked, tag)
+
+    async def withdraw(self) -> None:
+        """An operator takes a task out of the middle of a list."""
+        key = self.random.choice(LISTS)
+        for raw in await self.client.lrange(key, 0, -1):
+            if json.loads(raw)["headers"]["id"] not in self.live:
+                await self.client.lrem(key, 1, raw)
+                return
+
+
+class Interrupted:
+    """A client that lets something happen before every command of the reader, and notes what it answers."""
+
+    def __init__(self, client: Redis, meanwhile: Callable[[], Any]) -> None:
+        self._client = client
+        self._meanwhile = meanwhile
+        self.largest = 0
+        self.commands = 0
+
+    async def lrange(self, *arguments: Any) -> Any:
+        return await self._noted(lambda: self._client.lrange(*arguments))
+
+    def pipeline(self, **options: Any) -> Any:
+        pipe = self._client.pipeline(**options)
+        execute = pipe.execute
+        pipe.execute = lambda: self._noted(execute)
+        return pipe
+
+    async def _noted(self, ask: Callable[[], Any]) -> Any:
+        await self._meanwhile()
+        found = await ask()
+        self.commands += 1
+        self.largest = max(self.largest, _size(found))
+        return found
+
+
+def _size(answer: Any) -> int:
+    if isinstance(answer, bytes):
+        return len(answer)
+    if isinstance(answer, dict):
+        answer = answer.values()
+    return 0 if isinstance(answer, int) else sum(map(_size, answer))
+
+
+async def nothing() -> None:
+    pass
+
+
+async def read(client: Any, **bounds: int) -> BrokerReading:
+    return await QueueReading(client, OPTIONS, Bounds(**bounds), now=NOW).read()
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    client = redis_client(redis_url, timeout=10)
+    yield client
+    await close(client)
+
+
+def ids(reading: BrokerReading) -> list[str]:
+    return [task.task_id for task in reading.tasks]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    ("at_once", "bounds"),
+    [
+        (3, {"atomic": 0, "chunk": 200, "edge": 32}),  # `unacked` in one step, lists in one or two
+        (3, {"atomic": 0, "chunk": 128, "edge": 32}),
+        (1, {"atomic": 0, "chunk": 7, "edge": 7, "rounds": 1000}),  # everything in many steps
+    ],
+    ids=["few steps", "some steps", "many steps"],
+)
+async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
+    client: Redis, seed: int, at_once: int, bounds: dict[str, int]
+) -> None:
+    mover = Mover(client, seed)
+    await mover.fill(90)
+
+    async def meanwhile() -> None:
+        for _ in range(mover.random.randint(0, at_once)):
+            await mover.move()
+
+    interrupted = Interrupted(client, meanwhile)
+    for _ in range(4):
+        found = ids(await read(interrupted, **bounds))
+        assert mover.live - set(found) == set()
+        assert len(found) == len(set(found))
+    assert sum(mover.moves.values()) > 10
+
+
+async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, redis_url: str) -> None:
+    mover = Mover(redis_client(redis_url, timeout=10), 1)
+    await mover.fill(400)
+    reading = asyncio.Event()
+
+    async def move() -> None:
+        while not reading.is_set():
+            await mover.move()
+
+    moving = asyncio.create_task(move())
+    for _ in range(12):
+        found = ids(await read(client, atomic=0, chunk=20, edge=20, rounds=1000))
+        assert mover.live - set(found) == set()
+        assert len(found) == len(set(found))
+    reading.set()
+    await moving
+    await close(mover.client)
+    assert all(mover.moves.values())
+
+
+async def test_what_was_published_while_a_long_list_was_read_is_seen(client: Redis) -> None:
+    await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(100)))
+    burst = iter(range(3))
+
+    async def meanwhile() -> None:
+        if (number := next(burst, None)) is not None:
+            await client.lpush(QUEUE, *(message(f"burst-{number}-{n}") for n in range(50)))
+
+    tasks = (await read(Interrupted(client, meanwhile), atomic=0, chunk=10, edge=8)).tasks
+    assert [task.task_id for task in tasks[:2]] == ["task-0", "task-1"]
+    assert [task.position for task in tasks] == list(range(250))
+    assert [task.task_id for task in tasks][100::50] == ["burst-0-0", "burst-1-0", "burst-2-0"]
+
+
+async def test_many_restored_at_once_are_seen(client: Redis) -> None:
+    mover = Mover(client, 3)
+    await mover.fill(120)
+    steps = itertools.count()
+
+    async def meanwhile() -> None:
+        if next(steps) == 15:  # most of the lists is read
+            for _ in range(len(mover.delivered)):
+                await mover.restore()
+
+    found = ids(await read(Interrupted(client, meanwhile), atomic=0, chunk=5, edge=4))
+    assert (mover.live, mover.delivered) == (set(found), {})
+
+
+async def test_a_queue_that_never_rests_is_given_up(client: Redis) -> None:
+    await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(50)))
+
+    async def meanwhile() -> None:
+        await client.lpush(QUEUE, *(message(f"new-{number}") for number in range(30)))
+
+    with pytest.raises(Exception, match="moves faster than it can be read"):
+        await read(Interrupted(client, meanwhile), atomic=0, chunk=10, edge=8, rounds=3)
+
+
+async def test_a_small_queue_is_read_in_two_round_trips(client: Redis) -> None:
+    await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(2000)))
+    counting = Interrupted(client, nothing)
+    assert len(ids(await read(counting))) == 2000
+    assert counting.commands == 2
+
+
+@pytest.mark.parametrize("delivered", [0, 30])
+async def test_large_messages_are_asked_for_a_few_at_a_time(client: Redis, delivered: int) -> None:
+    large = [message(f"task-{number}", note="x" * 200_000) for number in range(60)]
+    await client.lpush(QUEUE, *large[delivered:])
+    for number, raw in enumerate(large[:delivered]):
+        await client.hset(OPTIONS.unacked, f"tag-{number}", b'[%s, "", "q"]' % raw)
+    noting = Interrupted(client, nothing)
+    found = ids(await read(noting, size=1_000_000))
+    assert sorted(found) == sorted(f"task-{number}" for number in range(60))
+    assert noting.largest < 2_000_000
+
+
+async def test_a_task_delivered_meanwhile_is_delivered_and_what_is_left_is_counted_anew(client: Redis) -> None:
+    await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
+    mover = Mover(client, 0)
+    steps = itertools.count()
+
+    async def meanwhile() -> None:
+        if next(steps) == 5:
+            for _ in range(6):
+                await mover.deliver()
+
+    reading = await read(Interrupted(client, meanwhile), atomic=0, chunk=4, edge=4)
+    states = {task.task_id: (task.state, task.position) for task in reading.tasks}
+    gone = {task_id for _, task_id in mover.delivered.values()}
+    assert gone
+    assert {task_id for task_id, place in states.items() if place == (TaskState.UNACKED, None)} == gone
+    queued = [place[1] for place in states.values() if place[0] is TaskState.QUEUED]
+    assert queued == list(range(20 - len(gone)))
+
+
+async def test_foreign_messages_in_a_long_queue_are_shown_too(client: Redis) -> None:
+    await client.lpush(QUEUE, b"\x80junk", b"{}", message("ours"), message("beat", task="other.task"), b"[1]")
+    reading = await read(client, atomic=0, chunk=2, edge=2)
+    assert ids(reading) == ["ours"]
+    assert sorted(foreign.name for foreign in reading.foreign) == ["other.task"] + ["undecodable"] * 3
+
+
+# --- the decoder of long queues ---------------------------------------------------------------------------
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_TIMES = st.none() | _JSON | st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
+_HEADERS = st.fixed_dictionaries(
+    {"task": st.just(TASK) | _JSON, "id": st.text(max_size=5) | _JSON},
+    optional={
+        "retries": st.integers(0, 3) | _JSON,
+        "eta": _TIMES,
+        "sitegenctl_enqueued_at": _TIMES,
+        "sitegenctl_actor": _JSON,
+        "lang": _JSON,
+    },
+)
+_BODIES = (st.tuples(st.lists(_JSON, max_size=2), st.dictionaries(st.just("order_id"), _JSON), st.none()) | _JSON).map(
+    lambda body: base64.b64encode(json.dumps(body).encode()).decode()
+)
+_MESSAGES = st.fixed_dictionaries(
+    {
+        "headers": _HEADERS | _JSON,
+        "body": _BODIES | _JSON,
+        "properties": st.just({"body_encoding": "base64"}) | _JSON,
+        "content-type": st.just("application/json") | _JSON,
+    }
+)
+
+
+@given(_MESSAGES | _JSON, st.sampled_from([TaskState.QUEUED, TaskState.UNACKED]))
+def test_both_decoders_say_the_same_of_anything(raw: object, state: TaskState) -> None:
+    _same(json.dumps(raw).encode(), state)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"[" * 100_000, b'{"headers": {"task": "\xff"}}'])
+def test_both_decoders_say_the_same_of_what_is_no_json(raw: bytes) -> None:
+    _same(raw, TaskState.QUEUED)
+
+
+def _cases() -> Iterator[bytes]:
+    yield message("task")
+    yield message("task", retries=2, eta=(NOW + timedelta(hours=1)).isoformat(), sitegenctl_actor="ana@crm")
+    yield message("task", **{"content-type": "x"}).replace(b"application/json", b"application/x-python-serialize")
+
+
+@pytest.mark.parametrize("raw", list(_cases()))
+def test_both_decoders_say_the_same_of_celery_s_messages(raw: bytes) -> None:
+    _same(raw, TaskState.QUEUED)
+
+
+def _same(raw: bytes, state: TaskState) -> None:
+    place = Place(state, 3)
+    assert celery_decoding.decode(raw, place, task_name=TASK, now=NOW) == celery_messages.decode(
+        raw, place, task_name=TASK, now=NOW
+    )

@@ -1,0 +1,295 @@
+"""Broker URLs as deployments have them, against real servers: for this console, and for a worker's kombu."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from redis import Redis
+from redis.exceptions import RedisError
+
+from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.celery_queue import CeleryQueue
+from sitegenctl.adapters.redis_urls import client_url, database_number, kombu_url, sentinels
+from sitegenctl.demo.redis_server import redis_binary
+from sitegenctl.errors import SourceError
+from sitegenctl.session import kombu_options
+from tests.world import QUEUE, TASK, World, eventually
+
+# --- what a URL becomes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "for_redis", "for_kombu", "number"),
+    [
+        ("redis://h:1", "redis://h:1", "redis://h:1", 0),
+        ("redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", 3),
+        ("unix:///run/r.sock?db=2", "unix:///run/r.sock?db=2", "redis+socket:///run/r.sock?virtual_host=2", 2),
+        ("unix://:pw@/run/r.sock", "unix://:pw@/run/r.sock", "redis+socket://:pw@/run/r.sock", 0),
+        (
+            "redis+socket:///run/7/r.sock?virtual_host=4",
+            "unix:///run/7/r.sock?db=4",
+            "redis+socket:///run/7/r.sock?virtual_host=4",
+            4,
+        ),
+        (
+            "rediss://h/1",
+            "rediss://h/1?ssl_cert_reqs=required",
+            "rediss://h/1?ssl_cert_reqs=CERT_REQUIRED",
+            1,
+        ),
+        (
+            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=%2Fetc%2Fca.pem",
+            "rediss://h/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem",
+            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=/etc/ca.pem",
+            1,
+        ),
+    ],
+)
+def test_a_url_in_either_dialect(url: str, for_redis: str, for_kombu: str, number: int) -> None:
+    assert (client_url(url), kombu_url(url), database_number(url)) == (for_redis, for_kombu, number)
+    assert (client_url(for_kombu), kombu_url(for_redis)) == (for_redis, for_kombu)
+
+
+def test_several_sentinels() -> None:
+    url = "sentinel://:pw@a:1/5;sentinel://:pw@b"
+    assert (sentinels(url), database_number(url), kombu_url(url)) == ([("a", 1), ("b", 26379)], 5, url)
+
+
+@pytest.mark.parametrize("url", ["amqp://guest@h//", "redis://h:port", "", "rediss://h?ssl_cert_reqs=maybe"])
+def test_what_is_no_redis_url_is_one_line(url: str) -> None:
+    for read in (client_url, kombu_url):
+        with pytest.raises(SourceError) as caught:
+            read(url)
+        assert "\n" not in caught.value.message
+
+
+def test_sentinels_without_a_name_to_ask_for_say_which_setting_is_missing() -> None:
+    queue = CeleryQueue("sentinel://127.0.0.1:1", QueueOptions(), timeout=1)
+    with pytest.raises(SourceError) as caught:
+        asyncio.run(queue.read())
+    assert "SENTINEL_MASTER" in (caught.value.hint or "")
+
+
+# --- against servers --------------------------------------------------------------------------------------
+
+
+def check(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real worker and this console meet at this URL, and Celery's messages there are read."""
+    world.redis_url = url
+    monkeypatch.setenv("REDIS_URL", url)
+    world.order(1)
+    broker, transport_options, result_options = kombu_options(world.settings())
+    with Celery(
+        broker=broker,
+        backend=broker,
+        broker_transport_options=transport_options,
+        result_backend_transport_options=result_options,
+        set_as_current=False,
+    ) as app:
+        sent = str(app.send_task(TASK, args=[1], queue=QUEUE).id)
+        assert [task.task_id for task in read(world).tasks] == [sent]
+        world.worker("-c", "1")
+        eventually(lambda: not read(world).tasks)
+        found = world.with_session(lambda session: session.queue.task_details(sent))
+        assert found is not None
+        assert found.result is not None
+        assert found.order_id == 1
+
+
+def read(world: World):
+    return world.with_session(lambda session: session.queue.read())
+
+
+@contextlib.contextmanager
+def server(*arguments: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([str(redis_binary()), *arguments], stdout=subprocess.DEVNULL)
+
+    def up() -> bool:
+        assert process.poll() is None
+        # redis 4.6 leaves a socket open that finds nothing to connect to.
+        if url.startswith("unix:") and not Path(url.partition("@")[2]).exists():
+            return False
+        with contextlib.suppress(RedisError), Redis.from_url(url) as client:
+            return bool(client.ping())
+        return False
+
+    try:
+        eventually(up)
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_a_unix_socket(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.sock"
+    arguments = ["--port", "0", "--unixsocket", str(path), "--requirepass", "pw", "--save", ""]
+    with server(*arguments, url=f"unix://:pw@{path}"):
+        check(world, f"redis+socket://:pw@{path}?virtual_host=3", monkeypatch)
+        world.close()
+        with Redis.from_url(f"unix://:pw@{path}?db=3") as client:
+            assert client.keys("celery-task-meta-*")
+
+
+def test_sentinels(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, watcher = free_port(), free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {watcher}\nbind 127.0.0.1\nrequirepass secret\n"
+        f"sentinel monitor orders 127.0.0.1 {port} 1\nsentinel auth-pass orders pw\n"
+    )
+    monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "orders")
+    monkeypatch.setenv("SITEGENCTL_SENTINEL_PASSWORD", "secret")
+    with (
+        server("--port", str(port), "--requirepass", "pw", "--save", "", url=f"redis://:pw@127.0.0.1:{port}"),
+        server(str(config), "--sentinel", url=f"redis://:secret@127.0.0.1:{watcher}"),
+    ):
+        url = f"sentinel://:pw@127.0.0.1:{watcher}/2"
+        check(world, url, monkeypatch)
+        world.close()
+        # The first is down: the second is asked.
+        world.redis_url = f"sentinel://:pw@127.0.0.1:{free_port()}/2;{url}"
+        assert read(world).tasks == ()
+        monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "nobody")
+        with pytest.raises(SourceError, match="can't be reached"):
+            read(world)
+
+
+# --- TLS, which the bundled Redis is built without --------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificates:
+    certificate: Path
+    key: Path
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificates, is not installed")
+    folder = tmp_path_factory.mktemp("certificates")
+    made = Certificates(certificate=folder / "certificate.pem", key=folder / "key.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+class Proxy(threading.Thread):
+    """Takes TLS connections from clients that have a certificate, and passes them on to a Redis."""
+
+    def __init__(self, redis_port: int, certificates: Certificates) -> None:
+        super().__init__()
+        self._redis_port = redis_port
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates.certificate))
+        self._context.load_cert_chain(certificates.certificate, certificates.key)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._passing: list[asyncio.Task[None]] = []
+        self.port = 0
+
+    def __enter__(self) -> Proxy:
+        self.start()
+        self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._done.set)
+        self.join()
+
+    def run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._done = asyncio.Event()
+        listening = await asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=self._context)
+        self.port = listening.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._done.wait()
+        listening.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._passing)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._redis_port)
+        self._writers += [writer, to_redis]
+        both = [asyncio.create_task(_copy(reader, to_redis)), asyncio.create_task(_copy(from_redis, writer))]
+        self._passing += both
+        await asyncio.gather(*both)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while part := await reader.read(65536):
+            writer.write(part)
+            await writer.drain()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+@pytest.fixture
+def tls(world: World, certificates: Certificates) -> Iterator[str]:
+    """The beginning of a URL of the test's Redis behind TLS; the certificates are to be added."""
+    address, number = world.redis_url.rsplit("/", 1)
+    userinfo, redis_port = address.rsplit(":", 1)
+    with Proxy(int(redis_port), certificates) as proxy:
+        yield f"{userinfo.replace('redis://', 'rediss://')}:{proxy.port}/{number}?"
+
+
+@pytest.mark.parametrize("cert_reqs", ["ssl_cert_reqs=required", "ssl_cert_reqs=CERT_REQUIRED", ""])
+def test_tls_with_certificates(
+    world: World, tls: str, certificates: Certificates, cert_reqs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
+    url = f"{tls}{own}&ssl_ca_certs={certificates.certificate}&{cert_reqs}"
+    if cert_reqs == "ssl_cert_reqs=CERT_REQUIRED":
+        check(world, url, monkeypatch)
+        return
+    world.redis_url = url
+    assert read(world).tasks == ()
+
+
+def test_tls_without_verifying(world: World, tls: str, certificates: Certificates) -> None:
+    own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
+    world.redis_url = f"{tls}{own}&ssl_cert_reqs=none&ssl_check_hostname=false"
+    assert read(world).tasks == ()
+
+
+@pytest.mark.parametrize("missing", ["authority", "own"])
+def test_tls_with_a_certificate_missing_is_one_line(
+    world: World, tls: str, certificates: Certificates, missing: str
+) -> None:
+    own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
+    authority = f"ssl_ca_certs={certificates.certificate}"
+    world.redis_url = tls + (own if missing == "authority" else authority)
+    with pytest.raises(SourceError, match="can't be reached") as caught:
+        read(world)
+    assert "\n" not in caught.value.message

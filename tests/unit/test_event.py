@@ -1,0 +1,132 @@
+"""Events: read without trust, attributed to orders, filtered, and missed where they are missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.adapters.celery_events import decode_events, event_patterns
+from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.domain import event as event_module
+from sitegenctl.domain.event import Event, EventFilter, Heard, OrderMemory, Silence, order_of_call, read_event
+from sitegenctl.render.event import event_line
+
+TASK = "app.generate"
+
+
+def event(kind: str, **fields: Any) -> Event:
+    found = read_event({"type": kind, "hostname": "celery@box", "timestamp": 1767225600.5, **fields})
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("args", ["[42]", "(42,)", "[42, True]", "(42, False)", "[ 42 ]"])
+def test_the_order_is_read_from_what_our_calls_look_like(args: str) -> None:
+    assert order_of_call(args, "{}") == 42
+
+
+@pytest.mark.parametrize("kwargs", ["{'order_id': 42}", "{'order_id': 42, 'resume': True}"])
+def test_the_order_may_be_named(kwargs: str) -> None:
+    assert order_of_call("()", kwargs) == 42
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "[42",
+        "['42']",
+        "[42.0]",
+        "[4294967296]",
+        "[0]",
+        "[-1]",
+        "[[42]]",
+        "[42, {'x': 1}]",
+        "[\uff14\uff12]",
+        "[42, ...]",
+        42,
+        None,
+    ],
+)
+def test_anything_else_names_no_order(args: Any) -> None:
+    assert order_of_call(args, "{'order_id': '42'}") is None
+
+
+def test_later_events_of_a_task_have_its_order() -> None:
+    memory = OrderMemory(TASK)
+    assert memory.attribute(event("task-started", uuid="a")).order_id is None
+    assert memory.attribute(event("task-received", uuid="a", name=TASK, args="[42]")).order_id == 42
+    assert memory.attribute(event("task-started", uuid="a")).order_id == 42
+    assert memory.attribute(event("task-received", uuid="b", name="other", args="[7]")).order_id is None
+    assert memory.attribute(event("worker-online")).order_id is None
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_module, "REMEMBERED", 2)
+    memory = OrderMemory(TASK)
+    for order_id, task_id in enumerate("abc", 1):
+        memory.learn(task_id, order_id)
+    assert [memory.attribute(event("task-started", uuid=task)).order_id for task in "abc"] == [None, 2, 3]
+
+
+def test_filters() -> None:
+    started = event("task-started", uuid="a")
+    beat = event("worker-heartbeat")
+    assert EventFilter().wants(started)
+    assert not EventFilter().wants(beat)
+    assert EventFilter(heartbeats=True).wants(beat)
+    assert EventFilter(types=frozenset({"worker-heartbeat"})).wants(beat)
+    assert not EventFilter(types=frozenset({"task-failed"})).wants(started)
+    assert not EventFilter(orders=frozenset({42})).wants(started)
+    for name, wanted in {"celery@box": True, "box": True, "celery": True, "bo": False, "celery@bo": False}.items():
+        assert EventFilter(worker=name).wants(started) is wanted
+
+
+def test_a_worker_that_works_and_tells_nothing_is_found_once_and_a_talking_one_never() -> None:
+    silence = Silence()
+
+    def beats(*counts: int) -> list[str | None]:
+        return [silence.note(event("worker-heartbeat", processed=count)) for count in counts]
+
+    assert beats(5, 5, 6, 6, 7) == [None, None, None, "celery@box", None]
+    silence = Silence()
+    assert beats(5, 6) == [None, None]
+    silence.note(event("task-started", uuid="a"))
+    assert beats(7, 8, 9) == [None, None, None]
+
+
+@given(
+    st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.integers() | st.text()), st.integers(1, 200)
+)
+def test_whatever_is_sent_is_one_line(fields: dict[str, Any], width: int) -> None:
+    found = read_event({**fields, "type": "task-failed"})
+    assert found is not None
+    assert event_line(found, width=width).isprintable()
+
+
+@pytest.mark.parametrize("field", ["uuid", "hostname", "timestamp", "runtime", "name", "exception", "retries", "eta"])
+@pytest.mark.parametrize("value", [None, [], {}, 1e400, float("nan"), 10**400, True, "x\x1b[2J\n"])
+def test_no_field_is_trusted(field: str, value: Any) -> None:
+    found = read_event({"type": "task-failed", field: value})
+    assert found is not None
+    assert event_line(found, width=80).isprintable()
+
+
+def test_a_generation_that_failed_is_not_shown_as_a_success() -> None:
+    result = "{'success': False, 'error': 'no space left'}"
+    line = event_line(event("task-succeeded", uuid="a", runtime=2.5, result=result), width=200)
+    assert "✓" not in line
+    assert "no space left" in line
+
+
+@given(st.binary())
+def test_no_message_breaks_the_stream(raw: bytes) -> None:
+    assert all(isinstance(each, Event | Heard) for each in decode_events(raw))
+
+
+def test_kombu_s_layout_is_followed() -> None:
+    assert event_patterns(QueueOptions(), 3, sentinel=False) == ("/3.celeryev", "/3.celeryev/*")
+    prefixed = QueueOptions(global_keyprefix="a[b]*")
+    assert event_patterns(prefixed, 0, sentinel=False)[1] == r"a\[b\]\*/0.celeryev/*"
+    assert "/{db}.celeryev/*" in event_patterns(QueueOptions(), 0, sentinel=True)
