@@ -46,12 +46,12 @@ async def _look(call: Invocation, order_id: int, last: int) -> Report:
             session.orders, session.queue, session.sites, order_id, grace=settings.grace, last=last
         )
     errors = source_errors(view.snapshot)
-    data = order_data(order_id, view.snapshot, view.log, context=settings.context)
+    data = order_data(order_id, view.snapshot, view.log, view.timeline, context=settings.context)
     return Report(
         command=call.command,
         data=data,
         rows=[data],
-        text=lambda: order_text(order_id, view.snapshot, view.log, screen=screen(), context=settings.context),
+        text=lambda: order_text(order_id, view.snapshot, view.timeline, screen=screen(), context=settings.context),
         exit_code=3 if errors else 0,
         errors=errors,
     )

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sitegenctl.domain.condition import Source
 from sitegenctl.domain.order import LogRow
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import TaskDetails
+from sitegenctl.domain.timeline import TimelineEntry, timeline
 from sitegenctl.errors import Refused, SourceError
-from sitegenctl.operations.observe import observe
+from sitegenctl.operations.observe import observe, utc_now
+
+#: Tasks of one order whose times are looked up: each costs a question.
+_TASKS_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderView:
-    """A snapshot of one order, with the newest rows of its log."""
+    """A snapshot of one order, with the newest rows of its log, and its story with its tasks' times in it."""
 
     order_id: int
     snapshot: Snapshot
     log: Sequence[LogRow]
+    timeline: Sequence[TimelineEntry]
 
 
 async def inspect_order(
@@ -31,6 +37,7 @@ async def inspect_order(
     *,
     grace: timedelta,
     last: int = 10,
+    now: Callable[[], datetime] = utc_now,
 ) -> OrderView:
     """Look at one order. Raises ``Refused`` when the database answers that there is no such order.
 
@@ -38,12 +45,33 @@ async def inspect_order(
     """
     snapshot = await observe(orders, queue, sites, [order_id], grace=grace, check_hollow=True)
     if Source.DATABASE in snapshot.errors:
-        return OrderView(order_id=order_id, snapshot=snapshot, log=())
+        return OrderView(order_id=order_id, snapshot=snapshot, log=(), timeline=())
     if order_id not in snapshot.orders and not snapshot.tasks_of(order_id):
         raise Refused(f"there is no order {order_id}")
     try:
         log = await orders.read_log([order_id], last=last)
+        # Each row's age is as of this moment, and not of the snapshot's beginning.
+        read_at = now()
     except SourceError:
         # It answered a moment ago; what it said then is still worth showing.
-        log = []
-    return OrderView(order_id=order_id, snapshot=snapshot, log=log)
+        log, read_at = [], snapshot.taken_at
+    tasks = await _tasks_of(queue, snapshot, order_id, log) if last else []
+    story = timeline(log, tasks, now=read_at)
+    return OrderView(order_id=order_id, snapshot=snapshot, log=log, timeline=story)
+
+
+async def _tasks_of(queue: QueueBackend, snapshot: Snapshot, order_id: int, log: Sequence[LogRow]) -> list[TaskDetails]:
+    """The order's live tasks, and those that the shown part of its log names: their results may still be kept."""
+    named = (row.details.get("task_id") for row in log if isinstance(row.details, dict))
+    live = (task.task_id for task in snapshot.tasks_of(order_id))
+    ids = dict.fromkeys([*live, *(task_id for task_id in named if isinstance(task_id, str))])
+    found: list[TaskDetails] = []
+    try:
+        for task_id in list(ids)[:_TASKS_SHOWN]:
+            details = await queue.task_details(task_id)
+            if details is not None:
+                found.append(details)
+    except SourceError:
+        # The snapshot names the broker already; the log is worth showing without it.
+        return []
+    return found

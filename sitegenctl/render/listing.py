@@ -33,10 +33,10 @@ def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
     columns = [
         Column(heading="order", number=True),
         Column(heading="condition"),
-        Column(heading="status"),
+        Column(heading="status", from_width=60),
         Column(heading="moved"),
         Column(heading="business", may_shrink=True),
-        Column(heading="why", may_shrink=True),
+        Column(heading="why", may_shrink=True, from_width=70),
     ]
     text = table(columns, [_line(listed) for listed in page.orders], screen)
     return text + _range(page.orders, page.total, offset)
@@ -58,4 +58,4 @@ def _range(shown: Sequence[ListedOrder], total: int | None, offset: int) -> str:
     if total is not None and total <= len(shown) and not offset:
         return ""
     of = f" of {total}" if total is not None else ""
-    return f"\n{offset + 1} to {offset + len(shown)}{of}; --page or --limit shows others\n"
+    return f"\n{offset + 1} to {offset + len(shown)}{of}; --page shows more\n"

@@ -13,9 +13,10 @@ from sitegenctl.domain.order import LogRow, Order
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask
-from sitegenctl.render.log import log_line
+from sitegenctl.domain.timeline import EntryKind, TimelineEntry
+from sitegenctl.render.stream import NARROW, fit
 from sitegenctl.render.table import Screen, coloured
-from sitegenctl.render.text import clock, neutralise, shorten
+from sitegenctl.render.text import clock, folded, neutralise, shorten
 
 
 def order_summary(
@@ -59,7 +60,12 @@ def in_context(remedy: str | None, context: str | None) -> str | None:
 
 
 def order_data(
-    order_id: int, snapshot: Snapshot, log: Sequence[LogRow] = (), *, context: str | None = None
+    order_id: int,
+    snapshot: Snapshot,
+    log: Sequence[LogRow] = (),
+    timeline: Sequence[TimelineEntry] = (),
+    *,
+    context: str | None = None,
 ) -> dict[str, Any]:
     """Everything about one order as the envelope has it: its summary and the newest rows of its log."""
     summary = order_summary(
@@ -70,7 +76,11 @@ def order_data(
         snapshot.files.get(order_id),
     )
     rows = [{"at": _iso(row.created_at), "step": row.step, "status": row.status, "message": row.message} for row in log]
-    return {**summary, "remedy": in_context(summary["remedy"], context), "log": rows}
+    story = [
+        {"at": _iso(entry.at), "kind": entry.kind, "step": entry.step, "status": entry.status, "message": entry.message}
+        for entry in timeline
+    ]
+    return {**summary, "remedy": in_context(summary["remedy"], context), "log": rows, "timeline": story}
 
 
 def known_tasks(order_id: int, snapshot: Snapshot) -> Sequence[LiveTask] | None:
@@ -91,13 +101,14 @@ def task_data(task: LiveTask) -> dict[str, Any]:
 
 
 def order_text(
-    order_id: int, snapshot: Snapshot, log: Sequence[LogRow], *, screen: Screen, context: str | None = None
+    order_id: int, snapshot: Snapshot, timeline: Sequence[TimelineEntry], *, screen: Screen, context: str | None = None
 ) -> str:
     """The order on one screen; the first line says how it stands."""
     order = snapshot.orders.get(order_id)
     verdict = snapshot.diagnose(order_id)
     files = snapshot.files.get(order_id)
-    lines = [coloured(f"order {order_id}  {verdict.condition.upper()}{_who(order)}", verdict.severity, screen)]
+    first = folded(f"order {order_id}  {verdict.condition.upper()}{_who(order)}", screen.width)
+    lines: list[str] = []
     lines += [f"  {neutralise(reason)}" for reason in verdict.evidence]
     lines += _remedy(verdict, context)
     lines.append("")
@@ -108,10 +119,24 @@ def order_text(
     known = Source.BROKER not in snapshot.errors
     lines.append(f"  tasks       {len(tasks) or 'none' if known else 'unknown: the broker could not be read'}")
     lines += [f"    {_task(task)}" for task in tasks]
-    if log:
-        lines += ["", f"log, last {len(log)}"]
-        lines += [log_line(row, width=screen.width) for row in log]
+    lines = [folded_line for line in lines for folded_line in folded(line, screen.width)]
+    lines = [*(coloured(line, verdict.severity, screen) for line in first), *lines]
+    if timeline:
+        lines += ["", "timeline, UTC"]
+        lines += [_timeline_line(entry, snapshot.taken_at, screen) for entry in timeline]
     return "\n".join(lines) + "\n"
+
+
+def _timeline_line(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
+    mark = {"error": "✗", "warning": "!", "success": "✓"}.get(
+        entry.status, "·" if entry.kind is EntryKind.TASK else " "
+    )
+    time = "--:--:--"
+    if entry.at is not None:
+        time = f"{entry.at:%H:%M:%S}" if entry.at.date() == now.date() else f"{entry.at:%Y-%m-%d %H:%M:%S}"
+    step = neutralise(entry.step)
+    step = f"{step:<20}" if screen.width >= NARROW else step
+    return fit(f"  {time} {mark} {step} {neutralise(entry.message)}", screen.width).rstrip()
 
 
 def _who(order: Order | None) -> str:

@@ -124,7 +124,7 @@ def _condition_table(by_condition: Mapping[Condition, Sequence[int] | int], scre
         Column(heading="n", number=True),
         Column(heading="condition"),
         Column(heading="orders", may_shrink=True),
-        Column(heading="what mends it", may_shrink=True),
+        Column(heading="what mends it", may_shrink=True, from_width=70),
     ]
     return table(columns, lines, screen)
 

@@ -53,9 +53,9 @@ def queue_text(items: Sequence[QueueItem], snapshot: Snapshot, *, total: int, sc
         Column(heading="order", number=True),
         Column(heading="customer", may_shrink=True),
         Column(heading="age"),
-        Column(heading="try", number=True),
-        Column(heading="when or where", may_shrink=True),
-        Column(heading="task", may_shrink=True),
+        Column(heading="try", number=True, from_width=60),
+        Column(heading="when or where", may_shrink=True, from_width=70),
+        Column(heading="task", may_shrink=True, from_width=100),
     ]
     lines = [_queue_line(place, item, snapshot) for place, item in enumerate(items, 1)]
     more = f"\n{total - len(items)} more; --limit shows them\n" if total > len(items) else ""

@@ -23,11 +23,15 @@ class Screen:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its heading, whether its cells are numbers, and whether it may be cut when space is short."""
+    """A column: its heading, whether its cells are numbers, and whether it may be cut when space is short.
+
+    A screen of less than ``from_width`` columns does without it.
+    """
 
     heading: str
     number: bool = False
     may_shrink: bool = False
+    from_width: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +44,28 @@ class Line:
 
 def table(columns: Sequence[Column], lines: Sequence[Line], screen: Screen, *, indent: int = 0) -> str:
     """The rows under their headings; every cell is neutralised here."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim" if screen.colour else "")
-    for column in columns:
+    kept = [index for index, column in enumerate(columns) if screen.width >= column.from_width]
+    cells = [[neutralise(line.cells[index]) for index in kept] for line in lines]
+    for place, index in enumerate(kept):
+        column = columns[index]
+        widest = max((cell_len(row[place]) for row in cells), default=0)
         shown.add_column(
             column.heading,
             justify="right" if column.number else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=None,
-            min_width=4 if column.may_shrink else None,
+            min_width=4 if column.may_shrink else max(widest, cell_len(column.heading)),
         )
-    for line in lines:
+    for line, row in zip(lines, cells, strict=True):
         style = SEVERITY_STYLES[line.severity]
-        shown.add_row(*(Text(neutralise(cell), style=style) for cell in line.cells))
+        shown.add_row(*(Text(cell, style=style) for cell in row))
     stream = io.StringIO()
     console = Console(
         file=stream,

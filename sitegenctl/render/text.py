@@ -7,6 +7,7 @@ line around, newlines that forge rows. JSON carries it exactly; every other outp
 from __future__ import annotations
 
 import re
+import textwrap
 from datetime import datetime
 
 # C0 and C1 controls and DEL; line and paragraph separators; bidi marks, embeddings, overrides and isolates;
@@ -25,6 +26,16 @@ def shorten(text: str, width: int) -> str:
     """The neutralised text, cut to ``width`` characters with an ellipsis."""
     safe = neutralise(text)
     return safe if len(safe) <= width else safe[: width - 1] + "…"
+
+
+def folded(line: str, width: int) -> list[str]:
+    """The line, folded between words where it is longer than ``width``, its continuations set in a little."""
+    if len(line) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip())
+    return textwrap.wrap(line, width, subsequent_indent=" " * min(indent + 4, width // 2), break_on_hyphens=False) or [
+        line
+    ]
 
 
 def clock(time: datetime | None) -> str:

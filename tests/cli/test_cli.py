@@ -241,8 +241,8 @@ def test_a_link_in_the_place_of_a_site_is_not_followed(world: World, tmp_path: P
 @pytest.mark.parametrize(
     "command", [["enqueue", "42"], ["demo", "up"], ["demo", "down"], ["demo", "tour"], ["worker"], ["config", "init"]]
 )
-def test_read_only_refuses_every_command_that_changes_something(world: World, command: str) -> None:
-    process = world.run("--read-only", *command.split())
+def test_read_only_refuses_every_command_that_changes_something(world: World, command: list[str]) -> None:
+    process = world.run("--read-only", *command)
     assert process.returncode == 4
     assert "--read-only" in process.stderr
 

@@ -65,7 +65,9 @@ def test_a_check_up_leaves_redis_as_it_was(on_stage: OnStage) -> None:
 def test_a_worker_on_another_queue_is_named_with_what_it_consumes(on_stage: OnStage) -> None:
     world = on_stage(WRONG_QUEUE)
     world.publish(42)
-    found = examine(world)
+    began = time.monotonic()
+    found = examine(world, patience="0.5s")
+    assert time.monotonic() - began > 0.5  # it was looked at twice
     assert found[CheckName.WORKER].status is OK
     assert found[CheckName.WORKER_QUEUE].status is FAILED
     assert found[CheckName.WORKER_QUEUE].evidence[1] == "they consume other_queue instead"

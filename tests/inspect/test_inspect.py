@@ -283,6 +283,29 @@ def test_watching_redraws_until_it_is_interrupted(world: World) -> None:
     assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
+def test_the_story_of_an_order_has_its_tasks_times_and_the_operators_in_it(world: World) -> None:
+    """Also where the database's sessions are in another zone than UTC."""
+    name = world.database_url.rsplit("/", 1)[1]
+    world.sql(f"ALTER DATABASE {name} SET timezone TO 'America/Sao_Paulo'")
+    world.order(42, steps=["START", "ERROR"], age="3 hours")
+    world.enqueue(42)
+    waiting = data(world, "inspect", "42")["timeline"]
+    assert ("task", "task enqueued") in [(entry["kind"], entry["step"]) for entry in waiting]
+    world.worker("-c", "1", "--generator", "tests.generators:small")
+    eventually(lambda: world.status() == "REVIEW")
+    with_result = eventually(
+        lambda: (
+            (found := data(world, "inspect", "42", "--last", "50")["timeline"])[-1]["step"] == "task SUCCESS" and found
+        )
+    )
+    told = [(entry["kind"], entry["step"]) for entry in with_result]
+    assert told[:2] == [("log", "START"), ("log", "ERROR")]
+    assert told[2] == ("journal", "OPERATOR_ENQUEUE")
+    assert told[-2:] == [("log", "SUCCESS"), ("task", "task SUCCESS")]
+    assert [entry["at"] for entry in with_result] == sorted(entry["at"] for entry in with_result)
+    assert "· task SUCCESS" in world.run("inspect", "42").stdout
+
+
 def test_hostile_text_keeps_every_screen_whole(world: World) -> None:
     hostile = "\x1b[2J\u202eevil[bold]\nforged"
     world.order(42, name=hostile)
