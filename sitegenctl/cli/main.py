@@ -49,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     _write_anything(sys.stdout)
     _write_anything(sys.stderr)
     running.set("")
+    arguments = _with_watch_interval(arguments)
     try:
         code = app(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -72,6 +73,16 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except Exception as exc:  # noqa: BLE001 - here the process ends; a traceback is not for users
         return _unexpected(exc, arguments)
+
+
+def _with_watch_interval(arguments: Sequence[str]) -> list[str]:
+    """Give a bare ``--watch`` its interval: Typer knows no option whose value may be left out."""
+    given = list(arguments)
+    for place, word in enumerate(given):
+        following = given[place + 1] if place + 1 < len(given) else ""
+        if word == "--watch" and not re.fullmatch(r"[\d.]+(ms|s|m|h)?", following):
+            return [*given[:place], "--watch=2s", *given[place + 1 :]]
+    return given
 
 
 def _unexpected(exc: Exception, arguments: Sequence[str]) -> int:

@@ -262,13 +262,14 @@ def test_one_task_waiting_running_and_finished(world: World) -> None:
     assert nowhere.stderr.startswith("error: there is no task no-such-task")
 
 
-def test_watching_redraws_until_it_is_interrupted(world: World) -> None:
+@pytest.mark.parametrize("watch", [["--watch"], ["--watch", "0.2s"]])
+def test_watching_redraws_until_it_is_interrupted(world: World, watch: list[str]) -> None:
     import subprocess
     import sys
 
     world.order(42)
     process = subprocess.Popen(
-        [sys.executable, "-m", "sitegenctl", "inspect", "42", "--watch", "0.2s", "-o", "ndjson"],
+        [sys.executable, "-m", "sitegenctl", "inspect", "42", *watch, "-o", "ndjson"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
