@@ -313,8 +313,15 @@ def test_a_task_at_a_worker_and_its_result(world: World) -> None:
     assert result.status == "SUCCESS"
     assert json.loads(result.value)["order_id"] == 1
     assert result.date_done is not None
-    found = eventually(lambda: (found := details_of(world, failed)) and found.state is TaskState.RETRYING and found)
-    assert (found.place, found.order_id, found.attempt) == (TaskPlace.UNACKED, 99, 2)
+    # The retry is published first, then taken again by the worker, and only then held.
+    found = eventually(
+        lambda: (
+            (found := details_of(world, failed))
+            and (found.state, found.place, bool(found.worker)) == (TaskState.RETRYING, TaskPlace.UNACKED, True)
+            and found
+        )
+    )
+    assert (found.order_id, found.attempt) == (99, 2)
     assert found.worker in world.worker_names()
     assert found.result.status == "RETRY"
     assert "GenerationError" in found.result.traceback
