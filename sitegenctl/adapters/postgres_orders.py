@@ -232,8 +232,9 @@ class PostgresOrders:
                 raise translate(exc) from exc
 
 
-#: Everything that asyncpg lets out when a server is away, refuses or answers too late.
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+#: Everything that asyncpg lets out when a server is away, refuses or answers too late. The internal error is what
+#: 0.29 raises for a connection that was cut between two calls.
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 # The server's own ways of saying that it is away, starting, stopping or full.
