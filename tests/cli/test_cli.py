@@ -364,3 +364,16 @@ def test_python_m_and_the_console_script_are_the_same() -> None:
     by_module = subprocess.run([sys.executable, "-m", "sitegenctl", "--version"], capture_output=True, check=True)
     by_script = subprocess.run([script, "--version"], capture_output=True, check=True)
     assert by_module.stdout == by_script.stdout
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from sitegenctl.cli.main import app
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    commands = [command.name for command in app.registered_commands]
+    groups = [group.name for group in app.registered_groups]
+    assert {"enqueue", "logs", "doctor"} <= set(commands)
+    assert {"inspect", "demo", "config"} <= set(groups)
+    headings = [line for line in readme.splitlines() if line.startswith("### `")]
+    for name in [*commands, *groups]:
+        assert any(line.startswith((f"### `{name}`", f"### `{name} ")) for line in headings), name
