@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sitegenctl.demo.stack import Stack
+from sitegenctl.demo.turns import only_tour
 from tests.world import eventually
 
 FAST = ("--pace", "0s", "--orders", "47")
@@ -76,6 +77,14 @@ def test_the_tour_on_a_stack_that_is_up_leaves_it_up_and_can_be_taken_twice(data
         assert tour.returncode == 0, tour.stderr
     after = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]["parts"]
     assert [part["pid"] for part in after] == [part["pid"] for part in before]
+
+
+def test_a_second_tour_at_the_same_time_gives_way(data: Path) -> None:
+    with only_tour(data):
+        second = demo("demo", "tour", *FAST)
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[0] == "error: another tour of the demo is under way"
+    assert list(data.iterdir()) == []
 
 
 def test_up_defines_a_context_and_down_leaves_nothing(data: Path) -> None:
