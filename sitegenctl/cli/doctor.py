@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, Output, command
+from sitegenctl.cli.options import Invocation, Output, command, span
 
 
 def register(app: typer.Typer) -> None:
@@ -38,24 +38,20 @@ def doctor(
 async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str) -> int:
     from sitegenctl.cli.terminal import width
     from sitegenctl.domain.health import DEMO_COMMANDS, StartCommands
-    from sitegenctl.errors import UsageProblem
     from sitegenctl.operations.doctor import DoctorOptions, check_up, quick_check_up
     from sitegenctl.render.doctor import doctor_report
     from sitegenctl.render.output import write
     from sitegenctl.session import open_health, open_session
-    from sitegenctl.settings import DEMO_CONTEXT, parse_duration
+    from sitegenctl.settings import DEMO_CONTEXT
 
     settings = call.settings()
-    try:
-        span = parse_duration(patience)
-    except ValueError as exc:
-        raise UsageProblem(f"--patience: {exc}") from exc
+    waited = span("--patience", patience)
     options = DoctorOptions(
         queue=settings.queue,
         task=settings.task,
         grace=settings.grace,
         timeout=settings.timeout,
-        patience=span,
+        patience=waited,
         read_only=settings.read_only,
         keyprefix=settings.global_keyprefix,
         starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else StartCommands(),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, Watch
+from sitegenctl.cli.options import Invocation, Watch, span
 
 # Pure and without dependencies: importing them doesn't slow --help.
 from sitegenctl.domain.condition import Condition
@@ -44,7 +43,9 @@ def orders(
     from sitegenctl.cli.watching import show
 
     query = OrderQuery(
-        filter=OrderFilter(statuses=_statuses(status), search=search, since=_since(since)),
+        filter=OrderFilter(
+            statuses=_statuses(status), search=search, since=span("--since", since) if since is not None else None
+        ),
         conditions=frozenset(condition or ()),
         sort=sort,
         reverse=reverse,
@@ -88,15 +89,3 @@ def _statuses(words: list[str] | None) -> frozenset[OrderStatus]:
             raise UsageProblem(f"{word} is not a status", hint=f"one of: {known}")
         found.add(OrderStatus(label))
     return frozenset(found)
-
-
-def _since(text: str | None) -> timedelta | None:
-    from sitegenctl.errors import UsageProblem
-    from sitegenctl.settings import parse_duration
-
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as exc:
-        raise UsageProblem(f"--since: {exc}") from exc

@@ -103,8 +103,6 @@ def read_since(text: str) -> timedelta | datetime:
     problem = UsageProblem(f"--since {text}: neither an age such as 10m nor a time such as 2026-01-31T08:00")
     try:
         age = parse_duration(text)
-    except OverflowError as exc:
-        raise problem from exc
     except ValueError:
         try:
             moment = datetime.fromisoformat(text)

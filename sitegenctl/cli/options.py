@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -93,6 +94,17 @@ Watch = Annotated[
     typer.Option("--watch", metavar="[TIME]", help="Draw it anew every 2s, or as often as said."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+
+
+def span(option: str, text: str) -> timedelta:
+    """Read an option's span of time, such as ``90s`` or ``2h``. Raises ``UsageProblem``, which names the option."""
+    from sitegenctl.errors import UsageProblem
+    from sitegenctl.settings import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as exc:
+        raise UsageProblem(f"{option}: {exc}") from exc
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from sitegenctl.domain.order import MAX_ORDER_ID
 from sitegenctl.errors import UsageProblem
 
 #: More orders than this in one call is a slip of the finger.
 MAX_ORDERS = 1_000_000
-
-# PostgreSQL's integer, as in domain/order.py, which this module doesn't import for the sake of --help.
-_MAX_ORDER_ID = 2_147_483_647
 
 
 def read_order_ids(arguments: Sequence[str] | None, source: Path | None) -> list[int]:
@@ -62,8 +60,8 @@ def _numbers(words: Iterable[tuple[str, str]]) -> Iterator[int]:
         last = int(match[2]) if match[2] else first
         if first == 0:
             raise UsageProblem(f"{where} is not an order number: they begin at 1")
-        if max(first, last) > _MAX_ORDER_ID:
-            raise UsageProblem(f"{where} is not an order number: the largest is {_MAX_ORDER_ID}")
+        if max(first, last) > MAX_ORDER_ID:
+            raise UsageProblem(f"{where} is not an order number: the largest is {MAX_ORDER_ID}")
         if last < first:
             raise UsageProblem(f"{where} runs backwards", hint=f"did you mean {last}-{first}?")
         count += last - first + 1

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from sitegenctl.cli.options import Invocation, Output
+from sitegenctl.cli.options import Invocation, Output, span
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -52,12 +52,8 @@ async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], inter
 
 def _interval(watch: str) -> float:
     from sitegenctl.errors import UsageProblem
-    from sitegenctl.settings import parse_duration
 
-    try:
-        seconds = parse_duration(watch).total_seconds()
-    except ValueError as exc:
-        raise UsageProblem(f"--watch: {exc}") from exc
+    seconds = span("--watch", watch).total_seconds()
     if seconds < 0.1:
         raise UsageProblem("--watch: not more often than every 100ms")
     return seconds

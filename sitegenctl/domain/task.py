@@ -60,6 +60,11 @@ class BrokerReading:
     tasks: tuple[LiveTask, ...] = ()
     foreign: tuple[ForeignMessage, ...] = ()
 
+    @property
+    def order_ids(self) -> set[int]:
+        """The orders that have a task, whether they exist or not."""
+        return {task.order_id for task in self.tasks if task.order_id is not None}
+
 
 class TaskPlace(StrEnum):
     """Where something of a task was found; the first of these that holds it."""

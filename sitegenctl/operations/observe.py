@@ -73,7 +73,7 @@ async def observe_open(
     """
     look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
     reading = await look.attempt(Source.BROKER, queue.read())
-    with_task = {task.order_id for task in reading.tasks if task.order_id is not None} if reading else set()
+    with_task = reading.order_ids if reading else set()
     survey, known = await asyncio.gather(
         look.survey(reading), look.attempt(Source.DATABASE, orders.read_open(with_task, only))
     )
@@ -92,7 +92,7 @@ async def observe_live(orders: OrdersStore, queue: QueueBackend, *, now: Callabl
     """Take a snapshot of everything live and of the orders that it is for; no files."""
     look = _Look(queue=queue, grace=DEFAULT_GRACE, check_hollow=False, taken_at=now())
     reading = await look.attempt(Source.BROKER, queue.read())
-    with_task = {task.order_id for task in reading.tasks if task.order_id is not None} if reading else set()
+    with_task = reading.order_ids if reading else set()
     survey, known = await asyncio.gather(
         look.survey(reading), look.attempt(Source.DATABASE, orders.read_orders(with_task))
     )

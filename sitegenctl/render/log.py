@@ -9,7 +9,8 @@ from sitegenctl.domain.order import LogRow
 from sitegenctl.render.stream import NARROW, fit
 from sitegenctl.render.text import neutralise
 
-_MARKS = {"error": "✗", "warning": "!", "success": "✓"}
+#: What stands before a row of each status.
+MARKS = {"error": "✗", "warning": "!", "success": "✓"}
 
 
 def log_data(row: LogRow) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def log_data(row: LogRow) -> dict[str, Any]:
 
 def log_line(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") -> str:
     """One log row on one line of ``width`` columns; with its date when that was not today's."""
-    mark = _MARKS.get(row.status.lower(), " ")
+    mark = MARKS.get(row.status.lower(), " ")
     step = neutralise(row.step)
     if width >= NARROW:
         step = f"{step:<20}"

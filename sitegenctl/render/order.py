@@ -14,9 +14,10 @@ from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask
 from sitegenctl.domain.timeline import EntryKind, TimelineEntry
+from sitegenctl.render.log import MARKS
 from sitegenctl.render.stream import NARROW, fit
 from sitegenctl.render.table import Screen, coloured
-from sitegenctl.render.text import clock, folded, neutralise, shorten
+from sitegenctl.render.text import clock, folded, iso, neutralise, shorten
 
 
 def order_summary(
@@ -46,9 +47,9 @@ def order_summary(
         "attempts": order.history.attempts if order else None,
         "site_url": order.site_url if order else None,
         "admin_notes": order.admin_notes if order else None,
-        "created_at": _iso(order.created_at) if order else None,
-        "updated_at": _iso(order.updated_at) if order else None,
-        "onboarding_completed_at": _iso(order.onboarding_completed_at) if order else None,
+        "created_at": iso(order.created_at) if order else None,
+        "updated_at": iso(order.updated_at) if order else None,
+        "onboarding_completed_at": iso(order.onboarding_completed_at) if order else None,
     }
 
 
@@ -75,9 +76,9 @@ def order_data(
         known_tasks(order_id, snapshot),
         snapshot.files.get(order_id),
     )
-    rows = [{"at": _iso(row.created_at), "step": row.step, "status": row.status, "message": row.message} for row in log]
+    rows = [{"at": iso(row.created_at), "step": row.step, "status": row.status, "message": row.message} for row in log]
     story = [
-        {"at": _iso(entry.at), "kind": entry.kind, "step": entry.step, "status": entry.status, "message": entry.message}
+        {"at": iso(entry.at), "kind": entry.kind, "step": entry.step, "status": entry.status, "message": entry.message}
         for entry in timeline
     ]
     return {**summary, "remedy": in_context(summary["remedy"], context), "log": rows, "timeline": story}
@@ -95,8 +96,8 @@ def task_data(task: LiveTask) -> dict[str, Any]:
         "state": task.state,
         "worker": task.worker,
         "attempt": task.attempt,
-        "enqueued_at": _iso(task.enqueued_at),
-        "eta": _iso(task.eta),
+        "enqueued_at": iso(task.enqueued_at),
+        "eta": iso(task.eta),
     }
 
 
@@ -128,9 +129,7 @@ def order_text(
 
 
 def _timeline_line(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
-    mark = {"error": "✗", "warning": "!", "success": "✓"}.get(
-        entry.status, "·" if entry.kind is EntryKind.TASK else " "
-    )
+    mark = MARKS.get(entry.status, "·" if entry.kind is EntryKind.TASK else " ")
     time = "--:--:--"
     if entry.at is not None:
         time = f"{entry.at:%H:%M:%S}" if entry.at.date() == now.date() else f"{entry.at:%Y-%m-%d %H:%M:%S}"
@@ -180,7 +179,3 @@ def _task(task: LiveTask) -> str:
     if task.eta:
         parts.append(f"ETA {clock(task.eta)} UTC")
     return "  ".join(parts)
-
-
-def _iso(time: datetime | None) -> str | None:
-    return time.isoformat() if time else None

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sitegenctl.domain.condition import Condition, Severity, describe_age
+from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.overview import REMEDIES, Overview, RunCounts
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
-from sitegenctl.render.text import neutralise, shorten
+from sitegenctl.render.text import neutralise, seconds, shorten
 
 #: So many order numbers stand behind a condition; the rest is only counted.
 _IDS_SHOWN = 8
@@ -21,7 +22,7 @@ def overview_data(seen: Overview) -> dict[str, Any]:
     return {
         "taken_at": seen.snapshot.taken_at.isoformat(),
         "depth": {
-            state: {"count": depth.count, "oldest_seconds": _seconds(depth.oldest)}
+            state: {"count": depth.count, "oldest_seconds": seconds(depth.oldest)}
             for state, depth in seen.depth.items()
         },
         "foreign": seen.foreign,
@@ -152,8 +153,6 @@ def _packed(words: Sequence[str], width: int) -> list[str]:
 
 
 def _by_life(seen: Overview) -> dict[str | None, int]:
-    from sitegenctl.domain.order import OrderStatus
-
     counts = seen.by_status or {}
     return {status: counts[status] for status in (*OrderStatus, None) if status in counts}
 
@@ -179,7 +178,3 @@ def _runs(runs: RunCounts | None) -> dict[str, Any] | None:
 
 def _count(orders: Sequence[int] | int) -> int:
     return orders if isinstance(orders, int) else len(orders)
-
-
-def _seconds(age: Any) -> float | None:
-    return None if age is None else age.total_seconds()

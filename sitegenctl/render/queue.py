@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sitegenctl.domain.condition import Severity, describe_age
@@ -15,7 +15,7 @@ from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.render.table import Column, Line, Screen, table
-from sitegenctl.render.text import clock, neutralise, shorten
+from sitegenctl.render.text import clock, iso, neutralise, seconds, shorten
 
 _SEVERITIES = {TaskState.ORPHANED: Severity.FAULT, TaskState.UNACKED: Severity.UNKNOWN}
 
@@ -37,8 +37,8 @@ def _queue_row(item: QueueItem, snapshot: Snapshot) -> dict[str, Any]:
         "position": item.position,
         "worker": ours.worker if ours else None,
         "attempt": ours.attempt if ours else None,
-        "enqueued_at": _iso(ours.enqueued_at) if ours else None,
-        "eta": _iso(ours.eta) if ours else None,
+        "enqueued_at": iso(ours.enqueued_at) if ours else None,
+        "eta": iso(ours.eta) if ours else None,
         "foreign": None if isinstance(item, LiveTask) else item.reason,
     }
 
@@ -104,10 +104,10 @@ def worker_rows(roster: WorkerRoster) -> list[dict[str, Any]]:
             "queues": list(worker.queues),
             "registered": list(worker.registered),
             "processed": worker.processed,
-            "uptime_seconds": _seconds(worker.uptime),
+            "uptime_seconds": seconds(worker.uptime),
             "version": worker.version,
-            "soft_limit_seconds": _seconds(worker.soft_limit),
-            "hard_limit_seconds": _seconds(worker.hard_limit),
+            "soft_limit_seconds": seconds(worker.soft_limit),
+            "hard_limit_seconds": seconds(worker.hard_limit),
             "active": [_held(task) for task in worker.active],
             "reserved": [_held(task) for task in worker.reserved],
             "scheduled": [_held(task) for task in worker.scheduled],
@@ -156,9 +156,9 @@ def task_data(task: TaskDetails) -> dict[str, Any]:
     """The task as the envelope has it."""
     data = asdict(task)
     for name in ("enqueued_at", "eta", "delivered_at"):
-        data[name] = _iso(data[name])
+        data[name] = iso(data[name])
     if data["result"] is not None:
-        data["result"]["date_done"] = _iso(data["result"]["date_done"])
+        data["result"]["date_done"] = iso(data["result"]["date_done"])
     return data
 
 
@@ -211,18 +211,10 @@ def _held(task: HeldTask) -> dict[str, Any]:
         "task_id": task.task_id,
         "name": task.name,
         "order_id": task.order_id,
-        "started_at": _iso(task.started_at),
-        "eta": _iso(task.eta),
+        "started_at": iso(task.started_at),
+        "eta": iso(task.eta),
     }
 
 
 def _utc(time: datetime | None) -> str | None:
     return f"{clock(time)} UTC" if time else None
-
-
-def _iso(time: datetime | None) -> str | None:
-    return time.isoformat() if time else None
-
-
-def _seconds(span: timedelta | None) -> float | None:
-    return None if span is None else span.total_seconds()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from datetime import datetime
+from datetime import datetime, timedelta
 
 # C0 and C1 controls and DEL; line and paragraph separators; bidi marks, embeddings, overrides and isolates;
 # zero-width characters and tags, which hide text; lone surrogates, which no terminal takes.
@@ -36,6 +36,16 @@ def folded(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width, subsequent_indent=" " * min(indent + 4, width // 2), break_on_hyphens=False) or [
         line
     ]
+
+
+def iso(time: datetime | None) -> str | None:
+    """The time as JSON has it."""
+    return time.isoformat() if time else None
+
+
+def seconds(span: timedelta | None) -> float | None:
+    """The span as JSON has it."""
+    return None if span is None else span.total_seconds()
 
 
 def clock(time: datetime | None) -> str:
