@@ -1,6 +1,7 @@
 """``python -m sitegenctl``, and the console script."""
 
 import gc
+import signal
 import sys
 
 # Most commands import, do one thing and end: nothing that a collection would find is worth its time. With the
@@ -10,6 +11,9 @@ gc.set_threshold(50_000, 20, 20)
 
 def main() -> None:
     """Run the command line; even a Ctrl-C while everything is still being imported ends in one word."""
+    # What was begun is finished, and what was left in Redis for an answer is removed, as after a Ctrl-C. Commands
+    # that run a worker or servers have handlers of their own.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         from sitegenctl.cli.main import run
 

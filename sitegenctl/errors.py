@@ -4,6 +4,7 @@
     ├── UsageProblem        exit 2    the command line, an input file or a setting is wrong
     ├── SourceError         exit 3    the database, the broker, the workers or the files can't be reached
     ├── Refused             exit 4    not found, or must not be done
+    ├── Busy                exit 6    another maintenance run holds the lock
     └── GenerationError     -         the reference worker could not generate an order
 
 Each has a message of one line and, where one helps, a hint. Drivers' exceptions are translated into these at
@@ -41,6 +42,12 @@ class Refused(SitegenError):
     """Not found, or must not be done."""
 
     exit_code = 4
+
+
+class Busy(SitegenError):
+    """Another maintenance run holds the lock."""
+
+    exit_code = 6
 
 
 class GenerationError(SitegenError):

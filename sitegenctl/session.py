@@ -5,53 +5,98 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sitegenctl.domain.ports import Actor, EventSource, GenerationStore, OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.probes import HealthProbes
 from sitegenctl.settings import Settings
 
 if TYPE_CHECKING:
     from sitegenctl.adapters.celery_options import QueueOptions
+    from sitegenctl.domain.health import Access
+    from sitegenctl.domain.ports import (
+        Actor,
+        EventSource,
+        GenerationStore,
+        OrdersStore,
+        QueueBackend,
+        SiteStore,
+        WorkerSource,
+    )
+    from sitegenctl.domain.probes import HealthProbes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What one invocation works with. Each adapter connects when it is first used."""
+    """What one invocation works with.
 
-    orders: OrdersStore
-    queue: QueueBackend
-    events: EventSource
-    sites: SiteStore
+    Each adapter is made when it is first asked for, so that a command needs configured only what it uses: then
+    ``UsageProblem`` is raised where it isn't. Each connects when it is first used. ``command`` is what the journal
+    says.
+    """
+
     settings: Settings
-    actor: Actor
+    command: str
+    closing: AsyncExitStack
+
+    @cached_property
+    def actor(self) -> Actor:
+        """Who does it, as the journal says."""
+        from sitegenctl.domain.ports import Actor
+
+        return Actor(user=_user(), host=socket.gethostname(), command=self.command)
+
+    @cached_property
+    def orders(self) -> OrdersStore:
+        """The orders database."""
+        from sitegenctl.adapters.postgres_orders import PostgresOrders
+
+        url = self.settings.require_database_url()
+        orders = PostgresOrders(url, timeout=self._timeout, read_only=self.settings.read_only)
+        self.closing.push_async_callback(orders.close)
+        return orders
+
+    @cached_property
+    def queue(self) -> QueueBackend:
+        """The broker and its workers."""
+        from sitegenctl.adapters.celery_queue import CeleryQueue
+
+        queue = CeleryQueue(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
+        self.closing.push_async_callback(queue.close)
+        return queue
+
+    @cached_property
+    def workers(self) -> WorkerSource:
+        """The workers alone, for who asks them and nothing else: what the queue takes is slow to import."""
+        from sitegenctl.adapters.celery_workers import CeleryWorkers
+
+        return CeleryWorkers(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
+
+    @cached_property
+    def events(self) -> EventSource:
+        """Where the events of tasks and workers are heard."""
+        from sitegenctl.adapters.celery_events import CeleryEvents
+
+        return CeleryEvents(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
+
+    @cached_property
+    def sites(self) -> SiteStore:
+        """The directory of generated sites."""
+        from sitegenctl.adapters.site_directory import SiteDirectory
+
+        return SiteDirectory(self.settings.sites_dir, timeout=self._timeout)
+
+    @property
+    def _timeout(self) -> float:
+        return self.settings.timeout.total_seconds()
 
 
 @asynccontextmanager
 async def open_session(settings: Settings, command: str) -> AsyncIterator[Session]:
-    """Compose the adapters for these settings, and close them at the end.
-
-    Raises ``UsageProblem`` when the database or Redis is not configured, before anything is connected.
-    ``command`` is what the journal says was run.
-    """
-    from sitegenctl.adapters.celery_events import CeleryEvents
-    from sitegenctl.adapters.celery_queue import CeleryQueue
-    from sitegenctl.adapters.postgres_orders import PostgresOrders
-    from sitegenctl.adapters.site_directory import SiteDirectory
-
-    timeout = settings.timeout.total_seconds()
-    orders = PostgresOrders(settings.require_database_url(), timeout=timeout, read_only=settings.read_only)
-    queue = CeleryQueue(settings.require_redis_url(), _queue_options(settings), timeout=timeout)
-    events = CeleryEvents(settings.require_redis_url(), _queue_options(settings), timeout=timeout)
-    sites = SiteDirectory(settings.sites_dir)
-    actor = Actor(user=_user(), host=socket.gethostname(), command=command)
-    try:
-        yield Session(orders=orders, queue=queue, events=events, sites=sites, settings=settings, actor=actor)
-    finally:
-        await orders.close()
-        await queue.close()
+    """Compose the adapters for these settings, and close them at the end; ``command`` is what the journal says."""
+    async with AsyncExitStack() as closing:
+        yield Session(settings=settings, command=command, closing=closing)
 
 
 @asynccontextmanager
@@ -63,16 +108,41 @@ async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
     from sitegenctl.adapters.postgres_health import PostgresHealth
     from sitegenctl.adapters.redis_health import RedisHealth
     from sitegenctl.adapters.site_health import SiteHealth
+    from sitegenctl.domain.probes import HealthProbes
 
     timeout = settings.timeout.total_seconds()
     database = PostgresHealth(settings.require_database_url(), timeout=timeout)
-    broker = RedisHealth(settings.require_redis_url(), _queue_options(settings), timeout=timeout)
+    broker = RedisHealth(_redis_url(settings), _queue_options(settings), timeout=timeout)
     directory = SiteHealth(settings.sites_dir) if settings.sites_dir else None
     try:
         yield HealthProbes(broker=broker, database=database, directory=directory)
     finally:
         await database.close()
-        await broker.close()
+
+
+def access(settings: Settings) -> Access:
+    """How a person reaches the servers of these settings, without being told a password.
+
+    Raises ``UsageProblem`` when the database or Redis is not configured.
+    """
+    from sitegenctl.adapters.clients import psql, redis_cli
+    from sitegenctl.domain.health import Access
+
+    # Variables of the environment are the origins in capitals.
+    variables = {name: origin for name, origin in settings.origins.items() if origin.isupper()}
+
+    def named(setting: str, variable: str) -> str:
+        if setting in variables or settings.context is None:
+            return variables.get(setting, variable)
+        return f"{setting} of context {settings.context}"
+
+    return Access(
+        redis_cli=redis_cli(settings.require_redis_url(), variables.get("redis_url")),
+        psql=psql(settings.require_database_url(), variables.get("database_url")),
+        redis_url=named("redis_url", Access.redis_url),
+        database_url=named("database_url", Access.database_url),
+        sites_dir=named("sites_dir", Access.sites_dir),
+    )
 
 
 def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:
@@ -80,8 +150,9 @@ def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:
     from sitegenctl.adapters.postgres_generation import PostgresGeneration
     from sitegenctl.adapters.site_directory import SiteDirectory
 
-    store = PostgresGeneration(settings.require_database_url(), timeout=settings.timeout.total_seconds())
-    return store, SiteDirectory(settings.require_sites_dir())
+    timeout = settings.timeout.total_seconds()
+    store = PostgresGeneration(settings.require_database_url(), timeout=timeout)
+    return store, SiteDirectory(settings.require_sites_dir(), timeout=timeout)
 
 
 def kombu_options(settings: Settings) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -92,7 +163,15 @@ def kombu_options(settings: Settings) -> tuple[str, dict[str, Any], dict[str, An
     from sitegenctl.adapters.redis_urls import kombu_url
 
     options = _queue_options(settings)
-    return kombu_url(settings.require_redis_url()), options.transport_options, options.result_options
+    return kombu_url(_redis_url(settings)), options.transport_options, options.result_options
+
+
+def _redis_url(settings: Settings) -> str:
+    from sitegenctl.adapters.redis_urls import require_known_options
+
+    url = settings.require_redis_url()
+    require_known_options(url)
+    return url
 
 
 def _queue_options(settings: Settings) -> QueueOptions:

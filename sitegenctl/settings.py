@@ -152,7 +152,18 @@ def _parse_steps(value: Any) -> tuple[int, ...]:
 def _parse_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("it must be a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not valid UTF-8") from None
     return value
+
+
+def _parse_path(value: Any) -> Path:
+    # Of any bytes: a file system asks for no more.
+    if not isinstance(value, str):
+        raise ValueError("it must be a text")
+    return Path(value).expanduser()
 
 
 def _parse_url(value: Any) -> str:
@@ -175,7 +186,7 @@ def _parse_timeout(value: Any) -> timedelta:
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "database_url": _parse_url,
     "redis_url": _parse_url,
-    "sites_dir": lambda text: Path(_parse_text(text)).expanduser(),
+    "sites_dir": _parse_path,
     "backend": _parse_backend,
     "queue": _parse_text,
     "task": _parse_text,

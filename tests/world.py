@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sitegenctl.adapters.postgres_orders import asyncpg_dsn
 from sitegenctl.adapters.schema import metadata
 from sitegenctl.domain.result import OperationResult
-from sitegenctl.operations import enqueue
+from sitegenctl.operations import apply as applying, enqueue
 from sitegenctl.session import Session, open_session
 from sitegenctl.settings import Settings, load_settings
 
@@ -194,7 +194,7 @@ class World:
     def enqueue(self, *order_ids: int, resume: bool = True, force: bool = False) -> OperationResult:
         async def work(session: Session) -> OperationResult:
             plan = await enqueue.plan(session.orders, session.queue, order_ids, resume=resume, force=force)
-            return await enqueue.apply(session.orders, session.queue, plan, session.actor)
+            return await applying.apply(session.orders, session.queue, None, plan, session.actor)
 
         return self.with_session(work)
 

@@ -13,82 +13,140 @@ import json
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from redis.asyncio import Redis
+from sitegenctl.adapters.json_values import mapping
+from sitegenctl.adapters.redis_link import Link
+from sitegenctl.errors import SourceError
 
 _EXCHANGE = "celery.pidbox"
 _REPLY_EXCHANGE = "reply.celery.pidbox"
 _NONE: Mapping[str, Any] = {}
 
+#: No worker has such a name, which always holds an @; a request without any destination is for all of them.
+_NOBODY = ("nobody",)
+
 #: Answers by worker name, by method.
 Answers = dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Replies:
+    """What came of one question to the workers.
+
+    ``answers`` are those of the workers that answered every method, ``refused`` the words of those that
+    answered one with an error: it failed, or they don't know it. ``silent`` living workers did not answer, or
+    not every method, in time.
+    """
+
+    answers: Answers
+    refused: Mapping[str, str] = field(default_factory=dict)
+    silent: int = 0
+
+    @property
+    def unknown(self) -> int:
+        """How many living workers there are of which nothing may be concluded."""
+        return self.silent + len(self.refused)
+
+
 async def ask_workers(
-    client: Redis,
+    link: Link,
     methods: Sequence[str],
     *,
     timeout: float,
-    database: int = 0,
-    channels: Sequence[str] = (),
+    channels: Sequence[str],
     arguments: Mapping[str, Mapping[str, Any]] = _NONE,
     destination: Sequence[str] | None = None,
     prefix: str = "",
     sep: str = "\x06\x16",
-) -> tuple[Answers, int]:
+) -> Replies:
     """Ask every living worker these remote-control methods.
 
-    ``timeout`` in seconds; the client's own socket timeout must be longer. ``channels`` are where workers
-    listen, if not where they do by default on this ``database``. ``arguments`` are by method.
-    ``destination`` names those who shall answer, where not all. Returns the answers of the workers that
-    answered all methods, and how many living workers (of those named) did not.
+    ``timeout`` in seconds; the link's own must be longer. ``channels`` are where the workers listen.
+    ``arguments`` are by method. ``destination`` names those who shall answer, where not all. Nothing is left in
+    Redis, unless Redis itself goes away.
     """
-    channels = channels or (f"{prefix}/{database}.{_EXCHANGE}",)
     oid = str(uuid.uuid4())
-    reply_list = f"{oid}.{_REPLY_EXCHANGE}"
-    binding = (f"{prefix}_kombu.binding.{_REPLY_EXCHANGE}", sep.join((oid, "", reply_list)))
+    reply_list = f"{prefix}{oid}.{_REPLY_EXCHANGE}"
+    binding = (f"{prefix}_kombu.binding.{_REPLY_EXCHANGE}", sep.join((oid, "", f"{oid}.{_REPLY_EXCHANGE}")))
     tickets = {str(uuid.uuid4()): method for method in methods}
+    requests = [
+        _request(method, arguments.get(method, _NONE), destination, ticket, oid, timeout)
+        for ticket, method in tickets.items()
+    ]
+    # A Redis that is away shall say so here, before there is anything to clean up.
+    await link.execute(("PING",))
     try:
-        pipe = client.pipeline(transaction=False)
-        pipe.sadd(*binding)
-        for ticket, method in tickets.items():
-            request = _request(method, arguments.get(method, _NONE), destination, ticket, oid, timeout)
-            for channel in channels:
-                pipe.publish(channel, request)
-        counts = (await pipe.execute())[1:]
+        _, *counts = await link.execute(
+            ("SADD", *binding), *(("PUBLISH", channel, request) for request in requests for channel in channels)
+        )
         asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
         if destination is not None:
             asked = min(asked, len(destination))
-        answers = await _collect(client, prefix + reply_list, tickets, asked * len(methods), timeout)
-    finally:
-        # Also when this was cancelled, or the connection is lost: the client makes a new one.
-        pipe = client.pipeline(transaction=False)
-        pipe.srem(*binding)
-        pipe.delete(prefix + reply_list)
-        await pipe.execute()
-    complete = {name: given for name, given in answers.items() if len(given) == len(methods)}
-    return complete, max(0, asked - len(complete))
+        given = await _collect(link, reply_list, tickets, asked * len(methods), timeout)
+        await _clean_up(link, binding, reply_list)
+    except BaseException:
+        # Also when this was cancelled, or the connection is lost: the link makes a new one. If that is of no use
+        # either, the first thing that went wrong is what is told.
+        with suppress(SourceError):
+            await _clean_up(link, binding, reply_list)
+        raise
+    refused = {name: why for name, why in ((name, _error(answers)) for name, answers in given.items()) if why}
+    complete = {
+        name: answers for name, answers in given.items() if len(answers) == len(methods) and name not in refused
+    }
+    return Replies(answers=complete, refused=refused, silent=max(0, asked - len(complete) - len(refused)))
 
 
-async def _collect(client: Redis, reply_list: str, tickets: dict[str, str], expected: int, timeout: float) -> Answers:
+async def count_workers(link: Link, channels: Sequence[str]) -> int:
+    """How many workers listen for remote control, by Redis' own word: each gets a request that it need not answer.
+
+    They subscribe to patterns, which PUBSUB NUMSUB does not count. Nothing is written, and nobody waited for.
+    """
+    request = _request("ping", _NONE, _NOBODY, str(uuid.uuid4()), str(uuid.uuid4()), 1)
+    return sum(await link.execute(*(("PUBLISH", channel, request) for channel in channels)))
+
+
+async def _clean_up(link: Link, binding: tuple[str, str], reply_list: str) -> None:
+    await link.execute(("SREM", *binding), ("DEL", reply_list))
+
+
+async def _collect(link: Link, reply_list: str, tickets: Mapping[str, str], expected: int, timeout: float) -> Answers:
     answers: Answers = defaultdict(dict)
     deadline = time.monotonic() + timeout
     while expected > 0:
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        popped = await client.brpop([reply_list], timeout=max(left, 0.01))
+        (popped,) = await link.execute(("BRPOP", reply_list, max(left, 0.01)))
         if popped is None:
             break
-        message = json.loads(popped[1])
-        method = tickets.get(message["headers"].get("ticket"))
-        if method is not None:
-            for worker, answer in json.loads(base64.b64decode(message["body"])).items():
-                answers[worker][method] = answer
-            expected -= 1
+        for ticket, worker, answer in _read(popped[1]):
+            if ticket in tickets:
+                answers[worker][tickets[ticket]] = answer
+        expected -= 1
     return answers
+
+
+def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
+    """Ticket, worker and answer; nothing of what can't be read, which is as good as no answer."""
+    try:
+        message = mapping(json.loads(raw))
+        body = mapping(json.loads(base64.b64decode(message["body"])))
+        ticket = str(mapping(message["headers"])["ticket"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return
+    for worker, answer in body.items():
+        yield ticket, worker, answer
+
+
+def _error(answers: Mapping[str, Any]) -> str | None:
+    """Why a worker could not answer one of the methods; kombu says it so when the method raises, or is unknown."""
+    errors = (answer["error"] for answer in answers.values() if isinstance(answer, dict) and set(answer) == {"error"})
+    return next(map(str, errors), None)
 
 
 def _request(

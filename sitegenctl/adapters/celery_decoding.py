@@ -6,10 +6,8 @@ imported. It reads the message that everybody publishes; whatever is otherwise i
 
 from __future__ import annotations
 
-import binascii
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,55 +16,91 @@ from sitegenctl.adapters.celery_messages import (
     ENQUEUED_AT_HEADER,
     Place,
     decode as decode_anything,
-    live_task,
+    envelope,
+    parse_time,
+    task_id_of,
+    unacked_envelope,
 )
+from sitegenctl.domain.order import MAX_ORDER_ID
 from sitegenctl.domain.task import ForeignMessage, LiveTask
 
 
 class _Headers(msgspec.Struct, gc=False):
     task: str
     id: str
-    retries: int = 0
-    eta: str | None = None
+    retries: Annotated[int, msgspec.Meta(ge=0)] = 0
+    eta: None = None
     enqueued_at: str | None = msgspec.field(name=ENQUEUED_AT_HEADER, default=None)
     actor: str | None = msgspec.field(name=ACTOR_HEADER, default=None)
 
 
 class _Properties(msgspec.Struct, gc=False):
-    body_encoding: str
+    body_encoding: Literal["base64"]
 
 
 class _Envelope(msgspec.Struct, gc=False):
     headers: _Headers
     properties: _Properties
-    body: str
-    content_type: str = msgspec.field(name="content-type")
+    body: bytes
+    content_type: Literal["application/json"] = msgspec.field(name="content-type")
+
+
+class _Args(msgspec.Struct, array_like=True, gc=False):
+    order_id: Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDER_ID)]
+
+
+class _Call(msgspec.Struct, array_like=True, gc=False):
+    args: _Args
+    kwargs: Any
+
+
+class _Identity(msgspec.Struct, gc=False):
+    id: str
+
+
+class _Identified(msgspec.Struct, gc=False):
+    headers: _Identity
 
 
 _read_envelope = msgspec.json.Decoder(_Envelope).decode
-_read_body: Callable[[bytes], Any] = msgspec.json.Decoder().decode
-_USUAL = ("application/json", "base64")
+_read_call = msgspec.json.Decoder(_Call).decode
+_read_identity = msgspec.json.Decoder(_Identified).decode
+_read_delivered_identity = msgspec.json.Decoder(tuple[_Identified, Any, Any]).decode
 
 
 def decode(raw: bytes, place: Place, *, task_name: str, now: datetime) -> LiveTask | ForeignMessage:
     """Decode one message of a queue's list, like ``celery_messages.decode``."""
     try:
         message = _read_envelope(raw)
-        headers = message.headers
-        if headers.task == task_name and (message.content_type, message.properties.body_encoding) == _USUAL:
-            body = _read_body(binascii.a2b_base64(message.body))
-            return live_task(
-                headers.id,
-                task_name,
-                body[0],
-                body[1],
-                place,
-                now=now,
-                retries=headers.retries,
-                eta=headers.eta,
-                enqueued_at=headers.enqueued_at,
+        headers, body = message.headers, message.body
+        # What msgspec skips may be no UTF-8, and then the whole is no JSON. Celery escapes what is not ASCII.
+        if headers.task == task_name and raw.isascii() and body.isascii():
+            return LiveTask(
+                task_id=headers.id,
+                name=task_name,
+                order_id=_read_call(body).args.order_id,
+                state=place.state,
+                attempt=headers.retries + 1,
+                enqueued_at=parse_time(headers.enqueued_at),
                 actor=headers.actor,
+                position=place.position,
             )
-    except (msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         pass  # something else than usual: the other decoder says what
     return decode_anything(raw, place, task_name=task_name, now=now)
+
+
+def task_id_in_list(raw: bytes) -> str | None:
+    """The id of the task in a message of a queue's list, whichever task it is; None where there is none."""
+    try:
+        return _read_identity(raw).headers.id
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return task_id_of(envelope(raw) or {})
+
+
+def task_id_in_unacked(raw: bytes) -> str | None:
+    """The id of the task in a value of ``unacked``, likewise."""
+    try:
+        return _read_delivered_identity(raw)[0].headers.id
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return task_id_of(unacked_envelope(raw) or {})

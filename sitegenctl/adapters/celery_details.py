@@ -1,12 +1,11 @@
-"""Everything to be found of one task, and what one worker tells of itself; for people who look at just these."""
+"""Everything to be found of one task, for people who look at just this one."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,11 +20,9 @@ from sitegenctl.adapters.celery_messages import (
     unacked_envelope,
 )
 from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.json_values import mapping, moment, number, text
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskPlace, TaskResult, TaskState
-from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerSurvey
-
-#: The remote-control methods whose answers ``worker_details`` reads; `report` alone tells Celery's version.
-QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled", "report")
+from sitegenctl.domain.worker import WorkerSurvey
 
 _LOOKS = 2
 
@@ -42,6 +39,8 @@ class TaskSearch:
     async def find(self, task_id: str) -> TaskDetails | None:
         """Find the task's message and its result; None when there is neither."""
         found = None
+        if not _is_text(task_id):
+            return None
         # It may be on the move from one to the other while they are read.
         for _ in range(_LOOKS):
             found = await self._in_lists(task_id) or await self._in_unacked(task_id)
@@ -54,7 +53,7 @@ class TaskSearch:
         told = _result_of(result)
         if found is not None:
             return replace(found, result=told)
-        return replace(_from_meta(task_id, _mapping(_json(result))), result=told)
+        return replace(_from_meta(task_id, mapping(_json(result))), result=told)
 
     async def _in_lists(self, task_id: str) -> TaskDetails | None:
         before = 0
@@ -76,11 +75,11 @@ class TaskSearch:
             if task_id.encode() in raw and (message := _of(task_id, unacked_envelope(raw))):
                 score = await self._client.zscore(self._options.unacked_index, tag)
                 details = self._details(task_id, message, Place(TaskState.UNACKED))
-                return replace(details, delivered_at=_moment(score))
+                return replace(details, delivered_at=moment(score))
         return None
 
     def _details(self, task_id: str, message: Mapping[str, Any], place: Place) -> TaskDetails:
-        headers = _mapping(message.get("headers"))
+        headers = mapping(message.get("headers"))
         name = headers.get("task")
         details = TaskDetails(
             task_id=task_id,
@@ -129,45 +128,13 @@ def with_claim(task_id: str, details: TaskDetails | None, survey: WorkerSurvey) 
     return replace(told, state=TaskState.RETRYING if retrying else claim.state, worker=claim.worker)
 
 
-def worker_details(name: str, given: Mapping[str, Any]) -> WorkerDetails:
-    """Read one worker's answers to ``QUESTIONS``."""
-    stats = _mapping(given.get("stats"))
-    pool = _mapping(stats.get("pool"))
-    soft, hard = _limits(pool.get("timeouts"))
-    totals = [count for count in _mapping(stats.get("total")).values() if isinstance(count, int)]
-    version = re.search(r"celery:(\S+)", str(_mapping(given.get("report")).get("ok")))
-    uptime = stats.get("uptime")
-    return WorkerDetails(
-        name=name,
-        pid=_number(stats.get("pid")),
-        concurrency=_number(pool.get("max-concurrency")),
-        pool=_text(pool.get("implementation")),
-        queues=tuple(str(queue.get("name")) for queue in _mappings(given.get("active_queues"))),
-        # A task with a rate limit is listed as `name [rate_limit=…]`.
-        registered=tuple(sorted(str(task).partition(" ")[0] for task in _sequence(given.get("registered")))),
-        processed=sum(totals) if "total" in stats else None,
-        uptime=timedelta(seconds=uptime) if isinstance(uptime, int | float) else None,
-        prefetch_count=_number(stats.get("prefetch_count")),
-        version=version[1] if version else None,
-        soft_limit=soft,
-        hard_limit=hard,
-        active=tuple(_held(given.get("active"))),
-        reserved=tuple(_held(given.get("reserved"))),
-        scheduled=tuple(_held(given.get("scheduled"))),
-    )
-
-
-def _held(entries: Any) -> Iterator[HeldTask]:
-    for entry in _mappings(entries):
-        # `scheduled` wraps what the others give bare.
-        request = _mapping(entry.get("request", entry))
-        yield HeldTask(
-            task_id=str(request.get("id")),
-            name=str(request.get("name")),
-            order_id=order_of(request.get("args"), request.get("kwargs")),
-            started_at=_moment(request.get("time_start")),
-            eta=parse_time(entry.get("eta")),
-        )
+def _is_text(task_id: str) -> bool:
+    """Whether it can be asked for at all: half a surrogate pair, which JSON may hold, is no text."""
+    try:
+        task_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _of(task_id: str, message: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -181,21 +148,21 @@ def _result_of(raw: bytes) -> TaskResult:
     return TaskResult(
         status=str(meta.get("status")),
         value=json.dumps(meta.get("result"), ensure_ascii=False),
-        traceback=_text(meta.get("traceback")),
+        traceback=text(meta.get("traceback")),
         date_done=parse_time(meta.get("date_done")),
     )
 
 
 def _from_meta(task_id: str, meta: Mapping[str, Any]) -> TaskDetails:
     """What a result alone tells: name, arguments and worker are there with ``result_extended`` only."""
-    retries = _number(meta.get("retries"))
+    retries = number(meta.get("retries"))
     order_id = order_of(meta.get("args"), meta.get("kwargs"))
     return TaskDetails(
         task_id=task_id,
         place=TaskPlace.RESULT,
-        name=_text(meta.get("name")),
-        order_id=order_id if order_id is not None else _number(_mapping(meta.get("result")).get("order_id")),
-        worker=_text(meta.get("worker")),
+        name=text(meta.get("name")),
+        order_id=order_id if order_id is not None else order_of([mapping(meta.get("result")).get("order_id")], None),
+        worker=text(meta.get("worker")),
         attempt=None if retries is None else retries + 1,
     )
 
@@ -205,34 +172,3 @@ def _json(raw: bytes) -> Any:
         return json.loads(raw)
     except (ValueError, RecursionError):  # a pickle, for one, which is never loaded
         return None
-
-
-def _limits(value: Any) -> tuple[timedelta | None, timedelta | None]:
-    # 0 is how the pool says that there is none.
-    given = [timedelta(seconds=each) if isinstance(each, int | float) and each else None for each in _sequence(value)]
-    soft, hard, *_ = (*given, None, None)
-    return soft, hard
-
-
-def _moment(value: Any) -> datetime | None:
-    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) and value else None
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [each for each in _sequence(value) if isinstance(each, dict)]
-
-
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -21,6 +20,7 @@ from redis.asyncio.client import PubSub
 
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.redis_connection import DRIVER_ERRORS, close, redis_client, translate, translated
+from sitegenctl.adapters.redis_link import literally
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.domain.event import Event, Heard, read_event
 
@@ -100,13 +100,9 @@ def event_patterns(options: QueueOptions, database: int, *, sentinel: bool) -> t
     patterns: list[str] = []
     for control in options.control_channels(database, sentinel=sentinel):
         # Remote control and events are laid out alike; only the exchange is another.
-        channel = _literally(control.removesuffix("celery.pidbox") + _EXCHANGE)
+        channel = literally(control.removesuffix("celery.pidbox") + _EXCHANGE)
         patterns += [channel, f"{channel}/*"]
     return tuple(patterns)
-
-
-def _literally(text: str) -> str:
-    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 def decode_events(raw: bytes | str) -> list[Event | Heard]:

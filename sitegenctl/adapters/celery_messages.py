@@ -15,10 +15,11 @@ import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from sitegenctl.adapters.json_values import number, text
+from sitegenctl.domain.order import MAX_ORDER_ID
 from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
 
 ENQUEUED_AT_HEADER = "sitegenctl_enqueued_at"
@@ -95,6 +96,9 @@ def encode(
 @cache
 def installed_celery() -> tuple[int, int]:
     """Major and minor version of the Celery that is installed, without importing it."""
+    # Importing it takes longer than reading the workers' answers, for which nothing is published.
+    from importlib.metadata import version
+
     major, minor, *_ = version("celery").split(".")
     return int(major), int(minor)
 
@@ -157,64 +161,74 @@ def decode_message(
     return live_task(
         task_id,
         task_name,
-        *arguments,
+        order_of(*arguments),
         place,
         now=now,
-        retries=headers.get("retries"),
+        retries=number(headers.get("retries")) or 0,
         eta=headers.get("eta"),
         enqueued_at=headers.get(ENQUEUED_AT_HEADER),
-        actor=headers.get(ACTOR_HEADER),
+        actor=text(headers.get(ACTOR_HEADER)),
     )
 
 
 def live_task(
     task_id: str,
     name: str,
-    args: Any,
-    kwargs: Any,
+    order_id: int | None,
     place: Place,
     *,
     now: datetime,
-    retries: Any,
+    retries: int,
     eta: Any,
     enqueued_at: Any,
-    actor: Any,
+    actor: str | None,
 ) -> LiveTask:
-    """A task of ours, from what its message holds, whatever that is."""
-    attempt = retries + 1 if isinstance(retries, int) else 1
+    """A task of ours, from what its message says; ``eta`` and ``enqueued_at`` may be anything."""
     due = parse_time(eta)
     state = place.state
     if due is not None and state is TaskState.QUEUED and due > now:
-        state = TaskState.RETRYING if attempt > 1 else TaskState.SCHEDULED
+        state = TaskState.RETRYING if retries > 0 else TaskState.SCHEDULED
     return LiveTask(
         task_id=task_id,
         name=name,
-        order_id=order_of(args, kwargs),
+        order_id=order_id,
         state=state,
-        attempt=attempt,
+        attempt=retries + 1 if retries > 0 else 1,
         enqueued_at=parse_time(enqueued_at),
         eta=due,
-        actor=actor if isinstance(actor, str) else None,
+        actor=actor,
         position=place.position,
     )
 
 
 def order_of(args: Any, kwargs: Any) -> int | None:
-    """The order that a call of ``generate_site_task(order_id, resume=True)`` is for."""
-    value = args[0] if isinstance(args, (list, tuple)) and args else None
-    if value is None and isinstance(kwargs, dict):
-        value = kwargs.get("order_id")
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """The order that a call of ``generate_site_task(order_id, resume=True)`` is for.
+
+    None also for a number that no order can have: a database that was asked for it would refuse the whole question.
+    """
+    first = args[0] if isinstance(args, (list, tuple)) and args else None
+    return order_among(first, kwargs.get("order_id") if isinstance(kwargs, dict) else None)
 
 
-def parse_time(text: Any) -> datetime | None:
-    """Read an ISO 8601 time, UTC when it names no zone; None when it is none."""
-    if not isinstance(text, str):
-        return None
+def order_among(first: Any, named: Any) -> int | None:
+    """``order_of`` for whom the first argument, or None, and the one that is named ``order_id`` are at hand."""
+    order_id = number(named if first is None else first)
+    return order_id if order_id is not None and 0 < order_id <= MAX_ORDER_ID else None
+
+
+def parse_time(value: Any) -> datetime | None:
+    """Read an ISO 8601 time, UTC when it names no zone; None when it is none, or none any more in UTC."""
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
+        return _utc(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
         return None
+
+
+# What was published together has the same time.
+@lru_cache(maxsize=256)
+def _utc(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    # At either end of the calendar there is no such time in another zone: an OverflowError.
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 

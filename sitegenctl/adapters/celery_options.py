@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,10 +33,12 @@ class QueueOptions:
     @property
     def lists(self) -> tuple[str, ...]:
         """The keys of the queue's lists, the one that is served first first."""
-        return tuple(
-            self.global_keyprefix + (f"{self.queue}{self.sep}{step}" if step else self.queue)
-            for step in self.priority_steps
-        )
+        return tuple(self.list_for(self.queue, step) for step in self.priority_steps)
+
+    def list_for(self, queue: str, priority: int) -> str:
+        """The key of the list that a queue's messages of this priority are in."""
+        step = self.priority_steps[bisect(self.priority_steps, priority) - 1]
+        return self.global_keyprefix + (f"{queue}{self.sep}{step}" if step else queue)
 
     @property
     def unacked(self) -> str:

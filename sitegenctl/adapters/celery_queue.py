@@ -1,7 +1,8 @@
-"""A Celery queue on Redis: reading every unfinished task, asking the workers, publishing.
+"""A Celery queue on Redis: reading every unfinished task, publishing; what asks the workers is ``celery_workers``.
 
 All of it goes through redis-py's asyncio client; Celery itself is not imported, because it takes longer to
-import than everything here takes to do, and publishes one task at a time.
+import than everything here takes to do, and publishes one task at a time. Taking tasks away is for
+``celery_withdrawal``, giving orphaned ones back for ``celery_put_back``.
 Facts of kombu's Redis transport that this module relies on: the queue is a list for each priority step (LPUSH
 to publish, BRPOP to take, so that index -1 is next); what is delivered and not acknowledged, ETA tasks
 included, is in the hash ``unacked``. Reading never writes.
@@ -10,34 +11,29 @@ included, is in the hash ``unacked``. Reading never writes.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from sitegenctl.adapters.celery_control import Answers, ask_workers
-from sitegenctl.adapters.celery_details import QUESTIONS, TaskSearch, with_claim, worker_details
+from sitegenctl.adapters.celery_details import TaskSearch, with_claim
 from sitegenctl.adapters.celery_messages import (
     ACTOR_HEADER,
     ENQUEUED_AT_HEADER,
     encode,
     installed_celery,
-    order_of,
-    parse_time,
 )
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_reading import Bounds, QueueReading
+from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.redis_connection import DRIVER_ERRORS, close, redis_client, translate, translated
-from sitegenctl.adapters.redis_urls import database_number, is_sentinel, kombu_url
-from sitegenctl.domain.ports import PublishFailure
-from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace, TaskState
-from sitegenctl.domain.worker import Worker, WorkerRoster, WorkerSurvey
+from sitegenctl.adapters.redis_urls import kombu_url
+from sitegenctl.domain.ports import Consumers, PublishFailure
+from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
+from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
 
 __all__ = ["CeleryQueue", "QueueOptions", "kombu_url"]
-
-_CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
 
 
 def _utc_now() -> datetime:
@@ -62,6 +58,7 @@ class CeleryQueue:
         self._now = now
         self._bounds = bounds
         self._client: Redis | None = None
+        self._workers = CeleryWorkers(url, options, timeout=timeout)
 
     async def close(self) -> None:
         """Close the connections, if there are any."""
@@ -80,26 +77,20 @@ class CeleryQueue:
 
     async def survey(self) -> WorkerSurvey:
         """Ask every living worker what it holds; returns as soon as all have answered."""
-        answers, silent = await self._ask(list(_CLAIMS))
-        workers = tuple(
-            Worker(name=name, tasks=tuple(self._claims(name, given))) for name, given in sorted(answers.items())
-        )
-        return WorkerSurvey(workers=workers, silent=silent)
+        return await self._workers.survey()
 
     async def worker_details(self) -> WorkerRoster:
         """Ask every living worker about itself; returns as soon as all have answered."""
-        answers, silent = await self._ask(QUESTIONS)
-        workers = tuple(worker_details(name, given) for name, given in sorted(answers.items()))
-        return WorkerRoster(workers=workers, silent=silent)
+        return await self._workers.worker_details()
 
-    async def task_details(self, task_id: str) -> TaskDetails | None:
-        """Find one task in the broker, at the workers and among the results; None when it is nowhere."""
+    async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
+        """Find one task in the broker, at the workers (if not at hand as ``survey``) and among the results."""
         search = TaskSearch(self._redis(), self._options, chunk=self._bounds.chunk, now=self._now())
         async with translated():
             found = await search.find(task_id)
         if found is not None and found.place is TaskPlace.QUEUE:
             return found
-        return with_claim(task_id, found, await self.survey())
+        return with_claim(task_id, found, survey if survey is not None else await self.survey())
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly the given ids; returns the failure of each id that failed.
@@ -121,6 +112,42 @@ class CeleryQueue:
             for (task_id, _), answer in zip(messages, answers, strict=True)
             if isinstance(answer, BaseException)
         }
+
+    async def withdraw(
+        self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
+    ) -> Mapping[str, str]:
+        """Take tasks away: out of the broker, and revoked at every living worker."""
+        # Here and below: what only reads, and starts often, is spared these imports.
+        from sitegenctl.adapters.celery_raw import RawMessages, broker_link
+        from sitegenctl.adapters.celery_withdrawal import Withdrawal
+
+        async with broker_link(self._url, self._options, timeout=self._timeout) as link:
+            messages = RawMessages(link, self._options)
+            return await Withdrawal(messages, self._workers, terminate=terminate).withdraw(tasks, keep)
+
+    async def put_back(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
+        """Hand orphaned tasks to the queue again, to be delivered next; nothing else of them changes."""
+        from sitegenctl.adapters.celery_put_back import PuttingBack
+        from sitegenctl.adapters.celery_raw import broker_link
+
+        async with broker_link(self._url, self._options, timeout=self._timeout) as link:
+            return await PuttingBack(link, self._options, self._workers).put_back(tasks)
+
+    async def pause(self) -> Consumers:
+        """Have every living worker stop taking tasks from our queue."""
+        return await self._workers.pause()
+
+    async def resume(self) -> Consumers:
+        """Have every living worker take tasks from our queue again."""
+        return await self._workers.resume()
+
+    async def prune_replies(self) -> int:
+        """Remove what clients that died left behind of their questions to workers; returns how many there were."""
+        from sitegenctl.adapters.celery_raw import broker_link
+        from sitegenctl.adapters.celery_replies import prune_reply_lists
+
+        async with broker_link(self._url, self._options, timeout=self._timeout) as link:
+            return await prune_reply_lists(link, self._options)
 
     def _message(self, publication: Publication) -> str:
         return encode(
@@ -145,33 +172,3 @@ class CeleryQueue:
                 sentinel_password=self._options.sentinel_password,
             )
         return self._client
-
-    async def _ask(self, methods: Sequence[str]) -> tuple[Answers, int]:
-        sentinel = is_sentinel(self._url)
-        async with translated():
-            return await ask_workers(
-                self._redis(),
-                methods,
-                # The client gives up after its own timeout. The question must end well before it: Redis looks
-                # only ten times a second whether a client has waited long enough.
-                timeout=self._timeout - min(0.5, self._timeout / 2),
-                channels=self._options.control_channels(database_number(self._url), sentinel=sentinel),
-                prefix=self._options.global_keyprefix,
-                sep=self._options.sep,
-            )
-
-    def _claims(self, worker: str, given: Mapping[str, Any]) -> Iterator[LiveTask]:
-        for method, state in _CLAIMS.items():
-            for entry in given.get(method) or ():
-                # `scheduled` wraps what the other two give bare.
-                request = entry.get("request", entry) if isinstance(entry, dict) else None
-                if not isinstance(request, dict) or request.get("name") != self._options.task:
-                    continue
-                yield LiveTask(
-                    task_id=str(request.get("id")),
-                    name=self._options.task,
-                    order_id=order_of(request.get("args"), request.get("kwargs")),
-                    state=state,
-                    worker=worker,
-                    eta=parse_time(entry.get("eta")),
-                )

@@ -17,8 +17,10 @@ only after a grace period.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from typing import Any, Protocol
@@ -50,7 +52,7 @@ class Bounds:
     """
 
     atomic: int = 2000
-    chunk: int = 500
+    chunk: int = 1000
     edge: int = 64
     size: int = 4_000_000
     rounds: int = 100
@@ -58,15 +60,9 @@ class Bounds:
 
 @dataclass(kw_only=True)
 class _Part:
-    """One of the queue's lists, and what has been read of it, from the head on.
-
-    ``before`` is the number of messages that are delivered before its own, ``length`` that of its own, when
-    the reading began.
-    """
+    """One of the queue's lists, and what has been read of it, from the head on."""
 
     key: str
-    before: int
-    length: int
     edge: int
     items: list[Item] = field(default_factory=list)
     at_the_tail: Iterator[int] = field(default_factory=count)
@@ -80,12 +76,13 @@ class _Part:
         numbers = [self.known.get(hash(raw), -_FAR * _FAR) for raw in messages]
         return numbers == sorted(numbers) and (not numbers or numbers[0] > -_FAR * _FAR)
 
-    def new(self, messages: Iterable[bytes], numbers: Iterator[int]) -> Iterator[tuple[int, bytes]]:
-        """Those not known yet, with their places among ``messages``; from now on they are known."""
-        for place, raw in enumerate(messages):
-            if (key := hash(raw)) not in self.known:
-                self.known[key] = next(numbers)
-                yield place, raw
+    def new(self, messages: Iterable[bytes], numbers: Iterator[int]) -> list[bytes]:
+        """Those not known yet; from now on they are known."""
+        return [
+            raw
+            for raw, number in zip(messages, numbers, strict=False)
+            if self.known.setdefault(hash(raw), number) == number
+        ]
 
     def before_the_head(self) -> Iterator[int]:
         """Numbers for what was published since the list was read last."""
@@ -130,7 +127,8 @@ class QueueReading:
         messages_in_all = sum(lengths) + delivered
         if messages_in_all <= self._bounds.atomic and messages_in_all * size <= self._bounds.size:
             return await self._at_once()
-        return await self._in_chunks(lengths)
+        with _collector_paused():
+            return await self._in_chunks()
 
     async def _at_once(self) -> BrokerReading:
         def ask(pipe: Any) -> None:
@@ -139,20 +137,16 @@ class QueueReading:
             pipe.hvals(self._options.unacked)
 
         *lists, unacked = await self._transaction(ask)
-        messages = (raw for part in lists for raw in reversed(part))
-        queued = [self._queued(raw, position) for position, raw in enumerate(messages)]
+        queued = self._queued(raw for part in lists for raw in reversed(part))
         return _reading(queued, self._delivered(unacked))
 
-    async def _in_chunks(self, lengths: Sequence[int]) -> BrokerReading:
+    async def _in_chunks(self) -> BrokerReading:
         # Here, because importing it takes longer than decoding a short queue.
         from sitegenctl.adapters.celery_decoding import decode
 
         self._decode = decode
         edge = max(1, min(self._bounds.edge, self._chunk))
-        parts = [
-            _Part(key=key, before=sum(lengths[:n]), length=lengths[n], edge=edge)
-            for n, key in enumerate(self._options.lists)
-        ]
+        parts = [_Part(key=key, edge=edge) for key in self._options.lists]
         for part in parts:
             part.items = await self._from_head(part, part.at_the_tail)
         unacked, at_the_ends = await self._settle(parts)
@@ -166,6 +160,7 @@ class QueueReading:
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[Item]:
         """What is new in the list, to its end or until so many messages in a row are known already."""
         found: list[Item] = []
+        messages: list[Any]
         start = 0
         while True:
             overlap, wanted = min(start, 1), self._chunk
@@ -180,8 +175,7 @@ class QueueReading:
                 continue
             del messages[:overlap]
             ends = len(messages) < wanted or (until_known and part.knows(messages[-until_known:]))
-            last = part.before + part.length - 1 - start
-            found += [self._queued(raw, last - place) for place, raw in part.new(messages, numbers)]
+            found += self._queued(part.new(messages, numbers))
             if ends:
                 return found
             self._adapt(messages)
@@ -203,7 +197,7 @@ class QueueReading:
             cursor = cursor_after
             if not cursor:
                 messages = [raw for each in ends for raw in (*each.head, *each.tail)]
-                return unacked, {item.task_id for raw in messages if (item := self._queued(raw)).task_id is not None}
+                return unacked, {item.task_id for item in self._queued(messages) if item.task_id is not None}
 
     async def _ends(self, parts: Sequence[_Part], cursor: int) -> tuple[list[_Ends], int, dict[bytes, bytes]]:
         def ask(pipe: Any) -> None:
@@ -231,9 +225,8 @@ class QueueReading:
             part.edge *= 2
             return False
         old = next((place for place, raw in enumerate(ends.head) if part.knows([raw])), ends.length)
-        part.items[:0] = [self._queued(raw) for _, raw in part.new(ends.head[:old], part.before_the_head())]
-        rest = [*ends.head[old:], *ends.tail]
-        part.items += [self._queued(raw) for _, raw in part.new(rest, part.at_the_tail)]
+        part.items[:0] = self._queued(part.new(ends.head[:old], part.before_the_head()))
+        part.items += self._queued(part.new([*ends.head[old:], *ends.tail], part.at_the_tail))
         return True
 
     def _lose_patience(self) -> None:
@@ -244,7 +237,7 @@ class QueueReading:
     def _adapt(self, messages: Sequence[bytes]) -> int:
         """Ask for fewer messages at once where they are large; returns the size of the largest, in bytes."""
         size = max(map(len, messages), default=0)
-        self._chunk = max(1, min(self._bounds.chunk, self._bounds.size // 8 // max(size, 1)))
+        self._chunk = max(1, min(self._bounds.chunk, self._bounds.size // 3 // max(size, 1)))
         return size
 
     async def _transaction(self, ask: Callable[[Any], None]) -> list[Any]:
@@ -259,12 +252,25 @@ class QueueReading:
                     raise
         raise AssertionError("unreachable")
 
-    def _queued(self, raw: bytes, position: int | None = None) -> Item:
-        return self._decode(raw, Place(TaskState.QUEUED, position), task_name=self._options.task, now=self._now)
+    def _queued(self, messages: Iterable[bytes]) -> list[Item]:
+        decode, place, task, now = self._decode, Place(TaskState.QUEUED), self._options.task, self._now
+        return [decode(raw, place, task_name=task, now=now) for raw in messages]
 
     def _delivered(self, values: Iterable[bytes]) -> list[Item]:
         place = Place(TaskState.UNACKED)
         return [decode_unacked(raw, place, task_name=self._options.task, now=self._now) for raw in values]
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Let nobody look for cycles among the tasks decoded inside: there are none, and looking takes long."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _reading(queued: Sequence[Item], delivered: Sequence[Item]) -> BrokerReading:
@@ -273,11 +279,12 @@ def _reading(queued: Sequence[Item], delivered: Sequence[Item]) -> BrokerReading
     A retry is published before its old delivery is acknowledged, and a restore moves a message back: the same
     task may stand in both places for a moment.
     """
+    for position, item in enumerate(queued):
+        # Not by replace(): nobody has seen it yet, and 100,000 copies take as long as all the rest.
+        object.__setattr__(item, "position", position)
     tasks: dict[str, LiveTask] = {}
     foreign: dict[str | int, ForeignMessage] = {}
     for place, item in enumerate((*queued, *delivered)):
-        if place < len(queued) and item.position != place:
-            item = replace(item, position=place)
         if isinstance(item, LiveTask):
             tasks.setdefault(item.task_id, item)
         else:

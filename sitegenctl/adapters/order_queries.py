@@ -1,7 +1,8 @@
 """The SQL that reads orders and their logs. Only constants are ever put into a text; values are parameters.
 
 Ages are computed here, each timestamp against its own clock: order columns are naive UTC, log rows are in the
-session's time zone.
+session's time zone. What PostgreSQL takes for a timestamp and Python does not (infinity, the year 200000, BC) is
+as good as none.
 """
 
 from __future__ import annotations
@@ -9,17 +10,43 @@ from __future__ import annotations
 from typing import Any
 
 from sitegenctl.domain.listing import OPEN_STATUSES, OrderFilter, OrderQuery, SortBy
+from sitegenctl.domain.order import OrderStatus
 
 # The history of an order is read from at most so many of its newest rows: a run writes some 25.
 _HISTORY_ROWS = 500
 
+# One year is left at either end, so that a time can still be turned into another zone.
+_FIRST, _LAST = "'0002-01-01'", "'9998-12-31'"
+
+_UTC_NOW = "timezone('utc', now())"
+
+
+def sane(column: str) -> str:
+    """The timestamp, if it is one that Python knows; NULL otherwise."""
+    return f"CASE WHEN {column} BETWEEN {_FIRST} AND {_LAST} THEN {column} END"
+
+
+def _age(column: str, now: str) -> str:
+    """The time since then; NULL for a time that is yet to come, which says nothing of when anything moved.
+
+    Clocks differ a little: what is a moment ahead is now.
+    """
+    return (
+        f"CASE WHEN {column} BETWEEN {_FIRST} AND {now} + interval '1 minute'"
+        f" THEN greatest({now} - {column}, interval '0') END"
+    )
+
+
+# `id + 0`, because for the newest rows of one order PostgreSQL may else walk the primary key backwards through
+# everybody's log, once for each order, where it has no fresh statistics.
 _READ = f"""
 SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
-       o.created_at, o.updated_at, o.onboarding_completed_at,
+       {sane("o.created_at")} AS created_at, {sane("o.updated_at")} AS updated_at,
+       {sane("o.onboarding_completed_at")} AS onboarding_completed_at,
        s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
-       least(timezone('utc', now()) - o.updated_at,
-             timezone('utc', now()) - o.onboarding_completed_at,
-             localtimestamp - newest.created_at) AS idle,
+       least({_age("o.updated_at", _UTC_NOW)},
+             {_age("o.onboarding_completed_at", _UTC_NOW)},
+             {_age("newest.created_at", "localtimestamp")}) AS idle,
        newest.id AS last_log_id, log.steps,
        journal.step AS journal_step, journal.details::text AS journal_details,
        failure.message AS last_error
@@ -28,17 +55,17 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
   LEFT JOIN LATERAL (
        SELECT array_agg(r.step ORDER BY r.id) AS steps
          FROM (SELECT id, step FROM site_generation_logs WHERE order_id = o.id
-                ORDER BY id DESC LIMIT {_HISTORY_ROWS}) r) log ON true
+                ORDER BY id + 0 DESC LIMIT {_HISTORY_ROWS}) r) log ON true
   LEFT JOIN LATERAL (
        SELECT id, created_at FROM site_generation_logs WHERE order_id = o.id
-        ORDER BY id DESC LIMIT 1) newest ON true
+        ORDER BY id + 0 DESC LIMIT 1) newest ON true
   LEFT JOIN LATERAL (
        SELECT step, details FROM site_generation_logs WHERE order_id = o.id AND step LIKE 'OPERATOR\\_%'
-        ORDER BY id DESC LIMIT 1) journal ON true
+        ORDER BY id + 0 DESC LIMIT 1) journal ON true
   LEFT JOIN LATERAL (
        SELECT message FROM site_generation_logs WHERE order_id = o.id AND step = 'ERROR'
-        ORDER BY id DESC LIMIT 1) failure ON true
-"""  # noqa: S608 - the only thing put in is a constant number
+        ORDER BY id + 0 DESC LIMIT 1) failure ON true
+"""  # noqa: S608 - constants of this module
 
 EXISTING = "SELECT id FROM site_orders WHERE id = ANY($1::int[])"
 
@@ -67,7 +94,9 @@ _SETTLED = f"""
 #: How many others there are, restricted by $1 to $4, without those whose ids are $5.
 COUNT_SETTLED = f"SELECT count(*) {_SETTLED}"
 
-HAS_FINISHED = "SELECT EXISTS (SELECT FROM site_orders WHERE status IN ('REVIEW', 'DELIVERED'))"
+IN_STATUS = "SELECT id FROM site_orders WHERE status = $1::text::siteorderstatus ORDER BY id"
+
+NEWEST_FINISHED = "SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVERED') ORDER BY id DESC LIMIT $1"
 
 COUNT_BY_STATUS = "SELECT status::text AS status, count(*) AS count FROM site_orders GROUP BY status"
 
@@ -90,18 +119,25 @@ SELECT count(*) FILTER (WHERE step = 'SUCCESS') AS succeeded, count(*) FILTER (W
  WHERE id >= (SELECT min(high) FROM bisection) AND created_at >= localtimestamp - $1::interval
 """
 
+_KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
+# NULL for a status that is not known, which is not the place that it has in the enum.
+_LIFE = f"array_position(ARRAY[{_KNOWN}], o.status::text)"
+_UPDATED, _CREATED = sane("o.updated_at"), sane("o.created_at")
+
+# As ``domain.listing.sort_key`` sorts. Of the orders that are listed by this, those in a status that is not known
+# are the ones that somebody should look at.
 _ORDER_BY = {
-    SortBy.FAULT: ("o.id DESC", "o.id ASC"),
+    SortBy.FAULT: (f"{_LIFE} IS NOT NULL, o.id DESC", f"{_LIFE} IS NOT NULL DESC, o.id ASC"),
     SortBy.ID: ("o.id ASC", "o.id DESC"),
-    SortBy.UPDATED: ("o.updated_at DESC NULLS LAST, o.id", "o.updated_at ASC NULLS LAST, o.id"),
-    SortBy.CREATED: ("o.created_at DESC NULLS LAST, o.id", "o.created_at ASC NULLS LAST, o.id"),
+    SortBy.UPDATED: (f"{_UPDATED} DESC NULLS LAST, o.id", f"{_UPDATED} ASC NULLS LAST, o.id"),
+    SortBy.CREATED: (f"{_CREATED} DESC NULLS LAST, o.id", f"{_CREATED} ASC NULLS LAST, o.id"),
     SortBy.NAME: (
         'lower(o.customer_name) COLLATE "C", o.id',
         'lower(o.customer_name) COLLATE "C" DESC, o.id',
     ),
     SortBy.STATUS: (
-        "o.status, o.updated_at DESC NULLS LAST, o.id",
-        "o.status DESC, o.updated_at ASC NULLS LAST, o.id",
+        f"{_LIFE} NULLS LAST, {_UPDATED} DESC NULLS LAST, o.id",
+        f"{_LIFE} DESC NULLS LAST, {_UPDATED} ASC NULLS LAST, o.id",
     ),
 }
 

@@ -17,10 +17,22 @@ from datetime import timedelta
 import asyncpg
 
 from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, connect, translate
-from sitegenctl.domain.probes import PostgresFacts, SchemaShape
+from sitegenctl.domain.probes import PostgresFacts, SchemaShape, TableLock
 
 #: What a check-up can't do without, for the quick one; the whole contract is compared by ``shapes``.
 _TABLES = ("site_orders", "site_onboardings", "site_generation_logs")
+
+# Whose transactions PostgreSQL does not let this user see is not known to be long: they have no xact_start.
+_LOCKS = """
+SELECT c.relname AS table_name, a.pid, a.usename, a.application_name, clock_timestamp() - a.xact_start AS open_for
+  FROM pg_locks l
+  JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+  JOIN pg_class c ON c.oid = l.relation
+  JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted AND a.xact_start IS NOT NULL
+   AND l.relation IN (SELECT to_regclass(t) FROM unnest($1::text[]) t)
+ ORDER BY a.xact_start, c.relname
+"""
 
 _FACTS = """
 SELECT extract(epoch FROM clock_timestamp())::float8 AS now, current_setting('server_version') AS version,
@@ -75,11 +87,22 @@ class PostgresHealth:
             asked, began = self._now(), time.perf_counter()
             row = await connection.fetchrow(_FACTS, list(_TABLES))
             took = time.perf_counter() - began
+            locks = await connection.fetch(_LOCKS, list(_TABLES))
         return PostgresFacts(
             latency=timedelta(seconds=latency),
             version=row["version"].partition(" ")[0],
             offset=timedelta(seconds=row["now"] - (asked + took / 2)),
             missing_tables=tuple(row["missing"]),
+            locks=tuple(
+                TableLock(
+                    table=lock["table_name"],
+                    pid=lock["pid"],
+                    client=lock["application_name"] or "a client without a name",
+                    user=lock["usename"],
+                    open_for=lock["open_for"],
+                )
+                for lock in locks
+            ),
         )
 
     async def shapes(self) -> tuple[SchemaShape, SchemaShape]:

@@ -14,10 +14,11 @@ from typing import Any
 
 import asyncpg
 
+from sitegenctl.adapters.order_queries import sane
 from sitegenctl.domain.order import LogRow
 
-_COLUMNS = """id, order_id, step, message, status, created_at, details::text AS details,
-       CASE WHEN isfinite(created_at) THEN localtimestamp - created_at END AS age"""
+_COLUMNS = f"""id, order_id, step, message, status, {sane("created_at")} AS created_at, details::text AS details,
+       localtimestamp - {sane("created_at")} AS age"""
 
 # $3 to $5 are the three ways of saying since when, at most one of them given: an age by the database's clock,
 # a moment (turned into the session's zone, as `now()` was when the row was written), a time on the rows' clock.

@@ -11,47 +11,23 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from sitegenctl.adapters import order_queries
+from sitegenctl.adapters import order_queries, postgres_claims
 from sitegenctl.adapters.postgres_log import read_log
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
-from sitegenctl.domain.plan import EnqueueStep
+from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
-from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_ENQUEUE_FAILED, read_history
+from sitegenctl.domain.run import read_history
 from sitegenctl.errors import SourceError, UsageProblem
 
-# NO KEY UPDATE and not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for us.
-_LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE"
-
-# A statement of its own after the lock: in the locking one, a subquery would still see the log as it was
-# before the wait.
-_SEEN_NOW = """
-SELECT o.id, o.status::text AS status,
-       coalesce((SELECT max(id) FROM site_generation_logs WHERE order_id = o.id), 0) AS last_log_id
-  FROM site_orders o WHERE o.id = ANY($1::int[])
-"""
-
-_SET_STATUS = """
-UPDATE site_orders o SET status = c.status::siteorderstatus, updated_at = timezone('utc', now())
-  FROM unnest($1::int[], $2::text[]) AS c(id, status) WHERE o.id = c.id
-"""
-
-# Through the table's own row type, so that it works whether `details` is json or jsonb.
-_JOURNAL = """
-INSERT INTO site_generation_logs (order_id, step, message, status, details)
-SELECT r.order_id, r.step, r.message, r.status, r.details
-  FROM json_populate_recordset(NULL::site_generation_logs, $1::json) r
-RETURNING id, order_id
-"""
-
+# Any number that nobody else is likely to lock: the letters of "sitegen".
+_MAINTENANCE_LOCK = int.from_bytes(b"sitegen")
 
 #: Orders read in one query.
 _CHUNK = 2000
@@ -112,19 +88,11 @@ class PostgresOrders:
         async with self._connected() as connection:
             return int(await connection.fetchval(order_queries.COUNT_SETTLED, *restricted, list(excluding)))
 
-    async def has_finished(self) -> bool:
-        """Whether any order is in REVIEW or DELIVERED."""
+    async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
+        """How many orders are in each status; one that is not known is under the database's label for it."""
         async with self._connected() as connection:
-            return bool(await connection.fetchval(order_queries.HAS_FINISHED))
-
-    async def count_by_status(self) -> dict[OrderStatus | None, int]:
-        """How many orders are in each status."""
-        counts: dict[OrderStatus | None, int] = {}
-        async with self._connected() as connection:
-            for row in await connection.fetch(order_queries.COUNT_BY_STATUS):
-                status = _status(row["status"])
-                counts[status] = counts.get(status, 0) + row["count"]
-        return counts
+            rows = await connection.fetch(order_queries.COUNT_BY_STATUS)
+        return {_status(row["status"]) or row["status"]: row["count"] for row in rows}
 
     async def count_runs(self, window: timedelta) -> RunCounts:
         """How many runs ended within the window until now, by the database's clock."""
@@ -153,68 +121,46 @@ class PostgresOrders:
         async with self._connected() as connection:
             return {row["id"] for row in await connection.fetch(order_queries.EXISTING, list(order_ids))}
 
-    async def claim(self, steps: Sequence[EnqueueStep], actor: Actor) -> Claim:
-        """In one transaction: lock, re-check, set GENERATING and journal; orders that moved are left alone."""
-        moved: dict[int, str] = {}
-        journal_ids: dict[int, int] = {}
-        async with self._connected() as connection, connection.transaction():
-            now = await self._lock(connection, [step.order_id for step in steps])
-            still = []
-            for step in steps:
-                reason = _moved(step, now.get(step.order_id))
-                if reason is None:
-                    still.append(step)
-                else:
-                    moved[step.order_id] = reason
-            if still:
-                await connection.execute(
-                    _SET_STATUS, [step.order_id for step in still], [OrderStatus.GENERATING] * len(still)
-                )
-                entries = [
-                    _journal_row(
-                        step,
-                        OPERATOR_ENQUEUE,
-                        f"Enqueued by {actor}",
-                        actor,
-                        resume=step.resume,
-                        before=step.before,
-                    )
-                    for step in still
-                ]
-                written = await connection.fetch(_JOURNAL, json.dumps(entries))
-                journal_ids = {row["order_id"]: row["id"] for row in written}
-        return Claim(journal_ids=journal_ids, moved=moved)
+    async def in_status(self, status: OrderStatus) -> list[int]:
+        """The numbers of all orders in this status, lowest first."""
+        async with self._connected() as connection:
+            return [row["id"] for row in await connection.fetch(order_queries.IN_STATUS, status)]
 
-    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Release:
+    async def newest_finished(self, limit: int) -> list[int]:
+        """So many of the orders in REVIEW or DELIVERED, the newest first."""
+        async with self._connected() as connection:
+            return [row["id"] for row in await connection.fetch(order_queries.NEWEST_FINISHED, limit)]
+
+    async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
+        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
+        async with self._connected() as connection:
+            return await postgres_claims.claim(connection, steps, actor)
+
+    async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
         """Take claims back: restore each status and journal why; an order that moved since is left alone."""
-        async with self._connected() as connection, connection.transaction():
-            now = await self._lock(connection, [step.order_id for step in steps.values()])
-            still = [
-                step
-                for journal_id, step in steps.items()
-                if now.get(step.order_id) == (OrderStatus.GENERATING, journal_id)
-            ]
-            if still:
-                await connection.execute(
-                    _SET_STATUS, [step.order_id for step in still], [step.before for step in still]
-                )
-                message = f"Not enqueued: {reason}"
-                entries = [
-                    _journal_row(step, OPERATOR_ENQUEUE_FAILED, message, actor, status="error") for step in still
-                ]
-                await connection.fetch(_JOURNAL, json.dumps(entries))
-        restored = {step.order_id for step in still}
-        moved = {
-            step.order_id: _moved(replace(step, before=OrderStatus.GENERATING), now.get(step.order_id)) or "it moved"
-            for step in steps.values()
-            if step.order_id not in restored
-        }
-        return Release(restored=restored, moved=moved)
+        async with self._connected() as connection:
+            return await postgres_claims.release(connection, steps, actor, reasons)
 
-    async def _lock(self, connection: asyncpg.Connection, order_ids: list[int]) -> dict[int, tuple[str | None, int]]:
-        await connection.fetch(_LOCK, order_ids)
-        rows = await connection.fetch(_SEEN_NOW, order_ids)
-        return {row["id"]: (row["status"], row["last_log_id"]) for row in rows}
+    @asynccontextmanager
+    async def maintenance(self) -> AsyncIterator[bool]:
+        """Hold the lock that one maintenance run holds at a time; False when another one has it.
+
+        It is held by a connection of its own, and by nothing else: when this process dies, PostgreSQL gives it
+        free at once.
+        """
+        try:
+            connection = await connect(self._dsn, timeout=self._timeout)
+        except DRIVER_ERRORS as exc:
+            raise translate(exc) from exc
+        try:
+            try:
+                held = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MAINTENANCE_LOCK))
+            except DRIVER_ERRORS as exc:
+                raise translate(exc) from exc
+            yield held
+        finally:
+            with suppress(*DRIVER_ERRORS):
+                await connection.close(timeout=1)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
@@ -247,15 +193,27 @@ _AWAY = (
 
 
 async def connect(dsn: str, *, timeout: float, read_only: bool = False) -> asyncpg.Connection:
-    """Open a connection that answers within ``timeout`` seconds; a read-only one is refused every write."""
+    """Open a connection that answers within ``timeout`` seconds; a read-only one is refused every write.
+
+    A lock is waited for a little less long, so that the server can say that it was a lock.
+    """
     settings = {"application_name": "sitegenctl"}
     if read_only:
         settings["default_transaction_read_only"] = "on"
+    lock_timeout = {"lock_timeout": str(max(1, int(timeout * 800)))}  # in milliseconds
+    try:
+        return await _connect(dsn, timeout, settings | lock_timeout)
+    except asyncpg.ProtocolViolationError:
+        # A pooler refuses connections with settings that it doesn't know. Without this one we just know less.
+        return await _connect(dsn, timeout, settings)
+
+
+async def _connect(dsn: str, timeout: float, settings: Mapping[str, str]) -> asyncpg.Connection:
     return await asyncpg.connect(
         dsn,
         timeout=timeout,
         command_timeout=timeout,
-        server_settings=settings,
+        server_settings=dict(settings),
         # The pooler of a deployment may not keep prepared statements between transactions.
         statement_cache_size=0,
     )
@@ -271,6 +229,12 @@ def translate(exc: BaseException) -> SourceError:
         )
     if isinstance(exc, asyncpg.ReadOnlySQLTransactionError):
         return SourceError("the database refuses writes: it is read-only", source="database")
+    if isinstance(exc, asyncpg.LockNotAvailableError):
+        return SourceError(
+            "something in the database is locked by somebody else",
+            hint="a migration? SELECT pid, application_name, query FROM pg_stat_activity ORDER BY xact_start tells who",
+            source="database",
+        )
     reason = "it did not answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
     first_line = reason.splitlines()[0]
     if isinstance(exc, asyncpg.InvalidAuthorizationSpecificationError):
@@ -307,35 +271,6 @@ def asyncpg_dsn(url: str) -> str:
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
 
 
-def _moved(step: EnqueueStep, now: tuple[str | None, int] | None) -> str | None:
-    if now is None:
-        return "it is gone"
-    status, last_log_id = now
-    if status != step.before:
-        return f"it moved meanwhile: {step.before} became {status}"
-    if last_log_id != step.last_log_id:
-        return "it moved meanwhile: its log has grown"
-    return None
-
-
-def _journal_row(
-    step: EnqueueStep, kind: str, message: str, actor: Actor, *, status: str = "info", **details: Any
-) -> dict[str, Any]:
-    return {
-        "order_id": step.order_id,
-        "step": kind,
-        "message": message,
-        "status": status,
-        "details": {
-            "task_id": step.task_id,
-            "actor": actor.user,
-            "host": actor.host,
-            "command": actor.command,
-            **details,
-        },
-    }
-
-
 def _order(row: asyncpg.Record) -> Order:
     if not row["has_onboarding"]:
         onboarding = Onboarding.MISSING
@@ -344,6 +279,7 @@ def _order(row: asyncpg.Record) -> Order:
     return Order(
         order_id=row["id"],
         status=_status(row["status"]),
+        status_label=row["status"] if _status(row["status"]) is None else None,
         customer_name=row["customer_name"],
         customer_email=row["customer_email"],
         business_name=row["business_name"],
@@ -371,4 +307,6 @@ def _journal_entry(step: str | None, details: str | None) -> JournalEntry | None
     facts = json.loads(details) if details else {}
     if not isinstance(facts, dict):
         facts = {}
-    return JournalEntry(step=step, task_id=facts.get("task_id"), actor=facts.get("actor"))
+    return JournalEntry(
+        step=step, task_id=facts.get("task_id"), actor=facts.get("actor"), resume=facts.get("resume") is not False
+    )

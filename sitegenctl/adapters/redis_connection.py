@@ -1,11 +1,17 @@
-"""Connections to Redis: time limits, sentinels, and errors in one line. URLs are read in ``redis_urls``."""
+"""Connections to Redis through redis-py: time limits, sentinels, and its errors in our words.
+
+URLs are read in ``redis_urls``. Where importing redis-py would take longer than what there is to do,
+``redis_link`` offers another way.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
@@ -18,8 +24,17 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from sitegenctl.adapters.redis_errors import (
+    late,
+    login_refused,
+    not_permitted,
+    refused,
+    unreachable,
+    without_errors,
+)
 from sitegenctl.adapters.redis_urls import client_url, credentials, database_number, is_sentinel, sentinels
-from sitegenctl.errors import SourceError
+from sitegenctl.adapters.redis_wire import Command
+from sitegenctl.errors import SourceError, UsageProblem
 
 #: Everything that the client lets out when a server is away, refuses or answers too late.
 DRIVER_ERRORS = (RedisError, OSError, TimeoutError)
@@ -30,6 +45,7 @@ def redis_client(
 ) -> Redis:
     """A client whose every call ends within ``timeout`` seconds; it connects when first used.
 
+    Raises ``UsageProblem`` for an option in the URL that it doesn't know.
     ``sentinel_master`` is the name of the Redis to ask the sentinels for, where the URL names sentinels.
     """
     limits: dict[str, Any] = {
@@ -38,6 +54,9 @@ def redis_client(
         # redis 6 and newer repeat by themselves a call whose answer was lost: a publish would happen twice.
         "retry": Retry(NoBackoff(), 0),
     }
+    if redis.VERSION >= (5,):
+        # The one protocol that all versions know; 8 would speak another, with other types of replies.
+        limits["protocol"] = 2
     if is_sentinel(url):
         if sentinel_master is None:
             raise SourceError(
@@ -54,7 +73,18 @@ def redis_client(
         )
         client: Redis = watchers.master_for(sentinel_master, Redis)
         return client
-    return Redis.from_url(client_url(url), decode_responses=False, **limits)
+    try:
+        client = Redis.from_url(client_url(url), decode_responses=False, **limits)
+        # What it makes of the URL's options it tells only when it makes a connection, which doesn't connect yet.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (TypeError, ValueError) as exc:
+        option = re.search(r"keyword argument '(\w+)'|for '?`?(\w+)", str(exc))
+        named = f": {option[1] or option[2]}" if option else ""
+        raise UsageProblem(
+            f"REDIS_URL has an option that redis-py {redis.__version__} does not take{named}",
+            hint="those of TLS are ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs and ssl_check_hostname",
+        ) from exc
+    return client
 
 
 async def close(client: Redis) -> None:
@@ -65,6 +95,29 @@ async def close(client: Redis) -> None:
         # redis 4.6 knows no aclose(), and leaves a pool made from a URL open unless told not to.
         closing = each.aclose if hasattr(each, "aclose") else each.close
         await closing(close_connection_pool=True)
+
+
+class ClientLink:
+    """``Link`` through redis-py: for sentinels, and for what else the wire does not know."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        # It would make objects of some replies, and another client, to whom this is a link too, would not.
+        client.response_callbacks.clear()
+
+    async def execute(self, *commands: Command, keep_refusals: bool = False) -> list[Any]:
+        """Send these commands in one round trip; ``Link`` has the rest."""
+        async with translated():
+            pipe = self._client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            replies = await pipe.execute(raise_on_error=False)
+        told = [translate(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+        return without_errors(told, keep_refusals=keep_refusals)
+
+    async def aclose(self) -> None:
+        """Close the connections, those to sentinels included."""
+        await close(self._client)
 
 
 @asynccontextmanager
@@ -78,16 +131,12 @@ async def translated() -> AsyncIterator[None]:
 
 def translate(exc: BaseException) -> SourceError:
     """Say in one line what went wrong with Redis."""
-    if isinstance(exc, AuthenticationError | NoPermissionError):
-        return SourceError(f"Redis refuses the login: {exc}", hint="check the password in REDIS_URL", source="broker")
+    if isinstance(exc, AuthenticationError):
+        return login_refused(str(exc))
+    if isinstance(exc, NoPermissionError):
+        return not_permitted(str(exc))
     if isinstance(exc, RedisTimeoutError | TimeoutError):
-        reason = "it did not answer in time"
-    elif isinstance(exc, RedisConnectionError | OSError):
-        reason = str(exc) or type(exc).__name__
-    else:
-        return SourceError(f"Redis refused: {exc}", source="broker")
-    return SourceError(
-        f"Redis can't be reached: {reason.splitlines()[0]}",
-        hint="is Redis up, and REDIS_URL right? (sitegenctl config show)",
-        source="broker",
-    )
+        return late()
+    if isinstance(exc, RedisConnectionError | OSError):
+        return unreachable(str(exc) or type(exc).__name__)
+    return refused(str(exc))

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
-
+from sitegenctl.adapters.celery_control import count_workers
 from sitegenctl.adapters.celery_health import read_workers
 from sitegenctl.adapters.celery_messages import parse_time
 from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.redis_connection import close, redis_client, translated
+from sitegenctl.adapters.celery_replies import bindings_key, find_reply_lists
+from sitegenctl.adapters.celery_workers import CeleryWorkers
+from sitegenctl.adapters.json_values import mapping
+from sitegenctl.adapters.redis_errors import Refusal
+from sitegenctl.adapters.redis_link import Link, redis_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.domain.health_work import BEAT_TASK
 from sitegenctl.domain.probes import Connections, Leftovers, MessageFacts, QueueLook, RedisFacts, WorkersFacts
@@ -28,16 +31,12 @@ from sitegenctl.domain.probes import Connections, Leftovers, MessageFacts, Queue
 _MESSAGES = 5000
 _CHUNK = 500
 
-#: Steps of SCAN and keys in each: together the most keys that are looked at.
-_SCAN_STEPS = 200
-_SCAN_COUNT = 1000
-
-#: Seconds without a touch after which a reply list is nobody's: its client would have popped it long ago.
-_ABANDONED = 60
-
 
 class RedisHealth:
-    """``BrokerProbe`` on Celery's Redis transport; ``timeout`` is in seconds, for each call."""
+    """``BrokerProbe`` on Celery's Redis transport; ``timeout`` is in seconds, for each call.
+
+    Each measurement has a connection of its own, because several are made at once.
+    """
 
     def __init__(
         self,
@@ -53,171 +52,177 @@ class RedisHealth:
         self._timeout = timeout
         self._beat_task = beat_task
         self._now = now
-        self._client: Redis | None = None
-
-    async def close(self) -> None:
-        """Close the connections, if there are any."""
-        client, self._client = self._client, None
-        if client is not None:
-            await close(client)
+        self._workers = CeleryWorkers(url, options, timeout=timeout)
 
     async def facts(self) -> RedisFacts:
         """What Redis tells of itself, in a few round trips on one connection."""
-        async with translated():
-            client = self._redis()
-            await client.ping()
-            latency, offset = await self._time()
-            pipe = client.pipeline(transaction=False)
-            pipe.info()
-            pipe.config_get("save")
-            pipe.client_list()
-            pipe.hlen(self._options.unacked)
-            for key in self._options.lists:
-                pipe.llen(key)
-            info, saves, clients, unacked, *depths = await pipe.execute(raise_on_error=False)
-        if isinstance(info, RedisError) and not isinstance(info, ResponseError):
-            async with translated():
-                raise info
+        async with self._link() as link:
+            # One that can't save refuses even this.
+            await link.execute(("PING",), keep_refusals=True)
+            latency, offset = await self._time(link)
+            workers = await self._listening(link)
+            info, saves, stops, clients, unacked, *depths = await link.execute(
+                ("INFO",),
+                ("CONFIG", "GET", "save"),
+                ("CONFIG", "GET", "stop-writes-on-bgsave-error"),
+                ("CLIENT", "LIST"),
+                ("HLEN", self._options.unacked),
+                *(("LLEN", key) for key in self._options.lists),
+                keep_refusals=True,
+            )
         # A managed Redis often refuses CONFIG and CLIENT, a strict one INFO: what it would tell is not known then.
-        told: Mapping[str, Any] = {} if isinstance(info, ResponseError) else info
+        told = {} if isinstance(info, Refusal) else dict(_pairs(info.splitlines(), ":"))
+        saved = None if isinstance(saves, Refusal) or not told else b"".join(saves[1:]).decode()
+        stops_writes = isinstance(stops, Refusal) or b"no" not in stops[1:]
         return RedisFacts(
             latency=latency,
-            version=str(told.get("redis_version", "unknown")),
-            role=str(told.get("role", "master")),
-            appendonly=bool(told.get("aof_enabled")),
-            saves=None if isinstance(saves, RedisError) or not told else str(saves.get("save", "")),
-            write_error=_write_error(told),
+            version=told.get("redis_version", "unknown"),
+            role=told.get("role", "master"),
+            appendonly=told.get("aof_enabled") == "1",
+            saves=saved,
+            write_error=_write_error(told, saves=saved != "" and stops_writes),
             policy=told.get("maxmemory_policy"),
             maxmemory=int(told.get("maxmemory", 0)),
+            used=int(told.get("used_memory", 0)) - int(told.get("mem_not_counted_for_evict", 0)),
             offset=offset,
             database=database_number(self._url),
-            connections=None if isinstance(clients, RedisError) else _connections(clients),
+            workers=workers,
+            connections=None if isinstance(clients, Refusal) else _connections(clients),
             depth=sum(depth for depth in depths if isinstance(depth, int)),
             unacked=unacked if isinstance(unacked, int) else 0,
         )
 
     async def look(self) -> QueueLook:
         """One glance at the queue."""
-        async with translated():
-            pipe = self._redis().pipeline(transaction=False)
-            for key in self._options.lists:
-                pipe.llen(key)
-                pipe.lindex(key, -1)
-            answers = await pipe.execute()
+        async with self._link() as link:
+            answers = await link.execute(
+                *(command for key in self._options.lists for command in (("LLEN", key), ("LINDEX", key, -1)))
+            )
         return QueueLook(depth=sum(answers[::2]), head=tuple(_identity(raw) for raw in answers[1::2]))
 
     async def messages(self) -> MessageFacts:
         """What the messages are like; a long queue is read in part."""
-        async with translated():
-            total, raws = await self._sample()
-        not_json: Counter[str] = Counter()
-        etas: list[datetime] = []
-        beat = 0
-        for raw in raws:
-            message = _envelope(raw)
-            headers = message.get("headers")
-            headers = headers if isinstance(headers, dict) else {}
-            if message.get("content-type") != "application/json":
-                not_json[str(message.get("content-type", "no message of Celery's"))] += 1
-            beat += headers.get("task") == self._beat_task
-            eta = parse_time(headers.get("eta"))
-            if eta is not None:
-                etas.append(eta)
-        ahead = max(etas) - datetime.fromtimestamp(self._now(), UTC) if etas else None
+        async with self._link() as link:
+            total, waiting, held = await self._sample(link)
+            messages: list[tuple[bytes | None, dict[str, Any]]] = [(None, _envelope(raw)) for raw in waiting]
+            messages += [(tag, _envelope(raw)) for tag, raw in held.items()]
+            due = [(tag, eta) for tag, message in messages if (eta := self._eta(message)) is not None]
+            delivered = await self._deliveries(link, [tag for tag, _ in due if tag is not None])
+        now = datetime.fromtimestamp(self._now(), UTC)
+        headers = [mapping(message.get("headers")) for _, message in messages]
+        kinds = (str(message.get("content-type", "no message of Celery's")) for _, message in messages)
         return MessageFacts(
             total=total,
-            read=len(raws),
-            not_json=not_json,
-            longest_eta=ahead if ahead is not None and ahead > timedelta(0) else None,
-            beat=beat,
+            read=len(messages),
+            not_json=Counter(kind for kind in kinds if kind != "application/json"),
+            longest_hold=max((eta - (delivered.get(tag, now) if tag else now) for tag, eta in due), default=None),
+            beat=sum(header.get("task") == self._beat_task for header in headers),
         )
 
     async def leftovers(self) -> Leftovers:
         """What dead clients left behind."""
-        prefix = self._options.global_keyprefix
-        pattern = f"{prefix}*.reply.celery.pidbox"
-        found: set[bytes | str] = set()
-        cursor = 0
-        async with translated():
-            client = self._redis()
-            for _ in range(_SCAN_STEPS):
-                cursor, keys = await client.scan(cursor, match=pattern, count=_SCAN_COUNT, _type="list")
-                found.update(keys)
-                if not cursor:
-                    break
-            pipe = client.pipeline(transaction=False)
-            for key in found:
-                pipe.object("idletime", key)
-            idle = await pipe.execute(raise_on_error=False)
-            # Redis forgets idle times under an LFU policy: then each list counts.
-            abandoned = sum(isinstance(seconds, ResponseError) or (seconds or 0) >= _ABANDONED for seconds in idle)
-            bindings = await client.scard(f"{prefix}_kombu.binding.reply.celery.pidbox")
-        return Leftovers(reply_lists=abandoned, bindings=bindings, complete=not cursor)
+        async with self._link() as link:
+            lists = await find_reply_lists(link, self._options)
+            (bindings,) = await link.execute(("SCARD", bindings_key(self._options)))
+        # Under an LFU policy Redis forgets when a key was touched.
+        undated = sum(seconds is None for seconds in lists.idle.values())
+        return Leftovers(reply_lists=len(lists.abandoned), bindings=bindings, undated=undated, complete=lists.complete)
 
     async def workers(self) -> WorkersFacts:
         """Ask every living worker; returns as soon as all have answered."""
-        async with translated():
-            return await read_workers(
-                self._redis(),
-                # The client gives up after its own timeout; the question must end before it.
-                timeout=self._timeout * 0.8,
-                channels=self._options.control_channels(database_number(self._url), sentinel=is_sentinel(self._url)),
-                options=self._options,
-                beat_task=self._beat_task,
-            )
+        return await read_workers(self._workers, task=self._options.task, beat_task=self._beat_task)
 
-    def _redis(self) -> Redis:
-        if self._client is None:
-            self._client = redis_client(
+    def _link(self) -> AbstractAsyncContextManager[Link]:
+        return aclosing(
+            redis_link(
                 self._url,
                 timeout=self._timeout,
                 sentinel_master=self._options.sentinel_master,
                 sentinel_password=self._options.sentinel_password,
             )
-        return self._client
+        )
 
-    async def _time(self) -> tuple[timedelta, timedelta]:
+    async def _time(self, link: Link) -> tuple[timedelta, timedelta]:
         """One round trip's length, and how far the server's clock is ahead, taken at its middle."""
         asked, began = self._now(), time.perf_counter()
-        seconds, microseconds = await self._redis().time()
+        ((seconds, microseconds),) = await link.execute(("TIME",))
         took = time.perf_counter() - began
-        ahead = seconds + microseconds / 1e6 - (asked + took / 2)
+        ahead = int(seconds) + int(microseconds) / 1e6 - (asked + took / 2)
         return timedelta(seconds=took), timedelta(seconds=ahead)
 
-    async def _sample(self) -> tuple[int, list[bytes | str]]:
-        """How many messages there are, and the next ones of each list and some of ``unacked``, in chunks."""
-        client = self._redis()
-        total = 0
-        raws: list[bytes | str] = []
-        for key in self._options.lists:
-            length = await client.llen(key)
-            total += length
+    async def _listening(self, link: Link) -> int | None:
+        """How many workers listen for remote control; None for a user who may not publish."""
+        sentinel = is_sentinel(self._url)
+        try:
+            return await count_workers(
+                link, self._options.control_channels(database_number(self._url), sentinel=sentinel)
+            )
+        except Refusal:
+            return None
+
+    def _eta(self, message: Mapping[str, Any]) -> datetime | None:
+        """The message's ETA, if it is still to come."""
+        eta = parse_time(mapping(message.get("headers")).get("eta"))
+        return eta if eta is not None and eta.timestamp() > self._now() else None
+
+    async def _deliveries(self, link: Link, tags: Sequence[bytes]) -> dict[bytes, datetime]:
+        """When these messages were delivered, by the clock of the worker that has them."""
+        delivered: dict[bytes, datetime] = {}
+        for start in range(0, len(tags), _CHUNK):
+            chunk = tags[start : start + _CHUNK]
+            scores = await link.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in chunk))
+            delivered.update(
+                (tag, datetime.fromtimestamp(float(score), UTC))
+                for tag, score in zip(chunk, scores, strict=True)
+                if score is not None
+            )
+        return delivered
+
+    async def _sample(self, link: Link) -> tuple[int, list[bytes], dict[bytes, bytes]]:
+        """How many messages there are, and the next ones of each list and some of ``unacked``, in chunks.
+
+        Those of ``unacked`` are by their delivery tags.
+        """
+        *lengths, unacked = await link.execute(
+            *(("LLEN", key) for key in self._options.lists), ("HLEN", self._options.unacked)
+        )
+        raws: list[bytes] = []
+        for key, length in zip(self._options.lists, lengths, strict=True):
             for start in range(0, min(length, _MESSAGES), _CHUNK):
-                raws += await client.lrange(key, -start - _CHUNK, -start - 1)
-        total += await client.hlen(self._options.unacked)
-        held: dict[Any, bytes | str] = {}
-        async for tag, raw in client.hscan_iter(self._options.unacked, count=_CHUNK):
-            held[tag] = raw
-            if len(held) >= _MESSAGES:
-                break
-        raws += held.values()
+                (messages,) = await link.execute(("LRANGE", key, -start - _CHUNK, -start - 1))
+                raws += messages
+        held: dict[bytes, bytes] = {}
+        cursor = b""
+        while cursor != b"0" and len(held) < _MESSAGES:
+            ((cursor, found),) = await link.execute(("HSCAN", self._options.unacked, cursor or 0, "COUNT", _CHUNK))
+            held.update(zip(found[::2], found[1::2], strict=True))
         # Messages move while they are read: one more than there are would look odd.
-        return max(total, len(raws)), raws
+        return max(sum(lengths) + unacked, len(raws) + len(held)), raws, held
 
 
-def _write_error(info: Mapping[str, Any]) -> str | None:
-    if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
+def _pairs(lines: Iterable[bytes], separator: str) -> Iterator[tuple[str, str]]:
+    """Names and values, as INFO has them on lines and CLIENT LIST in words."""
+    for line in lines:
+        name, found, value = line.decode(errors="replace").partition(separator)
+        if found:
+            yield name, value
+
+
+def _write_error(info: Mapping[str, str], *, saves: bool) -> str | None:
+    """Why Redis refuses writes; ``saves`` is whether a snapshot that failed makes it do so."""
+    if info.get("aof_enabled") == "1" and info.get("aof_last_write_status", "ok") != "ok":
         return "the last write to the append-only file failed"
-    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+    if saves and info.get("rdb_last_bgsave_status", "ok") != "ok":
         return "the last snapshot failed"
     return None
 
 
-def _connections(clients: list[dict[str, str]]) -> dict[int, Connections]:
-    """Count what looks like a worker: one connection in pattern subscriptions, one whose last command is BRPOP."""
+def _connections(listed: bytes) -> dict[int, Connections]:
+    """Count what a worker has: one connection in pattern subscriptions, one whose last command is BRPOP."""
     listening: Counter[int] = Counter()
     taking: Counter[int] = Counter()
-    for client in clients:
+    for line in listed.splitlines():
+        client = dict(_pairs(line.split(), "="))
         database = int(client.get("db", 0))
         listening[database] += int(client.get("psub", 0)) > 0
         taking[database] += client.get("cmd") == "brpop"
@@ -228,7 +233,7 @@ def _connections(clients: list[dict[str, str]]) -> dict[int, Connections]:
     }
 
 
-def _envelope(raw: bytes | str) -> dict[str, Any]:
+def _envelope(raw: bytes) -> dict[str, Any]:
     """Kombu's envelope, bare or as the first item of a value of ``unacked``; empty for anything else."""
     try:
         message = json.loads(raw)
@@ -239,7 +244,7 @@ def _envelope(raw: bytes | str) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def _identity(raw: bytes | str | None) -> str:
+def _identity(raw: bytes | None) -> str:
     """What tells one message from another: its delivery tag, which every publishing makes anew."""
     if raw is None:
         return ""

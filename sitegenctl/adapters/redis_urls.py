@@ -8,13 +8,32 @@ celery/backends/redis.py, redis/asyncio/connection.py 4.6 and 8.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container, Mapping
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, UsageProblem
 
 _SENTINEL_PORT = 26379
 _SOCKETS = ("redis+socket", "unix")
 _SENTINEL = "sentinel"
+_PLACE: Mapping[str, Callable[[str], object]] = {"db": int, "virtual_host": str, "username": str, "password": str}
+# What redis-py's client can be told in a URL, and nobody needs to tell sitegenctl: it has its own limits, and knows
+# how it reads. Kombu takes none of it.
+_CLIENT: Mapping[str, Callable[[str], object]] = {
+    "socket_timeout": float,
+    "socket_connect_timeout": float,
+    "socket_keepalive": str,
+    "retry_on_timeout": str,
+    "retry_on_error": str,
+    "max_connections": int,
+    "health_check_interval": int,
+    "client_name": str,
+    "protocol": int,
+    "encoding": str,
+    "encoding_errors": str,
+    "decode_responses": str,
+}
+_TLS = "ssl_"
 _CERT_REQS = {"cert_required": "required", "cert_optional": "optional", "cert_none": "none"}
 
 
@@ -23,10 +42,37 @@ def is_sentinel(url: str) -> bool:
     return url.startswith(f"{_SENTINEL}://")
 
 
-def client_url(url: str) -> str:
-    """The URL as redis-py wants it. Raises ``SourceError`` for one that is no URL of a Redis."""
+def require_known_options(url: str) -> None:
+    """Raise ``UsageProblem`` for an option in the URL that no client of Redis knows, or whose value is none.
+
+    Which options of TLS there are differs from client to client: the one that is used says so.
+    """
     parts = _split(url)
-    query = _query(parts)
+    if parts.scheme not in (*_SOCKETS, "redis", "rediss"):
+        return
+    if "@" in parts.query:
+        # Then it is no query, and not to be quoted.
+        raise UsageProblem("REDIS_URL is not a valid URL: in a password, / ? # and @ must be percent-encoded")
+    for name, value in _query(parts).items():
+        if name.startswith(_TLS):
+            if parts.scheme != "rediss":
+                raise UsageProblem(f"REDIS_URL: {name} is an option of TLS", hint="with TLS it begins with rediss://")
+            continue
+        parse = _PLACE.get(name) or _CLIENT.get(name)
+        if parse is None:
+            raise UsageProblem(
+                f"REDIS_URL: {name!r} is no option of a Redis URL", hint=f"these are: {', '.join((*_PLACE, *_CLIENT))}"
+            )
+        try:
+            parse(value)
+        except ValueError:
+            raise UsageProblem(f"REDIS_URL: {name} must be a number, and is {value!r}") from None
+
+
+def client_url(url: str) -> str:
+    """The URL as redis-py wants it, without what is for its client. Raises ``SourceError`` for no URL of a Redis."""
+    parts = _split(url)
+    query = _query(parts, without=_CLIENT)
     if parts.scheme in _SOCKETS:
         if "virtual_host" in query:
             query["db"] = query.pop("virtual_host")
@@ -44,7 +90,7 @@ def kombu_url(url: str) -> str:
     if is_sentinel(url):
         return url
     parts = _split(url)
-    query = _query(parts)
+    query = _query(parts, without=_CLIENT)
     if parts.scheme in _SOCKETS:
         if "db" in query:
             query["virtual_host"] = query.pop("db")
@@ -64,7 +110,12 @@ def database_number(url: str) -> int:
     if named is None and parts.scheme not in _SOCKETS:
         named = parts.path
     number = (named or "").strip("/")
-    return int(number) if number.isdigit() else 0
+    return int(number) if number.isdecimal() else 0
+
+
+def query_of(url: str) -> dict[str, str]:
+    """The URL's options, such as those of TLS."""
+    return _query(_split(url.split(";")[0]))
 
 
 def sentinels(url: str) -> list[tuple[str, int]]:
@@ -94,8 +145,8 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _query(parts: SplitResult) -> dict[str, str]:
-    return dict(parse_qsl(parts.query, keep_blank_values=True))
+def _query(parts: SplitResult, *, without: Container[str] = ()) -> dict[str, str]:
+    return {name: value for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in without}
 
 
 def _joined(scheme: str, parts: SplitResult, query: dict[str, str]) -> str:

@@ -6,29 +6,46 @@ dies, no half site counts as whole. Symbolic links are never followed, and no pa
 
 from __future__ import annotations
 
-import asyncio
+import errno
+import functools
 import os
+import re
 import shutil
+import stat
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
+from sitegenctl.adapters.threads import in_a_thread, to_its_end_in_a_thread
 from sitegenctl.domain.brief import SiteFile
+from sitegenctl.domain.ports import Trashing
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.errors import SourceError
 
+T = TypeVar("T")
+
 TRASH = ".trash"
+
+#: Folders counted together, for which the time limit holds.
+_AT_ONCE = 20
 
 
 class SiteDirectory:
-    """``SiteStore`` on a local directory. Its work is done in threads; ``base`` must exist when it is used.
+    """``SiteStore`` on a directory that a network file system may be mounted on, which may hang.
 
-    ``base`` is None where none is configured: whoever needs it is told so.
+    ``base`` must exist when it is used; None is for where none is configured: whoever needs it is told so. A look
+    at it ends after ``timeout`` seconds, or so many for every few folders. What changes something begins with such
+    a look; but once it has begun it is waited for however long it takes: whoever gave it up would report, and take
+    back, what may yet happen.
     """
 
-    def __init__(self, base: Path | None) -> None:
+    def __init__(self, base: Path | None, *, timeout: float) -> None:
         self._is_configured = base is not None
         self._base = base or Path()
+        self._timeout = timeout
 
     def folder(self, order_id: int) -> Path:
         """Where the order's site lies, or would lie."""
@@ -39,26 +56,50 @@ class SiteDirectory:
 
         A folder with ``enough`` files is counted no further.
         """
-        return await asyncio.to_thread(self._count_all, order_ids, enough)
-
-    async def is_bare(self) -> bool:
-        """Whether no site has ever been in the directory, as in an empty one that a volume should cover."""
-        return await asyncio.to_thread(self._is_bare)
+        await self._look(self._require_base)
+        counted: dict[int, SiteFiles] = {}
+        remaining = iter(order_ids)
+        while some := list(islice(remaining, _AT_ONCE)):
+            counted |= await self._look(functools.partial(self._count_all, some, enough))
+        return counted
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
         """Write a whole site beside the old one, then rename it into place; the old one goes to the trash."""
-        await asyncio.to_thread(self._replace, order_id, files, owner)
+        await self._change(lambda: self._replace(order_id, files, owner))
 
     async def discard_leftovers(self, order_id: int) -> int:
         """Remove what killed writers of this order left beside its site; returns how many there were."""
-        return await asyncio.to_thread(self._discard_leftovers, order_id)
+        return await self._change(lambda: self._discard_leftovers(order_id))
 
-    async def trash(self, order_id: int) -> bool:
-        """Move the order's site to the trash; False when there was none."""
-        return await asyncio.to_thread(self._trash, order_id)
+    async def trash(self, order_ids: Collection[int]) -> Trashing:
+        """Move these orders' sites to the trash, each by one rename; a link is not touched."""
+        return await self._change(lambda: self._trash_all(order_ids))
+
+    async def untrash(self, moved: Mapping[int, str]) -> Mapping[int, str]:
+        """Move sites back from the trash to where nothing is; returns why one was not, by order."""
+        return await self._change(lambda: self._untrash(moved))
+
+    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None) -> int:
+        """Delete what has been in the trash for longer; returns how many sites that were."""
+        return await self._change(lambda: self._prune(older_than, limit))
+
+    async def _look(self, work: Callable[[], T]) -> T:
+        """Do what changes nothing, within the time limit. Raises ``SourceError`` when it doesn't end in it."""
+        try:
+            return await in_a_thread(work, timeout=self._timeout)
+        except TimeoutError as exc:
+            raise SourceError(
+                f"the sites directory {self._base} did not answer in time",
+                hint="look at its mount: a network file system may hang",
+                source="files",
+            ) from exc
+
+    async def _change(self, work: Callable[[], T]) -> T:
+        """Do what changes something, if the directory answers at all, and wait for its end."""
+        await self._look(self._require_base)
+        return await to_its_end_in_a_thread(work)
 
     def _count_all(self, order_ids: Collection[int], enough: int | None) -> dict[int, SiteFiles]:
-        self._require_base()
         counted: dict[int, SiteFiles] = {}
         for order_id in order_ids:
             try:
@@ -67,16 +108,7 @@ class SiteDirectory:
                 continue
         return counted
 
-    def _is_bare(self) -> bool:
-        self._require_base()
-        try:
-            with os.scandir(self._base) as entries:
-                return not any(entry.name == TRASH or entry.name.startswith("project_") for entry in entries)
-        except OSError as exc:
-            raise _failure(exc, "read") from exc
-
     def _replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
-        self._require_base()
         final = self.folder(order_id)
         partial = self._base / f"{_partial_prefix(order_id)}{_safe_name(owner)}"
         try:
@@ -93,29 +125,88 @@ class SiteDirectory:
             raise _failure(exc) from exc
 
     def _discard_leftovers(self, order_id: int) -> int:
-        self._require_base()
         leftovers = list(self._base.glob(f"{_partial_prefix(order_id)}*"))
         for leftover in leftovers:
             shutil.rmtree(leftover, ignore_errors=True)
         return len(leftovers)
 
-    def _trash(self, order_id: int) -> bool:
-        self._require_base()
-        trash = self._base / TRASH
+    def _trash_all(self, order_ids: Collection[int]) -> Trashing:
+        moved: dict[int, str] = {}
+        failed: dict[int, str] = {}
+        for order_id in order_ids:
+            try:
+                name = self._trash(order_id)
+            except OSError as exc:
+                failed[order_id] = _reason(exc, self.folder(order_id))
+            else:
+                if name is not None:
+                    moved[order_id] = name
+        return Trashing(moved=moved, failed=failed)
+
+    def _trash(self, order_id: int) -> str | None:
+        """Move one site; returns its name in the trash, None when there is no site. Raises ``OSError``."""
+        folder = self.folder(order_id)
         try:
-            trash.mkdir(exist_ok=True)
-            # Nanoseconds in the name: an order may be trashed many times, and none may overwrite another.
-            self.folder(order_id).rename(trash / f"project_{order_id}.{time.time_ns()}")
+            if stat.S_ISLNK(folder.lstat().st_mode):
+                raise OSError(errno.ELOOP, "it is a symbolic link, and those are left alone", str(folder))
         except FileNotFoundError:
-            return False
+            return None
+        trash = self._base / TRASH
+        trash.mkdir(exist_ok=True)
+        if trash.is_symlink():
+            raise OSError(errno.ELOOP, "the trash is a symbolic link, and those are not followed", str(trash))
+        # Nanoseconds in the name: an order may be trashed many times, and none may overwrite another.
+        name = f"project_{order_id}.{time.time_ns()}"
+        try:
+            folder.rename(trash / name)
+        except FileNotFoundError:
+            return None
+        return name
+
+    def _untrash(self, moved: Mapping[int, str]) -> dict[int, str]:
+        failed: dict[int, str] = {}
+        for order_id, name in moved.items():
+            folder = self.folder(order_id)
+            try:
+                if os.path.lexists(folder):
+                    raise FileExistsError(errno.EEXIST, "there is a folder again", str(folder))
+                (self._base / TRASH / name).rename(folder)
+            except OSError as exc:
+                failed[order_id] = _reason(exc, folder)
+        return failed
+
+    def _prune(self, older_than: timedelta, limit: int | None) -> int:
+        trash = self._base / TRASH
+        newest = time.time_ns() - int(older_than.total_seconds() * 1e9)
+        pruned = 0
+        try:
+            if trash.is_symlink():
+                raise OSError(errno.ELOOP, "the trash is a symbolic link, and those are not followed", str(trash))
+            with os.scandir(trash) as entries:
+                names = sorted(entry.name for entry in entries)
+            for name in names:
+                if limit is not None and pruned >= limit:
+                    break
+                # By the time in its name, which is when it was thrown away; a folder's own times are older.
+                match = re.fullmatch(r"project_\d+\.(\d+)", name)
+                if match is None or int(match[1]) > newest:
+                    continue
+                _delete(trash / name)
+                pruned += 1
+        except FileNotFoundError:
+            return pruned
         except OSError as exc:
-            raise _failure(exc) from exc
-        return True
+            raise _failure(exc, "tidied") from exc
+        return pruned
 
     def _require_base(self) -> None:
         if not self._is_configured:
             raise SourceError("no sites directory is configured", hint="set SITES_BASE_DIR", source="files")
-        if not self._base.is_dir():
+        try:
+            is_there = self._base.is_dir()
+        except OSError as exc:
+            raise _failure(exc, "read") from exc
+        if not is_there:
             raise SourceError(
                 f"the sites directory {self._base} is not there",
                 hint="is its volume mounted, and SITES_BASE_DIR right? (sitegenctl config show)",
@@ -160,6 +251,18 @@ def _contained(path: str) -> PurePosixPath:
 
 def _safe_name(owner: str) -> str:
     return "".join(char if char.isalnum() or char == "-" else "_" for char in owner)
+
+
+def _delete(folder: Path) -> None:
+    """Delete what was a site; links in it are deleted, and what they point to is not. Raises ``OSError``."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink()
+
+
+def _reason(exc: OSError, folder: Path) -> str:
+    return f"{folder.name} can't be moved: {exc.strerror or exc}"
 
 
 def _failure(exc: OSError, what: str = "written") -> SourceError:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 from pathlib import Path
 
+from sitegenctl.adapters.threads import in_a_thread
 from sitegenctl.domain.probes import DirectoryFacts
 
 
@@ -18,26 +17,16 @@ class SiteHealth:
 
     async def facts(self) -> DirectoryFacts:
         """The directory as this process sees it; never raises for a directory that is not there."""
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[DirectoryFacts] = loop.create_future()
-
-        def deliver(facts: DirectoryFacts) -> None:
-            if not found.done():
-                found.set_result(facts)
-
-        def work() -> None:
-            facts = self._facts()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(deliver, facts)
-
-        # Not asyncio.to_thread: a network mount may hang for good, and the process must be able to end all the same.
-        threading.Thread(target=work, daemon=True).start()
-        return await found
+        return await in_a_thread(self._facts)
 
     def _facts(self) -> DirectoryFacts:
         path = str(self._base)
-        if not self._base.is_dir():
-            return DirectoryFacts(path=path, exists=False)
+        try:
+            if not self._base.is_dir():
+                return DirectoryFacts(path=path, exists=False)
+        except PermissionError:
+            # In a folder that may not be entered: whether it is there can't be known, and it is of no use.
+            return DirectoryFacts(path=path, exists=True)
         rights = {
             "readable": os.access(self._base, os.R_OK | os.X_OK),
             # A file system that is mounted read-only refuses root as well.

@@ -232,9 +232,9 @@ class _Guide:
 
     def logged(self, row: LogRow) -> None:
         from sitegenctl.cli.terminal import width
-        from sitegenctl.render.log import log_line
+        from sitegenctl.render.log import log_lines
 
-        print(log_line(row, width=width()), flush=True)
+        print(*log_lines(row, width=width()), sep="\n", flush=True)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str)
     from sitegenctl.operations.doctor import DoctorOptions, check_up, quick_check_up
     from sitegenctl.render.doctor import doctor_report
     from sitegenctl.render.output import write
-    from sitegenctl.session import open_health, open_session
+    from sitegenctl.session import access, open_health, open_session
     from sitegenctl.settings import DEMO_CONTEXT
 
     settings = call.settings()
@@ -55,6 +55,7 @@ async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str)
         read_only=settings.read_only,
         keyprefix=settings.global_keyprefix,
         starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else StartCommands(),
+        access=access(settings),
         strict=strict,
     )
     async with open_health(settings) as probes:
@@ -63,7 +64,7 @@ async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str)
         else:
             async with open_session(settings, call.command) as session:
                 found = await check_up(session.orders, session.queue, session.sites, probes, options)
-    report = doctor_report(found, call.command, width=width(), colour=_is_coloured())
+    report = doctor_report(found, call.command, width=width(), colour=_is_coloured(), context=settings.context)
     if call.output is Output.TABLE:
         # The checklist has said it already, with what mends it.
         report = replace(report, errors=())

@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import DryRun, FromFile, Invocation, OrderArguments, Output, command
+from sitegenctl.cli.options import (
+    Conditions,
+    DryRun,
+    Force,
+    FromFile,
+    Invocation,
+    OrderArguments,
+    Output,
+    Search,
+    Statuses,
+    command,
+)
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.listing import OrderQuery
     from sitegenctl.domain.result import OperationResult
     from sitegenctl.session import Session
 
@@ -24,46 +36,45 @@ def enqueue(
     call: Invocation,
     orders: OrderArguments = None,
     source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
     resume: Annotated[
         bool,
         typer.Option("--resume/--no-resume", help="Go on from the last finished stage, or begin again."),
     ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Also an order that moved a moment ago.")] = False,
+    force: Force = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the log to the end; exit 1 if a generation fails.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Enqueue orders: set them GENERATING, journal it, publish their tasks."""
-    from sitegenctl.cli.selection import read_order_ids
+    from sitegenctl.cli.selection import read_choice
 
-    order_ids = read_order_ids(orders, source)
-    return asyncio.run(_enqueue(call, order_ids, resume=resume, force=force, wait=wait, dry_run=dry_run))
+    choice = read_choice(orders, source, condition, status, search)
+    return asyncio.run(_enqueue(call, choice, resume=resume, force=force, wait=wait, dry_run=dry_run))
 
 
 async def _enqueue(
-    call: Invocation, order_ids: list[int], *, resume: bool, force: bool, wait: bool, dry_run: bool
+    call: Invocation, choice: list[int] | OrderQuery, *, resume: bool, force: bool, wait: bool, dry_run: bool
 ) -> int:
-    from sitegenctl.errors import Refused
+    from sitegenctl.cli.moving import carry_out, changing, chosen, report
     from sitegenctl.operations import enqueue as operation
-    from sitegenctl.render.outcomes import outcomes_report
-    from sitegenctl.render.output import write
     from sitegenctl.session import open_session
 
-    settings = call.settings()
-    if settings.read_only and not dry_run:
-        raise Refused("enqueue changes orders, and this is --read-only", hint="--dry-run shows what it would do")
+    settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
+        order_ids = await chosen(session, choice)
         plan = await operation.plan(
             session.orders, session.queue, order_ids, grace=settings.grace, resume=resume, force=force
         )
-        if dry_run:
-            result = operation.preview(plan)
-        else:
-            result = await operation.apply(session.orders, session.queue, plan, session.actor)
+        # Orders named one by one were thought of one by one.
+        asks = not isinstance(choice, list)
+        result = await carry_out(call, session, plan, done="enqueued", asks=asks, dry_run=dry_run)
         if wait and not dry_run and not result.interrupted:
             result = await _wait(session, call, result)
-    return write(outcomes_report(result, done="enqueued", verbose=call.verbose), call.output)
+    return report(call, result, done="enqueued")
 
 
 async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:
@@ -71,7 +82,7 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
     from sitegenctl.cli.terminal import width
     from sitegenctl.domain.order import LogRow
     from sitegenctl.operations.follow import Ended, follow, follow_result, followed
-    from sitegenctl.render.log import log_line
+    from sitegenctl.render.log import log_lines
     from sitegenctl.render.text import neutralise
 
     stream = sys.stdout if call.output is Output.TABLE else sys.stderr
@@ -88,7 +99,7 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
                 endings[event.order_id] = event
             elif isinstance(event, LogRow):
                 prefix = f"{event.order_id:>{digits}} " if len(watched) > 1 else ""
-                print(log_line(event, width=width(), prefix=prefix), file=stream, flush=True)
+                print(*log_lines(event, width=width(stream), prefix=prefix), sep="\n", file=stream, flush=True)
             else:
                 print(f"note: {event.message}", file=sys.stderr, flush=True)
     except asyncio.CancelledError:

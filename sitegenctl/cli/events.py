@@ -77,7 +77,7 @@ async def _events(call: Invocation, wanted: EventFilter) -> int:
 def _printer(call: Invocation) -> Callable[[Event], None]:
     """What prints an event at once; lines fit the terminal as it is at that moment."""
     from sitegenctl.cli.terminal import screen
-    from sitegenctl.render.event import event_data, event_line, event_severity
+    from sitegenctl.render.event import event_data, event_lines, event_severity
     from sitegenctl.render.stream import json_line
     from sitegenctl.render.table import coloured
 
@@ -86,6 +86,7 @@ def _printer(call: Invocation) -> Callable[[Event], None]:
             print(json_line(event_data(event)), flush=True)
             return
         now = screen()
-        print(coloured(event_line(event, width=now.width), event_severity(event), now), flush=True)
+        lines = event_lines(event, width=now.width)
+        print(coloured("\n".join(lines), event_severity(event), now), flush=True)
 
     return show

@@ -11,6 +11,7 @@ from sitegenctl.cli.inspect_order import order
 from sitegenctl.cli.inspect_orders import orders
 from sitegenctl.cli.inspect_queue import queue, task, workers
 from sitegenctl.cli.options import Invocation, Watch, command, gathered, running, with_globals
+from sitegenctl.cli.terminal import abandon_stdout
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -50,7 +51,12 @@ def inspect(ctx: typer.Context, watch: Watch = None) -> None:
 
     running.set("inspect")
     call = Invocation(command="inspect", options=gathered(ctx))
-    raise typer.Exit(show(call, lambda: _overview(call), watch))
+    try:
+        code = show(call, lambda: _overview(call), watch)
+    except BrokenPipeError:
+        abandon_stdout()
+        code = 0
+    raise typer.Exit(code)
 
 
 async def _overview(call: Invocation) -> Report:
@@ -58,18 +64,18 @@ async def _overview(call: Invocation) -> Report:
     from sitegenctl.operations.overview import overview
     from sitegenctl.render.output import Report
     from sitegenctl.render.overview import overview_data, overview_rows, overview_text
-    from sitegenctl.render.sources import source_errors
+    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
-        seen = await overview(session.orders, session.queue, session.sites, grace=settings.grace)
-    errors = source_errors(seen.snapshot)
-    return Report(
+        seen = await overview(
+            session.orders, session.queue, session.sites, task_name=settings.task, grace=settings.grace
+        )
+    report = Report(
         command=call.command,
-        data=overview_data(seen),
+        data=overview_data(seen, context=settings.context),
         rows=overview_rows(seen),
         text=lambda: overview_text(seen, screen(), context=settings.context),
-        exit_code=3 if errors else 0,
-        errors=errors,
     )
+    return degraded(report, seen.unanswered)

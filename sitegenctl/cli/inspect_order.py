@@ -6,16 +6,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, Watch
+from sitegenctl.cli.options import MANY, Invocation, Watch
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
+
+#: Log rows that are shown when their number is not given.
+DEFAULT_LAST = 10
 
 
 def order(
     call: Invocation,
     order: Annotated[str, typer.Argument(metavar="ORDER", help="The order's number.", show_default=False)],
-    last: Annotated[int, typer.Option("--last", min=0, help="How many log rows to show.")] = 10,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            min=0,
+            max=MANY,
+            metavar="N",
+            help=f"How many log rows to show. [{DEFAULT_LAST}, as far as they fit on the screen]",
+            show_default=False,
+        ),
+    ] = None,
     watch: Watch = None,
 ) -> int:
     """Show where one order really is, and why."""
@@ -32,26 +45,36 @@ def order(
     return show(call, lambda: _look(call, order_id, last), watch)
 
 
-async def _look(call: Invocation, order_id: int, last: int) -> Report:
+async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
     from sitegenctl.cli.terminal import screen
     from sitegenctl.operations.inspect import inspect_order
     from sitegenctl.render.order import order_data, order_text
     from sitegenctl.render.output import Report
-    from sitegenctl.render.sources import source_errors
+    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
         view = await inspect_order(
-            session.orders, session.queue, session.sites, order_id, grace=settings.grace, last=last
+            session.orders,
+            session.queue,
+            session.sites,
+            order_id,
+            grace=settings.grace,
+            last=DEFAULT_LAST if last is None else last,
         )
-    errors = source_errors(view.snapshot)
     data = order_data(order_id, view.snapshot, view.log, view.timeline, context=settings.context)
-    return Report(
+    report = Report(
         command=call.command,
         data=data,
         rows=[data],
-        text=lambda: order_text(order_id, view.snapshot, view.timeline, screen=screen(), context=settings.context),
-        exit_code=3 if errors else 0,
-        errors=errors,
+        text=lambda: order_text(
+            order_id,
+            view.snapshot,
+            view.timeline,
+            screen=screen(),
+            context=settings.context,
+            whole=last is not None,
+        ),
     )
+    return degraded(report, view.unanswered)

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, Watch, span
+from sitegenctl.cli.options import MANY, Conditions, Invocation, Search, Statuses, Watch, age
 
 # Pure and without dependencies: importing them doesn't slow --help.
-from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.listing import OrderFilter, OrderQuery, SortBy
-from sitegenctl.domain.order import OrderStatus
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -19,32 +17,25 @@ if TYPE_CHECKING:
 
 def orders(
     call: Invocation,
-    condition: Annotated[
-        list[Condition] | None,
-        typer.Option("--condition", "-C", help="Only orders in this condition; may be repeated.", show_default=False),
-    ] = None,
-    status: Annotated[
-        list[str] | None,
-        typer.Option("--status", "-S", metavar="STATUS", help="Only orders in this status; may be repeated."),
-    ] = None,
-    search: Annotated[
-        str | None, typer.Option("--search", metavar="TEXT", help="In customer, e-mail, business; or the number.")
-    ] = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Only orders that moved within: 2h, 7d.")
     ] = None,
     sort: Annotated[SortBy, typer.Option("--sort", help="What to sort by.")] = SortBy.FAULT,
     reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Orders on a page.")] = 50,
-    page: Annotated[int, typer.Option("--page", min=1, help="Which page.")] = 1,
+    page: Annotated[int, typer.Option("--page", min=1, max=MANY, help="Which page.")] = 1,
     watch: Watch = None,
 ) -> int:
     """List orders with their conditions, faults first."""
+    from sitegenctl.cli.selection import read_statuses
     from sitegenctl.cli.watching import show
 
     query = OrderQuery(
         filter=OrderFilter(
-            statuses=_statuses(status), search=search, since=span("--since", since) if since is not None else None
+            statuses=read_statuses(status), search=search, since=age("--since", since) if since is not None else None
         ),
         conditions=frozenset(condition or ()),
         sort=sort,
@@ -60,32 +51,23 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
     from sitegenctl.operations.listing import list_orders
     from sitegenctl.render.listing import listing_rows, listing_text
     from sitegenctl.render.output import Report
-    from sitegenctl.render.sources import source_errors
+    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
         page, snapshot = await list_orders(session.orders, session.queue, session.sites, query, grace=settings.grace)
-    rows = listing_rows(page, snapshot)
-    errors = source_errors(snapshot)
-    return Report(
+    rows = listing_rows(page, snapshot, context=settings.context)
+    report = Report(
         command=call.command,
-        data={"orders": rows, "total": page.total, "limit": query.limit, "offset": query.offset},
+        data={
+            "orders": rows,
+            "total": page.total,
+            "undecided": page.undecided,
+            "limit": query.limit,
+            "offset": query.offset,
+        },
         rows=rows,
         text=lambda: listing_text(page, offset=query.offset, screen=screen()),
-        exit_code=3 if errors else 0,
-        errors=errors,
     )
-
-
-def _statuses(words: list[str] | None) -> frozenset[OrderStatus]:
-    from sitegenctl.errors import UsageProblem
-
-    found = set()
-    for word in words or ():
-        label = word.upper().replace("-", "_")
-        if label not in OrderStatus.__members__:
-            known = ", ".join(status.lower() for status in OrderStatus)
-            raise UsageProblem(f"{word} is not a status", hint=f"one of: {known}")
-        found.add(OrderStatus(label))
-    return frozenset(found)
+    return degraded(report, snapshot.unanswered)

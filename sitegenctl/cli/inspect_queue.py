@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,7 +47,7 @@ async def _queue(call: Invocation, limit: int) -> Report:
     from sitegenctl.operations.queue import inspect_queue
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import queue_rows, queue_text
-    from sitegenctl.render.sources import source_errors
+    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     async with open_session(call.settings(), call.command) as session:
@@ -54,34 +55,36 @@ async def _queue(call: Invocation, limit: int) -> Report:
     everything = running_order(snapshot)
     items = everything[:limit]
     rows = queue_rows(items, snapshot)
-    errors = source_errors(snapshot)
-    return Report(
+    report = Report(
         command=call.command,
         data={"tasks": rows, "total": len(everything)},
         rows=rows,
         text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
-        exit_code=3 if errors else 0,
-        errors=errors,
     )
+    return degraded(report, snapshot.unanswered)
 
 
 async def _workers(call: Invocation) -> Report:
     from sitegenctl.cli.terminal import screen
-    from sitegenctl.operations.observe import utc_now
+    from sitegenctl.domain.condition import Source
+    from sitegenctl.domain.worker import describe_silence
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import worker_rows, workers_text
+    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
-        roster = await session.queue.worker_details()
+        roster = await session.workers.worker_details()
     rows = worker_rows(roster)
-    return Report(
+    report = Report(
         command=call.command,
         data={"workers": rows, "silent": roster.silent},
         rows=rows,
-        text=lambda: workers_text(roster, now=utc_now(), queue=settings.queue, screen=screen()),
+        text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen()),
     )
+    silence = describe_silence(roster)
+    return degraded(report, {Source.WORKERS: silence} if silence else {})
 
 
 async def _task(call: Invocation, task_id: str) -> Report:
@@ -91,7 +94,9 @@ async def _task(call: Invocation, task_id: str) -> Report:
     from sitegenctl.render.queue import task_data, task_text
     from sitegenctl.session import open_session
 
-    async with open_session(call.settings(), call.command) as session:
-        view = await inspect_task(session.orders, session.queue, task_id)
+    settings = call.settings()
+    async with open_session(settings, call.command) as session:
+        orders = session.orders if settings.database_url else None
+        view = await inspect_task(orders, session.queue, task_id)
     data = task_data(view.task)
     return Report(command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import FromFile, Invocation, OrderArguments, Output, command
+from sitegenctl.cli.options import MANY, OLDEST, FromFile, Invocation, OrderArguments, Output, command
 from sitegenctl.errors import Refused, UsageProblem
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sitegenctl.domain.log import LogQuery
     from sitegenctl.domain.order import LogRow
+    from sitegenctl.domain.ports import QueueBackend
     from sitegenctl.operations.follow import Ended
     from sitegenctl.session import Session
 
@@ -25,9 +26,6 @@ DEFAULT_LAST = 100
 
 _LEVELS = ("info", "success", "warning", "error")
 _MISSING_NAMED = 5
-
-# An age of more days than that is a slip of the finger, and beyond what PostgreSQL counts back.
-_OLDEST_DAYS = 36500
 
 # A note may carry a message that anybody wrote, at any length.
 _NOTE_WIDTH = 300
@@ -66,6 +64,7 @@ def logs(
         typer.Option(
             "--last",
             min=0,
+            max=MANY,
             metavar="N",
             help=f"Only the newest N rows of each order, 0 for all. [{DEFAULT_LAST}, or all with --since]",
             show_default=False,
@@ -112,7 +111,7 @@ def read_since(text: str) -> timedelta | datetime:
         if not 1970 <= moment.year < 9999:
             raise problem from None
         return moment
-    if age.days > _OLDEST_DAYS:
+    if age > OLDEST:
         raise problem
     return age
 
@@ -123,6 +122,8 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
     from sitegenctl.session import open_session
 
     async with open_session(call.settings(), call.command) as session:
+        # Asked for before anything is read: whoever has not configured it is told at once.
+        queue = session.queue if until_done else None
         found, missing = await operation.find(session.orders, order_ids)
         if not found:
             raise Refused(_no_such(missing))
@@ -132,7 +133,7 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
             print(*error_lines(_no_such(missing), None), sep="\n", file=sys.stderr, flush=True)
         show = _printer(call, found)
         if follow:
-            return await _follow(session, found, missing, query, show, until_done=until_done)
+            return await _follow(session, queue, found, missing, query, show)
         shown = 0
         async for row in operation.read(session.orders, found, query):
             show(row)
@@ -163,12 +164,11 @@ async def _document(
 
 async def _follow(
     session: Session,
+    queue: QueueBackend | None,
     found: Sequence[int],
     missing: Sequence[int],
     query: LogQuery,
     show: Callable[[LogRow], None],
-    *,
-    until_done: bool,
 ) -> int:
     from sitegenctl.domain.order import LogRow
     from sitegenctl.operations import logs as operation
@@ -176,7 +176,6 @@ async def _follow(
     from sitegenctl.render.text import shorten
 
     endings: dict[int, Ended] = {}
-    queue = session.queue if until_done else None
     async for event in operation.read_and_follow(session.orders, found, query, queue=queue):
         if isinstance(event, LogRow):
             show(event)
@@ -193,7 +192,7 @@ async def _follow(
 def _printer(call: Invocation, found: Sequence[int]) -> Callable[[LogRow], None]:
     """What prints a row at once; lines fit the terminal as it is at that moment."""
     from sitegenctl.cli.terminal import screen
-    from sitegenctl.render.log import log_data, log_line, log_severity
+    from sitegenctl.render.log import log_data, log_lines, log_severity
     from sitegenctl.render.stream import json_line
     from sitegenctl.render.table import coloured
 
@@ -205,8 +204,8 @@ def _printer(call: Invocation, found: Sequence[int]) -> Callable[[LogRow], None]
             return
         now = screen()
         prefix = f"{row.order_id:>{digits}}  " if len(found) > 1 else ""
-        line = log_line(row, width=now.width, prefix=prefix, indent="")
-        print(coloured(line, log_severity(row), now), flush=True)
+        lines = log_lines(row, width=now.width, prefix=prefix, indent="")
+        print(coloured("\n".join(lines), log_severity(row.status), now), flush=True)
 
     return show
 

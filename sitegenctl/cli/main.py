@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,8 +11,24 @@ from typing import Annotated, Any
 import typer
 
 from sitegenctl import __version__
-from sitegenctl.cli import config, demo, doctor, enqueue, events, inspect_group, logs, worker
+from sitegenctl.cli import (
+    cancel,
+    config,
+    demo,
+    doctor,
+    enqueue,
+    events,
+    inspect_group,
+    logs,
+    maintain,
+    queue_group,
+    repair,
+    reset,
+    retry,
+    worker,
+)
 from sitegenctl.cli.options import running, with_globals
+from sitegenctl.cli.terminal import abandon_stdout
 from sitegenctl.errors import SitegenError, UsageProblem
 
 app = typer.Typer(
@@ -23,7 +38,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for module in (enqueue, inspect_group, logs, events, doctor, worker, demo, config):
+for module in (
+    enqueue,
+    reset,
+    retry,
+    cancel,
+    repair,
+    maintain,
+    queue_group,
+    inspect_group,
+    logs,
+    events,
+    doctor,
+    worker,
+    demo,
+    config,
+):
     module.register(app)
 
 # Typer's own usage errors: their class isn't public under a name of its own.
@@ -51,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     running.set("")
     arguments = _with_watch_interval(arguments)
     try:
+        _require_text(arguments)
         code = app(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
         sys.stdout.flush()
         if code == 130:
@@ -69,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has left (| head).
-        _abandon_stdout()
+        abandon_stdout()
         return 0
     except Exception as exc:  # noqa: BLE001 - here the process ends; a traceback is not for users
         return _unexpected(exc, arguments)
@@ -85,11 +116,20 @@ def _with_watch_interval(arguments: Sequence[str]) -> list[str]:
     return given
 
 
+def _require_text(arguments: Sequence[str]) -> None:
+    """Raise ``UsageProblem`` for what neither PostgreSQL nor Redis could be asked for: bytes that are no text."""
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageProblem(f"{word!r} is not valid UTF-8") from None
+
+
 def _unexpected(exc: Exception, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
         raise exc
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EIO):
-        _abandon_stdout()
+        abandon_stdout()
         problem = SitegenError(f"the output can't be written: {exc.strerror}")
     else:
         # Not the exception's own text, which may hold anything, a password out of a URL too.
@@ -97,11 +137,6 @@ def _unexpected(exc: Exception, arguments: Sequence[str]) -> int:
             f"something unexpected happened ({type(exc).__name__})", hint="-v shows what and where; please report it"
         )
     return _report(problem, running.get(), arguments)
-
-
-def _abandon_stdout() -> None:
-    # What Python flushes at exit must not fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_anything(stream: Any) -> None:

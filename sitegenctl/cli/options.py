@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+# Pure and without dependencies: importing it doesn't slow --help.
+from sitegenctl.cli.terminal import abandon_stdout
+from sitegenctl.domain.condition import Condition
+
 if TYPE_CHECKING:
     from sitegenctl.settings import Settings
 
@@ -89,11 +93,50 @@ FromFile = Annotated[
         allow_dash=True,
     ),
 ]
+Conditions = Annotated[
+    list[Condition] | None,
+    typer.Option("--condition", "-C", help="Only orders in this condition; may be repeated.", show_default=False),
+]
+Statuses = Annotated[
+    list[str] | None,
+    typer.Option("--status", "-S", metavar="STATUS", help="Only orders in this status; may be repeated."),
+]
+Search = Annotated[
+    str | None, typer.Option("--search", metavar="TEXT", help="In customer, e-mail, business; or the number.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Also an order that moved a moment ago.")]
+Terminate = Annotated[bool, typer.Option("--terminate", help="Stop running tasks too.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="So many orders at most.", show_default=False)
+]
+OlderThan = Annotated[
+    str | None, typer.Option("--older-than", metavar="TIME", help="Only orders that have been still for so long.")
+]
+NoEnqueue = Annotated[
+    bool, typer.Option("--no-enqueue", help="Leave them BUILDING, without a task.", show_default=False)
+]
 Watch = Annotated[
     str | None,
     typer.Option("--watch", metavar="[TIME]", help="Draw it anew every 2s, or as often as said."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+
+
+#: A longer age is a slip of the finger, and may be beyond what PostgreSQL counts back.
+OLDEST = timedelta(days=36500)
+
+#: More rows or pages than that nobody looks at, and PostgreSQL counts no further than 19 digits.
+MANY = 1_000_000
+
+
+def age(option: str, text: str) -> timedelta:
+    """Read an option's age, as ``span`` does. Raises ``UsageProblem`` also for more than a century."""
+    from sitegenctl.errors import UsageProblem
+
+    found = span(option, text)
+    if found > OLDEST:
+        raise UsageProblem(f"{option}: {text} is more than {OLDEST.days} days")
+    return found
 
 
 def span(option: str, text: str) -> timedelta:
@@ -125,6 +168,11 @@ class Invocation:
         """Whether to say more."""
         return bool(self.options.get("verbose"))
 
+    @property
+    def agreed(self) -> bool:
+        """Whether ``--yes`` has answered every question."""
+        return bool(self.options.get("yes"))
+
     def require_writable(self) -> None:
         """Refuse where nothing may be changed. Raises ``Refused``."""
         from sitegenctl.errors import Refused
@@ -155,7 +203,12 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
             # `inspect 42` is one command, whatever it is called inside.
             path = ctx.command_path.partition(" ")[2].removesuffix(" ORDER")
             running.set(path)
-            return function(Invocation(command=path, options=gathered(ctx)), **given)
+            try:
+                return function(Invocation(command=path, options=gathered(ctx)), **given)
+            except BrokenPipeError:
+                # Whoever read our output has left (| head). Typer would call that a failure.
+                abandon_stdout()
+                return 0
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [

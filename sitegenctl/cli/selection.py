@@ -1,4 +1,4 @@
-"""Order numbers as people give them: numbers, ranges, files. All of them are read before anything is done."""
+"""Orders as people name them: numbers, ranges, files, or by what they are. All is read before anything is done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sitegenctl.domain.order import MAX_ORDER_ID
+from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.listing import OrderFilter, OrderQuery, SortBy
+from sitegenctl.domain.order import MAX_ORDER_ID, OrderStatus
 from sitegenctl.errors import UsageProblem
 
 #: More orders than this in one call is a slip of the finger.
@@ -26,8 +28,47 @@ def read_order_ids(arguments: Sequence[str] | None, source: Path | None) -> list
         if len(ids) == before:
             raise UsageProblem(f"{_name(source)} names no order")
     if not ids:
-        raise UsageProblem("no order given", hint="give order numbers, such as 42 or 40-45, or --from FILE")
+        raise UsageProblem(
+            "no order given", hint="give order numbers, such as 42 or 40-45, or --from FILE, or --condition"
+        )
     return list(ids)
+
+
+def read_statuses(words: Sequence[str] | None) -> frozenset[OrderStatus]:
+    """Read statuses in upper or lower case. Raises ``UsageProblem`` for the first word that is none."""
+    found = set()
+    for word in words or ():
+        label = word.upper().replace("-", "_")
+        if label not in OrderStatus.__members__:
+            known = ", ".join(status.lower() for status in OrderStatus)
+            raise UsageProblem(f"{word} is not a status", hint=f"one of: {known}")
+        found.add(OrderStatus(label))
+    return frozenset(found)
+
+
+def read_choice(
+    arguments: Sequence[str] | None,
+    source: Path | None,
+    conditions: Sequence[Condition] | None,
+    statuses: Sequence[str] | None,
+    search: str | None,
+) -> list[int] | OrderQuery:
+    """Read which orders are meant: by number, or (all there are) by what they are.
+
+    Raises ``UsageProblem`` when neither is given, or both.
+    """
+    by_number = bool(arguments) or source is not None
+    by_kind = bool(conditions or statuses) or search is not None
+    if by_number and by_kind:
+        raise UsageProblem("orders are named by number or by --condition, --status and --search, not both")
+    if not by_kind:
+        return read_order_ids(arguments, source)
+    return OrderQuery(
+        filter=OrderFilter(statuses=read_statuses(statuses), search=search),
+        conditions=frozenset(conditions or ()),
+        sort=SortBy.ID,
+        limit=MAX_ORDERS,
+    )
 
 
 def _words(text: str) -> list[str]:

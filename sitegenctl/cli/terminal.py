@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from sitegenctl.render.table import Screen
@@ -16,9 +16,12 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def width() -> int:
-    """Columns to fit lines into: the terminal's; without one as many as it takes, so that nothing is cut."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+def width(stream: TextIO | None = None) -> int:
+    """Columns to fit lines into: the terminal's; without one as many as it takes, so that nothing is cut.
+
+    ``stream`` is where the lines go, if not to stdout.
+    """
+    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else sys.maxsize
 
 
 def screen() -> Screen:
@@ -26,4 +29,11 @@ def screen() -> Screen:
     from sitegenctl.render.table import Screen
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return Screen(width=width(), colour=colour)
+    height = shutil.get_terminal_size().lines if sys.stdout.isatty() else sys.maxsize
+    return Screen(width=width(), height=height, colour=colour)
+
+
+def abandon_stdout() -> None:
+    """Write nothing more to stdout, which nobody reads or nothing can take any more."""
+    # What Python flushes at exit must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

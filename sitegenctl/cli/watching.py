@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sitegenctl.cli.options import Invocation, Output, span
@@ -29,25 +29,38 @@ def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | N
 
 
 async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], interval: float) -> int:
-    from sitegenctl.errors import SitegenError
+    from sitegenctl.errors import SourceError
     from sitegenctl.render.output import error_lines, write
 
     on_screen = sys.stdout.isatty() and call.output is Output.TABLE
     while True:
         try:
             report = await look()
-        except SitegenError as exc:
-            # Whoever watches wants to see it come back.
-            for line in error_lines(exc.message, exc.hint):
-                print(line, file=sys.stderr)
+        except SourceError as exc:
+            # Whoever watches wants to see it come back. What is wrong in another way stays wrong.
+            problems = error_lines(exc.message, exc.hint)
+            if on_screen:
+                _draw(problems)
+            else:
+                print(*problems, sep="\n", file=sys.stderr)
         else:
             if on_screen:
-                text = report.text().replace("\n", f"{_CLEAR_LINE_END}\n")
-                sys.stdout.write(f"{_HOME}{text}{_CLEAR_BELOW}")
-                sys.stdout.flush()
+                # Above what there is: it says why there is no more.
+                problems = [line for error in report.errors for line in error_lines(error["message"] or "", None)]
+                _draw([*problems, *report.text().splitlines()])
             else:
                 write(report, call.output)
         await asyncio.sleep(interval)
+
+
+def _draw(lines: Sequence[str]) -> None:
+    """Draw these lines over what is on the screen, as far as it is high: one that scrolls can't be drawn over."""
+    from sitegenctl.cli.terminal import screen
+
+    height = screen().height - 1
+    shown = lines if len(lines) <= height else [*lines[: height - 1], "…"]
+    sys.stdout.write(_HOME + "".join(f"{line}{_CLEAR_LINE_END}\n" for line in shown) + _CLEAR_BELOW)
+    sys.stdout.flush()
 
 
 def _interval(watch: str) -> float:

@@ -19,6 +19,7 @@ from sitegenctl.domain.order import LogRow, OrderStatus
 from sitegenctl.domain.result import Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError, SourceError
 from sitegenctl.operations import enqueue
+from sitegenctl.operations.apply import apply
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
 from sitegenctl.session import Session, open_session
 from sitegenctl.settings import Settings
@@ -87,7 +88,7 @@ async def tour(stack: Stack, settings: Settings, guide: Guide) -> Toured:
     async with open_session(settings, "demo tour") as session:
         await _rewind(stack, session)
         plan = await enqueue.plan(session.orders, session.queue, [TOUR_ORDER], resume=True)
-        result = await enqueue.apply(session.orders, session.queue, plan, session.actor)
+        result = await apply(session.orders, session.queue, None, plan, session.actor)
         (outcome,) = result.outcomes
         if outcome.outcome is not OutcomeKind.DONE:
             raise SitegenError(f"order {TOUR_ORDER} was not enqueued: {outcome.reason}", hint=outcome.hint)

@@ -1,17 +1,17 @@
 """The verdict on an order: its condition, with the evidence for it and what mends it.
 
-The rules stand in the order of the design's table, one small function each; the first that matches decides.
+The rules stand in their order, one small function each; the first that matches decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.run import OPERATOR_CANCEL, RunOutcome
+from sitegenctl.domain.run import MAX_ATTEMPTS, OPERATOR_CANCEL, RunOutcome
 from sitegenctl.domain.site import MIN_SITE_FILES, SiteFiles
 from sitegenctl.domain.task import LiveTask, TaskState
 
@@ -29,7 +29,7 @@ class Severity(StrEnum):
 class Condition(StrEnum):
     """Where an order really is."""
 
-    UNKNOWN = "unknown"  # a source that the verdict needs did not answer
+    UNKNOWN = "unknown"  # a source that the verdict needs did not answer, or its status is none that is known
     DUPLICATED = "duplicated"  # two live tasks or more
     GHOST = "ghost"  # a live task for an order that must not be generated
     ORPHANED = "orphaned"  # its task was delivered to a worker that is gone
@@ -71,7 +71,22 @@ _FAULTS = frozenset(
     }
 )
 
-_WILL_SKIP = "none needed: a worker will skip it"
+#: The command that mends every order in a condition, or the person who does; other conditions need nobody.
+REMEDIES: Mapping[Condition, str] = {
+    Condition.DUPLICATED: "sitegenctl repair --only duplicated",
+    Condition.GHOST: "sitegenctl repair --only ghost",
+    Condition.ORPHANED: "sitegenctl repair --only orphaned",
+    Condition.BLOCKED: "a person must complete the onboarding",
+    Condition.FAILED: "sitegenctl retry-failed",
+    Condition.INTERRUPTED: "sitegenctl repair --only interrupted",
+    Condition.EMPTY: "sitegenctl reset-empty",
+    Condition.HELD: "sitegenctl enqueue ORDER",
+    Condition.UNSTARTED: "sitegenctl start-stuck",
+    Condition.HOLLOW: "sitegenctl reset ORDER",
+}
+
+#: What mends an order whose status is NULL.
+NO_STATUS_REMEDY = "a person must set site_orders.status"
 
 _BY_TASK_STATE = {
     TaskState.RUNNING: Condition.RUNNING,
@@ -145,8 +160,10 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
     if missing:
         reasons = [f"the {source} could not be read" for source in missing]
         return _verdict(Condition.UNKNOWN, *reasons, remedy=f"bring the {missing[0]} back")
-    if seen.order is not None and seen.order.status is None:
-        return _verdict(Condition.UNKNOWN, "its status is NULL", remedy="a person must set site_orders.status")
+    if seen.order is not None and (problem := seen.order.status_problem):
+        # Whoever brought in a status that this release doesn't know has set it on purpose.
+        remedy = NO_STATUS_REMEDY if seen.order.label is None else None
+        return _verdict(Condition.UNKNOWN, problem, remedy=remedy)
     return None
 
 
@@ -157,14 +174,7 @@ def _duplicated(seen: Evidence) -> Diagnosis | None:
         Condition.DUPLICATED,
         f"{len(seen.tasks)} live tasks for one order",
         *(describe_task(task) for task in seen.tasks),
-        remedy=_revoke(seen.tasks[-1].task_id),
     )
-
-
-def _revoke(task_id: str) -> str:
-    # An id can be anything that somebody has published, and people copy commands.
-    is_plain = task_id.replace("-", "").isalnum() and task_id.isascii()
-    return f'celery -b "$REDIS_URL" control revoke {task_id}' if is_plain else "a person must withdraw one"
 
 
 def _ghost(seen: Evidence) -> Diagnosis | None:
@@ -172,12 +182,12 @@ def _ghost(seen: Evidence) -> Diagnosis | None:
         return None
     task = describe_task(seen.tasks[0])
     if seen.order is None:
-        return _verdict(Condition.GHOST, "a live task, and no such order", task, remedy="none needed: it will fail")
+        return _verdict(Condition.GHOST, "a live task, and no such order", task)
     status = seen.order.status
     if status is OrderStatus.CANCELLED:
-        return _verdict(Condition.GHOST, "a live task for a CANCELLED order", task, remedy=_WILL_SKIP)
+        return _verdict(Condition.GHOST, "a live task for a CANCELLED order", task)
     if status is not None and status.is_finished and not _within_grace(seen):
-        return _verdict(Condition.GHOST, f"a live task for an order in {status}", task, remedy=_WILL_SKIP)
+        return _verdict(Condition.GHOST, f"a live task for an order in {status}", task)
     return None
 
 
@@ -190,7 +200,6 @@ def _live(seen: Evidence) -> Diagnosis | None:
             Condition.ORPHANED,
             describe_task(task),
             "every living worker has answered that it does not have it",
-            remedy="wait: Redis gives it back when the visibility timeout (an hour by default) is over",
         )
     return _verdict(_BY_TASK_STATE[task.state], describe_task(task))
 
@@ -209,7 +218,6 @@ def _blocked(seen: Evidence) -> Diagnosis | None:
     return _verdict(
         Condition.BLOCKED,
         f"GENERATING with {what}: a generation can't succeed",
-        remedy="a person must complete the onboarding",
     )
 
 
@@ -234,7 +242,11 @@ def _failed(seen: Evidence) -> Diagnosis | None:
     evidence = ["the last run ended in ERROR, and nothing will retry it"]
     if order.last_error:
         evidence.append(order.last_error)
-    return _verdict(Condition.FAILED, *evidence, remedy=f"sitegenctl enqueue {order.order_id}")
+    attempts = order.history.attempts
+    if attempts >= MAX_ATTEMPTS:
+        evidence.append(f"its attempts are used up: {attempts} of {MAX_ATTEMPTS}")
+        return _verdict(Condition.FAILED, *evidence, remedy=f"mend the reason, then sitegenctl reset {order.order_id}")
+    return _verdict(Condition.FAILED, *evidence)
 
 
 def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
@@ -248,7 +260,6 @@ def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
             Condition.INTERRUPTED,
             still,
             "its log has no row of a run since it was enqueued",
-            remedy=f"sitegenctl enqueue {order.order_id}",
         )
     if run.outcome is None:
         ended = f"the last run was cut short at {run.last_step}"
@@ -258,8 +269,8 @@ def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
         return _verdict(Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back")
     files = describe_files(seen.files)
     if run.outcome is None and seen.files.is_empty:
-        return _verdict(Condition.EMPTY, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id} --no-resume")
-    return _verdict(Condition.INTERRUPTED, still, ended, files, remedy=f"sitegenctl enqueue {order.order_id}")
+        return _verdict(Condition.EMPTY, still, ended, files)
+    return _verdict(Condition.INTERRUPTED, still, ended, files)
 
 
 def _held(seen: Evidence) -> Diagnosis | None:
@@ -276,7 +287,7 @@ def _unstarted(seen: Evidence) -> Diagnosis | None:
     evidence = [f"ready for {describe_age(order.idle)}, and nobody enqueued it"]
     if order.onboarding_completed_at is None:
         evidence.append("onboarding_completed_at is empty: the system's own beat never picks it up")
-    return _verdict(Condition.UNSTARTED, *evidence, remedy=f"sitegenctl enqueue {order.order_id}")
+    return _verdict(Condition.UNSTARTED, *evidence)
 
 
 def _settled(seen: Evidence) -> Diagnosis | None:
@@ -298,7 +309,7 @@ def _settled(seen: Evidence) -> Diagnosis | None:
                 Condition.HOLLOW,
                 *evidence,
                 f"a whole site has {MIN_SITE_FILES} files or more",
-                remedy="a person must look for its files",
+                remedy=f"sitegenctl reset {order.order_id}",
             )
     return _verdict(Condition.DONE, *evidence)
 
@@ -310,17 +321,18 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _live,
     _missing,
     _blocked,
+    # Before `settling`: whoever has just cancelled an order wants to see that it is held.
+    _held,
     _settling,
     _failed,
     _interrupted_or_empty,
-    _held,
     _unstarted,
     _settled,
 )
 
 
 def _verdict(condition: Condition, *evidence: str, remedy: str | None = None) -> Diagnosis:
-    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy)
+    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy or REMEDIES.get(condition))
 
 
 def _order(seen: Evidence) -> Order:

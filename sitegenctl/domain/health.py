@@ -104,6 +104,7 @@ class StartCommands:
     # As long as a generation may take: what is killed before its end lies in `unacked` until the timeout.
     restart_worker: str = "docker restart --time 620 crm-celery-worker"
     beat: str | None = "docker ps --all --filter name=crm-celery-beat"
+    restart_beat: str | None = "docker restart crm-celery-beat"
 
 
 #: For the demo's own stack, where one command starts whatever isn't running.
@@ -113,7 +114,22 @@ DEMO_COMMANDS = StartCommands(
     worker="sitegenctl demo up",
     restart_worker="kill the worker (sitegenctl demo status tells its number), then sitegenctl demo up",
     beat=None,
+    restart_beat=None,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How the servers that were looked at are reached, as remedies say it; a password is never in it.
+
+    ``redis_cli`` and ``psql`` are the beginnings of commands. The others name the settings that point there.
+    """
+
+    redis_cli: str = 'redis-cli -u "$REDIS_URL"'
+    psql: str = 'psql "$DATABASE_URL"'
+    redis_url: str = "REDIS_URL"
+    database_url: str = "DATABASE_URL"
+    sites_dir: str = "SITES_BASE_DIR"
 
 
 def ok(name: CheckName, source: Source, *evidence: str) -> Check:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.health import Check, CheckName, counted, failed, listed, ok, unchecked, warning
-from sitegenctl.domain.probes import DirectoryFacts, PostgresFacts, RedisFacts, SchemaShape
+from sitegenctl.domain.condition import Source, describe_age
+from sitegenctl.domain.health import Access, Check, CheckName, counted, failed, listed, ok, unchecked, warning
+from sitegenctl.domain.probes import DirectoryFacts, PostgresFacts, RedisFacts, SchemaShape, TableLock
 from sitegenctl.domain.site import SiteFiles
 
 #: Clocks further apart than this give wrong ages; further than the second, ETAs and graces lose their meaning.
@@ -26,12 +26,14 @@ INODES_WARNING = 20_000
 #: Columns that the contract lets be of either type.
 _JSON_OR_JSONB = {("site_generation_logs", "details")}
 
+#: A lock held for longer than this keeps everybody waiting; a shorter one is a moment of a migration.
+LOCK_PATIENCE = timedelta(seconds=2)
+
 _HERE = "this machine"
-_CLI = 'redis-cli -u "$REDIS_URL"'
-_MIGRATE = "run the CRM's migrations, or check with `sitegenctl config show` that DATABASE_URL names its database"
+_MB = 1024**2
 
 
-def judge_redis(facts: RedisFacts) -> Check:
+def judge_redis(facts: RedisFacts, access: Access) -> Check:
     """Redis answers, and takes writes."""
     answer = f"answers in {_ms(facts.latency)}, version {facts.version}"
     if facts.role != "master":
@@ -40,7 +42,7 @@ def judge_redis(facts: RedisFacts) -> Check:
             Source.BROKER,
             f"it is a {facts.role} and takes no writes: nothing can be published",
             answer,
-            remedy="point REDIS_URL at the primary",
+            remedy=f"point {access.redis_url} at the primary",
         )
     if facts.write_error:
         return failed(
@@ -48,12 +50,23 @@ def judge_redis(facts: RedisFacts) -> Check:
             Source.BROKER,
             f"{facts.write_error}: Redis refuses writes, nothing can be published",
             answer,
-            remedy=f"make room on Redis' disk, then {_CLI} BGSAVE",
+            remedy=f"make room on Redis' disk, then {access.redis_cli} BGSAVE",
+        )
+    # Redis throws away what its policy lets it before it tells: what is still over the limit has to stay.
+    if facts.maxmemory and facts.used >= facts.maxmemory:
+        return failed(
+            CheckName.REDIS,
+            Source.BROKER,
+            f"it is full ({_size(facts.used)} of maxmemory {_size(facts.maxmemory)}): Redis refuses writes, nothing"
+            " can be published",
+            answer,
+            remedy=f"{access.redis_cli} CONFIG SET maxmemory {2 * facts.used // _MB + 1}mb"
+            "   (and in redis.conf, to keep it; --bigkeys tells what fills it)",
         )
     return ok(CheckName.REDIS, Source.BROKER, answer)
 
 
-def judge_persistence(facts: RedisFacts) -> Check:
+def judge_persistence(facts: RedisFacts, access: Access) -> Check:
     """A restart of Redis does not lose the queue."""
     if facts.appendonly:
         return ok(CheckName.PERSISTENCE, Source.BROKER, "append-only file on: the queue outlives a restart")
@@ -63,7 +76,7 @@ def judge_persistence(facts: RedisFacts) -> Check:
             Source.BROKER,
             "no append-only file, and Redis does not tell whether it takes snapshots",
         )
-    remedy = f"{_CLI} CONFIG SET appendonly yes   (and in redis.conf, to keep it)"
+    remedy = f"{access.redis_cli} CONFIG SET appendonly yes   (and in redis.conf, to keep it)"
     if not facts.saves:
         return warning(
             CheckName.PERSISTENCE,
@@ -79,7 +92,7 @@ def judge_persistence(facts: RedisFacts) -> Check:
     )
 
 
-def judge_eviction(facts: RedisFacts) -> Check:
+def judge_eviction(facts: RedisFacts, access: Access) -> Check:
     """Redis does not throw tasks away when it is full."""
     if facts.policy is None:
         return unchecked(CheckName.EVICTION, Source.BROKER, "Redis does not tell its maxmemory-policy")
@@ -92,12 +105,12 @@ def judge_eviction(facts: RedisFacts) -> Check:
         CheckName.EVICTION,
         Source.BROKER,
         f"policy {facts.policy} with {limit}: a full Redis may throw tasks away",
-        remedy=f"{_CLI} CONFIG SET maxmemory-policy noeviction   (and in redis.conf, to keep it)",
+        remedy=f"{access.redis_cli} CONFIG SET maxmemory-policy noeviction   (and in redis.conf, to keep it)",
     )
 
 
-def judge_postgres(facts: PostgresFacts) -> Check:
-    """PostgreSQL answers, and is an orders database."""
+def judge_postgres(facts: PostgresFacts, access: Access) -> Check:
+    """PostgreSQL answers, is an orders database, and lets its tables be read."""
     answer = f"answers in {_ms(facts.latency)}, version {facts.version}"
     if facts.missing_tables:
         return failed(
@@ -105,12 +118,38 @@ def judge_postgres(facts: PostgresFacts) -> Check:
             Source.DATABASE,
             f"it has no table {listed(facts.missing_tables)}",
             answer,
-            remedy=_MIGRATE,
+            remedy=_migrate(access),
+        )
+    held = [lock for lock in facts.locks if lock.open_for > LOCK_PATIENCE]
+    if held:
+        return failed(
+            CheckName.POSTGRES,
+            Source.DATABASE,
+            *(_lock(lock) for lock in held),
+            answer,
+            remedy=_look_at(held[0], access),
         )
     return ok(CheckName.POSTGRES, Source.DATABASE, answer)
 
 
-def judge_schema(expected: SchemaShape, found: SchemaShape) -> Check:
+def _lock(lock: TableLock) -> str:
+    who = f"pid {lock.pid} ({lock.client}, as {lock.user})"
+    return (
+        f"{lock.table} is locked by {who}, in a transaction that has been open for {describe_age(lock.open_for)}:"
+        " whoever reads it waits"
+    )
+
+
+def _look_at(lock: TableLock, access: Access) -> str:
+    query = f"SELECT state, query FROM pg_stat_activity WHERE pid = {lock.pid}"  # noqa: S608 - a number of our own
+    return f'{access.psql} -c "{query}"   (if that is left over: SELECT pg_terminate_backend({lock.pid}))'
+
+
+def _migrate(access: Access) -> str:
+    return f"run the CRM's migrations, or see that {access.database_url} names its database (sitegenctl config show)"
+
+
+def judge_schema(expected: SchemaShape, found: SchemaShape, access: Access) -> Check:
     """Tables, columns, types and enum labels are the contract's; more than that does no harm."""
     breaking = [*_table_differences(expected, found), *_missing_labels(expected.enums, found.enums)]
     extra = [
@@ -120,7 +159,9 @@ def judge_schema(expected: SchemaShape, found: SchemaShape) -> Check:
         if label not in labels
     ]
     if breaking:
-        return failed(CheckName.SCHEMA, Source.DATABASE, *breaking, *extra, remedy=_schema_remedy(expected, found))
+        return failed(
+            CheckName.SCHEMA, Source.DATABASE, *breaking, *extra, remedy=_schema_remedy(expected, found, access)
+        )
     if extra:
         return warning(
             CheckName.SCHEMA,
@@ -156,7 +197,7 @@ def _missing_labels(expected: Mapping[str, Sequence[str]], found: Mapping[str, S
             yield from (f"enum {name} lacks the label {label}" for label in labels if label not in found[name])
 
 
-def _schema_remedy(expected: SchemaShape, found: SchemaShape) -> str:
+def _schema_remedy(expected: SchemaShape, found: SchemaShape, access: Access) -> str:
     """The SQL when labels are all that is missing; else the migrations, which alone know what else they do."""
     commands = [
         f"ALTER TYPE {name} ADD VALUE '{label}';"
@@ -165,7 +206,7 @@ def _schema_remedy(expected: SchemaShape, found: SchemaShape) -> str:
         if name in found.enums and label not in found.enums[name]
     ]
     others = [*_table_differences(expected, found), *(name for name in expected.enums if name not in found.enums)]
-    return _MIGRATE if others else f'psql "$DATABASE_URL" -c "{" ".join(commands)}"'
+    return _migrate(access) if others else f'{access.psql} -c "{" ".join(commands)}"'
 
 
 def judge_clocks(offsets: Mapping[str, timedelta | None]) -> Check:
@@ -202,14 +243,14 @@ def _wrong_clock(clocks: Mapping[str, timedelta]) -> str:
     return wrong[0] if wrong[0] == _HERE else f"the machine of {wrong[0]}"
 
 
-def judge_directory(facts: DirectoryFacts, *, read_only: bool) -> Check:
+def judge_directory(facts: DirectoryFacts, access: Access, *, read_only: bool) -> Check:
     """The sites directory is there, and may be read and (unless told to read only) written."""
     if not facts.exists:
         return failed(
             CheckName.DIRECTORY,
             Source.FILES,
             f"{facts.path} is not there",
-            remedy="mount its volume, or correct SITES_BASE_DIR (sitegenctl config show)",
+            remedy=f"mount its volume, or correct {access.sites_dir} (sitegenctl config show)",
             unreachable=True,
         )
     lacking = [word for word, allowed in (("read", facts.readable), ("written", facts.writable)) if not allowed]
@@ -225,7 +266,7 @@ def judge_directory(facts: DirectoryFacts, *, read_only: bool) -> Check:
     return ok(CheckName.DIRECTORY, Source.FILES, f"{facts.path}: readable and writable")
 
 
-def judge_finished(path: str, sample: Sequence[int], files: Mapping[int, SiteFiles]) -> Check:
+def judge_finished(path: str, sample: Sequence[int], files: Mapping[int, SiteFiles], access: Access) -> Check:
     """The newest finished orders have their files here: it is the directory that the workers write."""
     if not sample:
         return unchecked(CheckName.FINISHED_SITES, Source.FILES, "no order is finished yet: nothing to compare with")
@@ -238,7 +279,7 @@ def judge_finished(path: str, sample: Sequence[int], files: Mapping[int, SiteFil
             Source.FILES,
             f"{'none of ' if len(sample) > 1 else 'not even '}{newest} has its files in {path}",
             "it is not the directory that the workers write, or their volume is not mounted",
-            remedy="set SITES_BASE_DIR to what the workers have: docker exec crm-celery-worker env | grep SITES",
+            remedy=f"set {access.sites_dir} to what the workers have: docker exec crm-celery-worker env | grep SITES",
         )
     if hollow:
         return failed(

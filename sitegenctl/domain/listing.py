@@ -85,10 +85,14 @@ class ListedOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderPage:
-    """A page of a list; ``total`` is None where counting would mean judging every finished order."""
+    """A page of a list; ``total`` is None where counting would mean judging every finished order.
+
+    ``undecided`` more may be in one of the conditions asked for: a source that did not answer would tell.
+    """
 
     orders: Sequence[ListedOrder]
     total: int | None
+    undecided: int = 0
 
 
 _RANKS = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.OK: 2}

@@ -46,17 +46,19 @@ class Onboarding(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry:
-    """One operator row (``OPERATOR_*``) of ``site_generation_logs``."""
+    """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises."""
 
     step: str
     task_id: str | None = None
     actor: str | None = None
+    resume: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """One order with all that the database knows that bears on a verdict.
 
+    ``status`` is None where it is NULL, and where it is none that this release knows: then ``status_label`` has it.
     ``idle`` is the time since anything moved it, measured by the database against each column's own clock;
     None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
     together with ``status`` it tells whether the order moved since it was read.
@@ -74,10 +76,25 @@ class Order:
     site_url: str | None = None
     admin_notes: str | None = None
     idle: timedelta | None = None
+    status_label: str | None = None
     last_log_id: int = 0
     history: History = field(default_factory=History)
     journal: JournalEntry | None = None
     last_error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The status as the database has it, known or not."""
+        return self.status or self.status_label
+
+    @property
+    def status_problem(self) -> str | None:
+        """Why nothing can be said of the order, let alone done with it; None where its status is known."""
+        if self.status is not None:
+            return None
+        if self.status_label is None:
+            return "its status is NULL"
+        return f"status {self.status_label} is not known to this release"
 
 
 @dataclass(frozen=True, kw_only=True)

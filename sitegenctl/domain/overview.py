@@ -14,16 +14,6 @@ from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskState
 from sitegenctl.domain.worker import WorkerRoster
 
-#: The command that mends a condition; conditions that need nobody, or a person, have none.
-REMEDIES: Mapping[Condition, str] = {
-    Condition.FAILED: "sitegenctl enqueue ORDER",
-    Condition.INTERRUPTED: "sitegenctl enqueue ORDER",
-    Condition.EMPTY: "sitegenctl enqueue ORDER --no-resume",
-    Condition.UNSTARTED: "sitegenctl enqueue ORDER",
-    Condition.HELD: "sitegenctl enqueue ORDER",
-    Condition.BLOCKED: "a person must complete the onboarding",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunCounts:
@@ -50,16 +40,20 @@ class Depth:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """Everything on one screen. What a source that did not answer would have told is None."""
+    """Everything on one screen. What a source that did not answer would have told is None.
+
+    ``unanswered`` says of each source that did not answer, or not fully, why.
+    """
 
     snapshot: Snapshot
-    depth: Mapping[TaskState, Depth]
-    foreign: int
+    depth: Mapping[TaskState, Depth] | None
+    foreign: int | None
     roster: WorkerRoster | None
-    by_status: Mapping[OrderStatus | None, int] | None
+    by_status: Mapping[OrderStatus | str | None, int] | None
     by_condition: Mapping[Condition, Sequence[int] | int] | None
     last_hour: RunCounts | None
     last_day: RunCounts | None
+    unanswered: Mapping[Source, str]
 
 
 def depths(snapshot: Snapshot) -> dict[TaskState, Depth]:
@@ -76,15 +70,18 @@ def depths(snapshot: Snapshot) -> dict[TaskState, Depth]:
     return {state: Depth(count=counts[state], oldest=oldest.get(state)) for state in TaskState if counts[state]}
 
 
-def conditions(snapshot: Snapshot, by_status: Mapping[OrderStatus | None, int]) -> dict[Condition, Sequence[int] | int]:
+def conditions(
+    snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]
+) -> dict[Condition, Sequence[int] | int]:
     """Orders by condition: the ids of those that were diagnosed, the mere number of the others.
 
-    The others are the ones without a live task that wait for the customer or are finished or cancelled.
+    The others are the ones without a live task that wait for the customer or are finished or cancelled, or in a
+    status that is not known.
     """
     found: dict[Condition, list[int]] = {}
     for order_id in snapshot.known_ids():
         found.setdefault(snapshot.diagnose(order_id).condition, []).append(order_id)
-    diagnosed = Counter(order.status for order in snapshot.orders.values())
+    diagnosed = Counter(order.label for order in snapshot.orders.values())
     counted: dict[Condition, Sequence[int] | int] = {**found}
     for status, count in by_status.items():
         rest = count - diagnosed[status]
@@ -96,7 +93,9 @@ def conditions(snapshot: Snapshot, by_status: Mapping[OrderStatus | None, int]) 
     return {condition: counted[condition] for condition in Condition if condition in counted}
 
 
-def _settled(status: OrderStatus) -> Condition:
+def _settled(status: OrderStatus | str) -> Condition:
+    if not isinstance(status, OrderStatus):
+        return Condition.UNKNOWN
     if status.precedes_building:
         return Condition.WAITING
     return Condition.CANCELLED if status is OrderStatus.CANCELLED else Condition.DONE

@@ -1,125 +1,161 @@
-"""Pure planners: a snapshot and options in, the steps to take and the orders left alone (and why) out."""
+"""What is to be done with orders: the steps of a plan, whoever made it (``planners/``) and carries it out.
+
+A step says everything that changes for one order. Whoever applies it takes the parts in one order, always:
+claim (lock, re-check, set the status, journal), withdraw tasks, move files to the trash, publish or put back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
-from sitegenctl.domain.condition import describe_age, describe_task
-from sitegenctl.domain.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.result import Outcome, OutcomeKind
-from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.run import (
+    OPERATOR_CANCEL,
+    OPERATOR_ENQUEUE,
+    OPERATOR_FAILED_SUFFIX,
+    OPERATOR_REPAIR,
+    OPERATOR_RESET,
+)
+from sitegenctl.domain.task import LiveTask
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnqueueStep:
-    """Enqueue one order, provided that it is still as the plan saw it.
+class Action(StrEnum):
+    """What an operator does to an order; the values are the journal's steps."""
 
-    ``before`` and ``last_log_id`` are what the plan saw; ``task_id`` is chosen now, so that the journal can
-    name it before the task exists.
+    ENQUEUE = OPERATOR_ENQUEUE
+    RESET = OPERATOR_RESET
+    CANCEL = OPERATOR_CANCEL
+    REPAIR = OPERATOR_REPAIR
+
+    @property
+    def taken_back(self) -> str:
+        """The journal's step for having taken it back."""
+        return f"{self.value}{OPERATOR_FAILED_SUFFIX}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What is to be done with one order, provided that it is still as the plan saw it.
+
+    ``before`` and ``last_log_id`` are what the plan saw. ``before`` is None for an order that doesn't exist: only
+    its tasks can be taken away. ``last_log_id`` is None where the log may grow meanwhile, because a task runs.
+    ``after`` is the status to set, None to leave it.
+
+    ``withdraw`` are tasks to take away, those that run only with ``terminate``; ``keep`` is a task that must
+    still be there; ``put_back`` one to hand to the queue again. ``publish`` is the id of a new task, chosen now
+    so that the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that
+    follows "would be …" and stands alone once it is done; ``details`` say more.
     """
 
     order_id: int
-    before: OrderStatus
-    last_log_id: int
-    task_id: str
-    resume: bool
+    action: Action
+    before: OrderStatus | None
+    verb: str
+    details: tuple[str, ...] = ()
+    after: OrderStatus | None = None
+    last_log_id: int | None = None
+    withdraw: tuple[LiveTask, ...] = ()
+    terminate: bool = False
+    keep: LiveTask | None = None
+    trash: bool = False
+    publish: str | None = None
+    resume: bool = True
+    put_back: LiveTask | None = None
+
+    @property
+    def saying(self) -> str:
+        """What the step does, in words."""
+        return "; ".join((self.verb, *self.details))
+
+    @property
+    def task_id(self) -> str | None:
+        """The task that the order has when the step is done."""
+        if self.publish is not None:
+            return self.publish
+        task = self.put_back or self.keep
+        return task.task_id if task else None
+
+    @property
+    def expected_tasks(self) -> frozenset[str]:
+        """The tasks that the order may have when the step is taken."""
+        return frozenset(task.task_id for task in (*self.withdraw, self.keep, self.put_back) if task is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnqueuePlan:
-    """The orders to enqueue, and those left alone with the reason; ``order_ids`` is the order asked for."""
+class Plan:
+    """The steps to take, and the orders left alone with the reason.
 
-    order_ids: Sequence[int]
-    steps: Sequence[EnqueueStep]
-    left_alone: Sequence[Outcome]
-
-
-def plan_enqueue(
-    snapshot: Snapshot,
-    order_ids: Sequence[int],
-    *,
-    resume: bool,
-    force: bool,
-    new_task_id: Callable[[], str],
-) -> EnqueuePlan:
-    """Decide for each order whether it may be enqueued.
-
-    The snapshot's database and broker must have answered. ``force`` enqueues a GENERATING order even though
-    it moved within grace; nothing overrides a live task.
+    ``order_ids`` are all of them in the order in which they are reported; ``beyond`` is how many more would have
+    been taken but for a limit. ``notes`` are for whoever decides on the plan.
     """
-    steps: list[EnqueueStep] = []
-    left_alone: list[Outcome] = []
-    for order_id in order_ids:
-        order = snapshot.orders.get(order_id)
-        if order is None:
-            left_alone.append(_refuse(order_id, "no such order"))
-            continue
-        verdict = _why_not(order, snapshot, force=force)
-        if verdict is not None:
-            left_alone.append(verdict)
-            continue
-        assert order.status is not None  # noqa: S101 - _why_not has refused a NULL status
-        steps.append(
-            EnqueueStep(
-                order_id=order_id,
-                before=order.status,
-                last_log_id=order.last_log_id,
-                task_id=new_task_id(),
-                resume=resume,
-            )
+
+    command: str
+    order_ids: Sequence[int]
+    steps: Sequence[Step]
+    left_alone: Sequence[Outcome]
+    beyond: int = 0
+    notes: tuple[str, ...] = ()
+
+    def limited(self, limit: int | None) -> Plan:
+        """The same plan with so many steps at most."""
+        if limit is None or len(self.steps) <= limit:
+            return self
+        cut = {step.order_id for step in self.steps[limit:]}
+        return replace(self.without(cut), beyond=self.beyond + len(cut))
+
+    def without(self, order_ids: Collection[int]) -> Plan:
+        """The same plan without these orders."""
+        if not order_ids:
+            return self
+        return replace(
+            self,
+            order_ids=[order_id for order_id in self.order_ids if order_id not in order_ids],
+            steps=[step for step in self.steps if step.order_id not in order_ids],
+            left_alone=[outcome for outcome in self.left_alone if outcome.order_id not in order_ids],
         )
-    return EnqueuePlan(order_ids=order_ids, steps=steps, left_alone=left_alone)
 
 
-def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None:
-    status = order.status
-    if status is None:
-        return _refuse(order.order_id, "its status is NULL", hint="a person must set site_orders.status")
-    if status is OrderStatus.CANCELLED:
-        return _refuse(order.order_id, "it is CANCELLED", before=status)
-    if status.is_finished:
-        return _refuse(
-            order.order_id,
-            f"it is in {status}: a generation would be skipped",
-            before=status,
-            hint="reset it to have its site made anew",
-        )
-    tasks = snapshot.tasks_of(order.order_id)
-    if tasks:
-        return Outcome(
-            order_id=order.order_id,
-            outcome=OutcomeKind.SKIPPED,
-            reason=describe_task(tasks[0]),
-            task_id=tasks[0].task_id,
-            before=status,
-            after=status,
-            log_id=order.last_log_id,
-        )
-    if order.onboarding is not Onboarding.COMPLETE:
-        what = "has no onboarding" if order.onboarding is Onboarding.MISSING else "onboarding is not complete"
-        return _refuse(
-            order.order_id,
-            what,
-            before=status,
-            hint="a generation can't succeed before the onboarding is complete",
-        )
-    if status.precedes_building:
-        return _refuse(order.order_id, f"it is {status}, not yet BUILDING", before=status)
-    recent = order.idle is not None and order.idle < snapshot.grace
-    if status is OrderStatus.GENERATING and recent and not force:
-        return Outcome(
-            order_id=order.order_id,
-            outcome=OutcomeKind.SKIPPED,
-            reason=f"it moved {describe_age(order.idle)} ago and may be on its way",
-            before=status,
-            after=status,
-            hint=f"look again after {describe_age(snapshot.grace)}, or use --force",
-        )
-    return None
+def joined(plans: Sequence[Plan]) -> Plan:
+    """One plan from several of the same command, for different orders."""
+    first, *others = plans
+    if not others:
+        return first
+    return replace(
+        first,
+        order_ids=[order_id for plan in plans for order_id in plan.order_ids],
+        steps=[step for plan in plans for step in plan.steps],
+        left_alone=[outcome for plan in plans for outcome in plan.left_alone],
+        notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
+    )
 
 
-def _refuse(order_id: int, reason: str, *, before: OrderStatus | None = None, hint: str | None = None) -> Outcome:
+def refuse(order_id: int, reason: str, *, before: OrderStatus | None = None, hint: str | None = None) -> Outcome:
+    """An order that must not be touched, and why."""
     return Outcome(
         order_id=order_id, outcome=OutcomeKind.REFUSED, reason=reason, before=before, after=before, hint=hint
+    )
+
+
+def skip(
+    order_id: int,
+    reason: str,
+    *,
+    before: OrderStatus | None = None,
+    hint: str | None = None,
+    task_id: str | None = None,
+    log_id: int = 0,
+) -> Outcome:
+    """An order for which there is nothing to do, and why."""
+    return Outcome(
+        order_id=order_id,
+        outcome=OutcomeKind.SKIPPED,
+        reason=reason,
+        before=before,
+        after=before,
+        hint=hint,
+        task_id=task_id,
+        log_id=log_id,
     )

@@ -17,9 +17,9 @@ from sitegenctl.domain.event import Event, Heard
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
-from sitegenctl.domain.plan import EnqueueStep
+from sitegenctl.domain.plan import Step
 from sitegenctl.domain.site import SiteFiles
-from sitegenctl.domain.task import BrokerReading, Publication, TaskDetails
+from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails
 from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
 
 
@@ -37,10 +37,14 @@ class Actor:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What came of claiming orders: ids of the journal rows written, and why others were not claimed."""
+    """What came of claiming orders: ids of the journal rows written, and why others were not claimed.
+
+    ``moved`` are no longer as the plan saw them; ``locked`` says who else has the row locked.
+    """
 
     journal_ids: Mapping[int, int]
     moved: Mapping[int, str]
+    locked: Mapping[int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,30 @@ class Release:
 
     restored: Collection[int]
     moved: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trashing:
+    """What came of moving sites to the trash.
+
+    ``moved`` has the name in the trash of each site moved, ``failed`` the reason of each that is where it was;
+    orders that had no site are in neither.
+    """
+
+    moved: Mapping[int, str]
+    failed: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consumers:
+    """Workers that were told to consume our queue or not to: those that obeyed, those that refused and why.
+
+    ``silent`` living workers did not answer: what they do is not known.
+    """
+
+    obeyed: Sequence[str]
+    refused: Mapping[str, str]
+    silent: int
 
 
 class OrdersStore(Protocol):
@@ -81,12 +109,8 @@ class OrdersStore(Protocol):
         """How many other orders there are."""
         ...
 
-    async def has_finished(self) -> bool:
-        """Whether any order is in REVIEW or DELIVERED."""
-        ...
-
-    async def count_by_status(self) -> dict[OrderStatus | None, int]:
-        """How many orders are in each status."""
+    async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
+        """How many orders are in each status; one that is not known is under the database's label for it."""
         ...
 
     async def count_runs(self, window: timedelta) -> RunCounts:
@@ -114,15 +138,27 @@ class OrdersStore(Protocol):
         """Which of these orders there are."""
         ...
 
-    async def claim(self, steps: Sequence[EnqueueStep], actor: Actor) -> Claim:
-        """In one transaction: lock, re-check, set GENERATING and journal; orders that moved are left alone."""
+    async def in_status(self, status: OrderStatus) -> list[int]:
+        """The numbers of all orders in this status, lowest first."""
         ...
 
-    async def release(self, steps: Mapping[int, EnqueueStep], actor: Actor, reason: str) -> Release:
+    async def newest_finished(self, limit: int) -> list[int]:
+        """So many of the orders in REVIEW or DELIVERED, the newest first."""
+        ...
+
+    async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
+        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
+        ...
+
+    async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
         """Take claims back: restore each status and journal why; an order that moved since is left alone.
 
-        Keys are the journal ids of ``claim``.
+        Keys of ``steps`` are the journal ids of ``claim``, those of ``reasons`` orders.
         """
+        ...
+
+    def maintenance(self) -> AbstractAsyncContextManager[bool]:
+        """Hold the lock that one maintenance run holds at a time; False when another one has it."""
         ...
 
 
@@ -137,12 +173,8 @@ class EventSource(Protocol):
         ...
 
 
-class QueueBackend(Protocol):
-    """The broker and its workers."""
-
-    async def read(self) -> BrokerReading:
-        """Read every unfinished task and foreign message."""
-        ...
+class WorkerSource(Protocol):
+    """The workers, who can be asked."""
 
     async def survey(self) -> WorkerSurvey:
         """Ask every living worker what it holds; returns as soon as all have answered."""
@@ -152,12 +184,53 @@ class QueueBackend(Protocol):
         """Ask every living worker about itself; returns as soon as all have answered."""
         ...
 
-    async def task_details(self, task_id: str) -> TaskDetails | None:
-        """Find one task in the broker, at the workers and among the results; None when it is nowhere."""
+
+class QueueBackend(WorkerSource, Protocol):
+    """The broker and its workers."""
+
+    async def read(self) -> BrokerReading:
+        """Read every unfinished task and foreign message."""
+        ...
+
+    async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
+        """Find one task in the broker, at the workers and among the results; None when it is nowhere.
+
+        The workers are asked, if their answers are not at hand already as ``survey``.
+        """
         ...
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly the given ids; returns the failure of each id that failed."""
+        ...
+
+    async def withdraw(
+        self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
+    ) -> Mapping[str, str]:
+        """Take tasks away: out of the broker, and revoked at every living worker.
+
+        A running task is stopped with ``terminate``, and left running without. ``keep`` are ids of which only
+        what waits in the queue is taken away. Returns why a task is still there, or may be, by its id; of all
+        others it is certain that they will not run.
+        """
+        ...
+
+    async def put_back(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
+        """Hand orphaned tasks to the queue again, to be delivered next; nothing else of them changes.
+
+        Looks again first. Returns why a task was not put back, by its id.
+        """
+        ...
+
+    async def pause(self) -> Consumers:
+        """Have every living worker stop taking tasks from our queue."""
+        ...
+
+    async def resume(self) -> Consumers:
+        """Have every living worker take tasks from our queue again."""
+        ...
+
+    async def prune_replies(self) -> int:
+        """Remove what clients that died left behind of their questions to workers; returns how many there were."""
         ...
 
     def new_task_id(self) -> str:
@@ -166,17 +239,17 @@ class QueueBackend(Protocol):
 
 
 class SiteStore(Protocol):
-    """The directory of generated sites."""
+    """The directory of generated sites.
+
+    One that hangs fails a count within a time limit. What changes something ends when it is done, even if it is
+    cancelled meanwhile.
+    """
 
     async def count(self, order_ids: Collection[int], *, enough: int | None = None) -> dict[int, SiteFiles]:
         """Count files and bytes of these orders' sites; one that can't be counted is left out.
 
         A folder with ``enough`` files is counted no further.
         """
-        ...
-
-    async def is_bare(self) -> bool:
-        """Whether no site has ever been in the directory, as in an empty one that a volume should cover."""
         ...
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
@@ -187,8 +260,16 @@ class SiteStore(Protocol):
         """Remove what killed writers of this order left beside its site; returns how many there were."""
         ...
 
-    async def trash(self, order_id: int) -> bool:
-        """Move the order's site to the trash; False when there was none."""
+    async def trash(self, order_ids: Collection[int]) -> Trashing:
+        """Move these orders' sites to the trash, each by one rename; a link is not touched."""
+        ...
+
+    async def untrash(self, moved: Mapping[int, str]) -> Mapping[int, str]:
+        """Move sites back from the trash to where nothing is; returns why one was not, by order."""
+        ...
+
+    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None) -> int:
+        """Delete what has been in the trash for longer; returns how many sites that were."""
         ...
 
 

@@ -14,19 +14,19 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Connections:
-    """Connections to one Redis database that look like those of Celery workers.
+    """Connections to one Redis database that look like those of Celery workers, seen from outside.
 
     A worker has one that listens (``listening``: remote control; Flower has such a one, too) and one that takes
-    messages (``taking``).
+    messages (``taking``). It is a guess: others may have both.
     """
 
     listening: int = 0
     taking: int = 0
 
     @property
-    def workers(self) -> int:
-        """How many workers this can be."""
-        return min(self.listening, self.taking)
+    def may_be_workers(self) -> bool:
+        """Whether a worker can be among them."""
+        return bool(self.listening and self.taking)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,11 @@ class RedisFacts:
     """What Redis tells of itself.
 
     ``latency`` is one round trip. ``offset`` is how far its clock is ahead of this machine's. ``saves`` is the
-    configuration's ``save``, None when the server does not tell. ``write_error`` is why the last save failed to
-    be written. ``connections`` are by database number, None when the server does not tell. ``depth`` counts
-    the messages of the queue's lists, ``unacked`` those delivered and not acknowledged.
+    configuration's ``save``, None when the server does not tell. ``write_error`` is why it refuses writes for
+    want of its disk. ``maxmemory`` (0: no limit) and ``used`` are in bytes, ``used`` without what the limit does
+    not count. ``workers`` is how many listen for remote control on this database, None when that can't be
+    asked. ``connections`` are by database number, None when the server does not tell. ``depth`` counts the
+    messages of the queue's lists, ``unacked`` those delivered and not acknowledged.
     """
 
     latency: timedelta
@@ -47,8 +49,10 @@ class RedisFacts:
     write_error: str | None
     policy: str | None
     maxmemory: int
+    used: int
     offset: timedelta
     database: int
+    workers: int | None
     connections: Mapping[int, Connections] | None
     depth: int
     unacked: int
@@ -67,13 +71,14 @@ class MessageFacts:
     """What the messages in the queue and in ``unacked`` are like.
 
     ``read`` of ``total`` were looked at. ``not_json`` counts the others' content types (``pickle`` and the like).
-    ``beat`` is how many of beat's own messages there are; ``longest_eta`` the time until the latest ETA.
+    ``beat`` is how many of beat's own messages there are. ``longest_hold`` is the longest time for which a worker
+    holds a message until its ETA: from its delivery, or from now where it waits in the queue.
     """
 
     total: int
     read: int
     not_json: Mapping[str, int]
-    longest_eta: timedelta | None = None
+    longest_hold: timedelta | None = None
     beat: int = 0
 
 
@@ -81,11 +86,13 @@ class MessageFacts:
 class Leftovers:
     """What clients that died left in Redis: reply lists that nobody has touched for a minute, and bindings.
 
-    ``complete`` is False when the keyspace is too large to have been searched to its end.
+    ``undated`` counts reply lists of which Redis does not tell when they were touched. ``complete`` is False when
+    the keyspace is too large to have been searched to its end.
     """
 
     reply_lists: int
     bindings: int
+    undated: int = 0
     complete: bool = True
 
 
@@ -120,13 +127,29 @@ class WorkersFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableLock:
+    """A table that somebody has for himself alone, in a transaction that has been open for so long."""
+
+    table: str
+    pid: int
+    client: str
+    user: str
+    open_for: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostgresFacts:
-    """What PostgreSQL tells of itself; ``missing_tables`` are those of the contract that it does not have."""
+    """What PostgreSQL tells of itself.
+
+    ``missing_tables`` are those of the contract that it does not have, ``locks`` those which nobody else can even
+    read.
+    """
 
     latency: timedelta
     version: str
     offset: timedelta
     missing_tables: tuple[str, ...] = ()
+    locks: tuple[TableLock, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ class OutcomeKind(StrEnum):
     FAILED = "failed"  # it was tried
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What became of one order.
 
@@ -42,12 +42,17 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class OperationResult:
-    """The outcomes of one operation, the same type dry or not."""
+    """The outcomes of one operation, the same type dry or not.
+
+    ``beyond`` is how many more orders there were than the limit allowed; ``notes`` are for whoever reads it.
+    """
 
     command: str
     dry_run: bool
     outcomes: Sequence[Outcome]
     interrupted: bool = False
+    beyond: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

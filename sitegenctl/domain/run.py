@@ -11,18 +11,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
-OPERATOR_ENQUEUE_FAILED = "OPERATOR_ENQUEUE_FAILED"
 OPERATOR_RESET = "OPERATOR_RESET"
 OPERATOR_CANCEL = "OPERATOR_CANCEL"
 OPERATOR_REPAIR = "OPERATOR_REPAIR"
 
+#: What the step of an action that was taken back ends with, as in ``OPERATOR_ENQUEUE_FAILED``.
+OPERATOR_FAILED_SUFFIX = "_FAILED"
+
 #: What every journal row's step begins with; the generator writes none of these.
 OPERATOR_PREFIX = "OPERATOR_"
+
+#: Attempts that ``retry-failed`` makes of an order unless told otherwise, the first one included.
+MAX_ATTEMPTS = 3
 
 _STARTS = frozenset({"START", "RESUME"})
 # A resumed run tells what it decided and cleans up before the START that may follow: still the same run.
 _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
 _ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET})
+_TAKEN_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in _ENQUEUES)
 
 
 class RunOutcome(StrEnum):
@@ -61,7 +67,8 @@ class History:
 def read_history(steps: Iterable[str]) -> History:
     """Read a log's steps, oldest first, into runs."""
     last_run: Run | None = None
-    before_enqueue: Run | None = None
+    # What held before the newest enqueue or reset, for the case that it was taken back.
+    before: tuple[Run | None, int] | None = None
     attempts = 0
     last_journal: str | None = None
     in_preamble = False
@@ -69,10 +76,11 @@ def read_history(steps: Iterable[str]) -> History:
         if step.startswith(OPERATOR_PREFIX):
             last_journal = step
             if step in _ENQUEUES:
-                before_enqueue, last_run, in_preamble = last_run, None, False
-            elif step == OPERATOR_ENQUEUE_FAILED and last_run is None:
-                # The enqueue was taken back before a worker saw it: what held before it holds again.
-                last_run = before_enqueue
+                before = (last_run, attempts)
+                last_run, in_preamble = None, False
+            elif step in _TAKEN_BACK and before is not None and last_run is None:
+                # No worker had seen it: what held before it holds again.
+                last_run, attempts = before
             if step == OPERATOR_RESET:
                 attempts = 0
             continue

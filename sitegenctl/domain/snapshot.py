@@ -11,7 +11,7 @@ from sitegenctl.domain.condition import DEFAULT_GRACE, Diagnosis, Evidence, Sour
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.domain.worker import WorkerSurvey, describe_silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,12 @@ class Snapshot:
     errors: Mapping[Source, str] = field(default_factory=dict)
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
+
+    @property
+    def unanswered(self) -> Mapping[Source, str]:
+        """What is missing in it, by source: ``errors``, and workers that are alive and silent."""
+        silence = describe_silence(self.workers) if self.workers else None
+        return {**self.errors, Source.WORKERS: silence} if silence else self.errors
 
     def tasks_of(self, order_id: int) -> tuple[LiveTask, ...]:
         """The order's live tasks, the one that runs or would run next first."""
@@ -70,14 +76,22 @@ def attribute(tasks: Iterable[LiveTask], survey: WorkerSurvey | None) -> tuple[L
 
     A delivered task gets the worker that claims it. If nobody claims it, it is orphaned when every living
     worker has answered, and stays ``unacked`` when one is silent or none was asked. A task that only a worker
-    knows of (acknowledged early, or on the move while the broker was read) is live too.
+    knows of (acknowledged early, or on the move while the broker was read) is live too. One that runs while its
+    message waits in the queue is there twice: it would run twice. What is ``doubtful`` takes a second look.
     """
-    claimed = {task.task_id: task for worker in (survey.workers if survey else ()) for task in worker.tasks}
+    claimed: dict[str, LiveTask] = {}
+    for worker in survey.workers if survey else ():
+        for task in worker.tasks:
+            if task.state is TaskState.RUNNING or task.task_id not in claimed:
+                claimed[task.task_id] = task
     everyone_answered = survey is not None and survey.silent == 0
     joined: dict[str, LiveTask] = {}
+    copies: list[LiveTask] = []
     for task in tasks:
         claim = claimed.pop(task.task_id, None)
         if claim is not None:
+            if claim.state is TaskState.RUNNING and task.state is TaskState.QUEUED:
+                copies.append(task)
             # A worker holds retries with the tasks scheduled for later, and doesn't say which is which.
             retrying = claim.state is TaskState.SCHEDULED and task.attempt > 1
             state = TaskState.RETRYING if retrying else claim.state
@@ -87,9 +101,44 @@ def attribute(tasks: Iterable[LiveTask], survey: WorkerSurvey | None) -> tuple[L
         joined.setdefault(task.task_id, task)
     for task_id, claim in claimed.items():
         joined.setdefault(task_id, claim)
-    return tuple(
-        sorted(
-            joined.values(),
-            key=lambda task: (_RUNNING_FIRST.index(task.state), task.position or 0),
-        )
-    )
+    return _in_order((*joined.values(), *copies))
+
+
+def doubtful(tasks: Iterable[LiveTask]) -> frozenset[str]:
+    """The ids of tasks that one look is not enough to believe: orphaned, or there twice.
+
+    It may have met a task that finishes, whose worker had let go of it already, or one that is tried again: that
+    is published before its last delivery is acknowledged.
+    """
+    seen: set[str] = set()
+    doubted: set[str] = set()
+    for task in tasks:
+        if task.state is TaskState.ORPHANED or task.task_id in seen:
+            doubted.add(task.task_id)
+        seen.add(task.task_id)
+    return frozenset(doubted)
+
+
+def confirmed(first: Sequence[LiveTask], second: Sequence[LiveTask]) -> tuple[LiveTask, ...]:
+    """The tasks of the first look; the doubtful ones are as the second found them, if that is what both saw."""
+    doubted = doubtful(first)
+    both = {(task.task_id, task.state) for task in first}
+    again = [task for task in second if task.task_id in doubted]
+    agreed = {task.task_id for task in again if (task.task_id, task.state) in both}
+    certain = [task for task in first if task.task_id not in doubted]
+    believed = [task for task in again if task.task_id in agreed]
+    others = unconfirmed(task for task in again if task.task_id not in agreed)
+    return _in_order((*certain, *believed, *others))
+
+
+def unconfirmed(tasks: Iterable[LiveTask]) -> tuple[LiveTask, ...]:
+    """The tasks as far as one look can be believed: each of them once, and none orphaned."""
+    once: dict[str, LiveTask] = {}
+    for task in tasks:
+        orphaned = task.state is TaskState.ORPHANED
+        once.setdefault(task.task_id, replace(task, state=TaskState.UNACKED) if orphaned else task)
+    return tuple(once.values())
+
+
+def _in_order(tasks: Iterable[LiveTask]) -> tuple[LiveTask, ...]:
+    return tuple(sorted(tasks, key=lambda task: (_RUNNING_FIRST.index(task.state), task.position or 0)))

@@ -57,13 +57,13 @@ def _of_task(task: TaskDetails) -> Iterator[TimelineEntry]:
         return TimelineEntry(at=at, kind=EntryKind.TASK, step=step, status=status, message=message)
 
     name = f"task {task.task_id}"
+    # Names last: where the line is too short for all of it, they are what can be spared.
     if task.enqueued_at is not None:
-        by = f" by {task.actor}" if task.actor else ""
-        yield entry(task.enqueued_at, "task enqueued", f"{name}{by}")
+        yield entry(task.enqueued_at, "task enqueued", f"by {task.actor}, {name}" if task.actor else name)
     if task.delivered_at is not None:
-        yield entry(task.delivered_at, "task delivered", f"{name}{f' to {task.worker}' if task.worker else ''}")
+        yield entry(task.delivered_at, "task delivered", f"to {task.worker}, {name}" if task.worker else name)
     if task.eta is not None:
-        yield entry(task.eta, "task due", f"{name}, attempt {task.attempt or 1}")
+        yield entry(task.eta, "task due", f"attempt {task.attempt or 1}, {name}")
     if task.result is not None and task.result.date_done is not None:
         failed = task.result.status == "FAILURE"
         yield entry(task.result.date_done, f"task {task.result.status}", name, "error" if failed else "info")

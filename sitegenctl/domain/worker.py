@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sitegenctl.domain.task import LiveTask
+from sitegenctl.domain.task import LiveTask, TaskState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ class WorkerDetails:
     """Everything that one living worker tells of itself; None is what it did not tell.
 
     ``concurrency`` is the number of tasks it can run at once, ``pool`` the module of its execution pool,
-    ``processed`` the number of tasks since it started, ``version`` Celery's. ``soft_limit`` and ``hard_limit``
-    are those of the whole pool; a task may have its own.
+    ``processed`` the number of tasks since it started, also by the tasks' names, ``version`` Celery's.
+    ``soft_limit`` and ``hard_limit`` are those of the whole pool; a task may have its own.
     """
 
     name: str
@@ -58,6 +59,7 @@ class WorkerDetails:
     queues: tuple[str, ...] = ()
     registered: tuple[str, ...] = ()
     processed: int | None = None
+    processed_by_task: Mapping[str, int] = field(default_factory=dict)
     uptime: timedelta | None = None
     prefetch_count: int | None = None
     version: str | None = None
@@ -74,3 +76,44 @@ class WorkerRoster:
 
     workers: tuple[WorkerDetails, ...] = ()
     silent: int = 0
+
+
+def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
+    """What the workers hold of this task, out of all that they told."""
+    return WorkerSurvey(
+        workers=tuple(
+            Worker(
+                name=worker.name,
+                tasks=tuple(
+                    LiveTask(
+                        task_id=held.task_id,
+                        name=held.name,
+                        order_id=held.order_id,
+                        state=state,
+                        worker=worker.name,
+                        eta=held.eta,
+                    )
+                    for state, tasks in (
+                        (TaskState.RUNNING, worker.active),
+                        (TaskState.RESERVED, worker.reserved),
+                        (TaskState.SCHEDULED, worker.scheduled),
+                    )
+                    for held in tasks
+                    if held.name == task_name
+                ),
+            )
+            for worker in roster.workers
+        ),
+        silent=roster.silent,
+    )
+
+
+def describe_silence(seen: WorkerSurvey | WorkerRoster) -> str | None:
+    """Say how many living workers did not answer; None if all did."""
+    if not seen.silent:
+        return None
+    if not seen.workers:
+        return (
+            "the living worker did not answer" if seen.silent == 1 else f"{seen.silent} living workers did not answer"
+        )
+    return f"{seen.silent} of {seen.silent + len(seen.workers)} living workers did not answer"

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sitegenctl.domain import health_servers as servers, health_work as work
 from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.health import Check, CheckName, CheckUp, StartCommands, failed, unchecked
+from sitegenctl.domain.health import Access, Check, CheckName, CheckStatus, CheckUp, StartCommands, failed, unchecked
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.probes import (
     BrokerProbe,
@@ -73,7 +73,7 @@ class DoctorOptions:
     """What the check-up is to expect, and how long it may take.
 
     ``timeout`` is how long one source may take to answer, ``patience`` how long an idle worker may leave a
-    message lying. ``keyprefix`` is kombu's ``global_keyprefix``.
+    message lying. ``keyprefix`` is kombu's ``global_keyprefix``, ``beat_interval`` how often beat sends its message.
     """
 
     queue: str
@@ -83,8 +83,15 @@ class DoctorOptions:
     patience: timedelta = timedelta(seconds=3)
     read_only: bool = False
     keyprefix: str = ""
+    beat_interval: timedelta = work.BEAT_INTERVAL
     starts: StartCommands = field(default_factory=StartCommands)
+    access: Access = field(default_factory=Access)
     strict: bool = False
+
+    @property
+    def ours(self) -> work.Ours:
+        """The queue and the task that it is all about."""
+        return work.Ours(queue=self.queue, task=self.task)
 
 
 async def quick_check_up(probes: HealthProbes, options: DoctorOptions) -> CheckUp:
@@ -95,7 +102,7 @@ async def quick_check_up(probes: HealthProbes, options: DoctorOptions) -> CheckU
     )
     checks = [*seen.servers(redis, postgres)]
     if redis is not None:
-        checks.append(work.judge_connected(redis, options.starts))
+        checks.append(work.judge_connected(redis, options.starts, options.access))
     return seen.check_up(checks, _QUICK)
 
 
@@ -141,21 +148,25 @@ class _Seen:
 
     def servers(self, redis: RedisFacts | None, postgres: PostgresFacts | None) -> Iterable[Check]:
         """The checks of the servers themselves."""
-        starts = self.options.starts
+        starts, access = self.options.starts, self.options.access
         # Also when it went away in the middle of the check-up.
         if redis is None or self._went_away(Source.BROKER):
-            yield self._unreachable(CheckName.REDIS, Source.BROKER, f"{starts.redis}   (or correct REDIS_URL)")
+            yield self._unreachable(CheckName.REDIS, Source.BROKER, f"{starts.redis}   (or correct {access.redis_url})")
         else:
-            yield servers.judge_redis(redis)
+            yield servers.judge_redis(redis, access)
         if redis is not None:
-            yield servers.judge_persistence(redis)
-            yield servers.judge_eviction(redis)
-        if postgres is None or self._went_away(Source.DATABASE):
+            yield servers.judge_persistence(redis, access)
+            yield servers.judge_eviction(redis, access)
+        told = servers.judge_postgres(postgres, access) if postgres is not None else None
+        if told is not None and told.status is not CheckStatus.OK:
+            # Who waits for a lock may be left without an answer: that is no server which is away.
+            yield told
+        elif told is None or self._went_away(Source.DATABASE):
             yield self._unreachable(
-                CheckName.POSTGRES, Source.DATABASE, f"{starts.postgres}   (or correct DATABASE_URL)"
+                CheckName.POSTGRES, Source.DATABASE, f"{starts.postgres}   (or correct {access.database_url})"
             )
         else:
-            yield servers.judge_postgres(postgres)
+            yield self._unless_refused(told)
         yield servers.judge_clocks(
             {"PostgreSQL": postgres.offset if postgres else None, "Redis": redis.offset if redis else None}
         )
@@ -184,6 +195,14 @@ class _Seen:
         remedy = start if self._went_away(source) or error.hint is None else error.hint
         return failed(name, source, error.message, remedy=remedy, unreachable=True)
 
+    def _unless_refused(self, check: Check) -> Check:
+        """The check; failed, if something that the check-up had to read of a database that answers was refused."""
+        error = self.errors.get(Source.DATABASE)
+        if error is None:
+            return check
+        remedy = error.hint or f'look at who is in the way: {self.options.access.psql} -c "TABLE pg_stat_activity"'
+        return failed(check.name, check.source, error.message, *check.evidence, remedy=remedy)
+
     def _went_away(self, source: Source) -> bool:
         """Whether the server is not there, rather than there and refusing; the adapters say it in these words."""
         error = self.errors.get(source)
@@ -197,9 +216,8 @@ class _Seen:
             return unchecked(name, missing[0], self.errors[missing[0]].message if refused else _SAID[missing[0]])
         source = needed[0] if needed else Source.FILES
         if source is Source.FILES or name is CheckName.FINISHED_SITES:
-            return unchecked(
-                name, Source.FILES, "no sites directory is configured", remedy="set SITES_BASE_DIR to the workers' own"
-            )
+            remedy = f"set {self.options.access.sites_dir} to the workers' own"
+            return unchecked(name, Source.FILES, "no sites directory is configured", remedy=remedy)
         return unchecked(name, Source.WORKERS, "no worker answered that could be asked")
 
 
@@ -215,10 +233,11 @@ async def _broker(
     if redis is None:
         return []
     options = seen.options
+    reading = asyncio.ensure_future(seen.attempt(Source.BROKER, broker.messages()))
     messages, leftovers, watched, snapshot = await asyncio.gather(
-        seen.attempt(Source.BROKER, broker.messages()),
+        reading,
         seen.attempt(Source.BROKER, broker.leftovers()),
-        _watch(seen, broker),
+        _watch(seen, broker, reading),
         observe_open(orders, queue, sites, grace=options.grace) if database_answers else _nothing(),
     )
     checks = []
@@ -229,42 +248,65 @@ async def _broker(
     if messages is not None:
         checks.append(work.judge_serialization(messages))
     if leftovers is not None:
-        checks.append(work.judge_leftovers(leftovers, options.keyprefix))
-    workers = watched.after if watched else None
-    checks.append(work.judge_beat(workers, messages, conditions, options.starts))
+        checks.append(work.judge_leftovers(leftovers, options.keyprefix, options.access))
+    due = _due(snapshot, conditions) if snapshot is not None and conditions is not None else None
+    checks.append(work.judge_beat(watched, messages, due, options.ours, options.starts, interval=options.beat_interval))
     return [*checks, *_workers(watched, redis, messages, options)] if watched else checks
 
 
 def _workers(
     watched: work.Watched, redis: RedisFacts, messages: MessageFacts | None, options: DoctorOptions
 ) -> list[Check]:
+    ours, starts = options.ours, options.starts
     checks = [
-        work.judge_alive(watched.after, redis, options.starts),
-        work.judge_progress(watched, options.starts),
+        work.judge_alive(watched.after, redis, starts, options.access),
+        work.judge_progress(watched, ours, starts),
     ]
     if answered := watched.after.workers:
         checks += [
-            work.judge_queue(answered, options.queue),
-            work.judge_task(answered, options.queue, options.task),
-            work.judge_limits(answered),
-            work.judge_visibility(answered, messages),
+            work.judge_queue(answered, ours, starts),
+            work.judge_task(answered, ours),
+            work.judge_limits(answered, ours),
+            work.judge_visibility(answered, ours, messages),
         ]
     return checks
 
 
-async def _watch(seen: _Seen, broker: BrokerProbe) -> work.Watched | None:
-    """Look at queue and workers; where messages wait and nobody works, wait and look again."""
+def _due(snapshot: Snapshot, conditions: Mapping[int, Condition]) -> Mapping[int, timedelta]:
+    """For how long the orders have waited that beat would start: it looks at the time of the onboarding, too."""
+    return {
+        order_id: order.idle or timedelta(0)
+        for order_id, order in snapshot.orders.items()
+        if conditions.get(order_id) is Condition.UNSTARTED and order.onboarding_completed_at is not None
+    }
+
+
+async def _watch(seen: _Seen, broker: BrokerProbe, reading: Awaitable[MessageFacts | None]) -> work.Watched | None:
+    """Look at queue and workers; where messages wait and nobody works, or nobody could, wait and look again.
+
+    ``reading`` is the first look at the messages.
+    """
     first = await _glance(seen, broker)
     if first is None:
         return None
     look, workers = first
-    waited = timedelta(0)
-    second = first
-    if look.depth and workers.workers and not any(worker.busy for worker in workers.workers):
-        waited = seen.options.patience
-        await asyncio.sleep(waited.total_seconds())
-        second = await _glance(seen, broker) or first
-    return work.Watched(first=look, second=second[0], before=workers, after=second[1], waited=waited)
+    consumers = seen.options.ours.consumers(workers.workers)
+    if consumers and (not look.depth or any(worker.busy for worker in consumers)):
+        return work.Watched(first=look, second=look, before=workers, after=workers)
+    earlier = await reading
+    waited = seen.options.patience
+    await asyncio.sleep(waited.total_seconds())
+    second = await _glance(seen, broker) or first
+    # Only without a worker do beat's messages stay, so that one more of them is a new one.
+    later = await seen.attempt(Source.BROKER, broker.messages()) if earlier and not consumers else None
+    return work.Watched(
+        first=look,
+        second=second[0],
+        before=workers,
+        after=second[1],
+        waited=waited,
+        beat_came=earlier is not None and later is not None and later.beat > earlier.beat,
+    )
 
 
 async def _glance(seen: _Seen, broker: BrokerProbe) -> tuple[QueueLook, WorkersFacts] | None:
@@ -275,7 +317,7 @@ async def _glance(seen: _Seen, broker: BrokerProbe) -> tuple[QueueLook, WorkersF
 
 async def _database(seen: _Seen, probes: HealthProbes) -> list[Check]:
     shapes = await seen.attempt(Source.DATABASE, probes.database.shapes())
-    return [servers.judge_schema(*shapes)] if shapes is not None else []
+    return [servers.judge_schema(*shapes, seen.options.access)] if shapes is not None else []
 
 
 async def _files(
@@ -288,7 +330,8 @@ async def _files(
         evidence = f"the sites directory: {error.message}"
         remedy = "look at its mount: a network file system may hang"
         return [failed(CheckName.DIRECTORY, Source.FILES, evidence, remedy=remedy, unreachable=True)]
-    checks = [servers.judge_directory(directory, read_only=seen.options.read_only)]
+    access = seen.options.access
+    checks = [servers.judge_directory(directory, access, read_only=seen.options.read_only)]
     if not directory.exists:
         seen.errors[Source.FILES] = SourceError(_SAID[Source.FILES], source=Source.FILES)
         return checks
@@ -298,7 +341,7 @@ async def _files(
         if sample is not None:
             files = await seen.attempt(Source.FILES, sites.count(sample, enough=MIN_SITE_FILES))
             if files is not None:
-                checks.append(servers.judge_finished(directory.path, sample, files))
+                checks.append(servers.judge_finished(directory.path, sample, files, access))
     return checks
 
 

@@ -13,7 +13,7 @@ from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.observe import observe_open
+from sitegenctl.operations.observe import observe_open, require
 
 #: Finished orders whose sites are looked at together when hollow ones are sought.
 _CHUNK = 500
@@ -35,21 +35,37 @@ async def list_orders(
     hollow = Condition.HOLLOW in query.conditions
     snapshot = await observe_open(orders, queue, sites, grace=grace, check_hollow=hollow, only=query.filter)
     if Source.DATABASE in snapshot.errors:
-        raise SourceError(snapshot.errors[Source.DATABASE], source=Source.DATABASE)
+        raise SourceError(
+            snapshot.errors[Source.DATABASE], hint="sitegenctl doctor tells what mends it", source=Source.DATABASE
+        )
     # A task may name an order that doesn't exist; one that was merely filtered out must not look like that.
     ids = snapshot.known_ids() if query.filter.takes_everything else snapshot.orders.keys()
-    judged = (_listed(order_id, snapshot) for order_id in ids)
+    judged = [_listed(order_id, snapshot) for order_id in ids]
     open_orders = [listed for listed in judged if query.takes(listed.verdict.condition)]
     open_orders.sort(key=sort_key(query))
-    if not query.wants_settled:
-        return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders)), snapshot
+    undecided = 0
+    if snapshot.unanswered and Condition.UNKNOWN not in query.conditions:
+        undecided = sum(listed.verdict.condition is Condition.UNKNOWN for listed in judged) if query.conditions else 0
+    if not query.wants_settled or (hollow and Source.FILES in snapshot.errors):
+        # Without the files no finished order can be called hollow, however many are gone through.
+        return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders), undecided=undecided), snapshot
     settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
     total = (
         None
         if query.conditions
         else len(open_orders) + await orders.count_settled(query.filter, excluding=snapshot.orders.keys())
     )
-    return OrderPage(orders=merge(query, [open_orders, settled]), total=total), snapshot
+    return OrderPage(orders=merge(query, [open_orders, settled]), total=total, undecided=undecided), snapshot
+
+
+async def choose_orders(
+    orders: OrdersStore, queue: QueueBackend, sites: SiteStore, query: OrderQuery, *, grace: timedelta
+) -> list[int]:
+    """The orders that the query takes, by number. Raises ``SourceError`` where a verdict it asks for can't be had."""
+    page, snapshot = await list_orders(orders, queue, sites, query, grace=grace)
+    if query.conditions:
+        require(snapshot, *snapshot.errors)
+    return [listed.order_id for listed in page.orders]
 
 
 async def _settled(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -13,16 +13,21 @@ from sitegenctl.domain.listing import OrderFilter
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES, SiteFiles
-from sitegenctl.domain.snapshot import Snapshot, attribute
-from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.snapshot import Snapshot, attribute, confirmed, doubtful, unconfirmed
+from sitegenctl.domain.task import BrokerReading, LiveTask
 from sitegenctl.domain.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
 
 T = TypeVar("T")
 
-#: Seconds between the two looks that it takes to call a task orphaned: longer than any task is on the move
-#: between queue, ``unacked`` and worker.
+#: Seconds between the two looks that it takes to call a task orphaned, or two of them: longer than any task is on
+#: the move between queue, ``unacked`` and worker.
 SECOND_LOOK = 0.25
+
+# So many of the newest finished orders are looked up on disk to tell whether it is the right one, and of so many
+# one at least must have a file there.
+_SAMPLE = 20
+_ONE_OF = 4
 
 
 def utc_now() -> datetime:
@@ -38,20 +43,21 @@ async def observe(
     *,
     grace: timedelta = DEFAULT_GRACE,
     check_hollow: bool = False,
+    enough: int | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
     """Take a snapshot of these orders and of everything live.
 
     A source that doesn't answer is named in the snapshot's ``errors``; nothing is raised for it. The broker is
     read before the database: the other way round, an order finished in between would look wrong. ``sites`` is
-    None when the files don't matter.
+    None when the files don't matter; they are counted up to ``enough``, all of them without.
     """
     look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
-    reading = await look.attempt(Source.BROKER, queue.read())
+    reading = await look.attempts.make(Source.BROKER, queue.read)
     survey, known, files = await asyncio.gather(
         look.survey(reading),
-        look.attempt(Source.DATABASE, orders.read_orders(order_ids)),
-        look.attempt(Source.FILES, count_sites(orders, sites, order_ids)) if sites is not None else _nothing(),
+        look.attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
+        look.count(orders, sites, order_ids, enough),
     )
     return await look.snapshot(reading, survey, known, files, sure_of=set(order_ids))
 
@@ -64,39 +70,76 @@ async def observe_open(
     grace: timedelta = DEFAULT_GRACE,
     check_hollow: bool = False,
     only: OrderFilter | None = None,
+    enough: int = MIN_SITE_FILES,
+    ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None,
+    attempts: Attempts | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
     """Take a snapshot of every order that can matter: the open ones, and those with a live task.
 
-    As ``observe`` otherwise. The sites of GENERATING orders are counted as far as a verdict needs it, and with
-    ``check_hollow`` those of finished orders with a task, too.
+    As ``observe`` otherwise. The sites of GENERATING orders are counted up to ``enough`` files, which is as far
+    as a verdict needs it, and with ``check_hollow`` those of finished orders with a task, too; others are then
+    counted by who asks, in the right directory. ``ask_workers`` is for who asks them more than what they hold, so
+    that they are asked once; ``attempts`` for who asks more of the sources in the same look.
     """
-    look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
-    reading = await look.attempt(Source.BROKER, queue.read())
+    look = _Look(
+        queue=queue,
+        grace=grace,
+        check_hollow=check_hollow,
+        taken_at=now(),
+        ask_workers=ask_workers,
+        attempts=attempts or Attempts(),
+    )
+    reading = await look.attempts.make(Source.BROKER, queue.read)
     with_task = reading.order_ids if reading else set()
     survey, known = await asyncio.gather(
-        look.survey(reading), look.attempt(Source.DATABASE, orders.read_open(with_task, only))
+        look.survey(reading), look.attempts.make(Source.DATABASE, lambda: orders.read_open(with_task, only))
     )
-    files: dict[int, SiteFiles] | None = None
+    if known is not None and (unread := _claimed(survey) - with_task - known.keys()):
+        known = await look.attempts.make(Source.DATABASE, lambda: orders.read_open(with_task | unread, only))
     judged = [
         order.order_id
         for order in (known or {}).values()
         if order.status is OrderStatus.GENERATING or (check_hollow and order.status and order.status.is_finished)
     ]
-    if sites is not None:
-        files = await look.attempt(Source.FILES, count_sites(orders, sites, judged, enough=MIN_SITE_FILES))
+    files = await look.count(orders, sites, judged, enough, check_directory=check_hollow)
     return await look.snapshot(reading, survey, known, files, sure_of=None)
 
 
 async def observe_live(orders: OrdersStore, queue: QueueBackend, *, now: Callable[[], datetime] = utc_now) -> Snapshot:
     """Take a snapshot of everything live and of the orders that it is for; no files."""
     look = _Look(queue=queue, grace=DEFAULT_GRACE, check_hollow=False, taken_at=now())
-    reading = await look.attempt(Source.BROKER, queue.read())
+    reading = await look.attempts.make(Source.BROKER, queue.read)
     with_task = reading.order_ids if reading else set()
     survey, known = await asyncio.gather(
-        look.survey(reading), look.attempt(Source.DATABASE, orders.read_orders(with_task))
+        look.survey(reading), look.attempts.make(Source.DATABASE, lambda: orders.read_orders(with_task))
     )
+    if known is not None and (unread := _claimed(survey) - with_task):
+        known = await look.attempts.make(Source.DATABASE, lambda: orders.read_orders(with_task | unread))
     return await look.snapshot(reading, survey, known, None, sure_of=None)
+
+
+@dataclass(kw_only=True)
+class Attempts:
+    """What one look asks of the sources, and why a source did not answer.
+
+    Of one that has failed nothing more is asked: each question could take the whole timeout again. Questions to the
+    same source wait for each other, so that none of them is under way when one fails.
+    """
+
+    errors: dict[Source, str] = field(default_factory=dict)
+    _turns: Mapping[Source, asyncio.Lock] = field(default_factory=lambda: {source: asyncio.Lock() for source in Source})
+
+    async def make(self, source: Source, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The answer; None, and its reason in ``errors``, where there is none."""
+        async with self._turns[source]:
+            if source in self.errors:
+                return None
+            try:
+                return await ask()
+            except SourceError as exc:
+                self.errors[source] = exc.message
+                return None
 
 
 @dataclass(kw_only=True)
@@ -107,18 +150,42 @@ class _Look:
     grace: timedelta
     check_hollow: bool
     taken_at: datetime
-    errors: dict[Source, str] = field(default_factory=dict)
-
-    async def attempt(self, source: Source, reading: Awaitable[T]) -> T | None:
-        try:
-            return await reading
-        except SourceError as exc:
-            self.errors[source] = exc.message
-            return None
+    ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None
+    attempts: Attempts = field(default_factory=Attempts)
 
     async def survey(self, reading: BrokerReading | None) -> WorkerSurvey | None:
         # Without the broker nobody can be asked, and nobody has to be told so twice.
-        return await self.attempt(Source.WORKERS, self.queue.survey()) if reading is not None else None
+        ask = self.ask_workers or self.queue.survey
+        return await self.attempts.make(Source.WORKERS, ask) if reading is not None else None
+
+    async def count(
+        self,
+        orders: OrdersStore,
+        sites: SiteStore | None,
+        order_ids: Collection[int],
+        enough: int | None,
+        *,
+        check_directory: bool = False,
+    ) -> dict[int, SiteFiles] | None:
+        """Count these orders' files, if there are ``sites`` and it is their directory; None otherwise.
+
+        Which directory it is matters as soon as one of them looks empty, not only when all do: in a wrong one there
+        may be a stray site of one of them, and the others would look empty all the same. ``check_directory`` is
+        for who goes on to count others.
+        """
+        if sites is None:
+            return None
+        files = await self.attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough))
+        few = MIN_SITE_FILES if enough is None else enough
+        looks_empty = any(counted.count < few for counted in (files or {}).values())
+        if not looks_empty and not check_directory:
+            return files
+        sample = await self.attempts.make(Source.DATABASE, lambda: orders.newest_finished(_SAMPLE))
+        if sample is None:
+            # Without the database nobody can tell, and every verdict is unknown anyway.
+            return None
+        await self.attempts.make(Source.FILES, lambda: _require_sites(sites, sample))
+        return files if Source.FILES not in self.attempts.errors else None
 
     async def snapshot(
         self,
@@ -129,10 +196,10 @@ class _Look:
         *,
         sure_of: set[int] | None,
     ) -> Snapshot:
-        """Put the sources together; orphans among ``sure_of`` (None: all) are looked at a second time."""
+        """Put the sources together; doubtful tasks of ``sure_of`` (None: all orders) are looked at a second time."""
         tasks = attribute(reading.tasks, survey) if reading is not None else ()
-        orphans = [task for task in tasks if task.state is TaskState.ORPHANED]
-        if any(sure_of is None or task.order_id in sure_of for task in orphans):
+        doubted = doubtful(tasks)
+        if any(task.task_id in doubted and (sure_of is None or task.order_id in sure_of) for task in tasks):
             tasks = await _look_again(self.queue, tasks)
         return Snapshot(
             taken_at=self.taken_at,
@@ -141,56 +208,55 @@ class _Look:
             foreign=reading.foreign if reading is not None else (),
             workers=survey,
             files=files or {},
-            errors=self.errors,
+            errors=dict(self.attempts.errors),
             grace=self.grace,
             check_hollow=self.check_hollow,
         )
 
 
-async def count_sites(
-    orders: OrdersStore, sites: SiteStore, order_ids: Collection[int], *, enough: int | None = None
-) -> dict[int, SiteFiles]:
-    """Count these orders' files. Raises ``SourceError`` where the directory is evidently the wrong one.
+async def require_right_directory(orders: OrdersStore, sites: SiteStore) -> None:
+    """Raise ``SourceError`` where (almost) none of the newest finished orders has a file.
 
-    That is one without any site while there are finished orders: a volume that isn't mounted, or another path.
-    Every site would look empty.
+    Then it is another directory than the one that the workers write, or its volume isn't mounted, and every order
+    would look empty.
     """
-    files = await sites.count(order_ids, enough=enough)
-    all_empty = bool(files) and not any(counted.count for counted in files.values())
-    if all_empty and await sites.is_bare() and await orders.has_finished():
-        raise SourceError(
-            "the sites directory holds no site at all, and there are finished orders",
-            hint="is its volume mounted, and SITES_BASE_DIR right? (sitegenctl config show)",
-            source=Source.FILES,
-        )
-    return files
+    await _require_sites(sites, await orders.newest_finished(_SAMPLE))
+
+
+async def _require_sites(sites: SiteStore, finished: Sequence[int]) -> None:
+    """Raise ``SourceError`` where (almost) none of these orders, the newest finished ones, has a file."""
+    files = await sites.count(finished, enough=1)
+    with_files = sum(counted.count > 0 for counted in files.values())
+    # Not one alone: a worker that was once started with the wrong path has left its newest site in it.
+    if with_files * _ONE_OF >= len(finished):
+        return
+    if len(finished) == 1:
+        seen = f"the only finished order, {finished[0]}, has no file"
+    else:
+        some = f"only {with_files}" if with_files else "none"
+        seen = f"{some} of the {len(finished)} newest finished orders has a file"
+    raise SourceError(
+        f"{seen} in the sites directory: another one than the workers write, or their sites are lost",
+        hint="is its volume mounted, and SITES_BASE_DIR right? (sitegenctl config show)",
+        source=Source.FILES,
+    )
 
 
 async def _look_again(queue: QueueBackend, tasks: tuple[LiveTask, ...]) -> tuple[LiveTask, ...]:
-    """Believe "orphaned" only of tasks that a second look finds orphaned too.
-
-    The first look may have caught a task finishing: its worker had let go of it already.
-    """
+    """Believe of doubtful tasks what a second look finds too."""
     await asyncio.sleep(SECOND_LOOK)
     try:
-        reading: BrokerReading = await queue.read()
-        second = {task.task_id: task for task in attribute(reading.tasks, await queue.survey())}
+        reading = await queue.read()
+        second = attribute(reading.tasks, await queue.survey())
     except SourceError:
-        # Without a second look nothing is known of them but that they are delivered.
-        return tuple(
-            replace(task, state=TaskState.UNACKED) if task.state is TaskState.ORPHANED else task for task in tasks
-        )
-    seen: list[LiveTask] = []
-    for task in tasks:
-        if task.state is not TaskState.ORPHANED:
-            seen.append(task)
-        elif task.task_id in second:
-            seen.append(second[task.task_id])
-    return tuple(seen)
+        return unconfirmed(tasks)
+    return confirmed(tasks, second)
 
 
-async def _nothing() -> None:
-    return None
+def _claimed(survey: WorkerSurvey | None) -> set[int]:
+    """Orders of the tasks that workers hold: of some, such as one acknowledged early, nobody else knows."""
+    workers = survey.workers if survey is not None else ()
+    return {task.order_id for worker in workers for task in worker.tasks if task.order_id is not None}
 
 
 def require(snapshot: Snapshot, *sources: Source) -> None:

@@ -25,12 +25,17 @@ async def inspect_queue(orders: OrdersStore, queue: QueueBackend) -> Snapshot:
     """Everything live, with the orders that the tasks are for. Raises ``SourceError`` without the broker."""
     snapshot = await observe_live(orders, queue)
     if Source.BROKER in snapshot.errors:
-        raise SourceError(snapshot.errors[Source.BROKER], source=Source.BROKER)
+        raise SourceError(
+            snapshot.errors[Source.BROKER], hint="sitegenctl doctor tells what mends it", source=Source.BROKER
+        )
     return snapshot
 
 
-async def inspect_task(orders: OrdersStore, queue: QueueBackend, task_id: str) -> TaskView:
-    """One task. Raises ``Refused`` when it is nowhere, ``SourceError`` without the broker."""
+async def inspect_task(orders: OrdersStore | None, queue: QueueBackend, task_id: str) -> TaskView:
+    """One task. Raises ``Refused`` when it is nowhere, ``SourceError`` without the broker.
+
+    Without ``orders`` its customer is left out.
+    """
     task = await queue.task_details(task_id)
     if task is None:
         raise Refused(
@@ -38,7 +43,7 @@ async def inspect_task(orders: OrdersStore, queue: QueueBackend, task_id: str) -
             hint="results are kept for a day",
         )
     order = None
-    if task.order_id is not None:
+    if task.order_id is not None and orders is not None:
         try:
             order = (await orders.read_orders([task.order_id])).get(task.order_id)
         except SourceError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from sitegenctl.domain.health import Check, CheckStatus, CheckUp
+from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
-from sitegenctl.render.text import neutralise
+from sitegenctl.render.text import neutralise, wrap
 
 _MARKS = {CheckStatus.OK: "✓", CheckStatus.WARNING: "!", CheckStatus.FAILED: "✗", CheckStatus.UNCHECKED: "?"}
 # Green, yellow, red and dim: what every terminal has.
@@ -29,8 +30,10 @@ def check_row(check: Check) -> dict[str, Any]:
     }
 
 
-def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool) -> Report:
-    """Report a check-up; ``width`` in columns."""
+def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool, context: str | None = None) -> Report:
+    """Report a check-up; ``width`` in columns. The remedies are for the ``context`` that was looked at."""
+    checks = [replace(check, remedy=in_context(check.remedy, context)) for check in found.checks]
+    found = replace(found, checks=checks)
     rows = [check_row(check) for check in found.checks]
     errors = [
         {"message": check.evidence[0], "hint": check.remedy, "source": str(check.source)}
@@ -50,7 +53,7 @@ def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool) -> 
 def doctor_text(found: CheckUp, *, width: int, colour: bool) -> str:
     """The checklist; the first line says how it stands."""
     worst = CheckStatus.FAILED if found.exit_code else CheckStatus.OK
-    lines = [_painted(line, worst, colour) for line in textwrap.wrap(found.summary, max(width, 20))]
+    lines = [_painted(line, worst, colour) for line in wrap(found.summary, width)]
     column = max((len(check.name) for check in found.checks), default=0) if width >= _TWO_COLUMNS else 0
     for check in found.checks:
         lines += _check_lines(check, width, column, colour)
@@ -75,7 +78,7 @@ def _check_lines(check: Check, width: int, column: int, colour: bool) -> Iterato
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    return textwrap.wrap(neutralise(text), room, break_on_hyphens=False) or [""]
+    return wrap(neutralise(text), room)
 
 
 def _painted(text: str, status: CheckStatus, colour: bool) -> str:

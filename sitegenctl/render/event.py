@@ -8,8 +8,8 @@ from typing import Any
 
 from sitegenctl.domain.condition import Severity
 from sitegenctl.domain.event import Event
-from sitegenctl.render.stream import NARROW, fit
-from sitegenctl.render.text import neutralise
+from sitegenctl.render.stream import NARROW
+from sitegenctl.render.text import hanging, neutralise
 
 #: From so many columns on task ids are shown whole.
 _WIDE = 110
@@ -33,10 +33,11 @@ def event_data(event: Event) -> dict[str, Any]:
     return {"order_id": event.order_id, **event.fields}
 
 
-def event_line(event: Event, *, width: int) -> str:
-    """One event on one line of ``width`` columns; the time is UTC."""
+def event_lines(event: Event, *, width: int) -> list[str]:
+    """One event, wrapped to ``width`` columns below its type; the time is UTC."""
     time = f"{event.at:%H:%M:%S}" if event.at else "--:--:--"
-    parts = [f"{time} {_mark(event)} {neutralise(event.type):<{14 if width >= NARROW else 0}}"]
+    prefix = f"{time} {_mark(event)} {neutralise(event.type):<{14 if width >= NARROW else 0}}  "
+    parts = []
     if event.task_id is not None:
         order = "-" if event.order_id is None else str(event.order_id)
         parts.append(f"{order:>{6 if width >= NARROW else 0}}")
@@ -46,7 +47,7 @@ def event_line(event: Event, *, width: int) -> str:
     parts += [neutralise(detail) for detail in _details(event)]
     if event.worker is not None:
         parts.append(f"at {neutralise(event.worker)}")
-    return fit("  ".join(parts), width)
+    return hanging(prefix, "  ".join(parts), width)
 
 
 def event_severity(event: Event) -> Severity:

@@ -12,7 +12,7 @@ from sitegenctl.render.order import known_tasks, order_summary
 from sitegenctl.render.table import Column, Line, Screen, table
 
 
-def listing_rows(page: OrderPage, snapshot: Snapshot) -> list[dict[str, Any]]:
+def listing_rows(page: OrderPage, snapshot: Snapshot, *, context: str | None = None) -> list[dict[str, Any]]:
     """The orders as the envelope has them."""
     return [
         order_summary(
@@ -21,6 +21,7 @@ def listing_rows(page: OrderPage, snapshot: Snapshot) -> list[dict[str, Any]]:
             listed.verdict,
             known_tasks(listed.order_id, snapshot),
             snapshot.files.get(listed.order_id),
+            context=context,
         )
         for listed in page.orders
     ]
@@ -28,6 +29,8 @@ def listing_rows(page: OrderPage, snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
     """The orders as a table, and below it which page of how many this is."""
+    if not page.orders and page.undecided:
+        return f"can't tell: {_undecided(page.undecided)}\n"
     if not page.orders:
         return "no such orders\n"
     columns = [
@@ -39,7 +42,12 @@ def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
         Column(heading="why", may_shrink=True, from_width=70),
     ]
     text = table(columns, [_line(listed) for listed in page.orders], screen)
-    return text + _range(page.orders, page.total, offset)
+    more = f"\nand perhaps more: {_undecided(page.undecided)}\n" if page.undecided else ""
+    return text + _range(page.orders, page.total, offset) + more
+
+
+def _undecided(number: int) -> str:
+    return f"{number} {'order is' if number == 1 else 'orders are'} in a condition that can't be known now"
 
 
 def _line(listed: ListedOrder) -> Line:
@@ -47,7 +55,7 @@ def _line(listed: ListedOrder) -> Line:
     facts = ["-", "-", "-"]
     if order is not None:
         moved = describe_age(order.idle) if order.idle is not None else "-"
-        facts = [str(order.status or "NULL"), moved, order.business_name or order.customer_name]
+        facts = [order.label or "NULL", moved, order.business_name or order.customer_name]
     return Line(
         cells=[str(listed.order_id), verdict.condition.value, *facts, verdict.evidence[0]],
         severity=verdict.severity,

@@ -6,11 +6,13 @@ from typing import Any
 
 from sitegenctl.domain.condition import Severity
 from sitegenctl.domain.order import LogRow
-from sitegenctl.render.stream import NARROW, fit
-from sitegenctl.render.text import neutralise
+from sitegenctl.render.stream import NARROW
+from sitegenctl.render.text import hanging, neutralise
 
 #: What stands before a row of each status.
 MARKS = {"error": "✗", "warning": "!", "success": "✓"}
+
+_SEVERITIES = {"error": Severity.FAULT, "warning": Severity.UNKNOWN}
 
 
 def log_data(row: LogRow) -> dict[str, Any]:
@@ -26,18 +28,18 @@ def log_data(row: LogRow) -> dict[str, Any]:
     }
 
 
-def log_line(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") -> str:
-    """One log row on one line of ``width`` columns; with its date when that was not today's."""
+def log_lines(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") -> list[str]:
+    """One log row, its message wrapped to ``width`` columns; with its date when that was not today's."""
     mark = MARKS.get(row.status.lower(), " ")
     step = neutralise(row.step)
     if width >= NARROW:
         step = f"{step:<20}"
-    return fit(f"{indent}{prefix}{_time(row)} {mark} {step} {neutralise(row.message)}", width).rstrip()
+    return hanging(f"{indent}{prefix}{_time(row)} {mark} {step} ", neutralise(row.message), width)
 
 
-def log_severity(row: LogRow) -> Severity:
-    """How bad the row is, for its colour."""
-    return {"error": Severity.FAULT, "warning": Severity.UNKNOWN}.get(row.status.lower(), Severity.OK)
+def log_severity(status: str) -> Severity:
+    """How bad a row of this status is, for its colour."""
+    return _SEVERITIES.get(status.lower(), Severity.OK)
 
 
 def _time(row: LogRow) -> str:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.domain.condition import Diagnosis, Source, describe_age, describe_files
+from sitegenctl.domain.condition import Diagnosis, Severity, Source, describe_age, describe_files
 from sitegenctl.domain.order import LogRow, Order
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask
 from sitegenctl.domain.timeline import EntryKind, TimelineEntry
-from sitegenctl.render.log import MARKS
-from sitegenctl.render.stream import NARROW, fit
+from sitegenctl.render.log import MARKS, log_severity
+from sitegenctl.render.stream import NARROW
 from sitegenctl.render.table import Screen, coloured
-from sitegenctl.render.text import clock, folded, iso, neutralise, shorten
+from sitegenctl.render.text import clock, fit, folded, hanging, iso, neutralise, shorten
+
+#: Lines of a screen that the timeline leaves free: its heading, what was typed, and the prompt after it.
+_NOT_THE_TIMELINE = 4
+
+#: So many of the newest entries are shown on the lowest screen.
+_FEWEST_ENTRIES = 3
 
 
 def order_summary(
@@ -26,6 +33,8 @@ def order_summary(
     verdict: Diagnosis,
     tasks: Sequence[LiveTask] | None,
     files: SiteFiles | None,
+    *,
+    context: str | None = None,
 ) -> dict[str, Any]:
     """The order as the envelope has it, in lists too. Texts are exact: nothing is neutralised.
 
@@ -33,11 +42,11 @@ def order_summary(
     """
     return {
         "order_id": order_id,
-        "status": order.status if order else None,
+        "status": order.label if order else None,
         "condition": verdict.condition,
         "severity": verdict.severity,
         "evidence": list(verdict.evidence),
-        "remedy": verdict.remedy,
+        "remedy": in_context(verdict.remedy, context),
         "tasks": None if tasks is None else [task_data(task) for task in tasks],
         "files": {"count": files.count, "bytes": files.size} if files and files.complete else None,
         "customer_name": order.customer_name if order else None,
@@ -57,7 +66,10 @@ def in_context(remedy: str | None, context: str | None) -> str | None:
     """The command that mends it, with the context it is about: copied without, it would act on another system."""
     if remedy is None or context is None:
         return remedy
-    return re.sub(r"^sitegenctl ", f"sitegenctl --context {shlex.quote(context)} ", remedy)
+    # Also within a sentence. The demo's own commands are about the demo, whatever the context.
+    return re.sub(
+        r"(?<![\w./-])sitegenctl (?=[a-z])(?!demo )", lambda _: f"sitegenctl --context {shlex.quote(context)} ", remedy
+    )
 
 
 def order_data(
@@ -75,13 +87,14 @@ def order_data(
         snapshot.diagnose(order_id),
         known_tasks(order_id, snapshot),
         snapshot.files.get(order_id),
+        context=context,
     )
     rows = [{"at": iso(row.created_at), "step": row.step, "status": row.status, "message": row.message} for row in log]
     story = [
         {"at": iso(entry.at), "kind": entry.kind, "step": entry.step, "status": entry.status, "message": entry.message}
         for entry in timeline
     ]
-    return {**summary, "remedy": in_context(summary["remedy"], context), "log": rows, "timeline": story}
+    return {**summary, "log": rows, "timeline": story}
 
 
 def known_tasks(order_id: int, snapshot: Snapshot) -> Sequence[LiveTask] | None:
@@ -102,65 +115,107 @@ def task_data(task: LiveTask) -> dict[str, Any]:
 
 
 def order_text(
-    order_id: int, snapshot: Snapshot, timeline: Sequence[TimelineEntry], *, screen: Screen, context: str | None = None
+    order_id: int,
+    snapshot: Snapshot,
+    timeline: Sequence[TimelineEntry],
+    *,
+    screen: Screen,
+    context: str | None = None,
+    whole: bool = False,
 ) -> str:
-    """The order on one screen; the first line says how it stands."""
+    """The order on one screen; the first line says how it stands.
+
+    A timeline that doesn't fit on the screen is shortened and its beginning left out, unless the ``whole`` of it
+    was asked for.
+    """
     order = snapshot.orders.get(order_id)
     verdict = snapshot.diagnose(order_id)
-    files = snapshot.files.get(order_id)
-    first = folded(f"order {order_id}  {verdict.condition.upper()}{_who(order)}", screen.width)
-    lines: list[str] = []
-    lines += [f"  {neutralise(reason)}" for reason in verdict.evidence]
+    width = screen.width
+    first = folded(f"order {order_id}  {verdict.condition.upper()}{_who(order)}", width)
+    lines = [coloured(line, verdict.severity, screen) for line in first]
+    lines += [line for reason in verdict.evidence for line in folded(f"  {neutralise(reason)}", width)]
     lines += _remedy(verdict, context)
     lines.append("")
-    if order is not None:
-        lines += _facts(order)
-    lines.append(f"  files       {_files(files)}")
-    tasks = snapshot.tasks_of(order_id)
-    known = Source.BROKER not in snapshot.errors
-    lines.append(f"  tasks       {len(tasks) or 'none' if known else 'unknown: the broker could not be read'}")
-    lines += [f"    {_task(task)}" for task in tasks]
-    lines = [folded_line for line in lines for folded_line in folded(line, screen.width)]
-    lines = [*(coloured(line, verdict.severity, screen) for line in first), *lines]
+    facts = {**(_facts(order) if order else {}), **_whereabouts(order_id, snapshot)}
+    lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
+    lines += [line for task in snapshot.tasks_of(order_id) for line in folded(f"    {_task(task)}", width)]
     if timeline:
-        lines += ["", "timeline, UTC"]
-        lines += [_timeline_line(entry, snapshot.taken_at, screen) for entry in timeline]
+        room = max(screen.height - len(lines) - _NOT_THE_TIMELINE, _FEWEST_ENTRIES) if not whole else sys.maxsize
+        shown = _story(timeline, snapshot.taken_at, screen, room)
+        left_out = _beginning(shown, room)
+        lines += ["", "timeline, UTC" + (f"; {left_out} earlier with --last 10" if left_out else "")]
+        lines += [line for entry in shown[left_out:] for line in entry]
     return "\n".join(lines) + "\n"
 
 
-def _timeline_line(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
-    mark = MARKS.get(entry.status, "·" if entry.kind is EntryKind.TASK else " ")
+def _beginning(shown: Sequence[Sequence[str]], room: int) -> int:
+    """How many entries must be left out at the beginning, so that the rest takes no more than ``room`` lines."""
+    used = 0
+    for kept, lines in enumerate(reversed(shown)):
+        used += len(lines)
+        if used > room and kept >= _FEWEST_ENTRIES:
+            return len(shown) - kept
+    return 0
+
+
+def _story(timeline: Sequence[TimelineEntry], now: datetime, screen: Screen, room: int) -> list[list[str]]:
+    """Each entry's lines. If they are more than ``room``, only what went wrong takes more than one."""
+    told = [(_when_and_what(entry, now, screen), neutralise(entry.message)) for entry in timeline]
+    rows = [hanging(prefix, message, screen.width) for prefix, message in told]
+    if sum(map(len, rows)) > room:
+        rows = [
+            lines if log_severity(entry.status) is not Severity.OK else [fit("".join(words).rstrip(), screen.width)]
+            for entry, words, lines in zip(timeline, told, rows, strict=True)
+        ]
+    return [
+        [coloured(line, log_severity(entry.status), screen) for line in lines]
+        for entry, lines in zip(timeline, rows, strict=True)
+    ]
+
+
+def _when_and_what(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
+    mark = MARKS.get(entry.status.lower(), "·" if entry.kind is EntryKind.TASK else " ")
     time = "--:--:--"
     if entry.at is not None:
         time = f"{entry.at:%H:%M:%S}" if entry.at.date() == now.date() else f"{entry.at:%Y-%m-%d %H:%M:%S}"
     step = neutralise(entry.step)
     step = f"{step:<20}" if screen.width >= NARROW else step
-    return fit(f"  {time} {mark} {step} {neutralise(entry.message)}", screen.width).rstrip()
+    return f"  {time} {mark} {step} "
 
 
 def _who(order: Order | None) -> str:
     if order is None:
         return ""
     name = order.business_name or order.customer_name
-    return f"  {order.status}  {shorten(name, 50)}"
+    return f"  {neutralise(order.label or 'NULL')}  {shorten(name, 50)}"
 
 
 def _remedy(verdict: Diagnosis, context: str | None) -> list[str]:
+    # Not folded: the terminal may break it, and it can still be copied as one command.
     return [f"  → {in_context(verdict.remedy, context)}"] if verdict.remedy else []
 
 
-def _facts(order: Order) -> list[str]:
-    facts = [
-        f"  customer    {shorten(order.customer_name, 60)} <{shorten(order.customer_email, 60)}>",
-        f"  status      {order.status}, moved {describe_age(order.idle)} ago",
-        f"  onboarding  {order.onboarding}, completed {clock(order.onboarding_completed_at)}",
-        f"  attempts    {order.history.attempts}",
-    ]
+def _facts(order: Order) -> dict[str, str]:
+    facts = {
+        "customer": f"{shorten(order.customer_name, 60)} <{shorten(order.customer_email, 60)}>",
+        "status": f"{neutralise(order.label or 'NULL')}, moved {describe_age(order.idle)} ago",
+        "onboarding": f"{order.onboarding}, completed {clock(order.onboarding_completed_at)}",
+        "attempts": f"{order.history.attempts}",
+    }
     if order.site_url:
-        facts.append(f"  site        {shorten(order.site_url, 100)}")
+        facts["site"] = shorten(order.site_url, 100)
     if order.admin_notes:
-        facts.append(f"  notes       {shorten(order.admin_notes, 100)}")
+        facts["notes"] = shorten(order.admin_notes, 300)
     return facts
+
+
+def _whereabouts(order_id: int, snapshot: Snapshot) -> dict[str, str]:
+    count = len(snapshot.tasks_of(order_id))
+    known = Source.BROKER not in snapshot.errors
+    return {
+        "files": _files(snapshot.files.get(order_id)),
+        "tasks": str(count or "none") if known else "unknown: the broker could not be read",
+    }
 
 
 def _files(files: SiteFiles | None) -> str:

@@ -32,9 +32,14 @@ def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False
     bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
     return Report(
         command=result.command,
-        data={"dry_run": result.dry_run, "outcomes": rows},
+        data={
+            "dry_run": result.dry_run,
+            "outcomes": rows,
+            "beyond_limit": result.beyond,
+            "notes": list(result.notes),
+        },
         rows=rows,
-        text=lambda: _text(result, done, verbose=verbose),
+        text=lambda: outcomes_text(result, done=done, verbose=verbose),
         exit_code=result.exit_code,
         errors=[
             {"message": f"{outcome.order_id}: {outcome.reason}", "hint": outcome.hint, "source": None}
@@ -45,7 +50,13 @@ def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False
     )
 
 
-def _text(result: OperationResult, done: str, *, verbose: bool) -> str:
+def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, most: int | None = None) -> str:
+    """What became of each order, for people; orders that went well are only counted where there are many.
+
+    A dry run lists every order, or ``most`` of them.
+    """
+    if not result.outcomes:
+        return "".join(["nothing to do\n", *(f"note: {neutralise(note)}\n" for note in result.notes)])
     words = {outcome.order_id: _word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
     shown = list(result.outcomes)
     lines = []
@@ -53,15 +64,23 @@ def _text(result: OperationResult, done: str, *, verbose: bool) -> str:
         lines.append(", ".join(f"{count} {word}" for word, count in Counter(words.values()).items()))
     if len(shown) > _LISTED and not verbose and not result.dry_run:
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
+    more = len(shown) - most if most is not None else 0
+    shown = shown[:most]
     width = max((len(words[outcome.order_id]) for outcome in shown), default=0)
     number = max((len(str(outcome.order_id)) for outcome in shown), default=0)
     hints: dict[str, list[int]] = {}
     for outcome in shown:
-        lines.append(f"{outcome.order_id:>{number}}  {words[outcome.order_id]:<{width}}  {_what(outcome)}")
+        word = words[outcome.order_id]
+        lines.append(f"{outcome.order_id:>{number}}  {word:<{width}}  {outcome_text(outcome, word)}".rstrip())
         if outcome.hint:
             hints.setdefault(outcome.hint, []).append(outcome.order_id)
-    if len(shown) < len(result.outcomes):
+    if more > 0:
+        lines.append(f"({more} more; --dry-run lists them)")
+    elif len(shown) < len(result.outcomes):
         lines.append(f"({len(result.outcomes) - len(shown)} that went well are not listed; -v lists them)")
+    if result.beyond:
+        lines.append(f"({result.beyond} more, beyond the limit)")
+    lines += [f"note: {neutralise(note)}" for note in result.notes]
     lines += [f"hint: {_whom(orders, len(shown))}{neutralise(hint)}" for hint, orders in hints.items()]
     return "\n".join(lines) + "\n"
 
@@ -82,8 +101,16 @@ def _whom(orders: list[int], shown: int) -> str:
     return f"{some}{' …' if len(orders) > 5 else ''}: "
 
 
-def _what(outcome: Outcome) -> str:
-    if outcome.outcome is OutcomeKind.DONE:
-        task = f"  task {neutralise(outcome.task_id)}" if outcome.task_id else ""
-        return f"{outcome.before} → {outcome.after}{task}"
-    return neutralise(outcome.reason)
+def outcome_text(outcome: Outcome, word: str) -> str:
+    """What became of one order, without ``word``, which says it in one."""
+    if outcome.outcome is not OutcomeKind.DONE:
+        return neutralise(outcome.reason)
+    parts = []
+    if outcome.before != outcome.after:
+        parts.append(f"{outcome.before} → {outcome.after}")
+    details = outcome.reason.removeprefix(word).removeprefix("; ")
+    if details:
+        parts.append(neutralise(details))
+    if outcome.task_id and outcome.task_id[:8] not in details:
+        parts.append(f"task {neutralise(outcome.task_id)}")
+    return "  ".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
         )
     elif output == "ndjson":
         for row in report.rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.write(to_json(row) + "\n")
     elif output == "csv":
         _write_csv(report.rows, stream)
     else:
@@ -67,8 +68,17 @@ def error_lines(message: str, hint: str | None) -> list[str]:
 
 
 def _write_json(value: Any, stream: TextIO) -> None:
-    json.dump(value, stream, ensure_ascii=False, indent=2)
-    stream.write("\n")
+    stream.write(to_json(value, indent=2) + "\n")
+
+
+# What a terminal may take for an order although it is no ASCII control character: C1, and what turns text round.
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """The value as JSON that carries it exactly and can be looked at: such characters stand in strings alone."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
@@ -77,13 +87,17 @@ def _write_csv(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _cell(value) for key, value in row.items()})
+        cells = {key: _cell(value) for key, value in row.items()}
+        if stream.isatty():
+            # A file is to carry everything exactly; a terminal would do what it says.
+            cells = {key: neutralise(value) if isinstance(value, str) else value for key, value in cells.items()}
+        writer.writerow(cells)
 
 
 def _cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula; lists and objects as JSON."""
     if isinstance(value, list | dict | tuple):
         value = json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return f"'{value}"
     return value

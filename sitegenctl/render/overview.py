@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sitegenctl.domain.condition import Condition, Severity, describe_age
+from sitegenctl.domain.condition import REMEDIES, Condition, Severity, describe_age
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.overview import REMEDIES, Overview, RunCounts
+from sitegenctl.domain.overview import Overview, RunCounts
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
-from sitegenctl.render.text import neutralise, seconds, shorten
+from sitegenctl.render.text import hanging, neutralise, seconds
 
 #: So many order numbers stand behind a condition; the rest is only counted.
 _IDS_SHOWN = 8
 
+_LIFE = tuple(OrderStatus)
 
-def overview_data(seen: Overview) -> dict[str, Any]:
+#: Columns of the conditions and a few of their orders, which a screen must have besides the remedies.
+_BESIDE_REMEDY = 28
+
+
+def overview_data(seen: Overview, *, context: str | None = None) -> dict[str, Any]:
     """The overview as the envelope has it; what a silent source would have told is null."""
     return {
         "taken_at": seen.snapshot.taken_at.isoformat(),
         "depth": {
             state: {"count": depth.count, "oldest_seconds": seconds(depth.oldest)}
             for state, depth in seen.depth.items()
-        },
+        }
+        if seen.depth is not None
+        else None,
         "foreign": seen.foreign,
         "workers": [_worker(worker) for worker in seen.roster.workers] if seen.roster else None,
         "silent_workers": seen.roster.silent if seen.roster else None,
@@ -34,7 +41,7 @@ def overview_data(seen: Overview) -> dict[str, Any]:
                 "count": _count(orders),
                 "severity": condition.severity,
                 "orders": list(orders) if not isinstance(orders, int) else None,
-                "remedy": REMEDIES.get(condition),
+                "remedy": in_context(REMEDIES.get(condition), context),
             }
             for condition, orders in (seen.by_condition or {}).items()
         }
@@ -61,17 +68,17 @@ def overview_text(seen: Overview, screen: Screen, *, context: str | None = None)
     lines += _labelled("last hour", [_run_words(seen.last_hour)], screen)
     lines += _labelled("last day", [_run_words(seen.last_day)], screen)
     text = "\n".join(lines) + "\n"
-    if seen.by_condition is not None:
+    if seen.by_condition:
         text += f"\n{_condition_table(seen.by_condition, screen, context)}"
-    if seen.by_status is not None:
+    if seen.by_status:
         statuses = [f"{count} {status or 'NULL'}" for status, count in _by_life(seen).items()]
         text += "\n" + "\n".join(_labelled("status", _packed(statuses, screen.width - 11), screen)) + "\n"
     return text
 
 
 def _verdict(seen: Overview, screen: Screen) -> str:
+    sources = ", ".join(f"the {source}" for source in seen.unanswered)
     if seen.by_condition is None:
-        sources = ", ".join(f"the {source}" for source in seen.snapshot.errors)
         return coloured(f"can't tell: {sources} could not be read", Severity.UNKNOWN, screen)
     counts = {condition: _count(orders) for condition, orders in seen.by_condition.items()}
     faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
@@ -81,10 +88,14 @@ def _verdict(seen: Overview, screen: Screen) -> str:
         return coloured(f"{faults} {verb} somebody", Severity.FAULT, screen)
     if unknown:
         return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
+    if seen.unanswered:
+        return coloured(f"nothing wrong is seen, but {sources} did not answer fully", Severity.UNKNOWN, screen)
     return "all well"
 
 
 def _queue(seen: Overview) -> list[str]:
+    if seen.depth is None:
+        return ["unknown"]
     if not seen.depth and not seen.foreign:
         return ["empty"]
     parts = []
@@ -111,13 +122,14 @@ def _workers(seen: Overview) -> list[str]:
 
 def _condition_table(by_condition: Mapping[Condition, Sequence[int] | int], screen: Screen, context: str | None) -> str:
     lines = []
+    remedies = {condition: in_context(REMEDIES.get(condition), context) or "" for condition in by_condition}
     for condition, orders in by_condition.items():
         ids = [] if isinstance(orders, int) else list(orders)
         more = "…" if len(ids) > _IDS_SHOWN else ""
         shown = " ".join(map(str, ids[:_IDS_SHOWN])) + more if condition.severity is not Severity.OK else ""
         lines.append(
             Line(
-                cells=[str(_count(orders)), condition.value, shown, in_context(REMEDIES.get(condition), context) or ""],
+                cells=[str(_count(orders)), condition.value, shown, remedies[condition]],
                 severity=condition.severity,
             )
         )
@@ -125,7 +137,8 @@ def _condition_table(by_condition: Mapping[Condition, Sequence[int] | int], scre
         Column(heading="n", number=True),
         Column(heading="condition"),
         Column(heading="orders", may_shrink=True),
-        Column(heading="what mends it", may_shrink=True, from_width=70),
+        # Whole or not at all: a command that was cut is another command.
+        Column(heading="what mends it", from_width=_BESIDE_REMEDY + max(map(len, remedies.values()), default=0)),
     ]
     return table(columns, lines, screen)
 
@@ -138,7 +151,12 @@ def _run_words(runs: RunCounts | None) -> str:
 
 
 def _labelled(label: str, values: Sequence[str], screen: Screen) -> list[str]:
-    return [shorten(f"{label if index == 0 else '':<9}  {value}", screen.width) for index, value in enumerate(values)]
+    prefixes = [f"{label:<9}  ", *[" " * 11] * len(values)]
+    return [
+        line
+        for prefix, value in zip(prefixes, values, strict=False)
+        for line in hanging(prefix, neutralise(value), screen.width)
+    ]
 
 
 def _packed(words: Sequence[str], width: int) -> list[str]:
@@ -154,7 +172,8 @@ def _packed(words: Sequence[str], width: int) -> list[str]:
 
 def _by_life(seen: Overview) -> dict[str | None, int]:
     counts = seen.by_status or {}
-    return {status: counts[status] for status in (*OrderStatus, None) if status in counts}
+    unknown = sorted(label for label in counts if label is not None and label not in _LIFE)
+    return {status: counts[status] for status in (*_LIFE, *unknown, None) if status in counts}
 
 
 def _worker(worker: WorkerDetails) -> dict[str, Any]:

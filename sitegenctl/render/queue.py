@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.domain.condition import Severity, describe_age
+from sitegenctl.domain.condition import Severity, Source, describe_age
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.running_order import QueueItem
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.render.table import Column, Line, Screen, table
-from sitegenctl.render.text import clock, iso, neutralise, seconds, shorten
+from sitegenctl.render.text import clock, folded, hanging, iso, neutralise, seconds, shorten
 
 _SEVERITIES = {TaskState.ORPHANED: Severity.FAULT, TaskState.UNACKED: Severity.UNKNOWN}
 
@@ -76,7 +76,7 @@ def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
             str(place),
             item.state,
             str(item.order_id or "-"),
-            order.customer_name if order else "no such order",
+            order.customer_name if order else _nobody(item, snapshot),
             describe_age(age) if age is not None else "-",
             str(item.attempt),
             _when(item, snapshot.taken_at),
@@ -84,6 +84,12 @@ def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
         ],
         severity=_SEVERITIES.get(item.state, Severity.OK),
     )
+
+
+def _nobody(task: LiveTask, snapshot: Snapshot) -> str:
+    if task.order_id is None:
+        return "names no order"
+    return "unknown" if Source.DATABASE in snapshot.errors else "no such order"
 
 
 def _when(task: LiveTask, now: datetime) -> str:
@@ -177,27 +183,32 @@ def task_text(task: TaskDetails, order: Order | None, screen: Screen) -> str:
         "undecodable": task.undecodable,
     }
     state = str(task.state or (task.result.status if task.result else task.place))
-    lines = [f"task {neutralise(task.task_id)}  {neutralise(state).upper()}"]
-    lines += [f"  {name:<11} {neutralise(str(value))}" for name, value in facts.items() if value is not None]
+    lines = folded(f"task {neutralise(task.task_id)}  {neutralise(state).upper()}", screen.width)
+    for name, value in facts.items():
+        if value is not None:
+            lines += hanging(f"  {name:<11} ", neutralise(str(value)), screen.width)
+    lines += [part for line in _details(task) for part in folded(neutralise(line), screen.width)]
+    return "\n".join(lines) + "\n"
+
+
+def _details(task: TaskDetails) -> Iterator[str]:
+    """What came of the task, and its message."""
     if task.result is not None:
         done = f", {clock(task.result.date_done)} UTC" if task.result.date_done else ""
-        lines += [
-            f"  result      {neutralise(task.result.status)}{done}",
-            f"    {neutralise(task.result.value or '-')}",
-        ]
+        yield f"  result      {task.result.status}{done}"
+        yield f"    {task.result.value or '-'}"
         if task.result.traceback:
-            lines += ["  traceback"]
-            lines += [f"    {neutralise(line)}" for line in task.result.traceback.rstrip().splitlines()]
+            yield "  traceback"
+            yield from (f"    {line}" for line in task.result.traceback.rstrip().splitlines())
     if task.headers:
-        lines += ["  message"]
-        lines += [f"    {neutralise(str(key))}: {neutralise(json.dumps(value))}" for key, value in task.headers.items()]
-    return "\n".join(shorten(line, screen.width) for line in lines) + "\n"
+        yield "  message"
+        yield from (f"    {key}: {json.dumps(value)}" for key, value in task.headers.items())
 
 
 def _order_words(task: TaskDetails, order: Order | None) -> str | None:
     if task.order_id is None:
         return None
-    return f"{task.order_id}  {order.status}  {order.customer_name}" if order else str(task.order_id)
+    return f"{task.order_id}  {order.label or 'NULL'}  {order.customer_name}" if order else str(task.order_id)
 
 
 def _place(task: TaskDetails) -> str:

@@ -1,10 +1,27 @@
-"""The sources that did not answer, as the envelope has them."""
+"""Sources that did not answer, or not fully: what comes of a report that does without."""
 
 from __future__ import annotations
 
-from sitegenctl.domain.snapshot import Snapshot
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sitegenctl.domain.condition import Source
+from sitegenctl.render.output import Report
+
+_EXIT_CODE = 3
+
+_DOCTOR = "sitegenctl doctor tells what mends it"
+_HINTS = {
+    Source.WORKERS: "it hangs, or runs with -P solo and is in the middle of a task; --timeout gives it longer",
+}
 
 
-def source_errors(snapshot: Snapshot) -> list[dict[str, str | None]]:
-    """An error for each source that did not answer."""
-    return [{"message": message, "hint": None, "source": source} for source, message in snapshot.errors.items()]
+def degraded(report: Report, unanswered: Mapping[Source, str]) -> Report:
+    """The report with an error for each of these sources, which makes it exit 3: it says what it can."""
+    if not unanswered:
+        return report
+    errors: list[dict[str, str | None]] = [
+        {"message": message, "hint": _HINTS.get(source, _DOCTOR), "source": str(source)}
+        for source, message in unanswered.items()
+    ]
+    return replace(report, errors=errors, exit_code=_EXIT_CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,11 @@ SEVERITY_STYLES = {Severity.FAULT: "red", Severity.UNKNOWN: "yellow", Severity.O
 
 @dataclass(frozen=True, kw_only=True)
 class Screen:
-    """What the output goes to: its width in columns, and whether it shows colours."""
+    """What the output goes to: its width in columns and height in lines, and whether it shows colours."""
 
     width: int
     colour: bool
+    height: int = sys.maxsize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +61,13 @@ def table(columns: Sequence[Column], lines: Sequence[Line], screen: Screen, *, i
         shown.add_column(
             column.heading,
             justify="right" if column.number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
+            # Rich makes narrower only what may wrap: the cells themselves say that they don't.
+            no_wrap=not column.may_shrink,
             min_width=4 if column.may_shrink else max(widest, cell_len(column.heading)),
         )
     for line, row in zip(lines, cells, strict=True):
         style = SEVERITY_STYLES[line.severity]
-        shown.add_row(*(Text(cell, style=style) for cell in row))
+        shown.add_row(*(Text(cell, style=style, no_wrap=True, overflow="ellipsis") for cell in row))
     stream = io.StringIO()
     console = Console(
         file=stream,

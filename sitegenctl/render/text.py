@@ -1,4 +1,4 @@
-"""Untrusted text made safe to show, and times in words.
+"""Untrusted text made safe to show and fitted to the terminal, and times in words.
 
 What customers typed may hold anything: escape sequences that repaint the screen, bidi overrides that turn a
 line around, newlines that forge rows. JSON carries it exactly; every other output goes through here.
@@ -7,7 +7,6 @@ line around, newlines that forge rows. JSON carries it exactly; every other outp
 from __future__ import annotations
 
 import re
-import textwrap
 from datetime import datetime, timedelta
 
 # C0 and C1 controls and DEL; line and paragraph separators; bidi marks, embeddings, overrides and isolates;
@@ -16,26 +15,82 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 
+#: Narrower than this no terminal is taken for: a wide character and its indent must have their place.
+_MIN_WIDTH = 4
+
+#: With so many columns beside its prefix a message is readable.
+_MIN_ROOM = 26
+
 
 def neutralise(text: str) -> str:
     r"""The text with everything that could move the cursor or hide something written out, as in ``\x1b``."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def columns(text: str) -> int:
+    """How many columns of a terminal the neutralised text takes: some characters take two, some none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def fit(text: str, width: int) -> str:
+    """The neutralised text, cut to ``width`` columns with an ellipsis."""
+    if _fits(text, width):
+        return text
+    from rich.cells import set_cell_size
+
+    # A wide character that would stick out becomes a space.
+    return set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
+
+
 def shorten(text: str, width: int) -> str:
-    """The neutralised text, cut to ``width`` characters with an ellipsis."""
-    safe = neutralise(text)
-    return safe if len(safe) <= width else safe[: width - 1] + "…"
+    """The text, neutralised and cut to ``width`` columns with an ellipsis."""
+    return fit(neutralise(text), width)
+
+
+def wrap(text: str, width: int, *, indent: int = 0) -> list[str]:
+    """The neutralised text in lines of ``width`` columns, broken between words, all but the first set in."""
+    width = max(width, _MIN_WIDTH)
+    if _fits(text, width):
+        return [text]
+    # Only for what is too long for its line: these imports take longer than most commands' work.
+    from rich.console import Console
+    from rich.text import Text
+
+    # Text is wrapped for a console, which is asked only where the text is to be justified.
+    console = Console()
+    indent = min(indent, width // 2)
+    first = Text(text).wrap(console, width)[0].plain
+    lines = [first.rstrip()]
+    if rest := text[len(first) :].strip():
+        lines += [" " * indent + line.plain.rstrip() for line in Text(rest).wrap(console, width - indent)]
+    return lines
+
+
+def _fits(text: str, width: int) -> bool:
+    # No character takes more than two columns: most texts need no counting.
+    return len(text) * 2 <= width or columns(text) <= width
+
+
+def hanging(prefix: str, message: str, width: int) -> list[str]:
+    """A neutralised message behind its prefix, wrapped to ``width`` columns.
+
+    It goes on below its own beginning; where the prefix leaves too little room for that, two columns in.
+    """
+    column = columns(prefix)
+    room = width - column
+    if room < _MIN_ROOM:
+        return wrap(f"{prefix}{message}".rstrip(), width, indent=2)
+    first, *rest = wrap(message, room)
+    return [f"{prefix}{first}".rstrip(), *(" " * column + line for line in rest)]
 
 
 def folded(line: str, width: int) -> list[str]:
-    """The line, folded between words where it is longer than ``width``, its continuations set in a little."""
-    if len(line) <= width:
-        return [line]
-    indent = len(line) - len(line.lstrip())
-    return textwrap.wrap(line, width, subsequent_indent=" " * min(indent + 4, width // 2), break_on_hyphens=False) or [
-        line
-    ]
+    """The neutralised line, wrapped to ``width`` columns, its continuations set in a little more than itself."""
+    return wrap(line, width, indent=len(line) - len(line.lstrip()) + 4)
 
 
 def iso(time: datetime | None) -> str | None:

@@ -132,10 +132,17 @@ class _Run:
         else:
             await self._log("START", f"Generating the site of {self.brief.business_name}")
         leftovers = await self.workshop.sites.discard_leftovers(order_id)
-        trashed = not has_site and await self.workshop.sites.trash(order_id)
+        trashed = not has_site and await self._trash()
         if leftovers or trashed:
             await self._log("CLEANUP", "Cleared away what an earlier run left", leftovers=leftovers, trashed=trashed)
         return has_briefing, has_site
+
+    async def _trash(self) -> bool:
+        order_id = self.brief.order_id
+        trashing = await self.workshop.sites.trash([order_id])
+        if order_id in trashing.failed:
+            raise GenerationError(f"the old site can't be cleared away: {trashing.failed[order_id]}")
+        return order_id in trashing.moved
 
     async def _strategy(self) -> None:
         await self._log("PHASE_1_START", "Working out the strategy")

@@ -40,12 +40,12 @@ redis.call('RPUSH', KEYS[1], string.sub(delivery, 2, -11))
 """
 
 
-def message(task_id: str, **headers: object) -> bytes:
+def message(task_id: str, *, order_id: int = 42, **headers: object) -> bytes:
     return encode(
         task_name=TASK,
         queue=QUEUE,
         task_id=task_id,
-        args=[42],
+        args=[order_id],
         kwargs={"resume": True},
         headers=headers,
         celery=(5, 7),
@@ -298,20 +298,27 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-_TIMES = st.none() | _JSON | st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
+_TIMES = (
+    st.none()
+    | _JSON
+    | st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
+    | st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59", "0001-01-01"])
+)
+_NUMBERS = st.sampled_from([42, 0, -1, 2**31 - 1, 2**31, 99999999999999, 10**40, 42.0, True])
 _HEADERS = st.fixed_dictionaries(
     {"task": st.just(TASK) | _JSON, "id": st.text(max_size=5) | _JSON},
     optional={
-        "retries": st.integers(0, 3) | _JSON,
+        "retries": st.integers(0, 3) | _NUMBERS | _JSON,
         "eta": _TIMES,
         "sitegenctl_enqueued_at": _TIMES,
         "sitegenctl_actor": _JSON,
         "lang": _JSON,
     },
 )
-_BODIES = (st.tuples(st.lists(_JSON, max_size=2), st.dictionaries(st.just("order_id"), _JSON), st.none()) | _JSON).map(
-    lambda body: base64.b64encode(json.dumps(body).encode()).decode()
+_ARGUMENTS = st.tuples(
+    st.lists(_NUMBERS | _JSON, max_size=2), st.dictionaries(st.just("order_id"), _NUMBERS | _JSON), st.none()
 )
+_BODIES = (_ARGUMENTS | _JSON).map(lambda body: base64.b64encode(json.dumps(body).encode()).decode())
 _MESSAGES = st.fixed_dictionaries(
     {
         "headers": _HEADERS | _JSON,
@@ -336,6 +343,18 @@ def _cases() -> Iterator[bytes]:
     yield message("task")
     yield message("task", retries=2, eta=(NOW + timedelta(hours=1)).isoformat(), sitegenctl_actor="ana@crm")
     yield message("task", **{"content-type": "x"}).replace(b"application/json", b"application/x-python-serialize")
+    for time in (
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "0001-01-01T00:00:00",
+        "9999-12-31T23:59:59",
+    ):
+        yield message("task", eta=time)
+        yield message("task", sitegenctl_enqueued_at=time)
+    for order_id in (99999999999999, 2**31, 0, -1, 10**40):
+        yield message("task", order_id=order_id)
+    for retries in (-1, 10**40, True):
+        yield message("task", retries=retries)
 
 
 @pytest.mark.parametrize("raw", list(_cases()))

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
-import signal
-import socket
-import ssl
-import subprocess
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from celery import Celery
 from redis import Redis
-from redis.exceptions import RedisError
 
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_queue import CeleryQueue
 from sitegenctl.adapters.redis_urls import client_url, database_number, kombu_url, sentinels
-from sitegenctl.demo.redis_server import redis_binary
+from sitegenctl.domain.task import BrokerReading
+from sitegenctl.domain.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
-from sitegenctl.session import kombu_options
+from sitegenctl.session import kombu_options, open_health
+from tests.adapters.redis_servers import Certificates, free_port, server
 from tests.world import QUEUE, TASK, World, eventually
 
 # --- what a URL becomes -----------------------------------------------------------------------------------
@@ -77,9 +70,10 @@ def test_what_is_no_redis_url_is_one_line(url: str) -> None:
 
 def test_sentinels_without_a_name_to_ask_for_say_which_setting_is_missing() -> None:
     queue = CeleryQueue("sentinel://127.0.0.1:1", QueueOptions(), timeout=1)
-    with pytest.raises(SourceError) as caught:
-        asyncio.run(queue.read())
-    assert "SENTINEL_MASTER" in (caught.value.hint or "")
+    for call in (queue.read, queue.survey):
+        with pytest.raises(SourceError) as caught:
+            asyncio.run(call())
+        assert "SENTINEL_MASTER" in (caught.value.hint or "")
 
 
 # --- against servers --------------------------------------------------------------------------------------
@@ -106,36 +100,31 @@ def check(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert found is not None
         assert found.result is not None
         assert found.order_id == 1
+    asyncio.run(measure(world))
 
 
-def read(world: World):
+async def measure(world: World) -> None:
+    """The check-up, too, sees Redis and the worker there."""
+    async with open_health(world.settings()) as probes:
+        facts = await probes.broker.facts()
+        assert facts.connections is not None
+        assert facts.connections[facts.database].may_be_workers
+        assert (facts.role, facts.saves, facts.policy) == ("master", "", "noeviction")
+        assert (await probes.broker.look()).depth == (await probes.broker.messages()).total == 0
+        assert (await probes.broker.leftovers()).bindings == 0
+        (worker,) = (await probes.broker.workers()).workers
+        assert worker.queues == (QUEUE,)
+
+
+def read(world: World) -> BrokerReading:
     return world.with_session(lambda session: session.queue.read())
 
 
-@contextlib.contextmanager
-def server(*arguments: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([str(redis_binary()), *arguments], stdout=subprocess.DEVNULL)
-
-    def up() -> bool:
-        assert process.poll() is None
-        # redis 4.6 leaves a socket open that finds nothing to connect to.
-        if url.startswith("unix:") and not Path(url.partition("@")[2]).exists():
-            return False
-        with contextlib.suppress(RedisError), Redis.from_url(url) as client:
-            return bool(client.ping())
-        return False
-
-    try:
-        eventually(up)
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+def survey(world: World) -> WorkerSurvey:
+    return world.with_session(lambda session: session.queue.survey())
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+CALLS = pytest.mark.parametrize("call", [read, survey])
 
 
 def test_a_unix_socket(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,102 +155,14 @@ def test_sentinels(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         world.close()
         # The first is down: the second is asked.
         world.redis_url = f"sentinel://:pw@127.0.0.1:{free_port()}/2;{url}"
-        assert read(world).tasks == ()
+        assert (read(world).tasks, survey(world).workers) == ((), ())
         monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "nobody")
-        with pytest.raises(SourceError, match="can't be reached"):
-            read(world)
+        for call in (read, survey):
+            with pytest.raises(SourceError, match="can't be reached"):
+                call(world)
 
 
-# --- TLS, which the bundled Redis is built without --------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Certificates:
-    certificate: Path
-    key: Path
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificates, is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-    made = Certificates(certificate=folder / "certificate.pem", key=folder / "key.pem")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return made
-
-
-class Proxy(threading.Thread):
-    """Takes TLS connections from clients that have a certificate, and passes them on to a Redis."""
-
-    def __init__(self, redis_port: int, certificates: Certificates) -> None:
-        super().__init__()
-        self._redis_port = redis_port
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates.certificate))
-        self._context.load_cert_chain(certificates.certificate, certificates.key)
-        self._context.verify_mode = ssl.CERT_REQUIRED
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._writers: list[asyncio.StreamWriter] = []
-        self._passing: list[asyncio.Task[None]] = []
-        self.port = 0
-
-    def __enter__(self) -> Proxy:
-        self.start()
-        self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._done.set)
-        self.join()
-
-    def run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._done = asyncio.Event()
-        listening = await asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=self._context)
-        self.port = listening.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._done.wait()
-        listening.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await asyncio.gather(*self._passing)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._redis_port)
-        self._writers += [writer, to_redis]
-        both = [asyncio.create_task(_copy(reader, to_redis)), asyncio.create_task(_copy(from_redis, writer))]
-        self._passing += both
-        await asyncio.gather(*both)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while part := await reader.read(65536):
-            writer.write(part)
-            await writer.drain()
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
-@pytest.fixture
-def tls(world: World, certificates: Certificates) -> Iterator[str]:
-    """The beginning of a URL of the test's Redis behind TLS; the certificates are to be added."""
-    address, number = world.redis_url.rsplit("/", 1)
-    userinfo, redis_port = address.rsplit(":", 1)
-    with Proxy(int(redis_port), certificates) as proxy:
-        yield f"{userinfo.replace('redis://', 'rediss://')}:{proxy.port}/{number}?"
+# --- TLS --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cert_reqs", ["ssl_cert_reqs=required", "ssl_cert_reqs=CERT_REQUIRED", ""])
@@ -274,22 +175,23 @@ def test_tls_with_certificates(
         check(world, url, monkeypatch)
         return
     world.redis_url = url
-    assert read(world).tasks == ()
+    assert (read(world).tasks, survey(world).workers) == ((), ())
 
 
 def test_tls_without_verifying(world: World, tls: str, certificates: Certificates) -> None:
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
     world.redis_url = f"{tls}{own}&ssl_cert_reqs=none&ssl_check_hostname=false"
-    assert read(world).tasks == ()
+    assert (read(world).tasks, survey(world).workers) == ((), ())
 
 
+@CALLS
 @pytest.mark.parametrize("missing", ["authority", "own"])
 def test_tls_with_a_certificate_missing_is_one_line(
-    world: World, tls: str, certificates: Certificates, missing: str
+    world: World, tls: str, certificates: Certificates, missing: str, call: Callable[[World], object]
 ) -> None:
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
     authority = f"ssl_ca_certs={certificates.certificate}"
     world.redis_url = tls + (own if missing == "authority" else authority)
     with pytest.raises(SourceError, match="can't be reached") as caught:
-        read(world)
+        call(world)
     assert "\n" not in caught.value.message

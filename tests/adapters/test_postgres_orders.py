@@ -11,27 +11,29 @@ import pytest
 
 from sitegenctl.adapters.postgres_orders import PostgresOrders, asyncpg_dsn
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.plan import EnqueueStep
+from sitegenctl.domain.plan import Action, Step
 from sitegenctl.domain.ports import Actor
 from sitegenctl.domain.run import RunOutcome
 from sitegenctl.errors import SourceError, UsageProblem
 from tests.world import World
 
 ACTOR = Actor(user="ana", host="crm", command="enqueue")
+REASONS = {42: "Redis refused", 43: "Redis refused"}
 
 
 def read(world: World, *order_ids: int) -> dict[int, Order]:
     return world.with_session(lambda session: session.orders.read_orders(order_ids))
 
 
-def step(order: Order, task_id: str = "task-1") -> EnqueueStep:
-    assert order.status is not None
-    return EnqueueStep(
+def step(order: Order, task_id: str = "task-1") -> Step:
+    return Step(
         order_id=order.order_id,
+        action=Action.ENQUEUE,
         before=order.status,
+        after=OrderStatus.GENERATING,
         last_log_id=order.last_log_id,
-        task_id=task_id,
-        resume=True,
+        publish=task_id,
+        verb="enqueued",
     )
 
 
@@ -159,7 +161,7 @@ def test_a_release_restores_the_status_only_if_nothing_moved(world: World) -> No
     claim = world.with_session(lambda session: session.orders.claim(steps, ACTOR))
     world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (43, 'START', 's')")
     by_journal_id = {claim.journal_ids[s.order_id]: s for s in steps}
-    released = world.with_session(lambda session: session.orders.release(by_journal_id, ACTOR, "Redis refused"))
+    released = world.with_session(lambda session: session.orders.release(by_journal_id, ACTOR, REASONS))
     assert set(released.restored) == {42}
     assert "its log has grown" in released.moved[43]
     assert (world.status(42), world.status(43)) == ("BUILDING", "GENERATING")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sitegenctl import __version__
-from tests.world import World
+from tests.world import World, eventually
 
 HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "jinja2"]
 
@@ -52,6 +57,17 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     assert process.returncode == 0
     assert process.stdout.strip()
     assert process.stderr.strip() == "[]"
+
+
+def test_asking_the_workers_takes_redis_alone_and_imports_no_driver(redis_url: str) -> None:
+    script = (
+        "import sys; from sitegenctl.cli.main import run; code = run(['inspect', 'workers']);"
+        f" heavy = [m for m in {HEAVY!r} if m in sys.modules]; print(heavy, file=sys.stderr); sys.exit(code)"
+    )
+    environ = {**os.environ, "REDIS_URL": redis_url}
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environ)
+    assert (process.returncode, process.stderr.strip()) == (0, "[]")
+    assert process.stdout == "no worker is alive: nothing will be generated\n"
 
 
 def test_version_comes_from_one_place(world: World) -> None:
@@ -196,12 +212,12 @@ def test_inspect_shows_everything_about_one_order(world: World) -> None:
     order = envelope(process)["data"]
     assert (order["status"], order["condition"], order["severity"]) == ("GENERATING", "failed", "fault")
     assert order["files"]["count"] == 3
-    assert order["remedy"] == "sitegenctl enqueue 42"
+    assert order["remedy"] == "sitegenctl retry-failed"
     assert order["tasks"] == []
     assert [row["step"] for row in order["log"]] == ["OPERATOR_ENQUEUE", "START", "ERROR"]
     text = world.run("inspect", "42").stdout
     assert text.splitlines()[0] == "order 42  FAILED  GENERATING  Padaria Ana Souza"
-    assert "→ sitegenctl enqueue 42" in text
+    assert "→ sitegenctl retry-failed" in text
 
 
 def test_inspect_of_an_order_that_does_not_exist(world: World) -> None:
@@ -284,7 +300,19 @@ def test_a_remedy_names_the_context_that_it_is_for(world: World) -> None:
     url, redis, sites = world.database_url, world.redis_url, world.sites_dir
     config = Path(world.run("config", "path").stdout.strip())
     config.write_text(f'[contexts.prod]\ndatabase_url = "{url}"\nredis_url = "{redis}"\nsites_dir = "{sites}"\n')
-    assert "→ sitegenctl --context prod enqueue 42" in world.run("--context", "prod", "inspect", "42").stdout
+    assert "→ sitegenctl --context prod start-stuck" in world.run("--context", "prod", "inspect", "42").stdout
+    for command in (["inspect", "42"], ["inspect", "orders"], ["inspect"]):
+        data = json.loads(world.run("--context", "prod", *command, "-o", "json").stdout)["data"]
+        assert set(_remedies(data)) == {"sitegenctl --context prod start-stuck"}
+
+
+def _remedies(data: Any) -> Iterator[str]:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from [value] if key == "remedy" else _remedies(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _remedies(value)
 
 
 def test_a_dry_run_lists_every_order_that_it_would_enqueue(world: World) -> None:
@@ -351,12 +379,74 @@ def test_config_init_writes_a_private_file_once(world: World) -> None:
     assert shown["settings"][0]["origin"] == "context prod"
 
 
-def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World) -> None:
-    world.order(42)
-    command = f"{sys.executable} -m sitegenctl inspect 42 -o json | head -c 1"
-    process = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert process.stderr == ""
-    assert process.stdout == "{"
+@pytest.mark.parametrize("what", ["inspect orders", "inspect", "logs 42"])
+def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World, what: str) -> None:
+    # More than a pipe holds: it is written when nobody reads any more.
+    world.order(42, steps=["STEP"] * 3, name="x" * 100_000)
+    world.sql("UPDATE site_generation_logs SET message = repeat('x', 100000)")
+    command = f"{sys.executable} -m sitegenctl {what} -o ndjson | head -c 1; exit ${{PIPESTATUS[0]}}"
+    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr, process.stdout) == (0, "", "{")
+
+
+def test_sigterm_leaves_nothing_behind_in_redis(world: World) -> None:
+    """As a service manager or ``timeout`` ends it, in the middle of a question that nobody answers."""
+    worker = world.worker("-c", "1")
+    os.killpg(worker.pid, signal.SIGSTOP)
+    try:
+        process = subprocess.Popen([sys.executable, "-m", "sitegenctl", "inspect", "workers", "--timeout", "30s"])
+        with world.redis() as redis:
+            bindings = "_kombu.binding.reply.celery.pidbox"
+            eventually(lambda: redis.scard(bindings))
+            process.terminate()
+            assert process.wait(10) == 130
+            assert redis.scard(bindings) == 0
+            assert redis.keys("*.reply.celery.pidbox") == []
+    finally:
+        os.killpg(worker.pid, signal.SIGCONT)
+
+
+def test_json_is_exact_and_gives_a_terminal_no_orders(world: World) -> None:
+    name = "\x9b2J \u202e \x7f Ana"
+    world.order(42, name=name)
+    process = world.run("inspect", "42", "-o", "json")
+    assert envelope(process)["data"]["customer_name"] == name
+    assert not any(char in process.stdout for char in "\x9b\u202e\x7f")
+
+
+def test_csv_is_exact_in_a_file_and_gives_a_terminal_no_orders(world: World) -> None:
+    name = "\x1b[2J \u202e Ana"
+    world.order(42, name=name)
+    assert name in world.run("inspect", "orders", "-o", "csv").stdout
+    terminal, ours = pty.openpty()
+    process = subprocess.run(
+        [sys.executable, "-m", "sitegenctl", "inspect", "orders", "-o", "csv"], stdout=ours, stderr=ours, check=False
+    )
+    os.close(ours)
+    shown = os.read(terminal, 65536).decode()
+    os.close(terminal)
+    assert process.returncode == 0
+    assert "Ana" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+def test_a_list_that_a_source_could_have_filled_is_not_called_empty(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"])
+    process = world.run("inspect", "orders", "-C", "failed", REDIS_URL="redis://127.0.0.1:1/0")
+    assert (process.returncode, process.stdout) == (
+        3,
+        "can't tell: 1 order is in a condition that can't be known now\n",
+    )
+    world.order(43, "REVIEW")
+    process = world.run("inspect", "orders", "-C", "hollow", "-o", "json", SITES_BASE_DIR="/nowhere")
+    assert (process.returncode, envelope(process)["data"]["orders"]) == (3, [])
+
+
+def test_watching_gives_up_on_what_stays_wrong(world: World) -> None:
+    process = world.run("inspect", "999", "--watch")
+    assert (process.returncode, process.stdout) == (4, "")
+    assert "there is no order 999" in process.stderr
 
 
 def test_python_m_and_the_console_script_are_the_same() -> None:

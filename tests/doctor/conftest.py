@@ -8,23 +8,50 @@ test's own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sitegenctl.demo.redis_server import redis_server
-from sitegenctl.domain.health import Check, CheckName, CheckUp
+from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp
+from sitegenctl.domain.probes import HealthProbes
 from sitegenctl.operations.doctor import DoctorOptions, check_up
 from sitegenctl.session import open_health, open_session
 from sitegenctl.settings import parse_duration
-from tests.world import World
+from tests.world import World, eventually
 
 RIGHT, WRONG_QUEUE, WRONG_TASK, NOBODY = 0, 1, 2, 3
 OTHER_TASK = "app.tasks.other"
+
+#: What the check-ups of the test that is running came to.
+_came_to: set[tuple[CheckName, CheckStatus]] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "shows(check, *statuses): check-ups of this test come to each of these; proven when it has run"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _shown(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold the test to what its marks say: whoever reads them may believe them."""
+    _came_to.clear()
+    yield
+    for mark in request.node.iter_markers("shows"):
+        name, *statuses = mark.args
+        assert {(name, status) for status in statuses} <= _came_to
 
 
 @dataclass(frozen=True)
@@ -80,12 +107,42 @@ def on_stage(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Cal
     return move
 
 
-def examine(world: World, *, timeout: str = "2s", patience: str = "0.3s", **flags: object) -> dict[CheckName, Check]:
+@contextlib.contextmanager
+def odd_process(world: World, **given: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker or a beat as ``odd_worker.py`` makes it; as soon as a worker answers."""
+    given = {"name": "odd@crm", **given}
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("odd_worker.py")), json.dumps(given)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "REDIS_URL": world.redis_url},
+        start_new_session=True,
+    )
+    try:
+        if "beat" not in given:
+            eventually(lambda: process.poll() is None and given["name"] in world.worker_names())
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def examine(world: World, **options: Any) -> dict[CheckName, Check]:
     """All checks of a check-up of this world, by name."""
-    return {check.name: check for check in check_up_of(world, timeout=timeout, patience=patience, **flags).checks}
+    return {check.name: check for check in check_up_of(world, **options).checks}
 
 
-def check_up_of(world: World, *, timeout: str = "2s", patience: str = "0.3s", **flags: object) -> CheckUp:
+def check_up_of(
+    world: World,
+    *,
+    timeout: str = "2s",
+    patience: str = "0.3s",
+    beat_interval: str = "120s",
+    probe: Callable[[HealthProbes], HealthProbes] = lambda probes: probes,
+    **flags: object,
+) -> CheckUp:
+    """A check-up of this world; ``probe`` may put other probes in the place of the real ones."""
     settings = world.settings(timeout=timeout, **flags)
     options = DoctorOptions(
         queue=settings.queue,
@@ -93,11 +150,14 @@ def check_up_of(world: World, *, timeout: str = "2s", patience: str = "0.3s", **
         grace=settings.grace,
         timeout=settings.timeout,
         patience=parse_duration(patience),
+        beat_interval=parse_duration(beat_interval),
         read_only=settings.read_only,
     )
 
     async def run() -> CheckUp:
         async with open_session(settings, "test") as session, open_health(settings) as probes:
-            return await check_up(session.orders, session.queue, session.sites, probes, options)
+            return await check_up(session.orders, session.queue, session.sites, probe(probes), options)
 
-    return asyncio.run(run())
+    found = asyncio.run(run())
+    _came_to.update((check.name, check.status) for check in found.checks)
+    return found

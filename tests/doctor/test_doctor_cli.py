@@ -7,21 +7,31 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from threading import Thread
+from types import ModuleType
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pytest
+from celery import Celery
 
 from sitegenctl.cli import main
 from sitegenctl.domain.condition import Source
-from sitegenctl.domain.health import Check, CheckName, CheckUp, failed, ok, unchecked, warning
-from sitegenctl.render.doctor import doctor_text
+from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp, failed, ok, unchecked, warning
+from sitegenctl.render.doctor import doctor_report, doctor_text
+from sitegenctl.render.order import in_context
+from sitegenctl.session import access
+from sitegenctl.settings import Settings
+from tests.adapters.fake_worker import FakeWorker
+from tests.doctor import test_checks
 from tests.doctor.conftest import NOBODY, RIGHT
-from tests.world import World
+from tests.world import World, eventually
 
 OnStage = Callable[[int], World]
 
@@ -124,10 +134,10 @@ def test_the_checks_as_data(world: World, run: Run) -> None:
     assert [row["status"] for row in rows] == [check["status"] for check in checks]
 
 
-def test_quick_imports_neither_celery_nor_sqlalchemy(world: World) -> None:
+def test_quick_imports_no_client_but_that_of_postgresql(world: World) -> None:
     script = (
         "import sys; from sitegenctl.cli.main import run; run(['doctor', '--quick']);"
-        " print([m for m in ('celery', 'kombu', 'sqlalchemy', 'textual', 'rich', 'rq') if m in sys.modules],"
+        " print([m for m in ('celery', 'kombu', 'redis', 'sqlalchemy', 'textual', 'rich', 'rq') if m in sys.modules],"
         " file=sys.stderr)"
     )
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -138,7 +148,7 @@ def test_quick_imports_neither_celery_nor_sqlalchemy(world: World) -> None:
 def test_quick_leaves_unchecked_what_a_user_may_not_ask(on_stage: OnStage, run: Run) -> None:
     world = on_stage(RIGHT)
     with world.redis() as client:
-        client.execute_command("ACL", "SETUSER", "clerk", "on", ">pw", "~*", "&*", "+@all", "-client")
+        client.execute_command("ACL", "SETUSER", "clerk", "on", ">pw", "~*", "&*", "+@all", "-publish")
         try:
             address = world.redis_url.split("@")[1]
             process = run("doctor", "--quick", REDIS_URL=f"redis://clerk:pw@{address}")
@@ -218,14 +228,170 @@ def test_the_checklist_fits_and_stays_whole(width: int) -> None:
     assert not any(line.startswith("forged") or line.strip() == "line" for line in lines)
 
 
+def test_the_remedies_are_for_the_context_that_was_looked_at() -> None:
+    report = doctor_report(LONG, "doctor", width=80, colour=False, context="demo")
+    assert "→ sitegenctl --context demo inspect orders\n" in report.text()
+    assert report.data["checks"][1]["remedy"] == "sitegenctl --context demo inspect orders"
+    assert report.data["checks"][2]["remedy"] == "redis-cli " + "x" * 100
+
+
+@pytest.mark.parametrize(
+    ("remedy", "shown"),
+    [
+        ("mend it, then sitegenctl reset 5", "mend it, then sitegenctl --context 'a \\1' reset 5"),
+        ("correct it (sitegenctl config show)", "correct it (sitegenctl --context 'a \\1' config show)"),
+        ("sitegenctl demo status, then sitegenctl demo up", "sitegenctl demo status, then sitegenctl demo up"),
+        ("look for a newer sitegenctl: this one", "look for a newer sitegenctl: this one"),
+        ("celery -A sitegenctl.worker.celery_app worker", "celery -A sitegenctl.worker.celery_app worker"),
+    ],
+)
+def test_every_command_in_a_remedy_gets_the_context(remedy: str, shown: str) -> None:
+    assert in_context(remedy, "a \\1") == shown
+    assert in_context(remedy, None) == remedy
+
+
 def test_the_help_names_every_option_of_the_command(world: World) -> None:
     text = world.run("doctor", "--help", COLUMNS="120").stdout
     assert {"--quick", "--strict", "--patience"} <= set(text.replace("│", " ").split())
 
 
-def test_every_check_has_a_real_test() -> None:
-    checks = Path(__file__).with_name("test_checks.py").read_text()
-    assert [name for name in CheckName if f"CheckName.{name.name}]" not in checks] == []
+def test_every_check_is_shown_to_pass_and_to_fail_on_real_servers() -> None:
+    """The marks of ``test_checks.py`` say what its tests show; each test that runs is held to its own."""
+    shown: dict[CheckName, set[CheckStatus]] = {name: set() for name in CheckName}
+    for name, *statuses in marks(test_checks):
+        shown[name].update(statuses)
+    lacking = {
+        name: statuses
+        for name, statuses in shown.items()
+        if CheckStatus.OK not in statuses or not statuses & {CheckStatus.FAILED, CheckStatus.WARNING}
+    }
+    assert lacking == {}
+
+
+def marks(module: ModuleType) -> Iterator[tuple[Any, ...]]:
+    """The arguments of every mark ``shows`` on a test that is never skipped, or on one of its cases."""
+    for name, test in vars(module).items():
+        on_test = getattr(test, "pytestmark", []) if name.startswith("test_") else []
+        if any(mark.name.startswith("skip") for mark in on_test):
+            continue
+        cases = [case for mark in on_test if mark.name == "parametrize" for case in mark.args[1]]
+        for mark in (*on_test, *(mark for case in cases for mark in getattr(case, "marks", ()))):
+            if mark.name == "shows":
+                yield mark.args
+
+
+def test_a_listener_and_who_waits_for_something_are_no_worker(world: World, run: Run) -> None:
+    """Flower, or whoever listens to events, beside a client that waits at a list: no worker, however it looks."""
+
+    def wait() -> None:
+        with world.redis() as client:
+            while client.brpop(["nothing"], timeout=1) is None:
+                pass
+
+    with Celery(broker=world.redis_url, set_as_current=False) as app, app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={})
+        threads = [Thread(target=receiver.capture, kwargs={"wakeup": False}), Thread(target=wait)]
+        for thread in threads:
+            thread.start()
+        try:
+            with world.redis() as client:
+                eventually(lambda: {"brpop", "psubscribe"} <= {c["cmd"] for c in client.client_list()})
+                nobody = run("doctor", "--quick")
+                world.worker("-c", "1")
+                somebody = run("doctor", "--quick")
+                assert not client.keys("*reply*")
+        finally:
+            receiver.should_stop = True
+            with world.redis() as client:
+                client.lpush("nothing", "something")
+            for thread in threads:
+                thread.join()
+    assert nobody.returncode == 5
+    assert "✗ worker " in nobody.stdout
+    assert somebody.returncode == 0
+    assert re.search(r"✓ worker +1 worker connected to database", somebody.stdout)
+
+
+def test_a_count_of_workers_is_no_question_to_them(world: World, run: Run) -> None:
+    with FakeWorker(world, {}) as worker:
+        assert "✓ worker " in run("doctor", "--quick").stdout
+    assert worker.asked == []
+
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "command"),
+    [
+        (f"redis://:{SECRET}@h:6380/2", "REDIS_URL", 'redis-cli -u "$REDIS_URL"'),
+        (f"redis://:{SECRET}@h:6380/2", "SITEGENCTL_REDIS_URL", 'redis-cli -u "$SITEGENCTL_REDIS_URL"'),
+        (f"redis://:{SECRET}@h:6380/2", "context prod", "redis-cli -h h -p 6380 -n 2 --askpass"),
+        (f"redis://clerk:{SECRET}@h", "context prod", "redis-cli -h h -p 6379 -n 0 --user clerk --askpass"),
+        # What redis-cli does not understand.
+        ("redis+socket:///run/r.sock?virtual_host=3", "REDIS_URL", "redis-cli -s /run/r.sock -n 3"),
+        (
+            "rediss://h:1?ssl_ca_certs=/a b.pem&ssl_cert_reqs=none",
+            "REDIS_URL",
+            "redis-cli -h h -p 1 -n 0 --tls --cacert '/a b.pem' --insecure",
+        ),
+        ("sentinel://h:1;sentinel://i:1", "REDIS_URL", "redis-cli -h HOST_OF_THE_PRIMARY"),
+        ("nothing of the kind", "REDIS_URL", "redis-cli"),
+    ],
+)
+def test_redis_cli_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
+    settings = Settings(redis_url=url, database_url="postgresql:///crm", origins=origins(redis_url=origin))
+    assert access(settings).redis_cli == command
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "command"),
+    [
+        (f"postgresql://crm:{SECRET}@h:5433/crm", "DATABASE_URL", 'psql "$DATABASE_URL"'),
+        (f"postgresql://crm:{SECRET}@h:5433/crm", "context prod", "psql postgresql://crm@h:5433/crm"),
+        # What psql does not understand.
+        (f"postgresql+asyncpg://crm:{SECRET}@h/crm", "DATABASE_URL", "psql postgresql://crm@h/crm"),
+        (
+            f"postgresql://crm:{SECRET}@h/crm?ssl=require",
+            "DATABASE_URL",
+            "psql 'postgresql://crm@h/crm?sslmode=require'",
+        ),
+        (f"postgresql:///crm?host=/run&password={SECRET}", "context prod", "psql 'postgresql:///crm?host=/run'"),
+    ],
+)
+def test_psql_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
+    settings = Settings(redis_url="redis://h", database_url=url, origins=origins(database_url=origin))
+    assert access(settings).psql == command
+
+
+def origins(**known: str) -> dict[str, str]:
+    return {"redis_url": "REDIS_URL", "database_url": "DATABASE_URL", "sites_dir": "default", **known}
+
+
+def test_a_remedy_for_a_context_needs_no_variable_and_tells_no_password(world: World, run: Run, tmp_path: Path) -> None:
+    world.sql("ALTER TYPE sitecta RENAME VALUE 'FORM' TO 'FORMULAR'")
+    world.order(2)
+    config = f'[contexts.prod]\nredis_url = "{world.redis_url}"\ndatabase_url = "{world.database_url}"\n'
+    (tmp_path / "config.toml").write_text(config)
+    nowhere = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://127.0.0.1:1/crm"}
+    ran = run("--context", "prod", "doctor", SITES_BASE_DIR="", **nowhere)
+    assert ran.returncode == 5
+    assert "$REDIS_URL" not in ran.stdout
+    assert "$DATABASE_URL" not in ran.stdout
+    redis, postgres = urlsplit(world.redis_url), urlsplit(world.database_url)
+    for password in (redis.password, postgres.password):
+        assert password
+        assert password not in ran.stdout
+    redis_cli = f"redis-cli -h 127.0.0.1 -p {redis.port} -n {redis.path[1:]} --askpass"
+    assert f"→ {redis_cli} CONFIG SET appendonly yes " in ran.stdout
+    psql = f"psql postgresql://{postgres.username}@127.0.0.1:{postgres.port}{postgres.path}"
+    assert f"→ {psql} -c \"ALTER TYPE sitecta ADD VALUE 'FORM';\"" in ran.stdout
+    assert "→ sitegenctl --context prod start-stuck" in ran.stdout
+    assert "→ set sites_dir of context prod to the workers' own" in ran.stdout
+    checks = json.loads(run("--context", "prod", "doctor", "-o", "json", **nowhere).stdout)["data"]["checks"]
+    remedies = {check["name"]: check["remedy"] for check in checks}
+    assert remedies["backend"] == "sitegenctl --context prod start-stuck"
+    assert remedies["redis persistence"].startswith(redis_cli)
 
 
 def test_a_check_up_without_checks_says_so() -> None:

@@ -10,6 +10,8 @@ import pytest
 from sitegenctl.domain import health_servers as servers, health_work as work
 from sitegenctl.domain.condition import Condition, Source
 from sitegenctl.domain.health import (
+    DEMO_COMMANDS,
+    Access,
     Check,
     CheckName,
     CheckStatus,
@@ -29,12 +31,15 @@ from sitegenctl.domain.probes import (
     QueueLook,
     RedisFacts,
     SchemaShape,
+    TableLock,
     WorkerFacts,
     WorkersFacts,
 )
 from sitegenctl.domain.site import SiteFiles
 
 STARTS = StartCommands()
+ACCESS = Access()
+OURS = work.Ours(queue="site_generation", task="generate")
 OK, WARNING, FAILED, UNCHECKED = CheckStatus.OK, CheckStatus.WARNING, CheckStatus.FAILED, CheckStatus.UNCHECKED
 GB = 1024**3
 
@@ -52,8 +57,10 @@ REDIS = RedisFacts(
     write_error=None,
     policy="noeviction",
     maxmemory=0,
+    used=10**6,
     offset=seconds(0),
     database=0,
+    workers=1,
     connections={0: Connections(listening=1, taking=1)},
     depth=0,
     unacked=0,
@@ -68,6 +75,7 @@ WORKER = WorkerFacts(
     visibility_timeout=seconds(3600),
     uptime=seconds(3600),
 )
+MAIL = WorkerFacts(name="mail@crm", queues=("mail",), tasks=("send",))
 MESSAGES = MessageFacts(total=3, read=3, not_json={})
 
 
@@ -109,10 +117,12 @@ def test_the_exit_code_and_the_summary(checks: list[Check], strict: bool, code: 
         (REDIS, OK, "answers in 0.4 ms, version 7.2.4"),
         (replace(REDIS, role="slave"), FAILED, "takes no writes"),
         (replace(REDIS, write_error="the last snapshot failed"), FAILED, "refuses writes"),
+        (replace(REDIS, maxmemory=10**6), FAILED, "it is full (977 kB of maxmemory 977 kB): Redis refuses writes"),
+        (replace(REDIS, maxmemory=10**6 + 1), OK, "answers"),
     ],
 )
 def test_redis(facts: RedisFacts, status: CheckStatus, words: str) -> None:
-    check = servers.judge_redis(facts)
+    check = servers.judge_redis(facts, ACCESS)
     assert check.status is status
     assert words in told(check)
     assert (check.remedy is None) == (status is OK)
@@ -128,7 +138,7 @@ def test_redis(facts: RedisFacts, status: CheckStatus, words: str) -> None:
     ],
 )
 def test_persistence(appendonly: bool, saves: str | None, status: CheckStatus, words: str) -> None:
-    check = servers.judge_persistence(replace(REDIS, appendonly=appendonly, saves=saves))
+    check = servers.judge_persistence(replace(REDIS, appendonly=appendonly, saves=saves), ACCESS)
     assert check.status is status
     assert words in told(check)
 
@@ -145,13 +155,23 @@ def test_persistence(appendonly: bool, saves: str | None, status: CheckStatus, w
     ],
 )
 def test_eviction(policy: str | None, maxmemory: int, status: CheckStatus) -> None:
-    assert servers.judge_eviction(replace(REDIS, policy=policy, maxmemory=maxmemory)).status is status
+    assert servers.judge_eviction(replace(REDIS, policy=policy, maxmemory=maxmemory), ACCESS).status is status
 
 
 def test_postgres() -> None:
-    assert servers.judge_postgres(POSTGRES).status is OK
-    check = servers.judge_postgres(replace(POSTGRES, missing_tables=("site_orders",)))
+    assert servers.judge_postgres(POSTGRES, ACCESS).status is OK
+    check = servers.judge_postgres(replace(POSTGRES, missing_tables=("site_orders",)), ACCESS)
     assert (check.status, told(check).startswith("it has no table site_orders")) == (FAILED, True)
+
+
+def test_a_lock_is_told_once_it_is_more_than_a_moment() -> None:
+    lock = TableLock(table="site_orders", pid=7, client="alembic", user="crm", open_for=seconds(1))
+    assert servers.judge_postgres(replace(POSTGRES, locks=(lock,)), ACCESS).status is OK
+    check = servers.judge_postgres(replace(POSTGRES, locks=(replace(lock, open_for=seconds(90)),)), ACCESS)
+    assert check.status is FAILED
+    assert check.evidence[0].startswith("site_orders is locked by pid 7 (alembic, as crm), in a transaction that has")
+    assert "open for 1m 30s" in check.evidence[0]
+    assert (check.remedy or "").startswith('psql "$DATABASE_URL" -c "SELECT')
 
 
 CONTRACT = SchemaShape(
@@ -182,13 +202,13 @@ CONTRACT = SchemaShape(
 def test_schema(
     tables: dict[str, dict[str, str]], enums: dict[str, tuple[str, ...]], status: CheckStatus, difference: str
 ) -> None:
-    check = servers.judge_schema(CONTRACT, SchemaShape(tables=tables, enums=enums))
+    check = servers.judge_schema(CONTRACT, SchemaShape(tables=tables, enums=enums), ACCESS)
     assert check.status is status
     assert difference in told(check)
 
 
 def test_a_missing_label_alone_is_mended_by_one_statement() -> None:
-    check = servers.judge_schema(CONTRACT, SchemaShape(tables=CONTRACT.tables, enums={"s": ("A",)}))
+    check = servers.judge_schema(CONTRACT, SchemaShape(tables=CONTRACT.tables, enums={"s": ("A",)}), ACCESS)
     assert check.remedy == 'psql "$DATABASE_URL" -c "ALTER TYPE s ADD VALUE \'B\';"'
 
 
@@ -236,7 +256,7 @@ FOLDER = DirectoryFacts(
     ],
 )
 def test_directory(facts: DirectoryFacts, read_only: bool, status: CheckStatus, code: int) -> None:
-    check = servers.judge_directory(facts, read_only=read_only)
+    check = servers.judge_directory(facts, ACCESS, read_only=read_only)
     assert (check.status, CheckUp(checks=[check]).exit_code) == (status, code)
 
 
@@ -254,7 +274,7 @@ WHOLE, HOLLOW = SiteFiles(count=8, size=1), SiteFiles(count=0, size=0)
     ],
 )
 def test_finished(sample: list[int], files: dict[int, SiteFiles], status: CheckStatus, words: str) -> None:
-    check = servers.judge_finished("/sites", sample, files)
+    check = servers.judge_finished("/sites", sample, files, ACCESS)
     assert check.status is status
     assert words in told(check)
 
@@ -279,17 +299,22 @@ def test_disk(changes: dict[str, int | None], status: CheckStatus) -> None:
 
 
 @pytest.mark.parametrize(
-    ("connections", "status", "words"),
+    ("number", "connections", "status", "words"),
     [
-        ({0: Connections(listening=2, taking=2)}, OK, "2 workers connected to database 0"),
-        ({}, FAILED, "no worker is alive"),
-        ({0: Connections(listening=1)}, FAILED, "no worker is alive"),  # Flower alone
-        ({1: Connections(listening=1, taking=1)}, FAILED, "on database 1 of the same Redis"),
-        (None, UNCHECKED, "does not tell"),
+        (2, {}, OK, "2 workers connected to database 0"),
+        (2, None, OK, "2 workers connected to database 0"),
+        (0, {}, FAILED, "no worker is alive"),
+        (0, None, FAILED, "no worker is alive"),
+        (0, {0: Connections(listening=1, taking=1)}, FAILED, "no worker is alive"),  # Flower and a lock's client
+        (0, {1: Connections(listening=1)}, FAILED, "no worker is alive"),
+        (0, {1: Connections(listening=1, taking=1)}, FAILED, "what looks like one on database 1 of the same Redis"),
+        (None, {0: Connections(listening=1, taking=1)}, UNCHECKED, "does not tell"),
     ],
 )
-def test_connected(connections: dict[int, Connections] | None, status: CheckStatus, words: str) -> None:
-    check = work.judge_connected(replace(REDIS, connections=connections), STARTS)
+def test_connected(
+    number: int | None, connections: dict[int, Connections] | None, status: CheckStatus, words: str
+) -> None:
+    check = work.judge_connected(replace(REDIS, workers=number, connections=connections), STARTS, ACCESS)
     assert check.status is status
     assert words in told(check)
 
@@ -305,22 +330,27 @@ def test_connected(connections: dict[int, Connections] | None, status: CheckStat
 )
 def test_alive(workers: tuple[WorkerFacts, ...], silent: int, status: CheckStatus, words: str) -> None:
     check = work.judge_alive(
-        WorkersFacts(workers=workers, silent=silent, patience=seconds(4)), replace(REDIS, connections={}), STARTS
+        WorkersFacts(workers=workers, silent=silent, patience=seconds(4)),
+        replace(REDIS, connections={}),
+        STARTS,
+        ACCESS,
     )
     assert check.status is status
     assert words in told(check)
 
 
 def test_queue_and_task_name_what_is_there_instead() -> None:
-    assert work.judge_queue([WORKER], "site_generation").status is OK
-    check = work.judge_queue([replace(WORKER, queues=("celery",))], "site_generation")
+    assert work.judge_queue([WORKER], OURS, STARTS).status is OK
+    idle = replace(WORKER, queues=("celery",))
+    check = work.judge_queue([idle], OURS, STARTS)
     assert (check.status, check.evidence[1]) == (FAILED, "they consume celery instead")
-    assert "no queue at all" in told(work.judge_queue([replace(WORKER, queues=())], "site_generation"))
-    assert work.judge_task([WORKER], "site_generation", "app.generate").status is FAILED
-    assert work.judge_task([WORKER], "site_generation", "generate").status is OK
-    # A worker of another queue needs no task of ours.
-    other = replace(WORKER, queues=("mail",), tasks=("send",))
-    assert work.judge_task([WORKER, other], "site_generation", "generate").status is OK
+    assert (check.remedy or "").startswith("sitegenctl queue resume   (")
+    assert "no queue at all" in told(work.judge_queue([replace(WORKER, queues=())], OURS, STARTS))
+    assert work.judge_task([WORKER], replace(OURS, task="app.generate")).status is FAILED
+    assert work.judge_task([WORKER], OURS).status is OK
+    # A worker of another queue needs no task of ours, and is not told to take what it would throw away.
+    assert work.judge_task([WORKER, MAIL], OURS).status is OK
+    assert (work.judge_queue([idle, MAIL], OURS, STARTS).remedy or "").startswith("docker start crm-celery-worker   (")
 
 
 @pytest.mark.parametrize(
@@ -333,25 +363,41 @@ def test_limits(soft: float | None, hard: float | None, status: CheckStatus) -> 
         soft_limit=None if soft is None else seconds(soft),
         hard_limit=None if hard is None else seconds(hard),
     )
-    assert work.judge_limits([worker]).status is status
+    assert work.judge_limits([worker], OURS).status is status
+    # What others have does not matter.
+    assert work.judge_limits([worker, MAIL], OURS).status is status
+
+
+def test_limits_that_no_worker_of_ours_tells_are_unchecked() -> None:
+    assert work.judge_limits([MAIL], OURS).status is UNCHECKED
+    assert work.judge_limits([replace(WORKER, queues=())], OURS).status is OK  # it has the task
 
 
 @pytest.mark.parametrize(
-    ("timeout", "eta", "status", "words"),
+    ("timeout", "hold", "status", "words"),
     [
         (3600, None, OK, "longer than the hard limit of 600 s"),
         (None, None, OK, "3600 s"),
-        (3600, 180, OK, "and the longest ETA of 3m"),
+        (3600, 180, OK, "and the longest wait for an ETA of 3m"),
         (300, None, FAILED, "300 s is not longer than the hard limit of 600 s"),
-        (3600, 7200, FAILED, "not longer than the longest ETA of 7200 s"),
+        (3600, 7200, FAILED, "not longer than the longest wait for an ETA of 7200 s"),
     ],
 )
-def test_visibility(timeout: float | None, eta: float | None, status: CheckStatus, words: str) -> None:
+def test_visibility(timeout: float | None, hold: float | None, status: CheckStatus, words: str) -> None:
     worker = replace(WORKER, visibility_timeout=None if timeout is None else seconds(timeout))
-    messages = replace(MESSAGES, longest_eta=None if eta is None else seconds(eta))
-    check = work.judge_visibility([worker], messages)
+    messages = replace(MESSAGES, longest_hold=None if hold is None else seconds(hold))
+    check = work.judge_visibility([worker], OURS, messages)
     assert check.status is status
     assert words in told(check)
+
+
+def test_any_worker_that_consumes_gives_back_what_is_unacked() -> None:
+    hasty = replace(MAIL, visibility_timeout=seconds(300))
+    assert told(work.judge_visibility([WORKER, hasty], OURS, MESSAGES)).startswith("300 s at mail@crm is not longer")
+    assert work.judge_visibility([WORKER, replace(hasty, queues=())], OURS, MESSAGES).status is OK
+    # How long another's tasks may take is no matter of ours.
+    slow = replace(MAIL, hard_limit=seconds(7200))
+    assert work.judge_visibility([WORKER, slow], OURS, MESSAGES).status is OK
 
 
 WAITING = QueueLook(depth=3, head=("a",))
@@ -367,16 +413,23 @@ IDLE = WorkersFacts(workers=(WORKER,))
         (QueueLook(depth=3, head=("b",)), IDLE, IDLE, OK),
         (WAITING, IDLE, WorkersFacts(workers=(replace(WORKER, busy=2),)), OK),
         (WAITING, IDLE, WorkersFacts(workers=(replace(WORKER, finished=1),)), OK),
+        (WAITING, IDLE, WorkersFacts(workers=(WORKER, replace(MAIL, busy=2, finished=9))), FAILED),
         (WAITING, IDLE, WorkersFacts(workers=(WORKER,), silent=1), UNCHECKED),
         (WAITING, WorkersFacts(), WorkersFacts(), UNCHECKED),
     ],
 )
 def test_progress(second: QueueLook, before: WorkersFacts, after: WorkersFacts, status: CheckStatus) -> None:
     watched = work.Watched(first=WAITING, second=second, before=before, after=after, waited=seconds(3))
-    check = work.judge_progress(watched, STARTS)
+    check = work.judge_progress(watched, OURS, STARTS)
     assert check.status is status
     if status is FAILED:
         assert told(check) == "3 messages wait, and 1 idle worker took none for 3 s"
+
+
+def test_a_queue_that_nobody_consumes_does_not_progress_whatever_others_do() -> None:
+    others = WorkersFacts(workers=(replace(MAIL, busy=1),))
+    check = work.judge_progress(work.Watched(first=WAITING, second=WAITING, before=others, after=others), OURS, STARTS)
+    assert (check.status, told(check)) == (FAILED, "3 messages wait, and no worker consumes site_generation")
 
 
 def test_messages_and_leftovers() -> None:
@@ -384,10 +437,14 @@ def test_messages_and_leftovers() -> None:
     assert "3 of 900 messages" in told(work.judge_serialization(replace(MESSAGES, total=900)))
     check = work.judge_serialization(replace(MESSAGES, not_json={"application/x-python-serialize": 2}))
     assert (check.status, check.evidence[0]) == (FAILED, "2 of 3 messages not JSON: application/x-python-serialize (2)")
-    assert work.judge_leftovers(Leftovers(reply_lists=0, bindings=3), "").status is OK
-    assert work.judge_leftovers(Leftovers(reply_lists=2, bindings=3), "").status is WARNING
-    assert work.judge_leftovers(Leftovers(reply_lists=0, bindings=1000), "").status is WARNING
-    assert "in part" in told(work.judge_leftovers(Leftovers(reply_lists=0, bindings=0, complete=False), ""))
+    assert work.judge_leftovers(Leftovers(reply_lists=0, bindings=3), "", ACCESS).status is OK
+    check = work.judge_leftovers(Leftovers(reply_lists=2, bindings=3), "", ACCESS)
+    assert (check.status, check.remedy) == (WARNING, "sitegenctl maintain")
+    assert work.judge_leftovers(Leftovers(reply_lists=0, bindings=3, undated=2), "", ACCESS).status is UNCHECKED
+    check = work.judge_leftovers(Leftovers(reply_lists=0, bindings=1000), "our sites:", ACCESS)
+    assert check.status is WARNING
+    assert "DEL 'our sites:_kombu.binding.reply.celery.pidbox'" in (check.remedy or "")
+    assert "in part" in told(work.judge_leftovers(Leftovers(reply_lists=0, bindings=0, complete=False), "", ACCESS))
 
 
 # --- orders ---------------------------------------------------------------------------------------------------
@@ -397,25 +454,69 @@ def test_backend_names_the_command_for_what_it_forgot() -> None:
     assert work.judge_backend({1: Condition.QUEUED, 2: Condition.SETTLING}, {}).status is OK
     forgotten = dict.fromkeys((3, 4, 5, 9), Condition.UNSTARTED)
     check = work.judge_backend(forgotten, {3: seconds(60), 4: seconds(7200)})
-    assert (check.status, check.remedy) == (FAILED, "sitegenctl enqueue 3-5 9")
+    assert (check.status, check.remedy) == (FAILED, "sitegenctl start-stuck")
     assert told(check) == "4 orders are ready, the oldest for 2h, and nobody enqueued them"
 
 
+WAITED = {1: seconds(7200)}
+
+
 @pytest.mark.parametrize(
-    ("runs", "uptime", "queued", "conditions", "status"),
+    ("runs", "uptime", "queued", "due", "status", "words"),
     [
-        (30, 3600, 0, {1: Condition.UNSTARTED}, OK),
-        (3, 36000, 0, {1: Condition.UNSTARTED}, UNCHECKED),
-        (0, 3600, 5, {1: Condition.UNSTARTED}, OK),
-        (0, 3600, 0, {1: Condition.QUEUED}, OK),
-        (0, 3600, 0, None, UNCHECKED),
+        (30, 3600, 0, WAITED, OK, "ran 30 times in 1h"),
+        (0, 3600, 5, WAITED, OK, "5 messages of its own in the queue"),
+        (0, 3600, 0, {}, OK, "not needed now"),
+        (0, 3600, 0, None, UNCHECKED, "can't be asked"),
+        (0, 3600, 0, WAITED, FAILED, "ran 0 times in 1h, and 1 order waits to be started"),
+        (3, 36000, 0, WAITED, FAILED, "ran 3 times in 10h, and 1 order waits"),
+        # Neither the worker nor the order has been there for long enough to tell.
+        (0, 300, 0, WAITED, UNCHECKED, "can't be asked"),
+        (0, 3600, 0, {1: seconds(300)}, UNCHECKED, "can't be asked"),
     ],
 )
 def test_beat(
-    runs: int, uptime: float, queued: int, conditions: dict[int, Condition] | None, status: CheckStatus
+    runs: int, uptime: float, queued: int, due: dict[int, timedelta] | None, status: CheckStatus, words: str
 ) -> None:
-    workers = WorkersFacts(workers=(replace(WORKER, beat_runs=runs, uptime=seconds(uptime)),))
-    assert work.judge_beat(workers, replace(MESSAGES, beat=queued), conditions, STARTS).status is status
+    worker = replace(WORKER, beat_runs=runs, uptime=seconds(uptime), tasks=("generate", work.BEAT_TASK))
+    # One of another queue has been there for ever, and never runs it.
+    facts = WorkersFacts(workers=(worker, replace(MAIL, uptime=seconds(10**6))))
+    watched = work.Watched(first=WAITING, second=WAITING, before=facts, after=facts)
+    check = work.judge_beat(watched, replace(MESSAGES, beat=queued), due, OURS, STARTS)
+    assert check.status is status
+    assert words in told(check)
+    if status is FAILED:
+        assert check.remedy == "docker restart crm-celery-beat"
+        demo = work.judge_beat(watched, replace(MESSAGES, beat=queued), due, OURS, DEMO_COMMANDS)
+        assert demo.remedy == "sitegenctl start-stuck"
+
+
+@pytest.mark.parametrize(
+    ("workers", "queued", "came", "status", "words"),
+    [
+        (WorkersFacts(), 0, False, UNCHECKED, "no worker could tell"),
+        (WorkersFacts(), 1, False, UNCHECKED, "1 message of its own in the queue, of any age"),
+        (WorkersFacts(), 2, True, OK, "a message of its own came within 3 s"),
+        (WorkersFacts(workers=(MAIL,)), 1, False, UNCHECKED, "of any age"),
+        (None, 1, False, UNCHECKED, "of any age"),
+    ],
+)
+def test_beat_without_a_worker_of_ours(
+    workers: WorkersFacts | None, queued: int, came: bool, status: CheckStatus, words: str
+) -> None:
+    watched = workers and work.Watched(
+        first=WAITING, second=WAITING, before=workers, after=workers, waited=seconds(3), beat_came=came
+    )
+    check = work.judge_beat(watched, replace(MESSAGES, beat=queued), WAITED, OURS, STARTS)
+    assert check.status is status
+    assert words in told(check)
+
+
+def test_a_worker_without_beats_task_can_not_be_what_starts_the_waiting() -> None:
+    facts = WorkersFacts(workers=(WORKER,))
+    watched = work.Watched(first=WAITING, second=WAITING, before=facts, after=facts)
+    check = work.judge_beat(watched, MESSAGES, WAITED, OURS, STARTS)
+    assert (check.status, told(check)) == (WARNING, "no worker has its task, and 1 order waits to be started")
 
 
 def test_orders() -> None:
@@ -424,3 +525,5 @@ def test_orders() -> None:
     assert work.judge_orders({1: Condition.UNKNOWN}).status is UNCHECKED
     check = work.judge_orders({1: Condition.FAILED, 2: Condition.FAILED, 3: Condition.GHOST, 4: Condition.WAITING})
     assert (check.status, told(check)) == (FAILED, "3 of 4 open orders in fault: 2 failed, 1 ghost")
+    check = work.judge_orders({1: Condition.FAILED, 2: Condition.FAILED})
+    assert check.remedy == "sitegenctl retry-failed"

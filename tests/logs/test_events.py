@@ -102,6 +102,14 @@ def test_streaming_goes_on_after_the_connections_were_cut(world: World) -> None:
         assert "Traceback" not in stream.notes
 
 
+def test_events_need_no_database(world: World) -> None:
+    with listening(world, DATABASE_URL="") as stream:
+        send(world, received("task-1", "[42]"))
+        stream.shows("task-1"[:8])
+        assert stream.interrupt() == 130
+    assert world.run("events", REDIS_URL="").stderr.startswith("error: no Redis is configured")
+
+
 def test_only_what_is_asked_for_is_shown(world: World) -> None:
     events = [
         received("a", "[42]"),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from rich.cells import cell_len
 
 from sitegenctl.adapters import postgres_log
 from sitegenctl.cli.logs import make_query
@@ -23,6 +24,7 @@ from sitegenctl.operations import logs as operation
 from sitegenctl.render.log import log_data
 from sitegenctl.session import Session
 from tests.logs.streaming import streaming
+from tests.terminal import on_terminal
 from tests.world import World
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202eevil[bold]\nforged " + "🍞" * 3000
@@ -199,6 +201,39 @@ def test_hostile_text_is_one_line_on_a_screen_and_exact_in_json(world: World, sa
         found = json.loads(say("logs", "42", "-o", form).stdout)
         row = found if form == "ndjson" else found["data"]["rows"][0]
         assert (row["message"], row["step"], row["status"]) == (HOSTILE, "ERROR\x1b[2J", "error\x1b[2J")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_on_a_terminal_a_long_message_is_wrapped_and_nothing_of_it_is_lost(world: World, columns: int) -> None:
+    world.order(42)
+    message = "Generation failed: " + " ".join(f"日本{number}" for number in range(100)) + " \x1b[2Jthe end"
+    write(world, 42, "START", "Began")
+    write(world, 42, "ERROR", message, "error")
+    shown = on_terminal("logs", "42", columns=columns)
+    assert shown.returncode == 0
+    first, *rest = shown.lines
+    assert first.split()[-2:] == ["START", "Began"]
+    assert "✗ ERROR" in rest[0]
+    below = 2 if columns == 40 else rest[0].index("Generation")
+    assert {len(line) - len(line.lstrip()) for line in rest[1:]} == {below}
+    assert all(cell_len(line) <= columns and line.isprintable() for line in shown.lines)
+    words = " ".join(rest).split()
+    assert words[words.index("Generation") :] == message.replace("\x1b", "\\x1b").split()
+    piped = world.run("logs", "42", COLUMNS=str(columns))
+    assert len(piped.stdout.splitlines()) == 2
+    assert "日本99 \\x1b[2Jthe end" in piped.stdout.splitlines()[1]
+
+
+def test_logs_need_redis_only_to_follow_a_run_to_its_end(world: World) -> None:
+    world.order(42, steps=["START", "SUCCESS"])
+    assert world.run("logs", "42", REDIS_URL="").stdout.split()[-1] == "SUCCESS"
+    with streaming(world, "logs", "42", "-f", REDIS_URL="") as stream:
+        write(world, 42, "LATER")
+        stream.shows("LATER")
+    told = world.run("logs", "42", "--until-done", REDIS_URL="")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("error: no Redis is configured\nhint: ")
+    assert world.run("logs", "42", DATABASE_URL="").stderr.startswith("error: no database is configured")
 
 
 def test_csv_has_a_header_and_no_formula(world: World, say: Callable[..., Said]) -> None:

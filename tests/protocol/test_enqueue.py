@@ -19,7 +19,7 @@ from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.task import Publication
-from sitegenctl.operations import enqueue
+from sitegenctl.operations import apply as applying, enqueue
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
 from sitegenctl.settings import parse_duration
@@ -71,7 +71,7 @@ def apply(
     async def work(session: Session) -> OperationResult:
         plan = await enqueue.plan(session.orders, session.queue, order_ids)
         await asyncio.to_thread(before, session)
-        return await enqueue.apply(session.orders, session.queue, plan, session.actor)
+        return await applying.apply(session.orders, session.queue, None, plan, session.actor)
 
     return world.with_session(work, **flags)
 
@@ -282,21 +282,21 @@ def test_many_at_once_enqueue_each_order_exactly_once(world: World) -> None:
 def test_ctrl_c_finishes_the_chunk_in_hand_and_reports_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for order_id in range(1, 7):
         world.order(order_id)
-    monkeypatch.setattr(enqueue, "CHUNK", 2)
+    monkeypatch.setattr(applying, "CHUNK", 2)
 
     async def work(session: Session) -> OperationResult:
         plan = await enqueue.plan(session.orders, session.queue, range(1, 7))
         claim = session.orders.claim
-        applying = asyncio.ensure_future(enqueue.apply(session.orders, session.queue, plan, session.actor))
+        task = asyncio.ensure_future(applying.apply(session.orders, session.queue, None, plan, session.actor))
 
         async def interrupted_on_the_second(steps, actor):
             if steps[0].order_id == 3:
-                applying.cancel()
+                task.cancel()
                 await asyncio.sleep(0)
             return await claim(steps, actor)
 
         session.orders.claim = interrupted_on_the_second  # type: ignore[method-assign]
-        return await applying
+        return await task
 
     result = world.with_session(work)
     assert (result.interrupted, result.exit_code) == (True, 130)

@@ -57,7 +57,19 @@ def test_what_is_delivered_stays_unacked_until_a_worker_claims_it() -> None:
 
 @pytest.mark.parametrize(
     ("args", "kwargs", "expected"),
-    [([42], {}, 42), ([], {"order_id": 7}, 7), (["42"], {}, None), ([True], {}, None), ([], {}, None), ("x", 3, None)],
+    [
+        ([42], {}, 42),
+        ([], {"order_id": 7}, 7),
+        ([2**31 - 1], {}, 2**31 - 1),
+        ([2**31], {}, None),
+        ([], {"order_id": 99999999999999}, None),
+        ([0], {}, None),
+        ([-1], {}, None),
+        (["42"], {}, None),
+        ([True], {}, None),
+        ([], {}, None),
+        ("x", 3, None),
+    ],
 )
 def test_the_order_of_a_call(args: object, kwargs: object, expected: int | None) -> None:
     assert order_of(args, kwargs) == expected

@@ -9,10 +9,10 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.domain.condition import Condition, Diagnosis, Evidence, Severity, Source, describe_age, diagnose
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.plan import Action
 from sitegenctl.domain.run import (
     OPERATOR_CANCEL,
     OPERATOR_ENQUEUE,
-    OPERATOR_ENQUEUE_FAILED,
     OPERATOR_REPAIR,
     OPERATOR_RESET,
     RunOutcome,
@@ -203,7 +203,7 @@ def test_faults_are_those_of_the_table(condition: Condition) -> None:
 
 
 _RUN_STEPS = ["START", "RESUME", "CLEANUP", "PHASE_1_ERROR", "GITHUB_ERROR", "WRITE_COMPLETE", *RunOutcome]
-_JOURNAL_STEPS = [OPERATOR_ENQUEUE, OPERATOR_ENQUEUE_FAILED, OPERATOR_RESET, OPERATOR_CANCEL, OPERATOR_REPAIR]
+_JOURNAL_STEPS = [OPERATOR_ENQUEUE, Action.ENQUEUE.taken_back, OPERATOR_RESET, OPERATOR_CANCEL, OPERATOR_REPAIR]
 _STEPS = st.sampled_from([*_RUN_STEPS, *_JOURNAL_STEPS])
 _ORDERS = st.builds(
     lambda status, onboarding, idle, steps: order(status, *steps, onboarding=onboarding, idle=idle),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
+from rich.cells import cell_len
 
 from sitegenctl.adapters.celery_events import decode_events, event_patterns
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.domain import event as event_module
 from sitegenctl.domain.event import Event, EventFilter, Heard, OrderMemory, Silence, order_of_call, read_event
-from sitegenctl.render.event import event_line
+from sitegenctl.render.event import event_lines
 
 TASK = "app.generate"
 
@@ -96,13 +98,16 @@ def test_a_worker_that_works_and_tells_nothing_is_found_once_and_a_talking_one_n
     assert beats(7, 8, 9) == [None, None, None]
 
 
+@settings(deadline=None)  # the first long line imports what wraps it
 @given(
     st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.integers() | st.text()), st.integers(1, 200)
 )
-def test_whatever_is_sent_is_one_line(fields: dict[str, Any], width: int) -> None:
+def test_whatever_is_sent_keeps_the_screen_whole(fields: dict[str, Any], width: int) -> None:
     found = read_event({**fields, "type": "task-failed"})
     assert found is not None
-    assert event_line(found, width=width).isprintable()
+    lines = event_lines(found, width=width)
+    assert all(line.isprintable() and (width < 20 or cell_len(line) <= width) for line in lines)
+    assert len(event_lines(found, width=sys.maxsize)) == 1
 
 
 @pytest.mark.parametrize("field", ["uuid", "hostname", "timestamp", "runtime", "name", "exception", "retries", "eta"])
@@ -110,14 +115,24 @@ def test_whatever_is_sent_is_one_line(fields: dict[str, Any], width: int) -> Non
 def test_no_field_is_trusted(field: str, value: Any) -> None:
     found = read_event({"type": "task-failed", field: value})
     assert found is not None
-    assert event_line(found, width=80).isprintable()
+    assert all(line.isprintable() for line in event_lines(found, width=80))
 
 
 def test_a_generation_that_failed_is_not_shown_as_a_success() -> None:
     result = "{'success': False, 'error': 'no space left'}"
-    line = event_line(event("task-succeeded", uuid="a", runtime=2.5, result=result), width=200)
+    (line,) = event_lines(event("task-succeeded", uuid="a", runtime=2.5, result=result), width=200)
     assert "✓" not in line
     assert "no space left" in line
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_long_exception_is_readable_whole(width: int) -> None:
+    failed = event("task-failed", uuid="a" * 36, exception=f"OSError({'no space left on /device ' * 20!r})")
+    first, *rest = event_lines(failed, width=width)
+    assert rest
+    assert " ".join(line.strip() for line in (first, *rest)).count("no space left on /device") == 20
+    indent = 2 if width == 40 else 27
+    assert {len(line) - len(line.lstrip()) for line in rest} == {indent}
 
 
 @given(st.binary())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, strategies as st
+from rich.cells import cell_len
 
 from sitegenctl.domain.log import LATE, Cursor, LogLevel
 from sitegenctl.domain.order import LogRow
-from sitegenctl.render.log import log_line
-from sitegenctl.render.stream import fit
+from sitegenctl.render.log import log_lines
+from sitegenctl.render.text import neutralise
 
 
 def row(log_id: int, order_id: int = 42, **fields: object) -> LogRow:
@@ -57,26 +59,36 @@ def test_no_row_is_seen_twice_and_none_above_the_known_is_missed(commits: list[l
     assert sorted(seen) == sorted(i for i in visible if i > known)
 
 
+LONG = ["plain " * 50, "日本語" * 50, "🍞" * 300, "e\u0301" * 300, "\x1b[2J" * 50, "x" * 500, "/a/path" * 90]
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
-@pytest.mark.parametrize("message", ["plain " * 50, "日本語" * 50, "🍞" * 300, "e\u0301" * 300, "\x1b[2J" * 50])
-def test_a_line_never_takes_more_columns_than_there_are(width: int, message: str) -> None:
-    from rich.cells import cell_len
+@pytest.mark.parametrize("message", LONG)
+def test_a_long_message_is_wrapped_and_nothing_of_it_is_lost(width: int, message: str) -> None:
+    lines = log_lines(row(1, message=message, step="ERROR", created_at=datetime(2026, 1, 1)), width=width)  # noqa: DTZ001
+    assert len(lines) > 1
+    assert all(cell_len(line) <= width and line.isprintable() for line in lines)
+    shown = "".join("".join(lines).split())
+    assert shown == f"00:00:00ERROR{''.join(neutralise(message).split())}"
 
-    line = log_line(row(1, message=message, created_at=datetime(2026, 1, 1)), width=width)  # noqa: DTZ001
-    assert cell_len(line) <= width
-    assert line.endswith("…")
+
+@pytest.mark.parametrize(("width", "indent"), [(80, 34), (200, 34), (60, 34), (59, 19), (40, 2), (20, 2)])
+def test_a_message_goes_on_below_itself_or_two_columns_in_where_that_leaves_no_room(width: int, indent: int) -> None:
+    first, *rest = log_lines(row(1, message="word " * 100, step="ERROR"), width=width)
+    assert first.startswith("  --:--:--   ERROR")
+    if indent > 2:
+        assert first.index("word") == indent
+    assert {len(line) - len(line.lstrip()) for line in rest} == {indent}
+
+
+def test_without_a_terminal_a_row_is_one_line() -> None:
+    (line,) = log_lines(row(1, message="\x1b[2J日本 \n" * 100_000), width=sys.maxsize)
     assert line.isprintable()
-
-
-def test_what_fits_is_not_cut() -> None:
-    assert fit("日本", 4) == "日本"
-    assert fit("日本", 3) == "日…"
-    assert fit("abc", 3) == "abc"
-    assert fit("abcd", 3) == "ab…"
+    assert line.count("日本") == 100_000
 
 
 def test_a_row_of_another_day_has_its_date() -> None:
     at = datetime(2026, 1, 2, 0, 10)  # noqa: DTZ001 - the log's own clock
-    assert log_line(row(1, created_at=at, age=timedelta(hours=1)), width=80).startswith("  00:10:00 ")
-    assert log_line(row(1, created_at=at, age=timedelta(hours=24)), width=80).startswith("  2026-01-02 00:10:00 ")
-    assert log_line(row(1), width=80).startswith("  --:--:-- ")
+    assert log_lines(row(1, created_at=at, age=timedelta(hours=1)), width=80)[0].startswith("  00:10:00 ")
+    assert log_lines(row(1, created_at=at, age=timedelta(hours=24)), width=80)[0].startswith("  2026-01-02 00:10:00 ")
+    assert log_lines(row(1), width=80)[0].startswith("  --:--:-- ")

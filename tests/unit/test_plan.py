@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.plan import plan_enqueue
+from sitegenctl.domain.planners.enqueueing import plan_enqueue
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
@@ -94,7 +94,7 @@ def test_every_order_asked_for_is_answered_once(asked: list[int], existing: set[
     result = plan(snapshot(*(order(number) for number in existing)), *asked)
     answered = [step.order_id for step in result.steps] + [o.order_id for o in result.left_alone]
     assert sorted(answered) == sorted(asked)
-    assert len({step.task_id for step in result.steps}) == len(result.steps)
+    assert len({step.publish for step in result.steps}) == len(result.steps)
 
 
 def outcome(kind: OutcomeKind) -> Outcome:

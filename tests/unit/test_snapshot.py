@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sitegenctl.domain.snapshot import attribute
+import pytest
+
+from sitegenctl.domain.snapshot import attribute, confirmed, doubtful, unconfirmed
 from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.domain.worker import Worker, WorkerSurvey
 
@@ -54,12 +56,61 @@ def test_a_task_that_only_a_worker_knows_is_live_too() -> None:
     assert states(attribute([], survey(task("a", TaskState.RUNNING)))) == {"a": TaskState.RUNNING}
 
 
-def test_the_same_task_in_queue_and_worker_counts_once() -> None:
-    joined = attribute(
-        [task("a", TaskState.QUEUED, position=0), task("a", TaskState.UNACKED)],
-        survey(task("a", TaskState.RUNNING, worker="w1")),
+def test_a_task_that_runs_while_a_copy_of_it_waits_is_there_twice() -> None:
+    joined = attribute([task("a", TaskState.QUEUED, position=0)], survey(task("a", TaskState.RUNNING, worker="w1")))
+    assert [(t.state, t.worker, t.position) for t in joined] == [
+        (TaskState.RUNNING, "w1", None),
+        (TaskState.QUEUED, None, 0),
+    ]
+    assert doubtful(joined) == {"a"}
+
+
+@pytest.mark.parametrize("state", [TaskState.RESERVED, TaskState.SCHEDULED])
+def test_a_task_that_waits_at_a_worker_counts_once(state: TaskState) -> None:
+    joined = attribute([task("a", TaskState.QUEUED, position=0)], survey(task("a", state, worker="w1")))
+    assert states(joined) == {"a": state}
+    assert len(joined) == 1
+
+
+def test_what_runs_somewhere_is_not_hidden_by_who_holds_it_elsewhere() -> None:
+    workers = (
+        Worker(name="w1", tasks=(task("a", TaskState.RUNNING, worker="w1"),)),
+        Worker(name="w2", tasks=(task("a", TaskState.RESERVED, worker="w2"),)),
     )
-    assert states(joined) == {"a": TaskState.RUNNING}
+    (joined,) = attribute([task("a", TaskState.UNACKED)], WorkerSurvey(workers=workers))
+    assert (joined.state, joined.worker) == (TaskState.RUNNING, "w1")
+
+
+TWICE = (task("a", TaskState.RUNNING), task("a", TaskState.QUEUED, position=0))
+ORPHAN = (task("a", TaskState.ORPHANED),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "believed"),
+    [
+        (TWICE, TWICE, [TaskState.RUNNING, TaskState.QUEUED]),
+        (TWICE, TWICE[:1], [TaskState.RUNNING]),  # a retry was on its way
+        (TWICE, TWICE[1:], [TaskState.QUEUED]),  # and that one was over
+        (TWICE, ORPHAN, [TaskState.UNACKED]),
+        (TWICE, (), []),
+        (ORPHAN, ORPHAN, [TaskState.ORPHANED]),
+        (ORPHAN, TWICE, [TaskState.RUNNING]),
+        (ORPHAN, (), []),
+    ],
+)
+def test_what_is_doubtful_is_believed_when_two_looks_agree(
+    first: tuple[LiveTask, ...], second: tuple[LiveTask, ...], believed: list[TaskState]
+) -> None:
+    other = task("b", TaskState.SCHEDULED)
+    looked = confirmed((*first, other), (*second, task("c", TaskState.ORPHANED)))
+    assert [t.state for t in looked if t.task_id == "a"] == believed
+    assert other in looked
+    assert all(t.task_id != "c" for t in looked)  # seen once
+
+
+def test_without_a_second_look_each_task_counts_once_and_none_is_orphaned() -> None:
+    assert [t.state for t in unconfirmed(TWICE)] == [TaskState.RUNNING]
+    assert [t.state for t in unconfirmed(ORPHAN)] == [TaskState.UNACKED]
 
 
 def test_the_running_one_comes_first_then_the_order_of_delivery() -> None:

@@ -7,10 +7,11 @@ import io
 import json
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
+from rich.cells import cell_len
 
 from sitegenctl.render.output import Report, write
-from sitegenctl.render.text import neutralise, shorten
+from sitegenctl.render.text import fit, hanging, neutralise, shorten, wrap
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",
@@ -42,9 +43,27 @@ def test_no_control_character_survives(text: str) -> None:
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in neutralise(text))
 
 
-def test_long_text_is_cut_to_its_width() -> None:
-    assert shorten("🍞" * 10_000, 20) == "🍞" * 19 + "…"
+def test_long_text_is_cut_to_its_columns() -> None:
+    assert shorten("🍞" * 10_000, 20) == "🍞" * 9 + "…"
     assert shorten("short", 20) == "short"
+    assert shorten("a\x1bb", 20) == "a\\x1bb"
+
+
+def test_what_fits_is_not_cut() -> None:
+    assert fit("日本", 4) == "日本"
+    assert fit("日本", 3) == "日…"
+    assert fit("日本語", 4) == "日…"
+    assert fit("abc", 3) == "abc"
+    assert fit("abcd", 3) == "ab…"
+
+
+@settings(deadline=None)  # the first long text imports what wraps it
+@given(st.text(), st.integers(20, 120), st.integers(0, 120), st.text(max_size=60))
+def test_wrapping_loses_nothing_and_fits(text: str, width: int, indent: int, prefix: str) -> None:
+    safe, before = neutralise(text), neutralise(prefix)
+    for lines, whole in ((wrap(safe, width, indent=indent), safe), (hanging(before, safe, width), before + safe)):
+        assert all(cell_len(line) <= width for line in lines)
+        assert "".join("".join(lines).split()) == "".join(whole.split())
 
 
 def report(rows: list[dict[str, object]]) -> Report:

@@ -1,0 +1,220 @@
+"""Messages as they are in Redis: found by the ids of their tasks, taken out of the queue or of ``unacked``.
+
+Nothing is judged here. Every removal names the exact message it means and is confirmed by Redis, so that one which
+moved meanwhile is left alone and reported. Long lists are read, and many messages removed, in small steps: no
+command keeps Redis from its other clients for longer than it takes to walk half a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+from sitegenctl.adapters.celery_decoding import task_id_in_list, task_id_in_unacked
+from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.redis_link import Link, redis_link
+from sitegenctl.adapters.redis_wire import Command
+from sitegenctl.errors import SourceError
+
+_CHUNK = 500
+#: Messages in a list that is always read as a whole.
+_SHORT = 2000
+#: Bytes asked of Redis or sent to it at once, about.
+_SIZE = 500_000
+_COMMANDS = 100
+#: Messages that Redis walks past for what is sent to it at once: a millisecond or two.
+_WAY = 5000
+#: Chunks that may have to be read again because the list moved.
+_PATIENCE = 1000
+
+# KEYS: unacked, unacked_index. ARGV: tag, value, score.
+_FORGET = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if (redis.call('ZSCORE', KEYS[2], ARGV[1]) or '') ~= ARGV[3] then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A message in one of the queue's lists; how far from either end it was when the list was read."""
+
+    task_id: str
+    key: str
+    raw: bytes
+    from_tail: int
+    from_head: int
+
+    @property
+    def way(self) -> int:
+        """How many messages are between it and the nearer end."""
+        return min(self.from_tail, self.from_head)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """An entry of ``unacked``: a delivered message under its tag, and the score that says when.
+
+    A message that was given back and delivered again has the same tag, and often the same text, but another score.
+    """
+
+    task_id: str
+    tag: bytes
+    raw: bytes
+    score: bytes
+
+
+def broker_link(url: str, options: QueueOptions, *, timeout: float) -> AbstractAsyncContextManager[Link]:
+    """A link to the broker, closed at the end."""
+    return aclosing(
+        redis_link(
+            url,
+            timeout=timeout,
+            sentinel_master=options.sentinel_master,
+            sentinel_password=options.sentinel_password,
+        )
+    )
+
+
+class RawMessages:
+    """The messages of one queue, and of ``unacked``, over a link."""
+
+    def __init__(self, link: Link, options: QueueOptions) -> None:
+        self._link = link
+        self._options = options
+
+    async def waiting(self, task_ids: Collection[str]) -> list[Waiting]:
+        """Find these tasks' messages in the queue's lists, from the one that is next on.
+
+        A long list isn't searched beyond where each of them has been found: a second copy there is met next time.
+        """
+        missing = set(task_ids)
+        found: list[Waiting] = []
+        for key in self._options.lists:
+            (length,) = await self._link.execute(("LLEN", key))
+            if not task_ids or (not missing and length > _SHORT):
+                continue
+            async with aclosing(self._chunks(key)) as chunks:
+                async for chunk in chunks:
+                    for from_tail, raw in chunk:
+                        task_id = task_id_in_list(raw)
+                        if task_id is None or task_id not in task_ids:
+                            continue
+                        missing.discard(task_id)
+                        from_head = max(0, length - 1 - from_tail)
+                        found.append(
+                            Waiting(task_id=task_id, key=key, raw=raw, from_tail=from_tail, from_head=from_head)
+                        )
+                    if not missing and length > _SHORT:
+                        break
+        return found
+
+    async def take_out(self, messages: Iterable[Waiting]) -> set[str]:
+        """Remove these messages from the lists; returns the ids of those that Redis confirms.
+
+        LREM walks the list until it meets the message: it is sent from the nearer end, and what is nearest goes
+        first, so that whoever takes all of a queue's end has each message met at once. Redis serves nobody else
+        between commands that arrive together: where the ways are long, few do.
+        """
+        by_way = sorted(messages, key=lambda message: message.way)
+        commands: list[Command] = [
+            ("LREM", message.key, -1 if message.from_tail <= message.from_head else 1, message.raw)
+            for message in by_way
+        ]
+        # Those that were nearer are gone by then.
+        ways = [max(0, message.way - number) for number, message in enumerate(by_way)]
+        counts = await self._execute(commands, ways)
+        return {message.task_id for message, count in zip(by_way, counts, strict=True) if count}
+
+    async def delivered(self, task_ids: Collection[str]) -> list[Delivery]:
+        """Find these tasks' entries in ``unacked``."""
+        entries: dict[bytes, tuple[str, bytes]] = {}
+        cursor: Any = 0
+        while task_ids:
+            ((cursor, found),) = await self._link.execute(("HSCAN", self._options.unacked, cursor, "COUNT", _CHUNK))
+            for tag, raw in zip(found[::2], found[1::2], strict=True):
+                task_id = task_id_in_unacked(raw)
+                if task_id is not None and task_id in task_ids:
+                    entries[tag] = task_id, raw
+            if int(cursor) == 0:
+                break
+        scores = await self._execute([("ZSCORE", self._options.unacked_index, tag) for tag in entries])
+        return [
+            Delivery(task_id=task_id, tag=tag, raw=raw, score=score or b"")
+            for (tag, (task_id, raw)), score in zip(entries.items(), scores, strict=True)
+        ]
+
+    async def forget(self, deliveries: Sequence[Delivery]) -> set[bytes]:
+        """Remove these entries of ``unacked`` for good; returns the tags of those that were as they had been read.
+
+        Kombu restores nothing without its entry: not at a worker's stop, nor after the visibility timeout.
+        """
+        keys = (self._options.unacked, self._options.unacked_index)
+        done = await self.run(_FORGET, [(keys, (each.tag, each.raw, each.score)) for each in deliveries])
+        return {delivery.tag for delivery, count in zip(deliveries, done, strict=True) if count}
+
+    async def run(
+        self,
+        script: str,
+        calls: Iterable[tuple[Sequence[str | bytes], Sequence[str | bytes]]],
+        *,
+        keep_refusals: bool = False,
+    ) -> list[Any]:
+        """Run a script once for each of these keys and arguments, each run at one moment; returns what each returned.
+
+        With ``keep_refusals`` one that Redis refuses returns a ``Refusal``.
+        """
+        commands: list[Command] = [("EVAL", script, len(keys), *keys, *given) for keys, given in calls]
+        return await self._execute(commands, keep_refusals=keep_refusals)
+
+    async def _execute(
+        self, commands: Sequence[Command], ways: Sequence[int] = (), *, keep_refusals: bool = False
+    ) -> list[Any]:
+        answers: list[Any] = []
+        for batch in _batches(commands, ways):
+            answers += await self._link.execute(*batch, keep_refusals=keep_refusals)
+        return answers
+
+    async def _chunks(self, key: str) -> AsyncGenerator[list[tuple[int, bytes]]]:
+        """The list's messages, from its tail on, with their distances from it, in chunks.
+
+        Each chunk must begin where the last one ended: if messages were taken meanwhile, others have come nearer
+        to the tail than is going to be read, and it is gone back. What is met twice is given twice.
+        """
+        seen: set[int] = set()
+        start, wanted, patience = 0, _CHUNK, _PATIENCE
+        while True:
+            overlap = min(start, 1)
+            (messages,) = await self._link.execute(("LRANGE", key, -start - wanted, overlap - start - 1))
+            if overlap and not (messages and hash(messages[-1]) in seen):
+                patience -= 1
+                if patience < 0:
+                    raise SourceError("the queue moves faster than it can be read", hint="try again", source="broker")
+                start = max(0, start - _CHUNK)
+                continue
+            messages.reverse()
+            seen.update(map(hash, messages))
+            yield list(enumerate(messages[overlap:], start))
+            if len(messages) < wanted + overlap:
+                return
+            start += wanted
+            wanted = max(1, min(_CHUNK, _SIZE // max(map(len, messages))))
+
+
+def _batches(commands: Sequence[Command], ways: Sequence[int]) -> Iterator[list[Command]]:
+    batch: list[Command] = []
+    size = way = 0
+    for command, its_way in zip(commands, ways or repeat(0), strict=False):
+        batch.append(command)
+        size += sum(len(part) for part in command if isinstance(part, str | bytes))
+        way += its_way
+        if len(batch) == _COMMANDS or size >= _SIZE or way >= _WAY:
+            yield batch
+            batch, size, way = [], 0, 0
+    if batch:
+        yield batch

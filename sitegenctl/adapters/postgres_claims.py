@@ -1,0 +1,171 @@
+"""Claiming orders and giving them back: under their rows' locks, set-based, journaled in the same transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+
+from sitegenctl.adapters.postgres_locks import who_locks
+from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.plan import Step
+from sitegenctl.domain.ports import Actor, Claim, Release
+
+# NO KEY UPDATE and not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for us.
+_LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE"
+
+# A statement of its own after the lock: in the locking one, a subquery would still see the log as it was
+# before the wait. Grouped, because for `max(id)` of one order PostgreSQL may walk the primary key backwards
+# through everybody's log.
+_SEEN_NOW = """
+SELECT o.id, o.status::text AS status, coalesce(l.last_log_id, 0) AS last_log_id
+  FROM site_orders o
+  LEFT JOIN (SELECT order_id, max(id) AS last_log_id FROM site_generation_logs
+              WHERE order_id = ANY($1::int[]) GROUP BY order_id) l ON l.order_id = o.id
+ WHERE o.id = ANY($1::int[])
+"""
+
+_SET_STATUS = """
+UPDATE site_orders o SET status = c.status::siteorderstatus, updated_at = timezone('utc', now())
+  FROM unnest($1::int[], $2::text[]) AS c(id, status) WHERE o.id = c.id
+"""
+
+# Through the table's own row type, so that it works whether `details` is json or jsonb.
+_JOURNAL = """
+INSERT INTO site_generation_logs (order_id, step, message, status, details)
+SELECT r.order_id, r.step, r.message, r.status, r.details
+  FROM json_populate_recordset(NULL::site_generation_logs, $1::json) r
+RETURNING id, order_id
+"""
+
+# Status and id of the newest log row, by order.
+_Seen = Mapping[int, tuple[str | None, int]]
+
+
+async def claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Actor) -> Claim:
+    """Lock, re-check, set the status and journal; orders that moved, or that somebody else locks, are left alone."""
+    ids = [step.order_id for step in steps]
+    try:
+        return await _claim(connection, steps, ids, actor, _LOCK)
+    except asyncpg.LockNotAvailableError:
+        # One locked row must not stop the others: this time, those that can't be had are passed over.
+        return await _claim(connection, steps, ids, actor, f"{_LOCK} SKIP LOCKED")
+
+
+async def _claim(
+    connection: asyncpg.Connection, steps: Sequence[Step], ids: Sequence[int], actor: Actor, lock: str
+) -> Claim:
+    moved: dict[int, str] = {}
+    journal_ids: dict[int, int] = {}
+    async with connection.transaction():
+        held = {row["id"] for row in await connection.fetch(lock, ids)}
+        now = await _seen_now(connection, ids)
+        locked = {order_id for order_id in ids if order_id in now and order_id not in held}
+        still = []
+        for step in steps:
+            if step.order_id in locked:
+                continue
+            reason = _moved(step, now.get(step.order_id))
+            if reason is None:
+                still.append(step)
+            else:
+                moved[step.order_id] = reason
+        if still:
+            await _set_status(connection, {step.order_id: step.after for step in still})
+            written = await connection.fetch(_JOURNAL, json.dumps([_claim_row(step, actor) for step in still]))
+            journal_ids = {row["order_id"]: row["id"] for row in written}
+    return Claim(journal_ids=journal_ids, moved=moved, locked=await who_locks(connection, locked) if locked else {})
+
+
+async def release(
+    connection: asyncpg.Connection, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]
+) -> Release:
+    """Restore each status and journal why; an order that moved since is left alone.
+
+    Keys of ``steps`` are the claims' journal ids.
+    """
+    ids = [step.order_id for step in steps.values()]
+    async with connection.transaction():
+        await connection.fetch(_LOCK, ids)
+        now = await _seen_now(connection, ids)
+        still = [step for journal_id, step in steps.items() if _as_claimed(step, journal_id, now.get(step.order_id))]
+        if still:
+            await _set_status(connection, {step.order_id: step.before if step.after else None for step in still})
+            entries = [
+                _journal_row(step, step.action.taken_back, f"Not done: {reasons[step.order_id]}", actor, status="error")
+                for step in still
+            ]
+            await connection.fetch(_JOURNAL, json.dumps(entries))
+    restored = {step.order_id for step in still}
+    moved = {
+        step.order_id: _moved(replace(step, before=step.after or step.before), now.get(step.order_id)) or "it moved"
+        for step in steps.values()
+        if step.order_id not in restored
+    }
+    return Release(restored=restored, moved=moved)
+
+
+async def _seen_now(connection: asyncpg.Connection, order_ids: Sequence[int]) -> _Seen:
+    rows = await connection.fetch(_SEEN_NOW, order_ids)
+    return {row["id"]: (row["status"], row["last_log_id"]) for row in rows}
+
+
+async def _set_status(connection: asyncpg.Connection, status: Mapping[int, OrderStatus | None]) -> None:
+    """Set these orders' status, where there is one to set."""
+    to_set = {order_id: label for order_id, label in status.items() if label is not None}
+    if to_set:
+        await connection.execute(_SET_STATUS, list(to_set), list(to_set.values()))
+
+
+def _moved(step: Step, now: tuple[str | None, int] | None) -> str | None:
+    if now is None:
+        return "it is gone"
+    status, last_log_id = now
+    if status != step.before:
+        return f"it moved meanwhile: {step.before} became {status}"
+    if step.last_log_id is not None and last_log_id != step.last_log_id:
+        return "it moved meanwhile: its log has grown"
+    return None
+
+
+def _as_claimed(step: Step, journal_id: int, now: tuple[str | None, int] | None) -> bool:
+    """Whether the order is as the claim left it; where a task runs, its log may have grown."""
+    if now is None:
+        return False
+    status, last_log_id = now
+    return status == (step.after or step.before) and (step.last_log_id is None or last_log_id == journal_id)
+
+
+def _claim_row(step: Step, actor: Actor) -> dict[str, Any]:
+    details: dict[str, Any] = {"before": step.before}
+    if step.after is not None:
+        details["after"] = step.after
+    if step.publish is not None:
+        details["resume"] = step.resume
+    if step.withdraw:
+        details["withdrawn"] = [task.task_id for task in step.withdraw]
+    if step.trash:
+        details["files"] = "trash"
+    message = f"{step.saying[:1].upper()}{step.saying[1:]}; by {actor}"
+    return _journal_row(step, step.action.value, message, actor, **details)
+
+
+def _journal_row(
+    step: Step, kind: str, message: str, actor: Actor, *, status: str = "info", **details: Any
+) -> dict[str, Any]:
+    return {
+        "order_id": step.order_id,
+        "step": kind,
+        "message": message,
+        "status": status,
+        "details": {
+            "task_id": step.task_id,
+            "actor": actor.user,
+            "host": actor.host,
+            "command": actor.command,
+            **details,
+        },
+    }

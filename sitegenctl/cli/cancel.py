@@ -1,0 +1,83 @@
+"""``cancel ORDER…``: take orders out of the queue, and hold them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli.options import (
+    Conditions,
+    DryRun,
+    FromFile,
+    Invocation,
+    OrderArguments,
+    Search,
+    Statuses,
+    Terminate,
+    command,
+)
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.listing import OrderQuery
+    from sitegenctl.domain.order import OrderStatus
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "cancel")(cancel)
+
+
+def cancel(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
+    terminate: Terminate = False,
+    to: Annotated[
+        str, typer.Option("--to", metavar="STATUS", help="Where the order goes; in BUILDING it is held.")
+    ] = "building",
+    dry_run: DryRun = False,
+) -> int:
+    """Withdraw the tasks of orders and set them back to BUILDING, held until somebody enqueues them."""
+    from sitegenctl.cli.selection import read_choice
+
+    target = _target(to)
+    choice = read_choice(orders, source, condition, status, search)
+    return asyncio.run(_cancel(call, choice, terminate=terminate, to=target, dry_run=dry_run))
+
+
+def _target(word: str) -> OrderStatus:
+    from sitegenctl.cli.selection import read_statuses
+    from sitegenctl.domain.planners.cancelling import CANCEL_TARGETS
+    from sitegenctl.errors import UsageProblem
+
+    (status,) = read_statuses([word])
+    if status not in CANCEL_TARGETS:
+        known = ", ".join(target.lower() for target in CANCEL_TARGETS)
+        raise UsageProblem(f"--to: a cancelled order can't go to {status}", hint=f"one of: {known}")
+    return status
+
+
+async def _cancel(
+    call: Invocation, choice: list[int] | OrderQuery, *, terminate: bool, to: OrderStatus, dry_run: bool
+) -> int:
+    from sitegenctl.cli.moving import carry_out, changing, chosen, report
+    from sitegenctl.operations import cancel as operation
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=dry_run)
+    async with open_session(settings, call.command) as session:
+        plan = await operation.plan(
+            session.orders,
+            session.queue,
+            await chosen(session, choice),
+            terminate=terminate,
+            to=to,
+            grace=settings.grace,
+        )
+        result = await carry_out(call, session, plan, done="cancelled", asks=True, dry_run=dry_run)
+    return report(call, result, done="cancelled")

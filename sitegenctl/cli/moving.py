@@ -1,0 +1,172 @@
+"""What every command does that moves orders: plan, show, confirm, apply with a progress bar, report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sitegenctl.cli.options import Invocation
+    from sitegenctl.domain.listing import OrderQuery
+    from sitegenctl.domain.plan import Plan
+    from sitegenctl.domain.result import OperationResult
+    from sitegenctl.session import Session
+    from sitegenctl.settings import Settings
+
+# Orders of a plan that are listed before the question; --dry-run lists all.
+_SHOWN = 20
+
+# Seconds that an operation may take before a progress bar is shown.
+_UNNOTICED = 1.0
+
+
+def changing(call: Invocation, *, dry_run: bool) -> Settings:
+    """The settings of a command that changes orders. Raises ``Refused`` where nothing may be changed."""
+    from sitegenctl.errors import Refused
+
+    settings = call.settings()
+    if settings.read_only and not dry_run:
+        raise Refused(
+            f"{call.command} changes orders, and this is --read-only", hint="--dry-run shows what it would do"
+        )
+    return settings
+
+
+async def chosen(session: Session, choice: list[int] | OrderQuery) -> list[int]:
+    """The orders meant, by number."""
+    if isinstance(choice, list):
+        return choice
+    from sitegenctl.operations.listing import choose_orders
+
+    return await choose_orders(session.orders, session.queue, session.sites, choice, grace=session.settings.grace)
+
+
+async def carry_out(
+    call: Invocation, session: Session, plan: Plan, *, done: str, asks: bool, dry_run: bool, files: bool = False
+) -> OperationResult:
+    """Show the plan, ask, and apply it; a dry run ends before the question.
+
+    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. Raises
+    ``Refused`` where the answer is no, ``UsageProblem`` where nobody can be asked.
+    """
+    from sitegenctl.operations.apply import apply, preview
+
+    if dry_run:
+        return preview(plan)
+    if asks and plan.steps:
+        confirm(call, plan, done)
+    with progress(len(plan.steps), done) as advance:
+        return await apply(
+            session.orders,
+            session.queue,
+            session.sites if files else None,
+            plan,
+            session.actor,
+            progress=advance,
+        )
+
+
+def report(call: Invocation, result: OperationResult, *, done: str) -> int:
+    """Write what became of each order; returns the exit code."""
+    from sitegenctl.render.outcomes import outcomes_report
+    from sitegenctl.render.output import write
+
+    return write(outcomes_report(result, done=done, verbose=call.verbose), call.output)
+
+
+def confirm(call: Invocation, plan: Plan, done: str) -> None:
+    """Show the plan on stderr and ask, unless ``--yes`` has answered."""
+    from sitegenctl.operations.apply import preview
+    from sitegenctl.render.outcomes import outcomes_text
+
+    if call.agreed:
+        return
+    require_terminal(call)
+    print(outcomes_text(preview(plan), done=done, most=None if call.verbose else _SHOWN), end="", file=sys.stderr)
+    ask(f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'} would be {done}. Go on?")
+
+
+def require_terminal(call: Invocation) -> None:
+    """Raise ``UsageProblem`` where nobody can be asked."""
+    from sitegenctl.errors import UsageProblem
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageProblem(
+            f"{call.command} asks before it acts, and there is no terminal to ask at",
+            hint="--dry-run shows the plan, --yes agrees to it",
+        )
+
+
+def ask(question: str) -> None:
+    """Ask on stderr, the answer being no unless it is yes. Raises ``Refused`` where it isn't."""
+    from sitegenctl.errors import Refused
+
+    if read_answer(f"{question} [y/N] ") not in ("y", "yes"):
+        raise Refused("nothing was done")
+
+
+def read_answer(question: str) -> str:
+    """The answer to a question put on stderr, in lower case; Ctrl-C interrupts at once."""
+    # asyncio takes Ctrl-C for itself, and nobody would wake up from the reading.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        print(question, end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # what comes next stands in a line of its own
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def progress(total: int, done: str) -> Iterator[Callable[[int], None] | None]:
+    """A bar with rate and remaining time on stderr, once it has taken a second, and only on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    import time
+
+    began = time.monotonic()
+    bar = None
+
+    def advance(through: int) -> None:
+        nonlocal bar
+        if bar is None and time.monotonic() - began > _UNNOTICED and through < total:
+            bar = _bar(total, done)
+            bar.start()
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=through)
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _bar(total: int, done: str):  # type: ignore[no-untyped-def]  # rich is imported when it is needed
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Orders a second."""
+
+        def render(self, task):  # type: ignore[no-untyped-def]
+            return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task(done, total=total)
+    return bar

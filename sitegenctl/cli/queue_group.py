@@ -1,0 +1,92 @@
+"""``queue pause|resume|purge``: what concerns the queue as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from sitegenctl.cli.options import DryRun, Invocation, command, with_globals
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.cancel import Purge
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Stop and start the consuming of the queue, or empty it.", no_args_is_help=True)
+    group.callback()(with_globals(_group))
+    command(group, "pause")(pause)
+    command(group, "resume")(resume)
+    command(group, "purge")(purge)
+    app.add_typer(group, name="queue")
+
+
+def _group() -> None:
+    """Stop and start the consuming of the queue, or empty it."""
+
+
+def pause(call: Invocation) -> int:
+    """Have every living worker take no more tasks from the queue."""
+    return asyncio.run(_consume(call, pausing=True))
+
+
+def resume(call: Invocation) -> int:
+    """Have every living worker take tasks from the queue again."""
+    return asyncio.run(_consume(call, pausing=False))
+
+
+def purge(call: Invocation, dry_run: DryRun = False) -> int:
+    """Take every task out of the queue; the orders go back to BUILDING, held."""
+    return asyncio.run(_purge(call, dry_run=dry_run))
+
+
+async def _consume(call: Invocation, *, pausing: bool) -> int:
+    from sitegenctl.cli.moving import changing
+    from sitegenctl.render.consumers import consumers_report
+    from sitegenctl.render.output import write
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=False)
+    async with open_session(settings, call.command) as session:
+        consumers = await (session.queue.pause() if pausing else session.queue.resume())
+    return write(consumers_report(consumers, command=call.command, queue=settings.queue, pausing=pausing), call.output)
+
+
+async def _purge(call: Invocation, *, dry_run: bool) -> int:
+    from dataclasses import replace
+
+    from sitegenctl.cli.moving import carry_out, changing, report
+    from sitegenctl.operations import cancel as operation
+    from sitegenctl.render.consumers import survivors_note
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=dry_run)
+    async with open_session(settings, call.command) as session:
+        purging = await operation.plan_to_purge(session.orders, session.queue)
+        surviving = survivors_note(purging.survivors, purging.foreign)
+        plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
+        if plan.steps and not dry_run and not call.agreed:
+            _confirm_by_name(call, purging, plan.notes, settings.queue)
+        result = await carry_out(call, session, plan, done="cancelled", asks=False, dry_run=dry_run)
+    return report(call, result, done="cancelled")
+
+
+def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], queue: str) -> None:
+    """Have the queue's name typed: this concerns everybody's orders."""
+    from sitegenctl.cli.moving import read_answer, require_terminal
+    from sitegenctl.errors import Refused
+    from sitegenctl.render.text import neutralise
+
+    require_terminal(call)
+    count = len(purging.plan.steps)
+    print(
+        f"{count} {'order' if count == 1 else 'orders'} would lose their task and go back to BUILDING, held.",
+        file=sys.stderr,
+    )
+    for note in notes:
+        print(f"note: {neutralise(note)}", file=sys.stderr)
+    if read_answer(f"Type the queue's name ({queue}) to go on: ") != queue.lower():
+        raise Refused("nothing was done")

@@ -1,0 +1,103 @@
+"""``retry-failed`` and ``start-stuck``: a new task for every order that needs one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from sitegenctl.cli.options import DryRun, Invocation, Limit, OlderThan, command, span
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "retry-failed")(retry_failed)
+    command(app, "start-stuck")(start_stuck)
+
+
+def retry_failed(
+    call: Invocation,
+    max_attempts: Annotated[
+        int, typer.Option("--max-attempts", min=1, max=1000, help="Attempts of an order in all, the first included.")
+    ] = 3,
+    match: Annotated[
+        str | None,
+        typer.Option("--match", metavar="REGEX", help="Only orders whose error matches.", show_default=False),
+    ] = None,
+    older_than: OlderThan = None,
+    limit: Limit = None,
+    force: Annotated[bool, typer.Option("--force", help="Don't wait for the next attempt to be due.")] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Retry every order whose last generation failed, as long as it has attempts left."""
+    return asyncio.run(
+        _retry_failed(
+            call,
+            max_attempts=max_attempts,
+            match=_pattern(match),
+            older_than=span("--older-than", older_than) if older_than is not None else timedelta(0),
+            limit=limit,
+            force=force,
+            dry_run=dry_run,
+        )
+    )
+
+
+def start_stuck(call: Invocation, limit: Limit = None, dry_run: DryRun = False) -> int:
+    """Start every BUILDING order that is ready and that nobody enqueued."""
+    return asyncio.run(_start_stuck(call, limit=limit, dry_run=dry_run))
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    from sitegenctl.errors import UsageProblem
+
+    if text is None:
+        return None
+    try:
+        return re.compile(text)
+    except re.error as exc:
+        raise UsageProblem(f"--match: {text!r} is not a regular expression: {exc}") from exc
+
+
+async def _retry_failed(
+    call: Invocation,
+    *,
+    max_attempts: int,
+    match: re.Pattern[str] | None,
+    older_than: timedelta,
+    limit: int | None,
+    force: bool,
+    dry_run: bool,
+) -> int:
+    from sitegenctl.cli.moving import carry_out, changing, report
+    from sitegenctl.operations import enqueue as operation
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=dry_run)
+    async with open_session(settings, call.command) as session:
+        plan = await operation.retry_failed(
+            session.orders,
+            session.queue,
+            max_attempts=max_attempts,
+            match=match,
+            older_than=older_than,
+            force=force,
+            grace=settings.grace,
+        )
+        result = await carry_out(call, session, plan.limited(limit), done="retried", asks=True, dry_run=dry_run)
+    return report(call, result, done="retried")
+
+
+async def _start_stuck(call: Invocation, *, limit: int | None, dry_run: bool) -> int:
+    from sitegenctl.cli.moving import carry_out, changing, report
+    from sitegenctl.operations import enqueue as operation
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=dry_run)
+    async with open_session(settings, call.command) as session:
+        plan = await operation.start_stuck(session.orders, session.queue, grace=settings.grace)
+        result = await carry_out(call, session, plan.limited(limit), done="started", asks=True, dry_run=dry_run)
+    return report(call, result, done="started")

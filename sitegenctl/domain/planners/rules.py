@@ -1,0 +1,93 @@
+"""What every planner asks of an order before it touches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from sitegenctl.domain.condition import NO_STATUS_REMEDY, describe_age, describe_task
+from sitegenctl.domain.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.plan import refuse, skip
+from sitegenctl.domain.result import Outcome
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import LiveTask, TaskState
+
+
+def without_status(order: Order) -> Outcome | None:
+    """Refuse an order whose status is NULL, or one that this release doesn't know."""
+    problem = order.status_problem
+    if problem is None:
+        return None
+    return refuse(order.order_id, problem, hint=NO_STATUS_REMEDY if order.label is None else None)
+
+
+def without_onboarding(order: Order) -> Outcome | None:
+    """Refuse an order that no generation can ever succeed for."""
+    if order.onboarding is Onboarding.COMPLETE:
+        return None
+    what = "has no onboarding" if order.onboarding is Onboarding.MISSING else "onboarding is not complete"
+    return refuse(
+        order.order_id, what, before=order.status, hint="a generation can't succeed before the onboarding is complete"
+    )
+
+
+def with_live_task(order: Order, snapshot: Snapshot) -> Outcome | None:
+    """Leave an order alone that is in hand."""
+    tasks = snapshot.tasks_of(order.order_id)
+    if not tasks:
+        return None
+    return skip(
+        order.order_id,
+        describe_task(tasks[0]),
+        before=order.status,
+        task_id=tasks[0].task_id,
+        log_id=order.last_log_id,
+    )
+
+
+def moved_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
+    """Leave a GENERATING order alone that moved within grace: its task may be on its way."""
+    if order.status is not OrderStatus.GENERATING or not is_younger(order, snapshot.grace):
+        return None
+    return skip(
+        order.order_id,
+        f"it moved {describe_age(order.idle)} ago and may be on its way",
+        before=order.status,
+        hint=f"look again after {describe_age(snapshot.grace)}, or use --force",
+    )
+
+
+def is_younger(order: Order, age: timedelta) -> bool:
+    """Whether the order moved within this time; one without any timestamp did not."""
+    return order.idle is not None and order.idle < age
+
+
+def not_withdrawable(
+    order: Order | None, order_id: int, tasks: tuple[LiveTask, ...], *, terminate: bool
+) -> Outcome | None:
+    """Refuse where a task can't be taken away, or must not be."""
+    before = order.status if order else None
+    for task in tasks:
+        if task.state is TaskState.UNACKED:
+            return refuse(
+                order_id,
+                f"task {task.task_id} was delivered, and not every worker has answered whose it is",
+                before=before,
+                hint="a silent worker may be running it: look again, or look at the workers",
+            )
+        if task.state is TaskState.RUNNING and not terminate:
+            return refuse(order_id, describe_task(task), before=before, hint="--terminate stops a running task")
+    return None
+
+
+def withdrawals(tasks: Iterable[LiveTask]) -> list[str]:
+    """Say of each task how it is taken away."""
+    return [
+        f"task {short_id(task.task_id)} {'stopped' if task.state is TaskState.RUNNING else 'withdrawn'}"
+        for task in tasks
+    ]
+
+
+def short_id(task_id: str) -> str:
+    """As much of a task's id as people need to tell it from others; the journal has all of it."""
+    return task_id[:8]

@@ -1,0 +1,143 @@
+"""Everything that can be mended without a person, in one run: made for cron."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sitegenctl.domain.condition import DEFAULT_GRACE
+from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.plan import Plan
+from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.result import OperationResult
+from sitegenctl.domain.run import MAX_ATTEMPTS
+from sitegenctl.errors import SourceError
+from sitegenctl.operations import checkpoints, enqueue, repair, reset
+from sitegenctl.operations.apply import apply, preview
+from sitegenctl.operations.checkpoints import Checkpoint
+
+#: Orders that one step moves at most.
+MAX_ACTIONS = 100
+
+#: How long a site stays in the trash.
+KEEP_TRASH = timedelta(days=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintainOptions:
+    """How far maintenance goes; ``max_actions`` is for each step."""
+
+    grace: timedelta = DEFAULT_GRACE
+    max_actions: int = MAX_ACTIONS
+    max_attempts: int = MAX_ATTEMPTS
+    keep_trash: timedelta = KEEP_TRASH
+    dry_run: bool = False
+
+
+async def maintain(
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore,
+    actor: Actor,
+    options: MaintainOptions,
+) -> Maintenance | None:
+    """Take all steps under the maintenance lock; None when another run holds it.
+
+    A source that is away leaves out the steps that need it, and no other: those that don't need the database
+    run without the lock, which only the database can give, since doing them twice does no harm.
+    """
+    run = _Run(orders=orders, queue=queue, sites=sites, actor=actor, options=options)
+    async with AsyncExitStack() as stack:
+        try:
+            if not options.dry_run and not await stack.enter_async_context(orders.maintenance()):
+                return None
+        except SourceError as exc:
+            run.without_database = exc
+        checkpoints.reached(Checkpoint.LOCKED)
+        return await run.all()
+
+
+@dataclass(kw_only=True)
+class _Run:
+    orders: OrdersStore
+    queue: QueueBackend
+    sites: SiteStore
+    actor: Actor
+    options: MaintainOptions
+    without_database: SourceError | None = None
+    reports: list[StepReport] = field(default_factory=list)
+    foreseen: set[int] = field(default_factory=set)
+
+    async def all(self) -> Maintenance:
+        """Take every step; after a Ctrl-C the others are not begun."""
+        steps: dict[MaintenanceStep, Callable[[], Awaitable[StepReport]]] = {
+            MaintenanceStep.REPAIR: self._repair,
+            MaintenanceStep.START_STUCK: self._start_stuck,
+            MaintenanceStep.RETRY_FAILED: self._retry_failed,
+            MaintenanceStep.RESET_EMPTY: self._reset_empty,
+            MaintenanceStep.PRUNE_TRASH: self._prune_trash,
+            MaintenanceStep.PRUNE_REPLIES: self._prune_replies,
+        }
+        interrupted = False
+        for name, take in steps.items():
+            if interrupted:
+                self.reports.append(StepReport(step=name, left_out="interrupted before its turn"))
+                continue
+            try:
+                report = await self._take(name, take)
+            except asyncio.CancelledError:
+                interrupted = True
+                report = StepReport(step=name, left_out="interrupted while it looked")
+            interrupted = interrupted or (report.result is not None and report.result.interrupted)
+            self.reports.append(report)
+            checkpoints.reached(Checkpoint.STEPPED)
+        return Maintenance(steps=self.reports, dry_run=self.options.dry_run, interrupted=interrupted)
+
+    async def _take(self, name: MaintenanceStep, take: Callable[[], Awaitable[StepReport]]) -> StepReport:
+        missing = self.without_database
+        if missing is not None and missing.source in name.needs:
+            return StepReport(step=name, left_out=missing.message, source=missing.source)
+        try:
+            return await take()
+        except SourceError as exc:
+            return StepReport(step=name, left_out=exc.message, source=exc.source)
+
+    async def _repair(self) -> StepReport:
+        plan = await repair.plan(self.orders, self.queue, self.sites, grace=self.options.grace)
+        return StepReport(step=MaintenanceStep.REPAIR, result=await self._apply(plan))
+
+    async def _start_stuck(self) -> StepReport:
+        plan = await enqueue.start_stuck(self.orders, self.queue, grace=self.options.grace)
+        return StepReport(step=MaintenanceStep.START_STUCK, result=await self._apply(plan))
+
+    async def _retry_failed(self) -> StepReport:
+        plan = await enqueue.retry_failed(
+            self.orders, self.queue, max_attempts=self.options.max_attempts, grace=self.options.grace
+        )
+        return StepReport(step=MaintenanceStep.RETRY_FAILED, result=await self._apply(plan))
+
+    async def _reset_empty(self) -> StepReport:
+        plan = await reset.reset_empty(self.orders, self.queue, self.sites, spare_failed=True, grace=self.options.grace)
+        return StepReport(step=MaintenanceStep.RESET_EMPTY, result=await self._apply(plan))
+
+    async def _prune_trash(self) -> StepReport:
+        if self.options.dry_run:
+            return StepReport(step=MaintenanceStep.PRUNE_TRASH)
+        pruned = await self.sites.prune_trash(self.options.keep_trash, limit=self.options.max_actions)
+        return StepReport(step=MaintenanceStep.PRUNE_TRASH, pruned=pruned)
+
+    async def _prune_replies(self) -> StepReport:
+        if self.options.dry_run:
+            return StepReport(step=MaintenanceStep.PRUNE_REPLIES)
+        return StepReport(step=MaintenanceStep.PRUNE_REPLIES, pruned=await self.queue.prune_replies())
+
+    async def _apply(self, plan: Plan) -> OperationResult:
+        # In a dry run nothing has moved: what an earlier step would have taken must not be told of twice.
+        plan = plan.without(self.foreseen).limited(self.options.max_actions)
+        if self.options.dry_run:
+            self.foreseen |= {step.order_id for step in plan.steps}
+            return preview(plan)
+        return await apply(self.orders, self.queue, self.sites, plan, self.actor)

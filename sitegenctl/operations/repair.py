@@ -1,0 +1,29 @@
+"""Putting orders right that are in two hands, in the wrong ones, or in no one's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sitegenctl.domain.condition import DEFAULT_GRACE, Condition, Source
+from sitegenctl.domain.plan import Plan
+from sitegenctl.domain.planners.repairing import REPAIRABLE, plan_repair
+from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.operations.observe import observe_open, require
+
+
+async def plan(
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore,
+    *,
+    only: frozenset[Condition] = frozenset(REPAIRABLE),
+    terminate: bool = False,
+    grace: timedelta = DEFAULT_GRACE,
+) -> Plan:
+    """Look, and decide what to repair. Raises ``SourceError`` if database, broker or workers are away.
+
+    Without the files, an order whose verdict depends on them is in an unknown condition and left alone.
+    """
+    snapshot = await observe_open(orders, queue, sites, grace=grace)
+    require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
+    return plan_repair(snapshot, only=only, terminate=terminate, new_task_id=queue.new_task_id)

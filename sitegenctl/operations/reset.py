@@ -1,0 +1,83 @@
+"""Beginning again from nothing: named orders, or every empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sitegenctl.domain.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.plan import Plan
+from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
+from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.site import MIN_SITE_FILES
+from sitegenctl.operations.observe import observe, require, require_right_directory
+from sitegenctl.operations.windows import in_windows
+
+#: How long an empty order must have been still.
+OLDER_THAN = timedelta(minutes=5)
+
+
+async def plan(
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore,
+    order_ids: Sequence[int],
+    *,
+    enqueue: bool = True,
+    keep_files: bool = False,
+    terminate: bool = False,
+    force: bool = False,
+    grace: timedelta = DEFAULT_GRACE,
+) -> Plan:
+    """Look, and decide which of these orders to reset. Raises ``SourceError`` if a source is away."""
+
+    async def window(ids: Sequence[int]) -> Plan:
+        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace)
+        require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
+        if not keep_files:
+            require(snapshot, Source.FILES)
+        return plan_reset(
+            snapshot,
+            ids,
+            enqueue=enqueue,
+            keep_files=keep_files,
+            terminate=terminate,
+            force=force,
+            new_task_id=queue.new_task_id,
+        )
+
+    return await in_windows(order_ids, window)
+
+
+async def reset_empty(
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore,
+    *,
+    min_files: int = MIN_SITE_FILES,
+    older_than: timedelta = OLDER_THAN,
+    enqueue: bool = True,
+    spare_failed: bool = False,
+    grace: timedelta = DEFAULT_GRACE,
+) -> Plan:
+    """Look, and decide which empty orders to reset.
+
+    Raises ``SourceError`` if a source is away, or the sites directory is evidently another one than the
+    workers': every order would look empty.
+    """
+    await require_right_directory(orders, sites)
+
+    async def window(ids: Sequence[int]) -> Plan:
+        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files)
+        require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
+        return plan_reset_empty(
+            snapshot,
+            min_files=min_files,
+            older_than=older_than,
+            enqueue=enqueue,
+            spare_failed=spare_failed,
+            new_task_id=queue.new_task_id,
+        )
+
+    return await in_windows(await orders.in_status(OrderStatus.GENERATING), window)

@@ -1,0 +1,68 @@
+"""Which workers consume the queue after they were told to or not to, and what a purge leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sitegenctl.domain.ports import Consumers
+from sitegenctl.domain.task import TaskState
+from sitegenctl.render.output import Report
+from sitegenctl.render.text import neutralise
+
+_PAUSED = "a worker that starts or restarts consumes again: pause it too. What a worker holds already is finished."
+_RESUMED = (
+    "a worker that was started for other queues consumes this one now, too, until it restarts; one of celery 5.3 that"
+    " loses its connection to Redis consumes nothing any more: restart it."
+)
+
+
+def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing: bool) -> Report:
+    """Report on a pause or a resume: exit 1 where a worker refused, 3 where one did not answer."""
+    rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.obeyed]
+    rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.refused.items()]
+    errors: list[dict[str, str | None]] = [
+        {"message": f"{name}: {reason}", "hint": None, "source": "workers"}
+        for name, reason in consumers.refused.items()
+    ]
+    if consumers.silent:
+        errors.append(
+            {
+                "message": f"{consumers.silent} living worker{'' if consumers.silent == 1 else 's'} did not answer",
+                "hint": "it may obey later, or not at all: look with sitegenctl inspect workers",
+                "source": "workers",
+            }
+        )
+    return Report(
+        command=command,
+        data={"queue": queue, "workers": rows, "silent": consumers.silent},
+        rows=rows,
+        text=lambda: _text(consumers, queue=queue, pausing=pausing),
+        exit_code=1 if consumers.refused else 3 if consumers.silent else 0,
+        errors=errors,
+    )
+
+
+def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str]:
+    """What a purge leaves, in a note or none."""
+    kept = [f"{count} {state}" for state, count in survivors.items()]
+    notes = []
+    if kept:
+        notes.append(f"workers hold {', '.join(kept)}: those survive and will be finished")
+    if foreign:
+        plural = "message that belongs" if foreign == 1 else "messages that belong"
+        notes.append(f"{foreign} {plural} to no order {'stays' if foreign == 1 else 'stay'} in the queue")
+    return notes
+
+
+def _text(consumers: Consumers, *, queue: str, pausing: bool) -> str:
+    done = "paused" if pausing else "resumed"
+    if not consumers.obeyed and not consumers.refused and not consumers.silent:
+        return f"no worker is alive: nothing to {'pause' if pausing else 'resume'}\n"
+    lines = [f"{done}: {len(consumers.obeyed)} of {_total(consumers)} workers on {queue}"]
+    lines += [f"  {neutralise(name)}" for name in consumers.obeyed]
+    lines.append(f"note: {_PAUSED if pausing else _RESUMED}")
+    return "\n".join(lines) + "\n"
+
+
+def _total(consumers: Consumers) -> int:
+    return len(consumers.obeyed) + len(consumers.refused) + consumers.silent

@@ -1,0 +1,88 @@
+"""What a maintenance run did, in words and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.result import OutcomeKind
+from sitegenctl.render.outcomes import outcome_row, outcome_text
+from sitegenctl.render.output import Report
+
+_DONE = {
+    MaintenanceStep.REPAIR: "repaired",
+    MaintenanceStep.START_STUCK: "started",
+    MaintenanceStep.RETRY_FAILED: "retried",
+    MaintenanceStep.RESET_EMPTY: "reset",
+}
+_PRUNED = {
+    MaintenanceStep.PRUNE_TRASH: ("old site deleted from the trash", "old sites deleted from the trash"),
+    MaintenanceStep.PRUNE_REPLIES: ("leftover reply list removed", "leftover reply lists removed"),
+}
+
+
+def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False) -> Report:
+    """Report a run: nothing for people where there was nothing to do, unless ``verbose``."""
+    rows = [
+        {"step": report.step, **outcome_row(outcome)}
+        for report in run.steps
+        if report.result is not None
+        for outcome in report.result.outcomes
+    ]
+    return Report(
+        command=command,
+        data={
+            "dry_run": run.dry_run,
+            "quiet": run.is_quiet,
+            "interrupted": run.interrupted,
+            "steps": [_step_data(report) for report in run.steps],
+        },
+        rows=rows,
+        text=lambda: _text(run, verbose=verbose),
+        exit_code=run.exit_code,
+        errors=[
+            {"message": f"{report.step} left out: {report.left_out}", "hint": None, "source": report.source}
+            for report in run.steps
+            if report.left_out is not None
+        ],
+    )
+
+
+def _step_data(report: StepReport) -> dict[str, Any]:
+    outcomes = report.result.outcomes if report.result else ()
+    return {
+        "step": report.step,
+        "left_out": report.left_out,
+        "source": report.source,
+        "pruned": report.pruned,
+        "beyond_limit": report.result.beyond if report.result else 0,
+        "outcomes": [outcome_row(outcome) for outcome in outcomes],
+    }
+
+
+def _text(run: Maintenance, *, verbose: bool) -> str:
+    lines: list[str] = []
+    for report in run.steps:
+        if report.left_out is None and (verbose or not report.is_quiet):
+            lines += _step_lines(report, dry_run=run.dry_run, verbose=verbose)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:
+    if report.result is None:
+        singular, plural = _PRUNED[report.step]
+        return [f"{report.step}: {report.pruned} {singular if report.pruned == 1 else plural}"]
+    done = f"would be {_DONE[report.step]}" if dry_run else _DONE[report.step]
+    words = {OutcomeKind.DONE: done}
+    counts = Counter(words.get(outcome.outcome, outcome.outcome.value) for outcome in report.result.outcomes)
+    told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to do"
+    if report.result.beyond:
+        told += f", {report.result.beyond} more beyond --max-actions"
+    lines = [f"{report.step}: {told}"]
+    digits = max((len(str(outcome.order_id)) for outcome in report.result.outcomes), default=0)
+    for outcome in report.result.outcomes:
+        if outcome.outcome in (OutcomeKind.DONE, OutcomeKind.FAILED) or verbose:
+            word = words.get(outcome.outcome, outcome.outcome.value)
+            lines.append(f"  {outcome.order_id:>{digits}}  {word}  {outcome_text(outcome, word)}".rstrip())
+    return lines

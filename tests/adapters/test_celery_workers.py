@@ -1,0 +1,124 @@
+"""Asking workers that answer otherwise than they should: nothing may be concluded from it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sitegenctl.adapters.celery_control import Replies
+from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.celery_workers import CeleryWorkers
+from sitegenctl.adapters.redis_urls import database_number
+from tests.world import World, eventually
+
+
+def ask(world: World, *methods: str, timeout: float = 5, **how: Any) -> Replies:
+    return asyncio.run(CeleryWorkers(world.redis_url, QueueOptions(), timeout=timeout).ask(methods, **how))
+
+
+@pytest.fixture
+def broken_worker(world: World) -> Iterator[None]:
+    root = Path(__file__).parents[2]
+    with (world.sites_dir.parent / "broken.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.adapters.broken_worker"],
+            stdout=log,
+            stderr=log,
+            cwd=root,
+            env=os.environ,
+            start_new_session=True,
+        )
+    try:
+        eventually(lambda: ask(world, "ping").answers)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_that_answers_with_an_error_is_not_taken_for_an_idle_one(world: World, broken_worker: None) -> None:
+    world.order(1, "GENERATING")
+    task_id = world.publish(1, countdown=3600)
+    eventually(lambda: not world.queued())
+    survey = world.with_session(lambda session: session.queue.survey())
+    assert (survey.workers, survey.silent) == ((), 1)
+    # It has the task, and can't say so: who took that for orphaned would run it twice.
+    found = json.loads(world.run("inspect", "1", "-o", "json").stdout)["data"]
+    assert found["condition"] == "unknown"
+    assert [task["task_id"] for task in found["tasks"]] == [task_id]
+    assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers answer, 1 alive and silent"
+
+
+def test_a_method_that_workers_do_not_know_is_refused_in_their_words(world: World) -> None:
+    world.worker("-c", "1")
+    replies = ask(world, "ping", "no_such_method")
+    assert replies.answers == {}
+    assert (replies.silent, replies.unknown) == (0, 1)
+    assert list(replies.refused.values()) == ["KeyError('no_such_method')"]
+
+
+@contextlib.contextmanager
+def answering(world: World, *replies: str) -> Iterator[None]:
+    """Somebody who is asked, and puts just these replies where the answer is waited for; ``{}`` is the ticket."""
+    with world.redis() as client:
+        listening = client.pubsub()
+        listening.subscribe(f"/{database_number(world.redis_url)}.celery.pidbox")
+        listening.get_message(timeout=5)
+
+        def answer() -> None:
+            asked = listening.get_message(timeout=10)
+            assert asked is not None
+            request = json.loads(base64.b64decode(json.loads(asked["data"])["body"]))
+            for reply in replies:
+                where = f"{request['reply_to']['routing_key']}.reply.celery.pidbox"
+                client.lpush(where, reply.replace("TICKET", request["ticket"]))
+
+        answerer = threading.Thread(target=answer)
+        answerer.start()
+        yield
+        answerer.join()
+        listening.close()
+
+
+def reply(body: object, ticket: object = "TICKET") -> str:
+    return json.dumps(
+        {"body": base64.b64encode(json.dumps(body).encode()).decode(), "headers": {"ticket": ticket}, "properties": {}}
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "not json",
+        "[]",
+        '{"body": "!", "headers": {"ticket": "TICKET"}}',
+        '{"body": "gAR9lC4=", "headers": {"ticket": "TICKET"}, "content-type": "application/x-python-serialize"}',
+        '{"body": ""}',
+        reply([1]),
+        reply({"odd@box": []}, ticket="another"),
+        reply({"odd@box": []}, ticket=None),
+    ],
+)
+def test_a_reply_that_can_t_be_read_is_no_answer(world: World, raw: str) -> None:
+    with answering(world, raw):
+        replies = ask(world, "active")
+    assert (replies.answers, replies.unknown) == ({}, 1)
+    with world.redis() as client:
+        assert [key for key in client.scan_iter() if b"reply" in key] == []
+
+
+def test_an_answer_of_another_shape_is_read_as_far_as_it_goes(world: World) -> None:
+    odd = [None, 1, {"request": 7}, {"id": "t", "name": "other", "time_start": "soon", "args": {}, "eta": 3}]
+    with answering(world, reply({"odd@box": odd})):
+        assert ask(world, "active").answers == {"odd@box": {"active": odd}}

@@ -1,0 +1,40 @@
+"""What the tests of moving orders share."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sitegenctl.cli import main
+from tests.world import World
+
+Run = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line with ``--yes -o json`` in this process; returns its exit code and what it told.
+
+    ``outcomes`` are those of each order, by number.
+    """
+
+    def running(*arguments: str, **environ: str) -> tuple[int, dict[str, Any]]:
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as patched:
+            for name, value in environ.items():
+                patched.setenv(name, value)
+            with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+                code = main.run([*arguments, "--yes", "-o", "json"])
+        envelope = json.loads(stdout.getvalue())
+        assert envelope["exit_code"] == code
+        assert "unexpected" not in stderr.getvalue()
+        data = envelope["data"] or {}
+        outcomes = {row["order_id"]: row for row in data.get("outcomes", ())}
+        return code, {"outcomes": outcomes, "data": data, "errors": envelope["errors"]}
+
+    return running

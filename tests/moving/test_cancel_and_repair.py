@@ -1,0 +1,211 @@
+"""``cancel``, ``repair`` and ``queue pause|resume|purge``, also with real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sitegenctl.domain.health_work import BEAT_TASK
+from tests.moving.conftest import Run
+from tests.moving.test_retry_and_start import kinds
+from tests.world import World, eventually
+
+SLOW = {"SITEGENCTL_PACE": "30s"}
+
+
+def details(world: World, order_id: int = 42) -> dict[str, object]:
+    row = world.log(order_id)[-1]
+    return {"step": row["step"], **json.loads(row["details"])}
+
+
+def test_a_cancelled_order_is_held_until_somebody_enqueues_it(world: World, run: Run) -> None:
+    world.order(42, "GENERATING")
+    old = world.publish(42)
+    code, told = run("cancel", "42")
+    assert (code, kinds(told), world.queued()) == (0, {42: "done"}, [])
+    assert (world.status(), details(world)["withdrawn"]) == ("BUILDING", [old])
+    assert run("inspect", "42")[1]["data"]["condition"] == "held"
+    assert kinds(run("start-stuck")[1]) == {42: "skipped"}
+    assert kinds(run("cancel", "42")[1]) == {42: "skipped"}
+    assert kinds(run("enqueue", "42")[1]) == {42: "done"}
+
+
+def test_it_can_go_elsewhere_and_only_where_nobody_generates_it(world: World, run: Run) -> None:
+    world.order(42, "GENERATING")
+    assert run("cancel", "42", "--to", "delivered")[0] == 2
+    run("cancel", "42", "--to", "onboarding-pending")
+    assert world.status() == "ONBOARDING_PENDING"
+
+
+def test_where_beat_is_alive_it_is_said_that_it_will_start_the_order_again(world: World, run: Run) -> None:
+    world.order(42, "GENERATING")
+    world.publish(0, task=BEAT_TASK)
+    (note,) = run("cancel", "42")[1]["data"]["notes"]
+    assert "--to ONBOARDING_PENDING" in note
+    world.order(43, "GENERATING")
+    assert run("cancel", "43", "--to", "paid")[1]["data"]["notes"] == []
+    assert len(world.queued()) == 1  # beat's own message is left alone
+
+
+def test_a_running_task_is_stopped_only_with_terminate(world: World, run: Run) -> None:
+    world.order(42, "GENERATING")
+    world.worker("-c", "1", environ=SLOW)
+    task = world.publish(42)
+    eventually(lambda: "START" in world.steps())
+    code, told = run("cancel", "42")
+    assert (code, kinds(told), world.status()) == (4, {42: "refused"}, "GENERATING")
+    assert told["errors"][0]["hint"] == "--terminate stops a running task"
+    code, told = run("cancel", "42", "--terminate")
+    assert (code, kinds(told), world.status()) == (0, {42: "done"}, "BUILDING")
+    with world.redis() as client:
+        assert client.hlen("unacked") == 0
+    assert world.queued() == []
+    assert run("inspect", "task", task)[1]["data"].get("state") is None
+    # The worker lives and takes the next.
+    world.order(43)
+    run("enqueue", "43")
+    eventually(lambda: "START" in world.steps(43))
+
+
+def test_a_task_that_waits_at_a_worker_is_withdrawn_from_it(world: World, run: Run) -> None:
+    world.worker("-c", "1", environ=SLOW)
+    world.order(42, "GENERATING")
+    world.publish(42, countdown=3600)
+    eventually(lambda: run("inspect", "42")[1]["data"]["condition"] == "scheduled")
+    assert kinds(run("cancel", "42")[1]) == {42: "done"}
+    assert run("inspect", "42")[1]["data"]["condition"] == "held"
+    assert run("inspect", "queue")[1]["data"]["total"] == 0
+
+
+def test_a_killed_worker_s_task_is_put_back_at_once_and_runs_once_more(world: World, run: Run) -> None:
+    world.order(42, "GENERATING")
+    worker = world.worker("-c", "1", environ=SLOW)
+    task = world.publish(42)
+    eventually(lambda: "START" in world.steps())
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    eventually(lambda: run("inspect", "42")[1]["data"]["condition"] == "orphaned")
+    assert kinds(run("repair")[1]) == {42: "done"}
+    assert world.queued_ids() == [task]
+    assert kinds(run("repair")[1]) == {}
+    world.worker("-c", "1")
+    eventually(lambda: world.status() == "REVIEW")
+    assert (world.steps().count("SUCCESS"), world.queued()) == (1, [])
+
+
+def test_while_a_worker_is_silent_nothing_of_it_is_called_orphaned(world: World, run: Run) -> None:
+    world.order(42, "GENERATING")
+    worker = world.worker("-c", "1", environ=SLOW)
+    world.publish(42)
+    eventually(lambda: "START" in world.steps())
+    os.killpg(worker.pid, signal.SIGSTOP)
+    try:
+        code, told = run("repair", "--timeout", "1s")
+        assert (code, kinds(told)) == (0, {})
+    finally:
+        os.killpg(worker.pid, signal.SIGCONT)
+    assert world.queued() == []
+
+
+def test_of_two_tasks_one_is_left(world: World, run: Run) -> None:
+    world.order(42, "GENERATING")
+    first = world.publish(42)
+    second = world.publish(42)
+    assert kinds(run("repair", "--only", "ghost")[1]) == {}
+    assert kinds(run("repair", "--only", "duplicated")[1]) == {42: "done"}
+    assert world.queued_ids() == [first]
+    assert (details(world)["step"], details(world)["withdrawn"]) == ("OPERATOR_REPAIR", [second])
+
+
+def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> None:
+    world.order(1, "REVIEW", files=8)
+    world.order(2, "CANCELLED")
+    for order_id in (1, 2, 3):
+        world.publish(order_id)
+    code, told = run("repair")
+    assert (code, kinds(told), world.queued()) == (0, dict.fromkeys((1, 2, 3), "done"), [])
+    assert (world.status(1), world.status(2), len(world.site_files(1))) == ("REVIEW", "CANCELLED", 8)
+    assert details(world, 1)["step"] == "OPERATOR_REPAIR"
+
+
+# --- the queue ------------------------------------------------------------------------------------------------
+
+
+def test_a_paused_worker_takes_nothing_until_it_is_resumed(world: World, run: Run) -> None:
+    assert world.run("queue", "pause").stdout == "no worker is alive: nothing to pause\n"
+    world.worker("-c", "1")
+    code, told = run("queue", "pause")
+    assert (code, [row["outcome"] for row in told["data"]["workers"]]) == (0, ["done"])
+    assert "a worker that starts or restarts consumes again" in world.run("queue", "pause").stdout
+    world.order(42)
+    run("enqueue", "42")
+    assert run("inspect", "workers")[1]["data"]["workers"][0]["queues"] == []
+    assert len(world.queued()) == 1
+    run("queue", "resume")
+    eventually(lambda: world.status() == "REVIEW")
+
+
+def test_a_purge_holds_the_orders_and_spares_what_workers_have(world: World, run: Run) -> None:
+    world.worker("-c", "1", environ=SLOW)
+    world.order(1, "GENERATING")
+    world.publish(1)
+    eventually(lambda: "START" in world.steps(1))
+    run("queue", "pause")
+    for order_id in (2, 3):
+        world.order(order_id, "GENERATING")
+        world.publish(order_id)
+    world.publish(0, task=BEAT_TASK)
+    code, told = run("queue", "purge")
+    assert (code, kinds(told)) == (0, {2: "done", 3: "done"})
+    assert any("1 running" in note for note in told["data"]["notes"])
+    assert [message["headers"]["task"] for message in world.queued()] == [BEAT_TASK]
+    assert [world.status(n) for n in (1, 2, 3)] == ["GENERATING", "BUILDING", "BUILDING"]
+    assert kinds(run("start-stuck")[1]) == {2: "skipped", 3: "skipped"}
+
+
+@pytest.mark.parametrize(("answer", "left"), [("site_generation", 0), ("yes", 1), ("", 1)])
+def test_a_purge_wants_the_queue_s_name_typed(world: World, answer: str, left: int) -> None:
+    world.order(42, "GENERATING")
+    world.publish(42)
+    terminal, ours = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sitegenctl", "queue", "purge"], stdin=ours, stdout=subprocess.PIPE, stderr=ours
+    )
+    os.write(terminal, f"{answer}\n".encode())
+    assert process.wait(30) == (4 if left else 0)
+    os.close(ours)
+    os.close(terminal)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert len(world.queued()) == left
+
+
+def test_without_a_terminal_a_purge_needs_yes(world: World) -> None:
+    world.order(42, "GENERATING")
+    world.publish(42)
+    assert world.run("queue", "purge").returncode == 2
+    assert len(world.queued()) == 1
+
+
+def test_ctrl_c_at_the_question_does_nothing(world: World) -> None:
+    world.order(42, "REVIEW", files=8)
+    terminal, ours = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sitegenctl", "reset", "42"], stdin=ours, stdout=subprocess.PIPE, stderr=ours
+    )
+    told = b""
+    while b"[y/N]" not in told:
+        told += os.read(terminal, 4096)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    os.close(ours)
+    os.close(terminal)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert (world.status(), world.steps()) == ("REVIEW", [])

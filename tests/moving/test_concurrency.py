@@ -1,0 +1,114 @@
+"""Eight processes move the same two hundred orders at once, while two workers generate them: each exactly once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.world import World, eventually
+
+ORDERS = 200
+FROM_NOTHING = {"START": 1, "SUCCESS": 1}
+
+# A process that has started, waits until all have, and runs its command again and again; it prints the exit codes.
+_OPERATOR = """
+import contextlib, io, sys, time
+from pathlib import Path
+from sitegenctl.cli import enqueue, maintain, moving
+from sitegenctl.cli.main import run
+from sitegenctl.adapters import celery_queue, celery_raw, postgres_orders
+from sitegenctl.operations import apply, maintain
+ready, gate = Path(sys.argv[1]), Path(sys.argv[2])
+ready.touch()
+while not gate.exists():
+    time.sleep(0.001)
+for _ in range(int(sys.argv[3])):
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        code = run([*sys.argv[4:], "--yes", "-v", "-o", "json"])
+    print(code, told.getvalue() if code not in (0, 4, 6) else "", flush=True)
+"""
+_TIMES = "3"
+_OPERATORS = (
+    *(["maintain"] for _ in range(3)),
+    *(["enqueue", f"1-{ORDERS}"] for _ in range(3)),
+    *(["retry-failed"] for _ in range(2)),
+)
+
+
+def two_hundred_orders(world: World) -> int:
+    """A quarter each: never started, failed, lost, cut short; returns the newest log row's id."""
+    world.sql(
+        "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
+        " SELECT n, 'Ana', 'ana@example.com',"
+        " (CASE n % 4 WHEN 0 THEN 'BUILDING' ELSE 'GENERATING' END)::siteorderstatus, 499,"
+        " timezone('utc', now()) - interval '3 hours', timezone('utc', now()) - interval '3 hours'"
+        " FROM generate_series(1, $1) n",
+        ORDERS,
+    )
+    world.sql(
+        "INSERT INTO site_onboardings (order_id, business_name, business_email, business_phone, niche, primary_city,"
+        " state, services, primary_service, is_complete) SELECT n, 'Padaria', 'loja@example.com', '+55', 'RESTAURANT',"
+        " 'São Paulo', 'SP', '[\"Pão\"]', 'Pão', true FROM generate_series(1, $1) n",
+        ORDERS,
+    )
+    world.sql(
+        "INSERT INTO site_generation_logs (order_id, step, message, created_at)"
+        " SELECT n, step, step, localtimestamp - interval '3 hours' FROM generate_series(1, $1) n"
+        " JOIN (VALUES (1, 1, 'START'), (1, 2, 'ERROR'), (3, 1, 'START')) run(kind, place, step) ON kind = n % 4"
+        " ORDER BY n, place",
+        ORDERS,
+    )
+    for order_id in range(3, ORDERS + 1, 4):
+        world.files(order_id, 2)
+    return int(world.sql("SELECT max(id) FROM site_generation_logs")[0][0])
+
+
+def all_at_once(world: World, folder: Path) -> list[int]:
+    """Let every operator go at the same moment; returns the exit codes of all their runs."""
+    processes = []
+    for number, arguments in enumerate(_OPERATORS):
+        command = [sys.executable, "-c", _OPERATOR, folder / f"ready{number}", folder / "gate", _TIMES, *arguments]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    try:
+        eventually(lambda: len(list(folder.glob("ready*"))) == len(processes))
+        (folder / "gate").touch()
+        told = [process.communicate(timeout=60) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert all(process.returncode == 0 for process in processes), told
+    lines = [line for stdout, _ in told for line in stdout.splitlines()]
+    codes = [int(line.partition(" ")[0]) for line in lines]
+    assert set(codes) <= {0, 4, 6}, lines
+    return codes
+
+
+def test_each_order_is_generated_exactly_once(world: World, tmp_path: Path) -> None:
+    before = two_hundred_orders(world)
+    for _ in range(2):
+        world.worker("-c", "1")
+    codes = all_at_once(world, tmp_path)
+    assert len(codes) == int(_TIMES) * len(_OPERATORS)
+    in_review = "SELECT count(*) FROM site_orders WHERE status = 'REVIEW'"
+    eventually(lambda: world.sql(in_review)[0][0] == ORDERS, patience=60)
+    with world.redis() as client:
+        eventually(lambda: not client.exists("unacked"))
+        results = [json.loads(client.get(key))["result"] for key in client.scan_iter("celery-task-meta-*", count=1000)]
+    # Not one task too many: one for an order that is finished is skipped, one for an order in work gives way.
+    assert Counter(result["skipped"] for result in results) == {False: ORDERS}
+    assert sorted(result["order_id"] for result in results) == list(range(1, ORDERS + 1))
+    assert world.queued() == []
+    rows = world.sql("SELECT order_id, step FROM site_generation_logs WHERE id > $1", before)
+    steps = {order_id: Counter[str]() for order_id in range(1, ORDERS + 1)}
+    for row in rows:
+        steps[row["order_id"]][row["step"]] += 1
+    for order_id, counted in steps.items():
+        assert counted["START"] + counted["RESUME"] == 1, (order_id, counted)
+        assert (counted["SUCCESS"], counted["ERROR"], counted["SKIP"]) == (1, 0, 0), (order_id, counted)
+        operators = {step: count for step, count in counted.items() if step.startswith("OPERATOR_")}
+        assert sum(operators.values()) == 1, (order_id, counted)
+        assert len(world.site_files(order_id)) >= 5, order_id

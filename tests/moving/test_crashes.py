@@ -1,0 +1,175 @@
+"""A real process killed with SIGKILL at every step of every command; then `maintain` once: all orders whole."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from sitegenctl.domain.condition import REMEDIES, Condition
+from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.operations.observe import observe_open
+from sitegenctl.session import Session
+from sitegenctl.settings import parse_duration
+from tests.moving.conftest import Run
+from tests.moving.test_maintain import troubles
+from tests.world import World
+
+# Runs a command that is killed when it reaches a checkpoint, or that writes down all it passes.
+_SCRIPT = """
+import os, signal, sys
+from sitegenctl.operations import checkpoints
+def reached(checkpoint):
+    print(checkpoint.value, file=sys.stderr)
+    if checkpoint.value == {kill_at!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoints.reached = reached
+from sitegenctl.cli.main import run
+sys.exit(run({arguments!r}))
+"""
+
+LOOKED, CLAIMED = Checkpoint.LOOKED, Checkpoint.CLAIMED
+WITHDRAWN, TRASHED = Checkpoint.WITHDRAWN, Checkpoint.TRASHED
+PUBLISHED, PUT_BACK = Checkpoint.PUBLISHED, Checkpoint.PUT_BACK
+TAKEN_BACK, LOCKED, STEPPED = Checkpoint.TAKEN_BACK, Checkpoint.LOCKED, Checkpoint.STEPPED
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    arguments: tuple[str, ...]
+    prepare: Callable[[World], object]
+    passes: frozenset[Checkpoint]
+
+
+def _finished(world: World) -> None:
+    world.order(42, "REVIEW", steps=["START", "SUCCESS"], files=8)
+
+
+def _queued(world: World, status: str = "GENERATING") -> None:
+    world.order(42, status, files=2)
+    world.publish(42)
+
+
+def _duplicated(world: World) -> None:
+    _queued(world)
+    world.publish(42)
+
+
+def _ghost(world: World) -> None:
+    _finished(world)
+    world.publish(42)
+
+
+def _orphaned(world: World) -> None:
+    _queued(world)
+    world.deliver()
+
+
+def _empty(world: World) -> None:
+    world.order(1, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    world.order(42, "GENERATING", steps=["START"], files=2)
+
+
+def _link(world: World) -> None:
+    """A site that can't be moved: what was claimed has to be taken back."""
+    _finished(world)
+    (world.sites_dir / ".trash").write_text("in the way")
+
+
+def scenario(name: str, command: str, prepare: Callable[[World], object], *passes: Checkpoint) -> Scenario:
+    return Scenario(name, tuple(command.split()), prepare, frozenset(passes))
+
+
+_BEGUN = (LOOKED, CLAIMED)
+SCENARIOS = [
+    scenario("enqueue", "enqueue 42", lambda w: w.order(42), *_BEGUN, PUBLISHED),
+    scenario("reset finished", "reset 42", _finished, *_BEGUN, TRASHED, PUBLISHED),
+    scenario("reset queued", "reset 42", _queued, *_BEGUN, WITHDRAWN, TRASHED, PUBLISHED),
+    scenario("reset only", "reset 42 --no-enqueue", _queued, *_BEGUN, WITHDRAWN, TRASHED),
+    scenario("reset fails", "reset 42", _link, *_BEGUN, TRASHED, TAKEN_BACK),
+    scenario("reset-empty", "reset-empty", _empty, *_BEGUN, TRASHED, PUBLISHED),
+    scenario(
+        "retry-failed",
+        "retry-failed",
+        lambda w: w.order(42, "GENERATING", steps=["START", "ERROR"]),
+        *_BEGUN,
+        PUBLISHED,
+    ),
+    scenario("start-stuck", "start-stuck", lambda w: w.order(42), *_BEGUN, PUBLISHED),
+    scenario("cancel", "cancel 42", _queued, *_BEGUN, WITHDRAWN),
+    scenario("cancel without a task", "cancel 42", lambda w: w.order(42, "GENERATING"), *_BEGUN),
+    scenario("duplicated", "repair", _duplicated, *_BEGUN, WITHDRAWN),
+    scenario("ghost", "repair", _ghost, *_BEGUN, WITHDRAWN),
+    scenario("orphaned", "repair", _orphaned, *_BEGUN, PUT_BACK),
+    scenario("interrupted", "repair", lambda w: w.order(42, "GENERATING"), *_BEGUN, PUBLISHED),
+    scenario("purge", "queue purge", _queued, *_BEGUN, WITHDRAWN),
+    scenario("maintain", "maintain", troubles, *_BEGUN, WITHDRAWN, TRASHED, PUBLISHED, LOCKED, STEPPED),
+]
+
+
+def run_script(world: World, arguments: tuple[str, ...], kill_at: str = "") -> subprocess.CompletedProcess[str]:
+    script = _SCRIPT.format(kill_at=kill_at, arguments=[*arguments, "--yes", "-o", "json"])
+    return subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True, text=True)
+
+
+def conditions(world: World) -> dict[int, Condition]:
+    async def look(session: Session) -> dict[int, Condition]:
+        seen = await observe_open(session.orders, session.queue, session.sites, grace=parse_duration("0s"))
+        return {order_id: seen.diagnose(order_id).condition for order_id in seen.known_ids()}
+
+    return world.with_session(look)
+
+
+def assert_whole(world: World) -> None:
+    """Every order is where it should be, or needs a person; none has two tasks; no finished site is gone."""
+    for order_id, condition in conditions(world).items():
+        used_up = world.steps(order_id).count("ERROR") >= 3
+        mendable = condition in REMEDIES and condition not in (Condition.BLOCKED, Condition.HELD)
+        assert not mendable or used_up, (order_id, condition, world.steps(order_id))
+    orders = Counter(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
+    assert set(orders.values()) <= {1}, orders
+    for row in world.sql("SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVERED')"):
+        assert len(world.site_files(row["id"])) == 8
+
+
+def _cases() -> list[tuple[Scenario, Checkpoint]]:
+    return [(each, checkpoint) for each in SCENARIOS for checkpoint in sorted(each.passes)]
+
+
+@pytest.mark.parametrize(("scenario", "at"), _cases(), ids=lambda value: getattr(value, "name", str(value)))
+def test_killed_at_a_step_and_maintained_once_all_orders_are_whole(
+    world: World, run: Run, scenario: Scenario, at: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    scenario.prepare(world)
+    killed = run_script(world, scenario.arguments, at.value)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (world.sites_dir / ".trash").unlink() if (world.sites_dir / ".trash").is_file() else None
+    code, told = run("maintain")
+    assert code == 0, told
+    assert_whole(world)
+    code, told = run("maintain")
+    assert (code, told["data"]["quiet"]) == (0, True), told
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+def test_a_command_passes_the_steps_at_which_it_is_killed_and_no_other(
+    world: World, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    scenario.prepare(world)
+    told = run_script(world, scenario.arguments).stderr.splitlines()
+    assert {line for line in told if line in {each.value for each in Checkpoint}} == {
+        each.value for each in scenario.passes
+    }
+
+
+def test_every_step_is_one_at_which_something_is_killed() -> None:
+    assert frozenset().union(*(each.passes for each in SCENARIOS)) == frozenset(Checkpoint)

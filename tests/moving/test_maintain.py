@@ -1,0 +1,195 @@
+"""``maintain``: everything in one run, one run at a time, quiet, and never on a guess."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.moving.conftest import Run
+from tests.protocol.test_enqueue import held_lock
+from tests.world import World
+
+LOCK = int.from_bytes(b"sitegen")
+
+
+def troubles(world: World) -> None:
+    """One order of each kind that maintenance mends, and a finished one."""
+    world.order(1, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    world.order(2, "GENERATING")  # interrupted
+    world.order(3)  # unstarted
+    world.order(4, "GENERATING", steps=["START", "ERROR"], files=6)  # failed
+    world.order(5, "GENERATING", steps=["START", "PHASE_1_START"])  # empty
+    world.order(6, "GENERATING", steps=["START", "ERROR"] * 3)  # failed, attempts used up
+    world.order(7, "GENERATING", onboarding="missing")  # blocked
+    world.order(8, steps=["OPERATOR_CANCEL"])  # held
+    world.order(9, "GENERATING")  # duplicated
+    world.publish(9)
+    world.publish(9)
+
+
+def done(told: dict[str, Any]) -> dict[str, list[int]]:
+    return {
+        step["step"]: [row["order_id"] for row in step["outcomes"] if row["outcome"] == "done"]
+        for step in told["data"]["steps"]
+        if step["outcomes"]
+    }
+
+
+def test_one_run_mends_what_can_be_mended_and_the_next_has_nothing_to_do(world: World, run: Run) -> None:
+    troubles(world)
+    code, told = run("maintain")
+    assert code == 0
+    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
+    orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
+    assert orders == [2, 3, 4, 5, 9]
+    assert (world.status(8), len(world.site_files(1)), len(world.site_files(4))) == ("BUILDING", 8, 6)
+    again = world.run("maintain")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(world: World, run: Run) -> None:
+    troubles(world)
+    code, told = run("maintain", "--dry-run")
+    assert (code, told["data"]["dry_run"]) == (0, True)
+    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
+    assert (len(world.queued()), world.status(3)) == (2, "BUILDING")
+
+
+def test_each_step_is_limited_and_says_what_is_left(world: World, run: Run) -> None:
+    for order_id in range(1, 6):
+        world.order(order_id)
+    _, told = run("maintain", "--max-actions", "2")
+    (step,) = [step for step in told["data"]["steps"] if step["step"] == "start-stuck"]
+    assert ([row["order_id"] for row in step["outcomes"]], step["beyond_limit"]) == ([1, 2], 3)
+    assert len(world.queued()) == 2
+
+
+def test_while_another_run_is_at_work_it_does_nothing(world: World) -> None:
+    troubles(world)
+    with held_lock(world, LOCK):
+        process = world.run("maintain")
+    assert (process.returncode, process.stdout) == (6, "")
+    assert process.stderr == "error: another maintenance run is at work: this one did nothing\n"
+    assert len(world.queued()) == 2
+
+
+def test_without_redis_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
+    troubles(world)
+    old = world.sites_dir / ".trash" / f"project_1.{time.time_ns() - 8 * 86400 * 10**9}"
+    old.mkdir(parents=True)
+    code, told = run("maintain", REDIS_URL="redis://127.0.0.1:1/0")
+    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    assert code == 3
+    assert left_out == dict.fromkeys(
+        ("repair", "start-stuck", "retry-failed", "reset-empty", "prune-replies"), "broker"
+    )
+    assert not old.exists()  # what doesn't need Redis was done
+
+
+def test_without_the_database_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
+    code, told = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
+    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    assert code == 3
+    assert left_out == dict.fromkeys(("repair", "start-stuck", "retry-failed", "reset-empty"), "database")
+
+
+def test_with_the_sites_directory_away_the_others_run(world: World, run: Run, tmp_path: Path) -> None:
+    troubles(world)
+    code, told = run("maintain", SITES_BASE_DIR=str(tmp_path / "nowhere"))
+    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    assert (code, left_out) == (3, {"reset-empty": "files", "prune-trash": "files"})
+    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4]}
+
+
+def test_old_sites_leave_the_trash_and_young_ones_stay(world: World) -> None:
+    trash = world.sites_dir / ".trash"
+    for age_days, order_id in ((8, 1), (6, 2)):
+        folder = trash / f"project_{order_id}.{time.time_ns() - age_days * 86400 * 10**9}"
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text("x")
+    (trash / "something else").mkdir()
+    process = world.run("maintain")
+    assert (process.returncode, process.stdout) == (0, "prune-trash: 1 old site deleted from the trash\n")
+    assert sorted(path.name.partition(".")[0] for path in trash.iterdir()) == ["project_2", "something else"]
+
+
+@contextmanager
+def listener(status: int = 200, *, answers: bool = True) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A web server that keeps what is posted to it, or takes it and never answers."""
+    posted: list[dict[str, Any]] = []
+    released = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            if answers:
+                self.send_response(status)
+                self.end_headers()
+            else:
+                released.wait(30)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook?token=s3cret", posted
+        finally:
+            released.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_the_report_is_posted_when_there_is_one(world: World, run: Run) -> None:
+    world.order(3)
+    with listener() as (url, posted):
+        assert run("maintain", "--notify", url)[0] == 0
+        (report,) = posted
+        assert (report["command"], report["schema"], report["exit_code"]) == ("maintain", "sitegenctl/1", 0)
+        assert done({"data": report["data"]}) == {"start-stuck": [3]}
+        run("maintain", "--notify", url)
+        assert len(posted) == 1
+
+
+@pytest.mark.parametrize("how", ["refuses", "fails", "hangs"])
+def test_a_notification_that_fails_does_not_fail_the_run(world: World, how: str) -> None:
+    world.order(3)
+    with listener(500, answers=how != "hangs") as (url, _):
+        began = time.monotonic()
+        process = world.run("maintain", "--notify", "http://127.0.0.1:1/?token=s3cret" if how == "refuses" else url)
+        took = time.monotonic() - began
+    assert (process.returncode, process.stdout.splitlines()[0]) == (0, "start-stuck: 1 started")
+    assert process.stderr.startswith("note: 127.0.0.1 was not notified: ")
+    assert "s3cret" not in process.stderr
+    assert took < 30
+
+
+def test_bad_options_are_told_of_before_anything_is_done(world: World) -> None:
+    world.order(3)
+    for options in (["--notify", "ftp://x"], ["--notify", "nonsense"], ["--jitter", "x"], ["--keep-trash", "-1d"]):
+        process = world.run("maintain", *options)
+        assert (process.returncode, process.stdout) == (2, ""), options
+    assert world.queued() == []
+
+
+def test_jitter_waits_no_longer_than_it_says(world: World) -> None:
+    world.order(3)
+    assert world.run("maintain", "--jitter", "10ms").returncode == 0
+    assert world.status(3) == "GENERATING"
+
+
+def test_read_only_refuses_it(world: World) -> None:
+    world.order(3)
+    process = world.run("maintain", "--read-only")
+    assert (process.returncode, world.status(3)) == (4, "BUILDING")
+    assert world.run("maintain", "--read-only", "--dry-run").stdout.splitlines()[0] == "start-stuck: 1 would be started"

@@ -1,0 +1,366 @@
+"""What is decided about orders before anything is done: cancel, purge, reset, repair."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.order import JournalEntry, Onboarding, Order, OrderStatus
+from sitegenctl.domain.plan import Action, Plan
+from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
+from sitegenctl.domain.planners.enqueueing import backoff, plan_retry, plan_start
+from sitegenctl.domain.planners.repairing import plan_repair
+from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
+from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.run import read_history
+from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GENERATING, BUILDING, REVIEW = OrderStatus.GENERATING, OrderStatus.BUILDING, OrderStatus.REVIEW
+
+
+def ids() -> Callable[[], str]:
+    numbers = itertools.count(1)
+    return lambda: f"new-{next(numbers)}"
+
+
+def order(order_id: int = 42, status: OrderStatus | None = GENERATING, *steps: str, **facts: object) -> Order:
+    known: dict[str, object] = {
+        "onboarding": Onboarding.COMPLETE,
+        "idle": timedelta(hours=1),
+        "customer_name": "Ana",
+        "last_log_id": 7,
+        "history": read_history(steps),
+    }
+    return Order(order_id=order_id, status=status, **{**known, **facts})  # type: ignore[arg-type]
+
+
+def task(state: TaskState, task_id: str = "t1", order_id: int = 42, **facts: object) -> LiveTask:
+    return LiveTask(task_id=task_id, name="generate", order_id=order_id, state=state, **facts)  # type: ignore[arg-type]
+
+
+def snapshot(*orders: Order, tasks: tuple[LiveTask, ...] = (), files: int | None = 0, **facts: object) -> Snapshot:
+    counted = {} if files is None else {o.order_id: SiteFiles(count=files, size=1) for o in orders}
+    return Snapshot(taken_at=NOW, orders={o.order_id: o for o in orders}, tasks=tasks, files=counted, **facts)  # type: ignore[arg-type]
+
+
+def only(plan: Plan) -> object:
+    (decision,) = (*plan.steps, *plan.left_alone)
+    return decision
+
+
+# --- cancel ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [GENERATING, BUILDING])
+def test_a_cancelled_order_is_held_in_building_and_its_tasks_go(status: OrderStatus) -> None:
+    tasks = (task(TaskState.QUEUED), task(TaskState.SCHEDULED, "t2"))
+    (step,) = plan_cancel(snapshot(order(42, status), tasks=tasks), [42], terminate=False).steps
+    assert (step.action, step.after, step.withdraw, step.publish) == (Action.CANCEL, BUILDING, tasks, None)
+
+
+def test_a_running_task_is_cancelled_only_with_terminate() -> None:
+    seen = snapshot(order(), tasks=(task(TaskState.RUNNING),))
+    refused = only(plan_cancel(seen, [42], terminate=False))
+    assert isinstance(refused, Outcome)
+    assert (refused.outcome, refused.hint) == (OutcomeKind.REFUSED, "--terminate stops a running task")
+    (step,) = plan_cancel(seen, [42], terminate=True).steps
+    assert (step.terminate, step.last_log_id) == (True, None)  # its log goes on while it is being stopped
+
+
+def test_a_stray_task_of_a_finished_order_goes_and_the_order_stays() -> None:
+    (step,) = plan_cancel(snapshot(order(42, REVIEW), tasks=(task(TaskState.QUEUED),)), [42], terminate=False).steps
+    assert (step.after, len(step.withdraw)) == (None, 1)
+
+
+def test_a_task_of_a_missing_order_goes_too_and_one_without_any_is_not_found() -> None:
+    (step,) = plan_cancel(snapshot(tasks=(task(TaskState.QUEUED),)), [42], terminate=False).steps
+    assert (step.before, step.after) == (None, None)
+    refused = only(plan_cancel(snapshot(), [42], terminate=False))
+    assert isinstance(refused, Outcome)
+    assert refused.outcome is OutcomeKind.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind"),
+    [
+        (snapshot(order(42, REVIEW)), OutcomeKind.SKIPPED),
+        (snapshot(order(42, BUILDING, "OPERATOR_CANCEL")), OutcomeKind.SKIPPED),
+        (snapshot(order(42, None)), OutcomeKind.REFUSED),
+        (snapshot(order(), tasks=(task(TaskState.UNACKED),)), OutcomeKind.REFUSED),
+    ],
+)
+def test_what_is_not_cancelled(seen: Snapshot, kind: OutcomeKind) -> None:
+    decision = only(plan_cancel(seen, [42], terminate=True))
+    assert isinstance(decision, Outcome)
+    assert decision.outcome is kind
+
+
+def test_a_purge_cancels_what_waits_and_spares_what_workers_hold() -> None:
+    tasks = (
+        task(TaskState.RUNNING, "r", 1),
+        task(TaskState.QUEUED, "a", 2, position=0),
+        task(TaskState.QUEUED, "b", 3, position=1),
+        task(TaskState.RESERVED, "c", 3),
+        task(TaskState.QUEUED, "g", 9),
+    )
+    foreign = (ForeignMessage(name="beat", reason="another task", state=TaskState.QUEUED),)
+    plan = plan_purge(snapshot(order(1), order(2), order(3), tasks=tasks, foreign=foreign))
+    assert {step.order_id: step.after for step in plan.steps} == {2: BUILDING, 9: None}
+    assert [outcome.order_id for outcome in plan.left_alone] == [3]
+
+
+# --- reset ----------------------------------------------------------------------------------------------------
+
+
+def reset(seen: Snapshot, **options: bool) -> Plan:
+    given = {"enqueue": True, "keep_files": False, "terminate": False, "force": False, **options}
+    return plan_reset(seen, [42], new_task_id=ids(), **given)
+
+
+def test_a_reset_publishes_a_task_that_resumes_nothing() -> None:
+    (step,) = reset(snapshot(order(42, REVIEW), files=8)).steps
+    assert (step.after, step.publish, step.resume, step.trash) == (GENERATING, "new-1", False, True)
+    (step,) = reset(snapshot(order(42, REVIEW)), enqueue=False).steps
+    assert (step.after, step.publish) == (BUILDING, None)
+
+
+def test_files_that_could_not_be_counted_refuse_a_reset_unless_they_are_kept() -> None:
+    seen = snapshot(order(42, REVIEW), files=None)
+    assert not reset(seen).steps
+    assert reset(seen, keep_files=True).steps
+
+
+def test_a_blocked_order_can_only_be_set_back() -> None:
+    seen = snapshot(order(onboarding=Onboarding.MISSING))
+    assert not reset(seen).steps
+    assert reset(seen, enqueue=False).steps
+
+
+@given(
+    files=st.integers(0, 9),
+    idle=st.timedeltas(timedelta(0), timedelta(minutes=10)),
+    live=st.booleans(),
+    status=st.sampled_from(OrderStatus),
+    failed=st.booleans(),
+    spare=st.booleans(),
+)
+def test_reset_empty_takes_exactly_what_its_name_says(
+    files: int, idle: timedelta, live: bool, status: OrderStatus, failed: bool, spare: bool
+) -> None:
+    steps = ("START", "ERROR") if failed else ("START",)
+    seen = snapshot(order(42, status, *steps, idle=idle), tasks=(task(TaskState.QUEUED),) if live else (), files=files)
+    plan = plan_reset_empty(
+        seen, min_files=5, older_than=timedelta(minutes=5), enqueue=True, spare_failed=spare, new_task_id=ids()
+    )
+    empty = status is GENERATING and not live and files < 5 and not (spare and failed)
+    assert bool(plan.steps) == (empty and idle >= timedelta(minutes=5))
+    assert bool(plan.left_alone) == (empty and idle < timedelta(minutes=5))
+
+
+# --- retry and start ------------------------------------------------------------------------------------------
+
+
+def test_backoff_doubles_and_ends() -> None:
+    waits = [backoff(attempts) for attempts in range(12)]
+    assert waits[:4] == [timedelta(minutes=m) for m in (2, 2, 4, 8)]
+    assert waits == sorted(waits)
+    assert waits[-1] == timedelta(hours=2)
+
+
+def test_the_plan_can_be_limited_and_says_what_is_beyond() -> None:
+    plan = plan_start(snapshot(*(order(n, BUILDING) for n in range(1, 6))), new_task_id=ids()).limited(2)
+    assert ([step.order_id for step in plan.steps], plan.order_ids, plan.beyond) == ([1, 2], [1, 2], 3)
+    assert plan.limited(None) is plan
+
+
+def test_an_order_without_a_run_that_failed_is_not_retried() -> None:
+    seen = snapshot(order(1, GENERATING, "START"), order(2, BUILDING, "START", "ERROR"), order(3, GENERATING))
+    plan = plan_retry(seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids())
+    assert (plan.steps, plan.left_alone) == ([], [])
+
+
+# --- repair ---------------------------------------------------------------------------------------------------
+
+
+def repair(seen: Snapshot, **options: object) -> Plan:
+    return plan_repair(seen, new_task_id=ids(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("states", "kept"),
+    [
+        ((TaskState.QUEUED, TaskState.RUNNING), TaskState.RUNNING),
+        ((TaskState.SCHEDULED, TaskState.RESERVED), TaskState.RESERVED),
+        ((TaskState.ORPHANED, TaskState.QUEUED), TaskState.QUEUED),
+        ((TaskState.RETRYING, TaskState.SCHEDULED), TaskState.SCHEDULED),
+    ],
+)
+def test_of_two_tasks_the_one_that_is_further_is_kept(states: tuple[TaskState, ...], kept: TaskState) -> None:
+    tasks = tuple(task(state, f"t{n}") for n, state in enumerate(states))
+    (step,) = repair(snapshot(order(), tasks=tasks)).steps
+    assert step.keep is not None
+    assert step.keep.state is kept
+    assert [other.state for other in step.withdraw] == [state for state in states if state is not kept]
+    assert step.after is None
+
+
+def test_of_two_queued_tasks_the_next_is_kept() -> None:
+    tasks = (task(TaskState.QUEUED, "late", position=5), task(TaskState.QUEUED, "next", position=2))
+    (step,) = repair(snapshot(order(), tasks=tasks)).steps
+    assert (step.keep and step.keep.task_id, [t.task_id for t in step.withdraw]) == ("next", ["late"])
+
+
+def test_of_a_running_task_and_a_copy_of_it_in_the_queue_the_copy_goes() -> None:
+    tasks = (task(TaskState.RUNNING, "a", worker="w1"), task(TaskState.QUEUED, "a", position=3))
+    seen = snapshot(order(), tasks=tasks)
+    assert seen.diagnose(42).condition is Condition.DUPLICATED
+    (step,) = repair(seen).steps
+    assert (step.keep, step.withdraw) == (tasks[0], tasks[1:])
+
+
+def test_two_that_run_at_once_need_terminate() -> None:
+    seen = snapshot(order(), tasks=(task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b")))
+    refused = only(repair(seen))
+    assert isinstance(refused, Outcome)
+    assert refused.outcome is OutcomeKind.REFUSED
+    (step,) = repair(seen, terminate=True).steps
+    assert [t.task_id for t in step.withdraw] == ["b"]
+
+
+def test_of_tasks_that_are_all_orphaned_one_is_put_back() -> None:
+    tasks = (task(TaskState.ORPHANED, "a"), task(TaskState.ORPHANED, "b"))
+    (step,) = repair(snapshot(order(), tasks=tasks)).steps
+    assert (step.put_back and step.put_back.task_id, step.keep) == ("a", None)
+    assert [t.task_id for t in step.withdraw] == ["b"]
+
+
+def test_a_ghost_is_withdrawn_and_one_that_runs_is_left_to_end() -> None:
+    (step,) = repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.QUEUED),))).steps
+    assert (step.after, len(step.withdraw), step.publish) == (None, 1, None)
+    left = only(repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.RUNNING),))))
+    assert isinstance(left, Outcome)
+    assert left.outcome is OutcomeKind.SKIPPED
+
+
+def test_two_ghosts_of_one_order_go_both() -> None:
+    tasks = (task(TaskState.QUEUED, "a"), task(TaskState.QUEUED, "b"))
+    (step,) = repair(snapshot(order(42, OrderStatus.CANCELLED), tasks=tasks)).steps
+    assert (len(step.withdraw), step.keep) == (2, None)
+
+
+def test_what_the_journal_promised_is_published_under_the_same_id() -> None:
+    promised = JournalEntry(step="OPERATOR_RESET", task_id="promised", resume=False)
+    seen = snapshot(order(42, GENERATING, "START", "OPERATOR_RESET", journal=promised))
+    (step,) = repair(seen).steps
+    assert (step.publish, step.resume, step.last_log_id) == ("promised", False, 7)
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [
+        None,
+        JournalEntry(step="OPERATOR_ENQUEUE_FAILED", task_id="x"),
+        JournalEntry(step="OPERATOR_CANCEL", task_id="x"),
+    ],
+)
+def test_without_a_promise_the_task_is_a_new_one(journal: JournalEntry | None) -> None:
+    (step,) = repair(snapshot(order(42, GENERATING, journal=journal))).steps
+    assert step.publish == "new-1"
+
+
+def test_a_run_cut_short_with_its_files_there_is_gone_on_with_under_a_new_id() -> None:
+    journal = JournalEntry(step="OPERATOR_ENQUEUE", task_id="old", resume=False)
+    seen = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", "START", journal=journal), files=8)
+    (step,) = repair(seen).steps
+    assert (step.publish, step.resume) == ("new-1", True)
+
+
+def test_only_what_is_asked_for_is_repaired() -> None:
+    seen = snapshot(order(1), order(2, REVIEW), tasks=(task(TaskState.QUEUED, "g", 2),))
+    assert [step.order_id for step in repair(seen).steps] == [1, 2]
+    assert [step.order_id for step in repair(seen, only=frozenset({Condition.GHOST})).steps] == [2]
+
+
+# --- whatever is seen -----------------------------------------------------------------------------------------
+
+_orders = st.builds(
+    order,
+    st.integers(1, 4),
+    st.sampled_from([*OrderStatus, None]),
+    onboarding=st.sampled_from(Onboarding),
+    idle=st.sampled_from([timedelta(0), timedelta(hours=1), None]),
+)
+_tasks = st.builds(task, st.sampled_from(TaskState), st.uuids().map(str), st.integers(1, 4))
+_snapshots = st.builds(
+    lambda orders, tasks, files: snapshot(*orders, tasks=tuple(tasks), files=files),
+    st.lists(_orders, max_size=4),
+    st.lists(_tasks, max_size=5),
+    st.sampled_from([None, 0, 8]),
+)
+
+
+@given(_snapshots, st.booleans())
+def test_no_plan_touches_what_it_must_not(seen: Snapshot, terminate: bool) -> None:
+    asked = [1, 2, 3, 4]
+    plans = [
+        plan_cancel(seen, asked, terminate=terminate),
+        plan_purge(seen),
+        plan_reset(seen, asked, enqueue=True, keep_files=False, terminate=terminate, force=True, new_task_id=ids()),
+        plan_repair(seen, terminate=terminate, new_task_id=ids()),
+        plan_start(seen, new_task_id=ids()),
+        plan_retry(seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids()),
+        plan_reset_empty(
+            seen, min_files=5, older_than=timedelta(0), enqueue=True, spare_failed=False, new_task_id=ids()
+        ),
+    ]
+    for plan in plans:
+        answered = [*(step.order_id for step in plan.steps), *(outcome.order_id for outcome in plan.left_alone)]
+        assert sorted(answered) == sorted(plan.order_ids), plan.command
+        for step in plan.steps:
+            taken = {t.task_id for t in step.withdraw}
+            left = [t for t in seen.tasks_of(step.order_id) if t.task_id not in taken]
+            # Never a second task beside a live one, never a running one stopped unasked, never a guess.
+            assert step.publish is None or not left, plan.command
+            assert terminate or all(t.state is not TaskState.RUNNING for t in step.withdraw), plan.command
+            assert all(t.state is not TaskState.UNACKED for t in step.withdraw), plan.command
+            # A finished order is moved by nothing but a reset.
+            finished = step.before is not None and step.before.is_finished
+            assert not finished or step.action is Action.RESET or step.after is None, plan.command
+            if step.trash:
+                assert step.action is Action.RESET
+                assert step.order_id in seen.files
+
+
+# --- maintenance ----------------------------------------------------------------------------------------------
+
+
+def report(*kinds: OutcomeKind, left_out: str | None = None, pruned: int = 0) -> StepReport:
+    outcomes = [Outcome(order_id=n, outcome=kind, reason="r") for n, kind in enumerate(kinds)]
+    result = OperationResult(command="repair", dry_run=False, outcomes=outcomes)
+    return StepReport(step=MaintenanceStep.REPAIR, result=result, left_out=left_out, pruned=pruned)
+
+
+@pytest.mark.parametrize(
+    ("reports", "code", "quiet"),
+    [
+        ([], 0, True),
+        ([report(OutcomeKind.SKIPPED, OutcomeKind.REFUSED)], 0, True),
+        ([report(OutcomeKind.DONE)], 0, False),
+        ([report(OutcomeKind.FAILED, OutcomeKind.REFUSED)], 1, False),
+        ([report(OutcomeKind.FAILED), report(left_out="Redis is away")], 3, False),
+        ([report(pruned=2)], 0, False),
+    ],
+)
+def test_what_a_maintenance_run_ends_with(reports: list[StepReport], code: int, quiet: bool) -> None:
+    run = Maintenance(steps=reports, dry_run=False)
+    assert (run.exit_code, run.is_quiet) == (code, quiet)
+    assert Maintenance(steps=reports, dry_run=False, interrupted=True).exit_code == 130
