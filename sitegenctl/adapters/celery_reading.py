@@ -160,7 +160,6 @@ class QueueReading:
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[Item]:
         """What is new in the list, to its end or until so many messages in a row are known already."""
         found: list[Item] = []
-        messages: list[Any]
         start = 0
         while True:
             overlap, wanted = min(start, 1), self._chunk

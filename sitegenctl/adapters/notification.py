@@ -15,8 +15,12 @@ from sitegenctl.errors import SourceError, UsageProblem
 
 def require_http(url: str) -> str:
     """The URL, if it is one to post to. Raises ``UsageProblem`` otherwise."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_http = False
+    if not is_http:
         raise UsageProblem("--notify takes a URL that begins with http:// or https://")
     return url
 

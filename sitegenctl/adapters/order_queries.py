@@ -49,6 +49,7 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
              {_age("newest.created_at", "localtimestamp")}) AS idle,
        newest.id AS last_log_id, log.steps,
        journal.step AS journal_step, journal.details::text AS journal_details,
+       {_age("journal.created_at", "localtimestamp")} AS journal_age,
        failure.message AS last_error
   FROM site_orders o
   LEFT JOIN site_onboardings s ON s.order_id = o.id
@@ -60,7 +61,7 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
        SELECT id, created_at FROM site_generation_logs WHERE order_id = o.id
         ORDER BY id + 0 DESC LIMIT 1) newest ON true
   LEFT JOIN LATERAL (
-       SELECT step, details FROM site_generation_logs WHERE order_id = o.id AND step LIKE 'OPERATOR\\_%'
+       SELECT step, details, created_at FROM site_generation_logs WHERE order_id = o.id AND step LIKE 'OPERATOR\\_%'
         ORDER BY id + 0 DESC LIMIT 1) journal ON true
   LEFT JOIN LATERAL (
        SELECT message FROM site_generation_logs WHERE order_id = o.id AND step = 'ERROR'
@@ -124,10 +125,8 @@ _KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
 _LIFE = f"array_position(ARRAY[{_KNOWN}], o.status::text)"
 _UPDATED, _CREATED = sane("o.updated_at"), sane("o.created_at")
 
-# As ``domain.listing.sort_key`` sorts. Of the orders that are listed by this, those in a status that is not known
-# are the ones that somebody should look at.
+# As ``domain.listing.sort_key`` sorts; by fault is a case of its own.
 _ORDER_BY = {
-    SortBy.FAULT: (f"{_LIFE} IS NOT NULL, o.id DESC", f"{_LIFE} IS NOT NULL DESC, o.id ASC"),
     SortBy.ID: ("o.id ASC", "o.id DESC"),
     SortBy.UPDATED: (f"{_UPDATED} DESC NULLS LAST, o.id", f"{_UPDATED} ASC NULLS LAST, o.id"),
     SortBy.CREATED: (f"{_CREATED} DESC NULLS LAST, o.id", f"{_CREATED} ASC NULLS LAST, o.id"),
@@ -144,7 +143,28 @@ _ORDER_BY = {
 
 def settled(query: OrderQuery) -> str:
     """The ids of the other orders, sorted; parameters as in ``COUNT_SETTLED``, and $6 how many."""
+    if query.sort is SortBy.FAULT:
+        return _settled_by_fault(reverse=query.reverse)
     return f"SELECT o.id {_SETTLED} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $6"
+
+
+def _settled_by_fault(*, reverse: bool) -> str:
+    """Those in a status that is not known are what somebody should look at: they come before all others.
+
+    In two parts, because sorting by it would mean sorting every order there ever was: the first looks for the orders
+    of each label that is not known, and as a rule there is none of these.
+    """
+    rank, way = ("DESC", "ASC") if reverse else ("ASC", "DESC")
+    return f"""
+SELECT id FROM (
+       SELECT l.id, 0 AS rank
+         FROM unnest(enum_range(NULL::siteorderstatus)) label
+        CROSS JOIN LATERAL (SELECT o.id {_SETTLED} AND o.status = label ORDER BY o.id {way} LIMIT $6) l
+        WHERE label::text NOT IN ({_KNOWN})
+       UNION ALL
+       (SELECT o.id, 1 AS rank {_SETTLED} AND o.status::text IN ({_KNOWN}) ORDER BY o.id {way} LIMIT $6)) parts
+ ORDER BY rank {rank}, id {way} LIMIT $6
+"""  # noqa: S608 - constants of this module
 
 
 def restriction(only: OrderFilter) -> tuple[Any, ...]:

@@ -45,14 +45,69 @@ RETURNING id, order_id
 _Seen = Mapping[int, tuple[str | None, int]]
 
 
+# What the claimed orders' logs say of a run's end since the claim: $1 orders, $2 the claims' journal ids.
+_ENDED_SINCE = """
+SELECT o.id, o.status::text AS status, ended.step
+  FROM unnest($1::int[], $2::bigint[]) AS c(order_id, journal_id)
+  JOIN site_orders o ON o.id = c.order_id
+  LEFT JOIN LATERAL (
+       SELECT step FROM site_generation_logs
+        WHERE order_id = c.order_id AND id > c.journal_id AND step IN ('FINALIZE', 'SUCCESS')
+        ORDER BY id + 0 DESC LIMIT 1) ended ON true
+"""
+
+# What the server says of itself, or of all orders alike: asking it again for each order would not help.
+_NOT_ABOUT_ONE_ORDER = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.SyntaxOrAccessError,
+)
+
+
 async def claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Actor) -> Claim:
-    """Lock, re-check, set the status and journal; orders that moved, or that somebody else locks, are left alone."""
+    """Lock, re-check, set the status and journal; orders that moved, or that somebody else locks, are left alone.
+
+    An order that the database refuses fails alone: the others are claimed without it.
+    """
     ids = [step.order_id for step in steps]
     try:
         return await _claim(connection, steps, ids, actor, _LOCK)
     except asyncpg.LockNotAvailableError:
         # One locked row must not stop the others: this time, those that can't be had are passed over.
         return await _claim(connection, steps, ids, actor, f"{_LOCK} SKIP LOCKED")
+    except _NOT_ABOUT_ONE_ORDER:
+        raise
+    except asyncpg.PostgresError as exc:
+        if len(steps) == 1:
+            return Claim(journal_ids={}, moved={}, failed={ids[0]: f"the database refused: {str(exc).splitlines()[0]}"})
+    half = len(steps) // 2
+    first = await claim(connection, steps[:half], actor)
+    second = await claim(connection, steps[half:], actor)
+    return Claim(
+        journal_ids={**first.journal_ids, **second.journal_ids},
+        moved={**first.moved, **second.moved},
+        failed={**first.failed, **second.failed},
+    )
+
+
+async def confirm(connection: asyncpg.Connection, steps: Mapping[int, Step]) -> dict[int, str]:
+    """Why claimed orders went on in spite of the claim, by order; keys of ``steps`` are the claims' journal ids."""
+    by_order = {step.order_id: step for step in steps.values()}
+    rows = await connection.fetch(_ENDED_SINCE, [step.order_id for step in steps.values()], list(steps))
+    found = {row["id"]: row for row in rows}
+    went_on = {}
+    for order_id, step in by_order.items():
+        row = found.get(order_id)
+        if row is None:
+            went_on[order_id] = "it is gone"
+        elif row["status"] != (step.after or step.before):
+            went_on[order_id] = f"it moved meanwhile: {step.after or step.before} became {row['status']}"
+        elif row["step"] is not None:
+            went_on[order_id] = f"its generation got as far as {row['step']} meanwhile"
+    return went_on
 
 
 async def _claim(
@@ -77,7 +132,7 @@ async def _claim(
             await _set_status(connection, {step.order_id: step.after for step in still})
             written = await connection.fetch(_JOURNAL, json.dumps([_claim_row(step, actor) for step in still]))
             journal_ids = {row["order_id"]: row["id"] for row in written}
-    return Claim(journal_ids=journal_ids, moved=moved, locked=await who_locks(connection, locked) if locked else {})
+    return Claim(journal_ids=journal_ids, moved=moved, failed=await who_locks(connection, locked) if locked else {})
 
 
 async def release(

@@ -136,6 +136,11 @@ class PostgresOrders:
         async with self._connected() as connection:
             return await postgres_claims.claim(connection, steps, actor)
 
+    async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
+        """Look at claimed orders once more; returns why one went on in spite of the claim, by order."""
+        async with self._connected() as connection:
+            return await postgres_claims.confirm(connection, steps)
+
     async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
         """Take claims back: restore each status and journal why; an order that moved since is left alone."""
         async with self._connected() as connection:
@@ -292,7 +297,7 @@ def _order(row: asyncpg.Record) -> Order:
         idle=row["idle"],
         last_log_id=row["last_log_id"] or 0,
         history=read_history(row["steps"] or ()),
-        journal=_journal_entry(row["journal_step"], row["journal_details"]),
+        journal=_journal_entry(row["journal_step"], row["journal_details"], row["journal_age"]),
         last_error=row["last_error"],
     )
 
@@ -301,12 +306,16 @@ def _status(label: str | None) -> OrderStatus | None:
     return OrderStatus(label) if label is not None and label in OrderStatus.__members__ else None
 
 
-def _journal_entry(step: str | None, details: str | None) -> JournalEntry | None:
+def _journal_entry(step: str | None, details: str | None, age: timedelta | None) -> JournalEntry | None:
     if step is None:
         return None
     facts = json.loads(details) if details else {}
     if not isinstance(facts, dict):
         facts = {}
     return JournalEntry(
-        step=step, task_id=facts.get("task_id"), actor=facts.get("actor"), resume=facts.get("resume") is not False
+        step=step,
+        task_id=facts.get("task_id"),
+        actor=facts.get("actor"),
+        resume=facts.get("resume") is not False,
+        age=age,
     )

@@ -86,9 +86,11 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
     if run is None:
         raise Busy("another maintenance run is at work: this one did nothing")
     report = maintenance_report(run, command=call.command, verbose=call.verbose)
+    # First of all: whatever becomes of the notification, what was done is said.
+    code = write(report, call.output)
     if notify is not None and not run.is_quiet:
         await _notify(notify, report)
-    return write(report, call.output)
+    return code
 
 
 async def _notify(url: str, report: Report) -> None:

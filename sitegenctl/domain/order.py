@@ -46,12 +46,16 @@ class Onboarding(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry:
-    """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises."""
+    """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises.
+
+    ``age`` is how long ago it was written, by the database's clock; None when its time says nothing.
+    """
 
     step: str
     task_id: str | None = None
     actor: str | None = None
     resume: bool = True
+    age: timedelta | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

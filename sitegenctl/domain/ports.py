@@ -39,12 +39,13 @@ class Actor:
 class Claim:
     """What came of claiming orders: ids of the journal rows written, and why others were not claimed.
 
-    ``moved`` are no longer as the plan saw them; ``locked`` says who else has the row locked.
+    ``moved`` are no longer as the plan saw them; ``failed`` are those that the database refused to claim: somebody
+    else has the row locked, for one.
     """
 
     journal_ids: Mapping[int, int]
     moved: Mapping[int, str]
-    locked: Mapping[int, str]
+    failed: Mapping[int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,13 @@ class OrdersStore(Protocol):
 
     async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
         """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
+        ...
+
+    async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
+        """Look at claimed orders once more; returns why one went on in spite of the claim, by order.
+
+        Its task may have ended before it was withdrawn. Keys of ``steps`` are the journal ids of ``claim``.
+        """
         ...
 
     async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:

@@ -138,7 +138,7 @@ class _Chunk:
     hands: _Hands
     steps: Sequence[Step]
     skipped: dict[int, Outcome] = field(default_factory=dict)
-    claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, locked={}))
+    claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
     failures: dict[int, _Failure] = field(default_factory=dict)
     trashed: dict[int, str] = field(default_factory=dict)
 
@@ -154,6 +154,7 @@ class _Chunk:
                 for step in self.steps
             ]
         await self._withdraw()
+        await self._confirm()
         await self._trash()
         await self._publish()
         await self._put_back()
@@ -210,6 +211,20 @@ class _Chunk:
             if still:
                 self.failures[step.order_id] = _Failure(reason=still[0])
         checkpoints.reached(Checkpoint.WITHDRAWN)
+
+    async def _confirm(self) -> None:
+        """Find out who went on until the tasks were gone: a site that was finished meanwhile is not to be moved."""
+        going = [step for step in self._going() if step.before is not None and (step.withdraw or step.trash)]
+        if not going:
+            return
+        by_journal_id = {self.claim.journal_ids[step.order_id]: step for step in going}
+        try:
+            went_on = await self.hands.orders.confirm(by_journal_id)
+        except SourceError as exc:
+            self.failures |= {step.order_id: _Failure(reason=exc.message, hint=exc.hint) for step in going}
+            return
+        for order_id, reason in went_on.items():
+            self.failures[order_id] = _Failure(reason=f"its task ended by itself: {reason}")
 
     async def _trash(self) -> None:
         going = [step.order_id for step in self._going() if step.trash]
@@ -304,9 +319,10 @@ class _Chunk:
             return self.skipped[order_id]
         if order_id in self.claim.moved:
             return _outcome(step, OutcomeKind.SKIPPED, self.claim.moved[order_id])
-        if order_id in self.claim.locked:
-            hint = "try again when that transaction has ended"
-            return _outcome(step, OutcomeKind.FAILED, self.claim.locked[order_id], hint=hint)
+        if order_id in self.claim.failed:
+            reason = self.claim.failed[order_id]
+            hint = "try again when that transaction has ended" if "locked" in reason else None
+            return _outcome(step, OutcomeKind.FAILED, reason, hint=hint)
         failure = self.failures.get(order_id)
         if failure is None:
             return _outcome(step, OutcomeKind.DONE, step.saying, log_id=self.claim.journal_ids.get(order_id))

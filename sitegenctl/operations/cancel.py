@@ -10,7 +10,7 @@ from sitegenctl.domain.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.health_work import BEAT_TASK
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
+from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge, waits_in_queue
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskState
@@ -74,7 +74,7 @@ async def plan_to_purge(orders: OrdersStore, queue: QueueBackend) -> Purge:
     require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
     survivors: dict[TaskState, int] = {}
     for task in snapshot.tasks:
-        if task.state is not TaskState.QUEUED:
+        if not waits_in_queue(task):
             survivors[task.state] = survivors.get(task.state, 0) + 1
     plan = plan_purge(snapshot)
     if plan.steps and await _beat_lives(queue, snapshot):

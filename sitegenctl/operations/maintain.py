@@ -106,7 +106,9 @@ class _Run:
             return StepReport(step=name, left_out=exc.message, source=exc.source)
 
     async def _repair(self) -> StepReport:
-        plan = await repair.plan(self.orders, self.queue, self.sites, grace=self.options.grace)
+        grace = self.options.grace
+        # Cron is in no hurry, and may come just when workers have lost Redis.
+        plan = await repair.plan(self.orders, self.queue, self.sites, patience=grace, grace=grace)
         return StepReport(step=MaintenanceStep.REPAIR, result=await self._apply(plan))
 
     async def _start_stuck(self) -> StepReport:

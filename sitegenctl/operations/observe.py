@@ -176,8 +176,10 @@ class _Look:
         if sites is None:
             return None
         files = await self.attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough))
+        if files is None:
+            return None
         few = MIN_SITE_FILES if enough is None else enough
-        looks_empty = any(counted.count < few for counted in (files or {}).values())
+        looks_empty = any(counted.count < few for counted in files.values())
         if not looks_empty and not check_directory:
             return files
         sample = await self.attempts.make(Source.DATABASE, lambda: orders.newest_finished(_SAMPLE))
@@ -227,7 +229,7 @@ async def _require_sites(sites: SiteStore, finished: Sequence[int]) -> None:
     """Raise ``SourceError`` where (almost) none of these orders, the newest finished ones, has a file."""
     files = await sites.count(finished, enough=1)
     with_files = sum(counted.count > 0 for counted in files.values())
-    # Not one alone: a worker that was once started with the wrong path has left its newest site in it.
+    # Where there are more, one is not enough: a worker that was once started with a wrong path has left a site there.
     if with_files * _ONE_OF >= len(finished):
         return
     if len(finished) == 1:

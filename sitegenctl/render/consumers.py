@@ -44,8 +44,12 @@ def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing:
 
 def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str]:
     """What a purge leaves, in a note or none."""
-    kept = [f"{count} {state}" for state, count in survivors.items()]
+    kept = [f"{count} {state}" for state, count in survivors.items() if state is not TaskState.ORPHANED]
     notes = []
+    if orphaned := survivors.get(TaskState.ORPHANED):
+        notes.append(
+            f"{orphaned} orphaned: at no worker, and not in the queue; sitegenctl repair puts them back into it"
+        )
     if kept:
         notes.append(f"workers hold {', '.join(kept)}: those survive and will be finished")
     if foreign:

@@ -8,10 +8,13 @@ import pty
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sitegenctl.domain.health_work import BEAT_TASK
+from sitegenctl.operations import checkpoints
+from sitegenctl.operations.checkpoints import Checkpoint
 from tests.moving.conftest import Run
 from tests.moving.test_retry_and_start import kinds
 from tests.world import World, eventually
@@ -209,3 +212,89 @@ def test_ctrl_c_at_the_question_does_nothing(world: World) -> None:
     assert process.stdout is not None
     process.stdout.close()
     assert (world.status(), world.steps()) == ("REVIEW", [])
+
+
+# --- what happens between the claim and the rest ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["reset", "cancel"])
+def test_a_site_that_is_finished_meanwhile_is_not_moved_and_it_is_said(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The worker finishes the order just after it was claimed."""
+    world.order(42, "GENERATING", steps=["START"], files=8)
+    world.publish(42)
+
+    def finish(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.CLAIMED:
+            with ThreadPoolExecutor(1) as thread:  # a loop runs in this one
+                thread.submit(_finish, world).result()
+
+    monkeypatch.setattr(checkpoints, "reached", finish)
+    code, told = run(command, "42")
+    assert (code, told["outcomes"][42]["outcome"]) == (1, "failed")
+    assert "ended by itself" in told["outcomes"][42]["reason"]
+    assert (world.status(), len(world.site_files()), world.queued()) == ("REVIEW", 8, [])
+
+
+def _finish(world: World) -> None:
+    with world.redis() as client:
+        client.delete("site_generation")
+    world.sql("UPDATE site_orders SET status = 'REVIEW'")
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'SUCCESS', 'made')")
+
+
+def test_an_orphan_whose_log_moved_after_the_plan_is_not_put_back(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.order(42, "GENERATING", steps=["START"])
+    world.publish(42)
+    world.deliver()
+
+    def go_on(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.LOOKED:
+            row = "INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'WRITE_FILES', 'it lives')"
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(world.sql, row).result()
+
+    monkeypatch.setattr(checkpoints, "reached", go_on)
+    assert kinds(run("repair")[1]) == {42: "skipped"}
+    assert world.queued() == []
+
+
+def test_maintenance_is_in_no_hurry_with_an_orphan_that_moved_a_moment_ago(world: World, run: Run) -> None:
+    world.order(42, "GENERATING", steps=["START"], age="20 seconds")
+    world.publish(42)
+    world.deliver()
+    assert run("maintain")[1]["data"]["quiet"] is True
+    assert world.queued() == []
+    assert kinds(run("repair")[1]) == {42: "done"}
+
+
+def test_an_order_that_the_database_refuses_fails_alone(world: World, run: Run) -> None:
+    for order_id in (1, 2, 3):
+        world.order(order_id)
+    world.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$ LANGUAGE plpgsql"
+    )
+    world.sql(
+        "CREATE TRIGGER refuse BEFORE INSERT ON site_generation_logs FOR EACH ROW WHEN (NEW.order_id = 2)"
+        " EXECUTE FUNCTION refuse()"
+    )
+    code, told = run("enqueue", "1-3")
+    assert (code, kinds(told)) == (1, {1: "done", 2: "failed", 3: "done"})
+    assert told["outcomes"][2]["reason"] == "the database refused: not this one"
+    assert [world.status(n) for n in (1, 2, 3)] == ["GENERATING", "BUILDING", "GENERATING"]
+    assert len(world.queued()) == 2
+
+
+def test_a_purge_takes_what_waits_for_its_eta_in_the_queue_too(world: World, run: Run) -> None:
+    world.order(1, "GENERATING")
+    world.publish(1, countdown=3600)
+    world.order(2, "GENERATING")
+    world.publish(2)
+    world.deliver()  # the first one: orphaned, since there is no worker
+    world.publish(1, countdown=7200)
+    _, told = run("queue", "purge")
+    assert kinds(told) == {1: "refused", 2: "done"}
+    assert any("1 orphaned" in note for note in told["data"]["notes"])

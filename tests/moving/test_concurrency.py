@@ -8,10 +8,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from sitegenctl.domain.result import OperationResult
+from sitegenctl.operations import checkpoints, reset
+from sitegenctl.operations.apply import apply
+from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.session import Session
 from tests.world import World, eventually
 
 ORDERS = 200
-FROM_NOTHING = {"START": 1, "SUCCESS": 1}
 
 # A process that has started, waits until all have, and runs its command again and again; it prints the exit codes.
 _OPERATOR = """
@@ -112,3 +118,25 @@ def test_each_order_is_generated_exactly_once(world: World, tmp_path: Path) -> N
         operators = {step: count for step, count in counted.items() if step.startswith("OPERATOR_")}
         assert sum(operators.values()) == 1, (order_id, counted)
         assert len(world.site_files(order_id)) >= 5, order_id
+
+
+def test_two_resets_of_one_order_at_once_publish_one_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second comes when the first has claimed the order, and its old task is still there."""
+    world.order(42, "GENERATING")
+    world.publish(42)
+    told: list[subprocess.CompletedProcess[str]] = []
+
+    def reached(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.CLAIMED:
+            told.append(world.run("reset", "42", "--yes", "-o", "json"))
+
+    async def work(session: Session) -> OperationResult:
+        plan = await reset.plan(session.orders, session.queue, session.sites, [42])
+        return await apply(session.orders, session.queue, session.sites, plan, session.actor)
+
+    monkeypatch.setattr(checkpoints, "reached", reached)
+    (first,) = world.with_session(work).outcomes
+    (second,) = json.loads(told[0].stdout)["data"]["outcomes"]
+    assert (first.outcome, second["outcome"]) == ("done", "skipped")
+    assert f"task {first.task_id[:8]} was announced" in second["reason"]
+    assert world.queued_ids() == [first.task_id]

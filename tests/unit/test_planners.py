@@ -110,7 +110,7 @@ def test_a_purge_cancels_what_waits_and_spares_what_workers_hold() -> None:
         task(TaskState.QUEUED, "a", 2, position=0),
         task(TaskState.QUEUED, "b", 3, position=1),
         task(TaskState.RESERVED, "c", 3),
-        task(TaskState.QUEUED, "g", 9),
+        task(TaskState.QUEUED, "g", 9, position=2),
     )
     foreign = (ForeignMessage(name="beat", reason="another task", state=TaskState.QUEUED),)
     plan = plan_purge(snapshot(order(1), order(2), order(3), tasks=tasks, foreign=foreign))

@@ -56,19 +56,19 @@ def plan_purge(snapshot: Snapshot) -> Plan:
     left_alone: list[Outcome] = []
     # In the order of delivery: from the end that is next Redis finds a message at once, in the middle it has to search.
     waiting_tasks = sorted(
-        (task for task in snapshot.tasks if task.state is TaskState.QUEUED), key=lambda task: task.position or 0
+        (task for task in snapshot.tasks if waits_in_queue(task)), key=lambda task: task.position or 0
     )
     queued = list(dict.fromkeys(task.order_id for task in waiting_tasks if task.order_id is not None))
     for order_id in queued:
         order = snapshot.orders.get(order_id)
         tasks = snapshot.tasks_of(order_id)
-        waiting = tuple(task for task in tasks if task.state is TaskState.QUEUED)
+        waiting = tuple(task for task in tasks if waits_in_queue(task))
         if order is not None and (refused := without_status(order)):
             left_alone.append(refused)
         elif len(waiting) == len(tasks):
             steps.append(_cancel(order, order_id, tasks, terminate=False, to=OrderStatus.BUILDING))
         else:
-            others = [task for task in tasks if task.state is not TaskState.QUEUED]
+            others = [task for task in tasks if not waits_in_queue(task)]
             left_alone.append(
                 refuse(
                     order_id,
@@ -83,6 +83,11 @@ def plan_purge(snapshot: Snapshot) -> Plan:
         steps=steps,
         left_alone=left_alone,
     )
+
+
+def waits_in_queue(task: LiveTask) -> bool:
+    """Whether the task's message is in one of the queue's lists, whatever it waits for, and at no worker."""
+    return task.position is not None and task.worker is None
 
 
 def _nothing_to_do(order: Order | None, order_id: int, tasks: tuple[LiveTask, ...], to: OrderStatus) -> Outcome | None:

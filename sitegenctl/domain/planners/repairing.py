@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from sitegenctl.domain.condition import Condition, describe_task
+from sitegenctl.domain.condition import Condition, describe_age, describe_task
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, skip
 from sitegenctl.domain.planners.rules import is_younger, not_withdrawable, short_id, withdrawals
@@ -34,14 +35,18 @@ def plan_repair(
     *,
     only: frozenset[Condition] = frozenset(REPAIRABLE),
     terminate: bool = False,
+    patience: timedelta = timedelta(0),
     new_task_id: Callable[[], str],
 ) -> Plan:
     """Decide for each order in one of these conditions what mends it; all sources must have answered.
 
+    An orphaned task whose order moved within ``patience`` is left alone: its worker may have lost Redis, and nothing
+    else, and go on.
+
     ``terminate`` lets running tasks be stopped where two run at once, or one runs for an order that is not to
     be generated.
     """
-    repairer = _Repairer(snapshot=snapshot, terminate=terminate, new_task_id=new_task_id)
+    repairer = _Repairer(snapshot=snapshot, terminate=terminate, patience=patience, new_task_id=new_task_id)
     steps: list[Step] = []
     left_alone: list[Outcome] = []
     for order_id in snapshot.known_ids():
@@ -71,6 +76,7 @@ def _turn(task: LiveTask) -> tuple[int, int, str, str]:
 class _Repairer:
     snapshot: Snapshot
     terminate: bool
+    patience: timedelta
     new_task_id: Callable[[], str]
 
     def decide(self, condition: Condition, order_id: int) -> Step | Outcome:
@@ -80,12 +86,23 @@ class _Repairer:
             assert order is not None  # noqa: S101 - an interrupted order is GENERATING
             return self._interrupted(order)
         if condition is Condition.ORPHANED:
-            return self._step(
-                order, order_id, details=(f"task {short_id(tasks[0].task_id)} put back",), put_back=tasks[0]
-            )
+            return self._orphaned(order, order_id, tasks[0])
         if condition is Condition.GHOST or not self._may_be_generated(order):
             return self._ghost(order, order_id, tasks)
         return self._duplicated(order, order_id, tasks)
+
+    def _orphaned(self, order: Order | None, order_id: int, task: LiveTask) -> Step | Outcome:
+        if order is not None and is_younger(order, self.patience):
+            return skip(
+                order_id,
+                f"its worker is gone, but it moved {describe_age(order.idle)} ago: the worker may only have lost Redis",
+                before=order.status,
+                task_id=task.task_id,
+                hint=f"look again after {describe_age(self.patience)}",
+            )
+        # Whoever writes its log lives: unlike elsewhere in a repair, the log must not have grown.
+        step = self._step(order, order_id, details=(f"task {short_id(task.task_id)} put back",), put_back=task)
+        return replace(step, last_log_id=order.last_log_id) if order is not None else step
 
     def _duplicated(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
         known = sorted(

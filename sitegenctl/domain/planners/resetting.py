@@ -9,6 +9,7 @@ from sitegenctl.domain.condition import describe_age, describe_files
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.planners.rules import (
+    announced_recently,
     is_younger,
     moved_recently,
     not_withdrawable,
@@ -120,7 +121,9 @@ def _why_not(
         return verdict
     if not keep_files and order_id not in snapshot.files:
         return _uncounted(order)
-    return None if tasks or force else moved_recently(order, snapshot)
+    if force:
+        return None
+    return announced_recently(order, snapshot) or (None if tasks else moved_recently(order, snapshot))
 
 
 def _uncounted(order: Order) -> Outcome:

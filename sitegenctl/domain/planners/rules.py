@@ -9,6 +9,7 @@ from sitegenctl.domain.condition import NO_STATUS_REMEDY, describe_age, describe
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import refuse, skip
 from sitegenctl.domain.result import Outcome
+from sitegenctl.domain.run import OPERATOR_FAILED_SUFFIX
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
 
@@ -52,6 +53,26 @@ def moved_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
     return skip(
         order.order_id,
         f"it moved {describe_age(order.idle)} ago and may be on its way",
+        before=order.status,
+        hint=f"look again after {describe_age(snapshot.grace)}, or use --force",
+    )
+
+
+def announced_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
+    """Leave a GENERATING order alone for which the journal has just announced a task that is not there yet.
+
+    Whoever announced it may still be withdrawing the old one. Two who did that at once would publish a task each.
+    """
+    journal = order.journal
+    if journal is None or journal.task_id is None or journal.step.endswith(OPERATOR_FAILED_SUFFIX):
+        return None
+    if order.status is not OrderStatus.GENERATING or journal.age is None or journal.age >= snapshot.grace:
+        return None
+    if any(task.task_id == journal.task_id for task in snapshot.tasks_of(order.order_id)):
+        return None
+    return skip(
+        order.order_id,
+        f"task {short_id(str(journal.task_id))} was announced {describe_age(journal.age)} ago and may be on its way",
         before=order.status,
         hint=f"look again after {describe_age(snapshot.grace)}, or use --force",
     )

@@ -1,0 +1,27 @@
+"""What `reset-empty --dry-run` can't do without, and nothing else: its query, and a scandir of each folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import asyncpg
+
+from sitegenctl.adapters import order_queries
+
+
+async def main() -> None:
+    base = Path(os.environ["SITES_BASE_DIR"])
+    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+    ids = [row["id"] for row in await connection.fetch(order_queries.IN_STATUS, "GENERATING")]
+    for start in range(0, len(ids), 2000):
+        await connection.fetch(order_queries.BY_ID, ids[start : start + 2000])
+    for order_id in ids:
+        with os.scandir(base / f"project_{order_id}") as entries:
+            sum(entry.is_file(follow_symlinks=False) for entry in entries)
+    await connection.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
