@@ -59,7 +59,7 @@ def main() -> None:
 async def _publish(url: str) -> None:
     queue = CeleryQueue(url, QueueOptions(), timeout=30)
     now = datetime.now(UTC)
-    for first in range(0, TASKS, 1000):
+    for first in range(1, TASKS + 1, 1000):
         await queue.publish(
             [
                 Publication(task_id=queue.new_task_id(), order_id=number, resume=True, actor="ana@crm", enqueued_at=now)

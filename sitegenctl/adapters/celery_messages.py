@@ -158,45 +158,20 @@ def decode_message(
     arguments = _arguments(message)
     if arguments is None:
         return _foreign(name, "its arguments can't be decoded", place, task_id=task_id)
-    return live_task(
-        task_id,
-        task_name,
-        order_of(*arguments),
-        place,
-        now=now,
-        retries=number(headers.get("retries")) or 0,
-        eta=headers.get("eta"),
-        enqueued_at=headers.get(ENQUEUED_AT_HEADER),
-        actor=text(headers.get(ACTOR_HEADER)),
-    )
-
-
-def live_task(
-    task_id: str,
-    name: str,
-    order_id: int | None,
-    place: Place,
-    *,
-    now: datetime,
-    retries: int,
-    eta: Any,
-    enqueued_at: Any,
-    actor: str | None,
-) -> LiveTask:
-    """A task of ours, from what its message says; ``eta`` and ``enqueued_at`` may be anything."""
-    due = parse_time(eta)
+    attempt = max(number(headers.get("retries")) or 0, 0) + 1
+    due = parse_time(headers.get("eta"))
     state = place.state
     if due is not None and state is TaskState.QUEUED and due > now:
-        state = TaskState.RETRYING if retries > 0 else TaskState.SCHEDULED
+        state = TaskState.RETRYING if attempt > 1 else TaskState.SCHEDULED
     return LiveTask(
         task_id=task_id,
-        name=name,
-        order_id=order_id,
+        name=task_name,
+        order_id=order_of(*arguments),
         state=state,
-        attempt=retries + 1 if retries > 0 else 1,
-        enqueued_at=parse_time(enqueued_at),
+        attempt=attempt,
+        enqueued_at=parse_time(headers.get(ENQUEUED_AT_HEADER)),
         eta=due,
-        actor=actor,
+        actor=text(headers.get(ACTOR_HEADER)),
         position=place.position,
     )
 
@@ -206,13 +181,10 @@ def order_of(args: Any, kwargs: Any) -> int | None:
 
     None also for a number that no order can have: a database that was asked for it would refuse the whole question.
     """
-    first = args[0] if isinstance(args, (list, tuple)) and args else None
-    return order_among(first, kwargs.get("order_id") if isinstance(kwargs, dict) else None)
-
-
-def order_among(first: Any, named: Any) -> int | None:
-    """``order_of`` for whom the first argument, or None, and the one that is named ``order_id`` are at hand."""
-    order_id = number(named if first is None else first)
+    value = args[0] if isinstance(args, (list, tuple)) and args else None
+    if value is None and isinstance(kwargs, dict):
+        value = kwargs.get("order_id")
+    order_id = number(value)
     return order_id if order_id is not None and 0 < order_id <= MAX_ORDER_ID else None
 
 
@@ -224,10 +196,10 @@ def parse_time(value: Any) -> datetime | None:
         return None
 
 
-# What was published together has the same time.
+# Tasks that were published together have the same time.
 @lru_cache(maxsize=256)
-def _utc(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
+def _utc(iso: str) -> datetime:
+    time = datetime.fromisoformat(iso)
     # At either end of the calendar there is no such time in another zone: an OverflowError.
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 

@@ -70,10 +70,10 @@ class CeleryQueue:
         """An id as Celery makes them."""
         return str(uuid.uuid4())
 
-    async def read(self) -> BrokerReading:
-        """Read every unfinished task and foreign message, each task once."""
+    async def read(self, only: Collection[int] | None = None) -> BrokerReading:
+        """Read every unfinished task and foreign message, each task once; or just the tasks of these orders."""
         async with translated():
-            return await QueueReading(self._redis(), self._options, self._bounds, now=self._now()).read()
+            return await QueueReading(self._redis(), self._options, self._bounds, now=self._now(), only=only).read()
 
     async def survey(self) -> WorkerSurvey:
         """Ask every living worker what it holds; returns as soon as all have answered."""

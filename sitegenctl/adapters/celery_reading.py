@@ -17,8 +17,9 @@ only after a grace period.
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -100,19 +101,31 @@ class _Ends:
 
 
 class QueueReading:
-    """One reading of the queue; ``now`` decides which ETA is in the future."""
+    """One reading of the queue; ``now`` decides which ETA is in the future.
 
-    def __init__(self, client: Redis, options: QueueOptions, bounds: Bounds, *, now: datetime) -> None:
+    With ``only``, nothing is kept but tasks of these orders, and they have no positions.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        options: QueueOptions,
+        bounds: Bounds,
+        *,
+        now: datetime,
+        only: Collection[int] | None = None,
+    ) -> None:
         self._client = client
         self._options = options
         self._bounds = bounds
         self._now = now
+        self._only = only
         self._chunk = bounds.chunk
         self._patience = bounds.rounds
         self._decode: _Decode = decode_any
 
     async def read(self) -> BrokerReading:
-        """Read everything unfinished, each task once, in the order of delivery."""
+        """Read what is unfinished, each task once, in the order of delivery."""
         pipe = self._client.pipeline(transaction=False)
         for key in self._options.lists:
             pipe.llen(key)
@@ -138,7 +151,7 @@ class QueueReading:
 
         *lists, unacked = await self._transaction(ask)
         queued = self._queued(raw for part in lists for raw in reversed(part))
-        return _reading(queued, self._delivered(unacked))
+        return self._reading(queued, self._delivered(unacked))
 
     async def _in_chunks(self) -> BrokerReading:
         # Here, because importing it takes longer than decoding a short queue.
@@ -155,28 +168,36 @@ class QueueReading:
         # an end even now is in both: a retry, whose last delivery is about to be acknowledged.
         left = {item.task_id for item in delivered if item.task_id is not None} - at_the_ends
         queued = [item for part in parts for item in reversed(part.items) if item.task_id not in left]
-        return _reading(queued, delivered)
+        return self._reading(queued, delivered)
 
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[Item]:
         """What is new in the list, to its end or until so many messages in a row are known already."""
         found: list[Item] = []
+        messages: list[Any]
+        undecoded: list[bytes] = []
         start = 0
         while True:
             overlap, wanted = min(start, 1), self._chunk
-            messages: list[Any] = await self._client.lrange(part.key, start - overlap, start + wanted - 1)
+            # Redis is at a chunk while the one before it is decoded.
+            messages, decoded = await asyncio.gather(
+                self._client.lrange(part.key, start - overlap, start + wanted - 1), self._decoded(undecoded)
+            )
+            found += decoded
+            undecoded = []
             if overlap and messages and not part.knows(messages[:1]):
                 # Either more was published at once than was read so far; or messages were taken out of the
                 # middle, and what is not read yet has come nearer to the head.
                 self._lose_patience()
-                newer = await self._from_head(part, part.before_the_head(), until_known=1)
-                found[:0] = newer
-                start = start + len(newer) if newer else max(0, start - wanted)
+                before = len(part.known)
+                found[:0] = await self._from_head(part, part.before_the_head(), until_known=1)
+                newer = len(part.known) - before
+                start = start + newer if newer else max(0, start - wanted)
                 continue
             del messages[:overlap]
             ends = len(messages) < wanted or (until_known and part.knows(messages[-until_known:]))
-            found += self._queued(part.new(messages, numbers))
+            undecoded = part.new(messages, numbers)
             if ends:
-                return found
+                return found + self._queued(undecoded)
             self._adapt(messages)
             start += len(messages)
 
@@ -251,13 +272,43 @@ class QueueReading:
                     raise
         raise AssertionError("unreachable")
 
+    async def _decoded(self, messages: Iterable[bytes]) -> list[Item]:
+        """``_queued``, when the command given before it is sent: redis-py sends it in its second turn."""
+        await asyncio.sleep(0)
+        return self._queued(messages)
+
     def _queued(self, messages: Iterable[bytes]) -> list[Item]:
         decode, place, task, now = self._decode, Place(TaskState.QUEUED), self._options.task, self._now
-        return [decode(raw, place, task_name=task, now=now) for raw in messages]
+        return self._wanted([decode(raw, place, task_name=task, now=now) for raw in messages])
 
     def _delivered(self, values: Iterable[bytes]) -> list[Item]:
-        place = Place(TaskState.UNACKED)
-        return [decode_unacked(raw, place, task_name=self._options.task, now=self._now) for raw in values]
+        place, task, now = Place(TaskState.UNACKED), self._options.task, self._now
+        return self._wanted([decode_unacked(raw, place, task_name=task, now=now) for raw in values])
+
+    def _wanted(self, items: list[Item]) -> list[Item]:
+        if self._only is None:
+            return items
+        return [item for item in items if isinstance(item, LiveTask) and item.order_id in self._only]
+
+    def _reading(self, queued: Sequence[Item], delivered: Sequence[Item]) -> BrokerReading:
+        """Each task once, under its place in the list if it has one.
+
+        A retry is published before its old delivery is acknowledged, and a restore moves a message back: the
+        same task may stand in both places for a moment.
+        """
+        if self._only is None:
+            for position, item in enumerate(queued):
+                # Not by replace(): nobody has seen it yet, and 100,000 copies would take as long as all the rest.
+                object.__setattr__(item, "position", position)
+        tasks: dict[str, LiveTask] = {}
+        foreign: dict[str | int, ForeignMessage] = {}
+        for place, item in enumerate((*queued, *delivered)):
+            if isinstance(item, LiveTask):
+                tasks.setdefault(item.task_id, item)
+            else:
+                # Without an id there is nothing to know it again by.
+                foreign.setdefault(place if item.task_id is None else item.task_id, item)
+        return BrokerReading(tasks=tuple(tasks.values()), foreign=tuple(foreign.values()))
 
 
 @contextmanager
@@ -270,23 +321,3 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _reading(queued: Sequence[Item], delivered: Sequence[Item]) -> BrokerReading:
-    """Each task once, under its place in the list if it has one.
-
-    A retry is published before its old delivery is acknowledged, and a restore moves a message back: the same
-    task may stand in both places for a moment.
-    """
-    for position, item in enumerate(queued):
-        # Not by replace(): nobody has seen it yet, and 100,000 copies take as long as all the rest.
-        object.__setattr__(item, "position", position)
-    tasks: dict[str, LiveTask] = {}
-    foreign: dict[str | int, ForeignMessage] = {}
-    for place, item in enumerate((*queued, *delivered)):
-        if isinstance(item, LiveTask):
-            tasks.setdefault(item.task_id, item)
-        else:
-            # Without an id there is nothing to know it again by.
-            foreign.setdefault(place if item.task_id is None else item.task_id, item)
-    return BrokerReading(tasks=tuple(tasks.values()), foreign=tuple(foreign.values()))

@@ -196,8 +196,11 @@ class WorkerSource(Protocol):
 class QueueBackend(WorkerSource, Protocol):
     """The broker and its workers."""
 
-    async def read(self) -> BrokerReading:
-        """Read every unfinished task and foreign message."""
+    async def read(self, only: Collection[int] | None = None) -> BrokerReading:
+        """Read every unfinished task and foreign message.
+
+        With ``only``, just the tasks of these orders, without their positions: then a long queue takes little memory.
+        """
         ...
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:

@@ -10,7 +10,7 @@ id, or tasks and files as they were.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -58,7 +58,8 @@ async def apply(
     A cancellation (Ctrl-C) lets the chunk in hand finish, so that nothing is left half-done; the rest is
     reported as not done. ``sites`` may be None where no step moves files.
     """
-    hands = _Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now)
+    to_do = {step.order_id for step in plan.steps}
+    hands = _Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now, to_do=to_do)
     done: list[Outcome] = []
     chunks = _chunks(plan.steps)
     for chunk in chunks:
@@ -70,6 +71,7 @@ async def apply(
             rest = [step for later in chunks for step in later]
             done += [_outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
             return _result(plan, done, interrupted=True)
+        to_do.difference_update(step.order_id for step in chunk)
         if progress is not None:
             progress(len(done))
     return _result(plan, done)
@@ -98,23 +100,24 @@ def _chunks(steps: Sequence[Step]) -> Iterator[list[Step]]:
 
 @dataclass(kw_only=True)
 class _Hands:
-    """What the chunks of one plan share, with the last reading of the queue."""
+    """What the chunks of one plan share, with the last reading of the queue; ``to_do`` are the orders not through."""
 
     orders: OrdersStore
     queue: QueueBackend
     sites: SiteStore | None
     actor: Actor
     now: Callable[[], datetime]
+    to_do: Collection[int]
     _tasks: Mapping[int, Sequence[LiveTask]] = field(default_factory=dict)
     _believed_until: float = float("-inf")
 
     async def tasks(self) -> Mapping[int, Sequence[LiveTask]]:
-        """The unfinished tasks by order, as the broker knows them."""
+        """The unfinished tasks of orders that are to be done, by order, as the broker knows them."""
         clock = asyncio.get_running_loop().time
         began = clock()
         if began > self._believed_until:
             tasks: dict[int, list[LiveTask]] = {}
-            for task in (await self.queue.read()).tasks:
+            for task in (await self.queue.read(self.to_do)).tasks:
                 if task.order_id is not None:
                     tasks.setdefault(task.order_id, []).append(task)
             self._tasks = tasks
@@ -257,7 +260,7 @@ class _Chunk:
         ]
         failures = dict(await self.hands.queue.publish(publications))
         if any(not failure.certain for failure in failures.values()):
-            failures = await _look_for(self.hands.queue, failures)
+            failures = await _look_for(self.hands.queue, {step.order_id for step in going}, failures)
         for step in going:
             failure = failures.get(step.publish or "")
             if failure is not None and failure.certain:
@@ -356,16 +359,18 @@ def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
     return kept.state is not TaskState.RUNNING and all(task.task_id != kept.task_id for task in tasks)
 
 
-async def _look_for(queue: QueueBackend, failures: dict[str, PublishFailure]) -> dict[str, PublishFailure]:
+async def _look_for(
+    queue: QueueBackend, order_ids: Collection[int], failures: dict[str, PublishFailure]
+) -> dict[str, PublishFailure]:
     """Find out about the tasks whose answer was lost: an answer lost on its way is not a task lost.
 
     Not being there is believed only of two looks: Redis may still have the call before it when the first one
     is answered. Where it can't be looked, the doubt stays.
     """
     try:
-        first = {task.task_id for task in (await queue.read()).tasks}
+        first = {task.task_id for task in (await queue.read(order_ids)).tasks}
         await asyncio.sleep(SECOND_LOOK)
-        arrived = first | {task.task_id for task in (await queue.read()).tasks}
+        arrived = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
     except SourceError:
         return failures
     return {task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in arrived}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import itertools
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -76,7 +77,8 @@ class Mover:
         self.moves[move] += 1
 
     async def publish(self) -> None:
-        await self.client.lpush(self.random.choice(LISTS), message(f"other-{next(self.numbers)}"))
+        other = message(f"other-{next(self.numbers)}", order_id=7)
+        await self.client.lpush(self.random.choice(LISTS), other)
 
     async def deliver(self) -> None:
         key, tag = self.random.choice(LISTS), f"tag-{next(self.numbers)}"
@@ -144,8 +146,8 @@ async def nothing() -> None:
     pass
 
 
-async def read(client: Any, **bounds: int) -> BrokerReading:
-    return await QueueReading(client, OPTIONS, Bounds(**bounds), now=NOW).read()
+async def read(client: Any, *, only: Collection[int] | None = None, **bounds: int) -> BrokerReading:
+    return await QueueReading(client, OPTIONS, Bounds(**bounds), now=NOW, only=only).read()
 
 
 @pytest.fixture
@@ -160,6 +162,7 @@ def ids(reading: BrokerReading) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("only", [None, {42}], ids=["every order", "one order"])
 @pytest.mark.parametrize(
     ("at_once", "bounds"),
     [
@@ -170,7 +173,7 @@ def ids(reading: BrokerReading) -> list[str]:
     ids=["few steps", "some steps", "many steps"],
 )
 async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
-    client: Redis, seed: int, at_once: int, bounds: dict[str, int]
+    client: Redis, seed: int, only: set[int] | None, at_once: int, bounds: dict[str, int]
 ) -> None:
     mover = Mover(client, seed)
     await mover.fill(90)
@@ -181,9 +184,10 @@ async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
 
     interrupted = Interrupted(client, meanwhile)
     for _ in range(4):
-        found = ids(await read(interrupted, **bounds))
+        found = ids(await read(interrupted, only=only, **bounds))
         assert mover.live - set(found) == set()
         assert len(found) == len(set(found))
+        assert only is None or set(found) == mover.live
     assert sum(mover.moves.values()) > 10
 
 
@@ -244,6 +248,34 @@ async def test_a_queue_that_never_rests_is_given_up(client: Redis) -> None:
 
     with pytest.raises(Exception, match="moves faster than it can be read"):
         await read(Interrupted(client, meanwhile), atomic=0, chunk=10, edge=8, rounds=3)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_garbage_is_collected_after_a_long_reading_as_it_was_before(client: Redis, enabled: bool) -> None:
+    await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
+    if not enabled:
+        gc.disable()
+    try:
+        assert len(ids(await read(client, atomic=0, chunk=7))) == 20
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("bounds", [{}, {"atomic": 0, "chunk": 7, "edge": 3}], ids=["at once", "in chunks"])
+async def test_the_tasks_of_some_orders_are_all_that_is_kept_of_a_queue(client: Redis, bounds: dict[str, int]) -> None:
+    await client.lpush(QUEUE, *(message(f"task-{number}", order_id=number) for number in range(1, 51)), b"junk")
+    raw = message("task-60", order_id=60), message("task-61", order_id=61)
+    await client.hset(OPTIONS.unacked, mapping={f"tag-{n}": b'[%s, "", "q"]' % each for n, each in enumerate(raw)})
+    reading = await read(client, only={40, 3, 60, 999}, **bounds)
+    kept = [(task.task_id, task.state, task.position) for task in reading.tasks]
+    assert kept == [
+        ("task-3", TaskState.QUEUED, None),
+        ("task-40", TaskState.QUEUED, None),
+        ("task-60", TaskState.UNACKED, None),
+    ]
+    assert reading.foreign == ()
 
 
 async def test_a_small_queue_is_read_in_two_round_trips(client: Redis) -> None:
@@ -294,7 +326,7 @@ async def test_foreign_messages_in_a_long_queue_are_shown_too(client: Redis) -> 
 # --- the decoder of long queues ---------------------------------------------------------------------------
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
@@ -339,8 +371,18 @@ def test_both_decoders_say_the_same_of_what_is_no_json(raw: bytes) -> None:
     _same(raw, TaskState.QUEUED)
 
 
+def _with_body(body: bytes) -> bytes:
+    return json.dumps(json.loads(message("task")) | {"body": base64.b64encode(body).decode()}).encode()
+
+
 def _cases() -> Iterator[bytes]:
     yield message("task")
+    # Not UTF-8, where nothing is asked for.
+    yield message("task").replace(b'"lang": "py"', b'"lang": "\xff"')
+    yield _with_body(b'[[42], {}, {"chord": "\xff"}]')
+    yield _with_body(b"[[42, true], {}]")
+    yield _with_body(b"[[42]]")
+    yield _with_body(b'[[], {"order_id": 42}, {}]')
     yield message("task", retries=2, eta=(NOW + timedelta(hours=1)).isoformat(), sitegenctl_actor="ana@crm")
     yield message("task", **{"content-type": "x"}).replace(b"application/json", b"application/x-python-serialize")
     for time in (
