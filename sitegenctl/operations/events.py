@@ -39,8 +39,10 @@ async def stream(
     begun = False
     while True:
         try:
+            # The tasks on the way already: their first events, which name the order, have been sent. Looked up
+            # before, for those that end while the listening begins, and again for those taken up meanwhile.
+            await _learn(memory, queue)
             async with source.listen() as events:
-                # The tasks on the way already: their first events, which name the order, have been sent.
                 await _learn(memory, queue)
                 if begun and delays is not None:
                     yield Regained()
@@ -90,6 +92,7 @@ class _Hearing:
 
 
 async def _learn(memory: OrderMemory, queue: QueueBackend) -> None:
-    for task in (await queue.read()).tasks:
-        if task.position is None and task.order_id is not None:
+    # The next to be delivered last: what was learned first is forgotten first.
+    for task in reversed((await queue.read()).tasks):
+        if task.order_id is not None:
             memory.learn(task.task_id, task.order_id)
