@@ -17,6 +17,7 @@ from sitegenctl.adapters.celery_control import Replies, ask_workers
 from sitegenctl.adapters.celery_messages import order_of, parse_time
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.json_values import mapping, mappings, moment, number, sequence, span, text
+from sitegenctl.adapters.local_processes import local_memory
 from sitegenctl.adapters.redis_link import redis_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.domain.ports import Consumers
@@ -146,6 +147,9 @@ def _details(name: str, given: Mapping[str, Any]) -> WorkerDetails:
     pool = mapping(stats.get("pool"))
     soft, hard = _limits(pool.get("timeouts"))
     totals = {str(task): count for task, count in mapping(stats.get("total")).items() if isinstance(count, int)}
+    processes = tuple(pid for pid in sequence(pool.get("processes")) if isinstance(pid, int))
+    # In kilobytes, as Linux counts it.
+    peak = number(mapping(stats.get("rusage")).get("maxrss"))
     version = re.search(r"celery:(\S+)", str(mapping(given.get("report")).get("ok")))
     return WorkerDetails(
         name=name,
@@ -162,6 +166,9 @@ def _details(name: str, given: Mapping[str, Any]) -> WorkerDetails:
         version=version[1] if version else None,
         soft_limit=soft,
         hard_limit=hard,
+        processes=processes,
+        peak_memory=None if peak is None else peak * 1024,
+        memory=local_memory(name.rpartition("@")[2], [pid for pid in (number(stats.get("pid")), *processes) if pid]),
         active=tuple(_held(given.get("active"))),
         reserved=tuple(_held(given.get("reserved"))),
         scheduled=tuple(_held(given.get("scheduled"))),
@@ -176,6 +183,7 @@ def _held(entries: Any) -> Iterator[HeldTask]:
             order_id=order_of(request.get("args"), request.get("kwargs")),
             started_at=moment(request.get("time_start")),
             eta=parse_time(entry.get("eta")),
+            pid=number(request.get("worker_pid")),
         )
 
 

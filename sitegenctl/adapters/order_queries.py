@@ -73,26 +73,32 @@ EXISTING = "SELECT id FROM site_orders WHERE id = ANY($1::int[])"
 #: These orders: $1 their ids.
 BY_ID = _READ + " WHERE o.id = ANY($1::int[])"
 
-# $1 statuses, $2 search pattern, $3 the number searched for, $4 time since the order moved: see `restriction`.
-_RESTRICTED = """
+# $1 statuses, $2 a pattern for each word searched for, $3 the number that each is, $4 the time within which the order
+# moved, $5 that for which it has not: see `restriction`.
+_RESTRICTED = f"""
        ($1::text[] IS NULL OR o.status::text = ANY($1::text[]))
-   AND ($2::text IS NULL OR o.customer_name ILIKE $2 OR o.customer_email ILIKE $2 OR o.id = $3::int
-        OR EXISTS (SELECT FROM site_onboardings b WHERE b.order_id = o.id AND b.business_name ILIKE $2))
-   AND ($4::interval IS NULL OR o.updated_at >= timezone('utc', now()) - $4::interval)
-"""
+   AND ($2::text[] IS NULL OR NOT EXISTS (
+        SELECT FROM unnest($2::text[], $3::int[]) AS word(pattern, number)
+         WHERE o.id IS DISTINCT FROM word.number AND o.customer_name NOT ILIKE word.pattern
+           AND o.customer_email NOT ILIKE word.pattern
+           AND NOT EXISTS (SELECT FROM site_onboardings b
+                            WHERE b.order_id = o.id AND b.business_name ILIKE word.pattern)))
+   AND ($4::interval IS NULL OR o.updated_at >= {_UTC_NOW} - $4::interval)
+   AND ($5::interval IS NULL OR o.updated_at <= {_UTC_NOW} - $5::interval)
+"""  # noqa: S608 - constants of this module
 
 _OPEN_LABELS = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
 _IS_OPEN = f"(o.status IS NULL OR o.status IN ({_OPEN_LABELS}))"
 
-#: Orders that may need somebody, and those whose ids are $5, restricted by $1 to $4.
-OPEN = f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($5::int[])) AND {_RESTRICTED}"
+#: Orders that may need somebody, and those whose ids are $6, restricted by $1 to $5.
+OPEN = f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::int[])) AND {_RESTRICTED}"
 
 _SETTLED = f"""
   FROM site_orders o
- WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($5::int[]) AND {_RESTRICTED}
+ WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::int[]) AND {_RESTRICTED}
 """
 
-#: How many others there are, restricted by $1 to $4, without those whose ids are $5.
+#: How many others there are, restricted by $1 to $5, without those whose ids are $6.
 COUNT_SETTLED = f"SELECT count(*) {_SETTLED}"
 
 IN_STATUS = "SELECT id FROM site_orders WHERE status = $1::text::siteorderstatus ORDER BY id"
@@ -103,7 +109,7 @@ COUNT_BY_STATUS = "SELECT status::text AS status, count(*) AS count FROM site_or
 
 # There is no index on created_at, and log rows of delivered orders are by far the most. But ids and times grow
 # together: some 25 steps of bisection find the first id of the window ($1), and only rows behind it are read.
-COUNT_RUNS = """
+_WINDOW = """
 WITH RECURSIVE bisection(low, high) AS (
     SELECT coalesce(min(id), 0)::bigint, coalesce(max(id), -1)::bigint + 1 FROM site_generation_logs
     UNION ALL
@@ -114,11 +120,23 @@ WITH RECURSIVE bisection(low, high) AS (
                                       WHERE id >= middle ORDER BY id LIMIT 1), true) AS in_window) probe
      WHERE low < high
 )
+"""
+_IN_WINDOW = "id >= (SELECT min(high) FROM bisection) AND created_at >= localtimestamp - $1::interval"
+
+COUNT_RUNS = f"""{_WINDOW}
 SELECT count(*) FILTER (WHERE step = 'SUCCESS') AS succeeded, count(*) FILTER (WHERE step = 'ERROR') AS failed,
        count(*) FILTER (WHERE step = 'SKIP') AS skipped
   FROM site_generation_logs
- WHERE id >= (SELECT min(high) FROM bisection) AND created_at >= localtimestamp - $1::interval
-"""
+ WHERE {_IN_WINDOW}
+"""  # noqa: S608 - constants of this module
+
+#: The newest $3 rows within the window $1 and behind id $2.
+RECENT_STEPS = f"""{_WINDOW}
+SELECT id, order_id, step, {_age("created_at", "localtimestamp")} AS age
+  FROM site_generation_logs
+ WHERE {_IN_WINDOW} AND id > $2
+ ORDER BY id DESC LIMIT $3
+"""  # noqa: S608 - constants of this module
 
 _KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
 # NULL for a status that is not known, which is not the place that it has in the enum.
@@ -142,10 +160,10 @@ _ORDER_BY = {
 
 
 def settled(query: OrderQuery) -> str:
-    """The ids of the other orders, sorted; parameters as in ``COUNT_SETTLED``, and $6 how many."""
+    """The ids of the other orders, sorted; parameters as in ``COUNT_SETTLED``, and $7 how many."""
     if query.sort is SortBy.FAULT:
         return _settled_by_fault(reverse=query.reverse)
-    return f"SELECT o.id {_SETTLED} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $6"
+    return f"SELECT o.id {_SETTLED} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $7"
 
 
 def _settled_by_fault(*, reverse: bool) -> str:
@@ -159,21 +177,23 @@ def _settled_by_fault(*, reverse: bool) -> str:
 SELECT id FROM (
        SELECT l.id, 0 AS rank
          FROM unnest(enum_range(NULL::siteorderstatus)) label
-        CROSS JOIN LATERAL (SELECT o.id {_SETTLED} AND o.status = label ORDER BY o.id {way} LIMIT $6) l
+        CROSS JOIN LATERAL (SELECT o.id {_SETTLED} AND o.status = label ORDER BY o.id {way} LIMIT $7) l
         WHERE label::text NOT IN ({_KNOWN})
        UNION ALL
-       (SELECT o.id, 1 AS rank {_SETTLED} AND o.status::text IN ({_KNOWN}) ORDER BY o.id {way} LIMIT $6)) parts
- ORDER BY rank {rank}, id {way} LIMIT $6
+       (SELECT o.id, 1 AS rank {_SETTLED} AND o.status::text IN ({_KNOWN}) ORDER BY o.id {way} LIMIT $7)) parts
+ ORDER BY rank {rank}, id {way} LIMIT $7
 """  # noqa: S608 - constants of this module
 
 
 def restriction(only: OrderFilter) -> tuple[Any, ...]:
-    """The parameters $1 to $4 for a filter."""
-    pattern = None
-    number = None
+    """The parameters $1 to $5 for a filter."""
+    patterns = numbers = None
     if only.search is not None:
-        escaped = only.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        pattern = f"%{escaped}%"
-        number = int(only.search) if only.search.isdecimal() and len(only.search) < 10 else None
+        patterns = [f"%{_literally(word)}%" for word in only.words]
+        numbers = [int(word) if word.isdecimal() and len(word) < 10 else None for word in only.words]
     statuses = sorted(only.statuses) if only.statuses else None
-    return statuses, pattern, number, only.since
+    return statuses, patterns, numbers, only.since, only.still_for
+
+
+def _literally(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -23,6 +23,7 @@ from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, Ord
 from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
+from sitegenctl.domain.pulse import StepMark
 from sitegenctl.domain.run import read_history
 from sitegenctl.errors import SourceError, UsageProblem
 
@@ -99,6 +100,16 @@ class PostgresOrders:
         async with self._connected() as connection:
             row = await connection.fetchrow(order_queries.COUNT_RUNS, window)
         return RunCounts(succeeded=row["succeeded"], failed=row["failed"], skipped=row["skipped"])
+
+    async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
+        """The newest log rows within the window and behind ``after_id``, oldest first; ``limit`` of them at most."""
+        async with self._connected() as connection:
+            rows = await connection.fetch(order_queries.RECENT_STEPS, window, after_id, limit)
+        return [
+            StepMark(log_id=row["id"], order_id=row["order_id"], step=row["step"], age=row["age"])
+            for row in reversed(rows)
+            if row["age"] is not None
+        ]
 
     async def read_log(
         self,

@@ -23,7 +23,7 @@ from typing import TypeVar
 from sitegenctl.adapters.threads import in_a_thread, to_its_end_in_a_thread
 from sitegenctl.domain.brief import SiteFile
 from sitegenctl.domain.ports import Trashing
-from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.site import SiteEntry, SiteFiles, SiteTree
 from sitegenctl.errors import SourceError
 
 T = TypeVar("T")
@@ -72,6 +72,18 @@ class SiteDirectory:
             if clock() - began < _FAST:
                 size = min(size * 2, _AT_ONCE_FAST)
         return counted
+
+    async def tree(self, order_id: int, *, limit: int) -> SiteTree:
+        """The files of one order's site, by path, ``limit`` of them at most; links are named and not followed."""
+        await self._look(self._require_base)
+
+        def look() -> SiteTree:
+            try:
+                return _tree(self.folder(order_id), limit)
+            except OSError as exc:
+                raise _failure(exc, "read") from exc
+
+        return await self._look(look)
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
         """Write a whole site beside the old one, then rename it into place; the old one goes to the trash."""
@@ -250,6 +262,39 @@ def _count(folder: Path, enough: int | None) -> SiteFiles:
                     if count == enough:
                         return SiteFiles(count=count, size=size, complete=False)
     return SiteFiles(count=count, size=size)
+
+
+def _tree(folder: Path, limit: int) -> SiteTree:
+    """The files below a folder, those of a folder before its subfolders'. Raises ``OSError``."""
+    found: list[SiteEntry] = []
+    top = str(folder)
+    if os.path.islink(top):
+        raise OSError(f"{top} is a symbolic link")
+    pending = [""]
+    while pending:
+        inside = pending.pop()
+        try:
+            entries = os.scandir(os.path.join(top, inside))
+        except FileNotFoundError:
+            continue
+        with entries:
+            for entry in entries:
+                path = f"{inside}/{entry.name}" if inside else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+                    continue
+                if len(found) == limit:
+                    return SiteTree(entries=sorted(found, key=_in_tree), complete=False)
+                is_file = entry.is_file(follow_symlinks=False)
+                size = entry.stat(follow_symlinks=False).st_size if is_file else None
+                found.append(SiteEntry(path=path, size=size))
+    return SiteTree(entries=sorted(found, key=_in_tree))
+
+
+def _in_tree(entry: SiteEntry) -> tuple[tuple[int, str], ...]:
+    """Sorts the folders of each level before its files."""
+    *folders, name = entry.path.split("/")
+    return (*((0, folder) for folder in folders), (1, name))
 
 
 def _contained(path: str) -> PurePosixPath:

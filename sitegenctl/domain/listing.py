@@ -39,16 +39,42 @@ class SortBy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFilter:
-    """Which orders: empty sets and None filter nothing. ``since`` is the time since the order last moved."""
+    """Which orders: empty sets and None filter nothing.
+
+    Every word of ``search`` must be in the customer's name or address or the business's name, or be the order's
+    number. ``since`` is the time within which the order moved, ``still_for`` the time for which it has not.
+    """
 
     statuses: frozenset[OrderStatus] = frozenset()
     search: str | None = None
     since: timedelta | None = None
+    still_for: timedelta | None = None
 
     @property
     def takes_everything(self) -> bool:
         """Whether nothing is filtered."""
-        return not self.statuses and self.search is None and self.since is None
+        return self == OrderFilter()
+
+    @property
+    def words(self) -> Sequence[str]:
+        """What is searched for."""
+        return self.search.split() if self.search is not None else ()
+
+    def takes(self, order: Order) -> bool:
+        """Whether the order is one of these; of orders that have been read, what the database says of others.
+
+        An order moved when anything of it did; of the orders that it alone knows the database takes ``updated_at``.
+        """
+        if self.statuses and order.status not in self.statuses:
+            return False
+        if self.since is not None and (order.idle is None or order.idle > self.since):
+            return False
+        if self.still_for is not None and (order.idle is None or order.idle < self.still_for):
+            return False
+        if self.search is None:
+            return True
+        text = "\n".join((order.customer_name, order.customer_email, order.business_name or "")).lower()
+        return all(word.lower() in text or word == str(order.order_id) for word in self.words)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import Step
-from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.pulse import StepMark
+from sitegenctl.domain.site import SiteFiles, SiteTree
 from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails
 from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
 
@@ -116,6 +117,10 @@ class OrdersStore(Protocol):
 
     async def count_runs(self, window: timedelta) -> RunCounts:
         """How many runs ended within the window until now, by the database's clock."""
+        ...
+
+    async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
+        """The newest log rows within the window and behind ``after_id``, oldest first; ``limit`` of them at most."""
         ...
 
     async def read_log(
@@ -261,6 +266,10 @@ class SiteStore(Protocol):
 
         A folder with ``enough`` files is counted no further.
         """
+        ...
+
+    async def tree(self, order_id: int, *, limit: int) -> SiteTree:
+        """The files of one order's site, by path, ``limit`` of them at most; links are named and not followed."""
         ...
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: With fewer files than this the system calls a generation empty.
@@ -24,3 +25,22 @@ class SiteFiles:
     def is_empty(self) -> bool:
         """Whether the system would call the generation empty."""
         return self.count < MIN_SITE_FILES
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteEntry:
+    """A file in a site: its path from the site's folder, with slashes, and its size in bytes.
+
+    A symbolic link is an entry like a file, of ``size`` None, whatever it points to.
+    """
+
+    path: str
+    size: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteTree:
+    """The files of a site, sorted by path; with ``complete`` False there are more."""
+
+    entries: Sequence[SiteEntry] = ()
+    complete: bool = True

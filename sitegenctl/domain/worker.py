@@ -33,7 +33,8 @@ class WorkerSurvey:
 class HeldTask:
     """A task that a worker says it holds, ours or another; ``order_id`` is None where it is for no order.
 
-    ``started_at`` is by the worker's own clock, and known of tasks that run; ``eta`` of those held for later.
+    ``started_at`` is by the worker's own clock, and ``pid`` the process that runs it: both known of tasks that run;
+    ``eta`` of those held for later.
     """
 
     task_id: str
@@ -41,6 +42,7 @@ class HeldTask:
     order_id: int | None = None
     started_at: datetime | None = None
     eta: datetime | None = None
+    pid: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,9 @@ class WorkerDetails:
 
     ``concurrency`` is the number of tasks it can run at once, ``pool`` the module of its execution pool,
     ``processed`` the number of tasks since it started, also by the tasks' names, ``version`` Celery's.
-    ``soft_limit`` and ``hard_limit`` are those of the whole pool; a task may have its own.
+    ``soft_limit`` and ``hard_limit`` are those of the whole pool; a task may have its own. ``processes`` are the ids of
+    the processes that run tasks, ``peak_memory`` is the most that its main process ever held, in bytes, and ``memory``
+    what each process holds now, known of those on this machine.
     """
 
     name: str
@@ -65,6 +69,9 @@ class WorkerDetails:
     version: str | None = None
     soft_limit: timedelta | None = None
     hard_limit: timedelta | None = None
+    processes: tuple[int, ...] = ()
+    peak_memory: int | None = None
+    memory: Mapping[int, int] = field(default_factory=dict)
     active: tuple[HeldTask, ...] = ()
     reserved: tuple[HeldTask, ...] = ()
     scheduled: tuple[HeldTask, ...] = ()

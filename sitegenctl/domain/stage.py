@@ -1,0 +1,57 @@
+"""How far a run is: its stages, told from the last step that it wrote.
+
+The steps are those of the system's own log; a step that is not known says nothing, and the run stays where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of a run; ``share`` of its work, from 0 to 1, is behind it when the stage begins."""
+
+    name: str
+    share: float
+
+
+# By how a step begins; the first that matches decides. Shares are by the steps of a run, not by their durations:
+# those depend on the generator.
+_STAGES: Sequence[tuple[str, Stage]] = (
+    ("SUCCESS", Stage(name="done", share=1.0)),
+    ("SKIP", Stage(name="skipped", share=1.0)),
+    ("FINALIZE", Stage(name="finishing", share=0.95)),
+    ("DNS_", Stage(name="publishing", share=0.9)),
+    ("PAGES_", Stage(name="publishing", share=0.87)),
+    ("R2_", Stage(name="publishing", share=0.84)),
+    ("GITHUB_", Stage(name="publishing", share=0.8)),
+    ("INTEGRATIONS_", Stage(name="publishing", share=0.78)),
+    ("WRITE_COMPLETE", Stage(name="writing", share=0.75)),
+    ("WRITE_PROGRESS", Stage(name="writing", share=0.68)),
+    ("WRITE_", Stage(name="writing", share=0.6)),
+    ("PARSE_RESULT", Stage(name="building", share=0.55)),
+    ("AI_COMPLETE", Stage(name="building", share=0.5)),
+    ("AI_GENERATION", Stage(name="building", share=0.4)),
+    ("BUILD_PROMPT", Stage(name="building", share=0.35)),
+    ("TEMPLATE_CUSTOMIZED", Stage(name="building", share=0.5)),
+    ("TEMPLATE_COPIED", Stage(name="building", share=0.42)),
+    ("TEMPLATE_", Stage(name="building", share=0.35)),
+    ("FETCH_DATA", Stage(name="reading", share=0.3)),
+    ("PHASE_1_COMPLETE", Stage(name="briefing", share=0.25)),
+    ("PHASE_1_SKIP", Stage(name="briefing", share=0.25)),
+    ("PHASE_1_ERROR", Stage(name="briefing", share=0.25)),
+    ("AI_STRATEGY", Stage(name="briefing", share=0.15)),
+    ("PHASE_1_", Stage(name="briefing", share=0.08)),
+    ("START", Stage(name="starting", share=0.03)),
+    ("RESUME", Stage(name="starting", share=0.02)),
+    ("CLEANUP", Stage(name="starting", share=0.02)),
+)
+
+
+def stage_of(step: str | None) -> Stage | None:
+    """The stage in which a run is whose last step this is; None for a step that doesn't tell."""
+    if step is None:
+        return None
+    return next((stage for beginning, stage in _STAGES if step.startswith(beginning)), None)
