@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         WorkerSource,
     )
     from sitegenctl.domain.probes import HealthProbes
+    from sitegenctl.operations.doctor import DoctorOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,26 @@ def access(settings: Settings) -> Access:
         redis_url=named("redis_url", Access.redis_url),
         database_url=named("database_url", Access.database_url),
         sites_dir=named("sites_dir", Access.sites_dir),
+    )
+
+
+def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = False) -> DoctorOptions:
+    """What a check-up of this system expects. Raises ``UsageProblem`` when the database or Redis is not configured."""
+    from sitegenctl.domain.health import DEMO_COMMANDS, StartCommands
+    from sitegenctl.operations.doctor import DoctorOptions
+    from sitegenctl.settings import DEMO_CONTEXT
+
+    return DoctorOptions(
+        queue=settings.queue,
+        task=settings.task,
+        grace=settings.grace,
+        timeout=settings.timeout,
+        patience=patience,
+        read_only=settings.read_only,
+        keyprefix=settings.global_keyprefix,
+        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else StartCommands(),
+        access=access(settings),
+        strict=strict,
     )
 
 

@@ -46,6 +46,7 @@ class Settings:
     redis_url: str | None = None
     sites_dir: Path | None = None
     context: str | None = None
+    production: bool | None = None
     backend: str = "celery"
     queue: str = "site_generation"
     task: str = "app.tasks.site_generation.generate_site_task"
@@ -68,6 +69,13 @@ class Settings:
     sentinel_master: str | None = None
     sentinel_password: Secret | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_production(self) -> bool:
+        """Whether a mistake would be a customer's; told by ``production``, else by the context's name."""
+        if self.production is not None:
+            return self.production
+        return self.context is not None and self.context.lower().startswith("prod")
 
     def require_database_url(self) -> str:
         """The database's URL. Raises ``UsageProblem`` when none is configured."""
@@ -187,6 +195,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "database_url": _parse_url,
     "redis_url": _parse_url,
     "sites_dir": _parse_path,
+    "production": _parse_bool,
     "backend": _parse_backend,
     "queue": _parse_text,
     "task": _parse_text,
@@ -243,7 +252,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     ``flags`` holds the values given on the command line under their setting's name, None where not given, and
     ``context``. Raises ``UsageProblem`` for a file, context or value that is no good.
     """
-    file = _read_toml(config_path(environ))
+    file = read_config(environ)
     named = flags.get("context")
     context = named or environ.get("SITEGENCTL_CONTEXT") or file.get("context")
     if context is not None and not isinstance(context, str):
@@ -287,6 +296,11 @@ def _pick(
         if value is not None:
             return value, origin
     return None, "default"
+
+
+def read_config(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings file; empty where there is none. Raises ``UsageProblem`` for one that can't be read."""
+    return _read_toml(config_path(environ))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -37,27 +37,14 @@ def doctor(
 
 async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str) -> int:
     from sitegenctl.cli.terminal import width
-    from sitegenctl.domain.health import DEMO_COMMANDS, StartCommands
-    from sitegenctl.operations.doctor import DoctorOptions, check_up, quick_check_up
+    from sitegenctl.operations.doctor import check_up, quick_check_up
     from sitegenctl.render.doctor import doctor_report
     from sitegenctl.render.output import write
-    from sitegenctl.session import access, open_health, open_session
-    from sitegenctl.settings import DEMO_CONTEXT
+    from sitegenctl.session import doctor_options, open_health, open_session
 
     settings = call.settings()
     waited = span("--patience", patience)
-    options = DoctorOptions(
-        queue=settings.queue,
-        task=settings.task,
-        grace=settings.grace,
-        timeout=settings.timeout,
-        patience=waited,
-        read_only=settings.read_only,
-        keyprefix=settings.global_keyprefix,
-        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else StartCommands(),
-        access=access(settings),
-        strict=strict,
-    )
+    options = doctor_options(settings, patience=waited, strict=strict)
     async with open_health(settings) as probes:
         if quick:
             found = await quick_check_up(probes, options)

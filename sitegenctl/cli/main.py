@@ -19,6 +19,7 @@ from sitegenctl.cli import (
     enqueue,
     events,
     inspect_group,
+    live,
     logs,
     maintain,
     queue_group,
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
+    live,
     enqueue,
     reset,
     retry,

@@ -55,7 +55,9 @@ class Snapshot:
 
     def diagnose(self, order_id: int) -> Diagnosis:
         """The verdict on one order, from everything in this snapshot."""
-        return diagnose(
+        if (known := self._verdicts.get(order_id)) is not None:
+            return known
+        verdict = diagnose(
             Evidence(
                 order_id=order_id,
                 order=self.orders.get(order_id),
@@ -66,6 +68,13 @@ class Snapshot:
                 check_hollow=self.check_hollow,
             )
         )
+        self._verdicts[order_id] = verdict
+        return verdict
+
+    @cached_property
+    def _verdicts(self) -> dict[int, Diagnosis]:
+        # Lists are sorted and counted by verdict, again and again.
+        return {}
 
 
 _RUNNING_FIRST = sorted(TaskState, key=lambda state: state is not TaskState.RUNNING)

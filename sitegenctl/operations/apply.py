@@ -52,8 +52,9 @@ async def apply(
     *,
     now: Callable[[], datetime] = utc_now,
     progress: Callable[[int], None] | None = None,
+    report: Callable[[Sequence[Outcome]], None] | None = None,
 ) -> OperationResult:
-    """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through.
+    """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through, ``report`` their outcomes.
 
     A cancellation (Ctrl-C) lets the chunk in hand finish, so that nothing is left half-done; the rest is
     reported as not done. ``sites`` may be None where no step moves files.
@@ -65,15 +66,18 @@ async def apply(
     for chunk in chunks:
         work = asyncio.ensure_future(_Chunk(hands=hands, steps=chunk).apply())
         try:
-            done += await asyncio.shield(work)
+            outcomes = await asyncio.shield(work)
         except asyncio.CancelledError:
             done += await work
             rest = [step for later in chunks for step in later]
             done += [_outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
             return _result(plan, done, interrupted=True)
+        done += outcomes
         to_do.difference_update(step.order_id for step in chunk)
         if progress is not None:
             progress(len(done))
+        if report is not None:
+            report(outcomes)
     return _result(plan, done)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Protocol
 
 from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.listing import ListedOrder, OrderPage, OrderQuery, merge, sort_key
+from sitegenctl.domain.listing import ListedOrder, OrderFilter, OrderPage, OrderQuery, merge, sort_key
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES
@@ -38,8 +39,29 @@ async def list_orders(
         raise SourceError(
             snapshot.errors[Source.DATABASE], hint="sitegenctl doctor tells what mends it", source=Source.DATABASE
         )
-    # A task may name an order that doesn't exist; one that was merely filtered out must not look like that.
-    ids = snapshot.known_ids() if query.filter.takes_everything else snapshot.orders.keys()
+    return await page_of(orders, sites, query, snapshot), snapshot
+
+
+class SettledOrders(Protocol):
+    """Whoever knows the orders that need nobody; ``OrdersStore`` has the rest."""
+
+    async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
+        """The first ``offset + limit`` of the other orders."""
+        ...
+
+    async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
+        """How many other orders there are."""
+        ...
+
+
+async def page_of(orders: SettledOrders, sites: SiteStore, query: OrderQuery, snapshot: Snapshot) -> OrderPage:
+    """The page of a query whose open orders are in the snapshot; there may be others in it than the query takes."""
+    hollow = Condition.HOLLOW in query.conditions
+    if query.filter.takes_everything:
+        # A task may name an order that doesn't exist; one that was merely filtered out must not look like that.
+        ids: Collection[int] = snapshot.known_ids()
+    else:
+        ids = [order_id for order_id, order in snapshot.orders.items() if query.filter.takes(order)]
     judged = [_listed(order_id, snapshot) for order_id in ids]
     open_orders = [listed for listed in judged if query.takes(listed.verdict.condition)]
     open_orders.sort(key=sort_key(query))
@@ -48,14 +70,14 @@ async def list_orders(
         undecided = sum(listed.verdict.condition is Condition.UNKNOWN for listed in judged) if query.conditions else 0
     if not query.wants_settled or (hollow and Source.FILES in snapshot.errors):
         # Without the files no finished order can be called hollow, however many are gone through.
-        return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders), undecided=undecided), snapshot
+        return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders), undecided=undecided)
     settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
     total = (
         None
         if query.conditions
         else len(open_orders) + await orders.count_settled(query.filter, excluding=snapshot.orders.keys())
     )
-    return OrderPage(orders=merge(query, [open_orders, settled]), total=total, undecided=undecided), snapshot
+    return OrderPage(orders=merge(query, [open_orders, settled]), total=total, undecided=undecided)
 
 
 async def choose_orders(
@@ -69,7 +91,7 @@ async def choose_orders(
 
 
 async def _settled(
-    orders: OrdersStore, sites: SiteStore, query: OrderQuery, snapshot: Snapshot
+    orders: SettledOrders, sites: SiteStore, query: OrderQuery, snapshot: Snapshot
 ) -> AsyncIterator[ListedOrder]:
     """The first ``offset + limit`` of the other orders that are in a condition that the query takes."""
     wanted = query.offset + query.limit

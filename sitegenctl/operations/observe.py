@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -124,10 +125,12 @@ class Attempts:
     """What one look asks of the sources, and why a source did not answer.
 
     Of one that has failed nothing more is asked: each question could take the whole timeout again. Questions to the
-    same source wait for each other, so that none of them is under way when one fails.
+    same source wait for each other, so that none of them is under way when one fails. ``took`` are the seconds that
+    each source's first answer took.
     """
 
     errors: dict[Source, str] = field(default_factory=dict)
+    took: dict[Source, float] = field(default_factory=dict)
     _turns: Mapping[Source, asyncio.Lock] = field(default_factory=lambda: {source: asyncio.Lock() for source in Source})
 
     async def make(self, source: Source, ask: Callable[[], Awaitable[T]]) -> T | None:
@@ -135,11 +138,14 @@ class Attempts:
         async with self._turns[source]:
             if source in self.errors:
                 return None
+            began = time.perf_counter()
             try:
-                return await ask()
+                answer = await ask()
             except SourceError as exc:
                 self.errors[source] = exc.message
                 return None
+            self.took.setdefault(source, time.perf_counter() - began)
+            return answer
 
 
 @dataclass(kw_only=True)

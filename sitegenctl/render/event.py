@@ -50,6 +50,11 @@ def event_lines(event: Event, *, width: int) -> list[str]:
     return hanging(prefix, "  ".join(parts), width)
 
 
+def event_detail(event: Event) -> str:
+    """What the event tells besides its type, order, task and worker, on one line."""
+    return "  ".join(neutralise(detail) for detail in _details(event))
+
+
 def event_severity(event: Event) -> Severity:
     """How bad it is, for its colour."""
     mark = _mark(event)

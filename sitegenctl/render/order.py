@@ -136,7 +136,7 @@ def order_text(
     lines += [line for reason in verdict.evidence for line in folded(f"  {neutralise(reason)}", width)]
     lines += _remedy(verdict, context)
     lines.append("")
-    facts = {**(_facts(order) if order else {}), **_whereabouts(order_id, snapshot)}
+    facts = {**(order_facts(order) if order else {}), **_whereabouts(order_id, snapshot)}
     lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
     lines += [line for task in snapshot.tasks_of(order_id) for line in folded(f"    {_task(task)}", width)]
     if timeline:
@@ -195,7 +195,8 @@ def _remedy(verdict: Diagnosis, context: str | None) -> list[str]:
     return [f"  → {in_context(verdict.remedy, context)}"] if verdict.remedy else []
 
 
-def _facts(order: Order) -> dict[str, str]:
+def order_facts(order: Order) -> dict[str, str]:
+    """What the database tells of the order, each fact by its name; neutralised."""
     facts = {
         "customer": f"{shorten(order.customer_name, 60)} <{shorten(order.customer_email, 60)}>",
         "status": f"{neutralise(order.label or 'NULL')}, moved {describe_age(order.idle)} ago",

@@ -57,7 +57,7 @@ def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, 
     """
     if not result.outcomes:
         return "".join(["nothing to do\n", *(f"note: {neutralise(note)}\n" for note in result.notes)])
-    words = {outcome.order_id: _word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
+    words = {outcome.order_id: outcome_word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
     shown = list(result.outcomes)
     lines = []
     if len(shown) != 1:
@@ -85,7 +85,8 @@ def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, 
     return "\n".join(lines) + "\n"
 
 
-def _word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
+def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
+    """What became of an order in a word; ``done`` is that for what the operation does."""
     if outcome.outcome is not OutcomeKind.DONE:
         return outcome.outcome.value
     if dry_run:

@@ -1,0 +1,262 @@
+"""Looking again and again: one picture after another for whoever keeps the screen open.
+
+Owns what is remembered from one look to the next: the last whole picture, what changes slowly and is therefore asked
+for less often, and the last minutes. What one look is, ``observe`` says; who shows it is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TypeVar, cast
+
+from sitegenctl.domain.condition import Condition, Diagnosis, Source
+from sitegenctl.domain.listing import OrderFilter, OrderPage, OrderQuery
+from sitegenctl.domain.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.overview import RunCounts, conditions
+from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.pulse import WINDOW, Bar, Pulse
+from sitegenctl.domain.site import SiteFiles, SiteTree
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import LiveTask, TaskDetails, TaskPlace, TaskState
+from sitegenctl.domain.timeline import TimelineEntry, timeline
+from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey, survey_of
+from sitegenctl.errors import SourceError
+from sitegenctl.operations.listing import list_orders, page_of
+from sitegenctl.operations.observe import Attempts, observe_open, utc_now
+
+T = TypeVar("T")
+
+#: Seconds for which what changes slowly is believed: counts of all orders, finished orders, the last hour.
+SLOW = 10.0
+
+#: Rows of an order's log, and files of its site, that are looked at.
+LOG_ROWS = 200
+FILES_SHOWN = 200
+
+#: Without these there is no picture: the last one is kept, and gets old.
+_ESSENTIAL = (Source.DATABASE, Source.BROKER)
+
+_WAITING = (TaskState.QUEUED, TaskState.RESERVED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Everything seen in one look.
+
+    ``unanswered`` says of each source why it did not answer; if one of them is essential, all else is as it was in the
+    last look that all essential ones answered. ``took`` are the seconds of each source's first answer. ``roster`` is
+    what workers told of themselves when they were last asked for so much.
+    """
+
+    snapshot: Snapshot
+    took: Mapping[Source, float] = field(default_factory=dict)
+    unanswered: Mapping[Source, str] = field(default_factory=dict)
+    by_status: Mapping[OrderStatus | str | None, int] = field(default_factory=dict)
+    by_condition: Mapping[Condition, int] = field(default_factory=dict)
+    bars: Sequence[Bar] = ()
+    last_hour: RunCounts | None = None
+    roster: WorkerRoster | None = None
+
+    @property
+    def taken_at(self) -> datetime:
+        """When it was taken."""
+        return self.snapshot.taken_at
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is an older one, kept because an essential source is away."""
+        return any(source in self.unanswered for source in _ESSENTIAL)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a process."""
+        return sum(task.state in _WAITING for task in self.snapshot.tasks)
+
+    @property
+    def running(self) -> int:
+        """How many tasks run."""
+        return sum(task.state is TaskState.RUNNING for task in self.snapshot.tasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderDetail:
+    """Everything about one order as of ``read_at``; None is what could not be read, or isn't there."""
+
+    order_id: int
+    read_at: datetime
+    order: Order | None
+    verdict: Diagnosis
+    tasks: Sequence[LiveTask]
+    story: Sequence[TimelineEntry]
+    log: Sequence[LogRow]
+    files: SiteFiles | None
+    tree: SiteTree | None
+    problem: str | None = None
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """One who looks at the same system for a long time; ``clock`` is monotonic, in seconds."""
+
+    orders: OrdersStore
+    queue: QueueBackend
+    sites: SiteStore
+    task_name: str
+    grace: timedelta
+    now: Callable[[], datetime] = utc_now
+    clock: Callable[[], float] = time.monotonic
+    _last: Picture | None = None
+    _pulse: Pulse = field(default_factory=Pulse)
+    _slow: _Slow = field(init=False)
+    _roster: WorkerRoster | None = None
+
+    def __post_init__(self) -> None:
+        self._slow = _Slow(orders=self.orders, clock=self.clock)
+
+    async def look(self, *, ask_all: bool = False) -> Picture:
+        """Take a picture; with ``ask_all`` workers tell everything of themselves. Nothing is raised for a source."""
+        attempts = Attempts()
+
+        async def ask_workers() -> WorkerSurvey:
+            self._roster = await self.queue.worker_details()
+            return survey_of(self._roster, task_name=self.task_name)
+
+        snapshot = await observe_open(
+            self.orders,
+            self.queue,
+            self.sites,
+            grace=self.grace,
+            ask_workers=ask_workers if ask_all else None,
+            attempts=attempts,
+            now=self.now,
+        )
+        slow = self._slow
+        counts = await attempts.make(Source.DATABASE, lambda: slow.counts(snapshot))
+        last_hour = await attempts.make(Source.DATABASE, slow.last_hour)
+        marks = await attempts.make(
+            Source.DATABASE, lambda: self.orders.recent_steps(WINDOW, after_id=self._pulse.newest)
+        )
+        unanswered = {**attempts.errors, **snapshot.unanswered}
+        if self._last is not None and any(source in unanswered for source in _ESSENTIAL):
+            self._last = replace(self._last, took=attempts.took, unanswered=unanswered)
+            return self._last
+        now = self.now()
+        picture = Picture(
+            snapshot=snapshot,
+            took=attempts.took,
+            unanswered=unanswered,
+            by_status=counts or {},
+            by_condition=_counted(snapshot, counts) if counts is not None else {},
+            last_hour=last_hour,
+            roster=self._roster if ask_all or self._roster is not None else None,
+        )
+        self._pulse.note_steps(marks or (), now)
+        if Source.BROKER not in unanswered:
+            self._pulse.note_depth(picture.waiting, now)
+        self._last = replace(picture, bars=self._pulse.bars(now))
+        return self._last
+
+    async def page(self, picture: Picture, query: OrderQuery) -> OrderPage:
+        """The orders that the query takes. Raises ``SourceError`` where the database is asked and doesn't answer."""
+        if Condition.HOLLOW in query.conditions:
+            page, _ = await list_orders(self.orders, self.queue, self.sites, query, grace=self.grace)
+            return page
+        return await page_of(self._slow, self.sites, query, picture.snapshot)
+
+    async def detail(self, picture: Picture, order_id: int) -> OrderDetail:
+        """Everything about one order. Nothing is raised for a source: ``problem`` says what is missing."""
+        snapshot = picture.snapshot
+        attempts = Attempts()
+        order = snapshot.orders.get(order_id)
+        known, log, files, tree = await asyncio.gather(
+            attempts.make(Source.DATABASE, lambda: self.orders.read_orders([order_id] if order is None else [])),
+            attempts.make(Source.DATABASE, lambda: self.orders.read_log([order_id], last=LOG_ROWS)),
+            attempts.make(Source.FILES, lambda: self.sites.count([order_id])),
+            self._tree(order_id),
+        )
+        # After the log: its rows' ages are as of then.
+        read_at = self.now()
+        order = order or (known or {}).get(order_id)
+        seen = replace(
+            snapshot,
+            orders={order_id: order} if order is not None else {},
+            files=files or {},
+            errors={**snapshot.errors, **attempts.errors},
+            check_hollow=True,
+        )
+        tasks = seen.tasks_of(order_id)
+        rows = log or ()
+        return OrderDetail(
+            order_id=order_id,
+            read_at=read_at,
+            order=order,
+            verdict=seen.diagnose(order_id),
+            tasks=tasks,
+            story=timeline(rows, [_times(task) for task in tasks], now=read_at),
+            log=rows,
+            files=(files or {}).get(order_id),
+            tree=tree,
+            problem="; ".join(attempts.errors.values()) or None,
+        )
+
+    async def _tree(self, order_id: int) -> SiteTree | None:
+        try:
+            return await self.sites.tree(order_id, limit=FILES_SHOWN)
+        except SourceError:
+            return None
+
+
+@dataclass(kw_only=True)
+class _Slow:
+    """What changes slowly, and costs the database more the longer it has been in use."""
+
+    orders: OrdersStore
+    clock: Callable[[], float]
+    _answers: dict[object, tuple[float, object]] = field(default_factory=dict)
+
+    async def counts(self, snapshot: Snapshot) -> Mapping[OrderStatus | str | None, int]:
+        """Orders by status; counted anew as soon as one of the open ones has moved."""
+        seen = frozenset(Counter(order.label for order in snapshot.orders.values()).items())
+        return await self._known(("counts", seen), self.orders.count_by_status)
+
+    async def last_hour(self) -> RunCounts:
+        return await self._known("last hour", lambda: self.orders.count_runs(timedelta(hours=1)))
+
+    async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
+        key = ("settled", query, frozenset(excluding))
+        return await self._known(key, lambda: self.orders.read_settled(query, excluding=excluding))
+
+    async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
+        key = ("number", only, frozenset(excluding))
+        return await self._known(key, lambda: self.orders.count_settled(only, excluding=excluding))
+
+    async def _known(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
+        now = self.clock()
+        asked_at, answer = self._answers.get(key, (float("-inf"), None))
+        if now - asked_at >= SLOW:
+            answer = await ask()
+            self._answers = {known: kept for known, kept in self._answers.items() if now - kept[0] < SLOW}
+            self._answers[key] = (now, answer)
+        return cast("T", answer)
+
+
+def _counted(snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]) -> dict[Condition, int]:
+    found = conditions(snapshot, by_status)
+    return {condition: each if isinstance(each, int) else len(each) for condition, each in found.items()}
+
+
+def _times(task: LiveTask) -> TaskDetails:
+    return TaskDetails(
+        task_id=task.task_id,
+        place=TaskPlace.QUEUE if task.worker is None else TaskPlace.WORKER,
+        worker=task.worker,
+        attempt=task.attempt,
+        enqueued_at=task.enqueued_at,
+        eta=task.eta,
+        actor=task.actor,
+    )

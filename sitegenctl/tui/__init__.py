@@ -1,0 +1,1 @@
+"""The live view: one screen over the queue and the orders, for whoever keeps it open all day."""

@@ -1,0 +1,109 @@
+"""What an operator can do to orders from the live view: the same operations as the commands', by their keys.
+
+Each makes the operation's own plan for the orders meant, which is shown before anything is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.plan import Plan
+from sitegenctl.operations import cancel, enqueue, repair, reset
+from sitegenctl.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What can be chosen of an action: to stop tasks that run, and to leave back-off and grace aside."""
+
+    terminate: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """``verb`` is what the operator wants, ``done`` the word for what is then done.
+
+    ``destroys`` says that it takes something away; ``choices`` are the fields of ``Choices`` that it knows.
+    """
+
+    name: str
+    verb: str
+    done: str
+    plan: Callable[[Session, Sequence[int], Choices], Awaitable[Plan]]
+    destroys: bool = False
+    choices: tuple[str, ...] = ()
+
+
+async def _enqueue(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    return await enqueue.plan(session.orders, session.queue, orders, force=choices.force, grace=session.settings.grace)
+
+
+async def _start(session: Session, orders: Sequence[int], _: Choices) -> Plan:
+    return _of(await enqueue.start_stuck(session.orders, session.queue, grace=session.settings.grace), orders)
+
+
+async def _retry(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    return _of(
+        await enqueue.retry_failed(session.orders, session.queue, force=choices.force, grace=session.settings.grace),
+        orders,
+    )
+
+
+async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    planned = await repair.plan(
+        session.orders, session.queue, session.sites, terminate=choices.terminate, grace=session.settings.grace
+    )
+    return _of(planned, orders)
+
+
+async def _reset(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    return await reset.plan(
+        session.orders,
+        session.queue,
+        session.sites,
+        orders,
+        terminate=choices.terminate,
+        force=choices.force,
+        grace=session.settings.grace,
+    )
+
+
+async def _cancel(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    return await cancel.plan(
+        session.orders, session.queue, orders, terminate=choices.terminate, grace=session.settings.grace
+    )
+
+
+def _of(plan: Plan, orders: Sequence[int]) -> Plan:
+    """The part of a plan that is for these orders."""
+    meant = set(orders)
+    return plan.without({order_id for order_id in plan.order_ids if order_id not in meant})
+
+
+ACTIONS: Mapping[str, Action] = {
+    action.name: action
+    for action in (
+        Action(name="enqueue", verb="enqueue", done="enqueued", plan=_enqueue, choices=("force",)),
+        Action(name="start", verb="start", done="started", plan=_start),
+        Action(name="retry", verb="retry", done="retried", plan=_retry, choices=("force",)),
+        Action(name="repair", verb="repair", done="repaired", plan=_repair, choices=("terminate",)),
+        Action(name="reset", verb="reset", done="reset", plan=_reset, destroys=True, choices=("terminate", "force")),
+        Action(name="cancel", verb="cancel", done="cancelled", plan=_cancel, destroys=True, choices=("terminate",)),
+    )
+}
+
+#: The action that mends an order in a condition; for others there is none, or it takes a person.
+MENDS: Mapping[Condition, str] = {
+    Condition.DUPLICATED: "repair",
+    Condition.GHOST: "repair",
+    Condition.ORPHANED: "repair",
+    Condition.INTERRUPTED: "repair",
+    Condition.FAILED: "retry",
+    Condition.EMPTY: "reset",
+    Condition.HOLLOW: "reset",
+    Condition.HELD: "enqueue",
+    Condition.UNSTARTED: "start",
+}

@@ -1,0 +1,426 @@
+"""The live view: what is heard from backstage goes to the widgets, what an operator wants goes to the operations."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Footer, Static
+
+from sitegenctl.domain.event import Event
+from sitegenctl.domain.health import CheckUp
+from sitegenctl.errors import SitegenError
+from sitegenctl.operations.watch import Picture
+from sitegenctl.render.text import neutralise
+from sitegenctl.settings import Settings
+from sitegenctl.tui import views
+from sitegenctl.tui.actions import ACTIONS, MENDS
+from sitegenctl.tui.backstage import Backstage, Detailed, EventsHeard, Failed, Looked
+from sitegenctl.tui.check_up import check_up_of
+from sitegenctl.tui.keys import ACTION_KEYS, DEFAULT_KEYS, KEYS, VIEW_KEYS
+from sitegenctl.tui.preferences import Preferences
+from sitegenctl.tui.screens.action import ActionScreen
+from sitegenctl.tui.screens.help import HelpScreen, KeyHelp
+from sitegenctl.tui.theme import THEMES
+from sitegenctl.tui.views import Heard
+from sitegenctl.tui.widgets.header import Header
+from sitegenctl.tui.widgets.live_table import Cell, LiveTable
+from sitegenctl.tui.widgets.orders_view import OrdersView
+from sitegenctl.tui.widgets.summary import Summary
+from sitegenctl.tui.widgets.tabs import VIEWS, ViewTabs
+
+#: Events that can be scrolled back to.
+_EVENTS_KEPT = 5000
+
+_CHANGES = frozenset(binding.id for binding in ACTION_KEYS)
+
+
+class LiveApp(App[int]):
+    """Where ``settings`` say; ``now`` is the clock, and ``backstage`` who looks, for tests."""
+
+    CSS_PATH = "style.tcss"
+    TITLE = "sitegenctl"
+    ENABLE_COMMAND_PALETTE = True
+    # Textual's own declarations are of the instance.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-medium"), (40, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = list(KEYS)
+
+    def __init__(
+        self,
+        settings: Settings,
+        preferences: Preferences,
+        *,
+        may_act: bool = True,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._preferences = preferences
+        self._may_act = may_act and not settings.read_only
+        self._now = now
+        self._orders = OrdersView(
+            keys={**DEFAULT_KEYS, **preferences.keys},
+            place=settings.context,
+            may_act=self._may_act,
+            id="orders",
+        )
+        self._backstage = Backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
+        self._picture: Picture | None = None
+        self._events: deque[Heard] = deque(maxlen=_EVENTS_KEPT)
+        self._heard = 0
+        self._check_up: CheckUp | None = None
+        self.failure: BaseException | None = None
+
+    def compose(self) -> Iterator[Widget]:
+        """The line at the top, the summary, the views, and the keys."""
+        settings = self._settings
+        yield Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
+        yield Static(id="banner", markup=False)
+        yield Summary()
+        yield ViewTabs(VIEW_KEYS)
+        with ContentSwitcher(initial=VIEWS[0], id="views"):
+            yield self._orders
+            yield LiveTable(
+                views.QUEUE_COLUMNS, views.queue_key, self._queue_cells, nothing="the queue is empty", id="queue"
+            )
+            yield LiveTable(
+                views.WORKER_COLUMNS,
+                lambda each: each.key,
+                self._worker_cells,
+                nothing="no worker is alive: nothing will be generated",
+                id="workers",
+            )
+            yield LiveTable(
+                views.EVENT_COLUMNS,
+                lambda each: each.number,
+                views.event_cells,
+                nothing="nothing heard yet",
+                id="events",
+            )
+            yield LiveTable(
+                views.DOCTOR_COLUMNS, lambda each: each.name, views.check_cells, nothing="checking …", id="doctor"
+            )
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self._preferences.theme or "dark"
+        self.set_keymap(dict(self._preferences.keys))
+        self._orders.table.focus()
+        self._backstage.start()
+        self.set_interval(1.0, self._tick)
+
+    def on_unmount(self) -> None:
+        """Leave; a server that keeps somebody waiting is not waited for."""
+        self._backstage.stop()
+
+    # --- what is heard ------------------------------------------------------------------------------------
+
+    def on_looked(self, message: Looked) -> None:
+        """There is a new picture."""
+        picture = message.picture
+        is_first, self._picture = self._picture is None, picture
+        now = self._now()
+        header = self.query_one(Header)
+        header.now, header.picture = now, picture
+        self.query_one(Summary).picture = picture
+        self._orders.tick(now)
+        self._orders.show(picture, message.page, message.query)
+        if message.detail is not None:
+            self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
+        self._show_banner(picture)
+        self._show_view()
+        workers = picture.snapshot.workers
+        self.query_one(ViewTabs).counts = {
+            "queue": str(picture.waiting + picture.running) if not picture.is_kept else "?",
+            "workers": str(len(workers.workers)) if workers is not None else "?",
+        }
+        if is_first:
+            self.refresh_bindings()
+
+    def on_detailed(self, message: Detailed) -> None:
+        """There is news of the order that is looked at."""
+        self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
+
+    def on_events_heard(self, message: EventsHeard) -> None:
+        """Events have come in."""
+        for what in message.events:
+            self._heard += 1
+            self._events.append(Heard(number=self._heard, what=what))
+        if self._view == "events":
+            self._show_view()
+
+    def on_failed(self, message: Failed) -> None:
+        """It can't go on: whoever started it says why."""
+        self.failure = message.error
+        self.exit(1)
+
+    def _fatal_error(self) -> None:
+        # Textual would print a traceback; whoever started it tells of the failure in one line.
+        self.failure = self._exception
+        self._close_messages_no_wait()
+
+    def _heard_of(self, order_id: int) -> Sequence[Event]:
+        return [
+            heard.what for heard in self._events if isinstance(heard.what, Event) and heard.what.order_id == order_id
+        ]
+
+    def _show_banner(self, picture: Picture) -> None:
+        banner = self.query_one("#banner", Static)
+        told = [f"{source}: {why}" for source, why in picture.unanswered.items()]
+        if told and picture.is_kept:
+            told.append("what is shown is old; trying again")
+        banner.update(neutralise("  ·  ".join(told)))
+        banner.set_class(bool(told), "-shown")
+
+    def _tick(self) -> None:
+        now = self._now()
+        self.query_one(Header).now = now
+        if self._view == "orders":
+            self._orders.tick(now)
+        elif self._view in ("queue", "workers"):
+            self.query_one(f"#{self._view}", LiveTable).redraw()
+
+    # --- views --------------------------------------------------------------------------------------------
+
+    @property
+    def _view(self) -> str:
+        return self.query_one("#views", ContentSwitcher).current or VIEWS[0]
+
+    def action_view(self, view: str) -> None:
+        """Show another view."""
+        self.query_one("#views", ContentSwitcher).current = view
+        self.query_one(ViewTabs).current = view
+        (self._orders.table if view == "orders" else self.query_one(f"#{view}")).focus()
+        self._backstage.wanted.workers = view == "workers"
+        if view == "workers":
+            self._backstage.look_now()
+        if view == "doctor":
+            self._check()
+        self._show_view()
+        self.refresh_bindings()
+
+    def _show_view(self) -> None:
+        picture = self._picture
+        view = self._view
+        if view == "orders" or picture is None:
+            return
+        table = self.query_one(f"#{view}", LiveTable)
+        if view == "queue":
+            table.show(views.queue_rows(picture.snapshot))
+        elif view == "workers":
+            table.show(views.processes(picture.roster) if picture.roster is not None else [])
+        elif view == "events":
+            table.show([*reversed(self._events)])
+        else:
+            table.show(self._check_up.checks if self._check_up is not None else [])
+
+    def _queue_cells(self, item: views.QueueItem) -> Sequence[Cell]:
+        assert self._picture is not None  # noqa: S101 - it has the rows
+        return views.queue_cells(item, self._picture.snapshot, self._now())
+
+    def _worker_cells(self, process: views.Process) -> Sequence[Cell]:
+        assert self._picture is not None  # noqa: S101 - it has the rows
+        return views.worker_cells(process, self._picture.snapshot, self._settings.queue, self._now())
+
+    @work(exclusive=True, group="doctor")
+    async def _check(self) -> None:
+        try:
+            self._check_up = await self._backstage.ask(check_up_of)
+        except SitegenError as exc:
+            self._complain(exc.message)
+            return
+        self._show_view()
+
+    # --- the list of orders -------------------------------------------------------------------------------
+
+    def on_orders_view_query_changed(self, message: OrdersView.QueryChanged) -> None:
+        """Other orders are wanted."""
+        self._backstage.wanted.query = message.query
+        self._backstage.show_other()
+
+    def on_orders_view_order_chosen(self, message: OrdersView.OrderChosen) -> None:
+        """Another order is looked at."""
+        self._backstage.wanted.order_id = message.order_id
+        self._backstage.show_other()
+        if message.order_id is None:
+            self._orders.show_detail(None, ())
+
+    def on_live_table_opened(self, message: LiveTable.Opened) -> None:
+        """From another view, go to the order of the row."""
+        row = message.table.row
+        order_id = getattr(row, "order_id", None) or getattr(getattr(row, "task", None), "order_id", None)
+        order_id = order_id or getattr(getattr(row, "what", None), "order_id", None)
+        if order_id is not None:
+            self.action_view("orders")
+            self._orders.search(order_id)
+
+    def action_filter(self) -> None:
+        """Type a filter."""
+        self.action_view("orders")
+        self._orders.open_filter()
+
+    def action_mark(self) -> None:
+        """Mark the order under the cursor."""
+        self._orders.toggle_mark()
+
+    def action_mark_all(self) -> None:
+        """Mark all orders listed."""
+        self._orders.mark_all()
+
+    def action_sort(self, step: int) -> None:
+        """Sort by another column, or with 0 the other way round."""
+        if step:
+            self._orders.sort_by_next(step)
+        else:
+            self._orders.sort_by(self._orders.asked.sort)
+
+    def action_toggle_detail(self) -> None:
+        """Show or hide the order beside the list."""
+        self._orders.toggle_class("-hidden")
+
+    def action_leave(self) -> None:
+        """Leave what is open; from another view go back to the orders."""
+        if self._view != "orders":
+            self.action_view("orders")
+        else:
+            self._orders.leave()
+
+    def action_look(self) -> None:
+        """Look again now; in the doctor's view, check again."""
+        self._backstage.look_now()
+        if self._view == "doctor":
+            self._check()
+
+    # --- what is done -------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key does something here."""
+        if action in ("act", "mend"):
+            return self._may_act and self._view == "orders" and not isinstance(self.screen, ActionScreen)
+        if action in ("mark", "mark_all", "sort", "toggle_detail", "copy_id", "open_site", "open_folder"):
+            return self._view == "orders"
+        return True
+
+    def action_act(self, name: str) -> None:
+        """Show an action's plan for the orders meant."""
+        orders = self._orders.meant
+        if not orders:
+            return
+        if self._picture is not None and self._picture.is_kept:
+            why = "; ".join(self._picture.unanswered.values())
+            self._complain(f"not now: {why}")
+            return
+        self.push_screen(
+            ActionScreen(ACTIONS[name], orders, self._backstage, place=self._settings.context), self._has_acted
+        )
+
+    def action_mend(self) -> None:
+        """Do what mends the orders meant."""
+        meant = set(self._orders.meant)
+        wanted: dict[str, int] = {}
+        for listed in self._orders.table.rows:
+            if listed.order_id in meant and (name := MENDS.get(listed.verdict.condition)):
+                wanted[name] = wanted.get(name, 0) + 1
+        detail = self._orders.detail
+        if not wanted and detail is not None and meant == {detail.order_id} and detail.verdict.condition in MENDS:
+            wanted[MENDS[detail.verdict.condition]] = 1
+        if not wanted:
+            self._complain("nothing here is mended by a command: the order's evidence says who can")
+            return
+        # Of several kinds the most frequent; what the plan leaves alone it names.
+        self.action_act(max(wanted, key=lambda name: wanted[name]))
+
+    def _has_acted(self, has: bool | None) -> None:
+        if has:
+            self._orders.table.unmark()
+            self._backstage.look_now()
+
+    def _complain(self, message: str) -> None:
+        self.notify(neutralise(message), severity="warning", markup=False)
+
+    def action_copy_id(self) -> None:
+        """Copy the orders' numbers."""
+        numbers = " ".join(map(str, self._orders.meant))
+        self.copy_to_clipboard(numbers)
+        self.notify(f"copied {numbers[:40]}", markup=False)
+
+    def action_open_site(self) -> None:
+        """Open the order's site in a browser."""
+        detail = self._orders.detail
+        url = detail.order.site_url if detail is not None and detail.order is not None else None
+        if url is None or not url.startswith(("http://", "https://")):
+            self._complain("it has no site to open")
+        else:
+            self.open_url(url)
+
+    def action_open_folder(self) -> None:
+        """Open the folder of the order's files."""
+        row = self._orders.table.row
+        base = self._settings.sites_dir
+        folder = base / f"project_{row.order_id}" if row is not None and base is not None else None
+        if folder is None or folder.is_symlink() or not folder.is_dir():
+            self._complain("it has no folder to open")
+        else:
+            webbrowser.open(folder.absolute().as_uri())
+
+    def action_help(self) -> None:
+        """Show the keys, as they are."""
+        keys = {**DEFAULT_KEYS, **self._preferences.keys}
+        known = [
+            KeyHelp(keys=keys[binding.id], does=binding.description, more=binding.tooltip)
+            for binding in KEYS
+            if binding.id is not None and (self._may_act or binding.id not in _CHANGES)
+        ]
+        self.push_screen(HelpScreen(known))
+
+    async def action_quit(self) -> None:
+        """Leave; orders that are being moved are first moved to the end of their chunk."""
+        if isinstance(self.screen, ActionScreen) and self.screen.is_busy:
+            self.screen.action_leave()
+            self._complain("finishing the chunk in hand; quit again then")
+            return
+        self.exit(0)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
+        """What the palette offers: the views, the keys, and the themes."""
+        for binding in KEYS:
+            if binding.id is not None and self.check_action(*_parsed(binding.action)):
+                yield SystemCommand(binding.description.capitalize(), binding.tooltip, _Run(self, binding.action))
+        for theme in THEMES:
+            yield SystemCommand(f"Theme: {theme.name}", "Change the colours", _Theme(self, theme.name))
+
+
+@dataclass(frozen=True)
+class _Run:
+    app: LiveApp
+    action: str
+
+    async def __call__(self) -> None:
+        await self.app.run_action(self.action)
+
+
+@dataclass(frozen=True)
+class _Theme:
+    app: LiveApp
+    name: str
+
+    def __call__(self) -> None:
+        self.app.theme = self.name
+
+
+def _parsed(action: str) -> tuple[str, tuple[object, ...]]:
+    name, _, rest = action.partition("(")
+    return name, (rest.rstrip(")"),) if rest else ()

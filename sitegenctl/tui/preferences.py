@@ -1,0 +1,86 @@
+"""How somebody likes the live view: the table ``[live]`` of the settings file.
+
+[live]
+theme = "light"            # dark, light, monochrome, or one of Textual's own
+interval = "2s"
+
+[live.keys]
+reset = "ctrl+r"           # by the key's name, as the help lists them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from textual.theme import BUILTIN_THEMES
+
+from sitegenctl.errors import UsageProblem
+from sitegenctl.settings import config_path, parse_duration, read_config
+from sitegenctl.tui.keys import DEFAULT_KEYS
+from sitegenctl.tui.theme import NAMES
+
+_KNOWN = ("theme", "interval", "keys")
+
+#: Seconds between two looks, at least and at most.
+_SOONEST, _LATEST = 0.2, 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """``interval`` is in seconds between two looks; ``keys`` has the keys of an action, by its id."""
+
+    theme: str | None = None
+    interval: float = 1.0
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_preferences(environ: Mapping[str, str]) -> Preferences:
+    """Read them; what isn't there is as it comes. Raises ``UsageProblem`` for what is no good."""
+    place = f"{config_path(environ)}, [live]"
+    given = read_config(environ).get("live", {})
+    if not isinstance(given, dict):
+        raise UsageProblem(f"{config_path(environ)}: live must be a table, [live]")
+    for name in given:
+        if name not in _KNOWN:
+            raise UsageProblem(f"{place}: unknown setting {name!r}", hint=f"known settings: {', '.join(_KNOWN)}")
+    theme = known_theme(given["theme"], place) if "theme" in given else None
+    interval = interval_of(given.get("interval", "1s"), place)
+    return Preferences(theme=theme, interval=interval, keys=_keys(given, place))
+
+
+def known_theme(value: Any, place: str) -> str:
+    """A theme's name, out of what was written at a ``place``. Raises ``UsageProblem``."""
+    known = [*NAMES, *BUILTIN_THEMES]
+    if value not in known:
+        raise UsageProblem(f"{place}: there is no theme {value!r}", hint=f"themes: {', '.join(known)}")
+    return str(value)
+
+
+def interval_of(value: Any, place: str) -> float:
+    """Seconds between two looks, out of what was written at a ``place``. Raises ``UsageProblem``."""
+    try:
+        interval = parse_duration(value).total_seconds()
+    except ValueError as exc:
+        raise UsageProblem(f"{place}: interval: {exc}") from exc
+    if not _SOONEST <= interval <= _LATEST:
+        raise UsageProblem(f"{place}: interval must be from 200ms to 1h")
+    return interval
+
+
+def _keys(given: Mapping[str, Any], place: str) -> dict[str, str]:
+    keys = given.get("keys", {})
+    if not isinstance(keys, dict):
+        raise UsageProblem(f"{place}: keys must be a table, [live.keys]")
+    for name, key in keys.items():
+        if name not in DEFAULT_KEYS:
+            raise UsageProblem(f"{place}.keys: nothing is called {name!r}", hint=f"names: {', '.join(DEFAULT_KEYS)}")
+        if not isinstance(key, str) or not key.strip():
+            raise UsageProblem(f"{place}.keys: {name} must be a key such as ctrl+r")
+    taken: dict[str, str] = {}
+    for name, key in {**DEFAULT_KEYS, **keys}.items():
+        for each in key.split(","):
+            if (other := taken.setdefault(each.strip(), name)) != name:
+                raise UsageProblem(f"{place}.keys: {each.strip()} would be both {other} and {name}")
+    return dict(keys)

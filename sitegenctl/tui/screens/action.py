@@ -1,0 +1,233 @@
+"""An action's plan, the question, and then its outcomes as they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from sitegenctl.domain.condition import Severity
+from sitegenctl.domain.plan import Plan
+from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.errors import SitegenError
+from sitegenctl.operations.apply import apply, preview
+from sitegenctl.render.order import in_context
+from sitegenctl.render.outcomes import outcome_text, outcome_word
+from sitegenctl.render.text import neutralise
+from sitegenctl.session import Session
+from sitegenctl.tui.actions import Action, Choices
+from sitegenctl.tui.backstage import Backstage, Errand
+from sitegenctl.tui.theme import palette
+from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
+
+_COLUMNS = (
+    Column(heading="order", width=7, number=True),
+    Column(heading="", width=18),
+    Column(heading="what"),
+)
+
+_SEVERITIES = {OutcomeKind.FAILED: Severity.FAULT, OutcomeKind.REFUSED: Severity.UNKNOWN}
+
+
+class ActionScreen(ModalScreen[bool]):
+    """Returns whether anything was done. Nothing is, before it was said to be."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "apply", "apply", tooltip="Do what the plan says"),
+        Binding("enter", "apply_safe", "apply", show=False),
+        Binding("t", "choose('terminate')", "stop running tasks"),
+        Binding("f", "choose('force')", "force"),
+        Binding("escape,n,q", "leave", "leave"),
+    ]
+
+    def __init__(self, action: Action, orders: Sequence[int], backstage: Backstage, *, place: str | None) -> None:
+        super().__init__()
+        self._action = action
+        self._orders = orders
+        self._backstage = backstage
+        self._place_name = place
+        self._choices = Choices()
+        self._plan: Plan | None = None
+        self._errand: Errand[OperationResult] | None = None
+        self._through = 0
+        self._result: OperationResult | None = None
+        self._is_dry = True
+
+    def compose(self) -> Iterator[Widget]:
+        """A title, the orders, what there is to know, and the keys."""
+        with Vertical(id="dialog", classes="destroys" if self._action.destroys else ""):
+            yield Static(id="title", markup=False)
+            yield LiveTable(_COLUMNS, lambda outcome: outcome.order_id, self._cells, id="outcomes")
+            yield Static(id="notes", markup=False)
+            yield Static(id="keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Make the plan."""
+        self._make_plan()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether orders are being moved at this moment."""
+        return self._errand is not None and self._result is None
+
+    # --- what it does -------------------------------------------------------------------------------------
+
+    @work(exclusive=True)
+    async def _make_plan(self) -> None:
+        self._plan = None
+        self._tell(f"{self._title()}: looking …")
+        choices = self._choices
+
+        async def plan(session: Session) -> Plan:
+            return await self._action.plan(session, self._orders, choices)
+
+        try:
+            self._plan = await self._backstage.ask(plan)
+        except SitegenError as exc:
+            self._tell(f"{self._title()}: not possible now", exc.message, exc.hint)
+            return
+        seen = preview(self._plan)
+        self._outcomes.show(list(seen.outcomes))
+        self._tell(self._planned(self._plan), *self._plan.notes, *self._hints(seen.outcomes))
+
+    def action_apply(self) -> None:
+        """Carry the plan out."""
+        if self._plan is None or not self._plan.steps or self._errand is not None:
+            if self._result is not None or (self._plan is not None and not self._plan.steps):
+                self.action_leave()
+            return
+        self._carry_out(self._plan)
+
+    def action_apply_safe(self) -> None:
+        """Carry the plan out, if it destroys nothing: what does takes a key that nobody presses by mistake."""
+        if self._result is not None or not self._action.destroys:
+            self.action_apply()
+
+    @work(exclusive=True)
+    async def _carry_out(self, plan: Plan) -> None:
+        self._is_dry = False
+        self._outcomes.show([])
+
+        async def carry_out(session: Session) -> OperationResult:
+            return await apply(
+                session.orders,
+                session.queue,
+                session.sites,
+                plan,
+                replace(session.actor, command=f"live: {self._action.name}"),
+                report=lambda outcomes: self.app.call_from_thread(self._more, outcomes),
+            )
+
+        self._errand = self._backstage.begin(carry_out)
+        self._tell(f"{self._title()}: 0 of {len(plan.steps)} …")
+        try:
+            self._result = await self._errand.outcome()
+        except SitegenError as exc:
+            self._errand = None
+            self._tell(f"{self._title()}: failed", exc.message, exc.hint)
+            return
+        finally:
+            self._backstage.look_now()
+        self._outcomes.show(list(self._result.outcomes))
+        self._tell(self._ended(self._result), *self._result.notes, *self._hints(self._result.outcomes))
+
+    def _more(self, outcomes: Sequence[Outcome]) -> None:
+        if self._plan is not None and self._result is None:
+            self._through += len(outcomes)
+            self._outcomes.show([*self._outcomes.rows, *outcomes])
+            self._tell(f"{self._title()}: {self._through} of {len(self._plan.steps)} …")
+
+    def action_choose(self, name: str) -> None:
+        """Choose otherwise, and plan anew."""
+        if name in self._action.choices and self._errand is None:
+            self._choices = replace(self._choices, **{name: not getattr(self._choices, name)})
+            self._make_plan()
+
+    def action_leave(self) -> None:
+        """Leave; while orders are being moved, end with the chunk in hand."""
+        if self.is_busy:
+            assert self._errand is not None  # noqa: S101 - then it is busy with that
+            self._errand.interrupt()
+            self._tell(f"{self._title()}: finishing the chunk in hand …")
+        else:
+            self.dismiss(self._result is not None)
+
+    # --- what it shows ------------------------------------------------------------------------------------
+
+    @property
+    def _outcomes(self) -> LiveTable[Outcome]:
+        return self.query_one("#outcomes", LiveTable)
+
+    def _cells(self, outcome: Outcome) -> Sequence[Cell]:
+        word = outcome_word(outcome, self._action.done, dry_run=self._is_dry)
+        severity = _SEVERITIES.get(outcome.outcome, Severity.OK)
+        is_skipped = outcome.outcome is OutcomeKind.SKIPPED
+        return (
+            Cell(text=str(outcome.order_id)),
+            Cell(text=word, severity=severity, dim=is_skipped),
+            Cell(text=outcome_text(outcome, word), dim=is_skipped),
+        )
+
+    def _title(self) -> str:
+        number = len(self._orders)
+        return f"{self._action.verb} {f'order {self._orders[0]}' if number == 1 else f'{number} orders'}"
+
+    def _planned(self, plan: Plan) -> str:
+        if not plan.steps:
+            return f"{self._title()}: nothing to do"
+        left = len(plan.left_alone)
+        rest = f", {left} left alone" if left else ""
+        return f"{self._title()}? {len(plan.steps)} would be {self._action.done}{rest}"
+
+    def _ended(self, result: OperationResult) -> str:
+        counts: dict[str, int] = {}
+        for outcome in result.outcomes:
+            word = outcome_word(outcome, self._action.done, dry_run=False)
+            counts[word] = counts.get(word, 0) + 1
+        told = ", ".join(f"{count} {word}" for word, count in counts.items())
+        return f"{told}{', interrupted' if result.interrupted else ''}"
+
+    def _hints(self, outcomes: Sequence[Outcome]) -> list[str]:
+        hints = dict.fromkeys(outcome.hint for outcome in outcomes if outcome.hint)
+        return [f"hint: {in_context(hint, self._place_name)}" for hint in list(hints)[:3]]
+
+    def _tell(self, title: str, *notes: str | None) -> None:
+        colours = palette(self.app)
+        place = Text()
+        if self._place_name:
+            place.append(f" {neutralise(self._place_name)} ", f"bold {colours['background']} on {colours['primary']}")
+            place.append(" ")
+        self.query_one("#title", Static).update(Text.assemble(place, (title, "bold")))
+        told = [Text(neutralise(note), colours["text-muted"]) for note in notes if note]
+        shown = self.query_one("#notes", Static)
+        shown.update(Text("\n").join(told))
+        shown.display = bool(told)
+        self.query_one("#keys", Static).update(self._keys())
+
+    def _keys(self) -> Text:
+        colours = palette(self.app)
+        text = Text()
+
+        def key(name: str, words: str) -> None:
+            text.append(f" {name} ", f"bold {colours['accent']}")
+            text.append(f"{words}  ")
+
+        if self.is_busy:
+            key("esc", "stop after the chunk in hand")
+            return text
+        if self._result is None and self._plan is not None and self._plan.steps:
+            key("y", self._action.verb)
+        if self._errand is None:
+            for name, letter, words in (("terminate", "t", "stop running tasks"), ("force", "f", "force")):
+                if name in self._action.choices:
+                    key(letter, f"{words}: {'yes' if getattr(self._choices, name) else 'no'}")
+        key("esc", "leave")
+        return text

@@ -1,0 +1,103 @@
+"""The line at the top: which system this is, whether its sources answer, and how old the picture is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from sitegenctl.domain.condition import Source, describe_age
+from sitegenctl.operations.watch import Picture
+from sitegenctl.render.text import neutralise
+from sitegenctl.tui.theme import palette
+
+#: How the sources are named: what an operator calls them.
+_NAMES = {
+    Source.DATABASE: ("database", "db"),
+    Source.BROKER: ("redis", "redis"),
+    Source.WORKERS: ("workers", "work"),
+    Source.FILES: ("files", "files"),
+}
+
+#: A picture of this age in seconds is old: something holds it up.
+OLD = 5
+
+#: Below so many columns names are short and latencies are left out.
+_ROOMY = 110
+
+
+class Header(Widget):
+    """``context`` is the system's name; a production's is in a colour of its own."""
+
+    DEFAULT_CSS = """
+    Header { height: 1; width: 1fr; background: $panel; }
+    """
+
+    picture: reactive[Picture | None] = reactive(None)
+    now: reactive[datetime | None] = reactive(None)
+
+    def __init__(self, *, context: str | None, production: bool, read_only: bool) -> None:
+        super().__init__()
+        self._place = neutralise(context) if context else "sitegenctl"
+        self._production = production
+        self._read_only = read_only
+
+    def render(self) -> Text:
+        """Draw it in as much room as there is."""
+        width = self.size.width
+        colours = palette(self.app)
+        text = Text(no_wrap=True, overflow="ellipsis")
+        place = f" {self._place.upper() if self._production else self._place} "
+        text.append(place, f"bold {colours['background']} on {colours['error' if self._production else 'primary']}")
+        text.append(" ")
+        for source in Source:
+            self._light(text, source, width, colours)
+        right = self._right(colours)
+        room = width - text.cell_len - right.cell_len - 1
+        return Text.assemble(text, " " * max(room, 1), right, no_wrap=True, overflow="ellipsis")
+
+    def _light(self, text: Text, source: Source, width: int, colours: Mapping[str, str]) -> None:
+        name = _NAMES[source][0 if width >= _ROOMY else 1]
+        if self.picture is None:
+            text.append(f" ○ {name}", colours["text-muted"])
+        elif source in self.picture.unanswered:
+            text.append(f" ✗ {name}", f"bold {colours['error']}")
+        else:
+            text.append(" ● ", colours["success"])
+            text.append(name)
+            took = self.picture.took.get(source)
+            if took is not None and width >= _ROOMY:
+                text.append(f" {_latency(took)}", colours["text-muted"])
+
+    def _right(self, colours: Mapping[str, str]) -> Text:
+        text = Text()
+        if self._read_only:
+            text.append(" READ-ONLY ", f"bold {colours['background']} on {colours['secondary']}")
+            text.append(" ")
+        if self.picture is None:
+            return text.append("looking… ", colours["text-muted"])
+        age = self.age
+        stale = age >= OLD or self.picture.is_kept
+        words = f"{describe_age_of(age)} old " if stale else f"{describe_age_of(age)} "
+        return text.append(words, f"bold {colours['warning']}" if stale else colours["text-muted"])
+
+    @property
+    def age(self) -> float:
+        """How old the picture is, in seconds."""
+        if self.picture is None or self.now is None:
+            return 0.0
+        return max(0.0, (self.now - self.picture.taken_at).total_seconds())
+
+
+def describe_age_of(seconds: float) -> str:
+    """An age in words."""
+    from datetime import timedelta
+
+    return describe_age(timedelta(seconds=int(seconds)))
+
+
+def _latency(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"

@@ -1,0 +1,97 @@
+"""What is wrong in one line, and how the last minutes went in two small plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from sitegenctl.domain.condition import Condition, Severity
+from sitegenctl.domain.pulse import SPAN, Bar
+from sitegenctl.operations.watch import Picture
+from sitegenctl.tui.theme import palette
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+class Summary(Widget):
+    """Two lines, or one above where there is little room."""
+
+    DEFAULT_CSS = """
+    Summary { height: 3; width: 1fr; padding: 0 1; }
+    """
+
+    picture: reactive[Picture | None] = reactive(None)
+
+    def render(self) -> Text:
+        """Draw the verdict, and below it the plots."""
+        colours = palette(self.app)
+        picture = self.picture
+        if picture is None:
+            return Text("looking at database, Redis, workers and files …", colours["text-muted"])
+        lines = [self._verdict(picture, colours)]
+        width = self.size.width
+        room = max(10, (width - 44) // 2) if width >= 76 else max(10, width - 24)
+        bars = picture.bars[-room:]
+        minutes = int(len(bars) * SPAN.total_seconds() // 60)
+        depth = Text.assemble(("queue ", colours["text-muted"]), *_depth(bars, colours), f" {picture.waiting} waiting")
+        ended = sum(bar.succeeded for bar in bars)
+        failed = sum(bar.failed for bar in bars)
+        done = Text.assemble(("done  ", colours["text-muted"]), *_ended(bars, colours), f" {ended} ok")
+        if failed:
+            done.append(f" {failed} failed", colours["error"])
+        done.append(f" in {minutes}m", colours["text-muted"])
+        if width >= 76:
+            depth.pad_right(max(0, width // 2 - depth.cell_len))
+            lines.append(Text.assemble(depth, done))
+        else:
+            lines += [depth, done]
+        return Text("\n").join(lines[:3])
+
+    def _verdict(self, picture: Picture, colours: Mapping[str, str]) -> Text:
+        faults = {
+            condition: count
+            for condition, count in picture.by_condition.items()
+            if condition.severity is Severity.FAULT and count
+        }
+        unknown = picture.by_condition.get(Condition.UNKNOWN, 0)
+        text = Text(no_wrap=True, overflow="ellipsis")
+        if faults:
+            number = sum(faults.values())
+            text.append(
+                f"✗ {number} {'order needs' if number == 1 else 'orders need'} somebody", f"bold {colours['error']}"
+            )
+            details = "  ".join(f"{count} {condition}" for condition, count in faults.items())
+            text.append(f"   {details}", colours["error"])
+        elif unknown:
+            text.append(f"? {unknown} {'order' if unknown == 1 else 'orders'} unknown", f"bold {colours['warning']}")
+        elif picture.unanswered:
+            text.append("? nothing wrong is seen, and not all can be seen", f"bold {colours['warning']}")
+        else:
+            text.append("✓ all well", f"bold {colours['success']}")
+        text.append(f"   {picture.running} running", colours["text-muted"])
+        if picture.last_hour is not None and (rate := picture.last_hour.success_rate) is not None:
+            text.append(f"   last hour {rate:.0%} ok", colours["text-muted"])
+        return text
+
+
+def _depth(bars: Sequence[Bar], colours: Mapping[str, str]) -> list[tuple[str, str]]:
+    most = max((bar.depth for bar in bars), default=0)
+    # What was not seen but told from the log is dim.
+    return [(_block(bar.depth, most), colours["primary"] if bar.seen else colours["text-disabled"]) for bar in bars]
+
+
+def _ended(bars: Sequence[Bar], colours: Mapping[str, str]) -> list[tuple[str, str]]:
+    most = max((bar.succeeded + bar.failed for bar in bars), default=0)
+    return [
+        (_block(bar.succeeded + bar.failed, most), colours["error"] if bar.failed else colours["success"])
+        for bar in bars
+    ]
+
+
+def _block(value: int, most: int) -> str:
+    if not value:
+        return "▁" if most == 0 else _BLOCKS[1]
+    return _BLOCKS[max(2, round(value / most * (len(_BLOCKS) - 1)))]
