@@ -32,6 +32,7 @@ from sitegenctl.tui.screens.action import ActionScreen
 from sitegenctl.tui.screens.help import HelpScreen, KeyHelp
 from sitegenctl.tui.theme import THEMES
 from sitegenctl.tui.views import Heard
+from sitegenctl.tui.widgets.doctor_view import DoctorView
 from sitegenctl.tui.widgets.header import Header
 from sitegenctl.tui.widgets.live_table import Cell, LiveTable
 from sitegenctl.tui.widgets.orders_view import OrdersView
@@ -75,6 +76,9 @@ class LiveApp(App[int]):
             id="orders",
         )
         self._backstage = Backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
+        self._header = Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
+        self._summary = Summary()
+        self._tabs = ViewTabs(VIEW_KEYS)
         self._picture: Picture | None = None
         self._events: deque[Heard] = deque(maxlen=_EVENTS_KEPT)
         self._heard = 0
@@ -83,11 +87,10 @@ class LiveApp(App[int]):
 
     def compose(self) -> Iterator[Widget]:
         """The line at the top, the summary, the views, and the keys."""
-        settings = self._settings
-        yield Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
+        yield self._header
         yield Static(id="banner", markup=False)
-        yield Summary()
-        yield ViewTabs(VIEW_KEYS)
+        yield self._summary
+        yield self._tabs
         with ContentSwitcher(initial=VIEWS[0], id="views"):
             yield self._orders
             yield LiveTable(
@@ -107,9 +110,7 @@ class LiveApp(App[int]):
                 nothing="nothing heard yet",
                 id="events",
             )
-            yield LiveTable(
-                views.DOCTOR_COLUMNS, lambda each: each.name, views.check_cells, nothing="checking …", id="doctor"
-            )
+            yield DoctorView(place=self._settings.context, id="doctor")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -133,9 +134,8 @@ class LiveApp(App[int]):
         picture = message.picture
         is_first, self._picture = self._picture is None, picture
         now = self._now()
-        header = self.query_one(Header)
-        header.now, header.picture = now, picture
-        self.query_one(Summary).picture = picture
+        self._header.now, self._header.picture = now, picture
+        self._summary.picture = picture
         self._orders.tick(now)
         self._orders.show(picture, message.page, message.query)
         if message.detail is not None:
@@ -143,7 +143,7 @@ class LiveApp(App[int]):
         self._show_banner(picture)
         self._show_view()
         workers = picture.snapshot.workers
-        self.query_one(ViewTabs).counts = {
+        self._tabs.counts = {
             "queue": str(picture.waiting + picture.running) if not picture.is_kept else "?",
             "workers": str(len(workers.workers)) if workers is not None else "?",
         }
@@ -186,8 +186,10 @@ class LiveApp(App[int]):
         banner.set_class(bool(told), "-shown")
 
     def _tick(self) -> None:
+        if not self.screen_stack or not self.is_running:
+            return
         now = self._now()
-        self.query_one(Header).now = now
+        self._header.now = now
         if self._view == "orders":
             self._orders.tick(now)
         elif self._view in ("queue", "workers"):
@@ -202,7 +204,7 @@ class LiveApp(App[int]):
     def action_view(self, view: str) -> None:
         """Show another view."""
         self.query_one("#views", ContentSwitcher).current = view
-        self.query_one(ViewTabs).current = view
+        self._tabs.current = view
         (self._orders.table if view == "orders" else self.query_one(f"#{view}")).focus()
         self._backstage.wanted.workers = view == "workers"
         if view == "workers":
@@ -217,15 +219,16 @@ class LiveApp(App[int]):
         view = self._view
         if view == "orders" or picture is None:
             return
+        if view == "doctor":
+            self.query_one(DoctorView).show(self._check_up)
+            return
         table = self.query_one(f"#{view}", LiveTable)
         if view == "queue":
             table.show(views.queue_rows(picture.snapshot))
         elif view == "workers":
             table.show(views.processes(picture.roster) if picture.roster is not None else [])
-        elif view == "events":
-            table.show([*reversed(self._events)])
         else:
-            table.show(self._check_up.checks if self._check_up is not None else [])
+            table.show([*reversed(self._events)])
 
     def _queue_cells(self, item: views.QueueItem) -> Sequence[Cell]:
         assert self._picture is not None  # noqa: S101 - it has the rows

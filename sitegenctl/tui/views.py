@@ -24,7 +24,7 @@ from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.render.event import event_detail, event_severity
 from sitegenctl.tui.widgets.live_table import Cell, Column
 
-_BAR = 8
+_BAR = 6
 
 ORDER_COLUMNS = (
     Column(heading="order", width=7, number=True, sort=SortBy.ID),
@@ -42,7 +42,7 @@ QUEUE_COLUMNS = (
     Column(heading="business"),
     Column(heading="age", width=7, number=True),
     Column(heading="try", width=3, number=True, from_width=60),
-    Column(heading="due", width=7, number=True, from_width=72),
+    Column(heading="due in", width=7, number=True, from_width=72),
     Column(heading="worker", share=1, from_width=88),
     Column(heading="task", width=36, from_width=140),
 )
@@ -52,7 +52,7 @@ WORKER_COLUMNS = (
     Column(heading="process", width=8, number=True, from_width=60),
     Column(heading="does", width=10),
     Column(heading="order", width=8, number=True),
-    Column(heading="since", width=7, number=True),
+    Column(heading="since", width=8, number=True),
     Column(heading="memory", width=8, number=True, from_width=70),
     Column(heading="business", from_width=90),
 )
@@ -95,8 +95,12 @@ def why(listed: ListedOrder) -> str:
     """How far its run is, or what its condition is told from."""
     if listed.verdict.condition is Condition.RUNNING and (bar := progress(listed.order)):
         return bar
-    evidence = listed.verdict.evidence
-    return evidence[1] if len(evidence) > 1 and evidence[0].startswith("GENERATING") else evidence[0]
+    order = listed.order
+    if listed.verdict.condition is Condition.FAILED and order is not None and order.last_error:
+        return order.last_error
+    first, *others = listed.verdict.evidence
+    # Which status it is in, and for how long, stands in columns of their own.
+    return others[0] if others and first.startswith("GENERATING for") else first
 
 
 def progress(order: Order | None) -> str:
@@ -150,7 +154,7 @@ def queue_cells(item: QueueItem, snapshot: Snapshot, now: datetime) -> Sequence[
         Cell(text=name_of(order)),
         Cell(text=describe_age(now - item.enqueued_at) if item.enqueued_at else "-"),
         Cell(text=str(item.attempt)),
-        Cell(text=f"in {describe_age(item.eta - now)}" if item.eta and item.eta > now else "-", dim=True),
+        Cell(text=describe_age(item.eta - now) if item.eta and item.eta > now else "-", dim=True),
         Cell(text=item.worker or "-", dim=True),
         Cell(text=item.task_id, dim=True),
     )
@@ -218,7 +222,7 @@ def worker_cells(process: Process, snapshot: Snapshot, queue: str, now: datetime
     if task is not None and task.started_at is not None:
         since = describe_age(now - task.started_at)
     elif task is not None and task.eta is not None:
-        since = f"in {describe_age(task.eta - now)}"
+        since = f"+{describe_age(task.eta - now)}"
     what = name_of(order) if order is not None else (task.name if task is not None and order_id is None else "")
     return (
         Cell(text="  └", dim=True),

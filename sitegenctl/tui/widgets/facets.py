@@ -20,7 +20,7 @@ class Facets(OptionList):
     """Conditions above, statuses below, each with its number; those that are chosen are marked."""
 
     DEFAULT_CSS = """
-    Facets { width: 24; border: none; padding: 0; background: $background; scrollbar-size-vertical: 1; }
+    Facets { width: 28; border: none; padding: 0; background: $background; scrollbar-size-vertical: 1; }
     Facets:focus { border: none; background: $surface; }
     """
 
@@ -47,10 +47,10 @@ class Facets(OptionList):
         ]
         lines += [
             (f"status:{status.lower()}", status.lower().replace("_", " "), count, Severity.OK)
-            for status, count in statuses.items()
-            if count and isinstance(status, OrderStatus)
+            for status in OrderStatus
+            if (count := statuses.get(status, 0))
         ]
-        known = [option.id for option in self.options]
+        known = [option.id for option in self.options if option.id is not None]
         prompts = {word: self._prompt(name, count, severity, word in chosen) for word, name, count, severity in lines}
         if known == list(prompts):
             for word, prompt in prompts.items():
@@ -59,8 +59,19 @@ class Facets(OptionList):
             return
         at = self.highlighted_option.id if self.highlighted_option is not None else None
         self.clear_options()
-        self.add_options([Option(prompt, id=word) for word, prompt in prompts.items()])
-        self.highlighted = list(prompts).index(at) if at in prompts else None
+        groups = (
+            [
+                Option(prompt, id=word)
+                for word, prompt in prompts.items()
+                if word.startswith("condition:") is is_condition
+            ]
+            for is_condition in (True, False)
+        )
+        for group in groups:
+            if group:
+                # A line between the two kinds.
+                self.add_options([*([None] if self.options else []), *group])
+        self.highlighted = self.get_option_index(at) if at in prompts else None
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Say which word the filter gets or loses."""
@@ -72,7 +83,7 @@ class Facets(OptionList):
         colour = palette(self.app).get(_COLOURS[severity] or "foreground", "")
         mark = "●" if is_chosen else " "
         return Text.assemble(
-            (f"{mark} ", "bold"), (f"{name:<13.13}", f"bold {colour}" if is_chosen else colour), f"{_short(count):>6}"
+            (f"{mark} ", "bold"), (f"{name:<18.18}", f"bold {colour}" if is_chosen else colour), f"{_short(count):>5}"
         )
 
 

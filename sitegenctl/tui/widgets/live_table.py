@@ -7,7 +7,7 @@ when it is on the screen, and drawn when it looks different.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -23,6 +23,7 @@ from textual.strip import Strip
 
 from sitegenctl.domain.condition import Severity
 from sitegenctl.render.text import neutralise
+from sitegenctl.tui.theme import palette
 
 R = TypeVar("R")
 
@@ -60,24 +61,16 @@ class Cell:
 class LiveTable(ScrollView, Generic[R], can_focus=True):
     """Rows of one kind; ``key_of`` tells a row's key and ``cells_of`` its cells, in the order of the columns."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "table--header",
-        "table--cursor",
-        "table--marked",
-        "table--fault",
-        "table--unknown",
-        "table--dim",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"table--cursor"}
 
     DEFAULT_CSS = """
-    LiveTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
-    LiveTable > .table--header { color: $text-muted; text-style: bold; }
-    LiveTable > .table--cursor { background: $surface-lighten-1; }
-    LiveTable:focus > .table--cursor { background: $primary-muted; text-style: bold; }
-    LiveTable > .table--marked { color: $accent; text-style: bold; }
-    LiveTable > .table--fault { color: $error; }
-    LiveTable > .table--unknown { color: $warning; }
-    LiveTable > .table--dim { color: $text-muted; }
+    LiveTable {
+        height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1;
+        scrollbar-background: $background; scrollbar-background-hover: $background;
+        scrollbar-color: $panel-lighten-2; scrollbar-corner-color: $background;
+    }
+    LiveTable > .table--cursor { background: $panel; }
+    LiveTable:focus > .table--cursor { background: $primary-muted; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -280,7 +273,7 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         self._drawn[y] = look
         if index >= len(self.rows):
             text = self.nothing if index == 0 else ""
-            style = self.get_component_rich_style("table--dim")
+            style = self.rich_style + Style(color=palette(self.app)["text-muted"])
             return Strip([Segment(set_cell_size(f"  {text}", width), style)], width)
         cells, is_cursor, is_marked = look
         return self._line(cells, width, is_cursor=is_cursor, is_marked=is_marked)
@@ -296,24 +289,19 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
 
     def _line(self, cells: Sequence[Cell], width: int, *, is_cursor: bool, is_marked: bool) -> Strip:
         base = self.rich_style
+        colours = palette(self.app)
         if is_cursor:
-            base += self.get_component_rich_style("table--cursor", partial=True)
-        marked = base + self.get_component_rich_style("table--marked", partial=True) if is_marked else base
+            # In monochrome the colours are alike: weight tells where one is.
+            base += self.get_component_rich_style("table--cursor", partial=True) + Style(bold=True)
+        marked = base + Style(color=colours["accent"], bold=True) if is_marked else base
         segments = [Segment("●" if is_marked else " ", marked), Segment(" ", base)]
         for cell, column, (_, room) in zip(cells, self._shown_columns(), self._widths, strict=False):
             text = _fitted(neutralise(cell.text), room, right=column.number)
-            segments += [Segment(text, base + self._style_of(cell)), Segment(" " * _GAP, base)]
+            segments += [Segment(text, base + _style_of(cell, colours)), Segment(" " * _GAP, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
-    def _style_of(self, cell: Cell) -> Style:
-        if cell.severity is Severity.FAULT:
-            return self.get_component_rich_style("table--fault", partial=True)
-        if cell.severity is Severity.UNKNOWN:
-            return self.get_component_rich_style("table--unknown", partial=True)
-        return self.get_component_rich_style("table--dim", partial=True) if cell.dim else Style.null()
-
     def _heading(self, width: int) -> Strip:
-        style = self.get_component_rich_style("table--header")
+        style = self.rich_style + Style(color=palette(self.app)["text-muted"], bold=True)
         parts = ["  "]
         for column, (_, room) in zip(self._shown_columns(), self._widths, strict=False):
             is_sorted = column.sort is not None and column.sort == self.sorted_by
@@ -338,6 +326,14 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
             measured.append((start, room))
             start += room + _GAP
         return measured
+
+
+def _style_of(cell: Cell, colours: Mapping[str, str]) -> Style:
+    if cell.severity is Severity.FAULT:
+        return Style(color=colours["error"])
+    if cell.severity is Severity.UNKNOWN:
+        return Style(color=colours["warning"])
+    return Style(color=colours["text-muted"]) if cell.dim else Style.null()
 
 
 def _fitted(text: str, room: int, *, right: bool = False) -> str:

@@ -125,7 +125,8 @@ class OrdersView(Container):
         parts = []
         if self._page is not None:
             shown, total = len(self._page.orders), self._page.total
-            parts.append(f"{shown} of {total:,}" if total is not None and total != shown else f"{shown}")
+            of = f" of {total:,}" if total is not None and total != shown else ""
+            parts.append(f"{shown:,}{of} {'order' if shown == 1 and not of else 'orders'}")
         parts.append(_SORTED[self.asked.sort] + (", reversed" if self.asked.reverse else ""))
         if self._table.marked:
             parts.append(f"{len(self._table.marked)} marked")

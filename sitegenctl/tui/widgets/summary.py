@@ -15,6 +15,12 @@ from sitegenctl.tui.theme import palette
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
+#: From so many columns on the plots stand side by side.
+_BESIDE = 90
+
+#: A plot is as high as so many at least: one task more is no mountain.
+_LEAST = 4
+
 
 class Summary(Widget):
     """Two lines, or one above where there is little room."""
@@ -33,22 +39,21 @@ class Summary(Widget):
             return Text("looking at database, Redis, workers and files …", colours["text-muted"])
         lines = [self._verdict(picture, colours)]
         width = self.size.width
-        room = max(10, (width - 44) // 2) if width >= 76 else max(10, width - 24)
-        bars = picture.bars[-room:]
-        minutes = int(len(bars) * SPAN.total_seconds() // 60)
-        depth = Text.assemble(("queue ", colours["text-muted"]), *_depth(bars, colours), f" {picture.waiting} waiting")
-        ended = sum(bar.succeeded for bar in bars)
-        failed = sum(bar.failed for bar in bars)
-        done = Text.assemble(("done  ", colours["text-muted"]), *_ended(bars, colours), f" {ended} ok")
-        if failed:
-            done.append(f" {failed} failed", colours["error"])
-        done.append(f" in {minutes}m", colours["text-muted"])
-        if width >= 76:
-            depth.pad_right(max(0, width // 2 - depth.cell_len))
-            lines.append(Text.assemble(depth, done))
-        else:
-            lines += [depth, done]
-        return Text("\n").join(lines[:3])
+        ended = sum(bar.succeeded for bar in picture.bars)
+        failed = sum(bar.failed for bar in picture.bars)
+        waits = Text(f" {picture.waiting} waiting")
+        done = Text.assemble(
+            f" {ended} ok",
+            (f" {failed} failed" if failed else "", colours["error"]),
+            (_since(picture), colours["text-muted"]),
+        )
+        beside = width >= _BESIDE
+        room = (width - waits.cell_len - done.cell_len - 18) // 2 if beside else width - done.cell_len - 7
+        bars = picture.bars[-max(10, room) :]
+        depth = Text.assemble(("queue ", colours["text-muted"]), *_depth(bars, colours), waits)
+        done = Text.assemble(("done  ", colours["text-muted"]), *_ended(bars, colours), done)
+        lines += [Text.assemble(depth, "    ", done)] if beside else [depth, done]
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
     def _verdict(self, picture: Picture, colours: Mapping[str, str]) -> Text:
         faults = {
@@ -77,6 +82,11 @@ class Summary(Widget):
         return text
 
 
+def _since(picture: Picture) -> str:
+    minutes = int(len(picture.bars) * SPAN.total_seconds() // 60)
+    return f" in {minutes}m"
+
+
 def _depth(bars: Sequence[Bar], colours: Mapping[str, str]) -> list[tuple[str, str]]:
     most = max((bar.depth for bar in bars), default=0)
     # What was not seen but told from the log is dim.
@@ -92,6 +102,7 @@ def _ended(bars: Sequence[Bar], colours: Mapping[str, str]) -> list[tuple[str, s
 
 
 def _block(value: int, most: int) -> str:
+    most = max(most, _LEAST)
     if not value:
-        return "▁" if most == 0 else _BLOCKS[1]
+        return _BLOCKS[1]
     return _BLOCKS[max(2, round(value / most * (len(_BLOCKS) - 1)))]

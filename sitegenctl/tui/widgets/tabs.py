@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.style import Style
 from rich.text import Text
+from textual import events
 from textual.reactive import reactive
 from textual.widget import Widget
 
@@ -28,22 +28,28 @@ class ViewTabs(Widget):
     def __init__(self, keys: Sequence[str]) -> None:
         super().__init__()
         self._keys = keys
+        self._ends: list[int] = []
 
     def render(self) -> Text:
         """Draw them; the one that is shown stands out."""
         colours = palette(self.app)
         text = Text(no_wrap=True, overflow="ellipsis")
+        self._ends = []
         roomy = self.size.width >= 66
         for key, view in zip(self._keys, VIEWS, strict=True):
             is_current = view == self.current
             style = f"bold {colours['background']} on {colours['primary']}" if is_current else colours["foreground"]
-            link = Style(meta={"@click": f"app.view('{view}')"})
-            name = view.capitalize()
-            tab = Text(f" {key} {name} ", style)
-            count = self.counts.get(view, "")
-            if count and roomy:
-                tab.append(f"{count} ", style if is_current else colours["text-muted"])
-            tab.stylize(link)
-            text.append_text(tab)
+            text.append(f" {key} {view.capitalize()} ", style)
+            if roomy and (count := self.counts.get(view, "")):
+                text.append(f"{count} ", style if is_current else colours["text-muted"])
             text.append(" ")
+            self._ends.append(text.cell_len)
         return text
+
+    async def on_click(self, event: events.Click) -> None:
+        """Show the view that was clicked on."""
+        at = event.x - self.styles.padding.left
+        for end, view in zip(self._ends, VIEWS, strict=False):
+            if at < end:
+                await self.run_action(f"app.view('{view}')")
+                return
