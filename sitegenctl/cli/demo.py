@@ -73,7 +73,8 @@ def status(call: Invocation) -> int:
 
 
 def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.1s") -> int:
-    """Generate order 42 before your eyes; afterwards everything it started is stopped."""
+    """Generate order 42 before your eyes, then watch the rest live; in the end everything it started is stopped."""
+    from sitegenctl.cli.live import open_live
     from sitegenctl.cli.terminal import is_interactive
     from sitegenctl.demo.turns import only_tour
 
@@ -84,9 +85,9 @@ def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0
             try:
                 stays = stack.is_kept() or is_interactive()
                 _up(call, stack, _Samples(orders=orders, seed=seed), pace, keep=False)
-                _show_tour(stack, stays=stays)
-                if is_interactive() and not stack.is_kept():
-                    _wait_for_enter()
+                settings = _show_tour(stack, stays=stays)
+                if is_interactive() and _wants_live():
+                    open_live(settings)
             finally:
                 # A stack that somebody has asked for by `up`, before or meanwhile, is theirs.
                 if not stack.is_kept():
@@ -96,7 +97,7 @@ def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0
     return 0
 
 
-def _show_tour(stack: Stack, *, stays: bool) -> None:
+def _show_tour(stack: Stack, *, stays: bool) -> Settings:
     from sitegenctl.demo.tour import tour as show
     from sitegenctl.settings import load_settings
 
@@ -107,6 +108,7 @@ def _show_tour(stack: Stack, *, stays: bool) -> None:
     print(f"\norder {toured.order_id} is in REVIEW; its site has {toured.files} files:")
     print(f"  {toured.folder}/index.html")
     _next_steps(toured, stays=stays)
+    return settings
 
 
 def _stack() -> Stack:
@@ -176,6 +178,7 @@ def _next_steps(toured: Toured, *, stays: bool) -> None:
     steps = {
         f"sitegenctl --context demo inspect {toured.order_id}": "where an order really is, and why",
         f"sitegenctl --context demo enqueue {unstarted} --wait": "orders that nobody started",
+        "sitegenctl --context demo live": "all of it, on a screen that stays open",
         "sitegenctl demo status": "what is running",
     }
     width = max(map(len, steps))
@@ -186,9 +189,11 @@ def _next_steps(toured: Toured, *, stays: bool) -> None:
     sys.stdout.flush()
 
 
-def _wait_for_enter() -> None:
-    print("\nThe demo stays up until you press Enter.", flush=True)
-    sys.stdin.readline()
+def _wants_live() -> bool:
+    """Whether somebody who has read all that wants to see the live view; the end of input is a no."""
+    print("\nSome of the demo's orders have gone wrong, for you to mend: m shows how, y does it, q ends.")
+    print("Press Enter for the live view.", flush=True)
+    return bool(sys.stdin.readline())
 
 
 def _write_status(call: Invocation, state: StackState) -> int:

@@ -40,7 +40,21 @@ def live(
         raise UsageProblem(
             "live needs a terminal", hint="sitegenctl inspect --watch writes to anything; --web shows it in a browser"
         )
-    return _run(settings, _preferences(interval, theme))
+    return open_live(settings, interval=interval, theme=theme)
+
+
+def open_live(settings: Settings, *, interval: str | None = None, theme: str | None = None) -> int:
+    """Show the live view until it is left; returns its exit code. Raises what ended it."""
+    from sitegenctl.errors import SitegenError
+    from sitegenctl.tui.app import LiveApp
+
+    app = LiveApp(settings, _preferences(interval, theme))
+    code = app.run()
+    if isinstance(app.failure, SitegenError):
+        raise app.failure
+    if app.failure is not None:
+        raise RuntimeError("the live view ended") from app.failure
+    return code or app.return_code or 0
 
 
 def _preferences(interval: str | None, theme: str | None) -> Preferences:
@@ -54,16 +68,3 @@ def _preferences(interval: str | None, theme: str | None) -> Preferences:
     elif os.environ.get("NO_COLOR"):
         preferences = replace(preferences, theme="monochrome")
     return preferences
-
-
-def _run(settings: Settings, preferences: Preferences) -> int:
-    from sitegenctl.errors import SitegenError
-    from sitegenctl.tui.app import LiveApp
-
-    app = LiveApp(settings, preferences)
-    code = app.run()
-    if isinstance(app.failure, SitegenError):
-        raise app.failure
-    if app.failure is not None:
-        raise RuntimeError("the live view ended") from app.failure
-    return code or app.return_code or 0
