@@ -1,17 +1,20 @@
 """What an operator can do to orders from the live view: the same operations as the commands', by their keys.
 
-Each makes the operation's own plan for the orders meant, which is shown before anything is done.
+Each makes the operation's own plan for the orders meant, which is shown before anything is done. The operations are
+imported when they are first wanted: the screen is there sooner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.plan import Plan
-from sitegenctl.operations import cancel, enqueue, repair, reset
-from sitegenctl.session import Session
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.plan import Plan
+    from sitegenctl.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +41,20 @@ class Action:
 
 
 async def _enqueue(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    from sitegenctl.operations import enqueue
+
     return await enqueue.plan(session.orders, session.queue, orders, force=choices.force, grace=session.settings.grace)
 
 
 async def _start(session: Session, orders: Sequence[int], _: Choices) -> Plan:
+    from sitegenctl.operations import enqueue
+
     return _of(await enqueue.start_stuck(session.orders, session.queue, grace=session.settings.grace), orders)
 
 
 async def _retry(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    from sitegenctl.operations import enqueue
+
     return _of(
         await enqueue.retry_failed(session.orders, session.queue, force=choices.force, grace=session.settings.grace),
         orders,
@@ -53,6 +62,8 @@ async def _retry(session: Session, orders: Sequence[int], choices: Choices) -> P
 
 
 async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    from sitegenctl.operations import repair
+
     planned = await repair.plan(
         session.orders, session.queue, session.sites, terminate=choices.terminate, grace=session.settings.grace
     )
@@ -60,6 +71,8 @@ async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> 
 
 
 async def _reset(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    from sitegenctl.operations import reset
+
     return await reset.plan(
         session.orders,
         session.queue,
@@ -72,6 +85,8 @@ async def _reset(session: Session, orders: Sequence[int], choices: Choices) -> P
 
 
 async def _cancel(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    from sitegenctl.operations import cancel
+
     return await cancel.plan(
         session.orders, session.queue, orders, terminate=choices.terminate, grace=session.settings.grace
     )

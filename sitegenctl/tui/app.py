@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from textual import work
 from textual.app import App, SystemCommand
@@ -17,19 +17,14 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Footer, Static
 
 from sitegenctl.domain.event import Event
-from sitegenctl.domain.health import CheckUp
 from sitegenctl.errors import SitegenError
-from sitegenctl.operations.watch import Picture
 from sitegenctl.render.text import neutralise
 from sitegenctl.settings import Settings
 from sitegenctl.tui import views
 from sitegenctl.tui.actions import ACTIONS, MENDS
 from sitegenctl.tui.backstage import Backstage, Detailed, EventsHeard, Failed, Looked
-from sitegenctl.tui.check_up import check_up_of
 from sitegenctl.tui.keys import ACTION_KEYS, DEFAULT_KEYS, KEYS, VIEW_KEYS
 from sitegenctl.tui.preferences import Preferences
-from sitegenctl.tui.screens.action import ActionScreen
-from sitegenctl.tui.screens.help import HelpScreen, KeyHelp
 from sitegenctl.tui.theme import THEMES
 from sitegenctl.tui.views import Heard
 from sitegenctl.tui.widgets.doctor_view import DoctorView
@@ -38,6 +33,10 @@ from sitegenctl.tui.widgets.live_table import Cell, LiveTable
 from sitegenctl.tui.widgets.orders_view import OrdersView
 from sitegenctl.tui.widgets.summary import Summary
 from sitegenctl.tui.widgets.tabs import VIEWS, ViewTabs
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.health import CheckUp
+    from sitegenctl.operations.watch import Picture
 
 #: Events that can be scrolled back to.
 _EVENTS_KEPT = 5000
@@ -240,6 +239,8 @@ class LiveApp(App[int]):
 
     @work(exclusive=True, group="doctor")
     async def _check(self) -> None:
+        from sitegenctl.tui.check_up import check_up_of
+
         try:
             self._check_up = await self._backstage.ask(check_up_of)
         except SitegenError as exc:
@@ -312,13 +313,15 @@ class LiveApp(App[int]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether a key does something here."""
         if action in ("act", "mend"):
-            return self._may_act and self._view == "orders" and not isinstance(self.screen, ActionScreen)
+            return self._may_act and self._view == "orders" and not self.screen.is_modal
         if action in ("mark", "mark_all", "sort", "toggle_detail", "copy_id", "open_site", "open_folder"):
             return self._view == "orders"
         return True
 
     def action_act(self, name: str) -> None:
         """Show an action's plan for the orders meant."""
+        from sitegenctl.tui.screens.action import ActionScreen
+
         orders = self._orders.meant
         if not orders:
             return
@@ -381,6 +384,8 @@ class LiveApp(App[int]):
 
     def action_help(self) -> None:
         """Show the keys, as they are."""
+        from sitegenctl.tui.screens.help import HelpScreen, KeyHelp
+
         keys = {**DEFAULT_KEYS, **self._preferences.keys}
         known = [
             KeyHelp(keys=keys[binding.id], does=binding.description, more=binding.tooltip)
@@ -391,7 +396,7 @@ class LiveApp(App[int]):
 
     async def action_quit(self) -> None:
         """Leave; orders that are being moved are first moved to the end of their chunk."""
-        if isinstance(self.screen, ActionScreen) and self.screen.is_busy:
+        if isinstance(self.screen, Busy) and self.screen.is_busy:
             self.screen.action_leave()
             self._complain("finishing the chunk in hand; quit again then")
             return
@@ -404,6 +409,20 @@ class LiveApp(App[int]):
                 yield SystemCommand(binding.description.capitalize(), binding.tooltip, _Run(self, binding.action))
         for theme in THEMES:
             yield SystemCommand(f"Theme: {theme.name}", "Change the colours", _Theme(self, theme.name))
+
+
+@runtime_checkable
+class Busy(Protocol):
+    """A screen that must not be left in the middle of what it does."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is at it."""
+        ...
+
+    def action_leave(self) -> None:
+        """End it in good order."""
+        ...
 
 
 @dataclass(frozen=True)

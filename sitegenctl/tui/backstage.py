@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from textual.message import Message
 
@@ -23,9 +23,11 @@ from sitegenctl.domain.listing import OrderPage, OrderQuery
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.events import Advice, stream
 from sitegenctl.operations.follow import Lost, Regained, back_off
-from sitegenctl.operations.watch import OrderDetail, Picture, Watch
 from sitegenctl.session import Session, open_session
 from sitegenctl.settings import Settings
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import OrderDetail, Picture, Watch
 
 T = TypeVar("T")
 
@@ -149,7 +151,6 @@ class Backstage:
         """Begin to look."""
         sys.setswitchinterval(_GIVE_WAY)
         self._thread.start()
-        self._ready.wait()
 
     def stop(self, *, patience: float = 0.5) -> None:
         """End; whatever a server keeps waiting is left to itself after ``patience`` seconds."""
@@ -175,6 +176,7 @@ class Backstage:
 
     def begin(self, work: Callable[[Session], Awaitable[T]]) -> Errand[T]:
         """Do something with the session, on its thread."""
+        self._ready.wait()
         assert self._loop is not None  # noqa: S101 - it has been started
         assert self._session is not None  # noqa: S101
         return Errand(self._loop, work, self._session)
@@ -195,6 +197,9 @@ class Backstage:
             self._tell(Failed(exc))
 
     async def _live(self) -> None:
+        # On this thread: the screen is painted meanwhile.
+        from sitegenctl.operations.watch import Watch
+
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         async with open_session(self._settings, self._command) as session:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from sitegenctl.domain.condition import Source, describe_age
-from sitegenctl.operations.watch import Picture
 from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import Picture
 
 #: How the sources are named: what an operator calls them.
 _NAMES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.containers import VerticalScroll
@@ -13,7 +14,6 @@ from sitegenctl.domain.condition import Severity, describe_age, describe_files
 from sitegenctl.domain.event import Event
 from sitegenctl.domain.site import SiteTree
 from sitegenctl.domain.timeline import EntryKind, TimelineEntry
-from sitegenctl.operations.watch import OrderDetail
 from sitegenctl.render.event import event_detail
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.order import in_context, order_facts
@@ -21,6 +21,9 @@ from sitegenctl.render.text import hanging, neutralise
 from sitegenctl.tui.actions import MENDS
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views import progress, size
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import OrderDetail
 
 _COLOURS = {Severity.FAULT: "error", Severity.UNKNOWN: "warning", Severity.OK: "success"}
 

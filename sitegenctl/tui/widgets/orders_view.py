@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from textual.containers import Container, Vertical
 from textual.message import Message
@@ -14,11 +15,13 @@ from textual.widgets import Input, Static
 from sitegenctl.domain.event import Event
 from sitegenctl.domain.filtering import parse_filter
 from sitegenctl.domain.listing import ListedOrder, OrderPage, OrderQuery, SortBy
-from sitegenctl.operations.watch import OrderDetail, Picture
 from sitegenctl.tui.views import ORDER_COLUMNS, order_cells
 from sitegenctl.tui.widgets.facets import Facets
 from sitegenctl.tui.widgets.live_table import Cell, LiveTable
 from sitegenctl.tui.widgets.order_detail import OrderDetailPane
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import OrderDetail, Picture
 
 #: Orders that are loaded at once; coming near the last of them loads as many more.
 PAGE = 500

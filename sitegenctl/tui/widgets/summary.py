@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.reactive import reactive
@@ -10,8 +11,10 @@ from textual.widget import Widget
 
 from sitegenctl.domain.condition import Condition, Severity
 from sitegenctl.domain.pulse import SPAN, Bar
-from sitegenctl.operations.watch import Picture
 from sitegenctl.tui.theme import palette
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import Picture
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
