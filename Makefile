@@ -10,7 +10,7 @@ UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 SPREAD := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-lowest bench clean
+.PHONY: help demo test lint format test-lowest bench screenshots clean
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ format: $(VENV)/.installed ## Put every file into shape.
 
 bench: $(VENV)/.installed ## Measure, as ratios, what is promised about speed.
 	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
+
+screenshots: $(VENV)/.installed ## Write the README's pictures from the demo's state.
+	$(BIN)/python docs/screenshots.py
 
 clean: ## Remove what the other targets made.
 	rm -rf .venv .venv-* build dist *.egg-info .*_cache .hypothesis

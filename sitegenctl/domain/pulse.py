@@ -45,6 +45,26 @@ class Bar:
     seen: bool = False
 
 
+def squeezed(bars: Sequence[Bar], most: int) -> Sequence[Bar]:
+    """The same time in ``most`` bars or fewer, each as deep as the deepest of those that it stands for."""
+    together = -(-len(bars) // max(most, 1))
+    if together <= 1:
+        return bars
+    # From the newest on: what the oldest bar stands for may be shorter.
+    first = len(bars) % together
+    groups = [bars[:first], *(bars[start : start + together] for start in range(first, len(bars), together))]
+    return [
+        Bar(
+            depth=max(bar.depth for bar in group),
+            succeeded=sum(bar.succeeded for bar in group),
+            failed=sum(bar.failed for bar in group),
+            seen=any(bar.seen for bar in group),
+        )
+        for group in groups
+        if group
+    ]
+
+
 class Pulse:
     """Collects what happens, and tells it as bars. Times are aware."""
 

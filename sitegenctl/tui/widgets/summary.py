@@ -10,7 +10,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from sitegenctl.domain.condition import Condition, Severity
-from sitegenctl.domain.pulse import SPAN, Bar
+from sitegenctl.domain.pulse import SPAN, Bar, squeezed
 from sitegenctl.tui.theme import palette
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Summary(Widget):
         )
         beside = width >= _BESIDE
         room = (width - waits.cell_len - done.cell_len - 18) // 2 if beside else width - done.cell_len - 7
-        bars = picture.bars[-max(10, room) :]
+        bars = squeezed(picture.bars, max(10, room))
         depth = Text.assemble(("queue ", colours["text-muted"]), *_depth(bars, colours), waits)
         done = Text.assemble(("done  ", colours["text-muted"]), *_ended(bars, colours), done)
         lines += [Text.assemble(depth, "    ", done)] if beside else [depth, done]
