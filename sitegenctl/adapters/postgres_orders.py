@@ -296,7 +296,7 @@ def _order(row: asyncpg.Record) -> Order:
         admin_notes=row["admin_notes"],
         idle=row["idle"],
         last_log_id=row["last_log_id"] or 0,
-        history=read_history(row["steps"] or ()),
+        history=read_history(row["steps"] or (), row["commands"] or ()),
         journal=_journal_entry(row["journal_step"], row["journal_details"], row["journal_age"]),
         last_error=row["last_error"],
     )

@@ -107,8 +107,16 @@ class _Run:
 
     async def _repair(self) -> StepReport:
         grace = self.options.grace
-        # Cron is in no hurry, and may come just when workers have lost Redis.
-        plan = await repair.plan(self.orders, self.queue, self.sites, patience=grace, grace=grace)
+        plan = await repair.plan(
+            self.orders,
+            self.queue,
+            self.sites,
+            # Cron is in no hurry, and may come just when workers have lost Redis.
+            patience=grace,
+            # And it comes again: an order that kills its worker each time must not go round for ever.
+            max_attempts=self.options.max_attempts,
+            grace=grace,
+        )
         return StepReport(step=MaintenanceStep.REPAIR, result=await self._apply(plan))
 
     async def _start_stuck(self) -> StepReport:
@@ -122,7 +130,14 @@ class _Run:
         return StepReport(step=MaintenanceStep.RETRY_FAILED, result=await self._apply(plan))
 
     async def _reset_empty(self) -> StepReport:
-        plan = await reset.reset_empty(self.orders, self.queue, self.sites, spare_failed=True, grace=self.options.grace)
+        plan = await reset.reset_empty(
+            self.orders,
+            self.queue,
+            self.sites,
+            spare_failed=True,
+            max_attempts=self.options.max_attempts,
+            grace=self.options.grace,
+        )
         return StepReport(step=MaintenanceStep.RESET_EMPTY, result=await self._apply(plan))
 
     async def _prune_trash(self) -> StepReport:

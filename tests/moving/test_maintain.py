@@ -55,6 +55,37 @@ def test_one_run_mends_what_can_be_mended_and_the_next_has_nothing_to_do(world: 
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 
+def _killed_while_it_ran(world: World, steps: list[str]) -> None:
+    """Take the order's task as a worker does that it kills, an hour ago."""
+    with world.redis() as client:
+        client.flushdb()
+    for step in steps:
+        world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, $1, '')", step)
+    world.sql("UPDATE site_generation_logs SET created_at = created_at - interval '1 hour'")
+    world.sql("UPDATE site_orders SET updated_at = updated_at - interval '1 hour'")
+
+
+@pytest.mark.parametrize(("files", "step"), [(0, "reset-empty"), (8, "repair")])
+def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_comes(
+    world: World, run: Run, files: int, step: str
+) -> None:
+    world.order(42, "GENERATING", steps=["START"], files=files)
+    for _ in range(2):
+        assert done(run("maintain")[1]) == {step: [42]}
+        _killed_while_it_ran(world, ["START"])
+        world.files(42, files)
+    (left,) = [each for each in run("maintain")[1]["data"]["steps"] if each["outcomes"]]
+    (outcome,) = left["outcomes"]
+    assert (left["step"], outcome["outcome"]) == (step, "skipped")
+    assert outcome["reason"] == "its attempts are used up: 3 of 3"
+    assert world.queued() == []
+    assert run("inspect", "42")[1]["data"]["remedy"] == "mend the reason, then sitegenctl reset 42"
+    assert run("reset", "42")[0] == 0
+    _killed_while_it_ran(world, ["START"])
+    world.files(42, files)
+    assert done(run("maintain")[1]) == {step: [42]}
+
+
 def test_a_dry_run_tells_the_same_and_changes_nothing(world: World, run: Run) -> None:
     troubles(world)
     code, told = run("maintain", "--dry-run")

@@ -290,6 +290,40 @@ def test_only_what_is_asked_for_is_repaired() -> None:
     assert [step.order_id for step in repair(seen, only=frozenset({Condition.GHOST})).steps] == [2]
 
 
+CUT_SHORT = ("START",) * 3
+
+
+@pytest.mark.parametrize(("max_attempts", "begun"), [(None, True), (4, True), (3, False)])
+def test_an_order_that_was_cut_short_each_time_is_not_begun_again_for_ever(
+    max_attempts: int | None, begun: bool
+) -> None:
+    orphaned = snapshot(order(42, GENERATING, *CUT_SHORT), tasks=(task(TaskState.ORPHANED),))
+    plans = [
+        repair(snapshot(order(42, GENERATING, *CUT_SHORT), files=8), max_attempts=max_attempts),
+        repair(orphaned, max_attempts=max_attempts),
+        plan_reset_empty(
+            snapshot(order(42, GENERATING, *CUT_SHORT)),
+            min_files=5,
+            older_than=timedelta(0),
+            enqueue=True,
+            spare_failed=True,
+            max_attempts=max_attempts,
+            new_task_id=ids(),
+        ),
+    ]
+    for plan in plans:
+        assert bool(plan.steps) == begun
+        assert [(o.outcome, o.reason) for o in plan.left_alone] == (
+            [] if begun else [(OutcomeKind.SKIPPED, "its attempts are used up: 3 of 3")]
+        )
+
+
+def test_what_was_promised_is_published_however_often_it_was_tried() -> None:
+    promised = JournalEntry(step="OPERATOR_ENQUEUE", task_id="promised")
+    seen = snapshot(order(42, GENERATING, *CUT_SHORT, "OPERATOR_ENQUEUE", journal=promised))
+    assert [step.publish for step in repair(seen, max_attempts=3).steps] == ["promised"]
+
+
 # --- whatever is seen -----------------------------------------------------------------------------------------
 
 _orders = st.builds(

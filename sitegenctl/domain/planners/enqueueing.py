@@ -12,6 +12,7 @@ from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.planners.rules import (
     is_younger,
     moved_recently,
+    used_up,
     with_live_task,
     without_onboarding,
     without_status,
@@ -139,14 +140,9 @@ def _has_failed(order: Order, snapshot: Snapshot) -> bool:
 
 
 def _not_due(order: Order, snapshot: Snapshot, *, max_attempts: int, force: bool) -> Outcome | None:
+    if verdict := used_up(order, max_attempts, hint="mend the reason first; then reset it, or raise --max-attempts"):
+        return verdict
     attempts = order.history.attempts
-    if attempts >= max_attempts:
-        return skip(
-            order.order_id,
-            f"its attempts are used up: {attempts} of {max_attempts}",
-            before=order.status,
-            hint="mend the reason first; then reset it, or raise --max-attempts",
-        )
     wait = max(backoff(attempts), snapshot.grace)
     if force or order.idle is None or order.idle >= wait:
         return None
