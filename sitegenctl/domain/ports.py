@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -74,6 +74,14 @@ class Trashing:
 
     moved: Mapping[int, str]
     failed: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """How many old sites were deleted from the trash, and why others were not, by their names in it."""
+
+    count: int
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,8 +245,11 @@ class QueueBackend(WorkerSource, Protocol):
         """Have every living worker take tasks from our queue again."""
         ...
 
-    async def prune_replies(self) -> int:
-        """Remove what clients that died left behind of their questions to workers; returns how many there were."""
+    async def prune_replies(self, *, dry_run: bool = False) -> int:
+        """Remove what clients that died left behind of their questions to workers, or with ``dry_run`` only count it.
+
+        Returns how many there were.
+        """
         ...
 
     def new_task_id(self) -> str:
@@ -276,8 +287,11 @@ class SiteStore(Protocol):
         """Move sites back from the trash to where nothing is; returns why one was not, by order."""
         ...
 
-    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None) -> int:
-        """Delete what has been in the trash for longer; returns how many sites that were."""
+    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None, dry_run: bool = False) -> Pruning:
+        """Delete what has been in the trash for longer, or with ``dry_run`` only count it.
+
+        One that can't be deleted stops no other.
+        """
         ...
 
 

@@ -141,15 +141,13 @@ class _Run:
         return StepReport(step=MaintenanceStep.RESET_EMPTY, result=await self._apply(plan))
 
     async def _prune_trash(self) -> StepReport:
-        if self.options.dry_run:
-            return StepReport(step=MaintenanceStep.PRUNE_TRASH)
-        pruned = await self.sites.prune_trash(self.options.keep_trash, limit=self.options.max_actions)
-        return StepReport(step=MaintenanceStep.PRUNE_TRASH, pruned=pruned)
+        options = self.options
+        pruning = await self.sites.prune_trash(options.keep_trash, limit=options.max_actions, dry_run=options.dry_run)
+        return StepReport(step=MaintenanceStep.PRUNE_TRASH, pruned=pruning.count, not_pruned=pruning.failed)
 
     async def _prune_replies(self) -> StepReport:
-        if self.options.dry_run:
-            return StepReport(step=MaintenanceStep.PRUNE_REPLIES)
-        return StepReport(step=MaintenanceStep.PRUNE_REPLIES, pruned=await self.queue.prune_replies())
+        pruned = await self.queue.prune_replies(dry_run=self.options.dry_run)
+        return StepReport(step=MaintenanceStep.PRUNE_REPLIES, pruned=pruned)
 
     async def _apply(self, plan: Plan) -> OperationResult:
         # In a dry run nothing has moved: what an earlier step would have taken must not be told of twice.

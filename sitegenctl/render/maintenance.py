@@ -9,6 +9,7 @@ from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepRepo
 from sitegenctl.domain.result import OutcomeKind
 from sitegenctl.render.outcomes import outcome_row, outcome_text
 from sitegenctl.render.output import Report
+from sitegenctl.render.text import neutralise
 
 _DONE = {
     MaintenanceStep.REPAIR: "repaired",
@@ -17,9 +18,12 @@ _DONE = {
     MaintenanceStep.RESET_EMPTY: "reset",
 }
 _PRUNED = {
-    MaintenanceStep.PRUNE_TRASH: ("old site deleted from the trash", "old sites deleted from the trash"),
-    MaintenanceStep.PRUNE_REPLIES: ("leftover reply list removed", "leftover reply lists removed"),
+    MaintenanceStep.PRUNE_TRASH: ("old site", "old sites", "deleted from the trash"),
+    MaintenanceStep.PRUNE_REPLIES: ("leftover reply list", "leftover reply lists", "removed"),
 }
+
+#: Things that could not be pruned, of which so many are named.
+_NAMED = 20
 
 
 def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False) -> Report:
@@ -56,6 +60,7 @@ def _step_data(report: StepReport) -> dict[str, Any]:
         "left_out": report.left_out,
         "source": report.source,
         "pruned": report.pruned,
+        "not_pruned": dict(report.not_pruned),
         "beyond_limit": report.result.beyond if report.result else 0,
         "outcomes": [outcome_row(outcome) for outcome in outcomes],
     }
@@ -71,8 +76,7 @@ def _text(run: Maintenance, *, verbose: bool) -> str:
 
 def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:
     if report.result is None:
-        singular, plural = _PRUNED[report.step]
-        return [f"{report.step}: {report.pruned} {singular if report.pruned == 1 else plural}"]
+        return _pruned_lines(report, dry_run=dry_run, verbose=verbose)
     done = f"would be {_DONE[report.step]}" if dry_run else _DONE[report.step]
     words = {OutcomeKind.DONE: done}
     counts = Counter(words.get(outcome.outcome, outcome.outcome.value) for outcome in report.result.outcomes)
@@ -85,4 +89,18 @@ def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str
         if outcome.outcome in (OutcomeKind.DONE, OutcomeKind.FAILED) or verbose:
             word = words.get(outcome.outcome, outcome.outcome.value)
             lines.append(f"  {outcome.order_id:>{digits}}  {word}  {outcome_text(outcome, word)}".rstrip())
+    return lines
+
+
+def _pruned_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:
+    singular, plural, pruned = _PRUNED[report.step]
+    what = singular if report.pruned == 1 else plural
+    told = f"{report.pruned} {what} {'would be ' if dry_run else ''}{pruned}"
+    failed = list(report.not_pruned.items())
+    if failed:
+        told += f", {len(failed)} could not be"
+    shown = failed if verbose else failed[:_NAMED]
+    lines = [f"{report.step}: {told}", *(f"  {neutralise(name)}  {neutralise(reason)}" for name, reason in shown)]
+    if len(shown) < len(failed):
+        lines.append(f"  ({len(failed) - len(shown)} more; -v lists them)")
     return lines

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.server
+import io
 import json
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from sitegenctl.cli import main
 from tests.moving.conftest import Run
 from tests.protocol.test_enqueue import held_lock
 from tests.world import World
@@ -150,6 +156,47 @@ def test_old_sites_leave_the_trash_and_young_ones_stay(world: World) -> None:
     process = world.run("maintain")
     assert (process.returncode, process.stdout) == (0, "prune-trash: 1 old site deleted from the trash\n")
     assert sorted(path.name.partition(".")[0] for path in trash.iterdir()) == ["project_2", "something else"]
+
+
+def test_one_that_can_not_be_deleted_stops_no_other(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    trash = world.sites_dir / ".trash"
+    for order_id in (1, 2, 3):
+        (trash / f"project_{order_id}.{order_id}").mkdir(parents=True)
+    rmtree = shutil.rmtree
+
+    def refused(path: Path) -> None:
+        if path.name == "project_1.1":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    code, told = run("maintain", "--max-actions", "2")
+    (step,) = [step for step in told["data"]["steps"] if step["step"] == "prune-trash"]
+    assert (code, step["pruned"], step["not_pruned"]) == (1, 2, {"project_1.1": "Permission denied"})
+    assert [path.name for path in trash.iterdir()] == ["project_1.1"]
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        assert main.run(["maintain"]) == 1
+    assert stdout.getvalue() == (
+        "prune-trash: 0 old sites deleted from the trash, 1 could not be\n  project_1.1  Permission denied\n"
+    )
+
+
+def test_a_dry_run_counts_what_would_be_pruned(world: World) -> None:
+    old = world.sites_dir / ".trash" / "project_1.1"
+    old.mkdir(parents=True)
+    dead = "0" * 8 + ".reply.celery.pidbox"
+    with world.redis() as client:
+        client.rpush(dead, "x")
+        client.execute_command("RESTORE", f"1{dead}", 0, client.dump(dead), "IDLETIME", 3600)
+    process = world.run("maintain", "--dry-run")
+    assert process.stdout.splitlines() == [
+        "prune-trash: 1 old site would be deleted from the trash",
+        "prune-replies: 1 leftover reply list would be removed",
+    ]
+    assert old.exists()
+    with world.redis() as client:
+        assert client.exists(f"1{dead}") == 1
 
 
 @contextmanager
