@@ -58,14 +58,14 @@ async def _consume(call: Invocation, *, pausing: bool) -> int:
 async def _purge(call: Invocation, *, dry_run: bool) -> int:
     from dataclasses import replace
 
-    from sitegenctl.cli.moving import carry_out, changing, report
+    from sitegenctl.cli.moving import carry_out, changing, planned, report
     from sitegenctl.operations import cancel as operation
     from sitegenctl.render.consumers import survivors_note
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        purging = await operation.plan_to_purge(session.orders, session.queue)
+        purging = await planned(operation.plan_to_purge(session.orders, session.queue))
         surviving = survivors_note(purging.survivors, purging.foreign)
         plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
         if plan.steps and not dry_run and not call.agreed:

@@ -55,14 +55,20 @@ async def apply(
 ) -> OperationResult:
     """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through.
 
-    A cancellation (Ctrl-C) lets the chunk in hand finish, so that nothing is left half-done; the rest is
-    reported as not done. ``sites`` may be None where no step moves files.
+    Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
+    the chunk in hand finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be
+    None where no step moves files.
     """
     hands = _Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now)
     done: list[Outcome] = []
+
+    def tell(of_the_chunk: int = 0) -> None:
+        if progress is not None:
+            progress(len(done) + of_the_chunk)
+
     chunks = _chunks(plan.steps)
     for chunk in chunks:
-        work = asyncio.ensure_future(_Chunk(hands=hands, steps=chunk).apply())
+        work = asyncio.ensure_future(_Chunk(hands=hands, steps=chunk, tell=tell).apply())
         try:
             done += await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -70,8 +76,7 @@ async def apply(
             rest = [step for later in chunks for step in later]
             done += [_outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
             return _result(plan, done, interrupted=True)
-        if progress is not None:
-            progress(len(done))
+        tell()
     return _result(plan, done)
 
 
@@ -137,6 +142,7 @@ class _Chunk:
 
     hands: _Hands
     steps: Sequence[Step]
+    tell: Callable[[int], None]
     skipped: dict[int, Outcome] = field(default_factory=dict)
     claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
     failures: dict[int, _Failure] = field(default_factory=dict)
@@ -153,6 +159,7 @@ class _Chunk:
                 self.skipped.get(step.order_id) or _outcome(step, OutcomeKind.FAILED, exc.message, hint=exc.hint)
                 for step in self.steps
             ]
+        self.tell(len(self.steps) - sum(1 for _ in self._going()))
         await self._withdraw()
         await self._confirm()
         await self._trash()
