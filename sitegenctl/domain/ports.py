@@ -58,10 +58,14 @@ class PublishFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What came of taking claims back: orders restored, and why others were left as they are."""
+    """What came of taking claims back: orders restored, and why others were not.
+
+    ``moved`` are no longer as they were claimed; ``failed`` are those that the database refused to restore.
+    """
 
     restored: Collection[int]
     moved: Mapping[int, str]
+    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +160,10 @@ class OrdersStore(Protocol):
         ...
 
     async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
-        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
+        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone.
+
+        Raises ``Unconfirmed`` where it can't be known whether it was done.
+        """
         ...
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:

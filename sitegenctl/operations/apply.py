@@ -21,7 +21,7 @@ from sitegenctl.domain.plan import Action, Plan, Step
 from sitegenctl.domain.ports import Actor, Claim, OrdersStore, PublishFailure, QueueBackend, Release, SiteStore
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.task import LiveTask, Publication, TaskState
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.operations.observe import SECOND_LOOK, utc_now
@@ -154,11 +154,7 @@ class _Chunk:
             await self._look()
             await self._claim()
         except SourceError as exc:
-            # Whether a commit that was not confirmed took place can't be known; nothing is done on a guess.
-            return [
-                self.skipped.get(step.order_id) or _outcome(step, OutcomeKind.FAILED, exc.message, hint=exc.hint)
-                for step in self.steps
-            ]
+            return [self.skipped.get(step.order_id) or _unclaimed(step, exc) for step in self.steps]
         self.tell(len(self.steps) - sum(1 for _ in self._going()))
         await self._withdraw()
         await self._confirm()
@@ -338,12 +334,13 @@ class _Chunk:
             return _outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint, after=after)
         if step.before is None:
             return _outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint)
-        if isinstance(release, SourceError):
+        stuck = release.message if isinstance(release, SourceError) else release.failed.get(order_id)
+        if isinstance(release, SourceError) or stuck is not None:
             later = f"enqueue {order_id}" if step.action is Action.ENQUEUE else "repair"
             return _outcome(
                 step,
                 OutcomeKind.FAILED,
-                f"{failure.reason}; and {step.before} could not be restored: {release.message}",
+                f"{failure.reason}; and {step.before} could not be restored: {stuck}",
                 hint=f"it is {after} without a task; later: sitegenctl {later}",
                 after=after,
             )
@@ -356,6 +353,14 @@ class _Chunk:
             f"{failure.reason}; but {release.moved.get(order_id, 'it moved meanwhile')}",
             hint=f"sitegenctl inspect {order_id} tells where it is",
         )
+
+
+def _unclaimed(step: Step, exc: SourceError) -> Outcome:
+    """An order that was not claimed, as far as is known; what was not confirmed nothing is done about on a guess."""
+    hint = exc.hint
+    if isinstance(exc, Unconfirmed):
+        hint = f"sitegenctl inspect {step.order_id} tells, once the database is back, and sitegenctl repair mends it"
+    return _outcome(step, OutcomeKind.FAILED, exc.message, hint=hint)
 
 
 def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
