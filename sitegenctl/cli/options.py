@@ -113,7 +113,7 @@ OlderThan = Annotated[
     str | None, typer.Option("--older-than", metavar="TIME", help="Only orders that have been still for so long.")
 ]
 NoEnqueue = Annotated[
-    bool, typer.Option("--no-enqueue", help="Leave them BUILDING, without a task.", show_default=False)
+    bool, typer.Option("--no-enqueue", help="Leave them BUILDING, without a task, but not held.", show_default=False)
 ]
 Watch = Annotated[
     str | None,

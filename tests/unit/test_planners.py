@@ -14,7 +14,7 @@ from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepRepo
 from sitegenctl.domain.order import JournalEntry, Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan
 from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
-from sitegenctl.domain.planners.enqueueing import backoff, plan_retry, plan_start
+from sitegenctl.domain.planners.enqueueing import backoff, plan_enqueue, plan_retry, plan_start
 from sitegenctl.domain.planners.repairing import plan_repair
 from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
@@ -180,6 +180,24 @@ def test_the_plan_can_be_limited_and_says_what_is_beyond() -> None:
     plan = plan_start(snapshot(*(order(n, BUILDING) for n in range(1, 6))), new_task_id=ids()).limited(2)
     assert ([step.order_id for step in plan.steps], plan.order_ids, plan.beyond) == ([1, 2], [1, 2], 3)
     assert plan.limited(None) is plan
+
+
+@pytest.mark.parametrize(
+    ("steps", "resume"),
+    [
+        (("START", "SUCCESS", "OPERATOR_RESET"), False),
+        (("OPERATOR_RESET", "START"), True),
+        (("START", "SUCCESS", "OPERATOR_RESET", "OPERATOR_RESET_FAILED"), True),
+        (("START",), True),
+    ],
+)
+def test_what_was_reset_and_has_not_run_since_resumes_nothing(steps: tuple[str, ...], resume: bool) -> None:
+    seen = snapshot(order(42, BUILDING, *steps))
+    plans = (
+        plan_start(seen, new_task_id=ids()),
+        plan_enqueue(seen, [42], resume=True, force=False, new_task_id=ids()),
+    )
+    assert [step.resume for plan in plans for step in plan.steps] == [resume, resume]
 
 
 def test_an_order_without_a_run_that_failed_is_not_retried() -> None:

@@ -18,7 +18,7 @@ from sitegenctl.domain.planners.rules import (
     without_status,
 )
 from sitegenctl.domain.result import Outcome
-from sitegenctl.domain.run import OPERATOR_CANCEL, RunOutcome
+from sitegenctl.domain.run import OPERATOR_CANCEL, OPERATOR_RESET, RunOutcome
 from sitegenctl.domain.snapshot import Snapshot
 
 _BACKOFF = timedelta(minutes=2)
@@ -177,6 +177,8 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
 
 
 def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> Step:
+    # Whoever reset it wants nothing of the old site, of which files may be left if that was cut short.
+    was_reset = order.history.last_journal == OPERATOR_RESET and order.history.last_run is None
     return Step(
         order_id=order.order_id,
         action=Action.ENQUEUE,
@@ -184,6 +186,6 @@ def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> S
         after=OrderStatus.GENERATING,
         last_log_id=order.last_log_id,
         publish=task_id,
-        resume=resume,
+        resume=resume and not was_reset,
         verb=verb,
     )
