@@ -28,14 +28,14 @@ def _group() -> None:
     """Stop and start the consuming of the queue, or empty it."""
 
 
-def pause(call: Invocation) -> int:
+def pause(call: Invocation, dry_run: DryRun = False) -> int:
     """Have every living worker take no more tasks from the queue."""
-    return asyncio.run(_consume(call, pausing=True))
+    return asyncio.run(_consume(call, pausing=True, dry_run=dry_run))
 
 
-def resume(call: Invocation) -> int:
+def resume(call: Invocation, dry_run: DryRun = False) -> int:
     """Have every living worker take tasks from the queue again."""
-    return asyncio.run(_consume(call, pausing=False))
+    return asyncio.run(_consume(call, pausing=False, dry_run=dry_run))
 
 
 def purge(call: Invocation, dry_run: DryRun = False) -> int:
@@ -43,16 +43,21 @@ def purge(call: Invocation, dry_run: DryRun = False) -> int:
     return asyncio.run(_purge(call, dry_run=dry_run))
 
 
-async def _consume(call: Invocation, *, pausing: bool) -> int:
+async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
     from sitegenctl.cli.moving import changing
+    from sitegenctl.operations.queue import would_consume
     from sitegenctl.render.consumers import consumers_report
     from sitegenctl.render.output import write
     from sitegenctl.session import open_session
 
-    settings = changing(call, dry_run=False)
+    settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        consumers = await (session.queue.pause() if pausing else session.queue.resume())
-    return write(consumers_report(consumers, command=call.command, queue=settings.queue, pausing=pausing), call.output)
+        if dry_run:
+            consumers = await would_consume(session.workers)
+        else:
+            consumers = await (session.queue.pause() if pausing else session.queue.resume())
+    report = consumers_report(consumers, command=call.command, queue=settings.queue, pausing=pausing, dry_run=dry_run)
+    return write(report, call.output)
 
 
 async def _purge(call: Invocation, *, dry_run: bool) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sitegenctl.domain.condition import Source
 from sitegenctl.domain.order import Order
-from sitegenctl.domain.ports import OrdersStore, QueueBackend
+from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, WorkerSource
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskDetails
 from sitegenctl.errors import Refused, SourceError
@@ -29,6 +29,12 @@ async def inspect_queue(orders: OrdersStore, queue: QueueBackend) -> Snapshot:
             snapshot.errors[Source.BROKER], hint="sitegenctl doctor tells what mends it", source=Source.BROKER
         )
     return snapshot
+
+
+async def would_consume(workers: WorkerSource) -> Consumers:
+    """Who would be told to consume the queue, or not to: every living worker; one may refuse all the same."""
+    seen = await workers.survey()
+    return Consumers(obeyed=[worker.name for worker in seen.workers], refused={}, silent=seen.silent)
 
 
 async def inspect_task(orders: OrdersStore | None, queue: QueueBackend, task_id: str) -> TaskView:
