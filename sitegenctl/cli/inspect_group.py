@@ -78,4 +78,4 @@ async def _overview(call: Invocation) -> Report:
         rows=overview_rows(seen),
         text=lambda: overview_text(seen, screen(), context=settings.context),
     )
-    return degraded(report, seen.unanswered)
+    return degraded(report, seen.unanswered, context=settings.context)

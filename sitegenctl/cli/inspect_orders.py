@@ -70,4 +70,4 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
         rows=rows,
         text=lambda: listing_text(page, offset=query.offset, screen=screen()),
     )
-    return degraded(report, snapshot.unanswered)
+    return degraded(report, snapshot.unanswered, context=settings.context)

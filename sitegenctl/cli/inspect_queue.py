@@ -50,7 +50,8 @@ async def _queue(call: Invocation, limit: int) -> Report:
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
-    async with open_session(call.settings(), call.command) as session:
+    settings = call.settings()
+    async with open_session(settings, call.command) as session:
         snapshot = await inspect_queue(session.orders, session.queue)
     everything = running_order(snapshot)
     items = everything[:limit]
@@ -61,7 +62,7 @@ async def _queue(call: Invocation, limit: int) -> Report:
         rows=rows,
         text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
     )
-    return degraded(report, snapshot.unanswered)
+    return degraded(report, snapshot.unanswered, context=settings.context)
 
 
 async def _workers(call: Invocation) -> Report:
@@ -84,7 +85,7 @@ async def _workers(call: Invocation) -> Report:
         text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen()),
     )
     silence = describe_silence(roster)
-    return degraded(report, {Source.WORKERS: silence} if silence else {})
+    return degraded(report, {Source.WORKERS: silence} if silence else {}, context=settings.context)
 
 
 async def _task(call: Invocation, task_id: str) -> Report:

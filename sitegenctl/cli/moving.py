@@ -79,18 +79,20 @@ def report(call: Invocation, result: OperationResult, *, done: str) -> int:
     from sitegenctl.render.outcomes import outcomes_report
     from sitegenctl.render.output import write
 
-    return write(outcomes_report(result, done=done, verbose=call.verbose), call.output)
+    context = call.settings().context
+    return write(outcomes_report(result, done=done, verbose=call.verbose, context=context), call.output)
 
 
 def confirm(call: Invocation, plan: Plan, done: str) -> None:
     """Show the plan on stderr and ask, unless ``--yes`` has answered."""
     from sitegenctl.operations.apply import preview
-    from sitegenctl.render.outcomes import outcomes_text
+    from sitegenctl.render.outcomes import outcomes_text, result_in_context
 
     if call.agreed:
         return
     require_terminal(call)
-    print(outcomes_text(preview(plan), done=done, most=None if call.verbose else _SHOWN), end="", file=sys.stderr)
+    would = result_in_context(preview(plan), call.settings().context)
+    print(outcomes_text(would, done=done, most=None if call.verbose else _SHOWN), end="", file=sys.stderr)
     ask(f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'} would be {done}. Go on?")
 
 

@@ -12,6 +12,7 @@ from sitegenctl.cli.options import DryRun, Invocation, command, with_globals
 
 if TYPE_CHECKING:
     from sitegenctl.operations.cancel import Purge
+    from sitegenctl.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -74,15 +75,16 @@ async def _purge(call: Invocation, *, dry_run: bool) -> int:
         surviving = survivors_note(purging.survivors, purging.foreign)
         plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
         if plan.steps and not dry_run and not call.agreed:
-            _confirm_by_name(call, purging, plan.notes, settings.queue)
+            _confirm_by_name(call, purging, plan.notes, settings)
         result = await carry_out(call, session, plan, done="cancelled", asks=False, dry_run=dry_run)
     return report(call, result, done="cancelled")
 
 
-def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], queue: str) -> None:
+def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], settings: Settings) -> None:
     """Have the queue's name typed: this concerns everybody's orders."""
     from sitegenctl.cli.moving import read_answer, require_terminal
     from sitegenctl.errors import Refused
+    from sitegenctl.render.order import in_context
     from sitegenctl.render.text import neutralise
 
     require_terminal(call)
@@ -92,6 +94,6 @@ def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], q
         file=sys.stderr,
     )
     for note in notes:
-        print(f"note: {neutralise(note)}", file=sys.stderr)
-    if read_answer(f"Type the queue's name ({queue}) to go on: ") != queue.lower():
+        print(f"note: {neutralise(in_context(note, settings.context) or '')}", file=sys.stderr)
+    if read_answer(f"Type the queue's name ({settings.queue}) to go on: ") != settings.queue.lower():
         raise Refused("nothing was done")

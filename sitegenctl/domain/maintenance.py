@@ -40,8 +40,8 @@ _NEEDS = {
 class StepReport:
     """What became of one step: the ``result`` for its orders, or how many things were ``pruned``.
 
-    ``not_pruned`` says why others could not be, by name. ``left_out`` says why the step was not taken, and ``source``
-    which source that was for.
+    ``not_pruned`` says why others could not be, by name. ``left_out`` says why the step was not taken, ``hint``
+    what to do about it, and ``source`` which source that was for.
     """
 
     step: MaintenanceStep
@@ -49,6 +49,7 @@ class StepReport:
     pruned: int = 0
     not_pruned: Mapping[str, str] = field(default_factory=dict)
     left_out: str | None = None
+    hint: str | None = None
     source: str | None = None
 
     @property

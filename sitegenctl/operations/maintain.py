@@ -99,11 +99,11 @@ class _Run:
     async def _take(self, name: MaintenanceStep, take: Callable[[], Awaitable[StepReport]]) -> StepReport:
         missing = self.without_database
         if missing is not None and missing.source in name.needs:
-            return StepReport(step=name, left_out=missing.message, source=missing.source)
+            return _left_out(name, missing)
         try:
             return await take()
         except SourceError as exc:
-            return StepReport(step=name, left_out=exc.message, source=exc.source)
+            return _left_out(name, exc)
 
     async def _repair(self) -> StepReport:
         grace = self.options.grace
@@ -156,3 +156,7 @@ class _Run:
             self.foreseen |= {step.order_id for step in plan.steps}
             return preview(plan)
         return await apply(self.orders, self.queue, self.sites, plan, self.actor)
+
+
+def _left_out(step: MaintenanceStep, why: SourceError) -> StepReport:
+    return StepReport(step=step, left_out=why.message, hint=why.hint, source=why.source)

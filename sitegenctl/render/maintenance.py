@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.result import OutcomeKind
-from sitegenctl.render.outcomes import outcome_row, outcome_text
+from sitegenctl.render.order import in_context
+from sitegenctl.render.outcomes import hint_lines, outcome_row, outcome_text, result_in_context
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
@@ -26,8 +28,9 @@ _PRUNED = {
 _NAMED = 20
 
 
-def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False) -> Report:
+def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False, context: str | None = None) -> Report:
     """Report a run: nothing for people where there was nothing to do, unless ``verbose``."""
+    run = replace(run, steps=[_in_context(report, context) for report in run.steps])
     rows = [
         {"step": report.step, **outcome_row(outcome)}
         for report in run.steps
@@ -46,11 +49,16 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False)
         text=lambda: _text(run, verbose=verbose),
         exit_code=run.exit_code,
         errors=[
-            {"message": f"{report.step} left out: {report.left_out}", "hint": None, "source": report.source}
+            {"message": f"{report.step} left out: {report.left_out}", "hint": report.hint, "source": report.source}
             for report in run.steps
             if report.left_out is not None
         ],
     )
+
+
+def _in_context(report: StepReport, context: str | None) -> StepReport:
+    result = result_in_context(report.result, context) if report.result is not None else None
+    return replace(report, result=result, hint=in_context(report.hint, context))
 
 
 def _step_data(report: StepReport) -> dict[str, Any]:
@@ -58,6 +66,7 @@ def _step_data(report: StepReport) -> dict[str, Any]:
     return {
         "step": report.step,
         "left_out": report.left_out,
+        "hint": report.hint,
         "source": report.source,
         "pruned": report.pruned,
         "not_pruned": dict(report.not_pruned),
@@ -85,11 +94,12 @@ def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str
         told += f", {report.result.beyond} more beyond --max-actions"
     lines = [f"{report.step}: {told}"]
     digits = max((len(str(outcome.order_id)) for outcome in report.result.outcomes), default=0)
-    for outcome in report.result.outcomes:
-        if outcome.outcome in (OutcomeKind.DONE, OutcomeKind.FAILED) or verbose:
-            word = words.get(outcome.outcome, outcome.outcome.value)
-            lines.append(f"  {outcome.order_id:>{digits}}  {word}  {outcome_text(outcome, word)}".rstrip())
-    return lines
+    news = (OutcomeKind.DONE, OutcomeKind.FAILED)
+    shown = [outcome for outcome in report.result.outcomes if outcome.outcome in news or verbose]
+    for outcome in shown:
+        word = words.get(outcome.outcome, outcome.outcome.value)
+        lines.append(f"  {outcome.order_id:>{digits}}  {word}  {outcome_text(outcome, word)}".rstrip())
+    return [*lines, *(f"  {line}" for line in hint_lines(shown))]
 
 
 def _pruned_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:

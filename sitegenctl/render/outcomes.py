@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
@@ -26,8 +29,20 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False) -> Report:
+def result_in_context(result: OperationResult, context: str | None) -> OperationResult:
+    """The result, whose hints and notes name the context that they are about."""
+    if context is None:
+        return result
+    return replace(
+        result,
+        outcomes=[replace(outcome, hint=in_context(outcome.hint, context)) for outcome in result.outcomes],
+        notes=tuple(in_context(note, context) or "" for note in result.notes),
+    )
+
+
+def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False, context: str | None = None) -> Report:
     """Report an operation; ``done`` is the word for what it does, as in "enqueued"."""
+    result = result_in_context(result, context)
     rows = [outcome_row(outcome) for outcome in result.outcomes]
     bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
     return Report(
@@ -68,12 +83,9 @@ def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, 
     shown = shown[:most]
     width = max((len(words[outcome.order_id]) for outcome in shown), default=0)
     number = max((len(str(outcome.order_id)) for outcome in shown), default=0)
-    hints: dict[str, list[int]] = {}
     for outcome in shown:
         word = words[outcome.order_id]
         lines.append(f"{outcome.order_id:>{number}}  {word:<{width}}  {outcome_text(outcome, word)}".rstrip())
-        if outcome.hint:
-            hints.setdefault(outcome.hint, []).append(outcome.order_id)
     if more > 0:
         lines.append(f"({more} more; --dry-run lists them)")
     elif len(shown) < len(result.outcomes):
@@ -81,8 +93,16 @@ def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, 
     if result.beyond:
         lines.append(f"({result.beyond} more, beyond the limit)")
     lines += [f"note: {neutralise(note)}" for note in result.notes]
-    lines += [f"hint: {_whom(orders, len(shown))}{neutralise(hint)}" for hint, orders in hints.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *hint_lines(shown)]) + "\n"
+
+
+def hint_lines(shown: Sequence[Outcome]) -> list[str]:
+    """The hints for these orders, each once."""
+    hints: dict[str, list[int]] = {}
+    for outcome in shown:
+        if outcome.hint:
+            hints.setdefault(outcome.hint, []).append(outcome.order_id)
+    return [f"hint: {_whom(orders, len(shown))}{neutralise(hint)}" for hint, orders in hints.items()]
 
 
 def _word(outcome: Outcome, done: str, *, dry_run: bool) -> str:

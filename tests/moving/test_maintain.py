@@ -131,6 +131,52 @@ def test_without_redis_what_needs_it_is_left_out_and_named(world: World, run: Ru
     assert not old.exists()  # what doesn't need Redis was done
 
 
+def in_a_context(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **instead: str) -> None:
+    """Have the system configured as the context "shop"."""
+    values = {
+        "database_url": world.database_url,
+        "redis_url": world.redis_url,
+        "sites_dir": str(world.sites_dir),
+        **instead,
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    config = tmp_path / "shop.toml"
+    config.write_text("\n".join(['[contexts."shop"]', *lines, ""]))
+    config.chmod(0o600)
+    monkeypatch.setenv("SITEGENCTL_CONFIG", str(config))
+    for name in world.environ:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_what_is_left_out_says_what_to_do_about_it_in_its_context(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_a_context(world, monkeypatch, tmp_path, sites_dir="/nowhere")
+    process = world.run("maintain", "--context", "shop")
+    assert process.returncode == 3
+    hint = "hint: is its volume mounted, and SITES_BASE_DIR right? (sitegenctl --context shop config show)"
+    assert process.stderr.splitlines().count(hint) == 2
+
+
+def test_hints_of_orders_and_of_failures_name_the_context(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.order(41, "DELIVERED")
+    world.order(42, "GENERATING", steps=["START"] * 3)
+    in_a_context(world, monkeypatch, tmp_path)
+    hint = "to have its site made anew: sitegenctl --context shop reset 41"
+    process = world.run("--context", "shop", "enqueue", "41", "-o", "json")
+    assert json.loads(process.stdout)["errors"][0]["hint"] == hint
+    assert f"hint: {hint}\n" in world.run("--context", "shop", "enqueue", "41").stdout
+    used_up = "  hint: mend the reason first; then: sitegenctl --context shop reset 42\n"
+    (world.site(41)).mkdir()
+    world.files(41, 8)
+    assert used_up in world.run("--context", "shop", "maintain", "-v").stdout
+    in_a_context(world, monkeypatch, tmp_path, redis_url="redis://127.0.0.1:1/0")
+    for command in (["inspect", "queue"], ["inspect"]):
+        assert "sitegenctl --context shop" in world.run("--context", "shop", *command).stderr
+
+
 def test_without_the_database_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
     code, told = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
     left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
