@@ -46,7 +46,7 @@ async def _queue(call: Invocation, limit: int) -> Report:
     from sitegenctl.domain.running_order import running_order
     from sitegenctl.operations.queue import inspect_queue
     from sitegenctl.render.output import Report
-    from sitegenctl.render.queue import queue_rows, queue_text
+    from sitegenctl.render.queue import QUEUE_COLUMNS, queue_rows, queue_text
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
@@ -60,6 +60,7 @@ async def _queue(call: Invocation, limit: int) -> Report:
         command=call.command,
         data={"tasks": rows, "total": len(everything)},
         rows=rows,
+        columns=QUEUE_COLUMNS,
         text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
     )
     return degraded(report, snapshot.unanswered, context=settings.context)
@@ -70,7 +71,7 @@ async def _workers(call: Invocation) -> Report:
     from sitegenctl.domain.condition import Source
     from sitegenctl.domain.worker import describe_silence
     from sitegenctl.render.output import Report
-    from sitegenctl.render.queue import worker_rows, workers_text
+    from sitegenctl.render.queue import WORKER_COLUMNS, worker_rows, workers_text
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
@@ -82,6 +83,7 @@ async def _workers(call: Invocation) -> Report:
         command=call.command,
         data={"workers": rows, "silent": roster.silent},
         rows=rows,
+        columns=WORKER_COLUMNS,
         text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen()),
     )
     silence = describe_silence(roster)

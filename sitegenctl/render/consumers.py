@@ -36,6 +36,7 @@ def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing:
         command=command,
         data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.silent},
         rows=rows,
+        columns=("worker", "outcome", "reason"),
         text=lambda: _text(consumers, queue=queue, pausing=pausing, dry_run=dry_run),
         exit_code=1 if consumers.refused else 3 if consumers.silent else 0,
         errors=errors,

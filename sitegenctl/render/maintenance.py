@@ -9,7 +9,7 @@ from typing import Any
 from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.result import OutcomeKind
 from sitegenctl.render.order import in_context
-from sitegenctl.render.outcomes import hint_lines, outcome_row, outcome_text, result_in_context
+from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text, result_in_context
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
@@ -46,6 +46,7 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False,
             "steps": [_step_data(report) for report in run.steps],
         },
         rows=rows,
+        columns=("step", *OUTCOME_COLUMNS),
         text=lambda: _text(run, verbose=verbose),
         exit_code=run.exit_code,
         errors=[

@@ -17,6 +17,9 @@ from sitegenctl.render.text import neutralise
 _LISTED = 20
 
 
+OUTCOME_COLUMNS = ("order_id", "outcome", "reason", "task_id", "before", "after")
+
+
 def outcome_row(outcome: Outcome) -> dict[str, Any]:
     """One outcome as the envelope has it."""
     return {
@@ -54,6 +57,7 @@ def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False
             "notes": list(result.notes),
         },
         rows=rows,
+        columns=OUTCOME_COLUMNS,
         text=lambda: outcomes_text(result, done=done, verbose=verbose),
         exit_code=result.exit_code,
         errors=[

@@ -414,6 +414,36 @@ def test_json_is_exact_and_gives_a_terminal_no_orders(world: World) -> None:
     assert not any(char in process.stdout for char in "\x9b\u202e\x7f")
 
 
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [
+        ("inspect orders", "order_id,status,condition,"),
+        ("inspect queue", "task_id,name,state,"),
+        ("inspect workers", "name,pid,pool,"),
+        ("inspect", "condition,severity,count"),
+        ("logs 42", "log_id,order_id,at,"),
+        ("repair", "order_id,outcome,reason,"),
+        ("maintain", "step,order_id,outcome,"),
+        ("queue pause", "worker,outcome,reason"),
+    ],
+)
+def test_csv_has_a_header_where_there_is_nothing_else(world: World, command: str, first: str) -> None:
+    if command.startswith("logs"):
+        world.order(42)
+    process = world.run(*command.split(), "-o", "csv")
+    assert process.returncode == 0
+    (header,) = process.stdout.splitlines()
+    assert header.startswith(first)
+
+
+def test_the_columns_are_those_of_the_rows(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START"])
+    world.publish(42)
+    for command in ("inspect orders", "inspect queue", "logs 42"):
+        (row,) = csv.DictReader(io.StringIO(world.run(*command.split(), "-o", "csv").stdout))
+        assert list(row) == list(json.loads(world.run(*command.split(), "-o", "ndjson").stdout))
+
+
 def test_csv_is_exact_in_a_file_and_gives_a_terminal_no_orders(world: World) -> None:
     name = "\x1b[2J \u202e Ana"
     world.order(42, name=name)
