@@ -95,6 +95,7 @@ async def _task(call: Invocation, task_id: str) -> Report:
     from sitegenctl.operations.queue import inspect_task
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import task_data, task_text
+    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     settings = call.settings()
@@ -102,4 +103,7 @@ async def _task(call: Invocation, task_id: str) -> Report:
         orders = session.orders if settings.database_url else None
         view = await inspect_task(orders, session.queue, task_id)
     data = task_data(view.task)
-    return Report(command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen()))
+    report = Report(
+        command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen())
+    )
+    return degraded(report, view.unanswered, context=settings.context)

@@ -111,8 +111,8 @@ class Evidence:
     """All that was seen of one order.
 
     ``order`` is None when the database has no such order. ``files`` is None when they were not, or could not
-    be, counted. ``unavailable`` names the sources that did not answer. ``check_hollow`` asks for a finished
-    order's files to be judged too.
+    be, counted. ``unavailable`` names the sources that did not answer; ``workers_alive`` is whether any worker
+    answered or might have. ``check_hollow`` asks for a finished order's files to be judged too.
     """
 
     order_id: int
@@ -120,6 +120,7 @@ class Evidence:
     tasks: Sequence[LiveTask] = ()
     files: SiteFiles | None = None
     unavailable: frozenset[Source] = frozenset()
+    workers_alive: bool = True
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
 
@@ -199,7 +200,7 @@ def _live(seen: Evidence) -> Diagnosis | None:
         return _verdict(
             Condition.ORPHANED,
             describe_task(task),
-            "every living worker has answered that it does not have it",
+            "every living worker has answered that it does not have it" if seen.workers_alive else "no worker is alive",
         )
     return _verdict(_BY_TASK_STATE[task.state], describe_task(task))
 
