@@ -76,15 +76,18 @@ async def carry_out(
 
 def report(call: Invocation, result: OperationResult, *, done: str) -> int:
     """Write what became of each order; returns the exit code."""
+    from sitegenctl.cli.terminal import width
     from sitegenctl.render.outcomes import outcomes_report
     from sitegenctl.render.output import write
 
     context = call.settings().context
-    return write(outcomes_report(result, done=done, verbose=call.verbose, context=context), call.output)
+    found = outcomes_report(result, done=done, verbose=call.verbose, context=context, width=width())
+    return write(found, call.output)
 
 
 def confirm(call: Invocation, plan: Plan, done: str) -> None:
     """Show the plan on stderr and ask, unless ``--yes`` has answered."""
+    from sitegenctl.cli.terminal import width
     from sitegenctl.operations.apply import preview
     from sitegenctl.render.outcomes import outcomes_text, result_in_context
 
@@ -92,7 +95,8 @@ def confirm(call: Invocation, plan: Plan, done: str) -> None:
         return
     require_terminal(call)
     would = result_in_context(preview(plan), call.settings().context)
-    print(outcomes_text(would, done=done, most=None if call.verbose else _SHOWN), end="", file=sys.stderr)
+    most = None if call.verbose else _SHOWN
+    print(outcomes_text(would, done=done, most=most, width=width(sys.stderr)), end="", file=sys.stderr)
     ask(f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'} would be {done}. Go on?")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
-from sitegenctl.render.text import neutralise
+from sitegenctl.render.text import hanging, neutralise
 
 #: Above so many orders, those that went well are only counted.
 _LISTED = 20
@@ -43,8 +44,15 @@ def result_in_context(result: OperationResult, context: str | None) -> Operation
     )
 
 
-def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False, context: str | None = None) -> Report:
-    """Report an operation; ``done`` is the word for what it does, as in "enqueued"."""
+def outcomes_report(
+    result: OperationResult,
+    *,
+    done: str,
+    verbose: bool = False,
+    context: str | None = None,
+    width: int = sys.maxsize,
+) -> Report:
+    """Report an operation; ``done`` is the word for what it does, as in "enqueued", ``width`` that of its lines."""
     result = result_in_context(result, context)
     rows = [outcome_row(outcome) for outcome in result.outcomes]
     bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
@@ -58,7 +66,7 @@ def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False
         },
         rows=rows,
         columns=OUTCOME_COLUMNS,
-        text=lambda: outcomes_text(result, done=done, verbose=verbose),
+        text=lambda: outcomes_text(result, done=done, verbose=verbose, width=width),
         exit_code=result.exit_code,
         errors=[
             {"message": f"{outcome.order_id}: {outcome.reason}", "hint": outcome.hint, "source": None}
@@ -69,10 +77,18 @@ def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False
     )
 
 
-def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, most: int | None = None) -> str:
+def outcomes_text(
+    result: OperationResult,
+    *,
+    done: str,
+    verbose: bool = False,
+    most: int | None = None,
+    width: int = sys.maxsize,
+) -> str:
     """What became of each order, for people; orders that went well are only counted where there are many.
 
-    A dry run lists every order, or ``most`` of them.
+    A dry run lists every order, or ``most`` of them. Orders' lines are wrapped to ``width`` columns; commands to copy
+    stay whole.
     """
     if not result.outcomes:
         return "".join(["nothing to do\n", *(f"note: {neutralise(note)}\n" for note in result.notes)])
@@ -85,11 +101,11 @@ def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, 
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
     more = len(shown) - most if most is not None else 0
     shown = shown[:most]
-    width = max((len(words[outcome.order_id]) for outcome in shown), default=0)
+    longest = max((len(words[outcome.order_id]) for outcome in shown), default=0)
     number = max((len(str(outcome.order_id)) for outcome in shown), default=0)
     for outcome in shown:
         word = words[outcome.order_id]
-        lines.append(f"{outcome.order_id:>{number}}  {word:<{width}}  {outcome_text(outcome, word)}".rstrip())
+        lines += hanging(f"{outcome.order_id:>{number}}  {word:<{longest}}  ", outcome_text(outcome, word), width)
     if more > 0:
         lines.append(f"({more} more; --dry-run lists them)")
     elif len(shown) < len(result.outcomes):

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sitegenctl import __version__
+from tests.terminal import on_terminal
 from tests.world import World, eventually
 
 HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "jinja2"]
@@ -497,3 +498,14 @@ def test_every_command_is_in_the_readme() -> None:
     headings = [line for line in readme.splitlines() if line.startswith("### `")]
     for name in [*commands, *groups]:
         assert any(line.startswith((f"### `{name}`", f"### `{name} ")) for line in headings), name
+
+
+def test_on_a_terminal_the_result_is_wrapped_and_commands_to_copy_are_not(world: World) -> None:
+    world.order(41, "DELIVERED")
+    shown = on_terminal("enqueue", "41", columns=50)
+    assert shown.lines == [
+        "41  refused  it is in DELIVERED: a generation",
+        "             would be skipped",
+        "hint: to have its site made anew: sitegenctl reset 41",
+    ]
+    assert len(world.run("enqueue", "41").stdout.splitlines()) == 2
