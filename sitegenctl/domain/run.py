@@ -24,8 +24,8 @@ OPERATOR_PREFIX = "OPERATOR_"
 #: Attempts that ``retry-failed`` makes of an order unless told otherwise, the first one included.
 MAX_ATTEMPTS = 3
 
-#: Commands that move orders without being told which: what they do over and over must come to an end.
-_AUTOMATIC = frozenset({"maintain", "repair", "reset-empty", "retry-failed", "start-stuck"})
+#: Commands that reset orders without being told which: what they do over and over must come to an end.
+_AUTOMATIC = frozenset({"maintain", "reset-empty"})
 
 _STARTS = frozenset({"START", "RESUME"})
 # A resumed run tells what it decided and cleans up before the START that may follow: still the same run.
@@ -58,8 +58,8 @@ class History:
     """What an order's log says of its generations.
 
     ``last_run`` is the newest run since the order was last enqueued, None when there is no row of one;
-    ``attempts`` counts the runs begun since the last SUCCESS, or since a person reset or enqueued the order, ended
-    or cut short; ``last_journal`` is the step of the newest operator row.
+    ``attempts`` counts the runs begun since the last SUCCESS, or since a person reset the order, ended or cut short;
+    ``last_journal`` is the step of the newest operator row.
     """
 
     last_run: Run | None = None
@@ -70,8 +70,8 @@ class History:
 def read_history(steps: Iterable[str], commands: Iterable[str | None] = ()) -> History:
     """Read a log's steps, oldest first, into runs; ``commands`` are those that wrote its operator rows, in their order.
 
-    What ``maintain`` and its like do gives an order no new attempts: one that kills its worker each time would be
-    begun again for ever.
+    A reset by ``maintain`` and its like gives an order no new attempts: one that kills its worker each time would be
+    begun again for ever. A reset of which nobody knows who made it is taken for a person's.
     """
     written_by = iter(commands)
     last_run: Run | None = None
@@ -89,7 +89,7 @@ def read_history(steps: Iterable[str], commands: Iterable[str | None] = ()) -> H
             elif step in _TAKEN_BACK and before is not None and last_run is None:
                 # No worker had seen it: what held before it holds again.
                 last_run, attempts = before
-            if _begins_anew(step, command):
+            if step == OPERATOR_RESET and command not in _AUTOMATIC:
                 attempts = 0
             continue
         begins = last_run is None or (step in _STARTS and not (in_preamble and step == "START"))
@@ -104,10 +104,3 @@ def read_history(steps: Iterable[str], commands: Iterable[str | None] = ()) -> H
         if outcome is RunOutcome.SUCCESS:
             attempts = 0
     return History(last_run=last_run, attempts=attempts, last_journal=last_journal)
-
-
-def _begins_anew(step: str, command: str | None) -> bool:
-    """Whether a person gave the order new attempts; a reset of which nobody knows who made it does, too."""
-    if step == OPERATOR_RESET:
-        return command not in _AUTOMATIC
-    return step == OPERATOR_ENQUEUE and command is not None and command not in _AUTOMATIC

@@ -59,14 +59,13 @@ def test_an_enqueue_that_was_taken_back_never_was() -> None:
     [
         ("OPERATOR_RESET", "reset", 1),
         ("OPERATOR_RESET", None, 1),
-        ("OPERATOR_ENQUEUE", "enqueue", 1),
         *[("OPERATOR_RESET", command, 3) for command in ("maintain", "reset-empty")],
-        *[("OPERATOR_ENQUEUE", command, 3) for command in ("maintain", "retry-failed", "start-stuck", None)],
+        *[("OPERATOR_ENQUEUE", command, 3) for command in ("maintain", "retry-failed", "enqueue", None)],
         *[("OPERATOR_REPAIR", command, 3) for command in ("maintain", "repair")],
         ("OPERATOR_CANCEL", "cancel", 3),
     ],
 )
-def test_a_person_gives_new_attempts_and_a_machine_does_not(step: str, command: str | None, attempts: int) -> None:
+def test_only_a_person_s_reset_gives_new_attempts(step: str, command: str | None, attempts: int) -> None:
     steps = ("OPERATOR_ENQUEUE", "START", "START", step, "START")
     assert read_history(steps, ["start-stuck", command]).attempts == attempts
 
