@@ -3,6 +3,7 @@
     SitegenError            exit 1
     ├── UsageProblem        exit 2    the command line, an input file or a setting is wrong
     ├── SourceError         exit 3    the database, the broker, the workers or the files can't be reached
+    │   └── Unconfirmed     exit 3    the database went away before it said whether it did what it was told
     ├── Refused             exit 4    not found, or must not be done
     ├── Busy                exit 6    another maintenance run holds the lock
     └── GenerationError     -         the reference worker could not generate an order
@@ -36,6 +37,10 @@ class SourceError(SitegenError):
     """A source can't be reached, or did not answer in time."""
 
     exit_code = 3
+
+
+class Unconfirmed(SourceError):
+    """The database went away before it said whether it did what it was told, and could not be asked again."""
 
 
 class Refused(SitegenError):

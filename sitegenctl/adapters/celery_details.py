@@ -53,7 +53,7 @@ class TaskSearch:
         told = _result_of(result)
         if found is not None:
             return replace(found, result=told)
-        return replace(_from_meta(task_id, mapping(_json(result))), result=told)
+        return replace(_from_meta(task_id, mapping(_json(result)), self._options.task), result=told)
 
     async def _in_lists(self, task_id: str) -> TaskDetails | None:
         before = 0
@@ -153,15 +153,18 @@ def _result_of(raw: bytes) -> TaskResult:
     )
 
 
-def _from_meta(task_id: str, meta: Mapping[str, Any]) -> TaskDetails:
+def _from_meta(task_id: str, meta: Mapping[str, Any], task: str) -> TaskDetails:
     """What a result alone tells: name, arguments and worker are there with ``result_extended`` only."""
     retries = number(meta.get("retries"))
     order_id = order_of(meta.get("args"), meta.get("kwargs"))
+    if order_id is None:
+        order_id = order_of([mapping(meta.get("result")).get("order_id")], None)
     return TaskDetails(
         task_id=task_id,
         place=TaskPlace.RESULT,
         name=text(meta.get("name")),
-        order_id=order_id if order_id is not None else order_of([mapping(meta.get("result")).get("order_id")], None),
+        # Another task's first argument is no order; as a rule a result doesn't say whose it is.
+        order_id=order_id if text(meta.get("name")) in (None, task) else None,
         worker=text(meta.get("worker")),
         attempt=None if retries is None else retries + 1,
     )

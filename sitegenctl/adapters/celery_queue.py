@@ -141,12 +141,14 @@ class CeleryQueue:
         """Have every living worker take tasks from our queue again."""
         return await self._workers.resume()
 
-    async def prune_replies(self) -> int:
-        """Remove what clients that died left behind of their questions to workers; returns how many there were."""
+    async def prune_replies(self, *, dry_run: bool = False) -> int:
+        """Remove, or only count, what clients that died left behind of their questions to workers."""
         from sitegenctl.adapters.celery_raw import broker_link
-        from sitegenctl.adapters.celery_replies import prune_reply_lists
+        from sitegenctl.adapters.celery_replies import find_reply_lists, prune_reply_lists
 
         async with broker_link(self._url, self._options, timeout=self._timeout) as link:
+            if dry_run:
+                return len((await find_reply_lists(link, self._options)).abandoned)
             return await prune_reply_lists(link, self._options)
 
     def _message(self, publication: Publication) -> str:

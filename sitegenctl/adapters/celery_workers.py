@@ -89,7 +89,8 @@ class CeleryWorkers:
     async def worker_details(self) -> WorkerRoster:
         """Ask every living worker about itself; returns as soon as all have answered."""
         replies = await self._without_revoked(await self.ask(_QUESTIONS))
-        workers = tuple(_details(name, given) for name, given in sorted(replies.answers.items()))
+        task = self._options.task
+        workers = tuple(_details(name, given, task) for name, given in sorted(replies.answers.items()))
         return WorkerRoster(workers=workers, silent=replies.unknown)
 
     async def pause(self) -> Consumers:
@@ -142,7 +143,7 @@ def _claims(worker: str, given: Mapping[str, Any], task: str) -> Iterator[LiveTa
             )
 
 
-def _details(name: str, given: Mapping[str, Any]) -> WorkerDetails:
+def _details(name: str, given: Mapping[str, Any], task: str) -> WorkerDetails:
     stats = mapping(given.get("stats"))
     pool = mapping(stats.get("pool"))
     soft, hard = _limits(pool.get("timeouts"))
@@ -169,18 +170,19 @@ def _details(name: str, given: Mapping[str, Any]) -> WorkerDetails:
         processes=processes,
         peak_memory=None if peak is None else peak * 1024,
         memory=local_memory(name.rpartition("@")[2], [pid for pid in (number(stats.get("pid")), *processes) if pid]),
-        active=tuple(_held(given.get("active"))),
-        reserved=tuple(_held(given.get("reserved"))),
-        scheduled=tuple(_held(given.get("scheduled"))),
+        active=tuple(_held(given.get("active"), task)),
+        reserved=tuple(_held(given.get("reserved"), task)),
+        scheduled=tuple(_held(given.get("scheduled"), task)),
     )
 
 
-def _held(entries: Any) -> Iterator[HeldTask]:
+def _held(entries: Any, task: str) -> Iterator[HeldTask]:
     for entry, request in requests(entries):
         yield HeldTask(
             task_id=str(request.get("id")),
             name=str(request.get("name")),
-            order_id=order_of(request.get("args"), request.get("kwargs")),
+            # Another task's first argument is no order.
+            order_id=order_of(request.get("args"), request.get("kwargs")) if request.get("name") == task else None,
             started_at=moment(request.get("time_start")),
             eta=parse_time(entry.get("eta")),
             pid=number(request.get("worker_pid")),

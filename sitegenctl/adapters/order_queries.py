@@ -37,6 +37,9 @@ def _age(column: str, now: str) -> str:
     )
 
 
+# Out of the text: what is json, and holds something odd elsewhere, may not be taken apart.
+_COMMAND = 'substring(r.details::text from \'"command": ?"([^"]*)"\')'
+
 # `id + 0`, because for the newest rows of one order PostgreSQL may else walk the primary key backwards through
 # everybody's log, once for each order, where it has no fresh statistics.
 _READ = f"""
@@ -47,15 +50,16 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
        least({_age("o.updated_at", _UTC_NOW)},
              {_age("o.onboarding_completed_at", _UTC_NOW)},
              {_age("newest.created_at", "localtimestamp")}) AS idle,
-       newest.id AS last_log_id, log.steps,
+       newest.id AS last_log_id, log.steps, log.commands,
        journal.step AS journal_step, journal.details::text AS journal_details,
        {_age("journal.created_at", "localtimestamp")} AS journal_age,
        failure.message AS last_error
   FROM site_orders o
   LEFT JOIN site_onboardings s ON s.order_id = o.id
   LEFT JOIN LATERAL (
-       SELECT array_agg(r.step ORDER BY r.id) AS steps
-         FROM (SELECT id, step FROM site_generation_logs WHERE order_id = o.id
+       SELECT array_agg(r.step ORDER BY r.id) AS steps,
+              array_agg({_COMMAND} ORDER BY r.id) FILTER (WHERE r.step LIKE 'OPERATOR\\_%') AS commands
+         FROM (SELECT id, step, details FROM site_generation_logs WHERE order_id = o.id
                 ORDER BY id + 0 DESC LIMIT {_HISTORY_ROWS}) r) log ON true
   LEFT JOIN LATERAL (
        SELECT id, created_at FROM site_generation_logs WHERE order_id = o.id

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -13,6 +13,9 @@ from sitegenctl.adapters.postgres_locks import who_locks
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # NO KEY UPDATE and not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for us.
 _LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE"
@@ -41,6 +44,13 @@ SELECT r.order_id, r.step, r.message, r.status, r.details
 RETURNING id, order_id
 """
 
+# As text, because what is json, and holds something odd elsewhere, may not be taken apart.
+_MARKED = """
+SELECT order_id, max(id) AS id FROM site_generation_logs
+ WHERE order_id = ANY($1::int[]) AND step LIKE 'OPERATOR\\_%' AND strpos(details::text, $2) > 0
+ GROUP BY order_id
+"""
+
 # Status and id of the newest log row, by order.
 _Seen = Mapping[int, tuple[str | None, int]]
 
@@ -67,30 +77,65 @@ _NOT_ABOUT_ONE_ORDER = (
 )
 
 
-async def claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Actor) -> Claim:
+async def claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Actor, mark: str) -> Claim:
     """Lock, re-check, set the status and journal; orders that moved, or that somebody else locks, are left alone.
 
-    An order that the database refuses fails alone: the others are claimed without it.
+    An order that the database refuses fails alone: the others are claimed without it. ``mark`` is put into the
+    journal, for ``claimed`` to look for.
     """
-    ids = [step.order_id for step in steps]
+
+    async def attempt(some: Sequence[Step], lock: str) -> Claim:
+        return await _claim(connection, some, actor, mark, lock)
+
+    def refused(step: Step, reason: str) -> Claim:
+        return Claim(journal_ids={}, moved={}, failed={step.order_id: reason})
+
+    claims = await _one_by_one_if_need_be(attempt, steps, refused)
+    return Claim(
+        journal_ids={order_id: row for each in claims for order_id, row in each.journal_ids.items()},
+        moved={order_id: reason for each in claims for order_id, reason in each.moved.items()},
+        failed={order_id: reason for each in claims for order_id, reason in each.failed.items()},
+    )
+
+
+async def claimed(connection: asyncpg.Connection, steps: Sequence[Step], mark: str, lost: str) -> Claim:
+    """What took place of a claim whose connection was ``lost``, for that reason."""
+    written = await _written(connection, [step.order_id for step in steps], mark)
+    failed = {step.order_id: f"{lost}; nothing was done" for step in steps if step.order_id not in written}
+    return Claim(journal_ids=written, moved={}, failed=failed)
+
+
+async def _written(connection: asyncpg.Connection, order_ids: Sequence[int], mark: str) -> dict[int, int]:
+    """The ids of the journal rows with this mark, by order."""
+    async with connection.transaction():
+        # The server may not have noticed that we are gone: until it has decided, it holds the rows' locks.
+        await connection.fetch(_LOCK, order_ids)
+        rows = await connection.fetch(_MARKED, order_ids, mark)
+    return {row["order_id"]: row["id"] for row in rows}
+
+
+async def _one_by_one_if_need_be(
+    attempt: Callable[[Sequence[T], str], Awaitable[R]],
+    items: Sequence[T],
+    refused: Callable[[T, str], R],
+    lock: str = _LOCK,
+) -> list[R]:
+    """What came of attempting these orders with this lock, together or, if the database refuses, in parts."""
     try:
-        return await _claim(connection, steps, ids, actor, _LOCK)
+        return [await attempt(items, lock)]
     except asyncpg.LockNotAvailableError:
+        if lock != _LOCK:
+            raise
         # One locked row must not stop the others: this time, those that can't be had are passed over.
-        return await _claim(connection, steps, ids, actor, f"{_LOCK} SKIP LOCKED")
+        return await _one_by_one_if_need_be(attempt, items, refused, f"{_LOCK} SKIP LOCKED")
     except _NOT_ABOUT_ONE_ORDER:
         raise
     except asyncpg.PostgresError as exc:
-        if len(steps) == 1:
-            return Claim(journal_ids={}, moved={}, failed={ids[0]: f"the database refused: {str(exc).splitlines()[0]}"})
-    half = len(steps) // 2
-    first = await claim(connection, steps[:half], actor)
-    second = await claim(connection, steps[half:], actor)
-    return Claim(
-        journal_ids={**first.journal_ids, **second.journal_ids},
-        moved={**first.moved, **second.moved},
-        failed={**first.failed, **second.failed},
-    )
+        if len(items) == 1:
+            return [refused(items[0], f"the database refused: {str(exc).splitlines()[0]}")]
+    half = len(items) // 2
+    first = await _one_by_one_if_need_be(attempt, items[:half], refused, lock)
+    return [*first, *await _one_by_one_if_need_be(attempt, items[half:], refused, lock)]
 
 
 async def confirm(connection: asyncpg.Connection, steps: Mapping[int, Step]) -> dict[int, str]:
@@ -110,9 +155,8 @@ async def confirm(connection: asyncpg.Connection, steps: Mapping[int, Step]) -> 
     return went_on
 
 
-async def _claim(
-    connection: asyncpg.Connection, steps: Sequence[Step], ids: Sequence[int], actor: Actor, lock: str
-) -> Claim:
+async def _claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Actor, mark: str, lock: str) -> Claim:
+    ids = [step.order_id for step in steps]
     moved: dict[int, str] = {}
     journal_ids: dict[int, int] = {}
     async with connection.transaction():
@@ -130,27 +174,70 @@ async def _claim(
                 moved[step.order_id] = reason
         if still:
             await _set_status(connection, {step.order_id: step.after for step in still})
-            written = await connection.fetch(_JOURNAL, json.dumps([_claim_row(step, actor) for step in still]))
+            written = await connection.fetch(_JOURNAL, json.dumps([_claim_row(step, actor, mark) for step in still]))
             journal_ids = {row["order_id"]: row["id"] for row in written}
     return Claim(journal_ids=journal_ids, moved=moved, failed=await who_locks(connection, locked) if locked else {})
 
 
 async def release(
-    connection: asyncpg.Connection, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]
+    connection: asyncpg.Connection, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
 ) -> Release:
     """Restore each status and journal why; an order that moved since is left alone.
 
-    Keys of ``steps`` are the claims' journal ids.
+    One that somebody else locks, or that the database refuses, fails alone. Keys of ``steps`` are the claims'
+    journal ids; ``mark`` is put into the journal, for ``released`` to look for.
     """
+
+    async def attempt(some: Sequence[tuple[int, Step]], lock: str) -> Release:
+        return await _release(connection, dict(some), actor, reasons, mark, lock)
+
+    def refused(item: tuple[int, Step], reason: str) -> Release:
+        return Release(restored=(), moved={}, failed={item[1].order_id: reason})
+
+    releases = await _one_by_one_if_need_be(attempt, list(steps.items()), refused)
+    return Release(
+        restored={order_id for each in releases for order_id in each.restored},
+        moved={order_id: reason for each in releases for order_id, reason in each.moved.items()},
+        failed={order_id: reason for each in releases for order_id, reason in each.failed.items()},
+    )
+
+
+async def released(
+    connection: asyncpg.Connection, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
+) -> Release:
+    """What took place of a release whose connection was lost, and the rest of it."""
+    written = await _written(connection, [step.order_id for step in steps.values()], mark)
+    rest = {journal_id: step for journal_id, step in steps.items() if step.order_id not in written}
+    if not rest:
+        return Release(restored=set(written), moved={})
+    again = await release(connection, rest, actor, reasons, mark)
+    return replace(again, restored={*written, *again.restored})
+
+
+async def _release(
+    connection: asyncpg.Connection,
+    steps: Mapping[int, Step],
+    actor: Actor,
+    reasons: Mapping[int, str],
+    mark: str,
+    lock: str,
+) -> Release:
     ids = [step.order_id for step in steps.values()]
     async with connection.transaction():
-        await connection.fetch(_LOCK, ids)
+        held = {row["id"] for row in await connection.fetch(lock, ids)}
         now = await _seen_now(connection, ids)
-        still = [step for journal_id, step in steps.items() if _as_claimed(step, journal_id, now.get(step.order_id))]
+        locked = {order_id for order_id in ids if order_id in now and order_id not in held}
+        still = [
+            step
+            for journal_id, step in steps.items()
+            if step.order_id in held and _as_claimed(step, journal_id, now.get(step.order_id))
+        ]
         if still:
             await _set_status(connection, {step.order_id: step.before if step.after else None for step in still})
             entries = [
-                _journal_row(step, step.action.taken_back, f"Not done: {reasons[step.order_id]}", actor, status="error")
+                _journal_row(
+                    step, step.action.taken_back, f"Not done: {reasons[step.order_id]}", actor, mark, status="error"
+                )
                 for step in still
             ]
             await connection.fetch(_JOURNAL, json.dumps(entries))
@@ -158,9 +245,9 @@ async def release(
     moved = {
         step.order_id: _moved(replace(step, before=step.after or step.before), now.get(step.order_id)) or "it moved"
         for step in steps.values()
-        if step.order_id not in restored
+        if step.order_id not in restored | locked
     }
-    return Release(restored=restored, moved=moved)
+    return Release(restored=restored, moved=moved, failed=await who_locks(connection, locked) if locked else {})
 
 
 async def _seen_now(connection: asyncpg.Connection, order_ids: Sequence[int]) -> _Seen:
@@ -194,7 +281,7 @@ def _as_claimed(step: Step, journal_id: int, now: tuple[str | None, int] | None)
     return status == (step.after or step.before) and (step.last_log_id is None or last_log_id == journal_id)
 
 
-def _claim_row(step: Step, actor: Actor) -> dict[str, Any]:
+def _claim_row(step: Step, actor: Actor, mark: str) -> dict[str, Any]:
     details: dict[str, Any] = {"before": step.before}
     if step.after is not None:
         details["after"] = step.after
@@ -205,11 +292,11 @@ def _claim_row(step: Step, actor: Actor) -> dict[str, Any]:
     if step.trash:
         details["files"] = "trash"
     message = f"{step.saying[:1].upper()}{step.saying[1:]}; by {actor}"
-    return _journal_row(step, step.action.value, message, actor, **details)
+    return _journal_row(step, step.action.value, message, actor, mark, **details)
 
 
 def _journal_row(
-    step: Step, kind: str, message: str, actor: Actor, *, status: str = "info", **details: Any
+    step: Step, kind: str, message: str, actor: Actor, mark: str, *, status: str = "info", **details: Any
 ) -> dict[str, Any]:
     return {
         "order_id": step.order_id,
@@ -221,6 +308,7 @@ def _journal_row(
             "actor": actor.user,
             "host": actor.host,
             "command": actor.command,
+            "mark": mark,
             **details,
         },
     }

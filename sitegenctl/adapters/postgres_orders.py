@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from typing import TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 
@@ -25,7 +27,9 @@ from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.pulse import StepMark
 from sitegenctl.domain.run import read_history
-from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.errors import SourceError, Unconfirmed, UsageProblem
+
+T = TypeVar("T")
 
 # Any number that nobody else is likely to lock: the letters of "sitegen".
 _MAINTENANCE_LOCK = int.from_bytes(b"sitegen")
@@ -144,8 +148,11 @@ class PostgresOrders:
 
     async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
         """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
-        async with self._connected() as connection:
-            return await postgres_claims.claim(connection, steps, actor)
+        mark = uuid4().hex
+        return await self._surely(
+            lambda connection: postgres_claims.claim(connection, steps, actor, mark),
+            lambda connection, lost: postgres_claims.claimed(connection, steps, mark, lost),
+        )
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
         """Look at claimed orders once more; returns why one went on in spite of the claim, by order."""
@@ -154,8 +161,11 @@ class PostgresOrders:
 
     async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
         """Take claims back: restore each status and journal why; an order that moved since is left alone."""
-        async with self._connected() as connection:
-            return await postgres_claims.release(connection, steps, actor, reasons)
+        mark = uuid4().hex
+        return await self._surely(
+            lambda connection: postgres_claims.release(connection, steps, actor, reasons, mark),
+            lambda connection, _: postgres_claims.released(connection, steps, actor, reasons, mark),
+        )
 
     @asynccontextmanager
     async def maintenance(self) -> AsyncIterator[bool]:
@@ -177,6 +187,32 @@ class PostgresOrders:
         finally:
             with suppress(*DRIVER_ERRORS):
                 await connection.close(timeout=1)
+
+    async def _surely(
+        self,
+        work: Callable[[asyncpg.Connection], Awaitable[T]],
+        look: Callable[[asyncpg.Connection, str], Awaitable[T]],
+    ) -> T:
+        """Do what changes something; where the connection is lost on the way, ``look`` on a new one what took place.
+
+        It is told why the connection was lost. Raises ``Unconfirmed`` where it can't be looked.
+        """
+        begun = False
+        try:
+            async with self._connected() as connection:
+                begun = True
+                return await work(connection)
+        except SourceError as exc:
+            cause = exc.__cause__
+            is_refusal = isinstance(cause, asyncpg.PostgresError) and not isinstance(cause, _AWAY)
+            if not begun or is_refusal:
+                raise
+            lost = exc
+        try:
+            async with self._connected() as connection:
+                return await look(connection, lost.message)
+        except SourceError:
+            raise Unconfirmed(f"it isn't known whether it was done: {lost.message}", source=lost.source) from lost
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
@@ -307,7 +343,7 @@ def _order(row: asyncpg.Record) -> Order:
         admin_notes=row["admin_notes"],
         idle=row["idle"],
         last_log_id=row["last_log_id"] or 0,
-        history=read_history(row["steps"] or ()),
+        history=read_history(row["steps"] or (), row["commands"] or ()),
         journal=_journal_entry(row["journal_step"], row["journal_details"], row["journal_age"]),
         last_error=row["last_error"],
     )

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from sitegenctl.adapters.threads import in_a_thread, to_its_end_in_a_thread
 from sitegenctl.domain.brief import SiteFile
-from sitegenctl.domain.ports import Trashing
+from sitegenctl.domain.ports import Pruning, Trashing
 from sitegenctl.domain.site import SiteEntry, SiteFiles, SiteTree
 from sitegenctl.errors import SourceError
 
@@ -101,8 +101,11 @@ class SiteDirectory:
         """Move sites back from the trash to where nothing is; returns why one was not, by order."""
         return await self._change(lambda: self._untrash(moved))
 
-    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None) -> int:
-        """Delete what has been in the trash for longer; returns how many sites that were."""
+    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None, dry_run: bool = False) -> Pruning:
+        """Delete what has been in the trash for longer, or only count it; one that can't be deleted stops no other."""
+        if dry_run:
+            await self._look(self._require_base)
+            return Pruning(count=len((await self._look(lambda: self._expired(older_than)))[:limit]))
         return await self._change(lambda: self._prune(older_than, limit))
 
     async def _look(self, work: Callable[[], T]) -> T:
@@ -197,29 +200,39 @@ class SiteDirectory:
                 failed[order_id] = _reason(exc, folder)
         return failed
 
-    def _prune(self, older_than: timedelta, limit: int | None) -> int:
+    def _prune(self, older_than: timedelta, limit: int | None) -> Pruning:
+        count = 0
+        failed: dict[str, str] = {}
+        for name in self._expired(older_than):
+            # Those that fail count for nothing: else they would stand before all others for ever.
+            if count == limit:
+                break
+            try:
+                _delete(self._base / TRASH / name)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                failed[name] = exc.strerror or str(exc)
+            else:
+                count += 1
+        return Pruning(count=count, failed=failed)
+
+    def _expired(self, older_than: timedelta) -> list[str]:
+        """The names of what has been in the trash for longer."""
         trash = self._base / TRASH
         newest = time.time_ns() - int(older_than.total_seconds() * 1e9)
-        pruned = 0
         try:
             if trash.is_symlink():
                 raise OSError(errno.ELOOP, "the trash is a symbolic link, and those are not followed", str(trash))
             with os.scandir(trash) as entries:
                 names = sorted(entry.name for entry in entries)
-            for name in names:
-                if limit is not None and pruned >= limit:
-                    break
-                # By the time in its name, which is when it was thrown away; a folder's own times are older.
-                match = re.fullmatch(r"project_\d+\.(\d+)", name)
-                if match is None or int(match[1]) > newest:
-                    continue
-                _delete(trash / name)
-                pruned += 1
         except FileNotFoundError:
-            return pruned
+            return []
         except OSError as exc:
             raise _failure(exc, "tidied") from exc
-        return pruned
+        # By the time in its name, which is when it was thrown away; a folder's own times are older.
+        thrown_away = ((name, re.fullmatch(r"project_\d+\.(\d+)", name)) for name in names)
+        return [name for name, when in thrown_away if when is not None and int(when[1]) <= newest]
 
     def _require_base(self) -> None:
         if not self._is_configured:

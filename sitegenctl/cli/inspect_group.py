@@ -63,7 +63,7 @@ async def _overview(call: Invocation) -> Report:
     from sitegenctl.cli.terminal import screen
     from sitegenctl.operations.overview import overview
     from sitegenctl.render.output import Report
-    from sitegenctl.render.overview import overview_data, overview_rows, overview_text
+    from sitegenctl.render.overview import OVERVIEW_COLUMNS, overview_data, overview_rows, overview_text
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
@@ -76,6 +76,7 @@ async def _overview(call: Invocation) -> Report:
         command=call.command,
         data=overview_data(seen, context=settings.context),
         rows=overview_rows(seen),
+        columns=OVERVIEW_COLUMNS,
         text=lambda: overview_text(seen, screen(), context=settings.context),
     )
-    return degraded(report, seen.unanswered)
+    return degraded(report, seen.unanswered, context=settings.context)

@@ -77,4 +77,4 @@ async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
             whole=last is not None,
         ),
     )
-    return degraded(report, view.unanswered)
+    return degraded(report, view.unanswered, context=settings.context)

@@ -50,6 +50,7 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
     from sitegenctl.cli.terminal import screen
     from sitegenctl.operations.listing import list_orders
     from sitegenctl.render.listing import listing_rows, listing_text
+    from sitegenctl.render.order import SUMMARY_COLUMNS
     from sitegenctl.render.output import Report
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
@@ -68,6 +69,7 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
             "offset": query.offset,
         },
         rows=rows,
+        columns=SUMMARY_COLUMNS,
         text=lambda: listing_text(page, offset=query.offset, screen=screen()),
     )
-    return degraded(report, snapshot.unanswered)
+    return degraded(report, snapshot.unanswered, context=settings.context)

@@ -46,11 +46,12 @@ async def _queue(call: Invocation, limit: int) -> Report:
     from sitegenctl.domain.running_order import running_order
     from sitegenctl.operations.queue import inspect_queue
     from sitegenctl.render.output import Report
-    from sitegenctl.render.queue import queue_rows, queue_text
+    from sitegenctl.render.queue import QUEUE_COLUMNS, queue_rows, queue_text
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
-    async with open_session(call.settings(), call.command) as session:
+    settings = call.settings()
+    async with open_session(settings, call.command) as session:
         snapshot = await inspect_queue(session.orders, session.queue)
     everything = running_order(snapshot)
     items = everything[:limit]
@@ -59,9 +60,10 @@ async def _queue(call: Invocation, limit: int) -> Report:
         command=call.command,
         data={"tasks": rows, "total": len(everything)},
         rows=rows,
+        columns=QUEUE_COLUMNS,
         text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
     )
-    return degraded(report, snapshot.unanswered)
+    return degraded(report, snapshot.unanswered, context=settings.context)
 
 
 async def _workers(call: Invocation) -> Report:
@@ -69,7 +71,7 @@ async def _workers(call: Invocation) -> Report:
     from sitegenctl.domain.condition import Source
     from sitegenctl.domain.worker import describe_silence
     from sitegenctl.render.output import Report
-    from sitegenctl.render.queue import worker_rows, workers_text
+    from sitegenctl.render.queue import WORKER_COLUMNS, worker_rows, workers_text
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
@@ -81,10 +83,11 @@ async def _workers(call: Invocation) -> Report:
         command=call.command,
         data={"workers": rows, "silent": roster.silent},
         rows=rows,
+        columns=WORKER_COLUMNS,
         text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen()),
     )
     silence = describe_silence(roster)
-    return degraded(report, {Source.WORKERS: silence} if silence else {})
+    return degraded(report, {Source.WORKERS: silence} if silence else {}, context=settings.context)
 
 
 async def _task(call: Invocation, task_id: str) -> Report:
@@ -92,6 +95,7 @@ async def _task(call: Invocation, task_id: str) -> Report:
     from sitegenctl.operations.queue import inspect_task
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import task_data, task_text
+    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     settings = call.settings()
@@ -99,4 +103,7 @@ async def _task(call: Invocation, task_id: str) -> Report:
         orders = session.orders if settings.database_url else None
         view = await inspect_task(orders, session.queue, task_id)
     data = task_data(view.task)
-    return Report(command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen()))
+    report = Report(
+        command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen())
+    )
+    return degraded(report, view.unanswered, context=settings.context)

@@ -147,7 +147,7 @@ async def _document(
     call: Invocation, session: Session, found: Sequence[int], missing: Sequence[int], query: LogQuery
 ) -> int:
     from sitegenctl.operations import logs as operation
-    from sitegenctl.render.log import log_data
+    from sitegenctl.render.log import LOG_COLUMNS, log_data
     from sitegenctl.render.output import Report, write
 
     rows = [log_data(row) async for row in operation.read(session.orders, found, query)]
@@ -155,6 +155,7 @@ async def _document(
         command=call.command,
         data={"rows": rows},
         rows=rows,
+        columns=LOG_COLUMNS,
         text=str,
         exit_code=operation.exit_code({}, missing),
         errors=[{"message": _no_such(missing), "hint": None, "source": None}] if missing else (),

@@ -28,7 +28,7 @@ from sitegenctl.cli import (
     retry,
     worker,
 )
-from sitegenctl.cli.options import running, with_globals
+from sitegenctl.cli.options import running, with_globals, working_on
 from sitegenctl.cli.terminal import abandon_stdout
 from sitegenctl.errors import SitegenError, UsageProblem
 
@@ -81,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     _write_anything(sys.stdout)
     _write_anything(sys.stderr)
     running.set("")
+    working_on.set(None)
     arguments = _with_watch_interval(arguments)
     try:
         _require_text(arguments)
@@ -161,8 +162,10 @@ def _path(exc: Any) -> str:
 
 
 def _report(exc: SitegenError, command: str, arguments: Sequence[str]) -> int:
+    from sitegenctl.render.order import in_context
     from sitegenctl.render.output import error_lines, write_failure
 
+    exc.hint = in_context(exc.hint, working_on.get())
     if _wants_json(arguments):
         write_failure(command, exc.exit_code, [error_entry(exc)], sys.stdout)
     for line in error_lines(exc.message, exc.hint):

@@ -85,7 +85,7 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
         run = await operation(session.orders, session.queue, session.sites, session.actor, options)
     if run is None:
         raise Busy("another maintenance run is at work: this one did nothing")
-    report = maintenance_report(run, command=call.command, verbose=call.verbose)
+    report = maintenance_report(run, command=call.command, verbose=call.verbose, context=settings.context)
     # First of all: whatever becomes of the notification, what was done is said.
     code = write(report, call.output)
     if notify is not None and not run.is_quiet:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from sitegenctl.cli.options import Invocation
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from sitegenctl.session import Session
     from sitegenctl.settings import Settings
 
+T = TypeVar("T")
+
 # Orders of a plan that are listed before the question; --dry-run lists all.
 _SHOWN = 20
 
-# Seconds that an operation may take before a progress bar is shown.
+# Seconds that something may take before it is shown how far it is.
 _UNNOTICED = 1.0
 
 
@@ -41,7 +44,9 @@ async def chosen(session: Session, choice: list[int] | OrderQuery) -> list[int]:
         return choice
     from sitegenctl.operations.listing import choose_orders
 
-    return await choose_orders(session.orders, session.queue, session.sites, choice, grace=session.settings.grace)
+    return await planned(
+        choose_orders(session.orders, session.queue, session.sites, choice, grace=session.settings.grace)
+    )
 
 
 async def carry_out(
@@ -71,21 +76,27 @@ async def carry_out(
 
 def report(call: Invocation, result: OperationResult, *, done: str) -> int:
     """Write what became of each order; returns the exit code."""
+    from sitegenctl.cli.terminal import width
     from sitegenctl.render.outcomes import outcomes_report
     from sitegenctl.render.output import write
 
-    return write(outcomes_report(result, done=done, verbose=call.verbose), call.output)
+    context = call.settings().context
+    found = outcomes_report(result, done=done, verbose=call.verbose, context=context, width=width())
+    return write(found, call.output)
 
 
 def confirm(call: Invocation, plan: Plan, done: str) -> None:
     """Show the plan on stderr and ask, unless ``--yes`` has answered."""
+    from sitegenctl.cli.terminal import width
     from sitegenctl.operations.apply import preview
-    from sitegenctl.render.outcomes import outcomes_text
+    from sitegenctl.render.outcomes import outcomes_text, result_in_context
 
     if call.agreed:
         return
     require_terminal(call)
-    print(outcomes_text(preview(plan), done=done, most=None if call.verbose else _SHOWN), end="", file=sys.stderr)
+    would = result_in_context(preview(plan), call.settings().context)
+    most = None if call.verbose else _SHOWN
+    print(outcomes_text(would, done=done, most=most, width=width(sys.stderr)), end="", file=sys.stderr)
     ask(f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'} would be {done}. Go on?")
 
 
@@ -125,32 +136,75 @@ def read_answer(question: str) -> str:
 @contextmanager
 def progress(total: int, done: str) -> Iterator[Callable[[int], None] | None]:
     """A bar with rate and remaining time on stderr, once it has taken a second, and only on a terminal."""
+    with _later(lambda: _bar(total, done)) as advance:
+        yield advance
+
+
+async def planned(planning: Awaitable[T]) -> T:
+    """The plan, as soon as it is made; a spinner on stderr tells that it takes a while."""
+    with _later(_spinner):
+        return await planning
+
+
+@contextmanager
+def _later(make: Callable[[], Any]) -> Iterator[Callable[[int], None] | None]:
+    """Show on stderr what ``make`` makes (of rich's) when it has taken a while, and only on a terminal.
+
+    It appears by a timer: what is waited for may be the very first thing. Yields how it is told how far it is.
+    """
     if not sys.stderr.isatty():
         yield None
         return
-    import time
+    shown = None
+    through = 0
 
-    began = time.monotonic()
-    bar = None
+    def show() -> None:
+        nonlocal shown
+        shown = make()
+        shown.update(shown.task_ids[0], completed=through)
+        shown.start()
 
-    def advance(through: int) -> None:
-        nonlocal bar
-        if bar is None and time.monotonic() - began > _UNNOTICED and through < total:
-            bar = _bar(total, done)
-            bar.start()
-        if bar is not None:
-            bar.update(bar.task_ids[0], completed=through)
+    def advance(to: int) -> None:
+        nonlocal through
+        through = to
+        if shown is not None:
+            shown.update(shown.task_ids[0], completed=to)
 
+    timer = asyncio.get_running_loop().call_later(_UNNOTICED, show)
     try:
         yield advance
     finally:
-        if bar is not None:
-            bar.stop()
+        timer.cancel()
+        if shown is not None:
+            shown.stop()
+
+
+def _spinner():  # type: ignore[no-untyped-def]  # rich is imported when it is needed
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    spinner = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    spinner.add_task("planning…", total=None)
+    return spinner
 
 
 def _bar(total: int, done: str):  # type: ignore[no-untyped-def]  # rich is imported when it is needed
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -160,6 +214,7 @@ def _bar(total: int, done: str):  # type: ignore[no-untyped-def]  # rich is impo
             return Text(f"{task.speed:.0f}/s" if task.speed else "")
 
     bar = Progress(
+        SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

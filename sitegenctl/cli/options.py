@@ -39,6 +39,9 @@ class Output(StrEnum):
 #: The command that runs, as it names itself in the envelope: failures have to, wherever they come from.
 running: ContextVar[str] = ContextVar("running", default="")
 
+#: The context that it was given: what a failure advises has to name it, too.
+working_on: ContextVar[str | None] = ContextVar("working_on", default=None)
+
 _PANEL = "Global options"
 
 _GLOBALS: dict[str, Any] = {
@@ -113,7 +116,7 @@ OlderThan = Annotated[
     str | None, typer.Option("--older-than", metavar="TIME", help="Only orders that have been still for so long.")
 ]
 NoEnqueue = Annotated[
-    bool, typer.Option("--no-enqueue", help="Leave them BUILDING, without a task.", show_default=False)
+    bool, typer.Option("--no-enqueue", help="Leave them BUILDING, without a task, but not held.", show_default=False)
 ]
 Watch = Annotated[
     str | None,
@@ -203,8 +206,10 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
             # `inspect 42` is one command, whatever it is called inside.
             path = ctx.command_path.partition(" ")[2].removesuffix(" ORDER")
             running.set(path)
+            options = gathered(ctx)
+            working_on.set(options["context"])
             try:
-                return function(Invocation(command=path, options=gathered(ctx)), **given)
+                return function(Invocation(command=path, options=options), **given)
             except BrokenPipeError:
                 # Whoever read our output has left (| head). Typer would call that a failure.
                 abandon_stdout()

@@ -12,6 +12,7 @@ from sitegenctl.cli.options import DryRun, Invocation, command, with_globals
 
 if TYPE_CHECKING:
     from sitegenctl.operations.cancel import Purge
+    from sitegenctl.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -28,14 +29,14 @@ def _group() -> None:
     """Stop and start the consuming of the queue, or empty it."""
 
 
-def pause(call: Invocation) -> int:
+def pause(call: Invocation, dry_run: DryRun = False) -> int:
     """Have every living worker take no more tasks from the queue."""
-    return asyncio.run(_consume(call, pausing=True))
+    return asyncio.run(_consume(call, pausing=True, dry_run=dry_run))
 
 
-def resume(call: Invocation) -> int:
+def resume(call: Invocation, dry_run: DryRun = False) -> int:
     """Have every living worker take tasks from the queue again."""
-    return asyncio.run(_consume(call, pausing=False))
+    return asyncio.run(_consume(call, pausing=False, dry_run=dry_run))
 
 
 def purge(call: Invocation, dry_run: DryRun = False) -> int:
@@ -43,41 +44,47 @@ def purge(call: Invocation, dry_run: DryRun = False) -> int:
     return asyncio.run(_purge(call, dry_run=dry_run))
 
 
-async def _consume(call: Invocation, *, pausing: bool) -> int:
+async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
     from sitegenctl.cli.moving import changing
+    from sitegenctl.operations.queue import would_consume
     from sitegenctl.render.consumers import consumers_report
     from sitegenctl.render.output import write
     from sitegenctl.session import open_session
 
-    settings = changing(call, dry_run=False)
+    settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        consumers = await (session.queue.pause() if pausing else session.queue.resume())
-    return write(consumers_report(consumers, command=call.command, queue=settings.queue, pausing=pausing), call.output)
+        if dry_run:
+            consumers = await would_consume(session.workers)
+        else:
+            consumers = await (session.queue.pause() if pausing else session.queue.resume())
+    report = consumers_report(consumers, command=call.command, queue=settings.queue, pausing=pausing, dry_run=dry_run)
+    return write(report, call.output)
 
 
 async def _purge(call: Invocation, *, dry_run: bool) -> int:
     from dataclasses import replace
 
-    from sitegenctl.cli.moving import carry_out, changing, report
+    from sitegenctl.cli.moving import carry_out, changing, planned, report
     from sitegenctl.operations import cancel as operation
     from sitegenctl.render.consumers import survivors_note
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        purging = await operation.plan_to_purge(session.orders, session.queue)
+        purging = await planned(operation.plan_to_purge(session.orders, session.queue))
         surviving = survivors_note(purging.survivors, purging.foreign)
         plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
         if plan.steps and not dry_run and not call.agreed:
-            _confirm_by_name(call, purging, plan.notes, settings.queue)
+            _confirm_by_name(call, purging, plan.notes, settings)
         result = await carry_out(call, session, plan, done="cancelled", asks=False, dry_run=dry_run)
     return report(call, result, done="cancelled")
 
 
-def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], queue: str) -> None:
+def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], settings: Settings) -> None:
     """Have the queue's name typed: this concerns everybody's orders."""
     from sitegenctl.cli.moving import read_answer, require_terminal
     from sitegenctl.errors import Refused
+    from sitegenctl.render.order import in_context
     from sitegenctl.render.text import neutralise
 
     require_terminal(call)
@@ -87,6 +94,6 @@ def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], q
         file=sys.stderr,
     )
     for note in notes:
-        print(f"note: {neutralise(note)}", file=sys.stderr)
-    if read_answer(f"Type the queue's name ({queue}) to go on: ") != queue.lower():
+        print(f"note: {neutralise(in_context(note, settings.context) or '')}", file=sys.stderr)
+    if read_answer(f"Type the queue's name ({settings.queue}) to go on: ") != settings.queue.lower():
         raise Refused("nothing was done")

@@ -42,20 +42,22 @@ def repair(
 async def _repair(
     call: Invocation, only: list[Repairable], *, terminate: bool, limit: int | None, dry_run: bool
 ) -> int:
-    from sitegenctl.cli.moving import carry_out, changing, report
+    from sitegenctl.cli.moving import carry_out, changing, planned, report
     from sitegenctl.domain.condition import Condition
     from sitegenctl.operations import repair as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        plan = await operation.plan(
-            session.orders,
-            session.queue,
-            session.sites,
-            only=frozenset(Condition(name) for name in only),
-            terminate=terminate,
-            grace=settings.grace,
+        plan = await planned(
+            operation.plan(
+                session.orders,
+                session.queue,
+                session.sites,
+                only=frozenset(Condition(name) for name in only),
+                terminate=terminate,
+                grace=settings.grace,
+            )
         )
         result = await carry_out(call, session, plan.limited(limit), done="repaired", asks=True, dry_run=dry_run)
     return report(call, result, done="repaired")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sitegenctl.cli.options import Invocation, Output, span
+from sitegenctl.cli.options import Invocation, Output, span, working_on
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -30,6 +30,7 @@ def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | N
 
 async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], interval: float) -> int:
     from sitegenctl.errors import SourceError
+    from sitegenctl.render.order import in_context
     from sitegenctl.render.output import error_lines, write
 
     on_screen = sys.stdout.isatty() and call.output is Output.TABLE
@@ -38,7 +39,7 @@ async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], inter
             report = await look()
         except SourceError as exc:
             # Whoever watches wants to see it come back. What is wrong in another way stays wrong.
-            problems = error_lines(exc.message, exc.hint)
+            problems = error_lines(exc.message, in_context(exc.hint, working_on.get()))
             if on_screen:
                 _draw(problems)
             else:

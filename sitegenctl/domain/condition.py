@@ -111,8 +111,8 @@ class Evidence:
     """All that was seen of one order.
 
     ``order`` is None when the database has no such order. ``files`` is None when they were not, or could not
-    be, counted. ``unavailable`` names the sources that did not answer. ``check_hollow`` asks for a finished
-    order's files to be judged too.
+    be, counted. ``unavailable`` names the sources that did not answer; ``workers_alive`` is whether any worker
+    answered or might have. ``check_hollow`` asks for a finished order's files to be judged too.
     """
 
     order_id: int
@@ -120,6 +120,7 @@ class Evidence:
     tasks: Sequence[LiveTask] = ()
     files: SiteFiles | None = None
     unavailable: frozenset[Source] = frozenset()
+    workers_alive: bool = True
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
 
@@ -199,7 +200,7 @@ def _live(seen: Evidence) -> Diagnosis | None:
         return _verdict(
             Condition.ORPHANED,
             describe_task(task),
-            "every living worker has answered that it does not have it",
+            "every living worker has answered that it does not have it" if seen.workers_alive else "no worker is alive",
         )
     return _verdict(_BY_TASK_STATE[task.state], describe_task(task))
 
@@ -242,11 +243,7 @@ def _failed(seen: Evidence) -> Diagnosis | None:
     evidence = ["the last run ended in ERROR, and nothing will retry it"]
     if order.last_error:
         evidence.append(order.last_error)
-    attempts = order.history.attempts
-    if attempts >= MAX_ATTEMPTS:
-        evidence.append(f"its attempts are used up: {attempts} of {MAX_ATTEMPTS}")
-        return _verdict(Condition.FAILED, *evidence, remedy=f"mend the reason, then sitegenctl reset {order.order_id}")
-    return _verdict(Condition.FAILED, *evidence)
+    return _rerunnable(Condition.FAILED, order, *evidence)
 
 
 def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
@@ -269,8 +266,21 @@ def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
         return _verdict(Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back")
     files = describe_files(seen.files)
     if run.outcome is None and seen.files.is_empty:
-        return _verdict(Condition.EMPTY, still, ended, files)
-    return _verdict(Condition.INTERRUPTED, still, ended, files)
+        return _rerunnable(Condition.EMPTY, order, still, ended, files)
+    return _rerunnable(Condition.INTERRUPTED, order, still, ended, files)
+
+
+def _rerunnable(condition: Condition, order: Order, *evidence: str) -> Diagnosis:
+    """The verdict on an order that one more run may mend, unless it has had so many that a person must look."""
+    attempts = order.history.attempts
+    if attempts < MAX_ATTEMPTS:
+        return _verdict(condition, *evidence)
+    return _verdict(
+        condition,
+        *evidence,
+        f"its attempts are used up: {attempts} of {MAX_ATTEMPTS}",
+        remedy=f"mend the reason, then sitegenctl reset {order.order_id}",
+    )
 
 
 def _held(seen: Evidence) -> Diagnosis | None:

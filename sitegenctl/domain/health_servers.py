@@ -311,7 +311,7 @@ def judge_disk(facts: DirectoryFacts) -> Check:
     inodes = facts.free_inodes if facts.inodes else None
     if inodes is not None and inodes < INODES_WARNING:
         evidence += f", but no more than {counted(inodes, 'file')} can be made"
-    remedy = f"make room: du -sh {facts.path}/.trash, then remove what is old there"
+    remedy = "make room: sitegenctl maintain --keep-trash 1d deletes what has been in the trash for longer"
     if facts.free < DISK_FAILURE or (inodes is not None and inodes < INODES_FAILURE):
         return failed(CheckName.DISK, Source.FILES, evidence, remedy=remedy)
     if facts.free < DISK_WARNING or (inodes is not None and inodes < INODES_WARNING):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sitegenctl.domain.condition import Source
@@ -40,23 +40,31 @@ _NEEDS = {
 class StepReport:
     """What became of one step: the ``result`` for its orders, or how many things were ``pruned``.
 
-    ``left_out`` says why it was not taken, and ``source`` which source that was for.
+    ``not_pruned`` says why others could not be, by name. ``left_out`` says why the step was not taken, ``hint``
+    what to do about it, and ``source`` which source that was for.
     """
 
     step: MaintenanceStep
     result: OperationResult | None = None
     pruned: int = 0
+    not_pruned: Mapping[str, str] = field(default_factory=dict)
     left_out: str | None = None
+    hint: str | None = None
     source: str | None = None
 
     @property
     def is_quiet(self) -> bool:
         """Whether there is nothing to tell: orders that rest where they are (skipped, refused) are no news."""
-        if self.left_out is not None or self.pruned:
+        if self.left_out is not None or self.pruned or self.not_pruned:
             return False
         return self.result is None or not any(
             outcome.outcome in (OutcomeKind.DONE, OutcomeKind.FAILED) for outcome in self.result.outcomes
         )
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something that was tried failed."""
+        return bool(self.not_pruned) or (self.result is not None and self.result.exit_code == 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +82,7 @@ class Maintenance:
 
     @property
     def exit_code(self) -> int:
-        """130 when interrupted, 3 when a step was left out, 1 when an order failed, else 0.
+        """130 when interrupted, 3 when a step was left out, 1 when something failed, else 0.
 
         Orders that are refused rest until a person comes: in cron that is no failure.
         """
@@ -82,4 +90,4 @@ class Maintenance:
             return 130
         if any(step.left_out is not None for step in self.steps):
             return 3
-        return 1 if any(step.result is not None and step.result.exit_code == 1 for step in self.steps) else 0
+        return 1 if any(step.has_failed for step in self.steps) else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -59,10 +59,14 @@ class PublishFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What came of taking claims back: orders restored, and why others were left as they are."""
+    """What came of taking claims back: orders restored, and why others were not.
+
+    ``moved`` are no longer as they were claimed; ``failed`` are those that the database refused to restore.
+    """
 
     restored: Collection[int]
     moved: Mapping[int, str]
+    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,14 @@ class Trashing:
 
     moved: Mapping[int, str]
     failed: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """How many old sites were deleted from the trash, and why others were not, by their names in it."""
+
+    count: int
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +165,10 @@ class OrdersStore(Protocol):
         ...
 
     async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
-        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
+        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone.
+
+        Raises ``Unconfirmed`` where it can't be known whether it was done.
+        """
         ...
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
@@ -245,8 +260,11 @@ class QueueBackend(WorkerSource, Protocol):
         """Have every living worker take tasks from our queue again."""
         ...
 
-    async def prune_replies(self) -> int:
-        """Remove what clients that died left behind of their questions to workers; returns how many there were."""
+    async def prune_replies(self, *, dry_run: bool = False) -> int:
+        """Remove what clients that died left behind of their questions to workers, or with ``dry_run`` only count it.
+
+        Returns how many there were.
+        """
         ...
 
     def new_task_id(self) -> str:
@@ -288,8 +306,11 @@ class SiteStore(Protocol):
         """Move sites back from the trash to where nothing is; returns why one was not, by order."""
         ...
 
-    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None) -> int:
-        """Delete what has been in the trash for longer; returns how many sites that were."""
+    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None, dry_run: bool = False) -> Pruning:
+        """Delete what has been in the trash for longer, or with ``dry_run`` only count it.
+
+        One that can't be deleted stops no other.
+        """
         ...
 
 

@@ -24,6 +24,9 @@ OPERATOR_PREFIX = "OPERATOR_"
 #: Attempts that ``retry-failed`` makes of an order unless told otherwise, the first one included.
 MAX_ATTEMPTS = 3
 
+#: Commands that reset orders without being told which: what they do over and over must come to an end.
+_AUTOMATIC = frozenset({"maintain", "reset-empty"})
+
 _STARTS = frozenset({"START", "RESUME"})
 # A resumed run tells what it decided and cleans up before the START that may follow: still the same run.
 _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
@@ -55,7 +58,7 @@ class History:
     """What an order's log says of its generations.
 
     ``last_run`` is the newest run since the order was last enqueued, None when there is no row of one;
-    ``attempts`` counts the runs since the last SUCCESS or OPERATOR_RESET, ended or cut short;
+    ``attempts`` counts the runs begun since the last SUCCESS, or since a person reset the order, ended or cut short;
     ``last_journal`` is the step of the newest operator row.
     """
 
@@ -64,8 +67,13 @@ class History:
     last_journal: str | None = None
 
 
-def read_history(steps: Iterable[str]) -> History:
-    """Read a log's steps, oldest first, into runs."""
+def read_history(steps: Iterable[str], commands: Iterable[str | None] = ()) -> History:
+    """Read a log's steps, oldest first, into runs; ``commands`` are those that wrote its operator rows, in their order.
+
+    A reset by ``maintain`` and its like gives an order no new attempts: one that kills its worker each time would be
+    begun again for ever. A reset of which nobody knows who made it is taken for a person's.
+    """
+    written_by = iter(commands)
     last_run: Run | None = None
     # What held before the newest enqueue or reset, for the case that it was taken back.
     before: tuple[Run | None, int] | None = None
@@ -74,14 +82,14 @@ def read_history(steps: Iterable[str]) -> History:
     in_preamble = False
     for step in steps:
         if step.startswith(OPERATOR_PREFIX):
-            last_journal = step
+            last_journal, command = step, next(written_by, None)
             if step in _ENQUEUES:
                 before = (last_run, attempts)
                 last_run, in_preamble = None, False
             elif step in _TAKEN_BACK and before is not None and last_run is None:
                 # No worker had seen it: what held before it holds again.
                 last_run, attempts = before
-            if step == OPERATOR_RESET:
+            if step == OPERATOR_RESET and command not in _AUTOMATIC:
                 attempts = 0
             continue
         begins = last_run is None or (step in _STARTS and not (in_preamble and step == "START"))

@@ -64,6 +64,7 @@ class Snapshot:
                 tasks=self.tasks_of(order_id),
                 files=self.files.get(order_id),
                 unavailable=frozenset(self.errors),
+                workers_alive=self.workers is None or self.workers.anyone_alive,
                 grace=self.grace,
                 check_hollow=self.check_hollow,
             )

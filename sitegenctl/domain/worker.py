@@ -28,6 +28,11 @@ class WorkerSurvey:
     workers: tuple[Worker, ...] = ()
     silent: int = 0
 
+    @property
+    def anyone_alive(self) -> bool:
+        """Whether there is a worker at all, silent or not."""
+        return bool(self.workers or self.silent)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldTask:

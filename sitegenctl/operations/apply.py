@@ -21,7 +21,7 @@ from sitegenctl.domain.plan import Action, Plan, Step
 from sitegenctl.domain.ports import Actor, Claim, OrdersStore, PublishFailure, QueueBackend, Release, SiteStore
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.task import LiveTask, Publication, TaskState
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.operations.observe import SECOND_LOOK, utc_now
@@ -56,15 +56,21 @@ async def apply(
 ) -> OperationResult:
     """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through, ``report`` their outcomes.
 
-    A cancellation (Ctrl-C) lets the chunk in hand finish, so that nothing is left half-done; the rest is
-    reported as not done. ``sites`` may be None where no step moves files.
+    Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
+    the chunk in hand finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be
+    None where no step moves files.
     """
     to_do = {step.order_id for step in plan.steps}
     hands = _Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now, to_do=to_do)
     done: list[Outcome] = []
+
+    def tell(of_the_chunk: int = 0) -> None:
+        if progress is not None:
+            progress(len(done) + of_the_chunk)
+
     chunks = _chunks(plan.steps)
     for chunk in chunks:
-        work = asyncio.ensure_future(_Chunk(hands=hands, steps=chunk).apply())
+        work = asyncio.ensure_future(_Chunk(hands=hands, steps=chunk, tell=tell).apply())
         try:
             outcomes = await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -74,8 +80,7 @@ async def apply(
             return _result(plan, done, interrupted=True)
         done += outcomes
         to_do.difference_update(step.order_id for step in chunk)
-        if progress is not None:
-            progress(len(done))
+        tell()
         if report is not None:
             report(outcomes)
     return _result(plan, done)
@@ -144,6 +149,7 @@ class _Chunk:
 
     hands: _Hands
     steps: Sequence[Step]
+    tell: Callable[[int], None]
     skipped: dict[int, Outcome] = field(default_factory=dict)
     claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
     failures: dict[int, _Failure] = field(default_factory=dict)
@@ -155,11 +161,8 @@ class _Chunk:
             await self._look()
             await self._claim()
         except SourceError as exc:
-            # Whether a commit that was not confirmed took place can't be known; nothing is done on a guess.
-            return [
-                self.skipped.get(step.order_id) or _outcome(step, OutcomeKind.FAILED, exc.message, hint=exc.hint)
-                for step in self.steps
-            ]
+            return [self.skipped.get(step.order_id) or _unclaimed(step, exc) for step in self.steps]
+        self.tell(len(self.steps) - sum(1 for _ in self._going()))
         await self._withdraw()
         await self._confirm()
         await self._trash()
@@ -338,12 +341,13 @@ class _Chunk:
             return _outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint, after=after)
         if step.before is None:
             return _outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint)
-        if isinstance(release, SourceError):
+        stuck = release.message if isinstance(release, SourceError) else release.failed.get(order_id)
+        if isinstance(release, SourceError) or stuck is not None:
             later = f"enqueue {order_id}" if step.action is Action.ENQUEUE else "repair"
             return _outcome(
                 step,
                 OutcomeKind.FAILED,
-                f"{failure.reason}; and {step.before} could not be restored: {release.message}",
+                f"{failure.reason}; and {step.before} could not be restored: {stuck}",
                 hint=f"it is {after} without a task; later: sitegenctl {later}",
                 after=after,
             )
@@ -356,6 +360,14 @@ class _Chunk:
             f"{failure.reason}; but {release.moved.get(order_id, 'it moved meanwhile')}",
             hint=f"sitegenctl inspect {order_id} tells where it is",
         )
+
+
+def _unclaimed(step: Step, exc: SourceError) -> Outcome:
+    """An order that was not claimed, as far as is known; what was not confirmed nothing is done about on a guess."""
+    hint = exc.hint
+    if isinstance(exc, Unconfirmed):
+        hint = f"sitegenctl inspect {step.order_id} tells, once the database is back, and sitegenctl repair mends it"
+    return _outcome(step, OutcomeKind.FAILED, exc.message, hint=hint)
 
 
 def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:

@@ -99,16 +99,24 @@ class _Run:
     async def _take(self, name: MaintenanceStep, take: Callable[[], Awaitable[StepReport]]) -> StepReport:
         missing = self.without_database
         if missing is not None and missing.source in name.needs:
-            return StepReport(step=name, left_out=missing.message, source=missing.source)
+            return _left_out(name, missing)
         try:
             return await take()
         except SourceError as exc:
-            return StepReport(step=name, left_out=exc.message, source=exc.source)
+            return _left_out(name, exc)
 
     async def _repair(self) -> StepReport:
         grace = self.options.grace
-        # Cron is in no hurry, and may come just when workers have lost Redis.
-        plan = await repair.plan(self.orders, self.queue, self.sites, patience=grace, grace=grace)
+        plan = await repair.plan(
+            self.orders,
+            self.queue,
+            self.sites,
+            # Cron is in no hurry, and may come just when workers have lost Redis.
+            patience=grace,
+            # And it comes again: an order that kills its worker each time must not go round for ever.
+            max_attempts=self.options.max_attempts,
+            grace=grace,
+        )
         return StepReport(step=MaintenanceStep.REPAIR, result=await self._apply(plan))
 
     async def _start_stuck(self) -> StepReport:
@@ -122,19 +130,24 @@ class _Run:
         return StepReport(step=MaintenanceStep.RETRY_FAILED, result=await self._apply(plan))
 
     async def _reset_empty(self) -> StepReport:
-        plan = await reset.reset_empty(self.orders, self.queue, self.sites, spare_failed=True, grace=self.options.grace)
+        plan = await reset.reset_empty(
+            self.orders,
+            self.queue,
+            self.sites,
+            spare_failed=True,
+            max_attempts=self.options.max_attempts,
+            grace=self.options.grace,
+        )
         return StepReport(step=MaintenanceStep.RESET_EMPTY, result=await self._apply(plan))
 
     async def _prune_trash(self) -> StepReport:
-        if self.options.dry_run:
-            return StepReport(step=MaintenanceStep.PRUNE_TRASH)
-        pruned = await self.sites.prune_trash(self.options.keep_trash, limit=self.options.max_actions)
-        return StepReport(step=MaintenanceStep.PRUNE_TRASH, pruned=pruned)
+        options = self.options
+        pruning = await self.sites.prune_trash(options.keep_trash, limit=options.max_actions, dry_run=options.dry_run)
+        return StepReport(step=MaintenanceStep.PRUNE_TRASH, pruned=pruning.count, not_pruned=pruning.failed)
 
     async def _prune_replies(self) -> StepReport:
-        if self.options.dry_run:
-            return StepReport(step=MaintenanceStep.PRUNE_REPLIES)
-        return StepReport(step=MaintenanceStep.PRUNE_REPLIES, pruned=await self.queue.prune_replies())
+        pruned = await self.queue.prune_replies(dry_run=self.options.dry_run)
+        return StepReport(step=MaintenanceStep.PRUNE_REPLIES, pruned=pruned)
 
     async def _apply(self, plan: Plan) -> OperationResult:
         # In a dry run nothing has moved: what an earlier step would have taken must not be told of twice.
@@ -143,3 +156,7 @@ class _Run:
             self.foreseen |= {step.order_id for step in plan.steps}
             return preview(plan)
         return await apply(self.orders, self.queue, self.sites, plan, self.actor)
+
+
+def _left_out(step: MaintenanceStep, why: SourceError) -> StepReport:
+    return StepReport(step=step, left_out=why.message, hint=why.hint, source=why.source)

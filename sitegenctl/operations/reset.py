@@ -59,6 +59,7 @@ async def reset_empty(
     older_than: timedelta = OLDER_THAN,
     enqueue: bool = True,
     spare_failed: bool = False,
+    max_attempts: int | None = None,
     grace: timedelta = DEFAULT_GRACE,
 ) -> Plan:
     """Look, and decide which empty orders to reset.
@@ -77,6 +78,7 @@ async def reset_empty(
             older_than=older_than,
             enqueue=enqueue,
             spare_failed=spare_failed,
+            max_attempts=max_attempts,
             new_task_id=queue.new_task_id,
         )
 

@@ -16,7 +16,7 @@ _RESUMED = (
 )
 
 
-def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing: bool) -> Report:
+def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing: bool, dry_run: bool = False) -> Report:
     """Report on a pause or a resume: exit 1 where a worker refused, 3 where one did not answer."""
     rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.obeyed]
     rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.refused.items()]
@@ -34,9 +34,10 @@ def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing:
         )
     return Report(
         command=command,
-        data={"queue": queue, "workers": rows, "silent": consumers.silent},
+        data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.silent},
         rows=rows,
-        text=lambda: _text(consumers, queue=queue, pausing=pausing),
+        columns=("worker", "outcome", "reason"),
+        text=lambda: _text(consumers, queue=queue, pausing=pausing, dry_run=dry_run),
         exit_code=1 if consumers.refused else 3 if consumers.silent else 0,
         errors=errors,
     )
@@ -58,8 +59,8 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str
     return notes
 
 
-def _text(consumers: Consumers, *, queue: str, pausing: bool) -> str:
-    done = "paused" if pausing else "resumed"
+def _text(consumers: Consumers, *, queue: str, pausing: bool, dry_run: bool) -> str:
+    done = f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}"
     if not consumers.obeyed and not consumers.refused and not consumers.silent:
         return f"no worker is alive: nothing to {'pause' if pausing else 'resume'}\n"
     lines = [f"{done}: {len(consumers.obeyed)} of {_total(consumers)} workers on {queue}"]

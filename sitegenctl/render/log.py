@@ -14,6 +14,8 @@ MARKS = {"error": "✗", "warning": "!", "success": "✓"}
 
 _SEVERITIES = {"error": Severity.FAULT, "warning": Severity.UNKNOWN}
 
+LOG_COLUMNS = ("log_id", "order_id", "at", "step", "status", "message", "details")
+
 
 def log_data(row: LogRow) -> dict[str, Any]:
     """The row as JSON has it. Texts are exact; ``at`` is in the clock of the database's session."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.result import OutcomeKind
-from sitegenctl.render.outcomes import outcome_row, outcome_text
+from sitegenctl.render.order import in_context
+from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text, result_in_context
 from sitegenctl.render.output import Report
+from sitegenctl.render.text import neutralise
 
 _DONE = {
     MaintenanceStep.REPAIR: "repaired",
@@ -17,13 +20,17 @@ _DONE = {
     MaintenanceStep.RESET_EMPTY: "reset",
 }
 _PRUNED = {
-    MaintenanceStep.PRUNE_TRASH: ("old site deleted from the trash", "old sites deleted from the trash"),
-    MaintenanceStep.PRUNE_REPLIES: ("leftover reply list removed", "leftover reply lists removed"),
+    MaintenanceStep.PRUNE_TRASH: ("old site", "old sites", "deleted from the trash"),
+    MaintenanceStep.PRUNE_REPLIES: ("leftover reply list", "leftover reply lists", "removed"),
 }
 
+#: Things that could not be pruned, of which so many are named.
+_NAMED = 20
 
-def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False) -> Report:
+
+def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False, context: str | None = None) -> Report:
     """Report a run: nothing for people where there was nothing to do, unless ``verbose``."""
+    run = replace(run, steps=[_in_context(report, context) for report in run.steps])
     rows = [
         {"step": report.step, **outcome_row(outcome)}
         for report in run.steps
@@ -39,14 +46,20 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False)
             "steps": [_step_data(report) for report in run.steps],
         },
         rows=rows,
+        columns=("step", *OUTCOME_COLUMNS),
         text=lambda: _text(run, verbose=verbose),
         exit_code=run.exit_code,
         errors=[
-            {"message": f"{report.step} left out: {report.left_out}", "hint": None, "source": report.source}
+            {"message": f"{report.step} left out: {report.left_out}", "hint": report.hint, "source": report.source}
             for report in run.steps
             if report.left_out is not None
         ],
     )
+
+
+def _in_context(report: StepReport, context: str | None) -> StepReport:
+    result = result_in_context(report.result, context) if report.result is not None else None
+    return replace(report, result=result, hint=in_context(report.hint, context))
 
 
 def _step_data(report: StepReport) -> dict[str, Any]:
@@ -54,8 +67,10 @@ def _step_data(report: StepReport) -> dict[str, Any]:
     return {
         "step": report.step,
         "left_out": report.left_out,
+        "hint": report.hint,
         "source": report.source,
         "pruned": report.pruned,
+        "not_pruned": dict(report.not_pruned),
         "beyond_limit": report.result.beyond if report.result else 0,
         "outcomes": [outcome_row(outcome) for outcome in outcomes],
     }
@@ -71,8 +86,7 @@ def _text(run: Maintenance, *, verbose: bool) -> str:
 
 def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:
     if report.result is None:
-        singular, plural = _PRUNED[report.step]
-        return [f"{report.step}: {report.pruned} {singular if report.pruned == 1 else plural}"]
+        return _pruned_lines(report, dry_run=dry_run, verbose=verbose)
     done = f"would be {_DONE[report.step]}" if dry_run else _DONE[report.step]
     words = {OutcomeKind.DONE: done}
     counts = Counter(words.get(outcome.outcome, outcome.outcome.value) for outcome in report.result.outcomes)
@@ -81,8 +95,23 @@ def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str
         told += f", {report.result.beyond} more beyond --max-actions"
     lines = [f"{report.step}: {told}"]
     digits = max((len(str(outcome.order_id)) for outcome in report.result.outcomes), default=0)
-    for outcome in report.result.outcomes:
-        if outcome.outcome in (OutcomeKind.DONE, OutcomeKind.FAILED) or verbose:
-            word = words.get(outcome.outcome, outcome.outcome.value)
-            lines.append(f"  {outcome.order_id:>{digits}}  {word}  {outcome_text(outcome, word)}".rstrip())
+    news = (OutcomeKind.DONE, OutcomeKind.FAILED)
+    shown = [outcome for outcome in report.result.outcomes if outcome.outcome in news or verbose]
+    for outcome in shown:
+        word = words.get(outcome.outcome, outcome.outcome.value)
+        lines.append(f"  {outcome.order_id:>{digits}}  {word}  {outcome_text(outcome, word)}".rstrip())
+    return [*lines, *(f"  {line}" for line in hint_lines(shown))]
+
+
+def _pruned_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:
+    singular, plural, pruned = _PRUNED[report.step]
+    what = singular if report.pruned == 1 else plural
+    told = f"{report.pruned} {what} {'would be ' if dry_run else ''}{pruned}"
+    failed = list(report.not_pruned.items())
+    if failed:
+        told += f", {len(failed)} could not be"
+    shown = failed if verbose else failed[:_NAMED]
+    lines = [f"{report.step}: {told}", *(f"  {neutralise(name)}  {neutralise(reason)}" for name, reason in shown)]
+    if len(shown) < len(failed):
+        lines.append(f"  ({len(failed) - len(shown)} more; -v lists them)")
     return lines

@@ -27,6 +27,28 @@ _NOT_THE_TIMELINE = 4
 _FEWEST_ENTRIES = 3
 
 
+SUMMARY_COLUMNS = (
+    "order_id",
+    "status",
+    "condition",
+    "severity",
+    "evidence",
+    "remedy",
+    "tasks",
+    "files",
+    "customer_name",
+    "customer_email",
+    "business_name",
+    "onboarding",
+    "attempts",
+    "site_url",
+    "admin_notes",
+    "created_at",
+    "updated_at",
+    "onboarding_completed_at",
+)
+
+
 def order_summary(
     order_id: int,
     order: Order | None,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
-from sitegenctl.render.text import neutralise
+from sitegenctl.render.text import hanging, neutralise
 
 #: Above so many orders, those that went well are only counted.
 _LISTED = 20
+
+
+OUTCOME_COLUMNS = ("order_id", "outcome", "reason", "task_id", "before", "after")
 
 
 def outcome_row(outcome: Outcome) -> dict[str, Any]:
@@ -26,8 +33,27 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False) -> Report:
-    """Report an operation; ``done`` is the word for what it does, as in "enqueued"."""
+def result_in_context(result: OperationResult, context: str | None) -> OperationResult:
+    """The result, whose hints and notes name the context that they are about."""
+    if context is None:
+        return result
+    return replace(
+        result,
+        outcomes=[replace(outcome, hint=in_context(outcome.hint, context)) for outcome in result.outcomes],
+        notes=tuple(in_context(note, context) or "" for note in result.notes),
+    )
+
+
+def outcomes_report(
+    result: OperationResult,
+    *,
+    done: str,
+    verbose: bool = False,
+    context: str | None = None,
+    width: int = sys.maxsize,
+) -> Report:
+    """Report an operation; ``done`` is the word for what it does, as in "enqueued", ``width`` that of its lines."""
+    result = result_in_context(result, context)
     rows = [outcome_row(outcome) for outcome in result.outcomes]
     bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
     return Report(
@@ -39,7 +65,8 @@ def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False
             "notes": list(result.notes),
         },
         rows=rows,
-        text=lambda: outcomes_text(result, done=done, verbose=verbose),
+        columns=OUTCOME_COLUMNS,
+        text=lambda: outcomes_text(result, done=done, verbose=verbose, width=width),
         exit_code=result.exit_code,
         errors=[
             {"message": f"{outcome.order_id}: {outcome.reason}", "hint": outcome.hint, "source": None}
@@ -50,10 +77,18 @@ def outcomes_report(result: OperationResult, *, done: str, verbose: bool = False
     )
 
 
-def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, most: int | None = None) -> str:
+def outcomes_text(
+    result: OperationResult,
+    *,
+    done: str,
+    verbose: bool = False,
+    most: int | None = None,
+    width: int = sys.maxsize,
+) -> str:
     """What became of each order, for people; orders that went well are only counted where there are many.
 
-    A dry run lists every order, or ``most`` of them.
+    A dry run lists every order, or ``most`` of them. Orders' lines are wrapped to ``width`` columns; commands to copy
+    stay whole.
     """
     if not result.outcomes:
         return "".join(["nothing to do\n", *(f"note: {neutralise(note)}\n" for note in result.notes)])
@@ -66,14 +101,11 @@ def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, 
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
     more = len(shown) - most if most is not None else 0
     shown = shown[:most]
-    width = max((len(words[outcome.order_id]) for outcome in shown), default=0)
+    longest = max((len(words[outcome.order_id]) for outcome in shown), default=0)
     number = max((len(str(outcome.order_id)) for outcome in shown), default=0)
-    hints: dict[str, list[int]] = {}
     for outcome in shown:
         word = words[outcome.order_id]
-        lines.append(f"{outcome.order_id:>{number}}  {word:<{width}}  {outcome_text(outcome, word)}".rstrip())
-        if outcome.hint:
-            hints.setdefault(outcome.hint, []).append(outcome.order_id)
+        lines += hanging(f"{outcome.order_id:>{number}}  {word:<{longest}}  ", outcome_text(outcome, word), width)
     if more > 0:
         lines.append(f"({more} more; --dry-run lists them)")
     elif len(shown) < len(result.outcomes):
@@ -81,8 +113,16 @@ def outcomes_text(result: OperationResult, *, done: str, verbose: bool = False, 
     if result.beyond:
         lines.append(f"({result.beyond} more, beyond the limit)")
     lines += [f"note: {neutralise(note)}" for note in result.notes]
-    lines += [f"hint: {_whom(orders, len(shown))}{neutralise(hint)}" for hint, orders in hints.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *hint_lines(shown)]) + "\n"
+
+
+def hint_lines(shown: Sequence[Outcome]) -> list[str]:
+    """The hints for these orders, each once."""
+    hints: dict[str, list[int]] = {}
+    for outcome in shown:
+        if outcome.hint:
+            hints.setdefault(outcome.hint, []).append(outcome.order_id)
+    return [f"hint: {_whom(orders, len(shown))}{neutralise(hint)}" for hint, orders in hints.items()]
 
 
 def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:

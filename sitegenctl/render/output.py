@@ -18,14 +18,15 @@ from sitegenctl.render.text import neutralise
 class Report:
     """What a command has to say, in every form it can be asked for.
 
-    ``data`` is the envelope's data; ``rows`` are the lines of NDJSON and CSV; ``text`` writes it for people, with
-    ``text_tells_errors`` the errors too.
+    ``data`` is the envelope's data; ``rows`` are the lines of NDJSON and CSV, and ``columns`` are theirs, for a report
+    that may have no row; ``text`` writes it for people, with ``text_tells_errors`` the errors too.
     """
 
     command: str
     data: Any
     rows: Sequence[Mapping[str, Any]]
     text: Callable[[], str]
+    columns: Sequence[str] = ()
     exit_code: int = 0
     errors: Sequence[dict[str, str | None]] = field(default_factory=tuple)
     text_tells_errors: bool = False
@@ -42,7 +43,7 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
         for row in report.rows:
             stream.write(to_json(row) + "\n")
     elif output == "csv":
-        _write_csv(report.rows, stream)
+        _write_csv(report.rows, report.columns, stream)
     else:
         stream.write(report.text())
     stream.flush()
@@ -81,10 +82,10 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _write_csv(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
-    if not rows:
+def _write_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], stream: TextIO) -> None:
+    if not rows and not columns:
         return
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(stream, fieldnames=list(columns or rows[0]))
     writer.writeheader()
     for row in rows:
         cells = {key: _cell(value) for key, value in row.items()}

@@ -52,6 +52,9 @@ def overview_data(seen: Overview, *, context: str | None = None) -> dict[str, An
     }
 
 
+OVERVIEW_COLUMNS = ("condition", "severity", "count")
+
+
 def overview_rows(seen: Overview) -> list[dict[str, Any]]:
     """The overview's conditions as the rows of NDJSON and CSV."""
     return [

@@ -19,6 +19,37 @@ from sitegenctl.render.text import clock, folded, hanging, iso, neutralise, seco
 
 _SEVERITIES = {TaskState.ORPHANED: Severity.FAULT, TaskState.UNACKED: Severity.UNKNOWN}
 
+QUEUE_COLUMNS = (
+    "task_id",
+    "name",
+    "state",
+    "order_id",
+    "customer_name",
+    "position",
+    "worker",
+    "attempt",
+    "enqueued_at",
+    "eta",
+    "foreign",
+)
+WORKER_COLUMNS = (
+    "name",
+    "pid",
+    "pool",
+    "concurrency",
+    "prefetch_count",
+    "queues",
+    "registered",
+    "processed",
+    "uptime_seconds",
+    "version",
+    "soft_limit_seconds",
+    "hard_limit_seconds",
+    "active",
+    "reserved",
+    "scheduled",
+)
+
 
 def queue_rows(items: Sequence[QueueItem], snapshot: Snapshot) -> list[dict[str, Any]]:
     """The tasks as the envelope has them; a foreign message has no order and says why it isn't ours."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sitegenctl.domain.condition import Source
+from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
 
 _EXIT_CODE = 3
@@ -16,12 +17,12 @@ _HINTS = {
 }
 
 
-def degraded(report: Report, unanswered: Mapping[Source, str]) -> Report:
+def degraded(report: Report, unanswered: Mapping[Source, str], *, context: str | None = None) -> Report:
     """The report with an error for each of these sources, which makes it exit 3: it says what it can."""
     if not unanswered:
         return report
     errors: list[dict[str, str | None]] = [
-        {"message": message, "hint": _HINTS.get(source, _DOCTOR), "source": str(source)}
+        {"message": message, "hint": in_context(_HINTS.get(source, _DOCTOR), context), "source": str(source)}
         for source, message in unanswered.items()
     ]
     return replace(report, errors=errors, exit_code=_EXIT_CODE)

@@ -20,6 +20,7 @@ from sitegenctl.adapters.celery_control import Replies
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.redis_urls import database_number
+from tests.adapters.fake_worker import FakeWorker, request
 from tests.world import World, eventually
 
 
@@ -116,6 +117,18 @@ def test_a_reply_that_can_t_be_read_is_no_answer(world: World, raw: str) -> None
     assert (replies.answers, replies.unknown) == ({}, 1)
     with world.redis() as client:
         assert [key for key in client.scan_iter() if b"reply" in key] == []
+
+
+def test_another_task_s_argument_is_no_order(world: World) -> None:
+    other = {**request("t2", 7), "name": "app.tasks.send_invoice"}
+    said = {"active": [request("t1", 42), other], "scheduled": [{"request": other}]}
+    with FakeWorker(world, {**said, "active_queues": [], "registered": [], "report": {"ok": ""}}):
+        (worker,) = world.with_session(lambda session: session.workers.worker_details(), timeout="2s").workers
+    assert [(task.task_id, task.order_id) for task in (*worker.active, *worker.scheduled)] == [
+        ("t1", 42),
+        ("t2", None),
+        ("t2", None),
+    ]
 
 
 def test_an_answer_of_another_shape_is_read_as_far_as_it_goes(world: World) -> None:

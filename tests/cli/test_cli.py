@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sitegenctl import __version__
+from tests.terminal import on_terminal
 from tests.world import World, eventually
 
 HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "jinja2"]
@@ -414,6 +415,36 @@ def test_json_is_exact_and_gives_a_terminal_no_orders(world: World) -> None:
     assert not any(char in process.stdout for char in "\x9b\u202e\x7f")
 
 
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [
+        ("inspect orders", "order_id,status,condition,"),
+        ("inspect queue", "task_id,name,state,"),
+        ("inspect workers", "name,pid,pool,"),
+        ("inspect", "condition,severity,count"),
+        ("logs 42", "log_id,order_id,at,"),
+        ("repair", "order_id,outcome,reason,"),
+        ("maintain", "step,order_id,outcome,"),
+        ("queue pause", "worker,outcome,reason"),
+    ],
+)
+def test_csv_has_a_header_where_there_is_nothing_else(world: World, command: str, first: str) -> None:
+    if command.startswith("logs"):
+        world.order(42)
+    process = world.run(*command.split(), "-o", "csv")
+    assert process.returncode == 0
+    (header,) = process.stdout.splitlines()
+    assert header.startswith(first)
+
+
+def test_the_columns_are_those_of_the_rows(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START"])
+    world.publish(42)
+    for command in ("inspect orders", "inspect queue", "logs 42"):
+        (row,) = csv.DictReader(io.StringIO(world.run(*command.split(), "-o", "csv").stdout))
+        assert list(row) == list(json.loads(world.run(*command.split(), "-o", "ndjson").stdout))
+
+
 def test_csv_is_exact_in_a_file_and_gives_a_terminal_no_orders(world: World) -> None:
     name = "\x1b[2J \u202e Ana"
     world.order(42, name=name)
@@ -467,3 +498,14 @@ def test_every_command_is_in_the_readme() -> None:
     headings = [line for line in readme.splitlines() if line.startswith("### `")]
     for name in [*commands, *groups]:
         assert any(line.startswith((f"### `{name}`", f"### `{name} ")) for line in headings), name
+
+
+def test_on_a_terminal_the_result_is_wrapped_and_commands_to_copy_are_not(world: World) -> None:
+    world.order(41, "DELIVERED")
+    shown = on_terminal("enqueue", "41", columns=50)
+    assert shown.lines == [
+        "41  refused  it is in DELIVERED: a generation",
+        "             would be skipped",
+        "hint: to have its site made anew: sitegenctl reset 41",
+    ]
+    assert len(world.run("enqueue", "41").stdout.splitlines()) == 2

@@ -292,7 +292,10 @@ def test_finished(sample: list[int], files: dict[int, SiteFiles], status: CheckS
     ],
 )
 def test_disk(changes: dict[str, int | None], status: CheckStatus) -> None:
-    assert servers.judge_disk(replace(FOLDER, **changes)).status is status
+    check = servers.judge_disk(replace(FOLDER, **changes))
+    assert check.status is status
+    # The command that does it: nobody is to clear the trash by hand.
+    assert ("sitegenctl maintain --keep-trash 1d" in (check.remedy or "")) == (status in (WARNING, FAILED))
 
 
 # --- workers --------------------------------------------------------------------------------------------------

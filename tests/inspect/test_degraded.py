@@ -45,6 +45,25 @@ def asked(world: World, command: Callable[[], object]) -> Counter[str]:
     return methods
 
 
+def test_a_task_that_nobody_has_is_orphaned_and_one_that_a_silent_worker_may_have_is_not(world: World) -> None:
+    world.order(42, "GENERATING")
+    task = world.publish(42)
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "queued"
+    world.deliver()
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "orphaned"
+    evidence = seen(world, "inspect", "42")["data"]["evidence"]
+    assert evidence[-1] == "no worker is alive"
+    worker = world.worker("-c", "1")
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "orphaned"
+    assert seen(world, "inspect", "42")["data"]["evidence"][-1].startswith("every living worker has answered")
+    os.kill(worker.pid, signal.SIGSTOP)
+    told = seen(world, "inspect", "task", task, "--timeout", "1s")
+    assert (told["exit_code"], told["data"]["state"]) == (3, "unacked")
+    assert told["errors"][0]["message"] == "the living worker did not answer"
+    told = seen(world, "inspect", "task", "nowhere", "--timeout", "1s")
+    assert (told["exit_code"], told["errors"][0]["source"]) == (3, "workers")
+
+
 def test_a_silent_worker_is_told_by_every_inspect_and_what_there_is_is_shown(world: World) -> None:
     world.order(42, steps=["START", "ERROR"])
     os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)

@@ -143,6 +143,11 @@ def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> N
 def test_a_paused_worker_takes_nothing_until_it_is_resumed(world: World, run: Run) -> None:
     assert world.run("queue", "pause").stdout == "no worker is alive: nothing to pause\n"
     world.worker("-c", "1")
+    for command in ("pause", "resume"):
+        code, told = run("queue", command, "--dry-run", "--read-only")
+        assert (code, told["data"]["dry_run"], len(told["data"]["workers"])) == (0, True, 1)
+    assert world.run("queue", "pause", "--dry-run").stdout.startswith("would be paused: 1 of 1 workers on site_gen")
+    assert len(run("inspect", "workers")[1]["data"]["workers"][0]["queues"]) == 1
     code, told = run("queue", "pause")
     assert (code, [row["outcome"] for row in told["data"]["workers"]]) == (0, ["done"])
     assert "a worker that starts or restarts consumes again" in world.run("queue", "pause").stdout

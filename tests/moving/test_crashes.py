@@ -159,6 +159,18 @@ def test_killed_at_a_step_and_maintained_once_all_orders_are_whole(
     assert (code, told["data"]["quiet"]) == (0, True), told
 
 
+def test_a_reset_killed_before_its_files_are_gone_does_not_go_on_with_them(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    _finished(world)
+    assert run_script(world, ("reset", "42", "--no-enqueue"), CLAIMED.value).returncode == -signal.SIGKILL
+    assert (world.status(), len(world.site_files())) == ("BUILDING", 8)
+    run("maintain")
+    (message,) = world.queued()
+    assert message["headers"]["kwargsrepr"] == "{'resume': False}"
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
 def test_a_command_passes_the_steps_at_which_it_is_killed_and_no_other(
     world: World, scenario: Scenario, monkeypatch: pytest.MonkeyPatch

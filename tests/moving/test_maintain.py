@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.server
+import io
 import json
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from sitegenctl.cli import main
 from tests.moving.conftest import Run
 from tests.protocol.test_enqueue import held_lock
 from tests.world import World
@@ -55,6 +61,37 @@ def test_one_run_mends_what_can_be_mended_and_the_next_has_nothing_to_do(world: 
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 
+def _killed_while_it_ran(world: World, steps: list[str]) -> None:
+    """Take the order's task as a worker does that it kills, an hour ago."""
+    with world.redis() as client:
+        client.flushdb()
+    for step in steps:
+        world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, $1, '')", step)
+    world.sql("UPDATE site_generation_logs SET created_at = created_at - interval '1 hour'")
+    world.sql("UPDATE site_orders SET updated_at = updated_at - interval '1 hour'")
+
+
+@pytest.mark.parametrize(("files", "step"), [(0, "reset-empty"), (8, "repair")])
+def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_comes(
+    world: World, run: Run, files: int, step: str
+) -> None:
+    world.order(42, "GENERATING", steps=["START"], files=files)
+    for _ in range(2):
+        assert done(run("maintain")[1]) == {step: [42]}
+        _killed_while_it_ran(world, ["START"])
+        world.files(42, files)
+    (left,) = [each for each in run("maintain")[1]["data"]["steps"] if each["outcomes"]]
+    (outcome,) = left["outcomes"]
+    assert (left["step"], outcome["outcome"]) == (step, "skipped")
+    assert outcome["reason"] == "its attempts are used up: 3 of 3"
+    assert world.queued() == []
+    assert run("inspect", "42")[1]["data"]["remedy"] == "mend the reason, then sitegenctl reset 42"
+    assert run("reset", "42")[0] == 0
+    _killed_while_it_ran(world, ["START"])
+    world.files(42, files)
+    assert done(run("maintain")[1]) == {step: [42]}
+
+
 def test_a_dry_run_tells_the_same_and_changes_nothing(world: World, run: Run) -> None:
     troubles(world)
     code, told = run("maintain", "--dry-run")
@@ -94,6 +131,52 @@ def test_without_redis_what_needs_it_is_left_out_and_named(world: World, run: Ru
     assert not old.exists()  # what doesn't need Redis was done
 
 
+def in_a_context(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **instead: str) -> None:
+    """Have the system configured as the context "shop"."""
+    values = {
+        "database_url": world.database_url,
+        "redis_url": world.redis_url,
+        "sites_dir": str(world.sites_dir),
+        **instead,
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    config = tmp_path / "shop.toml"
+    config.write_text("\n".join(['[contexts."shop"]', *lines, ""]))
+    config.chmod(0o600)
+    monkeypatch.setenv("SITEGENCTL_CONFIG", str(config))
+    for name in world.environ:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_what_is_left_out_says_what_to_do_about_it_in_its_context(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_a_context(world, monkeypatch, tmp_path, sites_dir="/nowhere")
+    process = world.run("maintain", "--context", "shop")
+    assert process.returncode == 3
+    hint = "hint: is its volume mounted, and SITES_BASE_DIR right? (sitegenctl --context shop config show)"
+    assert process.stderr.splitlines().count(hint) == 2
+
+
+def test_hints_of_orders_and_of_failures_name_the_context(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.order(41, "DELIVERED")
+    world.order(42, "GENERATING", steps=["START"] * 3)
+    in_a_context(world, monkeypatch, tmp_path)
+    hint = "to have its site made anew: sitegenctl --context shop reset 41"
+    process = world.run("--context", "shop", "enqueue", "41", "-o", "json")
+    assert json.loads(process.stdout)["errors"][0]["hint"] == hint
+    assert f"hint: {hint}\n" in world.run("--context", "shop", "enqueue", "41").stdout
+    used_up = "  hint: mend the reason first; then: sitegenctl --context shop reset 42\n"
+    (world.site(41)).mkdir()
+    world.files(41, 8)
+    assert used_up in world.run("--context", "shop", "maintain", "-v").stdout
+    in_a_context(world, monkeypatch, tmp_path, redis_url="redis://127.0.0.1:1/0")
+    for command in (["inspect", "queue"], ["inspect"]):
+        assert "sitegenctl --context shop" in world.run("--context", "shop", *command).stderr
+
+
 def test_without_the_database_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
     code, told = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
     left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
@@ -119,6 +202,47 @@ def test_old_sites_leave_the_trash_and_young_ones_stay(world: World) -> None:
     process = world.run("maintain")
     assert (process.returncode, process.stdout) == (0, "prune-trash: 1 old site deleted from the trash\n")
     assert sorted(path.name.partition(".")[0] for path in trash.iterdir()) == ["project_2", "something else"]
+
+
+def test_one_that_can_not_be_deleted_stops_no_other(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    trash = world.sites_dir / ".trash"
+    for order_id in (1, 2, 3):
+        (trash / f"project_{order_id}.{order_id}").mkdir(parents=True)
+    rmtree = shutil.rmtree
+
+    def refused(path: Path) -> None:
+        if path.name == "project_1.1":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    code, told = run("maintain", "--max-actions", "2")
+    (step,) = [step for step in told["data"]["steps"] if step["step"] == "prune-trash"]
+    assert (code, step["pruned"], step["not_pruned"]) == (1, 2, {"project_1.1": "Permission denied"})
+    assert [path.name for path in trash.iterdir()] == ["project_1.1"]
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        assert main.run(["maintain"]) == 1
+    assert stdout.getvalue() == (
+        "prune-trash: 0 old sites deleted from the trash, 1 could not be\n  project_1.1  Permission denied\n"
+    )
+
+
+def test_a_dry_run_counts_what_would_be_pruned(world: World) -> None:
+    old = world.sites_dir / ".trash" / "project_1.1"
+    old.mkdir(parents=True)
+    dead = "0" * 8 + ".reply.celery.pidbox"
+    with world.redis() as client:
+        client.rpush(dead, "x")
+        client.execute_command("RESTORE", f"1{dead}", 0, client.dump(dead), "IDLETIME", 3600)
+    process = world.run("maintain", "--dry-run")
+    assert process.stdout.splitlines() == [
+        "prune-trash: 1 old site would be deleted from the trash",
+        "prune-replies: 1 leftover reply list would be removed",
+    ]
+    assert old.exists()
+    with world.redis() as client:
+        assert client.exists(f"1{dead}") == 1
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import subprocess
@@ -9,25 +10,39 @@ import sys
 
 import pytest
 
+from sitegenctl.operations import enqueue
+from sitegenctl.operations.apply import apply
+from sitegenctl.session import Session
 from tests.world import World
 
 _SCRIPT = """
 import sys
 from sitegenctl.cli import moving
 from sitegenctl.operations import apply
-apply.CHUNK = 1
+apply.CHUNK = {chunk}
 moving._UNNOTICED = {unnoticed}
+{slow}
 from sitegenctl.cli.main import run
 sys.exit(run(["enqueue", "1-6"]))
 """
 
+_SLOW = """
+import asyncio
+from sitegenctl.adapters.postgres_orders import PostgresOrders
+quick = PostgresOrders.{method}
+async def slow(self, *arguments):
+    await asyncio.sleep(1)
+    return await quick(self, *arguments)
+PostgresOrders.{method} = slow
+"""
 
-def shown(world: World, unnoticed: float) -> str:
+
+def shown(world: World, unnoticed: float, *, chunk: int = 1, slow: str = "") -> str:
     for order_id in range(1, 7):
         world.order(order_id)
     terminal, ours = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT.format(unnoticed=unnoticed)],
+        [sys.executable, "-c", _SCRIPT.format(unnoticed=unnoticed, chunk=chunk, slow=slow)],
         stdin=ours,
         stderr=ours,
         stdout=subprocess.PIPE,
@@ -56,6 +71,25 @@ def test_a_bar_is_shown_when_it_takes_a_while(world: World, unnoticed: float, is
     told = shown(world, unnoticed)
     assert ("/6" in told and "/s" in told and "0:00:0" in told) == is_shown
     assert bool(told) == is_shown
+
+
+@pytest.mark.parametrize(("method", "told"), [("read_orders", "planning…"), ("claim", "0/6")])
+def test_what_takes_a_while_is_shown_before_anything_is_through(world: World, method: str, told: str) -> None:
+    assert told in shown(world, 0.3, chunk=500, slow=_SLOW.format(method=method))
+
+
+def test_orders_that_are_not_taken_are_through_before_their_chunk_is(world: World) -> None:
+    for order_id in (1, 2, 3):
+        world.order(order_id)
+    told: list[int] = []
+
+    async def work(session: Session) -> None:
+        plan = await enqueue.plan(session.orders, session.queue, [1, 2, 3])
+        await asyncio.to_thread(world.sql, "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 2")
+        await apply(session.orders, session.queue, None, plan, session.actor, progress=told.append)
+
+    world.with_session(work)
+    assert told == [1, 3]
 
 
 def test_through_a_pipe_there_is_none(world: World) -> None:

@@ -88,6 +88,19 @@ def test_a_task_of_an_order_that_has_just_finished_is_no_ghost_yet() -> None:
 
 
 @pytest.mark.parametrize(
+    ("alive", "said"),
+    [(True, "every living worker has answered that it does not have it"), (False, "no worker is alive")],
+)
+def test_an_orphan_says_whether_anybody_could_have_it(alive: bool, said: str) -> None:
+    tasks = (LiveTask(task_id="t1", name="generate", order_id=42, state=TaskState.ORPHANED),)
+    found = diagnose(Evidence(order_id=42, order=None, tasks=tasks, workers_alive=alive))
+    assert found.condition is Condition.GHOST
+    order = Order(order_id=42, status=GENERATING, customer_name="Ana")
+    found = diagnose(Evidence(order_id=42, order=order, tasks=tasks, workers_alive=alive))
+    assert (found.condition, found.evidence[-1]) == (Condition.ORPHANED, said)
+
+
+@pytest.mark.parametrize(
     ("state", "condition"),
     [
         (TaskState.ORPHANED, Condition.ORPHANED),

@@ -14,7 +14,7 @@ from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepRepo
 from sitegenctl.domain.order import JournalEntry, Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan
 from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
-from sitegenctl.domain.planners.enqueueing import backoff, plan_retry, plan_start
+from sitegenctl.domain.planners.enqueueing import backoff, plan_enqueue, plan_retry, plan_start
 from sitegenctl.domain.planners.repairing import plan_repair
 from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
@@ -182,6 +182,24 @@ def test_the_plan_can_be_limited_and_says_what_is_beyond() -> None:
     assert plan.limited(None) is plan
 
 
+@pytest.mark.parametrize(
+    ("steps", "resume"),
+    [
+        (("START", "SUCCESS", "OPERATOR_RESET"), False),
+        (("OPERATOR_RESET", "START"), True),
+        (("START", "SUCCESS", "OPERATOR_RESET", "OPERATOR_RESET_FAILED"), True),
+        (("START",), True),
+    ],
+)
+def test_what_was_reset_and_has_not_run_since_resumes_nothing(steps: tuple[str, ...], resume: bool) -> None:
+    seen = snapshot(order(42, BUILDING, *steps))
+    plans = (
+        plan_start(seen, new_task_id=ids()),
+        plan_enqueue(seen, [42], resume=True, force=False, new_task_id=ids()),
+    )
+    assert [step.resume for plan in plans for step in plan.steps] == [resume, resume]
+
+
 def test_an_order_without_a_run_that_failed_is_not_retried() -> None:
     seen = snapshot(order(1, GENERATING, "START"), order(2, BUILDING, "START", "ERROR"), order(3, GENERATING))
     plan = plan_retry(seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids())
@@ -288,6 +306,40 @@ def test_only_what_is_asked_for_is_repaired() -> None:
     seen = snapshot(order(1), order(2, REVIEW), tasks=(task(TaskState.QUEUED, "g", 2),))
     assert [step.order_id for step in repair(seen).steps] == [1, 2]
     assert [step.order_id for step in repair(seen, only=frozenset({Condition.GHOST})).steps] == [2]
+
+
+CUT_SHORT = ("START",) * 3
+
+
+@pytest.mark.parametrize(("max_attempts", "begun"), [(None, True), (4, True), (3, False)])
+def test_an_order_that_was_cut_short_each_time_is_not_begun_again_for_ever(
+    max_attempts: int | None, begun: bool
+) -> None:
+    orphaned = snapshot(order(42, GENERATING, *CUT_SHORT), tasks=(task(TaskState.ORPHANED),))
+    plans = [
+        repair(snapshot(order(42, GENERATING, *CUT_SHORT), files=8), max_attempts=max_attempts),
+        repair(orphaned, max_attempts=max_attempts),
+        plan_reset_empty(
+            snapshot(order(42, GENERATING, *CUT_SHORT)),
+            min_files=5,
+            older_than=timedelta(0),
+            enqueue=True,
+            spare_failed=True,
+            max_attempts=max_attempts,
+            new_task_id=ids(),
+        ),
+    ]
+    for plan in plans:
+        assert bool(plan.steps) == begun
+        assert [(o.outcome, o.reason) for o in plan.left_alone] == (
+            [] if begun else [(OutcomeKind.SKIPPED, "its attempts are used up: 3 of 3")]
+        )
+
+
+def test_what_was_promised_is_published_however_often_it_was_tried() -> None:
+    promised = JournalEntry(step="OPERATOR_ENQUEUE", task_id="promised")
+    seen = snapshot(order(42, GENERATING, *CUT_SHORT, "OPERATOR_ENQUEUE", journal=promised))
+    assert [step.publish for step in repair(seen, max_attempts=3).steps] == ["promised"]
 
 
 # --- whatever is seen -----------------------------------------------------------------------------------------

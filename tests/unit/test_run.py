@@ -54,6 +54,22 @@ def test_an_enqueue_that_was_taken_back_never_was() -> None:
     assert history.last_journal == "OPERATOR_ENQUEUE_FAILED"
 
 
+@pytest.mark.parametrize(
+    ("step", "command", "attempts"),
+    [
+        ("OPERATOR_RESET", "reset", 1),
+        ("OPERATOR_RESET", None, 1),
+        *[("OPERATOR_RESET", command, 3) for command in ("maintain", "reset-empty")],
+        *[("OPERATOR_ENQUEUE", command, 3) for command in ("maintain", "retry-failed", "enqueue", None)],
+        *[("OPERATOR_REPAIR", command, 3) for command in ("maintain", "repair")],
+        ("OPERATOR_CANCEL", "cancel", 3),
+    ],
+)
+def test_only_a_person_s_reset_gives_new_attempts(step: str, command: str | None, attempts: int) -> None:
+    steps = ("OPERATOR_ENQUEUE", "START", "START", step, "START")
+    assert read_history(steps, ["start-stuck", command]).attempts == attempts
+
+
 def test_an_empty_log_has_no_run() -> None:
     history = read_history(())
     assert (history.last_run, history.attempts, history.last_journal) == (None, 0, None)

@@ -12,12 +12,13 @@ from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.planners.rules import (
     is_younger,
     moved_recently,
+    used_up,
     with_live_task,
     without_onboarding,
     without_status,
 )
 from sitegenctl.domain.result import Outcome
-from sitegenctl.domain.run import OPERATOR_CANCEL, RunOutcome
+from sitegenctl.domain.run import OPERATOR_CANCEL, OPERATOR_RESET, RunOutcome
 from sitegenctl.domain.snapshot import Snapshot
 
 _BACKOFF = timedelta(minutes=2)
@@ -139,14 +140,9 @@ def _has_failed(order: Order, snapshot: Snapshot) -> bool:
 
 
 def _not_due(order: Order, snapshot: Snapshot, *, max_attempts: int, force: bool) -> Outcome | None:
+    if verdict := used_up(order, max_attempts, hint="mend the reason first; then reset it, or raise --max-attempts"):
+        return verdict
     attempts = order.history.attempts
-    if attempts >= max_attempts:
-        return skip(
-            order.order_id,
-            f"its attempts are used up: {attempts} of {max_attempts}",
-            before=order.status,
-            hint="mend the reason first; then reset it, or raise --max-attempts",
-        )
     wait = max(backoff(attempts), snapshot.grace)
     if force or order.idle is None or order.idle >= wait:
         return None
@@ -181,6 +177,8 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
 
 
 def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> Step:
+    # Whoever reset it wants nothing of the old site, of which files may be left if that was cut short.
+    was_reset = order.history.last_journal == OPERATOR_RESET and order.history.last_run is None
     return Step(
         order_id=order.order_id,
         action=Action.ENQUEUE,
@@ -188,6 +186,6 @@ def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> S
         after=OrderStatus.GENERATING,
         last_log_id=order.last_log_id,
         publish=task_id,
-        resume=resume,
+        resume=resume and not was_reset,
         verb=verb,
     )

@@ -9,7 +9,7 @@ from datetime import timedelta
 from sitegenctl.domain.condition import Condition, describe_age, describe_task
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, skip
-from sitegenctl.domain.planners.rules import is_younger, not_withdrawable, short_id, withdrawals
+from sitegenctl.domain.planners.rules import given_up, is_younger, not_withdrawable, short_id, withdrawals
 from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET
 from sitegenctl.domain.snapshot import Snapshot
@@ -36,17 +36,24 @@ def plan_repair(
     only: frozenset[Condition] = frozenset(REPAIRABLE),
     terminate: bool = False,
     patience: timedelta = timedelta(0),
+    max_attempts: int | None = None,
     new_task_id: Callable[[], str],
 ) -> Plan:
     """Decide for each order in one of these conditions what mends it; all sources must have answered.
 
     An orphaned task whose order moved within ``patience`` is left alone: its worker may have lost Redis, and nothing
-    else, and go on.
+    else, and go on. So is what would begin an order again that has had ``max_attempts``.
 
     ``terminate`` lets running tasks be stopped where two run at once, or one runs for an order that is not to
     be generated.
     """
-    repairer = _Repairer(snapshot=snapshot, terminate=terminate, patience=patience, new_task_id=new_task_id)
+    repairer = _Repairer(
+        snapshot=snapshot,
+        terminate=terminate,
+        patience=patience,
+        max_attempts=max_attempts,
+        new_task_id=new_task_id,
+    )
     steps: list[Step] = []
     left_alone: list[Outcome] = []
     for order_id in snapshot.known_ids():
@@ -77,6 +84,7 @@ class _Repairer:
     snapshot: Snapshot
     terminate: bool
     patience: timedelta
+    max_attempts: int | None
     new_task_id: Callable[[], str]
 
     def decide(self, condition: Condition, order_id: int) -> Step | Outcome:
@@ -100,6 +108,8 @@ class _Repairer:
                 task_id=task.task_id,
                 hint=f"look again after {describe_age(self.patience)}",
             )
+        if order is not None and (spent := given_up(order, self.max_attempts)):
+            return spent
         # Whoever writes its log lives: unlike elsewhere in a repair, the log must not have grown.
         step = self._step(order, order_id, details=(f"task {short_id(task.task_id)} put back",), put_back=task)
         return replace(step, last_log_id=order.last_log_id) if order is not None else step
@@ -138,12 +148,15 @@ class _Repairer:
             return verdict
         return self._step(order, order_id, details=tuple(withdrawals(tasks)), withdraw=tasks)
 
-    def _interrupted(self, order: Order) -> Step:
+    def _interrupted(self, order: Order) -> Step | Outcome:
         journal = order.journal
         promised = journal.task_id if journal is not None and journal.step in _PROMISES else None
         if order.history.last_run is None and promised is not None and journal is not None:
             # The very task that the journal promised: whoever enqueued it can find it again.
+            # Not a question of attempts, which were counted before it was promised.
             task_id, resume, detail = promised, journal.resume, "published again"
+        elif spent := given_up(order, self.max_attempts):
+            return spent
         else:
             task_id, resume, detail = self.new_task_id(), True, "enqueued"
         return Step(

@@ -10,6 +10,7 @@ from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.planners.rules import (
     announced_recently,
+    given_up,
     is_younger,
     moved_recently,
     not_withdrawable,
@@ -62,12 +63,14 @@ def plan_reset_empty(
     older_than: timedelta,
     enqueue: bool,
     spare_failed: bool,
+    max_attempts: int | None = None,
     new_task_id: Callable[[], str],
 ) -> Plan:
     """Reset every GENERATING order without a live task and with fewer than ``min_files`` files.
 
-    One that moved within ``older_than`` (or grace, where that is longer) is left alone; a blocked one, and one
-    whose files could not be counted, is refused. ``spare_failed`` passes over those whose last run ended in ERROR.
+    One that moved within ``older_than`` (or grace, where that is longer), and one that has had ``max_attempts``, is
+    left alone; a blocked one, and one whose files could not be counted, is refused. ``spare_failed`` passes over
+    those whose last run ended in ERROR.
     """
     steps: list[Step] = []
     left_alone: list[Outcome] = []
@@ -93,6 +96,8 @@ def plan_reset_empty(
             )
         elif blocked := without_onboarding(order):
             left_alone.append(blocked)
+        elif spent := given_up(order, max_attempts):
+            left_alone.append(spent)
         else:
             task_id = new_task_id() if enqueue else None
             steps.append(_reset(order, snapshot, task_id, keep_files=False, terminate=False))

@@ -78,6 +78,23 @@ def announced_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
     )
 
 
+def used_up(order: Order, max_attempts: int, *, hint: str) -> Outcome | None:
+    """Leave an order alone that has had so many attempts."""
+    attempts = order.history.attempts
+    if attempts < max_attempts:
+        return None
+    return skip(
+        order.order_id, f"its attempts are used up: {attempts} of {max_attempts}", before=order.status, hint=hint
+    )
+
+
+def given_up(order: Order, max_attempts: int | None) -> Outcome | None:
+    """Leave an order alone that was cut short each time, where there is a maximum: it may be what kills its worker."""
+    if max_attempts is None:
+        return None
+    return used_up(order, max_attempts, hint=f"mend the reason first; then: sitegenctl reset {order.order_id}")
+
+
 def is_younger(order: Order, age: timedelta) -> bool:
     """Whether the order moved within this time; one without any timestamp did not."""
     return order.idle is not None and order.idle < age
