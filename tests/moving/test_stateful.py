@@ -1,0 +1,595 @@
+"""Random sequences of everything that can happen to the system, on real servers; what must hold is checked after each.
+
+In the suite a few examples that are always the same. ``STATEFUL_EXAMPLES=500 pytest tests/moving/test_stateful.py``
+looks for others, for as long as that takes, and shrinks what it finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from sitegenctl.cli.main import run
+from sitegenctl.domain.result import OperationResult
+from sitegenctl.operations import checkpoints
+from sitegenctl.operations.apply import apply
+from tests.moving.audit import Audit
+from tests.moving.living_system import LivingSystem, living_system
+from tests.moving.simulated_worker import SimulatedWorker
+
+EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
+_ANY = {"deadline": None, "print_blob": True, "suppress_health_check": list(HealthCheck)}
+PROFILE = (
+    settings(max_examples=EXAMPLES, stateful_step_count=40, **_ANY)
+    if EXAMPLES
+    # Shrinking takes minutes: whoever sees this fail runs it as above.
+    else settings(
+        max_examples=10, stateful_step_count=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_ANY
+    )
+)
+
+ORDERS = (1, 2, 3, 4, 5, 6, 7)
+MISSING = 99
+
+ALL = "1-7"
+
+some_orders = st.just([ALL]) | st.lists(
+    st.sampled_from([*map(str, ORDERS), str(MISSING)]), min_size=1, max_size=3, unique=True
+)
+one_order = st.sampled_from(ORDERS)
+
+
+#: How an order may be when it begins: its status, other facts, and how many messages there are for it.
+SITUATIONS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "left behind": ("GENERATING", {}, 1),
+    "begun and left behind": ("GENERATING", {"steps": ["START"], "files": 2}, 1),
+    "ready": ("BUILDING", {}, 0),
+    "held": ("BUILDING", {"steps": ["OPERATOR_CANCEL"]}, 0),
+    "not ready": ("BUILDING", {"onboarding": "partial"}, 0),
+    "queued": ("GENERATING", {}, 1),
+    "queued twice": ("GENERATING", {}, 2),
+    "lost": ("GENERATING", {}, 0),
+    "failed": ("GENERATING", {"steps": ["START", "ERROR"], "files": 3}, 0),
+    "failed too often": ("GENERATING", {"steps": ["START", "ERROR"] * 3}, 0),
+    "cut short": ("GENERATING", {"steps": ["START"], "files": 2}, 0),
+    "cut short late": ("GENERATING", {"steps": ["START"], "files": 6}, 0),
+    "blocked": ("GENERATING", {"onboarding": "missing"}, 0),
+    "cancelled": ("CANCELLED", {}, 1),
+}
+situation = st.sampled_from([*SITUATIONS, "lost", "failed", "cut short"])
+
+
+class Died(BaseException):
+    """The operator's process is killed."""
+
+
+def command_line(text: str, *optional: str) -> st.SearchStrategy[list[str]]:
+    """The words of a command, with some of these options; ``ORDERS`` in it is for the orders that are meant."""
+    some = st.lists(st.sampled_from(optional), max_size=2, unique=True) if optional else st.just([])
+    return some.map(lambda chosen: " ".join([text, *chosen]).split())
+
+
+def about(words: list[str], orders: list[str]) -> list[str]:
+    """The command line with these orders in it."""
+    return [each for word in words for each in (orders if word == "ORDERS" else [word])]
+
+
+command_lines = st.one_of(
+    command_line("enqueue ORDERS", "--no-resume"),
+    command_line("reset ORDERS", "--no-enqueue", "--keep-files", "--terminate"),
+    command_line("cancel ORDERS", "--terminate", "--to CANCELLED", "--to ONBOARDING_PENDING"),
+    command_line("repair", "--terminate"),
+    command_line("maintain"),
+    command_line("start-stuck", "--limit 1"),
+    command_line("retry-failed", "--max-attempts 5"),
+    command_line("reset-empty", "--older-than 0s", "--no-enqueue"),
+    st.sampled_from(["queue purge", "queue pause", "queue resume"]).map(str.split),
+)
+commands = st.builds(about, command_lines, some_orders)
+#: Two commands about the same orders.
+rivals = st.builds(
+    lambda pair, orders: tuple(about(words, orders) for words in pair),
+    st.tuples(command_lines, command_lines) | command_lines.map(lambda words: (words, words)),
+    some_orders,
+)
+#: When something happens: before the command, when it has made its plan, or after so many checkpoints.
+BEFORE, PLANNED = -1, 0
+moments = st.sampled_from([PLANNED, PLANNED, PLANNED, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 8])
+ever = st.just(BEFORE) | moments
+
+
+@dataclass
+class Told:
+    """What a command has told."""
+
+    code: int
+    data: Any
+    stderr: str
+
+    @property
+    def outcomes(self) -> list[dict[str, Any]]:
+        steps = [self.data, *self.data.get("steps", ())] if self.data else []
+        return [outcome for step in steps for outcome in step.get("outcomes") or ()]
+
+
+def operate(*arguments: str) -> Told:
+    """Run a command in this process, wherever in it that is."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        # With -v, what is unexpected is raised.
+        code = run([*arguments, "--yes", "-v", "-o", "json"])
+    envelope = json.loads(stdout.getvalue())
+    assert envelope["exit_code"] == code
+    return Told(code=code, data=envelope["data"], stderr=stderr.getvalue())
+
+
+def elsewhere(work: Callable[[], object]) -> None:
+    """Do it in a thread, where no event loop runs, and wait for it."""
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(work).result()
+
+
+class Orders(RuleBasedStateMachine):
+    """Operators, workers, servers, the backend and people, taking turns."""
+
+    def __init__(self, system: LivingSystem) -> None:
+        super().__init__()
+        self.system = system
+        self.audit = Audit(system)
+        self.sound = True
+        #: How many tasks each order had before the command.
+        self.had: Counter[int | None] = Counter()
+        #: Orders that the backend has committed and not published yet; whether an operator has named them since.
+        self.pending: dict[int, bool] = {}
+
+    @initialize(begun=st.lists(situation, min_size=5, max_size=5), workers=st.integers(0, 2))
+    def some_orders_are_there(self, begun: list[str], workers: int) -> None:
+        system = self.system
+        system.empty()
+        for order_id, status in ((1, "REVIEW"), (2, "DELIVERED")):
+            system.order(order_id, status, steps=["START", "SUCCESS"])
+            system.make_site(order_id)
+        for order_id, state in zip(ORDERS[2:], begun, strict=True):
+            status, facts, messages = SITUATIONS[state]
+            system.order(order_id, status, **facts)
+            for _ in range(messages):
+                system.send(order_id)
+            if state.endswith("left behind"):
+                system.leave_behind(order_id)
+        for _ in range(workers):
+            system.hire()
+        self.audit.begin()
+
+    # --- operators ----------------------------------------------------------------------------------------
+
+    @rule(arguments=commands, force=st.booleans())
+    def operator(self, arguments: list[str], force: bool) -> None:
+        if force and arguments[0] in ("enqueue", "reset", "retry-failed"):
+            arguments = [*arguments, "--force"]
+        with self.checked(arguments):
+            told = operate(*arguments)
+            assert told.code in (0, 4), told
+            self.outcomes_are_true(told)
+
+    @rule(arguments=commands)
+    def dry_run(self, arguments: list[str]) -> None:
+        if arguments[0] == "queue":
+            arguments = ["queue", "purge"]
+        with self.checked([]):
+            before = self.system.everything()
+            assert operate(*arguments, "--dry-run").code in (0, 4)
+            assert operate("inspect", "orders").code == 0
+            assert self.system.everything() == before
+
+    @rule(arguments=commands, at=moments)
+    def operator_dies(self, arguments: list[str], at: int) -> None:
+        def die() -> None:
+            raise Died
+
+        with self.checked(arguments), contextlib.suppress(Died), self.at_checkpoint(at, die):
+            operate(*arguments)
+
+    @rule(pair=rivals, at=moments)
+    def two_operators(self, pair: tuple[list[str], list[str]], at: int) -> None:
+        first, second = pair
+
+        def happens() -> None:
+            told = operate(*second)
+            assert told.code in (0, 1, 4, 6), told
+
+        with self.checked(first, second), self.at_checkpoint(at, lambda: elsewhere(happens)):
+            told = operate(*first)
+            assert told.code in (0, 1, 4), told
+
+    @rule(arguments=commands, at=ever, which=st.sampled_from(["redis", "postgres"]), data=st.data())
+    def a_server_fails(self, arguments: list[str], at: int, which: str, data: st.DataObject) -> None:
+        """It restarts under a command, or is away until the command has ended; Redis may also forget."""
+        stays_away = data.draw(st.booleans(), label="stays away")
+        forgets = which == "redis" and data.draw(st.booleans(), label="forgets")
+        is_away = False
+
+        def stop() -> None:
+            nonlocal is_away
+            self.system.stop_redis(forgets=forgets) if which == "redis" else self.system.stop_postgres()
+            is_away = True
+
+        def start() -> None:
+            nonlocal is_away
+            if is_away:
+                self.system.start_redis() if which == "redis" else self.system.start_postgres()
+            is_away = False
+
+        def happens() -> None:
+            stop()
+            if not stays_away:
+                start()
+
+        with self.checked(arguments):
+            try:
+                with self.at_checkpoint(at, lambda: elsewhere(happens)):
+                    told = operate(*arguments)
+                assert told.code in (0, 1, 3, 4), told
+            finally:
+                start()
+
+    @precondition(lambda self: self.system.workers)
+    @rule(arguments=commands, at=ever, data=st.data())
+    def a_worker_moves_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.system.workers), label="worker")
+        steps = data.draw(st.sampled_from(["take", "take work", "take finish", "work", "finish", "fail", "die"]))
+
+        def happens() -> None:
+            for step in steps.split():
+                self.step(worker, step)
+
+        with self.checked(arguments), self.at_checkpoint(at, lambda: elsewhere(happens)):
+            told = operate(*arguments)
+            assert told.code in (0, 1, 4), told
+
+    @precondition(lambda self: any(worker.running for worker in self.system.workers))
+    @rule(arguments=commands, at=ever, data=st.data())
+    def a_worker_is_silent_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
+        system = self.system
+        worker = data.draw(st.sampled_from([worker for worker in system.workers if worker.running]), label="worker")
+        # What a silent worker runs, and Redis has forgotten, nobody can know of.
+        falls_silent = not system.forgotten()
+
+        def happens() -> None:
+            worker.silent = falls_silent
+
+        with self.checked(arguments):
+            try:
+                with self.at_checkpoint(at, happens):
+                    told = operate(*arguments, "--timeout", "1s")
+                assert told.code in (0, 1, 3, 4), told
+                if worker.silent:
+                    self.nothing_is_concluded_from_silence(worker)
+            finally:
+                worker.silent = False
+
+    @precondition(lambda self: any(worker.running for worker in self.system.workers))
+    @rule(arguments=commands, at=st.sampled_from([PLANNED, 1, 2]), data=st.data())
+    def a_worker_comes_back_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
+        """It has lost its connection, and looks dead, until the moment before something is done about it."""
+        busy = [worker for worker in self.system.workers if worker.running]
+        worker = data.draw(st.sampled_from(busy), label="worker")
+
+        with self.checked(arguments):
+            worker.lose_connection()
+            try:
+                with self.at_checkpoint(at, worker.connect):
+                    told = operate(*arguments)
+                assert told.code in (0, 1, 4), told
+            finally:
+                if not worker.is_connected:
+                    worker.connect()
+
+    @rule(arguments=commands, at=moments, how=st.sampled_from(["generates", "resets", "publishes"]), data=st.data())
+    def the_backend_meddles(self, arguments: list[str], at: int, how: str, data: st.DataObject) -> None:
+        named = [int(word) for word in arguments if word.isdecimal() and int(word) != MISSING]
+        order_id = data.draw(st.sampled_from(named or ORDERS), label="order")
+
+        def happens() -> None:
+            if how == "generates":
+                self.system.backend_generates(order_id)
+            elif how == "resets":
+                self.system.backend_resets(order_id)
+            elif self.system.order_status(order_id) == "GENERATING":
+                self.system.send(order_id)
+            if at == PLANNED:
+                # The command has yet to look at the queue: it must find this there.
+                self.had = self.system.live()
+
+        with self.checked(arguments), self.at_checkpoint(at, lambda: elsewhere(happens)):
+            told = operate(*arguments)
+            assert told.code in (0, 1, 4), told
+
+    # --- workers ------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.system.workers) < 2)
+    @rule()
+    def a_worker_starts(self) -> None:
+        with self.checked():
+            self.system.hire()
+
+    @precondition(lambda self: any(worker.takes for worker in self.system.workers))
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def workers_take(self, data: st.DataObject, count: int) -> None:
+        with self.checked():
+            for _ in range(count):
+                self.step(data.draw(st.sampled_from(self.system.workers)), "take")
+
+    @precondition(lambda self: any(worker.running for worker in self.system.workers))
+    @rule(
+        data=st.data(),
+        files=st.integers(0, 6),
+        ending=st.sampled_from(["work", "finish", "finish", "fail", "retry", "die", "finish and die", "fail and die"]),
+    )
+    def a_worker_works(self, data: st.DataObject, files: int, ending: str) -> None:
+        busy = [worker for worker in self.system.workers if worker.running]
+        with self.checked():
+            self.step(data.draw(st.sampled_from(busy)), ending, files=files)
+
+    @precondition(lambda self: self.system.workers)
+    @rule()
+    def an_hour_passes_for_messages(self) -> None:
+        """What waits for its ETA comes to its turn, and kombu gives back what nobody has acknowledged."""
+        with self.checked():
+            for worker in self.system.workers:
+                worker.ripen()
+            for orphan in self.system.orphans():
+                self.system.give_back(orphan)
+
+    def step(self, worker: SimulatedWorker, step: str, *, files: int = 2) -> None:
+        """One step of a worker, as far as it is in a state for it."""
+        system = self.system
+        if worker not in system.workers:
+            return
+        if step == "take":
+            if worker.takes:
+                worker.take()
+            return
+        if step == "die":
+            system.kill(worker)
+            return
+        if worker.running is None:
+            return
+        if not worker.running.begun:
+            held = worker.running
+            system.work(worker, files=files)
+            if worker.running is not held:
+                return
+        if step.startswith("finish"):
+            system.finish(worker, dies=step.endswith("die"))
+        elif step != "work":
+            system.fail(worker, retries=step == "retry", dies=step.endswith("die"))
+
+    # --- time, the backend, and people --------------------------------------------------------------------
+
+    @rule(minutes=st.sampled_from([-3, 3, 20, 180]))
+    def clock_step(self, minutes: int) -> None:
+        with self.checked():
+            self.pending.clear()
+            self.system.clock_step(timedelta(minutes=minutes))
+
+    @rule(
+        order_id=one_order | st.just(MISSING),
+        what=st.sampled_from(
+            [
+                "generates",
+                "publishes later",
+                "resets",
+                "sends a stray",
+                "sends beat",
+                "the customer completes the onboarding",
+                "the customer cancels",
+                "it is delivered",
+            ]
+        ),
+    )
+    def the_backend_and_people(self, order_id: int, what: str) -> None:
+        system = self.system
+        with self.checked():
+            status = system.order_status(order_id)
+            if what == "sends beat":
+                system.send_beat()
+            elif what == "sends a stray" and status not in ("BUILDING", "GENERATING"):
+                system.send(order_id)
+            elif status is None:
+                return
+            elif what == "resets":
+                system.backend_resets(order_id)
+            elif what in ("generates", "publishes later") and status == "BUILDING":
+                system.backend_generates(order_id, publishes=what == "generates")
+                if what == "publishes later":
+                    self.pending[order_id] = False
+            elif what == "the customer completes the onboarding":
+                system.customer_completes(order_id)
+            elif what == "the customer cancels":
+                system.move(order_id, "CANCELLED")
+            elif what == "it is delivered" and status == "REVIEW":
+                system.move(order_id, "DELIVERED")
+
+    @precondition(lambda self: self.pending)
+    @rule(data=st.data())
+    def the_backend_publishes_at_last(self, data: st.DataObject) -> None:
+        order_id = data.draw(st.sampled_from(sorted(self.pending)))
+        with self.checked():
+            was_named = self.pending.pop(order_id)
+            assert was_named or not self.system.live()[order_id], f"{order_id} was on its way, and got another task"
+            self.system.send(order_id)
+
+    # --- what must hold -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def checked(self, *commands: Sequence[str]) -> Iterator[None]:
+        """Everything is checked after it; ``commands`` are the operators' command lines that are run in it."""
+        self.sound = False
+        self.had = self.system.live()
+        for command in commands:
+            self.pending.update({order: True for order in self.pending if {str(order), ALL} & {*command}})
+        self.system.meddled.clear()
+        yield
+        self.system.meddling = False
+        if commands:
+            got = {
+                order_id
+                for order_id, count in self.system.live().items()
+                if count > max(self.had[order_id], 1) and order_id not in self.system.meddled
+            }
+            assert not got, f"{got} got another task by {commands}"
+        names = {" ".join(command[:2]) if command[0] == "queue" else command[0] for command in commands if command}
+        self.audit.check(names)
+        self.sound = True
+
+    @contextlib.contextmanager
+    def at_checkpoint(self, number: int, happens: Callable[[], object]) -> Iterator[None]:
+        """Have something happen ``BEFORE``, when the command has ``PLANNED``, or after so many checkpoints."""
+        passed = 0
+        has_planned = False
+
+        def reached(_: checkpoints.Checkpoint) -> None:
+            nonlocal passed
+            passed += 1
+            if passed == number:
+                # It has looked at the queue for the last time: what is published now, and touches no row, is not seen.
+                self.system.meddling = True
+                happens()
+                self.system.meddling = False
+
+        async def apply_planned(*given: Any, **named: Any) -> OperationResult:
+            nonlocal has_planned
+            if number == PLANNED and not has_planned:
+                has_planned = True
+                happens()
+            return await apply(*given, **named)
+
+        if number == BEFORE:
+            happens()
+        with (
+            mock.patch.object(checkpoints, "reached", reached),
+            mock.patch("sitegenctl.operations.apply.apply", apply_planned),
+            mock.patch("sitegenctl.operations.maintain.apply", apply_planned),
+        ):
+            yield
+
+    def nothing_is_concluded_from_silence(self, worker: SimulatedWorker) -> None:
+        told = operate("inspect", "orders", "--timeout", "1s", "--limit", "100")
+        conditions = {row["order_id"]: row["condition"] for row in told.data["orders"]}
+        live = self.system.live()
+        for held in worker.claimed:
+            if live[held.order_id] == 1 and held.order_id in conditions:
+                assert conditions[held.order_id] == "unknown", (held.order_id, conditions)
+
+    def outcomes_are_true(self, told: Told) -> None:
+        """What a command says it has done is so."""
+        ids = [message["headers"]["id"] for message in self.system.messages()]
+        running = [held.task_id for worker in self.system.workers for held in worker.held]
+        for outcome in told.outcomes:
+            if outcome["outcome"] != "done":
+                continue
+            assert outcome["after"] == self.system.order_status(outcome["order_id"]), outcome
+            if outcome["task_id"] is not None:
+                assert ids.count(outcome["task_id"]) == 1 or outcome["task_id"] in running, outcome
+
+    def teardown(self) -> None:
+        """Whatever has happened: maintenance mends all of it, and what it hands to workers gets done."""
+        if not self.sound:
+            return
+        system = self.system
+        self.maintain()
+        for worker in list(system.workers):
+            worker.ripen()
+            while worker.running:
+                self.step(worker, "finish")
+        self.maintain()
+        self.audit.all_is_whole()
+        with self.checked(["queue", "resume"]):
+            operate("queue", "resume")
+        with self.checked():
+            worker = system.hire()
+            while worker.take():
+                worker.ripen()
+                if worker.running:
+                    self.step(worker, "finish")
+        assert not system.live().keys() - {MISSING}
+        rows = system.sql("SELECT id FROM site_orders WHERE status = 'GENERATING'")
+        for order_id in (row["id"] for row in rows):
+            assert not system.is_ready(order_id) or system.steps(order_id).count("ERROR") >= 3, system.steps(order_id)
+
+    def maintain(self) -> None:
+        self.system.clock_step(timedelta(hours=3))
+        with self.checked(["maintain"]):
+            told = operate("maintain")
+            assert told.code == 0, told
+
+
+class OrdersAndARealWorker(Orders):
+    """Ends with a real worker that is killed with -9, before maintenance mends everything."""
+
+    def teardown(self) -> None:
+        if self.sound:
+            self.sound = False
+            self.system.bury()
+            self.system.client.flushall()
+            self.maintain()
+            with self.checked(["reset", "1", "2"]):
+                operate("reset", "1", "2")
+            with self.system.real_worker() as process:
+                # What it has is neither taken from it nor given to anybody else.
+                self.maintain()
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        super().teardown()
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[LivingSystem]:
+    with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder, living_system(Path(folder)) as system:
+        yield system
+
+
+@pytest.fixture
+def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingSystem:
+    for name, value in system.environ.items():
+        monkeypatch.setenv(name, value)
+    # Longer than any example takes on a busy machine: time passes where a test says so.
+    monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
+    # Small enough for a plan of a few orders to be made and applied in several parts.
+    monkeypatch.setattr("sitegenctl.operations.apply.CHUNK", 2)
+    monkeypatch.setattr("sitegenctl.operations.windows.WINDOW", 3)
+    # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
+    for name in (
+        "operations.observe.SECOND_LOOK",
+        "operations.apply.SECOND_LOOK",
+        "adapters.celery_put_back._A_MOMENT",
+    ):
+        monkeypatch.setattr(f"sitegenctl.{name}", 0.0)
+    return system
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+def test_whatever_happens_no_order_is_lost_or_generated_twice(configured: LivingSystem) -> None:
+    run_state_machine_as_test(lambda: Orders(configured), settings=PROFILE)
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+def test_nor_when_a_real_worker_is_killed(configured: LivingSystem) -> None:
+    few = settings(PROFILE, max_examples=max(2, EXAMPLES // 20), stateful_step_count=10)
+    run_state_machine_as_test(lambda: OrdersAndARealWorker(configured), settings=few)
