@@ -15,6 +15,8 @@ from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.domain.snapshot import Snapshot
 from tests.moving.living_system import LivingSystem, Move
+from tests.moving.operators import Told
+from tests.moving.simulated_worker import SimulatedWorker
 
 IN_HAND = {Condition.RUNNING, Condition.QUEUED, Condition.SCHEDULED, Condition.RETRYING}
 #: What a GENERATING order without a task may be: each is a fault that is named, but for the one that may settle.
@@ -148,6 +150,25 @@ class Audit:
                 diagnosis.condition is Condition.FAILED and snapshot.orders[order_id].history.attempts >= MAX_ATTEMPTS
             )
             assert diagnosis.condition in WHOLE or used_up, (order_id, diagnosis, self.log(order_id))
+
+    def nothing_is_concluded_from_silence(self, worker: SimulatedWorker, told: Told) -> None:
+        """Whose worker doesn't answer, of that order nothing is known."""
+        conditions = {row["order_id"]: row["condition"] for row in told.data["orders"]}
+        live = self.system.live()
+        for held in worker.claimed:
+            if live[held.order_id] == 1 and held.order_id in conditions:
+                assert conditions[held.order_id] == "unknown", (held.order_id, conditions)
+
+    def outcomes_are_true(self, told: Told) -> None:
+        """What a command says it has done is so."""
+        ids = [message["headers"]["id"] for message in self.system.messages()]
+        running = [held.task_id for worker in self.system.workers for held in worker.held]
+        for outcome in told.outcomes:
+            if outcome["outcome"] != "done":
+                continue
+            assert outcome["after"] == self.system.order_status(outcome["order_id"]), outcome
+            if outcome["task_id"] is not None:
+                assert ids.count(outcome["task_id"]) == 1 or outcome["task_id"] in running, outcome
 
     def log(self, order_id: int) -> list[str]:
         return self.system.steps(order_id)

@@ -11,74 +11,24 @@ import itertools
 import json
 import shutil
 import subprocess
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import asyncpg
-from celery import Celery
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
-from sitegenctl.demo.postgres_server import postgres_server, start_postgres, stop_postgres
-from sitegenctl.demo.redis_server import redis_server, start_redis, stop_redis
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.operations.observe import observe_open
-from sitegenctl.session import Session, open_session
+from sitegenctl.demo.postgres_server import postgres_server
+from sitegenctl.demo.redis_server import redis_server
+from tests.moving.servers import MARK, WHOLE, Database, OwnServers
 from tests.moving.simulated_worker import Held, SimulatedWorker
-from tests.world import QUEUE, TASK, World, create_schema, eventually
-
-T = TypeVar("T")
+from tests.world import QUEUE, TASK, create_schema, eventually
 
 BEAT = "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders"
-WHOLE = 8  # files of a finished site
-_MARK = "made-by.txt"
 _MAX_RETRIES = 3
-
-
-class Database:
-    """One connection, made anew when it is lost, on a loop of its own: to be used wherever another loop runs."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: asyncpg.Connection | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="database")
-        self._thread.start()
-
-    def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        async def run() -> list[asyncpg.Record]:
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(self._url)
-            return await self._connection.fetch(statement, *arguments)
-
-        return self.run(run())
-
-    def disconnect(self) -> None:
-        async def run() -> None:
-            if self._connection is not None:
-                self._connection.terminate()
-                self._connection = None
-
-        self.run(run())
-
-    def close(self) -> None:
-        self.disconnect()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +42,9 @@ class Move:
 
 
 @dataclass
-class LivingSystem(World):
-    """The whole system; ``folder`` is where its servers keep their data."""
+class LivingSystem(OwnServers):
+    """The whole system, and what others than operators have done to it since it was empty."""
 
-    folder: Path = field(kw_only=True)
-    workers: list[SimulatedWorker] = field(default_factory=list, kw_only=True)
     moves: list[Move] = field(default_factory=list, kw_only=True)
     #: Orders that somebody else than an operator has given a second task, as long as they have it.
     doubled: set[int] = field(default_factory=set, kw_only=True)
@@ -107,14 +55,7 @@ class LivingSystem(World):
     finished: dict[str, int] = field(default_factory=dict, kw_only=True)
     #: The delivery tags of what a real worker has.
     really_held: set[str] = field(default_factory=set, kw_only=True)
-    _database: Database = field(kw_only=True)
     _names: Iterator[int] = field(default_factory=itertools.count, kw_only=True)
-    _celery: Celery | None = field(default=None, kw_only=True)
-    _redis_client: Redis | None = field(default=None, kw_only=True)
-    _session: Session | None = field(default=None, kw_only=True)
-    _closing: AsyncExitStack = field(default_factory=AsyncExitStack, kw_only=True)
-
-    # --- the servers --------------------------------------------------------------------------------------
 
     def empty(self) -> None:
         """Begin anew, with nothing in it."""
@@ -128,63 +69,6 @@ class LivingSystem(World):
         self.meddled.clear()
         self.meddling = False
         self.finished.clear()
-
-    def bury(self) -> None:
-        """End all workers."""
-        while self.workers:
-            self.workers.pop().die()
-
-    def sql(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        return self._database.fetch(statement, *arguments)
-
-    @property
-    def client(self) -> Redis:
-        if self._redis_client is None:
-            self._redis_client = Redis.from_url(self.redis_url, retry=Retry(NoBackoff(), 0))
-        return self._redis_client
-
-    def stop_redis(self, *, forgets: bool = False) -> None:
-        """Stop Redis; workers lose their connection. What it ``forgets`` is what a Redis without persistence does."""
-        self._forget_clients()
-        assert stop_redis(self.folder / "redis")
-        for worker in self.workers:
-            worker.lose_connection()
-        if forgets:
-            (self.folder / "redis" / "appendonly.aof").unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "redis" / "appendonlydir", ignore_errors=True)  # Redis 7
-
-    def start_redis(self) -> None:
-        """Start Redis again; all workers have come back when this returns, for one that is away is as good as dead."""
-        assert start_redis(self.folder / "redis", persistence=True).url == self.redis_url
-        for worker in self.workers:
-            worker.connect()
-
-    def stop_postgres(self) -> None:
-        self._forget_clients()
-        assert stop_postgres(self.folder / "postgres")
-
-    def start_postgres(self) -> None:
-        assert start_postgres(self.folder / "postgres", durable=False).url == self.database_url
-
-    def close(self) -> None:
-        super().close()
-        self.bury()
-        self._forget_clients()
-        self._database.close()
-
-    def _forget_clients(self) -> None:
-        """Close every connection of our own."""
-        self._database.disconnect()
-        self._session = None
-        self._database.run(self._closing.aclose())
-        if self._celery is not None:
-            with suppress(RedisError, OSError):
-                self._celery.close()
-            self._celery = None
-        if self._redis_client is not None:
-            self._redis_client.close()
-            self._redis_client.connection_pool.disconnect()
-            self._redis_client = None
 
     # --- what is there ------------------------------------------------------------------------------------
 
@@ -205,57 +89,6 @@ class LivingSystem(World):
         """What workers hold though Redis knows nothing of it."""
         known = {message["headers"]["id"] for message in self.messages()}
         return [held for worker in self.workers for held in worker.claimed if held.task_id not in known]
-
-    def everything(self) -> tuple[Any, ...]:
-        """All that must not change where nothing is done."""
-        orders = self.sql("SELECT o::text FROM site_orders o ORDER BY id")
-        log = self.sql("SELECT l::text FROM site_generation_logs l ORDER BY id")
-        files = sorted(str(path) for path in self.sites_dir.rglob("*"))
-        return orders, log, self.client.lrange(QUEUE, 0, -1), self.client.hgetall("unacked"), files
-
-    def look(self) -> Snapshot:
-        """What sitegenctl sees, over connections that are kept as long as the servers run."""
-
-        async def run() -> Snapshot:
-            if self._session is None:
-                self._session = await self._closing.enter_async_context(open_session(self.settings(), "look"))
-            session = self._session
-            grace = session.settings.grace
-            return await observe_open(session.orders, session.queue, session.sites, grace=grace, check_hollow=True)
-
-        return self._database.run(run())
-
-    def order_status(self, order_id: int) -> str | None:
-        rows = self.sql("SELECT status::text FROM site_orders WHERE id = $1", order_id)
-        return rows[0]["status"] if rows else None
-
-    def is_ready(self, order_id: int) -> bool:
-        """Whether its onboarding is complete."""
-        return bool(self.sql("SELECT FROM site_onboardings WHERE order_id = $1 AND is_complete", order_id))
-
-    def made_by(self, order_id: int) -> str | None:
-        """What made the order's site, if it is a whole one."""
-        return _whole_site(self.site(order_id))
-
-    def whole_sites(self) -> set[str]:
-        """Every whole site, in its place or in the trash."""
-        trash = self.sites_dir / ".trash"
-        folders = [*self.sites_dir.glob("project_*"), *(trash.iterdir() if trash.exists() else ())]
-        return {made_by for folder in folders if (made_by := _whole_site(folder)) is not None}
-
-    def newest_log_id(self) -> int:
-        return int(self.sql("SELECT coalesce(max(id), 0) FROM site_generation_logs")[0][0])
-
-    # --- time ---------------------------------------------------------------------------------------------
-
-    def clock_step(self, step: timedelta) -> None:
-        """Let so much time have passed for everything that has a time; a negative step is a clock set back."""
-        self.sql(
-            "UPDATE site_orders SET created_at = created_at - $1::interval, updated_at = updated_at - $1::interval,"
-            " onboarding_completed_at = onboarding_completed_at - $1::interval",
-            step,
-        )
-        self.sql("UPDATE site_generation_logs SET created_at = created_at - $1::interval", step)
 
     # --- the backend, and people --------------------------------------------------------------------------
 
@@ -281,9 +114,7 @@ class LivingSystem(World):
         self._send_task(BEAT)
 
     def _send_task(self, name: str, **options: Any) -> None:
-        if self._celery is None:
-            self._celery = Celery(broker=self.redis_url, set_as_current=False)
-        self._celery.send_task(name, queue=QUEUE, **options)
+        self.celery.send_task(name, queue=QUEUE, **options)
 
     def backend_generates(self, order_id: int, *, publishes: bool = True) -> None:
         """Its button: commit GENERATING, then publish, unless that fails."""
@@ -338,6 +169,29 @@ class LivingSystem(World):
         finally:
             self.really_held = set()
 
+    def step(self, worker: SimulatedWorker, step: str, *, files: int = 2) -> None:
+        """One step of a worker, as far as it is in a state for it."""
+        if worker not in self.workers:
+            return
+        if step == "take":
+            if worker.takes:
+                worker.take()
+            return
+        if step == "die":
+            self.kill(worker)
+            return
+        if worker.running is None:
+            return
+        if not worker.running.begun:
+            held = worker.running
+            self.work(worker, files=files)
+            if worker.running is not held:
+                return
+        if step.startswith("finish"):
+            self.finish(worker, dies=step.endswith("die"))
+        elif step != "work":
+            self.fail(worker, retries=step == "retry", dies=step.endswith("die"))
+
     def work(self, worker: SimulatedWorker, *, files: int = 2) -> None:
         """Have the worker's task go as far as its first rows and files, or end where there is nothing to do."""
         held = worker.running
@@ -370,7 +224,7 @@ class LivingSystem(World):
         self._clear_away(order_id)
         made_by = str(uuid.uuid4())
         self._write(order_id, WHOLE - 1)
-        (self.site(order_id) / _MARK).write_text(made_by)
+        (self.site(order_id) / MARK).write_text(made_by)
         self.finished[made_by] = order_id
 
     def finish(self, worker: SimulatedWorker, *, dies: bool = False) -> None:
@@ -462,11 +316,6 @@ class LivingSystem(World):
             trash.mkdir(exist_ok=True)
             self.site(order_id).rename(trash / f"by-worker-{uuid.uuid4()}")
         shutil.rmtree(self.site(order_id), ignore_errors=True)
-
-
-def _whole_site(folder: Path) -> str | None:
-    mark = folder / _MARK
-    return mark.read_text() if mark.exists() and len(list(folder.iterdir())) == WHOLE else None
 
 
 @contextmanager

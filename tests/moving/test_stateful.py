@@ -7,31 +7,23 @@ looks for others, for as long as that takes, and shrinks what it finds.
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from sitegenctl.cli.main import run
-from sitegenctl.domain.result import OperationResult
-from sitegenctl.operations import checkpoints
-from sitegenctl.operations.apply import apply
 from tests.moving.audit import Audit
 from tests.moving.living_system import LivingSystem, living_system
-from tests.moving.simulated_worker import SimulatedWorker
+from tests.moving.moments import PLANNED, Died, at_checkpoint, die, elsewhere, ever, moments
+from tests.moving.operators import ALL, MISSING, ORDERS, commands, one_order, operate, rivals
+from tests.moving.situations import begin, situation
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
 _ANY = {"deadline": None, "print_blob": True, "suppress_health_check": list(HealthCheck)}
@@ -43,106 +35,6 @@ PROFILE = (
         max_examples=10, stateful_step_count=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_ANY
     )
 )
-
-ORDERS = (1, 2, 3, 4, 5, 6, 7)
-MISSING = 99
-
-ALL = "1-7"
-
-some_orders = st.just([ALL]) | st.lists(
-    st.sampled_from([*map(str, ORDERS), str(MISSING)]), min_size=1, max_size=3, unique=True
-)
-one_order = st.sampled_from(ORDERS)
-
-
-#: How an order may be when it begins: its status, other facts, and how many messages there are for it.
-SITUATIONS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "left behind": ("GENERATING", {}, 1),
-    "begun and left behind": ("GENERATING", {"steps": ["START"], "files": 2}, 1),
-    "ready": ("BUILDING", {}, 0),
-    "held": ("BUILDING", {"steps": ["OPERATOR_CANCEL"]}, 0),
-    "not ready": ("BUILDING", {"onboarding": "partial"}, 0),
-    "queued": ("GENERATING", {}, 1),
-    "queued twice": ("GENERATING", {}, 2),
-    "lost": ("GENERATING", {}, 0),
-    "failed": ("GENERATING", {"steps": ["START", "ERROR"], "files": 3}, 0),
-    "failed too often": ("GENERATING", {"steps": ["START", "ERROR"] * 3}, 0),
-    "cut short": ("GENERATING", {"steps": ["START"], "files": 2}, 0),
-    "cut short late": ("GENERATING", {"steps": ["START"], "files": 6}, 0),
-    "blocked": ("GENERATING", {"onboarding": "missing"}, 0),
-    "cancelled": ("CANCELLED", {}, 1),
-}
-situation = st.sampled_from([*SITUATIONS, "lost", "failed", "cut short"])
-
-
-class Died(BaseException):
-    """The operator's process is killed."""
-
-
-def command_line(text: str, *optional: str) -> st.SearchStrategy[list[str]]:
-    """The words of a command, with some of these options; ``ORDERS`` in it is for the orders that are meant."""
-    some = st.lists(st.sampled_from(optional), max_size=2, unique=True) if optional else st.just([])
-    return some.map(lambda chosen: " ".join([text, *chosen]).split())
-
-
-def about(words: list[str], orders: list[str]) -> list[str]:
-    """The command line with these orders in it."""
-    return [each for word in words for each in (orders if word == "ORDERS" else [word])]
-
-
-command_lines = st.one_of(
-    command_line("enqueue ORDERS", "--no-resume"),
-    command_line("reset ORDERS", "--no-enqueue", "--keep-files", "--terminate"),
-    command_line("cancel ORDERS", "--terminate", "--to CANCELLED", "--to ONBOARDING_PENDING"),
-    command_line("repair", "--terminate"),
-    command_line("maintain"),
-    command_line("start-stuck", "--limit 1"),
-    command_line("retry-failed", "--max-attempts 5"),
-    command_line("reset-empty", "--older-than 0s", "--no-enqueue"),
-    st.sampled_from(["queue purge", "queue pause", "queue resume"]).map(str.split),
-)
-commands = st.builds(about, command_lines, some_orders)
-#: Two commands about the same orders.
-rivals = st.builds(
-    lambda pair, orders: tuple(about(words, orders) for words in pair),
-    st.tuples(command_lines, command_lines) | command_lines.map(lambda words: (words, words)),
-    some_orders,
-)
-#: When something happens: before the command, when it has made its plan, or after so many checkpoints.
-BEFORE, PLANNED = -1, 0
-moments = st.sampled_from([PLANNED, PLANNED, PLANNED, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 8])
-ever = st.just(BEFORE) | moments
-
-
-@dataclass
-class Told:
-    """What a command has told."""
-
-    code: int
-    data: Any
-    stderr: str
-
-    @property
-    def outcomes(self) -> list[dict[str, Any]]:
-        steps = [self.data, *self.data.get("steps", ())] if self.data else []
-        return [outcome for step in steps for outcome in step.get("outcomes") or ()]
-
-
-def operate(*arguments: str) -> Told:
-    """Run a command in this process, wherever in it that is."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        # With -v, what is unexpected is raised.
-        code = run([*arguments, "--yes", "-v", "-o", "json"])
-    envelope = json.loads(stdout.getvalue())
-    assert envelope["exit_code"] == code
-    return Told(code=code, data=envelope["data"], stderr=stderr.getvalue())
-
-
-def elsewhere(work: Callable[[], object]) -> None:
-    """Do it in a thread, where no event loop runs, and wait for it."""
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(work).result()
 
 
 class Orders(RuleBasedStateMachine):
@@ -161,17 +53,7 @@ class Orders(RuleBasedStateMachine):
     @initialize(begun=st.lists(situation, min_size=5, max_size=5), workers=st.integers(0, 2))
     def some_orders_are_there(self, begun: list[str], workers: int) -> None:
         system = self.system
-        system.empty()
-        for order_id, status in ((1, "REVIEW"), (2, "DELIVERED")):
-            system.order(order_id, status, steps=["START", "SUCCESS"])
-            system.make_site(order_id)
-        for order_id, state in zip(ORDERS[2:], begun, strict=True):
-            status, facts, messages = SITUATIONS[state]
-            system.order(order_id, status, **facts)
-            for _ in range(messages):
-                system.send(order_id)
-            if state.endswith("left behind"):
-                system.leave_behind(order_id)
+        begin(system, begun)
         for _ in range(workers):
             system.hire()
         self.audit.begin()
@@ -185,7 +67,7 @@ class Orders(RuleBasedStateMachine):
         with self.checked(arguments):
             told = operate(*arguments)
             assert told.code in (0, 4), told
-            self.outcomes_are_true(told)
+            self.audit.outcomes_are_true(told)
 
     @rule(arguments=commands)
     def dry_run(self, arguments: list[str]) -> None:
@@ -199,10 +81,7 @@ class Orders(RuleBasedStateMachine):
 
     @rule(arguments=commands, at=moments)
     def operator_dies(self, arguments: list[str], at: int) -> None:
-        def die() -> None:
-            raise Died
-
-        with self.checked(arguments), contextlib.suppress(Died), self.at_checkpoint(at, die):
+        with self.checked(arguments), contextlib.suppress(Died), at_checkpoint(self.system, at, die):
             operate(*arguments)
 
     @rule(pair=rivals, at=moments)
@@ -213,7 +92,7 @@ class Orders(RuleBasedStateMachine):
             told = operate(*second)
             assert told.code in (0, 1, 4, 6), told
 
-        with self.checked(first, second), self.at_checkpoint(at, lambda: elsewhere(happens)):
+        with self.checked(first, second), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
             told = operate(*first)
             assert told.code in (0, 1, 4), told
 
@@ -242,7 +121,7 @@ class Orders(RuleBasedStateMachine):
 
         with self.checked(arguments):
             try:
-                with self.at_checkpoint(at, lambda: elsewhere(happens)):
+                with at_checkpoint(self.system, at, lambda: elsewhere(happens)):
                     told = operate(*arguments)
                 assert told.code in (0, 1, 3, 4), told
             finally:
@@ -256,9 +135,9 @@ class Orders(RuleBasedStateMachine):
 
         def happens() -> None:
             for step in steps.split():
-                self.step(worker, step)
+                self.system.step(worker, step)
 
-        with self.checked(arguments), self.at_checkpoint(at, lambda: elsewhere(happens)):
+        with self.checked(arguments), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
             told = operate(*arguments)
             assert told.code in (0, 1, 4), told
 
@@ -275,11 +154,12 @@ class Orders(RuleBasedStateMachine):
 
         with self.checked(arguments):
             try:
-                with self.at_checkpoint(at, happens):
+                with at_checkpoint(self.system, at, happens):
                     told = operate(*arguments, "--timeout", "1s")
                 assert told.code in (0, 1, 3, 4), told
                 if worker.silent:
-                    self.nothing_is_concluded_from_silence(worker)
+                    told = operate("inspect", "orders", "--timeout", "1s", "--limit", "100")
+                    self.audit.nothing_is_concluded_from_silence(worker, told)
             finally:
                 worker.silent = False
 
@@ -293,7 +173,7 @@ class Orders(RuleBasedStateMachine):
         with self.checked(arguments):
             worker.lose_connection()
             try:
-                with self.at_checkpoint(at, worker.connect):
+                with at_checkpoint(self.system, at, worker.connect):
                     told = operate(*arguments)
                 assert told.code in (0, 1, 4), told
             finally:
@@ -316,7 +196,7 @@ class Orders(RuleBasedStateMachine):
                 # The command has yet to look at the queue: it must find this there.
                 self.had = self.system.live()
 
-        with self.checked(arguments), self.at_checkpoint(at, lambda: elsewhere(happens)):
+        with self.checked(arguments), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
             told = operate(*arguments)
             assert told.code in (0, 1, 4), told
 
@@ -333,7 +213,7 @@ class Orders(RuleBasedStateMachine):
     def workers_take(self, data: st.DataObject, count: int) -> None:
         with self.checked():
             for _ in range(count):
-                self.step(data.draw(st.sampled_from(self.system.workers)), "take")
+                self.system.step(data.draw(st.sampled_from(self.system.workers)), "take")
 
     @precondition(lambda self: any(worker.running for worker in self.system.workers))
     @rule(
@@ -344,7 +224,7 @@ class Orders(RuleBasedStateMachine):
     def a_worker_works(self, data: st.DataObject, files: int, ending: str) -> None:
         busy = [worker for worker in self.system.workers if worker.running]
         with self.checked():
-            self.step(data.draw(st.sampled_from(busy)), ending, files=files)
+            self.system.step(data.draw(st.sampled_from(busy)), ending, files=files)
 
     @precondition(lambda self: self.system.workers)
     @rule()
@@ -355,30 +235,6 @@ class Orders(RuleBasedStateMachine):
                 worker.ripen()
             for orphan in self.system.orphans():
                 self.system.give_back(orphan)
-
-    def step(self, worker: SimulatedWorker, step: str, *, files: int = 2) -> None:
-        """One step of a worker, as far as it is in a state for it."""
-        system = self.system
-        if worker not in system.workers:
-            return
-        if step == "take":
-            if worker.takes:
-                worker.take()
-            return
-        if step == "die":
-            system.kill(worker)
-            return
-        if worker.running is None:
-            return
-        if not worker.running.begun:
-            held = worker.running
-            system.work(worker, files=files)
-            if worker.running is not held:
-                return
-        if step.startswith("finish"):
-            system.finish(worker, dies=step.endswith("die"))
-        elif step != "work":
-            system.fail(worker, retries=step == "retry", dies=step.endswith("die"))
 
     # --- time, the backend, and people --------------------------------------------------------------------
 
@@ -458,56 +314,6 @@ class Orders(RuleBasedStateMachine):
         self.audit.check(names)
         self.sound = True
 
-    @contextlib.contextmanager
-    def at_checkpoint(self, number: int, happens: Callable[[], object]) -> Iterator[None]:
-        """Have something happen ``BEFORE``, when the command has ``PLANNED``, or after so many checkpoints."""
-        passed = 0
-        has_planned = False
-
-        def reached(_: checkpoints.Checkpoint) -> None:
-            nonlocal passed
-            passed += 1
-            if passed == number:
-                # It has looked at the queue for the last time: what is published now, and touches no row, is not seen.
-                self.system.meddling = True
-                happens()
-                self.system.meddling = False
-
-        async def apply_planned(*given: Any, **named: Any) -> OperationResult:
-            nonlocal has_planned
-            if number == PLANNED and not has_planned:
-                has_planned = True
-                happens()
-            return await apply(*given, **named)
-
-        if number == BEFORE:
-            happens()
-        with (
-            mock.patch.object(checkpoints, "reached", reached),
-            mock.patch("sitegenctl.operations.apply.apply", apply_planned),
-            mock.patch("sitegenctl.operations.maintain.apply", apply_planned),
-        ):
-            yield
-
-    def nothing_is_concluded_from_silence(self, worker: SimulatedWorker) -> None:
-        told = operate("inspect", "orders", "--timeout", "1s", "--limit", "100")
-        conditions = {row["order_id"]: row["condition"] for row in told.data["orders"]}
-        live = self.system.live()
-        for held in worker.claimed:
-            if live[held.order_id] == 1 and held.order_id in conditions:
-                assert conditions[held.order_id] == "unknown", (held.order_id, conditions)
-
-    def outcomes_are_true(self, told: Told) -> None:
-        """What a command says it has done is so."""
-        ids = [message["headers"]["id"] for message in self.system.messages()]
-        running = [held.task_id for worker in self.system.workers for held in worker.held]
-        for outcome in told.outcomes:
-            if outcome["outcome"] != "done":
-                continue
-            assert outcome["after"] == self.system.order_status(outcome["order_id"]), outcome
-            if outcome["task_id"] is not None:
-                assert ids.count(outcome["task_id"]) == 1 or outcome["task_id"] in running, outcome
-
     def teardown(self) -> None:
         """Whatever has happened: maintenance mends all of it, and what it hands to workers gets done."""
         if not self.sound:
@@ -517,7 +323,7 @@ class Orders(RuleBasedStateMachine):
         for worker in list(system.workers):
             worker.ripen()
             while worker.running:
-                self.step(worker, "finish")
+                self.system.step(worker, "finish")
         self.maintain()
         self.audit.all_is_whole()
         with self.checked(["queue", "resume"]):
@@ -527,7 +333,7 @@ class Orders(RuleBasedStateMachine):
             while worker.take():
                 worker.ripen()
                 if worker.running:
-                    self.step(worker, "finish")
+                    self.system.step(worker, "finish")
         assert not system.live().keys() - {MISSING}
         rows = system.sql("SELECT id FROM site_orders WHERE status = 'GENERATING'")
         for order_id in (row["id"] for row in rows):
