@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import shutil
 import subprocess
 import time
@@ -29,6 +30,7 @@ from tests.world import QUEUE, TASK, create_schema, eventually
 
 BEAT = "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders"
 _MAX_RETRIES = 3
+_BACKOFF = timedelta(hours=1)  # no example takes so long: a retry's time comes where a test says so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class LivingSystem(OwnServers):
     #: The delivery tags of what a real worker has.
     really_held: set[str] = field(default_factory=set, kw_only=True)
     _names: Iterator[int] = field(default_factory=itertools.count, kw_only=True)
+    #: What ids are made of: tasks are put into order by them, and the same choices must lead to the same orders.
+    _random: random.Random = field(default_factory=random.Random, kw_only=True)
 
     def empty(self) -> None:
         """Begin anew, with nothing in it."""
@@ -69,6 +73,12 @@ class LivingSystem(OwnServers):
         self.meddled.clear()
         self.meddling = False
         self.finished.clear()
+        self._names = itertools.count()
+        self._random.seed(0)
+
+    def new_id(self) -> str:
+        """An id as Celery makes them, which comes again when all begins anew."""
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
     # --- what is there ------------------------------------------------------------------------------------
 
@@ -114,7 +124,7 @@ class LivingSystem(OwnServers):
         self._send_task(BEAT)
 
     def _send_task(self, name: str, **options: Any) -> None:
-        self.celery.send_task(name, queue=QUEUE, **options)
+        self.celery.send_task(name, queue=QUEUE, **{"task_id": self.new_id(), **options})
 
     def backend_generates(self, order_id: int, *, publishes: bool = True) -> None:
         """Its button: commit GENERATING, then publish, unless that fails."""
@@ -222,7 +232,7 @@ class LivingSystem(OwnServers):
     def make_site(self, order_id: int) -> None:
         """Put a finished site into its place."""
         self._clear_away(order_id)
-        made_by = str(uuid.uuid4())
+        made_by = self.new_id()
         self._write(order_id, WHOLE - 1)
         (self.site(order_id) / MARK).write_text(made_by)
         self.finished[made_by] = order_id
@@ -257,7 +267,7 @@ class LivingSystem(OwnServers):
                 kwargs=held.arguments[1],
                 task_id=held.task_id,
                 retries=held.retries + 1,
-                eta=datetime.now(UTC) + timedelta(minutes=1),
+                eta=datetime.now(UTC) + _BACKOFF,
             )
         self._end(worker, dies=dies and not retries)
 
@@ -314,7 +324,7 @@ class LivingSystem(OwnServers):
         if self.made_by(order_id) is not None:
             trash = self.sites_dir / ".trash"
             trash.mkdir(exist_ok=True)
-            self.site(order_id).rename(trash / f"by-worker-{uuid.uuid4()}")
+            self.site(order_id).rename(trash / f"by-worker-{self.new_id()}")
         shutil.rmtree(self.site(order_id), ignore_errors=True)
 
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from sitegenctl.adapters.celery_queue import CeleryQueue
 from tests.moving.audit import Audit
 from tests.moving.living_system import LivingSystem, living_system
 from tests.moving.moments import PLANNED, Died, at_checkpoint, die, elsewhere, ever, moments
@@ -375,6 +376,7 @@ def system() -> Iterator[LivingSystem]:
 def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingSystem:
     for name, value in system.environ.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(CeleryQueue, "new_task_id", lambda _: system.new_id())
     # Longer than any example takes on a busy machine: time passes where a test says so.
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
     # Small enough for a plan of a few orders to be made and applied in several parts.
