@@ -170,5 +170,19 @@ class Audit:
             if outcome["task_id"] is not None:
                 assert ids.count(outcome["task_id"]) == 1 or outcome["task_id"] in running, outcome
 
+    def statuses_are_true(self, told: Told) -> None:
+        """The status that a command says an order is left in, whether it was done or not, is the one that it has."""
+        last = {outcome["order_id"]: outcome for outcome in told.outcomes if outcome["after"] is not None}
+        for order_id, outcome in last.items():
+            assert outcome["after"] == self.system.order_status(order_id), outcome
+
+    def failures_changed_nothing(self, told: Told) -> None:
+        """What could not be done was taken back: where the database answers, nothing may keep a command from that."""
+        self.statuses_are_true(told)
+        last = {outcome["order_id"]: outcome for outcome in told.outcomes}
+        for order_id, outcome in last.items():
+            if outcome["outcome"] == "failed":
+                assert outcome["before"] == self.system.order_status(order_id), outcome
+
     def log(self, order_id: int) -> list[str]:
         return self.system.steps(order_id)

@@ -100,6 +100,13 @@ class LivingSystem(OwnServers):
         known = {message["headers"]["id"] for message in self.messages()}
         return [held for worker in self.workers for held in worker.claimed if held.task_id not in known]
 
+    def at_hand(self, worker: SimulatedWorker) -> int | None:
+        """The order whose task the worker runs, or would take next."""
+        if worker.running is not None:
+            return worker.running.order_id
+        raw = self.client.lindex(QUEUE, -1)
+        return Held(message=json.loads(raw)).order_id if raw is not None else None
+
     # --- the backend, and people --------------------------------------------------------------------------
 
     def move(self, order_id: int, after: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
 
+from sitegenctl.domain.plan import Plan
+from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.result import OperationResult
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.apply import apply
@@ -36,9 +39,17 @@ def elsewhere(work: Callable[[], object]) -> None:
         executor.submit(work).result()
 
 
+@dataclass
+class Moment:
+    """When it is in the command: which orders it has planned to move."""
+
+    planned: Sequence[int] = ()
+
+
 @contextlib.contextmanager
-def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], object]) -> Iterator[None]:
+def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], object]) -> Iterator[Moment]:
     """Have something happen ``BEFORE``, when the command has ``PLANNED``, or after so many checkpoints."""
+    moment = Moment()
     passed = 0
     has_planned = False
 
@@ -51,12 +62,15 @@ def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], objec
             happens()
             system.meddling = False
 
-    async def apply_planned(*given: Any, **named: Any) -> OperationResult:
+    async def apply_planned(
+        orders: OrdersStore, queue: QueueBackend, sites: SiteStore | None, plan: Plan, actor: Actor, **named: Any
+    ) -> OperationResult:
         nonlocal has_planned
+        moment.planned = [step.order_id for step in plan.steps]
         if number == PLANNED and not has_planned:
             has_planned = True
             happens()
-        return await apply(*given, **named)
+        return await apply(orders, queue, sites, plan, actor, **named)
 
     if number == BEFORE:
         happens()
@@ -65,4 +79,4 @@ def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], objec
         mock.patch("sitegenctl.operations.apply.apply", apply_planned),
         mock.patch("sitegenctl.operations.maintain.apply", apply_planned),
     ):
-        yield
+        yield moment

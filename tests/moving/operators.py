@@ -34,10 +34,13 @@ def about(words: list[str], orders: list[str]) -> list[str]:
     return [each for word in words for each in (orders if word == "ORDERS" else [word])]
 
 
-command_lines = st.one_of(
-    command_line("enqueue ORDERS", "--no-resume"),
+withdrawing_lines = st.one_of(
     command_line("reset ORDERS", "--no-enqueue", "--keep-files", "--terminate"),
     command_line("cancel ORDERS", "--terminate", "--to CANCELLED", "--to ONBOARDING_PENDING"),
+)
+command_lines = st.one_of(
+    command_line("enqueue ORDERS", "--no-resume"),
+    withdrawing_lines,
     command_line("repair", "--terminate"),
     command_line("maintain"),
     command_line("start-stuck", "--limit 1"),
@@ -46,6 +49,8 @@ command_lines = st.one_of(
     st.sampled_from(["queue purge", "queue pause", "queue resume"]).map(str.split),
 )
 commands = st.builds(about, command_lines, some_orders)
+#: Those that put back what nobody has, and others.
+mending = st.sampled_from([["repair"], ["maintain"]]) | commands
 #: Two commands about the same orders.
 rivals = st.builds(
     lambda pair, orders: tuple(about(words, orders) for words in pair),

@@ -119,6 +119,10 @@ class OwnServers(World):
         for worker in self.workers:
             worker.connect()
 
+    def limit_redis(self, memory: int) -> None:
+        """Have Redis refuse what would take more memory than so many bytes; 0 is no limit."""
+        self.client.config_set("maxmemory", memory)
+
     def stop_postgres(self) -> None:
         self._forget_clients()
         assert stop_postgres(self.folder / "postgres")

@@ -10,21 +10,31 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from sitegenctl.adapters.celery_queue import CeleryQueue
-from tests.moving.audit import Audit
 from tests.moving.living_system import LivingSystem, living_system
-from tests.moving.moments import PLANNED, Died, at_checkpoint, die, elsewhere, ever, moments
-from tests.moving.operators import ALL, MISSING, ORDERS, commands, one_order, operate, rivals
-from tests.moving.situations import begin, situation
+from tests.moving.machine import Watched
+from tests.moving.moments import BEFORE, PLANNED, Died, at_checkpoint, die, elsewhere, ever, moments
+from tests.moving.operators import (
+    MISSING,
+    ORDERS,
+    about,
+    command_lines,
+    commands,
+    mending,
+    one_order,
+    operate,
+    rivals,
+    some_orders,
+    withdrawing_lines,
+)
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
 _ANY = {"deadline": None, "print_blob": True, "suppress_health_check": list(HealthCheck)}
@@ -38,26 +48,8 @@ PROFILE = (
 )
 
 
-class Orders(RuleBasedStateMachine):
+class Orders(Watched):
     """Operators, workers, servers, the backend and people, taking turns."""
-
-    def __init__(self, system: LivingSystem) -> None:
-        super().__init__()
-        self.system = system
-        self.audit = Audit(system)
-        self.sound = True
-        #: How many tasks each order had before the command.
-        self.had: Counter[int | None] = Counter()
-        #: Orders that the backend has committed and not published yet; whether an operator has named them since.
-        self.pending: dict[int, bool] = {}
-
-    @initialize(begun=st.lists(situation, min_size=5, max_size=5), workers=st.integers(0, 2))
-    def some_orders_are_there(self, begun: list[str], workers: int) -> None:
-        system = self.system
-        begin(system, begun)
-        for _ in range(workers):
-            system.hire()
-        self.audit.begin()
 
     # --- operators ----------------------------------------------------------------------------------------
 
@@ -127,12 +119,33 @@ class Orders(RuleBasedStateMachine):
                 assert told.code in (0, 1, 3, 4), told
             finally:
                 start()
+            self.audit.statuses_are_true(told)
+
+    @rule(arguments=commands, at=ever)
+    def redis_is_full_under_a_command(self, arguments: list[str], at: int) -> None:
+        """It refuses what would take memory, until the command has ended: nothing can be published."""
+        with self.checked(arguments):
+            try:
+                with at_checkpoint(self.system, at, lambda: self.system.limit_redis(1)):
+                    told = operate(*arguments)
+                assert told.code in (0, 1, 3, 4), told
+            finally:
+                self.system.limit_redis(0)
+            self.audit.failures_changed_nothing(told)
 
     @precondition(lambda self: self.system.workers)
-    @rule(arguments=commands, at=ever, data=st.data())
-    def a_worker_moves_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
+    @rule(
+        words=withdrawing_lines | command_lines,
+        at=st.sampled_from([BEFORE, PLANNED, 1, 2, 2, 3, 4]),
+        steps=st.sampled_from(["take", "take work", "take finish", "take finish", "work", "finish", "fail", "die"]),
+        data=st.data(),
+    )
+    def a_worker_moves_under_a_command(self, words: list[str], at: int, steps: str, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from(self.system.workers), label="worker")
-        steps = data.draw(st.sampled_from(["take", "take work", "take finish", "work", "finish", "fail", "die"]))
+        at_hand = self.system.at_hand(worker)
+        # Most of the time a command about the very order that the worker has, or is about to have.
+        orders = data.draw(st.just([str(at_hand)]) | some_orders if at_hand else some_orders, label="orders")
+        arguments = about(words, orders)
 
         def happens() -> None:
             for step in steps.split():
@@ -165,7 +178,7 @@ class Orders(RuleBasedStateMachine):
                 worker.silent = False
 
     @precondition(lambda self: any(worker.running for worker in self.system.workers))
-    @rule(arguments=commands, at=st.sampled_from([PLANNED, 1, 2]), data=st.data())
+    @rule(arguments=mending, at=st.sampled_from([PLANNED, 1, 2]), data=st.data())
     def a_worker_comes_back_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
         """It has lost its connection, and looks dead, until the moment before something is done about it."""
         busy = [worker for worker in self.system.workers if worker.running]
@@ -181,12 +194,20 @@ class Orders(RuleBasedStateMachine):
                 if not worker.is_connected:
                     worker.connect()
 
-    @rule(arguments=commands, at=moments, how=st.sampled_from(["generates", "resets", "publishes"]), data=st.data())
+    @rule(
+        arguments=commands,
+        at=st.just(PLANNED) | moments,
+        how=st.sampled_from(["generates", "resets", "publishes"]),
+        data=st.data(),
+    )
     def the_backend_meddles(self, arguments: list[str], at: int, how: str, data: st.DataObject) -> None:
-        named = [int(word) for word in arguments if word.isdecimal() and int(word) != MISSING]
-        order_id = data.draw(st.sampled_from(named or ORDERS), label="order")
-
         def happens() -> None:
+            # Most of the time it is about an order that the command is about to move.
+            planned = [order_id for order_id in moment.planned if order_id != MISSING]
+            order_id = data.draw(st.sampled_from(planned or ORDERS), label="order")
+            elsewhere(lambda: meddle(order_id))
+
+        def meddle(order_id: int) -> None:
             if how == "generates":
                 self.system.backend_generates(order_id)
             elif how == "resets":
@@ -197,7 +218,7 @@ class Orders(RuleBasedStateMachine):
                 # The command has yet to look at the queue: it must find this there.
                 self.had = self.system.live()
 
-        with self.checked(arguments), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
+        with self.checked(arguments), at_checkpoint(self.system, at, happens) as moment:
             told = operate(*arguments)
             assert told.code in (0, 1, 4), told
 
@@ -291,60 +312,6 @@ class Orders(RuleBasedStateMachine):
             was_named = self.pending.pop(order_id)
             assert was_named or not self.system.live()[order_id], f"{order_id} was on its way, and got another task"
             self.system.send(order_id)
-
-    # --- what must hold -----------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def checked(self, *commands: Sequence[str]) -> Iterator[None]:
-        """Everything is checked after it; ``commands`` are the operators' command lines that are run in it."""
-        self.sound = False
-        self.had = self.system.live()
-        for command in commands:
-            self.pending.update({order: True for order in self.pending if {str(order), ALL} & {*command}})
-        self.system.meddled.clear()
-        yield
-        self.system.meddling = False
-        if commands:
-            got = {
-                order_id
-                for order_id, count in self.system.live().items()
-                if count > max(self.had[order_id], 1) and order_id not in self.system.meddled
-            }
-            assert not got, f"{got} got another task by {commands}"
-        names = {" ".join(command[:2]) if command[0] == "queue" else command[0] for command in commands if command}
-        self.audit.check(names)
-        self.sound = True
-
-    def teardown(self) -> None:
-        """Whatever has happened: maintenance mends all of it, and what it hands to workers gets done."""
-        if not self.sound:
-            return
-        system = self.system
-        self.maintain()
-        for worker in list(system.workers):
-            worker.ripen()
-            while worker.running:
-                self.system.step(worker, "finish")
-        self.maintain()
-        self.audit.all_is_whole()
-        with self.checked(["queue", "resume"]):
-            operate("queue", "resume")
-        with self.checked():
-            worker = system.hire()
-            while worker.take():
-                worker.ripen()
-                if worker.running:
-                    self.system.step(worker, "finish")
-        assert not system.live().keys() - {MISSING}
-        rows = system.sql("SELECT id FROM site_orders WHERE status = 'GENERATING'")
-        for order_id in (row["id"] for row in rows):
-            assert not system.is_ready(order_id) or system.steps(order_id).count("ERROR") >= 3, system.steps(order_id)
-
-    def maintain(self) -> None:
-        self.system.clock_step(timedelta(hours=3))
-        with self.checked(["maintain"]):
-            told = operate("maintain")
-            assert told.code == 0, told
 
 
 class OrdersAndARealWorker(Orders):
