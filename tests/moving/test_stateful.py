@@ -47,6 +47,9 @@ PROFILE = (
     )
 )
 
+#: Seconds: half a minute's work, on a machine that may have four such to do for each of its cores.
+PATIENCE = 300
+
 
 class Orders(Watched):
     """Operators, workers, servers, the backend and people, taking turns."""
@@ -359,12 +362,12 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     return system
 
 
-@pytest.mark.timeout(0 if EXAMPLES else 120)
+@pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
 def test_whatever_happens_no_order_is_lost_or_generated_twice(configured: LivingSystem) -> None:
     run_state_machine_as_test(lambda: Orders(configured), settings=PROFILE)
 
 
-@pytest.mark.timeout(0 if EXAMPLES else 120)
+@pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
 def test_nor_when_a_real_worker_is_killed(configured: LivingSystem) -> None:
     few = settings(PROFILE, max_examples=max(2, EXAMPLES // 20), stateful_step_count=10)
     run_state_machine_as_test(lambda: OrdersAndARealWorker(configured), settings=few)
