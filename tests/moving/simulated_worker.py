@@ -1,0 +1,282 @@
+"""A Celery worker as Redis and whoever asks it see one, whose every step is the test's to decide.
+
+It takes messages and acknowledges them as kombu does, holds them as a prefork worker with one process does, and
+answers remote control from a thread. What a task does when it runs is not its business.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.client import PubSub
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from tests.world import QUEUE
+
+_CHANNEL = "/0.celery.pidbox"
+_pids = itertools.count(100_000)
+
+
+@dataclass(eq=False)
+class Held:
+    """A message in a worker's hands; what was delivered over a connection that is lost can't be acknowledged."""
+
+    message: Mapping[str, Any]
+    acknowledgeable: bool = True
+    begun: bool = False  # its run has rows in the log
+
+    @property
+    def task_id(self) -> str:
+        return str(self.message["headers"]["id"])
+
+    @property
+    def name(self) -> str:
+        return str(self.message["headers"]["task"])
+
+    @property
+    def tag(self) -> str:
+        return str(self.message["properties"]["delivery_tag"])
+
+    @property
+    def retries(self) -> int:
+        return int(self.message["headers"]["retries"])
+
+    @property
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        args, kwargs, _ = json.loads(base64.b64decode(self.message["body"]))
+        return args, kwargs
+
+    @property
+    def order_id(self) -> int | None:
+        args, _ = self.arguments
+        return args[0] if args else None
+
+    @property
+    def resumes(self) -> bool:
+        return bool(self.arguments[1].get("resume", True))
+
+    @property
+    def is_due(self) -> bool:
+        eta = self.message["headers"]["eta"]
+        return eta is None or datetime.fromisoformat(eta).astimezone(UTC) <= datetime.now(UTC)
+
+
+@dataclass(eq=False, repr=False)
+class SimulatedWorker:
+    """One process's worth of worker: at most one task runs, one is reserved, any number waits for its ETA."""
+
+    name: str
+    url: str
+    running: Held | None = None
+    reserved: list[Held] = field(default_factory=list)
+    scheduled: list[Held] = field(default_factory=list)
+    revoked: set[str] = field(default_factory=set)
+    consumes: bool = True
+    silent: bool = False
+    _pid: int = field(default_factory=lambda: next(_pids))
+    _client: Redis | None = None
+    _thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+    # --- its connection -----------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Come up, or come back after the connection was lost."""
+        self._client = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
+        listening = self._client.pubsub()
+        listening.subscribe(_CHANNEL, self._own_channel)
+        for _ in range(2):
+            assert listening.get_message(timeout=10)
+        self._thread = threading.Thread(target=self._listen, args=(listening,), name=self.name)
+        self._thread.start()
+
+    def lose_connection(self) -> None:
+        """As Celery does when Redis goes: what runs goes on, what waits is forgotten, nothing can be acknowledged."""
+        self._leave()
+        self.reserved.clear()
+        self.scheduled.clear()
+        if self.running:
+            self.running.acknowledgeable = False
+
+    def die(self) -> None:
+        """Be gone at once; what was delivered stays in ``unacked``."""
+        self._leave()
+        self.running = None
+
+    def _leave(self) -> None:
+        with suppress(RedisError), Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as client:
+            client.publish(self._own_channel, "leave")
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+            assert not self._thread.is_alive()
+        if self._client is not None:
+            self._client.close()
+            self._client.connection_pool.disconnect()
+        self._thread = self._client = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None
+
+    @property
+    def _own_channel(self) -> str:
+        return f"own.{self.name}"
+
+    @property
+    def redis(self) -> Redis:
+        assert self._client is not None, f"{self.name} is not connected"
+        return self._client
+
+    # --- its tasks ----------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> list[Held]:
+        return [*([self.running] if self.running else []), *self.reserved, *self.scheduled]
+
+    @property
+    def claimed(self) -> list[Held]:
+        """What it says it holds and will run: what is revoked is dropped when its turn comes."""
+        return [held for held in self.held if held is self.running or held.task_id not in self.revoked]
+
+    @property
+    def takes(self) -> bool:
+        """Whether it would take a message now: prefetch is one for each process, and one that runs counts."""
+        return self.consumes and not self.silent and len(self.reserved) < 1
+
+    def take(self) -> Held | None:
+        """Have the next message delivered."""
+        raw = self.redis.rpop(QUEUE)
+        if raw is None:
+            return None
+        held = Held(message=json.loads(raw))
+        self.redis.hset("unacked", held.tag, json.dumps([held.message, "", QUEUE]))
+        self.redis.zadd("unacked_index", {held.tag: time.time()})
+        if not held.is_due:
+            self.scheduled.append(held)
+        elif self.running is None:
+            self._start(held)
+        else:
+            self.reserved.append(held)
+        return held
+
+    def ripen(self) -> None:
+        """Let the ETA of what it holds for later have come."""
+        self.reserved += self.scheduled
+        self.scheduled.clear()
+        self._go_on()
+
+    def end(self) -> Held:
+        """Be through with the task that runs, and go on with the next."""
+        assert self.running is not None
+        ended, self.running = self.running, None
+        self.acknowledge(ended)
+        self._go_on()
+        return ended
+
+    def acknowledge(self, held: Held) -> None:
+        if held.acknowledgeable:
+            self.redis.hdel("unacked", held.tag)
+            self.redis.zrem("unacked_index", held.tag)
+
+    def _start(self, held: Held) -> None:
+        if held.task_id in self.revoked:
+            self.acknowledge(held)
+        else:
+            self.running = held
+
+    def _go_on(self) -> None:
+        while self.running is None and self.reserved:
+            self._start(self.reserved.pop(0))
+
+    # --- what it answers ----------------------------------------------------------------------------------
+
+    def _listen(self, listening: PubSub) -> None:
+        with suppress(RedisError, OSError):
+            for item in listening.listen():
+                if item["type"] == "message" and item["channel"] == self._own_channel.encode():
+                    listening.unsubscribe()
+                elif item["type"] == "message" and not self.silent:
+                    # Where Redis has no memory for an answer, Celery goes on without.
+                    with suppress(ResponseError):
+                        self._answer(json.loads(item["data"]))
+        listening.close()
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        request = json.loads(base64.b64decode(message["body"]))
+        if request["destination"] is not None and self.name not in request["destination"]:
+            return
+        known: dict[str, Callable[..., Any]] = {
+            "active": lambda: [self._info(self.running)] if self.running else [],
+            "reserved": lambda: [self._info(held) for held in self.reserved],
+            "scheduled": lambda: [
+                {"eta": held.message["headers"]["eta"], "priority": 6, "request": self._info(held)}
+                for held in self.scheduled
+            ],
+            "revoked": lambda: sorted(self.revoked),
+            "revoke": self._revoke,
+            "stats": self._stats,
+            "active_queues": lambda: [{"name": QUEUE}] if self.consumes else [],
+            "registered": list,
+            "report": lambda: {"ok": "software -> celery:5.3.4 (emerald-rush)"},
+            "cancel_consumer": lambda queue: self._consume(queue, False),
+            "add_consumer": lambda queue: self._consume(queue, True),
+        }
+        answer = known[request["method"]](**request["arguments"])
+        reply = {
+            "body": base64.b64encode(json.dumps({self.name: answer}).encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"ticket": request["ticket"], "clock": 1},
+            "properties": {"delivery_mode": 1, "body_encoding": "base64"},
+        }
+        to = request["reply_to"]
+        self.redis.lpush(f"{to['routing_key']}.{to['exchange']}", json.dumps(reply))
+
+    def _info(self, held: Held) -> dict[str, Any]:
+        args, kwargs = held.arguments
+        is_running = held is self.running
+        return {
+            "id": held.task_id,
+            "name": held.name,
+            "args": args,
+            "kwargs": kwargs,
+            "hostname": self.name,
+            "time_start": time.time() if is_running else None,
+            "acknowledged": False,
+            "worker_pid": self._pid if is_running else None,
+        }
+
+    def _stats(self) -> dict[str, Any]:
+        pool = {
+            "implementation": "celery.concurrency.prefork:TaskPool",
+            "max-concurrency": 1,
+            "processes": [self._pid],
+        }
+        return {"pid": 1, "pool": pool, "total": {}, "uptime": 60, "prefetch_count": 1}
+
+    def _revoke(self, task_id: list[str], terminate: bool = False, signal: str | None = None) -> dict[str, Any]:
+        self.revoked.update(task_id)
+        if terminate and self.running and self.running.task_id in task_id:
+            # The process is killed and another forked; the task counts as done.
+            self._pid = next(_pids)
+            self.end()
+        return {"ok": "revoked"}
+
+    def _consume(self, queue: str, consumes: bool) -> dict[str, Any]:
+        assert queue == QUEUE
+        self.consumes = consumes
+        return {"ok": f"{'added' if consumes else 'no longer consuming from'} {queue}"}
