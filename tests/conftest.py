@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,15 @@ _TEMPLATE = "contract"
 # Redis has 16 databases; 0 is left alone, so that a test which forgets the number finds nothing.
 _redis_numbers = itertools.cycle(range(1, 16))
 _database_numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Whoever wants no bytecode beside the sources has it elsewhere: this suite starts hundreds of processes, and
+    # three quarters of their time would go by compiling the same libraries again.
+    if sys.dont_write_bytecode and not sys.pycache_prefix and hasattr(config, "cache"):
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(autouse=True)
