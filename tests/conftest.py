@@ -17,6 +17,7 @@ from redis import Redis
 
 from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
+from tests import processes
 from tests.world import World, create_schema
 
 _FOREIGN = ("SITEGENCTL_", "CELERY_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
@@ -42,6 +43,13 @@ def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
             monkeypatch.delenv(name)
     monkeypatch.setenv("SITEGENCTL_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes() -> Iterator[None]:
+    processes.begin()
+    yield
+    processes.stop()
 
 
 @pytest.fixture(scope="session")

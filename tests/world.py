@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ from sitegenctl.domain.result import OperationResult
 from sitegenctl.operations import apply as applying, enqueue
 from sitegenctl.session import Session, open_session
 from sitegenctl.settings import Settings, load_settings
+from tests import processes
+from tests.processes import Running
 
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ class World:
     database_url: str
     redis_url: str
     sites_dir: Path
-    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _processes: list[Running] = field(default_factory=list)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -200,15 +203,7 @@ class World:
 
     def run(self, *arguments: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run the command as a process of its own."""
-        return subprocess.run(
-            [sys.executable, "-m", "sitegenctl", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **environ},
-            timeout=60,
-            check=False,
-        )
+        return processes.run("-m", "sitegenctl", *arguments, given=stdin, env={**os.environ, **environ})
 
     # --- workers ------------------------------------------------------------------------------------------
 
@@ -218,14 +213,16 @@ class World:
         python: str = sys.executable,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-    ) -> subprocess.Popen[bytes]:
+        fresh: bool = False,
+    ) -> Running:
         """Start a real worker and wait until it answers."""
         known = self.worker_names()
-        command = [python, "-m", "sitegenctl", "worker", *arguments]
+        fresh = fresh or python != sys.executable
+        begin = partial(processes.start_fresh, python=python) if fresh else processes.start
         log = open(self.sites_dir.parent / f"worker{len(self._processes)}.log", "wb")  # noqa: SIM115
         with log:
-            process = subprocess.Popen(
-                command,
+            process = begin(
+                *("-m", "sitegenctl", "worker", *arguments),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

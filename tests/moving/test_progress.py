@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import sys
 
 import pytest
 
+from tests import processes
 from tests.world import World
 
 _SCRIPT = """
@@ -26,8 +26,8 @@ def shown(world: World, unnoticed: float) -> str:
     for order_id in range(1, 7):
         world.order(order_id)
     terminal, ours = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT.format(unnoticed=unnoticed)],
+    process = processes.start(
+        *("-c", _SCRIPT.format(unnoticed=unnoticed)),
         stdin=ours,
         stderr=ours,
         stdout=subprocess.PIPE,
