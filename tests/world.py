@@ -79,13 +79,20 @@ class World:
 
     def sql(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a statement and return its rows."""
+        return self._one_after_another((statement, *arguments))
+
+    def _one_after_another(self, *statements: tuple[Any, ...]) -> list[asyncpg.Record]:
+        """Run them on one connection, which takes longer to make than to use; returns the rows of the last."""
 
         async def run() -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = []
             connection = await asyncpg.connect(self.database_url)
             try:
-                return await connection.fetch(statement, *arguments)
+                for statement, *arguments in statements:
+                    rows = await connection.fetch(statement, *arguments)
             finally:
                 await connection.close()
+            return rows
 
         return asyncio.run(run())
 
@@ -101,7 +108,7 @@ class World:
         files: int | None = None,
     ) -> int:
         """Write an order that last moved ``age`` ago, with the rows of its log."""
-        self.sql(
+        order = (
             "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
             " VALUES ($1, $2, 'ana@example.com', $3::text::siteorderstatus, 499, timezone('utc', now()) - $4::interval,"
             " timezone('utc', now()) - $4::interval)",
@@ -110,8 +117,9 @@ class World:
             status,
             _interval(age),
         )
+        onboardings = []
         if onboarding != "missing":
-            self.sql(
+            row = (
                 "INSERT INTO site_onboardings (order_id, business_name, business_email, business_phone, niche,"
                 " primary_city, state, services, primary_service, is_complete)"
                 " VALUES ($1, $2, 'loja@example.com', '+55 11 90000-0000', 'RESTAURANT', 'São Paulo', 'SP',"
@@ -120,14 +128,18 @@ class World:
                 f"Padaria {name}",
                 onboarding == "complete",
             )
-        for step in steps:
-            self.sql(
+            onboardings.append(row)
+        log = [
+            (
                 "INSERT INTO site_generation_logs (order_id, step, message, created_at)"
                 " VALUES ($1, $2::text, $2::text, localtimestamp - $3::interval)",
                 order_id,
                 step,
                 _interval(age),
             )
+            for step in steps
+        ]
+        self._one_after_another(order, *onboardings, *log)
         if files is not None:
             self.files(order_id, files)
         return order_id
