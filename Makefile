@@ -55,7 +55,7 @@ format: $(VENV)/.installed ## Put every file into shape.
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.installed ## Measure, as ratios, what is promised about speed.
-	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
+	@unset PYTHONDONTWRITEBYTECODE; for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
 
 screenshots: $(VENV)/.installed ## Write the README's pictures from the demo's state.
 	$(BIN)/python docs/screenshots.py

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from redis import Redis
 
 from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
-from tests.world import World, create_schema
+from tests import processes
+from tests.databases import Databases
+from tests.world import World
 
 _FOREIGN = ("SITEGENCTL_", "CELERY_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
-_TEMPLATE = "contract"
 # Redis has 16 databases; 0 is left alone, so that a test which forgets the number finds nothing.
 _redis_numbers = itertools.cycle(range(1, 16))
-_database_numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Whoever wants no bytecode beside the sources has it elsewhere: this suite starts hundreds of processes, and
+    # three quarters of their time would go by compiling the same libraries again.
+    if sys.dont_write_bytecode and not sys.pycache_prefix and hasattr(config, "cache"):
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +39,13 @@ def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
             monkeypatch.delenv(name)
     monkeypatch.setenv("SITEGENCTL_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes() -> Iterator[None]:
+    processes.begin()
+    yield
+    processes.stop()
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +64,12 @@ def _redis(_server_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _postgres(_server_folder: Path) -> Iterator[str]:
     with postgres_server(_server_folder / "postgres", durable=False) as server:
-        asyncio.run(_execute(server.url, f"CREATE DATABASE {_TEMPLATE}"))
-        asyncio.run(create_schema(_in_database(server.url, _TEMPLATE)))
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def _databases(_postgres: str) -> Databases:
+    return Databases(_postgres)
 
 
 @pytest.fixture
@@ -65,12 +82,11 @@ def redis_url(_redis: str) -> str:
 
 
 @pytest.fixture
-def database_url(_postgres: str) -> Iterator[str]:
+def database_url(_databases: Databases) -> Iterator[str]:
     """A database of the session's PostgreSQL with the contract's tables, all empty."""
-    name = f"test_{next(_database_numbers)}"
-    asyncio.run(_execute(_postgres, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}"))
-    yield _in_database(_postgres, name)
-    asyncio.run(_execute(_postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+    url = _databases.take()
+    yield url
+    _databases.give_back(url)
 
 
 @pytest.fixture
@@ -89,15 +105,3 @@ def world(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytes
         monkeypatch.setenv(name, value)
     yield system
     system.close()
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _in_database(url: str, name: str) -> str:
-    return urlsplit(url)._replace(path=f"/{name}").geturl()

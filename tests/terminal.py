@@ -6,12 +6,12 @@ import fcntl
 import os
 import pty
 import signal
-import subprocess
-import sys
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import pack
+
+from tests import processes
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def on_terminal(
     inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, pack("HHHH", lines, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sitegenctl", *arguments],
+    process = processes.start(
+        *("-m", "sitegenctl", *arguments),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ from sitegenctl.domain.result import OperationResult
 from sitegenctl.operations import apply as applying, enqueue
 from sitegenctl.session import Session, open_session
 from sitegenctl.settings import Settings, load_settings
+from tests import processes
+from tests.processes import Running
 
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ class World:
     database_url: str
     redis_url: str
     sites_dir: Path
-    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _processes: list[Running] = field(default_factory=list)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -76,13 +79,20 @@ class World:
 
     def sql(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a statement and return its rows."""
+        return self._one_after_another((statement, *arguments))
+
+    def _one_after_another(self, *statements: tuple[Any, ...]) -> list[asyncpg.Record]:
+        """Run them on one connection, which takes longer to make than to use; returns the rows of the last."""
 
         async def run() -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = []
             connection = await asyncpg.connect(self.database_url)
             try:
-                return await connection.fetch(statement, *arguments)
+                for statement, *arguments in statements:
+                    rows = await connection.fetch(statement, *arguments)
             finally:
                 await connection.close()
+            return rows
 
         return asyncio.run(run())
 
@@ -98,7 +108,7 @@ class World:
         files: int | None = None,
     ) -> int:
         """Write an order that last moved ``age`` ago, with the rows of its log."""
-        self.sql(
+        order = (
             "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
             " VALUES ($1, $2, 'ana@example.com', $3::text::siteorderstatus, 499, timezone('utc', now()) - $4::interval,"
             " timezone('utc', now()) - $4::interval)",
@@ -107,8 +117,9 @@ class World:
             status,
             _interval(age),
         )
+        onboardings = []
         if onboarding != "missing":
-            self.sql(
+            row = (
                 "INSERT INTO site_onboardings (order_id, business_name, business_email, business_phone, niche,"
                 " primary_city, state, services, primary_service, is_complete)"
                 " VALUES ($1, $2, 'loja@example.com', '+55 11 90000-0000', 'RESTAURANT', 'São Paulo', 'SP',"
@@ -117,14 +128,18 @@ class World:
                 f"Padaria {name}",
                 onboarding == "complete",
             )
-        for step in steps:
-            self.sql(
+            onboardings.append(row)
+        log = [
+            (
                 "INSERT INTO site_generation_logs (order_id, step, message, created_at)"
                 " VALUES ($1, $2::text, $2::text, localtimestamp - $3::interval)",
                 order_id,
                 step,
                 _interval(age),
             )
+            for step in steps
+        ]
+        self._one_after_another(order, *onboardings, *log)
         if files is not None:
             self.files(order_id, files)
         return order_id
@@ -200,15 +215,7 @@ class World:
 
     def run(self, *arguments: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run the command as a process of its own."""
-        return subprocess.run(
-            [sys.executable, "-m", "sitegenctl", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **environ},
-            timeout=60,
-            check=False,
-        )
+        return processes.run("-m", "sitegenctl", *arguments, given=stdin, env={**os.environ, **environ})
 
     # --- workers ------------------------------------------------------------------------------------------
 
@@ -218,14 +225,16 @@ class World:
         python: str = sys.executable,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-    ) -> subprocess.Popen[bytes]:
+        fresh: bool = False,
+    ) -> Running:
         """Start a real worker and wait until it answers."""
         known = self.worker_names()
-        command = [python, "-m", "sitegenctl", "worker", *arguments]
+        fresh = fresh or python != sys.executable
+        begin = partial(processes.start_fresh, python=python) if fresh else processes.start
         log = open(self.sites_dir.parent / f"worker{len(self._processes)}.log", "wb")  # noqa: SIM115
         with log:
-            process = subprocess.Popen(
-                command,
+            process = begin(
+                *("-m", "sitegenctl", "worker", *arguments),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ import pytest
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.task import TaskState
 from sitegenctl.worker.celery_app import retry_delay
+from tests import processes
 from tests.protocol.test_enqueue import condition
 from tests.world import QUEUE, TASK, World, eventually
 
@@ -121,8 +122,8 @@ def test_a_killed_worker_s_task_is_orphaned(world: World) -> None:
 def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: World) -> None:
     world.order(42)
     worker = world.worker("--pace", "30s")
-    with subprocess.Popen(
-        [sys.executable, "-m", "sitegenctl", "enqueue", "42", "--wait"], stdout=subprocess.PIPE, text=True
+    with processes.start(
+        *("-m", "sitegenctl", "enqueue", "42", "--wait"), stdout=subprocess.PIPE, text=True
     ) as waiting:
         eventually(lambda: condition(world) is Condition.RUNNING)
         os.killpg(worker.pid, signal.SIGKILL)
@@ -134,8 +135,8 @@ def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: Wo
 def test_ctrl_c_while_waiting_does_not_call_it_generated(world: World) -> None:
     world.order(42)
     world.worker("--pace", "30s")
-    with subprocess.Popen(
-        [sys.executable, "-m", "sitegenctl", "enqueue", "42", "--wait"],
+    with processes.start(
+        *("-m", "sitegenctl", "enqueue", "42", "--wait"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from sitegenctl.operations import apply as applying, repair
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
 from tests.adapters.fake_worker import FakeWorker, request
+from tests.processes import Running
 from tests.world import QUEUE, TASK, World, eventually
 
 REPOSITORY = Path(__file__).parents[2]
@@ -319,7 +319,7 @@ def gate(world: World) -> Iterator[Path]:
     (folder / "gate").touch()
 
 
-def start(world: World, python: str | Path | None = None, *arguments: str) -> subprocess.Popen[bytes]:
+def start(world: World, python: str | Path | None = None, *arguments: str) -> Running:
     environ = {"SITEGENCTL_GENERATOR": "tests.generators:stubborn", "PYTHONPATH": str(REPOSITORY)}
     chosen = {} if python is None else {"python": str(python)}
     return world.worker("-c", "1", *arguments, environ=environ, cwd=world.sites_dir.parent, **chosen)

@@ -7,8 +7,6 @@ import base64
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from sitegenctl.adapters.celery_control import Replies
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.redis_urls import database_number
+from tests import processes
 from tests.adapters.fake_worker import FakeWorker, request
 from tests.world import World, eventually
 
@@ -32,8 +31,8 @@ def ask(world: World, *methods: str, timeout: float = 5, **how: Any) -> Replies:
 def broken_worker(world: World) -> Iterator[None]:
     root = Path(__file__).parents[2]
     with (world.sites_dir.parent / "broken.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.adapters.broken_worker"],
+        process = processes.start(
+            *("-m", "tests.adapters.broken_worker"),
             stdout=log,
             stderr=log,
             cwd=root,

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sitegenctl import __version__
+from tests import processes
 from tests.terminal import on_terminal
 from tests.world import World, eventually
 
@@ -395,7 +396,7 @@ def test_sigterm_leaves_nothing_behind_in_redis(world: World) -> None:
     worker = world.worker("-c", "1")
     os.killpg(worker.pid, signal.SIGSTOP)
     try:
-        process = subprocess.Popen([sys.executable, "-m", "sitegenctl", "inspect", "workers", "--timeout", "30s"])
+        process = processes.start("-m", "sitegenctl", "inspect", "workers", "--timeout", "30s")
         with world.redis() as redis:
             bindings = "_kombu.binding.reply.celery.pidbox"
             eventually(lambda: redis.scard(bindings))

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
+from tests import processes
 from tests.world import QUEUE, World, eventually
 
 # Takes our tasks and keeps them for as long as the gate is closed; it knows no other task, as the real one.
@@ -77,8 +77,8 @@ def gated_worker(world: World, folder: Path) -> Iterator[Path]:
     (folder / "gated.py").write_text(_WORKER)
     log = folder / "gated.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "gated", "worker", "-c", "2", "-Q", QUEUE],
+        process = processes.start(
+            *("-m", "celery", "-A", "gated", "worker", "-c", "2", "-Q", QUEUE),
             cwd=folder,
             env={**os.environ, "GATE": str(gate)},
             stdout=output,

@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,8 @@ from sitegenctl.domain.probes import HealthProbes
 from sitegenctl.operations.doctor import DoctorOptions, check_up
 from sitegenctl.session import open_health, open_session
 from sitegenctl.settings import parse_duration
+from tests import processes
+from tests.processes import Running
 from tests.world import World, eventually
 
 RIGHT, WRONG_QUEUE, WRONG_TASK, NOBODY = 0, 1, 2, 3
@@ -108,11 +109,12 @@ def on_stage(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 @contextlib.contextmanager
-def odd_process(world: World, **given: Any) -> Iterator[subprocess.Popen[bytes]]:
+def odd_process(world: World, **given: Any) -> Iterator[Running]:
     """A worker or a beat as ``odd_worker.py`` makes it; as soon as a worker answers."""
     given = {"name": "odd@crm", **given}
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("odd_worker.py")), json.dumps(given)],
+    process = processes.start(
+        *("-m", "tests.doctor.odd_worker", json.dumps(given)),
+        cwd=Path(__file__).parents[2],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from sitegenctl.errors import SourceError
 from sitegenctl.operations.inspect import OrderView, inspect_order
 from sitegenctl.operations.overview import overview
 from sitegenctl.session import Session
+from tests import processes
 from tests.world import QUEUE, TASK, World, eventually
 
 EVERY_INSPECT = [["inspect"], ["inspect", "orders"], ["inspect", "42"], ["inspect", "queue"], ["inspect", "workers"]]
@@ -120,11 +119,11 @@ def test_the_overview_knows_what_workers_hold_from_what_they_tell_of_themselves(
 
 @pytest.fixture
 def early_worker(world: World) -> Iterator[None]:
-    command = [sys.executable, "-m", "celery", "-A", "tests.inspect.early_worker", "worker"]
+    command = ["-m", "celery", "-A", "tests.inspect.early_worker", "worker"]
     command += ["-c", "1", "-Q", QUEUE, "-n", "w\x1b[2J\u202e[bold]日本\nforged@box"]
     root = Path(__file__).parents[2]
     with (world.sites_dir.parent / "early.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root, start_new_session=True)
+        process = processes.start(*command, stdout=log, stderr=log, cwd=root, start_new_session=True)
     yield
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests import processes
+from tests.processes import Running
 from tests.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +23,9 @@ ROOT = Path(__file__).parents[2]
 # --- the sites directory --------------------------------------------------------------------------------------
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.inspect.hanging_sites", *arguments],
+def start(*arguments: str) -> Running:
+    return processes.start(
+        *("-m", "tests.inspect.hanging_sites", *arguments),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ import pytest
 
 from sitegenctl.demo.sample_manifest import Manifest
 from sitegenctl.demo.samples import seed
+from tests import processes
 from tests.world import World, eventually
 
 # Conditions that no source but the database and the broker decides.
@@ -253,11 +254,10 @@ def test_one_task_waiting_running_and_finished(world: World) -> None:
 @pytest.mark.parametrize("watch", [["--watch"], ["--watch", "0.2s"]])
 def test_watching_redraws_until_it_is_interrupted(world: World, watch: list[str]) -> None:
     import subprocess
-    import sys
 
     world.order(42)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sitegenctl", "inspect", "42", *watch, "-o", "ndjson"],
+    process = processes.start(
+        *("-m", "sitegenctl", "inspect", "42", *watch, "-o", "ndjson"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

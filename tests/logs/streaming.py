@@ -7,18 +7,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import processes
+from tests.processes import Running
 from tests.world import World, eventually
 
 
 @dataclass
 class Stream:
-    process: subprocess.Popen[bytes]
+    process: Running
     out: Path
     err: Path
 
@@ -54,8 +55,8 @@ def streaming(world: World, *arguments: str, **environ: str) -> Iterator[Stream]
     folder = world.sites_dir.parent
     out, err = folder / "stream.out", folder / "stream.err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sitegenctl", *arguments],
+        process = processes.start(
+            *("-m", "sitegenctl", *arguments),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

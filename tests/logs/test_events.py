@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from sitegenctl.domain.event import Event, EventFilter
 from sitegenctl.operations.events import Advice, stream
 from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.session import Session
+from tests import processes
 from tests.logs.streaming import Stream, streaming
 from tests.world import TASK, World, eventually
 
@@ -191,7 +190,6 @@ def test_it_is_told_why_nothing_is_heard(world: World) -> None:
 
 def test_a_worker_that_sends_no_task_events_is_told_of_once_it_works(world: World) -> None:
     command = [
-        sys.executable,
         "-m",
         "celery",
         "-A",
@@ -206,7 +204,7 @@ def test_a_worker_that_sends_no_task_events_is_told_of_once_it_works(world: Worl
         listening(world, "-v", SITEGENCTL_TIMEOUT="20s") as stream,
         (world.sites_dir.parent / "mute.log").open("wb") as log,
     ):
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+        process = processes.start(*command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
         try:
             stream.shows("worker-heartbeat")
             with Celery(broker=world.redis_url, set_as_current=False) as app:

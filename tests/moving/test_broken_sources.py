@@ -7,7 +7,6 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from sitegenctl.domain.plan import Plan
 from sitegenctl.domain.result import OperationResult
 from sitegenctl.operations import apply as applying, cancel, enqueue, reset
 from sitegenctl.session import Session
+from tests import processes
 from tests.moving.conftest import Run
 from tests.moving.test_maintain import troubles
 from tests.protocol.test_enqueue import refusing_redis
@@ -99,15 +99,10 @@ def test_a_disk_without_room_for_the_trash(world: World, run: Run, monkeypatch: 
 def test_an_output_that_can_not_be_written_is_said(world: World) -> None:
     world.order(42)
     with open("/dev/full", "w") as full:
-        process = subprocess.run(
-            [sys.executable, "-m", "sitegenctl", "enqueue", "42"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    assert (process.returncode, process.stderr) == (1, "error: the output can't be written: No space left on device\n")
+        command = ("-m", "sitegenctl", "enqueue", "42")
+        process = processes.start(*command, stdout=full, stderr=subprocess.PIPE, text=True)
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (1, "error: the output can't be written: No space left on device\n")
     assert len(world.queued()) == 1
 
 

@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from sitegenctl.domain.health_work import BEAT_TASK
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.checkpoints import Checkpoint
+from tests import processes
 from tests.moving.conftest import Run
 from tests.moving.test_retry_and_start import kinds
 from tests.world import World, eventually
@@ -182,9 +182,7 @@ def test_a_purge_wants_the_queue_s_name_typed(world: World, answer: str, left: i
     world.order(42, "GENERATING")
     world.publish(42)
     terminal, ours = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sitegenctl", "queue", "purge"], stdin=ours, stdout=subprocess.PIPE, stderr=ours
-    )
+    process = processes.start(*("-m", "sitegenctl", "queue", "purge"), stdin=ours, stdout=subprocess.PIPE, stderr=ours)
     os.write(terminal, f"{answer}\n".encode())
     assert process.wait(30) == (4 if left else 0)
     os.close(ours)
@@ -204,9 +202,7 @@ def test_without_a_terminal_a_purge_needs_yes(world: World) -> None:
 def test_ctrl_c_at_the_question_does_nothing(world: World) -> None:
     world.order(42, "REVIEW", files=8)
     terminal, ours = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sitegenctl", "reset", "42"], stdin=ours, stdout=subprocess.PIPE, stderr=ours
-    )
+    process = processes.start(*("-m", "sitegenctl", "reset", "42"), stdin=ours, stdout=subprocess.PIPE, stderr=ours)
     told = b""
     while b"[y/N]" not in told:
         told += os.read(terminal, 4096)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sitegenctl.operations import checkpoints, reset
 from sitegenctl.operations.apply import apply
 from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.session import Session
+from tests import processes
 from tests.world import World, eventually
 
 ORDERS = 200
@@ -74,19 +74,19 @@ def two_hundred_orders(world: World) -> int:
 
 def all_at_once(world: World, folder: Path) -> list[int]:
     """Let every operator go at the same moment; returns the exit codes of all their runs."""
-    processes = []
+    operators = []
     for number, arguments in enumerate(_OPERATORS):
-        command = [sys.executable, "-c", _OPERATOR, folder / f"ready{number}", folder / "gate", _TIMES, *arguments]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        command = ("-c", _OPERATOR, folder / f"ready{number}", folder / "gate", _TIMES, *arguments)
+        operators.append(processes.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     try:
-        eventually(lambda: len(list(folder.glob("ready*"))) == len(processes))
+        eventually(lambda: len(list(folder.glob("ready*"))) == len(operators))
         (folder / "gate").touch()
-        told = [process.communicate(timeout=60) for process in processes]
+        told = [process.communicate(timeout=60) for process in operators]
     finally:
-        for process in processes:
+        for process in operators:
             process.kill()
             process.wait()
-    assert all(process.returncode == 0 for process in processes), told
+    assert all(process.returncode == 0 for process in operators), told
     lines = [line for stdout, _ in told for line in stdout.splitlines()]
     codes = [int(line.partition(" ")[0]) for line in lines]
     assert set(codes) <= {0, 4, 6}, lines

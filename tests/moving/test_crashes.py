@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.session import Session
 from sitegenctl.settings import parse_duration
+from tests import processes
 from tests.moving.conftest import Run
 from tests.moving.test_maintain import troubles
 from tests.world import World
@@ -116,7 +116,7 @@ SCENARIOS = [
 
 def run_script(world: World, arguments: tuple[str, ...], kill_at: str = "") -> subprocess.CompletedProcess[str]:
     script = _SCRIPT.format(kill_at=kill_at, arguments=[*arguments, "--yes", "-o", "json"])
-    return subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True, text=True)
+    return processes.run("-c", script)
 
 
 def conditions(world: World) -> dict[int, Condition]:

@@ -6,13 +6,13 @@ import asyncio
 import os
 import pty
 import subprocess
-import sys
 
 import pytest
 
 from sitegenctl.operations import enqueue
 from sitegenctl.operations.apply import apply
 from sitegenctl.session import Session
+from tests import processes
 from tests.world import World
 
 _SCRIPT = """
@@ -41,8 +41,8 @@ def shown(world: World, unnoticed: float, *, chunk: int = 1, slow: str = "") -> 
     for order_id in range(1, 7):
         world.order(order_id)
     terminal, ours = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT.format(unnoticed=unnoticed, chunk=chunk, slow=slow)],
+    process = processes.start(
+        *("-c", _SCRIPT.format(unnoticed=unnoticed, chunk=chunk, slow=slow)),
         stdin=ours,
         stderr=ours,
         stdout=subprocess.PIPE,

@@ -23,6 +23,7 @@ from sitegenctl.operations import apply as applying, enqueue
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
 from sitegenctl.settings import parse_duration
+from tests import processes
 from tests.world import World, eventually
 
 # Runs `enqueue 42` with a SIGKILL of the process itself where {kill} stands.
@@ -93,7 +94,7 @@ def test_killed_before_the_commit_nothing_has_happened(world: World) -> None:
     )
     world.sql("CREATE TRIGGER wait BEFORE INSERT ON site_generation_logs FOR EACH ROW EXECUTE FUNCTION wait()")
     with held_lock(world, 1):
-        process = subprocess.Popen([sys.executable, "-m", "sitegenctl", "enqueue", "42"])
+        process = processes.start("-m", "sitegenctl", "enqueue", "42")
         waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         eventually(lambda: world.sql(waiting))
         process.kill()
