@@ -125,7 +125,8 @@ async def test_its_process_goes_when_the_browser_does(orders: World, tmp_path: P
                 async with asyncio.timeout(30):
                     async for _ in socket:
                         pass
-            assert not server.browsers()
+            await asyncio.to_thread(eventually, lambda: not server.browsers())
+
             # What is no part of the conversation ends it, too.
             async with http.ws_connect(server.websocket) as socket:
                 await socket.send_str("nonsense")
@@ -154,7 +155,7 @@ async def test_no_process_is_left(orders: World, tmp_path: Path, number: signal.
             return
         assert code == 130
         assert all(map(gone, browsers))
-        assert took < 8
+        assert took < 10
         assert server.complaints.read_text() == "interrupted\n"
 
 
@@ -163,7 +164,7 @@ _DEAF = "import sys, time; print('__GANGLION__', flush=True); time.sleep(600)"
 
 async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "SESSIONS", 1)
-    monkeypatch.setattr(web, "_PLACE", 0.2)
+    monkeypatch.setattr(web, "_PLACE", 3.0)
     monkeypatch.setattr(web, "_FAREWELL", 0.5)
     view = web.WebView([sys.executable, "-c", _DEAF], title="deaf")
     async with TestServer(await view.make_app()) as server, aiohttp.ClientSession() as http:
@@ -172,7 +173,6 @@ async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch:
             assert b"1 browsers are looking already" in (await late.receive(timeout=5)).data
             assert (await late.receive(timeout=5)).data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
         # The first has gone, its deaf process with it, and there is a place again.
-        await asyncio.sleep(1)
         async with http.ws_connect(address) as next_one:
             await next_one.send_json(["ping", "1"])
             assert (await next_one.receive(timeout=5)).data == '["pong", "1"]'
@@ -245,31 +245,37 @@ def _only_ours(server: WebServer, requested: list[str]) -> bool:
 async def test_a_real_browser(orders: World, tmp_path: Path) -> None:
     profile = tmp_path / "browser"
     profile.mkdir()
-    with serving(tmp_path) as server, chromium(profile) as debugger:
-        async with page_of(debugger) as shown:
-            await shown.open(server.link)
-            await shown.shows(lambda text: "Padaria A" in text and "unstarted" in text)
-            first = await shown.screenshot()
-
-            # A key, without a click first.
-            await shown.press("2")
-            await shown.shows(lambda text: "unstarted" not in text and "43" in text and "published" in text)
-            second = await shown.screenshot()
-
-            # A click, on the first tab.
-            row, column = await shown.place_of("Orders")
-            await shown.click_at(row, column)
-            await shown.shows(lambda text: "unstarted" in text)
-
-            # The server's folders are not the browser's.
-            await shown.press("?")
-            await shown.shows(lambda text: "Open the site" in text and "folder" not in text)
-            await shown.press("q")
-            await shown.shows(lambda text: "unstarted" in text and "Open the site" not in text)
-
-            assert _only_ours(server, shown.requested), shown.requested
-            assert not [each for each in shown.complaints if "Content Security Policy" in each], shown.complaints
-            # A picture, not an empty rectangle; and another one after the key.
-            assert min(len(first), len(second)) > 10_000
-            assert first != second
+    with serving(tmp_path) as server:
+        with chromium(profile) as debugger:
+            await _look_around(server, debugger)
+        # The browser was killed: nothing said goodbye.
         await asyncio.to_thread(eventually, lambda: not server.browsers())
+
+
+async def _look_around(server: WebServer, debugger: str) -> None:
+    async with page_of(debugger) as shown:
+        await shown.open(server.link)
+        await shown.shows(lambda text: "Padaria A" in text)
+        first = await shown.screenshot()
+
+        # A key, without a click first.
+        await shown.press("2")
+        await shown.shows(lambda text: "Padaria Rui Lima" in text and "Padaria A" not in text)
+        second = await shown.screenshot()
+
+        # A click, on the first tab.
+        row, column = await shown.place_of("Orders")
+        await shown.click_at(row, column)
+        await shown.shows(lambda text: "Padaria A" in text)
+
+        # The server's folders are not the browser's.
+        await shown.press("?")
+        await shown.shows(lambda text: "Open the site" in text and "folder" not in text)
+        await shown.press("q")
+        await shown.shows(lambda text: "Open the site" not in text)
+
+        assert _only_ours(server, shown.requested), shown.requested
+        assert not [each for each in shown.complaints if "Content Security Policy" in each], shown.complaints
+        # A picture, not an empty rectangle; and another one after the key.
+        assert min(len(first), len(second)) > 10_000
+        assert first != second
