@@ -154,7 +154,9 @@ class WebView(Server):
 
     async def _confine(self, request: web.Request, response: web.StreamResponse) -> None:
         # Nothing from elsewhere. xterm.js writes its colours and sizes into style elements.
-        sources = f"'self' ws://{authority}" if (authority := self._authority(request)) else "'none'"
+        # To older browsers 'self' is not the WebSocket; an address of IPv6 no policy can name.
+        authority = self._authority(request)
+        sources = "'self'" if authority is None or "[" in authority else f"'self' ws://{authority}"
         response.headers.update(
             {
                 "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
