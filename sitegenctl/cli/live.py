@@ -1,4 +1,4 @@
-"""``live``: the screen that stays open."""
+"""``live``: the screen that stays open, on a terminal or in a browser."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sitegenctl.settings import Settings
     from sitegenctl.tui.preferences import Preferences
 
+_PANEL = "In a browser"
+_HOST = "127.0.0.1"
+_PORT = 8765
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -29,14 +33,62 @@ def live(
     theme: Annotated[
         str | None, typer.Option("--theme", metavar="NAME", help="dark, light or monochrome, or one of Textual's.")
     ] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Show it in a browser: prints a link.", rich_help_panel=_PANEL)
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            metavar="N",
+            help=f"Listen at this port ({_PORT}); 0 takes any that is free.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="ADDR",
+            help="Listen at this address instead of for this machine alone.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    allow_actions: Annotated[
+        bool,
+        typer.Option(
+            "--allow-actions", help="Let browsers change something; else they only look.", rich_help_panel=_PANEL
+        ),
+    ] = False,
 ) -> int:
     """Watch queue, orders and workers live, and mend what is wrong."""
     from sitegenctl.errors import UsageProblem
 
+    if not web:
+        for name, given in {"--port": port, "--host": host, "--allow-actions": allow_actions or None}.items():
+            if given is not None:
+                raise UsageProblem(f"{name} needs --web", hint="sitegenctl live --help")
     settings = call.settings()
     settings.require_database_url()
     settings.require_redis_url()
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if web:
+        if allow_actions and settings.read_only:
+            where = settings.origins["read_only"]
+            raise UsageProblem(f"--allow-actions contradicts {'--read-only' if where == 'flag' else where}")
+        _check_extra()
+        # What is no good is said here, not in every browser.
+        _preferences(interval, theme)
+        return _serve(
+            _served_command(call, interval=interval, theme=theme, read_only=not allow_actions),
+            settings,
+            host=_HOST if host is None else host,
+            port=_PORT if port is None else port,
+        )
+    if not _is_served() and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem(
             "live needs a terminal", hint="sitegenctl inspect --watch writes to anything; --web shows it in a browser"
         )
@@ -55,6 +107,53 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
     if app.failure is not None:
         raise RuntimeError("the live view ended") from app.failure
     return code or app.return_code or 0
+
+
+def _check_extra() -> None:
+    from sitegenctl.errors import UsageProblem
+
+    try:
+        import textual_serve  # noqa: F401 - only whether it is there
+    except ImportError as exc:
+        raise UsageProblem("--web needs the extra web", hint="pip install 'sitegenctl[web]'") from exc
+
+
+def _is_served() -> bool:
+    """Whether a browser is at the other end of stdin and stdout."""
+    return os.environ.get("TEXTUAL_DRIVER") == "textual.drivers.web_driver:WebDriver"
+
+
+def _served_command(call: Invocation, *, interval: str | None, theme: str | None, read_only: bool) -> list[str]:
+    """What each browser gets: the same command with the same flags. The rest it reads where we have read it."""
+    given = {
+        "--context": call.options.get("context"),
+        "--timeout": call.options.get("timeout"),
+        "--interval": interval,
+        "--theme": theme,
+    }
+    # Joined by =, so that a value that begins with a dash stays one.
+    flags = [f"{name}={value}" for name, value in given.items() if value is not None]
+    return [sys.executable, "-m", "sitegenctl", "live", *flags, *(["--read-only"] if read_only else [])]
+
+
+def _serve(served: list[str], settings: Settings, *, host: str, port: int) -> int:
+    from sitegenctl.errors import UsageProblem
+    from sitegenctl.tui.web import serve
+
+    if not host:
+        raise UsageProblem("--host must be a name or an address of this machine")
+    # While it serves, sys.stdout is somewhere else.
+    stdout = sys.stdout
+
+    def announce(link: str, reachable: bool) -> None:
+        print(link, file=stdout, flush=True)
+        if reachable:
+            print(
+                "warning: other machines can reach it, unencrypted; the link is all that protects it", file=sys.stderr
+            )
+
+    place = f" · {settings.context}" if settings.context else ""
+    return serve(served, host=host, port=port, title=f"sitegenctl live{place}", announce=announce)
 
 
 def _preferences(interval: str | None, theme: str | None) -> Preferences:

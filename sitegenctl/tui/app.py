@@ -314,6 +314,9 @@ class LiveApp(App[int]):
         """Whether a key does something here."""
         if action in ("act", "mend"):
             return self._may_act and self._view == "orders" and not self.screen.is_modal
+        if action == "open_folder" and self.is_web:
+            # It would open on the server's screen.
+            return False
         if action in ("mark", "mark_all", "sort", "toggle_detail", "copy_id", "open_site", "open_folder"):
             return self._view == "orders"
         return True
@@ -390,7 +393,9 @@ class LiveApp(App[int]):
         known = [
             KeyHelp(keys=keys[binding.id], does=binding.description, more=binding.tooltip)
             for binding in KEYS
-            if binding.id is not None and (self._may_act or binding.id not in _CHANGES)
+            if binding.id is not None
+            and (self._may_act or binding.id not in _CHANGES)
+            and not (self.is_web and binding.id == "open_folder")
         ]
         self.push_screen(HelpScreen(known))
 

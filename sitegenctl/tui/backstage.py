@@ -12,9 +12,10 @@ import concurrent.futures
 import contextlib
 import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from textual.message import Message
 
@@ -40,6 +41,9 @@ _SOONEST = 0.25
 
 #: Events that are kept while nobody takes them, and told at once.
 _MOST = 2000
+
+#: Seconds that leaving may take: as a rule, and when orders are being moved.
+_LEAVING, _FINISHING = 0.5, 30.0
 
 # A thread gives way after so many seconds, not only after Python's 5 ms: a key must not wait for a look.
 _GIVE_WAY = 0.0005
@@ -97,8 +101,13 @@ class Errand(Generic[T]):
     ) -> None:
         self._loop = loop
         self._outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         loop.call_soon_threadsafe(self._begin, work, session)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has not ended."""
+        return not self._outcome.done()
 
     async def outcome(self) -> T:
         """What comes of it; raises what the work raises."""
@@ -106,7 +115,7 @@ class Errand(Generic[T]):
 
     def interrupt(self) -> None:
         """Have it end as Ctrl-C has a command end: with the chunk in hand done, and an outcome."""
-        self._loop.call_soon_threadsafe(lambda: self._task is not None and self._task.cancel())
+        self._loop.call_soon_threadsafe(lambda: self.task is not None and self.task.cancel())
 
     def _begin(self, work: Callable[[Session], Awaitable[T]], session: Session) -> None:
         async def do() -> None:
@@ -117,7 +126,7 @@ class Errand(Generic[T]):
             except BaseException as exc:  # noqa: BLE001 - raised where the outcome is waited for
                 self._outcome.set_exception(exc)
 
-        self._task = self._loop.create_task(do())
+        self.task = self._loop.create_task(do())
 
 
 class Backstage:
@@ -142,6 +151,7 @@ class Backstage:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._session: Session | None = None
+        self._errands: weakref.WeakSet[Errand[Any]] = weakref.WeakSet()
         self._moved = asyncio.Event()
         self._changed = asyncio.Event()
         self._picture: Picture | None = None
@@ -152,11 +162,12 @@ class Backstage:
         sys.setswitchinterval(_GIVE_WAY)
         self._thread.start()
 
-    def stop(self, *, patience: float = 0.5) -> None:
-        """End; whatever a server keeps waiting is left to itself after ``patience`` seconds."""
+    def stop(self) -> None:
+        """End; whatever a server keeps waiting is left to itself, but orders that are moved get through their chunk."""
         loop, main = self._loop, self._main
         if loop is None or main is None:
             return
+        patience = _LEAVING if not any(errand.is_under_way for errand in self._errands) else _FINISHING
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(main.cancel)
         self._thread.join(timeout=patience)
@@ -179,7 +190,9 @@ class Backstage:
         self._ready.wait()
         assert self._loop is not None  # noqa: S101 - it has been started
         assert self._session is not None  # noqa: S101
-        return Errand(self._loop, work, self._session)
+        errand = Errand(self._loop, work, self._session)
+        self._errands.add(errand)
+        return errand
 
     async def ask(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Do something with the session, on its thread, and wait for the outcome without keeping the screen."""
@@ -216,9 +229,11 @@ class Backstage:
             try:
                 await self._look_on(watch)
             finally:
-                for task in beside:
+                # The session is needed until what is being moved has been moved to the end of its chunk.
+                errands = [errand.task for errand in self._errands if errand.task is not None]
+                for task in (*beside, *errands):
                     task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                await asyncio.gather(*beside, *errands, return_exceptions=True)
 
     async def _look_on(self, watch: Watch) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,0 +1,281 @@
+"""The live view in a browser: who may come in, what they get, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+
+from sitegenctl.cli.main import run
+from sitegenctl.tui import web
+from tests.tui.browser import CHROMIUM, chromium, page_of
+from tests.tui.web_server import WebServer, gone, read_until, serving
+from tests.world import World, eventually
+
+
+@pytest.fixture
+def orders(world: World) -> World:
+    """One order that waits for somebody, and one in the queue."""
+    world.order(42)
+    world.order(43, name="Rui Lima")
+    world.publish(43)
+    return world
+
+
+async def status(url: str, **headers: str) -> int:
+    async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as answer:
+        return answer.status
+
+
+async def refused(url: str, **headers: str) -> int:
+    """The status with which a WebSocket is refused."""
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as failure:
+            await http.ws_connect(url, headers=headers)
+        return failure.value.status
+
+
+async def test_only_the_link_opens_it(world: World, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        port = server.address.rpartition(":")[2]
+        static = f"{server.address}/static/js/textual.js"
+        assert server.link.startswith("http://127.0.0.1:")
+        assert len(server.token) >= 40
+
+        assert await status(server.link) == 200
+        assert await status(server.link, Host=f"localhost:{port}") == 200
+        assert await status(f"{static}?token={server.token}") == 200
+        for closed in (
+            server.address,
+            f"{server.address}/?token=",
+            f"{server.address}/?token={server.token[:-1]}",
+            f"{server.address}/?token=%ff%c3%28",
+            f"{server.address}/elsewhere",
+            static,
+        ):
+            assert await status(closed) == 403, closed
+        for host in (
+            "evil.example",
+            f"evil.example:{port}",
+            "127.0.0.1.evil.example",
+            "evil@127.0.0.1",
+            "10.0.0.1",
+            "",
+        ):
+            assert await status(server.link, Host=host) == 403, host
+        assert await status(server.link, Origin="http://evil.example") == 403
+
+
+async def test_a_websocket_is_for_our_own_page_alone(world: World, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        port = int(server.address.rpartition(":")[2])
+        assert await refused(f"{server.address}/ws") == 403
+        assert await refused(f"{server.address}/ws/{server.token[:-1]}x") == 403
+        for origin in ("http://evil.example", f"http://127.0.0.1:{port + 1}", f"https://127.0.0.1:{port}", "null"):
+            assert await refused(server.websocket, Origin=origin) == 403, origin
+        assert await refused(server.websocket, Host="evil.example", Origin="http://evil.example") == 403
+        assert server.browsers() == {}
+
+
+async def test_the_page_confines_itself(world: World, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        async with aiohttp.ClientSession() as http, http.get(server.link) as answer:
+            text = await answer.text()
+            policy = answer.headers["Content-Security-Policy"]
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert not answer.cookies
+    assert "default-src 'none'; script-src 'self';" in policy
+    assert f"connect-src 'self' {server.address.replace('http:', 'ws:')};" in policy
+    assert "https:" not in text
+
+
+@pytest.mark.parametrize("flags", [(), ("--allow-actions",)], ids=["looking", "acting"])
+async def test_a_browser_sees_the_orders(orders: World, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    with serving(tmp_path, *flags) as server:
+        async with aiohttp.ClientSession() as http, http.ws_connect(server.websocket, origin=server.address) as socket:
+            text = await read_until(socket, "Padaria Ana Souza", "quit")
+            assert ("READ-ONLY" in text) is not flags
+            assert ("mend" in text) is bool(flags)
+            (command,) = server.browsers().values()
+        assert ("--read-only" in command) is not flags
+        for secret in (orders.database_url, orders.redis_url, server.token):
+            assert secret not in command
+
+
+async def test_its_process_goes_when_the_browser_does(orders: World, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        async with aiohttp.ClientSession() as http:
+            async with http.ws_connect(server.websocket) as socket:
+                await read_until(socket, "Padaria Ana Souza")
+                assert len(server.browsers()) == 1
+            await asyncio.to_thread(eventually, lambda: not server.browsers())
+
+            # And the browser is told when the process goes, here by the key.
+            async with http.ws_connect(server.websocket) as socket:
+                await read_until(socket, "Padaria Ana Souza")
+                await socket.send_json(["stdin", "q"])
+                async with asyncio.timeout(30):
+                    async for _ in socket:
+                        pass
+            await asyncio.to_thread(eventually, lambda: not server.browsers())
+
+            # What is no part of the conversation ends it, too.
+            async with http.ws_connect(server.websocket) as socket:
+                await socket.send_str("nonsense")
+                async with asyncio.timeout(30):
+                    async for _ in socket:
+                        pass
+            await asyncio.to_thread(eventually, lambda: not server.browsers())
+        assert "Traceback" not in server.complaints.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_no_process_is_left(orders: World, tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path) as server:
+        async with aiohttp.ClientSession() as http, http.ws_connect(server.websocket) as socket:
+            await read_until(socket, "Padaria Ana Souza")
+            # One that has only begun, too.
+            async with http.ws_connect(server.websocket):
+                browsers = await asyncio.to_thread(eventually, server.browsers)
+                began = time.monotonic()
+                server.process.send_signal(number)
+                code = await asyncio.to_thread(server.process.wait, 30)
+                took = time.monotonic() - began
+        if number is signal.SIGKILL:
+            # Nobody could tell them; they notice.
+            eventually(lambda: all(map(gone, browsers)))
+            return
+        assert code == 130
+        assert all(map(gone, browsers))
+        assert took < 10
+        assert server.complaints.read_text() == "interrupted\n"
+
+
+_DEAF = "import sys, time; print('__GANGLION__', flush=True); time.sleep(600)"
+
+
+async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SESSIONS", 1)
+    monkeypatch.setattr(web, "_PLACE", 3.0)
+    monkeypatch.setattr(web, "_FAREWELL", 0.5)
+    view = web.WebView([sys.executable, "-c", _DEAF], title="deaf")
+    async with TestServer(await view.make_app()) as server, aiohttp.ClientSession() as http:
+        address = server.make_url(f"/ws/{view.token}")
+        async with http.ws_connect(address), http.ws_connect(address) as late:
+            assert b"1 browsers are looking already" in (await late.receive(timeout=5)).data
+            assert (await late.receive(timeout=5)).data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
+        # The first has gone, its deaf process with it, and there is a place again.
+        async with http.ws_connect(address) as next_one:
+            await next_one.send_json(["ping", "1"])
+            assert (await next_one.receive(timeout=5)).data == '["pong", "1"]'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "8765"], "--port needs --web"),
+        (["--host", "127.0.0.1"], "--host needs --web"),
+        (["--allow-actions"], "--allow-actions needs --web"),
+        (["--web", "--read-only", "--allow-actions"], "--allow-actions contradicts --read-only"),
+        (["--web", "--port", "65536"], "--port"),
+        (["--web", "--host", ""], "--host must be"),
+        (["--web", "--host", "192.0.2.1"], "--host 192.0.2.1: can't be listened at"),
+        (["--web", "--theme", "puce"], "there is no theme 'puce'"),
+    ],
+)
+def test_what_makes_no_sense(world: World, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    assert run(["live", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+
+
+def test_a_setting_forbids_actions_too(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_READ_ONLY", "1")
+    assert run(["live", "--web", "--allow-actions"]) == 2
+    assert "--allow-actions contradicts SITEGENCTL_READ_ONLY" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(["live", "--web", "--port", str(port)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: port {port} is taken",
+        "hint: --port takes another one; --port 0 any that is free",
+    ]
+
+
+def test_without_the_extra(world: World, tmp_path: Path) -> None:
+    (tmp_path / "textual_serve.py").write_text("raise ModuleNotFoundError(__name__)")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = world.run("live", "--web", PYTHONPATH=path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: --web needs the extra web", "hint: pip install 'sitegenctl[web]'"]
+
+
+async def test_other_machines_only_when_told_and_with_a_warning(world: World, tmp_path: Path) -> None:
+    with serving(tmp_path, "--host", "0.0.0.0") as server:  # noqa: S104 - what is tested
+        port = server.address.rpartition(":")[2]
+        here = f"http://127.0.0.1:{port}/?token={server.token}"
+        assert await status(here) == 200
+        assert await status(here, Host=server.address.removeprefix("http://")) == 200
+        assert await status(here, Host=f"10.1.2.3:{port}") == 200
+        assert await status(here, Host=f"evil.example:{port}") == 403
+        assert await status(f"http://127.0.0.1:{port}/") == 403
+        assert "the link is all that protects it" in server.complaints.read_text()
+
+
+def _only_ours(server: WebServer, requested: list[str]) -> bool:
+    ours = (f"{server.address}/", f"{server.address.replace('http:', 'ws:')}/", "data:", "about:")
+    return all(url.startswith(ours) for url in requested)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+async def test_a_real_browser(orders: World, tmp_path: Path) -> None:
+    profile = tmp_path / "browser"
+    profile.mkdir()
+    with serving(tmp_path) as server:
+        with chromium(profile) as debugger:
+            await _look_around(server, debugger)
+        # The browser was killed: nothing said goodbye.
+        await asyncio.to_thread(eventually, lambda: not server.browsers())
+
+
+async def _look_around(server: WebServer, debugger: str) -> None:
+    async with page_of(debugger) as shown:
+        await shown.open(server.link)
+        await shown.shows(lambda text: "Padaria A" in text)
+        first = await shown.screenshot()
+
+        # A key, without a click first.
+        await shown.press("2")
+        await shown.shows(lambda text: "Padaria Rui Lima" in text and "Padaria A" not in text)
+        second = await shown.screenshot()
+
+        # A click, on the first tab.
+        row, column = await shown.place_of("Orders")
+        await shown.click_at(row, column)
+        await shown.shows(lambda text: "Padaria A" in text)
+
+        # The server's folders are not the browser's.
+        await shown.press("?")
+        await shown.shows(lambda text: "Open the site" in text and "folder" not in text)
+        await shown.press("q")
+        await shown.shows(lambda text: "Open the site" not in text)
+
+        assert _only_ours(server, shown.requested), shown.requested
+        assert not [each for each in shown.complaints if "Content Security Policy" in each], shown.complaints
+        # A picture, not an empty rectangle; and another one after the key.
+        assert min(len(first), len(second)) > 10_000
+        assert first != second
