@@ -118,7 +118,7 @@ class LiveApp(App[int]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self._preferences.theme or "dark"
-        self.set_keymap(dict(self._preferences.keys))
+        self.set_keymap(self._preferences.keymap)
         self._orders.table.focus()
         self._backstage.start()
         self.set_interval(1.0, self._tick)
