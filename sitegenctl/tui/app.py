@@ -397,6 +397,10 @@ class LiveApp(App[int]):
             return
         self.exit(0)
 
+    def action_help_quit(self) -> None:
+        """Ctrl-C leaves, as it does every command; where text is selected Textual copies that."""
+        self.call_later(self.action_quit)
+
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """What the palette offers: the views, the keys, and the themes."""
         for binding in KEYS:
