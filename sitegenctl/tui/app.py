@@ -63,6 +63,7 @@ class LiveApp(App[int]):
         *,
         may_act: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        backstage: type[Backstage] = Backstage,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -75,7 +76,7 @@ class LiveApp(App[int]):
             may_act=self._may_act,
             id="orders",
         )
-        self._backstage = Backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
+        self._backstage = backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
         self._header = Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
         self._summary = Summary()
         self._tabs = ViewTabs(VIEW_KEYS)
