@@ -132,6 +132,9 @@ class LiveApp(App[int]):
 
     def on_looked(self, message: Looked) -> None:
         """There is a new picture."""
+        if not self._orders.is_whole:
+            # It comes while the view is being left.
+            return
         picture = message.picture
         is_first, self._picture = self._picture is None, picture
         now = self._now()
