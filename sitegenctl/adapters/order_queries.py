@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sitegenctl.domain.listing import OPEN_STATUSES, OrderFilter, OrderQuery, SortBy
+from sitegenctl.domain.listing import OPEN_STATUSES, OrderFilter, OrderQuery, SortBy, order_number
 from sitegenctl.domain.order import OrderStatus
 
 # The history of an order is read from at most so many of its newest rows: a run writes some 25.
@@ -194,7 +194,7 @@ def restriction(only: OrderFilter) -> tuple[Any, ...]:
     patterns = numbers = None
     if only.search is not None:
         patterns = [f"%{_literally(word)}%" for word in only.words]
-        numbers = [int(word) if word.isdecimal() and len(word) < 10 else None for word in only.words]
+        numbers = [order_number(word) for word in only.words]
     statuses = sorted(only.statuses) if only.statuses else None
     return statuses, patterns, numbers, only.since, only.still_for
 

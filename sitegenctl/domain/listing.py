@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from sitegenctl.domain.condition import Condition, Diagnosis, Severity
-from sitegenctl.domain.order import Order, OrderStatus
+from sitegenctl.domain.order import MAX_ORDER_ID, Order, OrderStatus
 
 #: Statuses in which an order may need somebody: every such order is read and diagnosed.
 OPEN_STATUSES = frozenset({OrderStatus.BUILDING, OrderStatus.GENERATING})
@@ -74,7 +74,13 @@ class OrderFilter:
         if self.search is None:
             return True
         text = "\n".join((order.customer_name, order.customer_email, order.business_name or "")).lower()
-        return all(word.lower() in text or word == str(order.order_id) for word in self.words)
+        return all(word.lower() in text or order_number(word) == order.order_id for word in self.words)
+
+
+def order_number(word: str) -> int | None:
+    """The number of an order that a word of a search may be; digits of other scripts are letters."""
+    number = int(word) if word.isascii() and word.isdecimal() and len(word) <= len(str(MAX_ORDER_ID)) else None
+    return None if number is None or number > MAX_ORDER_ID else number
 
 
 @dataclass(frozen=True, kw_only=True)

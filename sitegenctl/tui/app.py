@@ -62,6 +62,7 @@ class LiveApp(App[int]):
         *,
         may_act: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        backstage: type[Backstage] = Backstage,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -74,7 +75,7 @@ class LiveApp(App[int]):
             may_act=self._may_act,
             id="orders",
         )
-        self._backstage = Backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
+        self._backstage = backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
         self._header = Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
         self._summary = Summary()
         self._tabs = ViewTabs(VIEW_KEYS)
@@ -117,7 +118,7 @@ class LiveApp(App[int]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self._preferences.theme or "dark"
-        self.set_keymap(dict(self._preferences.keys))
+        self.set_keymap(self._preferences.keymap)
         self._orders.table.focus()
         self._backstage.start()
         self.set_interval(1.0, self._tick)
@@ -130,6 +131,9 @@ class LiveApp(App[int]):
 
     def on_looked(self, message: Looked) -> None:
         """There is a new picture."""
+        if not self._orders.is_whole:
+            # It comes while the view is being left.
+            return
         picture = message.picture
         is_first, self._picture = self._picture is None, picture
         now = self._now()
@@ -406,6 +410,10 @@ class LiveApp(App[int]):
             self._complain("finishing the chunk in hand; quit again then")
             return
         self.exit(0)
+
+    def action_help_quit(self) -> None:
+        """Ctrl-C leaves, as it does every command; where text is selected Textual copies that."""
+        self.call_later(self.action_quit)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """What the palette offers: the views, the keys, and the themes."""

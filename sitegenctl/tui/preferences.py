@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from textual.binding import Binding
 from textual.theme import BUILTIN_THEMES
 
 from sitegenctl.errors import UsageProblem
 from sitegenctl.settings import config_path, parse_duration, read_config
-from sitegenctl.tui.keys import DEFAULT_KEYS
+from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS
 from sitegenctl.tui.theme import NAMES
 
 _KNOWN = ("theme", "interval", "keys")
@@ -29,11 +30,16 @@ _SOONEST, _LATEST = 0.2, 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Preferences:
-    """``interval`` is in seconds between two looks; ``keys`` has the keys of an action, by its id."""
+    """``interval`` is in seconds between two looks; ``keys`` has the keys of an action as written, by its id."""
 
     theme: str | None = None
     interval: float = 1.0
     keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def keymap(self) -> dict[str, str]:
+        """The same keys by the names that Textual has for them: it knows ``slash`` and no ``/``."""
+        return {name: ",".join(_names(key)) for name, key in self.keys.items()}
 
 
 def read_preferences(environ: Mapping[str, str]) -> Preferences:
@@ -76,11 +82,16 @@ def _keys(given: Mapping[str, Any], place: str) -> dict[str, str]:
     for name, key in keys.items():
         if name not in DEFAULT_KEYS:
             raise UsageProblem(f"{place}.keys: nothing is called {name!r}", hint=f"names: {', '.join(DEFAULT_KEYS)}")
-        if not isinstance(key, str) or not key.strip():
+        if not isinstance(key, str) or not all(each.strip() for each in key.split(",")):
             raise UsageProblem(f"{place}.keys: {name} must be a key such as ctrl+r")
     taken: dict[str, str] = {}
-    for name, key in {**DEFAULT_KEYS, **keys}.items():
-        for each in key.split(","):
-            if (other := taken.setdefault(each.strip(), name)) != name:
-                raise UsageProblem(f"{place}.keys: {each.strip()} would be both {other} and {name}")
+    for binding in KEYS:
+        name = binding.id or binding.description
+        for each in _names(keys.get(name, binding.key)):
+            if (other := taken.setdefault(each, name)) != name:
+                raise UsageProblem(f"{place}.keys: {each} would be both {other} and {name}")
     return dict(keys)
+
+
+def _names(key: str) -> list[str]:
+    return [binding.key for binding in Binding.make_bindings([Binding(key, "", "")])]

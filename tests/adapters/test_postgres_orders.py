@@ -10,11 +10,14 @@ import asyncpg
 import pytest
 
 from sitegenctl.adapters.postgres_orders import PostgresOrders, asyncpg_dsn
+from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action, Step
 from sitegenctl.domain.ports import Actor
+from sitegenctl.domain.pulse import StepMark
 from sitegenctl.domain.run import RunOutcome
 from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.session import Session
 from tests.world import World
 
 ACTOR = Actor(user="ana", host="crm", command="enqueue")
@@ -252,3 +255,85 @@ def test_a_connection_that_was_cut_is_opened_again(world: World) -> None:
 )
 def test_urls_as_deployments_have_them(url: str, dsn: str) -> None:
     assert asyncpg_dsn(url) == dsn
+
+
+def recent(world: World, **options: int) -> list[StepMark]:
+    return world.with_session(lambda session: session.orders.recent_steps(timedelta(minutes=30), **options))
+
+
+def test_the_steps_of_the_last_minutes_oldest_first(world: World) -> None:
+    world.order(1, steps=["START", "ERROR"], age="40 minutes")
+    world.order(2, steps=["START", "SUCCESS"], age="20 minutes")
+    world.order(3, steps=["RESUME"], age="1 minutes")
+    found = recent(world)
+    assert [(mark.order_id, mark.step) for mark in found] == [(2, "START"), (2, "SUCCESS"), (3, "RESUME")]
+    assert [mark.log_id for mark in found] == sorted(mark.log_id for mark in found)
+    assert timedelta(minutes=20) <= found[0].age < timedelta(minutes=21)
+    assert [mark.step for mark in recent(world, after_id=found[1].log_id)] == ["RESUME"]
+    assert recent(world, after_id=found[-1].log_id) == []
+
+
+def test_of_too_many_steps_the_newest_are_read(world: World) -> None:
+    world.order(1, steps=[f"STEP_{number}" for number in range(6)], age="1 minutes")
+    assert [mark.step for mark in recent(world, limit=2)] == ["STEP_4", "STEP_5"]
+
+
+def test_steps_of_no_time_or_a_time_to_come_tell_nothing(world: World) -> None:
+    world.order(1, steps=["START"], age="1 minutes")
+    for time in ("NULL", "'infinity'", "localtimestamp + interval '1 day'"):
+        world.sql(
+            f"INSERT INTO site_generation_logs (order_id, step, message, created_at) VALUES (1, 'A', '', {time})"  # noqa: S608 - a constant of this test
+        )
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (1, 'SUCCESS', '')")
+    assert [mark.step for mark in recent(world)] == ["START", "SUCCESS"]
+
+
+def test_no_steps_at_all(world: World) -> None:
+    assert recent(world) == []
+
+
+FILTERS = [
+    *(OrderFilter(search=words) for words in ("ana", "ANA souza", "bräu", "BRÄU", "padaria", "o'neil", "\\")),
+    *(
+        OrderFilter(search=words)
+        for words in ("%", "_", "100%", "a_b", "a%b", "1", "2 padaria", "99", "0001", "x y z", "2147483647", "9" * 5000)
+    ),
+    *(OrderFilter(search=words) for words in ("ana@example.com", "ana nobody", "[red]x[/]", "'; --", "\u0663")),
+    *(OrderFilter(since=timedelta(minutes=minutes)) for minutes in (0, 5, 61, 500)),
+    *(OrderFilter(still_for=timedelta(minutes=minutes)) for minutes in (0, 5, 61, 500)),
+    OrderFilter(since=timedelta(minutes=500), still_for=timedelta(minutes=5), search="ana"),
+    OrderFilter(statuses=frozenset({OrderStatus.REVIEW}), search="padaria"),
+    OrderFilter(),
+]
+
+
+@pytest.fixture
+def many_names(world: World) -> list[int]:
+    names = ["Ana Souza", "ana_b", "a%b", "100% Pão", "Bräu", "O'Neil", "back\\slash", "[red]x[/]", "Zoë \u0661", "x y"]
+    ages = ["1 minutes", "10 minutes", "60 minutes", "3 hours"]
+    return [
+        world.order(
+            2_147_483_647 if name == "x y" else number,
+            ["REVIEW", "PAID", "DELIVERED"][number % 3],
+            name=name,
+            age=ages[number % len(ages)],
+            onboarding="missing" if number % 4 == 0 else "complete",
+        )
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def test_the_same_orders_are_taken_in_memory_and_in_the_database(world: World, many_names: list[int]) -> None:
+    """Open orders are filtered in memory and all others by the database: one list is made of both."""
+    orders = read(world, *many_names)
+
+    async def asked(session: Session) -> list[set[int]]:
+        answers = []
+        for only in FILTERS:
+            settled = await session.orders.read_settled(OrderQuery(filter=only, limit=100), excluding=())
+            assert await session.orders.count_settled(only, excluding=()) == len(settled)
+            answers.append({order.order_id for order in settled})
+        return answers
+
+    for only, found in zip(FILTERS, world.with_session(asked), strict=True):
+        assert found == {number for number in many_names if only.takes(orders[number])}, only

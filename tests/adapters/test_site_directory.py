@@ -14,6 +14,7 @@ import pytest
 
 from sitegenctl.adapters.site_directory import SiteDirectory
 from sitegenctl.domain.brief import SiteFile
+from sitegenctl.domain.site import SiteTree
 from sitegenctl.errors import SourceError
 
 SITE = [SiteFile(path="index.html", content=b"new")]
@@ -139,3 +140,80 @@ async def test_a_directory_that_can_not_even_be_looked_at_is_one_line(
     monkeypatch.setattr(os, "stat", stale)
     with pytest.raises(SourceError, match="Stale file handle"):
         await sites.count([1])
+
+
+def paths(tree: SiteTree) -> list[tuple[str, int | None]]:
+    return [(entry.path, entry.size) for entry in tree.entries]
+
+
+async def test_the_tree_of_a_site_has_folders_before_files(sites: SiteDirectory, sites_dir: Path) -> None:
+    folder = sites_dir / "project_1"
+    (folder / "assets" / "img").mkdir(parents=True)
+    (folder / "assets" / "img" / "a.png").write_bytes(b"12345")
+    (folder / "assets" / "site.css").write_text("css")
+    (folder / "Zebra.html").write_text("")
+    tree = await sites.tree(1, limit=100)
+    assert paths(tree) == [
+        *(("assets/img/a.png", 5), ("assets/site.css", 3), ("Zebra.html", 0), ("index.html", 3)),
+    ]
+    assert tree.complete
+
+
+async def test_links_in_a_tree_are_named_and_not_followed(
+    sites: SiteDirectory, sites_dir: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "passwords").write_text("hunter2")
+    folder = sites_dir / "project_1"
+    (folder / "elsewhere").symlink_to(secret)
+    (folder / "file").symlink_to(secret / "passwords")
+    (folder / "itself").symlink_to(folder)
+    (folder / "nowhere").symlink_to(tmp_path / "gone")
+    tree = await sites.tree(1, limit=100)
+    assert paths(tree) == [
+        *(("elsewhere", None), ("file", None), ("index.html", 3), ("itself", None), ("nowhere", None)),
+    ]
+
+
+async def test_a_link_in_the_place_of_a_site_is_not_looked_into(
+    sites: SiteDirectory, sites_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").mkdir()
+    (sites_dir / "project_7").symlink_to(tmp_path / "secret")
+    with pytest.raises(SourceError, match="can't be read") as caught:
+        await sites.tree(7, limit=100)
+    assert "\n" not in caught.value.message
+
+
+async def test_a_tree_is_cut_and_says_so(sites: SiteDirectory, sites_dir: Path) -> None:
+    for number in range(10):
+        (sites_dir / "project_1" / f"page{number}.html").write_text("")
+    for limit in (0, 1, 10):
+        tree = await sites.tree(1, limit=limit)
+        assert (len(tree.entries), tree.complete) == (limit, False)
+    whole = await sites.tree(1, limit=11)
+    assert (len(whole.entries), whole.complete) == (11, True)
+
+
+async def test_a_site_that_is_not_there_has_an_empty_tree(sites: SiteDirectory) -> None:
+    tree = await sites.tree(99, limit=10)
+    assert (paths(tree), tree.complete) == ([], True)
+
+
+async def test_deep_folders_and_odd_names(sites: SiteDirectory, sites_dir: Path) -> None:
+    deep = sites_dir / "project_1" / "/".join("d" for _ in range(200))
+    deep.mkdir(parents=True)
+    (deep / "page.html").write_text("x")
+    os.close(os.open(bytes(sites_dir / "project_1") + b"/\xff\x1b[31m\nname", os.O_CREAT))
+    tree = await sites.tree(1, limit=100)
+    assert [path.rpartition("/")[2] for path, _ in paths(tree)] == ["page.html", "index.html", "\udcff\x1b[31m\nname"]
+    assert tree.entries[0].path.count("/") == 200
+
+
+async def test_a_tree_that_takes_too_long_is_given_up(
+    sites: SiteDirectory, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "scandir", mount.hangs(os.scandir))
+    with pytest.raises(SourceError, match="did not answer in time"):
+        await sites.tree(1, limit=10)

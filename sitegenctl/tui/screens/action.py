@@ -111,6 +111,11 @@ class ActionScreen(ModalScreen[bool]):
         if self._result is not None or not self._action.destroys:
             self.action_apply()
 
+    def on_live_table_opened(self, event: LiveTable.Opened) -> None:
+        """Enter is the table's key, too, and that has the focus; the orders behind are not gone to from here."""
+        event.stop()
+        self.action_apply_safe()
+
     @work(exclusive=True)
     async def _carry_out(self, plan: Plan) -> None:
         self._is_dry = False

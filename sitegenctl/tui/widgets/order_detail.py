@@ -17,7 +17,7 @@ from sitegenctl.domain.timeline import EntryKind, TimelineEntry
 from sitegenctl.render.event import event_detail
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.order import in_context, order_facts
-from sitegenctl.render.text import hanging, neutralise
+from sitegenctl.render.text import hanging, neutralise, shorten
 from sitegenctl.tui.actions import MENDS
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views import progress, size
@@ -83,7 +83,8 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
             ("" if order is None else f"  {neutralise(order.label or 'NULL')}", colours["text-muted"]),
         )
         if order is not None:
-            yield Text(neutralise(order.business_name or order.customer_name), "bold")
+            # One line of it, whatever somebody typed there: below stands why the order needs somebody.
+            yield Text(shorten(order.business_name or order.customer_name, width), "bold")
             if bar := progress(order) if verdict.condition == "running" else "":
                 yield Text(bar, colours["primary"])
         for reason in verdict.evidence:

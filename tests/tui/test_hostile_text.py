@@ -1,0 +1,122 @@
+"""What customers typed is shown as what it is: nothing of it is interpreted, and nothing ends the view."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sitegenctl.domain.event import Event
+from sitegenctl.operations.follow import Lost
+from sitegenctl.tui.backstage import EventsHeard
+from tests.tui.live import Live, live, off
+from tests.world import QUEUE, World
+
+HOSTILE = {
+    "escapes": "\x1b[2J\x1b[31mred\x07\x9b1m",
+    "bidi": "a\u202eevil\u202c\u2066b\u200f",
+    "markup": "[red]x[/] [@click=app.quit]free[/] [/nope] [bold",
+    "lines": "one\ntwo\r\nthree\ttab\u2028four",
+    "hidden": "zero\u200bwidth\ufeff\U000e0041",
+    "wide": "日本語のとても長い店の名前" * 9,
+    "long": "x" * 5000,
+    "combining": "e\u0301" * 200,
+}
+
+
+def controls(text: str) -> set[str]:
+    """What must never reach a terminal."""
+    return {char for char in text.replace("\n", "") if ord(char) < 32 or 0x7F <= ord(char) < 0xA0} | (
+        set(text) & set("\u202e\u202c\u2066\u200f\u200b\ufeff\u2028\U000e0041")
+    )
+
+
+def hostile_order(world: World, text: str) -> None:
+    world.order(42, "GENERATING", steps=["START"], name=text)
+    for column in ("customer_name", "customer_email", "admin_notes", "site_url"):
+        world.sql(f"UPDATE site_orders SET {column} = $1", text)  # noqa: S608 - columns named above
+    world.sql("UPDATE site_onboardings SET business_name = $1", text)
+    world.sql(
+        "INSERT INTO site_generation_logs (order_id, step, message, status, details, created_at)"
+        " VALUES (42, $1, $2, $3, $4, localtimestamp - interval '3h'), (42, 'ERROR', $2, 'error', $4, NULL)",
+        text[:100],
+        text,
+        text[:20],
+        json.dumps({"why": text}),
+    )
+    folder = world.site()
+    folder.mkdir()
+    (folder / text.replace("/", "|")[:60]).write_text("x")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_what_customers_typed(world: World, kind: str) -> None:
+    text = HOSTILE[kind]
+    await off(hostile_order, world, text)
+    async with live(world, size=(200, 60)) as view:
+        await view.until(lambda: view.listed == [42])
+        await view.until(lambda: view.orders.detail is not None)
+        assert not controls(await view.sees("42 FAILED", "the last run ended in ERROR"))
+        if kind == "markup":
+            await view.sees("[red]x[/] [@click=app.quit]free[/]")
+        if kind == "escapes":
+            await view.sees("\\x1b[2J\\x1b[31mred\\x07")
+        await click_everywhere(view)
+        await view.act("R", "reset order 42? 1 would be reset")
+        assert not controls(view.text)
+        await view.press("escape", "y", "o")
+        for number in "2345":
+            await view.press(number)
+            assert not controls(view.text)
+        await view.press("1", "slash", *"[red]x[/]")
+        await view.until(lambda: view.listed == ([42] if kind == "markup" else []))
+        assert view.app.is_running
+
+
+async def click_everywhere(view: Live) -> None:
+    """Markup that was taken for a link would be followed."""
+    for y in range(4, 40, 4):
+        await view.pilot.click(offset=(150, y))
+    assert view.app.is_running
+
+
+async def test_tasks_and_messages_of_anybody(world: World) -> None:
+    def publish() -> None:
+        world.order(42, "GENERATING")
+        world.publish(42, task_id="\x1b[31m[red]id[/]\u202e")
+        world.publish(42, task="[@click=app.quit]\x1b[2Jtask\n")
+        with world.redis() as client:
+            client.lpush(QUEUE, b"\xff\xfe not json \x1b[2J", "{}", '["[red]"]')
+
+    await off(publish)
+    async with live(world, size=(200, 60)) as view:
+        await view.press("2")
+        shown = await view.sees("\\x1b[31m[red]id[/]\\u202e", "[@click=app.quit]\\x1b[2Jtask\\n")
+        assert not controls(shown)
+        assert len(view.rows_of("queue")) == 5
+        for y in range(6, 12):
+            await view.pilot.click(offset=(30, y), times=2)
+        assert view.app.is_running
+
+
+async def test_events_of_anybody(world: World) -> None:
+    text = "\x1b[2J[@click=app.quit]x[/]\u202e\n\udcff"
+    event = Event(type=text, fields={"exception": text}, worker=text, error=text, order_id=42, task_id=text)
+    await off(world.order, 42, "GENERATING")
+    async with live(world) as view:
+        await view.until(lambda: view.listed == [42])
+        view.app.post_message(EventsHeard([event, Lost(message=text)]))
+        await view.press("4")
+        shown = await view.sees("\\x1b[2J[@click")
+        assert not controls(shown)
+        await view.press("1")
+        assert view.app.is_running
+
+
+async def test_a_banner_of_anybody(world: World) -> None:
+    """A path may hold anything, and stands in what the banner says."""
+    odd = world.sites_dir / "\x1b[31m[red]no[/]"
+    await off(world.order, 42, "GENERATING", steps=["START"])
+    async with live(world, sites_dir=str(odd)) as view:
+        await view.until(lambda: "\\x1b[31m[red]no[/]" in view.banner)
+        assert not controls(view.text)

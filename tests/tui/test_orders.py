@@ -1,0 +1,238 @@
+"""The list of orders: filtered as somebody types, by facets, sorted, marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from textual.widgets import OptionList
+
+from tests.tui.live import Live, live, off
+from tests.world import World
+
+
+def some_orders(world: World) -> None:
+    world.order(1, "GENERATING", steps=["START", "ERROR"], name="Xaver", age="3 hours")
+    world.order(2, "BUILDING", name="Bea", age="2 hours")
+    world.order(3, "REVIEW", name="Cid", age="10 minutes", files=8, steps=["START", "SUCCESS"])
+    world.order(4, "PAID", name="Dea 100%", age="1 minutes", onboarding="missing")
+    world.order(5, "CANCELLED", name="Eva", age="9 hours")
+
+
+def status(view: Live) -> str:
+    return str(view.orders.query_one("#status").render())
+
+
+async def test_typing_filters_at_every_key(world: World) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+        assert view.listed == [2, 1, 5, 4, 3]  # faults first, then the newest
+        await view.type("padaria cid")
+        assert view.filter.has_focus
+        await view.until(lambda: view.listed == [3])
+        for typed, found in (
+            ("condition:failed", [1]),
+            ("condition:f condition:unst", [2, 1]),
+            ("status:review", [3]),
+            ("s:paid s:canc", [5, 4]),
+            ("age>1h", [2, 1, 5]),
+            ("age<1h", [4, 3]),
+            ("age>1h age<4h bea", [2]),
+            ("%", [4]),
+            ("4", [4]),
+            ("_", []),
+        ):
+            await view.type(typed)
+            await view.until(lambda found=found: view.listed == found)  # type: ignore[misc]
+        await view.sees("no such orders")
+
+
+async def test_what_is_not_finished_says_why_and_hides_nothing(world: World) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+        await view.type("age>")
+        await view.sees("age needs a time, as in age>10m")
+        await view.press("1", "h")
+        await view.until(lambda: view.listed == [2, 1, 5])
+        assert "age needs" not in view.text
+        await view.type("condition:zzz")
+        await view.sees("no condition begins with 'zzz'")
+        await view.until(lambda: len(view.listed) == 5)
+
+
+async def test_enter_keeps_the_filter_and_escape_leaves_it(world: World) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+        await view.type("xaver")
+        await view.until(lambda: view.listed == [1])
+        await view.press("enter")
+        await view.until(lambda: view.table.has_focus)
+        await view.until(lambda: view.filter.display)
+        # Now the letters are keys again.
+        await view.press("space")
+        assert view.marked == {1}
+        await view.press("slash", "escape")
+        assert (view.table.has_focus, view.filter.value) == (True, "xaver")
+        await view.press("escape")
+        await view.until(lambda: not view.filter.display)
+        await view.until(lambda: len(view.listed) == 5)
+
+
+@pytest.mark.parametrize("by_key", [True, False], ids=["key", "click"])
+async def test_a_facet_filters_and_again_not(world: World, by_key: bool) -> None:
+    await off(some_orders, world)
+    async with live(world, size=(200, 60)) as view:
+        facets = view.orders.query_one("Facets", OptionList)
+        shown = {option.id: str(option.prompt).split() for option in facets.options if option.id}
+        assert shown["condition:failed"] == ["failed", "1"]
+        assert shown["status:review"] == ["review", "1"]
+        assert list(shown)[:2] == ["condition:failed", "condition:unstarted"]  # faults first
+        assert "condition:running" not in shown
+
+        async def choose(word: str) -> None:
+            place = facets.get_option_index(word)
+            if by_key:
+                facets.focus()
+                facets.highlighted = place
+                await view.press("enter")
+            else:
+                lines = (await view.sees("────────")).splitlines()
+                (at,) = (y for y, line in enumerate(lines) if line[:24].strip("● ").startswith(word.split(":")[1]))
+                await view.pilot.click(offset=(4, at))
+
+        await choose("condition:failed")
+        await view.until(lambda: view.listed == [1])
+        assert view.filter.value == "condition:failed"
+        await view.until(lambda: "●" in str(facets.get_option("condition:failed").prompt))
+        await choose("condition:unstarted")
+        await view.until(lambda: view.listed == [2, 1])
+        await choose("condition:failed")
+        await view.until(lambda: view.listed == [2])
+        await choose("condition:unstarted")
+        await view.until(lambda: len(view.listed) == 5)
+        assert not view.filter.display
+
+
+async def test_sorting_by_key(world: World) -> None:
+    await off(some_orders, world)
+    async with live(world, size=(200, 60)) as view:
+        await view.sees("condition▼")
+        for key, heading, found, told in (
+            ("greater_than_sign", "status▼", [4, 2, 1, 3, 5], "by status"),
+            ("greater_than_sign", "age▼", [4, 3, 2, 1, 5], "by age"),
+            ("greater_than_sign", "business▼", [2, 3, 4, 5, 1], "by name"),
+            ("backslash", "business▲", [1, 5, 4, 3, 2], "by name, reversed"),
+            ("less_than_sign", "age▼", [4, 3, 2, 1, 5], "by age"),
+            ("backslash", "age▲", [5, 1, 2, 3, 4], "by age, reversed"),
+            ("greater_than_sign", "business▼", [2, 3, 4, 5, 1], "by name"),
+            ("greater_than_sign", "order▼", [1, 2, 3, 4, 5], "by number"),
+            ("less_than_sign", "business▼", [2, 3, 4, 5, 1], "by name"),
+        ):
+            await view.press(key)
+            await view.until(lambda found=found: view.listed == found)  # type: ignore[misc]
+            await view.sees(heading)
+            assert told in status(view)
+
+
+async def test_clicking_a_heading_sorts_and_again_reverses(world: World) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+
+        async def click(heading: str) -> None:
+            place = next(
+                (line.index(heading), y) for y, line in enumerate(view.lines) if "order" in line and heading in line
+            )
+            await view.pilot.click(offset=place)
+
+        await click("business")
+        await view.until(lambda: view.listed == [2, 3, 4, 5, 1])
+        await click("business")
+        await view.until(lambda: view.listed == [1, 5, 4, 3, 2])
+        await view.sees("business▲")
+        await click("condition")
+        await view.until(lambda: view.listed == [2, 1, 5, 4, 3])
+        # Nothing is sorted by what stands under "why".
+        await click("why")
+        await view.pilot.pause()
+        assert "faults first" in status(view)
+
+
+async def test_marks(world: World) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+        await view.press("space", "space")
+        assert (view.marked, view.table.key) == ({2, 1}, 5)
+        await view.sees("2 marked")
+        assert sum(line.lstrip().startswith("●") for line in view.rows_of("table")) == 2
+        await view.press("up", "space")
+        assert view.marked == {2}
+        await view.press("a")
+        assert view.marked == {1, 2, 3, 4, 5}
+        await view.press("a")
+        assert view.marked == set()
+        await view.press("space", "escape")
+        assert view.marked == set()
+        assert "marked" not in status(view)
+        # Only what is listed can be meant: a mark on what a filter hides would be acted on unseen.
+        await view.press("a")
+        await view.type("xaver")
+        await view.until(lambda: view.listed == [1])
+        assert view.orders.meant == [1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "moved_to"),
+    [
+        (["down"], 1),
+        (["j"], 1),
+        (["down", "down", "k"], 1),
+        (["end"], 59),
+        (["G"], 59),
+        (["G", "g"], 0),
+        (["end", "home"], 0),
+        (["up"], 0),
+        (["end", "down"], 59),
+    ],
+)
+async def test_moving_by_keys_in_a_long_list(
+    sixty: Callable[[], None], world: World, keys: list[str], moved_to: int
+) -> None:
+    await off(sixty)
+    async with live(world) as view:
+        await view.press(*keys)
+        assert view.table.key == 60 - moved_to
+        await view.sees(f"Customer {60 - moved_to}")
+        await view.until(lambda: view.orders.detail is not None and view.orders.detail.order_id == 60 - moved_to)
+
+
+async def test_moving_by_screens_and_by_mouse(sixty: Callable[[], None], world: World) -> None:
+    await off(sixty)
+    async with live(world, size=(120, 24)) as view:
+        height = view.table.size.height - 2
+        await view.press("pagedown")
+        assert view.table.key == 60 - height
+        await view.press("ctrl+u")
+        assert view.table.key == 60
+        await view.pilot.click("#table", offset=(5, 4))
+        assert view.table.key == 57
+        await view.pilot.click("#table", offset=(5, 5), times=2)
+        await view.until(lambda: view.orders.has_class("-open"))
+        await view.press("escape")
+        assert not view.orders.has_class("-open")
+
+
+@pytest.fixture
+def sixty(world: World) -> Callable[[], None]:
+    return lambda: many_orders(world, 60)
+
+
+def many_orders(world: World, count: int, status: str = "PAID") -> None:
+    """So many at once."""
+    world.sql(
+        "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
+        " SELECT n, 'Customer ' || n, 'c@example.com', $2::text::siteorderstatus, 1,"
+        "        timezone('utc', now()), timezone('utc', now()) - interval '3 hours'"
+        "   FROM generate_series(1, $1::int) n",
+        count,
+        status,
+    )

@@ -1,0 +1,190 @@
+"""Servers that stop, hang and come back under the running view."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from sitegenctl.demo.postgres_server import postgres_server, start_postgres, stop_postgres
+from sitegenctl.demo.redis_server import redis_server, start_redis, stop_redis
+from tests.tui.live import Live, live, off
+from tests.world import World, create_schema
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # Not pytest's own temporary folder: PostgreSQL under another account must be able to reach it.
+    with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def own_redis(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A Redis that is this test's to stop."""
+    with redis_server(folder / "redis", persistence=True) as server:
+        world.redis_url = server.url
+        monkeypatch.setenv("REDIS_URL", server.url)
+        yield folder / "redis"
+
+
+@pytest.fixture
+def own_postgres(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A PostgreSQL that is this test's to stop."""
+    with postgres_server(folder / "postgres", durable=False) as server:
+        world.database_url = server.url
+        asyncio.run(create_schema(server.url))
+        monkeypatch.setenv("DATABASE_URL", server.url)
+        yield folder / "postgres"
+
+
+@contextlib.asynccontextmanager
+async def hanging(pid: int) -> AsyncIterator[None]:
+    """A process that answers nothing, and refuses nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def some_orders(world: World) -> None:
+    world.order(1, "GENERATING", steps=["START", "ERROR"], name="One")
+    world.order(2, "BUILDING", name="Two")
+
+
+async def is_kept_and_refuses(view: Live, banner: str) -> None:
+    """The last picture stays, is marked as old, and nothing is done on the strength of it."""
+    await view.until(lambda: banner in view.banner)
+    assert "what is shown is old; trying again" in view.banner
+    assert view.listed == [2, 1]
+    await view.sees("Padaria One", " old")
+    await view.until(lambda: "✗" in view.lines[0])
+    await view.press("R")
+    await view.sees("not now: ")
+    assert view.dialog is None
+    # Everything else goes on.
+    await view.press("j")
+    assert view.table.key == 1
+    await view.press("2", "3", "4", "1")
+    assert view.listed == [2, 1]
+
+
+async def recovers(view: Live, world: World) -> None:
+    await off(world.order, 3, "BUILDING", name="Three")
+    await view.until(lambda: not view.banner and 3 in view.listed, patience=30)
+    assert "old" not in view.lines[0]
+    await view.until(lambda: "✗" not in view.lines[0])
+    view.table.go_to(3)
+    await view.act("e", "1 would be enqueued")
+    await view.press("y")
+    await view.until(lambda: "1 enqueued" in view.told("title"))
+    await view.press("escape")
+    await view.until(lambda: any("queued" in line and " 3 " in line for line in view.rows_of("table")))
+
+
+async def test_redis_stops_and_comes_back(world: World, own_redis: Path) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+        await view.until(lambda: view.listed == [2, 1])
+        await off(stop_redis, own_redis)
+        await is_kept_and_refuses(view, "broker: Redis")
+        await off(start_redis, own_redis, persistence=True)
+        await recovers(view, world)
+        # Events are heard again, and it is said that they were not.
+        await view.press("4")
+        await view.sees("connected again")
+
+
+async def test_postgres_stops_and_comes_back(world: World, own_postgres: Path) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+        await view.until(lambda: view.listed == [2, 1])
+        await off(stop_postgres, own_postgres)
+        await is_kept_and_refuses(view, "database: ")
+        # What is filtered meanwhile comes from the picture, or when the database is back; it never ends the view.
+        await view.type("one")
+        await off(start_postgres, own_postgres, durable=False)
+        await view.until(lambda: view.listed == [1], patience=30)
+        await view.press("escape", "escape")
+        await view.until(lambda: view.listed == [2, 1])
+        await recovers(view, world)
+
+
+async def test_it_begins_without_redis_and_finds_it_later(world: World, own_redis: Path) -> None:
+    await off(some_orders, world)
+    await off(stop_redis, own_redis)
+    async with live(world, waits=False) as view:
+        await view.until(lambda: "broker: Redis" in view.banner)
+        await off(start_redis, own_redis, persistence=True)
+        await view.until(lambda: not view.banner and view.listed == [2, 1], patience=30)
+
+
+@pytest.mark.parametrize("server", ["redis", "postgres"])
+async def test_a_server_that_hangs_keeps_neither_the_screen_nor_whoever_leaves(
+    world: World, request: pytest.FixtureRequest, server: str
+) -> None:
+    await off(some_orders, world)
+    pid = await off(pid_of, world, server)
+    async with live(world) as view:
+        await view.until(lambda: view.listed == [2, 1])
+        async with hanging(pid):
+            await asyncio.sleep(0.5)  # it is being waited for by now
+            began = time.monotonic()
+            await view.press("j")
+            assert view.table.key == 1
+            await view.press("2", "1", "slash", "x", "escape", "escape", "question_mark", "escape")
+            keys = time.monotonic() - began
+            began = time.monotonic()
+            await view.press("q")
+            await view.until(lambda: not view.app.is_running)
+            left = time.monotonic() - began
+    assert (keys < 5, left < 3) == (True, True), (keys, left)
+
+
+def pid_of(world: World, server: str) -> int:
+    if server == "redis":
+        with world.redis() as client:
+            return int(client.info("server")["process_id"])
+
+    # The backend of the only other connection can't be known before it is made: the server's first process is
+    # stopped, which keeps new connections waiting.
+    async def ask() -> int:
+        connection = await asyncpg.connect(world.database_url)
+        try:
+            return int(await connection.fetchval("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)"))
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+async def test_silent_workers_are_told_of_and_the_picture_is_not_kept(world: World) -> None:
+    await off(some_orders, world)
+    worker = await off(world.worker, "-c", "1")
+    async with live(world, timeout="1s") as view:
+        await view.until(lambda: not view.banner)
+        async with hanging(worker.pid):
+            await view.until(lambda: "workers: the living worker did not answer" in view.banner)
+            assert "what is shown is old" not in view.banner
+        await view.until(lambda: not view.banner)
+
+
+async def test_a_directory_that_is_gone_is_told_of(world: World) -> None:
+    await off(some_orders, world)
+    async with live(world) as view:
+        await view.until(lambda: not view.banner)
+        world.sites_dir.rename(world.sites_dir.with_name("elsewhere"))
+        await off(world.order, 3, "GENERATING", steps=["START", "PHASE_1_START"], name="Three")
+        await view.until(lambda: "files: " in view.banner)
+        assert "what is shown is old" not in view.banner
+        world.sites_dir.with_name("elsewhere").rename(world.sites_dir)
+        await view.until(lambda: not view.banner)

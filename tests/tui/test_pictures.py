@@ -1,0 +1,209 @@
+"""What the views look like, at three sizes, of a picture made by hand at a time that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar, cast
+
+import pytest
+
+from sitegenctl.domain.condition import Condition, Source
+from sitegenctl.domain.event import Event
+from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp
+from sitegenctl.domain.listing import ListedOrder, OrderPage, OrderQuery
+from sitegenctl.domain.order import LogRow, Onboarding, Order, OrderStatus
+from sitegenctl.domain.overview import RunCounts
+from sitegenctl.domain.pulse import Bar
+from sitegenctl.domain.run import read_history
+from sitegenctl.domain.site import SiteEntry, SiteFiles, SiteTree
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.timeline import timeline
+from sitegenctl.domain.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
+from sitegenctl.operations.watch import OrderDetail, Picture
+from sitegenctl.session import Session
+from sitegenctl.settings import Settings
+from sitegenctl.tui.app import LiveApp
+from sitegenctl.tui.backstage import Backstage, EventsHeard, Looked
+from sitegenctl.tui.preferences import Preferences
+from sitegenctl.tui.widgets.doctor_view import DoctorView
+from sitegenctl.tui.widgets.tabs import VIEWS
+from tests.tui.live import eventually
+from tests.tui.snapshots import check
+
+T = TypeVar("T")
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+GENERATING = OrderStatus.GENERATING
+LOG = [
+    *(("OPERATOR_ENQUEUE", "info", "enqueued by ana", 9), ("START", "info", "Starting site generation", 8)),
+    *(("PHASE_1_COMPLETE", "success", "Briefing saved", 7), ("ERROR", "error", "AI provider answered 429", 6)),
+]
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+class Still(Backstage):
+    """Looks at nothing: the test tells what there is to be seen."""
+
+    def start(self) -> None:
+        """Nothing is started."""
+
+    async def ask(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """The only one who asks here is the doctor's view."""
+        return cast("T", CHECKS)
+
+
+def order(order_id: int, name: str, status: OrderStatus, idle: timedelta, *steps: str) -> Order:
+    return Order(
+        order_id=order_id,
+        status=status,
+        customer_name=name.split()[0],
+        customer_email=f"{order_id}@example.com",
+        business_name=name,
+        onboarding=Onboarding.COMPLETE,
+        idle=idle,
+        history=read_history(steps),
+        last_error="AI provider answered 429: rate limit exceeded" if "ERROR" in steps else None,
+    )
+
+
+ORDERS = [
+    order(48, "Delacroix Electric", GENERATING, 52 * MINUTE, "START", "ERROR"),
+    order(36, "Padaria São João", OrderStatus.BUILDING, 3 * 60 * MINUTE),
+    order(31, "日本のパン屋", GENERATING, 4 * MINUTE, "START", "TEMPLATE_COPIED"),
+    order(29, "Quarry & Sons Plumbing", GENERATING, 2 * MINUTE),
+    order(12, "Baker Street Dental", OrderStatus.REVIEW, 26 * 60 * MINUTE, "START", "SUCCESS"),
+]
+RUNNING = LiveTask(
+    task_id="11111111-2222-3333-4444-555555555555",
+    name="generate",
+    order_id=31,
+    state=TaskState.RUNNING,
+    worker="celery@crm",
+    enqueued_at=NOW - 5 * MINUTE,
+)
+WAITING = LiveTask(
+    task_id="66666666-7777-8888-9999-000000000000",
+    name="generate",
+    order_id=29,
+    state=TaskState.QUEUED,
+    position=0,
+    enqueued_at=NOW - 2 * MINUTE,
+)
+ROSTER = WorkerRoster(
+    workers=(
+        WorkerDetails(
+            name="celery@crm",
+            pid=10,
+            concurrency=2,
+            queues=("site_generation",),
+            processed=1284,
+            uptime=timedelta(days=3),
+            processes=(11, 12),
+            memory={10: 61_000_000, 11: 184_000_000, 12: 97_000_000},
+            active=(
+                HeldTask(task_id=RUNNING.task_id, name="generate", order_id=31, started_at=NOW - 4 * MINUTE, pid=11),
+            ),
+        ),
+    )
+)
+SNAPSHOT = Snapshot(
+    taken_at=NOW,
+    orders={each.order_id: each for each in ORDERS},
+    tasks=(RUNNING, WAITING),
+    workers=WorkerSurvey(workers=(Worker(name="celery@crm", tasks=(RUNNING,)),)),
+)
+PICTURE = Picture(
+    snapshot=SNAPSHOT,
+    took={Source.DATABASE: 0.012, Source.BROKER: 0.003, Source.WORKERS: 0.006, Source.FILES: 0.001},
+    by_status={OrderStatus.REVIEW: 1, OrderStatus.BUILDING: 1, GENERATING: 3},
+    by_condition={
+        **dict.fromkeys((Condition.FAILED, Condition.UNSTARTED, Condition.RUNNING, Condition.QUEUED), 1),
+        Condition.DONE: 1,
+    },
+    bars=[
+        Bar(depth=n % 9, succeeded=n % 4, failed=n % 13 == 5, seen=n > 30)  # some of everything
+        for n in range(60)
+    ],
+    last_hour=RunCounts(succeeded=41, failed=3, skipped=0),
+    roster=ROSTER,
+)
+EVENTS = [
+    Event(type=kind, fields={}, at=NOW - timedelta(seconds=age), order_id=31, worker="celery@crm", runtime=runtime)
+    for kind, age, runtime in (("task-received", 9, None), ("task-started", 8, None), ("task-succeeded", 2, 6.1))
+]
+CHECKS = CheckUp(
+    checks=(
+        Check(name=CheckName.REDIS, source=Source.BROKER, status=CheckStatus.OK, evidence=("answers in 0.2 ms",)),
+        Check(
+            name=CheckName.PERSISTENCE,
+            source=Source.BROKER,
+            status=CheckStatus.WARNING,
+            evidence=("neither append-only file nor snapshots",),
+            remedy="redis-cli CONFIG SET appendonly yes",
+        ),
+        Check(
+            name=CheckName.WORKER,
+            source=Source.WORKERS,
+            status=CheckStatus.FAILED,
+            evidence=("no worker is alive on this broker",),
+            remedy="docker start crm-celery-worker",
+        ),
+    )
+)
+
+
+def page() -> OrderPage:
+    rows = [
+        ListedOrder(order_id=each.order_id, order=each, verdict=SNAPSHOT.diagnose(each.order_id)) for each in ORDERS
+    ]
+    return OrderPage(orders=rows, total=len(rows))
+
+
+def detail() -> OrderDetail:
+    log = [
+        LogRow(
+            log_id=number,
+            order_id=48,
+            step=step,
+            status=status,
+            message=message,
+            created_at=(NOW - age * MINUTE).replace(tzinfo=None),
+            age=age * MINUTE,
+        )
+        for number, (step, status, message, age) in enumerate(LOG, 1)
+    ]
+    return OrderDetail(
+        order_id=48,
+        read_at=NOW,
+        order=ORDERS[0],
+        verdict=SNAPSHOT.diagnose(48),
+        tasks=(),
+        story=timeline(log, [], now=NOW),
+        log=log,
+        files=SiteFiles(count=2, size=4096),
+        tree=SiteTree(entries=[SiteEntry(path="assets/site.css", size=3000), SiteEntry(path="index.html", size=1096)]),
+    )
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
+    app = LiveApp(
+        Settings(context="prod-crm", queue="site_generation"), Preferences(), now=lambda: NOW, backstage=Still
+    )
+    async with app.run_test(size=size) as pilot:
+        app.post_message(Looked(PICTURE, page(), detail(), OrderQuery(limit=500)))
+        app.post_message(EventsHeard([*EVENTS]))
+        await eventually(lambda: app._orders.table.rows)
+        # Again: only what is looked at is shown beside the list.
+        app.post_message(Looked(PICTURE, page(), detail(), OrderQuery(limit=500)))
+        await eventually(lambda: app._orders.detail)
+        for key, view in enumerate(VIEWS, 1):
+            await pilot.press(str(key))
+            if view == "doctor":
+                await eventually(lambda: app.query_one(DoctorView)._table.rows)
+            await pilot.pause()
+            check(f"{key}-{view}-{size[0]}x{size[1]}", app.export_screenshot(title="sitegenctl"), tmp_path)

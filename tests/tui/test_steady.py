@@ -1,0 +1,164 @@
+"""What somebody looks at stays where it is while everything else moves; and any size will do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.tui.live import live, off
+from tests.tui.test_orders import many_orders
+from tests.world import World
+
+
+async def test_everything_stays_while_orders_change_underneath(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sitegenctl.operations.watch.SLOW", 0.5)  # orders that wait are read anew every ten seconds
+    await off(many_orders, world, 200)
+    async with live(world, size=(120, 30)) as view:
+        await view.type("customer")
+        await view.press("enter")
+        await view.until(lambda: len(view.listed) == 200)
+        await view.press("space", *["pagedown"] * 4, "space", "up")
+        key, marked = view.table.key, view.marked
+        place = view.listed.index(int(str(key))) - round(view.table.scroll_offset.y)
+        await view.until(lambda: view.orders.detail is not None and view.orders.detail.order_id == key)
+
+        def change() -> None:
+            # Twenty more above, some below it gone, and it becomes a fault's neighbour.
+            world.sql(
+                "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at,"
+                " updated_at) SELECT n, 'Customer ' || n, '', 'PAID', 1, timezone('utc', now()), timezone('utc', now())"
+                " FROM generate_series(201, 220) n"
+            )
+            world.sql("DELETE FROM site_orders WHERE id < 20")
+            world.sql("UPDATE site_orders SET status = 'GENERATING' WHERE id IN (100, 150)")
+
+        await off(change)
+        await view.until(lambda: len(view.listed) == 201)
+        await view.until(lambda: view.listed[:2] == [150, 100])
+        assert view.table.key == key
+        assert view.marked == marked
+        assert view.listed.index(int(str(key))) - round(view.table.scroll_offset.y) == place
+        assert view.filter.value == "customer"
+        assert view.orders.detail is not None
+        assert view.orders.detail.order_id == key
+        # What was under the cursor goes away itself: the cursor stays near, and nothing is meant that is not there.
+        await off(world.sql, "DELETE FROM site_orders WHERE id = $1", key)
+        await view.until(lambda: key not in view.listed)
+        assert view.table.key in view.listed
+        assert key not in view.orders.meant
+
+
+async def test_an_open_order_and_its_scroll_survive(world: World) -> None:
+    def some() -> None:
+        world.order(42, "GENERATING", steps=["START", *["WRITE_PROGRESS"] * 80], name="Ana")
+        world.order(41, "BUILDING")
+
+    await off(some)
+    async with live(world, size=(80, 24)) as view:
+        await view.go_to(42)
+        await view.press("enter")
+        pane = view.orders.query_one("OrderDetailPane")
+        await view.until(lambda: pane.has_focus and pane.max_scroll_y > 30)
+        await view.press("pagedown", "pagedown")
+        await view.until(lambda: pane.scroll_offset.y > 10)
+        await view.pilot.wait_for_animation()
+        before = pane.scroll_offset.y
+        await off(world.sql, "UPDATE site_orders SET customer_email = 'new@example.com' WHERE id = 42")
+        detail = view.orders.detail
+        await view.until(lambda: view.orders.detail is not detail)
+        await off(world.sql, "DELETE FROM site_orders WHERE id = 99")
+        assert (pane.scroll_offset.y, pane.has_focus, view.orders.has_class("-open")) == (before, True, True)
+        await view.press("escape")
+        assert view.table.has_focus
+
+
+async def test_more_orders_come_as_one_scrolls(world: World) -> None:
+    await off(many_orders, world, 1700)
+    async with live(world) as view:
+        await view.sees("500 of 1,700 orders")
+        await view.press("end")
+        await view.until(lambda: len(view.listed) == 1000)
+        assert view.table.key == 1201  # the cursor is where it was
+        await view.press("end")
+        await view.until(lambda: len(view.listed) == 1500)
+        await view.press("end")
+        await view.until(lambda: len(view.listed) == 1700)
+        await view.press("end")
+        await view.sees("1,700 orders", "Customer 1 ")
+        assert (view.table.key, view.listed) == (1, list(range(1700, 0, -1)))
+        # Another question begins with its first page.
+        await view.press("greater_than_sign")
+        await view.until(lambda: len(view.listed) == 500)
+        await view.type("customer 1699")
+        await view.until(lambda: view.listed == [1699])
+
+
+async def test_ages_tick_by_the_clock_alone(world: World) -> None:
+    ahead = timedelta(0)
+    await off(world.order, 42, "GENERATING", age="3 hours")
+    async with live(world, now=lambda: datetime.now(UTC) + ahead) as view:
+        await view.until(lambda: view.listed == [42])
+        assert " 3h " in view.rows_of("table")[0]
+        ahead = timedelta(hours=2)
+        await view.until(lambda: " 5h " in view.rows_of("table")[0])
+        await view.sees("2h old")  # so is the picture
+
+
+SIZES = [(200, 60), (120, 40), (80, 24), (60, 20), (40, 12), (20, 6), (1, 1)]
+
+
+async def test_any_size_will_do(world: World) -> None:
+    def some() -> None:
+        world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
+        world.order(41, "BUILDING", name="Bea")
+        world.publish(41)
+
+    await off(some)
+    async with live(world) as view:
+        await view.go_to(42)
+        for width, height in [*SIZES, SIZES[0]]:
+            await view.pilot.resize_terminal(width, height)
+            await view.until(lambda size=(width, height): tuple(view.app.size) == size)  # type: ignore[misc]
+            await view.pilot.pause()
+            assert len(view.lines) == height
+            assert view.table.key == 42
+            if (width, height) >= (40, 12):
+                await view.sees("42", "failed")
+            await view.press(*"23451", "question_mark", "escape", "R", "escape", "enter", "escape")
+            assert view.dialog is None
+        assert view.listed == [42, 41]
+
+
+@pytest.mark.parametrize(
+    ("size", "columns", "beside", "facets"),
+    [
+        ((200, 60), ["order", "condition▼", "status", "age", "business", "why"], True, True),
+        ((120, 40), ["order", "condition▼", "age", "business", "why"], True, False),
+        ((80, 24), ["order", "condition▼", "age", "business", "why"], False, False),
+        ((60, 20), ["order", "condition▼", "age", "business"], False, False),
+    ],
+)
+async def test_what_there_is_room_for(
+    world: World, size: tuple[int, int], columns: list[str], beside: bool, facets: bool
+) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world, size=size) as view:
+        await view.go_to(42)
+        (heading,) = (line for line in view.lines if "condition▼" in line)
+        assert [word for word in heading.split() if word in columns] == columns
+        await view.pilot.pause()
+        assert bool(view.orders.query_one("OrderDetailPane").region.width) is beside
+        assert bool(view.orders.query_one("Facets").region.width) is facets
+        await view.press("enter")
+        await view.sees("42 FAILED", "retry it")
+
+
+async def test_the_order_beside_can_be_put_away(world: World) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world) as view:
+        await view.sees("42 FAILED")
+        await view.press("d")
+        await view.until(lambda: "42 FAILED" not in view.text)
+        await view.press("d")
+        await view.sees("42 FAILED")

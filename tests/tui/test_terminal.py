@@ -1,0 +1,180 @@
+"""`sitegenctl live` on a real terminal: it paints, and whatever ends it leaves the terminal as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from struct import pack
+
+import pytest
+
+from tests.world import World
+
+ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
+SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"
+
+#: The command, with a clock that breaks once the first picture is there.
+CRASHING = """
+import sys
+from datetime import UTC, datetime
+from sitegenctl.cli import main
+from sitegenctl.tui.app import LiveApp
+
+def now(calls=[]):
+    calls.append(1)
+    if len(calls) > 2:
+        raise ZeroDivisionError("the clock [red]broke[/]")
+    return datetime.now(UTC)
+
+LiveApp.__init__.__kwdefaults__["now"] = now
+sys.exit(main.run(sys.argv[1:]))
+"""
+
+
+@dataclass
+class Terminal:
+    """A terminal with the live view on it."""
+
+    process: subprocess.Popen[bytes]
+    ours: int
+    before: list[object]
+    got: bytes = b""
+    ended: bool = field(default=False, init=False)
+
+    def read(self, patience: float) -> bool:
+        """Take what comes; False when nothing did."""
+        if not select.select([self.ours], [], [], patience)[0]:
+            return False
+        try:
+            chunk = os.read(self.ours, 65536)
+        except OSError:
+            chunk = b""  # how Linux says that nobody has the terminal open any more
+        self.got += chunk
+        self.ended = not chunk
+        return bool(chunk)
+
+    def sees(self, text: str, patience: float = 30) -> None:
+        deadline = time.monotonic() + patience
+        while text.encode() not in self.got:
+            assert not self.ended, self.got
+            assert time.monotonic() < deadline, self.got
+            self.read(0.1)
+
+    def press(self, key: bytes) -> None:
+        os.write(self.ours, key)
+
+    def leaves(self, patience: float = 20) -> int:
+        """Wait for its end; returns the exit code."""
+        deadline = time.monotonic() + patience
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.got[-2000:]
+            self.read(0.05)
+        while self.read(0.2):
+            pass
+        return self.process.returncode
+
+    def is_restored(self) -> bool:
+        """Whether the terminal is as it was: screen, cursor, mouse and line discipline."""
+        assert ENTERED in self.got
+        return (
+            self.got.rfind(LEFT) > self.got.rfind(ENTERED)
+            and self.got.rfind(SHOWN) > self.got.rfind(HIDDEN)
+            and self.got.rfind(b"\x1b[?1003l") > self.got.rfind(b"\x1b[?1003h")
+            and termios.tcgetattr(self.ours) == self.before
+        )
+
+    @property
+    def afterwards(self) -> str:
+        """What is said once the screen is left."""
+        text = self.got.rpartition(LEFT)[2].decode()
+        return re.sub(r"\x1b\[[<?]?[0-9;]*[a-z]", "", text).replace("\r\n", "\n").strip()
+
+
+@contextlib.contextmanager
+def terminal(*command: str, columns: int = 100, lines: int = 30) -> Iterator[Terminal]:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, pack("HHHH", lines, columns, 0, 0))
+    before = termios.tcgetattr(theirs)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+        start_new_session=True,
+        # Its own terminal: where Ctrl-C comes from.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    # Kept open here: else what the terminal is like is not known once the process has gone.
+    try:
+        yield Terminal(process=process, ours=ours, before=list(before))
+    finally:
+        process.kill()
+        process.wait()
+        os.close(theirs)
+        os.close(ours)
+
+
+LIVE = ("-m", "sitegenctl", "live")
+
+
+def test_it_paints_and_q_leaves_the_terminal_as_it_was(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
+    with terminal(*LIVE) as screen:
+        screen.sees("Padaria Ana")
+        screen.press(b"q")
+        assert screen.leaves() == 0
+        assert screen.is_restored()
+        assert screen.afterwards == ""
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "ctrl-c"])
+def test_whatever_ends_it_leaves_the_terminal_as_it_was(world: World, how: str) -> None:
+    world.order(42, name="Ana")
+    with terminal(*LIVE) as screen:
+        screen.sees("Padaria Ana")
+        if how == "ctrl-c":
+            screen.press(b"\x03")
+        else:
+            screen.process.send_signal(signal.Signals[how])
+        code = screen.leaves()
+        assert screen.is_restored()
+        assert "Traceback" not in screen.afterwards
+        assert len(screen.afterwards.splitlines()) <= 1
+        assert code in (0, 130, 143)
+
+
+def test_a_crash_is_one_line_and_a_clean_terminal(world: World) -> None:
+    world.order(42, name="Ana")
+    with terminal("-c", CRASHING, "live") as screen:
+        assert screen.leaves() == 1
+        assert screen.is_restored()
+        assert "Traceback" not in screen.got.decode(errors="replace")
+        first, *more = screen.afterwards.splitlines()
+        assert "something unexpected happened" in first
+        assert len(more) <= 1  # the hint
+
+
+def test_settings_that_are_no_good_never_touch_the_screen(world: World) -> None:
+    with terminal(*LIVE, "--interval", "1ms") as screen:
+        assert screen.leaves() == 2
+        assert ENTERED not in screen.got
+        assert b"--interval: interval must be from 200ms to 1h" in screen.got
+
+
+def test_without_a_terminal_it_is_one_line(world: World) -> None:
+    process = world.run("live")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.splitlines()[0].endswith("live needs a terminal")
+    assert len(process.stderr.splitlines()) == 2  # and the hint

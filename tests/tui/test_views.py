@@ -1,0 +1,195 @@
+"""The views beside the orders, with what real servers and a real worker tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.command import CommandPalette
+
+from sitegenctl.tui.keys import KEYS
+from sitegenctl.tui.widgets.tabs import VIEWS
+from tests.tui.live import Live, live, off
+from tests.world import World
+
+
+def current(view: Live) -> str:
+    return view.app._view
+
+
+async def test_the_queue_in_running_order(world: World) -> None:
+    def some() -> None:
+        for number in (1, 2, 3):
+            world.order(number, "GENERATING", name=f"N{number}")
+        world.publish(2)
+        world.publish(1)
+        world.publish(task="beat.tick")
+        world.enqueue(3, force=True)
+
+    await off(some)
+    async with live(world) as view:
+        await view.sees("2 Queue 3")
+        await view.press("2")
+        await view.until(lambda: len(view.rows_of("queue")) == 4)
+        rows = view.rows_of("queue")
+        assert [row.split()[:3] for row in rows] == [
+            *(["1", "queued", "2"], ["2", "queued", "1"], ["3", "queued", "-"], ["4", "queued", "3"]),
+        ]
+        assert "beat.tick" in rows[2]
+        assert "Padaria N3" in rows[3]
+        # From a task to its order.
+        await view.press("down", "enter")
+        assert current(view) == "orders"
+        await view.until(lambda: view.table.key == 1)
+
+
+async def test_a_real_worker_at_work(world: World) -> None:
+    await off(world.order, 42, name="Ana")
+    folder = world.sites_dir.parent
+    worker = await off(world.worker, "-c", "2", "--generator", "tests.generators:gated", cwd=folder)
+    async with live(world, size=(120, 60)) as view:
+        await view.press("4")
+        await view.pilot.pause()
+        await off(world.enqueue, 42)
+        await view.sees("task-started")
+        assert "42" in next(line for line in view.rows_of("events") if "task-started" in line).split()
+        await view.press("3")
+        await view.until(lambda: len(view.rows_of("workers")) == 3)
+        await view.until(lambda: any(" runs " in line for line in view.rows_of("workers")))
+        main, *processes = view.rows_of("workers")
+        assert str(worker.pid) in main
+        assert "1 of 2" in main
+        assert sorted(line.split()[2] for line in processes) == ["idle", "runs"]
+        (running,) = (line for line in processes if " runs " in line)
+        assert "Padaria Ana" in running
+        assert " MB" in running
+        # From a process to its order, whose story goes on by itself.
+        await view.press("down")
+        if "idle" in processes[0]:
+            await view.press("down")
+        await view.press("enter")
+        await view.sees("42 RUNNING", "tasks 1", "task-started")
+        (folder / "gate").touch()
+        await view.sees("42 DONE", "SUCCESS", "page5.html", "task-succeeded")
+        await view.press("4")
+        events = await view.sees("task-succeeded")
+        assert events.index("task-succeeded") < events.index("task-started")  # the newest first
+
+
+async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
+    async with live(world) as view:
+        await view.sees("no orders", "✓ all well")
+        for key, told in (("2", "the queue is empty"), ("3", "no worker is alive: nothing will be generated")):
+            await view.press(key)
+            await view.sees(told)
+        await view.press("4")
+        await view.sees("no worker is alive: nothing will be heard until")
+        await view.press("enter", "escape", "space", "m", "y")
+        assert current(view) == "orders"
+
+
+async def test_the_doctor(world: World) -> None:
+    await off(world.order, 42, "GENERATING", onboarding="missing")
+    async with live(world) as view:
+        await view.press("5")
+        await view.sees("redis", "postgresql", "sites directory", "✗  worker ")
+        doctor = view.app.query_one("#doctor")
+        table = view.app.query_one("#doctor LiveTable")
+        assert table.has_focus
+        while getattr(getattr(table, "row", None), "name", "") != "worker":
+            await view.press("down")
+        await view.sees("→ ")
+        assert doctor.display
+        world.sites_dir.rename(world.sites_dir.with_name("gone"))
+        await view.press("r")
+        await view.until(lambda: any("✗  sites directory" in line for line in view.lines))
+        world.sites_dir.with_name("gone").rename(world.sites_dir)
+        await view.press("f5")
+        await view.until(lambda: any("✓  sites directory" in line for line in view.lines))
+        await view.press("escape")
+        assert current(view) == "orders"
+
+
+async def test_views_by_key_and_by_click(world: World) -> None:
+    await off(world.order, 42)
+    async with live(world) as view:
+        for number, name in enumerate(VIEWS, 1):
+            await view.press(str(number))
+            assert current(view) == name
+        (tabs,) = (line for line in view.lines if "1 Orders" in line)
+        at = view.lines.index(tabs)
+        for name in (*VIEWS, "orders"):
+            await view.pilot.click(offset=(tabs.index(name.capitalize()) + 1, at))
+            assert current(view) == name
+
+
+async def test_help_lists_the_keys_as_they_are(world: World) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world, keys={"reset": "ctrl+r", "mend": "f2", "mark": "%"}, size=(120, 60)) as view:
+        await view.sees(" f2  retry it")
+        await view.press("question_mark")
+        shown = await view.sees("Keys", "ctrl+r", "f2", "%")
+        for binding in KEYS:
+            assert binding.tooltip in shown
+        await view.press("escape")
+        # The old keys do nothing, the new ones do it.
+        await view.press("R", "space", "m")
+        assert (view.dialog, view.marked) == (None, set())
+        await view.press("percent_sign")
+        assert view.marked == {42}
+        await view.act("ctrl+r", "reset order 42?")
+
+
+@pytest.mark.parametrize("key", ["escape", "question_mark", "q", "enter"])
+async def test_help_is_left_by_what_one_would_try(world: World, key: str) -> None:
+    async with live(world) as view:
+        await view.press("question_mark")
+        await view.sees("Keys")
+        await view.press(key)
+        await view.until(lambda: "Capitals take something away" not in view.text)
+        assert view.app.is_running
+
+
+async def test_the_command_palette(world: World) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world) as view:
+        await view.until(lambda: view.listed == [42])
+        await view.press("ctrl+p")
+        await view.until(lambda: isinstance(view.app.screen, CommandPalette))
+        await view.press(*"workers")
+        await view.sees("Show workers")
+        await view.press("enter")
+        await view.until(lambda: current(view) == "workers")
+        await view.press("1", "ctrl+p", *"theme: light")
+        await view.sees("Change the colours")
+        await view.press("enter")
+        await view.until(lambda: view.app.theme == "light")
+
+
+async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def some() -> None:
+        world.order(41, "REVIEW", name="With", files=8, steps=["START", "SUCCESS"])
+        world.order(42, "REVIEW", name="Without")
+        world.order(43, "REVIEW", name="Odd")
+        world.sql("UPDATE site_orders SET site_url = 'https://sites.example.com/41' WHERE id = 41")
+        world.sql("UPDATE site_orders SET site_url = 'javascript:alert(1)' WHERE id = 43")
+        world.site(43).symlink_to("/etc")
+
+    await off(some)
+    async with live(world) as view:
+        monkeypatch.setattr(view.app, "open_url", lambda url, **_: opened.append(url))
+        monkeypatch.setattr("webbrowser.open", opened.append)
+        await view.go_to(41)
+        await view.press("y")
+        assert view.app.clipboard == "41"
+        await view.press("o", "O")
+        assert opened == ["https://sites.example.com/41", Path(world.site(41)).as_uri()]
+        for order_id in (42, 43):  # a script is no site, and a link no folder
+            await view.go_to(order_id)
+            await view.press("o", "O")
+        await view.sees("it has no site to open", "it has no folder to open")
+        assert len(opened) == 2
+        await view.press("a", "y")
+        assert view.app.clipboard == "43 42 41"

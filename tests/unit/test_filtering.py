@@ -1,0 +1,182 @@
+"""What is typed into the filter: understood as far as it goes, at every key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.filtering import FilterText, parse_filter
+from sitegenctl.domain.listing import OrderFilter, OrderQuery, SortBy
+from sitegenctl.domain.order import Order, OrderStatus
+
+MINUTE = timedelta(minutes=1)
+
+
+def order(**facts: object) -> Order:
+    known: dict[str, object] = {
+        "order_id": 42,
+        "status": OrderStatus.REVIEW,
+        "customer_name": "Ana Souza",
+        "customer_email": "ana@example.com",
+        "business_name": "Padaria 100%_pura",
+        "idle": 30 * MINUTE,
+    }
+    return Order(**{**known, **facts})  # type: ignore[arg-type]
+
+
+def test_nothing_filters_nothing() -> None:
+    assert parse_filter("") == parse_filter("   ") == FilterText()
+    assert parse_filter("").filter.takes_everything
+
+
+def test_words_and_facets_and_ages_together() -> None:
+    typed = parse_filter("padaria condition:failed ana status:review age>10m c:empty age<2h")
+    assert typed.problem is None
+    assert typed.conditions == {Condition.FAILED, Condition.EMPTY}
+    assert typed.filter == OrderFilter(
+        statuses=frozenset({OrderStatus.REVIEW}),
+        search="padaria ana",
+        still_for=10 * MINUTE,
+        since=120 * MINUTE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("condition:f", {Condition.FAILED}),
+        ("condition:un", {Condition.UNKNOWN, Condition.UNSTARTED}),
+        ("CONDITION:Failed", {Condition.FAILED}),
+        ("c:done", {Condition.DONE}),
+        ("condition:", set()),
+        ("condition:nope", set()),
+    ],
+)
+def test_a_condition_is_meant_by_how_it_begins(typed: str, meant: set[Condition]) -> None:
+    assert parse_filter(typed).conditions == meant
+
+
+def test_a_status_that_begins_others_is_meant_alone() -> None:
+    assert parse_filter("status:paid").filter.statuses == {OrderStatus.PAID}
+    assert parse_filter("status:pa").filter.statuses == {OrderStatus.PAID}
+    assert parse_filter("s:p").filter.statuses == {OrderStatus.PENDING_PAYMENT, OrderStatus.PAID}
+
+
+@pytest.mark.parametrize(
+    ("typed", "age"),
+    [
+        ("age>90s", timedelta(seconds=90)),
+        ("age>10m", timedelta(minutes=10)),
+        ("AGE>2H", timedelta(hours=2)),
+        ("age>1.5d", timedelta(days=1.5)),
+        ("age>2w", timedelta(weeks=2)),
+        ("age>10m age>1h age>5m", timedelta(hours=1)),
+    ],
+)
+def test_an_age_in_any_unit_the_strictest_of_several(typed: str, age: timedelta) -> None:
+    assert parse_filter(typed).filter == OrderFilter(still_for=age)
+
+
+def test_the_strictest_of_several_ages_at_most() -> None:
+    assert parse_filter("age<1h age<10m age<2d").filter == OrderFilter(since=10 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("condition:", "no condition begins with ''"),
+        ("condition:x", "no condition begins with 'x'"),
+        ("status:x", "no status begins with 'x'"),
+        ("age>", "age needs a time, as in age>10m"),
+        ("age>10", "age needs a time, as in age>10m"),
+        ("age>10y", "age needs a time, as in age>10m"),
+        ("age<-3m", "age needs a time, as in age>10m"),
+        ("age> status:x", "age needs a time, as in age>10m"),  # the first of several
+    ],
+)
+def test_what_is_not_finished_filters_nothing_and_says_why(typed: str, problem: str) -> None:
+    found = parse_filter(typed)
+    assert found.problem == problem
+    assert (found.filter, found.conditions) == (OrderFilter(), frozenset())
+
+
+@pytest.mark.parametrize("typed", ["a:b", "http://x", "age", "ages>3", ":", "aged", "42", "%", "D:\\", "[red]x[/]"])
+def test_what_only_looks_like_more_is_a_word(typed: str) -> None:
+    found = parse_filter(typed)
+    assert (found.filter.search, found.problem) == (typed, None)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.lists(
+            st.tuples(
+                st.sampled_from(["condition:", "c:", "status:", "s:", "age>", "age<", "", "AGE>"]), st.text()
+            ).map("".join)
+        ).map(" ".join),
+    )
+)
+@example("age>999999999.999999999w")
+@example("age>000000000.0s")
+@example("age>\u0661\u0660m")
+@example("status:\udce9")
+@example("ﬁ c:İ")
+def test_whatever_is_typed_is_never_an_error(typed: str) -> None:
+    found = parse_filter(typed)
+    assert found.problem is None or "\n" not in found.problem
+    # What becomes of it is asked for at every key: neither a list in memory nor a query may fail.
+    found.filter.takes(order())
+    query = found.applied_to(OrderQuery(sort=SortBy.NAME, limit=7, offset=500))
+    assert (query.sort, query.limit, query.offset) == (SortBy.NAME, 7, 0)
+
+
+@given(st.sampled_from(["condition", "status"]), st.data())
+def test_every_beginning_of_a_name_finds_it(kind: str, data: st.DataObject) -> None:
+    member = data.draw(st.sampled_from(list(Condition if kind == "condition" else OrderStatus)))
+    length = data.draw(st.integers(1, len(member)))
+    found = parse_filter(f"{kind}:{member.lower()[:length]}")
+    assert member in (found.conditions if kind == "condition" else found.filter.statuses)
+    assert found.problem is None
+
+
+@pytest.mark.parametrize(
+    ("search", "takes"),
+    [
+        ("ana", True),
+        ("ANA souza", True),
+        ("souza padaria", True),  # each word for itself, wherever it is
+        ("example.com", True),
+        ("42", True),
+        ("4", False),  # a number is the whole number, or a part of a name
+        ("100", True),
+        ("%", True),
+        ("_", True),
+        ("a%a", False),
+        ("ana nobody", False),
+    ],
+)
+def test_words_are_looked_for_in_names_and_addresses(search: str, takes: bool) -> None:
+    assert OrderFilter(search=search).takes(order()) is takes
+
+
+@pytest.mark.parametrize(
+    ("only", "takes"),
+    [
+        (OrderFilter(still_for=10 * MINUTE), True),
+        (OrderFilter(still_for=31 * MINUTE), False),
+        (OrderFilter(since=10 * MINUTE), False),
+        (OrderFilter(since=31 * MINUTE), True),
+        (OrderFilter(statuses=frozenset({OrderStatus.PAID})), False),
+        (OrderFilter(statuses=frozenset({OrderStatus.PAID, OrderStatus.REVIEW})), True),
+    ],
+)
+def test_ages_and_statuses(only: OrderFilter, takes: bool) -> None:
+    assert only.takes(order()) is takes
+
+
+def test_an_order_without_a_time_is_of_no_age() -> None:
+    for only in (OrderFilter(since=MINUTE), OrderFilter(still_for=MINUTE)):
+        assert not only.takes(order(idle=None))

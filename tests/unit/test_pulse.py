@@ -1,0 +1,165 @@
+"""The last minutes as bars: seen where somebody looked, told from the log before."""
+
+from __future__ import annotations
+
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, strategies as st
+
+from sitegenctl.domain.pulse import SPAN, WINDOW, Bar, Pulse, StepMark
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+BARS = int(WINDOW / SPAN)
+
+
+def mark(log_id: int, step: str, age: timedelta, order_id: int = 42) -> StepMark:
+    return StepMark(log_id=log_id, order_id=order_id, step=step, age=age)
+
+
+def at(bars: list[Bar], age: timedelta) -> Bar:
+    """The bar of the span that lies so far back."""
+    return bars[BARS - 1 - int(age / SPAN)]
+
+
+def told(*marks: StepMark, now: datetime = NOW) -> list[Bar]:
+    pulse = Pulse()
+    pulse.note_steps(marks, now)
+    return list(pulse.bars(now))
+
+
+def test_the_whole_window_in_spans_the_newest_last() -> None:
+    bars = told(mark(1, "SUCCESS", timedelta(0)))
+    assert len(bars) == BARS == 60
+    assert bars[-1] == Bar(succeeded=1)
+    assert set(bars[:-1]) == {Bar()}
+
+
+def test_runs_are_counted_where_they_ended() -> None:
+    bars = told(
+        mark(1, "ERROR", 20 * MINUTE),
+        mark(2, "SUCCESS", 5 * MINUTE),
+        mark(3, "SUCCESS", 5 * MINUTE),
+        mark(4, "SKIP", 1 * MINUTE),
+        mark(5, "PHASE_1_ERROR", 1 * MINUTE),  # ends nothing
+    )
+    assert (at(bars, 20 * MINUTE).failed, at(bars, 20 * MINUTE).succeeded) == (1, 0)
+    assert at(bars, 5 * MINUTE).succeeded == 2
+    assert at(bars, 1 * MINUTE) == Bar(succeeded=1)
+    assert sum(bar.succeeded + bar.failed for bar in bars) == 4
+
+
+def test_the_depth_before_the_first_look_is_told_from_the_waits() -> None:
+    bars = told(
+        mark(1, "OPERATOR_ENQUEUE", 10 * MINUTE, order_id=1),
+        mark(2, "OPERATOR_RESET", 8 * MINUTE, order_id=2),
+        mark(3, "START", 6 * MINUTE, order_id=1),
+        mark(4, "RESUME", 4 * MINUTE, order_id=2),
+    )
+    depths = [bar.depth for bar in bars]
+    assert at(bars, 9 * MINUTE).depth == 1
+    assert at(bars, 7 * MINUTE).depth == 2
+    assert at(bars, 5 * MINUTE).depth == 1
+    assert (depths[0], depths[-1], max(depths)) == (0, 0, 2)
+    assert not any(bar.seen for bar in bars)
+
+
+def test_who_was_enqueued_and_has_not_begun_waits_until_now() -> None:
+    bars = told(mark(1, "OPERATOR_REPAIR", 2 * MINUTE))
+    assert [bar.depth for bar in bars[-4:]] == [1, 1, 1, 1]
+    assert bars[-6].depth == 0
+
+
+def test_an_order_that_the_backend_enqueued_is_not_known_to_have_waited() -> None:
+    assert {bar.depth for bar in told(mark(1, "START", 5 * MINUTE), mark(2, "SUCCESS", MINUTE))} == {0}
+
+
+def test_what_was_seen_counts_more_than_what_is_told() -> None:
+    pulse = Pulse()
+    pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
+    pulse.note_depth(7, NOW)
+    pulse.note_depth(9, NOW + timedelta(seconds=1))
+    pulse.note_depth(3, NOW + timedelta(seconds=2))
+    bars = list(pulse.bars(NOW + timedelta(seconds=2)))
+    assert bars[-1] == Bar(depth=9, seen=True)  # the most of its span
+    assert bars[-3] == Bar(depth=1, seen=False)
+
+
+def test_an_empty_queue_that_was_seen_is_not_told_otherwise() -> None:
+    """Somebody withdrew the task: the log has no row of that, and the look has seen it."""
+    pulse = Pulse()
+    pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
+    pulse.note_depth(0, NOW)
+    assert pulse.bars(NOW)[-1] == Bar(depth=0, seen=True)
+
+
+def test_rows_are_counted_once() -> None:
+    pulse = Pulse()
+    rows = [mark(5, "SUCCESS", MINUTE), mark(6, "ERROR", MINUTE)]
+    for _ in range(3):
+        pulse.note_steps(rows, NOW)
+    assert pulse.newest == 6
+    assert sum(bar.succeeded + bar.failed for bar in pulse.bars(NOW)) == 2
+
+
+def test_bars_wander_and_are_forgotten() -> None:
+    pulse = Pulse()
+    pulse.note_steps([mark(1, "SUCCESS", timedelta(0))], NOW)
+    pulse.note_depth(4, NOW)
+    for minutes in (0, 10, 29):
+        then = NOW + minutes * MINUTE
+        assert at(list(pulse.bars(then)), minutes * MINUTE) == Bar(depth=4, succeeded=1, seen=True)
+    assert set(pulse.bars(NOW + WINDOW)) == {Bar()}
+
+
+def test_a_clock_set_back_is_no_error() -> None:
+    pulse = Pulse()
+    pulse.note_depth(4, NOW)
+    pulse.note_steps([mark(1, "SUCCESS", timedelta(0))], NOW)
+    assert {bar.succeeded for bar in pulse.bars(NOW - 10 * MINUTE)} == {0}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["START", "RESUME", "SUCCESS", "ERROR", "SKIP", "OPERATOR_ENQUEUE", "WRITE_FILES"]),
+            st.integers(0, 4000),
+            st.integers(1, 4),
+        )
+    )
+)
+def test_any_log_makes_bars(rows: list[tuple[str, int, int]]) -> None:
+    marks = [mark(n, step, timedelta(seconds=age), order) for n, (step, age, order) in enumerate(rows, 1)]
+    bars = told(*marks)
+    assert len(bars) == BARS
+    ended = sum(step in ("SUCCESS", "ERROR", "SKIP") and timedelta(seconds=age) < WINDOW for step, age, _ in rows)
+    assert sum(bar.succeeded + bar.failed for bar in bars) <= ended
+    assert all(0 <= bar.depth <= len(rows) for bar in bars)
+
+
+def test_hours_of_work_take_no_more_memory_than_half_an_hour() -> None:
+    pulse = Pulse()
+
+    def half_hours(first: int, count: int) -> int:
+        log_id = first * 18000
+        for second in range(first * 1800, (first + count) * 1800, 5):
+            now = NOW + timedelta(seconds=second)
+            steps = []
+            for step in ("OPERATOR_ENQUEUE", "START", "SUCCESS"):
+                log_id += 1
+                steps.append(mark(log_id, step, timedelta(0), order_id=second))
+            # Enqueued, and then nothing more is ever heard of it.
+            steps.append(mark(log_id + 1, "OPERATOR_ENQUEUE", timedelta(0), order_id=10_000_000 + second))
+            log_id += 1
+            pulse.note_steps(steps, now)
+            pulse.note_depth(second % 7, now)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        early = half_hours(0, 2)
+        late = half_hours(2, 20)
+    finally:
+        tracemalloc.stop()
+    assert late < early + 2_000_000

@@ -1,0 +1,59 @@
+"""How far a run is, told from its last step."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.domain.stage import stage_of
+
+# One run as each of the two generators of the system writes it; the facts about the system have the steps.
+TEMPLATE_RUN = [
+    *("START", "PHASE_1_START", "AI_STRATEGY", "PHASE_1_COMPLETE", "FETCH_DATA"),
+    *("TEMPLATE_START", "TEMPLATE_COPIED", "TEMPLATE_CUSTOMIZED", "WRITE_FILES", "WRITE_PROGRESS", "WRITE_COMPLETE"),
+    *("INTEGRATIONS_START", "GITHUB_PUSH", "R2_UPLOAD", "PAGES_DEPLOY", "DNS_RECORD", "FINALIZE", "SUCCESS"),
+]
+PROMPT_RUN = [
+    *("RESUME", "PHASE_1_SKIP", "FETCH_DATA", "BUILD_PROMPT", "AI_GENERATION", "AI_COMPLETE", "PARSE_RESULT"),
+    *("WRITE_FILES", "WRITE_COMPLETE", "FINALIZE", "SUCCESS"),
+]
+
+
+@pytest.mark.parametrize("run", [TEMPLATE_RUN, PROMPT_RUN], ids=["template", "prompt"])
+def test_a_run_never_goes_back(run: list[str]) -> None:
+    shares = [stage.share if (stage := stage_of(step)) else None for step in run]
+    assert None not in shares
+    assert shares == sorted(shares, key=lambda share: share or 0)
+    assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ("START", "starting"),
+        ("RESUME_DECISION", "starting"),
+        ("CLEANUP", "starting"),
+        ("PHASE_1_ERROR", "briefing"),  # not fatal: the run goes on
+        ("FETCH_DATA", "reading"),
+        ("TEMPLATE_START", "building"),
+        ("WRITE_FILES", "writing"),
+        ("GITHUB_ERROR", "publishing"),
+        ("FINALIZE", "finishing"),
+        ("SKIP", "skipped"),
+    ],
+)
+def test_the_stage_of_a_step(step: str, name: str) -> None:
+    stage = stage_of(step)
+    assert stage is not None
+    assert stage.name == name
+
+
+@pytest.mark.parametrize("step", [None, "", "ERROR", "OPERATOR_ENQUEUE", "SOMETHING_NEW", "start"])
+def test_a_step_that_does_not_tell(step: str | None) -> None:
+    assert stage_of(step) is None
+
+
+@given(st.text())
+def test_any_step_has_a_share_of_the_whole_or_none(step: str) -> None:
+    stage = stage_of(step)
+    assert stage is None or 0 <= stage.share <= 1
