@@ -82,6 +82,7 @@ class LiveApp(App[int]):
         self._picture: Picture | None = None
         self._events: deque[Heard] = deque(maxlen=_EVENTS_KEPT)
         self._heard = 0
+        self._told = ""
         self._check_up: CheckUp | None = None
         self.failure: BaseException | None = None
 
@@ -138,7 +139,7 @@ class LiveApp(App[int]):
         is_first, self._picture = self._picture is None, picture
         now = self._now()
         self._header.now, self._header.picture = now, picture
-        self._summary.picture = picture
+        self._summary.show(picture)
         self._orders.tick(now)
         self._orders.show(picture, message.page, message.query)
         if message.detail is not None:
@@ -185,8 +186,11 @@ class LiveApp(App[int]):
         told = [f"{source}: {why}" for source, why in picture.unanswered.items()]
         if told and picture.is_kept:
             told.append("what is shown is old; trying again")
-        banner.update(neutralise("  ·  ".join(told)))
-        banner.set_class(bool(told), "-shown")
+        text = neutralise("  ·  ".join(told))
+        if text != self._told:
+            self._told = text
+            banner.update(text)
+            banner.set_class(bool(told), "-shown")
 
     def _tick(self) -> None:
         if not self.screen_stack or not self.is_running:

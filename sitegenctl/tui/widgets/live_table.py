@@ -132,6 +132,7 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         self._key: Hashable = None
         self._drawn: dict[int, tuple[Any, ...]] = {}
         self._widths: list[tuple[int, int]] = []
+        self._shown: list[int] = []
 
     # --- rows ---------------------------------------------------------------------------------------------
 
@@ -162,10 +163,10 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
     def redraw(self) -> None:
         """Draw the lines that look different by now."""
         top = round(self.scroll_offset.y)
-        for y in range(self.size.height):
-            index = top + y - 1
-            if y and self._drawn.get(y) != self._look_of(index):
-                self.refresh(Region(0, y, self.size.width, 1))
+        width, height = self.size
+        for y in range(1, height):
+            if self._drawn.get(y) != self._look_of(top + y - 1):
+                self.refresh(Region(0, y, width, 1))
 
     @property
     def key(self) -> Hashable:
@@ -232,6 +233,7 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
     def on_resize(self) -> None:
         """The columns have other widths."""
         self._drawn.clear()
+        self._widths = self._measured(self.size.width)
         self.virtual_size = Size(self.size.width, len(self.rows) + 1)
         self._keep_in_sight()
         self.refresh()
@@ -282,9 +284,8 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         if index >= len(self.rows):
             return (None, index == 0 and self.nothing, False)
         row = self.rows[index]
-        cells = tuple(
-            cell for cell, column in zip(self.cells_of(row), self.columns, strict=True) if self._has_room(column)
-        )
+        given = self.cells_of(row)
+        cells = tuple(given[place] for place in self._shown)
         return cells, index == self._cursor, self.key_of(row) in self.marked
 
     def _line(self, cells: Sequence[Cell], width: int, *, is_cursor: bool, is_marked: bool) -> Strip:
@@ -309,14 +310,12 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
             parts.append(_fitted(f"{column.heading}{arrow}", room, right=column.number) + " " * _GAP)
         return Strip([Segment("".join(parts), style)]).adjust_cell_length(width, style)
 
-    def _has_room(self, column: Column) -> bool:
-        return self.size.width >= column.from_width
-
     def _shown_columns(self) -> list[Column]:
-        return [column for column in self.columns if self._has_room(column)]
+        return [self.columns[place] for place in self._shown]
 
     def _measured(self, width: int) -> list[tuple[int, int]]:
         """Where each column shown begins, and how wide it is."""
+        self._shown = [place for place, column in enumerate(self.columns) if width >= column.from_width]
         shown = self._shown_columns()
         fixed = sum(column.width or 0 for column in shown) + _GAP * len(shown) + 2
         shares = sum(column.share for column in shown if column.width is None) or 1

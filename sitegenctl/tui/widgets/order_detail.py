@@ -45,6 +45,7 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         self._body = Static(markup=False)
         self._detail: OrderDetail | None = None
         self._heard: Sequence[Event] = ()
+        self._written: Text | None = None
 
     def compose(self) -> Iterator[Static]:
         """All of it is one text."""
@@ -69,10 +70,16 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
 
     def _draw(self, now: datetime | None) -> None:
         if self._detail is None:
-            self._body.update(Text("no order", palette(self.app)["text-muted"]))
+            self._write(Text("no order", palette(self.app)["text-muted"]))
             return
         width = max(20, self.size.width - 3)
-        self._body.update(Text("\n").join(self._lines(self._detail, width, now or self._detail.read_at)))
+        self._write(Text("\n").join(self._lines(self._detail, width, now or self._detail.read_at)))
+
+    def _write(self, text: Text) -> None:
+        # Textual lays the whole screen out anew for it, the same text or not.
+        if text != self._written:
+            self._written = text
+            self._body.update(text)
 
     def _lines(self, detail: OrderDetail, width: int, now: datetime) -> Iterator[Text]:
         colours = palette(self.app)

@@ -66,6 +66,7 @@ class OrdersView(Container):
         self._now = datetime.now(UTC)
         self._problem: str | None = None
         self._is_waiting = True
+        self._told = ""
 
     def compose(self) -> Iterator[Widget]:
         """Facets, list and detail; which of them are shown is the style sheet's."""
@@ -142,7 +143,10 @@ class OrdersView(Container):
             parts.append(self._problem)
         if self._is_waiting:
             parts.append("looking …")
-        self.query_one("#status", Static).update("  ·  ".join(parts))
+        told = "  ·  ".join(parts)
+        if told != self._told:
+            self._told = told
+            self.query_one("#status", Static).update(told)
 
     # --- what is wanted -----------------------------------------------------------------------------------
 

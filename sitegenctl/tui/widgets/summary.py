@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual.reactive import reactive
 from textual.widget import Widget
 
 from sitegenctl.domain.condition import Condition, Severity
@@ -32,12 +31,25 @@ class Summary(Widget):
     Summary { height: 3; width: 1fr; padding: 0 1; }
     """
 
-    picture: reactive[Picture | None] = reactive(None)
+    def __init__(self) -> None:
+        super().__init__()
+        self._picture: Picture | None = None
+        self._drawn: Text | None = None
+
+    def show(self, picture: Picture) -> None:
+        """Show how a picture is."""
+        self._picture = picture
+        if self._text() != self._drawn:
+            self.refresh()
 
     def render(self) -> Text:
         """Draw the verdict, and below it the plots."""
+        self._drawn = self._text()
+        return self._drawn
+
+    def _text(self) -> Text:
         colours = palette(self.app)
-        picture = self.picture
+        picture = self._picture
         if picture is None:
             return Text("looking at database, Redis, workers and files …", colours["text-muted"])
         lines = [self._verdict(picture, colours)]
