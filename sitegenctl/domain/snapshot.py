@@ -114,19 +114,20 @@ def attribute(tasks: Iterable[LiveTask], survey: WorkerSurvey | None) -> tuple[L
     return _in_order((*joined.values(), *copies))
 
 
-def doubtful(tasks: Iterable[LiveTask]) -> frozenset[str]:
+def doubtful(tasks: Iterable[LiveTask], before: Iterable[LiveTask] = ()) -> frozenset[str]:
     """The ids of tasks that one look is not enough to believe: orphaned, or there twice.
 
     It may have met a task that finishes, whose worker had let go of it already, or one that is tried again: that
-    is published before its last delivery is acknowledged.
+    is published before its last delivery is acknowledged. What an earlier look found to be so ``before`` isn't doubted.
     """
+    known = doubtful(before) if before else frozenset()
     seen: set[str] = set()
     doubted: set[str] = set()
     for task in tasks:
         if task.state is TaskState.ORPHANED or task.task_id in seen:
             doubted.add(task.task_id)
         seen.add(task.task_id)
-    return frozenset(doubted)
+    return frozenset(doubted - known)
 
 
 def confirmed(first: Sequence[LiveTask], second: Sequence[LiveTask]) -> tuple[LiveTask, ...]:

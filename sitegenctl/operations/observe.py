@@ -74,6 +74,7 @@ async def observe_open(
     enough: int = MIN_SITE_FILES,
     ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None,
     attempts: Attempts | None = None,
+    before: Sequence[LiveTask] = (),
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
     """Take a snapshot of every order that can matter: the open ones, and those with a live task.
@@ -81,7 +82,8 @@ async def observe_open(
     As ``observe`` otherwise. The sites of GENERATING orders are counted up to ``enough`` files, which is as far
     as a verdict needs it, and with ``check_hollow`` those of finished orders with a task, too; others are then
     counted by who asks, in the right directory. ``ask_workers`` is for who asks them more than what they hold, so
-    that they are asked once; ``attempts`` for who asks more of the sources in the same look.
+    that they are asked once; ``attempts`` for who asks more of the sources in the same look. ``before`` are the tasks
+    of the last snapshot, for who looks again and again: what it found already needs no second look.
     """
     look = _Look(
         queue=queue,
@@ -90,6 +92,7 @@ async def observe_open(
         taken_at=now(),
         ask_workers=ask_workers,
         attempts=attempts or Attempts(),
+        before=before,
     )
     reading = await look.attempts.make(Source.BROKER, queue.read)
     with_task = reading.order_ids if reading else set()
@@ -158,6 +161,7 @@ class _Look:
     taken_at: datetime
     ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None
     attempts: Attempts = field(default_factory=Attempts)
+    before: Sequence[LiveTask] = ()
 
     async def survey(self, reading: BrokerReading | None) -> WorkerSurvey | None:
         # Without the broker nobody can be asked, and nobody has to be told so twice.
@@ -206,7 +210,7 @@ class _Look:
     ) -> Snapshot:
         """Put the sources together; doubtful tasks of ``sure_of`` (None: all orders) are looked at a second time."""
         tasks = attribute(reading.tasks, survey) if reading is not None else ()
-        doubted = doubtful(tasks)
+        doubted = doubtful(tasks, self.before)
         if any(task.task_id in doubted and (sure_of is None or task.order_id in sure_of) for task in tasks):
             tasks = await _look_again(self.queue, tasks)
         return Snapshot(

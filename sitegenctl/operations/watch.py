@@ -31,8 +31,10 @@ from sitegenctl.operations.observe import Attempts, observe_open, utc_now
 
 T = TypeVar("T")
 
-#: Seconds for which what changes slowly is believed: counts of all orders, finished orders, the last hour.
+#: Seconds for which what changes slowly is believed: counts of all orders, finished orders, the last hour; and the
+#: files of an order that no worker writes.
 SLOW = 10.0
+_FILES = 3.0
 
 #: Rows of an order's log, and files of its site, that are looked at.
 LOG_ROWS = 200
@@ -133,13 +135,19 @@ class Watch:
             grace=self.grace,
             ask_workers=ask_workers if ask_all else None,
             attempts=attempts,
+            before=self._last.snapshot.tasks if self._last is not None else (),
             now=self.now,
         )
         slow = self._slow
         counts = await attempts.make(Source.DATABASE, lambda: slow.counts(snapshot))
         last_hour = await attempts.make(Source.DATABASE, slow.last_hour)
+        # Whatever is written is written of an open order, and a run that ends leaves these.
+        logged = frozenset((order.order_id, order.last_log_id) for order in snapshot.orders.values())
         marks = await attempts.make(
-            Source.DATABASE, lambda: self.orders.recent_steps(WINDOW, after_id=self._pulse.newest)
+            Source.DATABASE,
+            lambda: slow.known(
+                ("steps", logged), lambda: self.orders.recent_steps(WINDOW, after_id=self._pulse.newest)
+            ),
         )
         unanswered = {**attempts.errors, **snapshot.unanswered}
         if self._last is not None and any(source in unanswered for source in _ESSENTIAL):
@@ -173,14 +181,15 @@ class Watch:
         snapshot = picture.snapshot
         attempts = Attempts()
         order = snapshot.orders.get(order_id)
-        known, log, files, tree = await asyncio.gather(
+        # Files that nobody writes are looked at less often: each look is a thread's work.
+        is_written = any(task.state is TaskState.RUNNING for task in snapshot.tasks_of(order_id))
+        patience = 0.0 if is_written else _FILES
+        written = ("log", order_id, order.last_log_id if order is not None else None)
+        known, log, (files, tree) = await asyncio.gather(
             attempts.make(Source.DATABASE, lambda: self.orders.read_orders([order_id] if order is None else [])),
-            attempts.make(Source.DATABASE, lambda: self.orders.read_log([order_id], last=LOG_ROWS)),
-            attempts.make(Source.FILES, lambda: self.sites.count([order_id])),
-            self._tree(order_id),
+            attempts.make(Source.DATABASE, lambda: self._slow.known(written, lambda: self._log(order_id))),
+            self._slow.known(("files", order_id), lambda: self._look_into(order_id, attempts), patience=patience),
         )
-        # After the log: its rows' ages are as of then.
-        read_at = self.now()
         order = order or (known or {}).get(order_id)
         seen = replace(
             snapshot,
@@ -190,7 +199,8 @@ class Watch:
             check_hollow=True,
         )
         tasks = seen.tasks_of(order_id)
-        rows = log or ()
+        # Its rows' ages are as of when they were read.
+        rows, read_at = log or ((), self.now())
         return OrderDetail(
             order_id=order_id,
             read_at=read_at,
@@ -204,11 +214,18 @@ class Watch:
             problem="; ".join(attempts.errors.values()) or None,
         )
 
-    async def _tree(self, order_id: int) -> SiteTree | None:
+    async def _log(self, order_id: int) -> tuple[Sequence[LogRow], datetime]:
+        rows = await self.orders.read_log([order_id], last=LOG_ROWS)
+        return rows, self.now()
+
+    async def _look_into(
+        self, order_id: int, attempts: Attempts
+    ) -> tuple[Mapping[int, SiteFiles] | None, SiteTree | None]:
+        files = await attempts.make(Source.FILES, lambda: self.sites.count([order_id]))
         try:
-            return await self.sites.tree(order_id, limit=FILES_SHOWN)
+            return files, await self.sites.tree(order_id, limit=FILES_SHOWN)
         except SourceError:
-            return None
+            return files, None
 
 
 @dataclass(kw_only=True)
@@ -222,23 +239,24 @@ class _Slow:
     async def counts(self, snapshot: Snapshot) -> Mapping[OrderStatus | str | None, int]:
         """Orders by status; counted anew as soon as one of the open ones has moved."""
         seen = frozenset(Counter(order.label for order in snapshot.orders.values()).items())
-        return await self._known(("counts", seen), self.orders.count_by_status)
+        return await self.known(("counts", seen), self.orders.count_by_status)
 
     async def last_hour(self) -> RunCounts:
-        return await self._known("last hour", lambda: self.orders.count_runs(timedelta(hours=1)))
+        return await self.known("last hour", lambda: self.orders.count_runs(timedelta(hours=1)))
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         key = ("settled", query, frozenset(excluding))
-        return await self._known(key, lambda: self.orders.read_settled(query, excluding=excluding))
+        return await self.known(key, lambda: self.orders.read_settled(query, excluding=excluding))
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
         key = ("number", only, frozenset(excluding))
-        return await self._known(key, lambda: self.orders.count_settled(only, excluding=excluding))
+        return await self.known(key, lambda: self.orders.count_settled(only, excluding=excluding))
 
-    async def _known(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
+    async def known(self, key: object, ask: Callable[[], Awaitable[T]], *, patience: float = SLOW) -> T:
+        """The answer that there is, if it is younger than ``patience`` seconds; else one that is asked for now."""
         now = self.clock()
         asked_at, answer = self._answers.get(key, (float("-inf"), None))
-        if now - asked_at >= SLOW:
+        if now - asked_at >= patience:
             answer = await ask()
             self._answers = {known: kept for known, kept in self._answers.items() if now - kept[0] < SLOW}
             self._answers[key] = (now, answer)

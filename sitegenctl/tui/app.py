@@ -6,7 +6,7 @@ import webbrowser
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from textual import work
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Events that can be scrolled back to.
 _EVENTS_KEPT = 5000
+
+_JUST_NOW = timedelta(seconds=0.9)
 
 _CHANGES = frozenset(binding.id for binding in ACTION_KEYS)
 
@@ -196,6 +198,9 @@ class LiveApp(App[int]):
         if not self.screen_stack or not self.is_running:
             return
         now = self._now()
+        if self._picture is not None and now - self._picture.taken_at < _JUST_NOW:
+            # What has just been looked at has just been drawn.
+            return
         self._header.now = now
         if self._view == "orders":
             self._orders.tick(now)
