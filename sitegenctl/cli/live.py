@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli.options import Invocation, command
+from sitegenctl.cli.terminal import is_served
 
 if TYPE_CHECKING:
     from sitegenctl.settings import Settings
@@ -88,7 +89,7 @@ def live(
             host=_HOST if host is None else host,
             port=_PORT if port is None else port,
         )
-    if not _is_served() and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not is_served() and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem(
             "live needs a terminal", hint="sitegenctl inspect --watch writes to anything; --web shows it in a browser"
         )
@@ -116,11 +117,6 @@ def _check_extra() -> None:
         import textual_serve  # noqa: F401 - only whether it is there
     except ImportError as exc:
         raise UsageProblem("--web needs the extra web", hint="pip install 'sitegenctl[web]'") from exc
-
-
-def _is_served() -> bool:
-    """Whether a browser is at the other end of stdin and stdout."""
-    return os.environ.get("TEXTUAL_DRIVER") == "textual.drivers.web_driver:WebDriver"
 
 
 def _served_command(call: Invocation, *, interval: str | None, theme: str | None, read_only: bool) -> list[str]:

@@ -16,6 +16,11 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def is_served() -> bool:
+    """Whether a browser is at the other end of stdin and stdout."""
+    return os.environ.get("TEXTUAL_DRIVER") == "textual.drivers.web_driver:WebDriver"
+
+
 def width(stream: TextIO | None = None) -> int:
     """Columns to fit lines into: the terminal's; without one as many as it takes, so that nothing is cut.
 

@@ -43,7 +43,7 @@ PROFILE = (
     if EXAMPLES
     # Shrinking takes minutes: whoever sees this fail runs it as above.
     else settings(
-        max_examples=10, stateful_step_count=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_ANY
+        max_examples=7, stateful_step_count=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_ANY
     )
 )
 

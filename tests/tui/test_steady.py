@@ -106,6 +106,8 @@ async def test_ages_tick_by_the_clock_alone(world: World) -> None:
 
 
 SIZES = [(200, 60), (120, 40), (80, 24), (60, 20), (40, 12), (20, 6), (1, 1)]
+# Where everything has room, where little has, and where nothing has: each key takes the time of a person's.
+KEYED = [(200, 60), (60, 20), (1, 1)]
 
 
 async def test_any_size_will_do(world: World) -> None:
@@ -125,8 +127,9 @@ async def test_any_size_will_do(world: World) -> None:
             assert view.table.key == 42
             if (width, height) >= (40, 12):
                 await view.sees("42", "failed")
-            await view.press(*"23451", "question_mark", "escape", "R", "escape", "enter", "escape")
-            assert view.dialog is None
+            if (width, height) in KEYED:
+                await view.press(*"23451", "question_mark", "escape", "R", "escape", "enter", "escape")
+                assert view.dialog is None
         assert view.listed == [42, 41]
 
 
