@@ -19,7 +19,9 @@ def main() -> None:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        from sitegenctl.cli.terminal import say_interrupted
+
+        say_interrupted()
         code = 130
     sys.exit(code)
 

@@ -29,7 +29,7 @@ from sitegenctl.cli import (
     worker,
 )
 from sitegenctl.cli.options import running, with_globals, working_on
-from sitegenctl.cli.terminal import abandon_stdout, is_served
+from sitegenctl.cli.terminal import abandon_stdout, say_interrupted
 from sitegenctl.errors import SitegenError, UsageProblem
 
 app = typer.Typer(
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         if code == 130:
             # Typer has turned the Ctrl-C into an exit code; a command that reported by itself has said so.
-            _say_interrupted()
+            say_interrupted()
         return int(code)
     except SitegenError as exc:
         return _report(exc, running.get(), arguments)
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
             return 0
         return _report(_usage_problem(exc), _path(exc), arguments)
     except (KeyboardInterrupt, typer.Abort):
-        _say_interrupted()
+        say_interrupted()
         return 130
     except BrokenPipeError:
         # Whoever read our output has left (| head).
@@ -107,12 +107,6 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except Exception as exc:  # noqa: BLE001 - here the process ends; a traceback is not for users
         return _unexpected(exc, arguments)
-
-
-def _say_interrupted() -> None:
-    # What runs for a browser is ended by its server, which says so once for all.
-    if not is_served():
-        print("interrupted", file=sys.stderr)
 
 
 def _with_watch_interval(arguments: Sequence[str]) -> list[str]:

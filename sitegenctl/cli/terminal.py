@@ -21,6 +21,12 @@ def is_served() -> bool:
     return os.environ.get("TEXTUAL_DRIVER") == "textual.drivers.web_driver:WebDriver"
 
 
+def say_interrupted() -> None:
+    """Say it, unless a browser is served: then it is the server that was interrupted, and says so for all."""
+    if not is_served():
+        print("interrupted", file=sys.stderr)
+
+
 def width(stream: TextIO | None = None) -> int:
     """Columns to fit lines into: the terminal's; without one as many as it takes, so that nothing is cut.
 
