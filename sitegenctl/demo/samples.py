@@ -33,6 +33,8 @@ from sitegenctl.demo.sample_sites import remove_sites, write_sites
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.order import Onboarding
 
+# So many of the newest get their sites in any case: by those one tells that it is the right directory.
+_NEWEST = 100
 _CHUNK = 5000
 
 _INSERT_LOGS = """
@@ -61,7 +63,7 @@ async def seed(
     Drops the contract's tables, the demo's queue and its site folders first: never to be pointed at a system
     in use. No worker may be running. ``manifest_path`` is by default beside ``sites_dir``; the manifest is
     written last, so that where there is one the seeding was finished. Above ``DETAILED_UP_TO`` orders only
-    those made by recipe get their site folders (40 kB on disk each, whatever their size), unless
+    those made by recipe and the newest get their site folders (40 kB on disk each, whatever their size), unless
     ``bulk_sites`` asks for all: the others are then hollow where hollow is looked for, as a note says.
 
     Raises ``UsageProblem`` for a number of orders that can't be had and ``SourceError`` when a server can't
@@ -78,7 +80,11 @@ async def seed(
         every = iter(plan)
         while chunk := list(itertools.islice(every, _CHUNK)):
             await _insert(connection, chunk, now)
-            with_site = chunk if all_sites else [order for order in chunk if order.order_id in plan.crafted]
+            with_site = [
+                order
+                for order in chunk
+                if all_sites or order.order_id in plan.crafted or order.order_id > orders - _NEWEST
+            ]
             await asyncio.to_thread(write_sites, sites_dir, with_site)
         await connection.execute("SELECT setval(pg_get_serial_sequence('site_orders', 'id'), $1)", orders)
     await publish_samples(redis_url, plan.tasks, FOREIGN)
