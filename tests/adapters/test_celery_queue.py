@@ -274,7 +274,8 @@ def test_a_worker_tells_of_itself(world: World) -> None:
 
     def details():
         (worker,) = world.with_session(lambda session: session.queue.worker_details()).workers
-        return worker if worker.active and worker.scheduled else None
+        # A task that it takes while it answers is in one answer and not yet in another.
+        return worker if worker.active and worker.scheduled and worker.processed else None
 
     worker = eventually(details)
     assert (worker.pid, worker.concurrency, worker.queues) == (process.pid, 3, (QUEUE,))
