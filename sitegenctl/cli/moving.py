@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,6 +25,9 @@ _SHOWN = 20
 
 # Seconds that something may take before it is shown how far it is.
 _UNNOTICED = 1.0
+
+# Seconds after which somebody who answers nothing is looked after again.
+_A_MOMENT = 0.2
 
 
 def changing(call: Invocation, *, dry_run: bool) -> Settings:
@@ -125,6 +129,9 @@ def read_answer(question: str) -> str:
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         print(question, end="", file=sys.stderr, flush=True)
+        # A Ctrl-C in the moment before a read begins would not end it.
+        while not select.select([sys.stdin], [], [], _A_MOMENT)[0]:
+            pass
         return sys.stdin.readline().strip().lower()
     except KeyboardInterrupt:
         print(file=sys.stderr)  # what comes next stands in a line of its own
