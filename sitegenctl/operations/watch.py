@@ -161,7 +161,7 @@ class Watch:
             by_status=counts or {},
             by_condition=_counted(snapshot, counts) if counts is not None else {},
             last_hour=last_hour,
-            roster=self._roster if ask_all or self._roster is not None else None,
+            roster=self._roster,
         )
         self._pulse.note_steps(marks or (), now)
         if Source.BROKER not in unanswered:
