@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -37,6 +38,17 @@ _MAINTENANCE_LOCK = int.from_bytes(b"sitegen")
 #: Orders read in one query.
 _CHUNK = 2000
 
+# Rows taken in before it is seen whether the database has answered.
+_SLICE = 100
+
+
+@dataclass(kw_only=True)
+class _Lane:
+    """A connection, once there is one; it serves one call at a time."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    connection: asyncpg.Connection | None = None
+
 
 class PostgresOrders:
     """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call."""
@@ -45,26 +57,38 @@ class PostgresOrders:
         self._dsn = asyncpg_dsn(url)
         self._timeout = timeout
         self._read_only = read_only
-        self._connection: asyncpg.Connection | None = None
-        # One connection serves one call at a time.
-        self._turn = asyncio.Lock()
+        # The second is for claiming while another claim, or what comes after it, goes on.
+        self._lanes = (_Lane(), _Lane())
 
     async def close(self) -> None:
-        """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            with suppress(*DRIVER_ERRORS):
-                await connection.close(timeout=1)
+        """Close the connections, if there are any."""
+        for lane in self._lanes:
+            connection, lane.connection = lane.connection, None
+            if connection is not None and not connection.is_closed():
+                with suppress(*DRIVER_ERRORS):
+                    await connection.close(timeout=1)
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
         """Read these orders; those that don't exist are left out."""
         ids = list(order_ids)
         known: dict[int, Order] = {}
-        for start in range(0, len(ids), _CHUNK):
+
+        async def fetch(some: Sequence[int]) -> list[asyncpg.Record]:
             # A call of its own each: the time limit is for what one chunk takes.
             async with self._connected() as connection:
-                rows = await connection.fetch(order_queries.BY_ID, ids[start : start + _CHUNK])
-            known.update((row["id"], _order(row)) for row in rows)
+                return list(await connection.fetch(order_queries.BY_ID, some))
+
+        async def take_in(rows: Sequence[asyncpg.Record]) -> None:
+            for number, row in enumerate(rows):
+                known[row["id"]] = _order(row)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
+
+        rows: list[asyncpg.Record] = []
+        for start in range(0, len(ids), _CHUNK):
+            # The database is at a chunk while the one before it is taken in.
+            rows, _ = await asyncio.gather(fetch(ids[start : start + _CHUNK]), take_in(rows))
+        await take_in(rows)
         return known
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
@@ -199,7 +223,7 @@ class PostgresOrders:
         """
         begun = False
         try:
-            async with self._connected() as connection:
+            async with self._connected(aside=True) as connection:
                 begun = True
                 return await work(connection)
         except SourceError as exc:
@@ -215,18 +239,21 @@ class PostgresOrders:
             raise Unconfirmed(f"it isn't known whether it was done: {lost.message}", source=lost.source) from lost
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
-        async with self._turn:
+    async def _connected(self, *, aside: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """The connection, when it is this call's turn; with ``aside`` another one rather than wait."""
+        main, other = self._lanes
+        lane = other if aside and main.turn.locked() else main
+        async with lane.turn:
             try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
-                yield self._connection
+                if lane.connection is None or lane.connection.is_closed():
+                    lane.connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
+                yield lane.connection
             except DRIVER_ERRORS as exc:
                 # After an answer that never came the connection is in an unknown state: the next call gets a new
                 # one. After a mere refusal it is as good as before.
-                if self._connection is not None and not isinstance(exc, asyncpg.PostgresError):
-                    self._connection.terminate()
-                    self._connection = None
+                if lane.connection is not None and not isinstance(exc, asyncpg.PostgresError):
+                    lane.connection.terminate()
+                    lane.connection = None
                 raise translate(exc) from exc
 
 
@@ -324,14 +351,15 @@ def asyncpg_dsn(url: str) -> str:
 
 
 def _order(row: asyncpg.Record) -> Order:
+    status = _status(row["status"])
     if not row["has_onboarding"]:
         onboarding = Onboarding.MISSING
     else:
         onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
     return Order(
         order_id=row["id"],
-        status=_status(row["status"]),
-        status_label=row["status"] if _status(row["status"]) is None else None,
+        status=status,
+        status_label=row["status"] if status is None else None,
         customer_name=row["customer_name"],
         customer_email=row["customer_email"],
         business_name=row["business_name"],
@@ -349,8 +377,12 @@ def _order(row: asyncpg.Record) -> Order:
     )
 
 
+# Enum's own look-up takes as long as all the rest of an order.
+_STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
+
+
 def _status(label: str | None) -> OrderStatus | None:
-    return OrderStatus(label) if label is not None and label in OrderStatus.__members__ else None
+    return _STATUSES.get(label)
 
 
 def _journal_entry(step: str | None, details: str | None, age: timedelta | None) -> JournalEntry | None:

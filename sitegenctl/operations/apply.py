@@ -1,15 +1,16 @@
 """Carrying out a plan so that no order is lost and none is generated twice, whatever dies half-way.
 
-Chunk by chunk, in this order for every step: look at the queue once more; claim (one transaction: lock,
-re-check, set the status, journal with the id of the task to come); withdraw tasks; move files to the trash;
-publish, or put back. What fails on the way is taken back, files first. A process killed in between leaves
-orders whose journal says what was meant: a task that exists nowhere, which ``repair`` publishes under the same
-id, or tasks and files as they were.
+Chunk by chunk, the next ones being claimed while one is finished. In this order for every step: look at the queue
+once more; claim (one transaction: lock, re-check, set the status, journal with the id of the task to come);
+withdraw tasks; move files to the trash; publish, or put back. What fails on the way is taken back, files first. A
+process killed in between leaves orders whose journal says what was meant: a task that exists nowhere, which
+``repair`` publishes under the same id, or tasks and files as they were.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,6 +29,9 @@ from sitegenctl.operations.observe import SECOND_LOOK, utc_now
 
 #: Orders claimed and published together.
 CHUNK = 500
+
+#: Chunks that are being claimed while one is finished: PostgreSQL, Redis and we work side by side.
+AHEAD = 2
 
 # Seconds for which a reading of the queue is believed while chunks are applied, and how many times as long as
 # it took: a queue that grows under us must not be read for most of the time. Whoever else moves an order
@@ -56,9 +60,9 @@ async def apply(
 ) -> OperationResult:
     """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through, ``report`` their outcomes.
 
-    Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
-    the chunk in hand finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be
-    None where no step moves files.
+    Those of a chunk get through together, but for those that turn out not to be taken. While one is finished, the
+    next ones are claimed. A cancellation (Ctrl-C) lets what was begun finish, so that nothing is left half-done; the
+    rest is reported as not done. ``sites`` may be None where no step moves files.
     """
     to_do = {step.order_id for step in plan.steps}
     hands = _Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now, to_do=to_do)
@@ -68,22 +72,34 @@ async def apply(
         if progress is not None:
             progress(len(done) + of_the_chunk)
 
-    chunks = _chunks(plan.steps)
-    for chunk in chunks:
-        work = asyncio.ensure_future(_Chunk(hands=hands, steps=chunk, tell=tell).apply())
+    waiting = deque(_Chunk(hands=hands, steps=steps, tell=tell) for steps in _chunks(plan.steps))
+    begun: deque[tuple[_Chunk, asyncio.Future[None]]] = deque()
+    while waiting or begun:
+        while waiting and len(begun) <= AHEAD:
+            chunk = waiting.popleft()
+            begun.append((chunk, asyncio.ensure_future(chunk.begin())))
+        chunk, claiming = begun.popleft()
+        work = asyncio.ensure_future(_finish(chunk, claiming))
         try:
             outcomes = await asyncio.shield(work)
         except asyncio.CancelledError:
             done += await work
-            rest = [step for later in chunks for step in later]
+            for chunk, claiming in begun:
+                done += await _finish(chunk, claiming)
+            rest = [step for chunk in waiting for step in chunk.steps]
             done += [_outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
             return _result(plan, done, interrupted=True)
         done += outcomes
-        to_do.difference_update(step.order_id for step in chunk)
+        to_do.difference_update(step.order_id for step in chunk.steps)
         tell()
         if report is not None:
             report(outcomes)
     return _result(plan, done)
+
+
+async def _finish(chunk: _Chunk, claiming: asyncio.Future[None]) -> list[Outcome]:
+    await claiming
+    return await chunk.finish()
 
 
 def _result(
@@ -154,14 +170,20 @@ class _Chunk:
     claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
     failures: dict[int, _Failure] = field(default_factory=dict)
     trashed: dict[int, str] = field(default_factory=dict)
+    unclaimed: SourceError | None = None
 
-    async def apply(self) -> list[Outcome]:
-        """Take the steps; returns an outcome for each."""
+    async def begin(self) -> None:
+        """Look once more, and claim the orders."""
         try:
             await self._look()
             await self._claim()
         except SourceError as exc:
-            return [self.skipped.get(step.order_id) or _unclaimed(step, exc) for step in self.steps]
+            self.unclaimed = exc
+
+    async def finish(self) -> list[Outcome]:
+        """Take the steps of what is claimed; returns an outcome for each."""
+        if self.unclaimed is not None:
+            return [self.skipped.get(step.order_id) or _unclaimed(step, self.unclaimed) for step in self.steps]
         self.tell(len(self.steps) - sum(1 for _ in self._going()))
         await self._withdraw()
         await self._confirm()
