@@ -127,9 +127,15 @@ class Encoder:
             "{body}": f'"{base64.b64encode(body.encode()).decode()}"',
             "{task}": json.dumps(task_id),
             "{args}": json.dumps(repr(args)),
-            "{tag}": f'"{uuid.uuid4()}"',
+            "{tag}": f'"{new_id()}"',
         }
         return "".join([values.get(part, part) for part in self._parts])
+
+
+def new_id() -> str:
+    """A random UUID, as Celery's ids are; ``uuid.uuid4`` takes three times as long, which counts for very many."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[ord(digits[16]) % 4]}{digits[17:20]}-{digits[20:]}"
 
 
 @cache

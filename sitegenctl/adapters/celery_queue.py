@@ -10,7 +10,6 @@ included, is in the hash ``unacked``. Reading never writes.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from sitegenctl.adapters.celery_messages import (
     ENQUEUED_AT_HEADER,
     Encoder,
     installed_celery,
+    new_id,
 )
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_reading import Bounds, QueueReading
@@ -69,7 +69,7 @@ class CeleryQueue:
 
     def new_task_id(self) -> str:
         """An id as Celery makes them."""
-        return str(uuid.uuid4())
+        return new_id()
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
         """Read every unfinished task and foreign message, each task once; or just the tasks of these orders."""

@@ -57,7 +57,7 @@ class PostgresOrders:
         self._dsn = asyncpg_dsn(url)
         self._timeout = timeout
         self._read_only = read_only
-        # The second is for claiming while another claim, or what comes after it, goes on.
+        # The second is for claiming orders while others are claimed.
         self._lanes = (_Lane(), _Lane())
 
     async def close(self) -> None:
@@ -180,7 +180,7 @@ class PostgresOrders:
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
         """Look at claimed orders once more; returns why one went on in spite of the claim, by order."""
-        async with self._connected() as connection:
+        async with self._connected(aside=True) as connection:
             return await postgres_claims.confirm(connection, steps)
 
     async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:

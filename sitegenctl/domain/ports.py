@@ -279,8 +279,10 @@ class SiteStore(Protocol):
     cancelled meanwhile.
     """
 
-    async def count(self, order_ids: Collection[int], *, enough: int | None = None) -> dict[int, SiteFiles]:
-        """Count files and bytes of these orders' sites; one that can't be counted is left out.
+    async def count(
+        self, order_ids: Collection[int], *, enough: int | None = None, sizes: bool = True
+    ) -> dict[int, SiteFiles]:
+        """Count files and, with ``sizes``, bytes of these orders' sites; one that can't be counted is left out.
 
         A folder with ``enough`` files is counted no further.
         """

@@ -7,8 +7,9 @@ or ERROR. A run without outcome was cut short, or is still going: the log alone 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from sitegenctl.domain.light import light
 
 OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
 OPERATOR_RESET = "OPERATOR_RESET"
@@ -45,7 +46,7 @@ class RunOutcome(StrEnum):
 OUTCOME_STEPS = frozenset(RunOutcome)
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class Run:
     """One run: its outcome (None when cut short or still going) and the last step it wrote."""
 
@@ -53,7 +54,7 @@ class Run:
     last_step: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class History:
     """What an order's log says of its generations.
 

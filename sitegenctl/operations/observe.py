@@ -51,14 +51,14 @@ async def observe(
 
     A source that doesn't answer is named in the snapshot's ``errors``; nothing is raised for it. The broker is
     read before the database: the other way round, an order finished in between would look wrong. ``sites`` is
-    None when the files don't matter; they are counted up to ``enough``, all of them without.
+    None when the files don't matter; they are counted up to ``enough``, without it all of them and their sizes.
     """
     look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
     reading = await look.attempts.make(Source.BROKER, queue.read)
     survey, known, files = await asyncio.gather(
         look.survey(reading),
         look.attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
-        look.count(orders, sites, order_ids, enough),
+        look.count(orders, sites, order_ids, enough, sizes=enough is None),
     )
     return await look.snapshot(reading, survey, known, files, sure_of=set(order_ids))
 
@@ -176,6 +176,7 @@ class _Look:
         enough: int | None,
         *,
         check_directory: bool = False,
+        sizes: bool = True,
     ) -> dict[int, SiteFiles] | None:
         """Count these orders' files, if there are ``sites`` and it is their directory; None otherwise.
 
@@ -185,7 +186,7 @@ class _Look:
         """
         if sites is None:
             return None
-        files = await self.attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough))
+        files = await self.attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough, sizes=sizes))
         if files is None:
             return None
         few = MIN_SITE_FILES if enough is None else enough

@@ -125,7 +125,7 @@ def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
     for order_id in range(1, 11):
         world.order(order_id)
     monkeypatch.setattr(applying, "CHUNK", 2)
-    monkeypatch.setattr(applying, "AHEAD", 2)
+    monkeypatch.setattr(applying, "IN_HAND", 3)
 
     async def work(session: Session) -> OperationResult:
         plan: Plan = await _planners()[number](session)

@@ -284,7 +284,7 @@ def test_ctrl_c_finishes_what_was_begun_and_reports_the_rest(world: World, monke
     for order_id in range(1, 11):
         world.order(order_id)
     monkeypatch.setattr(applying, "CHUNK", 2)
-    monkeypatch.setattr(applying, "AHEAD", 2)
+    monkeypatch.setattr(applying, "IN_HAND", 3)
 
     async def work(session: Session) -> OperationResult:
         plan = await enqueue.plan(session.orders, session.queue, range(1, 11))

@@ -1,0 +1,58 @@
+"""Plans for many orders, made a window at a time, so that not all of them have to be in memory at once.
+
+Each window is looked at for itself. Whoever shows the plan before it is carried out awaits the whole of it; who has
+been agreed with beforehand takes the parts as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sitegenctl.domain.plan import Plan, joined
+
+#: Orders looked at together.
+WINDOW = 5000
+
+
+class Part(NamedTuple):
+    """The plan for some orders, and those that come after them and are not planned for yet."""
+
+    order_ids: Sequence[int]
+    plan: Plan
+    rest: Sequence[int]
+
+
+@dataclass(kw_only=True)
+class Planning:
+    """A plan that is still to be made: awaited, it is the whole plan.
+
+    ``choose`` tells which orders to look at, and ``window`` plans for some of them. Both may raise ``SourceError``.
+    """
+
+    choose: Callable[[], Awaitable[Sequence[int]]]
+    window: Callable[[Sequence[int]], Awaitable[Plan]]
+
+    def __await__(self) -> Generator[Any, Any, Plan]:
+        """Make the whole plan."""
+        return self._whole().__await__()
+
+    async def parts(self) -> AsyncGenerator[Part]:
+        """The plan a window at a time; at least one, so that sources are asked in any case."""
+        chosen = await self.choose()
+        for start in range(0, max(len(chosen), 1), WINDOW):
+            some, rest = chosen[start : start + WINDOW], chosen[start + WINDOW :]
+            yield Part(some, await self.window(some), rest)
+
+    async def _whole(self) -> Plan:
+        return joined([part.plan async for part in self.parts()])
+
+
+def planning_for(order_ids: Sequence[int], window: Callable[[Sequence[int]], Awaitable[Plan]]) -> Planning:
+    """A plan for orders that somebody has named."""
+
+    async def choose() -> Sequence[int]:
+        return order_ids
+
+    return Planning(choose=choose, window=window)
