@@ -17,6 +17,7 @@ from sitegenctl.domain.plan import Plan, Step, skip
 from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.errors import SourceError
+from sitegenctl.operations.belief import Belief
 from sitegenctl.operations.chunk import Chunk, Hands, outcome_of, would_be
 from sitegenctl.operations.observe import utc_now
 from sitegenctl.operations.planning import Part
@@ -44,15 +45,17 @@ async def apply(
     now: Callable[[], datetime] = utc_now,
     progress: Callable[[int], None] | None = None,
     report: Callable[[Sequence[Outcome]], None] | None = None,
+    belief: Belief | None = None,
 ) -> OperationResult:
     """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through, ``report`` their outcomes.
 
     Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
     what was begun finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be None
-    where no step moves files.
+    where no step moves files. ``belief`` is for who has looked at the queue just now; else it is looked at anew.
     """
     to_do = {step.order_id for step in plan.steps}
-    hands = Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now, to_do=to_do)
+    belief = belief or Belief(queue=queue, order_ids=to_do)
+    hands = Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now, belief=belief)
     done: list[Outcome] = []
 
     def tell(of_the_chunk: int = 0) -> None:
@@ -108,7 +111,9 @@ async def apply_parts(
         through = folding.through
         advance = None if progress is None else lambda done, through=through: progress(through + done)
         try:
-            folding.add(part, await apply(orders, queue, sites, folding.within(part.plan), actor, progress=advance))
+            plan = folding.within(part.plan)
+            result = await apply(orders, queue, sites, plan, actor, progress=advance, belief=part.belief)
+            folding.add(part, result)
             if progress is not None:
                 progress(folding.through)
             if folding.interrupted:

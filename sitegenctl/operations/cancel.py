@@ -16,7 +16,7 @@ from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskState
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe, observe_live, require
-from sitegenctl.operations.planning import Planning, planning_for
+from sitegenctl.operations.planning import Planning, Read, planning_for
 
 #: What to know where the system's own beat is alive: it doesn't know of held orders.
 BEAT_NOTE = (
@@ -45,7 +45,8 @@ def plan(
 ) -> Planning:
     """Look, and decide which of these orders to cancel. Raises ``SourceError`` if a source is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
+    async def window(ids: Sequence[int], _: Read) -> Plan:
+        # The whole queue: messages of the system's own beat are of interest too.
         snapshot = await observe(orders, queue, None, ids, grace=grace)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         cancelling = plan_cancel(snapshot, ids, terminate=terminate, to=to)
@@ -53,7 +54,7 @@ def plan(
             cancelling = replace(cancelling, notes=(*cancelling.notes, BEAT_NOTE))
         return cancelling
 
-    return planning_for(order_ids, window)
+    return planning_for(queue, order_ids, window)
 
 
 async def _beat_lives(queue: QueueBackend, snapshot: Snapshot) -> bool:

@@ -9,7 +9,7 @@ meant: a task that exists nowhere, which ``repair`` publishes under the same id,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -21,41 +21,21 @@ from sitegenctl.domain.result import Outcome, OutcomeKind
 from sitegenctl.domain.task import LiveTask, Publication, TaskState
 from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations import checkpoints
+from sitegenctl.operations.belief import Belief
 from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.operations.observe import SECOND_LOOK
-
-# Seconds for which a reading of the queue is believed while chunks are applied, and how many times as long as
-# it took: a queue that grows under us must not be read for most of the time. Whoever else moves an order
-# through its row is found out under the row's lock; this is about publishers that don't touch the row.
-_FRESH = 1.0
-_FRESH_TIMES = 10
 
 
 @dataclass(kw_only=True)
 class Hands:
-    """What the chunks of one plan share, with the last reading of the queue; ``to_do`` are the orders not through."""
+    """What the chunks of one plan share."""
 
     orders: OrdersStore
     queue: QueueBackend
     sites: SiteStore | None
     actor: Actor
     now: Callable[[], datetime]
-    to_do: Collection[int]
-    _tasks: Mapping[int, Sequence[LiveTask]] = field(default_factory=dict)
-    _believed_until: float = float("-inf")
-
-    async def tasks(self) -> Mapping[int, Sequence[LiveTask]]:
-        """The unfinished tasks of orders that are to be done, by order, as the broker knows them."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        if began > self._believed_until:
-            tasks: dict[int, list[LiveTask]] = {}
-            for task in (await self.queue.read(self.to_do)).tasks:
-                if task.order_id is not None:
-                    tasks.setdefault(task.order_id, []).append(task)
-            self._tasks = tasks
-            self._believed_until = clock() + max(_FRESH, _FRESH_TIMES * (clock() - began))
-        return self._tasks
+    belief: Belief
 
 
 @dataclass(kw_only=True)
@@ -122,7 +102,7 @@ class Chunk:
 
     async def _look(self) -> None:
         """Find out who got a task since the plan was made, or lost the one to be kept."""
-        live = await self.hands.tasks()
+        live = await self.hands.belief.tasks()
         for step in self.steps:
             tasks = live.get(step.order_id, ())
             strange = next((task for task in tasks if task.task_id not in step.expected_tasks), None)

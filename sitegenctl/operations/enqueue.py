@@ -14,7 +14,7 @@ from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.operations.observe import observe, require
-from sitegenctl.operations.planning import Planning, planning_for
+from sitegenctl.operations.planning import Planning, Read, planning_for
 
 
 def plan(
@@ -28,20 +28,20 @@ def plan(
 ) -> Planning:
     """Look, and decide which of these orders to enqueue. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
-        snapshot = await _observe(orders, queue, ids, grace)
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        snapshot = await _observe(orders, queue, ids, grace, read)
         return plan_enqueue(snapshot, ids, resume=resume, force=force, new_task_id=queue.new_task_id)
 
-    return planning_for(order_ids, window)
+    return planning_for(queue, order_ids, window)
 
 
 def start_stuck(orders: OrdersStore, queue: QueueBackend, *, grace: timedelta = DEFAULT_GRACE) -> Planning:
     """Look, and decide which BUILDING orders to start. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
-        return plan_start(await _observe(orders, queue, ids, grace), new_task_id=queue.new_task_id)
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        return plan_start(await _observe(orders, queue, ids, grace, read), new_task_id=queue.new_task_id)
 
-    return Planning(choose=lambda: orders.in_status(OrderStatus.BUILDING), window=window)
+    return Planning(queue=queue, choose=lambda: orders.in_status(OrderStatus.BUILDING), window=window)
 
 
 def retry_failed(
@@ -56,9 +56,9 @@ def retry_failed(
 ) -> Planning:
     """Look, and decide which failed orders to retry. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
+    async def window(ids: Sequence[int], read: Read) -> Plan:
         return plan_retry(
-            await _observe(orders, queue, ids, grace),
+            await _observe(orders, queue, ids, grace, read),
             max_attempts=max_attempts,
             match=match,
             older_than=older_than,
@@ -66,10 +66,12 @@ def retry_failed(
             new_task_id=queue.new_task_id,
         )
 
-    return Planning(choose=lambda: orders.in_status(OrderStatus.GENERATING), window=window)
+    return Planning(queue=queue, choose=lambda: orders.in_status(OrderStatus.GENERATING), window=window)
 
 
-async def _observe(orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta) -> Snapshot:
-    snapshot = await observe(orders, queue, None, order_ids, grace=grace)
+async def _observe(
+    orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta, read: Read
+) -> Snapshot:
+    snapshot = await observe(orders, queue, None, order_ids, grace=grace, read=read)
     require(snapshot, Source.DATABASE, Source.BROKER)
     return snapshot

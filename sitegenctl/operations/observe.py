@@ -45,16 +45,17 @@ async def observe(
     grace: timedelta = DEFAULT_GRACE,
     check_hollow: bool = False,
     enough: int | None = None,
+    read: Callable[[], Awaitable[BrokerReading]] | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
-    """Take a snapshot of these orders and of everything live.
+    """Take a snapshot of these orders and of everything live, or as much of it as ``read`` reads of the queue.
 
     A source that doesn't answer is named in the snapshot's ``errors``; nothing is raised for it. The broker is
     read before the database: the other way round, an order finished in between would look wrong. ``sites`` is
     None when the files don't matter; they are counted up to ``enough``, without it all of them and their sizes.
     """
     look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
-    reading = await look.attempts.make(Source.BROKER, queue.read)
+    reading = await look.attempts.make(Source.BROKER, read or queue.read)
     survey, known, files = await asyncio.gather(
         look.survey(reading),
         look.attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),

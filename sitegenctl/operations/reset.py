@@ -12,7 +12,7 @@ from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES
 from sitegenctl.operations.observe import observe, require, require_right_directory
-from sitegenctl.operations.planning import Planning, planning_for
+from sitegenctl.operations.planning import Planning, Read, planning_for
 
 #: How long an empty order must have been still.
 OLDER_THAN = timedelta(minutes=5)
@@ -32,8 +32,8 @@ def plan(
 ) -> Planning:
     """Look, and decide which of these orders to reset. Raises ``SourceError`` if a source is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
-        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace)
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace, read=read)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         if not keep_files:
             require(snapshot, Source.FILES)
@@ -47,7 +47,7 @@ def plan(
             new_task_id=queue.new_task_id,
         )
 
-    return planning_for(order_ids, window)
+    return planning_for(queue, order_ids, window)
 
 
 def reset_empty(
@@ -72,8 +72,8 @@ def reset_empty(
         await require_right_directory(orders, sites)
         return await orders.in_status(OrderStatus.GENERATING)
 
-    async def window(ids: Sequence[int]) -> Plan:
-        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files)
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files, read=read)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(
             snapshot,
@@ -85,4 +85,4 @@ def reset_empty(
             new_task_id=queue.new_task_id,
         )
 
-    return Planning(choose=choose, window=window)
+    return Planning(queue=queue, choose=choose, window=window)
