@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -64,25 +63,31 @@ async def apply(
 
     waiting = deque(Chunk(hands=hands, steps=steps, tell=tell) for steps in _chunks(plan.steps))
     in_hand: deque[tuple[Chunk, asyncio.Future[list[Outcome]]]] = deque()
-    while waiting or in_hand:
-        while waiting and len(in_hand) < IN_HAND:
-            chunk = waiting.popleft()
-            chunk.previous = in_hand[-1][0] if in_hand else None
-            in_hand.append((chunk, asyncio.ensure_future(chunk.apply())))
-        chunk, work = in_hand.popleft()
-        try:
+    try:
+        while waiting or in_hand:
+            while waiting and len(in_hand) < IN_HAND:
+                chunk = waiting.popleft()
+                chunk.previous = in_hand[-1][0] if in_hand else None
+                in_hand.append((chunk, asyncio.ensure_future(chunk.apply())))
+            chunk, work = in_hand[0]
             outcomes = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            for begun in (work, *(others for _, others in in_hand)):
-                done += await begun
-            rest = [step for chunk in waiting for step in chunk.steps]
-            done += [outcome_of(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
-            return _result(plan, done, interrupted=True)
-        done += outcomes
-        to_do.difference_update(step.order_id for step in chunk.steps)
-        tell()
-        if report is not None:
-            report(outcomes)
+            in_hand.popleft()
+            done += outcomes
+            to_do.difference_update(step.order_id for step in chunk.steps)
+            tell()
+            if report is not None:
+                report(outcomes)
+    except asyncio.CancelledError:
+        for _, work in in_hand:
+            done += await work
+        rest = [step for chunk in waiting for step in chunk.steps]
+        done += [outcome_of(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
+        return _result(plan, done, interrupted=True)
+    finally:
+        # Only where something went wrong that nobody thought of is there anything left: nobody would wait for it.
+        for _, work in in_hand:
+            work.cancel()
+        await asyncio.gather(*(work for _, work in in_hand), return_exceptions=True)
     return _result(plan, done)
 
 
@@ -117,9 +122,6 @@ async def apply_parts(
             if progress is not None:
                 progress(folding.through)
             if folding.interrupted:
-                following.cancel()
-                with suppress(asyncio.CancelledError, SourceError):
-                    await following
                 break
             next_part = await following
         except asyncio.CancelledError:
@@ -127,6 +129,9 @@ async def apply_parts(
             break
         except SourceError as exc:
             return folding.result(part.rest, exc)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
         if next_part is None:
             return folding.result()
         part = next_part
