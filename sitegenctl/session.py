@@ -9,12 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from sitegenctl.errors import UsageProblem
 from sitegenctl.settings import Settings
 
 if TYPE_CHECKING:
     from sitegenctl.adapters.celery_options import QueueOptions
+    from sitegenctl.adapters.rq_options import RqOptions
     from sitegenctl.domain.health import Access
     from sitegenctl.domain.ports import (
         Actor,
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
         SiteStore,
         WorkerSource,
     )
-    from sitegenctl.domain.probes import HealthProbes
+    from sitegenctl.domain.probes import BrokerProbe, HealthProbes
+    from sitegenctl.domain.terms import QueueTerms
     from sitegenctl.operations.doctor import DoctorOptions
 
 
@@ -62,25 +65,17 @@ class Session:
     @cached_property
     def queue(self) -> QueueBackend:
         """The broker and its workers."""
-        from sitegenctl.adapters.celery_queue import CeleryQueue
-
-        queue = CeleryQueue(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
-        self.closing.push_async_callback(queue.close)
-        return queue
+        return self._backend.queue(self.closing)
 
     @cached_property
     def workers(self) -> WorkerSource:
         """The workers alone, for who asks them and nothing else: what the queue takes is slow to import."""
-        from sitegenctl.adapters.celery_workers import CeleryWorkers
-
-        return CeleryWorkers(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
+        return self._backend.workers()
 
     @cached_property
     def events(self) -> EventSource:
         """Where the events of tasks and workers are heard."""
-        from sitegenctl.adapters.celery_events import CeleryEvents
-
-        return CeleryEvents(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
+        return self._backend.events()
 
     @cached_property
     def sites(self) -> SiteStore:
@@ -88,6 +83,20 @@ class Session:
         from sitegenctl.adapters.site_directory import SiteDirectory
 
         return SiteDirectory(self.settings.sites_dir, timeout=self._timeout)
+
+    def queue_of(self, backend: str) -> QueueBackend:
+        """The queue of this backend, on the same Redis: for who moves tasks from one to the other."""
+        settings = self.settings.of_backend(backend)
+        return self.queue if settings is self.settings else _backend_of(settings).queue(self.closing)
+
+    @property
+    def terms(self) -> QueueTerms:
+        """What is said otherwise of this kind of queue than of another."""
+        return self._backend.terms
+
+    @cached_property
+    def _backend(self) -> _Backend:
+        return _backend_of(self.settings)
 
     @property
     def _timeout(self) -> float:
@@ -108,13 +117,12 @@ async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
     Raises ``UsageProblem`` when the database or Redis is not configured, before anything is connected.
     """
     from sitegenctl.adapters.postgres_health import PostgresHealth
-    from sitegenctl.adapters.redis_health import RedisHealth
     from sitegenctl.adapters.site_health import SiteHealth
     from sitegenctl.domain.probes import HealthProbes
 
     timeout = settings.timeout.total_seconds()
     database = PostgresHealth(settings.require_database_url(), timeout=timeout)
-    broker = RedisHealth(_redis_url(settings), _queue_options(settings), timeout=timeout)
+    broker = _backend_of(settings).probe()
     directory = SiteHealth(settings.sites_dir) if settings.sites_dir else None
     try:
         yield HealthProbes(broker=broker, database=database, directory=directory)
@@ -186,6 +194,123 @@ def kombu_options(settings: Settings) -> tuple[str, dict[str, Any], dict[str, An
 
     options = _queue_options(settings)
     return kombu_url(_redis_url(settings)), options.transport_options, options.result_options
+
+
+class _Backend(Protocol):
+    """One kind of queue, as far as it must be known which it is: here, and nowhere above."""
+
+    @property
+    def terms(self) -> QueueTerms: ...
+
+    def queue(self, closing: AsyncExitStack) -> QueueBackend: ...
+
+    def workers(self) -> WorkerSource: ...
+
+    def events(self) -> EventSource: ...
+
+    def probe(self) -> BrokerProbe: ...
+
+
+@dataclass(frozen=True)
+class _Celery:
+    settings: Settings
+
+    @property
+    def terms(self) -> QueueTerms:
+        from sitegenctl.domain.terms import CELERY_TERMS
+
+        return CELERY_TERMS
+
+    def queue(self, closing: AsyncExitStack) -> QueueBackend:
+        from sitegenctl.adapters.celery_queue import CeleryQueue
+
+        queue = CeleryQueue(*self._place, timeout=self._timeout)
+        closing.push_async_callback(queue.close)
+        return queue
+
+    def workers(self) -> WorkerSource:
+        from sitegenctl.adapters.celery_workers import CeleryWorkers
+
+        return CeleryWorkers(*self._place, timeout=self._timeout)
+
+    def events(self) -> EventSource:
+        from sitegenctl.adapters.celery_events import CeleryEvents
+
+        return CeleryEvents(*self._place, timeout=self._timeout)
+
+    def probe(self) -> BrokerProbe:
+        from sitegenctl.adapters.redis_health import RedisHealth
+
+        return RedisHealth(*self._place, timeout=self._timeout)
+
+    @property
+    def _place(self) -> tuple[str, QueueOptions]:
+        return _redis_url(self.settings), _queue_options(self.settings)
+
+    @property
+    def _timeout(self) -> float:
+        return self.settings.timeout.total_seconds()
+
+
+@dataclass(frozen=True)
+class _Rq:
+    settings: Settings
+
+    @property
+    def terms(self) -> QueueTerms:
+        from sitegenctl.domain.terms import RQ_TERMS
+
+        return RQ_TERMS
+
+    def queue(self, closing: AsyncExitStack) -> QueueBackend:
+        from sitegenctl.adapters.rq_queue import RqQueue
+
+        return RqQueue(*self._place, timeout=self._timeout)
+
+    def workers(self) -> WorkerSource:
+        from sitegenctl.adapters.rq_workers import RqWorkers
+
+        return RqWorkers(*self._place, timeout=self._timeout)
+
+    def events(self) -> EventSource:
+        raise UsageProblem("the events of an RQ queue can't be heard yet")
+
+    def probe(self) -> BrokerProbe:
+        raise UsageProblem("an RQ queue can't be checked yet")
+
+    @property
+    def _place(self) -> tuple[str, RqOptions]:
+        return _redis_url(self.settings), rq_options(self.settings)
+
+    @property
+    def _timeout(self) -> float:
+        return self.settings.timeout.total_seconds()
+
+
+def _backend_of(settings: Settings) -> _Backend:
+    """The one place where it is asked which backend it is. Raises ``UsageProblem`` where it isn't installed."""
+    return _Rq(settings) if settings.backend == "rq" else _Celery(settings)
+
+
+def rq_options(settings: Settings) -> RqOptions:
+    """Which queue and job are ours, as RQ's adapters and the reference worker take it.
+
+    Raises ``UsageProblem`` where RQ isn't installed: to say so early is better than half-way.
+    """
+    from importlib.util import find_spec
+
+    from sitegenctl.adapters.rq_options import RqOptions
+
+    if find_spec("rq") is None:
+        raise UsageProblem("the backend rq needs the package rq", hint="pip install 'sitegenctl[rq]'")
+    return RqOptions(
+        queue=settings.queue,
+        task=settings.task,
+        prefix=settings.rq_key_prefix,
+        serializer=settings.rq_serializer,
+        sentinel_master=settings.sentinel_master,
+        sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
+    )
 
 
 def _redis_url(settings: Settings) -> str:

@@ -10,12 +10,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from sitegenctl.adapters.calls import order_of, parse_time
 from sitegenctl.adapters.celery_messages import (
     Place,
     decode_message,
     envelope,
-    order_of,
-    parse_time,
     task_id_of,
     unacked_envelope,
 )

@@ -14,9 +14,9 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sitegenctl.adapters.calls import parse_time
 from sitegenctl.adapters.celery_control import count_workers
 from sitegenctl.adapters.celery_health import read_workers
-from sitegenctl.adapters.celery_messages import parse_time
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_replies import bindings_key, find_reply_lists
 from sitegenctl.adapters.celery_workers import CeleryWorkers

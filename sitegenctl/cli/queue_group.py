@@ -57,7 +57,10 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
             consumers = await would_consume(session.workers)
         else:
             consumers = await (session.queue.pause() if pausing else session.queue.resume())
-    report = consumers_report(consumers, command=call.command, queue=settings.queue, pausing=pausing, dry_run=dry_run)
+        terms = session.terms
+    report = consumers_report(
+        consumers, command=call.command, queue=settings.queue, terms=terms, pausing=pausing, dry_run=dry_run
+    )
     return write(report, call.output)
 
 
