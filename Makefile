@@ -27,8 +27,8 @@ else
 endif
 	@touch $@
 
-demo: $(VENV)/.installed ## Start a private stack and generate order 42 before your eyes.
-	@exec $(BIN)/sitegenctl demo tour
+demo: $(VENV)/.installed ## Start a private stack and generate order 42 before your eyes (BACKEND=rq: on RQ).
+	@exec $(BIN)/sitegenctl demo tour $(if $(BACKEND),--backend $(BACKEND))
 
 test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on real servers.
 	$(BIN)/python -m pytest $(SPREAD)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sitegenctl.errors import UsageProblem
 from sitegenctl.settings import Settings
 
 if TYPE_CHECKING:
+    from sitegenctl.adapters.celery_moving import CeleryMoving
     from sitegenctl.adapters.celery_options import QueueOptions
+    from sitegenctl.adapters.rq_moving import RqMoving
     from sitegenctl.adapters.rq_options import RqOptions
     from sitegenctl.domain.health import Access
     from sitegenctl.domain.ports import (
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         GenerationStore,
         OrdersStore,
         QueueBackend,
+        QueueMover,
         SiteStore,
         WorkerSource,
     )
@@ -88,6 +91,22 @@ class Session:
         """The queue of this backend, on the same Redis: for who moves tasks from one to the other."""
         settings = self.settings.of_backend(backend)
         return self.queue if settings is self.settings else _backend_of(settings).queue(self.closing)
+
+    def mover(self, source: str, destination: str) -> QueueMover:
+        """The way from the queue of one backend to that of another, on the same Redis."""
+        from sitegenctl.adapters.queue_moving import QueueMoving
+        from sitegenctl.adapters.redis_link import redis_link
+
+        settings = self.settings
+        link = partial(
+            redis_link,
+            _redis_url(settings),
+            timeout=self._timeout,
+            sentinel_master=settings.sentinel_master,
+            sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
+        )
+        leaving, arriving = (_backend_of(settings.of_backend(each)).moving() for each in (source, destination))
+        return QueueMoving(lambda: aclosing(link()), leaving, arriving)
 
     @property
     def terms(self) -> QueueTerms:
@@ -210,6 +229,10 @@ class _Backend(Protocol):
 
     def probe(self) -> BrokerProbe: ...
 
+    def moving(self) -> CeleryMoving | RqMoving: ...
+
+    def require(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class _Celery:
@@ -242,6 +265,14 @@ class _Celery:
         from sitegenctl.adapters.redis_health import RedisHealth
 
         return RedisHealth(*self._place, timeout=self._timeout)
+
+    def moving(self) -> CeleryMoving:
+        from sitegenctl.adapters.celery_moving import CeleryMoving
+
+        return CeleryMoving(_queue_options(self.settings))
+
+    def require(self) -> None:
+        """It is always there."""
 
     @property
     def _place(self) -> tuple[str, QueueOptions]:
@@ -278,6 +309,15 @@ class _Rq:
     def probe(self) -> BrokerProbe:
         raise UsageProblem("an RQ queue can't be checked yet")
 
+    def moving(self) -> RqMoving:
+        from sitegenctl.adapters.rq_moving import RqMoving
+
+        return RqMoving(rq_options(self.settings))
+
+    def require(self) -> None:
+        """Raises ``UsageProblem`` where RQ isn't installed."""
+        rq_options(self.settings)
+
     @property
     def _place(self) -> tuple[str, RqOptions]:
         return _redis_url(self.settings), rq_options(self.settings)
@@ -290,6 +330,29 @@ class _Rq:
 def _backend_of(settings: Settings) -> _Backend:
     """The one place where it is asked which backend it is. Raises ``UsageProblem`` where it isn't installed."""
     return _Rq(settings) if settings.backend == "rq" else _Celery(settings)
+
+
+def require_backend(settings: Settings) -> None:
+    """Raise ``UsageProblem`` where what the backend takes isn't installed."""
+    _backend_of(settings).require()
+
+
+def rq_parts(settings: Settings) -> tuple[Any, Any]:
+    """RQ's own queue, and the serializer of its jobs, for the reference worker. Raises ``UsageProblem``.
+
+    RQ is imported here, with the key prefix that it takes from the environment: nobody may import it before.
+    """
+    from sitegenctl.adapters.redis_blocking import blocking_client
+    from sitegenctl.adapters.rq_library import RqLibrary
+
+    options = rq_options(settings)
+    connection = blocking_client(
+        _redis_url(settings),
+        sentinel_master=options.sentinel_master,
+        sentinel_password=options.sentinel_password,
+    )
+    library = RqLibrary(options)
+    return library.queue_on(connection), library.serializer
 
 
 def rq_options(settings: Settings) -> RqOptions:

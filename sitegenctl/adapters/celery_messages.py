@@ -46,6 +46,8 @@ def encode(
     kwargs: Mapping[str, Any],
     headers: Mapping[str, Any],
     celery: tuple[int, int],
+    eta: datetime | None = None,
+    retries: int = 0,
 ) -> str:
     """Encode a task as Celery's ``send_task`` does, to the byte but for ids and the place of origin.
 
@@ -63,11 +65,11 @@ def encode(
             "task": task_name,
             "id": task_id,
             "shadow": None,
-            "eta": None,
+            "eta": eta.isoformat() if eta is not None else None,
             "expires": None,
             "group": None,
             "group_index": None,
-            "retries": 0,
+            "retries": retries,
             "timelimit": [None, None],
             "root_id": task_id,
             "parent_id": None,
@@ -174,6 +176,15 @@ def decode_message(
         actor=text(headers.get(ACTOR_HEADER)),
         position=place.position,
     )
+
+
+def resume_in(raw: bytes) -> bool:
+    """What a message says of whether to resume; the task does unless it is told not to."""
+    message = envelope(raw)
+    args, kwargs = (_arguments(message) if message is not None else None) or ((), {})
+    if isinstance(kwargs, dict) and "resume" in kwargs:
+        return kwargs["resume"] is not False
+    return not (isinstance(args, list) and len(args) > 1 and args[1] is False)
 
 
 def _arguments(message: Mapping[str, Any]) -> tuple[Any, Any] | None:

@@ -45,19 +45,20 @@ OVER = frozenset({"finished", "failed", "stopped", "canceled"})
 _LONGEST = 500
 
 _CALL = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)\((.*)\)", re.DOTALL)
-_BOOL = r"(?:True|False)"
+_BOOL = r"True|False"
 # RQ sorts the keyword arguments.
 _ARGUMENTS = re.compile(
-    rf"(\d{{1,10}})(?:, (?:resume=)?{_BOOL})?|order_id=(\d{{1,10}})(?:, resume={_BOOL})?",
+    rf"(\d{{1,10}})(?:, (?:resume=)?({_BOOL}))?|order_id=(\d{{1,10}})(?:, resume=({_BOOL}))?",
     re.ASCII,
 )
 
 
 class Call(NamedTuple):
-    """A call as a description tells of it; ``order_id`` is known where it can be the call of ours."""
+    """A call as a description tells of it; ``order_id`` and ``resume`` are known where it can be the call of ours."""
 
     function: str
     order_id: int | None
+    resume: bool = True
 
 
 class Place(NamedTuple):
@@ -144,8 +145,10 @@ def read_call(description: str) -> Call | None:
     if match is None:
         return None
     arguments = _ARGUMENTS.fullmatch(match[2])
-    number = arguments and (arguments[1] or arguments[2])
-    return Call(match[1], order_of([int(number)], None) if number else None)
+    if arguments is None:
+        return Call(match[1], None)
+    number, resume = arguments[1] or arguments[3], arguments[2] or arguments[4]
+    return Call(match[1], order_of([int(number)], None), resume != "False")
 
 
 def decode(job_id: str, job: Job | None, place: Place, *, task: str) -> LiveTask | ForeignMessage:

@@ -78,13 +78,20 @@ class RqLibrary:
     @cached_property
     def _queue(self) -> Any:
         rq = _imported(self.options.prefix)
-        queue = rq.Queue(self.options.queue, connection=self._recorder, serializer=self._serializer)
+        queue = rq.Queue(self.options.queue, connection=self._recorder, serializer=self.serializer)
         # Else it would ask its connection, for the sake of Redis before 4.0.
         queue.redis_server_version = (6, 2, 0)
         return queue
 
+    def queue_on(self, connection: Any) -> Any:
+        """RQ's own queue on a connection that RQ's own worker, or somebody in its place, works with."""
+        return _imported(self.options.prefix).Queue(
+            self.options.queue, connection=connection, serializer=self.serializer
+        )
+
     @property
-    def _serializer(self) -> Any:
+    def serializer(self) -> Any:
+        """What turns jobs into bytes, and bytes into jobs."""
         from rq.serializers import resolve_serializer
 
         name = self.options.serializer

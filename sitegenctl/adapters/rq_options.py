@@ -101,6 +101,15 @@ class RqOptions:
         """The stream of what came of each attempt at a job."""
         return f"{self.prefix}:results:{job_id}"
 
+    def attempts(self, job_id: str) -> str:
+        """The sorted set of a job's attempts that are under way (RQ 2)."""
+        return f"{self.prefix}:executions:{job_id}"
+
+    @property
+    def cleaning(self) -> str:
+        """The key that whoever cleans up after dead workers holds."""
+        return f"{self.prefix}:clean_registries:{self.queue}"
+
     def worker(self, name: str) -> str:
         """The hash of a worker."""
         return f"{self.prefix}:worker:{name}"

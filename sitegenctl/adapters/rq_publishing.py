@@ -34,7 +34,7 @@ async def publish(
     failures: dict[str, PublishFailure] = {}
     for start in range(0, len(publications), _AT_ONCE):
         chunk = publications[start : start + _AT_ONCE]
-        jobs = [(publication.task_id, _commands(publication, library, options)) for publication in chunk]
+        jobs = [(publication.task_id, commands_of(publication, library, options)) for publication in chunk]
         commands = [command for _, job in jobs for command in job]
         try:
             *queued, done = await link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
@@ -54,7 +54,7 @@ async def publish(
     return failures
 
 
-def _commands(publication: Publication, library: RqLibrary, options: RqOptions) -> list[Command]:
+def commands_of(publication: Publication, library: RqLibrary, options: RqOptions) -> list[Command]:
     """What publishes one job; the last of them puts it into the queue."""
     job_id = publication.task_id
     histories = (options.finished, options.failed, options.canceled, options.scheduled, options.deferred)

@@ -130,10 +130,15 @@ class TaskDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A task to publish, under an id chosen (and journaled) before."""
+    """A task to publish, under an id chosen (and journaled) before.
+
+    ``eta`` is when it is due, None for at once; ``attempt`` counts from 1, as it does in another queue that it is from.
+    """
 
     task_id: str
     order_id: int
     resume: bool
     actor: str
     enqueued_at: datetime
+    eta: datetime | None = None
+    attempt: int = 1

@@ -2,9 +2,9 @@
 
 Chunk by chunk, in this order for every step: look at the queue once more; claim (one transaction: lock,
 re-check, set the status, journal with the id of the task to come); withdraw tasks; move files to the trash;
-publish, or put back. What fails on the way is taken back, files first. A process killed in between leaves
-orders whose journal says what was meant: a task that exists nowhere, which ``repair`` publishes under the same
-id, or tasks and files as they were.
+publish, put back, or hand to another queue. What fails on the way is taken back, files first. A process killed
+in between leaves orders whose journal says what was meant: a task that exists nowhere, which ``repair`` publishes
+under the same id, or tasks and files as they were.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from datetime import datetime
 from itertools import islice
 
 from sitegenctl.domain.condition import describe_task
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.plan import Action, Plan, Step
-from sitegenctl.domain.ports import Actor, Claim, OrdersStore, PublishFailure, QueueBackend, Release, SiteStore
+from sitegenctl.domain.plan import Plan, Step
+from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, QueueMover, Release, SiteStore
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.task import LiveTask, Publication, TaskState
-from sitegenctl.errors import SourceError, Unconfirmed
+from sitegenctl.domain.task import LiveTask, Publication
+from sitegenctl.errors import SourceError
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.checkpoints import Checkpoint
-from sitegenctl.operations.observe import SECOND_LOOK, utc_now
+from sitegenctl.operations.observe import utc_now
+from sitegenctl.operations.settling import Failure, has_gone, look_for, outcome, settle, unclaimed
 
 #: Orders claimed and published together.
 CHUNK = 500
@@ -39,7 +39,7 @@ _FRESH_TIMES = 10
 def preview(plan: Plan) -> OperationResult:
     """What applying the plan would do, as the same type that applying it returns."""
     # Without the new task ids: the plan's will never exist.
-    would = [replace(_outcome(step, OutcomeKind.DONE, f"would be {step.saying}"), task_id=None) for step in plan.steps]
+    would = [replace(outcome(step, OutcomeKind.DONE, f"would be {step.saying}"), task_id=None) for step in plan.steps]
     return _result(plan, would, dry_run=True)
 
 
@@ -50,6 +50,7 @@ async def apply(
     plan: Plan,
     actor: Actor,
     *,
+    mover: QueueMover | None = None,
     now: Callable[[], datetime] = utc_now,
     progress: Callable[[int], None] | None = None,
     report: Callable[[Sequence[Outcome]], None] | None = None,
@@ -58,10 +59,10 @@ async def apply(
 
     Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
     the chunk in hand finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be
-    None where no step moves files.
+    None where no step moves files, ``mover`` where none moves tasks.
     """
     to_do = {step.order_id for step in plan.steps}
-    hands = _Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now, to_do=to_do)
+    hands = _Hands(orders=orders, queue=queue, sites=sites, mover=mover, actor=actor, now=now, to_do=to_do)
     done: list[Outcome] = []
 
     def tell(of_the_chunk: int = 0) -> None:
@@ -76,7 +77,7 @@ async def apply(
         except asyncio.CancelledError:
             done += await work
             rest = [step for later in chunks for step in later]
-            done += [_outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
+            done += [outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
             return _result(plan, done, interrupted=True)
         done += outcomes
         to_do.difference_update(step.order_id for step in chunk)
@@ -114,6 +115,7 @@ class _Hands:
     orders: OrdersStore
     queue: QueueBackend
     sites: SiteStore | None
+    mover: QueueMover | None
     actor: Actor
     now: Callable[[], datetime]
     to_do: Collection[int]
@@ -135,15 +137,6 @@ class _Hands:
 
 
 @dataclass(kw_only=True)
-class _Failure:
-    """Why a step could not be completed; ``certain`` is False when a task may have been published all the same."""
-
-    reason: str
-    hint: str | None = None
-    certain: bool = True
-
-
-@dataclass(kw_only=True)
 class _Chunk:
     """Some steps of a plan on their way through the parts; what went wrong is kept by order."""
 
@@ -152,7 +145,7 @@ class _Chunk:
     tell: Callable[[int], None]
     skipped: dict[int, Outcome] = field(default_factory=dict)
     claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
-    failures: dict[int, _Failure] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
     trashed: dict[int, str] = field(default_factory=dict)
 
     async def apply(self) -> list[Outcome]:
@@ -161,15 +154,19 @@ class _Chunk:
             await self._look()
             await self._claim()
         except SourceError as exc:
-            return [self.skipped.get(step.order_id) or _unclaimed(step, exc) for step in self.steps]
+            return [self.skipped.get(step.order_id) or unclaimed(step, exc) for step in self.steps]
         self.tell(len(self.steps) - sum(1 for _ in self._going()))
         await self._withdraw()
         await self._confirm()
         await self._trash()
         await self._publish()
         await self._put_back()
+        await self._move()
         release = await self._take_back()
-        return [self._settle(step, release) for step in self.steps]
+        return [
+            settle(step, self.skipped.get(step.order_id), self.claim, self.failures.get(step.order_id), release)
+            for step in self.steps
+        ]
 
     def _going(self) -> Iterator[Step]:
         """The steps that nothing has stopped so far."""
@@ -187,11 +184,11 @@ class _Chunk:
             tasks = live.get(step.order_id, ())
             strange = next((task for task in tasks if task.task_id not in step.expected_tasks), None)
             if strange is not None:
-                self.skipped[step.order_id] = _outcome(
+                self.skipped[step.order_id] = outcome(
                     step, OutcomeKind.SKIPPED, describe_task(strange), task_id=strange.task_id
                 )
-            elif step.keep is not None and _has_gone(step.keep, tasks):
-                self.skipped[step.order_id] = _outcome(
+            elif step.keep is not None and has_gone(step.keep, tasks):
+                self.skipped[step.order_id] = outcome(
                     step, OutcomeKind.SKIPPED, f"task {step.keep.task_id} is no longer there: look again"
                 )
         checkpoints.reached(Checkpoint.LOOKED)
@@ -214,12 +211,12 @@ class _Chunk:
             )
         except SourceError as exc:
             reason = f"it isn't known whether its tasks were withdrawn: {exc.message}"
-            self.failures |= {step.order_id: _Failure(reason=reason, hint=exc.hint) for step in going}
+            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step in going}
             return
         for step in going:
             still = [left[task.task_id] for task in step.withdraw if task.task_id in left]
             if still:
-                self.failures[step.order_id] = _Failure(reason=still[0])
+                self.failures[step.order_id] = Failure(reason=still[0])
         checkpoints.reached(Checkpoint.WITHDRAWN)
 
     async def _confirm(self) -> None:
@@ -231,10 +228,10 @@ class _Chunk:
         try:
             went_on = await self.hands.orders.confirm(by_journal_id)
         except SourceError as exc:
-            self.failures |= {step.order_id: _Failure(reason=exc.message, hint=exc.hint) for step in going}
+            self.failures |= {step.order_id: Failure(reason=exc.message, hint=exc.hint) for step in going}
             return
         for order_id, reason in went_on.items():
-            self.failures[order_id] = _Failure(reason=f"its task ended by itself: {reason}")
+            self.failures[order_id] = Failure(reason=f"its task ended by itself: {reason}")
 
     async def _trash(self) -> None:
         going = [step.order_id for step in self._going() if step.trash]
@@ -244,10 +241,10 @@ class _Chunk:
         try:
             trashing = await self.hands.sites.trash(going)
         except SourceError as exc:
-            self.failures |= {order_id: _Failure(reason=exc.message, hint=exc.hint) for order_id in going}
+            self.failures |= {order_id: Failure(reason=exc.message, hint=exc.hint) for order_id in going}
             return
         self.trashed = dict(trashing.moved)
-        self.failures |= {order_id: _Failure(reason=reason) for order_id, reason in trashing.failed.items()}
+        self.failures |= {order_id: Failure(reason=reason) for order_id, reason in trashing.failed.items()}
         checkpoints.reached(Checkpoint.TRASHED)
 
     async def _publish(self) -> None:
@@ -267,13 +264,13 @@ class _Chunk:
         ]
         failures = dict(await self.hands.queue.publish(publications))
         if any(not failure.certain for failure in failures.values()):
-            failures = await _look_for(self.hands.queue, {step.order_id for step in going}, failures)
+            failures = await look_for(self.hands.queue, {step.order_id for step in going}, failures)
         for step in going:
             failure = failures.get(step.publish or "")
             if failure is not None and failure.certain:
-                self.failures[step.order_id] = _Failure(reason=f"publishing failed: {failure.reason}")
+                self.failures[step.order_id] = Failure(reason=f"publishing failed: {failure.reason}")
             elif failure is not None:
-                self.failures[step.order_id] = _Failure(
+                self.failures[step.order_id] = Failure(
                     reason=f"it isn't known whether task {step.publish} was published: {failure.reason}",
                     hint=f"sitegenctl inspect {step.order_id} tells, once Redis is back",
                     certain=False,
@@ -288,12 +285,31 @@ class _Chunk:
             left = await self.hands.queue.put_back([task for _, task in going])
         except SourceError as exc:
             reason = f"it isn't known whether its task was put back: {exc.message}"
-            self.failures |= {step.order_id: _Failure(reason=reason, hint=exc.hint) for step, _ in going}
+            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step, _ in going}
             return
         for step, task in going:
             if task.task_id in left:
-                self.failures[step.order_id] = _Failure(reason=left[task.task_id])
+                self.failures[step.order_id] = Failure(reason=left[task.task_id])
         checkpoints.reached(Checkpoint.PUT_BACK)
+
+    async def _move(self) -> None:
+        going = [step for step in self._going() if step.move]
+        if not going:
+            return
+        assert self.hands.mover is not None  # noqa: S101 - a plan that moves tasks is applied with the way there
+        tasks = [task for step in going for task in step.move]
+        try:
+            left = await self.hands.mover.move(tasks, self.hands.actor, self.hands.now())
+        except SourceError as exc:
+            reason = f"it isn't known whether its task was moved: {exc.message}"
+            hint = "once Redis is back, the same command moves what it finds"
+            self.failures |= {step.order_id: Failure(reason=reason, hint=hint, certain=False) for step in going}
+            return
+        for step in going:
+            still = [left[task.task_id] for task in step.move if task.task_id in left]
+            if still:
+                self.failures[step.order_id] = Failure(reason=still[0])
+        checkpoints.reached(Checkpoint.MOVED)
 
     async def _take_back(self) -> Release | SourceError:
         """Restore what failed: first the files, then the status, with the reason in the journal."""
@@ -322,94 +338,3 @@ class _Chunk:
             return exc
         checkpoints.reached(Checkpoint.TAKEN_BACK)
         return release
-
-    def _settle(self, step: Step, release: Release | SourceError) -> Outcome:
-        order_id = step.order_id
-        if order_id in self.skipped:
-            return self.skipped[order_id]
-        if order_id in self.claim.moved:
-            return _outcome(step, OutcomeKind.SKIPPED, self.claim.moved[order_id])
-        if order_id in self.claim.failed:
-            reason = self.claim.failed[order_id]
-            hint = "try again when that transaction has ended" if "locked" in reason else None
-            return _outcome(step, OutcomeKind.FAILED, reason, hint=hint)
-        failure = self.failures.get(order_id)
-        if failure is None:
-            return _outcome(step, OutcomeKind.DONE, step.saying, log_id=self.claim.journal_ids.get(order_id))
-        after = step.after or step.before
-        if not failure.certain:
-            return _outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint, after=after)
-        if step.before is None:
-            return _outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint)
-        stuck = release.message if isinstance(release, SourceError) else release.failed.get(order_id)
-        if isinstance(release, SourceError) or stuck is not None:
-            later = f"enqueue {order_id}" if step.action is Action.ENQUEUE else "repair"
-            return _outcome(
-                step,
-                OutcomeKind.FAILED,
-                f"{failure.reason}; and {step.before} could not be restored: {stuck}",
-                hint=f"it is {after} without a task; later: sitegenctl {later}",
-                after=after,
-            )
-        if order_id in release.restored:
-            again = f"; {step.before} again" if step.after not in (None, step.before) else ""
-            return _outcome(step, OutcomeKind.FAILED, f"{failure.reason}{again}", hint=failure.hint, after=step.before)
-        return _outcome(
-            step,
-            OutcomeKind.FAILED,
-            f"{failure.reason}; but {release.moved.get(order_id, 'it moved meanwhile')}",
-            hint=f"sitegenctl inspect {order_id} tells where it is",
-        )
-
-
-def _unclaimed(step: Step, exc: SourceError) -> Outcome:
-    """An order that was not claimed, as far as is known; what was not confirmed nothing is done about on a guess."""
-    hint = exc.hint
-    if isinstance(exc, Unconfirmed):
-        hint = f"sitegenctl inspect {step.order_id} tells, once the database is back, and sitegenctl repair mends it"
-    return _outcome(step, OutcomeKind.FAILED, exc.message, hint=hint)
-
-
-def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
-    # One that runs may end at any moment, and a worker that acknowledges early has it out of the broker.
-    return kept.state is not TaskState.RUNNING and all(task.task_id != kept.task_id for task in tasks)
-
-
-async def _look_for(
-    queue: QueueBackend, order_ids: Collection[int], failures: dict[str, PublishFailure]
-) -> dict[str, PublishFailure]:
-    """Find out about the tasks whose answer was lost: an answer lost on its way is not a task lost.
-
-    Not being there is believed only of two looks: Redis may still have the call before it when the first one
-    is answered. Where it can't be looked, the doubt stays.
-    """
-    try:
-        first = {task.task_id for task in (await queue.read(order_ids)).tasks}
-        await asyncio.sleep(SECOND_LOOK)
-        arrived = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
-    except SourceError:
-        return failures
-    return {task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in arrived}
-
-
-def _outcome(
-    step: Step,
-    kind: OutcomeKind,
-    reason: str,
-    *,
-    task_id: str | None = None,
-    hint: str | None = None,
-    after: OrderStatus | None = None,
-    log_id: int | None = None,
-) -> Outcome:
-    is_done = kind is OutcomeKind.DONE
-    return Outcome(
-        order_id=step.order_id,
-        outcome=kind,
-        reason=reason,
-        task_id=task_id or (step.task_id if is_done else None),
-        before=step.before,
-        after=after or (step.after or step.before if is_done else None),
-        hint=hint,
-        log_id=(step.last_log_id or 0) if log_id is None else log_id,
-    )
