@@ -1,9 +1,11 @@
-"""The processes of a reference worker on RQ: one parent, and below it so many workers as RQ knows them.
+"""The processes of a reference worker on RQ: one parent, and below it workers as RQ knows them, and a scheduler.
 
 RQ's own pool is not used: in 1.15 it runs no scheduler, without which nothing that waits for its time or for its
-next attempt is ever taken. A worker that ends is replaced; all of them end when the parent does, however it ends.
+next attempt is ever taken. And where it does, the scheduler is a child of a worker and has inherited its connection:
+when that worker is killed, the connection stays open, and takes one more job that nobody will run.
 
-On SIGTERM or SIGINT the workers finish what they run; a second time, or on SIGQUIT, they let go of it.
+One that ends is replaced; all of them end when the parent does, however it ends. On SIGTERM or SIGINT the workers
+finish what they run; a second time, or on SIGQUIT, they let go of it.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, Worker
+from rq.scheduler import RQScheduler
 
 from sitegenctl.settings import Settings, mask_url
 from sitegenctl.worker.rq_jobs import job_class
@@ -54,9 +58,16 @@ def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bo
             serializer=serializer,
             default_result_ttl=RESULTS_KEPT,
         )
-        worker.work(with_scheduler=True, logging_level=level)
+        worker.work(logging_level=level)
 
-    return _Family(work, settings.concurrency).run()
+    def schedule() -> None:
+        _await_redis(queue.connection, settings)
+        scheduler = RQScheduler([queue], connection=queue.connection, logging_level=level, serializer=serializer)
+        signal.signal(signal.SIGQUIT, scheduler.request_stop)
+        scheduler.work()  # type: ignore[no-untyped-call]
+
+    roles = [_Role(name="Scheduler", work=schedule), *[_Role(name="Worker", work=work)] * settings.concurrency]
+    return _Family(roles).run()
 
 
 class _Worker(Worker):
@@ -92,13 +103,20 @@ def _await_redis(connection: Redis, settings: Settings) -> None:
             return
 
 
-class _Family:
-    """Processes that all do the same ``work``; one that ends before it is told to is replaced."""
+@dataclass(frozen=True, kw_only=True)
+class _Role:
+    """What one process does; ``name`` is for the log."""
 
-    def __init__(self, work: Callable[[], None], size: int) -> None:
-        self._work = work
-        self._size = size
-        self._children: set[int] = set()
+    name: str
+    work: Callable[[], None]
+
+
+class _Family:
+    """One process for each role; one that ends before it is told to is replaced."""
+
+    def __init__(self, roles: Sequence[_Role]) -> None:
+        self._missing = list(roles)
+        self._children: dict[int, _Role] = {}
         self._stopping = False
         # The reading end is at its end when the last copy of the writing one is gone, which is the parent's.
         self._reading, self._writing = os.pipe()
@@ -128,20 +146,22 @@ class _Family:
         # A signal in between would be for a child that nobody knows of yet, or meet the parent's handlers in it.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         try:
-            while len(self._children) < self._size and not self._stopping:
+            while self._missing and not self._stopping:
+                role = self._missing.pop(0)
                 pid = os.fork()
                 if pid == 0:
-                    os._exit(self._live(held))
-                self._children.add(pid)
+                    os._exit(self._live(role, held))
+                self._children[pid] = role
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def _bury(self) -> None:
         """Wait for one to end."""
         pid, status = os.wait()
-        self._children.discard(pid)
+        role = self._children.pop(pid)
+        self._missing.append(role)
         if not self._stopping:
-            _log.error("Worker %s has ended with exit code %s", pid, os.waitstatus_to_exitcode(status))
+            _log.error("%s %s has ended with exit code %s", role.name, pid, os.waitstatus_to_exitcode(status))
 
     def _pause(self, seconds: float) -> None:
         """Let so much time pass, unless it is time to stop."""
@@ -155,16 +175,16 @@ class _Family:
         for pid in self._children:
             os.kill(pid, signal.SIGQUIT if number == signal.SIGQUIT else signal.SIGTERM)
 
-    def _live(self, mask: set[int | signal.Signals]) -> int:
+    def _live(self, role: _Role, mask: set[int | signal.Signals]) -> int:
         """Be one of them; returns its exit code."""
         os.close(self._writing)
-        multiprocessing.current_process().name = f"Worker-{os.getpid()}"
+        multiprocessing.current_process().name = f"{role.name}-{os.getpid()}"
         try:
             for number in _STOPS:
                 signal.signal(number, _leave)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
-            self._work()
+            role.work()
         except SystemExit:
             return 0
         except BaseException:  # noqa: BLE001 - here a process ends
