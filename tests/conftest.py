@@ -16,6 +16,7 @@ from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
 from tests import processes
 from tests.databases import Databases
+from tests.rq_world import RqWorld
 from tests.world import World
 
 _FOREIGN = ("SITEGENCTL_", "CELERY_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
@@ -98,9 +99,20 @@ def sites_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def world(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def backend() -> str:
+    """What the queue is of; tests that say otherwise are parametrised."""
+    return "celery"
+
+
+_WORLDS = {"celery": World, "rq": RqWorld}
+
+
+@pytest.fixture
+def world(
+    database_url: str, redis_url: str, sites_dir: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
     """The whole system that sitegenctl operates, empty, and configured in the environment."""
-    system = World(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
+    system = _WORLDS[backend](database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
     for name, value in system.environ.items():
         monkeypatch.setenv(name, value)
     yield system

@@ -30,6 +30,8 @@ _LATE = 30.0
 
 @dataclass
 class RqWorld(World):
+    backend = "rq"
+
     @property
     def environ(self) -> dict[str, str]:
         return {**super().environ, "SITEGENCTL_BACKEND": "rq"}
@@ -74,6 +76,12 @@ class RqWorld(World):
             client.hset(f"rq:job:{task_id}", mapping={"status": "started", "worker_name": "gone"})
             client.zadd(f"rq:wip:{QUEUE}", {f"{task_id}:{'e' * 32}": time.time() - late})
 
+    def expire(self) -> None:
+        """Let the time go by after which a worker that was killed is missed."""
+        with self.redis() as client:
+            for member, _ in client.zscan_iter(f"rq:wip:{QUEUE}"):
+                client.zadd(f"rq:wip:{QUEUE}", {member: 1})
+
     # --- workers ------------------------------------------------------------------------------------------
 
     def stock_worker(self, *arguments: str) -> Running:
@@ -113,7 +121,7 @@ class RqWorld(World):
 
 
 def _descendants(of: int) -> list[int]:
-    """A process and those that it has begun; RQ gives each job's process a group, and before 2 a session, of its own."""
+    """A process and those that it began; RQ gives each job's process a group, and before 2 a session, of its own."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

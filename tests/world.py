@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 from celery import Celery
@@ -63,6 +63,7 @@ class World:
     redis_url: str
     sites_dir: Path
     _processes: list[Running] = field(default_factory=list)
+    backend: ClassVar[str] = "celery"
 
     @property
     def environ(self) -> dict[str, str]:

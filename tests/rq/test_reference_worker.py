@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,7 @@ from tests.world import QUEUE, eventually
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def world(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RqWorld]:
-    system = RqWorld(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
-    for name, value in system.environ.items():
-        monkeypatch.setenv(name, value)
-    yield system
-    system.close()
+pytestmark = pytest.mark.parametrize("backend", ["rq"])
 
 
 def children(pid: int) -> list[int]:
@@ -143,10 +136,7 @@ def test_sigquit_makes_it_let_go_and_the_order_is_an_orphan(world: RqWorld) -> N
     assert worker.wait(20) == 0
     eventually(lambda: not any(map(is_alive, horses)))
     assert world.site_files() == []
-    with world.redis() as client:
-        # So long it might still have come back.
-        for member, _ in client.zscan_iter(f"rq:wip:{QUEUE}"):
-            client.zadd(f"rq:wip:{QUEUE}", {member: 1})
+    world.expire()
     assert condition(world) is Condition.ORPHANED
     assert world.run("repair", "--yes").returncode == 0
     assert world.queued_ids() == [job_id]
