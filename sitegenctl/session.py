@@ -61,7 +61,9 @@ class Session:
         from sitegenctl.adapters.postgres_orders import PostgresOrders
 
         url = self.settings.require_database_url()
-        orders = PostgresOrders(url, timeout=self._timeout, read_only=self.settings.read_only)
+        orders = PostgresOrders(
+            url, timeout=self._timeout, read_only=self.settings.read_only, here=self.settings.backend
+        )
         self.closing.push_async_callback(orders.close)
         return orders
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from sitegenctl.adapters.calls import order_of, parse_time
 from sitegenctl.adapters.json_values import number, text
-from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.task import ForeignMessage, LiveTask, Publication, TaskState
 
 ENQUEUED_AT_HEADER = "sitegenctl_enqueued_at"
 ACTOR_HEADER = "sitegenctl_actor"
@@ -93,6 +93,16 @@ def encode(
         },
     }
     return json.dumps(message)
+
+
+def headers_of(publication: Publication) -> dict[str, str]:
+    """What we add to Celery's own headers, as far as it is known."""
+    headers = {}
+    if publication.enqueued_at is not None:
+        headers[ENQUEUED_AT_HEADER] = publication.enqueued_at.isoformat()
+    if publication.actor is not None:
+        headers[ACTOR_HEADER] = publication.actor
+    return headers
 
 
 @cache

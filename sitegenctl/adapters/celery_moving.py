@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sitegenctl.adapters.celery_messages import (
-    ACTOR_HEADER,
-    ENQUEUED_AT_HEADER,
     encode,
+    headers_of,
     installed_celery,
     resume_in,
 )
@@ -40,7 +39,7 @@ class CeleryMoving:
             task_id=publication.task_id,
             args=[publication.order_id],
             kwargs={"resume": publication.resume},
-            headers={ENQUEUED_AT_HEADER: publication.enqueued_at.isoformat(), ACTOR_HEADER: publication.actor},
+            headers=headers_of(publication),
             celery=installed_celery(),
             eta=publication.eta,
             retries=publication.attempt - 1,

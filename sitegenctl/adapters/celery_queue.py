@@ -19,9 +19,8 @@ from redis.exceptions import ResponseError
 
 from sitegenctl.adapters.celery_details import TaskSearch, with_claim
 from sitegenctl.adapters.celery_messages import (
-    ACTOR_HEADER,
-    ENQUEUED_AT_HEADER,
     encode,
+    headers_of,
     installed_celery,
 )
 from sitegenctl.adapters.celery_options import QueueOptions
@@ -158,10 +157,7 @@ class CeleryQueue:
             task_id=publication.task_id,
             args=[publication.order_id],
             kwargs={"resume": publication.resume},
-            headers={
-                ENQUEUED_AT_HEADER: publication.enqueued_at.isoformat(),
-                ACTOR_HEADER: publication.actor,
-            },
+            headers=headers_of(publication),
             celery=installed_celery(),
         )
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
-from sitegenctl.domain.ports import Actor
-from sitegenctl.domain.task import LiveTask, Publication
+from sitegenctl.domain.task import LiveTask, Publication, TaskState
 
 #: Tasks in one round trip.
 _AT_ONCE = 100
@@ -88,7 +86,7 @@ class QueueMoving:
         self._leaving = leaving
         self._arriving = arriving
 
-    async def move(self, tasks: Sequence[LiveTask], actor: Actor, now: datetime) -> Mapping[str, str]:
+    async def move(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
         """Hand these tasks over in this order; returns why one is where it was, by its id."""
         left: dict[str, str] = {}
         async with self._link() as link:
@@ -97,7 +95,7 @@ class QueueMoving:
                 departures = await self._leaving.departures(link, chunk)
                 going = [task for task in chunk if task.task_id in departures]
                 left |= {task.task_id: _gone(task) for task in chunk if task.task_id not in departures}
-                commands = [self._command(task, departures[task.task_id], actor, now) for task in going]
+                commands = [self._command(task, departures[task.task_id]) for task in going]
                 answers = await link.execute(*commands, keep_refusals=True) if commands else []
                 for task, answer in zip(going, answers, strict=True):
                     if isinstance(answer, Refusal):
@@ -106,14 +104,15 @@ class QueueMoving:
                         left[task.task_id] = _gone(task)
         return left
 
-    def _command(self, task: LiveTask, departure: Departure, actor: Actor, now: datetime) -> Command:
+    def _command(self, task: LiveTask, departure: Departure) -> Command:
         publication = Publication(
             task_id=task.task_id,
             order_id=task.order_id or 0,
             resume=departure.resume,
-            actor=task.actor or str(actor),
-            enqueued_at=task.enqueued_at or now,
-            eta=task.eta if task.eta is not None and task.eta > now else None,
+            actor=task.actor,
+            enqueued_at=task.enqueued_at,
+            # One whose time has come waits for a worker alone.
+            eta=task.eta if task.state is not TaskState.QUEUED else None,
             attempt=task.attempt,
         )
         arrival = self._arriving.arrival(publication)

@@ -275,11 +275,11 @@ class QueueBackend(WorkerSource, Protocol):
 class QueueMover(Protocol):
     """The way from one queue to another."""
 
-    async def move(self, tasks: Sequence[LiveTask], actor: Actor, now: datetime) -> Mapping[str, str]:
+    async def move(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
         """Hand tasks that wait to the other queue, under the same ids, in the order given.
 
-        Each is in the one queue or in the other at every moment, whatever dies. ``actor`` and ``now`` are for those
-        of which nobody knows who enqueued them, and when. Returns why a task is where it was, by its id.
+        Each is in the one queue or in the other at every moment, whatever dies. Returns why a task is where it was,
+        by its id.
         """
         ...
 

@@ -299,7 +299,7 @@ class _Chunk:
         assert self.hands.mover is not None  # noqa: S101 - a plan that moves tasks is applied with the way there
         tasks = [task for step in going for task in step.move]
         try:
-            left = await self.hands.mover.move(tasks, self.hands.actor, self.hands.now())
+            left = await self.hands.mover.move(tasks)
         except SourceError as exc:
             reason = f"it isn't known whether its task was moved: {exc.message}"
             hint = "once Redis is back, the same command moves what it finds"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from sitegenctl.domain.ports import Consumers
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.domain.terms import QueueTerms
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
@@ -54,6 +55,31 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str
         plural = "message that belongs" if foreign == 1 else "messages that belong"
         notes.append(f"{foreign} {plural} to no order {'stays' if foreign == 1 else 'stay'} in the queue")
     return notes
+
+
+def moving_notes(staying: Sequence[LiveTask], foreign: int, source: str, destination: str) -> tuple[str, ...]:
+    """What a move leaves where it is, and what is to be done besides."""
+    counts = Counter(task.state for task in staying)
+    orphaned = counts.pop(TaskState.ORPHANED, 0)
+    notes = [
+        f"whoever looks after the orders must know where they are now: set backend to {destination}"
+        f" (SITEGENCTL_BACKEND, or in the context), and have workers of it run"
+    ]
+    if counts:
+        held = ", ".join(f"{count} {state}" for state, count in counts.items())
+        notes.append(
+            f"at workers, and staying: {held}. They are finished there; what a worker holds for later comes back to the"
+            " queue when that worker is stopped"
+        )
+    if orphaned:
+        notes.append(
+            f"{orphaned} orphaned, and staying: sitegenctl repair puts them back into the queue of {source}, from where"
+            " they can be moved"
+        )
+    if foreign:
+        plural = "message that belongs" if foreign == 1 else "messages that belong"
+        notes.append(f"{foreign} {plural} to no order {'stays' if foreign == 1 else 'stay'} in the queue of {source}")
+    return tuple(notes)
 
 
 def _text(consumers: Consumers, *, queue: str, terms: QueueTerms, pausing: bool, dry_run: bool) -> str:
