@@ -273,7 +273,9 @@ class _Rq:
         return RqWorkers(*self._place, timeout=self._timeout)
 
     def events(self) -> EventSource:
-        raise UsageProblem("the events of an RQ queue can't be heard yet")
+        from sitegenctl.adapters.rq_events import RqEvents
+
+        return RqEvents(*self._place, timeout=self._timeout)
 
     def probe(self) -> BrokerProbe:
         raise UsageProblem("an RQ queue can't be checked yet")

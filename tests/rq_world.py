@@ -113,7 +113,7 @@ class RqWorld(World):
 
 
 def _descendants(of: int) -> list[int]:
-    """A process and those that it has begun; RQ gives each job's process a group, and before 2 a session, of its own."""
+    """A process and those that it has begun: RQ gives that of a job a group of its own, and before 2 a session."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
