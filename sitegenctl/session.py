@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sitegenctl.adapters.celery_options import QueueOptions
     from sitegenctl.adapters.rq_moving import RqMoving
     from sitegenctl.adapters.rq_options import RqOptions
-    from sitegenctl.domain.health import Access
+    from sitegenctl.domain.health import Access, CheckName, StartCommands
     from sitegenctl.domain.ports import (
         Actor,
         EventSource,
@@ -170,6 +170,7 @@ def access(settings: Settings) -> Access:
     return Access(
         redis_cli=redis_cli(settings.require_redis_url(), variables.get("redis_url")),
         psql=psql(settings.require_database_url(), variables.get("database_url")),
+        worker=f"docker exec {_backend_of(settings).container}",
         redis_url=named("redis_url", Access.redis_url),
         database_url=named("database_url", Access.database_url),
         sites_dir=named("sites_dir", Access.sites_dir),
@@ -178,10 +179,11 @@ def access(settings: Settings) -> Access:
 
 def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = False) -> DoctorOptions:
     """What a check-up of this system expects. Raises ``UsageProblem`` when the database or Redis is not configured."""
-    from sitegenctl.domain.health import DEMO_COMMANDS, StartCommands
+    from sitegenctl.domain.health import DEMO_COMMANDS
     from sitegenctl.operations.doctor import DoctorOptions
     from sitegenctl.settings import DEMO_CONTEXT
 
+    backend = _backend_of(settings)
     return DoctorOptions(
         queue=settings.queue,
         task=settings.task,
@@ -190,8 +192,10 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
         patience=patience,
         read_only=settings.read_only,
         keyprefix=settings.global_keyprefix,
-        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else StartCommands(),
+        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else backend.starts,
         access=access(settings),
+        checks=backend.checks,
+        terms=backend.terms,
         strict=strict,
     )
 
@@ -221,7 +225,18 @@ class _Backend(Protocol):
     """One kind of queue, as far as it must be known which it is: here, and nowhere above."""
 
     @property
+    def container(self) -> str:
+        """What the system's own worker runs in."""
+        ...
+
+    @property
     def terms(self) -> QueueTerms: ...
+
+    @property
+    def starts(self) -> StartCommands: ...
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]: ...
 
     def queue(self, closing: AsyncExitStack) -> QueueBackend: ...
 
@@ -239,12 +254,25 @@ class _Backend(Protocol):
 @dataclass(frozen=True)
 class _Celery:
     settings: Settings
+    container: str = "crm-celery-worker"
 
     @property
     def terms(self) -> QueueTerms:
         from sitegenctl.domain.terms import CELERY_TERMS
 
         return CELERY_TERMS
+
+    @property
+    def starts(self) -> StartCommands:
+        from sitegenctl.domain.health import StartCommands
+
+        return StartCommands()
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]:
+        from sitegenctl.domain.health import CELERY_CHECKS
+
+        return CELERY_CHECKS
 
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
         from sitegenctl.adapters.celery_queue import CeleryQueue
@@ -288,12 +316,25 @@ class _Celery:
 @dataclass(frozen=True)
 class _Rq:
     settings: Settings
+    container: str = "crm-rq-worker"
 
     @property
     def terms(self) -> QueueTerms:
         from sitegenctl.domain.terms import RQ_TERMS
 
         return RQ_TERMS
+
+    @property
+    def starts(self) -> StartCommands:
+        from sitegenctl.domain.health import RQ_COMMANDS
+
+        return RQ_COMMANDS
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]:
+        from sitegenctl.domain.health import RQ_CHECKS
+
+        return RQ_CHECKS
 
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
         from sitegenctl.adapters.rq_queue import RqQueue
@@ -306,10 +347,14 @@ class _Rq:
         return RqWorkers(*self._place, timeout=self._timeout)
 
     def events(self) -> EventSource:
-        raise UsageProblem("the events of an RQ queue can't be heard yet")
+        from sitegenctl.adapters.rq_events import RqEvents
+
+        return RqEvents(*self._place, timeout=self._timeout)
 
     def probe(self) -> BrokerProbe:
-        raise UsageProblem("an RQ queue can't be checked yet")
+        from sitegenctl.adapters.rq_health import RqHealth
+
+        return RqHealth(*self._place, timeout=self._timeout)
 
     def moving(self) -> RqMoving:
         from sitegenctl.adapters.rq_moving import RqMoving

@@ -84,14 +84,14 @@ class RqWorld(World):
 
     # --- workers ------------------------------------------------------------------------------------------
 
-    def stock_worker(self, *arguments: str) -> Running:
+    def stock_worker(self, *arguments: str, queues: tuple[str, ...] = (QUEUE,)) -> Running:
         """Start RQ's own worker, and wait until it is there; it runs the jobs of ``tests/contract/jobs``."""
         known = self.worker_names()
         folder = self.sites_dir.parent
         log = open(folder / f"rq-worker{len(self._processes)}.log", "wb")  # noqa: SIM115
         with log:
             process = processes.start(
-                *("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(JOBS), *arguments, QUEUE),
+                *("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(JOBS), *arguments, *queues),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -121,7 +121,7 @@ class RqWorld(World):
 
 
 def _descendants(of: int) -> list[int]:
-    """A process and those that it began; RQ gives each job's process a group, and before 2 a session, of its own."""
+    """A process and those that it has begun: RQ gives that of a job a group of its own, and before 2 a session."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -184,6 +184,19 @@ class World:
             client.hset("unacked", tag, json.dumps([json.loads(raw), "", QUEUE]))
             client.zadd("unacked_index", {tag: time.time()})
 
+    def dumped(self) -> dict[bytes, Any]:
+        """Everything in Redis, and of what it is going to forget that it is."""
+        with self.redis() as client:
+            read = {
+                b"string": client.get,
+                b"hash": client.hgetall,  # DUMP would tell of its order, which means nothing
+                b"list": lambda key: client.lrange(key, 0, -1),
+                b"set": client.smembers,
+                b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+                b"stream": client.xrange,
+            }
+            return {key: (read[client.type(key)](key), client.ttl(key) >= 0) for key in client.scan_iter()}
+
     # --- the files ----------------------------------------------------------------------------------------
 
     def site(self, order_id: int = 42) -> Path:

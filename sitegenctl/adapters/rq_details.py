@@ -41,7 +41,7 @@ class JobSearch:
         except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
             return None
         job = (await read_jobs(self._link, self._options, [job_id]))[job_id]
-        result = await self._result(job_id)
+        result = await read_result(self._link, self._options, job_id)
         if job is None:
             return TaskDetails(task_id=job_id, place=TaskPlace.RESULT, result=result) if result else None
         details = await self._where(job)
@@ -85,9 +85,11 @@ class JobSearch:
             delivered_at=None if queued or job.status != "started" else job.started_at,
         )
 
-    async def _result(self, job_id: str) -> TaskResult | None:
-        (newest,) = await self._link.execute(("XREVRANGE", self._options.results(job_id), "+", "-", "COUNT", 1))
-        return _result_of(*newest[0]) if newest else None
+
+async def read_result(link: Link, options: RqOptions, job_id: str) -> TaskResult | None:
+    """What came of the last attempt at a job that has ended; None where nothing is known of any."""
+    (newest,) = await link.execute(("XREVRANGE", options.results(job_id), "+", "-", "COUNT", 1))
+    return _result_of(*newest[0]) if newest else None
 
 
 def with_claim(details: TaskDetails, survey: WorkerSurvey) -> TaskDetails:

@@ -29,6 +29,7 @@ FIELDS = (
     "status",
     "created_at",
     "started_at",
+    "ended_at",
     "worker_name",
     "retries_left",
     "timeout",
@@ -102,6 +103,11 @@ class Job:
     def started_at(self) -> datetime | None:
         """When its last attempt began."""
         return parse_time(self.fields["started_at"])
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When its last attempt ended."""
+        return parse_time(self.fields["ended_at"])
 
     @property
     def attempt(self) -> int:

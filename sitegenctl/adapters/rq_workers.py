@@ -73,6 +73,16 @@ class Record:
         """When it last gave a sign of life, by its own clock."""
         return parse_time(self.fields["last_heartbeat"])
 
+    @property
+    def birth(self) -> datetime | None:
+        """When it started, by its own clock."""
+        return parse_time(self.fields["birth"])
+
+    @property
+    def processed(self) -> int:
+        """How many jobs it has ended since then, well or badly."""
+        return (self.count("successful_job_count") or 0) + (self.count("failed_job_count") or 0)
+
     def count(self, name: str) -> int | None:
         """A number in its record."""
         value = self.fields[name]
@@ -238,13 +248,13 @@ class RqWorkers:
 
     def _details(self, worker: Record, call: RollCall, records: Records) -> WorkerDetails:
         pid = worker.count("pid")
-        birth = parse_time(worker.fields["birth"])
+        birth = worker.birth
         return WorkerDetails(
             name=worker.name,
             pid=pid,
             concurrency=1,
             queues=worker.queues,
-            processed=(worker.count("successful_job_count") or 0) + (worker.count("failed_job_count") or 0),
+            processed=worker.processed,
             uptime=max(records.now - birth, timedelta(0)) if birth else None,
             software="rq",
             version=worker.fields["version"] or None,

@@ -85,7 +85,7 @@ def moving_notes(staying: Sequence[LiveTask], foreign: int, source: str, destina
 def _text(consumers: Consumers, *, queue: str, terms: QueueTerms, pausing: bool, dry_run: bool) -> str:
     done = f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}"
     if not consumers.obeyed and not consumers.refused and not consumers.silent:
-        return f"no worker is alive: nothing to {'pause' if pausing else 'resume'}\n"
+        return f"{terms.unattended}\n"
     lines = [f"{done}: {len(consumers.obeyed)} of {_total(consumers)} workers on {queue}"]
     lines += [f"  {neutralise(name)}" for name in consumers.obeyed]
     lines.append(f"note: {terms.paused if pausing else terms.resumed}")

@@ -111,25 +111,15 @@ class System:
     def open_gate(self) -> None:
         (self.world.sites_dir.parent / "gate").touch()
 
+    def dumped(self) -> dict[bytes, Any]:
+        return self.world.dumped()
+
     def run_one(self, order_id: int) -> str:
         """Publish an order's task, and wait until its generation runs."""
         task_id = self.publish(order_id)
         eventually(lambda: order_id in self.begun())
         eventually(lambda: self.claims().get(task_id) is TaskState.RUNNING)
         return task_id
-
-    def dumped(self) -> dict[bytes, Any]:
-        """Everything in Redis, and of what it is going to forget that it is."""
-        with self.world.redis() as client:
-            read = {
-                b"string": client.get,
-                b"hash": client.hgetall,  # DUMP would tell of its order, which means nothing
-                b"list": lambda key: client.lrange(key, 0, -1),
-                b"set": client.smembers,
-                b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-                b"stream": client.xrange,
-            }
-            return {key: (read[client.type(key)](key), client.ttl(key) >= 0) for key in client.scan_iter()}
 
 
 class CelerySystem(System):

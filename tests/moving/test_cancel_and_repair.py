@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sitegenctl.domain.health_work import BEAT_TASK
+from sitegenctl.domain.health_orders import BEAT_TASK
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.checkpoints import Checkpoint
 from tests import processes
