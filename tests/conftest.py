@@ -17,7 +17,6 @@ from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
 from tests import processes
 from tests.databases import Databases
-from tests.rq_world import RqWorld
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -108,15 +107,18 @@ def backend() -> str:
     return "celery"
 
 
-_WORLDS = {"celery": World, "rq": RqWorld}
-
-
 @pytest.fixture
 def world(
     database_url: str, redis_url: str, sites_dir: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     """The whole system that sitegenctl operates, empty, and configured in the environment."""
-    system = _WORLDS[backend](database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
+    kind = World
+    if backend == "rq":
+        # Here, because few tests need RQ.
+        from tests.rq_world import RqWorld
+
+        kind = RqWorld
+    system = kind(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
     for name, value in system.environ.items():
         monkeypatch.setenv(name, value)
     yield system
