@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,13 @@ from urllib.parse import urlsplit
 from sitegenctl.errors import UsageProblem
 
 DEMO_CONTEXT = "demo"
+
+
+#: The backends, and the task that each publishes where no other is set: the system's own paths.
+TASKS = {
+    "celery": "app.tasks.site_generation.generate_site_task",
+    "rq": "app.workers.site_generation_worker.generate_site_job",
+}
 
 
 class Secret(str):
@@ -49,7 +56,7 @@ class Settings:
     production: bool | None = None
     backend: str = "celery"
     queue: str = "site_generation"
-    task: str = "app.tasks.site_generation.generate_site_task"
+    task: str = TASKS["celery"]
     grace: timedelta = timedelta(minutes=2)
     timeout: timedelta = timedelta(seconds=5)
     read_only: bool = False
@@ -68,6 +75,9 @@ class Settings:
     fanout_prefix: str = "/{db}."
     sentinel_master: str | None = None
     sentinel_password: Secret | None = None
+    # RQ's.
+    rq_key_prefix: str = "rq"
+    rq_serializer: str = "pickle"
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -76,6 +86,12 @@ class Settings:
         if self.production is not None:
             return self.production
         return self.context is not None and self.context.lower().startswith("prod")
+
+    def of_backend(self, backend: str) -> Settings:
+        """The same system by another backend, whose task is its own: one that is set is that of the chosen one."""
+        if backend == self.backend:
+            return self
+        return replace(self, backend=backend, task=TASKS[backend])
 
     def require_database_url(self) -> str:
         """The database's URL. Raises ``UsageProblem`` when none is configured."""
@@ -123,8 +139,8 @@ def _parse_bool(text: Any) -> bool:
 
 
 def _parse_backend(text: str) -> str:
-    if text != "celery":
-        raise ValueError(f"{text!r} is not a backend; this release knows celery")
+    if text not in TASKS:
+        raise ValueError(f"{text!r} is not a backend; this release knows {' and '.join(TASKS)}")
     return text
 
 
@@ -165,6 +181,14 @@ def _parse_text(value: Any) -> str:
     except UnicodeEncodeError:
         raise ValueError("it is not valid UTF-8") from None
     return value
+
+
+def _parse_key_prefix(value: Any) -> str:
+    prefix = _parse_text(value)
+    # RQ puts it into templates and scripts, and takes no other.
+    if not re.fullmatch(r"[A-Za-z0-9_.:{}-]+", prefix):
+        raise ValueError(f"{prefix!r} is no prefix of RQ's: letters, digits and _ . : - {{ }} are allowed")
+    return prefix
 
 
 def _parse_path(value: Any) -> Path:
@@ -216,12 +240,15 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "fanout_prefix": _parse_fanout_prefix,
     "sentinel_master": str,
     "sentinel_password": Secret,
+    "rq_key_prefix": _parse_key_prefix,
+    "rq_serializer": _parse_text,
 }
 
 _SYSTEM_VARIABLES = {
     "database_url": "DATABASE_URL",
     "redis_url": "REDIS_URL",
     "sites_dir": "SITES_BASE_DIR",
+    "rq_key_prefix": "RQ_KEY_PREFIX",
 }
 
 
@@ -269,6 +296,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
             values[name] = parse(raw)
         except (ValueError, TypeError) as exc:
             raise UsageProblem(f"{name} ({origin}): {exc}") from exc
+    values.setdefault("task", TASKS[values.get("backend", Settings.backend)])
     return Settings(context=context, origins=origins, **values)
 
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from sitegenctl.adapters.calls import order_of, parse_time
 from sitegenctl.adapters.celery_messages import (
     Place,
     decode_message,
     envelope,
-    order_of,
-    parse_time,
     task_id_of,
     unacked_envelope,
 )

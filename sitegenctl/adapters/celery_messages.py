@@ -14,13 +14,13 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cache, lru_cache
+from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
+from sitegenctl.adapters.calls import order_of, parse_time
 from sitegenctl.adapters.json_values import number, text
-from sitegenctl.domain.order import MAX_ORDER_ID
-from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.task import ForeignMessage, LiveTask, Publication, TaskState
 
 ENQUEUED_AT_HEADER = "sitegenctl_enqueued_at"
 ACTOR_HEADER = "sitegenctl_actor"
@@ -49,12 +49,16 @@ def encode(
     kwargs: Mapping[str, Any],
     headers: Mapping[str, Any],
     celery: tuple[int, int],
+    eta: datetime | None = None,
+    retries: int = 0,
 ) -> str:
     """Encode a task as Celery's ``send_task`` does, to the byte but for ids and the place of origin.
 
     ``celery`` is the version to imitate: its major and minor number. ``headers`` are added to Celery's own.
     """
-    encoder = Encoder(task_name=task_name, queue=queue, kwargs=kwargs, headers=headers, celery=celery)
+    encoder = Encoder(
+        task_name=task_name, queue=queue, kwargs=kwargs, headers=headers, celery=celery, eta=eta, retries=retries
+    )
     return encoder.encode(task_id, args)
 
 
@@ -72,6 +76,8 @@ class Encoder:
         kwargs: Mapping[str, Any],
         headers: Mapping[str, Any],
         celery: tuple[int, int],
+        eta: datetime | None = None,
+        retries: int = 0,
     ) -> None:
         # What changed in the format: 5.4 counts replaced tasks, 5.7 leaves the results to the task's own setting.
         nesting = {"replaced_task_nesting": 0} if celery >= (5, 4) else {}
@@ -86,11 +92,11 @@ class Encoder:
                 "task": task_name,
                 "id": task,
                 "shadow": None,
-                "eta": None,
+                "eta": eta.isoformat() if eta is not None else None,
                 "expires": None,
                 "group": None,
                 "group_index": None,
-                "retries": 0,
+                "retries": retries,
                 "timelimit": [None, None],
                 "root_id": task,
                 "parent_id": None,
@@ -136,6 +142,16 @@ def new_id() -> str:
     """A random UUID, as Celery's ids are; ``uuid.uuid4`` takes three times as long, which counts for very many."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[ord(digits[16]) % 4]}{digits[17:20]}-{digits[20:]}"
+
+
+def headers_of(publication: Publication) -> dict[str, str]:
+    """What we add to Celery's own headers, as far as it is known."""
+    headers = {}
+    if publication.enqueued_at is not None:
+        headers[ENQUEUED_AT_HEADER] = publication.enqueued_at.isoformat()
+    if publication.actor is not None:
+        headers[ACTOR_HEADER] = publication.actor
+    return headers
 
 
 @cache
@@ -221,32 +237,13 @@ def decode_message(
     )
 
 
-def order_of(args: Any, kwargs: Any) -> int | None:
-    """The order that a call of ``generate_site_task(order_id, resume=True)`` is for.
-
-    None also for a number that no order can have: a database that was asked for it would refuse the whole question.
-    """
-    value = args[0] if isinstance(args, (list, tuple)) and args else None
-    if value is None and isinstance(kwargs, dict):
-        value = kwargs.get("order_id")
-    order_id = number(value)
-    return order_id if order_id is not None and 0 < order_id <= MAX_ORDER_ID else None
-
-
-def parse_time(value: Any) -> datetime | None:
-    """Read an ISO 8601 time, UTC when it names no zone; None when it is none, or none any more in UTC."""
-    try:
-        return _utc(value) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-# Tasks that were published together have the same time.
-@lru_cache(maxsize=256)
-def _utc(iso: str) -> datetime:
-    time = datetime.fromisoformat(iso)
-    # At either end of the calendar there is no such time in another zone: an OverflowError.
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+def resume_in(raw: bytes) -> bool:
+    """What a message says of whether to resume; the task does unless it is told not to."""
+    message = envelope(raw)
+    args, kwargs = (_arguments(message) if message is not None else None) or ((), {})
+    if isinstance(kwargs, dict) and "resume" in kwargs:
+        return kwargs["resume"] is not False
+    return not (isinstance(args, list) and len(args) > 1 and args[1] is False)
 
 
 def _arguments(message: Mapping[str, Any]) -> tuple[Any, Any] | None:

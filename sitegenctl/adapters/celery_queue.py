@@ -16,9 +16,8 @@ from datetime import UTC, datetime
 
 from sitegenctl.adapters.celery_details import TaskSearch, with_claim
 from sitegenctl.adapters.celery_messages import (
-    ACTOR_HEADER,
-    ENQUEUED_AT_HEADER,
     Encoder,
+    headers_of,
     installed_celery,
     new_id,
 )
@@ -150,7 +149,7 @@ class CeleryQueue:
             return await prune_reply_lists(link, self._options)
 
     def _messages(self, publications: Sequence[Publication]) -> list[str]:
-        encoders: dict[tuple[bool, str, datetime], Encoder] = {}
+        encoders: dict[tuple[bool, str | None, datetime | None], Encoder] = {}
         messages = []
         for each in publications:
             alike = each.resume, each.actor, each.enqueued_at
@@ -160,7 +159,7 @@ class CeleryQueue:
                     task_name=self._options.task,
                     queue=self._options.queue,
                     kwargs={"resume": each.resume},
-                    headers={ENQUEUED_AT_HEADER: each.enqueued_at.isoformat(), ACTOR_HEADER: each.actor},
+                    headers=headers_of(each),
                     celery=installed_celery(),
                 )
             messages.append(encoder.encode(each.task_id, [each.order_id]))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.pulse import StepMark
-from sitegenctl.domain.run import read_history
+from sitegenctl.domain.run import OPERATOR_MOVE, read_history
 from sitegenctl.errors import SourceError, Unconfirmed, UsageProblem
 
 T = TypeVar("T")
@@ -51,12 +51,16 @@ class _Lane:
 
 
 class PostgresOrders:
-    """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call."""
+    """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call.
 
-    def __init__(self, url: str, *, timeout: float, read_only: bool = False) -> None:
+    ``here`` is the name of the queue that is looked at, by which orders are known whose task was moved to another.
+    """
+
+    def __init__(self, url: str, *, timeout: float, read_only: bool = False, here: str | None = None) -> None:
         self._dsn = asyncpg_dsn(url)
         self._timeout = timeout
         self._read_only = read_only
+        self._here = here
         # The second is for claiming orders while others are claimed.
         self._lanes = (_Lane(), _Lane())
 
@@ -80,7 +84,7 @@ class PostgresOrders:
 
         async def take_in(rows: Sequence[asyncpg.Record]) -> None:
             for number, row in enumerate(rows):
-                known[row["id"]] = _order(row)
+                known[row["id"]] = _order(row, self._here)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
 
@@ -96,7 +100,7 @@ class PostgresOrders:
         restricted = order_queries.restriction(only or OrderFilter())
         async with self._connected() as connection:
             rows = await connection.fetch(order_queries.OPEN, *restricted, list(also))
-        return {row["id"]: _order(row) for row in rows}
+        return {row["id"]: _order(row, self._here) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         """Read the first ``offset + limit`` of the other orders, sorted and filtered as the query says."""
@@ -108,7 +112,7 @@ class PostgresOrders:
                 for row in await connection.fetch(statement, *restricted, list(excluding), query.offset + query.limit)
             ]
             rows = await connection.fetch(order_queries.BY_ID, ids)
-        known = {row["id"]: _order(row) for row in rows}
+        known = {row["id"]: _order(row, self._here) for row in rows}
         return [known[order_id] for order_id in ids if order_id in known]
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
@@ -350,8 +354,9 @@ def asyncpg_dsn(url: str) -> str:
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
 
 
-def _order(row: asyncpg.Record) -> Order:
+def _order(row: asyncpg.Record, here: str | None) -> Order:
     status = _status(row["status"])
+    journaled = _facts(row["journal_details"])
     if not row["has_onboarding"]:
         onboarding = Onboarding.MISSING
     else:
@@ -372,7 +377,8 @@ def _order(row: asyncpg.Record) -> Order:
         idle=row["idle"],
         last_log_id=row["last_log_id"] or 0,
         history=read_history(row["steps"] or (), row["commands"] or ()),
-        journal=_journal_entry(row["journal_step"], row["journal_details"], row["journal_age"]),
+        journal=_journal_entry(row["journal_step"], journaled, row["journal_age"]),
+        elsewhere=_elsewhere(row["journal_step"], journaled, here),
         last_error=row["last_error"],
     )
 
@@ -385,12 +391,20 @@ def _status(label: str | None) -> OrderStatus | None:
     return _STATUSES.get(label)
 
 
-def _journal_entry(step: str | None, details: str | None, age: timedelta | None) -> JournalEntry | None:
+def _facts(details: str | None) -> dict[str, Any]:
+    facts = json.loads(details) if details else {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _elsewhere(step: str | None, facts: dict[str, Any], here: str | None) -> str | None:
+    """The queue that the order's task was moved to, if nothing has been done to it since and it isn't ``here``."""
+    to = facts.get("to") if step == OPERATOR_MOVE else None
+    return to if isinstance(to, str) and here not in (None, to) else None
+
+
+def _journal_entry(step: str | None, facts: dict[str, Any], age: timedelta | None) -> JournalEntry | None:
     if step is None:
         return None
-    facts = json.loads(details) if details else {}
-    if not isinstance(facts, dict):
-        facts = {}
     return JournalEntry(
         step=step,
         task_id=facts.get("task_id"),

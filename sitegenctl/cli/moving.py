@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sitegenctl.cli.options import Invocation
     from sitegenctl.domain.listing import OrderQuery
     from sitegenctl.domain.plan import Plan
+    from sitegenctl.domain.ports import QueueBackend, QueueMover
     from sitegenctl.domain.result import OperationResult
     from sitegenctl.operations.planning import Planning
     from sitegenctl.session import Session
@@ -97,11 +98,21 @@ async def plan_and_carry_out(
 
 
 async def carry_out(
-    call: Invocation, session: Session, plan: Plan, *, done: str, asks: bool, dry_run: bool, files: bool = False
+    call: Invocation,
+    session: Session,
+    plan: Plan,
+    *,
+    done: str,
+    asks: bool,
+    dry_run: bool,
+    files: bool = False,
+    queue: QueueBackend | None = None,
+    mover: QueueMover | None = None,
 ) -> OperationResult:
     """Show the plan, ask, and apply it; a dry run ends before the question.
 
-    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. Raises
+    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. ``queue`` is
+    another than the session's, and ``mover`` is for a plan that moves tasks. Raises
     ``Refused`` where the answer is no, ``UsageProblem`` where nobody can be asked.
     """
     from sitegenctl.operations.apply import apply, preview
@@ -113,10 +124,11 @@ async def carry_out(
     with progress(len(plan.steps), done) as advance:
         return await apply(
             session.orders,
-            session.queue,
+            queue or session.queue,
             session.sites if files else None,
             plan,
             session.actor,
+            mover=mover,
             progress=advance,
         )
 

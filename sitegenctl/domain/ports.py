@@ -272,6 +272,18 @@ class QueueBackend(WorkerSource, Protocol):
         ...
 
 
+class QueueMover(Protocol):
+    """The way from one queue to another."""
+
+    async def move(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
+        """Hand tasks that wait to the other queue, under the same ids, in the order given.
+
+        Each is in the one queue or in the other at every moment, whatever dies. Returns why a task is where it was,
+        by its id.
+        """
+        ...
+
+
 class SiteStore(Protocol):
     """The directory of generated sites.
 

@@ -13,13 +13,14 @@ from datetime import datetime
 from itertools import islice
 
 from sitegenctl.domain.plan import Plan, Step, skip
-from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, QueueMover, SiteStore
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.belief import Belief
-from sitegenctl.operations.chunk import Chunk, Hands, outcome_of, would_be
+from sitegenctl.operations.chunk import Chunk, Hands
 from sitegenctl.operations.observe import utc_now
 from sitegenctl.operations.planning import Part
+from sitegenctl.operations.settling import outcome, would_be
 
 #: Orders claimed and published together.
 CHUNK = 500
@@ -41,6 +42,7 @@ async def apply(
     plan: Plan,
     actor: Actor,
     *,
+    mover: QueueMover | None = None,
     now: Callable[[], datetime] = utc_now,
     progress: Callable[[int], None] | None = None,
     report: Callable[[Sequence[Outcome]], None] | None = None,
@@ -50,11 +52,12 @@ async def apply(
 
     Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
     what was begun finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be None
-    where no step moves files. ``belief`` is for who has looked at the queue just now; else it is looked at anew.
+    where no step moves files, ``mover`` where none moves tasks. ``belief`` is for who has looked at the queue just now;
+    else it is looked at anew.
     """
     to_do = {step.order_id for step in plan.steps}
     belief = belief or Belief(queue=queue, order_ids=to_do)
-    hands = Hands(orders=orders, queue=queue, sites=sites, actor=actor, now=now, belief=belief)
+    hands = Hands(orders=orders, queue=queue, sites=sites, mover=mover, actor=actor, now=now, belief=belief)
     done: list[Outcome] = []
 
     def tell(of_the_chunk: int = 0) -> None:
@@ -81,7 +84,7 @@ async def apply(
         for _, work in in_hand:
             done += await work
         rest = [step for chunk in waiting for step in chunk.steps]
-        done += [outcome_of(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
+        done += [outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
         return _result(plan, done, interrupted=True)
     finally:
         # Only where something went wrong that nobody thought of is there anything left: nobody would wait for it.
@@ -170,11 +173,11 @@ class _Folding:
 
     def add(self, part: Part, result: OperationResult) -> None:
         self.command, self.dry_run = result.command, result.dry_run
-        for outcome in result.outcomes:
-            if outcome.outcome is OutcomeKind.DONE and self.keep is not None and len(self.outcomes) >= self.keep:
+        for each in result.outcomes:
+            if each.outcome is OutcomeKind.DONE and self.keep is not None and len(self.outcomes) >= self.keep:
                 self.went_well += 1
             else:
-                self.outcomes.append(outcome)
+                self.outcomes.append(each)
         self.beyond += result.beyond
         self.notes |= dict.fromkeys(result.notes)
         self.through += len(part.order_ids)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.health_work import BEAT_TASK
+from sitegenctl.domain.health_orders import BEAT_TASK
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.plan import Plan
 from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge, waits_in_queue

@@ -1,29 +1,29 @@
 """Some orders of a plan on their way through its parts, and what became of each of them.
 
 The parts, in this order for every step: look at the queue once more; claim (one transaction: lock, re-check, set the
-status, journal with the id of the task to come); withdraw tasks; move files to the trash; publish, or put back. What
-fails on the way is taken back, files first. A process killed in between leaves orders whose journal says what was
-meant: a task that exists nowhere, which ``repair`` publishes under the same id, or tasks and files as they were.
+status, journal with the id of the task to come); withdraw tasks; move files to the trash; publish, put back, or hand
+to another queue. What fails on the way is taken back, files first. A process killed in between leaves orders whose
+journal says what was meant: a task that exists nowhere, which ``repair`` publishes under the same id, or tasks and
+files as they were.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sitegenctl.domain.condition import describe_task
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.plan import Action, Step
-from sitegenctl.domain.ports import Actor, Claim, OrdersStore, PublishFailure, QueueBackend, Release, SiteStore
+from sitegenctl.domain.plan import Step
+from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, QueueMover, Release, SiteStore
 from sitegenctl.domain.result import Outcome, OutcomeKind
-from sitegenctl.domain.task import LiveTask, Publication, TaskState
-from sitegenctl.errors import SourceError, Unconfirmed
+from sitegenctl.domain.task import Publication
+from sitegenctl.errors import SourceError
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.belief import Belief
 from sitegenctl.operations.checkpoints import Checkpoint
-from sitegenctl.operations.observe import SECOND_LOOK
+from sitegenctl.operations.settling import Failure, has_gone, look_for, outcome, settle, unclaimed
 
 
 @dataclass(kw_only=True)
@@ -33,18 +33,10 @@ class Hands:
     orders: OrdersStore
     queue: QueueBackend
     sites: SiteStore | None
+    mover: QueueMover | None
     actor: Actor
     now: Callable[[], datetime]
     belief: Belief
-
-
-@dataclass(kw_only=True)
-class _Failure:
-    """Why a step could not be completed; ``certain`` is False when a task may have been published all the same."""
-
-    reason: str
-    hint: str | None = None
-    certain: bool = True
 
 
 @dataclass(kw_only=True)
@@ -59,7 +51,7 @@ class Chunk:
     tell: Callable[[int], None]
     skipped: dict[int, Outcome] = field(default_factory=dict)
     claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
-    failures: dict[int, _Failure] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
     trashed: dict[int, str] = field(default_factory=dict)
     previous: Chunk | None = None
     has_published: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,7 +68,7 @@ class Chunk:
             await self._look()
             await self._claim()
         except SourceError as exc:
-            return [self.skipped.get(step.order_id) or _unclaimed(step, exc) for step in self.steps]
+            return [self.skipped.get(step.order_id) or unclaimed(step, exc) for step in self.steps]
         self.tell(len(self.steps) - sum(1 for _ in self._going()))
         await self._withdraw()
         await self._confirm()
@@ -88,8 +80,12 @@ class Chunk:
         await self._publish()
         self.has_published.set()
         await self._put_back()
+        await self._move()
         release = await self._take_back()
-        return [self._settle(step, release) for step in self.steps]
+        return [
+            settle(step, self.skipped.get(step.order_id), self.claim, self.failures.get(step.order_id), release)
+            for step in self.steps
+        ]
 
     def _going(self) -> Iterator[Step]:
         """The steps that nothing has stopped so far."""
@@ -107,11 +103,11 @@ class Chunk:
             tasks = live.get(step.order_id, ())
             strange = next((task for task in tasks if task.task_id not in step.expected_tasks), None)
             if strange is not None:
-                self.skipped[step.order_id] = outcome_of(
+                self.skipped[step.order_id] = outcome(
                     step, OutcomeKind.SKIPPED, describe_task(strange), task_id=strange.task_id
                 )
-            elif step.keep is not None and _has_gone(step.keep, tasks):
-                self.skipped[step.order_id] = outcome_of(
+            elif step.keep is not None and has_gone(step.keep, tasks):
+                self.skipped[step.order_id] = outcome(
                     step, OutcomeKind.SKIPPED, f"task {step.keep.task_id} is no longer there: look again"
                 )
         checkpoints.reached(Checkpoint.LOOKED)
@@ -134,12 +130,12 @@ class Chunk:
             )
         except SourceError as exc:
             reason = f"it isn't known whether its tasks were withdrawn: {exc.message}"
-            self.failures |= {step.order_id: _Failure(reason=reason, hint=exc.hint) for step in going}
+            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step in going}
             return
         for step in going:
             still = [left[task.task_id] for task in step.withdraw if task.task_id in left]
             if still:
-                self.failures[step.order_id] = _Failure(reason=still[0])
+                self.failures[step.order_id] = Failure(reason=still[0])
         checkpoints.reached(Checkpoint.WITHDRAWN)
 
     async def _confirm(self) -> None:
@@ -151,10 +147,10 @@ class Chunk:
         try:
             went_on = await self.hands.orders.confirm(by_journal_id)
         except SourceError as exc:
-            self.failures |= {step.order_id: _Failure(reason=exc.message, hint=exc.hint) for step in going}
+            self.failures |= {step.order_id: Failure(reason=exc.message, hint=exc.hint) for step in going}
             return
         for order_id, reason in went_on.items():
-            self.failures[order_id] = _Failure(reason=f"its task ended by itself: {reason}")
+            self.failures[order_id] = Failure(reason=f"its task ended by itself: {reason}")
 
     async def _trash(self) -> None:
         going = [step.order_id for step in self._going() if step.trash]
@@ -164,10 +160,10 @@ class Chunk:
         try:
             trashing = await self.hands.sites.trash(going)
         except SourceError as exc:
-            self.failures |= {order_id: _Failure(reason=exc.message, hint=exc.hint) for order_id in going}
+            self.failures |= {order_id: Failure(reason=exc.message, hint=exc.hint) for order_id in going}
             return
         self.trashed = dict(trashing.moved)
-        self.failures |= {order_id: _Failure(reason=reason) for order_id, reason in trashing.failed.items()}
+        self.failures |= {order_id: Failure(reason=reason) for order_id, reason in trashing.failed.items()}
         checkpoints.reached(Checkpoint.TRASHED)
 
     async def _publish(self) -> None:
@@ -187,13 +183,13 @@ class Chunk:
         ]
         failures = dict(await self.hands.queue.publish(publications))
         if any(not failure.certain for failure in failures.values()):
-            failures = await _look_for(self.hands.queue, {step.order_id for step in going}, failures)
+            failures = await look_for(self.hands.queue, {step.order_id for step in going}, failures)
         for step in going:
             failure = failures.get(step.publish or "")
             if failure is not None and failure.certain:
-                self.failures[step.order_id] = _Failure(reason=f"publishing failed: {failure.reason}")
+                self.failures[step.order_id] = Failure(reason=f"publishing failed: {failure.reason}")
             elif failure is not None:
-                self.failures[step.order_id] = _Failure(
+                self.failures[step.order_id] = Failure(
                     reason=f"it isn't known whether task {step.publish} was published: {failure.reason}",
                     hint=f"sitegenctl inspect {step.order_id} tells, once Redis is back",
                     certain=False,
@@ -208,12 +204,31 @@ class Chunk:
             left = await self.hands.queue.put_back([task for _, task in going])
         except SourceError as exc:
             reason = f"it isn't known whether its task was put back: {exc.message}"
-            self.failures |= {step.order_id: _Failure(reason=reason, hint=exc.hint) for step, _ in going}
+            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step, _ in going}
             return
         for step, task in going:
             if task.task_id in left:
-                self.failures[step.order_id] = _Failure(reason=left[task.task_id])
+                self.failures[step.order_id] = Failure(reason=left[task.task_id])
         checkpoints.reached(Checkpoint.PUT_BACK)
+
+    async def _move(self) -> None:
+        going = [step for step in self._going() if step.move]
+        if not going:
+            return
+        assert self.hands.mover is not None  # noqa: S101 - a plan that moves tasks is applied with the way there
+        tasks = [task for step in going for task in step.move]
+        try:
+            left = await self.hands.mover.move(tasks)
+        except SourceError as exc:
+            reason = f"it isn't known whether its task was moved: {exc.message}"
+            hint = "once Redis is back, the same command moves what it finds"
+            self.failures |= {step.order_id: Failure(reason=reason, hint=hint, certain=False) for step in going}
+            return
+        for step in going:
+            still = [left[task.task_id] for task in step.move if task.task_id in left]
+            if still:
+                self.failures[step.order_id] = Failure(reason=still[0])
+        checkpoints.reached(Checkpoint.MOVED)
 
     async def _take_back(self) -> Release | SourceError:
         """Restore what failed: first the files, then the status, with the reason in the journal."""
@@ -242,110 +257,3 @@ class Chunk:
             return exc
         checkpoints.reached(Checkpoint.TAKEN_BACK)
         return release
-
-    def _settle(self, step: Step, release: Release | SourceError) -> Outcome:
-        order_id = step.order_id
-        if order_id in self.skipped:
-            return self.skipped[order_id]
-        if order_id in self.claim.moved:
-            return outcome_of(step, OutcomeKind.SKIPPED, self.claim.moved[order_id])
-        if order_id in self.claim.failed:
-            reason = self.claim.failed[order_id]
-            hint = "try again when that transaction has ended" if "locked" in reason else None
-            return outcome_of(step, OutcomeKind.FAILED, reason, hint=hint)
-        failure = self.failures.get(order_id)
-        if failure is None:
-            return outcome_of(step, OutcomeKind.DONE, step.saying, log_id=self.claim.journal_ids.get(order_id))
-        after = step.after or step.before
-        if not failure.certain:
-            return outcome_of(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint, after=after)
-        if step.before is None:
-            return outcome_of(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint)
-        stuck = release.message if isinstance(release, SourceError) else release.failed.get(order_id)
-        if isinstance(release, SourceError) or stuck is not None:
-            later = f"enqueue {order_id}" if step.action is Action.ENQUEUE else "repair"
-            return outcome_of(
-                step,
-                OutcomeKind.FAILED,
-                f"{failure.reason}; and {step.before} could not be restored: {stuck}",
-                hint=f"it is {after} without a task; later: sitegenctl {later}",
-                after=after,
-            )
-        if order_id in release.restored:
-            again = f"; {step.before} again" if step.after not in (None, step.before) else ""
-            return outcome_of(
-                step, OutcomeKind.FAILED, f"{failure.reason}{again}", hint=failure.hint, after=step.before
-            )
-        return outcome_of(
-            step,
-            OutcomeKind.FAILED,
-            f"{failure.reason}; but {release.moved.get(order_id, 'it moved meanwhile')}",
-            hint=f"sitegenctl inspect {order_id} tells where it is",
-        )
-
-
-def would_be(step: Step) -> Outcome:
-    """What would become of an order, without the id of its new task: that will never exist."""
-    after = step.after or step.before
-    return Outcome(
-        order_id=step.order_id,
-        outcome=OutcomeKind.DONE,
-        reason=f"would be {step.saying}",
-        before=step.before,
-        after=after,
-        log_id=step.last_log_id or 0,
-    )
-
-
-def _unclaimed(step: Step, exc: SourceError) -> Outcome:
-    """An order that was not claimed, as far as is known; what was not confirmed nothing is done about on a guess."""
-    hint = exc.hint
-    if isinstance(exc, Unconfirmed):
-        hint = f"sitegenctl inspect {step.order_id} tells, once the database is back, and sitegenctl repair mends it"
-    return outcome_of(step, OutcomeKind.FAILED, exc.message, hint=hint)
-
-
-def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
-    # One that runs may end at any moment, and a worker that acknowledges early has it out of the broker.
-    return kept.state is not TaskState.RUNNING and all(task.task_id != kept.task_id for task in tasks)
-
-
-async def _look_for(
-    queue: QueueBackend, order_ids: Collection[int], failures: dict[str, PublishFailure]
-) -> dict[str, PublishFailure]:
-    """Find out about the tasks whose answer was lost: an answer lost on its way is not a task lost.
-
-    Not being there is believed only of two looks: Redis may still have the call before it when the first one
-    is answered. Where it can't be looked, the doubt stays.
-    """
-    try:
-        first = {task.task_id for task in (await queue.read(order_ids)).tasks}
-        await asyncio.sleep(SECOND_LOOK)
-        arrived = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
-    except SourceError:
-        return failures
-    return {task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in arrived}
-
-
-def outcome_of(
-    step: Step,
-    kind: OutcomeKind,
-    reason: str,
-    *,
-    task_id: str | None = None,
-    hint: str | None = None,
-    after: OrderStatus | None = None,
-    log_id: int | None = None,
-) -> Outcome:
-    """What became of the step's order: done as the step says, or left as it was unless ``after`` says otherwise."""
-    is_done = kind is OutcomeKind.DONE
-    return Outcome(
-        order_id=step.order_id,
-        outcome=kind,
-        reason=reason,
-        task_id=task_id or (step.task_id if is_done else None),
-        before=step.before,
-        after=after or (step.after or step.before if is_done else None),
-        hint=hint,
-        log_id=(step.last_log_id or 0) if log_id is None else log_id,
-    )

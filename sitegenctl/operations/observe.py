@@ -215,9 +215,13 @@ class _Look:
         doubted = doubtful(tasks, self.before)
         if any(task.task_id in doubted and (sure_of is None or task.order_id in sure_of) for task in tasks):
             tasks = await _look_again(self.queue, tasks)
+        seen = {task.order_id for task in tasks}
         return Snapshot(
             taken_at=self.taken_at,
-            orders=known or {},
+            orders={
+                order_id: order.unseen() if order.is_out_of_sight and order_id not in seen else order
+                for order_id, order in (known or {}).items()
+            },
             tasks=tasks,
             foreign=reading.foreign if reading is not None else (),
             workers=survey,
