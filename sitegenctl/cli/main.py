@@ -26,6 +26,7 @@ from sitegenctl.cli import (
     repair,
     reset,
     retry,
+    stats,
     worker,
 )
 from sitegenctl.cli.options import running, with_globals, working_on
@@ -51,6 +52,7 @@ for module in (
     inspect_group,
     logs,
     events,
+    stats,
     doctor,
     worker,
     demo,
