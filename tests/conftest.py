@@ -16,6 +16,7 @@ from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
 from tests import processes
 from tests.databases import Databases
+from tests.generation_log import Log
 from tests.world import World
 
 _FOREIGN = ("SITEGENCTL_", "CELERY_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
@@ -105,3 +106,9 @@ def world(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytes
         monkeypatch.setenv(name, value)
     yield system
     system.close()
+
+
+@pytest.fixture
+def log(world: World) -> Log:
+    """Writes the generation log."""
+    return Log(world)

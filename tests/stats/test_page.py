@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stats.conftest import Log
+from tests.generation_log import Log
 from tests.tui.browser import CHROMIUM, Page, chromium, page_of
 from tests.world import World
 

@@ -14,7 +14,7 @@ from sitegenctl.adapters.order_queries import bisection
 from sitegenctl.operations import stats
 from sitegenctl.operations.stats import statistics
 from sitegenctl.session import Session
-from tests.stats.conftest import Log
+from tests.generation_log import Log
 from tests.terminal import on_terminal
 from tests.world import World
 

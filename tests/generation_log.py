@@ -1,11 +1,9 @@
-"""A generation log with runs of every kind, at known ages."""
+"""Writing the generation log: runs of every kind, at known ages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-
-import pytest
 
 from tests.world import World
 
@@ -35,8 +33,3 @@ class Log:
         if error is None:
             made += [("WRITE_FILES", ago + 2), ("FINALIZE", ago + 1)]
         self.rows(order_id, [*made, ("SUCCESS" if error is None else "ERROR", ago)], message=error or "")
-
-
-@pytest.fixture
-def log(world: World) -> Log:
-    return Log(world)
