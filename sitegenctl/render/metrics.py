@@ -19,7 +19,6 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.utils import floatToGoString
 
 from sitegenctl.domain.metering import Histogram, Measurement, RunTotals
 from sitegenctl.domain.run import RunOutcome
@@ -242,7 +241,7 @@ class _Families:
     ) -> HistogramMetricFamily:
         family = HistogramMetricFamily(name, text, labels=self.labels(label))
         for own, histogram in values:
-            bounds = [floatToGoString(bound) for bound in (*histogram.bounds, math.inf)]
+            bounds = [*map(str, histogram.bounds), "+Inf"]
             counts = list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
             family.add_metric([*self._context, own], buckets=counts, sum_value=histogram.microseconds / 1e6)
         return family
