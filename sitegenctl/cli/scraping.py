@@ -91,8 +91,24 @@ def serve(registry: CollectorRegistry, host: str, port: int, *, announce: Callab
     ``announce`` is told the address, and whether other machines can reach it. Raises ``UsageProblem`` for an address
     that can't be had.
     """
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    # Kept from every thread, so that they wait for the one that asks for them: a handler runs in the main thread alone,
+    # which nothing wakes where the signal came to another.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    try:
+        _serve_until(ends, registry, host, port, announce)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return 0
+
+
+def _serve_until(
+    ends: set[signal.Signals],
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    announce: Callable[[str, bool], None],
+) -> None:
     with _bound(host, port) as server:
         server.set_app(_one_at_a_time(make_wsgi_app(registry)))
         thread = threading.Thread(target=server.serve_forever, name="scraping", daemon=True)
@@ -101,10 +117,10 @@ def serve(registry: CollectorRegistry, host: str, port: int, *, announce: Callab
         shown = f"[{address}]" if address.version == 6 else str(address)
         announce(f"http://{shown}:{server.server_port}/metrics", not address.is_loopback)
         try:
-            ended.wait()
+            if signal.sigwait(ends) == signal.SIGINT:
+                raise KeyboardInterrupt
         finally:
             server.shutdown()
-    return 0
 
 
 def _bound(host: str, port: int) -> _Server:
