@@ -21,6 +21,7 @@ import asyncpg
 
 from sitegenctl.adapters import order_queries, postgres_claims
 from sitegenctl.adapters.postgres_log import read_log
+from sitegenctl.adapters.postgres_runs import log_window, read_run_rows
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
@@ -28,6 +29,8 @@ from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.pulse import StepMark
 from sitegenctl.domain.run import OPERATOR_MOVE, read_history
+from sitegenctl.domain.run_stream import RunRow
+from sitegenctl.domain.statistics import LogWindow
 from sitegenctl.errors import SourceError, Unconfirmed, UsageProblem
 
 T = TypeVar("T")
@@ -142,6 +145,16 @@ class PostgresOrders:
             for row in reversed(rows)
             if row["age"] is not None
         ]
+
+    async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
+        """Find the stretch of the log since then; ``OrdersStore`` has the rest."""
+        async with self._connected() as connection:
+            return await log_window(connection, since, lead=lead)
+
+    async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
+        """Read everybody's log rows with these ids, both included, lowest first; ``limit`` of them at most."""
+        async with self._connected() as connection:
+            return await read_run_rows(connection, first_id, last_id, limit=limit)
 
     async def read_log(
         self,

@@ -30,6 +30,8 @@ COMMANDS = {
     "inspect_group": ("inspect",),
     "logs": ("logs",),
     "events": ("events",),
+    "stats": ("stats",),
+    "metrics": ("metrics",),
     "doctor": ("doctor",),
     "worker": ("worker",),
     "demo": ("demo",),

@@ -35,8 +35,6 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
 
 def result_in_context(result: OperationResult, context: str | None) -> OperationResult:
     """The result, whose hints and notes name the context that they are about."""
-    if context is None:
-        return result
     return replace(
         result,
         outcomes=[replace(outcome, hint=in_context(outcome.hint, context)) for outcome in result.outcomes],

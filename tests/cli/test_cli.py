@@ -369,18 +369,6 @@ def test_config_show_says_where_each_value_comes_from_and_masks_secrets(world: W
         assert url.split("@")[0].rsplit(":", 1)[1] not in text
 
 
-def test_config_init_writes_a_private_file_once(world: World) -> None:
-    path = Path(world.run("config", "path").stdout.strip())
-    process = world.run("config", "init", "--name", "prod")
-    assert (process.returncode, process.stdout) == (0, f"wrote {path}\n")
-    assert path.stat().st_mode & 0o777 == 0o600
-    again = world.run("config", "init")
-    assert again.returncode == 4
-    assert "is there already" in again.stderr
-    shown = json.loads(world.run("config", "show", "-o", "json", "--context", "prod").stdout)["data"]
-    assert shown["settings"][0]["origin"] == "context prod"
-
-
 @pytest.mark.parametrize("what", ["inspect orders", "inspect", "logs 42"])
 def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World, what: str) -> None:
     # More than a pipe holds: it is written when nobody reads any more.
