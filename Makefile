@@ -10,7 +10,7 @@ UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 SPREAD := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots schema clean
+.PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots completions man schema clean
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,13 @@ bench: $(VENV)/.installed ## Measure, as ratios, what is promised about speed.
 
 screenshots: $(VENV)/.installed ## Write the README's pictures from the demo's state.
 	$(BIN)/python docs/screenshots.py
+
+completions: $(VENV)/.installed ## Write the completion scripts.
+	@mkdir -p completions
+	$(BIN)/sitegenctl completion bash > completions/sitegenctl.bash
+	$(BIN)/sitegenctl completion zsh > completions/_sitegenctl
+	$(BIN)/sitegenctl completion fish > completions/sitegenctl.fish
+	$(BIN)/sitegenctl completion powershell > completions/sitegenctl.ps1
 
 schema: $(VENV)/.installed ## Write the tables that compose.yaml begins with.
 	$(BIN)/python docs/schema.py
