@@ -87,6 +87,9 @@ completions: $(VENV)/.installed ## Write the completion scripts.
 	$(BIN)/sitegenctl completion fish > completions/sitegenctl.fish
 	$(BIN)/sitegenctl completion powershell > completions/sitegenctl.ps1
 
+man: $(VENV)/.installed ## Write the manual page.
+	$(BIN)/python docs/man.py
+
 schema: $(VENV)/.installed ## Write the tables that compose.yaml begins with.
 	$(BIN)/python docs/schema.py
 

@@ -19,6 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 11)
 EXTRAS = "demo,metrics,rq,web"
 
+#: Where a shell and man look for them, below the environment's own folder.
+SHARED = {
+    "share/bash-completion/completions/sitegenctl",
+    "share/fish/vendor_completions.d/sitegenctl.fish",
+    "share/man/man1/sitegenctl.1",
+    "share/zsh/site-functions/_sitegenctl",
+}
+
 # Each imports or renders something that is data in the wheel.
 _USES_ITS_DATA = """
 import importlib.resources, sys
@@ -67,6 +75,9 @@ def _require_whole(wheel: Path) -> None:
     ).stdout.split()
     found = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("sitegenctl/")}
     there = set(listed) or found  # an unpacked sdist is no repository
+    shared = {name.partition(".data/data/")[2] for name in zipfile.ZipFile(wheel).namelist() if ".data/data/" in name}
+    if lacking := SHARED - shared:
+        _fail(f"missing in the wheel: {lacking}")
     if found != there:
         _fail(f"missing in the wheel: {sorted(there - found)}; not in the repository: {sorted(found - there)}")
 
