@@ -30,7 +30,8 @@ async def publish(
     """Publish under exactly the given ids; returns the failure of each id that failed.
 
     Where RQ can't write jobs as it was told to, all fail for certain: their orders are claimed by now, and have to be
-    given back. When the connection is lost on the way, it isn't known which arrived: all that were not confirmed are reported.
+    given back. When the connection is lost on the way, it isn't known which arrived: all that were not confirmed are
+    reported.
     """
     failures: dict[str, PublishFailure] = {}
     try:
