@@ -155,14 +155,10 @@ def _imported(prefix: str) -> Any:
     try:
         import rq
         from rq import defaults
-    except ModuleNotFoundError as exc:
-        raise UsageProblem("RQ is not installed", hint="pip install 'sitegenctl[rq]'") from exc
-    except ValueError as exc:
-        raise UsageProblem(f"rq_key_prefix {prefix!r}: {exc}") from exc
-    # Before RQ 3 there is only one.
-    if getattr(defaults, _PREFIX, "rq") != prefix:
-        raise UsageProblem(
-            f"rq {rq.__version__} keeps its keys under {getattr(defaults, _PREFIX, 'rq')!r}, not under {prefix!r}",
-            hint="rq_key_prefix can be another than rq from rq 3 on",
-        )
+    except ImportError as exc:
+        raise UsageProblem(f"rq can't be imported: {exc}") from exc
+    # Somebody else has imported it before; a generator's plug-in, say. Before RQ 3 there is only one prefix.
+    known = getattr(defaults, _PREFIX, prefix)
+    if known != prefix:
+        raise UsageProblem(f"rq was imported before, and keeps its keys under {known!r}, not under {prefix!r}")
     return rq
