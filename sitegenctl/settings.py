@@ -401,6 +401,8 @@ def initial_config(name: str, settings: Settings) -> str:
     for key, (value, example) in known.items():
         comment = "" if value else "# "
         lines.append(f"{comment}{key} = {json.dumps(str(value or example))}")
+    if settings.origins.get("backend", "default") != "default":
+        lines.append(f"backend = {json.dumps(settings.backend)}")
     lines += ['# grace = "2m"        # how long an order may be on the move before anything is concluded', ""]
     return "\n".join(lines)
 

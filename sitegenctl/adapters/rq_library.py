@@ -20,6 +20,7 @@ from redis import Redis
 
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_options import SERIALIZERS, RqOptions
+from sitegenctl.domain.health_work import HARD_LIMIT
 from sitegenctl.domain.task import Publication
 from sitegenctl.errors import UsageProblem
 
@@ -27,9 +28,6 @@ _PREFIX = "RQ_KEY_PREFIX"
 
 #: Results are kept so long, in seconds, as the system has it; RQ's own default is eight minutes.
 RESULT_TTL = 86400
-
-#: A generation may take so long, in seconds, as the system has it; RQ's own default is three minutes.
-HARD_LIMIT = 600
 
 #: How often an exception before a generation begins is tried again, and after how many seconds each.
 RETRIES = 3
@@ -113,7 +111,8 @@ class RqLibrary:
             args=(publication.order_id,),
             kwargs={"resume": publication.resume},
             job_id=publication.task_id,
-            timeout=HARD_LIMIT,
+            # RQ's own default is three minutes.
+            timeout=int(HARD_LIMIT.total_seconds()),
             result_ttl=RESULT_TTL,
             retry=Retry(max=RETRIES, interval=list(INTERVALS)),
             # For people and for other tools; what we read of it is beside it.

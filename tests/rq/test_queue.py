@@ -234,6 +234,38 @@ def test_what_a_worker_that_is_done_left_in_the_registry_is_not_live(rq: RqWorld
     assert read(rq).foreign == ()
 
 
+def test_an_id_may_hold_a_colon_as_it_could_before_rq_2(rq: RqWorld) -> None:
+    with rq.redis() as client:
+        for task_id in ("site:1", "site:2"):
+            client.hset(f"rq:job:{task_id}", mapping={"description": f"{JOB}({task_id[-1]})", "status": "queued"})
+        client.rpush(f"rq:queue:{QUEUE}", "site:1")
+        client.zadd(f"rq:wip:{QUEUE}", {"site:2": 1})
+    assert seen(rq) == {"site:1": TaskState.QUEUED, "site:2": TaskState.ORPHANED}
+
+
+def test_a_task_of_another_queue_is_none_of_ours(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "origin", "another")
+    assert rq.run("inspect", "task", task_id).returncode == 4
+
+
+def test_keys_of_another_kind_break_nothing_but_themselves(rq: RqWorld) -> None:
+    odd, fine = rq.publish(1), rq.publish(2)
+    with rq.redis() as client:
+        client.delete(f"rq:job:{odd}")
+        client.rpush(f"rq:job:{odd}", "a list")
+        client.set(f"rq:results:{fine}", "no stream")
+        client.sadd("rq:rl-keys", "sites")
+        client.set("rq:rl:sites:rate_limited", "no set")
+        client.sadd("rq:workers", "rq:worker:odd")
+        client.rpush("rq:worker:odd", "a list")
+        client.set("rq:worker:odd:executions", "no set")
+    assert seen(rq) == {fine: TaskState.QUEUED}
+    assert rq.run("inspect", "task", fine).returncode == 0
+    assert rq.run("inspect", "workers").stdout.startswith("no worker is alive")
+
+
 def test_ids_whose_jobs_are_gone_are_shown_and_left_alone(rq: RqWorld) -> None:
     task_id, other = rq.publish(1), rq.publish(2)
     with rq.redis() as client:
