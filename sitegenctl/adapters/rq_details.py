@@ -41,6 +41,8 @@ class JobSearch:
         except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
             return None
         job = (await read_jobs(self._link, self._options, [job_id]))[job_id]
+        if job is not None and job.fields["origin"] not in ("", self._options.queue):
+            return None  # another queue's
         result = await read_result(self._link, self._options, job_id)
         if job is None:
             return TaskDetails(task_id=job_id, place=TaskPlace.RESULT, result=result) if result else None
@@ -68,9 +70,7 @@ class JobSearch:
         if job.status in OVER:
             return details
         # Where it is follows from where it stands alone: its hash says what was last done with it.
-        reading = await QueueReading(self._link, self._options).read()
-        items: list[LiveTask | ForeignMessage] = [*reading.tasks, *reading.foreign]
-        found = next((item for item in items if item.task_id == job.job_id), None)
+        found = await self._look_for(job.job_id) or await self._look_for(job.job_id)
         if found is None:
             return details
         queued = found.state is not TaskState.UNACKED
@@ -85,11 +85,18 @@ class JobSearch:
             delivered_at=None if queued or job.status != "started" else job.started_at,
         )
 
+    async def _look_for(self, job_id: str) -> LiveTask | ForeignMessage | None:
+        """The job as it stands in the queue or a registry; it may be on the move between two of them."""
+        reading = await QueueReading(self._link, self._options).read()
+        items: list[LiveTask | ForeignMessage] = [*reading.tasks, *reading.foreign]
+        return next((item for item in items if item.task_id == job_id), None)
+
 
 async def read_result(link: Link, options: RqOptions, job_id: str) -> TaskResult | None:
     """What came of the last attempt at a job that has ended; None where nothing is known of any."""
-    (newest,) = await link.execute(("XREVRANGE", options.results(job_id), "+", "-", "COUNT", 1))
-    return _result_of(*newest[0]) if newest else None
+    question = ("XREVRANGE", options.results(job_id), "+", "-", "COUNT", 1)
+    (newest,) = await link.execute(question, keep_refusals=True)
+    return _result_of(*newest[0]) if isinstance(newest, list) and newest else None
 
 
 def with_claim(details: TaskDetails, survey: WorkerSurvey) -> TaskDetails:

@@ -17,7 +17,7 @@ from sitegenctl.adapters.redis_urls import database_number
 from sitegenctl.adapters.rq_details import read_result
 from sitegenctl.adapters.rq_job import Job
 from sitegenctl.adapters.rq_options import SERIALIZERS, RqOptions
-from sitegenctl.adapters.rq_reading import job_id_of, read_jobs
+from sitegenctl.adapters.rq_reading import job_id_of, job_in_work, read_jobs
 from sitegenctl.adapters.rq_workers import Record, RollCall, RqWorkers, read_records, roll_call
 from sitegenctl.domain.probes import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkerFacts, WorkersFacts
 
@@ -81,7 +81,8 @@ class RqHealth:
                 ("EXISTS", options.scheduler_lock),
                 ("ZREVRANGE", options.failed, 0, _FAILED - 1),
             )
-            job_ids = list(dict.fromkeys(job_id_of(member) for member in (*listed, *started, *scheduled)))
+            waiting = [job_id_of(member) for member in (*listed, *scheduled)]
+            job_ids = list(dict.fromkeys([*waiting, *map(job_in_work, started)]))
             jobs = {job_id: job for job_id, job in (await read_jobs(link, options, job_ids)).items() if job}
             formats = [await self._formats(link, list(jobs)[start : start + 500]) for start in range(0, len(jobs), 500)]
             unimportable = await self._unimportable(link, [job_id_of(member) for member in failed])

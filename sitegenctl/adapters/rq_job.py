@@ -27,6 +27,7 @@ RETRIES_FIELD = "sitegenctl_retries"
 FIELDS = (
     "description",
     "status",
+    "origin",
     "created_at",
     "started_at",
     "ended_at",

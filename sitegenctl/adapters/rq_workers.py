@@ -21,7 +21,7 @@ from sitegenctl.adapters.redis_link import Link, redis_link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_job import OVER, Job
 from sitegenctl.adapters.rq_options import RqOptions
-from sitegenctl.adapters.rq_reading import atomically, job_id_of, read_jobs
+from sitegenctl.adapters.rq_reading import atomically, job_id_of, job_in_work, read_jobs
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.domain.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
@@ -291,7 +291,7 @@ async def read_records(link: Link, options: RqOptions) -> Records:
     workers = [_record(name, *told[3 * place : 3 * place + 3]) for place, name in enumerate(names)]
     entries: dict[str, tuple[Entry, ...]] = {}
     for member, score in zip(started[::2], started[1::2], strict=True):
-        job_id = job_id_of(member)
+        job_id = job_in_work(member)
         entries[job_id] = (*entries.get(job_id, ()), (member, score))
     on_the_way = tuple(job_id_of(member) for member in taken)
     wanted = {*entries, *on_the_way, *(job_id for worker in workers for job_id in worker.jobs)}
@@ -323,7 +323,7 @@ def _questions(options: RqOptions, names: Sequence[str]) -> list[Command]:
 def _record(name: str, values: Any, executions: Any, listening: Any) -> Record:
     told = values if isinstance(values, list) else [None] * len(_FIELDS)
     fields = {key: value.decode(errors="replace") if value else "" for key, value in zip(_FIELDS, told, strict=True)}
-    jobs = [job_id_of(member) for member in executions] if isinstance(executions, list) else []
+    jobs = [job_in_work(member) for member in executions] if isinstance(executions, list) else []
     if fields["current_job"]:
         jobs.append(fields["current_job"])
     # Where nobody may ask who listens, the record alone has to do.
