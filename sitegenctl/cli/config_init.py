@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sitegenctl.cli.options import Invocation
+from sitegenctl.cli.options import Invocation, warn
 
 if TYPE_CHECKING:
     from sitegenctl.settings import Settings
@@ -124,6 +124,7 @@ def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Contex
     # The settings file is what is to be written: it says nothing yet.
     environ = {**os.environ, "SITEGENCTL_CONFIG": os.devnull, "SITEGENCTL_CONTEXT": ""}
     found = load_settings({**given, "env_file": call.options.get("env_file")}, environ)
+    warn(found)
     kept: dict[str, Any] = {}
     for setting in ("database_password_file", "redis_password_file"):
         if (path := getattr(found, setting)) is not None:
