@@ -10,7 +10,7 @@ UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 SPREAD := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-lowest bench screenshots schema clean
+.PHONY: help demo test lint format test-lowest test-rq bench screenshots schema clean
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,8 @@ else
 endif
 	@touch $@
 
-demo: $(VENV)/.installed ## Start a private stack and generate order 42 before your eyes.
-	@exec $(BIN)/sitegenctl demo tour
+demo: $(VENV)/.installed ## Start a private stack and generate order 42 before your eyes (BACKEND=rq: on RQ).
+	@exec $(BIN)/sitegenctl demo tour $(if $(BACKEND),--backend $(BACKEND))
 
 test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on real servers.
 	$(BIN)/python -m pytest $(SPREAD)
@@ -43,6 +43,23 @@ test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on rea
 
 test-lowest: .venv-lowest/.installed .venv-deployed/.installed ## Run the suite with every dependency at its floor.
 	.venv-lowest/bin/python -m pytest $(SPREAD)
+
+# RQ at its floor and in between; the environment has the newest. Everything else is as there.
+RQ_VERSIONS := 1.15.1 2.6.1
+
+.venv-rq-%/.installed: $(VENV)/.installed
+ifdef UV
+	@test -x .venv-rq-$*/bin/python || $(UV) venv --quiet --python $(BIN)/python .venv-rq-$*
+	$(UV) pip install --quiet --python .venv-rq-$*/bin/python --editable '.[demo,rq]' --group dev 'rq==$*'
+else
+	@test -x .venv-rq-$*/bin/python || $(PYTHON) -m venv .venv-rq-$*
+	.venv-rq-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-rq-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,rq]' --group dev 'rq==$*'
+endif
+	@touch $@
+
+test-rq: $(RQ_VERSIONS:%=.venv-rq-%/.installed) ## Run what is about RQ with RQ 1.15 and 2.6.
+	@for each in $(RQ_VERSIONS); do echo "== rq $$each"; .venv-rq-$$each/bin/python -m pytest $(SPREAD) -k rq tests/contract tests/rq || exit 1; done
 
 lint: $(VENV)/.installed ## Check format, rules, types and the layers.
 	$(BIN)/ruff format --check .

@@ -5,27 +5,33 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Protocol
 
+from sitegenctl.errors import UsageProblem
 from sitegenctl.settings import Settings
 
 if TYPE_CHECKING:
+    from sitegenctl.adapters.celery_moving import CeleryMoving
     from sitegenctl.adapters.celery_options import QueueOptions
-    from sitegenctl.domain.health import Access
+    from sitegenctl.adapters.rq_moving import RqMoving
+    from sitegenctl.adapters.rq_options import RqOptions
+    from sitegenctl.domain.health import Access, CheckName, StartCommands
     from sitegenctl.domain.ports import (
         Actor,
         EventSource,
         GenerationStore,
         OrdersStore,
         QueueBackend,
+        QueueMover,
         SiteStore,
         WorkerSource,
     )
-    from sitegenctl.domain.probes import HealthProbes
+    from sitegenctl.domain.probes import BrokerProbe, HealthProbes
+    from sitegenctl.domain.terms import QueueTerms
     from sitegenctl.operations.doctor import DoctorOptions
 
 
@@ -55,32 +61,26 @@ class Session:
         from sitegenctl.adapters.postgres_orders import PostgresOrders
 
         url = self.settings.require_database_url()
-        orders = PostgresOrders(url, timeout=self._timeout, read_only=self.settings.read_only)
+        orders = PostgresOrders(
+            url, timeout=self._timeout, read_only=self.settings.read_only, here=self.settings.backend
+        )
         self.closing.push_async_callback(orders.close)
         return orders
 
     @cached_property
     def queue(self) -> QueueBackend:
         """The broker and its workers."""
-        from sitegenctl.adapters.celery_queue import CeleryQueue
-
-        queue = CeleryQueue(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
-        self.closing.push_async_callback(queue.close)
-        return queue
+        return self._backend.queue(self.closing)
 
     @cached_property
     def workers(self) -> WorkerSource:
         """The workers alone, for who asks them and nothing else: what the queue takes is slow to import."""
-        from sitegenctl.adapters.celery_workers import CeleryWorkers
-
-        return CeleryWorkers(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
+        return self._backend.workers()
 
     @cached_property
     def events(self) -> EventSource:
         """Where the events of tasks and workers are heard."""
-        from sitegenctl.adapters.celery_events import CeleryEvents
-
-        return CeleryEvents(_redis_url(self.settings), _queue_options(self.settings), timeout=self._timeout)
+        return self._backend.events()
 
     @cached_property
     def sites(self) -> SiteStore:
@@ -88,6 +88,36 @@ class Session:
         from sitegenctl.adapters.site_directory import SiteDirectory
 
         return SiteDirectory(self.settings.sites_dir, timeout=self._timeout)
+
+    def queue_of(self, backend: str) -> QueueBackend:
+        """The queue of this backend, on the same Redis: for who moves tasks from one to the other."""
+        settings = self.settings.of_backend(backend)
+        return self.queue if settings is self.settings else _backend_of(settings).queue(self.closing)
+
+    def mover(self, source: str, destination: str) -> QueueMover:
+        """The way from the queue of one backend to that of another, on the same Redis."""
+        from sitegenctl.adapters.queue_moving import QueueMoving
+        from sitegenctl.adapters.redis_link import redis_link
+
+        settings = self.settings
+        link = partial(
+            redis_link,
+            _redis_url(settings),
+            timeout=self._timeout,
+            sentinel_master=settings.sentinel_master,
+            sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
+        )
+        leaving, arriving = (_backend_of(settings.of_backend(each)).moving() for each in (source, destination))
+        return QueueMoving(lambda: aclosing(link()), leaving, arriving)
+
+    @property
+    def terms(self) -> QueueTerms:
+        """What is said otherwise of this kind of queue than of another."""
+        return self._backend.terms
+
+    @cached_property
+    def _backend(self) -> _Backend:
+        return _backend_of(self.settings)
 
     @property
     def _timeout(self) -> float:
@@ -108,13 +138,12 @@ async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
     Raises ``UsageProblem`` when the database or Redis is not configured, before anything is connected.
     """
     from sitegenctl.adapters.postgres_health import PostgresHealth
-    from sitegenctl.adapters.redis_health import RedisHealth
     from sitegenctl.adapters.site_health import SiteHealth
     from sitegenctl.domain.probes import HealthProbes
 
     timeout = settings.timeout.total_seconds()
     database = PostgresHealth(settings.require_database_url(), timeout=timeout)
-    broker = RedisHealth(_redis_url(settings), _queue_options(settings), timeout=timeout)
+    broker = _backend_of(settings).probe()
     directory = SiteHealth(settings.sites_dir) if settings.sites_dir else None
     try:
         yield HealthProbes(broker=broker, database=database, directory=directory)
@@ -141,6 +170,7 @@ def access(settings: Settings) -> Access:
     return Access(
         redis_cli=redis_cli(settings.require_redis_url(), variables.get("redis_url")),
         psql=psql(settings.require_database_url(), variables.get("database_url")),
+        worker=f"docker exec {_backend_of(settings).container}",
         redis_url=named("redis_url", Access.redis_url),
         database_url=named("database_url", Access.database_url),
         sites_dir=named("sites_dir", Access.sites_dir),
@@ -150,9 +180,10 @@ def access(settings: Settings) -> Access:
 def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = False) -> DoctorOptions:
     """What a check-up of this system expects. Raises ``UsageProblem`` when the database or Redis is not configured."""
     from sitegenctl.configuration.file import DEMO_CONTEXT
-    from sitegenctl.domain.health import DEMO_COMMANDS, StartCommands
+    from sitegenctl.domain.health import DEMO_COMMANDS
     from sitegenctl.operations.doctor import DoctorOptions
 
+    backend = _backend_of(settings)
     return DoctorOptions(
         queue=settings.queue,
         task=settings.task,
@@ -161,8 +192,10 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
         patience=patience,
         read_only=settings.read_only,
         keyprefix=settings.global_keyprefix,
-        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else StartCommands(),
+        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else backend.starts,
         access=access(settings),
+        checks=backend.checks,
+        terms=backend.terms,
         strict=strict,
     )
 
@@ -186,6 +219,208 @@ def kombu_options(settings: Settings) -> tuple[str, dict[str, Any], dict[str, An
 
     options = _queue_options(settings)
     return kombu_url(_redis_url(settings)), options.transport_options, options.result_options
+
+
+class _Backend(Protocol):
+    """One kind of queue, as far as it must be known which it is: here, and nowhere above."""
+
+    @property
+    def container(self) -> str:
+        """What the system's own worker runs in."""
+        ...
+
+    @property
+    def terms(self) -> QueueTerms: ...
+
+    @property
+    def starts(self) -> StartCommands: ...
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]: ...
+
+    def queue(self, closing: AsyncExitStack) -> QueueBackend: ...
+
+    def workers(self) -> WorkerSource: ...
+
+    def events(self) -> EventSource: ...
+
+    def probe(self) -> BrokerProbe: ...
+
+    def moving(self) -> CeleryMoving | RqMoving: ...
+
+    def require(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Celery:
+    settings: Settings
+    container: str = "crm-celery-worker"
+
+    @property
+    def terms(self) -> QueueTerms:
+        from sitegenctl.domain.terms import CELERY_TERMS
+
+        return CELERY_TERMS
+
+    @property
+    def starts(self) -> StartCommands:
+        from sitegenctl.domain.health import StartCommands
+
+        return StartCommands()
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]:
+        from sitegenctl.domain.health import CELERY_CHECKS
+
+        return CELERY_CHECKS
+
+    def queue(self, closing: AsyncExitStack) -> QueueBackend:
+        from sitegenctl.adapters.celery_queue import CeleryQueue
+
+        queue = CeleryQueue(*self._place, timeout=self._timeout)
+        closing.push_async_callback(queue.close)
+        return queue
+
+    def workers(self) -> WorkerSource:
+        from sitegenctl.adapters.celery_workers import CeleryWorkers
+
+        return CeleryWorkers(*self._place, timeout=self._timeout)
+
+    def events(self) -> EventSource:
+        from sitegenctl.adapters.celery_events import CeleryEvents
+
+        return CeleryEvents(*self._place, timeout=self._timeout)
+
+    def probe(self) -> BrokerProbe:
+        from sitegenctl.adapters.redis_health import RedisHealth
+
+        return RedisHealth(*self._place, timeout=self._timeout)
+
+    def moving(self) -> CeleryMoving:
+        from sitegenctl.adapters.celery_moving import CeleryMoving
+
+        return CeleryMoving(_queue_options(self.settings))
+
+    def require(self) -> None:
+        """It is always there."""
+
+    @property
+    def _place(self) -> tuple[str, QueueOptions]:
+        return _redis_url(self.settings), _queue_options(self.settings)
+
+    @property
+    def _timeout(self) -> float:
+        return self.settings.timeout.total_seconds()
+
+
+@dataclass(frozen=True)
+class _Rq:
+    settings: Settings
+    container: str = "crm-rq-worker"
+
+    @property
+    def terms(self) -> QueueTerms:
+        from sitegenctl.domain.terms import RQ_TERMS
+
+        return RQ_TERMS
+
+    @property
+    def starts(self) -> StartCommands:
+        from sitegenctl.domain.health import RQ_COMMANDS
+
+        return RQ_COMMANDS
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]:
+        from sitegenctl.domain.health import RQ_CHECKS
+
+        return RQ_CHECKS
+
+    def queue(self, closing: AsyncExitStack) -> QueueBackend:
+        from sitegenctl.adapters.rq_queue import RqQueue
+
+        return RqQueue(*self._place, timeout=self._timeout)
+
+    def workers(self) -> WorkerSource:
+        from sitegenctl.adapters.rq_workers import RqWorkers
+
+        return RqWorkers(*self._place, timeout=self._timeout)
+
+    def events(self) -> EventSource:
+        from sitegenctl.adapters.rq_events import RqEvents
+
+        return RqEvents(*self._place, timeout=self._timeout)
+
+    def probe(self) -> BrokerProbe:
+        from sitegenctl.adapters.rq_health import RqHealth
+
+        return RqHealth(*self._place, timeout=self._timeout)
+
+    def moving(self) -> RqMoving:
+        from sitegenctl.adapters.rq_moving import RqMoving
+
+        return RqMoving(rq_options(self.settings))
+
+    def require(self) -> None:
+        """Raises ``UsageProblem`` where RQ isn't installed."""
+        rq_options(self.settings)
+
+    @property
+    def _place(self) -> tuple[str, RqOptions]:
+        return _redis_url(self.settings), rq_options(self.settings)
+
+    @property
+    def _timeout(self) -> float:
+        return self.settings.timeout.total_seconds()
+
+
+def _backend_of(settings: Settings) -> _Backend:
+    """The one place where it is asked which backend it is. Raises ``UsageProblem`` where it isn't installed."""
+    return _Rq(settings) if settings.backend == "rq" else _Celery(settings)
+
+
+def require_backend(settings: Settings) -> None:
+    """Raise ``UsageProblem`` where what the backend takes isn't installed."""
+    _backend_of(settings).require()
+
+
+def rq_parts(settings: Settings) -> tuple[Any, Any]:
+    """RQ's own queue, and the serializer of its jobs, for the reference worker. Raises ``UsageProblem``.
+
+    RQ is imported here, with the key prefix that it takes from the environment: nobody may import it before.
+    """
+    from sitegenctl.adapters.redis_blocking import blocking_client
+    from sitegenctl.adapters.rq_library import RqLibrary
+
+    options = rq_options(settings)
+    connection = blocking_client(
+        _redis_url(settings),
+        sentinel_master=options.sentinel_master,
+        sentinel_password=options.sentinel_password,
+    )
+    library = RqLibrary(options)
+    return library.queue_on(connection), library.serializer
+
+
+def rq_options(settings: Settings) -> RqOptions:
+    """Which queue and job are ours, as RQ's adapters and the reference worker take it.
+
+    Raises ``UsageProblem`` where RQ isn't installed: to say so early is better than half-way.
+    """
+    from importlib.util import find_spec
+
+    from sitegenctl.adapters.rq_options import RqOptions
+
+    if find_spec("rq") is None:
+        raise UsageProblem("the backend rq needs the package rq", hint="pip install 'sitegenctl[rq]'")
+    return RqOptions(
+        queue=settings.queue,
+        task=settings.task,
+        prefix=settings.rq_key_prefix,
+        serializer=settings.rq_serializer,
+        sentinel_master=settings.sentinel_master,
+        sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
+    )
 
 
 def _redis_url(settings: Settings) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,12 @@ from sitegenctl.configuration.file import (
 )
 from sitegenctl.configuration.layers import Layers, leave_to_each_its_password
 from sitegenctl.errors import UsageProblem
+
+#: The backends, and the task that each publishes where no other is set: the system's own paths.
+TASKS = {
+    "celery": "app.tasks.site_generation.generate_site_task",
+    "rq": "app.workers.site_generation_worker.generate_site_job",
+}
 
 
 class Secret(str):
@@ -60,7 +66,7 @@ class Settings:
     production: bool | None = None
     backend: str = "celery"
     queue: str = "site_generation"
-    task: str = "app.tasks.site_generation.generate_site_task"
+    task: str = TASKS["celery"]
     grace: timedelta = timedelta(minutes=2)
     timeout: timedelta = timedelta(seconds=5)
     read_only: bool = False
@@ -79,6 +85,9 @@ class Settings:
     fanout_prefix: str = "/{db}."
     sentinel_master: str | None = None
     sentinel_password: Secret | None = None
+    # RQ's.
+    rq_key_prefix: str = "rq"
+    rq_serializer: str = "pickle"
     # Where the passwords are that the URLs don't have.
     database_password_command: tuple[str, ...] | None = None
     database_password_file: Path | None = None
@@ -93,6 +102,12 @@ class Settings:
         if self.production is not None:
             return self.production
         return self.context is not None and self.context.lower().startswith("prod")
+
+    def of_backend(self, backend: str) -> Settings:
+        """The same system by another backend, whose task is its own: one that is set is that of the chosen one."""
+        if backend == self.backend:
+            return self
+        return replace(self, backend=backend, task=TASKS[backend])
 
     def require_database_url(self) -> str:
         """The database's URL, its password from where it is kept. Raises ``UsageProblem`` when none is configured."""
@@ -155,8 +170,8 @@ def _parse_bool(text: Any) -> bool:
 
 
 def _parse_backend(text: str) -> str:
-    if text != "celery":
-        raise ValueError(f"{text!r} is not a backend; this release knows celery")
+    if text not in TASKS:
+        raise ValueError(f"{text!r} is not a backend; this release knows {' and '.join(TASKS)}")
     return text
 
 
@@ -197,6 +212,14 @@ def _parse_text(value: Any) -> str:
     except UnicodeEncodeError:
         raise ValueError("it is not valid UTF-8") from None
     return value
+
+
+def _parse_key_prefix(value: Any) -> str:
+    prefix = _parse_text(value)
+    # RQ puts it into templates and scripts, and takes no other.
+    if not re.fullmatch(r"[A-Za-z0-9_.:{}-]+", prefix):
+        raise ValueError(f"{prefix!r} is no prefix of RQ's: letters, digits and _ . : - {{ }} are allowed")
+    return prefix
 
 
 def _parse_path(value: Any) -> Path:
@@ -255,6 +278,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "fanout_prefix": _parse_fanout_prefix,
     "sentinel_master": str,
     "sentinel_password": Secret,
+    "rq_key_prefix": _parse_key_prefix,
+    "rq_serializer": _parse_text,
     "database_password_command": _parse_command,
     "database_password_file": _parse_path,
     "redis_password_command": _parse_command,
@@ -265,6 +290,7 @@ _SYSTEM_VARIABLES = {
     "database_url": "DATABASE_URL",
     "redis_url": "REDIS_URL",
     "sites_dir": "SITES_BASE_DIR",
+    "rq_key_prefix": "RQ_KEY_PREFIX",
 }
 
 
@@ -296,6 +322,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
             values[name] = parse(raw)
         except (ValueError, TypeError) as exc:
             raise UsageProblem(f"{name} ({origin}): {exc}") from exc
+    values.setdefault("task", TASKS[values.get("backend", Settings.backend)])
     for kind in ("database", "redis"):
         leave_to_each_its_password(kind, values, origins, ranks)
     warnings = tuple(exposures(config_path(environ), file if from_context else {}, env_file, values))

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis
@@ -19,7 +20,10 @@ from tests.databases import Databases
 from tests.generation_log import Log
 from tests.world import World
 
-_FOREIGN = ("SITEGENCTL_", "CELERY_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
+if TYPE_CHECKING:
+    from tests.rq_world import RqWorld
+
+_FOREIGN = ("SITEGENCTL_", "CELERY_", "RQ_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
 # Redis has 16 databases; 0 is left alone, so that a test which forgets the number finds nothing.
 _redis_numbers = itertools.cycle(range(1, 16))
 
@@ -99,9 +103,23 @@ def sites_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def world(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def backend() -> str:
+    """What the queue is of; tests that say otherwise are parametrised."""
+    return "celery"
+
+
+@pytest.fixture
+def world(
+    database_url: str, redis_url: str, sites_dir: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
     """The whole system that sitegenctl operates, empty, and configured in the environment."""
-    system = World(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
+    kind = World
+    if backend == "rq":
+        # Here, because few tests need RQ.
+        from tests.rq_world import RqWorld
+
+        kind = RqWorld
+    system = kind(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
     for name, value in system.environ.items():
         monkeypatch.setenv(name, value)
     yield system
@@ -112,3 +130,17 @@ def world(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytes
 def log(world: World) -> Log:
     """Writes the generation log."""
     return Log(world)
+
+
+@pytest.fixture
+def rq(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RqWorld]:
+    """The same system with an RQ queue."""
+    # Here, because few tests need RQ.
+    from tests.rq_world import RqWorld
+
+    system = RqWorld(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
+    for name, value in system.environ.items():
+        monkeypatch.setenv(name, value)
+    yield system
+    (sites_dir.parent / "gate").touch()
+    system.close()

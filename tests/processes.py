@@ -27,7 +27,7 @@ _ROOT = Path(__file__).parents[1]
 # What is read when the interpreter starts or a library is imported, so that who gives another value needs a fresh
 # process. PYTHONPATH is heeded.
 _READ_AT_START = (
-    *("PYTHON", "LC_", "LANG", "TZ", "LD_", "TYPER_", "_TYPER_", "C_", "CELERY_", "KOMBU_", "FORKED_BY_"),
+    *("PYTHON", "LC_", "LANG", "TZ", "LD_", "TYPER_", "_TYPER_", "C_", "CELERY_", "KOMBU_", "RQ_", "FORKED_BY_"),
     *("TERMINAL_WIDTH", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"),
 )
 _LENGTH = struct.Struct("!I")

@@ -41,6 +41,8 @@ _MORE = (
     "celery.worker.autoscale",
     "kombu.transport.redis",
     "rich.progress",
+    "rq.cli",
+    "rq.scheduler",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "typer.rich_utils",
 )

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 from celery import Celery
@@ -63,6 +63,7 @@ class World:
     redis_url: str
     sites_dir: Path
     _processes: list[Running] = field(default_factory=list)
+    backend: ClassVar[str] = "celery"
 
     @property
     def environ(self) -> dict[str, str]:
@@ -182,6 +183,19 @@ class World:
             tag = json.loads(raw)["properties"]["delivery_tag"]
             client.hset("unacked", tag, json.dumps([json.loads(raw), "", QUEUE]))
             client.zadd("unacked_index", {tag: time.time()})
+
+    def dumped(self) -> dict[bytes, Any]:
+        """Everything in Redis, and of what it is going to forget that it is."""
+        with self.redis() as client:
+            read = {
+                b"string": client.get,
+                b"hash": client.hgetall,  # DUMP would tell of its order, which means nothing
+                b"list": lambda key: client.lrange(key, 0, -1),
+                b"set": client.smembers,
+                b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+                b"stream": client.xrange,
+            }
+            return {key: (read[client.type(key)](key), client.ttl(key) >= 0) for key in client.scan_iter()}
 
     # --- the files ----------------------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sitegenctl.adapters.calls import parse_time
 from sitegenctl.adapters.celery_messages import (
     ACTOR_HEADER,
     ENQUEUED_AT_HEADER,
     Place,
     decode as decode_anything,
     envelope,
-    parse_time,
     task_id_of,
     unacked_envelope,
 )

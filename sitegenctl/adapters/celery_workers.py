@@ -13,8 +13,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from sitegenctl.adapters.calls import order_of, parse_time
 from sitegenctl.adapters.celery_control import Replies, ask_workers
-from sitegenctl.adapters.celery_messages import order_of, parse_time
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.json_values import mapping, mappings, moment, number, sequence, span, text
 from sitegenctl.adapters.local_processes import local_memory

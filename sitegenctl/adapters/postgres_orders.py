@@ -11,8 +11,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -27,7 +28,7 @@ from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.pulse import StepMark
-from sitegenctl.domain.run import read_history
+from sitegenctl.domain.run import OPERATOR_MOVE, read_history
 from sitegenctl.domain.run_stream import RunRow
 from sitegenctl.domain.statistics import LogWindow
 from sitegenctl.errors import SourceError, Unconfirmed, UsageProblem
@@ -40,34 +41,61 @@ _MAINTENANCE_LOCK = int.from_bytes(b"sitegen")
 #: Orders read in one query.
 _CHUNK = 2000
 
+# Rows taken in before it is seen whether the database has answered.
+_SLICE = 100
+
+
+@dataclass(kw_only=True)
+class _Lane:
+    """A connection, once there is one; it serves one call at a time."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    connection: asyncpg.Connection | None = None
+
 
 class PostgresOrders:
-    """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call."""
+    """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call.
 
-    def __init__(self, url: str, *, timeout: float, read_only: bool = False) -> None:
+    ``here`` is the name of the queue that is looked at, by which orders are known whose task was moved to another.
+    """
+
+    def __init__(self, url: str, *, timeout: float, read_only: bool = False, here: str | None = None) -> None:
         self._dsn = asyncpg_dsn(url)
         self._timeout = timeout
         self._read_only = read_only
-        self._connection: asyncpg.Connection | None = None
-        # One connection serves one call at a time.
-        self._turn = asyncio.Lock()
+        self._here = here
+        # The second is for claiming orders while others are claimed.
+        self._lanes = (_Lane(), _Lane())
 
     async def close(self) -> None:
-        """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            with suppress(*DRIVER_ERRORS):
-                await connection.close(timeout=1)
+        """Close the connections, if there are any."""
+        for lane in self._lanes:
+            connection, lane.connection = lane.connection, None
+            if connection is not None and not connection.is_closed():
+                with suppress(*DRIVER_ERRORS):
+                    await connection.close(timeout=1)
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
         """Read these orders; those that don't exist are left out."""
         ids = list(order_ids)
         known: dict[int, Order] = {}
-        for start in range(0, len(ids), _CHUNK):
+
+        async def fetch(some: Sequence[int]) -> list[asyncpg.Record]:
             # A call of its own each: the time limit is for what one chunk takes.
             async with self._connected() as connection:
-                rows = await connection.fetch(order_queries.BY_ID, ids[start : start + _CHUNK])
-            known.update((row["id"], _order(row)) for row in rows)
+                return list(await connection.fetch(order_queries.BY_ID, some))
+
+        async def take_in(rows: Sequence[asyncpg.Record]) -> None:
+            for number, row in enumerate(rows):
+                known[row["id"]] = _order(row, self._here)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
+
+        rows: list[asyncpg.Record] = []
+        for start in range(0, len(ids), _CHUNK):
+            # The database is at a chunk while the one before it is taken in.
+            rows, _ = await asyncio.gather(fetch(ids[start : start + _CHUNK]), take_in(rows))
+        await take_in(rows)
         return known
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
@@ -75,7 +103,7 @@ class PostgresOrders:
         restricted = order_queries.restriction(only or OrderFilter())
         async with self._connected() as connection:
             rows = await connection.fetch(order_queries.OPEN, *restricted, list(also))
-        return {row["id"]: _order(row) for row in rows}
+        return {row["id"]: _order(row, self._here) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         """Read the first ``offset + limit`` of the other orders, sorted and filtered as the query says."""
@@ -87,7 +115,7 @@ class PostgresOrders:
                 for row in await connection.fetch(statement, *restricted, list(excluding), query.offset + query.limit)
             ]
             rows = await connection.fetch(order_queries.BY_ID, ids)
-        known = {row["id"]: _order(row) for row in rows}
+        known = {row["id"]: _order(row, self._here) for row in rows}
         return [known[order_id] for order_id in ids if order_id in known]
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
@@ -169,7 +197,7 @@ class PostgresOrders:
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
         """Look at claimed orders once more; returns why one went on in spite of the claim, by order."""
-        async with self._connected() as connection:
+        async with self._connected(aside=True) as connection:
             return await postgres_claims.confirm(connection, steps)
 
     async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
@@ -212,7 +240,7 @@ class PostgresOrders:
         """
         begun = False
         try:
-            async with self._connected() as connection:
+            async with self._connected(aside=True) as connection:
                 begun = True
                 return await work(connection)
         except SourceError as exc:
@@ -228,18 +256,21 @@ class PostgresOrders:
             raise Unconfirmed(f"it isn't known whether it was done: {lost.message}", source=lost.source) from lost
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
-        async with self._turn:
+    async def _connected(self, *, aside: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """The connection, when it is this call's turn; with ``aside`` another one rather than wait."""
+        main, other = self._lanes
+        lane = other if aside and main.turn.locked() else main
+        async with lane.turn:
             try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
-                yield self._connection
+                if lane.connection is None or lane.connection.is_closed():
+                    lane.connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
+                yield lane.connection
             except DRIVER_ERRORS as exc:
                 # After an answer that never came the connection is in an unknown state: the next call gets a new
                 # one. After a mere refusal it is as good as before.
-                if self._connection is not None and not isinstance(exc, asyncpg.PostgresError):
-                    self._connection.terminate()
-                    self._connection = None
+                if lane.connection is not None and not isinstance(exc, asyncpg.PostgresError):
+                    lane.connection.terminate()
+                    lane.connection = None
                 raise translate(exc) from exc
 
 
@@ -336,15 +367,17 @@ def asyncpg_dsn(url: str) -> str:
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
 
 
-def _order(row: asyncpg.Record) -> Order:
+def _order(row: asyncpg.Record, here: str | None) -> Order:
+    status = _status(row["status"])
+    journaled = _facts(row["journal_details"])
     if not row["has_onboarding"]:
         onboarding = Onboarding.MISSING
     else:
         onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
     return Order(
         order_id=row["id"],
-        status=_status(row["status"]),
-        status_label=row["status"] if _status(row["status"]) is None else None,
+        status=status,
+        status_label=row["status"] if status is None else None,
         customer_name=row["customer_name"],
         customer_email=row["customer_email"],
         business_name=row["business_name"],
@@ -357,21 +390,34 @@ def _order(row: asyncpg.Record) -> Order:
         idle=row["idle"],
         last_log_id=row["last_log_id"] or 0,
         history=read_history(row["steps"] or (), row["commands"] or ()),
-        journal=_journal_entry(row["journal_step"], row["journal_details"], row["journal_age"]),
+        journal=_journal_entry(row["journal_step"], journaled, row["journal_age"]),
+        elsewhere=_elsewhere(row["journal_step"], journaled, here),
         last_error=row["last_error"],
     )
 
 
+# Enum's own look-up takes as long as all the rest of an order.
+_STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
+
+
 def _status(label: str | None) -> OrderStatus | None:
-    return OrderStatus(label) if label is not None and label in OrderStatus.__members__ else None
+    return _STATUSES.get(label)
 
 
-def _journal_entry(step: str | None, details: str | None, age: timedelta | None) -> JournalEntry | None:
+def _facts(details: str | None) -> dict[str, Any]:
+    facts = json.loads(details) if details else {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _elsewhere(step: str | None, facts: dict[str, Any], here: str | None) -> str | None:
+    """The queue that the order's task was moved to, if nothing has been done to it since and it isn't ``here``."""
+    to = facts.get("to") if step == OPERATOR_MOVE else None
+    return to if isinstance(to, str) and here not in (None, to) else None
+
+
+def _journal_entry(step: str | None, facts: dict[str, Any], age: timedelta | None) -> JournalEntry | None:
     if step is None:
         return None
-    facts = json.loads(details) if details else {}
-    if not isinstance(facts, dict):
-        facts = {}
     return JournalEntry(
         step=step,
         task_id=facts.get("task_id"),

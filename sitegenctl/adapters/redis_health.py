@@ -9,23 +9,27 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+from sitegenctl.adapters.calls import parse_time
 from sitegenctl.adapters.celery_control import count_workers
 from sitegenctl.adapters.celery_health import read_workers
-from sitegenctl.adapters.celery_messages import parse_time
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_replies import bindings_key, find_reply_lists
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.json_values import mapping
 from sitegenctl.adapters.redis_errors import Refusal
+from sitegenctl.adapters.redis_facts import Habits, read_facts
 from sitegenctl.adapters.redis_link import Link, redis_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
-from sitegenctl.domain.health_work import BEAT_TASK
-from sitegenctl.domain.probes import Connections, Leftovers, MessageFacts, QueueLook, RedisFacts, WorkersFacts
+from sitegenctl.domain.health_orders import BEAT_TASK
+from sitegenctl.domain.probes import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkersFacts
+
+#: What a worker's connections are recognised by.
+_WORKER = Habits(listening="psub", taking=("brpop",))
 
 #: Messages looked at per list and in ``unacked``, and how many at a time.
 _MESSAGES = 5000
@@ -57,40 +61,15 @@ class RedisHealth:
     async def facts(self) -> RedisFacts:
         """What Redis tells of itself, in a few round trips on one connection."""
         async with self._link() as link:
-            # One that can't save refuses even this.
-            await link.execute(("PING",), keep_refusals=True)
-            latency, offset = await self._time(link)
-            workers = await self._listening(link)
-            info, saves, stops, clients, unacked, *depths = await link.execute(
-                ("INFO",),
-                ("CONFIG", "GET", "save"),
-                ("CONFIG", "GET", "stop-writes-on-bgsave-error"),
-                ("CLIENT", "LIST"),
-                ("HLEN", self._options.unacked),
-                *(("LLEN", key) for key in self._options.lists),
-                keep_refusals=True,
+            return await read_facts(
+                link,
+                database=database_number(self._url),
+                count_workers=self._listening,
+                waiting=[("LLEN", key) for key in self._options.lists],
+                delivered=[("HLEN", self._options.unacked)],
+                worker=_WORKER,
+                now=self._now,
             )
-        # A managed Redis often refuses CONFIG and CLIENT, a strict one INFO: what it would tell is not known then.
-        told = {} if isinstance(info, Refusal) else dict(_pairs(info.splitlines(), ":"))
-        saved = None if isinstance(saves, Refusal) or not told else b"".join(saves[1:]).decode()
-        stops_writes = isinstance(stops, Refusal) or b"no" not in stops[1:]
-        return RedisFacts(
-            latency=latency,
-            version=told.get("redis_version", "unknown"),
-            role=told.get("role", "master"),
-            appendonly=told.get("aof_enabled") == "1",
-            saves=saved,
-            write_error=_write_error(told, saves=saved != "" and stops_writes),
-            policy=told.get("maxmemory_policy"),
-            maxmemory=int(told.get("maxmemory", 0)),
-            used=int(told.get("used_memory", 0)) - int(told.get("mem_not_counted_for_evict", 0)),
-            offset=offset,
-            database=database_number(self._url),
-            workers=workers,
-            connections=None if isinstance(clients, Refusal) else _connections(clients),
-            depth=sum(depth for depth in depths if isinstance(depth, int)),
-            unacked=unacked if isinstance(unacked, int) else 0,
-        )
 
     async def look(self) -> QueueLook:
         """One glance at the queue."""
@@ -114,7 +93,7 @@ class RedisHealth:
         return MessageFacts(
             total=total,
             read=len(messages),
-            not_json=Counter(kind for kind in kinds if kind != "application/json"),
+            unreadable=Counter(kind for kind in kinds if kind != "application/json"),
             longest_hold=max((eta - (delivered.get(tag, now) if tag else now) for tag, eta in due), default=None),
             beat=sum(header.get("task") == self._beat_task for header in headers),
         )
@@ -141,14 +120,6 @@ class RedisHealth:
                 sentinel_password=self._options.sentinel_password,
             )
         )
-
-    async def _time(self, link: Link) -> tuple[timedelta, timedelta]:
-        """One round trip's length, and how far the server's clock is ahead, taken at its middle."""
-        asked, began = self._now(), time.perf_counter()
-        ((seconds, microseconds),) = await link.execute(("TIME",))
-        took = time.perf_counter() - began
-        ahead = int(seconds) + int(microseconds) / 1e6 - (asked + took / 2)
-        return timedelta(seconds=took), timedelta(seconds=ahead)
 
     async def _listening(self, link: Link) -> int | None:
         """How many workers listen for remote control; None for a user who may not publish."""
@@ -198,39 +169,6 @@ class RedisHealth:
             held.update(zip(found[::2], found[1::2], strict=True))
         # Messages move while they are read: one more than there are would look odd.
         return max(sum(lengths) + unacked, len(raws) + len(held)), raws, held
-
-
-def _pairs(lines: Iterable[bytes], separator: str) -> Iterator[tuple[str, str]]:
-    """Names and values, as INFO has them on lines and CLIENT LIST in words."""
-    for line in lines:
-        name, found, value = line.decode(errors="replace").partition(separator)
-        if found:
-            yield name, value
-
-
-def _write_error(info: Mapping[str, str], *, saves: bool) -> str | None:
-    """Why Redis refuses writes; ``saves`` is whether a snapshot that failed makes it do so."""
-    if info.get("aof_enabled") == "1" and info.get("aof_last_write_status", "ok") != "ok":
-        return "the last write to the append-only file failed"
-    if saves and info.get("rdb_last_bgsave_status", "ok") != "ok":
-        return "the last snapshot failed"
-    return None
-
-
-def _connections(listed: bytes) -> dict[int, Connections]:
-    """Count what a worker has: one connection in pattern subscriptions, one whose last command is BRPOP."""
-    listening: Counter[int] = Counter()
-    taking: Counter[int] = Counter()
-    for line in listed.splitlines():
-        client = dict(_pairs(line.split(), "="))
-        database = int(client.get("db", 0))
-        listening[database] += int(client.get("psub", 0)) > 0
-        taking[database] += client.get("cmd") == "brpop"
-    return {
-        database: Connections(listening=listening[database], taking=taking[database])
-        for database in sorted({*listening, *taking})
-        if listening[database] or taking[database]
-    }
 
 
 def _envelope(raw: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sitegenctl.cli.options import Invocation, command
+from sitegenctl.cli.options import Backend, Invocation, command
 
 if TYPE_CHECKING:
     from sitegenctl.demo.stack import PartState, Stack, StackState
@@ -39,11 +39,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="demo")
 
 
-def up(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.3s") -> int:
+def up(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.3s") -> int:
     """Start the stack in the background; harmless when it is up."""
     call.require_writable()
     with _stopped_by_signals():
-        state = _up(call, _stack(), _Samples(orders=orders, seed=seed), pace, keep=True)
+        state = _up(call, _stack(call, backend), _Samples(orders=orders, seed=seed), pace, keep=True)
     print("the demo is up; try: sitegenctl --context demo inspect", file=sys.stderr)
     return _write_status(call, state)
 
@@ -56,7 +56,7 @@ def down(
     from sitegenctl.render.output import Report, write
 
     call.require_writable()
-    stopped = list(_stack().down(keep_sites=keep_sites, progress=_progress))
+    stopped = list(_stack(call).down(keep_sites=keep_sites, progress=_progress))
     said = f"stopped {', '.join(stopped)}\n" if stopped else "the demo was not up\n"
     data = {"stopped": stopped}
     return write(Report(command=call.command, data=data, rows=[data], text=lambda: said), call.output)
@@ -66,13 +66,13 @@ def status(call: Invocation) -> int:
     """Show what is up; exit 3 when something is not."""
     from sitegenctl.errors import SourceError
 
-    state = _stack().status()
+    state = _stack(call).status()
     if state is None:
         raise SourceError("the demo is not up", hint="sitegenctl demo up")
     return _write_status(call, state)
 
 
-def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.1s") -> int:
+def tour(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.1s") -> int:
     """Generate order 42 before your eyes, then watch the rest live; in the end everything it started is stopped."""
     from sitegenctl.cli.live import open_live
     from sitegenctl.cli.terminal import is_interactive
@@ -80,7 +80,7 @@ def tour(call: Invocation, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0
 
     call.require_writable()
     with _stopped_by_signals():
-        stack = _stack()
+        stack = _stack(call, backend)
         with only_tour(stack.root.parent):
             try:
                 stays = stack.is_kept() or is_interactive()
@@ -111,21 +111,31 @@ def _show_tour(stack: Stack, *, stays: bool) -> Settings:
     return settings
 
 
-def _stack() -> Stack:
+def _stack(call: Invocation, backend: str | None = None) -> Stack:
     from sitegenctl.demo.stack import Stack, default_root
+    from sitegenctl.session import require_backend
 
     def is_ready(state: StackState) -> bool:
         from sitegenctl.demo.tour import worker_answers
 
         return worker_answers(_stack_settings(state))
 
-    return Stack(root=default_root(), worker_ready=is_ready)
+    if backend is None:
+        return Stack(root=default_root(), worker_ready=is_ready)
+    # What can't be had is told before anything starts.
+    require_backend(call.settings(backend=backend))
+    return Stack(root=default_root(), backend=backend, worker_ready=is_ready)
 
 
 def _stack_settings(state: StackState) -> Settings:
     from sitegenctl.settings import load_settings
 
-    flags = {"database_url": state.database_url, "redis_url": state.redis_url, "timeout": "2s"}
+    flags = {
+        "database_url": state.database_url,
+        "redis_url": state.redis_url,
+        "backend": state.backend,
+        "timeout": "2s",
+    }
     return load_settings(flags, {"SITEGENCTL_CONFIG": os.devnull})
 
 
@@ -143,8 +153,12 @@ class _Samples:
 
         plan_samples(self.orders, self.seed)
         there = samples_of(stack)
-        if there is not None and there != (self.orders, self.seed):
-            _progress(f"note: {there[0]} orders of seed {there[1]} are there already; sitegenctl demo down first")
+        if there is None:
+            return
+        orders, seed, backend = there
+        if there != (self.orders, self.seed, stack.backend or backend):
+            found = f"{orders} orders of seed {seed} on {backend}"
+            _progress(f"note: {found} are there already; sitegenctl demo down first")
 
     def write(self, state: StackState) -> None:
         """Seed the stack."""
@@ -209,7 +223,13 @@ def _write_status(call: Invocation, state: StackState) -> int:
             lines.append(f"{row['name']:<{width}}  {light:<4}  {row['pid'] or '-':<7}  {row['url'] or '-'}")
         return "\n".join([*lines, f"{'sites':<{width}}  {state.sites}"]) + "\n"
 
-    data = {"root": str(state.root), "seeded": state.seeded, "sites": str(state.sites), "parts": rows}
+    data = {
+        "root": str(state.root),
+        "backend": state.backend,
+        "seeded": state.seeded,
+        "sites": str(state.sites),
+        "parts": rows,
+    }
     is_up = state.seeded and all(part.alive for part in state.parts)
     return write(
         Report(command=call.command, data=data, rows=rows, text=text, exit_code=0 if is_up else 3), call.output

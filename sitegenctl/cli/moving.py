@@ -7,14 +7,16 @@ import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from sitegenctl.cli.options import Invocation
     from sitegenctl.domain.listing import OrderQuery
     from sitegenctl.domain.plan import Plan
+    from sitegenctl.domain.ports import QueueBackend, QueueMover
     from sitegenctl.domain.result import OperationResult
+    from sitegenctl.operations.planning import Planning
     from sitegenctl.session import Session
     from sitegenctl.settings import Settings
 
@@ -53,12 +55,64 @@ async def chosen(session: Session, choice: list[int] | OrderQuery) -> list[int]:
     )
 
 
+async def plan_and_carry_out(
+    call: Invocation,
+    session: Session,
+    planning: Planning,
+    *,
+    done: str,
+    asks: bool,
+    dry_run: bool,
+    files: bool = False,
+    limit: int | None = None,
+    keep_all: bool = False,
+) -> OperationResult:
+    """Make the plan and carry it out, part by part where nobody has to agree to it first; ``carry_out`` has the rest.
+
+    ``keep_all`` is for who needs the outcomes of orders that went well, however many there are.
+    """
+    from sitegenctl.cli.options import Output
+    from sitegenctl.operations.apply import apply_parts, preview_parts
+    from sitegenctl.render.outcomes import LISTED
+
+    if asks and not dry_run and not call.agreed:
+        plan = (await planned(planning)).limited(limit)
+        return await carry_out(call, session, plan, done=done, asks=True, dry_run=False, files=files)
+    async with aclosing(planning.parts()) as parts:
+        if dry_run:
+            return await planned(preview_parts(parts, limit=limit))
+        first = await planned(anext(parts))
+        listed = keep_all or call.verbose or call.output is not Output.TABLE
+        with progress(len(first.order_ids) + len(first.rest), done) as advance:
+            return await apply_parts(
+                session.orders,
+                session.queue,
+                session.sites if files else None,
+                first,
+                parts,
+                session.actor,
+                limit=limit,
+                keep=None if listed else LISTED,
+                progress=advance,
+            )
+
+
 async def carry_out(
-    call: Invocation, session: Session, plan: Plan, *, done: str, asks: bool, dry_run: bool, files: bool = False
+    call: Invocation,
+    session: Session,
+    plan: Plan,
+    *,
+    done: str,
+    asks: bool,
+    dry_run: bool,
+    files: bool = False,
+    queue: QueueBackend | None = None,
+    mover: QueueMover | None = None,
 ) -> OperationResult:
     """Show the plan, ask, and apply it; a dry run ends before the question.
 
-    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. Raises
+    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. ``queue`` is
+    another than the session's, and ``mover`` is for a plan that moves tasks. Raises
     ``Refused`` where the answer is no, ``UsageProblem`` where nobody can be asked.
     """
     from sitegenctl.operations.apply import apply, preview
@@ -70,10 +124,11 @@ async def carry_out(
     with progress(len(plan.steps), done) as advance:
         return await apply(
             session.orders,
-            session.queue,
+            queue or session.queue,
             session.sites if files else None,
             plan,
             session.actor,
+            mover=mover,
             progress=advance,
         )
 

@@ -133,6 +133,9 @@ Watch = Annotated[
     str | None,
     typer.Option("--watch", metavar="[TIME]", help="Draw it anew every 2s, or as often as said."),
 ]
+Backend = Annotated[
+    str | None, typer.Option("--backend", metavar="NAME", help="celery, or rq (celery).", show_default=False)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 

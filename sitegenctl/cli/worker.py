@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, command
+from sitegenctl.cli.options import Backend, Invocation, command
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     call: Invocation,
+    backend: Backend = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", min=1, help="Processes (2).", show_default=False)
     ] = None,
@@ -29,8 +30,8 @@ def worker(
     ] = None,
 ) -> int:
     """Run the reference worker until it is stopped."""
-    from sitegenctl.worker.celery_app import run_worker
+    from sitegenctl.worker.backends import run_worker
 
     call.require_writable()
-    settings = call.settings(concurrency=concurrency, pace=pace, generator=generator)
+    settings = call.settings(backend=backend, concurrency=concurrency, pace=pace, generator=generator)
     return run_worker(settings, verbose=call.verbose)

@@ -140,7 +140,7 @@ _NOTES = {
     Condition.DONE: "the site folders of most were not written: hollow where hollow is looked for",
     Condition.HOLLOW: "where hollow is looked for; done otherwise",
     Condition.GHOST: "the largest id is of an order that doesn't exist",
-    Condition.ORPHANED: "until the visibility timeout (an hour by default) gives the task back",
+    Condition.ORPHANED: "until Celery's visibility timeout (an hour by default) gives it back; on RQ for 45 minutes",
     Condition.SCHEDULED: "for 45 minutes after the seeding",
     Condition.RETRYING: "for 45 minutes after the seeding",
 }

@@ -7,15 +7,16 @@ order columns from PostgreSQL's UTC, log rows by SQL in the session's time zone,
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import asyncpg
 from sqlalchemy import JSON, Table
@@ -26,9 +27,8 @@ from sitegenctl.adapters import schema
 from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, translate
 from sitegenctl.demo.businesses import half_filled
 from sitegenctl.demo.sample_manifest import Manifest
-from sitegenctl.demo.sample_plan import DETAILED_UP_TO, TOUR_ORDER, SampleOrder, plan_samples
-from sitegenctl.demo.sample_queue import publish_samples, reset_queue, withdraw
-from sitegenctl.demo.sample_recipes import FOREIGN
+from sitegenctl.demo.sample_plan import DETAILED_UP_TO, TOUR_ORDER, SampleOrder, SampleTask, plan_samples
+from sitegenctl.demo.sample_recipes import FOREIGN, ForeignKind
 from sitegenctl.demo.sample_sites import remove_sites, write_sites
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.order import Onboarding
@@ -47,12 +47,36 @@ SELECT r.order_id, r.step, r.message, r.status, r.details::json, now() - make_in
 
 _TOUCH = "UPDATE site_orders SET updated_at = timezone('utc', clock_timestamp()) WHERE id = ANY($1::int[])"
 
+# Imported when it is needed: each takes a library that the other doesn't.
+_QUEUES = {"celery": "sitegenctl.demo.sample_queue", "rq": "sitegenctl.demo.sample_jobs"}
+
+
+class SampleQueue(Protocol):
+    """The module that writes the sample tasks into the queue of one backend."""
+
+    async def reset_queue(self, redis_url: str, task_ids: Collection[str]) -> None:
+        """Empty the demo's queue, and forget these tasks."""
+
+    async def publish_samples(
+        self, redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()
+    ) -> None:
+        """Publish in the order of delivery: what is ready, the foreign ones, what is held."""
+
+    async def withdraw(self, redis_url: str, order_id: int) -> None:
+        """Remove every task of one order, delivered or not."""
+
+
+def sample_queue(backend: str) -> SampleQueue:
+    """The one of this backend."""
+    return cast("SampleQueue", importlib.import_module(_QUEUES[backend]))
+
 
 async def seed(
     *,
     database_url: str,
     redis_url: str,
     sites_dir: Path,
+    backend: str = "celery",
     orders: int = 60,
     seed: int = 42,
     manifest_path: Path | None = None,
@@ -70,10 +94,11 @@ async def seed(
     be reached.
     """
     plan = plan_samples(orders, seed)
+    queue = sample_queue(backend)
     all_sites = bulk_sites or orders <= DETAILED_UP_TO
     manifest_path = manifest_path or sites_dir.parent / "manifest.json"
     manifest_path.unlink(missing_ok=True)
-    await reset_queue(redis_url, [task.task_id for task in plan.tasks])
+    await queue.reset_queue(redis_url, [task.task_id for task in plan.tasks])
     await asyncio.to_thread(remove_sites, sites_dir)
     async with _fresh_schema(database_url) as connection:
         now = await connection.fetchval("SELECT timezone('utc', now())")
@@ -87,7 +112,7 @@ async def seed(
             ]
             await asyncio.to_thread(write_sites, sites_dir, with_site)
         await connection.execute("SELECT setval(pg_get_serial_sequence('site_orders', 'id'), $1)", orders)
-    await publish_samples(redis_url, plan.tasks, FOREIGN)
+    await queue.publish_samples(redis_url, plan.tasks, FOREIGN)
     manifest = plan.manifest(all_sites=all_sites)
     async with _connected(database_url) as connection:
         # A hundred thousand orders take longer to write than an order settles.
@@ -98,7 +123,13 @@ async def seed(
 
 
 async def restore_order(
-    *, database_url: str, redis_url: str, sites_dir: Path, manifest: Manifest, order_id: int = TOUR_ORDER
+    *,
+    database_url: str,
+    redis_url: str,
+    sites_dir: Path,
+    manifest: Manifest,
+    backend: str = "celery",
+    order_id: int = TOUR_ORDER,
 ) -> None:
     """Put one order back to where the seeding had it: row, onboarding, log, deliverables, messages, files.
 
@@ -106,7 +137,8 @@ async def restore_order(
     reached.
     """
     order = plan_samples(manifest.orders, manifest.seed).order(order_id)
-    await withdraw(redis_url, order_id)
+    queue = sample_queue(backend)
+    await queue.withdraw(redis_url, order_id)
     async with _connected(database_url) as connection, connection.transaction():
         for table in ("site_generation_logs", "site_deliverables", "site_onboardings"):
             await connection.execute(f"DELETE FROM {table} WHERE order_id = $1", order_id)  # noqa: S608
@@ -114,7 +146,7 @@ async def restore_order(
         await _insert(connection, [order], await connection.fetchval("SELECT timezone('utc', now())"))
     await asyncio.to_thread(shutil.rmtree, sites_dir / f"project_{order_id}", ignore_errors=True)
     await asyncio.to_thread(write_sites, sites_dir, [order])
-    await publish_samples(redis_url, order.tasks)
+    await queue.publish_samples(redis_url, order.tasks)
 
 
 @asynccontextmanager

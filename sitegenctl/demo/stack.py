@@ -29,6 +29,7 @@ from sitegenctl.errors import SourceError, UsageProblem
 
 WORKER_ARGV: Final = (sys.executable, "-m", "sitegenctl", "worker")
 
+_BACKEND: Final = "celery"
 _WORKER_PATIENCE: Final = 60.0
 # A worker of the demo must not meet the operator's real system: Celery prefers CELERY_BROKER_URL to any other
 # setting, sitegenctl prefers SITEGENCTL_DATABASE_URL, and libpq's variables fill what a URL leaves open.
@@ -55,6 +56,7 @@ class StackState:
     postgres: PartState
     worker: PartState
     seeded: bool
+    backend: str
 
     @property
     def parts(self) -> tuple[PartState, ...]:
@@ -86,12 +88,14 @@ def default_root() -> Path:
 class Stack:
     """The embedded stack in the folder ``root``.
 
-    ``worker_ready`` tells whether the worker has come up, when its being alive isn't enough. On the way down
+    ``backend`` is what a stack that is yet to be seeded gets its queue of; None is Celery. ``worker_ready`` tells
+    whether the worker has come up, when its being alive isn't enough. On the way down
     the worker has ``worker_grace`` seconds to finish what it does; another ``up`` or ``down`` is waited for
     ``turn_patience`` seconds.
     """
 
     root: Path
+    backend: str | None = None
     worker_argv: Sequence[str] = WORKER_ARGV
     worker_ready: Callable[[StackState], bool] | None = None
     worker_grace: float = 10.0
@@ -242,6 +246,7 @@ class Stack:
         if database is None or self._read_state().get("seeded") == database.identity:
             return
         progress("Writing the sample orders")
+        self._remember(backend=self.backend or _BACKEND)
         seed(self._look())
         self._remember(seeded=database.identity)
 
@@ -258,6 +263,7 @@ class Stack:
             "DATABASE_URL": state.database_url,
             "REDIS_URL": state.redis_url,
             "SITES_BASE_DIR": str(state.sites),
+            "SITEGENCTL_BACKEND": state.backend,
         }
         before = running(self._worker_claim)
         printed_before = self._worker_log.stat().st_size if self._worker_log.exists() else 0
@@ -300,6 +306,7 @@ class Stack:
             "database_url": state.database_url,
             "redis_url": state.redis_url,
             "sites_dir": str(state.sites),
+            "backend": state.backend,
         }
         # JSON's strings are TOML's, too.
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
@@ -320,6 +327,7 @@ class Stack:
                 log=self._worker_log,
             ),
             seeded=database is not None and seeded == database.identity,
+            backend=self._read_state().get("backend", _BACKEND),
         )
 
     def _clear(self, *, keep_sites: bool) -> None:

@@ -54,6 +54,7 @@ def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
             database_url=state.database_url,
             redis_url=state.redis_url,
             sites_dir=state.sites,
+            backend=state.backend,
             orders=orders,
             seed=seed_number,
             manifest_path=state.root / MANIFEST,
@@ -61,13 +62,13 @@ def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
     )
 
 
-def samples_of(stack: Stack) -> tuple[int, int] | None:
-    """How many orders of which seed a stack has; None when it has not been seeded."""
+def samples_of(stack: Stack) -> tuple[int, int, str] | None:
+    """How many orders of which seed a stack has, and on which backend; None when it has not been seeded."""
     state = stack.status()
     if state is None or not state.seeded:
         return None
     manifest = _manifest(stack)
-    return manifest.orders, manifest.seed
+    return manifest.orders, manifest.seed, state.backend
 
 
 def worker_answers(settings: Settings) -> bool:
@@ -117,6 +118,7 @@ async def _rewind(stack: Stack, session: Session) -> None:
         redis_url=session.settings.require_redis_url(),
         sites_dir=session.settings.require_sites_dir(),
         manifest=_manifest(stack),
+        backend=session.settings.backend,
     )
 
 

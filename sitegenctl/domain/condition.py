@@ -164,6 +164,8 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
     if seen.order is not None and (problem := seen.order.status_problem):
         # Whoever brought in a status that this release doesn't know has set it on purpose.
         remedy = NO_STATUS_REMEDY if seen.order.label is None else None
+        if seen.order.elsewhere is not None:
+            remedy = f"look with backend {seen.order.elsewhere}"
         return _verdict(Condition.UNKNOWN, problem, remedy=remedy)
     return None
 

@@ -36,6 +36,7 @@ class CheckName(StrEnum):
     WORKER_QUEUE = "worker queue"
     WORKER_TASK = "worker task"
     LIMITS = "time limits"
+    SCHEDULER = "scheduler"
     VISIBILITY = "visibility timeout"
     PROGRESS = "queue progress"
     SERIALIZATION = "serialization"
@@ -46,6 +47,12 @@ class CheckName(StrEnum):
     DIRECTORY = "sites directory"
     FINISHED_SITES = "finished sites"
     DISK = "disk space"
+
+
+#: What there is to check of a Celery queue, and of one of RQ's, where no message is delivered twice because of a
+#: timeout, nobody asks workers for replies, and beat is not there.
+CELERY_CHECKS = tuple(name for name in CheckName if name is not CheckName.SCHEDULER)
+RQ_CHECKS = tuple(name for name in CheckName if name not in (CheckName.VISIBILITY, CheckName.LEFTOVERS, CheckName.BEAT))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +114,14 @@ class StartCommands:
     restart_beat: str | None = "docker restart crm-celery-beat"
 
 
+#: The same of a system on RQ.
+RQ_COMMANDS = StartCommands(
+    worker="docker start crm-rq-worker",
+    restart_worker="docker restart --time 620 crm-rq-worker",
+    beat=None,
+    restart_beat=None,
+)
+
 #: For the demo's own stack, where one command starts whatever isn't running.
 DEMO_COMMANDS = StartCommands(
     redis="sitegenctl demo up",
@@ -122,11 +137,13 @@ DEMO_COMMANDS = StartCommands(
 class Access:
     """How the servers that were looked at are reached, as remedies say it; a password is never in it.
 
-    ``redis_cli`` and ``psql`` are the beginnings of commands. The others name the settings that point there.
+    ``redis_cli`` and ``psql`` are the beginnings of commands, ``worker`` that of one beside a worker. The others name
+    the settings that point there.
     """
 
     redis_cli: str = 'redis-cli -u "$REDIS_URL"'
     psql: str = 'psql "$DATABASE_URL"'
+    worker: str = "docker exec crm-celery-worker"
     redis_url: str = "REDIS_URL"
     database_url: str = "DATABASE_URL"
     sites_dir: str = "SITES_BASE_DIR"

@@ -279,7 +279,7 @@ def judge_finished(path: str, sample: Sequence[int], files: Mapping[int, SiteFil
             Source.FILES,
             f"{'none of ' if len(sample) > 1 else 'not even '}{newest} has its files in {path}",
             "it is not the directory that the workers write, or their volume is not mounted",
-            remedy=f"set {access.sites_dir} to what the workers have: docker exec crm-celery-worker env | grep SITES",
+            remedy=f"set {access.sites_dir} to what the workers have: {access.worker} env | grep SITES",
         )
     if hollow:
         return failed(

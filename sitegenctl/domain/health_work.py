@@ -1,4 +1,4 @@
-"""Judging the workers, the queue and whoever feeds it, each from what was measured of it.
+"""Judging the workers and the queue, each from what was measured of it; who feeds it is in ``health_orders.py``.
 
 One small function for each check. A worker that did not answer is never judged: nothing follows from silence
 but that it is silent.
@@ -7,12 +7,11 @@ but that it is silent.
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.condition import REMEDIES, Condition, Severity, Source, describe_age
+from sitegenctl.domain.condition import Source, describe_age
 from sitegenctl.domain.health import (
     Access,
     Check,
@@ -33,6 +32,7 @@ from sitegenctl.domain.probes import (
     WorkerFacts,
     WorkersFacts,
 )
+from sitegenctl.domain.terms import CELERY_TERMS, QueueTerms
 
 #: Limits of a generation, as the system has them.
 HARD_LIMIT = timedelta(seconds=600)
@@ -40,12 +40,6 @@ SOFT_LIMIT = timedelta(seconds=540)
 
 #: What holds where nobody sets one: kombu's own default.
 DEFAULT_VISIBILITY = timedelta(hours=1)
-
-BEAT_TASK = "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders"
-BEAT_INTERVAL = timedelta(seconds=120)
-
-#: Every second call of beat's task fails: an order that has waited for three of them waits for nothing.
-_MISSED = 3
 
 #: So many bindings of reply lists slow every remote control down: each answer is matched against all of them.
 _BINDINGS = 100
@@ -64,7 +58,7 @@ class Ours:
 
     def runners(self, workers: Sequence[WorkerFacts]) -> list[WorkerFacts]:
         """Those that run our task: the consumers or, where there are none, those that could."""
-        return self.consumers(workers) or [worker for worker in workers if self.task in worker.tasks]
+        return self.consumers(workers) or [worker for worker in workers if self.task in (worker.tasks or ())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +86,9 @@ def judge_connected(facts: RedisFacts, starts: StartCommands, access: Access) ->
     return _no_worker(facts, starts, access)
 
 
-def judge_alive(facts: WorkersFacts, redis: RedisFacts, starts: StartCommands, access: Access) -> Check:
+def judge_alive(
+    facts: WorkersFacts, redis: RedisFacts, starts: StartCommands, access: Access, terms: QueueTerms = CELERY_TERMS
+) -> Check:
     """A worker answers on this broker and database number."""
     if facts.workers and not facts.silent:
         names = listed([worker.name for worker in facts.workers], limit=3)
@@ -104,8 +100,8 @@ def judge_alive(facts: WorkersFacts, redis: RedisFacts, starts: StartCommands, a
         return judge(
             CheckName.WORKER,
             Source.WORKERS,
-            f"{silent} did not answer within {_seconds(facts.patience)}",
-            "it hangs, or it runs with -P solo and is in the middle of a task",
+            f"{silent} did not answer within {seconds(facts.patience)}",
+            terms.silence,
             remedy=starts.restart_worker,
         )
     return _no_worker(redis, starts, access)
@@ -134,9 +130,17 @@ def _no_worker(redis: RedisFacts, starts: StartCommands, access: Access) -> Chec
     )
 
 
-def judge_queue(workers: Sequence[WorkerFacts], ours: Ours, starts: StartCommands) -> Check:
+def judge_queue(facts: WorkersFacts, ours: Ours, starts: StartCommands, terms: QueueTerms = CELERY_TERMS) -> Check:
     """A worker consumes our queue."""
+    workers = facts.workers
     consumers = ours.consumers(workers)
+    if facts.suspended:
+        return failed(
+            CheckName.WORKER_QUEUE,
+            Source.WORKERS,
+            "the workers are suspended, and take nothing",
+            remedy="sitegenctl queue resume",
+        )
     if consumers:
         return ok(CheckName.WORKER_QUEUE, Source.WORKERS, f"{counted(len(consumers), 'worker')} on {ours.queue}")
     instead = sorted({name for worker in workers for name in worker.queues})
@@ -145,24 +149,30 @@ def judge_queue(workers: Sequence[WorkerFacts], ours: Ours, starts: StartCommand
         Source.WORKERS,
         f"nobody consumes {ours.queue}",
         f"they consume {listed(instead)} instead" if instead else "they consume no queue at all",
-        remedy=_consume(workers, ours, starts),
+        remedy=_consume(facts, ours, starts, terms),
     )
 
 
-def _consume(workers: Sequence[WorkerFacts], ours: Ours, starts: StartCommands) -> str:
-    option = f"--queues={ours.queue}"
-    if all(ours.task in worker.tasks for worker in workers):
+def _consume(facts: WorkersFacts, ours: Ours, starts: StartCommands, terms: QueueTerms) -> str:
+    option = terms.consuming.format(queue=ours.queue)
+    if facts.suspended:
+        return "sitegenctl queue resume"
+    if any(worker.tasks is None for worker in facts.workers):
+        return f"{starts.worker}   (with {option})"
+    if all(ours.task in (worker.tasks or ()) for worker in facts.workers):
         return f"sitegenctl queue resume   (and start the worker with {option})"
     # A worker that is told to consume throws away what it has no task for.
     return f"{starts.worker}   (with {option}; not every worker that runs has the task)"
 
 
-def judge_task(workers: Sequence[WorkerFacts], ours: Ours) -> Check:
+def judge_task(workers: Sequence[WorkerFacts], ours: Ours, messages: MessageFacts | None = None) -> Check:
     """Whoever consumes our queue has our task registered: a worker without it throws such messages away."""
-    lacking = [worker for worker in ours.consumers(workers) or workers if ours.task not in worker.tasks]
+    if any(worker.tasks is None for worker in workers):
+        return _judge_import(ours, messages)
+    lacking = [worker for worker in ours.consumers(workers) or workers if ours.task not in (worker.tasks or ())]
     if not lacking:
         return ok(CheckName.WORKER_TASK, Source.WORKERS, f"{ours.task.rpartition('.')[2]} is registered")
-    instead = sorted({name for worker in lacking for name in worker.tasks})
+    instead = sorted({name for worker in lacking for name in worker.tasks or ()})
     return failed(
         CheckName.WORKER_TASK,
         Source.WORKERS,
@@ -172,15 +182,42 @@ def judge_task(workers: Sequence[WorkerFacts], ours: Ours) -> Check:
     )
 
 
-def judge_limits(workers: Sequence[WorkerFacts], ours: Ours) -> Check:
+def _judge_import(ours: Ours, messages: MessageFacts | None) -> Check:
+    """Workers that import what they run when they run it can do so, as far as they have tried."""
+    function = ours.task.rpartition(".")[2]
+    if messages is None:
+        return unchecked(CheckName.WORKER_TASK, Source.BROKER, "what failed lately is not known")
+    if not messages.unimportable:
+        return ok(
+            CheckName.WORKER_TASK,
+            Source.BROKER,
+            f"{function} is imported when it runs; nothing failed lately for want of it",
+        )
+    return failed(
+        CheckName.WORKER_TASK,
+        Source.BROKER,
+        f"workers can't import {ours.task}",
+        *(f"{counted(number, 'failure')} lately: {reason}" for reason, number in messages.unimportable.items()),
+        remedy="start the worker where that module is, or set SITEGENCTL_TASK to the path that it has there",
+    )
+
+
+def judge_limits(
+    workers: Sequence[WorkerFacts],
+    ours: Ours,
+    messages: MessageFacts | None = None,
+    terms: QueueTerms = CELERY_TERMS,
+) -> Check:
     """Generations end at the system's limits: one that hangs must not hold its process for ever."""
+    if messages is not None and messages.limits is not None:
+        return _judge_own_limits(messages.limits, terms)
     limits = {(worker.soft_limit, worker.hard_limit) for worker in ours.runners(workers)}
     if not limits:
         return unchecked(CheckName.LIMITS, Source.WORKERS, "no worker runs our task: see worker queue")
-    told = listed(sorted(f"{_seconds(soft)} soft, {_seconds(hard)} hard" for soft, hard in limits))
+    told = listed(sorted(f"{seconds(soft)} soft, {seconds(hard)} hard" for soft, hard in limits))
     if limits == {(SOFT_LIMIT, HARD_LIMIT)}:
         return ok(CheckName.LIMITS, Source.WORKERS, told)
-    remedy = "set task_soft_time_limit=540 and task_time_limit=600 in the worker's app, and restart it"
+    remedy = terms.limits
     if any(hard is None for _, hard in limits):
         return failed(
             CheckName.LIMITS,
@@ -191,7 +228,37 @@ def judge_limits(workers: Sequence[WorkerFacts], ours: Ours) -> Check:
     return warning(
         CheckName.LIMITS,
         Source.WORKERS,
-        f"{told}; the system has {_seconds(SOFT_LIMIT)} and {_seconds(HARD_LIMIT)}",
+        f"{told}; the system has {seconds(SOFT_LIMIT)} and {seconds(HARD_LIMIT)}",
+        remedy=remedy,
+    )
+
+
+def _judge_own_limits(limits: Mapping[timedelta | None, int], terms: QueueTerms) -> Check:
+    """The same where each message has a limit of its own."""
+    if not limits:
+        return ok(CheckName.LIMITS, Source.BROKER, "each task has its own, and none is on its way")
+    told = [f"{counted(number, 'task')} with {seconds(limit)}" for limit, number in limits.items()]
+    if set(limits) == {HARD_LIMIT}:
+        return ok(CheckName.LIMITS, Source.BROKER, *told)
+    if None in limits:
+        return failed(CheckName.LIMITS, Source.BROKER, *told, "a generation that hangs never ends", remedy=terms.limits)
+    return warning(CheckName.LIMITS, Source.BROKER, *told, f"the system has {seconds(HARD_LIMIT)}", remedy=terms.limits)
+
+
+def judge_scheduler(messages: MessageFacts, starts: StartCommands) -> Check:
+    """Somebody queues what is due: a task that failed and is tried again waits for that, too."""
+    if messages.has_scheduler:
+        return ok(CheckName.SCHEDULER, Source.BROKER, "a worker queues what is due")
+    remedy = f"{starts.worker}   (with --with-scheduler, which it lacks)"
+    if messages.held:
+        waiting = (
+            f"{counted(messages.held, 'task waits', 'tasks wait')} for a time, and nobody queues them when it comes"
+        )
+        return failed(CheckName.SCHEDULER, Source.BROKER, waiting, remedy=remedy)
+    return warning(
+        CheckName.SCHEDULER,
+        Source.BROKER,
+        "no worker queues what is due: a task that fails and is to be tried again would wait for ever",
         remedy=remedy,
     )
 
@@ -213,11 +280,11 @@ def judge_visibility(workers: Sequence[WorkerFacts], ours: Ours, messages: Messa
             return failed(
                 CheckName.VISIBILITY,
                 Source.WORKERS,
-                f"{_seconds(timeout)}{at} is not longer than {what} of {_seconds(span)}: a task may run twice",
+                f"{seconds(timeout)}{at} is not longer than {what} of {seconds(span)}: a task may run twice",
                 remedy="raise visibility_timeout in broker_transport_options to "
                 f"{_round_up(max(span * 2, DEFAULT_VISIBILITY))}, and restart the worker",
             )
-    evidence = f"{_seconds(timeout)}, longer than the hard limit of {_seconds(limit)}"
+    evidence = f"{seconds(timeout)}, longer than the hard limit of {seconds(limit)}"
     if messages is None:
         return unchecked(CheckName.VISIBILITY, Source.WORKERS, evidence, "the longest wait for an ETA is not known")
     if hold is not None:
@@ -225,7 +292,7 @@ def judge_visibility(workers: Sequence[WorkerFacts], ours: Ours, messages: Messa
     return ok(CheckName.VISIBILITY, Source.WORKERS, evidence)
 
 
-def judge_progress(watched: Watched, ours: Ours, starts: StartCommands) -> Check:
+def judge_progress(watched: Watched, ours: Ours, starts: StartCommands, terms: QueueTerms = CELERY_TERMS) -> Check:
     """The queue moves: who consumes it takes what waits."""
     first, second = watched.first, watched.second
     before, after = ours.consumers(watched.before.workers), ours.consumers(watched.after.workers)
@@ -246,31 +313,33 @@ def judge_progress(watched: Watched, ours: Ours, starts: StartCommands) -> Check
             CheckName.PROGRESS,
             Source.BROKER,
             f"{waiting}, and no worker consumes {ours.queue}",
-            remedy=_consume(watched.after.workers, ours, starts),
+            remedy=_consume(watched.after, ours, starts, terms),
         )
     return failed(
         CheckName.PROGRESS,
         Source.BROKER,
-        f"{waiting}, and {counted(len(after), 'idle worker')} took none for {_seconds(watched.waited)}",
+        f"{waiting}, and {counted(len(after), 'idle worker')} took none for {seconds(watched.waited)}",
         remedy=starts.restart_worker,
     )
 
 
-def judge_serialization(facts: MessageFacts) -> Check:
-    """Every message is JSON, the only thing that the workers accept."""
-    wrong = sum(facts.not_json.values())
+def judge_serialization(facts: MessageFacts, terms: QueueTerms = CELERY_TERMS) -> Check:
+    """Every message is in the only format that the workers take."""
+    wrong = sum(facts.unreadable.values())
     seen = f"{facts.read} of {facts.total}" if facts.read < facts.total else f"{facts.read}"
     if not wrong:
         return ok(
-            CheckName.SERIALIZATION, Source.BROKER, f"{seen} {'message' if seen == '1' else 'messages'}, all JSON"
+            CheckName.SERIALIZATION,
+            Source.BROKER,
+            f"{seen} {'message' if seen == '1' else 'messages'}, all {facts.format}",
         )
-    kinds = listed([f"{kind} ({number})" for kind, number in facts.not_json.items()])
+    kinds = listed([f"{kind} ({number})" for kind, number in facts.unreadable.items()])
     return failed(
         CheckName.SERIALIZATION,
         Source.BROKER,
-        f"{wrong} of {counted(facts.read, 'message')} not JSON: {kinds}",
-        "workers that accept JSON alone drop them",
-        remedy="set task_serializer='json' in whoever publishes them",
+        f"{wrong} of {counted(facts.read, 'message')} not {facts.format}: {kinds}",
+        terms.unreadable,
+        remedy=terms.serialization,
     )
 
 
@@ -301,115 +370,12 @@ def judge_leftovers(facts: Leftovers, prefix: str, access: Access) -> Check:
     return ok(CheckName.LEFTOVERS, Source.BROKER, f"none{searched}")
 
 
-def judge_backend(conditions: Mapping[int, Condition], idle: Mapping[int, timedelta | None]) -> Check:
-    """Orders that are ready are enqueued; one that is ready beyond grace and has no task was forgotten."""
-    forgotten = [order_id for order_id, condition in conditions.items() if condition is Condition.UNSTARTED]
-    if not forgotten:
-        return ok(CheckName.BACKEND, Source.DATABASE, "every order that is ready has been enqueued")
-    longest = max((idle.get(order_id) or timedelta(0) for order_id in forgotten), default=timedelta(0))
-    return failed(
-        CheckName.BACKEND,
-        Source.DATABASE,
-        f"{counted(len(forgotten), 'order is', 'orders are')} ready, the oldest for {describe_age(longest)},"
-        f" and nobody enqueued {'it' if len(forgotten) == 1 else 'them'}",
-        remedy=REMEDIES[Condition.UNSTARTED],
-    )
-
-
-def judge_beat(
-    watched: Watched | None,
-    messages: MessageFacts | None,
-    due: Mapping[int, timedelta] | None,
-    ours: Ours,
-    starts: StartCommands,
-    *,
-    interval: timedelta = BEAT_INTERVAL,
-) -> Check:
-    """Beat's task comes through, or is not needed, as far as that can be seen: beat itself answers no question.
-
-    ``due``: for how long each order has waited that beat would start, None when that is not known. ``interval``
-    is how often beat sends its message.
-    """
-    consumers = ours.consumers(watched.after.workers) if watched else []
-    if watched is None or not consumers:
-        return _beat_unheard(watched, messages, interval)
-    if messages is not None and messages.beat:
-        return ok(CheckName.BEAT, Source.BROKER, f"{counted(messages.beat, 'message')} of its own in the queue")
-    runs = sum(worker.beat_runs for worker in consumers)
-    uptime = max((worker.uptime for worker in consumers if worker.uptime), default=timedelta(0))
-    told = f"its task ran {counted(runs, 'time')} in {describe_age(uptime)}"
-    # Half of what is due: it may have been started, or stopped for a while, after the workers.
-    if runs and runs >= uptime / interval / 2:
-        return ok(CheckName.BEAT, Source.WORKERS, told)
-    if due is not None and not due:
-        return ok(CheckName.BEAT, Source.WORKERS, f"not needed now: no order waits to be started ({told})")
-    if due:
-        waiting = f"{counted(len(due), 'order waits', 'orders wait')} to be started"
-        if not any(BEAT_TASK in worker.tasks for worker in consumers):
-            return warning(
-                CheckName.BEAT,
-                Source.WORKERS,
-                f"no worker has its task, and {waiting}",
-                remedy=f"{REMEDIES[Condition.UNSTARTED]}   (where there is no beat: maintain, in cron)",
-            )
-        if min(uptime, max(due.values())) >= _MISSED * interval:
-            return failed(
-                CheckName.BEAT,
-                Source.WORKERS,
-                f"{told}, and {waiting}: it does not send its message every {describe_age(interval)}",
-                remedy=starts.restart_beat or REMEDIES[Condition.UNSTARTED],
-            )
-    return unchecked(CheckName.BEAT, Source.WORKERS, f"{told}; beat itself can't be asked", remedy=starts.beat)
-
-
-def _beat_unheard(watched: Watched | None, messages: MessageFacts | None, interval: timedelta) -> Check:
-    """Without a worker beat's messages pile up: old ones prove nothing, a new one does."""
-    if watched is not None and watched.beat_came:
-        return ok(CheckName.BEAT, Source.BROKER, f"a message of its own came within {_seconds(watched.waited)}")
-    waits = interval + timedelta(seconds=10)
-    if messages is not None and messages.beat:
-        told = f"{counted(messages.beat, 'message')} of its own in the queue, of any age: no worker takes them"
-    else:
-        told = "no worker could tell whether its task comes through"
-    return unchecked(
-        CheckName.BEAT,
-        Source.BROKER,
-        told,
-        remedy=f"sitegenctl doctor --patience {round(waits.total_seconds())}s   (waits for its next message)",
-    )
-
-
-def judge_orders(conditions: Mapping[int, Condition]) -> Check:
-    """No open order needs anybody."""
-    faults = Counter(condition for condition in conditions.values() if condition.severity is Severity.FAULT)
-    unknown = sum(condition.severity is Severity.UNKNOWN for condition in conditions.values())
-    told = [f"{number} {condition}" for condition, number in faults.most_common()]
-    if unknown:
-        told.append(f"{unknown} unknown")
-    if faults:
-        return failed(
-            CheckName.ORDERS,
-            Source.DATABASE,
-            f"{faults.total()} of {counted(len(conditions), 'open order')} in fault: {listed(told, limit=12)}",
-            remedy=_mend(faults),
-        )
-    if unknown:
-        return unchecked(CheckName.ORDERS, Source.DATABASE, f"{counted(unknown, 'order')} can't be judged now")
-    return ok(CheckName.ORDERS, Source.DATABASE, f"{counted(len(conditions), 'open order')}, none in fault")
-
-
-def _mend(faults: Collection[Condition]) -> str:
-    remedies = {REMEDIES[condition] for condition in faults}
-    if len(remedies) == 1:
-        return remedies.pop()
-    return "sitegenctl maintain --dry-run   (then without; inspect tells of the rest)"
-
-
 def _finished(workers: Sequence[WorkerFacts]) -> int:
     return sum(worker.finished for worker in workers)
 
 
-def _seconds(span: timedelta | None) -> str:
+def seconds(span: timedelta | None) -> str:
+    """``600 s``, or ``none`` for no limit."""
     return "none" if span is None else f"{round(span.total_seconds(), 1):g} s"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from sitegenctl.domain.light import light
 from sitegenctl.domain.run import History
 
 #: Largest value of PostgreSQL's ``integer``, the type of ``site_orders.id``.
@@ -44,7 +45,7 @@ class Onboarding(StrEnum):
     COMPLETE = "complete"
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class JournalEntry:
     """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises.
 
@@ -58,14 +59,15 @@ class JournalEntry:
     age: timedelta | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class Order:
     """One order with all that the database knows that bears on a verdict.
 
     ``status`` is None where it is NULL, and where it is none that this release knows: then ``status_label`` has it.
     ``idle`` is the time since anything moved it, measured by the database against each column's own clock;
     None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
-    together with ``status`` it tells whether the order moved since it was read.
+    together with ``status`` it tells whether the order moved since it was read. ``elsewhere`` is the queue that its
+    task was moved to, where that is another one than is looked at.
     """
 
     order_id: int
@@ -85,6 +87,7 @@ class Order:
     history: History = field(default_factory=History)
     journal: JournalEntry | None = None
     last_error: str | None = None
+    elsewhere: str | None = None
 
     @property
     def label(self) -> str | None:
@@ -96,9 +99,20 @@ class Order:
         """Why nothing can be said of the order, let alone done with it; None where its status is known."""
         if self.status is not None:
             return None
+        if self.elsewhere is not None:
+            return f"its task was moved to {self.elsewhere}, and is not to be seen from here"
         if self.status_label is None:
             return "its status is NULL"
         return f"status {self.status_label} is not known to this release"
+
+    @property
+    def is_out_of_sight(self) -> bool:
+        """Whether all that happens to it now may happen in another queue than is looked at."""
+        return self.elsewhere is not None and self.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
+
+    def unseen(self) -> Order:
+        """The same order, of which nothing can be said, let alone done with it."""
+        return replace(self, status=None, status_label=self.label)
 
 
 @dataclass(frozen=True, kw_only=True)

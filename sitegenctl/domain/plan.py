@@ -10,12 +10,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from sitegenctl.domain.light import light
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.result import Outcome, OutcomeKind
 from sitegenctl.domain.run import (
     OPERATOR_CANCEL,
     OPERATOR_ENQUEUE,
     OPERATOR_FAILED_SUFFIX,
+    OPERATOR_MOVE,
     OPERATOR_REPAIR,
     OPERATOR_RESET,
 )
@@ -29,6 +31,7 @@ class Action(StrEnum):
     RESET = OPERATOR_RESET
     CANCEL = OPERATOR_CANCEL
     REPAIR = OPERATOR_REPAIR
+    MOVE = OPERATOR_MOVE
 
     @property
     def taken_back(self) -> str:
@@ -36,7 +39,7 @@ class Action(StrEnum):
         return f"{self.value}{OPERATOR_FAILED_SUFFIX}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@light
 class Step:
     """What is to be done with one order, provided that it is still as the plan saw it.
 
@@ -45,7 +48,8 @@ class Step:
     ``after`` is the status to set, None to leave it.
 
     ``withdraw`` are tasks to take away, those that run only with ``terminate``; ``keep`` is a task that must
-    still be there; ``put_back`` one to hand to the queue again. ``publish`` is the id of a new task, chosen now
+    still be there; ``put_back`` one to hand to the queue again; ``move`` are tasks to hand to another queue, whose
+    name is ``destination``. ``publish`` is the id of a new task, chosen now
     so that the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that
     follows "would be …" and stands alone once it is done; ``details`` say more.
     """
@@ -64,6 +68,8 @@ class Step:
     publish: str | None = None
     resume: bool = True
     put_back: LiveTask | None = None
+    move: tuple[LiveTask, ...] = ()
+    destination: str | None = None
 
     @property
     def saying(self) -> str:
@@ -75,13 +81,14 @@ class Step:
         """The task that the order has when the step is done."""
         if self.publish is not None:
             return self.publish
-        task = self.put_back or self.keep
+        task = self.put_back or self.keep or next(iter(self.move), None)
         return task.task_id if task else None
 
     @property
     def expected_tasks(self) -> frozenset[str]:
         """The tasks that the order may have when the step is taken."""
-        return frozenset(task.task_id for task in (*self.withdraw, self.keep, self.put_back) if task is not None)
+        named = (*self.withdraw, *self.move, self.keep, self.put_back)
+        return frozenset(task.task_id for task in named if task is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

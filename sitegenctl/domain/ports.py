@@ -286,6 +286,18 @@ class QueueBackend(WorkerSource, Protocol):
         ...
 
 
+class QueueMover(Protocol):
+    """The way from one queue to another."""
+
+    async def move(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
+        """Hand tasks that wait to the other queue, under the same ids, in the order given.
+
+        Each is in the one queue or in the other at every moment, whatever dies. Returns why a task is where it was,
+        by its id.
+        """
+        ...
+
+
 class SiteStore(Protocol):
     """The directory of generated sites.
 
@@ -293,8 +305,10 @@ class SiteStore(Protocol):
     cancelled meanwhile.
     """
 
-    async def count(self, order_ids: Collection[int], *, enough: int | None = None) -> dict[int, SiteFiles]:
-        """Count files and bytes of these orders' sites; one that can't be counted is left out.
+    async def count(
+        self, order_ids: Collection[int], *, enough: int | None = None, sizes: bool = True
+    ) -> dict[int, SiteFiles]:
+        """Count files and, with ``sizes``, bytes of these orders' sites; one that can't be counted is left out.
 
         A folder with ``enough`` files is counted no further.
         """

@@ -1,20 +1,20 @@
 """What a check-up measures, and the ports that measure it.
 
-Facts only: whether something is good or bad is decided in ``health_servers.py`` and ``health_work.py``. A fact
+Facts only: whether something is good or bad is decided in ``health_servers.py`` and its siblings. A fact
 that could not be had, though its source answered, is None.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connections:
-    """Connections to one Redis database that look like those of Celery workers, seen from outside.
+    """Connections to one Redis database that look like those of workers, seen from outside.
 
     A worker has one that listens (``listening``: remote control; Flower has such a one, too) and one that takes
     messages (``taking``). It is a guess: others may have both.
@@ -68,18 +68,29 @@ class QueueLook:
 
 @dataclass(frozen=True, kw_only=True)
 class MessageFacts:
-    """What the messages in the queue and in ``unacked`` are like.
+    """What the messages that are not finished are like.
 
-    ``read`` of ``total`` were looked at. ``not_json`` counts the others' content types (``pickle`` and the like).
-    ``beat`` is how many of beat's own messages there are. ``longest_hold`` is the longest time for which a worker
-    holds a message until its ETA: from its delivery, or from now where it waits in the queue.
+    ``read`` of ``total`` were looked at. ``unreadable`` counts those in another format than the workers take, which
+    is ``format``, by what they are in. ``beat`` is how many of beat's own messages there are. ``longest_hold`` is the
+    longest time for which a worker holds a message until its ETA: from its delivery, or from now where it waits in
+    the queue.
+
+    Where a limit is each message's own, ``limits`` counts those of our task by it, None for no limit. Where what is
+    due must be queued by somebody, ``held`` waits for its time, and ``has_scheduler`` is whether somebody does it.
+    ``unimportable`` counts, where workers find out only by trying, newest failures for want of the task, by their
+    reasons.
     """
 
     total: int
     read: int
-    not_json: Mapping[str, int]
+    unreadable: Mapping[str, int]
+    format: str = "JSON"
     longest_hold: timedelta | None = None
     beat: int = 0
+    limits: Mapping[timedelta | None, int] | None = None
+    held: int = 0
+    has_scheduler: bool = True
+    unimportable: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +111,15 @@ class Leftovers:
 class WorkerFacts:
     """What one worker answered.
 
-    ``hard_limit`` and ``soft_limit`` are those that hold for the task, None for no limit. ``visibility_timeout``
+    ``tasks`` is None where a worker knows none until it has to run one. ``hard_limit`` and ``soft_limit`` are those
+    that hold for the task, None for no limit. ``visibility_timeout``
     is None when the worker leaves it to kombu's default. ``beat_runs`` is how often it has run beat's task since
     it started, ``finished`` how many tasks of any kind it has taken; ``busy`` how many it holds now.
     """
 
     name: str
     queues: tuple[str, ...]
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] | None
     hard_limit: timedelta | None = None
     soft_limit: timedelta | None = None
     visibility_timeout: timedelta | None = None
@@ -119,11 +131,15 @@ class WorkerFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersFacts:
-    """The workers that answered, how many that are connected did not, and how long they were given."""
+    """The workers that answered, how many that are connected did not, and how long they were given.
+
+    ``suspended`` is whether all of them have been told to take nothing.
+    """
 
     workers: tuple[WorkerFacts, ...] = ()
     silent: int = 0
     patience: timedelta = timedelta(0)
+    suspended: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

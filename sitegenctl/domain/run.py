@@ -7,13 +7,15 @@ or ERROR. A run without outcome was cut short, or is still going: the log alone 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from sitegenctl.domain.light import light
 
 OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
 OPERATOR_RESET = "OPERATOR_RESET"
 OPERATOR_CANCEL = "OPERATOR_CANCEL"
 OPERATOR_REPAIR = "OPERATOR_REPAIR"
+OPERATOR_MOVE = "OPERATOR_MOVE"
 
 #: What the step of an action that was taken back ends with, as in ``OPERATOR_ENQUEUE_FAILED``.
 OPERATOR_FAILED_SUFFIX = "_FAILED"
@@ -57,7 +59,7 @@ def is_preamble(step: str) -> bool:
     return step in _PREAMBLE
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class Run:
     """One run: its outcome (None when cut short or still going) and the last step it wrote."""
 
@@ -65,7 +67,7 @@ class Run:
     last_step: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class History:
     """What an order's log says of its generations.
 

@@ -55,7 +55,8 @@ class WorkerDetails:
     """Everything that one living worker tells of itself; None is what it did not tell.
 
     ``concurrency`` is the number of tasks it can run at once, ``pool`` the module of its execution pool,
-    ``processed`` the number of tasks since it started, also by the tasks' names, ``version`` Celery's.
+    ``processed`` the number of tasks since it started, also by the tasks' names, ``version`` that of the ``software``
+    that it runs.
     ``soft_limit`` and ``hard_limit`` are those of the whole pool; a task may have its own. ``processes`` are the ids of
     the processes that run tasks, ``peak_memory`` is the most that its main process ever held, in bytes, and ``memory``
     what each process holds now, known of those on this machine.
@@ -71,6 +72,7 @@ class WorkerDetails:
     processed_by_task: Mapping[str, int] = field(default_factory=dict)
     uptime: timedelta | None = None
     prefetch_count: int | None = None
+    software: str = "celery"
     version: str | None = None
     soft_limit: timedelta | None = None
     hard_limit: timedelta | None = None

@@ -11,9 +11,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
-from sitegenctl.domain import health_servers as servers, health_work as work
+from sitegenctl.domain import health_orders as feeding, health_servers as servers, health_work as work
 from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.health import Access, Check, CheckName, CheckStatus, CheckUp, StartCommands, failed, unchecked
+from sitegenctl.domain.health import (
+    CELERY_CHECKS,
+    Access,
+    Check,
+    CheckName,
+    CheckStatus,
+    CheckUp,
+    StartCommands,
+    failed,
+    unchecked,
+)
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.probes import (
     BrokerProbe,
@@ -27,6 +37,7 @@ from sitegenctl.domain.probes import (
 )
 from sitegenctl.domain.site import MIN_SITE_FILES
 from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.terms import CELERY_TERMS, QueueTerms
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe_open
 
@@ -43,6 +54,7 @@ _NEEDS = {
         CheckName.WORKER,
         *_NEEDS_WORKERS,
         CheckName.PROGRESS,
+        CheckName.SCHEDULER,
         CheckName.SERIALIZATION,
         CheckName.LEFTOVERS,
         CheckName.BEAT,
@@ -74,6 +86,7 @@ class DoctorOptions:
 
     ``timeout`` is how long one source may take to answer, ``patience`` how long an idle worker may leave a
     message lying. ``keyprefix`` is kombu's ``global_keyprefix``, ``beat_interval`` how often beat sends its message.
+    ``checks`` are those that there are of this kind of queue, ``terms`` its words.
     """
 
     queue: str
@@ -83,9 +96,11 @@ class DoctorOptions:
     patience: timedelta = timedelta(seconds=3)
     read_only: bool = False
     keyprefix: str = ""
-    beat_interval: timedelta = work.BEAT_INTERVAL
+    beat_interval: timedelta = feeding.BEAT_INTERVAL
     starts: StartCommands = field(default_factory=StartCommands)
     access: Access = field(default_factory=Access)
+    checks: tuple[CheckName, ...] = CELERY_CHECKS
+    terms: QueueTerms = CELERY_TERMS
     strict: bool = False
 
     @property
@@ -123,7 +138,7 @@ async def check_up(
         _files(seen, probes, sites, directory, postgres is not None),
     )
     checks = [*seen.servers(redis, postgres), *(check for part in parts for check in part)]
-    return seen.check_up(checks, CheckName)
+    return seen.check_up(checks, options.checks)
 
 
 class _Seen:
@@ -244,29 +259,31 @@ async def _broker(
     conditions = seen.conditions(snapshot) if snapshot is not None else None
     if snapshot is not None and conditions is not None:
         idle = {order_id: order.idle for order_id, order in snapshot.orders.items()}
-        checks += [work.judge_backend(conditions, idle), work.judge_orders(conditions)]
+        checks += [feeding.judge_backend(conditions, idle), feeding.judge_orders(conditions)]
     if messages is not None:
-        checks.append(work.judge_serialization(messages))
+        checks.append(work.judge_serialization(messages, options.terms))
+        checks.append(work.judge_scheduler(messages, options.starts))
     if leftovers is not None:
         checks.append(work.judge_leftovers(leftovers, options.keyprefix, options.access))
     due = _due(snapshot, conditions) if snapshot is not None and conditions is not None else None
-    checks.append(work.judge_beat(watched, messages, due, options.ours, options.starts, interval=options.beat_interval))
+    interval = options.beat_interval
+    checks.append(feeding.judge_beat(watched, messages, due, options.ours, options.starts, interval=interval))
     return [*checks, *_workers(watched, redis, messages, options)] if watched else checks
 
 
 def _workers(
     watched: work.Watched, redis: RedisFacts, messages: MessageFacts | None, options: DoctorOptions
 ) -> list[Check]:
-    ours, starts = options.ours, options.starts
+    ours, starts, terms = options.ours, options.starts, options.terms
     checks = [
-        work.judge_alive(watched.after, redis, starts, options.access),
-        work.judge_progress(watched, ours, starts),
+        work.judge_alive(watched.after, redis, starts, options.access, terms),
+        work.judge_progress(watched, ours, starts, terms),
     ]
     if answered := watched.after.workers:
         checks += [
-            work.judge_queue(answered, ours, starts),
-            work.judge_task(answered, ours),
-            work.judge_limits(answered, ours),
+            work.judge_queue(watched.after, ours, starts, terms),
+            work.judge_task(answered, ours, messages),
+            work.judge_limits(answered, ours, messages, terms),
             work.judge_visibility(answered, ours, messages),
         ]
     return checks

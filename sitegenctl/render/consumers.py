@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from sitegenctl.domain.ports import Consumers
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.terms import QueueTerms
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
-_PAUSED = "a worker that starts or restarts consumes again: pause it too. What a worker holds already is finished."
-_RESUMED = (
-    "a worker that was started for other queues consumes this one now, too, until it restarts; one of celery 5.3 that"
-    " loses its connection to Redis consumes nothing any more: restart it."
-)
 
-
-def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing: bool, dry_run: bool = False) -> Report:
+def consumers_report(
+    consumers: Consumers, *, command: str, queue: str, terms: QueueTerms, pausing: bool, dry_run: bool = False
+) -> Report:
     """Report on a pause or a resume: exit 1 where a worker refused, 3 where one did not answer."""
     rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.obeyed]
     rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.refused.items()]
@@ -37,7 +35,7 @@ def consumers_report(consumers: Consumers, *, command: str, queue: str, pausing:
         data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.silent},
         rows=rows,
         columns=("worker", "outcome", "reason"),
-        text=lambda: _text(consumers, queue=queue, pausing=pausing, dry_run=dry_run),
+        text=lambda: _text(consumers, queue=queue, terms=terms, pausing=pausing, dry_run=dry_run),
         exit_code=1 if consumers.refused else 3 if consumers.silent else 0,
         errors=errors,
     )
@@ -59,13 +57,38 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str
     return notes
 
 
-def _text(consumers: Consumers, *, queue: str, pausing: bool, dry_run: bool) -> str:
+def moving_notes(staying: Sequence[LiveTask], foreign: int, source: str, destination: str) -> tuple[str, ...]:
+    """What a move leaves where it is, and what is to be done besides."""
+    counts = Counter(task.state for task in staying)
+    orphaned = counts.pop(TaskState.ORPHANED, 0)
+    notes = [
+        f"whoever looks after the orders must know where they are now: set backend to {destination}"
+        f" (SITEGENCTL_BACKEND, or in the context), and have workers of it run"
+    ]
+    if counts:
+        held = ", ".join(f"{count} {state}" for state, count in counts.items())
+        notes.append(
+            f"at workers, and staying: {held}. They are finished there; what a worker holds for later comes back to the"
+            " queue when that worker is stopped"
+        )
+    if orphaned:
+        notes.append(
+            f"{orphaned} orphaned, and staying: sitegenctl repair puts them back into the queue of {source}, from where"
+            " they can be moved"
+        )
+    if foreign:
+        plural = "message that belongs" if foreign == 1 else "messages that belong"
+        notes.append(f"{foreign} {plural} to no order {'stays' if foreign == 1 else 'stay'} in the queue of {source}")
+    return tuple(notes)
+
+
+def _text(consumers: Consumers, *, queue: str, terms: QueueTerms, pausing: bool, dry_run: bool) -> str:
     done = f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}"
     if not consumers.obeyed and not consumers.refused and not consumers.silent:
-        return f"no worker is alive: nothing to {'pause' if pausing else 'resume'}\n"
+        return f"{terms.unattended}\n"
     lines = [f"{done}: {len(consumers.obeyed)} of {_total(consumers)} workers on {queue}"]
     lines += [f"  {neutralise(name)}" for name in consumers.obeyed]
-    lines.append(f"note: {_PAUSED if pausing else _RESUMED}")
+    lines.append(f"note: {terms.paused if pausing else terms.resumed}")
     return "\n".join(lines) + "\n"
 
 

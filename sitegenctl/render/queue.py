@@ -172,7 +172,7 @@ def _worker_lines(worker: WorkerDetails, now: datetime, queue: str) -> list[str]
     if worker.uptime is not None:
         facts.append(f"up {describe_age(worker.uptime)}")
     if worker.version:
-        facts.append(f"celery {worker.version}")
+        facts.append(f"{worker.software} {worker.version}")
     lines = [f"{worker.name}  {', '.join(facts)}"]
     wrong = "" if queue in worker.queues else f"  ! it does not consume {queue}"
     lines.append(f"  queues    {', '.join(worker.queues) or 'none'}{wrong}")

@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -19,15 +18,20 @@ from celery import Celery, Task
 from kombu import Exchange, Queue
 
 from sitegenctl.errors import GenerationError, SitegenError
-from sitegenctl.session import open_workshop
 from sitegenctl.settings import Settings, load_settings
-from sitegenctl.worker.plugins import load_generator
-from sitegenctl.worker.service import Generation, GenerationEnd, Workshop, generate, record_failure
+from sitegenctl.worker.service import (
+    HARD_LIMIT,
+    RESULTS_KEPT,
+    SOFT_LIMIT,
+    Workshop,
+    generate,
+    record_failure,
+    result_of,
+    within,
+    workshop_of,
+)
 
-HARD_LIMIT = 600
-SOFT_LIMIT = 540
 MAX_RETRIES = 3
-RESULTS_KEPT = 24 * 3600
 TASKS_PER_CHILD = 50
 
 _log = logging.getLogger(__name__)
@@ -64,7 +68,7 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options=transport_options,
         result_backend_transport_options=result_options,
     )
-    workshop = _workshop(settings)
+    workshop = workshop_of(settings)
     retry_base = settings.retry_base.total_seconds()
 
     def generate_site_task(self: Task, order_id: int, resume: bool = True) -> dict[str, Any]:
@@ -107,7 +111,9 @@ def retry_delay(base: float, retries: int, jitter: float) -> float:
 def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, resume: bool) -> dict[str, Any]:
     task_id = str(task.request.id)
     try:
-        ended = asyncio.run(_limited(generate(workshop, order_id, resume=resume, task_id=task_id), _soft_limit(task)))
+        generation = generate(workshop, order_id, resume=resume, task_id=task_id)
+        # The limit's signal goes first, because only it reaches a generator that hangs.
+        ended = asyncio.run(within(_soft_limit(task) + 1, generation))
     except (SoftTimeLimitExceeded, TimeoutError):
         reason = f"it took longer than {SOFT_LIMIT} s"
     except SitegenError as exc:
@@ -116,7 +122,7 @@ def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, re
         _log.exception("the generator failed on order %s", order_id)
         reason = f"{type(exc).__name__}: {exc}"
     else:
-        return _result(order_id, ended)
+        return result_of(order_id, ended)
     retries = task.request.retries
     delay = None
     if retries < MAX_RETRIES:
@@ -132,36 +138,9 @@ def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, re
     raise task.retry(exc=failure, countdown=delay)
 
 
-async def _limited(generation: Awaitable[Generation], seconds: float) -> Generation:
-    # The soft limit's exception is lost when its signal hits a callback of the event loop; this one isn't. The
-    # signal goes first, because only it reaches a generator that hangs.
-    async with asyncio.timeout(seconds + 1):
-        return await generation
-
-
 def _soft_limit(task: Task) -> float:
     _, soft = task.request.timelimit or (None, None)
     return float(soft or SOFT_LIMIT)
-
-
-def _result(order_id: int, ended: Generation) -> dict[str, Any]:
-    return {
-        "success": ended.end is GenerationEnd.GENERATED,
-        "skipped": ended.end is not GenerationEnd.GENERATED,
-        "order_id": order_id,
-        "message": ended.message,
-    }
-
-
-def _workshop(settings: Settings) -> Workshop:
-    store, sites = open_workshop(settings)
-    return Workshop(
-        store=store,
-        sites=sites,
-        generator=load_generator(settings.generator),
-        site_url_base=settings.site_url_base,
-        pace=settings.pace.total_seconds(),
-    )
 
 
 def __getattr__(name: str) -> Celery:

@@ -8,7 +8,7 @@ of Celery or RQ: an exception means that it failed, and the caller decides about
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,7 +17,15 @@ from sitegenctl.domain.brief import Brief, Generator
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.ports import GenerationRecords, GenerationStore, SiteStore
 from sitegenctl.errors import GenerationError
-from sitegenctl.worker.plugins import checked
+from sitegenctl.session import open_workshop
+from sitegenctl.settings import Settings
+from sitegenctl.worker.plugins import checked, load_generator
+
+#: Seconds that a generation may take: it is told of the first, and ended at the second.
+SOFT_LIMIT = 540
+HARD_LIMIT = 600
+#: Seconds for which a result is kept.
+RESULTS_KEPT = 24 * 3600
 
 
 class GenerationEnd(StrEnum):
@@ -47,8 +55,45 @@ class Workshop:
     pace: float = 0.0
 
 
-async def generate(workshop: Workshop, order_id: int, *, resume: bool, task_id: str) -> Generation:
-    """Generate the order's site. Raises ``SitegenError`` or whatever the generator raises when it fails."""
+def workshop_of(settings: Settings) -> Workshop:
+    """The workshop of these settings. Raises ``UsageProblem`` for what is not configured or not found."""
+    store, sites = open_workshop(settings)
+    return Workshop(
+        store=store,
+        sites=sites,
+        generator=load_generator(settings.generator),
+        site_url_base=settings.site_url_base,
+        pace=settings.pace.total_seconds(),
+    )
+
+
+async def within(seconds: float, generation: Awaitable[Generation]) -> Generation:
+    """The generation, if it ends within so many seconds. Raises ``TimeoutError``.
+
+    A generator that hangs isn't reached: it needs a signal. That signal is lost when it hits a callback of the
+    event loop, which this limit is not.
+    """
+    async with asyncio.timeout(seconds):
+        return await generation
+
+
+def result_of(order_id: int, ended: Generation) -> dict[str, Any]:
+    """What a task returns of a generation that didn't fail."""
+    return {
+        "success": ended.end is GenerationEnd.GENERATED,
+        "skipped": ended.end is not GenerationEnd.GENERATED,
+        "order_id": order_id,
+        "message": ended.message,
+    }
+
+
+async def generate(
+    workshop: Workshop, order_id: int, *, resume: bool, task_id: str, on_begin: Callable[[], None] = lambda: None
+) -> Generation:
+    """Generate the order's site. Raises ``SitegenError`` or whatever the generator raises when it fails.
+
+    ``on_begin`` is called when all that a run needs is there: what fails from then on is the run itself.
+    """
     async with workshop.store.lock(order_id) as records:
         if records is None:
             return Generation(
@@ -62,6 +107,7 @@ async def generate(workshop: Workshop, order_id: int, *, resume: bool, task_id: 
         site_url = f"{workshop.site_url_base.rstrip('/')}/project_{order_id}/"
         brief = await records.brief(order_id, site_url)
         run = _Run(workshop=workshop, records=records, brief=brief, task_id=task_id)
+        on_begin()
         return await run.work(resume=resume)
 
 

@@ -478,9 +478,25 @@ def test_python_m_and_the_console_script_are_the_same() -> None:
     assert by_module.stdout == by_script.stdout
 
 
-def test_every_command_is_in_the_readme() -> None:
-    from sitegenctl.cli.main import app
+def test_only_what_is_meant_is_imported_and_nothing_is_forgotten(world: World) -> None:
+    from sitegenctl.cli.main import COMMANDS, make_app
 
+    whole = make_app()
+    names = {each.name for each in (*whole.registered_commands, *whole.registered_groups)}
+    assert names == {name for known in COMMANDS.values() for name in known}
+    for module, known in COMMANDS.items():
+        part = make_app([known[-1]])
+        assert {each.name for each in (*part.registered_commands, *part.registered_groups)} == set(known), module
+    # A word may be the name of another command, and the value of an option all the same.
+    assert "no context 'enqueue'" in world.run("--context", "enqueue", "config", "show").stderr
+    process = world.run("nonsense", "enqueue")
+    assert (process.returncode, process.stderr.splitlines()[0]) == (2, "error: no such command 'nonsense'")
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from sitegenctl.cli.main import make_app
+
+    app = make_app()
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     commands = [command.name for command in app.registered_commands]
     groups = [group.name for group in app.registered_groups]

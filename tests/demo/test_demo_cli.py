@@ -119,6 +119,36 @@ def test_after_a_kill_of_any_part_up_recovers(data: Path, part: int) -> None:
     assert tour.returncode == 0, tour.stderr
 
 
+def test_on_rq_everything_is_as_on_celery(data: Path) -> None:
+    up = demo("demo", "up", "--backend", "rq", *FAST)
+    assert up.returncode == 0, up.stderr
+    # Whoever doesn't say which keeps what is there.
+    again = demo("demo", "up", *FAST)
+    assert (again.stdout, "note:" in again.stderr) == (up.stdout, False)
+    status = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]
+    assert status["backend"] == "rq"
+    os.kill(status["parts"][2]["pid"], signal.SIGKILL)
+    eventually(lambda: demo("demo", "status").returncode == 3)
+    other = demo("demo", "up", "--backend", "celery", *FAST)
+    assert other.returncode == 0, other.stderr
+    assert "note: 47 orders of seed 42 on rq are there already; sitegenctl demo down first" in other.stderr
+    tour = demo("demo", "tour", "--backend", "rq", *FAST)
+    assert tour.returncode == 0, tour.stderr
+    assert "SUCCESS" in tour.stdout
+    task_id = tour.stdout.partition(" task ")[2].split()[0]
+    seen = demo("--context", "demo", "inspect", "task", task_id, "-o", "json")
+    assert json.loads(seen.stdout)["data"]["name"] == "app.workers.site_generation_worker.generate_site_job"
+    assert demo("demo", "down").stdout == "stopped worker, Redis, PostgreSQL\n"
+    assert processes(data) == []
+
+
+def test_a_backend_that_is_none_is_told_before_anything_starts(data: Path) -> None:
+    process = demo("demo", "up", "--backend", "sidekiq")
+    assert process.returncode == 2
+    assert "'sidekiq' is not a backend" in process.stderr
+    assert list(data.iterdir()) == []
+
+
 def test_a_generation_that_fails_fails_the_tour(data: Path) -> None:
     # The sites folder can't be written: a file stands where the tour's site would be written to.
     demo("demo", "up", *FAST)

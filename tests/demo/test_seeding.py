@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.demo import samples
+from sitegenctl.demo import sample_queue
 from sitegenctl.demo.sample_manifest import Manifest
 from sitegenctl.demo.sample_plan import plan_samples
 from sitegenctl.demo.samples import restore_order, seed
@@ -43,9 +43,8 @@ def generate(order_id, resume=True):
 
 
 def seeded(world: World, **options: Any) -> Manifest:
-    return asyncio.run(
-        seed(database_url=world.database_url, redis_url=world.redis_url, sites_dir=world.sites_dir, **options)
-    )
+    where = {"database_url": world.database_url, "redis_url": world.redis_url, "sites_dir": world.sites_dir}
+    return asyncio.run(seed(**where, backend=world.backend, **options))
 
 
 def look(world: World, manifest: Manifest, grace: timedelta = DEFAULT_GRACE) -> Snapshot:
@@ -139,7 +138,7 @@ def test_a_seeding_that_was_cut_short_is_made_good_by_the_next(world: World, mon
     async def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(samples, "publish_samples", killed)
+    monkeypatch.setattr(sample_queue, "publish_samples", killed)
     with pytest.raises(KeyboardInterrupt):
         seeded(world, seed=2)
     assert not (world.sites_dir.parent / "manifest.json").exists()
@@ -208,7 +207,7 @@ def test_kombu_gives_an_orphan_back_when_its_time_is_over(world: World) -> None:
             channel = connection.default_channel
             channel.qos.restore_visible(num=10, interval=1)
             assert client.hlen("unacked") == 2
-            channel.qos.visibility_timeout = 60
+            channel.qos.visibility_timeout = 0
             channel.qos.restore_visible(num=10, interval=1)
         assert client.hlen("unacked") == 0
     orphaned = set(manifest.conditions["orphaned"])

@@ -164,6 +164,7 @@ def test_up_starts_all_once_and_down_leaves_nothing(root: Path) -> None:
         "database_url": state.database_url,
         "redis_url": state.redis_url,
         "sites_dir": str(root / "sites"),
+        "backend": "celery",
     }
     for path in (root, *root.iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 in (0, 0o011), path

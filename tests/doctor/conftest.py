@@ -25,8 +25,8 @@ import pytest
 from sitegenctl.demo.redis_server import redis_server
 from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp
 from sitegenctl.domain.probes import HealthProbes
-from sitegenctl.operations.doctor import DoctorOptions, check_up
-from sitegenctl.session import open_health, open_session
+from sitegenctl.operations.doctor import check_up
+from sitegenctl.session import doctor_options, open_health, open_session
 from sitegenctl.settings import parse_duration
 from tests import processes
 from tests.processes import Running
@@ -146,14 +146,8 @@ def check_up_of(
 ) -> CheckUp:
     """A check-up of this world; ``probe`` may put other probes in the place of the real ones."""
     settings = world.settings(timeout=timeout, **flags)
-    options = DoctorOptions(
-        queue=settings.queue,
-        task=settings.task,
-        grace=settings.grace,
-        timeout=settings.timeout,
-        patience=parse_duration(patience),
-        beat_interval=parse_duration(beat_interval),
-        read_only=settings.read_only,
+    options = replace(
+        doctor_options(settings, patience=parse_duration(patience)), beat_interval=parse_duration(beat_interval)
     )
 
     async def run() -> CheckUp:

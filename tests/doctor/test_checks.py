@@ -25,8 +25,8 @@ from redis.exceptions import ResponseError
 from sitegenctl.adapters import postgres_orders
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.redis_health import RedisHealth
-from sitegenctl.domain.health import Check, CheckName, CheckStatus
-from sitegenctl.domain.health_work import BEAT_TASK
+from sitegenctl.domain.health import CELERY_CHECKS, Check, CheckName, CheckStatus
+from sitegenctl.domain.health_orders import BEAT_TASK
 from sitegenctl.domain.probes import HealthProbes, RedisFacts
 from tests.adapters.redis_servers import free_port, server
 from tests.doctor.conftest import (
@@ -72,8 +72,8 @@ def test_a_healthy_system_passes_every_check(on_stage: OnStage) -> None:
     world.order(41, "REVIEW", files=8)
     found = check_up_of(world)
     assert {check.name: check for check in found.checks if check.status is not OK} == {}
-    assert [check.name for check in found.checks] == list(CheckName)
-    assert (found.exit_code, found.summary) == (0, f"healthy: {len(CheckName)} checks passed")
+    assert [check.name for check in found.checks] == list(CELERY_CHECKS)
+    assert (found.exit_code, found.summary) == (0, f"healthy: {len(CELERY_CHECKS)} checks passed")
 
 
 def test_a_check_up_leaves_redis_as_it_was(on_stage: OnStage) -> None:

@@ -10,7 +10,7 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -23,13 +23,23 @@ from celery import Celery
 
 from sitegenctl.cli import main
 from sitegenctl.domain.condition import Source
-from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp, failed, ok, unchecked, warning
+from sitegenctl.domain.health import (
+    CELERY_CHECKS,
+    Check,
+    CheckName,
+    CheckStatus,
+    CheckUp,
+    failed,
+    ok,
+    unchecked,
+    warning,
+)
 from sitegenctl.render.doctor import doctor_report, doctor_text
 from sitegenctl.render.order import in_context
 from sitegenctl.session import access
 from sitegenctl.settings import Settings
 from tests.adapters.fake_worker import FakeWorker
-from tests.doctor import test_checks
+from tests.doctor import test_checks, test_rq_checks
 from tests.doctor.conftest import NOBODY, RIGHT
 from tests.world import World, eventually
 
@@ -71,8 +81,8 @@ def test_a_healthy_system_is_exit_0_and_one_line_each(on_stage: OnStage, run: Ru
     process = world.run("doctor")
     assert (process.returncode, process.stderr) == (0, "")
     first, *rest = process.stdout.splitlines()
-    assert first == f"healthy: {len(CheckName)} checks passed"
-    assert [line[:2] for line in rest] == ["✓ "] * len(CheckName)
+    assert first == f"healthy: {len(CELERY_CHECKS)} checks passed"
+    assert [line[:2] for line in rest] == ["✓ "] * len(CELERY_CHECKS)
     quick = run("doctor", "--quick")
     assert (quick.returncode, quick.stderr) == (0, "")
     assert quick.stdout.splitlines()[0] == "healthy: 6 checks passed"
@@ -121,7 +131,7 @@ def test_the_checks_as_data(world: World, run: Run) -> None:
     envelope = json.loads(run("doctor", "-o", "json").stdout)
     assert envelope["command"] == "doctor"
     checks = envelope["data"]["checks"]
-    assert [check["name"] for check in checks] == [str(name) for name in CheckName]
+    assert [check["name"] for check in checks] == [str(name) for name in CELERY_CHECKS]
     for check in checks:
         assert set(check) == {"name", "status", "evidence", "remedy", "source"}
         assert check["status"] in {"ok", "warning", "failed", "unchecked"}
@@ -256,16 +266,22 @@ def test_the_help_names_every_option_of_the_command(world: World) -> None:
 
 
 def test_every_check_is_shown_to_pass_and_to_fail_on_real_servers() -> None:
-    """The marks of ``test_checks.py`` say what its tests show; each test that runs is held to its own."""
-    shown: dict[CheckName, set[CheckStatus]] = {name: set() for name in CheckName}
-    for name, *statuses in marks(test_checks):
-        shown[name].update(statuses)
-    lacking = {
-        name: statuses
-        for name, statuses in shown.items()
-        if CheckStatus.OK not in statuses or not statuses & {CheckStatus.FAILED, CheckStatus.WARNING}
+    """The marks of the modules say what their tests show; each test that runs is held to its own."""
+    assert lacking(test_checks, CELERY_CHECKS) == {}
+    # What is looked at otherwise, or at something else, with RQ.
+    assert lacking(test_rq_checks, test_rq_checks.RQ_OWN) == {}
+
+
+def lacking(module: ModuleType, names: Iterable[CheckName]) -> dict[CheckName, set[CheckStatus]]:
+    """Of these checks, those that the module does not show to pass and to fail; with what it does show."""
+    shown: dict[CheckName, set[CheckStatus]] = {name: set() for name in names}
+    for name, *statuses in marks(module):
+        shown.setdefault(name, set()).update(statuses)
+    return {
+        name: shown[name]
+        for name in names
+        if CheckStatus.OK not in shown[name] or not shown[name] & {CheckStatus.FAILED, CheckStatus.WARNING}
     }
-    assert lacking == {}
 
 
 def marks(module: ModuleType) -> Iterator[tuple[Any, ...]]:

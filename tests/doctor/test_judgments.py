@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sitegenctl.domain import health_servers as servers, health_work as work
+from sitegenctl.domain import health_orders as feeding, health_servers as servers, health_work as work
 from sitegenctl.domain.condition import Condition, Source
 from sitegenctl.domain.health import (
     DEMO_COMMANDS,
@@ -76,7 +76,7 @@ WORKER = WorkerFacts(
     uptime=seconds(3600),
 )
 MAIL = WorkerFacts(name="mail@crm", queues=("mail",), tasks=("send",))
-MESSAGES = MessageFacts(total=3, read=3, not_json={})
+MESSAGES = MessageFacts(total=3, read=3, unreadable={})
 
 
 def told(check: Check) -> str:
@@ -343,17 +343,21 @@ def test_alive(workers: tuple[WorkerFacts, ...], silent: int, status: CheckStatu
 
 
 def test_queue_and_task_name_what_is_there_instead() -> None:
-    assert work.judge_queue([WORKER], OURS, STARTS).status is OK
+    assert work.judge_queue(WorkersFacts(workers=(WORKER,)), OURS, STARTS).status is OK
     idle = replace(WORKER, queues=("celery",))
-    check = work.judge_queue([idle], OURS, STARTS)
+    check = work.judge_queue(WorkersFacts(workers=(idle,)), OURS, STARTS)
     assert (check.status, check.evidence[1]) == (FAILED, "they consume celery instead")
     assert (check.remedy or "").startswith("sitegenctl queue resume   (")
-    assert "no queue at all" in told(work.judge_queue([replace(WORKER, queues=())], OURS, STARTS))
+    assert "no queue at all" in told(
+        work.judge_queue(WorkersFacts(workers=(replace(WORKER, queues=()),)), OURS, STARTS)
+    )
     assert work.judge_task([WORKER], replace(OURS, task="app.generate")).status is FAILED
     assert work.judge_task([WORKER], OURS).status is OK
     # A worker of another queue needs no task of ours, and is not told to take what it would throw away.
     assert work.judge_task([WORKER, MAIL], OURS).status is OK
-    assert (work.judge_queue([idle, MAIL], OURS, STARTS).remedy or "").startswith("docker start crm-celery-worker   (")
+    assert (work.judge_queue(WorkersFacts(workers=(idle, MAIL)), OURS, STARTS).remedy or "").startswith(
+        "docker start crm-celery-worker   ("
+    )
 
 
 @pytest.mark.parametrize(
@@ -438,7 +442,7 @@ def test_a_queue_that_nobody_consumes_does_not_progress_whatever_others_do() -> 
 def test_messages_and_leftovers() -> None:
     assert work.judge_serialization(MESSAGES).status is OK
     assert "3 of 900 messages" in told(work.judge_serialization(replace(MESSAGES, total=900)))
-    check = work.judge_serialization(replace(MESSAGES, not_json={"application/x-python-serialize": 2}))
+    check = work.judge_serialization(replace(MESSAGES, unreadable={"application/x-python-serialize": 2}))
     assert (check.status, check.evidence[0]) == (FAILED, "2 of 3 messages not JSON: application/x-python-serialize (2)")
     assert work.judge_leftovers(Leftovers(reply_lists=0, bindings=3), "", ACCESS).status is OK
     check = work.judge_leftovers(Leftovers(reply_lists=2, bindings=3), "", ACCESS)
@@ -454,9 +458,9 @@ def test_messages_and_leftovers() -> None:
 
 
 def test_backend_names_the_command_for_what_it_forgot() -> None:
-    assert work.judge_backend({1: Condition.QUEUED, 2: Condition.SETTLING}, {}).status is OK
+    assert feeding.judge_backend({1: Condition.QUEUED, 2: Condition.SETTLING}, {}).status is OK
     forgotten = dict.fromkeys((3, 4, 5, 9), Condition.UNSTARTED)
-    check = work.judge_backend(forgotten, {3: seconds(60), 4: seconds(7200)})
+    check = feeding.judge_backend(forgotten, {3: seconds(60), 4: seconds(7200)})
     assert (check.status, check.remedy) == (FAILED, "sitegenctl start-stuck")
     assert told(check) == "4 orders are ready, the oldest for 2h, and nobody enqueued them"
 
@@ -481,16 +485,16 @@ WAITED = {1: seconds(7200)}
 def test_beat(
     runs: int, uptime: float, queued: int, due: dict[int, timedelta] | None, status: CheckStatus, words: str
 ) -> None:
-    worker = replace(WORKER, beat_runs=runs, uptime=seconds(uptime), tasks=("generate", work.BEAT_TASK))
+    worker = replace(WORKER, beat_runs=runs, uptime=seconds(uptime), tasks=("generate", feeding.BEAT_TASK))
     # One of another queue has been there for ever, and never runs it.
     facts = WorkersFacts(workers=(worker, replace(MAIL, uptime=seconds(10**6))))
     watched = work.Watched(first=WAITING, second=WAITING, before=facts, after=facts)
-    check = work.judge_beat(watched, replace(MESSAGES, beat=queued), due, OURS, STARTS)
+    check = feeding.judge_beat(watched, replace(MESSAGES, beat=queued), due, OURS, STARTS)
     assert check.status is status
     assert words in told(check)
     if status is FAILED:
         assert check.remedy == "docker restart crm-celery-beat"
-        demo = work.judge_beat(watched, replace(MESSAGES, beat=queued), due, OURS, DEMO_COMMANDS)
+        demo = feeding.judge_beat(watched, replace(MESSAGES, beat=queued), due, OURS, DEMO_COMMANDS)
         assert demo.remedy == "sitegenctl start-stuck"
 
 
@@ -510,7 +514,7 @@ def test_beat_without_a_worker_of_ours(
     watched = workers and work.Watched(
         first=WAITING, second=WAITING, before=workers, after=workers, waited=seconds(3), beat_came=came
     )
-    check = work.judge_beat(watched, replace(MESSAGES, beat=queued), WAITED, OURS, STARTS)
+    check = feeding.judge_beat(watched, replace(MESSAGES, beat=queued), WAITED, OURS, STARTS)
     assert check.status is status
     assert words in told(check)
 
@@ -518,15 +522,15 @@ def test_beat_without_a_worker_of_ours(
 def test_a_worker_without_beats_task_can_not_be_what_starts_the_waiting() -> None:
     facts = WorkersFacts(workers=(WORKER,))
     watched = work.Watched(first=WAITING, second=WAITING, before=facts, after=facts)
-    check = work.judge_beat(watched, MESSAGES, WAITED, OURS, STARTS)
+    check = feeding.judge_beat(watched, MESSAGES, WAITED, OURS, STARTS)
     assert (check.status, told(check)) == (WARNING, "no worker has its task, and 1 order waits to be started")
 
 
 def test_orders() -> None:
-    assert work.judge_orders({}).status is OK
-    assert work.judge_orders({1: Condition.QUEUED}).status is OK
-    assert work.judge_orders({1: Condition.UNKNOWN}).status is UNCHECKED
-    check = work.judge_orders({1: Condition.FAILED, 2: Condition.FAILED, 3: Condition.GHOST, 4: Condition.WAITING})
+    assert feeding.judge_orders({}).status is OK
+    assert feeding.judge_orders({1: Condition.QUEUED}).status is OK
+    assert feeding.judge_orders({1: Condition.UNKNOWN}).status is UNCHECKED
+    check = feeding.judge_orders({1: Condition.FAILED, 2: Condition.FAILED, 3: Condition.GHOST, 4: Condition.WAITING})
     assert (check.status, told(check)) == (FAILED, "3 of 4 open orders in fault: 2 failed, 1 ghost")
-    check = work.judge_orders({1: Condition.FAILED, 2: Condition.FAILED})
+    check = feeding.judge_orders({1: Condition.FAILED, 2: Condition.FAILED})
     assert check.remedy == "sitegenctl retry-failed"

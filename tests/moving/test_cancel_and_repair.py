@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sitegenctl.domain.health_work import BEAT_TASK
+from sitegenctl.domain.health_orders import BEAT_TASK
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.checkpoints import Checkpoint
 from tests import processes
@@ -141,7 +141,7 @@ def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> N
 
 
 def test_a_paused_worker_takes_nothing_until_it_is_resumed(world: World, run: Run) -> None:
-    assert world.run("queue", "pause").stdout == "no worker is alive: nothing to pause\n"
+    assert world.run("queue", "pause").stdout == "no worker is alive: nothing to do\n"
     world.worker("-c", "1")
     for command in ("pause", "resume"):
         code, told = run("queue", command, "--dry-run", "--read-only")

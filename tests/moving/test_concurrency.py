@@ -1,11 +1,13 @@
-"""Eight processes move the same two hundred orders at once, while two workers generate them: each exactly once."""
+"""Eight processes move the same orders at once, while two workers generate them: each exactly once."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +17,13 @@ from sitegenctl.operations.apply import apply
 from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.session import Session
 from tests import processes
-from tests.world import World, eventually
+from tests.rq_world import RqWorld
+from tests.world import QUEUE, World, eventually
 
-ORDERS = 200
+#: RQ has a process for each task, which takes longer to make than the site.
+ORDERS = {"celery": 200, "rq": 24}
+#: How often each operator runs its command.
+TIMES = {"celery": 3, "rq": 1}
 
 # A process that has started, waits until all have, and runs its command again and again; it prints the exit codes.
 _OPERATOR = """
@@ -25,7 +31,7 @@ import contextlib, io, sys, time
 from pathlib import Path
 from sitegenctl.cli import enqueue, maintain, moving
 from sitegenctl.cli.main import run
-from sitegenctl.adapters import celery_queue, celery_raw, postgres_orders
+from sitegenctl.adapters import celery_queue, celery_raw, postgres_orders, rq_library, rq_publishing, rq_queue
 from sitegenctl.operations import apply, maintain
 ready, gate = Path(sys.argv[1]), Path(sys.argv[2])
 ready.touch()
@@ -36,15 +42,13 @@ for _ in range(int(sys.argv[3])):
         code = run([*sys.argv[4:], "--yes", "-v", "-o", "json"])
     print(code, told.getvalue() if code not in (0, 4, 6) else "", flush=True)
 """
-_TIMES = "3"
-_OPERATORS = (
-    *(["maintain"] for _ in range(3)),
-    *(["enqueue", f"1-{ORDERS}"] for _ in range(3)),
-    *(["retry-failed"] for _ in range(2)),
-)
 
 
-def two_hundred_orders(world: World) -> int:
+def command_lines(count: int) -> list[list[str]]:
+    return [*[["maintain"]] * 3, *[["enqueue", f"1-{count}"]] * 3, *[["retry-failed"]] * 2]
+
+
+def orders(world: World, count: int) -> int:
     """A quarter each: never started, failed, lost, cut short; returns the newest log row's id."""
     world.sql(
         "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
@@ -52,31 +56,31 @@ def two_hundred_orders(world: World) -> int:
         " (CASE n % 4 WHEN 0 THEN 'BUILDING' ELSE 'GENERATING' END)::siteorderstatus, 499,"
         " timezone('utc', now()) - interval '3 hours', timezone('utc', now()) - interval '3 hours'"
         " FROM generate_series(1, $1) n",
-        ORDERS,
+        count,
     )
     world.sql(
         "INSERT INTO site_onboardings (order_id, business_name, business_email, business_phone, niche, primary_city,"
         " state, services, primary_service, is_complete) SELECT n, 'Padaria', 'loja@example.com', '+55', 'RESTAURANT',"
         " 'São Paulo', 'SP', '[\"Pão\"]', 'Pão', true FROM generate_series(1, $1) n",
-        ORDERS,
+        count,
     )
     world.sql(
         "INSERT INTO site_generation_logs (order_id, step, message, created_at)"
         " SELECT n, step, step, localtimestamp - interval '3 hours' FROM generate_series(1, $1) n"
         " JOIN (VALUES (1, 1, 'START'), (1, 2, 'ERROR'), (3, 1, 'START')) run(kind, place, step) ON kind = n % 4"
         " ORDER BY n, place",
-        ORDERS,
+        count,
     )
-    for order_id in range(3, ORDERS + 1, 4):
+    for order_id in range(3, count + 1, 4):
         world.files(order_id, 2)
     return int(world.sql("SELECT max(id) FROM site_generation_logs")[0][0])
 
 
-def all_at_once(world: World, folder: Path) -> list[int]:
+def all_at_once(commands: Sequence[Sequence[str]], times: int, folder: Path) -> list[int]:
     """Let every operator go at the same moment; returns the exit codes of all their runs."""
     operators = []
-    for number, arguments in enumerate(_OPERATORS):
-        command = ("-c", _OPERATOR, folder / f"ready{number}", folder / "gate", _TIMES, *arguments)
+    for number, arguments in enumerate(commands):
+        command = ("-c", _OPERATOR, folder / f"ready{number}", folder / "gate", str(times), *arguments)
         operators.append(processes.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     try:
         eventually(lambda: len(list(folder.glob("ready*"))) == len(operators))
@@ -93,23 +97,35 @@ def all_at_once(world: World, folder: Path) -> list[int]:
     return codes
 
 
-def test_each_order_is_generated_exactly_once(world: World, tmp_path: Path) -> None:
-    before = two_hundred_orders(world)
+def results(world: World) -> list[dict[str, Any]]:
+    """What every task has returned, once none is left."""
+    with world.redis() as client:
+        if isinstance(world, RqWorld):
+            eventually(lambda: not client.exists(f"rq:wip:{QUEUE}", f"rq:queue:{QUEUE}"))
+            keys = client.scan_iter("rq:job:*", count=1000)
+            return [world.fetch(key.decode().removeprefix("rq:job:")).return_value() for key in keys]
+        eventually(lambda: not client.exists("unacked"))
+        return [json.loads(client.get(key))["result"] for key in client.scan_iter("celery-task-meta-*", count=1000)]
+
+
+@pytest.mark.parametrize("backend", ["celery", "rq"])
+def test_each_order_is_generated_exactly_once(world: World, backend: str, tmp_path: Path) -> None:
+    count = ORDERS[backend]
+    before = orders(world, count)
     for _ in range(2):
         world.worker("-c", "1")
-    codes = all_at_once(world, tmp_path)
-    assert len(codes) == int(_TIMES) * len(_OPERATORS)
+    commands = command_lines(count)
+    codes = all_at_once(commands, TIMES[backend], tmp_path)
+    assert len(codes) == TIMES[backend] * len(commands)
     in_review = "SELECT count(*) FROM site_orders WHERE status = 'REVIEW'"
-    eventually(lambda: world.sql(in_review)[0][0] == ORDERS, patience=60)
-    with world.redis() as client:
-        eventually(lambda: not client.exists("unacked"))
-        results = [json.loads(client.get(key))["result"] for key in client.scan_iter("celery-task-meta-*", count=1000)]
+    eventually(lambda: world.sql(in_review)[0][0] == count, patience=60)
+    returned = results(world)
     # Not one task too many: one for an order that is finished is skipped, one for an order in work gives way.
-    assert Counter(result["skipped"] for result in results) == {False: ORDERS}
-    assert sorted(result["order_id"] for result in results) == list(range(1, ORDERS + 1))
-    assert world.queued() == []
+    assert Counter(result["skipped"] for result in returned) == {False: count}
+    assert sorted(result["order_id"] for result in returned) == list(range(1, count + 1))
+    assert world.queued_ids() == []
     rows = world.sql("SELECT order_id, step FROM site_generation_logs WHERE id > $1", before)
-    steps = {order_id: Counter[str]() for order_id in range(1, ORDERS + 1)}
+    steps = {order_id: Counter[str]() for order_id in range(1, count + 1)}
     for row in rows:
         steps[row["order_id"]][row["step"]] += 1
     for order_id, counted in steps.items():

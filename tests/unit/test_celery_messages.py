@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.adapters.celery_messages import Place, decode, decode_unacked, order_of
+from sitegenctl.adapters.calls import order_of
+from sitegenctl.adapters.celery_messages import Place, decode, decode_unacked
 from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
 
 TASK = "app.tasks.site_generation.generate_site_task"

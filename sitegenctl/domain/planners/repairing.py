@@ -11,7 +11,7 @@ from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, skip
 from sitegenctl.domain.planners.rules import given_up, is_younger, not_withdrawable, short_id, withdrawals
 from sitegenctl.domain.result import Outcome
-from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET
+from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_MOVE, OPERATOR_REPAIR, OPERATOR_RESET
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
 
@@ -27,7 +27,7 @@ _KEPT_FIRST = (
     TaskState.RETRYING,
     TaskState.ORPHANED,
 )
-_PROMISES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR})
+_PROMISES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR, OPERATOR_MOVE})
 
 
 def plan_repair(

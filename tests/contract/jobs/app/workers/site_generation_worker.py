@@ -1,0 +1,20 @@
+"""The job of the contract, as far as tests need it: it waits for a file ``gate`` in the working directory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+MISSING = 99
+
+
+def generate_site_job(order_id: int, resume: bool = True) -> dict[str, Any]:
+    """Fails for an order that there isn't; writes down what was begun."""
+    if order_id == MISSING:
+        raise LookupError(f"order {order_id} not found")
+    with open("begun", "a", encoding="utf-8") as file:
+        file.write(f"{order_id} {resume}\n")
+    while not Path("gate").exists():
+        time.sleep(0.05)
+    return {"success": True, "order_id": order_id}

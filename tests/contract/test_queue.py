@@ -1,0 +1,161 @@
+"""Reading and publishing, on a real Redis, with what Celery and RQ themselves put there."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sitegenctl.domain.snapshot import attribute
+from sitegenctl.domain.task import TaskPlace, TaskState
+from sitegenctl.errors import SourceError
+from tests.contract.systems import AT, System, publication, tasks_by_id
+
+
+def test_what_is_published_is_read_back(system: System) -> None:
+    assert system.ask(lambda queue: queue.publish([publication(), publication(43, "task-2")])) == {}
+    first, second = system.read().tasks
+    assert (first.task_id, first.order_id, first.state, first.position) == ("task-1", 42, TaskState.QUEUED, 0)
+    assert (second.task_id, second.position) == ("task-2", 1)
+    assert (first.actor, first.enqueued_at, first.attempt, first.name) == ("ana@crm", AT, 1, system.task)
+
+
+def test_what_others_published_is_read_too(system: System) -> None:
+    first, second = system.publish(1), system.publish(2)
+    assert [(task.task_id, task.order_id, task.actor) for task in system.read().tasks] == [
+        (first, 1, None),
+        (second, 2, None),
+    ]
+
+
+def test_each_task_is_where_it_is(system: System) -> None:
+    lost = system.publish(1)
+    system.lose()
+    scheduled = system.publish(2, due=timedelta(hours=1))
+    queued = system.publish(3)
+    tasks = tasks_by_id(system.read().tasks)
+    assert {task_id: task.state for task_id, task in tasks.items()} == {
+        lost: TaskState.UNACKED,
+        scheduled: TaskState.SCHEDULED,
+        queued: TaskState.QUEUED,
+    }
+    due = tasks[scheduled].eta
+    assert due is not None
+    assert timedelta(minutes=59) < due - datetime.now(UTC) < timedelta(minutes=61)
+    orphans = attribute(system.read().tasks, system.survey())
+    assert tasks_by_id(orphans)[lost].state is TaskState.ORPHANED
+
+
+def test_foreign_messages_are_shown_and_break_nothing(system: System) -> None:
+    system.publish_foreign("app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders")
+    system.publish_garbage()
+    ours = system.publish(42)
+    reading = system.read()
+    assert [task.task_id for task in reading.tasks] == [ours]
+    assert len(reading.foreign) >= 3
+    assert any("check_and_start_stuck_orders" in message.name for message in reading.foreign)
+
+
+def test_the_tasks_of_some_orders_are_read_alone(system: System) -> None:
+    system.publish_foreign("app.tasks.other")
+    system.publish(1)
+    wanted = system.publish(2)
+    reading = system.read(only={2})
+    assert [(task.task_id, task.position) for task in reading.tasks] == [(wanted, None)]
+    assert reading.foreign == ()
+
+
+def test_reading_and_asking_write_nothing(system: System) -> None:
+    lost = system.publish(1)
+    system.lose()
+    system.publish(2, due=timedelta(hours=1))
+    system.publish(3)
+    before = system.dumped()
+    system.read()
+    system.details(lost)
+    system.survey()
+    system.ask(lambda queue: queue.worker_details())
+    assert system.ask(lambda queue: queue.prune_replies(dry_run=True)) == 0
+    assert system.dumped() == before
+
+
+def test_a_task_is_found_wherever_it_is(system: System) -> None:
+    lost = system.publish(1)
+    system.lose()
+    system.publish(2)
+    queued = system.publish(3)
+    found = system.details(queued)
+    assert found is not None
+    assert (found.place, found.state, found.position) == (TaskPlace.QUEUE, TaskState.QUEUED, 1)
+    assert (found.name, found.order_id, found.attempt, found.result) == (system.task, 3, 1, None)
+    assert found.list_key is not None
+    found = system.details(lost)
+    assert found is not None
+    assert (found.place, found.state, found.order_id) == (TaskPlace.UNACKED, TaskState.UNACKED, 1)
+    assert system.details("no-such-task") is None
+    assert system.details(json.loads('"\\ud800"')) is None
+
+
+def test_a_task_published_again_under_its_id_is_there_once(system: System) -> None:
+    system.ask(lambda queue: queue.publish([publication()]))
+    system.withdraw("task-1")
+    system.ask(lambda queue: queue.publish([publication(resume=True)]))
+    assert [(task.task_id, task.order_id, task.attempt) for task in system.read().tasks] == [("task-1", 42, 1)]
+
+
+CALLS = pytest.mark.parametrize(
+    "call",
+    [
+        lambda queue: queue.read(),
+        lambda queue: queue.survey(),
+        lambda queue: queue.worker_details(),
+        lambda queue: queue.task_details("T"),
+        lambda queue: queue.pause(),
+    ],
+    ids=["read", "survey", "details", "task", "pause"],
+)
+
+
+@CALLS
+def test_a_redis_that_is_away_is_one_line(system: System, call: Callable) -> None:
+    with pytest.raises(SourceError, match="can't be reached") as caught:
+        system.ask(call, redis_url="redis://127.0.0.1:1/0")
+    assert "\n" not in caught.value.message
+    assert caught.value.source == "broker"
+
+
+@pytest.mark.parametrize("call", [lambda queue: queue.read(), lambda queue: queue.survey()], ids=["read", "survey"])
+def test_a_redis_that_hangs_is_left_after_the_timeout(system: System, call: Callable) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(SourceError, match="in time"):
+            system.ask(call, redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout="500ms")
+        assert time.monotonic() - began < 1.5
+
+
+def test_publishing_where_redis_refuses_writes_names_each_task(system: System) -> None:
+    with system.world.redis() as client:
+        client.config_set("maxmemory", "1")
+        try:
+            failed = system.ask(lambda queue: queue.publish([publication(), publication(43, "task-2")]))
+            assert system.read().tasks == ()  # an OOM Redis refuses MULTI; reading goes on all the same
+        finally:
+            client.config_set("maxmemory", "0")
+    assert set(failed) == {"task-1", "task-2"}
+    assert "maxmemory" in failed["task-1"].reason
+    assert failed["task-1"].certain
+    assert system.read().tasks == ()
+
+
+def test_publishing_to_a_redis_that_is_away_is_in_doubt(system: System) -> None:
+    failed = system.ask(lambda queue: queue.publish([publication()]), redis_url="redis://127.0.0.1:1/0")
+    assert [(task_id, failure.certain) for task_id, failure in failed.items()] == [("task-1", False)]
+
+
+def test_without_a_worker_the_survey_is_empty(system: System) -> None:
+    survey = system.survey()
+    assert (survey.workers, survey.silent) == ((), 0)

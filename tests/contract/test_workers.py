@@ -1,0 +1,152 @@
+"""What real workers hold, and how tasks are taken away from them, stopped and given back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sitegenctl.domain.snapshot import attribute
+from sitegenctl.domain.task import TaskPlace, TaskState
+from tests.contract.systems import MISSING, System, publication, tasks_by_id
+from tests.world import QUEUE, eventually
+
+
+def test_a_worker_tells_of_itself_and_of_what_it_does(system: System) -> None:
+    process = system.start()
+    running = system.run_one(1)
+    queued = system.publish(2)
+
+    def details():
+        (worker,) = system.ask(lambda queue: queue.worker_details()).workers
+        return worker if worker.active and worker.active[0].started_at else None
+
+    worker = eventually(details)
+    assert (worker.pid, worker.queues) == (process.pid, (QUEUE,))
+    assert worker.concurrency == 1
+    assert worker.version
+    assert worker.uptime is not None
+    assert worker.processed is not None
+    assert [(task.task_id, task.order_id) for task in worker.active] == [(running, 1)]
+    tasks = tasks_by_id(attribute(system.read().tasks, system.survey()))
+    assert (tasks[running].state, tasks[running].worker) == (TaskState.RUNNING, worker.name)
+    assert tasks[queued].state in (TaskState.QUEUED, TaskState.RESERVED)
+    found = system.details(running)
+    assert found is not None
+    assert (found.state, found.worker, found.order_id) == (TaskState.RUNNING, worker.name, 1)
+    before = system.dumped()
+    system.read()
+    system.survey()
+    assert system.dumped() == before
+
+
+def test_a_task_that_was_done_has_a_result_and_can_be_published_again(system: System) -> None:
+    system.start()
+    system.ask(lambda queue: queue.publish([publication(1, "task-1")]))
+    system.open_gate()
+
+    def done():
+        found = system.details("task-1")
+        return found if found is not None and found.place is TaskPlace.RESULT and found.state is None else None
+
+    result = eventually(done).result
+    assert result is not None
+    assert result.status in ("SUCCESS", "FINISHED")
+    assert system.ids() == []
+    system.ask(lambda queue: queue.publish([publication(2, "task-1")]))
+    eventually(lambda: system.ended(2))
+    eventually(lambda: system.claims() == {})
+
+
+def test_a_task_that_failed_before_it_began_is_tried_again_later(system: System) -> None:
+    system.start()
+    failing = system.publish(MISSING)
+
+    def retrying():
+        task = tasks_by_id(attribute(system.read().tasks, system.survey())).get(failing)
+        return task if task is not None and task.state is TaskState.RETRYING else None
+
+    task = eventually(retrying)
+    assert (task.order_id, task.attempt) == (MISSING, 2)
+    assert task.eta is not None
+    found = system.details(failing)
+    assert found is not None
+    assert system.withdraw(failing) == {}
+    eventually(lambda: failing not in system.ids())
+
+
+def test_a_running_task_is_left_and_stopped_only_when_told_to(system: System) -> None:
+    system.start()
+    running = system.run_one(1)
+    queued, scheduled = system.publish(2), system.publish(3, due=timedelta(hours=1))
+    left = system.withdraw(running, queued, scheduled)
+    assert left.keys() == {running}
+    assert f"task {running} started at " in left[running]
+    assert system.withdraw(running, terminate=True) == {}
+    assert (system.claims(), system.ids()) == ({}, [])
+    system.open_gate()
+    system.publish(2)
+    eventually(lambda: system.ended(2))
+    # The one that was stopped is not tried again.
+    assert sorted(system.begun()) == [1, 2]
+    assert system.ids() == []
+
+
+def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(system: System) -> None:
+    system.start()
+    running = system.run_one(1)
+    system.publish(1, task_id=running)
+    copies = attribute(system.read().tasks, system.survey())
+    assert [(task.task_id, task.state) for task in copies] == [
+        (running, TaskState.RUNNING),
+        (running, TaskState.QUEUED),
+    ]
+    assert system.withdraw(running, keep={running}) == {}
+    assert system.claims() == {running: TaskState.RUNNING}
+    assert "no longer in the queue" in system.withdraw(running, keep={running})[running]
+    system.open_gate()
+    eventually(lambda: system.ended(1))
+    assert system.begun() == [1]
+
+
+def test_a_worker_that_hangs_is_silent_and_nothing_of_its_is_touched(system: System) -> None:
+    worker = system.start()
+    running = system.run_one(1)
+    assert "its worker answers again" in system.put_back(running)[running]
+    system.hang(worker)
+    system.expire()
+    survey = system.survey(timeout="1s")
+    assert (survey.workers, survey.silent) == ((), 1)
+    assert attribute(system.read().tasks, survey)[0].state is TaskState.UNACKED
+    assert "has not answered, and may" in system.put_back(running, timeout="1s")[running]
+    assert "has not answered, and may" in system.withdraw(running, timeout="1s")[running]
+    system.wake(worker)
+    system.open_gate()
+    eventually(lambda: system.ended(1))
+    assert system.begun() == [1]
+
+
+def test_a_killed_worker_s_task_runs_once_more_and_only_once(system: System) -> None:
+    worker = system.start()
+    task_id = system.run_one(1)
+    system.kill(worker)
+    system.expire()
+    eventually(lambda: (survey := system.survey()).workers == () and survey.silent == 0)
+    assert attribute(system.read().tasks, system.survey())[0].state is TaskState.ORPHANED
+    system.open_gate()
+    assert system.put_back(task_id) == {}
+    system.start()
+    eventually(lambda: system.ended(1))
+    eventually(lambda: system.ids() == [])
+    assert system.begun() == [1, 1]
+
+
+def test_who_was_paused_and_resumed_is_told_and_goes_on(system: System) -> None:
+    system.start()
+    (name,) = system.world.worker_names()
+    system.open_gate()
+    told = system.ask(lambda queue: queue.pause())
+    assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    for order_id in (1, 2, 3):
+        system.publish(order_id)
+    told = system.ask(lambda queue: queue.resume())
+    assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    eventually(lambda: all(system.ended(order_id) for order_id in (1, 2, 3)))

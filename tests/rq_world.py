@@ -1,0 +1,135 @@
+"""The same system on RQ: published and worked by RQ itself, as its backend and its stock workers do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rq import Queue, Retry
+from rq.job import Job
+
+from tests import processes
+from tests.processes import Running
+from tests.world import QUEUE, World, eventually
+
+JOB = "app.workers.site_generation_worker.generate_site_job"
+JOBS = Path(__file__).parent / "contract" / "jobs"
+
+#: How long ago the worker of a job that is lost should have given a sign of life.
+_LATE = 30.0
+
+
+@dataclass
+class RqWorld(World):
+    backend = "rq"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**super().environ, "SITEGENCTL_BACKEND": "rq"}
+
+    # --- the queue ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def queue(self, **options: Any) -> Iterator[Queue]:
+        with self.redis() as client:
+            yield Queue(QUEUE, connection=client, **options)
+
+    def publish(
+        self,
+        order_id: int = 42,
+        *,
+        task: str = JOB,
+        task_id: str | None = None,
+        due: timedelta | None = None,
+        **options: Any,
+    ) -> str:
+        """Publish as the backend does."""
+        given = {"resume": True, "job_id": task_id, "retry": Retry(max=3, interval=[60, 120, 240]), **options}
+        with self.queue() as queue:
+            if due is not None:
+                return str(queue.enqueue_in(due, task, order_id, **given).id)
+            return str(queue.enqueue(task, order_id, **given).id)
+
+    def fetch(self, task_id: str) -> Job:
+        with self.redis() as client:
+            return Job.fetch(task_id, connection=client)
+
+    def queued_ids(self) -> list[str]:
+        with self.queue() as queue:
+            return queue.get_job_ids()
+
+    def deliver(self, *, late: float = _LATE) -> None:
+        """Have the next job taken up by a worker that is gone: its next heartbeat is ``late`` seconds overdue."""
+        with self.redis() as client:
+            taken = client.lpop(f"rq:queue:{QUEUE}")
+            assert taken is not None
+            task_id = taken.decode()
+            client.hset(f"rq:job:{task_id}", mapping={"status": "started", "worker_name": "gone"})
+            client.zadd(f"rq:wip:{QUEUE}", {f"{task_id}:{'e' * 32}": time.time() - late})
+
+    def expire(self) -> None:
+        """Let the time go by after which a worker that was killed is missed."""
+        with self.redis() as client:
+            for member, _ in client.zscan_iter(f"rq:wip:{QUEUE}"):
+                client.zadd(f"rq:wip:{QUEUE}", {member: 1})
+
+    # --- workers ------------------------------------------------------------------------------------------
+
+    def stock_worker(self, *arguments: str, queues: tuple[str, ...] = (QUEUE,)) -> Running:
+        """Start RQ's own worker, and wait until it is there; it runs the jobs of ``tests/contract/jobs``."""
+        known = self.worker_names()
+        folder = self.sites_dir.parent
+        log = open(folder / f"rq-worker{len(self._processes)}.log", "wb")  # noqa: SIM115
+        with log:
+            process = processes.start(
+                *("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(JOBS), *arguments, *queues),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=dict(os.environ),
+                cwd=folder,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+
+        def up() -> bool:
+            assert process.poll() is None, Path(log.name).read_text()
+            return bool(self.worker_names() - known)
+
+        eventually(up)
+        return process
+
+    def kill(self, worker: Running) -> None:
+        """As a container is killed: the worker, and what it has begun, at once."""
+        for pid in _descendants(worker.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        worker.wait()
+
+    def close(self) -> None:
+        for process in self._processes:
+            self.kill(process)
+
+
+def _descendants(of: int) -> list[int]:
+    """A process and those that it has begun: RQ gives that of a job a group of its own, and before 2 a session."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # After the name in parentheses: state, parent.
+                _, _, rest = (entry / "stat").read_text().rpartition(")")
+                children.setdefault(int(rest.split()[1]), []).append(int(entry.name))
+    found = [of]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
