@@ -22,6 +22,7 @@ from redis import Redis
 from sitegenctl.cli.main import run
 from sitegenctl.demo.redis_server import redis_binary
 from tests import processes
+from tests.rq_world import RqWorld
 from tests.world import World, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -222,6 +223,15 @@ def test_the_worker_s_and_its_health_check(world: World) -> None:
     ((_, *arguments),) = ours(COMMANDS["compose celery-worker"])
     world.worker(*arguments)
     process = world.run(*check)
+    assert process.returncode == 0, process.stdout
+
+
+def test_the_rq_worker_s_and_its_health_check(rq: RqWorld) -> None:
+    service = OURS["crm-rq-worker"]
+    assert service["environment"]["SITEGENCTL_BACKEND"] == os.environ["SITEGENCTL_BACKEND"] == "rq"
+    ((_, *arguments),) = ours(COMMANDS["compose crm-rq-worker"])
+    rq.worker(*arguments)
+    process = rq.run(*ours(COMMANDS["compose crm-rq-worker healthcheck"])[0])
     assert process.returncode == 0, process.stdout
 
 
