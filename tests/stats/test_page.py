@@ -19,7 +19,8 @@ HOUR = 3600
 
 # What sticks out of the window, but for tables that can be scrolled.
 _STICKS_OUT = """[...document.querySelectorAll('body *')].filter(
-  each => !each.closest('.wide, figure') && each.getBoundingClientRect().right > innerWidth + 1).map(each => each.tagName)"""
+  each => !each.closest('.wide, figure') && each.getBoundingClientRect().right > innerWidth + 1
+).map(each => each.tagName)"""
 _TALLEST = "Math.max(...[...document.querySelectorAll('svg rect')].map(each => each.getBoundingClientRect().height))"
 _LOADED = "document.readyState === 'complete' && document.title !== ''"
 _BACKGROUND = "getComputedStyle(document.body).backgroundColor"
