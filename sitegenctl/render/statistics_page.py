@@ -208,6 +208,6 @@ def _round_up(number: int) -> int:
     """The next number that reads well on an axis, and half of which does too."""
     if number <= 1:
         return 1
-    size = 10 ** (len(str(number)) - 1)
+    size = int(10 ** (len(str(number)) - 1))
     steps = (2, 4, 6, 8, 10) if size == 1 else (1, 2, 3, 4, 5, 6, 8, 10)
-    return next(step * size for step in steps if step * size >= number)
+    return next(top for step in steps if (top := step * size) >= number)
