@@ -127,12 +127,6 @@ def world(
 
 
 @pytest.fixture
-def log(world: World) -> Log:
-    """Writes the generation log."""
-    return Log(world)
-
-
-@pytest.fixture
 def rq(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RqWorld]:
     """The same system with an RQ queue."""
     # Here, because few tests need RQ.
@@ -144,3 +138,9 @@ def rq(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.M
     yield system
     (sites_dir.parent / "gate").touch()
     system.close()
+
+
+@pytest.fixture
+def log(world: World) -> Log:
+    """Writes the generation log."""
+    return Log(world)
