@@ -60,8 +60,9 @@ def stats(
 
 
 async def _statistics(call: Invocation, settings: Settings, since: timedelta | datetime) -> Statistics:
+    from sitegenctl.cli.moving import planned
     from sitegenctl.operations.stats import statistics
     from sitegenctl.session import open_session
 
     async with open_session(settings, call.command) as session:
-        return await statistics(session.orders, since)
+        return await planned(statistics(session.orders, since), "reading the log…")
