@@ -132,8 +132,7 @@ class Job:
 
     def is_of(self, task: str) -> bool:
         """Whether it is a call of ``task``, whichever order that is for."""
-        call = self.call()
-        return bool(self.fields[ORDER_FIELD]) or (call is not None and call.function == task)
+        return bool(self.fields[ORDER_FIELD]) or ((call := self.call()) is not None and call.function == task)
 
     @property
     def enqueued_at(self) -> datetime | None:
