@@ -29,6 +29,7 @@ class _Context:
     database_url: str | None = None
     redis_url: str | None = None
     sites_dir: str | None = None
+    backend: str | None = None
     production: bool | None = None
     kept: dict[str, Any]
 
@@ -38,6 +39,7 @@ class _Context:
             "database_url": self.database_url,
             "redis_url": self.redis_url,
             "sites_dir": self.sites_dir,
+            "backend": self.backend,
             "production": self.production,
             **self.kept,
         }
@@ -59,6 +61,7 @@ def init(
     redis_password_file: Annotated[Path | None, _option("FILE", "Whose first line is its password.")] = None,
     redis_password_command: Annotated[str | None, _option("COMMAND", "Which writes its password.")] = None,
     sites_dir: Annotated[Path | None, _option("DIR", "Where the workers write the sites.")] = None,
+    backend: Annotated[str | None, _option("NAME", "What the workers are: celery, unless it is rq.")] = None,
     production: Annotated[
         bool | None,
         typer.Option(
@@ -96,6 +99,7 @@ def init(
             "database_url": database_url,
             "redis_url": redis_url,
             "sites_dir": _absolute(sites_dir),
+            "backend": backend,
             "production": production,
             **kept,
         },
@@ -123,7 +127,7 @@ def _absolute(path: Path | None) -> str | None:
 
 def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Context:
     """What the flags say, and for the rest what is in the environment or the file that was named."""
-    from sitegenctl.settings import load_settings
+    from sitegenctl.settings import Settings, load_settings
 
     # The settings file is what is to be written: it says nothing yet.
     environ = {**os.environ, "SITEGENCTL_CONFIG": os.devnull, "SITEGENCTL_CONTEXT": ""}
@@ -141,6 +145,8 @@ def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Contex
         database_url=found.database_url,
         redis_url=found.redis_url,
         sites_dir=None if found.sites_dir is None else str(found.sites_dir),
+        # Celery goes without saying.
+        backend=None if found.backend == Settings.backend else found.backend,
         production=found.production,
         kept=kept,
     )
