@@ -80,7 +80,8 @@ def init(
     """
     from sitegenctl.cli.terminal import is_interactive
     from sitegenctl.configuration.editing import read_text, with_context
-    from sitegenctl.configuration.file import config_path, write_private
+    from sitegenctl.configuration.file import config_path
+    from sitegenctl.files import write_private
     from sitegenctl.render.output import Report, write
 
     call.require_writable()

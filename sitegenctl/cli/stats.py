@@ -45,7 +45,7 @@ def stats(
     window = read_since(since)
     seen = asyncio.run(_statistics(call, settings, window))
     if html is not None:
-        from sitegenctl.cli.files import write_whole
+        from sitegenctl.files import write_whole
         from sitegenctl.render.statistics_page import statistics_page
 
         write_whole(html, statistics_page(seen, context=settings.context))
