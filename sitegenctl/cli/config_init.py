@@ -128,7 +128,7 @@ def _absolute(path: Path | None) -> str | None:
 
 def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Context:
     """What the flags say, and for the rest what is in the environment or the file that was named."""
-    from sitegenctl.settings import Settings, load_settings
+    from sitegenctl.settings import load_settings
 
     # The settings file is what is to be written: it says nothing yet.
     environ = {**os.environ, "SITEGENCTL_CONFIG": os.devnull, "SITEGENCTL_CONTEXT": ""}
@@ -146,8 +146,8 @@ def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Contex
         database_url=found.database_url,
         redis_url=found.redis_url,
         sites_dir=None if found.sites_dir is None else str(found.sites_dir),
-        # Celery goes without saying.
-        backend=None if found.backend == Settings.backend else found.backend,
+        # What nobody has said goes without saying.
+        backend=found.backend if found.origins["backend"] != "default" else None,
         production=found.production,
         kept=kept,
     )
