@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sitegenctl.adapters.calls import order_of, parse_time
@@ -109,6 +109,12 @@ class Job:
     def ended_at(self) -> datetime | None:
         """When its last attempt ended."""
         return parse_time(self.fields["ended_at"])
+
+    @property
+    def limit(self) -> timedelta | None:
+        """After what time a worker ends it; None for never, for which RQ has -1."""
+        told = self.fields["timeout"]
+        return timedelta(seconds=int(told)) if _is_number(told) else None
 
     @property
     def attempt(self) -> int:
