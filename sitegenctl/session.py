@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sitegenctl.errors import UsageProblem
 from sitegenctl.settings import Settings
 
 if TYPE_CHECKING:
@@ -405,14 +404,12 @@ def rq_parts(settings: Settings) -> tuple[Any, Any]:
 def rq_options(settings: Settings) -> RqOptions:
     """Which queue and job are ours, as RQ's adapters and the reference worker take it.
 
-    Raises ``UsageProblem`` where RQ isn't installed: to say so early is better than half-way.
+    Raises ``UsageProblem`` where RQ isn't installed, or can't be what it is to be: to say so early is better than
+    half-way.
     """
-    from importlib.util import find_spec
+    from sitegenctl.adapters.rq_options import RqOptions, require_rq
 
-    from sitegenctl.adapters.rq_options import RqOptions
-
-    if find_spec("rq") is None:
-        raise UsageProblem("the backend rq needs the package rq", hint="pip install 'sitegenctl[rq]'")
+    require_rq(settings.rq_key_prefix)
     return RqOptions(
         queue=settings.queue,
         task=settings.task,

@@ -105,9 +105,8 @@ class Settings:
 
     def of_backend(self, backend: str) -> Settings:
         """The same system by another backend, whose task is its own: one that is set is that of the chosen one."""
-        if backend == self.backend:
-            return self
-        return replace(self, backend=backend, task=TASKS[backend])
+        known = {self.backend: self}
+        return known.get(backend) or replace(self, backend=backend, task=TASKS[backend])
 
     def require_database_url(self) -> str:
         """The database's URL, its password from where it is kept. Raises ``UsageProblem`` when none is configured."""

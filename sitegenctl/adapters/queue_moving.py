@@ -15,6 +15,7 @@ from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.domain.task import LiveTask, Publication, TaskState
+from sitegenctl.errors import UsageProblem
 
 #: Tasks in one round trip.
 _AT_ONCE = 100
@@ -95,7 +96,11 @@ class QueueMoving:
                 departures = await self._leaving.departures(link, chunk)
                 going = [task for task in chunk if task.task_id in departures]
                 left |= {task.task_id: _gone(task) for task in chunk if task.task_id not in departures}
-                commands = [self._command(task, departures[task.task_id]) for task in going]
+                try:
+                    commands = [self._command(task, departures[task.task_id]) for task in going]
+                except UsageProblem as exc:
+                    # It can't be written as that queue was told to: their orders are claimed by now.
+                    return left | {task.task_id: exc.message for task in tasks[start:]}
                 answers = await link.execute(*commands, keep_refusals=True) if commands else []
                 for task, answer in zip(going, answers, strict=True):
                     if isinstance(answer, Refusal):

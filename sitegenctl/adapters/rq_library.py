@@ -20,6 +20,7 @@ from redis import Redis
 
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_options import SERIALIZERS, RqOptions
+from sitegenctl.domain.health_work import HARD_LIMIT
 from sitegenctl.domain.task import Publication
 from sitegenctl.errors import UsageProblem
 
@@ -27,9 +28,6 @@ _PREFIX = "RQ_KEY_PREFIX"
 
 #: Results are kept so long, in seconds, as the system has it; RQ's own default is eight minutes.
 RESULT_TTL = 86400
-
-#: A generation may take so long, in seconds, as the system has it; RQ's own default is three minutes.
-HARD_LIMIT = 600
 
 #: How often an exception before a generation begins is tried again, and after how many seconds each.
 RETRIES = 3
@@ -113,7 +111,8 @@ class RqLibrary:
             args=(publication.order_id,),
             kwargs={"resume": publication.resume},
             job_id=publication.task_id,
-            timeout=HARD_LIMIT,
+            # RQ's own default is three minutes.
+            timeout=int(HARD_LIMIT.total_seconds()),
             result_ttl=RESULT_TTL,
             retry=Retry(max=RETRIES, interval=list(INTERVALS)),
             # For people and for other tools; what we read of it is beside it.
@@ -155,14 +154,10 @@ def _imported(prefix: str) -> Any:
     try:
         import rq
         from rq import defaults
-    except ModuleNotFoundError as exc:
-        raise UsageProblem("RQ is not installed", hint="pip install 'sitegenctl[rq]'") from exc
-    except ValueError as exc:
-        raise UsageProblem(f"rq_key_prefix {prefix!r}: {exc}") from exc
-    # Before RQ 3 there is only one.
-    if getattr(defaults, _PREFIX, "rq") != prefix:
-        raise UsageProblem(
-            f"rq {rq.__version__} keeps its keys under {getattr(defaults, _PREFIX, 'rq')!r}, not under {prefix!r}",
-            hint="rq_key_prefix can be another than rq from rq 3 on",
-        )
+    except ImportError as exc:
+        raise UsageProblem(f"rq can't be imported: {exc}") from exc
+    # Somebody else has imported it before; a generator's plug-in, say. Before RQ 3 there is only one prefix.
+    known = getattr(defaults, _PREFIX, prefix)
+    if known != prefix:
+        raise UsageProblem(f"rq was imported before, and keeps its keys under {known!r}, not under {prefix!r}")
     return rq

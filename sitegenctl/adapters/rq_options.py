@@ -9,8 +9,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sitegenctl.errors import UsageProblem
+
 #: Serializers by the short names that RQ 3 has for them; others are named by their paths.
 SERIALIZERS = {"pickle": "rq.serializers.DefaultSerializer", "json": "rq.serializers.JSONSerializer"}
+
+
+_DEFAULT_PREFIX = "rq"
+
+
+def require_rq(prefix: str) -> None:
+    """Raise ``UsageProblem`` where RQ isn't installed, or knows no other prefix than its own; it is not imported."""
+    from importlib.util import find_spec
+
+    if find_spec("rq") is None:
+        raise UsageProblem("the backend rq needs the package rq", hint="pip install 'sitegenctl[rq]'")
+    if prefix == _DEFAULT_PREFIX:
+        return
+    from importlib.metadata import version
+
+    installed = version("rq")
+    if int(installed.partition(".")[0]) < 3:
+        raise UsageProblem(
+            f"rq {installed} keeps its keys under {_DEFAULT_PREFIX!r}, not under {prefix!r}",
+            hint="rq_key_prefix can be another from rq 3 on",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +46,7 @@ class RqOptions:
 
     queue: str = "site_generation"
     task: str = "app.workers.site_generation_worker.generate_site_job"
-    prefix: str = "rq"
+    prefix: str = _DEFAULT_PREFIX
     serializer: str = "pickle"
     sentinel_master: str | None = None
     sentinel_password: str | None = None

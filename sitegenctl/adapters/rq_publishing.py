@@ -18,7 +18,7 @@ from sitegenctl.adapters.rq_library import RETRIES, RqLibrary
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.task import Publication
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, UsageProblem
 
 #: Jobs in one transaction: Redis is busy with it for a millisecond or two.
 _AT_ONCE = 100
@@ -29,12 +29,17 @@ async def publish(
 ) -> Mapping[str, PublishFailure]:
     """Publish under exactly the given ids; returns the failure of each id that failed.
 
-    When the connection is lost on the way, it isn't known which arrived: all that were not confirmed are reported.
+    Where RQ can't write jobs as it was told to, all fail for certain: their orders are claimed by now, and have to be
+    given back. When the connection is lost on the way, it isn't known which arrived: all that were not confirmed are
+    reported.
     """
     failures: dict[str, PublishFailure] = {}
+    try:
+        written = [(publication.task_id, commands_of(publication, library, options)) for publication in publications]
+    except UsageProblem as exc:
+        return {each.task_id: PublishFailure(reason=exc.message, certain=True) for each in publications}
     for start in range(0, len(publications), _AT_ONCE):
-        chunk = publications[start : start + _AT_ONCE]
-        jobs = [(publication.task_id, commands_of(publication, library, options)) for publication in chunk]
+        jobs = written[start : start + _AT_ONCE]
         commands = [command for _, job in jobs for command in job]
         try:
             *queued, done = await link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)

@@ -10,6 +10,7 @@ towards what is read next. What the jobs are is read afterwards, in chunks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ _AT_ONCE = 20_000
 _CHUNK = 500
 #: How often a long queue is read anew because it moved meanwhile.
 _PATIENCE = 20
+
+# Before 2 a job's id could hold a colon, too.
+_EXECUTION = re.compile(r":[0-9a-f]{32}$")
 
 #: Job ids with where each was found.
 Places = dict[str, Place]
@@ -64,8 +68,13 @@ def scored(reply: Sequence[bytes]) -> Iterator[tuple[str, float]]:
 
 
 def job_id_of(member: bytes) -> str:
-    """The id of the job in a member of a list or registry; of one in work RQ 2 also names the execution."""
-    return member.decode(errors="replace").partition(":")[0]
+    """The id of the job in a member of a list or registry."""
+    return member.decode(errors="replace")
+
+
+def job_in_work(member: bytes) -> str:
+    """The id of the job in a member of the registry of those in work; from 2 on RQ adds the execution's."""
+    return _EXECUTION.sub("", job_id_of(member))
 
 
 class QueueReading:
@@ -123,8 +132,8 @@ class QueueReading:
         for member in (*deferred, *ready, *await self._held_back(limits)):
             # They wait for something else than a time.
             places.setdefault(job_id_of(member), Place(TaskState.SCHEDULED))
-        for member in (*started, *taken):
-            places.setdefault(job_id_of(member), Place(TaskState.UNACKED))
+        for job_id in (*map(job_in_work, started), *map(job_id_of, taken)):
+            places.setdefault(job_id, Place(TaskState.UNACKED))
         return places
 
     async def _held_back(self, limits: Sequence[bytes]) -> list[bytes]:
@@ -132,10 +141,12 @@ class QueueReading:
         if not limits:
             return []
         prefix = f"{self._options.prefix}:rl:".encode()
-        held = await self._link.execute(*(("ZRANGE", prefix + key + b":rate_limited", 0, -1) for key in limits))
-        members = [member for members in held for member in members]
+        held = await self._link.execute(
+            *(("ZRANGE", prefix + key + b":rate_limited", 0, -1) for key in limits), keep_refusals=True
+        )
+        members = [member for members in held if isinstance(members, list) for member in members]
         origins = await self._link.execute(
-            *(("HGET", self._options.job(job_id_of(member)), "origin") for member in members)
+            *(("HGET", self._options.job(job_id_of(member)), "origin") for member in members), keep_refusals=True
         )
         ours = self._options.queue.encode()
         return [member for member, origin in zip(members, origins, strict=True) if origin == ours]

@@ -109,8 +109,9 @@ def use(
 ) -> int:
     """Choose the context that holds where none is named."""
     from sitegenctl.configuration.editing import read_text, with_chosen
-    from sitegenctl.configuration.file import DEMO_CONTEXT, config_path, contexts_of, read_config, write_private
+    from sitegenctl.configuration.file import DEMO_CONTEXT, config_path, contexts_of, read_config
     from sitegenctl.errors import Refused
+    from sitegenctl.files import write_private
     from sitegenctl.render.output import Report, write
 
     call.require_writable()

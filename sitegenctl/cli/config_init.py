@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sitegenctl.cli.options import Invocation
+from sitegenctl.cli.options import Invocation, warn
 
 if TYPE_CHECKING:
     from sitegenctl.settings import Settings
 
 _PANEL = "What to write"
-
-Url = Annotated[str | None, typer.Option(metavar="URL", rich_help_panel=_PANEL, show_default=False)]
-PasswordFile = Annotated[Path | None, typer.Option(metavar="FILE", rich_help_panel=_PANEL, show_default=False)]
-PasswordCommand = Annotated[str | None, typer.Option(metavar="COMMAND", rich_help_panel=_PANEL, show_default=False)]
 
 _WHAT = {"database_url": "PostgreSQL", "redis_url": "Redis", "sites_dir": "sites directory"}
 
@@ -33,6 +29,7 @@ class _Context:
     database_url: str | None = None
     redis_url: str | None = None
     sites_dir: str | None = None
+    backend: str | None = None
     production: bool | None = None
     kept: dict[str, Any]
 
@@ -42,22 +39,29 @@ class _Context:
             "database_url": self.database_url,
             "redis_url": self.redis_url,
             "sites_dir": self.sites_dir,
+            "backend": self.backend,
             "production": self.production,
             **self.kept,
         }
         return {name: value for name, value in known.items() if value is not None}
 
 
+def _option(metavar: str, text: str) -> Any:
+    """One of the options that say what to write."""
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=_PANEL, show_default=False)
+
+
 def init(
     call: Invocation,
-    name: Annotated[str | None, typer.Option("--name", help="What to call the context. [production]")] = None,
-    database_url: Url = None,
-    redis_url: Url = None,
-    sites_dir: Annotated[Path | None, typer.Option(metavar="DIR", rich_help_panel=_PANEL, show_default=False)] = None,
-    database_password_file: PasswordFile = None,
-    database_password_command: PasswordCommand = None,
-    redis_password_file: PasswordFile = None,
-    redis_password_command: PasswordCommand = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call the context (production).")] = None,
+    database_url: Annotated[str | None, _option("URL", "PostgreSQL of the CRM.")] = None,
+    database_password_file: Annotated[Path | None, _option("FILE", "Whose first line is its password.")] = None,
+    database_password_command: Annotated[str | None, _option("COMMAND", "Which writes its password.")] = None,
+    redis_url: Annotated[str | None, _option("URL", "The broker.")] = None,
+    redis_password_file: Annotated[Path | None, _option("FILE", "Whose first line is its password.")] = None,
+    redis_password_command: Annotated[str | None, _option("COMMAND", "Which writes its password.")] = None,
+    sites_dir: Annotated[Path | None, _option("DIR", "Where the workers write the sites.")] = None,
+    backend: Annotated[str | None, _option("NAME", "What the workers are: celery, unless it is rq.")] = None,
     production: Annotated[
         bool | None,
         typer.Option(
@@ -76,7 +80,8 @@ def init(
     """
     from sitegenctl.cli.terminal import is_interactive
     from sitegenctl.configuration.editing import read_text, with_context
-    from sitegenctl.configuration.file import config_path, write_private
+    from sitegenctl.configuration.file import config_path
+    from sitegenctl.files import write_private
     from sitegenctl.render.output import Report, write
 
     call.require_writable()
@@ -95,16 +100,20 @@ def init(
             "database_url": database_url,
             "redis_url": redis_url,
             "sites_dir": _absolute(sites_dir),
+            "backend": backend,
             "production": production,
             **kept,
         },
     )
     if is_interactive() and not call.agreed:
-        wanted = _asked(call, wanted, named=name is not None, untested=untested)
+        if name is None:
+            wanted = replace(wanted, name=_prompt("What to call the context", wanted.name))
+        # Before anything is asked for or tried: what can't be written need not be.
+        with_context(before, wanted.name, {}, replace=force)
+        wanted = _asked(call, wanted, untested=untested)
     else:
         _require(wanted)
-        # Before anything is tried: what can't be written need not be.
-        with_context(before, wanted.name, wanted.values(), replace=force)
+        with_context(before, wanted.name, {}, replace=force)
         if not untested:
             _try_all(call, wanted)
     write_private(where, with_context(before, wanted.name, wanted.values(), replace=force))
@@ -124,6 +133,7 @@ def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Contex
     # The settings file is what is to be written: it says nothing yet.
     environ = {**os.environ, "SITEGENCTL_CONFIG": os.devnull, "SITEGENCTL_CONTEXT": ""}
     found = load_settings({**given, "env_file": call.options.get("env_file")}, environ)
+    warn(found)
     kept: dict[str, Any] = {}
     for setting in ("database_password_file", "redis_password_file"):
         if (path := getattr(found, setting)) is not None:
@@ -136,6 +146,8 @@ def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Contex
         database_url=found.database_url,
         redis_url=found.redis_url,
         sites_dir=None if found.sites_dir is None else str(found.sites_dir),
+        # What nobody has said goes without saying.
+        backend=found.backend if found.origins["backend"] != "default" else None,
         production=found.production,
         kept=kept,
     )
@@ -153,10 +165,8 @@ def _require(wanted: _Context) -> None:
             )
 
 
-def _asked(call: Invocation, wanted: _Context, *, named: bool, untested: bool) -> _Context:
+def _asked(call: Invocation, wanted: _Context, *, untested: bool) -> _Context:
     """Ask for each, show what is known, and try it; one that doesn't answer is asked for again."""
-    if not named:
-        wanted = replace(wanted, name=_prompt("What to call the context", wanted.name))
     wanted = _asked_url(call, wanted, "database_url", "postgresql://crm_user@host:5432/innexarcrm", untested)
     wanted = _asked_url(call, wanted, "redis_url", "redis://host:6379/0", untested)
     while True:

@@ -62,7 +62,7 @@ def metrics(
 
 def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl import __version__
-    from sitegenctl.cli.files import write_whole
+    from sitegenctl.files import write_whole
     from sitegenctl.render.metrics import METRIC_COLUMNS, exposition, metric_rows
     from sitegenctl.render.output import Report, write
     from sitegenctl.render.sources import degraded

@@ -202,9 +202,9 @@ def progress(total: int, done: str) -> Iterator[Callable[[int], None] | None]:
         yield advance
 
 
-async def planned(planning: Awaitable[T]) -> T:
-    """The plan, as soon as it is made; a spinner on stderr tells that it takes a while."""
-    with _later(_spinner):
+async def planned(planning: Awaitable[T], doing: str = "planning…") -> T:
+    """The plan, as soon as it is made; a spinner on stderr tells that it takes a while, and what is being done."""
+    with _later(lambda: _spinner(doing)):
         return await planning
 
 
@@ -241,7 +241,7 @@ def _later(make: Callable[[], Any]) -> Iterator[Callable[[int], None] | None]:
             shown.stop()
 
 
-def _spinner():  # type: ignore[no-untyped-def]  # rich is imported when it is needed
+def _spinner(doing: str):  # type: ignore[no-untyped-def]  # rich is imported when it is needed
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -252,7 +252,7 @@ def _spinner():  # type: ignore[no-untyped-def]  # rich is imported when it is n
         console=Console(stderr=True),
         transient=True,
     )
-    spinner.add_task("planning…", total=None)
+    spinner.add_task(doing, total=None)
     return spinner
 
 

@@ -204,9 +204,14 @@ class Invocation:
 
         shared = {name: self.options.get(name) for name in _SETTINGS}
         settings = load_settings({**shared, **flags})
-        for warning in settings.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+        warn(settings)
         return settings
+
+
+def warn(settings: Settings) -> None:
+    """Say what there is to warn of in where the settings are from."""
+    for warning in settings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:

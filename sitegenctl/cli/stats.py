@@ -45,7 +45,7 @@ def stats(
     window = read_since(since)
     seen = asyncio.run(_statistics(call, settings, window))
     if html is not None:
-        from sitegenctl.cli.files import write_whole
+        from sitegenctl.files import write_whole
         from sitegenctl.render.statistics_page import statistics_page
 
         write_whole(html, statistics_page(seen, context=settings.context))
@@ -60,8 +60,9 @@ def stats(
 
 
 async def _statistics(call: Invocation, settings: Settings, since: timedelta | datetime) -> Statistics:
+    from sitegenctl.cli.moving import planned
     from sitegenctl.operations.stats import statistics
     from sitegenctl.session import open_session
 
     async with open_session(settings, call.command) as session:
-        return await statistics(session.orders, since)
+        return await planned(statistics(session.orders, since), "reading the log…")

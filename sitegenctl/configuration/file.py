@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import stat
 import tomllib
@@ -89,23 +88,6 @@ def holds_password(value: str) -> bool:
     """Whether a text is a URL with a password in it."""
     # As far as the last @: a password may have one.
     return re.search(r"://[^@]*:[^@]+@|[?&]password=[^&]", value) is not None
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, all of it or nothing. Raises ``UsageProblem``."""
-    # A link stays one: who keeps settings elsewhere has their reasons.
-    path = Path(os.path.realpath(path))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as exc:
-        partial.unlink(missing_ok=True)
-        raise UsageProblem(f"{path} can't be written: {exc.strerror}") from exc
 
 
 def _texts(values: Mapping[str, Any]) -> list[str]:

@@ -154,7 +154,7 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
     if not missing and len(seen.tasks) == 1 and delivered:
         return _verdict(
             Condition.UNKNOWN,
-            f"task {delivered[0].task_id} is in unacked, and not every worker has answered whose it is",
+            f"task {delivered[0].task_id} is delivered, and not every worker has answered whose it is",
             "a silent worker may be running it",
             remedy="look again, or look at the workers",
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
+from sitegenctl.domain.light import light
 from sitegenctl.domain.run import (
     ENQUEUES,
     OPERATOR_PREFIX,
@@ -34,7 +35,7 @@ def _stage_name(step: str) -> str | None:
     return stage.name if stage is not None else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@light
 class RunRow:
     """A row of the log, as far as runs are told from it.
 

@@ -74,13 +74,13 @@ class Chunk:
         await self._confirm()
         await self._trash()
         if self.previous is not None:
-            # Whoever enqueues orders expects them to be generated in that order.
+            # Whoever enqueues orders, or moves them to another queue, expects them to be generated in that order.
             await self.previous.has_published.wait()
             self.previous = None
         await self._publish()
-        self.has_published.set()
         await self._put_back()
         await self._move()
+        self.has_published.set()
         release = await self._take_back()
         return [
             settle(step, self.skipped.get(step.order_id), self.claim, self.failures.get(step.order_id), release)

@@ -205,8 +205,9 @@ def _moment(at: datetime, span: timedelta) -> str:
 
 
 def _round_up(number: int) -> int:
-    """The next even number that reads well on an axis."""
+    """The next number that reads well on an axis, and half of which does too."""
     if number <= 1:
         return 1
-    size = 10 ** (len(str(number)) - 1)
-    return next(int(step * size) for step in (1, 2, 4, 6, 8, 10) if step * size >= number)
+    size = int(10 ** (len(str(number)) - 1))
+    steps = (2, 4, 6, 8, 10) if size == 1 else (1, 2, 3, 4, 5, 6, 8, 10)
+    return next(top for step in steps if (top := step * size) >= number)

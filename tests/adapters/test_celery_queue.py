@@ -1,4 +1,4 @@
-"""Reading, asking and publishing on a real Redis, with real Celery messages and real workers."""
+"""What is Celery's own in reading, asking and publishing; what holds for every queue is in ``tests/contract``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import json
 import os
 import pickle
 import signal
-import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -117,17 +115,6 @@ def test_a_long_queue_is_read_in_chunks_to_the_same_effect(world: World) -> None
     assert {task.task_id: task for task in in_chunks.tasks} == {task.task_id: task for task in at_once.tasks}
 
 
-def test_reading_writes_nothing(world: World) -> None:
-    world.publish(1)
-    world.deliver()
-    world.publish(2)
-    with world.redis() as client:
-        before = {key: client.dump(key) for key in client.scan_iter()}
-    read(world)
-    with world.redis() as client:
-        assert {key: client.dump(key) for key in client.scan_iter()} == before
-
-
 def test_kombu_s_transport_options_are_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"GLOBAL_KEYPREFIX": "crm:", "SEP": "::", "PRIORITY_STEPS": "0,5", "QUEUE": "sites"}.items():
         monkeypatch.setenv(f"SITEGENCTL_{name}", value)
@@ -157,11 +144,6 @@ def test_the_same_options_reach_a_worker(world: World) -> None:
     finally:
         for name in prefixed:
             os.environ.pop(name)
-
-
-def test_without_a_worker_the_survey_is_empty_at_once(world: World) -> None:
-    survey = world.with_session(lambda session: session.queue.survey())
-    assert (survey.workers, survey.silent) == ((), 0)
 
 
 def test_every_worker_answers_and_nothing_is_left_in_redis(world: World) -> None:
@@ -389,40 +371,11 @@ def test_a_redis_that_is_away_is_one_line(call: Callable, url: str, message: str
 
 
 @CALLS
-def test_a_redis_that_hangs_is_left_after_the_timeout(call: Callable) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        began = time.monotonic()
-        with pytest.raises(SourceError, match="in time"):
-            asyncio.run(_call(f"redis://127.0.0.1:{port}/0", call, timeout=0.5))
-        assert time.monotonic() - began < 0.9  # not once more for what there might be to clean up
-
-
-@CALLS
 def test_a_wrong_password_says_so_without_telling_it(world: World, call: Callable) -> None:
     url = world.redis_url.replace(world.redis_url.split(":")[2].split("@")[0], "wr0ng")
     with pytest.raises(SourceError, match="refuses the login") as caught:
         asyncio.run(_call(url, call))
     assert "wr0ng" not in caught.value.message
-
-
-def test_publishing_where_redis_refuses_writes_names_each_task(world: World) -> None:
-    with world.redis() as client:
-        client.config_set("maxmemory", "1")
-        try:
-            failed = world.with_session(lambda session: session.queue.publish([publication()]))
-            assert read(world).tasks == ()  # an OOM Redis refuses MULTI; reading goes on all the same
-        finally:
-            client.config_set("maxmemory", "0")
-    assert set(failed) == {"task-1"}
-    assert "maxmemory" in failed["task-1"].reason
-    assert failed["task-1"].certain
-    assert keys(world) <= {b"_kombu.binding.site_generation"}
-
-
-def test_publishing_to_a_redis_that_is_away_fails_soon() -> None:
-    failed = asyncio.run(_call("redis://127.0.0.1:1/0", lambda queue: queue.publish([publication()]), timeout=1))
-    assert set(failed) == {"task-1"}
 
 
 async def _call(url: str, call: Callable, timeout: float = 2, bounds: Bounds = _BOUNDS):

@@ -96,12 +96,6 @@ def test_what_a_dead_worker_left_is_forgotten_too(world: World) -> None:
     assert held(world) == (1, 1)
 
 
-def test_a_task_that_is_nowhere_counts_as_gone(world: World) -> None:
-    began = time.monotonic()
-    assert withdraw(world, [live("finished")]) == {}
-    assert time.monotonic() - began > celery_withdrawal._SECOND_LOOK  # and was looked for twice
-
-
 def test_a_message_that_comes_back_to_the_queue_meanwhile_is_taken_out_all_the_same(world: World) -> None:
     """The plan saw it delivered, and a worker that stopped has given it back since."""
     task_id = world.publish(1)

@@ -21,7 +21,7 @@ from tests import processes
 from tests.terminal import on_terminal
 from tests.world import World, eventually
 
-HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "jinja2"]
+HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "jinja2", "prometheus_client"]
 
 
 def envelope(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
@@ -47,6 +47,8 @@ def envelope(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
         ["events", "--help"],
         ["inspect", "orders", "--help"],
         ["doctor", "--help"],
+        ["metrics", "--help"],
+        ["config", "init", "--help"],
         [],
     ],
 )

@@ -50,6 +50,16 @@ def test_init_writes_a_private_file_from_the_environment(world: World, config: P
     assert world.run("inspect", "orders", **NOWHERE).returncode == 0
 
 
+def test_init_says_which_backend_it_is_where_it_is_not_celery(world: World, config: Path) -> None:
+    assert world.run("config", "init", "--name", "one").returncode == 0
+    assert world.run("config", "init", "--name", "two", "--backend", "rq").returncode == 0
+    assert world.run("config", "init", "--name", "three", SITEGENCTL_BACKEND="rq").returncode == 0
+    one, two, three = config.read_text().split("[contexts.")[1:]
+    assert ['backend = "rq"' in text for text in (one, two, three)] == [False, True, True]
+    refused = world.run("config", "init", "--name", "four", "--backend", "kafka")
+    assert (refused.returncode, "'kafka' is not a backend" in refused.stderr) == (2, True)
+
+
 def test_init_adds_to_the_file_that_is_there_and_takes_nothing_away(world: World, config: Path) -> None:
     before = '# mine\ncontext = "old"  # why\n[contexts.old]\ngrace = "9m"\n'
     config.write_text(before)

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests import processes
 from tests.generation_log import Log
 from tests.processes import Running
+from tests.rq_world import RqWorld
 from tests.world import World, eventually
 
 PROMTOOL = shutil.which("promtool")
@@ -74,6 +75,17 @@ def test_everything_is_measured_in_a_format_that_prometheus_takes(world: World, 
             [PROMTOOL, "check", "metrics"], input=process.stdout, capture_output=True, text=True, check=False
         )
         assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
+def test_an_rq_queue_is_measured_alike(rq: RqWorld) -> None:
+    rq.order(3)
+    rq.publish(3)
+    process = rq.run("metrics")
+    assert (process.returncode, process.stderr) == (0, "")
+    told = samples(process.stdout)
+    assert told["sitegenctl_queue_tasks queued"] == 1
+    assert told["sitegenctl_orders queued ok"] == 1
+    assert told["sitegenctl_workers"] == 0
 
 
 def test_as_json_it_is_an_envelope_of_samples(world: World) -> None:

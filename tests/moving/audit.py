@@ -10,7 +10,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sitegenctl.adapters.celery_messages import ACTOR_HEADER
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.domain.snapshot import Snapshot
@@ -104,11 +103,9 @@ class Audit:
             self._promised.add((details["task_id"], order_id))
 
     def _our_tasks_were_announced(self) -> None:
-        for message in self.system.messages():
-            headers = message["headers"]
-            if ACTOR_HEADER in headers:
-                order_id = json.loads(headers["argsrepr"])[0]
-                assert (headers["id"], order_id) in self._promised, f"nobody announced task {headers['id']}"
+        for each in self.system.unfinished():
+            if each.is_ours:
+                assert (each.task_id, each.order_id) in self._promised, f"nobody announced task {each.task_id}"
 
     def _no_finished_site_is_gone(self) -> None:
         lost = self.system.finished.keys() - self.system.whole_sites()
@@ -161,7 +158,7 @@ class Audit:
 
     def outcomes_are_true(self, told: Told) -> None:
         """What a command says it has done is so."""
-        ids = [message["headers"]["id"] for message in self.system.messages()]
+        ids = [each.task_id for each in self.system.unfinished()]
         running = [held.task_id for worker in self.system.workers for held in worker.held]
         for outcome in told.outcomes:
             if outcome["outcome"] != "done":

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import random
 import shutil
-import subprocess
+import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
 from tests.moving.servers import MARK, WHOLE, Database, OwnServers
 from tests.moving.simulated_worker import Held, SimulatedWorker
+from tests.processes import Running
 from tests.world import QUEUE, TASK, create_schema, eventually
 
 BEAT = "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders"
@@ -82,15 +84,19 @@ class LivingSystem(OwnServers):
 
     # --- what is there ------------------------------------------------------------------------------------
 
+    def unfinished(self) -> Sequence[Held]:
+        """Every task that is not finished, as Redis has it."""
+        return [Held(message=message) for message in self.messages()]
+
     def messages(self) -> list[dict[str, Any]]:
-        """Every message that is not acknowledged, in the queue or delivered, as Redis has it."""
+        """Every message that is not acknowledged, in the queue or delivered."""
         queued = self.client.lrange(QUEUE, 0, -1)
         delivered = [json.dumps(json.loads(raw)[0]).encode() for raw in self.client.hvals("unacked")]
         return [json.loads(raw) for raw in (*queued, *delivered)]
 
     def live(self) -> Counter[int | None]:
         """How many tasks each order has: its messages, and what workers hold though it waits in no ``unacked``."""
-        known = [Held(message=message) for message in self.messages()]
+        known = self.unfinished()
         delivered = {json.loads(raw)[0]["headers"]["id"] for raw in self.client.hvals("unacked")}
         apart = [held for worker in self.workers for held in worker.claimed if held.task_id not in delivered]
         return Counter(held.order_id for held in (*known, *apart) if held.name == TASK)
@@ -176,7 +182,7 @@ class LivingSystem(OwnServers):
         worker.die()
 
     @contextmanager
-    def real_worker(self) -> Iterator[subprocess.Popen[bytes]]:
+    def real_worker(self) -> Iterator[Running]:
         """A process that has taken a task, if there is one, and will be at it for longer than anybody looks."""
         process = self.worker("-c", "1", "--pace", "60s")
         delivered = eventually(lambda: self.client.hkeys("unacked") or not self.client.llen(QUEUE))
@@ -278,11 +284,23 @@ class LivingSystem(OwnServers):
             )
         self._end(worker, dies=dies and not retries)
 
-    def give_back(self, orphan: Held) -> None:
-        """As kombu does with what is not acknowledged an hour after its delivery."""
-        self.client.hdel("unacked", orphan.tag)
-        self.client.zrem("unacked_index", orphan.tag)
-        self.client.rpush(QUEUE, json.dumps(orphan.message))
+    def an_hour_passes(self) -> None:
+        """What waits for its ETA comes to its turn, and kombu gives back what nobody has acknowledged."""
+        for worker in self.workers:
+            worker.ripen()
+        for orphan in self.orphans():
+            self.client.hdel("unacked", orphan.tag)
+            self.client.zrem("unacked_index", orphan.tag)
+            self.client.rpush(QUEUE, json.dumps(orphan.message))
+
+    def lose(self, worker: SimulatedWorker) -> None:
+        """Have a worker lose its connection to Redis for so long that it looks dead."""
+        worker.lose_connection()
+
+    def kill_really(self, worker: Running) -> None:
+        """Kill a real worker, with what it has begun."""
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
 
     def leave_behind(self, order_id: int) -> None:
         """Have the order's message delivered to a worker that is gone since."""
@@ -336,7 +354,7 @@ class LivingSystem(OwnServers):
 
 
 @contextmanager
-def living_system(folder: Path) -> Iterator[LivingSystem]:
+def living_system(folder: Path, kind: type[LivingSystem] = LivingSystem) -> Iterator[LivingSystem]:
     """A system with servers of its own, empty."""
     with (
         redis_server(folder / "redis", persistence=True) as redis,
@@ -345,7 +363,7 @@ def living_system(folder: Path) -> Iterator[LivingSystem]:
         asyncio.run(create_schema(postgres.url))
         sites_dir = folder / "sites"
         sites_dir.mkdir()
-        system = LivingSystem(
+        system = kind(
             database_url=postgres.url,
             redis_url=redis.url,
             sites_dir=sites_dir,

@@ -105,6 +105,8 @@ class OwnServers(World):
 
     def stop_redis(self, *, forgets: bool = False) -> None:
         """Stop Redis; workers lose their connection. What it ``forgets`` is what a Redis without persistence does."""
+        if forgets:
+            self.redis_forgets()
         self._forget_clients()
         assert stop_redis(self.folder / "redis")
         for worker in self.workers:
@@ -112,6 +114,9 @@ class OwnServers(World):
         if forgets:
             (self.folder / "redis" / "appendonly.aof").unlink(missing_ok=True)
             shutil.rmtree(self.folder / "redis" / "appendonlydir", ignore_errors=True)  # Redis 7
+
+    def redis_forgets(self) -> None:
+        """What Redis is about to forget."""
 
     def start_redis(self) -> None:
         """Start Redis again; all workers have come back when this returns, for one that is away is as good as dead."""
@@ -157,7 +162,11 @@ class OwnServers(World):
         orders = self.sql("SELECT o::text FROM site_orders o ORDER BY id")
         log = self.sql("SELECT l::text FROM site_generation_logs l ORDER BY id")
         files = sorted(str(path) for path in self.sites_dir.rglob("*"))
-        return orders, log, self.client.lrange(QUEUE, 0, -1), self.client.hgetall("unacked"), files
+        return orders, log, self.queue_as_it_is(), files
+
+    def queue_as_it_is(self) -> Any:
+        """All of the queue that must not change where nothing is done."""
+        return self.client.lrange(QUEUE, 0, -1), self.client.hgetall("unacked")
 
     def look(self) -> Snapshot:
         """What sitegenctl sees, over connections that are kept as long as the servers run."""

@@ -23,6 +23,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from sitegenctl.adapters.celery_messages import ACTOR_HEADER
 from tests.world import QUEUE
 
 _CHANNEL = "/0.celery.pidbox"
@@ -44,6 +45,11 @@ class Held:
     @property
     def name(self) -> str:
         return str(self.message["headers"]["task"])
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether sitegenctl has published it."""
+        return ACTOR_HEADER in self.message["headers"]
 
     @property
     def tag(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,6 +18,7 @@ from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from sitegenctl.adapters.celery_queue import CeleryQueue
+from sitegenctl.adapters.rq_queue import RqQueue
 from tests.moving.living_system import LivingSystem, living_system
 from tests.moving.machine import Watched
 from tests.moving.moments import BEFORE, PLANNED, Died, at_checkpoint, die, elsewhere, ever, moments
@@ -35,6 +35,7 @@ from tests.moving.operators import (
     some_orders,
     withdrawing_lines,
 )
+from tests.moving.rq_living_system import RqLivingSystem
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
 _ANY = {"deadline": None, "print_blob": True, "suppress_health_check": list(HealthCheck)}
@@ -46,6 +47,16 @@ PROFILE = (
         max_examples=7, stateful_step_count=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_ANY
     )
 )
+
+#: What is decided is decided above the backend: on RQ fewer examples tell whether it keeps its word.
+EXAMPLES_ON_RQ = 3
+
+SYSTEMS: dict[str, type[LivingSystem]] = {"celery": LivingSystem, "rq": RqLivingSystem}
+
+
+def _profile(system: LivingSystem) -> settings:
+    return settings(PROFILE, max_examples=EXAMPLES_ON_RQ) if system.backend == "rq" and not EXAMPLES else PROFILE
+
 
 #: Seconds: half a minute's work, on a machine that may have four such to do for each of its cores.
 PATIENCE = 300
@@ -188,7 +199,7 @@ class Orders(Watched):
         worker = data.draw(st.sampled_from(busy), label="worker")
 
         with self.checked(arguments):
-            worker.lose_connection()
+            self.system.lose(worker)
             try:
                 with at_checkpoint(self.system, at, worker.connect):
                     told = operate(*arguments)
@@ -256,10 +267,7 @@ class Orders(Watched):
     def an_hour_passes_for_messages(self) -> None:
         """What waits for its ETA comes to its turn, and kombu gives back what nobody has acknowledged."""
         with self.checked():
-            for worker in self.system.workers:
-                worker.ripen()
-            for orphan in self.system.orphans():
-                self.system.give_back(orphan)
+            self.system.an_hour_passes()
 
     # --- time, the backend, and people --------------------------------------------------------------------
 
@@ -331,14 +339,14 @@ class OrdersAndARealWorker(Orders):
             with self.system.real_worker() as process:
                 # What it has is neither taken from it nor given to anybody else.
                 self.maintain()
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                self.system.kill_really(process)
         super().teardown()
 
 
-@pytest.fixture(scope="module")
-def system() -> Iterator[LivingSystem]:
-    with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder, living_system(Path(folder)) as system:
+@pytest.fixture(scope="module", params=SYSTEMS)
+def system(request: pytest.FixtureRequest) -> Iterator[LivingSystem]:
+    kind = SYSTEMS[request.param]
+    with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder, living_system(Path(folder), kind) as system:
         yield system
 
 
@@ -346,7 +354,8 @@ def system() -> Iterator[LivingSystem]:
 def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingSystem:
     for name, value in system.environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(CeleryQueue, "new_task_id", lambda _: system.new_id())
+    for queue in (CeleryQueue, RqQueue):
+        monkeypatch.setattr(queue, "new_task_id", lambda _: system.new_id())
     # Longer than any example takes on a busy machine: time passes where a test says so.
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
     # Small enough for a plan of a few orders to be made and applied in several parts.
@@ -359,6 +368,7 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
         "operations.observe.SECOND_LOOK",
         "operations.settling.SECOND_LOOK",
         "adapters.celery_put_back._A_MOMENT",
+        "adapters.rq_put_back._A_MOMENT",
     ):
         monkeypatch.setattr(f"sitegenctl.{name}", 0.0)
     return system
@@ -366,10 +376,10 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
 
 @pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
 def test_whatever_happens_no_order_is_lost_or_generated_twice(configured: LivingSystem) -> None:
-    run_state_machine_as_test(lambda: Orders(configured), settings=PROFILE)
+    run_state_machine_as_test(lambda: Orders(configured), settings=_profile(configured))
 
 
 @pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
 def test_nor_when_a_real_worker_is_killed(configured: LivingSystem) -> None:
-    few = settings(PROFILE, max_examples=max(2, EXAMPLES // 20), stateful_step_count=10)
+    few = settings(_profile(configured), max_examples=max(2, EXAMPLES // 20), stateful_step_count=10)
     run_state_machine_as_test(lambda: OrdersAndARealWorker(configured), settings=few)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
+import sitegenctl
 from sitegenctl.errors import UsageProblem
 from sitegenctl.settings import load_settings, mask_url, parse_duration
 
@@ -246,3 +248,34 @@ def test_files_with_passwords_beside_the_settings_are_looked_at_too(environ: dic
         (warning,) = load_settings({"env_file": file}, environ).warnings
         assert str(path) in warning
         path.chmod(0o600)
+
+
+def test_each_backend_has_the_system_s_own_task_unless_another_is_set(environ: dict[str, str]) -> None:
+    assert load_settings({}, environ).task == "app.tasks.site_generation.generate_site_task"
+    environ["SITEGENCTL_BACKEND"] = "rq"
+    settings = load_settings({}, environ)
+    assert (settings.backend, settings.task) == ("rq", "app.workers.site_generation_worker.generate_site_job")
+    assert settings.of_backend("celery").task == "app.tasks.site_generation.generate_site_task"
+    assert settings.of_backend("celery").of_backend("rq") == settings
+    environ["SITEGENCTL_TASK"] = "crm.generate"
+    assert load_settings({}, environ).task == "crm.generate"
+
+
+def test_rq_s_own_variable_for_its_prefix_is_heeded(environ: dict[str, str]) -> None:
+    environ["RQ_KEY_PREFIX"] = "crm"
+    assert load_settings({}, environ).rq_key_prefix == "crm"
+    environ["SITEGENCTL_RQ_KEY_PREFIX"] = "crm:2"
+    assert load_settings({}, environ).rq_key_prefix == "crm:2"
+    environ["SITEGENCTL_RQ_KEY_PREFIX"] = "crm %s"
+    with pytest.raises(UsageProblem, match="is no prefix of RQ's"):
+        load_settings({}, environ)
+
+
+def test_which_backend_it_is_is_asked_where_all_is_composed_and_nowhere_else() -> None:
+    package = Path(sitegenctl.__file__).parent
+    asking = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"\bbackend (==|!=)", path.read_text())
+    }
+    assert asking == {"session.py"}
