@@ -105,7 +105,8 @@ _sitegenctl_files() {
 
 _sitegenctl_offer_values() {
     case $1 in
-    @orders) _sitegenctl_ask orders "$2" ;;
+    # What doesn't begin as a number does is none.
+    @orders) [[ $2 == *[!0-9]* ]] || _sitegenctl_ask orders "$2" ;;
     @contexts) _sitegenctl_ask contexts "$2" ;;
     @files) _sitegenctl_files -f "$2" ;;
     @directories) _sitegenctl_files -d "$2" ;;

@@ -798,6 +798,10 @@ function __sitegenctl_offer_values
     set -l current $argv[3]
     switch "$argv[1]"
         case @orders @contexts
+            # What doesn't begin as a number does is no order.
+            if test $argv[1] = @orders; and string match -qr '[^0-9]' -- "$current"
+                return
+            end
             set -l words (commandline -opc)
             set -l program (string replace -r '^~(?=/)' -- $HOME $words[1])
             for line in ($program _complete (string sub -s 2 -- $argv[1]) "$current" $words[2..-1] 2>/dev/null </dev/null)

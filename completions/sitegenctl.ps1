@@ -770,6 +770,8 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
         $among = Find-Values $path $option
         switch -CaseSensitive ($among) {
             { $_ -in '@orders', '@contexts' } {
+                # What doesn't begin as a number does is no order.
+                if ($among -eq '@orders' -and $prefix -match '[^0-9]') { return }
                 $program = $commandAst.CommandElements[0].Extent.Text
                 Show-Candidates @(& $program _complete $among.Substring(1) "$prefix" @given 2>$null) $prefix $before
             }

@@ -40,7 +40,7 @@ compadd() {{
 }}
 _capture() {{ _main_complete; print -r -- END >> {out} }}
 zle -C capture list-choices _capture
-bindkey '^X' capture
+bindkey '^T' capture
 print -r -- READY > {out}
 """
 
@@ -105,7 +105,7 @@ def _in_zsh(folder: Path, environ: dict[str, str]) -> Offers:
     def ask(line: str, *, listing: bool = False) -> list[str]:
         assert not listing
         out.write_text("")
-        terminal.type(f"\x15{line}\x18")
+        terminal.type(f"\x15{line}\x14")
         terminal.wait(lambda: out.read_text().endswith("END\n"))
         return [found for found in out.read_text().splitlines()[:-1] if found]
 
