@@ -45,21 +45,21 @@ test-lowest: .venv-lowest/.installed .venv-deployed/.installed ## Run the suite 
 	.venv-lowest/bin/python -m pytest $(SPREAD)
 
 # RQ at its floor and in between; the environment has the newest. Everything else is as there.
-RQ_VERSIONS := 1.15.1 2.6.1
+RQ_VERSIONS := 1.15 2.6
 
 .venv-rq-%/.installed: $(VENV)/.installed
 ifdef UV
 	@test -x .venv-rq-$*/bin/python || $(UV) venv --quiet --python $(BIN)/python .venv-rq-$*
-	$(UV) pip install --quiet --python .venv-rq-$*/bin/python --editable '.[demo,rq]' --group dev 'rq==$*'
+	$(UV) pip install --quiet --python .venv-rq-$*/bin/python --editable '.[demo,rq]' --group dev 'rq==$*.*'
 else
 	@test -x .venv-rq-$*/bin/python || $(PYTHON) -m venv .venv-rq-$*
 	.venv-rq-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	.venv-rq-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,rq]' --group dev 'rq==$*'
+	.venv-rq-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,rq]' --group dev 'rq==$*.*'
 endif
 	@touch $@
 
 test-rq: $(RQ_VERSIONS:%=.venv-rq-%/.installed) ## Run what is about RQ with RQ 1.15 and 2.6.
-	@for each in $(RQ_VERSIONS); do echo "== rq $$each"; .venv-rq-$$each/bin/python -m pytest $(SPREAD) -k rq tests/contract tests/rq || exit 1; done
+	@for each in $(RQ_VERSIONS); do echo "== rq $$each"; .venv-rq-$$each/bin/python -m pytest $(SPREAD) -k rq tests/contract tests/doctor tests/rq || exit 1; done
 
 lint: $(VENV)/.installed ## Check format, rules, types and the layers.
 	$(BIN)/ruff format --check .

@@ -34,6 +34,8 @@ class CeleryEvents:
     Redis is asked whether it is still there.
     """
 
+    enabling = "celery -A APP control enable_events, or start the worker with -E"
+
     def __init__(self, url: str, options: QueueOptions, *, timeout: float, idle: float = 5.0) -> None:
         self._url = url
         self._options = options

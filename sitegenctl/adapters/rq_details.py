@@ -20,6 +20,8 @@ from sitegenctl.domain.worker import WorkerSurvey
 #: Bytes of a traceback, or of a result, at most: they are compressed, by whoever wrote them.
 _LONGEST = 1_000_000
 
+_LOOKS = 3
+
 #: RQ's numbers for what came of an attempt.
 _RESULTS = {"1": "FINISHED", "2": "FAILED", "3": "STOPPED", "4": "RETRIED", "5": "FAILED"}
 
@@ -40,22 +42,32 @@ class JobSearch:
             job_id.encode()
         except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
             return None
-        job = (await read_jobs(self._link, self._options, [job_id]))[job_id]
-        if job is not None and job.fields["origin"] not in ("", self._options.queue):
-            return None  # another queue's
+        details = None
+        # It may end, or go from one registry to another, while it is looked for.
+        for _ in range(_LOOKS):
+            job = (await read_jobs(self._link, self._options, [job_id]))[job_id]
+            if job is None:
+                break
+            if job.fields["origin"] not in ("", self._options.queue):
+                return None  # another queue's
+            details = self._of(job)
+            found = await self._look_for(job_id) if job.status not in OVER else None
+            if found is not None:
+                details = self._located(details, job, found)
+            if found is not None or job.status in OVER:
+                break
         result = await read_result(self._link, self._options, job_id)
-        if job is None:
+        if details is None:
             return TaskDetails(task_id=job_id, place=TaskPlace.RESULT, result=result) if result else None
-        details = await self._where(job)
-        if job.status in OVER:
+        if job is not None and job.status in OVER:
             # A job that was stopped has the result of one that failed, and one that was cancelled may have none.
             result = replace(result or TaskResult(status=""), status=job.status.upper())
         return replace(details, result=result)
 
-    async def _where(self, job: Job) -> TaskDetails:
+    def _of(self, job: Job) -> TaskDetails:
         call = job.call()
         ours = self._options.task
-        details = TaskDetails(
+        return TaskDetails(
             task_id=job.job_id,
             place=TaskPlace.RESULT,
             name=ours if job.is_of(ours) else call.function if call else None,
@@ -67,12 +79,9 @@ class JobSearch:
             undecodable=None if call else "its description is no call, and what it calls is never unpickled",
             headers={name: job.fields[name] for name in _SHOWN if job.fields[name]},
         )
-        if job.status in OVER:
-            return details
-        # Where it is follows from where it stands alone: its hash says what was last done with it.
-        found = await self._look_for(job.job_id) or await self._look_for(job.job_id)
-        if found is None:
-            return details
+
+    def _located(self, details: TaskDetails, job: Job, found: LiveTask | ForeignMessage) -> TaskDetails:
+        """Where it is follows from where it stands: its hash says what was last done with it."""
         queued = found.state is not TaskState.UNACKED
         return replace(
             details,
@@ -86,7 +95,7 @@ class JobSearch:
         )
 
     async def _look_for(self, job_id: str) -> LiveTask | ForeignMessage | None:
-        """The job as it stands in the queue or a registry; it may be on the move between two of them."""
+        """The job as it stands in the queue or a registry."""
         reading = await QueueReading(self._link, self._options).read()
         items: list[LiveTask | ForeignMessage] = [*reading.tasks, *reading.foreign]
         return next((item for item in items if item.task_id == job_id), None)

@@ -69,6 +69,8 @@ class Picture:
 class RqEvents:
     """``EventSource`` on RQ. Each listening has a connection of its own; it looks every ``interval`` seconds."""
 
+    enabling = "they need not send any, and are looked at instead"
+
     def __init__(self, url: str, options: RqOptions, *, timeout: float, interval: float = INTERVAL) -> None:
         self._options = options
         self._interval = interval

@@ -15,7 +15,6 @@ from sitegenctl.adapters.redis_facts import Habits, read_facts
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_urls import database_number
 from sitegenctl.adapters.rq_details import read_result
-from sitegenctl.adapters.rq_job import Job
 from sitegenctl.adapters.rq_options import SERIALIZERS, RqOptions
 from sitegenctl.adapters.rq_reading import job_id_of, job_in_work, read_jobs
 from sitegenctl.adapters.rq_workers import Record, RollCall, RqWorkers, read_records, roll_call
@@ -94,7 +93,7 @@ class RqHealth:
             # Of a serializer of somebody's own nobody knows what it looks like.
             unreadable={kind: number for kind, number in found.items() if wanted is not None and kind != wanted},
             format=wanted or options.serializer,
-            limits=Counter(_limit(job) for job in jobs.values() if job.is_of(options.task)),
+            limits=Counter(job.limit for job in jobs.values() if job.is_of(options.task)),
             held=held,
             has_scheduler=bool(has_scheduler),
             unimportable=unimportable,
@@ -158,9 +157,3 @@ def _format(raw: bytes) -> str:
 
 def _short_name(serializer: str) -> str:
     return next((name for name, path in SERIALIZERS.items() if serializer == path), serializer)
-
-
-def _limit(job: Job) -> timedelta | None:
-    """After what time a worker ends the job; RQ knows -1 for never."""
-    told = job.fields["timeout"]
-    return timedelta(seconds=int(told)) if told.isascii() and told.isdigit() and len(told) <= 9 else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sitegenctl.adapters.calls import order_of, parse_time
@@ -111,6 +111,12 @@ class Job:
         return parse_time(self.fields["ended_at"])
 
     @property
+    def limit(self) -> timedelta | None:
+        """After what time a worker ends it; None for never, for which RQ has -1."""
+        told = self.fields["timeout"]
+        return timedelta(seconds=int(told)) if _is_number(told) else None
+
+    @property
     def attempt(self) -> int:
         """Which attempt is under way, or comes next, from 1; of others' jobs it is only known that one has been."""
         first, left = self.fields[RETRIES_FIELD], self.fields["retries_left"]
@@ -132,8 +138,7 @@ class Job:
 
     def is_of(self, task: str) -> bool:
         """Whether it is a call of ``task``, whichever order that is for."""
-        call = self.call()
-        return bool(self.fields[ORDER_FIELD]) or (call is not None and call.function == task)
+        return bool(self.fields[ORDER_FIELD]) or ((call := self.call()) is not None and call.function == task)
 
     @property
     def enqueued_at(self) -> datetime | None:

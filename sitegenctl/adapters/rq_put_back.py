@@ -3,6 +3,9 @@
 RQ itself does something else: once in ten minutes a worker looks for jobs whose worker is gone, counts that as a
 failure and tries them again later, or puts them among the failed ones.
 
+The job keeps the attempts that it has left: it was not its fault. Only what is published anew, under whichever id, has
+all of them again.
+
 The guarantee to strive for is that none runs twice when its worker turns out to live: it is looked for once more
 just before, its job moved only if nothing of it has changed since, and looked for again a moment later.
 """

@@ -111,6 +111,13 @@ class Records:
         """Whether whoever has this job in work has still time for its next heartbeat, so that it may well live."""
         return any(float(score) >= self.now.timestamp() for _, score in self.started.get(job_id, ()))
 
+    def may_run(self, job_id: str, worker: str) -> bool:
+        """Whether this job was begun by this worker, and has not run into its own limit for certain."""
+        job = self.jobs.get(job_id)
+        if job is None or job.status in OVER or job.worker != worker:
+            return False
+        return job.limit is None or job.started_at is None or self.now < job.started_at + job.limit + TAKING
+
     def is_over(self, job_id: str) -> bool:
         """Whether the job ended while the records were read."""
         job = self.jobs.get(job_id)
@@ -141,16 +148,19 @@ def roll_call(records: Records, queue: str) -> RollCall:
 
     A worker that is connected and has a record lives, and runs what its record says; between taking a job and
     saying so it may have any that nobody else has. It is silent when it is connected, but its record has expired or
-    it has not renewed the promise for its job in time: then it hangs. A job whose promise still holds, and that no
-    connected worker has, is at one that has lost Redis, or has just died: that one is silent, too.
+    it has not renewed the promise for its job in time: then it hangs, or it was killed and what it began lives on. That
+    may be its scheduler, for ever; what counts is whether a job of its may still be running. A job whose promise still
+    holds, and that no connected worker has, is at one that has lost Redis, or has just died: that one is silent, too.
     """
     living: dict[str, Record] = {}
     silent = 0
     for worker in records.workers:
         overdue = any(job_id in records.started and not records.is_due(job_id) for job_id in worker.jobs)
-        if worker.is_connected and (overdue or not worker.is_there) and not worker.fields["death"]:
-            silent += 1
-        elif worker.is_connected and worker.is_there:
+        if not worker.is_connected or worker.fields["death"]:
+            continue
+        if overdue or not worker.is_there:
+            silent += overdue or any(records.may_run(job_id, worker.name) for job_id in records.started)
+        else:
             living[worker.name] = worker
     running = {name: list(worker.jobs) for name, worker in living.items()}
     taking: dict[str, list[str]] = {name: [] for name in living}

@@ -193,6 +193,11 @@ class OrdersStore(Protocol):
 class EventSource(Protocol):
     """Where the events of tasks and workers can be heard."""
 
+    @property
+    def enabling(self) -> str:
+        """How workers that send none are made to, for people."""
+        ...
+
     def listen(self) -> AbstractAsyncContextManager[AsyncIterator[Event | Heard]]:
         """Listen; once inside, no event is missed until the connection is lost, which raises ``SourceError``.
 

@@ -15,8 +15,6 @@ from sitegenctl.domain.ports import EventSource, QueueBackend
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.follow import Lost, Regained, back_off
 
-_ENABLE = "celery -A APP control enable_events, or start the worker with -E"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
@@ -34,7 +32,7 @@ async def stream(
     is made again, and what was sent meanwhile is gone: Redis keeps no events.
     """
     memory = OrderMemory(task_name)
-    hearing = _Hearing(queue)
+    hearing = _Hearing(queue, source.enabling)
     delays = None
     begun = False
     while True:
@@ -65,8 +63,9 @@ async def stream(
 class _Hearing:
     """What there is to say of what is heard, each thing once."""
 
-    def __init__(self, queue: QueueBackend) -> None:
+    def __init__(self, queue: QueueBackend, enabling: str) -> None:
         self._queue = queue
+        self._enabling = enabling
         self._silence = Silence()
         self._told_of_silence = self._told_of_garbage = self._heard = False
 
@@ -75,7 +74,9 @@ class _Hearing:
         if isinstance(event, Event):
             self._heard = True
             worker = self._silence.note(event)
-            return Advice(message=f"{worker} works, and sends no events of its tasks: {_ENABLE}") if worker else None
+            if worker is None:
+                return None
+            return Advice(message=f"{worker} works, and sends no events of its tasks: {self._enabling}")
         if event is Heard.GARBAGE:
             told, self._told_of_garbage = self._told_of_garbage, True
             return None if told else Advice(message="something was sent that is no event in JSON; it is left out")
@@ -88,7 +89,7 @@ class _Hearing:
         if not living:
             return Advice(message="no worker is alive: nothing will be heard until one is")
         workers = "the living worker sends" if living == 1 else f"{living} workers live, and none sends"
-        return Advice(message=f"{workers} no events: {_ENABLE}")
+        return Advice(message=f"{workers} no events: {self._enabling}")
 
 
 async def _learn(memory: OrderMemory, queue: QueueBackend) -> None:

@@ -123,7 +123,7 @@ def records(
     return Records(now=NOW, workers=workers, started=entries, taken=taken, jobs=jobs)
 
 
-STARTED = job(status="started", created_at="2026-01-01T11:00:00.000000Z")
+STARTED = job(status="started", worker_name="W", created_at="2026-01-01T11:00:00.000000Z")
 #: A record that has expired, or was never there.
 NO_RECORD: dict[str, Any] = {"birth": "", "last_heartbeat": "", "state": "", "queues": ""}
 
@@ -141,12 +141,24 @@ def test_a_connected_worker_has_what_it_says_it_has() -> None:
         (worker("W", "J", connected=False), -1, 0),  # it is gone: the job is nobody's
         (worker("W", "J", death="2026-01-01T11:59:00.000000Z"), -1, 0),
         (worker("W", connected=False), -1, 0),  # a record that has not expired yet
-        (worker("W", **NO_RECORD), -1, 1),  # connected, and its record has expired
+        (worker("W", **NO_RECORD), -1, 1),  # its record has expired, and it, or what it began, is connected
+        (worker("V", **NO_RECORD), -1, 0),  # likewise, and the job is another's
     ],
 )
 def test_who_can_t_be_believed_is_silent_and_who_is_gone_is_not(seen: Record, left: float, silent: int) -> None:
     call = roll_call(records(seen, started={"J": left}, J=STARTED), QUEUE)
     assert (call.living, call.holders("J"), call.silent) == ({}, [], silent)
+
+
+@pytest.mark.parametrize(
+    ("began", "timeout", "silent"), [("11:55:00", "600", 1), ("11:48:00", "600", 0), ("01:00:00", "-1", 1)]
+)
+def test_what_a_killed_worker_left_behind_may_run_its_job_no_longer_than_that_may_take(
+    began: str, timeout: str, silent: int
+) -> None:
+    job_of_w = job(status="started", worker_name="W", started_at=f"2026-01-01T{began}.000000Z", timeout=timeout)
+    call = roll_call(records(worker("W", **NO_RECORD), started={"J": -1}, J=job_of_w), QUEUE)
+    assert call.silent == silent
 
 
 def test_a_job_that_ended_while_it_was_looked_is_nobody_s_silence() -> None:

@@ -379,7 +379,7 @@ def test_who_only_reads_is_spared_importing_rq(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     code = (
         "import sys; from sitegenctl.cli.main import run;"
-        "[run(words.split()) for words in ('inspect queue', 'inspect workers', 'inspect')];"
+        "[run(words.split()) for words in ('inspect queue', 'inspect workers', 'inspect', 'doctor')];"
         "sys.exit('rq' in sys.modules or 'celery' in sys.modules)"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
