@@ -141,7 +141,7 @@ def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> N
 
 
 def test_a_paused_worker_takes_nothing_until_it_is_resumed(world: World, run: Run) -> None:
-    assert world.run("queue", "pause").stdout == "no worker is alive: nothing to pause\n"
+    assert world.run("queue", "pause").stdout == "no worker is alive: nothing to do\n"
     world.worker("-c", "1")
     for command in ("pause", "resume"):
         code, told = run("queue", command, "--dry-run", "--read-only")
