@@ -10,7 +10,7 @@ UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 SPREAD := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-lowest test-rq bench screenshots clean
+.PHONY: help demo test lint format test-lowest test-rq bench screenshots schema clean
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench: $(VENV)/.installed ## Measure, as ratios, what is promised about speed.
 
 screenshots: $(VENV)/.installed ## Write the README's pictures from the demo's state.
 	$(BIN)/python docs/screenshots.py
+
+schema: $(VENV)/.installed ## Write the tables that compose.yaml begins with.
+	$(BIN)/python docs/schema.py
 
 clean: ## Remove what the other targets made.
 	rm -rf .venv .venv-* build dist *.egg-info .*_cache .hypothesis

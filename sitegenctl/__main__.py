@@ -23,6 +23,8 @@ def main() -> None:
 
         say_interrupted()
         code = 130
+    # At the end Python would look for cycles in everything once more, however much that is.
+    gc.freeze()
     sys.exit(code)
 
 

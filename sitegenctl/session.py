@@ -178,9 +178,9 @@ def access(settings: Settings) -> Access:
 
 def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = False) -> DoctorOptions:
     """What a check-up of this system expects. Raises ``UsageProblem`` when the database or Redis is not configured."""
+    from sitegenctl.configuration.file import DEMO_CONTEXT
     from sitegenctl.domain.health import DEMO_COMMANDS
     from sitegenctl.operations.doctor import DoctorOptions
-    from sitegenctl.settings import DEMO_CONTEXT
 
     backend = _backend_of(settings)
     return DoctorOptions(

@@ -1,16 +1,16 @@
 """Settings: where each value comes from, and what it is.
 
-Precedence: flag, then the context named by ``--context`` (a flag too, so it must beat an environment that
-points elsewhere), then ``SITEGENCTL_*``, then ``DATABASE_URL``/``REDIS_URL``/``SITES_BASE_DIR``, then the
-context chosen otherwise, then the default. Every value keeps its origin for ``config show``.
+Precedence: flag, then the context named by ``--context`` or the file by ``--env-file`` (a flag too, so it must beat an
+environment that points elsewhere), then ``SITEGENCTL_*``, then ``DATABASE_URL``/``REDIS_URL``/``SITES_BASE_DIR``, then
+the context chosen otherwise, then the default. Every value keeps its origin for ``config show``. What they are read
+from, and how, is ``configuration/``'s.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tomllib
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,10 +18,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sitegenctl.configuration.file import (
+    DEMO_CONTEXT,
+    config_path,
+    contexts_of,
+    demo_context_path,
+    exposures,
+    read_config,
+    read_toml,
+)
+from sitegenctl.configuration.layers import Layers, leave_to_each_its_password
 from sitegenctl.errors import UsageProblem
-
-DEMO_CONTEXT = "demo"
-
 
 #: The backends, and the task that each publishes where no other is set: the system's own paths.
 TASKS = {
@@ -47,7 +54,10 @@ class Secret(str):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of one invocation; ``origins`` says of each where it came from."""
+    """The settings of one invocation; ``origins`` says of each where it came from.
+
+    ``warnings`` are for the person who runs it: a file with a password that others can read.
+    """
 
     database_url: str | None = None
     redis_url: str | None = None
@@ -78,7 +88,13 @@ class Settings:
     # RQ's.
     rq_key_prefix: str = "rq"
     rq_serializer: str = "pickle"
+    # Where the passwords are that the URLs don't have.
+    database_password_command: tuple[str, ...] | None = None
+    database_password_file: Path | None = None
+    redis_password_command: tuple[str, ...] | None = None
+    redis_password_file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_production(self) -> bool:
@@ -93,12 +109,14 @@ class Settings:
         return known.get(backend) or replace(self, backend=backend, task=TASKS[backend])
 
     def require_database_url(self) -> str:
-        """The database's URL. Raises ``UsageProblem`` when none is configured."""
-        return self.database_url or _not_configured("database", "DATABASE_URL")
+        """The database's URL, its password from where it is kept. Raises ``UsageProblem`` when none is configured."""
+        url = self.database_url or _not_configured("database", "DATABASE_URL")
+        return _with_password(url, "database", self.database_password_command, self.database_password_file)
 
     def require_redis_url(self) -> str:
-        """The broker's URL. Raises ``UsageProblem`` when none is configured."""
-        return self.redis_url or _not_configured("Redis", "REDIS_URL")
+        """The broker's URL, its password from where it is kept. Raises ``UsageProblem`` when none is configured."""
+        url = self.redis_url or _not_configured("Redis", "REDIS_URL")
+        return _with_password(url, "redis", self.redis_password_command, self.redis_password_file)
 
     def require_sites_dir(self) -> Path:
         """The directory of generated sites. Raises ``UsageProblem`` when none is configured."""
@@ -110,6 +128,19 @@ def _not_configured(what: str, variable: str) -> str:
         f"no {what} is configured",
         hint=f"set {variable}, choose a --context, or try the demo: sitegenctl demo up",
     )
+
+
+def _with_password(url: str, kind: str, command: tuple[str, ...] | None, file: Path | None) -> str:
+    if command is None and file is None:
+        return url
+    from sitegenctl.configuration.passwords import has_password, password_in, password_of, with_password
+
+    if has_password(url):
+        return url
+    if command is not None:
+        return with_password(url, password_of(command, f"{kind}_password_command"))
+    assert file is not None  # noqa: S101 - for the type checker
+    return with_password(url, password_in(file, f"{kind}_password_file"))
 
 
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -207,6 +238,13 @@ def _parse_url(value: Any) -> str:
     return url
 
 
+def _parse_command(value: Any) -> tuple[str, ...]:
+    words = shlex.split(value) if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise ValueError('it must be a command such as ["pass", "show", "crm/database"]')
+    return tuple(_parse_text(word) for word in words)
+
+
 def _parse_timeout(value: Any) -> timedelta:
     timeout = parse_duration(value)
     if not timedelta(milliseconds=10) <= timeout <= timedelta(hours=1):
@@ -241,6 +279,10 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "sentinel_password": Secret,
     "rq_key_prefix": _parse_key_prefix,
     "rq_serializer": _parse_text,
+    "database_password_command": _parse_command,
+    "database_password_file": _parse_path,
+    "redis_password_command": _parse_command,
+    "redis_password_file": _parse_path,
 }
 
 _SYSTEM_VARIABLES = {
@@ -251,43 +293,27 @@ _SYSTEM_VARIABLES = {
 }
 
 
-def config_path(environ: Mapping[str, str]) -> Path:
-    """Where the settings file lies: ``SITEGENCTL_CONFIG``, else the user's configuration directory."""
-    if explicit := environ.get("SITEGENCTL_CONFIG"):
-        return Path(explicit).expanduser()
-    base = environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "sitegenctl" / "config.toml"
-
-
-def data_dir(environ: Mapping[str, str]) -> Path:
-    """Where the demo keeps its data: ``SITEGENCTL_DATA_DIR``, else the user's data directory."""
-    if explicit := environ.get("SITEGENCTL_DATA_DIR"):
-        return Path(explicit).expanduser()
-    base = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "sitegenctl"
-
-
-def demo_context_path(environ: Mapping[str, str]) -> Path:
-    """The file that a running demo leaves for the context ``demo``."""
-    return data_dir(environ) / DEMO_CONTEXT / "context.toml"
-
-
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
     """Resolve every setting.
 
     ``flags`` holds the values given on the command line under their setting's name, None where not given, and
-    ``context``. Raises ``UsageProblem`` for a file, context or value that is no good.
+    ``context`` and ``env_file``. Raises ``UsageProblem`` for a file, context or value that is no good.
     """
     file = read_config(environ)
-    named = flags.get("context")
-    context = named or environ.get("SITEGENCTL_CONTEXT") or file.get("context")
+    named, env_file = flags.get("context"), flags.get("env_file")
+    if named and env_file:
+        raise UsageProblem("--context and --env-file name a system each: give one")
+    # Who names a file means its system, and no other's database where it lacks one.
+    context = None if env_file else named or environ.get("SITEGENCTL_CONTEXT") or file.get("context")
     if context is not None and not isinstance(context, str):
         raise UsageProblem(f"{config_path(environ)}: context must be the name of one")
     from_context = _context_values(context, file, environ) if context else {}
+    layers = Layers.of(flags, environ, from_context, context=context, names=_PARSERS, variables=_SYSTEM_VARIABLES)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    ranks: dict[str, int] = {}
     for name, parse in _PARSERS.items():
-        raw, origin = _pick(name, flags, environ, from_context, context_is_flag=named is not None, label=context)
+        raw, origin, ranks[name] = layers.pick(name)
         origins[name] = origin
         if raw is None:
             continue
@@ -296,59 +322,18 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
         except (ValueError, TypeError) as exc:
             raise UsageProblem(f"{name} ({origin}): {exc}") from exc
     values.setdefault("task", TASKS[values.get("backend", Settings.backend)])
-    return Settings(context=context, origins=origins, **values)
-
-
-def _pick(
-    name: str,
-    flags: Mapping[str, Any],
-    environ: Mapping[str, str],
-    from_context: Mapping[str, Any],
-    *,
-    context_is_flag: bool,
-    label: str | None,
-) -> tuple[Any, str]:
-    own = f"SITEGENCTL_{name.upper()}"
-    system = _SYSTEM_VARIABLES.get(name)
-    candidates: list[tuple[Any, str]] = [(flags.get(name), "flag")]
-    in_context = (from_context.get(name), f"context {label}")
-    if context_is_flag:
-        candidates.append(in_context)
-    candidates.append((environ.get(own) or None, own))
-    if system:
-        candidates.append((environ.get(system) or None, system))
-    if not context_is_flag:
-        candidates.append(in_context)
-    for value, origin in candidates:
-        if value is not None:
-            return value, origin
-    return None, "default"
-
-
-def read_config(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The settings file; empty where there is none. Raises ``UsageProblem`` for one that can't be read."""
-    return _read_toml(config_path(environ))
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not a text'}") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise UsageProblem(f"{path} is not valid TOML: {exc}") from exc
+    for kind in ("database", "redis"):
+        leave_to_each_its_password(kind, values, origins, ranks)
+    warnings = tuple(exposures(config_path(environ), file if from_context else {}, env_file, values))
+    return Settings(context=context, origins=origins, warnings=warnings, **values)
 
 
 def _context_values(name: str, file: Mapping[str, Any], environ: Mapping[str, str]) -> Mapping[str, Any]:
-    contexts = file.get("contexts", {})
-    if not isinstance(contexts, dict):
-        raise UsageProblem(f"{config_path(environ)}: contexts must be tables, such as [contexts.production]")
+    contexts = contexts_of(file, environ)
     if name in contexts:
         values = contexts[name]
     elif name == DEMO_CONTEXT:
-        values = _read_toml(demo_context_path(environ))
+        values = read_toml(demo_context_path(environ))
         if not values:
             raise UsageProblem("the demo is not up", hint="sitegenctl demo up")
     else:
@@ -383,38 +368,3 @@ def mask_url(url: str) -> str:
         rest = f"{user}:***@{place}" if ":" in userinfo else f"{user}@{place}"
     masked = re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", rest, flags=re.IGNORECASE)
     return f"{scheme}://{masked}"
-
-
-def initial_config(name: str, settings: Settings) -> str:
-    """A settings file with one context, from settings that are known already, for a person to finish."""
-    known = {
-        "database_url": (settings.database_url, "postgresql://user:password@host:5432/innexarcrm"),
-        "redis_url": (settings.redis_url, "redis://host:6379/0"),
-        "sites_dir": (settings.sites_dir, "/app/generated_sites"),
-    }
-    lines = [
-        "# Settings of sitegenctl. `sitegenctl config show` tells which value holds, and why.",
-        f"context = {json.dumps(name)}",
-        "",
-        f"[contexts.{json.dumps(name)}]",
-    ]
-    for key, (value, example) in known.items():
-        comment = "" if value else "# "
-        lines.append(f"{comment}{key} = {json.dumps(str(value or example))}")
-    if settings.origins.get("backend", "default") != "default":
-        lines.append(f"backend = {json.dumps(settings.backend)}")
-    lines += ['# grace = "2m"        # how long an order may be on the move before anything is concluded', ""]
-    return "\n".join(lines)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, all of it or nothing. Raises ``UsageProblem``."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        partial.replace(path)
-    except OSError as exc:
-        partial.unlink(missing_ok=True)
-        raise UsageProblem(f"{path} can't be written: {exc.strerror}") from exc

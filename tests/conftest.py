@@ -17,6 +17,7 @@ from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
 from tests import processes
 from tests.databases import Databases
+from tests.generation_log import Log
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -137,3 +138,9 @@ def rq(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.M
     yield system
     (sites_dir.parent / "gate").touch()
     system.close()
+
+
+@pytest.fixture
+def log(world: World) -> Log:
+    """Writes the generation log."""
+    return Log(world)

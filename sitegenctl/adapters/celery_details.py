@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from redis.asyncio import Redis
-
 from sitegenctl.adapters.calls import order_of, parse_time
 from sitegenctl.adapters.celery_messages import (
     Place,
@@ -20,6 +18,7 @@ from sitegenctl.adapters.celery_messages import (
 )
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.json_values import mapping, moment, number, text
+from sitegenctl.adapters.redis_link import Link
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskPlace, TaskResult, TaskState
 from sitegenctl.domain.worker import WorkerSurvey
 
@@ -29,8 +28,8 @@ _LOOKS = 2
 class TaskSearch:
     """Looks for one task; ``chunk`` messages are asked of Redis at once."""
 
-    def __init__(self, client: Redis, options: QueueOptions, *, chunk: int, now: datetime) -> None:
-        self._client = client
+    def __init__(self, link: Link, options: QueueOptions, *, chunk: int, now: datetime) -> None:
+        self._link = link
         self._options = options
         self._chunk = chunk
         self._now = now
@@ -45,7 +44,7 @@ class TaskSearch:
             found = await self._in_lists(task_id) or await self._in_unacked(task_id)
             if found:
                 break
-        results: list[Any] = await self._client.mget(self._options.result_keys(task_id))
+        (results,) = await self._link.execute(("MGET", *self._options.result_keys(task_id)))
         result = next(filter(None, results), None)
         if result is None:
             return found
@@ -57,9 +56,9 @@ class TaskSearch:
     async def _in_lists(self, task_id: str) -> TaskDetails | None:
         before = 0
         for key in self._options.lists:
-            length = int(await self._client.llen(key))
+            (length,) = await self._link.execute(("LLEN", key))
             start = 0
-            while messages := await self._client.lrange(key, start, start + self._chunk - 1):
+            while messages := (await self._link.execute(("LRANGE", key, start, start + self._chunk - 1)))[0]:
                 for place, raw in enumerate(messages):
                     if task_id.encode() in raw and (message := _of(task_id, envelope(raw))):
                         position = max(0, before + length - 1 - start - place)
@@ -70,12 +69,17 @@ class TaskSearch:
         return None
 
     async def _in_unacked(self, task_id: str) -> TaskDetails | None:
-        async for tag, raw in self._client.hscan_iter(self._options.unacked, count=self._chunk):
-            if task_id.encode() in raw and (message := _of(task_id, unacked_envelope(raw))):
-                score = await self._client.zscore(self._options.unacked_index, tag)
-                details = self._details(task_id, message, Place(TaskState.UNACKED))
-                return replace(details, delivered_at=moment(score))
-        return None
+        unacked = self._options.unacked
+        cursor: Any = 0
+        while True:
+            ((cursor, found),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._chunk))
+            for tag, raw in zip(found[::2], found[1::2], strict=True):
+                if task_id.encode() in raw and (message := _of(task_id, unacked_envelope(raw))):
+                    (score,) = await self._link.execute(("ZSCORE", self._options.unacked_index, tag))
+                    details = self._details(task_id, message, Place(TaskState.UNACKED))
+                    return replace(details, delivered_at=moment(float(score)) if score is not None else None)
+            if int(cursor) == 0:
+                return None
 
     def _details(self, task_id: str, message: Mapping[str, Any], place: Place) -> TaskDetails:
         headers = mapping(message.get("headers"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from sitegenctl.domain.task import LiveTask
 
 #: Seconds after which a worker that had lost its connection to Redis, and nothing else, is there again.
 _A_MOMENT = 0.25
+
+#: Seconds after Redis' start in which workers that lost it may still be on their way back: they wait longer after
+#: each attempt that failed.
+_SETTLING = 30
 
 _MAX_PRIORITY = 9
 
@@ -80,6 +85,7 @@ class PuttingBack:
             return dict.fromkeys(task_ids, exc.message)
         reasons = {task_id: self._why_not(task_id, workload) for task_id in task_ids}
         left = {task_id: reason for task_id, reason in reasons.items() if reason is not None}
+        left = await self._unsettled(deliveries) | left
         for task_id in task_ids - left.keys() - deliveries.keys():
             left[task_id] = f"task {task_id} is no longer in unacked: it was acknowledged or given back meanwhile"
         moves = [await self._move(deliveries[task_id]) for task_id in sorted(task_ids - left.keys())]
@@ -101,6 +107,21 @@ class PuttingBack:
             have = "a living worker has" if workload.silent == 1 else f"{workload.silent} living workers have"
             return f"{have} not answered, and may be running task {task_id}"
         return None
+
+    async def _unsettled(self, deliveries: Mapping[str, Delivery]) -> dict[str, str]:
+        """Why tasks that were delivered before a Redis that has only just started may have a worker all the same."""
+        info, (seconds, _) = await self._link.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
+        # Whoever may not be asked for it has started long ago, as far as anybody knows.
+        uptime = re.search(rb"uptime_in_seconds:(\d+)", info) if isinstance(info, bytes) else None
+        if uptime is None or int(uptime[1]) >= _SETTLING:
+            return {}
+        started = int(seconds) - int(uptime[1])
+        return {
+            task_id: f"Redis has only just started ({uptime[1].decode()}s ago), and the worker of task {task_id}"
+            f" may be on its way back: try again after {_SETTLING}s"
+            for task_id, delivery in deliveries.items()
+            if float(delivery.score or 0) < started
+        }
 
     async def _look_again(self, moved: Sequence[_Move]) -> dict[str, str]:
         """Take those out again that still wait, and that a worker says it has."""

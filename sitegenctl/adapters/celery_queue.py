@@ -1,7 +1,7 @@
 """A Celery queue on Redis: reading every unfinished task, publishing; what asks the workers is ``celery_workers``.
 
-All of it goes through redis-py's asyncio client; Celery itself is not imported, because it takes longer to
-import than everything here takes to do, and publishes one task at a time. Taking tasks away is for
+Neither redis-py nor Celery is imported: they take longer to import than everything here takes to do, and Celery
+publishes one task at a time. Taking tasks away is for
 ``celery_withdrawal``, giving orphaned ones back for ``celery_put_back``.
 Facts of kombu's Redis transport that this module relies on: the queue is a list for each priority step (LPUSH
 to publish, BRPOP to take, so that index -1 is next); what is delivered and not acknowledged, ETA tasks
@@ -10,27 +10,27 @@ included, is in the hash ``unacked``. Reading never writes.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from sitegenctl.adapters.celery_details import TaskSearch, with_claim
 from sitegenctl.adapters.celery_messages import (
-    encode,
+    Encoder,
     headers_of,
     installed_celery,
+    new_id,
 )
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_reading import Bounds, QueueReading
 from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.adapters.redis_connection import DRIVER_ERRORS, close, redis_client, translate, translated
+from sitegenctl.adapters.redis_errors import Refusal
+from sitegenctl.adapters.redis_link import Link, redis_link
 from sitegenctl.adapters.redis_urls import kombu_url
 from sitegenctl.domain.ports import Consumers, PublishFailure
 from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
 from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
+from sitegenctl.errors import SourceError
 
 __all__ = ["CeleryQueue", "QueueOptions", "kombu_url"]
 
@@ -56,23 +56,24 @@ class CeleryQueue:
         self._timeout = timeout
         self._now = now
         self._bounds = bounds
-        self._client: Redis | None = None
+        # Links that nobody is using: each serves one call at a time.
+        self._idle: list[Link] = []
         self._workers = CeleryWorkers(url, options, timeout=timeout)
 
     async def close(self) -> None:
         """Close the connections, if there are any."""
-        client, self._client = self._client, None
-        if client is not None:
-            await close(client)
+        idle, self._idle = self._idle, []
+        for link in idle:
+            await link.aclose()
 
     def new_task_id(self) -> str:
         """An id as Celery makes them."""
-        return str(uuid.uuid4())
+        return new_id()
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
         """Read every unfinished task and foreign message, each task once; or just the tasks of these orders."""
-        async with translated():
-            return await QueueReading(self._redis(), self._options, self._bounds, now=self._now(), only=only).read()
+        async with self._link() as link:
+            return await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
 
     async def survey(self) -> WorkerSurvey:
         """Ask every living worker what it holds; returns as soon as all have answered."""
@@ -84,8 +85,8 @@ class CeleryQueue:
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
         """Find one task in the broker, at the workers (if not at hand as ``survey``) and among the results."""
-        search = TaskSearch(self._redis(), self._options, chunk=self._bounds.chunk, now=self._now())
-        async with translated():
+        async with self._link() as link:
+            search = TaskSearch(link, self._options, chunk=self._bounds.chunk, now=self._now())
             found = await search.find(task_id)
         if found is not None and found.place is TaskPlace.QUEUE:
             return found
@@ -94,23 +95,20 @@ class CeleryQueue:
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly the given ids; returns the failure of each id that failed.
 
-        One round trip for all of them. When the connection is lost on the way, it isn't known which arrived:
-        all are reported, and whoever called looks.
+        One command for all of them: Redis takes all or none. When the connection is lost on the way, it isn't
+        known whether it did: all are reported, and whoever called looks.
         """
-        messages = [(publication.task_id, self._message(publication)) for publication in publications]
-        pipe = self._redis().pipeline(transaction=False)
-        for _, message in messages:
-            pipe.lpush(self._options.lists[0], message)
+        if not publications:
+            return {}
+        messages = self._messages(publications)
         try:
-            answers = await pipe.execute(raise_on_error=False)
-        except DRIVER_ERRORS as exc:
-            answers = [exc] * len(messages)
-        return {
-            # An answer from Redis itself is a refusal; anything else leaves open whether the task arrived.
-            task_id: PublishFailure(reason=translate(answer).message, certain=isinstance(answer, ResponseError))
-            for (task_id, _), answer in zip(messages, answers, strict=True)
-            if isinstance(answer, BaseException)
-        }
+            async with self._link() as link:
+                await link.execute(("LPUSH", self._options.lists[0], *messages))
+        except SourceError as exc:
+            # An answer from Redis itself is a refusal; anything else leaves open whether the tasks arrived.
+            failure = PublishFailure(reason=exc.message, certain=isinstance(exc, Refusal))
+            return {publication.task_id: failure for publication in publications}
+        return {}
 
     async def withdraw(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
@@ -150,23 +148,36 @@ class CeleryQueue:
                 return len((await find_reply_lists(link, self._options)).abandoned)
             return await prune_reply_lists(link, self._options)
 
-    def _message(self, publication: Publication) -> str:
-        return encode(
-            task_name=self._options.task,
-            queue=self._options.queue,
-            task_id=publication.task_id,
-            args=[publication.order_id],
-            kwargs={"resume": publication.resume},
-            headers=headers_of(publication),
-            celery=installed_celery(),
-        )
+    def _messages(self, publications: Sequence[Publication]) -> list[str]:
+        encoders: dict[tuple[bool, str | None, datetime | None], Encoder] = {}
+        messages = []
+        for each in publications:
+            alike = each.resume, each.actor, each.enqueued_at
+            encoder = encoders.get(alike)
+            if encoder is None:
+                encoder = encoders[alike] = Encoder(
+                    task_name=self._options.task,
+                    queue=self._options.queue,
+                    kwargs={"resume": each.resume},
+                    headers=headers_of(each),
+                    celery=installed_celery(),
+                )
+            messages.append(encoder.encode(each.task_id, [each.order_id]))
+        return messages
 
-    def _redis(self) -> Redis:
-        if self._client is None:
-            self._client = redis_client(
-                self._url,
-                timeout=self._timeout,
-                sentinel_master=self._options.sentinel_master,
-                sentinel_password=self._options.sentinel_password,
-            )
-        return self._client
+    @asynccontextmanager
+    async def _link(self) -> AsyncIterator[Link]:
+        """A link that nobody else is using meanwhile."""
+        link = self._idle.pop() if self._idle else self._new_link()
+        try:
+            yield link
+        finally:
+            self._idle.append(link)
+
+    def _new_link(self) -> Link:
+        return redis_link(
+            self._url,
+            timeout=self._timeout,
+            sentinel_master=self._options.sentinel_master,
+            sentinel_password=self._options.sentinel_password,
+        )

@@ -19,18 +19,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from typing import Any, Protocol
 
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
-
 from sitegenctl.adapters.celery_messages import Place, decode as decode_any, decode_unacked
 from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.redis_errors import Refusal, without_errors
+from sitegenctl.adapters.redis_link import Link
+from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.domain.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 
@@ -108,14 +108,14 @@ class QueueReading:
 
     def __init__(
         self,
-        client: Redis,
+        link: Link,
         options: QueueOptions,
         bounds: Bounds,
         *,
         now: datetime,
         only: Collection[int] | None = None,
     ) -> None:
-        self._client = client
+        self._link = link
         self._options = options
         self._bounds = bounds
         self._now = now
@@ -126,16 +126,17 @@ class QueueReading:
 
     async def read(self) -> BrokerReading:
         """Read what is unfinished, each task once, in the order of delivery."""
-        pipe = self._client.pipeline(transaction=False)
-        for key in self._options.lists:
-            pipe.llen(key)
-            pipe.lrange(key, 0, 1)
-            pipe.lrange(key, -2, -1)
-        pipe.hlen(self._options.unacked)
-        pipe.hscan(self._options.unacked, count=2)
-        *answers, delivered, (_, sample) = await pipe.execute()
+        lists = [
+            command
+            for key in self._options.lists
+            for command in (("LLEN", key), ("LRANGE", key, 0, 1), ("LRANGE", key, -2, -1))
+        ]
+        unacked = self._options.unacked
+        *answers, delivered, (_, sample) = await self._link.execute(
+            *lists, ("HLEN", unacked), ("HSCAN", unacked, 0, "COUNT", 2)
+        )
         lengths = answers[0::3]
-        messages = [raw for part in (*answers[1::3], *answers[2::3], sample.values()) for raw in part]
+        messages = [raw for part in (*answers[1::3], *answers[2::3], sample[1::2]) for raw in part]
         size = self._adapt(messages)
         messages_in_all = sum(lengths) + delivered
         if messages_in_all <= self._bounds.atomic and messages_in_all * size <= self._bounds.size:
@@ -144,12 +145,9 @@ class QueueReading:
             return await self._in_chunks()
 
     async def _at_once(self) -> BrokerReading:
-        def ask(pipe: Any) -> None:
-            for key in self._options.lists:
-                pipe.lrange(key, 0, -1)
-            pipe.hvals(self._options.unacked)
-
-        *lists, unacked = await self._transaction(ask)
+        *lists, unacked = await self._transaction(
+            *(("LRANGE", key, 0, -1) for key in self._options.lists), ("HVALS", self._options.unacked)
+        )
         queued = self._queued(raw for part in lists for raw in reversed(part))
         return self._reading(queued, self._delivered(unacked))
 
@@ -179,8 +177,9 @@ class QueueReading:
         while True:
             overlap, wanted = min(start, 1), self._chunk
             # Redis is at a chunk while the one before it is decoded.
-            messages, decoded = await asyncio.gather(
-                self._client.lrange(part.key, start - overlap, start + wanted - 1), self._decoded(undecoded)
+            (messages,), decoded = await asyncio.gather(
+                self._link.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
+                self._decoded(undecoded),
             )
             found += decoded
             undecoded = []
@@ -220,17 +219,14 @@ class QueueReading:
                 return unacked, {item.task_id for item in self._queued(messages) if item.task_id is not None}
 
     async def _ends(self, parts: Sequence[_Part], cursor: int) -> tuple[list[_Ends], int, dict[bytes, bytes]]:
-        def ask(pipe: Any) -> None:
-            for part in parts:
-                pipe.llen(part.key)
-                pipe.lrange(part.key, 0, part.edge - 1)
-                pipe.lrange(part.key, -part.edge, -1)
-            pipe.hscan(self._options.unacked, cursor, count=self._chunk)
-
-        *answers, (cursor_after, values) = await self._transaction(ask)
+        lists: list[Command] = []
+        for part in parts:
+            lists += ("LLEN", part.key), ("LRANGE", part.key, 0, part.edge - 1), ("LRANGE", part.key, -part.edge, -1)
+        scan = ("HSCAN", self._options.unacked, cursor, "COUNT", self._chunk)
+        *answers, (cursor_after, found) = await self._transaction(*lists, scan)
         each = zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
         ends = [_Ends(length=length, head=head, tail=tail) for length, head, tail in each]
-        return ends, int(cursor_after), values
+        return ends, int(cursor_after), dict(zip(found[::2], found[1::2], strict=True))
 
     async def _is_complete(self, part: _Part, ends: _Ends) -> bool:
         """Take in what is new at the ends; False when there may be more, and the ends must be read again."""
@@ -260,20 +256,18 @@ class QueueReading:
         self._chunk = max(1, min(self._bounds.chunk, self._bounds.size // 3 // max(size, 1)))
         return size
 
-    async def _transaction(self, ask: Callable[[Any], None]) -> list[Any]:
-        for transaction in (True, False):
-            pipe = self._client.pipeline(transaction=transaction)
-            ask(pipe)
-            try:
-                return list(await pipe.execute())
-            except ResponseError as exc:
-                # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
-                if not transaction or "maxmemory" not in str(exc):
-                    raise
-        raise AssertionError("unreachable")
+    async def _transaction(self, *commands: Command) -> list[Any]:
+        """The replies to these commands, which Redis serves at one moment."""
+        *accepted, replies = await self._link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
+        refusal = next((reply for reply in accepted if isinstance(reply, Refusal)), None)
+        if refusal is not None and "maxmemory" in refusal.message:
+            # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
+            return await self._link.execute(*commands)
+        without_errors(accepted if isinstance(replies, Refusal) else replies, keep_refusals=False)
+        return list(without_errors([replies], keep_refusals=False)[0])
 
     async def _decoded(self, messages: Iterable[bytes]) -> list[Item]:
-        """``_queued``, when the command given before it is sent: redis-py sends it in its second turn."""
+        """``_queued``, when the command given before it is sent: some links send it in their second turn."""
         await asyncio.sleep(0)
         return self._queued(messages)
 

@@ -111,20 +111,28 @@ NEWEST_FINISHED = "SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVE
 
 COUNT_BY_STATUS = "SELECT status::text AS status, count(*) AS count FROM site_orders GROUP BY status"
 
-# There is no index on created_at, and log rows of delivered orders are by far the most. But ids and times grow
-# together: some 25 steps of bisection find the first id of the window ($1), and only rows behind it are read.
-_WINDOW = """
+
+def bisection(since: str) -> str:
+    """A query's beginning that finds, as ``min(high)`` of ``bisection``, the first id of the log since a timestamp.
+
+    There is no index on created_at, and log rows of delivered orders are by far the most. But ids and times grow
+    together: some 25 steps of bisection find the id, and only rows behind it need to be read.
+    """
+    return f"""
 WITH RECURSIVE bisection(low, high) AS (
     SELECT coalesce(min(id), 0)::bigint, coalesce(max(id), -1)::bigint + 1 FROM site_generation_logs
     UNION ALL
     SELECT CASE WHEN probe.in_window THEN low ELSE middle + 1 END, CASE WHEN probe.in_window THEN middle ELSE high END
       FROM bisection,
            LATERAL (SELECT (low + high) / 2 AS middle) m,
-           LATERAL (SELECT coalesce((SELECT created_at >= localtimestamp - $1::interval FROM site_generation_logs
+           LATERAL (SELECT coalesce((SELECT created_at >= {since} FROM site_generation_logs
                                       WHERE id >= middle ORDER BY id LIMIT 1), true) AS in_window) probe
      WHERE low < high
 )
-"""
+"""  # noqa: S608 - constants of this package
+
+
+_WINDOW = bisection("localtimestamp - $1::interval")
 _IN_WINDOW = "id >= (SELECT min(high) FROM bisection) AND created_at >= localtimestamp - $1::interval"
 
 COUNT_RUNS = f"""{_WINDOW}

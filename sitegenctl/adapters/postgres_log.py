@@ -59,14 +59,15 @@ async def read_log(
         statement,
         list(dict.fromkeys(order_ids)),
         after_id,
-        *_since(since),
+        *ways_of_since(since),
         None if levels is None else list(levels),
         number,
     )
     return [_row(row) for row in rows]
 
 
-def _since(since: timedelta | datetime | None) -> Sequence[timedelta | datetime | None]:
+def ways_of_since(since: timedelta | datetime | None) -> Sequence[timedelta | datetime | None]:
+    """The parameters for an age by the database's clock, for a moment, and for a time on the rows' own clock."""
     if isinstance(since, timedelta):
         return since, None, None
     if since is None or since.tzinfo is None:

@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -20,6 +21,7 @@ import asyncpg
 
 from sitegenctl.adapters import order_queries, postgres_claims
 from sitegenctl.adapters.postgres_log import read_log
+from sitegenctl.adapters.postgres_runs import log_window, read_run_rows
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
@@ -27,6 +29,8 @@ from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.pulse import StepMark
 from sitegenctl.domain.run import OPERATOR_MOVE, read_history
+from sitegenctl.domain.run_stream import RunRow
+from sitegenctl.domain.statistics import LogWindow
 from sitegenctl.errors import SourceError, Unconfirmed, UsageProblem
 
 T = TypeVar("T")
@@ -36,6 +40,17 @@ _MAINTENANCE_LOCK = int.from_bytes(b"sitegen")
 
 #: Orders read in one query.
 _CHUNK = 2000
+
+# Rows taken in before it is seen whether the database has answered.
+_SLICE = 100
+
+
+@dataclass(kw_only=True)
+class _Lane:
+    """A connection, once there is one; it serves one call at a time."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    connection: asyncpg.Connection | None = None
 
 
 class PostgresOrders:
@@ -49,26 +64,38 @@ class PostgresOrders:
         self._timeout = timeout
         self._read_only = read_only
         self._here = here
-        self._connection: asyncpg.Connection | None = None
-        # One connection serves one call at a time.
-        self._turn = asyncio.Lock()
+        # The second is for claiming orders while others are claimed.
+        self._lanes = (_Lane(), _Lane())
 
     async def close(self) -> None:
-        """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            with suppress(*DRIVER_ERRORS):
-                await connection.close(timeout=1)
+        """Close the connections, if there are any."""
+        for lane in self._lanes:
+            connection, lane.connection = lane.connection, None
+            if connection is not None and not connection.is_closed():
+                with suppress(*DRIVER_ERRORS):
+                    await connection.close(timeout=1)
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
         """Read these orders; those that don't exist are left out."""
         ids = list(order_ids)
         known: dict[int, Order] = {}
-        for start in range(0, len(ids), _CHUNK):
+
+        async def fetch(some: Sequence[int]) -> list[asyncpg.Record]:
             # A call of its own each: the time limit is for what one chunk takes.
             async with self._connected() as connection:
-                rows = await connection.fetch(order_queries.BY_ID, ids[start : start + _CHUNK])
-            known.update((row["id"], _order(row, self._here)) for row in rows)
+                return list(await connection.fetch(order_queries.BY_ID, some))
+
+        async def take_in(rows: Sequence[asyncpg.Record]) -> None:
+            for number, row in enumerate(rows):
+                known[row["id"]] = _order(row, self._here)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
+
+        rows: list[asyncpg.Record] = []
+        for start in range(0, len(ids), _CHUNK):
+            # The database is at a chunk while the one before it is taken in.
+            rows, _ = await asyncio.gather(fetch(ids[start : start + _CHUNK]), take_in(rows))
+        await take_in(rows)
         return known
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
@@ -119,6 +146,16 @@ class PostgresOrders:
             if row["age"] is not None
         ]
 
+    async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
+        """Find the stretch of the log since then; ``OrdersStore`` has the rest."""
+        async with self._connected() as connection:
+            return await log_window(connection, since, lead=lead)
+
+    async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
+        """Read everybody's log rows with these ids, both included, lowest first; ``limit`` of them at most."""
+        async with self._connected() as connection:
+            return await read_run_rows(connection, first_id, last_id, limit=limit)
+
     async def read_log(
         self,
         order_ids: Collection[int],
@@ -160,7 +197,7 @@ class PostgresOrders:
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
         """Look at claimed orders once more; returns why one went on in spite of the claim, by order."""
-        async with self._connected() as connection:
+        async with self._connected(aside=True) as connection:
             return await postgres_claims.confirm(connection, steps)
 
     async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
@@ -203,7 +240,7 @@ class PostgresOrders:
         """
         begun = False
         try:
-            async with self._connected() as connection:
+            async with self._connected(aside=True) as connection:
                 begun = True
                 return await work(connection)
         except SourceError as exc:
@@ -219,18 +256,21 @@ class PostgresOrders:
             raise Unconfirmed(f"it isn't known whether it was done: {lost.message}", source=lost.source) from lost
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
-        async with self._turn:
+    async def _connected(self, *, aside: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """The connection, when it is this call's turn; with ``aside`` another one rather than wait."""
+        main, other = self._lanes
+        lane = other if aside and main.turn.locked() else main
+        async with lane.turn:
             try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
-                yield self._connection
+                if lane.connection is None or lane.connection.is_closed():
+                    lane.connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
+                yield lane.connection
             except DRIVER_ERRORS as exc:
                 # After an answer that never came the connection is in an unknown state: the next call gets a new
                 # one. After a mere refusal it is as good as before.
-                if self._connection is not None and not isinstance(exc, asyncpg.PostgresError):
-                    self._connection.terminate()
-                    self._connection = None
+                if lane.connection is not None and not isinstance(exc, asyncpg.PostgresError):
+                    lane.connection.terminate()
+                    lane.connection = None
                 raise translate(exc) from exc
 
 
@@ -328,6 +368,7 @@ def asyncpg_dsn(url: str) -> str:
 
 
 def _order(row: asyncpg.Record, here: str | None) -> Order:
+    status = _status(row["status"])
     journaled = _facts(row["journal_details"])
     if not row["has_onboarding"]:
         onboarding = Onboarding.MISSING
@@ -335,8 +376,8 @@ def _order(row: asyncpg.Record, here: str | None) -> Order:
         onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
     return Order(
         order_id=row["id"],
-        status=_status(row["status"]),
-        status_label=row["status"] if _status(row["status"]) is None else None,
+        status=status,
+        status_label=row["status"] if status is None else None,
         customer_name=row["customer_name"],
         customer_email=row["customer_email"],
         business_name=row["business_name"],
@@ -355,8 +396,12 @@ def _order(row: asyncpg.Record, here: str | None) -> Order:
     )
 
 
+# Enum's own look-up takes as long as all the rest of an order.
+_STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
+
+
 def _status(label: str | None) -> OrderStatus | None:
-    return OrderStatus(label) if label is not None and label in OrderStatus.__members__ else None
+    return _STATUSES.get(label)
 
 
 def _facts(details: str | None) -> dict[str, Any]:

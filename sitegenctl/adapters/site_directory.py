@@ -56,8 +56,10 @@ class SiteDirectory:
         """Where the order's site lies, or would lie."""
         return self._base / f"project_{order_id}"
 
-    async def count(self, order_ids: Collection[int], *, enough: int | None = None) -> dict[int, SiteFiles]:
-        """Count files and bytes of these orders' sites; one that can't be counted is left out.
+    async def count(
+        self, order_ids: Collection[int], *, enough: int | None = None, sizes: bool = True
+    ) -> dict[int, SiteFiles]:
+        """Count files and, with ``sizes``, bytes of these orders' sites; one that can't be counted is left out.
 
         A folder with ``enough`` files is counted no further.
         """
@@ -68,7 +70,7 @@ class SiteDirectory:
         size = _AT_ONCE
         while some := list(islice(remaining, size)):
             began = clock()
-            counted |= await self._look(functools.partial(self._count_all, some, enough))
+            counted |= await self._look(functools.partial(self._count_all, some, enough, sizes))
             if clock() - began < _FAST:
                 size = min(size * 2, _AT_ONCE_FAST)
         return counted
@@ -124,11 +126,13 @@ class SiteDirectory:
         await self._look(self._require_base)
         return await to_its_end_in_a_thread(work)
 
-    def _count_all(self, order_ids: Collection[int], enough: int | None) -> dict[int, SiteFiles]:
+    def _count_all(self, order_ids: Collection[int], enough: int | None, sizes: bool) -> dict[int, SiteFiles]:
         counted: dict[int, SiteFiles] = {}
+        # Not `folder`: of very many, putting paths together takes as long as looking into them.
+        base = str(self._base)
         for order_id in order_ids:
             try:
-                counted[order_id] = _count(self.folder(order_id), enough)
+                counted[order_id] = _count(f"{base}/project_{order_id}", enough, sizes)
             except OSError:
                 continue
         return counted
@@ -143,7 +147,7 @@ class SiteDirectory:
                 target = partial.joinpath(*_contained(file.path).parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(file.content)
-            self._trash(order_id)
+            self._trash(order_id, self._made_trash)
             partial.rename(final)
         except OSError as exc:
             shutil.rmtree(partial, ignore_errors=True)
@@ -158,9 +162,10 @@ class SiteDirectory:
     def _trash_all(self, order_ids: Collection[int]) -> Trashing:
         moved: dict[int, str] = {}
         failed: dict[int, str] = {}
+        trash = functools.cache(self._made_trash)
         for order_id in order_ids:
             try:
-                name = self._trash(order_id)
+                name = self._trash(order_id, trash)
             except OSError as exc:
                 failed[order_id] = _reason(exc, self.folder(order_id))
             else:
@@ -168,25 +173,27 @@ class SiteDirectory:
                     moved[order_id] = name
         return Trashing(moved=moved, failed=failed)
 
-    def _trash(self, order_id: int) -> str | None:
+    def _trash(self, order_id: int, trash: Callable[[], str]) -> str | None:
         """Move one site; returns its name in the trash, None when there is no site. Raises ``OSError``."""
-        folder = self.folder(order_id)
+        folder = str(self.folder(order_id))
+        # Nanoseconds in the name: an order may be trashed many times, and none may overwrite another.
+        name = f"project_{order_id}.{time.time_ns()}"
         try:
-            if stat.S_ISLNK(folder.lstat().st_mode):
-                raise OSError(errno.ELOOP, "it is a symbolic link, and those are left alone", str(folder))
+            # A link would be renamed like a folder.
+            if stat.S_ISLNK(os.lstat(folder).st_mode):
+                raise OSError(errno.ELOOP, "it is a symbolic link, and those are left alone", folder)
+            os.rename(folder, f"{trash()}/{name}")
         except FileNotFoundError:
             return None
+        return name
+
+    def _made_trash(self) -> str:
+        """The trash, made if need be. Raises ``OSError``."""
         trash = self._base / TRASH
         trash.mkdir(exist_ok=True)
         if trash.is_symlink():
             raise OSError(errno.ELOOP, "the trash is a symbolic link, and those are not followed", str(trash))
-        # Nanoseconds in the name: an order may be trashed many times, and none may overwrite another.
-        name = f"project_{order_id}.{time.time_ns()}"
-        try:
-            folder.rename(trash / name)
-        except FileNotFoundError:
-            return None
-        return name
+        return str(trash)
 
     def _untrash(self, moved: Mapping[int, str]) -> dict[int, str]:
         failed: dict[int, str] = {}
@@ -253,10 +260,9 @@ def _partial_prefix(order_id: int) -> str:
     return f".project_{order_id}.partial-"
 
 
-def _count(folder: Path, enough: int | None) -> SiteFiles:
+def _count(top: str, enough: int | None, sizes: bool) -> SiteFiles:
     """Count regular files below a folder; links count as nothing and are not followed. Raises ``OSError``."""
     count = size = 0
-    top = str(folder)
     if os.path.islink(top):
         raise OSError(f"{top} is a symbolic link")
     pending = [top]
@@ -267,14 +273,15 @@ def _count(folder: Path, enough: int | None) -> SiteFiles:
             continue
         with entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False):
                     count += 1
-                    size += entry.stat(follow_symlinks=False).st_size
+                    if sizes:
+                        size += entry.stat(follow_symlinks=False).st_size
                     if count == enough:
-                        return SiteFiles(count=count, size=size, complete=False)
-    return SiteFiles(count=count, size=size)
+                        return SiteFiles(count=count, size=size if sizes else None, complete=False)
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+    return SiteFiles(count=count, size=size if sizes else None)
 
 
 def _tree(folder: Path, limit: int) -> SiteTree:

@@ -65,21 +65,19 @@ def _target(word: str) -> OrderStatus:
 async def _cancel(
     call: Invocation, choice: list[int] | OrderQuery, *, terminate: bool, to: OrderStatus, dry_run: bool
 ) -> int:
-    from sitegenctl.cli.moving import carry_out, changing, chosen, planned, report
+    from sitegenctl.cli.moving import changing, chosen, plan_and_carry_out, report
     from sitegenctl.operations import cancel as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        plan = await planned(
-            operation.plan(
-                session.orders,
-                session.queue,
-                await chosen(session, choice),
-                terminate=terminate,
-                to=to,
-                grace=settings.grace,
-            )
+        planning = operation.plan(
+            session.orders,
+            session.queue,
+            await chosen(session, choice),
+            terminate=terminate,
+            to=to,
+            grace=settings.grace,
         )
-        result = await carry_out(call, session, plan, done="cancelled", asks=True, dry_run=dry_run)
+        result = await plan_and_carry_out(call, session, planning, done="cancelled", asks=True, dry_run=dry_run)
     return report(call, result, done="cancelled")

@@ -59,19 +59,21 @@ def enqueue(
 async def _enqueue(
     call: Invocation, choice: list[int] | OrderQuery, *, resume: bool, force: bool, wait: bool, dry_run: bool
 ) -> int:
-    from sitegenctl.cli.moving import carry_out, changing, chosen, planned, report
+    from sitegenctl.cli.moving import changing, chosen, plan_and_carry_out, report
     from sitegenctl.operations import enqueue as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
         order_ids = await chosen(session, choice)
-        plan = await planned(
-            operation.plan(session.orders, session.queue, order_ids, grace=settings.grace, resume=resume, force=force)
+        planning = operation.plan(
+            session.orders, session.queue, order_ids, grace=settings.grace, resume=resume, force=force
         )
         # Orders named one by one were thought of one by one.
         asks = not isinstance(choice, list)
-        result = await carry_out(call, session, plan, done="enqueued", asks=asks, dry_run=dry_run)
+        result = await plan_and_carry_out(
+            call, session, planning, done="enqueued", asks=asks, dry_run=dry_run, keep_all=wait
+        )
         if wait and not dry_run and not result.interrupted:
             result = await _wait(session, call, result)
     return report(call, result, done="enqueued")

@@ -123,6 +123,7 @@ def _served_command(call: Invocation, *, interval: str | None, theme: str | None
     """What each browser gets: the same command with the same flags. The rest it reads where we have read it."""
     given = {
         "--context": call.options.get("context"),
+        "--env-file": call.options.get("env_file"),
         "--timeout": call.options.get("timeout"),
         "--interval": interval,
         "--theme": theme,

@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sitegenctl.domain.plan import Plan
     from sitegenctl.domain.ports import QueueBackend, QueueMover
     from sitegenctl.domain.result import OperationResult
+    from sitegenctl.operations.planning import Planning
     from sitegenctl.session import Session
     from sitegenctl.settings import Settings
 
@@ -52,6 +53,48 @@ async def chosen(session: Session, choice: list[int] | OrderQuery) -> list[int]:
     return await planned(
         choose_orders(session.orders, session.queue, session.sites, choice, grace=session.settings.grace)
     )
+
+
+async def plan_and_carry_out(
+    call: Invocation,
+    session: Session,
+    planning: Planning,
+    *,
+    done: str,
+    asks: bool,
+    dry_run: bool,
+    files: bool = False,
+    limit: int | None = None,
+    keep_all: bool = False,
+) -> OperationResult:
+    """Make the plan and carry it out, part by part where nobody has to agree to it first; ``carry_out`` has the rest.
+
+    ``keep_all`` is for who needs the outcomes of orders that went well, however many there are.
+    """
+    from sitegenctl.cli.options import Output
+    from sitegenctl.operations.apply import apply_parts, preview_parts
+    from sitegenctl.render.outcomes import LISTED
+
+    if asks and not dry_run and not call.agreed:
+        plan = (await planned(planning)).limited(limit)
+        return await carry_out(call, session, plan, done=done, asks=True, dry_run=False, files=files)
+    async with aclosing(planning.parts()) as parts:
+        if dry_run:
+            return await planned(preview_parts(parts, limit=limit))
+        first = await planned(anext(parts))
+        listed = keep_all or call.verbose or call.output is not Output.TABLE
+        with progress(len(first.order_ids) + len(first.rest), done) as advance:
+            return await apply_parts(
+                session.orders,
+                session.queue,
+                session.sites if files else None,
+                first,
+                parts,
+                session.actor,
+                limit=limit,
+                keep=None if listed else LISTED,
+                progress=advance,
+            )
 
 
 async def carry_out(
@@ -159,9 +202,9 @@ def progress(total: int, done: str) -> Iterator[Callable[[int], None] | None]:
         yield advance
 
 
-async def planned(planning: Awaitable[T]) -> T:
-    """The plan, as soon as it is made; a spinner on stderr tells that it takes a while."""
-    with _later(_spinner):
+async def planned(planning: Awaitable[T], doing: str = "planning…") -> T:
+    """The plan, as soon as it is made; a spinner on stderr tells that it takes a while, and what is being done."""
+    with _later(lambda: _spinner(doing)):
         return await planning
 
 
@@ -198,7 +241,7 @@ def _later(make: Callable[[], Any]) -> Iterator[Callable[[int], None] | None]:
             shown.stop()
 
 
-def _spinner():  # type: ignore[no-untyped-def]  # rich is imported when it is needed
+def _spinner(doing: str):  # type: ignore[no-untyped-def]  # rich is imported when it is needed
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -209,7 +252,7 @@ def _spinner():  # type: ignore[no-untyped-def]  # rich is imported when it is n
         console=Console(stderr=True),
         transient=True,
     )
-    spinner.add_task("planning…", total=None)
+    spinner.add_task(doing, total=None)
     return spinner
 
 

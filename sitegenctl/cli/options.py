@@ -7,6 +7,8 @@ the end wins. Imports typer and errors only, so that ``--help`` stays fast.
 from __future__ import annotations
 
 import inspect
+import shlex
+import sys
 import typing
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -49,6 +51,15 @@ _GLOBALS: dict[str, Any] = {
         str | None,
         typer.Option("--context", metavar="NAME", help="Which system to work on.", rich_help_panel=_PANEL),
     ],
+    "env_file": Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file",
+            metavar="FILE",
+            help="Work on the system that this .env is of, instead of a context.",
+            rich_help_panel=_PANEL,
+        ),
+    ],
     "output": Annotated[
         Output | None,
         typer.Option("--output", "-o", help="How to write data to stdout.", rich_help_panel=_PANEL),
@@ -80,7 +91,7 @@ _GLOBALS: dict[str, Any] = {
     ],
 }
 
-_SETTINGS = ("context", "read_only", "timeout")
+_SETTINGS = ("context", "env_file", "read_only", "timeout")
 
 OrderArguments = Annotated[
     list[str] | None,
@@ -191,7 +202,15 @@ class Invocation:
         from sitegenctl.settings import load_settings
 
         shared = {name: self.options.get(name) for name in _SETTINGS}
-        return load_settings({**shared, **flags})
+        settings = load_settings({**shared, **flags})
+        warn(settings)
+        return settings
+
+
+def warn(settings: Settings) -> None:
+    """Say what there is to warn of in where the settings are from."""
+    for warning in settings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -242,6 +261,11 @@ def gathered(ctx: typer.Context) -> dict[str, Any]:
             if options[key] is None:
                 options[key] = where.params.get(key)
         where = where.parent
+    if options["env_file"] is not None:
+        # What is advised has to lead to the same system.
+        from sitegenctl.render.order import led_by
+
+        led_by.set(f"--env-file {shlex.quote(str(options['env_file']))}")
     return options
 
 

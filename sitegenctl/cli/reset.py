@@ -99,50 +99,46 @@ async def _reset(
     force: bool,
     dry_run: bool,
 ) -> int:
-    from sitegenctl.cli.moving import carry_out, changing, chosen, planned, report
+    from sitegenctl.cli.moving import changing, chosen, plan_and_carry_out, report
     from sitegenctl.operations import reset as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        plan = await planned(
-            operation.plan(
-                session.orders,
-                session.queue,
-                session.sites,
-                await chosen(session, choice),
-                enqueue=enqueue,
-                keep_files=keep_files,
-                terminate=terminate,
-                force=force,
-                grace=settings.grace,
-            )
+        planning = operation.plan(
+            session.orders,
+            session.queue,
+            session.sites,
+            await chosen(session, choice),
+            enqueue=enqueue,
+            keep_files=keep_files,
+            terminate=terminate,
+            force=force,
+            grace=settings.grace,
         )
-        result = await carry_out(call, session, plan, done="reset", asks=True, dry_run=dry_run, files=True)
+        result = await plan_and_carry_out(call, session, planning, done="reset", asks=True, dry_run=dry_run, files=True)
     return report(call, result, done="reset")
 
 
 async def _reset_empty(
     call: Invocation, *, min_files: int, older_than: timedelta, limit: int | None, enqueue: bool, dry_run: bool
 ) -> int:
-    from sitegenctl.cli.moving import carry_out, changing, planned, report
+    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
     from sitegenctl.operations import reset as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        plan = await planned(
-            operation.reset_empty(
-                session.orders,
-                session.queue,
-                session.sites,
-                min_files=min_files,
-                older_than=older_than,
-                enqueue=enqueue,
-                grace=settings.grace,
-            )
+        planning = operation.reset_empty(
+            session.orders,
+            session.queue,
+            session.sites,
+            min_files=min_files,
+            older_than=older_than,
+            enqueue=enqueue,
+            grace=settings.grace,
         )
-        result = await carry_out(
-            call, session, plan.limited(limit), done="reset", asks=True, dry_run=dry_run, files=True
+        result = await plan_and_carry_out(
+            call, session, planning, done="reset", asks=True, dry_run=dry_run, files=True, limit=limit
         )
     return report(call, result, done="reset")

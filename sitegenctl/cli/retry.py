@@ -72,34 +72,36 @@ async def _retry_failed(
     force: bool,
     dry_run: bool,
 ) -> int:
-    from sitegenctl.cli.moving import carry_out, changing, planned, report
+    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
     from sitegenctl.operations import enqueue as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        plan = await planned(
-            operation.retry_failed(
-                session.orders,
-                session.queue,
-                max_attempts=max_attempts,
-                match=match,
-                older_than=older_than,
-                force=force,
-                grace=settings.grace,
-            )
+        planning = operation.retry_failed(
+            session.orders,
+            session.queue,
+            max_attempts=max_attempts,
+            match=match,
+            older_than=older_than,
+            force=force,
+            grace=settings.grace,
         )
-        result = await carry_out(call, session, plan.limited(limit), done="retried", asks=True, dry_run=dry_run)
+        result = await plan_and_carry_out(
+            call, session, planning, done="retried", asks=True, dry_run=dry_run, limit=limit
+        )
     return report(call, result, done="retried")
 
 
 async def _start_stuck(call: Invocation, *, limit: int | None, dry_run: bool) -> int:
-    from sitegenctl.cli.moving import carry_out, changing, planned, report
+    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
     from sitegenctl.operations import enqueue as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
-        plan = await planned(operation.start_stuck(session.orders, session.queue, grace=settings.grace))
-        result = await carry_out(call, session, plan.limited(limit), done="started", asks=True, dry_run=dry_run)
+        planning = operation.start_stuck(session.orders, session.queue, grace=settings.grace)
+        result = await plan_and_carry_out(
+            call, session, planning, done="started", asks=True, dry_run=dry_run, limit=limit
+        )
     return report(call, result, done="started")

@@ -21,7 +21,7 @@ from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_reading import job_in_work
 from sitegenctl.demo.sample_plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.sample_recipes import ForeignKind, Lane
-from sitegenctl.worker.service import HARD_LIMIT
+from sitegenctl.domain.health_work import HARD_LIMIT
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -164,7 +164,7 @@ def _facts(task: SampleTask) -> dict[str, Any]:
         "args": (task.order_id,),
         "kwargs": {"resume": True},
         "job_id": task.task_id,
-        "timeout": HARD_LIMIT,
+        "timeout": int(HARD_LIMIT.total_seconds()),
         "retry": Retry(max=RETRIES, interval=list(INTERVALS)),
         "meta": {"order_id": task.order_id, "actor": task.actor} if task.actor is not None else None,
     }

@@ -105,9 +105,8 @@ async def _lose(client: Redis, task: SampleTask, now: datetime) -> None:
     tag = message["properties"]["delivery_tag"]
     delivery = message["properties"]["delivery_info"]
     entry = json.dumps([message, delivery["exchange"], delivery["routing_key"]])
-    received = now.timestamp() - task.enqueued
     pipe = client.pipeline(transaction=True)
-    pipe.zadd(_OPTIONS.unacked_index_key, {tag: received})
+    pipe.zadd(_OPTIONS.unacked_index_key, {tag: now.timestamp()})
     pipe.hset(_OPTIONS.unacked, tag, entry)
     await pipe.execute()
 

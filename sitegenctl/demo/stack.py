@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sitegenctl.configuration.file import DEMO_CONTEXT, data_dir
 from sitegenctl.demo.claims import claimed, running, stop
 from sitegenctl.demo.postgres_server import find_postgres, remove_postgres, start_postgres, stop_postgres
 from sitegenctl.demo.processes import Process, wait_until
@@ -25,7 +26,6 @@ from sitegenctl.demo.redis_server import find_redis, redis_binary, remove_redis,
 from sitegenctl.demo.servers import Server, printed_since, read_json, telling_line, write_json, write_private
 from sitegenctl.demo.turns import taking_turns
 from sitegenctl.errors import SourceError, UsageProblem
-from sitegenctl.settings import DEMO_CONTEXT, data_dir
 
 WORKER_ARGV: Final = (sys.executable, "-m", "sitegenctl", "worker")
 

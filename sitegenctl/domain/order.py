@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from sitegenctl.domain.light import light
 from sitegenctl.domain.run import History
 
 #: Largest value of PostgreSQL's ``integer``, the type of ``site_orders.id``.
@@ -44,7 +45,7 @@ class Onboarding(StrEnum):
     COMPLETE = "complete"
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class JournalEntry:
     """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises.
 
@@ -58,7 +59,7 @@ class JournalEntry:
     age: timedelta | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class Order:
     """One order with all that the database knows that bears on a verdict.
 

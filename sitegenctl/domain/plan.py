@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from sitegenctl.domain.light import light
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.result import Outcome, OutcomeKind
 from sitegenctl.domain.run import (
@@ -38,7 +39,7 @@ class Action(StrEnum):
         return f"{self.value}{OPERATOR_FAILED_SUFFIX}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@light
 class Step:
     """What is to be done with one order, provided that it is still as the plan saw it.
 

@@ -19,7 +19,9 @@ from sitegenctl.domain.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.pulse import StepMark
+from sitegenctl.domain.run_stream import RunRow
 from sitegenctl.domain.site import SiteFiles, SiteTree
+from sitegenctl.domain.statistics import LogWindow
 from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails
 from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
 
@@ -133,6 +135,18 @@ class OrdersStore(Protocol):
 
     async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
         """The newest log rows within the window and behind ``after_id``, oldest first; ``limit`` of them at most."""
+        ...
+
+    async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
+        """Find the stretch of the log since then, and the ids of its rows and of those ``lead`` before it.
+
+        ``since`` is an age, measured by the database's own clock, or a moment; a moment without a zone is in the clock
+        of the log's rows, and None is the beginning of the day as that clock has it.
+        """
+        ...
+
+    async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
+        """Read everybody's log rows with these ids, both included, lowest first; ``limit`` of them at most."""
         ...
 
     async def read_log(
@@ -296,8 +310,10 @@ class SiteStore(Protocol):
     cancelled meanwhile.
     """
 
-    async def count(self, order_ids: Collection[int], *, enough: int | None = None) -> dict[int, SiteFiles]:
-        """Count files and bytes of these orders' sites; one that can't be counted is left out.
+    async def count(
+        self, order_ids: Collection[int], *, enough: int | None = None, sizes: bool = True
+    ) -> dict[int, SiteFiles]:
+        """Count files and, with ``sizes``, bytes of these orders' sites; one that can't be counted is left out.
 
         A folder with ``enough`` files is counted no further.
         """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sitegenctl.domain.light import light
 from sitegenctl.domain.order import OrderStatus
 
 #: Version of the JSON envelope. It changes when a field changes its meaning or goes, not when one is added.
@@ -22,7 +23,7 @@ class OutcomeKind(StrEnum):
     FAILED = "failed"  # it was tried
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@light
 class Outcome:
     """What became of one order.
 
@@ -45,6 +46,7 @@ class OperationResult:
     """The outcomes of one operation, the same type dry or not.
 
     ``beyond`` is how many more orders there were than the limit allowed; ``notes`` are for whoever reads it.
+    ``went_well`` is how many more are done than there are outcomes of: of very many, not all are kept.
     """
 
     command: str
@@ -53,6 +55,7 @@ class OperationResult:
     interrupted: bool = False
     beyond: int = 0
     notes: tuple[str, ...] = ()
+    went_well: int = 0
 
     @property
     def exit_code(self) -> int:

@@ -7,8 +7,9 @@ or ERROR. A run without outcome was cut short, or is still going: the log alone 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from sitegenctl.domain.light import light
 
 OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
 OPERATOR_RESET = "OPERATOR_RESET"
@@ -31,8 +32,10 @@ _AUTOMATIC = frozenset({"maintain", "reset-empty"})
 _STARTS = frozenset({"START", "RESUME"})
 # A resumed run tells what it decided and cleans up before the START that may follow: still the same run.
 _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
-_ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET})
-_TAKEN_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in _ENQUEUES)
+
+#: What puts an order into a worker's hands: whatever is written next begins a run; and what takes that back.
+ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET})
+TAKEN_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
 
 
 class RunOutcome(StrEnum):
@@ -46,7 +49,17 @@ class RunOutcome(StrEnum):
 OUTCOME_STEPS = frozenset(RunOutcome)
 
 
-@dataclass(frozen=True, kw_only=True)
+def begins_run(step: str, *, in_run: bool, in_preamble: bool) -> bool:
+    """Whether a row of the generator begins a run, behind a row of a run or of a run's preamble."""
+    return not in_run or (step in _STARTS and not (in_preamble and step == "START"))
+
+
+def is_preamble(step: str) -> bool:
+    """Whether a START behind this row would still belong to the same run."""
+    return step in _PREAMBLE
+
+
+@light
 class Run:
     """One run: its outcome (None when cut short or still going) and the last step it wrote."""
 
@@ -54,7 +67,7 @@ class Run:
     last_step: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class History:
     """What an order's log says of its generations.
 
@@ -84,22 +97,21 @@ def read_history(steps: Iterable[str], commands: Iterable[str | None] = ()) -> H
     for step in steps:
         if step.startswith(OPERATOR_PREFIX):
             last_journal, command = step, next(written_by, None)
-            if step in _ENQUEUES:
+            if step in ENQUEUES:
                 before = (last_run, attempts)
                 last_run, in_preamble = None, False
-            elif step in _TAKEN_BACK and before is not None and last_run is None:
+            elif step in TAKEN_BACK and before is not None and last_run is None:
                 # No worker had seen it: what held before it holds again.
                 last_run, attempts = before
             if step == OPERATOR_RESET and command not in _AUTOMATIC:
                 attempts = 0
             continue
-        begins = last_run is None or (step in _STARTS and not (in_preamble and step == "START"))
-        if begins:
+        if begins_run(step, in_run=last_run is not None, in_preamble=in_preamble):
             attempts += 1
-            in_preamble = step in _PREAMBLE
+            in_preamble = is_preamble(step)
             last_run = Run(outcome=None, last_step=step)
         assert last_run is not None  # noqa: S101 - for the type checker: a run has begun by here
-        in_preamble = in_preamble and step in _PREAMBLE
+        in_preamble = in_preamble and is_preamble(step)
         outcome = RunOutcome(step) if step in OUTCOME_STEPS else last_run.outcome
         last_run = Run(outcome=outcome, last_step=step)
         if outcome is RunOutcome.SUCCESS:

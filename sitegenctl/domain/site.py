@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sitegenctl.domain.light import light
+
 #: With fewer files than this the system calls a generation empty.
 MIN_SITE_FILES = 5
 
 
-@dataclass(frozen=True, kw_only=True)
+@light
 class SiteFiles:
-    """What lies in an order's site folder: number of files and their size in bytes.
+    """What lies in an order's site folder: number of files and their size in bytes, None where nobody asked for it.
 
     A missing folder has 0 files. "Could not be counted" is no value of this class: it is ``None`` wherever a
     ``SiteFiles`` is expected, never 0. With ``complete`` False counting stopped early: there may be more.
     """
 
     count: int
-    size: int
+    size: int | None
     complete: bool = True
 
     @property

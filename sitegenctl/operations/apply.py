@@ -1,45 +1,37 @@
 """Carrying out a plan so that no order is lost and none is generated twice, whatever dies half-way.
 
-Chunk by chunk, in this order for every step: look at the queue once more; claim (one transaction: lock,
-re-check, set the status, journal with the id of the task to come); withdraw tasks; move files to the trash;
-publish, put back, or hand to another queue. What fails on the way is taken back, files first. A process killed
-in between leaves orders whose journal says what was meant: a task that exists nowhere, which ``repair`` publishes
-under the same id, or tasks and files as they were.
+Chunk by chunk, a few of them at once; ``chunk`` has what is done to each.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from sitegenctl.domain.condition import describe_task
-from sitegenctl.domain.plan import Plan, Step
-from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, QueueMover, Release, SiteStore
+from sitegenctl.domain.plan import Plan, Step, skip
+from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, QueueMover, SiteStore
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.task import LiveTask, Publication
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import checkpoints
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.operations.belief import Belief
+from sitegenctl.operations.chunk import Chunk, Hands
 from sitegenctl.operations.observe import utc_now
-from sitegenctl.operations.settling import Failure, has_gone, look_for, outcome, settle, unclaimed
+from sitegenctl.operations.planning import Part
+from sitegenctl.operations.settling import outcome, would_be
 
 #: Orders claimed and published together.
 CHUNK = 500
 
-# Seconds for which a reading of the queue is believed while chunks are applied, and how many times as long as
-# it took: a queue that grows under us must not be read for most of the time. Whoever else moves an order
-# through its row is found out under the row's lock; this is about publishers that don't touch the row.
-_FRESH = 1.0
-_FRESH_TIMES = 10
+#: Chunks that are on their way at once: PostgreSQL, Redis, the disk and we work side by side.
+IN_HAND = 3
 
 
 def preview(plan: Plan) -> OperationResult:
     """What applying the plan would do, as the same type that applying it returns."""
-    # Without the new task ids: the plan's will never exist.
-    would = [replace(outcome(step, OutcomeKind.DONE, f"would be {step.saying}"), task_id=None) for step in plan.steps]
+    would = [would_be(step) for step in plan.steps]
     return _result(plan, would, dry_run=True)
 
 
@@ -54,37 +46,166 @@ async def apply(
     now: Callable[[], datetime] = utc_now,
     progress: Callable[[int], None] | None = None,
     report: Callable[[Sequence[Outcome]], None] | None = None,
+    belief: Belief | None = None,
 ) -> OperationResult:
     """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through, ``report`` their outcomes.
 
     Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
-    the chunk in hand finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be
-    None where no step moves files, ``mover`` where none moves tasks.
+    what was begun finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be None
+    where no step moves files, ``mover`` where none moves tasks. ``belief`` is for who has looked at the queue just now;
+    else it is looked at anew.
     """
     to_do = {step.order_id for step in plan.steps}
-    hands = _Hands(orders=orders, queue=queue, sites=sites, mover=mover, actor=actor, now=now, to_do=to_do)
+    belief = belief or Belief(queue=queue, order_ids=to_do)
+    hands = Hands(orders=orders, queue=queue, sites=sites, mover=mover, actor=actor, now=now, belief=belief)
     done: list[Outcome] = []
 
     def tell(of_the_chunk: int = 0) -> None:
         if progress is not None:
             progress(len(done) + of_the_chunk)
 
-    chunks = _chunks(plan.steps)
-    for chunk in chunks:
-        work = asyncio.ensure_future(_Chunk(hands=hands, steps=chunk, tell=tell).apply())
-        try:
+    waiting = deque(Chunk(hands=hands, steps=steps, tell=tell) for steps in _chunks(plan.steps))
+    in_hand: deque[tuple[Chunk, asyncio.Future[list[Outcome]]]] = deque()
+    try:
+        while waiting or in_hand:
+            while waiting and len(in_hand) < IN_HAND:
+                chunk = waiting.popleft()
+                chunk.previous = in_hand[-1][0] if in_hand else None
+                in_hand.append((chunk, asyncio.ensure_future(chunk.apply())))
+            chunk, work = in_hand[0]
             outcomes = await asyncio.shield(work)
-        except asyncio.CancelledError:
+            in_hand.popleft()
+            done += outcomes
+            to_do.difference_update(step.order_id for step in chunk.steps)
+            tell()
+            if report is not None:
+                report(outcomes)
+    except asyncio.CancelledError:
+        for _, work in in_hand:
             done += await work
-            rest = [step for later in chunks for step in later]
-            done += [outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
-            return _result(plan, done, interrupted=True)
-        done += outcomes
-        to_do.difference_update(step.order_id for step in chunk)
-        tell()
-        if report is not None:
-            report(outcomes)
+        rest = [step for chunk in waiting for step in chunk.steps]
+        done += [outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
+        return _result(plan, done, interrupted=True)
+    finally:
+        # Only where something went wrong that nobody thought of is there anything left: nobody would wait for it.
+        for _, work in in_hand:
+            work.cancel()
+        await asyncio.gather(*(work for _, work in in_hand), return_exceptions=True)
     return _result(plan, done)
+
+
+async def apply_parts(
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore | None,
+    part: Part,
+    others: AsyncIterator[Part],
+    actor: Actor,
+    *,
+    limit: int | None = None,
+    keep: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> OperationResult:
+    """Carry a plan out as its parts are made: while one is applied, the next one of the ``others`` is planned.
+
+    So the memory it takes doesn't depend on how many orders there are: of those that go well only ``keep`` outcomes
+    are kept (None: all), the others are counted. ``limit`` is for the steps of all parts together, and ``progress`` is
+    told how many orders have been looked at. When a source goes away on the way, the orders that were not looked at
+    any more have failed.
+    """
+    folding = _Folding(keep=keep, limit=limit)
+    while True:
+        following = asyncio.ensure_future(anext(others, None))
+        through = folding.through
+        advance = None if progress is None else lambda done, through=through: progress(through + done)
+        try:
+            plan = folding.within(part.plan)
+            result = await apply(orders, queue, sites, plan, actor, progress=advance, belief=part.belief)
+            folding.add(part, result)
+            if progress is not None:
+                progress(folding.through)
+            if folding.interrupted:
+                break
+            next_part = await following
+        except asyncio.CancelledError:
+            folding.interrupted = True
+            break
+        except SourceError as exc:
+            return folding.result(part.rest, exc)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        if next_part is None:
+            return folding.result()
+        part = next_part
+    return folding.result(part.rest)
+
+
+async def preview_parts(parts: AsyncIterator[Part], *, limit: int | None = None) -> OperationResult:
+    """What applying these parts would do."""
+    folding = _Folding(keep=None, limit=limit)
+    async for part in parts:
+        folding.add(part, preview(folding.within(part.plan)))
+    return folding.result()
+
+
+@dataclass(kw_only=True)
+class _Folding:
+    """What the results of a plan's parts come to."""
+
+    keep: int | None
+    limit: int | None
+    command: str = ""
+    dry_run: bool = False
+    outcomes: list[Outcome] = field(default_factory=list)
+    went_well: int = 0
+    steps: int = 0
+    beyond: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+    through: int = 0
+    interrupted: bool = False
+
+    def within(self, plan: Plan) -> Plan:
+        """As much of the next part as the limit leaves."""
+        plan = plan if self.limit is None else plan.limited(self.limit - self.steps)
+        self.steps += len(plan.steps)
+        return plan
+
+    def add(self, part: Part, result: OperationResult) -> None:
+        self.command, self.dry_run = result.command, result.dry_run
+        for each in result.outcomes:
+            if each.outcome is OutcomeKind.DONE and self.keep is not None and len(self.outcomes) >= self.keep:
+                self.went_well += 1
+            else:
+                self.outcomes.append(each)
+        self.beyond += result.beyond
+        self.notes |= dict.fromkeys(result.notes)
+        self.through += len(part.order_ids)
+        self.interrupted = self.interrupted or result.interrupted
+
+    def result(self, rest: Sequence[int] = (), lost: SourceError | None = None) -> OperationResult:
+        """All of it; ``rest`` are orders that were not looked at, because a source was ``lost`` or of a Ctrl-C."""
+        if lost is None:
+            unseen = [skip(order_id, "interrupted before it was looked at") for order_id in rest]
+        else:
+            unseen = [
+                Outcome(
+                    order_id=order_id,
+                    outcome=OutcomeKind.FAILED,
+                    reason=f"it was not looked at: {lost.message}",
+                    hint=lost.hint,
+                )
+                for order_id in rest
+            ]
+        return OperationResult(
+            command=self.command,
+            dry_run=self.dry_run,
+            outcomes=[*self.outcomes, *unseen],
+            interrupted=self.interrupted,
+            beyond=self.beyond,
+            notes=tuple(self.notes),
+            went_well=self.went_well,
+        )
 
 
 def _result(
@@ -106,235 +227,3 @@ def _chunks(steps: Sequence[Step]) -> Iterator[list[Step]]:
     remaining = iter(steps)
     while chunk := list(islice(remaining, CHUNK)):
         yield chunk
-
-
-@dataclass(kw_only=True)
-class _Hands:
-    """What the chunks of one plan share, with the last reading of the queue; ``to_do`` are the orders not through."""
-
-    orders: OrdersStore
-    queue: QueueBackend
-    sites: SiteStore | None
-    mover: QueueMover | None
-    actor: Actor
-    now: Callable[[], datetime]
-    to_do: Collection[int]
-    _tasks: Mapping[int, Sequence[LiveTask]] = field(default_factory=dict)
-    _believed_until: float = float("-inf")
-
-    async def tasks(self) -> Mapping[int, Sequence[LiveTask]]:
-        """The unfinished tasks of orders that are to be done, by order, as the broker knows them."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        if began > self._believed_until:
-            tasks: dict[int, list[LiveTask]] = {}
-            for task in (await self.queue.read(self.to_do)).tasks:
-                if task.order_id is not None:
-                    tasks.setdefault(task.order_id, []).append(task)
-            self._tasks = tasks
-            self._believed_until = clock() + max(_FRESH, _FRESH_TIMES * (clock() - began))
-        return self._tasks
-
-
-@dataclass(kw_only=True)
-class _Chunk:
-    """Some steps of a plan on their way through the parts; what went wrong is kept by order."""
-
-    hands: _Hands
-    steps: Sequence[Step]
-    tell: Callable[[int], None]
-    skipped: dict[int, Outcome] = field(default_factory=dict)
-    claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
-    failures: dict[int, Failure] = field(default_factory=dict)
-    trashed: dict[int, str] = field(default_factory=dict)
-
-    async def apply(self) -> list[Outcome]:
-        """Take the steps; returns an outcome for each."""
-        try:
-            await self._look()
-            await self._claim()
-        except SourceError as exc:
-            return [self.skipped.get(step.order_id) or unclaimed(step, exc) for step in self.steps]
-        self.tell(len(self.steps) - sum(1 for _ in self._going()))
-        await self._withdraw()
-        await self._confirm()
-        await self._trash()
-        await self._publish()
-        await self._put_back()
-        await self._move()
-        release = await self._take_back()
-        return [
-            settle(step, self.skipped.get(step.order_id), self.claim, self.failures.get(step.order_id), release)
-            for step in self.steps
-        ]
-
-    def _going(self) -> Iterator[Step]:
-        """The steps that nothing has stopped so far."""
-        for step in self.steps:
-            if step.order_id in self.skipped or step.order_id in self.failures:
-                continue
-            # A missing order has no row to claim: its tasks are all there is.
-            if step.before is None or step.order_id in self.claim.journal_ids:
-                yield step
-
-    async def _look(self) -> None:
-        """Find out who got a task since the plan was made, or lost the one to be kept."""
-        live = await self.hands.tasks()
-        for step in self.steps:
-            tasks = live.get(step.order_id, ())
-            strange = next((task for task in tasks if task.task_id not in step.expected_tasks), None)
-            if strange is not None:
-                self.skipped[step.order_id] = outcome(
-                    step, OutcomeKind.SKIPPED, describe_task(strange), task_id=strange.task_id
-                )
-            elif step.keep is not None and has_gone(step.keep, tasks):
-                self.skipped[step.order_id] = outcome(
-                    step, OutcomeKind.SKIPPED, f"task {step.keep.task_id} is no longer there: look again"
-                )
-        checkpoints.reached(Checkpoint.LOOKED)
-
-    async def _claim(self) -> None:
-        with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skipped]
-        if with_row:
-            self.claim = await self.hands.orders.claim(with_row, self.hands.actor)
-        checkpoints.reached(Checkpoint.CLAIMED)
-
-    async def _withdraw(self) -> None:
-        going = [step for step in self._going() if step.withdraw]
-        if not going:
-            return
-        try:
-            left = await self.hands.queue.withdraw(
-                [task for step in going for task in step.withdraw],
-                terminate=any(step.terminate for step in going),
-                keep={step.keep.task_id for step in going if step.keep is not None},
-            )
-        except SourceError as exc:
-            reason = f"it isn't known whether its tasks were withdrawn: {exc.message}"
-            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step in going}
-            return
-        for step in going:
-            still = [left[task.task_id] for task in step.withdraw if task.task_id in left]
-            if still:
-                self.failures[step.order_id] = Failure(reason=still[0])
-        checkpoints.reached(Checkpoint.WITHDRAWN)
-
-    async def _confirm(self) -> None:
-        """Find out who went on until the tasks were gone: a site that was finished meanwhile is not to be moved."""
-        going = [step for step in self._going() if step.before is not None and (step.withdraw or step.trash)]
-        if not going:
-            return
-        by_journal_id = {self.claim.journal_ids[step.order_id]: step for step in going}
-        try:
-            went_on = await self.hands.orders.confirm(by_journal_id)
-        except SourceError as exc:
-            self.failures |= {step.order_id: Failure(reason=exc.message, hint=exc.hint) for step in going}
-            return
-        for order_id, reason in went_on.items():
-            self.failures[order_id] = Failure(reason=f"its task ended by itself: {reason}")
-
-    async def _trash(self) -> None:
-        going = [step.order_id for step in self._going() if step.trash]
-        if not going:
-            return
-        assert self.hands.sites is not None  # noqa: S101 - a plan that moves files is applied with them
-        try:
-            trashing = await self.hands.sites.trash(going)
-        except SourceError as exc:
-            self.failures |= {order_id: Failure(reason=exc.message, hint=exc.hint) for order_id in going}
-            return
-        self.trashed = dict(trashing.moved)
-        self.failures |= {order_id: Failure(reason=reason) for order_id, reason in trashing.failed.items()}
-        checkpoints.reached(Checkpoint.TRASHED)
-
-    async def _publish(self) -> None:
-        going = [step for step in self._going() if step.publish is not None]
-        if not going:
-            return
-        enqueued_at = self.hands.now()
-        publications = [
-            Publication(
-                task_id=step.publish or "",
-                order_id=step.order_id,
-                resume=step.resume,
-                actor=str(self.hands.actor),
-                enqueued_at=enqueued_at,
-            )
-            for step in going
-        ]
-        failures = dict(await self.hands.queue.publish(publications))
-        if any(not failure.certain for failure in failures.values()):
-            failures = await look_for(self.hands.queue, {step.order_id for step in going}, failures)
-        for step in going:
-            failure = failures.get(step.publish or "")
-            if failure is not None and failure.certain:
-                self.failures[step.order_id] = Failure(reason=f"publishing failed: {failure.reason}")
-            elif failure is not None:
-                self.failures[step.order_id] = Failure(
-                    reason=f"it isn't known whether task {step.publish} was published: {failure.reason}",
-                    hint=f"sitegenctl inspect {step.order_id} tells, once Redis is back",
-                    certain=False,
-                )
-        checkpoints.reached(Checkpoint.PUBLISHED)
-
-    async def _put_back(self) -> None:
-        going = [(step, step.put_back) for step in self._going() if step.put_back is not None]
-        if not going:
-            return
-        try:
-            left = await self.hands.queue.put_back([task for _, task in going])
-        except SourceError as exc:
-            reason = f"it isn't known whether its task was put back: {exc.message}"
-            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step, _ in going}
-            return
-        for step, task in going:
-            if task.task_id in left:
-                self.failures[step.order_id] = Failure(reason=left[task.task_id])
-        checkpoints.reached(Checkpoint.PUT_BACK)
-
-    async def _move(self) -> None:
-        going = [step for step in self._going() if step.move]
-        if not going:
-            return
-        assert self.hands.mover is not None  # noqa: S101 - a plan that moves tasks is applied with the way there
-        tasks = [task for step in going for task in step.move]
-        try:
-            left = await self.hands.mover.move(tasks)
-        except SourceError as exc:
-            reason = f"it isn't known whether its task was moved: {exc.message}"
-            hint = "once Redis is back, the same command moves what it finds"
-            self.failures |= {step.order_id: Failure(reason=reason, hint=hint, certain=False) for step in going}
-            return
-        for step in going:
-            still = [left[task.task_id] for task in step.move if task.task_id in left]
-            if still:
-                self.failures[step.order_id] = Failure(reason=still[0])
-        checkpoints.reached(Checkpoint.MOVED)
-
-    async def _take_back(self) -> Release | SourceError:
-        """Restore what failed: first the files, then the status, with the reason in the journal."""
-        failed = [
-            step
-            for step in self.steps
-            if step.order_id in self.claim.journal_ids
-            and step.order_id in self.failures
-            and self.failures[step.order_id].certain
-        ]
-        if not failed:
-            return Release(restored=(), moved={})
-        moved = {step.order_id: self.trashed[step.order_id] for step in failed if step.order_id in self.trashed}
-        if moved and self.hands.sites is not None:
-            try:
-                still = await self.hands.sites.untrash(moved)
-            except SourceError as exc:
-                still = dict.fromkeys(moved, exc.message)
-            for order_id, reason in still.items():
-                self.failures[order_id].reason += f"; its files are in the trash as {moved[order_id]}: {reason}"
-        by_journal_id = {self.claim.journal_ids[step.order_id]: step for step in failed}
-        reasons = {step.order_id: self.failures[step.order_id].reason for step in failed}
-        try:
-            release = await self.hands.orders.release(by_journal_id, self.hands.actor, reasons)
-        except SourceError as exc:
-            return exc
-        checkpoints.reached(Checkpoint.TAKEN_BACK)
-        return release

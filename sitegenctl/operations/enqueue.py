@@ -14,10 +14,10 @@ from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.operations.observe import observe, require
-from sitegenctl.operations.windows import in_windows
+from sitegenctl.operations.planning import Planning, Read, planning_for
 
 
-async def plan(
+def plan(
     orders: OrdersStore,
     queue: QueueBackend,
     order_ids: Sequence[int],
@@ -25,26 +25,26 @@ async def plan(
     resume: bool = True,
     force: bool = False,
     grace: timedelta = DEFAULT_GRACE,
-) -> Plan:
+) -> Planning:
     """Look, and decide which of these orders to enqueue. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
-        snapshot = await _observe(orders, queue, ids, grace)
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        snapshot = await _observe(orders, queue, ids, grace, read)
         return plan_enqueue(snapshot, ids, resume=resume, force=force, new_task_id=queue.new_task_id)
 
-    return await in_windows(order_ids, window)
+    return planning_for(queue, order_ids, window)
 
 
-async def start_stuck(orders: OrdersStore, queue: QueueBackend, *, grace: timedelta = DEFAULT_GRACE) -> Plan:
+def start_stuck(orders: OrdersStore, queue: QueueBackend, *, grace: timedelta = DEFAULT_GRACE) -> Planning:
     """Look, and decide which BUILDING orders to start. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
-        return plan_start(await _observe(orders, queue, ids, grace), new_task_id=queue.new_task_id)
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        return plan_start(await _observe(orders, queue, ids, grace, read), new_task_id=queue.new_task_id)
 
-    return await in_windows(await orders.in_status(OrderStatus.BUILDING), window)
+    return Planning(queue=queue, choose=lambda: orders.in_status(OrderStatus.BUILDING), window=window)
 
 
-async def retry_failed(
+def retry_failed(
     orders: OrdersStore,
     queue: QueueBackend,
     *,
@@ -53,12 +53,12 @@ async def retry_failed(
     older_than: timedelta = timedelta(0),
     force: bool = False,
     grace: timedelta = DEFAULT_GRACE,
-) -> Plan:
+) -> Planning:
     """Look, and decide which failed orders to retry. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
+    async def window(ids: Sequence[int], read: Read) -> Plan:
         return plan_retry(
-            await _observe(orders, queue, ids, grace),
+            await _observe(orders, queue, ids, grace, read),
             max_attempts=max_attempts,
             match=match,
             older_than=older_than,
@@ -66,10 +66,12 @@ async def retry_failed(
             new_task_id=queue.new_task_id,
         )
 
-    return await in_windows(await orders.in_status(OrderStatus.GENERATING), window)
+    return Planning(queue=queue, choose=lambda: orders.in_status(OrderStatus.GENERATING), window=window)
 
 
-async def _observe(orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta) -> Snapshot:
-    snapshot = await observe(orders, queue, None, order_ids, grace=grace)
+async def _observe(
+    orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta, read: Read
+) -> Snapshot:
+    snapshot = await observe(orders, queue, None, order_ids, grace=grace, read=read)
     require(snapshot, Source.DATABASE, Source.BROKER)
     return snapshot

@@ -45,20 +45,21 @@ async def observe(
     grace: timedelta = DEFAULT_GRACE,
     check_hollow: bool = False,
     enough: int | None = None,
+    read: Callable[[], Awaitable[BrokerReading]] | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
-    """Take a snapshot of these orders and of everything live.
+    """Take a snapshot of these orders and of everything live, or as much of it as ``read`` reads of the queue.
 
     A source that doesn't answer is named in the snapshot's ``errors``; nothing is raised for it. The broker is
     read before the database: the other way round, an order finished in between would look wrong. ``sites`` is
-    None when the files don't matter; they are counted up to ``enough``, all of them without.
+    None when the files don't matter; they are counted up to ``enough``, without it all of them and their sizes.
     """
     look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
-    reading = await look.attempts.make(Source.BROKER, queue.read)
+    reading = await look.attempts.make(Source.BROKER, read or queue.read)
     survey, known, files = await asyncio.gather(
         look.survey(reading),
         look.attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
-        look.count(orders, sites, order_ids, enough),
+        look.count(orders, sites, order_ids, enough, sizes=enough is None),
     )
     return await look.snapshot(reading, survey, known, files, sure_of=set(order_ids))
 
@@ -176,6 +177,7 @@ class _Look:
         enough: int | None,
         *,
         check_directory: bool = False,
+        sizes: bool = True,
     ) -> dict[int, SiteFiles] | None:
         """Count these orders' files, if there are ``sites`` and it is their directory; None otherwise.
 
@@ -185,7 +187,7 @@ class _Look:
         """
         if sites is None:
             return None
-        files = await self.attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough))
+        files = await self.attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough, sizes=sizes))
         if files is None:
             return None
         few = MIN_SITE_FILES if enough is None else enough

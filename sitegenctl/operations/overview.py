@@ -13,14 +13,21 @@ from sitegenctl.operations.observe import Attempts, observe_open
 
 
 async def overview(
-    orders: OrdersStore, queue: QueueBackend, sites: SiteStore, *, task_name: str, grace: timedelta
+    orders: OrdersStore,
+    queue: QueueBackend,
+    sites: SiteStore,
+    *,
+    task_name: str,
+    grace: timedelta,
+    attempts: Attempts | None = None,
 ) -> Overview:
     """Look at everything. A source that is away leaves out what it would have told; nothing is raised for it.
 
-    ``task_name`` is the name of the task that generates.
+    ``task_name`` is the name of the task that generates; ``attempts`` is for who asks more of the sources in the same
+    look.
     """
     roster: WorkerRoster | None = None
-    attempts = Attempts()
+    attempts = attempts or Attempts()
 
     async def ask_workers() -> WorkerSurvey:
         nonlocal roster

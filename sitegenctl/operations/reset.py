@@ -12,13 +12,13 @@ from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES
 from sitegenctl.operations.observe import observe, require, require_right_directory
-from sitegenctl.operations.windows import in_windows
+from sitegenctl.operations.planning import Planning, Read, planning_for
 
 #: How long an empty order must have been still.
 OLDER_THAN = timedelta(minutes=5)
 
 
-async def plan(
+def plan(
     orders: OrdersStore,
     queue: QueueBackend,
     sites: SiteStore,
@@ -29,11 +29,11 @@ async def plan(
     terminate: bool = False,
     force: bool = False,
     grace: timedelta = DEFAULT_GRACE,
-) -> Plan:
+) -> Planning:
     """Look, and decide which of these orders to reset. Raises ``SourceError`` if a source is away."""
 
-    async def window(ids: Sequence[int]) -> Plan:
-        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace)
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace, read=read)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         if not keep_files:
             require(snapshot, Source.FILES)
@@ -47,10 +47,10 @@ async def plan(
             new_task_id=queue.new_task_id,
         )
 
-    return await in_windows(order_ids, window)
+    return planning_for(queue, order_ids, window)
 
 
-async def reset_empty(
+def reset_empty(
     orders: OrdersStore,
     queue: QueueBackend,
     sites: SiteStore,
@@ -61,16 +61,19 @@ async def reset_empty(
     spare_failed: bool = False,
     max_attempts: int | None = None,
     grace: timedelta = DEFAULT_GRACE,
-) -> Plan:
+) -> Planning:
     """Look, and decide which empty orders to reset.
 
     Raises ``SourceError`` if a source is away, or the sites directory is evidently another one than the
     workers': every order would look empty.
     """
-    await require_right_directory(orders, sites)
 
-    async def window(ids: Sequence[int]) -> Plan:
-        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files)
+    async def choose() -> Sequence[int]:
+        await require_right_directory(orders, sites)
+        return await orders.in_status(OrderStatus.GENERATING)
+
+    async def window(ids: Sequence[int], read: Read) -> Plan:
+        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files, read=read)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(
             snapshot,
@@ -82,4 +85,4 @@ async def reset_empty(
             new_task_id=queue.new_task_id,
         )
 
-    return await in_windows(await orders.in_status(OrderStatus.GENERATING), window)
+    return Planning(queue=queue, choose=choose, window=window)

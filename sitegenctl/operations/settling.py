@@ -118,3 +118,16 @@ def outcome(
         hint=hint,
         log_id=(step.last_log_id or 0) if log_id is None else log_id,
     )
+
+
+def would_be(step: Step) -> Outcome:
+    """What would become of an order, without the id of its new task: that will never exist."""
+    after = step.after or step.before
+    return Outcome(
+        order_id=step.order_id,
+        outcome=OutcomeKind.DONE,
+        reason=f"would be {step.saying}",
+        before=step.before,
+        after=after,
+        log_id=step.last_log_id or 0,
+    )

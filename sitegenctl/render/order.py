@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,9 @@ from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.stream import NARROW
 from sitegenctl.render.table import Screen, coloured
 from sitegenctl.render.text import clock, fit, folded, hanging, iso, neutralise, shorten
+
+#: The option that leads to the system where no context does: one that was given a system's own file.
+led_by: ContextVar[str | None] = ContextVar("led_by", default=None)
 
 #: Lines of a screen that the timeline leaves free: its heading, what was typed, and the prompt after it.
 _NOT_THE_TIMELINE = 4
@@ -86,12 +90,11 @@ def order_summary(
 
 def in_context(remedy: str | None, context: str | None) -> str | None:
     """The command that mends it, with the context it is about: copied without, it would act on another system."""
-    if remedy is None or context is None:
+    leads = led_by.get() if context is None else f"--context {shlex.quote(context)}"
+    if remedy is None or leads is None:
         return remedy
     # Also within a sentence. The demo's own commands are about the demo, whatever the context.
-    return re.sub(
-        r"(?<![\w./-])sitegenctl (?=[a-z])(?!demo )", lambda _: f"sitegenctl --context {shlex.quote(context)} ", remedy
-    )
+    return re.sub(r"(?<![\w./-])sitegenctl (?=[a-z])(?!demo )", lambda _: f"sitegenctl {leads} ", remedy)
 
 
 def order_data(

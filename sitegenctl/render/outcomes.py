@@ -15,7 +15,7 @@ from sitegenctl.render.output import Report
 from sitegenctl.render.text import hanging, neutralise
 
 #: Above so many orders, those that went well are only counted.
-_LISTED = 20
+LISTED = 20
 
 
 OUTCOME_COLUMNS = ("order_id", "outcome", "reason", "task_id", "before", "after")
@@ -35,8 +35,6 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
 
 def result_in_context(result: OperationResult, context: str | None) -> OperationResult:
     """The result, whose hints and notes name the context that they are about."""
-    if context is None:
-        return result
     return replace(
         result,
         outcomes=[replace(outcome, hint=in_context(outcome.hint, context)) for outcome in result.outcomes],
@@ -94,10 +92,12 @@ def outcomes_text(
         return "".join(["nothing to do\n", *(f"note: {neutralise(note)}\n" for note in result.notes)])
     words = {outcome.order_id: outcome_word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
     shown = list(result.outcomes)
+    in_all = len(shown) + result.went_well
     lines = []
-    if len(shown) != 1:
-        lines.append(", ".join(f"{count} {word}" for word, count in Counter(words.values()).items()))
-    if len(shown) > _LISTED and not verbose and not result.dry_run:
+    if in_all != 1:
+        counts = Counter(words.values()) + Counter({done: result.went_well})
+        lines.append(", ".join(f"{count} {word}" for word, count in counts.items()))
+    if in_all > LISTED and not verbose and not result.dry_run:
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
     more = len(shown) - most if most is not None else 0
     shown = shown[:most]
@@ -108,8 +108,8 @@ def outcomes_text(
         lines += hanging(f"{outcome.order_id:>{number}}  {word:<{longest}}  ", outcome_text(outcome, word), width)
     if more > 0:
         lines.append(f"({more} more; --dry-run lists them)")
-    elif len(shown) < len(result.outcomes):
-        lines.append(f"({len(result.outcomes) - len(shown)} that went well are not listed; -v lists them)")
+    elif len(shown) < in_all:
+        lines.append(f"({in_all - len(shown)} that went well are not listed; -v lists them)")
     if result.beyond:
         lines.append(f"({result.beyond} more, beyond the limit)")
     lines += [f"note: {neutralise(note)}" for note in result.notes]

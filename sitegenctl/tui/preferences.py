@@ -17,8 +17,9 @@ from typing import Any
 from textual.binding import Binding
 from textual.theme import BUILTIN_THEMES
 
+from sitegenctl.configuration.file import config_path, read_config
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import config_path, parse_duration, read_config
+from sitegenctl.settings import parse_duration
 from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS
 from sitegenctl.tui.theme import NAMES
 

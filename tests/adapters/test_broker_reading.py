@@ -21,6 +21,8 @@ from sitegenctl.adapters.celery_messages import Place, encode
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_reading import Bounds, QueueReading
 from sitegenctl.adapters.redis_connection import close, redis_client
+from sitegenctl.adapters.redis_link import Link
+from sitegenctl.adapters.redis_wire import RedisWire
 from sitegenctl.domain.task import BrokerReading, TaskState
 from tests.world import QUEUE, TASK
 
@@ -109,26 +111,17 @@ class Mover:
 
 
 class Interrupted:
-    """A client that lets something happen before every command of the reader, and notes what it answers."""
+    """A link that lets something happen before everything the reader asks, and notes what is answered."""
 
-    def __init__(self, client: Redis, meanwhile: Callable[[], Any]) -> None:
-        self._client = client
+    def __init__(self, link: Link, meanwhile: Callable[[], Any]) -> None:
+        self._link = link
         self._meanwhile = meanwhile
         self.largest = 0
         self.commands = 0
 
-    async def lrange(self, *arguments: Any) -> Any:
-        return await self._noted(lambda: self._client.lrange(*arguments))
-
-    def pipeline(self, **options: Any) -> Any:
-        pipe = self._client.pipeline(**options)
-        execute = pipe.execute
-        pipe.execute = lambda: self._noted(execute)
-        return pipe
-
-    async def _noted(self, ask: Callable[[], Any]) -> Any:
+    async def execute(self, *commands: Any, **options: Any) -> list[Any]:
         await self._meanwhile()
-        found = await ask()
+        found = await self._link.execute(*commands, **options)
         self.commands += 1
         self.largest = max(self.largest, _size(found))
         return found
@@ -137,17 +130,22 @@ class Interrupted:
 def _size(answer: Any) -> int:
     if isinstance(answer, bytes):
         return len(answer)
-    if isinstance(answer, dict):
-        answer = answer.values()
-    return 0 if isinstance(answer, int) else sum(map(_size, answer))
+    return 0 if not isinstance(answer, list) else sum(map(_size, answer))
 
 
 async def nothing() -> None:
     pass
 
 
-async def read(client: Any, *, only: Collection[int] | None = None, **bounds: int) -> BrokerReading:
-    return await QueueReading(client, OPTIONS, Bounds(**bounds), now=NOW, only=only).read()
+async def read(link: Link, *, only: Collection[int] | None = None, **bounds: int) -> BrokerReading:
+    return await QueueReading(link, OPTIONS, Bounds(**bounds), now=NOW, only=only).read()
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[Link]:
+    link = RedisWire(redis_url, timeout=10)
+    yield link
+    await link.aclose()
 
 
 @pytest.fixture
@@ -173,7 +171,7 @@ def ids(reading: BrokerReading) -> list[str]:
     ids=["few steps", "some steps", "many steps"],
 )
 async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
-    client: Redis, seed: int, only: set[int] | None, at_once: int, bounds: dict[str, int]
+    client: Redis, link: Link, seed: int, only: set[int] | None, at_once: int, bounds: dict[str, int]
 ) -> None:
     mover = Mover(client, seed)
     await mover.fill(90)
@@ -182,7 +180,7 @@ async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
         for _ in range(mover.random.randint(0, at_once)):
             await mover.move()
 
-    interrupted = Interrupted(client, meanwhile)
+    interrupted = Interrupted(link, meanwhile)
     for _ in range(4):
         found = ids(await read(interrupted, only=only, **bounds))
         assert mover.live - set(found) == set()
@@ -191,7 +189,7 @@ async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
     assert sum(mover.moves.values()) > 10
 
 
-async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, redis_url: str) -> None:
+async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, link: Link, redis_url: str) -> None:
     mover = Mover(redis_client(redis_url, timeout=10), 1)
     # So few that `unacked` (a third of them) is read in one step: in several steps it has a known hole.
     await mover.fill(300)
@@ -203,7 +201,7 @@ async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, redi
 
     moving = asyncio.create_task(move())
     for _ in range(12):
-        found = ids(await read(client, atomic=0, chunk=256, edge=20, rounds=1000))
+        found = ids(await read(link, atomic=0, chunk=256, edge=20, rounds=1000))
         assert mover.live - set(found) == set()
         assert len(found) == len(set(found))
     reading.set()
@@ -212,7 +210,7 @@ async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, redi
     assert all(mover.moves.values())
 
 
-async def test_what_was_published_while_a_long_list_was_read_is_seen(client: Redis) -> None:
+async def test_what_was_published_while_a_long_list_was_read_is_seen(client: Redis, link: Link) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(100)))
     burst = iter(range(3))
 
@@ -220,13 +218,13 @@ async def test_what_was_published_while_a_long_list_was_read_is_seen(client: Red
         if (number := next(burst, None)) is not None:
             await client.lpush(QUEUE, *(message(f"burst-{number}-{n}") for n in range(50)))
 
-    tasks = (await read(Interrupted(client, meanwhile), atomic=0, chunk=10, edge=8)).tasks
+    tasks = (await read(Interrupted(link, meanwhile), atomic=0, chunk=10, edge=8)).tasks
     assert [task.task_id for task in tasks[:2]] == ["task-0", "task-1"]
     assert [task.position for task in tasks] == list(range(250))
     assert [task.task_id for task in tasks][100::50] == ["burst-0-0", "burst-1-0", "burst-2-0"]
 
 
-async def test_many_restored_at_once_are_seen(client: Redis) -> None:
+async def test_many_restored_at_once_are_seen(client: Redis, link: Link) -> None:
     mover = Mover(client, 3)
     await mover.fill(120)
     steps = itertools.count()
@@ -236,39 +234,43 @@ async def test_many_restored_at_once_are_seen(client: Redis) -> None:
             for _ in range(len(mover.delivered)):
                 await mover.restore()
 
-    found = ids(await read(Interrupted(client, meanwhile), atomic=0, chunk=5, edge=4))
+    found = ids(await read(Interrupted(link, meanwhile), atomic=0, chunk=5, edge=4))
     assert (mover.live, mover.delivered) == (set(found), {})
 
 
-async def test_a_queue_that_never_rests_is_given_up(client: Redis) -> None:
+async def test_a_queue_that_never_rests_is_given_up(client: Redis, link: Link) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(50)))
 
     async def meanwhile() -> None:
         await client.lpush(QUEUE, *(message(f"new-{number}") for number in range(30)))
 
     with pytest.raises(Exception, match="moves faster than it can be read"):
-        await read(Interrupted(client, meanwhile), atomic=0, chunk=10, edge=8, rounds=3)
+        await read(Interrupted(link, meanwhile), atomic=0, chunk=10, edge=8, rounds=3)
     assert gc.isenabled()
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-async def test_garbage_is_collected_after_a_long_reading_as_it_was_before(client: Redis, enabled: bool) -> None:
+async def test_garbage_is_collected_after_a_long_reading_as_it_was_before(
+    client: Redis, link: Link, enabled: bool
+) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
     if not enabled:
         gc.disable()
     try:
-        assert len(ids(await read(client, atomic=0, chunk=7))) == 20
+        assert len(ids(await read(link, atomic=0, chunk=7))) == 20
         assert gc.isenabled() is enabled
     finally:
         gc.enable()
 
 
 @pytest.mark.parametrize("bounds", [{}, {"atomic": 0, "chunk": 7, "edge": 3}], ids=["at once", "in chunks"])
-async def test_the_tasks_of_some_orders_are_all_that_is_kept_of_a_queue(client: Redis, bounds: dict[str, int]) -> None:
+async def test_the_tasks_of_some_orders_are_all_that_is_kept_of_a_queue(
+    client: Redis, link: Link, bounds: dict[str, int]
+) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}", order_id=number) for number in range(1, 51)), b"junk")
     raw = message("task-60", order_id=60), message("task-61", order_id=61)
     await client.hset(OPTIONS.unacked, mapping={f"tag-{n}": b'[%s, "", "q"]' % each for n, each in enumerate(raw)})
-    reading = await read(client, only={40, 3, 60, 999}, **bounds)
+    reading = await read(link, only={40, 3, 60, 999}, **bounds)
     kept = [(task.task_id, task.state, task.position) for task in reading.tasks]
     assert kept == [
         ("task-3", TaskState.QUEUED, None),
@@ -278,26 +280,28 @@ async def test_the_tasks_of_some_orders_are_all_that_is_kept_of_a_queue(client: 
     assert reading.foreign == ()
 
 
-async def test_a_small_queue_is_read_in_two_round_trips(client: Redis) -> None:
+async def test_a_small_queue_is_read_in_two_round_trips(client: Redis, link: Link) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(2000)))
-    counting = Interrupted(client, nothing)
+    counting = Interrupted(link, nothing)
     assert len(ids(await read(counting))) == 2000
     assert counting.commands == 2
 
 
 @pytest.mark.parametrize("delivered", [0, 30])
-async def test_large_messages_are_asked_for_a_few_at_a_time(client: Redis, delivered: int) -> None:
+async def test_large_messages_are_asked_for_a_few_at_a_time(client: Redis, link: Link, delivered: int) -> None:
     large = [message(f"task-{number}", note="x" * 200_000) for number in range(60)]
     await client.lpush(QUEUE, *large[delivered:])
     for number, raw in enumerate(large[:delivered]):
         await client.hset(OPTIONS.unacked, f"tag-{number}", b'[%s, "", "q"]' % raw)
-    noting = Interrupted(client, nothing)
+    noting = Interrupted(link, nothing)
     found = ids(await read(noting, size=1_000_000))
     assert sorted(found) == sorted(f"task-{number}" for number in range(60))
     assert noting.largest < 2_000_000
 
 
-async def test_a_task_delivered_meanwhile_is_delivered_and_what_is_left_is_counted_anew(client: Redis) -> None:
+async def test_a_task_delivered_meanwhile_is_delivered_and_what_is_left_is_counted_anew(
+    client: Redis, link: Link
+) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
     mover = Mover(client, 0)
     steps = itertools.count()
@@ -307,7 +311,7 @@ async def test_a_task_delivered_meanwhile_is_delivered_and_what_is_left_is_count
             for _ in range(6):
                 await mover.deliver()
 
-    reading = await read(Interrupted(client, meanwhile), atomic=0, chunk=4, edge=4)
+    reading = await read(Interrupted(link, meanwhile), atomic=0, chunk=4, edge=4)
     states = {task.task_id: (task.state, task.position) for task in reading.tasks}
     gone = {task_id for _, task_id in mover.delivered.values()}
     assert gone
@@ -316,9 +320,9 @@ async def test_a_task_delivered_meanwhile_is_delivered_and_what_is_left_is_count
     assert queued == list(range(20 - len(gone)))
 
 
-async def test_foreign_messages_in_a_long_queue_are_shown_too(client: Redis) -> None:
+async def test_foreign_messages_in_a_long_queue_are_shown_too(client: Redis, link: Link) -> None:
     await client.lpush(QUEUE, b"\x80junk", b"{}", message("ours"), message("beat", task="other.task"), b"[1]")
-    reading = await read(client, atomic=0, chunk=2, edge=2)
+    reading = await read(link, atomic=0, chunk=2, edge=2)
     assert ids(reading) == ["ours"]
     assert sorted(foreign.name for foreign in reading.foreign) == ["other.task"] + ["undecodable"] * 3
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,12 @@ from tests.world import QUEUE, TASK, World, eventually
 def put_back(world: World, *task_ids: str, timeout: str = "3s") -> Mapping[str, str]:
     tasks = [LiveTask(task_id=each, name=TASK, order_id=1, state=TaskState.ORPHANED) for each in task_ids]
     return world.with_session(lambda session: session.queue.put_back(tasks), timeout=timeout)
+
+
+@pytest.fixture(autouse=True)
+def _long_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' Redis may have started this moment, and deliveries here are from long ago."""
+    monkeypatch.setattr(celery_put_back, "_SETTLING", 0)
 
 
 @pytest.fixture
@@ -167,6 +175,24 @@ def test_what_may_have_a_worker_is_not_put_back(world: World, answers: dict[str,
     with FakeWorker(world, answers):
         assert put_back(world, "T", timeout="600ms") == {"T": reason}
     assert (lists(world), held(world)) == ({}, (1, 1))
+
+
+@pytest.mark.usefixtures("_soon")
+def test_what_was_delivered_before_redis_started_waits_for_its_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery_put_back, "_SETTLING", 10**9)
+    before, since = world.publish(1), world.publish(2)
+    deliver(world)
+    tag = deliver(world)
+    with world.redis() as client:
+        client.zadd("unacked_index", {tag: time.time()})
+    left = put_back(world, before, since)
+    assert left.keys() == {before}
+    assert re.fullmatch(
+        r"Redis has only just started \(\d+s ago\), and the worker of task .*: try again .*", left[before]
+    )
+    assert (world.queued_ids(), held(world)) == ([since], (1, 1))
 
 
 def test_a_worker_that_turns_out_to_live_keeps_its_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_an_output_that_can_not_be_written_is_said(world: World) -> None:
 
 
 def _planners() -> list[Callable[[Session], Any]]:
-    ids = list(range(1, 7))
+    ids = list(range(1, 11))
     return [
         lambda s: enqueue.plan(s.orders, s.queue, ids),
         lambda s: reset.plan(s.orders, s.queue, s.sites, ids),
@@ -119,12 +119,13 @@ def _planners() -> list[Callable[[Session], Any]]:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_ctrl_c_finishes_the_chunk_in_hand_and_tells_the_rest(
+def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    for order_id in range(1, 7):
+    for order_id in range(1, 11):
         world.order(order_id)
     monkeypatch.setattr(applying, "CHUNK", 2)
+    monkeypatch.setattr(applying, "IN_HAND", 3)
 
     async def work(session: Session) -> OperationResult:
         plan: Plan = await _planners()[number](session)
@@ -142,6 +143,6 @@ def test_ctrl_c_finishes_the_chunk_in_hand_and_tells_the_rest(
 
     result = world.with_session(work)
     assert (result.interrupted, result.exit_code) == (True, 130)
-    assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 4 + ["skipped"] * 2
-    assert {outcome.reason for outcome in result.outcomes[4:]} == {"interrupted before its turn"}
-    assert [bool(world.steps(n)) for n in range(1, 7)] == [True] * 4 + [False] * 2
+    assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 6 + ["skipped"] * 4
+    assert {outcome.reason for outcome in result.outcomes[6:]} == {"interrupted before its turn"}
+    assert [bool(world.steps(n)) for n in range(1, 11)] == [True] * 6 + [False] * 4

@@ -360,7 +360,9 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
     # Small enough for a plan of a few orders to be made and applied in several parts.
     monkeypatch.setattr("sitegenctl.operations.apply.CHUNK", 2)
-    monkeypatch.setattr("sitegenctl.operations.windows.WINDOW", 3)
+    monkeypatch.setattr("sitegenctl.operations.planning.WINDOW", 3)
+    # Redis is restarted again and again, and whoever has a task is known.
+    monkeypatch.setattr("sitegenctl.adapters.celery_put_back._SETTLING", 0)
     # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
     for name in (
         "operations.observe.SECOND_LOOK",

@@ -280,13 +280,14 @@ def test_many_at_once_enqueue_each_order_exactly_once(world: World) -> None:
     assert orders == list(range(1, 13))
 
 
-def test_ctrl_c_finishes_the_chunk_in_hand_and_reports_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for order_id in range(1, 7):
+def test_ctrl_c_finishes_what_was_begun_and_reports_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for order_id in range(1, 11):
         world.order(order_id)
     monkeypatch.setattr(applying, "CHUNK", 2)
+    monkeypatch.setattr(applying, "IN_HAND", 3)
 
     async def work(session: Session) -> OperationResult:
-        plan = await enqueue.plan(session.orders, session.queue, range(1, 7))
+        plan = await enqueue.plan(session.orders, session.queue, range(1, 11))
         claim = session.orders.claim
         task = asyncio.ensure_future(applying.apply(session.orders, session.queue, None, plan, session.actor))
 
@@ -301,9 +302,9 @@ def test_ctrl_c_finishes_the_chunk_in_hand_and_reports_the_rest(world: World, mo
 
     result = world.with_session(work)
     assert (result.interrupted, result.exit_code) == (True, 130)
-    assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 4 + ["skipped"] * 2
-    assert [world.status(n) for n in range(1, 7)] == ["GENERATING"] * 4 + ["BUILDING"] * 2
-    assert len(world.queued()) == 4
+    assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 6 + ["skipped"] * 4
+    assert [world.status(n) for n in range(1, 11)] == ["GENERATING"] * 6 + ["BUILDING"] * 4
+    assert len(world.queued()) == 6
 
 
 @contextlib.contextmanager

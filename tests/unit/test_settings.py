@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 import sitegenctl
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import initial_config, load_settings, mask_url, parse_duration, write_private
+from sitegenctl.settings import load_settings, mask_url, parse_duration
 
 
 @pytest.fixture
@@ -134,14 +134,120 @@ def test_no_password_survives_masking(password: str) -> None:
     assert secret not in mask_url(f"postgresql://user:{secret}@host/db?sslpassword={secret}")
 
 
-def test_the_initial_file_is_read_back(environ: dict[str, str]) -> None:
-    known = load_settings({}, {**environ, "DATABASE_URL": 'postgresql://u:"quoted"@h/d'})
-    path = Path(environ["SITEGENCTL_CONFIG"])
-    write_private(path, initial_config("prod uction", known))
-    assert path.stat().st_mode & 0o777 == 0o600
+def test_the_file_of_a_system_beats_the_environment_and_no_context_is_chosen(environ: dict[str, str]) -> None:
+    configure(environ, 'context = "prod"\n[contexts.prod]\nsites_dir = "/prod"\ngrace = "9m"\n')
+    file = Path(environ["SITEGENCTL_CONFIG"]).with_name("crm.env")
+    file.write_text("DATABASE_URL=postgresql://u@h/crm\nSITEGENCTL_QUEUE=other\nPATH=/evil\n")
+    environ |= {"DATABASE_URL": "production", "SITEGENCTL_DATABASE_URL": "production", "REDIS_URL": "redis://r"}
+    settings = load_settings({"env_file": file}, environ)
+    assert (settings.database_url, settings.origins["database_url"]) == (
+        "postgresql://u@h/crm",
+        f"DATABASE_URL in {file}",
+    )
+    assert (settings.queue, settings.redis_url) == ("other", "redis://r")
+    assert (settings.context, settings.sites_dir, settings.grace) == (None, None, timedelta(minutes=2))
+    assert load_settings({"env_file": file, "database_url": "flag"}, environ).database_url == "flag"
+    with pytest.raises(UsageProblem, match="give one"):
+        load_settings({"env_file": file, "context": "prod"}, environ)
+
+
+def secret(environ: dict[str, str], name: str, text: str) -> Path:
+    path = Path(environ["SITEGENCTL_CONFIG"]).with_name(name)
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+def test_a_password_comes_from_a_file_or_a_command(environ: dict[str, str]) -> None:
+    kept = secret(environ, "password", "p@ss/word\nmore\n")
+    configure(
+        environ,
+        f"""context = "prod"
+[contexts.prod]
+database_url = "postgresql://crm@h:5432/crm"
+database_password_file = "{kept}"
+redis_url = "redis://h/0"
+redis_password_command = ["echo", "s3 cret"]
+""",
+    )
     settings = load_settings({}, environ)
-    assert (settings.context, settings.database_url) == ("prod uction", 'postgresql://u:"quoted"@h/d')
-    assert settings.redis_url is None
+    assert settings.require_database_url() == "postgresql://crm:p%40ss%2Fword@h:5432/crm"
+    assert settings.require_redis_url() == "redis://:s3%20cret@h/0"
+    assert settings.database_url == "postgresql://crm@h:5432/crm"
+
+
+def test_a_password_goes_to_no_server_that_another_place_names(environ: dict[str, str]) -> None:
+    kept = secret(environ, "password", "s3cret")
+    configure(
+        environ,
+        f"""context = "prod"
+[contexts.prod]
+database_url = "postgresql://crm@prod/crm"
+database_password_file = "{kept}"
+""",
+    )
+    elsewhere = {**environ, "DATABASE_URL": "postgresql://crm@elsewhere/crm"}
+    settings = load_settings({}, elsewhere)
+    assert settings.require_database_url() == "postgresql://crm@elsewhere/crm"
+    assert settings.origins["database_password_file"] == "context prod, not used"
+    named = load_settings({"context": "prod"}, elsewhere)
+    assert named.require_database_url() == "postgresql://crm:s3cret@prod/crm"
+    # Docker's way: the URL in a context, the password beside it in the environment.
+    other = secret(environ, "other", "from-docker")
+    stronger = load_settings({}, {**environ, "SITEGENCTL_DATABASE_PASSWORD_FILE": str(other)})
+    assert stronger.require_database_url() == "postgresql://crm:from-docker@prod/crm"
+    command = load_settings({}, {**environ, "SITEGENCTL_DATABASE_PASSWORD_COMMAND": "echo 'of a command'"})
+    assert command.require_database_url() == "postgresql://crm:of%20a%20command@prod/crm"
+
+
+def test_a_url_with_a_password_keeps_it(environ: dict[str, str]) -> None:
+    environ |= {"REDIS_URL": "redis://:own@h/0", "SITEGENCTL_REDIS_PASSWORD_COMMAND": "false"}
+    assert load_settings({}, environ).require_redis_url() == "redis://:own@h/0"
+
+
+@pytest.mark.parametrize("command", ['"echo \'"', "[]", "[1]", '""', "3"])
+def test_a_command_that_is_none_is_refused(environ: dict[str, str], command: str) -> None:
+    configure(environ, f'context = "p"\n[contexts.p]\nredis_password_command = {command}\n')
+    with pytest.raises(UsageProblem, match=r"redis_password_command .context p.: "):
+        load_settings({}, environ)
+
+
+def test_two_ways_to_one_password_are_one_too_many(environ: dict[str, str]) -> None:
+    environ |= {"SITEGENCTL_REDIS_PASSWORD_COMMAND": "x", "SITEGENCTL_REDIS_PASSWORD_FILE": "/x"}
+    with pytest.raises(UsageProblem, match="two ways of one thing"):
+        load_settings({}, environ)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_told"),
+    [
+        ('database_url = "postgresql://u:s3cret@h/d"', True),
+        ('sentinel_password = "s3cret"', True),
+        ('redis_url = "redis://h/0?password=s3cret"', True),
+        ('database_url = "postgresql://u@h/d"', False),
+    ],
+)
+def test_a_password_that_everybody_can_read_is_told(environ: dict[str, str], values: str, is_told: bool) -> None:
+    configure(environ, f'context = "p"\n[contexts.p]\n{values}\n')
+    path = Path(environ["SITEGENCTL_CONFIG"])
+    path.chmod(0o644)
+    told = load_settings({}, environ).warnings
+    assert bool(told) == is_told
+    assert all(str(path) in warning and "s3cret" not in warning for warning in told)
+    path.chmod(0o640)
+    assert load_settings({}, environ).warnings == ()
+
+
+def test_files_with_passwords_beside_the_settings_are_looked_at_too(environ: dict[str, str]) -> None:
+    kept = secret(environ, "password", "s3cret")
+    file = secret(environ, "crm.env", f"REDIS_URL=redis://:x@h/0\nSITEGENCTL_DATABASE_PASSWORD_FILE={kept}\n")
+    environ["DATABASE_URL"] = "postgresql://u@h/d"
+    assert load_settings({"env_file": file}, environ).warnings == ()
+    for path in (kept, file):
+        path.chmod(0o644)
+        (warning,) = load_settings({"env_file": file}, environ).warnings
+        assert str(path) in warning
+        path.chmod(0o600)
 
 
 def test_each_backend_has_the_system_s_own_task_unless_another_is_set(environ: dict[str, str]) -> None:

@@ -35,10 +35,12 @@ def plan_move(snapshot: Snapshot, elsewhere: Collection[LiveTask], destination: 
     there = {task.order_id: task for task in elsewhere}
     steps: list[Step] = []
     left_alone: list[Outcome] = []
-    order_ids = list(dict.fromkeys(task.order_id for task in moving if task.order_id is not None))
-    for order_id in order_ids:
+    by_order: dict[int, list[LiveTask]] = {}
+    for task in moving:
+        if task.order_id is not None:
+            by_order.setdefault(task.order_id, []).append(task)
+    for order_id, tasks in by_order.items():
         order = snapshot.orders.get(order_id)
-        tasks = tuple(task for task in moving if task.order_id == order_id)
         in_hand = [task for task in snapshot.tasks_of(order_id) if not waits(task)]
         refused = without_status(order) if order is not None else None
         if refused is not None:
@@ -64,8 +66,8 @@ def plan_move(snapshot: Snapshot, elsewhere: Collection[LiveTask], destination: 
                 )
             )
         else:
-            steps.append(_step(order, order_id, tasks, destination))
-    plan = Plan(command="queue move", order_ids=order_ids, steps=steps, left_alone=left_alone)
+            steps.append(_step(order, order_id, tuple(tasks), destination))
+    plan = Plan(command="queue move", order_ids=list(by_order), steps=steps, left_alone=left_alone)
     return Moving(plan=plan, staying=staying, foreign=len(snapshot.foreign))
 
 

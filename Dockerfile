@@ -1,0 +1,27 @@
+# sitegenctl with everything that a deployment needs of it: the console, the reference worker for Celery and RQ, the
+# live view for browsers and the metrics. docker build --tag sitegenctl .
+FROM python:3.13-slim AS build
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY sitegenctl sitegenctl
+# With its bytecode: whoever runs it may not write beside it.
+RUN python -m venv /opt/sitegenctl \
+    && /opt/sitegenctl/bin/pip install '.[metrics,rq,web]' \
+    && /opt/sitegenctl/bin/pip uninstall --yes pip
+
+FROM python:3.13-slim
+
+# That of whoever owns the sites: they share the volume. docker build --build-arg UID=1000
+ARG UID=10001
+RUN useradd --uid "$UID" --create-home --shell /usr/sbin/nologin sitegenctl \
+    && install --directory --owner=sitegenctl --group=sitegenctl /app/generated_sites
+COPY --from=build /opt/sitegenctl /opt/sitegenctl
+ENV PATH=/opt/sitegenctl/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SITES_BASE_DIR=/app/generated_sites
+USER $UID
+WORKDIR /app
+CMD ["sitegenctl", "inspect"]

@@ -1,0 +1,68 @@
+"""``stats``: how generation went, told from the generation log."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli.options import Invocation, command
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from sitegenctl.domain.statistics import Statistics
+    from sitegenctl.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "stats")(stats)
+
+
+def stats(
+    call: Invocation,
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="TIME", help="How far back: 7d, 12h, or from 2026-01-31 on."),
+    ] = "7d",
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page with plots, which needs no network.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Show throughput, success, durations and reasons of failure."""
+    from sitegenctl.cli.logs import read_since
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.render.output import Report, write
+    from sitegenctl.render.statistics import STATISTICS_COLUMNS, statistics_data, statistics_rows, statistics_text
+
+    settings = call.settings()
+    window = read_since(since)
+    seen = asyncio.run(_statistics(call, settings, window))
+    if html is not None:
+        from sitegenctl.files import write_whole
+        from sitegenctl.render.statistics_page import statistics_page
+
+        write_whole(html, statistics_page(seen, context=settings.context))
+    report = Report(
+        command=call.command,
+        data={**statistics_data(seen), **({"html": str(html)} if html is not None else {})},
+        rows=statistics_rows(seen),
+        columns=STATISTICS_COLUMNS,
+        text=lambda: f"wrote {html}\n" if html is not None else statistics_text(seen, screen()),
+    )
+    return write(report, call.output)
+
+
+async def _statistics(call: Invocation, settings: Settings, since: timedelta | datetime) -> Statistics:
+    from sitegenctl.cli.moving import planned
+    from sitegenctl.operations.stats import statistics
+    from sitegenctl.session import open_session
+
+    async with open_session(settings, call.command) as session:
+        return await planned(statistics(session.orders, since), "reading the log…")

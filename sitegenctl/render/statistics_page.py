@@ -1,0 +1,213 @@
+"""How generation went, as one HTML page: no script, nothing from elsewhere, plots as SVG within it.
+
+Every number of a plot stands in a table too, for who reads it where pictures are not shown. What came from outside is
+neutralised here and escaped by the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sitegenctl.domain.condition import describe_age
+from sitegenctl.domain.reasons import essence
+from sitegenctl.domain.statistics import Statistics, Tally
+from sitegenctl.render.statistics import brief, number_words, rate_words, reason_words, run_words, window_words
+from sitegenctl.render.text import neutralise
+
+_WIDTH, _LEFT, _HEIGHT = 920, 44, 190
+_TOP, _BOTTOM = 8, 22
+
+#: So many columns of a plot can be told apart, and pointed at.
+_MOST_COLUMNS = 92
+
+#: So many reasons and days are on the page: it is to be read, and mailed.
+_MOST_REASONS = 25
+_MOST_DAYS = 92
+
+_EXAMPLE = 240
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """A column of a plot: what it stands for, and how its label goes below it, if it has one."""
+
+    title: str
+    tally: Tally
+    mark: str | None = None
+
+
+def statistics_page(seen: Statistics, *, context: str | None) -> str:
+    """The page; ``context`` is which system it tells of."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    # Every value is escaped, whatever the file is called.
+    environment = Environment(
+        loader=PackageLoader("sitegenctl.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("statistics.html").render(_contents(seen, context)) + "\n"
+
+
+def _contents(seen: Statistics, context: str | None) -> dict[str, Any]:
+    span, over_time = _over_time(seen)
+    name = f" of {neutralise(context)}" if context else ""
+    days = list(seen.by_day().items())[-_MOST_DAYS:]
+    return {
+        "title": f"Site generation{name}: {describe_age(seen.length)}",
+        "window": window_words(seen),
+        "figures": _figures(seen),
+        "runs": run_words(seen).capitalize(),
+        "span": describe_age(span),
+        "over_time": _plot(over_time) if seen.hours else None,
+        "by_hour": _plot(_by_hour(seen)),
+        "durations": _durations(seen),
+        "bars": _bars(seen),
+        "reasons": _reasons(seen),
+        "more_reasons": max(len(seen.reasons) - _MOST_REASONS, 0),
+        "failed_in": ", ".join(f"{count} failed while {stage}" for stage, count in seen.failed_in.items()),
+        "days": [{"name": day.isoformat(), "tally": tally, "rate": rate_words(tally)} for day, tally in days],
+    }
+
+
+def _figures(seen: Statistics) -> list[dict[str, str]]:
+    runs = seen.runs
+    told = [
+        ("generated", str(runs.succeeded), ""),
+        ("failed", str(runs.failed), "bad" if runs.failed else ""),
+        ("success", rate_words(runs), ""),
+        ("a day", number_words(seen.per(timedelta(days=1))), ""),
+    ]
+    if seen.generated is not None:
+        told += [("median duration", brief(seen.generated.p50), ""), ("95% within", brief(seen.generated.p95), "")]
+    return [{"name": name, "value": value, "tone": tone} for name, value, tone in told]
+
+
+def _over_time(seen: Statistics) -> tuple[timedelta, list[_Column]]:
+    span, spans = seen.in_spans(_MOST_COLUMNS)
+    first = seen.since.replace(minute=0, second=0, microsecond=0)
+    starts = [first + span * place for place in range(len(spans))]
+    # As many labels as stand side by side; one that begins at the end would stick out.
+    every = max(-(-len(starts) // 8), 1)
+    last = len(starts) - every // 2
+    return span, [
+        _Column(
+            title=f"{start:%Y-%m-%d %H:%M}: {_words(tally)}",
+            tally=tally,
+            mark=_moment(start, span) if place % every == 0 and (place < last or every == 1) else None,
+        )
+        for place, (start, tally) in enumerate(zip(starts, spans, strict=True))
+    ]
+
+
+def _by_hour(seen: Statistics) -> list[_Column]:
+    return [
+        _Column(title=f"{hour:02}:00 to {hour:02}:59: {_words(tally)}", tally=tally, mark=f"{hour:02}")
+        for hour, tally in enumerate(seen.by_hour_of_day())
+    ]
+
+
+def _plot(columns: Sequence[_Column]) -> dict[str, Any]:
+    """Where everything of a plot of stacked columns is, in the units of its picture."""
+    top = _round_up(max((column.tally.ended for column in columns), default=0))
+    room = _HEIGHT - _TOP - _BOTTOM
+    step = (_WIDTH - _LEFT) / max(len(columns), 1)
+    drawn, marks = [], []
+    for place, column in enumerate(columns):
+        x = _LEFT + step * place
+        good, bad = (room * number / top for number in (column.tally.succeeded, column.tally.failed))
+        floor = _HEIGHT - _BOTTOM
+        parts = [("good", floor - good, good), ("bad", floor - good - bad, bad)]
+        drawn.append(
+            {
+                "title": column.title,
+                "x": round(x + step * 0.1, 1),
+                "width": round(step * 0.8, 1),
+                "parts": [
+                    {"tone": tone, "y": round(y, 1), "height": round(height, 1)} for tone, y, height in parts if height
+                ],
+            }
+        )
+        if column.mark is not None:
+            # Below the middle of its column, where there is room for it; else the column is where it begins.
+            roomy = step > 30
+            marks.append(
+                {
+                    "label": column.mark,
+                    "x": round(x + step / 2 if roomy else x, 1),
+                    "anchor": "middle" if roomy else "start",
+                }
+            )
+    lines = [
+        {"y": round(_HEIGHT - _BOTTOM - room * part / 2, 1), "label": f"{top * part / 2:g}"}
+        for part in (range(3) if top > 1 else (0, 2))
+    ]
+    return {"width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "columns": drawn, "marks": marks, "lines": lines}
+
+
+def _bars(seen: Statistics) -> dict[str, Any]:
+    rows = [*([("a whole run", seen.generated)] if seen.generated else []), *seen.stages.items()]
+    longest = max((durations.p95 for _, durations in rows), default=0.0) or 1.0
+    left = 110
+    room = _WIDTH - left
+    bars = [
+        {
+            "name": name,
+            "title": f"{name}: half within {brief(durations.p50)}, 95% within {brief(durations.p95)}",
+            "y": 26 * place,
+            "p50": round(room * durations.p50 / longest, 1),
+            "p95": round(room * durations.p95 / longest, 1),
+        }
+        for place, (name, durations) in enumerate(rows)
+    ]
+    return {"width": _WIDTH, "height": max(26 * len(rows), 1), "left": left, "bars": bars}
+
+
+def _durations(seen: Statistics) -> list[dict[str, Any]]:
+    rows = [("a whole run", seen.generated), *seen.stages.items(), ("a run that failed", seen.failures)]
+    return [
+        {
+            "name": name,
+            "count": found.count,
+            "taken": [brief(value) for value in (found.p50, found.p95, found.p99, found.longest, found.mean)],
+        }
+        for name, found in rows
+        if found is not None
+    ]
+
+
+def _reasons(seen: Statistics) -> list[dict[str, Any]]:
+    told = []
+    for reason in seen.reasons[:_MOST_REASONS]:
+        words, example = neutralise(reason_words(reason)), neutralise(essence(reason.example))
+        if len(example) > _EXAMPLE:
+            example = example[: _EXAMPLE - 1] + "…"
+        told.append(
+            {
+                "count": reason.count,
+                "orders": reason.orders,
+                "last": f"{reason.last_at:%Y-%m-%d %H:%M}" if reason.last_at else "-",
+                "text": words,
+                "order": reason.example_order,
+                "example": example if example and example != words else "",
+            }
+        )
+    return told
+
+
+def _words(tally: Tally) -> str:
+    return f"{tally.succeeded} generated, {tally.failed} failed"
+
+
+def _moment(at: datetime, span: timedelta) -> str:
+    return f"{at:%b %d}" if span >= timedelta(hours=3) else f"{at:%b %d %H:%M}"
+
+
+def _round_up(number: int) -> int:
+    """The next number that reads well on an axis, and half of which does too."""
+    if number <= 1:
+        return 1
+    size = int(10 ** (len(str(number)) - 1))
+    steps = (2, 4, 6, 8, 10) if size == 1 else (1, 2, 3, 4, 5, 6, 8, 10)
+    return next(top for step in steps if (top := step * size) >= number)

@@ -1,0 +1,245 @@
+"""``config``: a context that is tried before it is written, on a terminal or not; and a system's own ``.env``."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests import processes
+from tests.world import World
+
+# With the space behind it: from then on nothing that is typed is shown.
+_HIDDEN = "Its password, which is not shown (empty for none): "
+
+NOWHERE = {"DATABASE_URL": "", "REDIS_URL": "", "SITES_BASE_DIR": ""}
+
+
+@pytest.fixture
+def config(world: World) -> Path:
+    return Path(os.environ["SITEGENCTL_CONFIG"])
+
+
+def data(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(process.stdout)["data"]
+    return found
+
+
+def without_password(url: str) -> tuple[str, str]:
+    """The URL, and the password that was in it."""
+    parts = urlsplit(url)
+    password = parts.password or ""
+    return url.replace(f":{password}@", "@"), password
+
+
+def test_init_writes_a_private_file_from_the_environment(world: World, config: Path) -> None:
+    process = world.run("config", "init", "--name", "prod")
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"wrote {config}\n", "")
+    assert config.stat().st_mode & 0o777 == 0o600
+    shown = data(world.run("config", "show", "-o", "json", "--context", "prod"))
+    assert shown["settings"][0]["origin"] == "context prod"
+    # It is the first, and therefore chosen.
+    assert world.run("inspect", "orders", **NOWHERE).returncode == 0
+
+
+def test_init_says_which_backend_it_is_where_it_is_not_celery(world: World, config: Path) -> None:
+    assert world.run("config", "init", "--name", "one").returncode == 0
+    assert world.run("config", "init", "--name", "two", "--backend", "rq").returncode == 0
+    assert world.run("config", "init", "--name", "three", SITEGENCTL_BACKEND="rq").returncode == 0
+    one, two, three = config.read_text().split("[contexts.")[1:]
+    assert ['backend = "rq"' in text for text in (one, two, three)] == [False, True, True]
+    refused = world.run("config", "init", "--name", "four", "--backend", "kafka")
+    assert (refused.returncode, "'kafka' is not a backend" in refused.stderr) == (2, True)
+
+
+def test_init_adds_to_the_file_that_is_there_and_takes_nothing_away(world: World, config: Path) -> None:
+    before = '# mine\ncontext = "old"  # why\n[contexts.old]\ngrace = "9m"\n'
+    config.write_text(before)
+    assert world.run("config", "init", "--name", "new", "--production").returncode == 0
+    text = config.read_text()
+    assert text.startswith(before)
+    assert "production = true" in text
+    again = world.run("config", "init", "--name", "new")
+    assert again.returncode == 4
+    assert "context new is there already" in again.stderr
+    assert config.read_text() == text
+    assert world.run("config", "init", "--name", "new", "--no-production", "--force").returncode == 0
+    assert config.read_text() == text.replace("production = true", "production = false")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["--redis-url", "redis://127.0.0.1:1/0"], 3, "error: Redis can't be reached"),
+        (["--database-url", "postgresql://u:s3cret@127.0.0.1:1/d"], 3, "error: the database can't be reached"),
+        (["--sites-dir", "/no/such/directory"], 3, "error: "),
+        (["--database-url", "mysql://u:s3cret@h/d"], 2, "not a PostgreSQL URL"),
+        (["--database-password-command", "false", "--database-url", "postgresql://u@h/d"], 2, "false failed (exit 1)"),
+    ],
+)
+def test_what_does_not_answer_is_not_written(
+    world: World, config: Path, arguments: list[str], code: int, complaint: str
+) -> None:
+    process = world.run("config", "init", *arguments)
+    assert (process.returncode, process.stdout) == (code, "")
+    assert complaint in process.stderr
+    assert "s3cret" not in process.stderr
+    assert not config.exists()
+    assert world.run("config", "init", *arguments, "--untested").returncode == 0
+
+
+def test_without_a_terminal_what_is_missing_is_said(world: World, config: Path) -> None:
+    process = world.run("config", "init", **NOWHERE)
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[0] == "error: no PostgreSQL is given"
+    assert not config.exists()
+
+
+def test_a_password_stays_where_it_is_kept(world: World, config: Path, tmp_path: Path) -> None:
+    url, password = without_password(world.database_url)
+    kept = tmp_path / "kept"
+    kept.write_text(password + "\n")
+    kept.chmod(0o600)
+    command = f"cat {shlex.quote(str(kept))}"
+    redis, secret = without_password(world.redis_url)
+    extra = ["--redis-password-command", f"echo {secret}"] if secret else []
+    options = ["--database-url", url, "--redis-url", redis, "--database-password-command", command, *extra]
+    assert world.run("config", "init", *options).returncode == 0
+    assert password not in config.read_text()
+    process = world.run("inspect", "-o", "json", **NOWHERE)
+    assert (process.returncode, process.stderr) == (0, "")
+    shown = world.run("config", "show", **NOWHERE).stdout
+    assert password not in shown
+    assert command in shown
+
+
+def converse(arguments: list[str], answers: list[tuple[str, str]], environ: dict[str, str]) -> tuple[int, str]:
+    """Run the command on a terminal; whenever it asks what is waited for, type the answer."""
+    ours, theirs = pty.openpty()
+    process = processes.start(
+        *("-m", "sitegenctl", *arguments),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "COLUMNS": "200", **environ},
+    )
+    os.close(theirs)
+    text, told = "", 0
+    try:
+        for question, answer in answers:
+            while question not in text[told:]:
+                ready, _, _ = select.select([ours], [], [], 30)
+                assert ready, (question, text)
+                text += os.read(ours, 65536).decode()
+            told = len(text)
+            os.write(ours, f"{answer}\n".encode())
+        while chunk := os.read(ours, 65536):
+            text += chunk.decode()
+    except OSError:
+        pass  # how Linux says that nobody has the terminal open any more
+    finally:
+        os.close(ours)
+    return process.wait(timeout=30), text.replace("\r\n", "\n")
+
+
+def test_on_a_terminal_it_asks_tries_and_hides_the_password(world: World, config: Path) -> None:
+    url, password = without_password(world.database_url)
+    redis, secret = without_password(world.redis_url)
+    answers = [
+        ("What to call the context [production]:", "shop"),
+        ("URL of PostgreSQL", url.replace(f":{urlsplit(url).port}", ":1")),
+        (_HIDDEN, "wr0ng"),
+        ("Keep it all the same? [y/N]:", "n"),
+        ("URL of PostgreSQL", url),
+        (_HIDDEN, password),
+        ("URL of Redis", redis),
+        (_HIDDEN, secret),
+        ("Directory of the sites", str(world.sites_dir / "nowhere")),
+        ("Keep it all the same? [y/N]:", ""),
+        ("Directory of the sites", str(world.sites_dir)),
+        ("Is it production", "y"),
+    ]
+    code, text = converse(["config", "init"], answers, NOWHERE)
+    assert code == 0, text
+    assert text.endswith(f"wrote {config}\n")
+    assert "✓ PostgreSQL: 0 orders" in text
+    assert "✓ Redis: 0 workers" in text
+    assert "✗ the database can't be reached" in text
+    assert "wr0ng" not in text
+    assert password not in text
+    (shop,) = data(world.run("config", "contexts", "-o", "json", **NOWHERE))["contexts"]
+    assert (shop["context"], shop["chosen"]) == ("shop", True)
+    assert "production = true" in config.read_text()
+    assert world.run("inspect", "orders", **NOWHERE).returncode == 0
+
+
+def test_contexts_are_shown_and_one_is_used(world: World, config: Path) -> None:
+    assert world.run("config", "contexts").stdout == "there is no context; sitegenctl config init makes one\n"
+    assert world.run("config", "init", "--name", "one").returncode == 0
+    assert world.run("config", "init", "--name", "two").returncode == 0
+    password = without_password(world.database_url)[1]
+    shown = world.run("config", "contexts")
+    assert password not in shown.stdout
+    assert [row["chosen"] for row in data(world.run("config", "contexts", "-o", "json"))["contexts"]] == [True, False]
+    process = world.run("config", "use", "two", SITEGENCTL_CONTEXT="one")
+    assert (process.returncode, process.stdout) == (0, "using two\n")
+    assert process.stderr == "note: SITEGENCTL_CONTEXT is one and comes first\n"
+    assert [row["chosen"] for row in data(world.run("config", "contexts", "-o", "json"))["contexts"]] == [False, True]
+    assert config.stat().st_mode & 0o777 == 0o600
+    nowhere = world.run("config", "use", "three")
+    assert (nowhere.returncode, nowhere.stderr.splitlines()[1]) == (4, "hint: there are: one, two, demo")
+    assert world.run("config", "use", "one", "--read-only").returncode == 4
+
+
+def test_a_link_to_the_file_stays_a_link(world: World, config: Path, tmp_path: Path) -> None:
+    real = tmp_path / "dotfiles.toml"
+    real.write_text("# mine\n")
+    config.symlink_to(real)
+    assert world.run("config", "init").returncode == 0
+    assert config.is_symlink()
+    assert real.read_text().startswith("# mine\n")
+
+
+def test_a_system_s_env_file_leads_to_it_and_so_does_what_is_advised(world: World, tmp_path: Path) -> None:
+    world.order(42)
+    file = tmp_path / "the crm.env"
+    parts = urlsplit(world.database_url)
+    file.write_text(
+        f"# the CRM's\nDB_PASSWORD='{parts.password}'\n"
+        f"DATABASE_URL=postgresql+asyncpg://{parts.username}:${{DB_PASSWORD}}@{parts.hostname}:{parts.port}{parts.path}\n"
+        f'REDIS_URL="{world.redis_url}"\nexport SITES_BASE_DIR={world.sites_dir} # shared\nSECRET_KEY=x\n'
+    )
+    file.chmod(0o600)
+    elsewhere = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    process = world.run("--env-file", str(file), "inspect", "42", **elsewhere)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert f"→ sitegenctl --env-file '{file}' start-stuck" in process.stdout
+    advised = world.run("--env-file", str(file), "inspect", "-o", "json", **elsewhere).stdout
+    assert f"sitegenctl --env-file '{file}' start-stuck" in advised
+    shown = world.run("config", "show", "--env-file", str(file), **elsewhere).stdout
+    assert f"DATABASE_URL in {file}" in shown
+    assert str(parts.password) not in shown
+    both = world.run("--env-file", str(file), "--context", "demo", "inspect")
+    assert (both.returncode, both.stdout) == (2, "")
+    made = world.run("--env-file", str(file), "config", "init", "--name", "crm", **elsewhere)
+    assert made.returncode == 0
+    assert world.run("--context", "crm", "inspect", "42", **elsewhere).returncode == 0
+
+
+def test_a_file_that_everybody_can_read_is_warned_of_in_one_line(world: World, config: Path) -> None:
+    assert world.run("config", "init", "--name", "prod").returncode == 0
+    assert world.run("inspect", "orders", **NOWHERE).stderr == ""
+    config.chmod(0o644)
+    process = world.run("inspect", "orders", "-o", "json", **NOWHERE)
+    assert process.returncode == 0
+    assert process.stderr == (
+        f"warning: {config} holds a password, and everybody on this machine can read it: chmod 600 {config}\n"
+    )

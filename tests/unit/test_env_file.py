@@ -1,0 +1,104 @@
+"""A system's ``.env``, as Compose and python-dotenv read it; and what is never said of it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.configuration.env_file import read_env_file
+from sitegenctl.errors import UsageProblem
+
+KNOWN = ("DATABASE_URL", "REDIS_URL")
+
+
+def read(tmp_path: Path, text: str) -> dict[str, str]:
+    path = tmp_path / "crm.env"
+    path.write_bytes(text.encode())
+    return read_env_file(path, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("DATABASE_URL=postgresql://u:p@h/d", "postgresql://u:p@h/d"),
+        ("export DATABASE_URL=x", "x"),
+        ("  DATABASE_URL = x  ", "x"),
+        ("DATABASE_URL=x # why", "x"),
+        ("DATABASE_URL=p#ss # why", "p#ss"),
+        ("DATABASE_URL=a b  c", "a b  c"),
+        ("DATABASE_URL='$x ${Y} # \\n \"'", '$x ${Y} # \\n "'),
+        ('DATABASE_URL="a # b"  # why', "a # b"),
+        (r'DATABASE_URL="say \"x\" \\ \$ \d"', r'say "x" \ $ \d'),
+        ('DATABASE_URL="two\nlines"', "two\nlines"),
+        (r'DATABASE_URL="two\nlines"', "two\nlines"),
+        ("DATABASE_URL=pa$word", "pa$word"),
+        ("P=s3cret\nDATABASE_URL=u:${P}@h", "u:s3cret@h"),
+        ('P=s3cret\nDATABASE_URL="u:${P}@h"', "u:s3cret@h"),
+        ("P=s3cret\nDATABASE_URL='u:${P}@h'", "u:${P}@h"),
+        ('P=s3cret\nDATABASE_URL="u:\\${P}@h"', "u:${P}@h"),
+        ("DATABASE_URL=${P:-fallback}", "fallback"),
+        ("P=\nDATABASE_URL=${P:-fallback}", "fallback"),
+        ("P=\nDATABASE_URL=x${P-fallback}", "x"),
+        ("DATABASE_URL=$(rm -rf /) `id`", "$(rm -rf /) `id`"),
+        ("DATABASE_URL=first\nDATABASE_URL=second", "second"),
+        ("DATABASE_URL\nDATABASE_URL=x", "x"),
+        ("\ufeff# a comment\r\n\r\nDATABASE_URL=x\r\nOTHER=y\r\n", "x"),
+        ("OTHER=${NOWHERE}\nDATABASE_URL=x", "x"),
+        ("dotted.name=1\nDATABASE_URL=x", "x"),
+    ],
+)
+def test_a_value_is_what_compose_and_dotenv_take_it_for(tmp_path: Path, line: str, value: str) -> None:
+    assert read(tmp_path, line) == {"DATABASE_URL": value}
+
+
+def test_only_what_is_known_is_taken(tmp_path: Path) -> None:
+    text = "PATH=/evil\nLD_PRELOAD=x\nREDIS_URL=redis://r\nDATABASE_URL=\n"
+    assert read(tmp_path, text) == {"REDIS_URL": "redis://r"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "sets nothing that is known here"),
+        ("OTHER=s3cret", "sets nothing that is known here"),
+        ("DATABASE_URL=x\ns3cret value", "line 2: it is not NAME=value"),
+        ('A=1\n\nDATABASE_URL="s3cret', "line 3: the quoted value has no end"),
+        ("DATABASE_URL='s3cret' more", "line 1: the quoted value has no end, or something stands behind it"),
+        ("DATABASE_URL=s3cret${LATER}\nLATER=1", "DATABASE_URL refers to LATER, which the file does not set before it"),
+        ("A=" + "s3cret" * 200_000, "is larger than any .env"),
+    ],
+)
+def test_what_is_wrong_is_said_without_a_value(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        read(tmp_path, text)
+    assert complaint in caught.value.message
+    assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+    assert "\n" not in caught.value.message
+
+
+def test_a_file_that_can_t_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match="can't be read: No such file"):
+        read_env_file(tmp_path / "nowhere", KNOWN)
+    with pytest.raises(UsageProblem, match="can't be read: Is a directory"):
+        read_env_file(tmp_path, KNOWN)
+    (tmp_path / "binary").write_bytes(b"DATABASE_URL=\xff\xfe")
+    with pytest.raises(UsageProblem, match="not a text"):
+        read_env_file(tmp_path / "binary", KNOWN)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="'")))
+def test_a_literal_value_is_read_as_it_is(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.env"
+    path.write_bytes(f"DATABASE_URL=x\nREDIS_URL='{value}'".encode())
+    assert read_env_file(path, KNOWN).get("REDIS_URL", "") == value
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "odd.env"
+    path.write_bytes(f"REDIS_URL=x\n{text}".encode(errors="replace"))
+    with contextlib.suppress(UsageProblem):
+        assert "REDIS_URL" in read_env_file(path, KNOWN)

@@ -1,0 +1,112 @@
+"""Passwords from files and commands: put where they belong, and never shown."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given, strategies as st
+
+from sitegenctl.configuration.passwords import has_password, password_in, password_of, with_password
+from sitegenctl.errors import UsageProblem
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("postgresql://crm@h:5432/d?x=1", "postgresql://crm:p%40%2F@h:5432/d?x=1"),
+        ("postgresql+asyncpg://h/d", "postgresql+asyncpg://:p%40%2F@h/d"),
+        ("redis://h:6379/0", "redis://:p%40%2F@h:6379/0"),
+        ("redis://user:@h", "redis://user:p%40%2F@h"),
+        ("unix:///run/redis.sock?db=1", "unix://:p%40%2F@/run/redis.sock?db=1"),
+        ("redis://[::1]:6379/0", "redis://:p%40%2F@[::1]:6379/0"),
+        ("sentinel://a:1/0;sentinel://b:2/0", "sentinel://:p%40%2F@a:1/0;sentinel://:p%40%2F@b:2/0"),
+        ("redis://:own@h/0", "redis://:own@h/0"),
+        ("redis://:o/w@n@h/0", "redis://:o/w@n@h/0"),
+        ("unix:///run/redis.sock?password=own", "unix:///run/redis.sock?password=own"),
+        ("no url", "no url"),
+    ],
+)
+def test_a_password_is_put_where_there_is_none(url: str, whole: str) -> None:
+    assert with_password(url, "p@/") == whole
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_password_survives_its_url(password: str) -> None:
+    url = with_password("postgresql://crm@host:5432/d", password)
+    parts = urlsplit(url)
+    assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == (
+        "crm",
+        password,
+        "host",
+        5432,
+    )
+    assert has_password(url)
+
+
+def test_the_first_line_is_the_password(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    for content in ("s3 cret", "s3 cret\n", "s3 cret\r\nlogin: crm\n"):
+        path.write_text(content, newline="")
+        assert password_in(path, "redis_password_file") == "s3 cret"
+    script = "print('s3 cret'); print('login: crm')"
+    assert password_of((sys.executable, "-c", script), "redis_password_command") == "s3 cret"
+
+
+def python(script: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", script)
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (("/no/such/thing",), "thing can't be run: No such file"),
+        (python("import sys; print('s3cret'); print('s3cret', file=sys.stderr); sys.exit(3)"), "failed (exit 3)"),
+        (python("pass"), "has no password in its first line"),
+        (python("print(); print('s3cret')"), "has no password in its first line"),
+        (python("import sys; sys.stdout.buffer.write(b'\\xff')"), "is not a text"),
+        (python("while True: print('s3cret')"), "more to say than a password"),
+        (python("import time; print('s3cret', flush=True); time.sleep(60)"), "took longer than 0.5 s"),
+        (python("import os, time; print('s3cret', flush=True); os.close(1); time.sleep(60)"), "took longer than 0.5 s"),
+        # What it leaves behind holds its stdout open.
+        (python("import os, time; os.fork() or time.sleep(60)"), "took longer than 0.5 s"),
+    ],
+    ids=["none", "failing", "silent", "empty line", "binary", "endless", "hanging", "closed", "forking"],
+)
+def test_what_is_wrong_is_said_without_the_password_and_soon(
+    command: tuple[str, ...], complaint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(UsageProblem) as caught:
+        password_of(command, "redis_password_command", longest=0.5 if "0.5" in complaint else 20)
+    assert caught.value.message.startswith("redis_password_command: ")
+    assert complaint in caught.value.message
+    assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+    assert capfd.readouterr() == ("", "")
+    assert time.monotonic() - began < 20
+
+
+def test_a_command_is_run_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    command = ("sh", "-c", f"echo x >> {count}; echo s3cret")
+    assert {password_of(command, "redis_password_command") for _ in range(3)} == {"s3cret"}
+    assert count.read_text() == "x\n"
+
+
+def test_a_command_cannot_eat_what_is_typed() -> None:
+    assert password_of(python("import sys; print(len(sys.stdin.read()))"), "redis_password_command") == "0"
+
+
+def test_a_file_that_is_no_password_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    with pytest.raises(UsageProblem, match=r"redis_password_file: .*kept can't be read: No such file"):
+        password_in(path, "redis_password_file")
+    path.write_text("\n")
+    with pytest.raises(UsageProblem, match="no password in its first line"):
+        password_in(path, "redis_password_file")
+    path.write_text("x" * 10_000)
+    with pytest.raises(UsageProblem, match="more to say"):
+        password_in(path, "redis_password_file")
