@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar, cast
@@ -136,6 +136,7 @@ class Watch:
             ask_workers=ask_workers if ask_all else None,
             attempts=attempts,
             before=self._last.snapshot.tasks if self._last is not None else (),
+            recall=self._slow.known,
             now=self.now,
         )
         slow = self._slow
@@ -234,7 +235,7 @@ class _Slow:
 
     orders: OrdersStore
     clock: Callable[[], float]
-    _answers: dict[object, tuple[float, object]] = field(default_factory=dict)
+    _answers: dict[Hashable, tuple[float, object]] = field(default_factory=dict)
 
     async def counts(self, snapshot: Snapshot) -> Mapping[OrderStatus | str | None, int]:
         """Orders by status; counted anew as soon as one of the open ones has moved."""
@@ -252,7 +253,7 @@ class _Slow:
         key = ("number", only, frozenset(excluding))
         return await self.known(key, lambda: self.orders.count_settled(only, excluding=excluding))
 
-    async def known(self, key: object, ask: Callable[[], Awaitable[T]], *, patience: float = SLOW) -> T:
+    async def known(self, key: Hashable, ask: Callable[[], Awaitable[T]], *, patience: float = SLOW) -> T:
         """The answer that there is, if it is younger than ``patience`` seconds; else one that is asked for now."""
         now = self.clock()
         asked_at, answer = self._answers.get(key, (float("-inf"), None))
