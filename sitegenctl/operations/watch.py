@@ -180,17 +180,24 @@ class Watch:
     async def detail(self, picture: Picture, order_id: int) -> OrderDetail:
         """Everything about one order. Nothing is raised for a source: ``problem`` says what is missing."""
         snapshot = picture.snapshot
+        # A directory that hung in the look itself is not waited for a second time.
         attempts = Attempts()
+        if (hung := picture.unanswered.get(Source.FILES)) is not None:
+            attempts.errors[Source.FILES] = hung
         order = snapshot.orders.get(order_id)
         # Files that nobody writes are looked at less often: each look is a thread's work.
         is_written = any(task.state is TaskState.RUNNING for task in snapshot.tasks_of(order_id))
         patience = 0.0 if is_written else _FILES
         written = ("log", order_id, order.last_log_id if order is not None else None)
-        known, log, (files, tree) = await asyncio.gather(
+        known, log, seen_files = await asyncio.gather(
             attempts.make(Source.DATABASE, lambda: self.orders.read_orders([order_id] if order is None else [])),
             attempts.make(Source.DATABASE, lambda: self._slow.known(written, lambda: self._log(order_id))),
-            self._slow.known(("files", order_id), lambda: self._look_into(order_id, attempts), patience=patience),
+            attempts.make(
+                Source.FILES,
+                lambda: self._slow.known(("files", order_id), lambda: self._look_into(order_id), patience=patience),
+            ),
         )
+        files, tree, unread = seen_files or (None, None, None)
         order = order or (known or {}).get(order_id)
         seen = replace(
             snapshot,
@@ -212,21 +219,20 @@ class Watch:
             log=rows,
             files=(files or {}).get(order_id),
             tree=tree,
-            problem="; ".join(attempts.errors.values()) or None,
+            problem="; ".join(filter(None, (*attempts.errors.values(), unread))) or None,
         )
 
     async def _log(self, order_id: int) -> tuple[Sequence[LogRow], datetime]:
         rows = await self.orders.read_log([order_id], last=LOG_ROWS)
         return rows, self.now()
 
-    async def _look_into(
-        self, order_id: int, attempts: Attempts
-    ) -> tuple[Mapping[int, SiteFiles] | None, SiteTree | None]:
-        files = await attempts.make(Source.FILES, lambda: self.sites.count([order_id]))
+    async def _look_into(self, order_id: int) -> tuple[Mapping[int, SiteFiles], SiteTree | None, str | None]:
+        """Its files, and as a tree; why not, where its folder can't be read."""
+        files = await self.sites.count([order_id])
         try:
-            return files, await self.sites.tree(order_id, limit=FILES_SHOWN)
-        except SourceError:
-            return files, None
+            return files, await self.sites.tree(order_id, limit=FILES_SHOWN), None
+        except SourceError as exc:
+            return files, None, exc.message
 
 
 @dataclass(kw_only=True)
