@@ -164,9 +164,15 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         """Draw the lines that look different by now."""
         top = round(self.scroll_offset.y)
         width, height = self.size
-        for y in range(1, height):
-            if self._drawn.get(y) != self._look_of(top + y - 1):
-                self.refresh(Region(0, y, width, 1))
+        first: int | None = None
+        # Neighbours are drawn together: for each region Textual works out all styles anew.
+        for y in range(1, height + 1):
+            is_other = y < height and self._drawn.get(y) != self._look_of(top + y - 1)
+            if is_other and first is None:
+                first = y
+            elif not is_other and first is not None:
+                self.refresh(Region(0, first, width, y - first))
+                first = None
 
     @property
     def key(self) -> Hashable:
