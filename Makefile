@@ -10,7 +10,7 @@ UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 SPREAD := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-lowest test-rq bench screenshots schema clean
+.PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots completions man schema clean
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ endif
 test-rq: $(RQ_VERSIONS:%=.venv-rq-%/.installed) ## Run what is about RQ with RQ 1.15 and 2.6.
 	@for each in $(RQ_VERSIONS); do echo "== rq $$each"; .venv-rq-$$each/bin/python -m pytest $(SPREAD) -k rq tests/contract tests/doctor tests/rq || exit 1; done
 
+wheel-test: $(VENV)/.installed ## Build the wheel; try it in clean environments of 3.11 and the newest Python there is.
+	$(BIN)/python -m tests.packaging.wheel
+
 lint: $(VENV)/.installed ## Check format, rules, types and the layers.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -76,6 +79,16 @@ bench: $(VENV)/.installed ## Measure, as ratios, what is promised about speed.
 
 screenshots: $(VENV)/.installed ## Write the README's pictures from the demo's state.
 	$(BIN)/python docs/screenshots.py
+
+completions: $(VENV)/.installed ## Write the completion scripts.
+	@mkdir -p completions
+	$(BIN)/sitegenctl completion bash > completions/sitegenctl.bash
+	$(BIN)/sitegenctl completion zsh > completions/_sitegenctl
+	$(BIN)/sitegenctl completion fish > completions/sitegenctl.fish
+	$(BIN)/sitegenctl completion powershell > completions/sitegenctl.ps1
+
+man: $(VENV)/.installed ## Write the manual page.
+	$(BIN)/python docs/man.py
 
 schema: $(VENV)/.installed ## Write the tables that compose.yaml begins with.
 	$(BIN)/python docs/schema.py

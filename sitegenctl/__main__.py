@@ -11,6 +11,11 @@ gc.set_threshold(50_000, 20, 20)
 
 def main() -> None:
     """Run the command line; even a Ctrl-C while everything is still being imported ends in one word."""
+    if sys.argv[1:2] == ["_complete"]:
+        # Somebody holds TAB: there is no time for anything else.
+        from sitegenctl.cli.candidates import complete
+
+        complete(sys.argv[2:])
     # What was begun is finished, and what was left in Redis for an answer is removed, as after a Ctrl-C. Commands
     # that run a worker or servers have handlers of their own.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

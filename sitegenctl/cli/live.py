@@ -26,7 +26,7 @@ Interval = Annotated[
     str | None, typer.Option("--interval", metavar="TIME", help="How often to look; 1s if not said otherwise.")
 ]
 Theme = Annotated[
-    str | None, typer.Option("--theme", metavar="NAME", help="dark, light or monochrome, or one of Textual's.")
+    str | None, typer.Option("--theme", metavar="THEME", help="dark, light or monochrome, or one of Textual's.")
 ]
 Web = Annotated[bool, typer.Option("--web", help="Show it in a browser: prints a link.", rich_help_panel=_PANEL)]
 Port = Annotated[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
 from collections.abc import Collection, Sequence
@@ -36,6 +35,7 @@ COMMANDS = {
     "worker": ("worker",),
     "demo": ("demo",),
     "config": ("config",),
+    "completion": ("completion",),
 }
 
 _HELP = "Where each order really is, and why; and how to move it on."
@@ -56,6 +56,8 @@ def make_app(words: Collection[str] = ()) -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
+        # Typer's own would import every command at every TAB.
+        add_completion=False,
     )
     meant = [module for module, names in COMMANDS.items() if not set(words).isdisjoint(names)]
     for module in meant or COMMANDS:
@@ -109,13 +111,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _invoke(arguments: Sequence[str]) -> int:
-    # The shell that asks what could come next wants to know of every command.
-    words = () if "_SITEGENCTL_COMPLETE" in os.environ else arguments
     try:
-        return make_app(words)(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
+        return make_app(arguments)(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
     except _TyperUsageError as exc:
         # A word that is a command's name may have been the value of an option.
-        if not exc.format_message().startswith("No such command") or not words:
+        if not exc.format_message().startswith("No such command") or not arguments:
             raise
     return make_app()(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
 

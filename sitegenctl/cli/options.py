@@ -44,12 +44,13 @@ running: ContextVar[str] = ContextVar("running", default="")
 #: The context that it was given: what a failure advises has to name it, too.
 working_on: ContextVar[str | None] = ContextVar("working_on", default=None)
 
-_PANEL = "Global options"
+#: Under what the help shows the options that every command has.
+GLOBAL_PANEL = "Global options"
 
 _GLOBALS: dict[str, Any] = {
     "context": Annotated[
         str | None,
-        typer.Option("--context", metavar="NAME", help="Which system to work on.", rich_help_panel=_PANEL),
+        typer.Option("--context", metavar="CONTEXT", help="Which system to work on.", rich_help_panel=GLOBAL_PANEL),
     ],
     "env_file": Annotated[
         Path | None,
@@ -57,22 +58,22 @@ _GLOBALS: dict[str, Any] = {
             "--env-file",
             metavar="FILE",
             help="Work on the system that this .env is of, instead of a context.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=GLOBAL_PANEL,
         ),
     ],
     "output": Annotated[
         Output | None,
-        typer.Option("--output", "-o", help="How to write data to stdout.", rich_help_panel=_PANEL),
+        typer.Option("--output", "-o", help="How to write data to stdout.", rich_help_panel=GLOBAL_PANEL),
     ],
     "yes": Annotated[
-        bool | None, typer.Option("--yes", "-y", help="Don't ask.", rich_help_panel=_PANEL, show_default=False)
+        bool | None, typer.Option("--yes", "-y", help="Don't ask.", rich_help_panel=GLOBAL_PANEL, show_default=False)
     ],
     "read_only": Annotated[
         bool | None,
         typer.Option(
             "--read-only",
             help="Refuse to change anything; PostgreSQL refuses too.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=GLOBAL_PANEL,
             show_default=False,
         ),
     ],
@@ -82,12 +83,12 @@ _GLOBALS: dict[str, Any] = {
             "--timeout",
             metavar="TIME",
             help="How long a source may take to answer (5s).",
-            rich_help_panel=_PANEL,
+            rich_help_panel=GLOBAL_PANEL,
         ),
     ],
     "verbose": Annotated[
         bool | None,
-        typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=_PANEL, show_default=False),
+        typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=GLOBAL_PANEL, show_default=False),
     ],
 }
 
@@ -134,7 +135,7 @@ Watch = Annotated[
     typer.Option("--watch", metavar="[TIME]", help="Draw it anew every 2s, or as often as said."),
 ]
 Backend = Annotated[
-    str | None, typer.Option("--backend", metavar="NAME", help="celery, or rq (celery).", show_default=False)
+    str | None, typer.Option("--backend", metavar="BACKEND", help="celery, or rq (celery).", show_default=False)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 

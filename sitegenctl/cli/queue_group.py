@@ -47,8 +47,8 @@ def purge(call: Invocation, dry_run: DryRun = False) -> int:
 
 def move(
     call: Invocation,
-    source: Annotated[str, typer.Option("--from", metavar="NAME", help="celery or rq: where the tasks wait.")],
-    destination: Annotated[str, typer.Option("--to", metavar="NAME", help="celery or rq: where they are to wait.")],
+    source: Annotated[str, typer.Option("--from", metavar="BACKEND", help="celery or rq: where the tasks wait.")],
+    destination: Annotated[str, typer.Option("--to", metavar="BACKEND", help="celery or rq: where they are to wait.")],
     limit: Limit = None,
     dry_run: DryRun = False,
 ) -> int:

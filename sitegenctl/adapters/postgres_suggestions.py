@@ -1,0 +1,67 @@
+"""Which orders somebody may mean who has typed the beginning of a number: one connection, one query."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, connect, translate
+
+#: More than a screenful nobody reads.
+_MOST = 50
+
+_LARGEST = 2**31 - 1
+
+# Those that may need somebody, else the newest; both are found by an index, however many orders there are.
+_LIKELY = """
+SELECT id, customer_name
+  FROM ((SELECT id, customer_name, 0 AS rank FROM site_orders WHERE status IN ('BUILDING', 'GENERATING')
+          ORDER BY id DESC LIMIT $1)
+        UNION ALL
+        (SELECT id, customer_name, 1 FROM site_orders
+          WHERE (status NOT IN ('BUILDING', 'GENERATING')) IS NOT FALSE ORDER BY id DESC LIMIT $1)) AS found
+ ORDER BY rank, id DESC LIMIT $1
+"""
+
+_BETWEEN = """
+SELECT found.id, found.customer_name
+  FROM unnest($2::int[], $3::int[]) AS span(low, high)
+ CROSS JOIN LATERAL (SELECT id, customer_name FROM site_orders WHERE id BETWEEN span.low AND span.high
+                      ORDER BY id DESC LIMIT $1) AS found
+ ORDER BY found.id LIMIT $1
+"""
+
+
+async def suggest_orders(url: str, prefix: str, *, timeout: float) -> list[tuple[int, str]]:
+    """The number and customer of up to 50 orders whose number begins so, as far as ``timeout`` seconds reach.
+
+    Raises ``SourceError``. The name is the customer's own text: it may hold anything.
+    """
+    if prefix and not _is_number(prefix):
+        return []
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await connect(asyncpg_dsn(url), timeout=timeout, read_only=True)
+            try:
+                query = (_BETWEEN, _MOST, *zip(*_spans(prefix), strict=True)) if prefix else (_LIKELY, _MOST)
+                rows = await connection.fetch(*query)
+            finally:
+                with suppress(*DRIVER_ERRORS):
+                    connection.terminate()
+    except DRIVER_ERRORS as exc:
+        raise translate(exc) from exc
+    return [(row["id"], row["customer_name"]) for row in rows]
+
+
+def _is_number(prefix: str) -> bool:
+    return prefix.isascii() and prefix.isdecimal() and 0 < int(prefix[:20]) <= _LARGEST and prefix[0] != "0"
+
+
+def _spans(prefix: str) -> list[tuple[int, int]]:
+    """Where the numbers lie that begin so: 42, 420 to 429, 4200 to 4299 and so on."""
+    low = high = int(prefix)
+    spans = []
+    while low <= _LARGEST:
+        spans.append((low, min(high, _LARGEST)))
+        low, high = low * 10, high * 10 + 9
+    return spans
