@@ -50,7 +50,7 @@ _sitegenctl_options() {
     'config path') echo '--context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'config contexts') echo '--context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'config use') echo '--context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
-    'config init') echo '--name --database-url --redis-url --sites-dir --database-password-file --database-password-command --redis-password-file --redis-password-command --production --no-production --untested --force --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
+    'config init') echo '--name --database-url --database-password-file --database-password-command --redis-url --redis-password-file --redis-password-command --sites-dir --backend --production --no-production --untested --force --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     esac
 }
 
@@ -61,7 +61,7 @@ _sitegenctl_values() {
     *' --env-file' | 'enqueue --from' | 'reset --from' | 'cancel --from' | 'logs --from' | *' --html' | *' --textfile' | *' --database-password-file' | *' --redis-password-file') echo '@files' ;;
     *' --output' | *' -o') echo 'table json ndjson csv' ;;
     *' --theme') echo 'dark light monochrome' ;;
-    'queue move --from' | 'queue move --to' | *' --backend') echo 'celery rq' ;;
+    'queue move --from' | 'queue move --to' | 'worker --backend' | 'demo up --backend' | 'demo tour --backend') echo 'celery rq' ;;
     *' --condition' | *' -C') echo 'unknown duplicated ghost orphaned running queued scheduled retrying blocked settling failed interrupted empty held unstarted waiting hollow done cancelled' ;;
     *' --status' | *' -S' | 'cancel --to') echo 'pending_payment paid onboarding_pending building generating review delivered cancelled' ;;
     *' --only') echo 'duplicated ghost orphaned interrupted' ;;
@@ -75,7 +75,7 @@ _sitegenctl_values() {
 
 _sitegenctl_takes() {
     case $1 in
-    --context | --env-file | --output | -o | --timeout | --interval | --theme | --port | --host | --from | --condition | -C | --status | -S | --search | --min-files | --older-than | --limit | --max-attempts | --match | --to | --only | --max-actions | --keep-trash | --jitter | --notify | --since | --level | --last | --type | --order | --worker | --html | --textfile | --listen | --patience | --backend | --concurrency | -c | --pace | --generator | --sort | --page | --orders | --seed | --name | --database-url | --redis-url | --sites-dir | --database-password-file | --database-password-command | --redis-password-file | --redis-password-command) return 0 ;;
+    --context | --env-file | --output | -o | --timeout | --interval | --theme | --port | --host | --from | --condition | -C | --status | -S | --search | --min-files | --older-than | --limit | --max-attempts | --match | --to | --only | --max-actions | --keep-trash | --jitter | --notify | --since | --level | --last | --type | --order | --worker | --html | --textfile | --listen | --patience | --backend | --concurrency | -c | --pace | --generator | --sort | --page | --orders | --seed | --name | --database-url | --database-password-file | --database-password-command | --redis-url | --redis-password-file | --redis-password-command | --sites-dir) return 0 ;;
     esac
     return 1
 }

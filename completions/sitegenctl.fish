@@ -684,14 +684,15 @@ function __sitegenctl_options
                 '-h' 'Show this message and exit.'
         case 'config init'
             printf '%s\t%s\n' \
-                '--name' 'What to call the context. [production]' \
-                '--database-url' '' \
-                '--redis-url' '' \
-                '--sites-dir' '' \
-                '--database-password-file' '' \
-                '--database-password-command' '' \
-                '--redis-password-file' '' \
-                '--redis-password-command' '' \
+                '--name' 'What to call the context (production).' \
+                '--database-url' 'PostgreSQL of the CRM.' \
+                '--database-password-file' 'Whose first line is its password.' \
+                '--database-password-command' 'Which writes its password.' \
+                '--redis-url' 'The broker.' \
+                '--redis-password-file' 'Whose first line is its password.' \
+                '--redis-password-command' 'Which writes its password.' \
+                '--sites-dir' 'Where the workers write the sites.' \
+                '--backend' 'What the workers are: celery, unless it is rq.' \
                 '--production' 'Whether a mistake there would be a customer\'s.' \
                 '--no-production' 'Whether a mistake there would be a customer\'s.' \
                 '--untested' 'Write it without connecting to anything.' \
@@ -756,16 +757,20 @@ function __sitegenctl_values
             echo '@files'
         case '* --textfile'
             echo '@files'
-        case '* --backend'
+        case 'worker --backend'
+            echo 'celery rq'
+        case 'demo up --backend'
+            echo 'celery rq'
+        case 'demo tour --backend'
             echo 'celery rq'
         case '* --sort'
             echo 'fault id updated created name status'
-        case '* --sites-dir'
-            echo '@directories'
         case '* --database-password-file'
             echo '@files'
         case '* --redis-password-file'
             echo '@files'
+        case '* --sites-dir'
+            echo '@directories'
         case 'enqueue '
             echo '@orders'
         case 'reset '
@@ -784,7 +789,7 @@ function __sitegenctl_values
 end
 
 function __sitegenctl_takes
-    contains -- $argv[1] --context --env-file --output -o --timeout --interval --theme --port --host --from --condition -C --status -S --search --min-files --older-than --limit --max-attempts --match --to --only --max-actions --keep-trash --jitter --notify --since --level --last --type --order --worker --html --textfile --listen --patience --backend --concurrency -c --pace --generator --sort --page --orders --seed --name --database-url --redis-url --sites-dir --database-password-file --database-password-command --redis-password-file --redis-password-command
+    contains -- $argv[1] --context --env-file --output -o --timeout --interval --theme --port --host --from --condition -C --status -S --search --min-files --older-than --limit --max-attempts --match --to --only --max-actions --keep-trash --jitter --notify --since --level --last --type --order --worker --html --textfile --listen --patience --backend --concurrency -c --pace --generator --sort --page --orders --seed --name --database-url --database-password-file --database-password-command --redis-url --redis-password-file --redis-password-command --sites-dir
 end
 
 # Each with what stands before it in its word.

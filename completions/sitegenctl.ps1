@@ -682,14 +682,15 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('-h' + "`t" + 'Show this message and exit.')
         )
         'config init' = @(
-            ('--name' + "`t" + 'What to call the context. [production]')
-            ('--database-url' + "`t" + '')
-            ('--redis-url' + "`t" + '')
-            ('--sites-dir' + "`t" + '')
-            ('--database-password-file' + "`t" + '')
-            ('--database-password-command' + "`t" + '')
-            ('--redis-password-file' + "`t" + '')
-            ('--redis-password-command' + "`t" + '')
+            ('--name' + "`t" + 'What to call the context (production).')
+            ('--database-url' + "`t" + 'PostgreSQL of the CRM.')
+            ('--database-password-file' + "`t" + 'Whose first line is its password.')
+            ('--database-password-command' + "`t" + 'Which writes its password.')
+            ('--redis-url' + "`t" + 'The broker.')
+            ('--redis-password-file' + "`t" + 'Whose first line is its password.')
+            ('--redis-password-command' + "`t" + 'Which writes its password.')
+            ('--sites-dir' + "`t" + 'Where the workers write the sites.')
+            ('--backend' + "`t" + 'What the workers are: celery, unless it is rq.')
             ('--production' + "`t" + 'Whether a mistake there would be a customer''s.')
             ('--no-production' + "`t" + 'Whether a mistake there would be a customer''s.')
             ('--untested' + "`t" + 'Write it without connecting to anything.')
@@ -731,11 +732,13 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
         '* --order' = '@orders'
         '* --html' = '@files'
         '* --textfile' = '@files'
-        '* --backend' = 'celery rq'
+        'worker --backend' = 'celery rq'
+        'demo up --backend' = 'celery rq'
+        'demo tour --backend' = 'celery rq'
         '* --sort' = 'fault id updated created name status'
-        '* --sites-dir' = '@directories'
         '* --database-password-file' = '@files'
         '* --redis-password-file' = '@files'
+        '* --sites-dir' = '@directories'
         'enqueue ' = '@orders'
         'reset ' = '@orders'
         'cancel ' = '@orders'
@@ -744,7 +747,7 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
         'inspect ' = '@orders'
         'config use ' = '@contexts'
     }
-    $takes = @('--context', '--env-file', '--output', '-o', '--timeout', '--interval', '--theme', '--port', '--host', '--from', '--condition', '-C', '--status', '-S', '--search', '--min-files', '--older-than', '--limit', '--max-attempts', '--match', '--to', '--only', '--max-actions', '--keep-trash', '--jitter', '--notify', '--since', '--level', '--last', '--type', '--order', '--worker', '--html', '--textfile', '--listen', '--patience', '--backend', '--concurrency', '-c', '--pace', '--generator', '--sort', '--page', '--orders', '--seed', '--name', '--database-url', '--redis-url', '--sites-dir', '--database-password-file', '--database-password-command', '--redis-password-file', '--redis-password-command')
+    $takes = @('--context', '--env-file', '--output', '-o', '--timeout', '--interval', '--theme', '--port', '--host', '--from', '--condition', '-C', '--status', '-S', '--search', '--min-files', '--older-than', '--limit', '--max-attempts', '--match', '--to', '--only', '--max-actions', '--keep-trash', '--jitter', '--notify', '--since', '--level', '--last', '--type', '--order', '--worker', '--html', '--textfile', '--listen', '--patience', '--backend', '--concurrency', '-c', '--pace', '--generator', '--sort', '--page', '--orders', '--seed', '--name', '--database-url', '--database-password-file', '--database-password-command', '--redis-url', '--redis-password-file', '--redis-password-command', '--sites-dir')
 
     function Show-Candidates([string[]] $lines, [string] $prefix, [string] $before) {
         foreach ($line in $lines) {
