@@ -45,7 +45,7 @@ class Sql:
         rows: list[asyncpg.Record] = []
         for statement, *arguments in statements:
             rows = await connection.fetch(statement, *arguments)
-            if statement.startswith(("ALTER DATABASE", "ALTER ROLE")):
+            if "ALTER DATABASE" in statement or "ALTER ROLE" in statement:
                 # It is for connections that are made from now on.
                 await connection.close()
                 connection = await self._ready()
