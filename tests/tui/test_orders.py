@@ -42,7 +42,7 @@ async def test_typing_filters_at_every_key(world: World) -> None:
             ("4", [4]),
             ("_", []),
         ):
-            await view.type(typed)
+            view.filter.value = typed
             await view.until(lambda found=found: view.listed == found)  # type: ignore[misc]
         await view.sees("no such orders")
 

@@ -134,9 +134,15 @@ async def test_any_size_will_do(world: World) -> None:
 
 
 async def test_what_there_is_room_for(world: World) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    def some() -> None:
+        world.order(42, "GENERATING", steps=["START", "ERROR"])
+        world.order(41, "GENERATING")
+        world.order(40, "BUILDING")
+
+    await off(some)
     async with live(world, size=(200, 60)) as view:
         await view.go_to(42)
+        await view.sees("✗ 3 orders need somebody   1 failed  1 interrupted  1 unstarted   0 running")
         for size, columns, beside, facets in (
             ((200, 60), ["order", "condition▼", "status", "age", "business", "why"], True, True),
             ((120, 40), ["order", "condition▼", "age", "business", "why"], True, False),
@@ -153,6 +159,8 @@ async def test_what_there_is_room_for(world: World) -> None:
             await view.press("enter")
             await view.sees("42 FAILED", "retry it")
             await view.press("escape")
+        # Of what is wrong no word is cut in two.
+        await view.sees("✗ 3 orders need somebody   1 failed  1 interrupted …")
         # Where it stands beside the list it can be put away.
         await view.pilot.resize_terminal(120, 40)
         await view.sees("42 FAILED")

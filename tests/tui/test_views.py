@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from textual.command import CommandPalette
 
+from sitegenctl.domain.health import CheckStatus
 from sitegenctl.tui.keys import KEYS
+from sitegenctl.tui.widgets.live_table import LiveTable
 from sitegenctl.tui.widgets.tabs import VIEWS
 from tests.tui.live import Live, live, off
 from tests.world import World
@@ -94,9 +96,12 @@ async def test_the_doctor(world: World) -> None:
         await view.press("5")
         await view.sees("redis", "postgresql", "sites directory", "✗  worker ")
         doctor = view.app.query_one("#doctor")
-        table = view.app.query_one("#doctor LiveTable")
+        table = view.app.query_one("#doctor LiveTable", LiveTable)
         assert table.has_focus
-        while getattr(getattr(table, "row", None), "name", "") != "worker":
+        # What failed is looked at first.
+        assert table.row == next(check for check in table.rows if check.status is CheckStatus.FAILED)
+        await view.press("home")
+        while table.row is not None and table.row.name != "worker":
             await view.press("down")
         await view.sees("→ ")
         assert doctor.display
