@@ -42,7 +42,7 @@ _EVENTS_KEPT = 5000
 
 _JUST_NOW = timedelta(seconds=0.9)
 
-_CHANGES = frozenset(binding.id for binding in ACTION_KEYS)
+_CHANGES = frozenset(binding.id for binding in ACTION_KEYS if binding.id is not None)
 
 
 class LiveApp(App[int]):
@@ -356,17 +356,12 @@ class LiveApp(App[int]):
 
     def action_help(self) -> None:
         """Show the keys, as they are."""
-        from sitegenctl.tui.screens.help import HelpScreen, KeyHelp
+        from sitegenctl.tui.screens.help import HelpScreen, known_keys
 
-        keys = {**DEFAULT_KEYS, **self._preferences.keys}
-        known = [
-            KeyHelp(keys=keys[binding.id], does=binding.description, more=binding.tooltip)
-            for binding in KEYS
-            if binding.id is not None
-            and (self._may_act or binding.id not in _CHANGES)
-            and not (self.is_web and binding.id == "open_folder")
-        ]
-        self.push_screen(HelpScreen(known))
+        hidden = set[str]() if self._may_act else {*_CHANGES}
+        if self.is_web:
+            hidden.add("open_folder")
+        self.push_screen(HelpScreen(known_keys({**DEFAULT_KEYS, **self._preferences.keys}, without=hidden)))
 
     async def action_quit(self) -> None:
         """Leave; orders that are being moved are first moved to the end of their chunk."""

@@ -74,13 +74,13 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "up", show=False),
-        Binding("down,j", "move(1)", "down", show=False),
-        Binding("pageup,ctrl+u", "page(-1)", "page up", show=False),
-        Binding("pagedown,ctrl+d", "page(1)", "page down", show=False),
-        Binding("home,g", "to(0)", "first", show=False),
-        Binding("end,G", "to(-1)", "last", show=False),
-        Binding("enter", "open", "open", show=False),
+        Binding("up,k", "move(-1)", "up", show=False, tooltip="The row above"),
+        Binding("down,j", "move(1)", "down", show=False, tooltip="The row below"),
+        Binding("pageup,ctrl+u", "page(-1)", "page up", show=False, tooltip="A screen up"),
+        Binding("pagedown,ctrl+d", "page(1)", "page down", show=False, tooltip="A screen down"),
+        Binding("home,g", "to(0)", "first", show=False, tooltip="The first row"),
+        Binding("end,G", "to(-1)", "last", show=False, tooltip="The last row"),
+        Binding("enter", "open", "open", show=False, tooltip="All of the order; from another view, go to it"),
     ]
 
     class Highlighted(Message):
