@@ -43,6 +43,7 @@ ORDERS, QUEUED = 100_000, 10_000
 EVENTS_A_SECOND = 500
 KEYS = 200
 IDLE_SECONDS = 20
+SETTLING_SECONDS = 20
 HOUR = 3600 * EVENTS_A_SECOND
 COLUMNS, LINES = 160, 45
 
@@ -177,6 +178,10 @@ def _an_hour(world: World) -> None:
     with live(world) as terminal:
         terminal.wait_for("somebody")
         terminal.press(b"4")
+        # A real hour has 3600 looks, this one has some forty: what the first few take, while an old picture and the
+        # next are there at once, would be taken for growth.
+        with _events(world, EVENTS_A_SECOND):
+            _paint_for(terminal, SETTLING_SECONDS)
         held = []
         with Redis.from_url(world.redis_url) as redis:
             message = _message(redis, 100)

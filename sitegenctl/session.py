@@ -9,16 +9,13 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from sitegenctl.backends import Backend, backend_of, queue_options, redis_url, rq_options
 from sitegenctl.settings import Settings
 
 if TYPE_CHECKING:
-    from sitegenctl.adapters.celery_moving import CeleryMoving
-    from sitegenctl.adapters.celery_options import QueueOptions
-    from sitegenctl.adapters.rq_moving import RqMoving
-    from sitegenctl.adapters.rq_options import RqOptions
-    from sitegenctl.domain.health import Access, CheckName, StartCommands
+    from sitegenctl.domain.health import Access
     from sitegenctl.domain.ports import (
         Actor,
         EventSource,
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
         SiteStore,
         WorkerSource,
     )
-    from sitegenctl.domain.probes import BrokerProbe, HealthProbes
+    from sitegenctl.domain.probes import HealthProbes
     from sitegenctl.domain.terms import QueueTerms
     from sitegenctl.operations.doctor import DoctorOptions
 
@@ -91,7 +88,7 @@ class Session:
     def queue_of(self, backend: str) -> QueueBackend:
         """The queue of this backend, on the same Redis: for who moves tasks from one to the other."""
         settings = self.settings.of_backend(backend)
-        return self.queue if settings is self.settings else _backend_of(settings).queue(self.closing)
+        return self.queue if settings is self.settings else backend_of(settings).queue(self.closing)
 
     def mover(self, source: str, destination: str) -> QueueMover:
         """The way from the queue of one backend to that of another, on the same Redis."""
@@ -101,12 +98,12 @@ class Session:
         settings = self.settings
         link = partial(
             redis_link,
-            _redis_url(settings),
+            redis_url(settings),
             timeout=self._timeout,
             sentinel_master=settings.sentinel_master,
             sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
         )
-        leaving, arriving = (_backend_of(settings.of_backend(each)).moving() for each in (source, destination))
+        leaving, arriving = (backend_of(settings.of_backend(each)).moving() for each in (source, destination))
         return QueueMoving(lambda: aclosing(link()), leaving, arriving)
 
     @property
@@ -115,8 +112,8 @@ class Session:
         return self._backend.terms
 
     @cached_property
-    def _backend(self) -> _Backend:
-        return _backend_of(self.settings)
+    def _backend(self) -> Backend:
+        return backend_of(self.settings)
 
     @property
     def _timeout(self) -> float:
@@ -142,7 +139,7 @@ async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
 
     timeout = settings.timeout.total_seconds()
     database = PostgresHealth(settings.require_database_url(), timeout=timeout)
-    broker = _backend_of(settings).probe()
+    broker = backend_of(settings).probe()
     directory = SiteHealth(settings.sites_dir) if settings.sites_dir else None
     try:
         yield HealthProbes(broker=broker, database=database, directory=directory)
@@ -169,7 +166,7 @@ def access(settings: Settings) -> Access:
     return Access(
         redis_cli=redis_cli(settings.require_redis_url(), variables.get("redis_url")),
         psql=psql(settings.require_database_url(), variables.get("database_url")),
-        worker=f"docker exec {_backend_of(settings).container}",
+        worker=f"docker exec {backend_of(settings).container}",
         redis_url=named("redis_url", Access.redis_url),
         database_url=named("database_url", Access.database_url),
         sites_dir=named("sites_dir", Access.sites_dir),
@@ -182,7 +179,7 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
     from sitegenctl.domain.health import DEMO_COMMANDS
     from sitegenctl.operations.doctor import DoctorOptions
 
-    backend = _backend_of(settings)
+    backend = backend_of(settings)
     return DoctorOptions(
         queue=settings.queue,
         task=settings.task,
@@ -216,171 +213,13 @@ def kombu_options(settings: Settings) -> tuple[str, dict[str, Any], dict[str, An
     """
     from sitegenctl.adapters.redis_urls import kombu_url
 
-    options = _queue_options(settings)
-    return kombu_url(_redis_url(settings)), options.transport_options, options.result_options
-
-
-class _Backend(Protocol):
-    """One kind of queue, as far as it must be known which it is: here, and nowhere above."""
-
-    @property
-    def container(self) -> str:
-        """What the system's own worker runs in."""
-        ...
-
-    @property
-    def terms(self) -> QueueTerms: ...
-
-    @property
-    def starts(self) -> StartCommands: ...
-
-    @property
-    def checks(self) -> tuple[CheckName, ...]: ...
-
-    def queue(self, closing: AsyncExitStack) -> QueueBackend: ...
-
-    def workers(self) -> WorkerSource: ...
-
-    def events(self) -> EventSource: ...
-
-    def probe(self) -> BrokerProbe: ...
-
-    def moving(self) -> CeleryMoving | RqMoving: ...
-
-    def require(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class _Celery:
-    settings: Settings
-    container: str = "crm-celery-worker"
-
-    @property
-    def terms(self) -> QueueTerms:
-        from sitegenctl.domain.terms import CELERY_TERMS
-
-        return CELERY_TERMS
-
-    @property
-    def starts(self) -> StartCommands:
-        from sitegenctl.domain.health import StartCommands
-
-        return StartCommands()
-
-    @property
-    def checks(self) -> tuple[CheckName, ...]:
-        from sitegenctl.domain.health import CELERY_CHECKS
-
-        return CELERY_CHECKS
-
-    def queue(self, closing: AsyncExitStack) -> QueueBackend:
-        from sitegenctl.adapters.celery_queue import CeleryQueue
-
-        queue = CeleryQueue(*self._place, timeout=self._timeout)
-        closing.push_async_callback(queue.close)
-        return queue
-
-    def workers(self) -> WorkerSource:
-        from sitegenctl.adapters.celery_workers import CeleryWorkers
-
-        return CeleryWorkers(*self._place, timeout=self._timeout)
-
-    def events(self) -> EventSource:
-        from sitegenctl.adapters.celery_events import CeleryEvents
-
-        return CeleryEvents(*self._place, timeout=self._timeout)
-
-    def probe(self) -> BrokerProbe:
-        from sitegenctl.adapters.redis_health import RedisHealth
-
-        return RedisHealth(*self._place, timeout=self._timeout)
-
-    def moving(self) -> CeleryMoving:
-        from sitegenctl.adapters.celery_moving import CeleryMoving
-
-        return CeleryMoving(_queue_options(self.settings))
-
-    def require(self) -> None:
-        """It is always there."""
-
-    @property
-    def _place(self) -> tuple[str, QueueOptions]:
-        return _redis_url(self.settings), _queue_options(self.settings)
-
-    @property
-    def _timeout(self) -> float:
-        return self.settings.timeout.total_seconds()
-
-
-@dataclass(frozen=True)
-class _Rq:
-    settings: Settings
-    container: str = "crm-rq-worker"
-
-    @property
-    def terms(self) -> QueueTerms:
-        from sitegenctl.domain.terms import RQ_TERMS
-
-        return RQ_TERMS
-
-    @property
-    def starts(self) -> StartCommands:
-        from sitegenctl.domain.health import RQ_COMMANDS
-
-        return RQ_COMMANDS
-
-    @property
-    def checks(self) -> tuple[CheckName, ...]:
-        from sitegenctl.domain.health import RQ_CHECKS
-
-        return RQ_CHECKS
-
-    def queue(self, closing: AsyncExitStack) -> QueueBackend:
-        from sitegenctl.adapters.rq_queue import RqQueue
-
-        return RqQueue(*self._place, timeout=self._timeout)
-
-    def workers(self) -> WorkerSource:
-        from sitegenctl.adapters.rq_workers import RqWorkers
-
-        return RqWorkers(*self._place, timeout=self._timeout)
-
-    def events(self) -> EventSource:
-        from sitegenctl.adapters.rq_events import RqEvents
-
-        return RqEvents(*self._place, timeout=self._timeout)
-
-    def probe(self) -> BrokerProbe:
-        from sitegenctl.adapters.rq_health import RqHealth
-
-        return RqHealth(*self._place, timeout=self._timeout)
-
-    def moving(self) -> RqMoving:
-        from sitegenctl.adapters.rq_moving import RqMoving
-
-        return RqMoving(rq_options(self.settings))
-
-    def require(self) -> None:
-        """Raises ``UsageProblem`` where RQ isn't installed."""
-        rq_options(self.settings)
-
-    @property
-    def _place(self) -> tuple[str, RqOptions]:
-        return _redis_url(self.settings), rq_options(self.settings)
-
-    @property
-    def _timeout(self) -> float:
-        return self.settings.timeout.total_seconds()
-
-
-def _backend_of(settings: Settings) -> _Backend:
-    """The one place where it is asked which backend it is. Raises ``UsageProblem`` where it isn't installed."""
-    return _Rq(settings) if settings.backend == "rq" else _Celery(settings)
+    options = queue_options(settings)
+    return kombu_url(redis_url(settings)), options.transport_options, options.result_options
 
 
 def require_backend(settings: Settings) -> None:
     """Raise ``UsageProblem`` where what the backend takes isn't installed."""
-    _backend_of(settings).require()
+    backend_of(settings).require()
 
 
 def rq_parts(settings: Settings) -> tuple[Any, Any]:
@@ -393,57 +232,12 @@ def rq_parts(settings: Settings) -> tuple[Any, Any]:
 
     options = rq_options(settings)
     connection = blocking_client(
-        _redis_url(settings),
+        redis_url(settings),
         sentinel_master=options.sentinel_master,
         sentinel_password=options.sentinel_password,
     )
     library = RqLibrary(options)
     return library.queue_on(connection), library.serializer
-
-
-def rq_options(settings: Settings) -> RqOptions:
-    """Which queue and job are ours, as RQ's adapters and the reference worker take it.
-
-    Raises ``UsageProblem`` where RQ isn't installed, or can't be what it is to be: to say so early is better than
-    half-way.
-    """
-    from sitegenctl.adapters.rq_options import RqOptions, require_rq
-
-    require_rq(settings.rq_key_prefix)
-    return RqOptions(
-        queue=settings.queue,
-        task=settings.task,
-        prefix=settings.rq_key_prefix,
-        serializer=settings.rq_serializer,
-        sentinel_master=settings.sentinel_master,
-        sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
-    )
-
-
-def _redis_url(settings: Settings) -> str:
-    from sitegenctl.adapters.redis_urls import require_known_options
-
-    url = settings.require_redis_url()
-    require_known_options(url)
-    return url
-
-
-def _queue_options(settings: Settings) -> QueueOptions:
-    from sitegenctl.adapters.celery_options import QueueOptions
-
-    return QueueOptions(
-        queue=settings.queue,
-        task=settings.task,
-        global_keyprefix=settings.global_keyprefix,
-        sep=settings.sep,
-        priority_steps=settings.priority_steps,
-        unacked_key=settings.unacked_key,
-        unacked_index_key=settings.unacked_index_key,
-        visibility_timeout=settings.visibility_timeout,
-        fanout_prefix=settings.fanout_prefix,
-        sentinel_master=settings.sentinel_master,
-        sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
-    )
 
 
 def _user() -> str:

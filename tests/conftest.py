@@ -18,6 +18,7 @@ from sitegenctl.demo.redis_server import redis_server
 from tests import processes
 from tests.databases import Databases
 from tests.generation_log import Log
+from tests.sql import forget_all
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ def _postgres(_server_folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _databases(_postgres: str) -> Databases:
-    return Databases(_postgres)
+def _databases(_postgres: str) -> Iterator[Databases]:
+    yield Databases(_postgres)
+    forget_all()
 
 
 @pytest.fixture

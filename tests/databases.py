@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from sitegenctl.adapters.schema import metadata
+from tests.sql import forget, sql
 from tests.world import create_schema
 
 _TEMPLATE = "contract"
@@ -53,46 +54,38 @@ class Databases:
 
     def take(self) -> str:
         """The URL of one that nobody else has."""
-        return self._free.pop() if self._free else asyncio.run(self._make())
+        if self._free:
+            return self._free.pop()
+        url = asyncio.run(self._make())
+        self._states[url] = sql(url)((_STATE,))[0][0]
+        return url
 
     def give_back(self, url: str) -> None:
         """To be used again, or dropped where that can't be."""
-        asyncio.run(self._empty_or_drop(url))
+        if self._empty(url):
+            self._free.append(url)
+            return
+        forget(url)
+        name = urlsplit(url).path[1:]
+        asyncio.run(_execute(self._server, f"DROP DATABASE {name} WITH (FORCE)"))
 
     async def _make(self) -> str:
         name = f"test_{next(self._numbers)}"
         # Files are copied faster than their pages are logged one by one.
         await _execute(self._server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY")
-        url = _in_database(self._server, name)
-        connection = await asyncpg.connect(url)
-        try:
-            self._states[url] = await connection.fetchval(_STATE)
-        finally:
-            await connection.close()
-        return url
+        return _in_database(self._server, name)
 
-    async def _empty_or_drop(self, url: str) -> None:
-        if await self._empty(url):
-            self._free.append(url)
-        else:
-            name = urlsplit(url).path[1:]
-            await _execute(self._server, f"DROP DATABASE {name} WITH (FORCE)")
-
-    async def _empty(self, url: str) -> bool:
+    def _empty(self, url: str) -> bool:
         """Empty the tables; False where more than their rows has changed."""
         try:
-            connection = await asyncpg.connect(url)
-        except asyncpg.PostgresError:  # it takes no connections
-            return False
-        try:
             # Whoever still works on it is not to write to what the next test gets.
-            await connection.fetch(_LEAVE)
-            if await connection.fetchval(_STATE) != self._states[url]:
+            (state,) = sql(url)((_LEAVE,), (_STATE,))
+            if state[0] != self._states[url]:
                 return False
-            await connection.execute(_EMPTY)
-            return True
-        finally:
-            await connection.close()
+            sql(url)((_EMPTY,))
+        except asyncpg.PostgresError:  # it takes no connections, or no writes
+            return False
+        return True
 
 
 async def _execute(url: str, statement: str) -> None:

@@ -29,6 +29,7 @@ from sitegenctl.session import Session, open_session
 from sitegenctl.settings import Settings, load_settings
 from tests import processes
 from tests.processes import Running
+from tests.sql import sql
 
 T = TypeVar("T")
 
@@ -80,22 +81,7 @@ class World:
 
     def sql(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a statement and return its rows."""
-        return self._one_after_another((statement, *arguments))
-
-    def _one_after_another(self, *statements: tuple[Any, ...]) -> list[asyncpg.Record]:
-        """Run them on one connection, which takes longer to make than to use; returns the rows of the last."""
-
-        async def run() -> list[asyncpg.Record]:
-            rows: list[asyncpg.Record] = []
-            connection = await asyncpg.connect(self.database_url)
-            try:
-                for statement, *arguments in statements:
-                    rows = await connection.fetch(statement, *arguments)
-            finally:
-                await connection.close()
-            return rows
-
-        return asyncio.run(run())
+        return sql(self.database_url)((statement, *arguments))
 
     def order(
         self,
@@ -140,7 +126,7 @@ class World:
             )
             for step in steps
         ]
-        self._one_after_another(order, *onboardings, *log)
+        sql(self.database_url)(order, *onboardings, *log)
         if files is not None:
             self.files(order_id, files)
         return order_id

@@ -58,7 +58,7 @@ class CeleryQueue:
         self._bounds = bounds
         # Links that nobody is using: each serves one call at a time.
         self._idle: list[Link] = []
-        self._workers = CeleryWorkers(url, options, timeout=timeout)
+        self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._link)
 
     async def close(self) -> None:
         """Close the connections, if there are any."""

@@ -1,14 +1,15 @@
 """What Celery's workers tell of themselves and of the tasks they hold, asked by remote control.
 
-Reaches Redis by a link of its own for each question, because an answer is waited for on it. What is in the broker
-is for ``celery_queue``; neither redis-py nor Celery is needed to ask, which makes asking quick.
+Reaches Redis by a link of its own for each question, because an answer is waited for on it; who asks again and again
+gives it those of his that are idle. What is in the broker is for ``celery_queue``; neither redis-py nor Celery is
+needed to ask, which makes asking quick.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from sitegenctl.adapters.celery_control import Replies, ask_workers
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.json_values import mapping, mappings, moment, number, sequence, span, text
 from sitegenctl.adapters.local_processes import local_memory
-from sitegenctl.adapters.redis_link import redis_link
+from sitegenctl.adapters.redis_link import Link, redis_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.task import LiveTask, TaskState
@@ -32,12 +33,23 @@ _QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "sch
 
 
 class CeleryWorkers:
-    """``WorkerSource`` on Celery's remote control; ``timeout`` is in seconds, for each question."""
+    """``WorkerSource`` on Celery's remote control; ``timeout`` is in seconds, for each question.
 
-    def __init__(self, url: str, options: QueueOptions, *, timeout: float) -> None:
+    ``link`` lends a link of the same time limit, which nobody else uses meanwhile.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: QueueOptions,
+        *,
+        timeout: float,
+        link: Callable[[], AbstractAsyncContextManager[Link]] | None = None,
+    ) -> None:
         self._url = url
         self._options = options
         self._timeout = timeout
+        self._link = link or self._own_link
 
     @property
     def patience(self) -> float:
@@ -59,13 +71,7 @@ class CeleryWorkers:
 
         Returns as soon as all have answered. Raises ``SourceError`` without Redis.
         """
-        link = redis_link(
-            self._url,
-            timeout=self._timeout,
-            sentinel_master=self._options.sentinel_master,
-            sentinel_password=self._options.sentinel_password,
-        )
-        async with aclosing(link):
+        async with self._link() as link:
             return await ask_workers(
                 link,
                 methods,
@@ -100,6 +106,19 @@ class CeleryWorkers:
     async def resume(self) -> Consumers:
         """Have every living worker take tasks from our queue again."""
         return await self._tell("add_consumer")
+
+    @asynccontextmanager
+    async def _own_link(self) -> AsyncIterator[Link]:
+        link = redis_link(
+            self._url,
+            timeout=self._timeout,
+            sentinel_master=self._options.sentinel_master,
+            sentinel_password=self._options.sentinel_password,
+        )
+        try:
+            yield link
+        finally:
+            await link.aclose()
 
     async def _tell(self, method: str) -> Consumers:
         replies = await self.ask([method], arguments={method: {"queue": self._options.queue}})

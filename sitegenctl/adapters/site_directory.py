@@ -63,23 +63,25 @@ class SiteDirectory:
 
         A folder with ``enough`` files is counted no further.
         """
-        await self._look(self._require_base)
         counted: dict[int, SiteFiles] = {}
         remaining = iter(order_ids)
         clock = asyncio.get_running_loop().time
         size = _AT_ONCE
-        while some := list(islice(remaining, size)):
+        some = list(islice(remaining, size))
+        # Once at least: a directory that is not there is told of, whether or not there is anything to count in it.
+        while True:
             began = clock()
             counted |= await self._look(functools.partial(self._count_all, some, enough, sizes))
             if clock() - began < _FAST:
                 size = min(size * 2, _AT_ONCE_FAST)
-        return counted
+            if not (some := list(islice(remaining, size))):
+                return counted
 
     async def tree(self, order_id: int, *, limit: int) -> SiteTree:
         """The files of one order's site, by path, ``limit`` of them at most; links are named and not followed."""
-        await self._look(self._require_base)
 
         def look() -> SiteTree:
+            self._require_base()
             try:
                 return _tree(self.folder(order_id), limit)
             except OSError as exc:
@@ -127,6 +129,7 @@ class SiteDirectory:
         return await to_its_end_in_a_thread(work)
 
     def _count_all(self, order_ids: Collection[int], enough: int | None, sizes: bool) -> dict[int, SiteFiles]:
+        self._require_base()
         counted: dict[int, SiteFiles] = {}
         # Not `folder`: of very many, putting paths together takes as long as looking into them.
         base = str(self._base)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sitegenctl.cli.options import Backend, Invocation, command
+from sitegenctl.cli.signals import stopped_by_signals
 
 if TYPE_CHECKING:
     from sitegenctl.demo.stack import PartState, Stack, StackState
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
 def up(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.3s") -> int:
     """Start the stack in the background; harmless when it is up."""
     call.require_writable()
-    with _stopped_by_signals():
+    with stopped_by_signals():
         state = _up(call, _stack(call, backend), _Samples(orders=orders, seed=seed), pace, keep=True)
     print("the demo is up; try: sitegenctl --context demo inspect", file=sys.stderr)
     return _write_status(call, state)
@@ -79,7 +80,7 @@ def tour(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: S
     from sitegenctl.demo.turns import only_tour
 
     call.require_writable()
-    with _stopped_by_signals():
+    with stopped_by_signals():
         stack = _stack(call, backend)
         with only_tour(stack.root.parent):
             try:
@@ -260,25 +261,6 @@ class _Guide:
         from sitegenctl.render.log import log_lines
 
         print(*log_lines(row, width=width()), sep="\n", flush=True)
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end things as Ctrl-C does: whatever was started is stopped again.
-
-    By way of SIGINT itself, which asyncio turns into a cancellation: an exception out of the blue would hit a
-    driver in the middle of its work.
-    """
-
-    def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

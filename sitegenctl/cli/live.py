@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli.options import Invocation, command
-from sitegenctl.cli.terminal import is_served
+from sitegenctl.cli.signals import stopped_by_signals
+from sitegenctl.cli.terminal import is_interactive, is_served
 
 if TYPE_CHECKING:
     from sitegenctl.settings import Settings
@@ -21,6 +22,41 @@ _HOST = "127.0.0.1"
 _PORT = 8765
 
 
+Interval = Annotated[
+    str | None, typer.Option("--interval", metavar="TIME", help="How often to look; 1s if not said otherwise.")
+]
+Theme = Annotated[
+    str | None, typer.Option("--theme", metavar="THEME", help="dark, light or monochrome, or one of Textual's.")
+]
+Web = Annotated[bool, typer.Option("--web", help="Show it in a browser: prints a link.", rich_help_panel=_PANEL)]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        min=0,
+        max=65535,
+        metavar="N",
+        help=f"Listen at this port ({_PORT}); 0 takes any that is free.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        metavar="ADDR",
+        help="Listen at this address instead of for this machine alone.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+AllowActions = Annotated[
+    bool,
+    typer.Option("--allow-actions", help="Let browsers change something; else they only look.", rich_help_panel=_PANEL),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "live")(live)
@@ -28,43 +64,12 @@ def register(app: typer.Typer) -> None:
 
 def live(
     call: Invocation,
-    interval: Annotated[
-        str | None, typer.Option("--interval", metavar="TIME", help="How often to look; 1s if not said otherwise.")
-    ] = None,
-    theme: Annotated[
-        str | None, typer.Option("--theme", metavar="THEME", help="dark, light or monochrome, or one of Textual's.")
-    ] = None,
-    web: Annotated[
-        bool, typer.Option("--web", help="Show it in a browser: prints a link.", rich_help_panel=_PANEL)
-    ] = False,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            "--port",
-            min=0,
-            max=65535,
-            metavar="N",
-            help=f"Listen at this port ({_PORT}); 0 takes any that is free.",
-            rich_help_panel=_PANEL,
-            show_default=False,
-        ),
-    ] = None,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            "--host",
-            metavar="ADDR",
-            help="Listen at this address instead of for this machine alone.",
-            rich_help_panel=_PANEL,
-            show_default=False,
-        ),
-    ] = None,
-    allow_actions: Annotated[
-        bool,
-        typer.Option(
-            "--allow-actions", help="Let browsers change something; else they only look.", rich_help_panel=_PANEL
-        ),
-    ] = False,
+    interval: Interval = None,
+    theme: Theme = None,
+    web: Web = False,
+    port: Port = None,
+    host: Host = None,
+    allow_actions: AllowActions = False,
 ) -> int:
     """Watch queue, orders and workers live, and mend what is wrong."""
     from sitegenctl.errors import UsageProblem
@@ -77,19 +82,12 @@ def live(
     settings.require_database_url()
     settings.require_redis_url()
     if web:
-        if allow_actions and settings.read_only:
-            where = settings.origins["read_only"]
-            raise UsageProblem(f"--allow-actions contradicts {'--read-only' if where == 'flag' else where}")
-        _check_extra()
+        _require_web(settings, allow_actions=allow_actions)
         # What is no good is said here, not in every browser.
         _preferences(interval, theme)
-        return _serve(
-            _served_command(call, interval=interval, theme=theme, read_only=not allow_actions),
-            settings,
-            host=_HOST if host is None else host,
-            port=_PORT if port is None else port,
-        )
-    if not is_served() and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        served = _served_command(call, interval=interval, theme=theme, read_only=not allow_actions)
+        return _serve(served, settings, host=_HOST if host is None else host, port=_PORT if port is None else port)
+    if not is_served() and not is_interactive():
         raise UsageProblem(
             "live needs a terminal", hint="sitegenctl inspect --watch writes to anything; --web shows it in a browser"
         )
@@ -102,7 +100,9 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
     from sitegenctl.tui.app import LiveApp
 
     app = LiveApp(settings, _preferences(interval, theme))
-    code = app.run()
+    # Closing the terminal, too, lets what is being moved get through its chunk.
+    with stopped_by_signals():
+        code = app.run()
     if isinstance(app.failure, SitegenError):
         raise app.failure
     if app.failure is not None:
@@ -110,9 +110,13 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
     return code or app.return_code or 0
 
 
-def _check_extra() -> None:
+def _require_web(settings: Settings, *, allow_actions: bool) -> None:
+    """Raise ``UsageProblem`` where browsers can't be served, or are to do what nobody may."""
     from sitegenctl.errors import UsageProblem
 
+    if allow_actions and settings.read_only:
+        where = settings.origins["read_only"]
+        raise UsageProblem(f"--allow-actions contradicts {'--read-only' if where == 'flag' else where}")
     try:
         import textual_serve  # noqa: F401 - only whether it is there
     except ImportError as exc:

@@ -18,7 +18,7 @@ from sitegenctl.adapters.redis_connection import DRIVER_ERRORS, translate
 from sitegenctl.adapters.rq_job import ACTOR_FIELD, ENQUEUED_AT_FIELD, FIELDS, ORDER_FIELD, RETRIES_FIELD, Job
 from sitegenctl.adapters.rq_library import INTERVALS, RETRIES, RqLibrary
 from sitegenctl.adapters.rq_options import RqOptions
-from sitegenctl.adapters.rq_reading import job_id_of
+from sitegenctl.adapters.rq_reading import job_in_work
 from sitegenctl.demo.sample_plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.sample_recipes import ForeignKind, Lane
 from sitegenctl.domain.health_work import HARD_LIMIT
@@ -142,11 +142,11 @@ def _lose(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None
     job = queue.create_job(_OPTIONS.task, **_facts(task))
     job.save(pipeline=pipe)
     job.prepare_for_execution(_GONE, pipeline=pipe)
-    try:
+    member = job.id
+    # Before RQ 2 there is one for each job.
+    if hasattr(queue.started_job_registry, "add_execution"):
         from rq.executions import Execution
-    except ImportError:  # before RQ 2 there is one for each job
-        member = job.id
-    else:
+
         member = Execution.create(job, 0, pipeline=pipe).composite_key
     pipe.zadd(_OPTIONS.started, {member: began.timestamp() + _HEARTBEAT})
     pipe.sadd(queue.redis_queues_keys, queue.key)
@@ -199,7 +199,8 @@ def _withdraw(client: Redis, order_id: int) -> None:
     for registry in _REGISTRIES:
         members += client.zrange(registry, 0, -1)
     for member in members:
-        job_id = job_id_of(member)
+        # In the registry of what is in work an execution's id may follow, in no other place a colon of this demo's.
+        job_id = job_in_work(member)
         values: Any = client.hmget(_OPTIONS.job(job_id), FIELDS)
         job = Job.of(job_id, values)
         if job is None or job.order_id(_OPTIONS.task) != order_id:

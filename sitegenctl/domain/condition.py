@@ -164,9 +164,7 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
     if seen.order is not None and (problem := seen.order.status_problem):
         # Whoever brought in a status that this release doesn't know has set it on purpose.
         remedy = NO_STATUS_REMEDY if seen.order.label is None else None
-        if seen.order.elsewhere is not None:
-            remedy = f"look with backend {seen.order.elsewhere}"
-        return _verdict(Condition.UNKNOWN, problem, remedy=remedy)
+        return _verdict(Condition.UNKNOWN, problem, remedy=describe_elsewhere(seen.order) or remedy)
     return None
 
 
@@ -366,6 +364,11 @@ def describe_task(task: LiveTask) -> str:
     if task.position is not None:
         where = " (next)" if task.position == 0 else f" (place {task.position + 1})"
     return f"task {task.task_id} {task.state}{where}"
+
+
+def describe_elsewhere(order: Order) -> str | None:
+    """Say from where an order is to be looked at whose task was moved to another queue."""
+    return f"look with backend {order.elsewhere}" if order.elsewhere is not None else None
 
 
 def describe_files(files: SiteFiles) -> str:

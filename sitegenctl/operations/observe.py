@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sitegenctl.domain.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.listing import OrderFilter
@@ -76,6 +76,7 @@ async def observe_open(
     ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None,
     attempts: Attempts | None = None,
     before: Sequence[LiveTask] = (),
+    recall: Recall | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
     """Take a snapshot of every order that can matter: the open ones, and those with a live task.
@@ -83,8 +84,9 @@ async def observe_open(
     As ``observe`` otherwise. The sites of GENERATING orders are counted up to ``enough`` files, which is as far
     as a verdict needs it, and with ``check_hollow`` those of finished orders with a task, too; others are then
     counted by who asks, in the right directory. ``ask_workers`` is for who asks them more than what they hold, so
-    that they are asked once; ``attempts`` for who asks more of the sources in the same look. ``before`` are the tasks
-    of the last snapshot, for who looks again and again: what it found already needs no second look.
+    that they are asked once; ``attempts`` for who asks more of the sources in the same look. For who looks again and
+    again ``before`` are the tasks of the last snapshot, of which what was found already needs no second look, and
+    ``recall`` may answer by what it was told a moment ago.
     """
     look = _Look(
         queue=queue,
@@ -94,6 +96,7 @@ async def observe_open(
         ask_workers=ask_workers,
         attempts=attempts or Attempts(),
         before=before,
+        recall=recall or _ask_anew,
     )
     reading = await look.attempts.make(Source.BROKER, queue.read)
     with_task = reading.order_ids if reading else set()
@@ -122,6 +125,18 @@ async def observe_live(orders: OrdersStore, queue: QueueBackend, *, now: Callabl
     if known is not None and (unread := _claimed(survey) - with_task):
         known = await look.attempts.make(Source.DATABASE, lambda: orders.read_orders(with_task | unread))
     return await look.snapshot(reading, survey, known, None, sure_of=None)
+
+
+class Recall(Protocol):
+    """Answers a question, called ``key``, by what was answered a moment ago, or else by asking it."""
+
+    def __call__(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """The answer; raises what ``ask`` raises, and does not remember that."""
+        ...
+
+
+def _ask_anew(key: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    return ask()
 
 
 @dataclass(kw_only=True)
@@ -163,6 +178,7 @@ class _Look:
     ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None
     attempts: Attempts = field(default_factory=Attempts)
     before: Sequence[LiveTask] = ()
+    recall: Recall = field(default_factory=lambda: _ask_anew)
 
     async def survey(self, reading: BrokerReading | None) -> WorkerSurvey | None:
         # Without the broker nobody can be asked, and nobody has to be told so twice.
@@ -194,11 +210,15 @@ class _Look:
         looks_empty = any(counted.count < few for counted in files.values())
         if not looks_empty and not check_directory:
             return files
-        sample = await self.attempts.make(Source.DATABASE, lambda: orders.newest_finished(_SAMPLE))
+        sample = await self.attempts.make(
+            Source.DATABASE, lambda: self.recall("newest finished", lambda: orders.newest_finished(_SAMPLE))
+        )
         if sample is None:
             # Without the database nobody can tell, and every verdict is unknown anyway.
             return None
-        await self.attempts.make(Source.FILES, lambda: _require_sites(sites, sample))
+        # As soon as any of the files has come or gone it may be another directory.
+        found = ("right directory", tuple(sample), frozenset(files.items()))
+        await self.attempts.make(Source.FILES, lambda: self.recall(found, lambda: _require_sites(sites, sample)))
         return files if Source.FILES not in self.attempts.errors else None
 
     async def snapshot(

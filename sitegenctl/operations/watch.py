@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar, cast
@@ -136,6 +136,7 @@ class Watch:
             ask_workers=ask_workers if ask_all else None,
             attempts=attempts,
             before=self._last.snapshot.tasks if self._last is not None else (),
+            recall=self._slow.known,
             now=self.now,
         )
         slow = self._slow
@@ -179,17 +180,24 @@ class Watch:
     async def detail(self, picture: Picture, order_id: int) -> OrderDetail:
         """Everything about one order. Nothing is raised for a source: ``problem`` says what is missing."""
         snapshot = picture.snapshot
+        # A directory that hung in the look itself is not waited for a second time.
         attempts = Attempts()
+        if (hung := picture.unanswered.get(Source.FILES)) is not None:
+            attempts.errors[Source.FILES] = hung
         order = snapshot.orders.get(order_id)
         # Files that nobody writes are looked at less often: each look is a thread's work.
         is_written = any(task.state is TaskState.RUNNING for task in snapshot.tasks_of(order_id))
         patience = 0.0 if is_written else _FILES
         written = ("log", order_id, order.last_log_id if order is not None else None)
-        known, log, (files, tree) = await asyncio.gather(
+        known, log, seen_files = await asyncio.gather(
             attempts.make(Source.DATABASE, lambda: self.orders.read_orders([order_id] if order is None else [])),
             attempts.make(Source.DATABASE, lambda: self._slow.known(written, lambda: self._log(order_id))),
-            self._slow.known(("files", order_id), lambda: self._look_into(order_id, attempts), patience=patience),
+            attempts.make(
+                Source.FILES,
+                lambda: self._slow.known(("files", order_id), lambda: self._look_into(order_id), patience=patience),
+            ),
         )
+        files, tree, unread = seen_files or (None, None, None)
         order = order or (known or {}).get(order_id)
         seen = replace(
             snapshot,
@@ -211,21 +219,20 @@ class Watch:
             log=rows,
             files=(files or {}).get(order_id),
             tree=tree,
-            problem="; ".join(attempts.errors.values()) or None,
+            problem="; ".join(filter(None, (*attempts.errors.values(), unread))) or None,
         )
 
     async def _log(self, order_id: int) -> tuple[Sequence[LogRow], datetime]:
         rows = await self.orders.read_log([order_id], last=LOG_ROWS)
         return rows, self.now()
 
-    async def _look_into(
-        self, order_id: int, attempts: Attempts
-    ) -> tuple[Mapping[int, SiteFiles] | None, SiteTree | None]:
-        files = await attempts.make(Source.FILES, lambda: self.sites.count([order_id]))
+    async def _look_into(self, order_id: int) -> tuple[Mapping[int, SiteFiles], SiteTree | None, str | None]:
+        """Its files, and as a tree; why not, where its folder can't be read."""
+        files = await self.sites.count([order_id])
         try:
-            return files, await self.sites.tree(order_id, limit=FILES_SHOWN)
-        except SourceError:
-            return files, None
+            return files, await self.sites.tree(order_id, limit=FILES_SHOWN), None
+        except SourceError as exc:
+            return files, None, exc.message
 
 
 @dataclass(kw_only=True)
@@ -234,7 +241,7 @@ class _Slow:
 
     orders: OrdersStore
     clock: Callable[[], float]
-    _answers: dict[object, tuple[float, object]] = field(default_factory=dict)
+    _answers: dict[Hashable, tuple[float, object]] = field(default_factory=dict)
 
     async def counts(self, snapshot: Snapshot) -> Mapping[OrderStatus | str | None, int]:
         """Orders by status; counted anew as soon as one of the open ones has moved."""
@@ -252,7 +259,7 @@ class _Slow:
         key = ("number", only, frozenset(excluding))
         return await self.known(key, lambda: self.orders.count_settled(only, excluding=excluding))
 
-    async def known(self, key: object, ask: Callable[[], Awaitable[T]], *, patience: float = SLOW) -> T:
+    async def known(self, key: Hashable, ask: Callable[[], Awaitable[T]], *, patience: float = SLOW) -> T:
         """The answer that there is, if it is younger than ``patience`` seconds; else one that is asked for now."""
         now = self.clock()
         asked_at, answer = self._answers.get(key, (float("-inf"), None))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import webbrowser
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import App, SystemCommand
@@ -21,8 +19,9 @@ from sitegenctl.errors import SitegenError
 from sitegenctl.render.text import neutralise
 from sitegenctl.settings import Settings
 from sitegenctl.tui import views
-from sitegenctl.tui.actions import ACTIONS, MENDS
 from sitegenctl.tui.backstage import Backstage, Detailed, EventsHeard, Failed, Looked
+from sitegenctl.tui.commands import commands
+from sitegenctl.tui.doing import Busy, Doing, complain
 from sitegenctl.tui.keys import ACTION_KEYS, DEFAULT_KEYS, KEYS, VIEW_KEYS
 from sitegenctl.tui.preferences import Preferences
 from sitegenctl.tui.theme import THEMES
@@ -43,7 +42,7 @@ _EVENTS_KEPT = 5000
 
 _JUST_NOW = timedelta(seconds=0.9)
 
-_CHANGES = frozenset(binding.id for binding in ACTION_KEYS)
+_CHANGES = frozenset(binding.id for binding in ACTION_KEYS if binding.id is not None)
 
 
 class LiveApp(App[int]):
@@ -78,6 +77,7 @@ class LiveApp(App[int]):
             id="orders",
         )
         self._backstage = backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
+        self._doing = Doing(self, self._orders, self._backstage, settings)
         self._header = Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
         self._summary = Summary()
         self._tabs = ViewTabs(VIEW_KEYS)
@@ -257,7 +257,7 @@ class LiveApp(App[int]):
         try:
             self._check_up = await self._backstage.ask(check_up_of)
         except SitegenError as exc:
-            self._complain(exc.message)
+            complain(self, exc.message)
             return
         self._show_view()
 
@@ -336,87 +336,38 @@ class LiveApp(App[int]):
 
     def action_act(self, name: str) -> None:
         """Show an action's plan for the orders meant."""
-        from sitegenctl.tui.screens.action import ActionScreen
-
-        orders = self._orders.meant
-        if not orders:
-            return
-        if self._picture is not None and self._picture.is_kept:
-            why = "; ".join(self._picture.unanswered.values())
-            self._complain(f"not now: {why}")
-            return
-        self.push_screen(
-            ActionScreen(ACTIONS[name], orders, self._backstage, place=self._settings.context), self._has_acted
-        )
+        self._doing.act(name, self._picture)
 
     def action_mend(self) -> None:
         """Do what mends the orders meant."""
-        meant = set(self._orders.meant)
-        wanted: dict[str, int] = {}
-        for listed in self._orders.table.rows:
-            if listed.order_id in meant and (name := MENDS.get(listed.verdict.condition)):
-                wanted[name] = wanted.get(name, 0) + 1
-        detail = self._orders.detail
-        if not wanted and detail is not None and meant == {detail.order_id} and detail.verdict.condition in MENDS:
-            wanted[MENDS[detail.verdict.condition]] = 1
-        if not wanted:
-            self._complain("nothing here is mended by a command: the order's evidence says who can")
-            return
-        # Of several kinds the most frequent; what the plan leaves alone it names.
-        self.action_act(max(wanted, key=lambda name: wanted[name]))
-
-    def _has_acted(self, has: bool | None) -> None:
-        if has:
-            self._orders.table.unmark()
-            self._backstage.look_now()
-
-    def _complain(self, message: str) -> None:
-        self.notify(neutralise(message), severity="warning", markup=False)
+        self._doing.mend(self._picture)
 
     def action_copy_id(self) -> None:
         """Copy the orders' numbers."""
-        numbers = " ".join(map(str, self._orders.meant))
-        self.copy_to_clipboard(numbers)
-        self.notify(f"copied {numbers[:40]}", markup=False)
+        self._doing.copy_numbers()
 
     def action_open_site(self) -> None:
         """Open the order's site in a browser."""
-        detail = self._orders.detail
-        url = detail.order.site_url if detail is not None and detail.order is not None else None
-        if url is None or not url.startswith(("http://", "https://")):
-            self._complain("it has no site to open")
-        else:
-            self.open_url(url)
+        self._doing.open_site()
 
     def action_open_folder(self) -> None:
         """Open the folder of the order's files."""
-        row = self._orders.table.row
-        base = self._settings.sites_dir
-        folder = base / f"project_{row.order_id}" if row is not None and base is not None else None
-        if folder is None or folder.is_symlink() or not folder.is_dir():
-            self._complain("it has no folder to open")
-        else:
-            webbrowser.open(folder.absolute().as_uri())
+        self._doing.open_folder()
 
     def action_help(self) -> None:
         """Show the keys, as they are."""
-        from sitegenctl.tui.screens.help import HelpScreen, KeyHelp
+        from sitegenctl.tui.screens.help import HelpScreen, known_keys
 
-        keys = {**DEFAULT_KEYS, **self._preferences.keys}
-        known = [
-            KeyHelp(keys=keys[binding.id], does=binding.description, more=binding.tooltip)
-            for binding in KEYS
-            if binding.id is not None
-            and (self._may_act or binding.id not in _CHANGES)
-            and not (self.is_web and binding.id == "open_folder")
-        ]
-        self.push_screen(HelpScreen(known))
+        hidden = set[str]() if self._may_act else {*_CHANGES}
+        if self.is_web:
+            hidden.add("open_folder")
+        self.push_screen(HelpScreen(known_keys({**DEFAULT_KEYS, **self._preferences.keys}, without=hidden)))
 
     async def action_quit(self) -> None:
         """Leave; orders that are being moved are first moved to the end of their chunk."""
         if isinstance(self.screen, Busy) and self.screen.is_busy:
             self.screen.action_leave()
-            self._complain("finishing the chunk in hand; quit again then")
+            complain(self, "finishing the chunk in hand; quit again then")
             return
         self.exit(0)
 
@@ -425,46 +376,5 @@ class LiveApp(App[int]):
         self.call_later(self.action_quit)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
-        """What the palette offers: the views, the keys, and the themes."""
-        for binding in KEYS:
-            if binding.id is not None and self.check_action(*_parsed(binding.action)):
-                yield SystemCommand(binding.description.capitalize(), binding.tooltip, _Run(self, binding.action))
-        for theme in THEMES:
-            yield SystemCommand(f"Theme: {theme.name}", "Change the colours", _Theme(self, theme.name))
-
-
-@runtime_checkable
-class Busy(Protocol):
-    """A screen that must not be left in the middle of what it does."""
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether it is at it."""
-        ...
-
-    def action_leave(self) -> None:
-        """End it in good order."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Run:
-    app: LiveApp
-    action: str
-
-    async def __call__(self) -> None:
-        await self.app.run_action(self.action)
-
-
-@dataclass(frozen=True)
-class _Theme:
-    app: LiveApp
-    name: str
-
-    def __call__(self) -> None:
-        self.app.theme = self.name
-
-
-def _parsed(action: str) -> tuple[str, tuple[object, ...]]:
-    name, _, rest = action.partition("(")
-    return name, (rest.rstrip(")"),) if rest else ()
+        """What the palette offers."""
+        return commands(self)

@@ -66,8 +66,14 @@ def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bo
         signal.signal(signal.SIGQUIT, scheduler.request_stop)
         scheduler.work()  # type: ignore[no-untyped-call]
 
+    def is_ready(seconds: float) -> bool:
+        answers = _answers(queue.connection, settings, seconds)
+        # The processes that are forked from this one make connections of their own.
+        queue.connection.connection_pool.disconnect()
+        return answers
+
     roles = [_Role(name="Scheduler", work=schedule), *[_Role(name="Worker", work=work)] * settings.concurrency]
-    return _Family(roles).run()
+    return _Family(roles, is_ready).run()
 
 
 class _Worker(Worker):
@@ -91,16 +97,20 @@ class _Worker(Worker):
 def _await_redis(connection: Redis, settings: Settings) -> None:
     """Return once Redis answers."""
     seconds = _FIRST_WAIT
-    while True:
-        try:
-            connection.ping()
-        except (RedisError, OSError) as exc:
-            where = mask_url(settings.require_redis_url())
-            _log.error("Cannot connect to %s: %s. Trying again in %.0f seconds...", where, exc, seconds)
-            time.sleep(seconds)
-            seconds = min(seconds * 2, _LONGEST_WAIT)
-        else:
-            return
+    while not _answers(connection, settings, seconds):
+        time.sleep(seconds)
+        seconds = min(seconds * 2, _LONGEST_WAIT)
+
+
+def _answers(connection: Redis, settings: Settings, seconds: float) -> bool:
+    """Whether Redis answers; says so if it doesn't, and that it will be asked again in so many seconds."""
+    try:
+        connection.ping()
+    except (RedisError, OSError) as exc:
+        where = mask_url(settings.require_redis_url())
+        _log.error("Cannot connect to %s: %s. Trying again in %.0f seconds...", where, exc, seconds)
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +122,10 @@ class _Role:
 
 
 class _Family:
-    """One process for each role; one that ends before it is told to is replaced."""
+    """One process for each role, as soon as they can be of use; one that ends before it is told to is replaced."""
 
-    def __init__(self, roles: Sequence[_Role]) -> None:
+    def __init__(self, roles: Sequence[_Role], is_ready: Callable[[float], bool]) -> None:
+        self._is_ready = is_ready
         self._missing = list(roles)
         self._children: dict[int, _Role] = {}
         self._stopping = False
@@ -124,8 +135,12 @@ class _Family:
     def run(self) -> int:
         """Start them, and return when all have ended because they were told to."""
         before = {number: signal.signal(number, self._stop) for number in _STOPS}
-        seconds = 0.0
+        seconds = _FIRST_WAIT
         try:
+            while not self._stopping and not self._is_ready(seconds):
+                self._pause(seconds)
+                seconds = min(seconds * 2, _LONGEST_WAIT)
+            seconds = 0.0
             self._fill()
             while self._children:
                 began = time.monotonic()

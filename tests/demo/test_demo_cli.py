@@ -176,8 +176,9 @@ def test_a_signal_at_any_moment_stops_everything(data: Path, number: signal.Sign
         time.sleep(delays.uniform(0.6, 5))
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-        # Killed outright only while nothing had been started yet.
-        killed = process.returncode == -number and b"Starting" not in stderr
+        # Killed outright only while nothing had been started yet. A Ctrl-C (which SIGTERM is turned into) that meets
+        # Python in the middle of making a dataclass ends it by SIGINT in any case, whoever has caught it.
+        killed = process.returncode in (-number, -signal.SIGINT) and b"Starting" not in stderr
         assert killed or process.returncode in (130, 0), stderr.decode()
         assert b"Traceback" not in stderr
         assert processes(data) == []

@@ -23,6 +23,7 @@ from sitegenctl.cli.main import run
 from sitegenctl.demo.redis_server import redis_binary
 from tests import processes
 from tests.rq_world import RqWorld
+from tests.sql import sql
 from tests.world import World, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -203,7 +204,7 @@ def test_the_tables_are_those_of_the_contract(world: World) -> None:
     world.sql("CREATE SCHEMA deployed")
     # As PostgreSQL's image runs it: one script, in a database that has none of them.
     statements = [(statement,) for statement in contract().partition("\n")[2].split(";\n") if statement.strip()]
-    world._one_after_another(("SET search_path TO deployed",), *statements)
+    sql(world.database_url)(("SET search_path TO deployed",), *statements)
     counts = world.sql(
         "SELECT table_schema, count(*) FROM information_schema.columns"
         " WHERE table_schema IN ('public', 'deployed') GROUP BY 1 ORDER BY 1"

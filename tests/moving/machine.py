@@ -73,6 +73,8 @@ class Watched(RuleBasedStateMachine):
         with self.checked(["queue", "resume"]):
             operate("queue", "resume")
         with self.checked():
+            # On Celery workers hold what is due later, on RQ nobody does.
+            system.an_hour_passes()
             worker = system.hire()
             while worker.take():
                 worker.ripen()

@@ -37,7 +37,7 @@ class RqLivingSystem(LivingSystem):
         return Queue(QUEUE, connection=self.client)
 
     def queue_as_it_is(self) -> Any:
-        return {key: self.client.dump(key) for key in self.client.keys("rq:*")}
+        return self.dumped()
 
     def redis_forgets(self) -> None:
         """RQ's workers are known by what Redis knows of them: one that is forgotten can't be told from none."""

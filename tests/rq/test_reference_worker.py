@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,20 @@ def test_rq_s_own_command_runs_it_with_our_class_of_jobs(world: RqWorld) -> None
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert world.status() == "REVIEW"
+
+
+def test_publisher_and_worker_speak_json_where_they_are_told_to(
+    world: RqWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_RQ_SERIALIZER", "json")
+    world.order(42)
+    world.worker("-c", "1")
+    outcome = world.enqueue(42).outcomes[0]
+    with world.redis() as client:
+        raw = client.hget(f"rq:job:{outcome.task_id}", "data")
+    assert raw is not None
+    assert json.loads(zlib.decompress(raw)) == [JOB, None, [42], {"resume": True}]
+    eventually(lambda: world.status() == "REVIEW")
 
 
 def test_what_is_published_names_the_system_s_own_function(world: RqWorld) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rq.job import JobStatus
-from rq.registry import ScheduledJobRegistry, StartedJobRegistry
+from rq.registry import ScheduledJobRegistry
 
 from sitegenctl.demo.sample_plan import plan_samples
 from sitegenctl.demo.samples import restore_order
@@ -54,7 +54,7 @@ def test_each_is_a_job_that_rq_knows(world: RqWorld) -> None:
         assert sorted(scheduled.get_job_ids()) == sorted(job.id for job in held)
         ahead = scheduled.get_scheduled_time(held[0].id) - datetime.now(UTC)
         assert timedelta(minutes=44) < ahead < timedelta(minutes=46)
-        lost = [member.partition(":")[0] for member in StartedJobRegistry(queue=queue).get_job_ids(cleanup=False)]
+        lost = [member.decode().partition(":")[0] for member in queue.connection.zrange(f"rq:wip:{QUEUE}", 0, -1)]
         assert sorted(lost) == sorted(job.id for job in jobs if job.is_started)
 
 

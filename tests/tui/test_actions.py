@@ -16,40 +16,48 @@ from tests.tui.live import Live, live, off
 from tests.world import World
 
 
-def failed(world: World) -> None:
-    world.order(42, "GENERATING", steps=["START", "ERROR"])
+def failed(world: World, number: int) -> None:
+    world.order(number, "GENERATING", steps=["START", "ERROR"])
 
 
-def unstarted(world: World) -> None:
-    world.order(42, "BUILDING")
+def unstarted(world: World, number: int) -> None:
+    world.order(number, "BUILDING")
 
 
-def interrupted(world: World) -> None:
-    world.order(42, "GENERATING")
+def interrupted(world: World, number: int) -> None:
+    world.order(number, "GENERATING")
 
 
-def empty(world: World) -> None:
-    world.order(42, "GENERATING", steps=["START", "PHASE_1_START"], files=2)
+def empty(world: World, number: int) -> None:
+    world.order(number, "GENERATING", steps=["START", "PHASE_1_START"], files=2)
 
 
-def held(world: World) -> None:
-    world.order(42, "BUILDING", steps=["OPERATOR_CANCEL"])
+def hollow(world: World, number: int) -> None:
+    world.order(number, "REVIEW", steps=["START", "SUCCESS"], files=2)
 
 
-def duplicated(world: World) -> None:
-    world.order(42, "GENERATING")
-    world.publish(42)
-    world.publish(42)
+def held(world: World, number: int) -> None:
+    world.order(number, "BUILDING", steps=["OPERATOR_CANCEL"])
 
 
-def ghost(world: World) -> None:
-    world.order(42, "CANCELLED")
-    world.publish(42)
+def duplicated(world: World, number: int) -> None:
+    queued(world, number)
+    world.publish(number)
 
 
-def queued(world: World) -> None:
-    world.order(42, "GENERATING")
-    world.publish(42)
+def ghost(world: World, number: int) -> None:
+    world.order(number, "CANCELLED")
+    world.publish(number)
+
+
+def queued(world: World, number: int) -> None:
+    world.order(number, "GENERATING")
+    world.publish(number)
+
+
+def orphaned(world: World, number: int) -> None:
+    queued(world, number)
+    world.deliver()
 
 
 def journals(world: World, order_id: int = 42) -> list[tuple[str, str]]:
@@ -68,90 +76,98 @@ async def done(view: Live) -> str:
     return view.told("title")
 
 
-@pytest.mark.parametrize(
-    ("trouble", "action", "becomes"),
-    [
-        (failed, "retry", "GENERATING"),
-        (unstarted, "start", "GENERATING"),
-        (interrupted, "repair", "GENERATING"),
-        (held, "enqueue", "GENERATING"),
-        (empty, "reset", "GENERATING"),
-        (duplicated, "repair", "GENERATING"),
-        (ghost, "repair", "CANCELLED"),
-    ],
-    ids=lambda value: getattr(value, "__name__", value),
+#: What ``m`` does in each condition; orphaned first, since any task that is in the queue by then would be delivered.
+MENDED: Sequence[tuple[Callable[[World, int], None], str]] = (
+    (orphaned, "repair"),
+    (failed, "retry"),
+    (unstarted, "start"),
+    (interrupted, "repair"),
+    (held, "enqueue"),
+    (empty, "reset"),
+    (hollow, "reset"),
+    (duplicated, "repair"),
+    (ghost, "repair"),
 )
-async def test_m_and_y_mend_each_condition(
-    world: World, trouble: Callable[[World], None], action: str, becomes: str
-) -> None:
-    await off(trouble, world)
+
+
+async def test_m_and_y_mend_each_condition(world: World) -> None:
+    def some() -> None:
+        for number, (trouble, _) in enumerate(MENDED, 1):
+            trouble(world, number)
+        world.order(20, "DELIVERED", files=8)  # so that it is the right directory in which one is hollow
+
+    await off(some)
     async with live(world) as view:
-        name = "duplicated" if trouble is duplicated else trouble.__name__
-        await view.sees(name.upper(), f" m  {action} it")
-        await view.act("m", f"{action} order 42? 1 would be")
-        await view.press("y")
-        assert "1 " in await done(view)
-        await view.press("escape")
-        await view.until(lambda: view.dialog is None)
-        # The list shows it by itself.
-        wanted = "CANCELLED" if trouble is ghost else "QUEUED"
-        await view.sees(f"42 {wanted}")
-    assert await off(world.status) == becomes
-    assert await off(orders_queued, world) == ([] if trouble is ghost else [42])
-    assert {command for _, command in await off(journals, world)} == {f"live: {action}"}
+        for number, (trouble, action) in enumerate(MENDED, 1):
+            await view.go_to(number)
+            await view.sees(f"{number} {trouble.__name__.upper()}", f" m  {action} it")
+            await view.act("m", f"{action} order {number}? 1 would be")
+            await view.press("y")
+            assert (await done(view)).startswith("1 ")
+            await view.press("escape")
+            await view.until(lambda: view.dialog is None)
+            # The view shows it by itself.
+            await view.sees(f"{number} {'CANCELLED' if trouble is ghost else 'QUEUED'}")
+            status = await off(world.status, number)
+            assert status == ("CANCELLED" if trouble is ghost else "GENERATING")
+            assert {command for _, command in await off(journals, world, number)} == {f"live: {action}"}
+    # Each has one task, and the ghost's is gone.
+    assert sorted(await off(orders_queued, world)) == list(range(1, len(MENDED)))
 
 
-@pytest.mark.parametrize(
-    ("key", "trouble", "title", "rows", "step", "in_queue"),
-    [
-        ("e", unstarted, "enqueue order 42? 1 would be enqueued", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
-        ("s", unstarted, "start order 42? 1 would be started", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
-        ("t", failed, "retry order 42? 1 would be retried", "", "OPERATOR_ENQUEUE", 1),
-        ("p", interrupted, "repair order 42? 1 would be repaired", "", "OPERATOR_REPAIR", 1),
-        ("R", failed, "reset order 42? 1 would be reset", "", "OPERATOR_RESET", 1),
-        ("C", queued, "cancel order 42? 1 would be cancelled", "GENERATING → BUILDING", "OPERATOR_CANCEL", 0),
-    ],
+#: Key, what is wrong, the question's words, what its row says, the journal's step, and tasks in the queue then.
+KEYED: Sequence[tuple[str, Callable[[World, int], None], str, str, str, str, int]] = (
+    ("e", unstarted, "enqueue", "enqueued", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
+    ("s", unstarted, "start", "started", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
+    ("t", failed, "retry", "retried", "", "OPERATOR_ENQUEUE", 1),
+    ("p", interrupted, "repair", "repaired", "", "OPERATOR_REPAIR", 1),
+    ("R", failed, "reset", "reset", "", "OPERATOR_RESET", 1),
+    ("C", queued, "cancel", "cancelled", "GENERATING → BUILDING", "OPERATOR_CANCEL", 0),
 )
-async def test_each_key_shows_its_plan_and_does_it(
-    world: World, key: str, trouble: Callable[[World], None], title: str, rows: str, step: str, in_queue: int
-) -> None:
-    await off(trouble, world)
-    before = len(await off(world.log))
+
+
+async def test_each_key_shows_its_plan_and_does_it(world: World) -> None:
+    def some() -> None:
+        for number, (_, trouble, *_) in enumerate(KEYED, 1):
+            trouble(world, number)
+
+    await off(some)
     async with live(world) as view:
-        await view.until(lambda: view.listed == [42])
-        await view.act(key, title)
-        (row,) = view.outcomes
-        assert row.startswith("42 | would be ")
-        assert rows in row
-        # Nothing is done by looking.
-        assert len(await off(world.log)) == before
-        await view.press("y")
-        told = await done(view)
-        assert told.startswith("1 ")
-        (row,) = view.outcomes
-        assert "would be" not in row
-        await view.press("y")  # what is done is not done again: the key leaves
-        await view.until(lambda: view.dialog is None)
-    assert [name for name, _ in await off(journals, world)] == [step]
-    assert (await off(journals, world))[0][1].startswith("live: ")
-    assert len(await off(world.queued_ids)) == in_queue
+        for number, (key, _, verb, done_word, text, step, tasks) in enumerate(KEYED, 1):
+            before = len(await off(world.log, number))
+            await view.go_to(number)
+            await view.act(key, f"{verb} order {number}? 1 would be {done_word}")
+            (row,) = view.outcomes
+            assert row.startswith(f"{number} | would be ")
+            assert text in row
+            # Nothing is done by looking.
+            assert len(await off(world.log, number)) == before
+            await view.press("y")
+            assert (await done(view)).startswith("1 ")
+            (row,) = view.outcomes
+            assert "would be" not in row
+            await view.press("y")  # what is done is not done again: the key leaves
+            await view.until(lambda: view.dialog is None)
+            ((name, command),) = await off(journals, world, number)
+            assert (name, command) == (step, f"live: {verb}")
+            assert (await off(orders_queued, world)).count(number) == tasks
 
 
-@pytest.mark.parametrize("key", ["escape", "n", "q"])
-async def test_leaving_a_plan_does_nothing(world: World, key: str) -> None:
-    await off(failed, world)
+async def test_leaving_a_plan_does_nothing(world: World) -> None:
+    await off(failed, world, 42)
     before = await off(world.steps)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
-        await view.act("R", "reset order 42?")
-        await view.press(key)
-        await view.until(lambda: view.dialog is None)
-        assert view.app.is_running
+        for key in ("escape", "n", "q"):
+            await view.act("R", "reset order 42?")
+            await view.press(key)
+            await view.until(lambda: view.dialog is None)
+            assert view.app.is_running
     assert (await off(world.steps), await off(world.queued_ids)) == (before, [])
 
 
 async def test_enter_does_what_is_safe_and_nothing_that_destroys(world: World) -> None:
-    await off(failed, world)
+    await off(failed, world, 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         for key, title in (("R", "reset order 42?"), ("C", "cancel order 42?")):
@@ -240,7 +256,7 @@ async def test_what_nobody_can_mend_says_so(world: World) -> None:
 
 
 async def test_an_order_that_moves_under_the_plan_is_not_touched(world: World) -> None:
-    await off(failed, world)
+    await off(failed, world, 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         await view.act("R", "reset order 42? 1")
@@ -254,7 +270,7 @@ async def test_an_order_that_moves_under_the_plan_is_not_touched(world: World) -
 
 @pytest.mark.parametrize("as_setting", [True, False], ids=["setting", "for this view"])
 async def test_read_only_has_no_action_keys(world: World, as_setting: bool) -> None:
-    await off(failed, world)
+    await off(failed, world, 42)
     flags: dict[str, Any] = {"read_only": True} if as_setting else {"may_act": False}
     async with live(world, **flags) as view:
         await view.sees("READ-ONLY", "42 FAILED")
@@ -270,7 +286,7 @@ async def test_read_only_has_no_action_keys(world: World, as_setting: bool) -> N
 
 
 async def test_action_keys_belong_to_the_list_of_orders(world: World) -> None:
-    await off(failed, world)
+    await off(failed, world, 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         for number in ("2", "3", "4", "5"):

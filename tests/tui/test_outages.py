@@ -186,5 +186,11 @@ async def test_a_directory_that_is_gone_is_told_of(world: World) -> None:
         await off(world.order, 3, "GENERATING", steps=["START", "PHASE_1_START"], name="Three")
         await view.until(lambda: "files: " in view.banner)
         assert "what is shown is old" not in view.banner
+        # The order beside the list says so too, for as long as it lasts.
+        await view.go_to(1)
+        for _ in range(3):
+            detail = view.orders.detail
+            await view.until(lambda seen=detail: view.orders.detail is not seen)  # type: ignore[misc]
+            assert "is not there" in (view.orders.detail.problem or "")  # type: ignore[union-attr]
         world.sites_dir.with_name("elsewhere").rename(world.sites_dir)
         await view.until(lambda: not view.banner)

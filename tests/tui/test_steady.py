@@ -133,33 +133,36 @@ async def test_any_size_will_do(world: World) -> None:
         assert view.listed == [42, 41]
 
 
-@pytest.mark.parametrize(
-    ("size", "columns", "beside", "facets"),
-    [
-        ((200, 60), ["order", "condition▼", "status", "age", "business", "why"], True, True),
-        ((120, 40), ["order", "condition▼", "age", "business", "why"], True, False),
-        ((80, 24), ["order", "condition▼", "age", "business", "why"], False, False),
-        ((60, 20), ["order", "condition▼", "age", "business"], False, False),
-    ],
-)
-async def test_what_there_is_room_for(
-    world: World, size: tuple[int, int], columns: list[str], beside: bool, facets: bool
-) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
-    async with live(world, size=size) as view:
+async def test_what_there_is_room_for(world: World) -> None:
+    def some() -> None:
+        world.order(42, "GENERATING", steps=["START", "ERROR"])
+        world.order(41, "GENERATING")
+        world.order(40, "BUILDING")
+
+    await off(some)
+    async with live(world, size=(200, 60)) as view:
         await view.go_to(42)
-        (heading,) = (line for line in view.lines if "condition▼" in line)
-        assert [word for word in heading.split() if word in columns] == columns
-        await view.pilot.pause()
-        assert bool(view.orders.query_one("OrderDetailPane").region.width) is beside
-        assert bool(view.orders.query_one("Facets").region.width) is facets
-        await view.press("enter")
-        await view.sees("42 FAILED", "retry it")
-
-
-async def test_the_order_beside_can_be_put_away(world: World) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
-    async with live(world) as view:
+        await view.sees("✗ 3 orders need somebody   1 failed  1 interrupted  1 unstarted   0 running")
+        for size, columns, beside, facets in (
+            ((200, 60), ["order", "condition▼", "status", "age", "business", "why"], True, True),
+            ((120, 40), ["order", "condition▼", "age", "business", "why"], True, False),
+            ((80, 24), ["order", "condition▼", "age", "business", "why"], False, False),
+            ((60, 20), ["order", "condition▼", "age", "business"], False, False),
+        ):
+            await view.pilot.resize_terminal(*size)
+            await view.until(lambda size=size: tuple(view.app.size) == size)  # type: ignore[misc]
+            await view.pilot.pause()
+            (heading,) = (line for line in view.lines if "condition▼" in line)
+            assert [word for word in heading.split() if word in columns] == columns
+            assert bool(view.orders.query_one("OrderDetailPane").region.width) is beside
+            assert bool(view.orders.query_one("Facets").region.width) is facets
+            await view.press("enter")
+            await view.sees("42 FAILED", "retry it")
+            await view.press("escape")
+        # Of what is wrong no word is cut in two.
+        await view.sees("✗ 3 orders need somebody   1 failed  1 interrupted …")
+        # Where it stands beside the list it can be put away.
+        await view.pilot.resize_terminal(120, 40)
         await view.sees("42 FAILED")
         await view.press("d")
         await view.until(lambda: "42 FAILED" not in view.text)

@@ -15,11 +15,12 @@ import termios
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from struct import pack
 
 import pytest
 
-from tests.world import World
+from tests.world import World, eventually
 
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
 SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"
@@ -42,6 +43,29 @@ sys.exit(main.run(sys.argv[1:]))
 """
 
 
+#: The command, which between the database and the queue waits until it may go on.
+WAITING = """
+import sys
+import time
+from pathlib import Path
+from sitegenctl.adapters.postgres_orders import PostgresOrders
+from sitegenctl.cli import main
+
+claim = PostgresOrders.claim
+
+async def slow(self, *arguments, **options):
+    import asyncio
+    claimed = await claim(self, *arguments, **options)
+    Path("begun").touch()
+    while not Path("gate").exists():
+        await asyncio.sleep(0.02)
+    return claimed
+
+PostgresOrders.claim = slow
+sys.exit(main.run(sys.argv[1:]))
+"""
+
+
 @dataclass
 class Terminal:
     """A terminal with the live view on it."""
@@ -51,6 +75,13 @@ class Terminal:
     before: list[object]
     got: bytes = b""
     ended: bool = field(default=False, init=False)
+    is_closed: bool = field(default=False, init=False)
+
+    def hang_up(self) -> None:
+        """Close the terminal, as who closes its window or loses the connection."""
+        if not self.is_closed:
+            self.is_closed = True
+            os.close(self.ours)
 
     def read(self, patience: float) -> bool:
         """Take what comes; False when nothing did."""
@@ -102,7 +133,7 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(*command: str, columns: int = 100, lines: int = 30) -> Iterator[Terminal]:
+def terminal(*command: str, columns: int = 100, lines: int = 30, cwd: Path | None = None) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, pack("HHHH", lines, columns, 0, 0))
     before = termios.tcgetattr(theirs)
@@ -112,18 +143,20 @@ def terminal(*command: str, columns: int = 100, lines: int = 30) -> Iterator[Ter
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm-256color"},
+        cwd=cwd,
         start_new_session=True,
         # Its own terminal: where Ctrl-C comes from.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     # Kept open here: else what the terminal is like is not known once the process has gone.
+    shown = Terminal(process=process, ours=ours, before=list(before))
     try:
-        yield Terminal(process=process, ours=ours, before=list(before))
+        yield shown
     finally:
         process.kill()
         process.wait()
         os.close(theirs)
-        os.close(ours)
+        shown.hang_up()
 
 
 LIVE = ("-m", "sitegenctl", "live")
@@ -153,6 +186,23 @@ def test_whatever_ends_it_leaves_the_terminal_as_it_was(world: World, how: str) 
         assert "Traceback" not in screen.afterwards
         assert len(screen.afterwards.splitlines()) <= 1
         assert code in (0, 130, 143)
+
+
+def test_a_terminal_that_is_closed_ends_it_with_the_chunk_in_hand(world: World, tmp_path: Path) -> None:
+    world.order(42, name="Ana")
+    with terminal("-c", WAITING, "live", cwd=tmp_path) as screen:
+        screen.sees("Padaria Ana")
+        screen.press(b"e")
+        screen.sees("would be enqueued")
+        screen.press(b"y")
+        eventually((tmp_path / "begun").exists)
+        assert (world.status(), world.queued_ids()) == ("GENERATING", [])
+        screen.hang_up()
+        (tmp_path / "gate").touch()
+        assert screen.process.wait(timeout=20) >= 0  # by itself, not by the signal
+    assert len(world.queued_ids()) == 1
+    with world.redis() as redis:
+        assert redis.keys("*reply*") == []
 
 
 def test_a_crash_is_one_line_and_a_clean_terminal(world: World) -> None:

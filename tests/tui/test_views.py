@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from textual.command import CommandPalette
 
+from sitegenctl.domain.health import CheckStatus
 from sitegenctl.tui.keys import KEYS
+from sitegenctl.tui.widgets.live_table import LiveTable
 from sitegenctl.tui.widgets.tabs import VIEWS
 from tests.tui.live import Live, live, off
 from tests.world import World
@@ -94,9 +96,12 @@ async def test_the_doctor(world: World) -> None:
         await view.press("5")
         await view.sees("redis", "postgresql", "sites directory", "✗  worker ")
         doctor = view.app.query_one("#doctor")
-        table = view.app.query_one("#doctor LiveTable")
+        table = view.app.query_one("#doctor LiveTable", LiveTable)
         assert table.has_focus
-        while getattr(getattr(table, "row", None), "name", "") != "worker":
+        # What failed is looked at first.
+        assert table.row == next(check for check in table.rows if check.status is CheckStatus.FAILED)
+        await view.press("home")
+        while table.row is not None and table.row.name != "worker":
             await view.press("down")
         await view.sees("→ ")
         assert doctor.display
@@ -129,8 +134,9 @@ async def test_help_lists_the_keys_as_they_are(world: World) -> None:
         await view.sees(" f2  retry it")
         await view.press("question_mark")
         shown = await view.sees("Keys", "ctrl+r", "f2", "%")
-        for binding in KEYS:
+        for binding in (*KEYS, *LiveTable.BINDINGS):
             assert binding.tooltip in shown
+        assert "ctrl+p" in shown
         await view.press("escape")
         # The old keys do nothing, the new ones do it.
         await view.press("R", "space", "m")
@@ -140,14 +146,14 @@ async def test_help_lists_the_keys_as_they_are(world: World) -> None:
         await view.act("ctrl+r", "reset order 42?")
 
 
-@pytest.mark.parametrize("key", ["escape", "question_mark", "q", "enter"])
-async def test_help_is_left_by_what_one_would_try(world: World, key: str) -> None:
+async def test_help_is_left_by_what_one_would_try(world: World) -> None:
     async with live(world) as view:
-        await view.press("question_mark")
-        await view.sees("Keys")
-        await view.press(key)
-        await view.until(lambda: "Capitals take something away" not in view.text)
-        assert view.app.is_running
+        for key in ("escape", "question_mark", "q", "enter"):
+            await view.press("question_mark")
+            await view.sees("Capitals take something away")
+            await view.press(key)
+            await view.until(lambda: "Capitals take something away" not in view.text)
+            assert view.app.is_running
 
 
 async def test_the_command_palette(world: World) -> None:
@@ -190,6 +196,7 @@ async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch
             await view.go_to(order_id)
             await view.press("o", "O")
         await view.sees("it has no site to open", "it has no folder to open")
+        await view.sees("is a symbolic link")  # so it is said why nothing is known of its files
         assert len(opened) == 2
         await view.press("a", "y")
         assert view.app.clipboard == "43 42 41"

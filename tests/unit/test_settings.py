@@ -278,4 +278,4 @@ def test_which_backend_it_is_is_asked_where_all_is_composed_and_nowhere_else() -
         for path in package.rglob("*.py")
         if re.search(r"\bbackend (==|!=)", path.read_text())
     }
-    assert asking == {"session.py"}
+    assert asking == {"backends.py"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sitegenctl.domain.condition import NO_STATUS_REMEDY, describe_age, describe_task
+from sitegenctl.domain.condition import NO_STATUS_REMEDY, describe_age, describe_elsewhere, describe_task
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import refuse, skip
 from sitegenctl.domain.result import Outcome
@@ -19,7 +19,8 @@ def without_status(order: Order) -> Outcome | None:
     problem = order.status_problem
     if problem is None:
         return None
-    return refuse(order.order_id, problem, hint=NO_STATUS_REMEDY if order.label is None else None)
+    hint = NO_STATUS_REMEDY if order.label is None else None
+    return refuse(order.order_id, problem, hint=describe_elsewhere(order) or hint)
 
 
 def without_onboarding(order: Order) -> Outcome | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,13 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from sitegenctl.render.text import wrap
+from sitegenctl.tui.keys import KEYS
 from sitegenctl.tui.theme import palette
+from sitegenctl.tui.widgets.live_table import LiveTable
+
+#: Columns beside a key's word in which what it does can be read.
+_LEAST = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +29,22 @@ class KeyHelp:
     keys: str
     does: str
     more: str
+
+
+def known_keys(keys: Mapping[str, str], *, without: Collection[str]) -> list[KeyHelp]:
+    """What ``keys`` do, by the names of the bindings, but for those left out; then how one moves in a list."""
+    named = [
+        KeyHelp(keys=keys[binding.id], does=binding.description, more=binding.tooltip)
+        for binding in KEYS
+        if binding.id is not None and binding.id not in without
+    ]
+    moving = [
+        KeyHelp(keys=binding.key.replace(",", " "), does=binding.description, more=binding.tooltip)
+        for binding in LiveTable.BINDINGS
+        if isinstance(binding, Binding)
+    ]
+    finding = KeyHelp(keys="ctrl+p", does="palette", more="Find a command by its name, and change the colours")
+    return [*named, finding, *moving]
 
 
 class HelpScreen(ModalScreen[None]):
@@ -39,23 +61,34 @@ class HelpScreen(ModalScreen[None]):
         with Vertical(id="dialog"):
             yield Static("Keys", id="title", markup=False)
             with VerticalScroll(id="help"):
-                yield Static(self._list(), markup=False)
+                yield Static(id="list", markup=False)
             yield Static(
                 "Filter: words, condition:failed, status:review, age>10m, age<2h. Capitals take something away.",
                 id="notes",
                 markup=False,
             )
 
-    def _list(self) -> Text:
+    def on_resize(self) -> None:
+        """What the keys do is wrapped below itself."""
+        room = self.query_one("#help").size.width - 1
+        self.query_one("#list", Static).update(self._list(max(room, 20)))
+
+    def _list(self, width: int) -> Text:
         colours = palette(self.app)
         widest = max((len(each.keys) for each in self._known), default=0)
         named = max((len(each.does) for each in self._known), default=0)
-        lines = [
-            Text.assemble(
-                (f"{each.keys:>{widest}}  ", f"bold {colours['accent']}"),
-                f"{each.does:<{named}}  ",
-                (each.more if each.more != each.does else "", colours["text-muted"]),
+        indent = widest + named + 4
+        lines: list[Text] = []
+        for each in self._known:
+            more = each.more if each.more != each.does else ""
+            # Where there is hardly room beside the words, they are enough.
+            first, *rest = wrap(more, width - indent) if width - indent >= _LEAST else [""]
+            lines.append(
+                Text.assemble(
+                    (f"{each.keys:>{widest}}  ", f"bold {colours['accent']}"),
+                    f"{each.does:<{named}}  ",
+                    (first, colours["text-muted"]),
+                )
             )
-            for each in self._known
-        ]
+            lines += [Text(" " * indent + line, colours["text-muted"]) for line in rest]
         return Text("\n").join(lines)

@@ -16,6 +16,8 @@ from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views import DOCTOR_COLUMNS, check_cells
 from sitegenctl.tui.widgets.live_table import LiveTable
 
+_URGENT = (CheckStatus.FAILED, CheckStatus.WARNING, CheckStatus.UNCHECKED, CheckStatus.OK)
+
 
 class DoctorView(Vertical):
     """A list, and below it the check that is looked at with the command that mends it, to be read in full."""
@@ -43,7 +45,11 @@ class DoctorView(Vertical):
 
     def show(self, found: CheckUp | None) -> None:
         """Show a check-up; None is one that is being made."""
+        is_first = found is not None and not self._table.rows
         self._table.show(found.checks if found is not None else [])
+        if found is not None and is_first:
+            # What needs somebody is looked at first.
+            self._table.go_to(min(found.checks, key=_urgency).name)
         self._tell()
 
     def on_live_table_highlighted(self, event: LiveTable.Highlighted) -> None:
@@ -62,3 +68,7 @@ class DoctorView(Vertical):
                 colour = colours["error" if check.status is CheckStatus.FAILED else "warning"]
                 text.append(f"\n→ {neutralise(remedy)}", colour)
         self.query_one("#check", Static).update(text)
+
+
+def _urgency(check: Check) -> int:
+    return _URGENT.index(check.status)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -25,8 +25,8 @@ _NAMES = {
     Source.FILES: ("files", "files"),
 }
 
-#: A picture of this age in seconds is old: something holds it up.
-OLD = 5
+#: A picture of this age is old: something holds it up.
+OLD = timedelta(seconds=5)
 
 #: Below so many columns names are short and latencies are left out.
 _ROOMY = 110
@@ -82,24 +82,16 @@ class Header(Widget):
             text.append(" ")
         if self.picture is None:
             return text.append("looking… ", colours["text-muted"])
-        age = self.age
-        stale = age >= OLD or self.picture.is_kept
-        words = f"{describe_age_of(age)} old " if stale else f"{describe_age_of(age)} "
+        stale = self.age >= OLD or self.picture.is_kept
+        words = f"{describe_age(self.age)} {'old ' if stale else ''}"
         return text.append(words, f"bold {colours['warning']}" if stale else colours["text-muted"])
 
     @property
-    def age(self) -> float:
-        """How old the picture is, in seconds."""
+    def age(self) -> timedelta:
+        """How old the picture is."""
         if self.picture is None or self.now is None:
-            return 0.0
-        return max(0.0, (self.now - self.picture.taken_at).total_seconds())
-
-
-def describe_age_of(seconds: float) -> str:
-    """An age in words."""
-    from datetime import timedelta
-
-    return describe_age(timedelta(seconds=int(seconds)))
+            return timedelta(0)
+        return max(timedelta(0), self.now - self.picture.taken_at)
 
 
 def _latency(seconds: float) -> str:

@@ -74,13 +74,13 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "up", show=False),
-        Binding("down,j", "move(1)", "down", show=False),
-        Binding("pageup,ctrl+u", "page(-1)", "page up", show=False),
-        Binding("pagedown,ctrl+d", "page(1)", "page down", show=False),
-        Binding("home,g", "to(0)", "first", show=False),
-        Binding("end,G", "to(-1)", "last", show=False),
-        Binding("enter", "open", "open", show=False),
+        Binding("up,k", "move(-1)", "up", show=False, tooltip="The row above"),
+        Binding("down,j", "move(1)", "down", show=False, tooltip="The row below"),
+        Binding("pageup,ctrl+u", "page(-1)", "page up", show=False, tooltip="A screen up"),
+        Binding("pagedown,ctrl+d", "page(1)", "page down", show=False, tooltip="A screen down"),
+        Binding("home,g", "to(0)", "first", show=False, tooltip="The first row"),
+        Binding("end,G", "to(-1)", "last", show=False, tooltip="The last row"),
+        Binding("enter", "open", "open", show=False, tooltip="All of the order; from another view, go to it"),
     ]
 
     class Highlighted(Message):
@@ -164,9 +164,15 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         """Draw the lines that look different by now."""
         top = round(self.scroll_offset.y)
         width, height = self.size
-        for y in range(1, height):
-            if self._drawn.get(y) != self._look_of(top + y - 1):
-                self.refresh(Region(0, y, width, 1))
+        first: int | None = None
+        # Neighbours are drawn together: for each region Textual works out all styles anew.
+        for y in range(1, height + 1):
+            is_other = y < height and self._drawn.get(y) != self._look_of(top + y - 1)
+            if is_other and first is None:
+                first = y
+            elif not is_other and first is not None:
+                self.refresh(Region(0, first, width, y - first))
+                first = None
 
     @property
     def key(self) -> Hashable:

@@ -34,7 +34,7 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
     DEFAULT_CSS = """
     OrderDetailPane { padding: 0 1; scrollbar-size-vertical: 1; background: $surface; }
     OrderDetailPane:focus { background: $surface-lighten-1; }
-    OrderDetailPane > Static { width: 1fr; height: auto; }
+    OrderDetailPane > Static { width: 1fr; height: auto; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, *, keys: Mapping[str, str], place: str | None, may_act: bool) -> None:
@@ -45,10 +45,10 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         self._body = Static(markup=False)
         self._detail: OrderDetail | None = None
         self._heard: Sequence[Event] = ()
-        self._written: Text | None = None
+        self._written: list[Text] = []
 
     def compose(self) -> Iterator[Static]:
-        """All of it is one text."""
+        """All of it is one text, whose lines are as long as there is room for."""
         yield self._body
 
     @property
@@ -70,16 +70,17 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
 
     def _draw(self, now: datetime | None) -> None:
         if self._detail is None:
-            self._write(Text("no order", palette(self.app)["text-muted"]))
+            self._write([Text("no order", palette(self.app)["text-muted"])])
             return
         width = max(20, self.size.width - 3)
-        self._write(Text("\n").join(self._lines(self._detail, width, now or self._detail.read_at)))
+        self._write([*self._lines(self._detail, width, now or self._detail.read_at)])
 
-    def _write(self, text: Text) -> None:
-        # Textual lays the whole screen out anew for it, the same text or not.
-        if text != self._written:
-            self._written = text
-            self._body.update(text)
+    def _write(self, lines: list[Text]) -> None:
+        if lines != self._written:
+            # Textual would lay the whole screen out anew, and draw all of it: for an age that ticks, each second.
+            has_moved = len(lines) != len(self._written)
+            self._written = lines
+            self._body.update(Text("\n").join(lines), layout=has_moved)
 
     def _lines(self, detail: OrderDetail, width: int, now: datetime) -> Iterator[Text]:
         colours = palette(self.app)
@@ -104,7 +105,7 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
             for name, fact in order_facts(order).items():
                 for line in hanging(f"{name:<11}", fact, width):
                     yield _labelled(line, name, colours)
-        yield from self._tasks(detail, now, colours)
+        yield from self._tasks(detail, width, now, colours)
         yield from self._story(detail, width, colours)
         yield from _tree(detail, colours)
 
@@ -119,7 +120,7 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         for line in hanging("→ ", neutralise(remedy), width):
             yield Text(line, colours["text-muted"])
 
-    def _tasks(self, detail: OrderDetail, now: datetime, colours: Mapping[str, str]) -> Iterator[Text]:
+    def _tasks(self, detail: OrderDetail, width: int, now: datetime, colours: Mapping[str, str]) -> Iterator[Text]:
         yield Text()
         yield _heading(f"tasks {len(detail.tasks) or 'none'}", colours)
         for task in detail.tasks:
@@ -127,8 +128,8 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
             where = f" place {task.position + 1}" if task.position is not None else where
             age = f", {describe_age(now - task.enqueued_at)} old" if task.enqueued_at else ""
             due = f", due in {describe_age(task.eta - now)}" if task.eta and task.eta > now else ""
-            yield Text(neutralise(f"{task.state}{where}, attempt {task.attempt}{age}{due}"))
-            yield Text(neutralise(task.task_id), colours["text-muted"])
+            yield from _wrapped("", f"{task.state}{where}, attempt {task.attempt}{age}{due}", width)
+            yield from _wrapped("", task.task_id, width, colours["text-muted"])
 
     def _story(self, detail: OrderDetail, width: int, colours: Mapping[str, str]) -> Iterator[Text]:
         yield Text()

@@ -78,23 +78,34 @@ class Summary(Widget):
         }
         unknown = picture.by_condition.get(Condition.UNKNOWN, 0)
         text = Text(no_wrap=True, overflow="ellipsis")
+        more: list[tuple[str, str]] = []
         if faults:
             number = sum(faults.values())
             text.append(
                 f"✗ {number} {'order needs' if number == 1 else 'orders need'} somebody", f"bold {colours['error']}"
             )
-            details = "  ".join(f"{count} {condition}" for condition, count in faults.items())
-            text.append(f"   {details}", colours["error"])
+            more = [(f"  {count} {condition}", colours["error"]) for condition, count in faults.items()]
+            more[0] = (f" {more[0][0]}", colours["error"])
         elif unknown:
             text.append(f"? {unknown} {'order' if unknown == 1 else 'orders'} unknown", f"bold {colours['warning']}")
         elif picture.unanswered:
             text.append("? nothing wrong is seen, and not all can be seen", f"bold {colours['warning']}")
         else:
             text.append("✓ all well", f"bold {colours['success']}")
-        text.append(f"   {picture.running} running", colours["text-muted"])
+        more.append((f"   {picture.running} running", colours["text-muted"]))
         if picture.last_hour is not None and (rate := picture.last_hour.success_rate) is not None:
-            text.append(f"   last hour {rate:.0%} ok", colours["text-muted"])
-        return text
+            more.append((f"   last hour {rate:.0%} ok", colours["text-muted"]))
+        return _as_much(text, more, self.size.width)
+
+
+def _as_much(text: Text, more: Sequence[tuple[str, str]], width: int) -> Text:
+    """As much more as there is room for: what is cut in the middle of a word might be taken for another number."""
+    for place, (words, style) in enumerate(more):
+        is_last = place == len(more) - 1
+        if text.cell_len + len(words) + (0 if is_last else 2) > width:
+            return text.append(" …", style)
+        text.append(words, style)
+    return text
 
 
 def _since(picture: Picture) -> str:

@@ -1,0 +1,109 @@
+"""What keys do with the orders meant: those that are marked, else the one under the cursor.
+
+What changes them is shown as a plan by a screen of its own; here it is decided which plan, and whether there is one.
+"""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from textual.app import App
+
+from sitegenctl.render.text import neutralise
+from sitegenctl.settings import Settings
+from sitegenctl.tui.actions import ACTIONS, MENDS
+from sitegenctl.tui.backstage import Backstage
+from sitegenctl.tui.widgets.orders_view import OrdersView
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import Picture
+
+
+@runtime_checkable
+class Busy(Protocol):
+    """A screen that must not be left in the middle of what it does."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is at it."""
+        ...
+
+    def action_leave(self) -> None:
+        """End it in good order."""
+        ...
+
+
+def complain(app: App[int], message: str) -> None:
+    """Say why something can't be done."""
+    app.notify(neutralise(message), severity="warning", markup=False)
+
+
+class Doing:
+    """Acts for ``app`` on what ``orders`` shows."""
+
+    def __init__(self, app: App[int], orders: OrdersView, backstage: Backstage, settings: Settings) -> None:
+        self._app = app
+        self._orders = orders
+        self._backstage = backstage
+        self._settings = settings
+
+    def act(self, name: str, picture: Picture | None) -> None:
+        """Show an action's plan; not for what is only an old picture."""
+        from sitegenctl.tui.screens.action import ActionScreen
+
+        orders = self._orders.meant
+        if not orders:
+            return
+        if picture is not None and picture.is_kept:
+            complain(self._app, f"not now: {'; '.join(picture.unanswered.values())}")
+            return
+        plan = ActionScreen(ACTIONS[name], orders, self._backstage, place=self._settings.context)
+        self._app.push_screen(plan, self._has_acted)
+
+    def mend(self, picture: Picture | None) -> None:
+        """Show the plan of what mends them; of several kinds the most frequent."""
+        meant = set(self._orders.meant)
+        wanted: dict[str, int] = {}
+        for listed in self._orders.table.rows:
+            if listed.order_id in meant and (name := MENDS.get(listed.verdict.condition)):
+                wanted[name] = wanted.get(name, 0) + 1
+        detail = self._orders.detail
+        if not wanted and detail is not None and meant == {detail.order_id} and detail.verdict.condition in MENDS:
+            # That its site is hollow only a look at the one order tells.
+            wanted[MENDS[detail.verdict.condition]] = 1
+        if not wanted:
+            complain(self._app, "nothing here is mended by a command: the order's evidence says who can")
+            return
+        # What the plan leaves alone it names.
+        self.act(max(wanted, key=lambda name: wanted[name]), picture)
+
+    def copy_numbers(self) -> None:
+        """Copy the orders' numbers."""
+        numbers = " ".join(map(str, self._orders.meant))
+        self._app.copy_to_clipboard(numbers)
+        self._app.notify(f"copied {numbers[:40]}", markup=False)
+
+    def open_site(self) -> None:
+        """Open the order's site in a browser."""
+        detail = self._orders.detail
+        url = detail.order.site_url if detail is not None and detail.order is not None else None
+        if url is None or not url.startswith(("http://", "https://")):
+            complain(self._app, "it has no site to open")
+        else:
+            self._app.open_url(url)
+
+    def open_folder(self) -> None:
+        """Open the folder of the order's files."""
+        row = self._orders.table.row
+        base = self._settings.sites_dir
+        folder = base / f"project_{row.order_id}" if row is not None and base is not None else None
+        if folder is None or folder.is_symlink() or not folder.is_dir():
+            complain(self._app, "it has no folder to open")
+        else:
+            webbrowser.open(folder.absolute().as_uri())
+
+    def _has_acted(self, has: bool | None) -> None:
+        if has:
+            self._orders.table.unmark()
+            self._backstage.look_now()
