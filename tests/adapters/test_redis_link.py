@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from redis import Redis
 
 from sitegenctl.adapters.redis_connection import ClientLink, redis_client
@@ -287,10 +288,12 @@ async def test_a_certificate_file_that_is_not_there_is_named(option: str) -> Non
 
 
 async def test_what_the_wire_does_not_know_is_left_to_redis_py() -> None:
+    # An option that redis 4.6 does not know either.
+    newer = [("rediss://h:1/0?ssl_min_version=771", ClientLink)] if redis.VERSION >= (5,) else []
     for url, kind in [
+        *newer,
         ("redis://h:1/0?max_connections=5", RedisWire),
         ("rediss://h:1/0?ssl_ca_certs=/c.pem&ssl_cert_reqs=CERT_NONE", RedisWire),
-        ("rediss://h:1/0?ssl_min_version=771", ClientLink),
         ("sentinel://h:1;sentinel://g:1/0", ClientLink),
     ]:
         link = redis_link(url, timeout=1, sentinel_master="orders")
