@@ -71,7 +71,7 @@ class Live:
         deadline = time.monotonic() + patience
         while missing := [each for each in texts if each not in self.text]:
             assert time.monotonic() < deadline, f"never seen: {missing}\n{self.text}"
-            await asyncio.sleep(0.02)  # between two looks at the screen
+            await asyncio.sleep(0.05)  # between two looks at the screen, each of which draws all of it
         return self.text
 
     async def until(self, condition: Callable[[], T], *, patience: float = PATIENCE) -> T:
