@@ -109,7 +109,7 @@ class Session:
     @property
     def terms(self) -> QueueTerms:
         """What is said otherwise of this kind of queue than of another."""
-        return self._backend.terms
+        return queue_terms(self.settings)
 
     @cached_property
     def _backend(self) -> Backend:
@@ -194,6 +194,11 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
         terms=backend.terms,
         strict=strict,
     )
+
+
+def queue_terms(settings: Settings) -> QueueTerms:
+    """What is said otherwise of this kind of queue than of another."""
+    return _backend_of(settings).terms
 
 
 def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:

@@ -146,9 +146,9 @@ def differences(before: Picture, after: Picture, task: str) -> Iterator[dict[str
         job = after.jobs.get(job_id)
         if job is None or job.created_at is None:
             continue
-        if job.attempt > 1:
+        if job.attempt > 1 and job.status in _ENDS:  # a worker may have taken it since
             yield _end(job, after, None, task)
-        elif job.created_at > before.now - _SLACK:
+        elif job.attempt == 1 and job.created_at > before.now - _SLACK:
             told = {"type": "task-sent", "timestamp": job.created_at.timestamp(), **_called(job, task)}
             yield told | _eta(after.waiting[job_id])
     for job_id, name in after.running.items():

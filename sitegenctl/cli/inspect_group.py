@@ -65,7 +65,7 @@ async def _overview(call: Invocation) -> Report:
     from sitegenctl.render.output import Report
     from sitegenctl.render.overview import OVERVIEW_COLUMNS, overview_data, overview_rows, overview_text
     from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session
+    from sitegenctl.session import open_session, queue_terms
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
@@ -79,4 +79,4 @@ async def _overview(call: Invocation) -> Report:
         columns=OVERVIEW_COLUMNS,
         text=lambda: overview_text(seen, screen(), context=settings.context),
     )
-    return degraded(report, seen.unanswered, context=settings.context)
+    return degraded(report, seen.unanswered, queue_terms(settings), context=settings.context)

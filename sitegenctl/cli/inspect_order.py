@@ -51,7 +51,7 @@ async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
     from sitegenctl.render.order import order_data, order_text
     from sitegenctl.render.output import Report
     from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session
+    from sitegenctl.session import open_session, queue_terms
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
@@ -77,4 +77,4 @@ async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
             whole=last is not None,
         ),
     )
-    return degraded(report, view.unanswered, context=settings.context)
+    return degraded(report, view.unanswered, queue_terms(settings), context=settings.context)

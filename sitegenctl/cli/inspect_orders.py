@@ -53,7 +53,7 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
     from sitegenctl.render.order import SUMMARY_COLUMNS
     from sitegenctl.render.output import Report
     from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session
+    from sitegenctl.session import open_session, queue_terms
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
@@ -72,4 +72,4 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
         columns=SUMMARY_COLUMNS,
         text=lambda: listing_text(page, offset=query.offset, screen=screen()),
     )
-    return degraded(report, snapshot.unanswered, context=settings.context)
+    return degraded(report, snapshot.unanswered, queue_terms(settings), context=settings.context)

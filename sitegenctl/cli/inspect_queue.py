@@ -48,7 +48,7 @@ async def _queue(call: Invocation, limit: int) -> Report:
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import QUEUE_COLUMNS, queue_rows, queue_text
     from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session
+    from sitegenctl.session import open_session, queue_terms
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
@@ -63,7 +63,7 @@ async def _queue(call: Invocation, limit: int) -> Report:
         columns=QUEUE_COLUMNS,
         text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
     )
-    return degraded(report, snapshot.unanswered, context=settings.context)
+    return degraded(report, snapshot.unanswered, queue_terms(settings), context=settings.context)
 
 
 async def _workers(call: Invocation) -> Report:
@@ -73,7 +73,7 @@ async def _workers(call: Invocation) -> Report:
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import WORKER_COLUMNS, worker_rows, workers_text
     from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session
+    from sitegenctl.session import open_session, queue_terms
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
@@ -87,7 +87,9 @@ async def _workers(call: Invocation) -> Report:
         text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen()),
     )
     silence = describe_silence(roster)
-    return degraded(report, {Source.WORKERS: silence} if silence else {}, context=settings.context)
+    return degraded(
+        report, {Source.WORKERS: silence} if silence else {}, queue_terms(settings), context=settings.context
+    )
 
 
 async def _task(call: Invocation, task_id: str) -> Report:
@@ -96,7 +98,7 @@ async def _task(call: Invocation, task_id: str) -> Report:
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import task_data, task_text
     from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session
+    from sitegenctl.session import open_session, queue_terms
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
@@ -106,4 +108,4 @@ async def _task(call: Invocation, task_id: str) -> Report:
     report = Report(
         command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen())
     )
-    return degraded(report, view.unanswered, context=settings.context)
+    return degraded(report, view.unanswered, queue_terms(settings), context=settings.context)

@@ -66,6 +66,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl.render.metrics import METRIC_COLUMNS, exposition, metric_rows
     from sitegenctl.render.output import Report, write
     from sitegenctl.render.sources import degraded
+    from sitegenctl.session import queue_terms
 
     measured = asyncio.run(_measure(call, settings))
     text = exposition(measured, context=settings.context, version=__version__)
@@ -80,7 +81,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
         # Cron mails whatever is said.
         text=lambda: text if textfile is None else "",
     )
-    return write(degraded(report, measured.unanswered, context=settings.context), call.output)
+    return write(degraded(report, measured.unanswered, queue_terms(settings), context=settings.context), call.output)
 
 
 async def _measure(call: Invocation, settings: Settings) -> Measurement:

@@ -10,15 +10,17 @@ class QueueTerms:
     """What to know and what to do, as far as it is the queue's own.
 
     ``paused`` and ``resumed`` are what to know when the consuming was stopped or started again, ``unattended`` when
-    nobody was there to be told. ``silence`` is why a connected worker may keep silent. ``consuming`` is how a worker
-    is told which queue to consume, with ``{queue}`` in it. ``limits`` sets the system's limits, ``serialization``
-    mends messages in another format than the workers take, ``unreadable`` is what those do with them.
+    nobody was there to be told. ``silence`` is why a connected worker may keep silent, ``patience`` what brings it to
+    speak. ``consuming`` is how a worker is told which queue to consume, with ``{queue}`` in it. ``limits`` sets the
+    system's limits, ``serialization`` mends messages in another format than the workers take, ``unreadable`` is what
+    those do with them.
     """
 
     paused: str
     resumed: str
     unattended: str
     silence: str
+    patience: str
     consuming: str
     limits: str
     serialization: str
@@ -33,6 +35,7 @@ CELERY_TERMS = QueueTerms(
     ),
     unattended="no worker is alive: nothing to do",
     silence="it hangs, or it runs with -P solo and is in the middle of a task",
+    patience="--timeout gives it longer",
     consuming="--queues={queue}",
     limits="set task_soft_time_limit=540 and task_time_limit=600 in the worker's app, and restart it",
     serialization="set task_serializer='json' in whoever publishes them",
@@ -47,6 +50,7 @@ RQ_TERMS = QueueTerms(
     resumed="every worker of this Redis takes tasks again within a second or two, those of other queues too.",
     unattended="no worker is alive; one that starts heeds it",
     silence="it hangs, or it was killed and what it had begun lives on",
+    patience="one that is gone is known to be within 90s: look again then",
     consuming="{queue} among its queues",
     limits="publish with job_timeout=600, as sitegenctl does: a job keeps the limit that it was published with",
     serialization=(

@@ -15,8 +15,9 @@ from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskState
 from sitegenctl.errors import SourceError
+from sitegenctl.operations.belief import Belief
 from sitegenctl.operations.observe import observe, observe_live, require
-from sitegenctl.operations.planning import Planning, Read, planning_for
+from sitegenctl.operations.planning import Planning, planning_for
 
 #: What to know where the system's own beat is alive: it doesn't know of held orders.
 BEAT_NOTE = (
@@ -45,7 +46,7 @@ def plan(
 ) -> Planning:
     """Look, and decide which of these orders to cancel. Raises ``SourceError`` if a source is away."""
 
-    async def window(ids: Sequence[int], _: Read) -> Plan:
+    async def window(ids: Sequence[int], _: Belief | None) -> Plan:
         # The whole queue: messages of the system's own beat are of interest too.
         snapshot = await observe(orders, queue, None, ids, grace=grace)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)

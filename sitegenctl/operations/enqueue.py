@@ -13,8 +13,9 @@ from sitegenctl.domain.planners.enqueueing import plan_enqueue, plan_retry, plan
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.operations.belief import Belief
 from sitegenctl.operations.observe import observe, require
-from sitegenctl.operations.planning import Planning, Read, planning_for
+from sitegenctl.operations.planning import Planning, planning_for
 
 
 def plan(
@@ -28,8 +29,8 @@ def plan(
 ) -> Planning:
     """Look, and decide which of these orders to enqueue. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int], read: Read) -> Plan:
-        snapshot = await _observe(orders, queue, ids, grace, read)
+    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+        snapshot = await _observe(orders, queue, ids, grace, belief)
         return plan_enqueue(snapshot, ids, resume=resume, force=force, new_task_id=queue.new_task_id)
 
     return planning_for(queue, order_ids, window)
@@ -38,8 +39,8 @@ def plan(
 def start_stuck(orders: OrdersStore, queue: QueueBackend, *, grace: timedelta = DEFAULT_GRACE) -> Planning:
     """Look, and decide which BUILDING orders to start. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int], read: Read) -> Plan:
-        return plan_start(await _observe(orders, queue, ids, grace, read), new_task_id=queue.new_task_id)
+    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+        return plan_start(await _observe(orders, queue, ids, grace, belief), new_task_id=queue.new_task_id)
 
     return Planning(queue=queue, choose=lambda: orders.in_status(OrderStatus.BUILDING), window=window)
 
@@ -56,9 +57,9 @@ def retry_failed(
 ) -> Planning:
     """Look, and decide which failed orders to retry. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int], read: Read) -> Plan:
+    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
         return plan_retry(
-            await _observe(orders, queue, ids, grace, read),
+            await _observe(orders, queue, ids, grace, belief),
             max_attempts=max_attempts,
             match=match,
             older_than=older_than,
@@ -70,8 +71,8 @@ def retry_failed(
 
 
 async def _observe(
-    orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta, read: Read
+    orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta, belief: Belief | None
 ) -> Snapshot:
-    snapshot = await observe(orders, queue, None, order_ids, grace=grace, read=read)
+    snapshot = await observe(orders, queue, None, order_ids, grace=grace, belief=belief)
     require(snapshot, Source.DATABASE, Source.BROKER)
     return snapshot

@@ -18,6 +18,7 @@ from sitegenctl.domain.snapshot import Snapshot, attribute, confirmed, doubtful,
 from sitegenctl.domain.task import BrokerReading, LiveTask
 from sitegenctl.domain.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
+from sitegenctl.operations.belief import Belief
 
 T = TypeVar("T")
 
@@ -45,22 +46,24 @@ async def observe(
     grace: timedelta = DEFAULT_GRACE,
     check_hollow: bool = False,
     enough: int | None = None,
-    read: Callable[[], Awaitable[BrokerReading]] | None = None,
+    belief: Belief | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
-    """Take a snapshot of these orders and of everything live, or as much of it as ``read`` reads of the queue.
+    """Take a snapshot of these orders and of everything live, or as much of it as ``belief`` is about.
 
     A source that doesn't answer is named in the snapshot's ``errors``; nothing is raised for it. The broker is
     read before the database: the other way round, an order finished in between would look wrong. ``sites`` is
     None when the files don't matter; they are counted up to ``enough``, without it all of them and their sizes.
     """
     look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
-    reading = await look.attempts.make(Source.BROKER, read or queue.read)
+    reading = await look.attempts.make(Source.BROKER, belief.reading if belief is not None else queue.read)
     survey, known, files = await asyncio.gather(
         look.survey(reading),
         look.attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
         look.count(orders, sites, order_ids, enough, sizes=enough is None),
     )
+    if belief is not None and reading is not None and not belief.covers((known or {}).values()):
+        reading = await look.attempts.make(Source.BROKER, belief.anew)
     return await look.snapshot(reading, survey, known, files, sure_of=set(order_ids))
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from sitegenctl.domain.plan import Plan, joined
 from sitegenctl.domain.ports import QueueBackend
-from sitegenctl.domain.task import BrokerReading
 from sitegenctl.operations.belief import Belief
 
 #: Orders looked at together.
@@ -20,9 +19,6 @@ WINDOW = 5000
 
 # Orders of which it is of interest how far each is from its turn, and for which the queue is read anew each time.
 _FEW = 1000
-
-#: How the queue is read.
-Read = Callable[[], Awaitable[BrokerReading]]
 
 
 class Part(NamedTuple):
@@ -41,13 +37,13 @@ class Part(NamedTuple):
 class Planning:
     """A plan that is still to be made: awaited, it is the whole plan.
 
-    ``choose`` tells which orders to look at, and ``window`` plans for some of them, with the queue read as it is told.
-    Both may raise ``SourceError``.
+    ``choose`` tells which orders to look at, and ``window`` plans for some of them, with what is believed of the queue
+    where there are many. Both may raise ``SourceError``.
     """
 
     queue: QueueBackend
     choose: Callable[[], Awaitable[Sequence[int]]]
-    window: Callable[[Sequence[int], Read], Awaitable[Plan]]
+    window: Callable[[Sequence[int], Belief | None], Awaitable[Plan]]
 
     def __await__(self) -> Generator[Any, Any, Plan]:
         """Make the whole plan."""
@@ -60,7 +56,7 @@ class Planning:
         belief = Belief(queue=self.queue, order_ids=remaining) if len(chosen) > _FEW else None
         for start in range(0, max(len(chosen), 1), WINDOW):
             some, rest = chosen[start : start + WINDOW], chosen[start + WINDOW :]
-            plan = await self.window(some, belief.reading if belief else self.queue.read)
+            plan = await self.window(some, belief)
             yield Part(some, plan, rest, belief)
             # Whoever asks for the next part plans ahead: the last but one is through.
             remaining.difference_update(chosen[max(0, start - WINDOW) : start])
@@ -70,7 +66,7 @@ class Planning:
 
 
 def planning_for(
-    queue: QueueBackend, order_ids: Sequence[int], window: Callable[[Sequence[int], Read], Awaitable[Plan]]
+    queue: QueueBackend, order_ids: Sequence[int], window: Callable[[Sequence[int], Belief | None], Awaitable[Plan]]
 ) -> Planning:
     """A plan for orders that somebody has named."""
 

@@ -11,8 +11,9 @@ from sitegenctl.domain.plan import Plan
 from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES
+from sitegenctl.operations.belief import Belief
 from sitegenctl.operations.observe import observe, require, require_right_directory
-from sitegenctl.operations.planning import Planning, Read, planning_for
+from sitegenctl.operations.planning import Planning, planning_for
 
 #: How long an empty order must have been still.
 OLDER_THAN = timedelta(minutes=5)
@@ -32,8 +33,8 @@ def plan(
 ) -> Planning:
     """Look, and decide which of these orders to reset. Raises ``SourceError`` if a source is away."""
 
-    async def window(ids: Sequence[int], read: Read) -> Plan:
-        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace, read=read)
+    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace, belief=belief)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         if not keep_files:
             require(snapshot, Source.FILES)
@@ -72,8 +73,8 @@ def reset_empty(
         await require_right_directory(orders, sites)
         return await orders.in_status(OrderStatus.GENERATING)
 
-    async def window(ids: Sequence[int], read: Read) -> Plan:
-        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files, read=read)
+    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files, belief=belief)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(
             snapshot,

@@ -6,23 +6,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sitegenctl.domain.condition import Source
+from sitegenctl.domain.terms import QueueTerms
 from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
 
 _EXIT_CODE = 3
 
 _DOCTOR = "sitegenctl doctor tells what mends it"
-_HINTS = {
-    Source.WORKERS: "it hangs, or runs with -P solo and is in the middle of a task; --timeout gives it longer",
-}
 
 
-def degraded(report: Report, unanswered: Mapping[Source, str], *, context: str | None = None) -> Report:
+def degraded(
+    report: Report, unanswered: Mapping[Source, str], terms: QueueTerms, *, context: str | None = None
+) -> Report:
     """The report with an error for each of these sources, which makes it exit 3: it says what it can."""
     if not unanswered:
         return report
+    hints = {Source.WORKERS: f"{terms.silence}; {terms.patience}"}
     errors: list[dict[str, str | None]] = [
-        {"message": message, "hint": in_context(_HINTS.get(source, _DOCTOR), context), "source": str(source)}
+        {"message": message, "hint": in_context(hints.get(source, _DOCTOR), context), "source": str(source)}
         for source, message in unanswered.items()
     ]
     return replace(report, errors=errors, exit_code=_EXIT_CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from sitegenctl.domain.result import OperationResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import enqueue, planning
+from sitegenctl.operations import belief, enqueue, planning
 from sitegenctl.operations.apply import apply_parts, preview_parts
 from sitegenctl.session import Session
 from tests.world import World
@@ -87,6 +88,26 @@ def test_what_a_lost_source_left_unseen_has_failed_and_the_rest_is_done(world: W
     assert [each.outcome for each in result.outcomes] == ["done"] * 3 + ["failed"] * 5
     assert result.outcomes[3].reason == "it was not looked at: the database can't be reached: gone"
     assert (result.exit_code, len(world.queued())) == (1, 3)
+
+
+def test_what_got_a_task_after_the_queue_was_read_gets_no_second(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_FEW", 2)
+    monkeypatch.setattr(belief, "_FRESH", 60.0)
+    for order_id in range(1, 9):
+        world.order(order_id)
+
+    def backend_resets() -> None:
+        world.sql("UPDATE site_orders SET updated_at = timezone('utc', now()) WHERE id = 5")
+        world.publish(5)
+
+    async def meddle(_: Session, order_ids: Sequence[int]) -> None:
+        if 5 in order_ids:
+            await asyncio.to_thread(backend_resets)
+
+    result = applied(world, meddle=meddle)
+    assert [each.order_id for each in result.outcomes if each.outcome == "skipped"] == [5]
+    orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
+    assert orders == list(range(1, 9))
 
 
 def test_ctrl_c_between_windows_tells_what_was_not_looked_at(world: World) -> None:

@@ -245,6 +245,15 @@ FRESH = {"created_at": "2026-01-01T12:00:00.000000Z"}
             ),
             ["task-retried"],
         ),
+        # It was to be tried again, and a worker has it already when it is read.
+        (
+            picture(),
+            picture(
+                waiting={"J": None},
+                jobs={"J": job(status="started", sitegenctl_retries="3", retries_left="2", **FRESH)},
+            ),
+            [],
+        ),
         (picture(workers={}), picture(), ["worker-online"]),
         (picture(), picture(workers={}), ["worker-offline"]),
         (picture(), picture(workers={"W": "later"}), ["worker-heartbeat"]),

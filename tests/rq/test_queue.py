@@ -421,3 +421,16 @@ def test_the_tested_release_is_the_one_that_runs(rq: RqWorld) -> None:
     (worker,) = rq.with_session(lambda session: session.queue.worker_details()).workers
     assert (worker.software, worker.version) == ("rq", version("rq"))
     assert f"rq {version('rq')}" in rq.run("inspect", "workers").stdout
+
+
+def test_why_a_worker_keeps_silent_is_told_in_rq_s_terms(rq: RqWorld) -> None:
+    rq.order(42, "GENERATING")
+    rq.publish(42)
+    rq.deliver(late=-60)
+    process = rq.run("inspect", "42")
+    assert process.returncode == 3
+    assert process.stderr.splitlines() == [
+        "error: the living worker did not answer",
+        "hint: it hangs, or it was killed and what it had begun lives on; one that is gone is known to be within 90s:"
+        " look again then",
+    ]
