@@ -198,7 +198,7 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
 
 def queue_terms(settings: Settings) -> QueueTerms:
     """What is said otherwise of this kind of queue than of another."""
-    return _backend_of(settings).terms
+    return backend_of(settings).terms
 
 
 def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:

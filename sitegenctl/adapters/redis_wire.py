@@ -51,6 +51,9 @@ class RedisWire:
         replies: list[Any] | None = None
         try:
             async with asyncio.timeout(self._timeout):
+                if self._open is not None and self._open.is_lost:
+                    # While nobody asked for anything: Redis was restarted, or had no patience with idle clients.
+                    self._drop()
                 connection = self._open or await self._connect()
                 replies = await connection.exchange(commands)
         except TimeoutError as exc:
@@ -93,6 +96,11 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._parser = Reader(replyError=error_of, notEnoughData=_MORE)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the other side has closed it, as far as that has been heard."""
+        return self._reader.at_eof() or self._writer.is_closing()
 
     async def exchange(self, commands: Iterable[Command]) -> list[Any]:
         packed = [_pack(command) for command in commands]

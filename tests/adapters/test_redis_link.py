@@ -88,6 +88,16 @@ async def test_replies_are_as_redis_gives_them_whichever_way(make: Make, redis_u
     assert abs(int(clock[0]) - time.time()) < 30
 
 
+async def test_a_connection_that_was_closed_while_nobody_asked_is_made_anew(make: Make, redis_url: str) -> None:
+    async with linked(make, redis_url) as link, linked(_client, redis_url) as other:
+        (own,) = await link.execute(("CLIENT", "ID"))
+        assert await other.execute(("CLIENT", "KILL", "ID", own)) == [1]
+        # What was closed is heard of in the loop's next turns, not in the one in which it is used again.
+        await asyncio.sleep(0.05)
+        (now,) = await link.execute(("CLIENT", "ID"))
+    assert now != own
+
+
 async def test_nothing_to_send_is_no_replies(make: Make, redis_url: str) -> None:
     async with linked(make, redis_url) as link:
         assert await link.execute() == []

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import PubSub
@@ -27,6 +28,8 @@ from tests.rq_world import JOB
 from tests.world import QUEUE
 
 _WIP = f"rq:wip:{QUEUE}"
+# redis 4.6 knows no other, and no option for it.
+_PROTOCOL: dict[str, Any] = {"protocol": 2} if redis.VERSION >= (5,) else {}
 # Seconds that a worker has until its next heartbeat: longer than any example takes.
 _MONITORING = 540
 
@@ -83,7 +86,7 @@ class SimulatedRqWorker:
 
     def connect(self) -> None:
         """Come up, or come back after the connection was lost."""
-        self._client = Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), protocol=2)
+        self._client = Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **_PROTOCOL)
         listening = self._client.pubsub()
         listening.subscribe(f"rq:pubsub:{self.name}")
         assert listening.get_message(timeout=10)
