@@ -16,6 +16,7 @@ import pytest
 
 from sitegenctl.demo.postgres_server import postgres_server, start_postgres, stop_postgres
 from sitegenctl.demo.redis_server import redis_server, start_redis, stop_redis
+from sitegenctl.operations.watch import SLOW
 from tests.tui.live import Live, live, off
 from tests.world import World, create_schema
 
@@ -194,3 +195,23 @@ async def test_a_directory_that_is_gone_is_told_of(world: World) -> None:
             assert "is not there" in (view.orders.detail.problem or "")  # type: ignore[union-attr]
         world.sites_dir.with_name("elsewhere").rename(world.sites_dir)
         await view.until(lambda: not view.banner)
+
+
+async def test_a_directory_that_empties_is_another_one_at_once(world: World) -> None:
+    """What was found a moment ago to be the right directory isn't believed of other files."""
+
+    def some() -> None:
+        world.order(1, "GENERATING", steps=["START", "PHASE_1_START"], files=2)
+        world.order(2, "GENERATING", steps=["START", "PHASE_1_START"], files=8)
+        world.order(3, "DELIVERED", files=8)
+
+    await off(some)
+    async with live(world) as view:
+        await view.until(
+            lambda: [str(row.verdict.condition) for row in view.table.rows][:2] == ["interrupted", "empty"]
+        )
+        # As a volume that is no longer mounted: the directory is there, and nothing in it.
+        world.sites_dir.rename(world.sites_dir.with_name("elsewhere"))
+        world.sites_dir.mkdir()
+        await view.until(lambda: "files: the only finished order, 3, has no file" in view.banner, patience=SLOW / 2)
+        await view.until(lambda: {str(row.verdict.condition) for row in view.table.rows[:2]} == {"unknown"})
