@@ -131,8 +131,10 @@ async def test_it_begins_without_redis_and_finds_it_later(world: World, own_redi
 
 @pytest.mark.parametrize("server", ["redis", "postgres"])
 async def test_a_server_that_hangs_keeps_neither_the_screen_nor_whoever_leaves(
-    world: World, request: pytest.FixtureRequest, server: str
+    world: World, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So long that whoever waited for it would be found out on the slowest machine.
+    monkeypatch.setenv("SITEGENCTL_TIMEOUT", "60s")
     await off(some_orders, world)
     pid = await off(pid_of, world, server)
     async with live(world) as view:
@@ -148,7 +150,7 @@ async def test_a_server_that_hangs_keeps_neither_the_screen_nor_whoever_leaves(
             await view.press("q")
             await view.until(lambda: not view.app.is_running)
             left = time.monotonic() - began
-    assert (keys < 5, left < 3) == (True, True), (keys, left)
+    assert (keys < 30, left < 30) == (True, True), (keys, left)
 
 
 def pid_of(world: World, server: str) -> int:
