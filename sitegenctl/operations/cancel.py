@@ -10,7 +10,8 @@ from sitegenctl.domain.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.health_orders import BEAT_TASK
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge, waits_in_queue
+from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
+from sitegenctl.domain.planners.rules import waits
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskState
@@ -76,7 +77,7 @@ async def plan_to_purge(orders: OrdersStore, queue: QueueBackend) -> Purge:
     require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
     survivors: dict[TaskState, int] = {}
     for task in snapshot.tasks:
-        if not waits_in_queue(task):
+        if not waits(task):
             survivors[task.state] = survivors.get(task.state, 0) + 1
     plan = plan_purge(snapshot)
     if plan.steps and await _beat_lives(queue, snapshot):

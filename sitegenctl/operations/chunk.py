@@ -68,15 +68,14 @@ class Chunk:
             await self._look()
             await self._claim()
         except SourceError as exc:
+            # The next one waits for this one alone.
+            await self._turn()
             return [self.skipped.get(step.order_id) or unclaimed(step, exc) for step in self.steps]
         self.tell(len(self.steps) - sum(1 for _ in self._going()))
         await self._withdraw()
         await self._confirm()
         await self._trash()
-        if self.previous is not None:
-            # Whoever enqueues orders, or moves them to another queue, expects them to be generated in that order.
-            await self.previous.has_published.wait()
-            self.previous = None
+        await self._turn()
         await self._publish()
         await self._put_back()
         await self._move()
@@ -86,6 +85,13 @@ class Chunk:
             settle(step, self.skipped.get(step.order_id), self.claim, self.failures.get(step.order_id), release)
             for step in self.steps
         ]
+
+    async def _turn(self) -> None:
+        """Wait until the previous one has published, if there is one."""
+        if self.previous is not None:
+            # Whoever enqueues orders, or moves them to another queue, expects them to be generated in that order.
+            await self.previous.has_published.wait()
+            self.previous = None
 
     def _going(self) -> Iterator[Step]:
         """The steps that nothing has stopped so far."""

@@ -67,10 +67,9 @@ def moving_notes(staying: Sequence[LiveTask], foreign: int, source: str, destina
     ]
     if counts:
         held = ", ".join(f"{count} {state}" for state, count in counts.items())
-        notes.append(
-            f"at workers, and staying: {held}. They are finished there; what a worker holds for later comes back to the"
-            " queue when that worker is stopped"
-        )
+        later = "; what a worker holds for later comes back to the queue when that worker is stopped"
+        only_running = counts.keys() == {TaskState.RUNNING}
+        notes.append(f"at workers, and staying: {held}. They are finished there{'' if only_running else later}")
     if orphaned:
         notes.append(
             f"{orphaned} orphaned, and staying: sitegenctl repair puts them back into the queue of {source}, from where"

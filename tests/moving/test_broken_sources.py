@@ -16,6 +16,7 @@ import pytest
 
 from sitegenctl.domain.plan import Plan
 from sitegenctl.domain.result import OperationResult
+from sitegenctl.errors import SourceError
 from sitegenctl.operations import apply as applying, cancel, enqueue, reset
 from sitegenctl.session import Session
 from tests import processes
@@ -146,3 +147,45 @@ def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
     assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 6 + ["skipped"] * 4
     assert {outcome.reason for outcome in result.outcomes[6:]} == {"interrupted before its turn"}
     assert [bool(world.steps(n)) for n in range(1, 11)] == [True] * 6 + [False] * 4
+
+
+# --- several chunks in hand -----------------------------------------------------------------------------------
+
+
+def test_one_chunk_that_can_t_be_claimed_lets_none_behind_it_pass(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for order_id in (1, 2, 3):
+        world.order(order_id)
+    monkeypatch.setattr(applying, "CHUNK", 1)
+    monkeypatch.setattr(applying, "IN_HAND", 3)
+    published: list[int] = []
+
+    async def work(session: Session) -> OperationResult:
+        plan = await enqueue.plan(session.orders, session.queue, range(1, 4))
+        claim, publish = session.orders.claim, session.queue.publish
+        last_is_claimed = asyncio.Event()
+
+        async def claiming(steps: Sequence[Any], actor: Any) -> Any:
+            if steps[0].order_id == 2:
+                raise SourceError("the database can't be reached: gone", hint=None, source="database")
+            claimed = await claim(steps, actor)
+            if steps[0].order_id == 3:
+                last_is_claimed.set()
+            return claimed
+
+        async def publishing(publications: Sequence[Any]) -> Any:
+            if publications[0].order_id == 1:
+                await last_is_claimed.wait()
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            published.append(publications[0].order_id)
+            return await publish(publications)
+
+        monkeypatch.setattr(session.orders, "claim", claiming)
+        monkeypatch.setattr(session.queue, "publish", publishing)
+        return await applying.apply(session.orders, session.queue, None, plan, session.actor)
+
+    result = world.with_session(work)
+    assert [outcome.outcome for outcome in result.outcomes] == ["done", "failed", "done"]
+    assert published == [1, 3]

@@ -434,3 +434,14 @@ def test_why_a_worker_keeps_silent_is_told_in_rq_s_terms(rq: RqWorld) -> None:
         "hint: it hangs, or it was killed and what it had begun lives on; one that is gone is known to be within 90s:"
         " look again then",
     ]
+
+
+def test_a_purge_takes_what_rq_itself_holds_until_it_is_due(rq: RqWorld) -> None:
+    for order_id in (1, 2):
+        rq.order(order_id, "GENERATING")
+    rq.publish(1)
+    rq.publish(2, due=timedelta(hours=1))
+    process = rq.run("queue", "purge", "--yes")
+    assert (process.returncode, process.stdout.splitlines()[0]) == (0, "2 cancelled")
+    assert "workers hold" not in process.stdout
+    assert (rq.status(1), rq.status(2), read(rq).tasks) == ("BUILDING", "BUILDING", ())

@@ -9,7 +9,8 @@ import pytest
 
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.planners.moving import plan_move, waits
+from sitegenctl.domain.planners.moving import plan_move
+from sitegenctl.domain.planners.rules import waits
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
 

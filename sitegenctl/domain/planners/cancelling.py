@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
-from sitegenctl.domain.planners.rules import not_withdrawable, withdrawals, without_status
+from sitegenctl.domain.planners.rules import not_withdrawable, waits, withdrawals, without_status
 from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.run import OPERATOR_CANCEL
 from sitegenctl.domain.snapshot import Snapshot
@@ -56,19 +56,19 @@ def plan_purge(snapshot: Snapshot) -> Plan:
     left_alone: list[Outcome] = []
     # In the order of delivery: from the end that is next Redis finds a message at once, in the middle it has to search.
     waiting_tasks = sorted(
-        (task for task in snapshot.tasks if waits_in_queue(task)), key=lambda task: task.position or 0
+        (task for task in snapshot.tasks if waits(task)), key=lambda task: (task.position is None, task.position or 0)
     )
     queued = list(dict.fromkeys(task.order_id for task in waiting_tasks if task.order_id is not None))
     for order_id in queued:
         order = snapshot.orders.get(order_id)
         tasks = snapshot.tasks_of(order_id)
-        waiting = tuple(task for task in tasks if waits_in_queue(task))
+        waiting = tuple(task for task in tasks if waits(task))
         if order is not None and (refused := without_status(order)):
             left_alone.append(refused)
         elif len(waiting) == len(tasks):
             steps.append(_cancel(order, order_id, tasks, terminate=False, to=OrderStatus.BUILDING))
         else:
-            others = [task for task in tasks if not waits_in_queue(task)]
+            others = [task for task in tasks if not waits(task)]
             left_alone.append(
                 refuse(
                     order_id,
@@ -83,11 +83,6 @@ def plan_purge(snapshot: Snapshot) -> Plan:
         steps=steps,
         left_alone=left_alone,
     )
-
-
-def waits_in_queue(task: LiveTask) -> bool:
-    """Whether the task's message is in one of the queue's lists, whatever it waits for, and at no worker."""
-    return task.position is not None and task.worker is None
 
 
 def _nothing_to_do(order: Order | None, order_id: int, tasks: tuple[LiveTask, ...], to: OrderStatus) -> Outcome | None:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from sitegenctl.domain.condition import describe_task
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.plan import Action, Plan, Step, skip
-from sitegenctl.domain.planners.rules import short_id, without_status
+from sitegenctl.domain.planners.rules import short_id, waits, without_status
 from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import LiveTask, TaskState
-
-_HELD_BACK = (TaskState.SCHEDULED, TaskState.RETRYING)
+from sitegenctl.domain.task import LiveTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +67,6 @@ def plan_move(snapshot: Snapshot, elsewhere: Collection[LiveTask], destination: 
             steps.append(_step(order, order_id, tuple(tasks), destination))
     plan = Plan(command="queue move", order_ids=list(by_order), steps=steps, left_alone=left_alone)
     return Moving(plan=plan, staying=staying, foreign=len(snapshot.foreign))
-
-
-def waits(task: LiveTask) -> bool:
-    """Whether the task is in nobody's hands: in the queue, or held by the queue itself until it is due."""
-    if task.worker is not None:
-        return False
-    return task.position is not None or (task.state in _HELD_BACK and task.eta is not None)
 
 
 def _turn(task: LiveTask) -> tuple[bool, int, str]:

@@ -13,6 +13,16 @@ from sitegenctl.domain.run import OPERATOR_FAILED_SUFFIX
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
 
+#: States in which a task may be held until it is due, by a worker or by the queue itself.
+_HELD_BACK = (TaskState.SCHEDULED, TaskState.RETRYING)
+
+
+def waits(task: LiveTask) -> bool:
+    """Whether the task is in nobody's hands: in the queue, or held by the queue itself until it is due."""
+    if task.worker is not None:
+        return False
+    return task.position is not None or (task.state in _HELD_BACK and task.eta is not None)
+
 
 def without_status(order: Order) -> Outcome | None:
     """Refuse an order whose status is NULL, or one that this release doesn't know."""
