@@ -153,7 +153,7 @@ def _app(world: World) -> Celery:
     app = Celery(broker=world.redis_url, set_as_current=False)
     app.conf.task_default_queue = QUEUE
 
-    @app.task(name=TASK)
+    @app.task(name=TASK, shared=False)
     def generate(order_id: int, resume: bool = True) -> None:
         raise NotImplementedError
 

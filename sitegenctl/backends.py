@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sitegenctl.settings import Settings
+from sitegenctl.errors import UsageProblem
+from sitegenctl.settings import TASKS, Settings
 
 if TYPE_CHECKING:
     from sitegenctl.adapters.celery_moving import CeleryMoving
     from sitegenctl.adapters.celery_options import QueueOptions
+    from sitegenctl.adapters.queue_moving import LookElsewhere
     from sitegenctl.adapters.rq_moving import RqMoving
     from sitegenctl.adapters.rq_options import RqOptions
     from sitegenctl.domain.health import CheckName, StartCommands
@@ -93,7 +96,7 @@ class _Celery:
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
         from sitegenctl.adapters.celery_queue import CeleryQueue
 
-        queue = CeleryQueue(*self._place, timeout=self._timeout)
+        queue = CeleryQueue(*self._place, timeout=self._timeout, elsewhere=_elsewhere(self.settings, closing))
         closing.push_async_callback(queue.close)
         return queue
 
@@ -155,7 +158,7 @@ class _Rq:
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
         from sitegenctl.adapters.rq_queue import RqQueue
 
-        return RqQueue(*self._place, timeout=self._timeout)
+        return RqQueue(*self._place, timeout=self._timeout, elsewhere=_elsewhere(self.settings, closing))
 
     def workers(self) -> WorkerSource:
         from sitegenctl.adapters.rq_workers import RqWorkers
@@ -188,6 +191,26 @@ class _Rq:
     @property
     def _timeout(self) -> float:
         return self.settings.timeout.total_seconds()
+
+
+def _elsewhere(settings: Settings, closing: AsyncExitStack) -> LookElsewhere:
+    """How the queues of the other backends on the same Redis are looked into; ``closing`` closes them."""
+    queues: dict[str, QueueBackend] = {}
+
+    async def look(order_ids: Collection[int]) -> Mapping[int, str]:
+        found: dict[int, str] = {}
+        for name in TASKS.keys() - {settings.backend}:
+            try:
+                queue = queues.get(name) or backend_of(settings.of_backend(name)).queue(closing)
+            except UsageProblem:
+                # What it takes isn't installed: nobody can tell that it has none of them.
+                found |= dict.fromkeys(order_ids, name)
+                continue
+            queues[name] = queue
+            found |= dict.fromkeys((await queue.read(order_ids)).order_ids, name)
+        return found
+
+    return look
 
 
 def backend_of(settings: Settings) -> Backend:

@@ -24,6 +24,7 @@ from sitegenctl.adapters.celery_messages import (
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_reading import Bounds, QueueReading
 from sitegenctl.adapters.celery_workers import CeleryWorkers
+from sitegenctl.adapters.queue_moving import LookElsewhere, nowhere_else
 from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link, redis_link
 from sitegenctl.adapters.redis_urls import kombu_url
@@ -50,12 +51,14 @@ class CeleryQueue:
         timeout: float,
         now: Callable[[], datetime] = _utc_now,
         bounds: Bounds = Bounds(),  # noqa: B008 - a value
+        elsewhere: LookElsewhere = nowhere_else,
     ) -> None:
         self._url = url
         self._options = options
         self._timeout = timeout
         self._now = now
         self._bounds = bounds
+        self._elsewhere = elsewhere
         # Links that nobody is using: each serves one call at a time.
         self._idle: list[Link] = []
         self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._link)
@@ -137,6 +140,10 @@ class CeleryQueue:
     async def resume(self) -> Consumers:
         """Have every living worker take tasks from our queue again."""
         return await self._workers.resume()
+
+    async def left_behind(self, order_ids: Collection[int]) -> Mapping[int, str]:
+        """Which of these orders still have a task in another queue on the same Redis, by that queue's name."""
+        return await self._elsewhere(order_ids)
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Remove, or only count, what clients that died left behind of their questions to workers."""

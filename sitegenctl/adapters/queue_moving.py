@@ -6,7 +6,7 @@ Redis does the second only if it has done the first: a task that a worker has ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +16,9 @@ from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.domain.task import LiveTask, Publication, TaskState
 from sitegenctl.errors import UsageProblem
+
+#: Looks for tasks of these orders in the other queues, and gives the name of the queue for each that has one.
+LookElsewhere = Callable[[Collection[int]], Awaitable[Mapping[int, str]]]
 
 #: Tasks in one round trip.
 _AT_ONCE = 100
@@ -45,6 +48,11 @@ end
 while ARGV[at] do redis.call(unpack(following())) end
 return 1
 """
+
+
+async def nowhere_else(_: Collection[int]) -> Mapping[int, str]:
+    """There is no other queue."""
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)

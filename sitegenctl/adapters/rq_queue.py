@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 
+from sitegenctl.adapters.queue_moving import LookElsewhere, nowhere_else
 from sitegenctl.adapters.rq_details import JobSearch, with_claim
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_reading import QueueReading
@@ -22,8 +23,11 @@ from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
 class RqQueue:
     """``QueueBackend`` on RQ; ``timeout`` is in seconds, for each call. Each call has a connection of its own."""
 
-    def __init__(self, url: str, options: RqOptions, *, timeout: float) -> None:
+    def __init__(
+        self, url: str, options: RqOptions, *, timeout: float, elsewhere: LookElsewhere = nowhere_else
+    ) -> None:
         self._options = options
+        self._elsewhere = elsewhere
         self._workers = RqWorkers(url, options, timeout=timeout)
 
     def new_task_id(self) -> str:
@@ -83,6 +87,10 @@ class RqQueue:
     async def resume(self) -> Consumers:
         """Have every worker take jobs again."""
         return await self._workers.resume()
+
+    async def left_behind(self, order_ids: Collection[int]) -> Mapping[int, str]:
+        """Which of these orders still have a task in another queue on the same Redis, by that queue's name."""
+        return await self._elsewhere(order_ids)
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Nothing: RQ's workers are told, not asked, and nobody waits for a reply that could be left behind."""

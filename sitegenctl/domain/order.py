@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.light import light
-from sitegenctl.domain.run import History
+from sitegenctl.domain.run import OPERATOR_MOVE, History
 
 #: Largest value of PostgreSQL's ``integer``, the type of ``site_orders.id``.
 MAX_ORDER_ID = 2_147_483_647
@@ -67,7 +67,7 @@ class Order:
     ``idle`` is the time since anything moved it, measured by the database against each column's own clock;
     None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
     together with ``status`` it tells whether the order moved since it was read. ``elsewhere`` is the queue that its
-    task was moved to, where that is another one than is looked at.
+    task is in by the journal, where that is another one than is looked at.
     """
 
     order_id: int
@@ -100,7 +100,7 @@ class Order:
         if self.status is not None:
             return None
         if self.elsewhere is not None:
-            return f"its task was moved to {self.elsewhere}, and is not to be seen from here"
+            return f"its task is in the queue of {self.elsewhere}, which is not to be seen from here"
         if self.status_label is None:
             return "its status is NULL"
         return f"status {self.status_label} is not known to this release"
@@ -110,9 +110,15 @@ class Order:
         """Whether all that happens to it now may happen in another queue than is looked at."""
         return self.elsewhere is not None and self.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
 
-    def unseen(self) -> Order:
-        """The same order, of which nothing can be said, let alone done with it."""
-        return replace(self, status=None, status_label=self.label)
+    @property
+    def was_moved_here(self) -> bool:
+        """Whether its task was to be moved from another queue to this one, and nothing has been done to it since."""
+        is_open = self.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
+        return is_open and self.elsewhere is None and self.journal is not None and self.journal.step == OPERATOR_MOVE
+
+    def unseen(self, elsewhere: str | None = None) -> Order:
+        """The same order, of which nothing can be said, let alone done with it, its task being ``elsewhere``."""
+        return replace(self, status=None, status_label=self.label, elsewhere=elsewhere or self.elsewhere)
 
 
 @dataclass(frozen=True, kw_only=True)

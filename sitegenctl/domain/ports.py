@@ -279,6 +279,13 @@ class QueueBackend(WorkerSource, Protocol):
         """Have every living worker take tasks from our queue again."""
         ...
 
+    async def left_behind(self, order_ids: Collection[int]) -> Mapping[int, str]:
+        """Which of these orders still have a task in another queue on the same broker, by that queue's name.
+
+        One that can't be looked into has all of them: nothing may be concluded.
+        """
+        ...
+
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Remove what clients that died left behind of their questions to workers, or with ``dry_run`` only count it.
 

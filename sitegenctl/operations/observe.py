@@ -239,12 +239,10 @@ class _Look:
         if any(task.task_id in doubted and (sure_of is None or task.order_id in sure_of) for task in tasks):
             tasks = await _look_again(self.queue, tasks)
         seen = {task.order_id for task in tasks}
+        unseen = await self._unseen([order for order_id, order in (known or {}).items() if order_id not in seen])
         return Snapshot(
             taken_at=self.taken_at,
-            orders={
-                order_id: order.unseen() if order.is_out_of_sight and order_id not in seen else order
-                for order_id, order in (known or {}).items()
-            },
+            orders={**(known or {}), **unseen},
             tasks=tasks,
             foreign=reading.foreign if reading is not None else (),
             workers=survey,
@@ -253,6 +251,18 @@ class _Look:
             grace=self.grace,
             check_hollow=self.check_hollow,
         )
+
+    async def _unseen(self, without_task: Sequence[Order]) -> dict[int, Order]:
+        """Those of these orders, which have no task here, that may have one in another queue.
+
+        Theirs was moved there, or was to be moved here and is where it was: a move may have died on its way.
+        """
+        unseen = {order.order_id: order.unseen() for order in without_task if order.is_out_of_sight}
+        moved_here = {order.order_id: order for order in without_task if order.was_moved_here}
+        if moved_here and Source.BROKER not in self.attempts.errors:
+            left = await self.attempts.make(Source.BROKER, lambda: self.queue.left_behind(moved_here))
+            unseen |= {order_id: moved_here[order_id].unseen(name) for order_id, name in (left or {}).items()}
+        return unseen
 
 
 async def require_right_directory(orders: OrdersStore, sites: SiteStore) -> None:

@@ -240,6 +240,34 @@ def test_where_it_was_nobody_takes_it_for_lost(
     assert {row["condition"] for row in told["data"]["orders"]} == {"queued"}
 
 
+@both_ways
+def test_a_move_that_was_cut_short_is_not_taken_for_lost_where_it_went(
+    world: World, run: Run, source: str, destination: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with the journal written and nothing moved: the other queue still has it all."""
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    for order_id in (1, 2):
+        world.order(order_id, "GENERATING")
+    publish(world, source, task(1), task(2))
+    killed = run_script(world, move(source, destination), Checkpoint.CLAIMED.value)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    here = {"SITEGENCTL_BACKEND": destination}
+    eventually(lambda: run("maintain", **here)[0] != 6)
+    for command in (["repair"], ["reset-empty"], ["retry-failed"], ["enqueue", "1", "2", "--force"], ["reset", "1"]):
+        run(*command, **here)
+    _, told = run("inspect", "orders", **here)
+    found = {row["order_id"]: (row["condition"], row["remedy"]) for row in told["data"]["orders"]}
+    assert found == dict.fromkeys((1, 2), ("unknown", f"look with backend {source}"))
+    assert {backend: len(tasks) for backend, tasks in waiting(world).items()} == {source: 2, destination: 0}
+    # Its own command ends what it has begun, and then a loss is a loss.
+    assert alone(run, *move(source, destination))[0] == 0
+    assert {backend: len(tasks) for backend, tasks in waiting(world).items()} == {source: 0, destination: 2}
+    with world.redis() as client:
+        client.delete("site_generation", "rq:queue:site_generation")
+    _, told = run("inspect", "orders", **here)
+    assert {row["condition"] for row in told["data"]["orders"]} == {"interrupted"}
+
+
 def test_only_one_of_it_and_of_maintenance_at_a_time(world: World, run: Run) -> None:
     async def meanwhile(session: Session) -> int:
         async with session.orders.maintenance():

@@ -92,7 +92,7 @@ def test_an_order_whose_task_went_elsewhere_is_unknown_here(status: OrderStatus)
     snapshot = Snapshot(taken_at=NOW, orders={1: gone.unseen()})
     verdict = snapshot.diagnose(1)
     assert (verdict.condition, verdict.remedy) == (Condition.UNKNOWN, "look with backend rq")
-    assert verdict.evidence == ("its task was moved to rq, and is not to be seen from here",)
+    assert verdict.evidence == ("its task is in the queue of rq, which is not to be seen from here",)
     assert gone.unseen().label == status
 
 
