@@ -34,6 +34,8 @@ from sitegenctl.tui.widgets.summary import Summary
 from sitegenctl.tui.widgets.tabs import VIEWS, ViewTabs
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from sitegenctl.domain.health import CheckUp
     from sitegenctl.operations.watch import Picture
 
@@ -87,6 +89,15 @@ class LiveApp(App[int]):
         self._told = ""
         self._check_up: CheckUp | None = None
         self.failure: BaseException | None = None
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's for this platform; for a terminal, one that bears its going."""
+        driver = super().get_driver_class()
+        if driver.__name__ != "LinuxDriver":
+            return driver
+        from sitegenctl.tui.driver import TerminalDriver
+
+        return TerminalDriver
 
     def compose(self) -> Iterator[Widget]:
         """The line at the top, the summary, the views, and the keys."""

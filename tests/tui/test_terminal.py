@@ -19,7 +19,9 @@ from pathlib import Path
 from struct import pack
 
 import pytest
+from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
+from sitegenctl.tui.driver import Output
 from tests.world import World, eventually
 
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -198,11 +200,27 @@ def test_a_terminal_that_is_closed_ends_it_with_the_chunk_in_hand(world: World, 
         eventually((tmp_path / "begun").exists)
         assert (world.status(), world.queued_ids()) == ("GENERATING", [])
         screen.hang_up()
+        for _ in range(5):
+            # One comes with the hanging up; each would have Textual write to the terminal again.
+            screen.process.send_signal(signal.SIGCONT)
         (tmp_path / "gate").touch()
         assert screen.process.wait(timeout=20) >= 0  # by itself, not by the signal
     assert len(world.queued_ids()) == 1
     with world.redis() as redis:
         assert redis.keys("*reply*") == []
+
+
+def test_whoever_writes_to_a_terminal_that_has_gone_is_not_kept() -> None:
+    ours, theirs = pty.openpty()
+    output = Output(os.fdopen(theirs, "w"))
+    os.close(ours)
+    writer = WriterThread(output)  # type: ignore[arg-type]
+    writer.start()
+    for _ in range(MAX_QUEUED_WRITES * 3):
+        writer.write("more than waits in line")
+    writer.stop()  # waits until all has been written
+    with contextlib.suppress(OSError):
+        output.close()
 
 
 def test_a_crash_is_one_line_and_a_clean_terminal(world: World) -> None:
