@@ -1,17 +1,15 @@
 """A Celery queue on Redis: reading every unfinished task, publishing; what asks the workers is ``celery_workers``.
 
 Neither redis-py nor Celery is imported: they take longer to import than everything here takes to do, and Celery
-publishes one task at a time. Taking tasks away is for
-``celery_withdrawal``, giving orphaned ones back for ``celery_put_back``.
-Facts of kombu's Redis transport that this module relies on: the queue is a list for each priority step (LPUSH
-to publish, BRPOP to take, so that index -1 is next); what is delivered and not acknowledged, ETA tasks
-included, is in the hash ``unacked``. Reading never writes.
+publishes one task at a time. Taking tasks away is for ``celery_withdrawal``, giving orphaned ones back for
+``celery_put_back``. Facts of kombu's Redis transport that this module relies on: the queue is a list for each
+priority step (LPUSH to publish, BRPOP to take, so that index -1 is next); what is delivered and not acknowledged,
+ETA tasks included, is in the hash ``unacked``. Reading never writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from sitegenctl.adapters.celery_details import TaskSearch, with_claim
@@ -26,7 +24,7 @@ from sitegenctl.adapters.celery_reading import Bounds, QueueReading
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.queue_moving import LookElsewhere, nowhere_else
 from sitegenctl.adapters.redis_errors import Refusal
-from sitegenctl.adapters.redis_link import Link, redis_link
+from sitegenctl.adapters.redis_link import Links
 from sitegenctl.adapters.redis_urls import kombu_url
 from sitegenctl.domain.ports import Consumers, PublishFailure
 from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
@@ -53,21 +51,16 @@ class CeleryQueue:
         bounds: Bounds = Bounds(),  # noqa: B008 - a value
         elsewhere: LookElsewhere = nowhere_else,
     ) -> None:
-        self._url = url
         self._options = options
-        self._timeout = timeout
         self._now = now
         self._bounds = bounds
         self._elsewhere = elsewhere
-        # Links that nobody is using: each serves one call at a time.
-        self._idle: list[Link] = []
-        self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._link)
+        self._links = Links(url, options, timeout=timeout)
+        self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._links.one)
 
     async def close(self) -> None:
         """Close the connections, if there are any."""
-        idle, self._idle = self._idle, []
-        for link in idle:
-            await link.aclose()
+        await self._links.aclose()
 
     def new_task_id(self) -> str:
         """An id as Celery makes them."""
@@ -75,7 +68,7 @@ class CeleryQueue:
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
         """Read every unfinished task and foreign message, each task once; or just the tasks of these orders."""
-        async with self._link() as link:
+        async with self._links.one() as link:
             return await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
 
     async def survey(self) -> WorkerSurvey:
@@ -88,7 +81,7 @@ class CeleryQueue:
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
         """Find one task in the broker, at the workers (if not at hand as ``survey``) and among the results."""
-        async with self._link() as link:
+        async with self._links.one() as link:
             search = TaskSearch(link, self._options, chunk=self._bounds.chunk, now=self._now())
             found = await search.find(task_id)
         if found is not None and found.place is TaskPlace.QUEUE:
@@ -105,7 +98,7 @@ class CeleryQueue:
             return {}
         messages = self._messages(publications)
         try:
-            async with self._link() as link:
+            async with self._links.one() as link:
                 await link.execute(("LPUSH", self._options.lists[0], *messages))
         except SourceError as exc:
             # An answer from Redis itself is a refusal; anything else leaves open whether the tasks arrived.
@@ -118,19 +111,18 @@ class CeleryQueue:
     ) -> Mapping[str, str]:
         """Take tasks away: out of the broker, and revoked at every living worker."""
         # Here and below: what only reads, and starts often, is spared these imports.
-        from sitegenctl.adapters.celery_raw import RawMessages, broker_link
+        from sitegenctl.adapters.celery_raw import RawMessages
         from sitegenctl.adapters.celery_withdrawal import Withdrawal
 
-        async with broker_link(self._url, self._options, timeout=self._timeout) as link:
+        async with self._links.one() as link:
             messages = RawMessages(link, self._options)
             return await Withdrawal(messages, self._workers, terminate=terminate).withdraw(tasks, keep)
 
     async def put_back(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
         """Hand orphaned tasks to the queue again, to be delivered next; nothing else of them changes."""
         from sitegenctl.adapters.celery_put_back import PuttingBack
-        from sitegenctl.adapters.celery_raw import broker_link
 
-        async with broker_link(self._url, self._options, timeout=self._timeout) as link:
+        async with self._links.one() as link:
             return await PuttingBack(link, self._options, self._workers).put_back(tasks)
 
     async def pause(self) -> Consumers:
@@ -147,10 +139,9 @@ class CeleryQueue:
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Remove, or only count, what clients that died left behind of their questions to workers."""
-        from sitegenctl.adapters.celery_raw import broker_link
         from sitegenctl.adapters.celery_replies import find_reply_lists, prune_reply_lists
 
-        async with broker_link(self._url, self._options, timeout=self._timeout) as link:
+        async with self._links.one() as link:
             if dry_run:
                 return len((await find_reply_lists(link, self._options)).abandoned)
             return await prune_reply_lists(link, self._options)
@@ -171,20 +162,3 @@ class CeleryQueue:
                 )
             messages.append(encoder.encode(each.task_id, [each.order_id]))
         return messages
-
-    @asynccontextmanager
-    async def _link(self) -> AsyncIterator[Link]:
-        """A link that nobody else is using meanwhile."""
-        link = self._idle.pop() if self._idle else self._new_link()
-        try:
-            yield link
-        finally:
-            self._idle.append(link)
-
-    def _new_link(self) -> Link:
-        return redis_link(
-            self._url,
-            timeout=self._timeout,
-            sentinel_master=self._options.sentinel_master,
-            sentinel_password=self._options.sentinel_password,
-        )

@@ -8,14 +8,14 @@ command keeps Redis from its other clients for longer than it takes to walk half
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
 from sitegenctl.adapters.celery_decoding import task_id_in_list, task_id_in_unacked
 from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.redis_link import Link, redis_link
+from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.errors import SourceError
 
@@ -67,18 +67,6 @@ class Delivery:
     tag: bytes
     raw: bytes
     score: bytes
-
-
-def broker_link(url: str, options: QueueOptions, *, timeout: float) -> AbstractAsyncContextManager[Link]:
-    """A link to the broker, closed at the end."""
-    return aclosing(
-        redis_link(
-            url,
-            timeout=timeout,
-            sentinel_master=options.sentinel_master,
-            sentinel_password=options.sentinel_password,
-        )
-    )
 
 
 class RawMessages:

@@ -8,10 +8,11 @@ needed to ask, which makes asking quick.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sitegenctl.adapters.calls import order_of, parse_time
@@ -19,7 +20,7 @@ from sitegenctl.adapters.celery_control import Replies, ask_workers
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.json_values import mapping, mappings, moment, number, sequence, span, text
 from sitegenctl.adapters.local_processes import local_memory
-from sitegenctl.adapters.redis_link import Link, redis_link
+from sitegenctl.adapters.redis_link import Link, opened_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.task import LiveTask, TaskState
@@ -49,7 +50,7 @@ class CeleryWorkers:
         self._url = url
         self._options = options
         self._timeout = timeout
-        self._link = link or self._own_link
+        self._link = link or partial(opened_link, url, options, timeout=timeout)
 
     @property
     def patience(self) -> float:
@@ -106,19 +107,6 @@ class CeleryWorkers:
     async def resume(self) -> Consumers:
         """Have every living worker take tasks from our queue again."""
         return await self._tell("add_consumer")
-
-    @asynccontextmanager
-    async def _own_link(self) -> AsyncIterator[Link]:
-        link = redis_link(
-            self._url,
-            timeout=self._timeout,
-            sentinel_master=self._options.sentinel_master,
-            sentinel_password=self._options.sentinel_password,
-        )
-        try:
-            yield link
-        finally:
-            await link.aclose()
 
     async def _tell(self, method: str) -> Consumers:
         replies = await self.ask([method], arguments={method: {"queue": self._options.queue}})

@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.json_values import mapping
 from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_facts import Habits, read_facts
-from sitegenctl.adapters.redis_link import Link, redis_link
+from sitegenctl.adapters.redis_link import Link, opened_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.domain.health_orders import BEAT_TASK
 from sitegenctl.domain.probes import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkersFacts
@@ -112,14 +112,7 @@ class RedisHealth:
         return await read_workers(self._workers, task=self._options.task, beat_task=self._beat_task)
 
     def _link(self) -> AbstractAsyncContextManager[Link]:
-        return aclosing(
-            redis_link(
-                self._url,
-                timeout=self._timeout,
-                sentinel_master=self._options.sentinel_master,
-                sentinel_password=self._options.sentinel_password,
-            )
-        )
+        return opened_link(self._url, self._options, timeout=self._timeout)
 
     async def _listening(self, link: Link) -> int | None:
         """How many workers listen for remote control; None for a user who may not publish."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 from sitegenctl.adapters.redis_urls import is_sentinel
@@ -42,6 +44,65 @@ def redis_link(
 
     return ClientLink(
         redis_client(url, timeout=timeout, sentinel_master=sentinel_master, sentinel_password=sentinel_password)
+    )
+
+
+class SentinelOptions(Protocol):
+    """What sentinels are asked for, and with which password of theirs; None where there are none."""
+
+    @property
+    def sentinel_master(self) -> str | None:
+        """The name under which sentinels know the Redis."""
+        ...
+
+    @property
+    def sentinel_password(self) -> str | None:
+        """That of the sentinels, not of the Redis that they watch."""
+        ...
+
+
+def opened_link(url: str, options: SentinelOptions, *, timeout: float) -> AbstractAsyncContextManager[Link]:
+    """A link that is closed at the end."""
+    return aclosing(_link_of(url, options, timeout=timeout))
+
+
+class Links:
+    """Links that are kept from one call to the next; each serves one caller at a time."""
+
+    def __init__(self, url: str, options: SentinelOptions, *, timeout: float) -> None:
+        self._url = url
+        self._options = options
+        self._timeout = timeout
+        self._idle: list[Link] = []
+        self._is_closed = False
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Link]:
+        """A link that nobody else is using meanwhile."""
+        link = self._idle.pop() if self._idle else _link_of(self._url, self._options, timeout=self._timeout)
+        try:
+            yield link
+        finally:
+            if self._is_closed:
+                # Whoever was given up with everything else comes last.
+                await link.aclose()
+            else:
+                self._idle.append(link)
+
+    async def aclose(self) -> None:
+        """Close those that nobody is using now, and every other as soon as it is left."""
+        self._is_closed = True
+        idle, self._idle = self._idle, []
+        for link in idle:
+            await link.aclose()
+
+
+def _link_of(url: str, options: SentinelOptions, *, timeout: float) -> Link:
+    return redis_link(
+        url,
+        timeout=timeout,
+        sentinel_master=options.sentinel_master,
+        sentinel_password=options.sentinel_password,
     )
 
 

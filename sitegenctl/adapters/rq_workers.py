@@ -9,7 +9,7 @@ Source: rq/worker.py, executions.py, command.py, 1.15 to 3.0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from sitegenctl.adapters.calls import parse_time
 from sitegenctl.adapters.local_processes import local_memory
 from sitegenctl.adapters.redis_errors import Refusal
-from sitegenctl.adapters.redis_link import Link, redis_link
+from sitegenctl.adapters.redis_link import Link, opened_link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_job import OVER, Job
 from sitegenctl.adapters.rq_options import RqOptions
@@ -201,14 +201,7 @@ class RqWorkers:
 
     def link(self) -> AbstractAsyncContextManager[Link]:
         """A link to Redis, closed at the end."""
-        return aclosing(
-            redis_link(
-                self._url,
-                timeout=self._timeout,
-                sentinel_master=self._options.sentinel_master,
-                sentinel_password=self._options.sentinel_password,
-            )
-        )
+        return opened_link(self._url, self._options, timeout=self._timeout)
 
     async def survey(self) -> WorkerSurvey:
         """Read what every living worker holds."""

@@ -19,12 +19,12 @@ from kombu import Exchange, Queue
 from kombu.transport.redis import Channel
 from redis import Redis
 
-from sitegenctl.adapters import celery_put_back, celery_raw, celery_workers
+from sitegenctl.adapters import celery_put_back, redis_link
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_put_back import PuttingBack
-from sitegenctl.adapters.celery_raw import broker_link
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.redis_connection import ClientLink, redis_client
+from sitegenctl.adapters.redis_link import opened_link
 from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests.adapters.fake_worker import FakeWorker, request
@@ -228,7 +228,7 @@ async def test_redis_out_of_memory_is_a_reason_and_nothing_is_lost(world: World)
     options = QueueOptions()
     workers = CeleryWorkers(world.redis_url, options, timeout=3)
     with world.redis() as client:
-        async with broker_link(world.redis_url, options, timeout=3) as link:
+        async with opened_link(world.redis_url, options, timeout=3) as link:
             full = Meddled(link, "EVAL", lambda: client.config_set("maxmemory", "1"))
             try:
                 at_the_move = await PuttingBack(full, options, workers).put_back([orphan])
@@ -246,8 +246,7 @@ def test_through_redis_py_as_with_sentinels_it_is_all_the_same(world: World, mon
     def through_client(url: str, *, timeout: float, **_: object) -> ClientLink:
         return ClientLink(redis_client(url, timeout=timeout))
 
-    for module in (celery_raw, celery_workers):
-        monkeypatch.setattr(module, "redis_link", through_client)
+    monkeypatch.setattr(redis_link, "redis_link", through_client)
     with FakeWorker(world, {}):
         world.publish(1)
         tag = deliver(world)

@@ -17,8 +17,8 @@ from redis import Redis
 
 from sitegenctl.adapters import celery_withdrawal
 from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_raw import RawMessages, broker_link
-from sitegenctl.adapters.redis_link import Link
+from sitegenctl.adapters.celery_raw import RawMessages
+from sitegenctl.adapters.redis_link import Link, opened_link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.task import LiveTask, Publication, TaskState
@@ -174,7 +174,7 @@ async def test_a_message_is_found_however_the_list_moves_while_it_is_read(world:
                 else:
                     (client.lpush if how == "published" else client.rpush)(QUEUE, message)
 
-        async with broker_link(world.redis_url, QueueOptions(), timeout=5) as link:
+        async with opened_link(world.redis_url, QueueOptions(), timeout=5) as link:
             messages = RawMessages(Meddled(link, "LRANGE", meddle), QueueOptions())
             found = await messages.waiting({f"t{number}" for number in range(500, 3000)} | {"never"})
     assert {message.task_id for message in found} >= {f"t{number}" for number in range(1000, 3000)}

@@ -16,9 +16,10 @@ import pytest
 import redis
 from redis import Redis
 
+from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.redis_connection import ClientLink, redis_client
 from sitegenctl.adapters.redis_errors import Refusal
-from sitegenctl.adapters.redis_link import Link, redis_link
+from sitegenctl.adapters.redis_link import Link, Links, redis_link
 from sitegenctl.adapters.redis_wire import RedisWire
 from sitegenctl.errors import SourceError
 from tests.adapters.redis_servers import Certificates, free_port, server
@@ -309,3 +310,19 @@ async def test_what_the_wire_does_not_know_is_left_to_redis_py() -> None:
         link = redis_link(url, timeout=1, sentinel_master="orders")
         assert isinstance(link, kind), url
         await link.aclose()
+
+
+async def test_a_link_that_is_still_used_when_all_are_closed_is_closed_when_it_is_left(redis_url: str) -> None:
+    links = Links(redis_url, QueueOptions(), timeout=10)
+    name = b"given-up"
+    async with links.one() as link:
+        await link.execute(("CLIENT", "SETNAME", name))
+        async with links.one() as other:
+            assert other is not link
+            await other.execute(("PING",))
+        await links.aclose()
+        (clients,) = await link.execute(("CLIENT", "LIST"))
+        assert name in clients
+    async with linked(_wire, redis_url) as asking:
+        (clients,) = await asking.execute(("CLIENT", "LIST"))
+    assert name not in clients
