@@ -20,17 +20,13 @@ from redis import Redis
 
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_options import SERIALIZERS, RqOptions
-from sitegenctl.domain.health_work import HARD_LIMIT
+from sitegenctl.domain.limits import HARD_LIMIT, RESULTS_KEPT, RETRIES
 from sitegenctl.domain.task import Publication
 from sitegenctl.errors import UsageProblem
 
 _PREFIX = "RQ_KEY_PREFIX"
 
-#: Results are kept so long, in seconds, as the system has it; RQ's own default is eight minutes.
-RESULT_TTL = 86400
-
-#: How often an exception before a generation begins is tried again, and after how many seconds each.
-RETRIES = 3
+#: Seconds after which what could not begin is tried again, for each of the retries.
 INTERVALS = (60, 120, 240)
 
 
@@ -111,9 +107,9 @@ class RqLibrary:
             args=(publication.order_id,),
             kwargs={"resume": publication.resume},
             job_id=publication.task_id,
-            # RQ's own default is three minutes.
-            timeout=int(HARD_LIMIT.total_seconds()),
-            result_ttl=RESULT_TTL,
+            # RQ's own defaults are three minutes and eight.
+            timeout=HARD_LIMIT,
+            result_ttl=RESULTS_KEPT,
             retry=Retry(max=RETRIES, interval=list(INTERVALS)),
             # For people and for other tools; what we read of it is beside it.
             meta={"order_id": publication.order_id, "actor": publication.actor},

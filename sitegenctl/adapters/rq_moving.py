@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from sitegenctl.adapters.queue_moving import Departure
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
-from sitegenctl.adapters.rq_library import RETRIES, RqLibrary
+from sitegenctl.adapters.rq_library import RqLibrary
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_publishing import commands_of
 from sitegenctl.adapters.rq_reading import read_jobs
+from sitegenctl.domain.limits import RETRIES
 from sitegenctl.domain.task import LiveTask, Publication
 
 

@@ -14,8 +14,9 @@ from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_job import ACTOR_FIELD, ENQUEUED_AT_FIELD, ORDER_FIELD, RETRIES_FIELD
-from sitegenctl.adapters.rq_library import RETRIES, RqLibrary
+from sitegenctl.adapters.rq_library import RqLibrary
 from sitegenctl.adapters.rq_options import RqOptions
+from sitegenctl.domain.limits import RETRIES
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.task import Publication
 from sitegenctl.errors import SourceError, UsageProblem

@@ -16,12 +16,12 @@ from redis import Redis
 from sitegenctl.adapters.redis_blocking import blocking_client
 from sitegenctl.adapters.redis_connection import DRIVER_ERRORS, translate
 from sitegenctl.adapters.rq_job import ACTOR_FIELD, ENQUEUED_AT_FIELD, FIELDS, ORDER_FIELD, RETRIES_FIELD, Job
-from sitegenctl.adapters.rq_library import INTERVALS, RETRIES, RqLibrary
+from sitegenctl.adapters.rq_library import INTERVALS, RqLibrary
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_reading import job_in_work
 from sitegenctl.demo.sample_plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.sample_recipes import ForeignKind, Lane
-from sitegenctl.domain.health_work import HARD_LIMIT
+from sitegenctl.domain.limits import HARD_LIMIT, RETRIES
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -164,7 +164,7 @@ def _facts(task: SampleTask) -> dict[str, Any]:
         "args": (task.order_id,),
         "kwargs": {"resume": True},
         "job_id": task.task_id,
-        "timeout": int(HARD_LIMIT.total_seconds()),
+        "timeout": HARD_LIMIT,
         "retry": Retry(max=RETRIES, interval=list(INTERVALS)),
         "meta": {"order_id": task.order_id, "actor": task.actor} if task.actor is not None else None,
     }

@@ -24,6 +24,7 @@ from sitegenctl.domain.health import (
     unchecked,
     warning,
 )
+from sitegenctl.domain.limits import HARD_LIMIT, SOFT_LIMIT
 from sitegenctl.domain.probes import (
     Leftovers,
     MessageFacts,
@@ -34,9 +35,7 @@ from sitegenctl.domain.probes import (
 )
 from sitegenctl.domain.terms import CELERY_TERMS, QueueTerms
 
-#: Limits of a generation, as the system has them.
-HARD_LIMIT = timedelta(seconds=600)
-SOFT_LIMIT = timedelta(seconds=540)
+_SOFT, _HARD = timedelta(seconds=SOFT_LIMIT), timedelta(seconds=HARD_LIMIT)
 
 #: What holds where nobody sets one: kombu's own default.
 DEFAULT_VISIBILITY = timedelta(hours=1)
@@ -215,7 +214,7 @@ def judge_limits(
     if not limits:
         return unchecked(CheckName.LIMITS, Source.WORKERS, "no worker runs our task: see worker queue")
     told = listed(sorted(f"{seconds(soft)} soft, {seconds(hard)} hard" for soft, hard in limits))
-    if limits == {(SOFT_LIMIT, HARD_LIMIT)}:
+    if limits == {(_SOFT, _HARD)}:
         return ok(CheckName.LIMITS, Source.WORKERS, told)
     remedy = terms.limits
     if any(hard is None for _, hard in limits):
@@ -228,7 +227,7 @@ def judge_limits(
     return warning(
         CheckName.LIMITS,
         Source.WORKERS,
-        f"{told}; the system has {seconds(SOFT_LIMIT)} and {seconds(HARD_LIMIT)}",
+        f"{told}; the system has {seconds(_SOFT)} and {seconds(_HARD)}",
         remedy=remedy,
     )
 
@@ -238,11 +237,11 @@ def _judge_own_limits(limits: Mapping[timedelta | None, int], terms: QueueTerms)
     if not limits:
         return ok(CheckName.LIMITS, Source.BROKER, "each task has its own, and none is on its way")
     told = [f"{counted(number, 'task')} with {seconds(limit)}" for limit, number in limits.items()]
-    if set(limits) == {HARD_LIMIT}:
+    if set(limits) == {_HARD}:
         return ok(CheckName.LIMITS, Source.BROKER, *told)
     if None in limits:
         return failed(CheckName.LIMITS, Source.BROKER, *told, "a generation that hangs never ends", remedy=terms.limits)
-    return warning(CheckName.LIMITS, Source.BROKER, *told, f"the system has {seconds(HARD_LIMIT)}", remedy=terms.limits)
+    return warning(CheckName.LIMITS, Source.BROKER, *told, f"the system has {seconds(_HARD)}", remedy=terms.limits)
 
 
 def judge_scheduler(messages: MessageFacts, starts: StartCommands) -> Check:
@@ -273,7 +272,7 @@ def judge_visibility(workers: Sequence[WorkerFacts], ours: Ours, messages: Messa
     timeout = min(timeouts.values(), default=DEFAULT_VISIBILITY)
     whose = [name for name, each in timeouts.items() if each == timeout]
     at = f" at {listed(whose)}" if len(whose) < len(timeouts) else ""
-    limit = max((worker.hard_limit for worker in ours.runners(workers) if worker.hard_limit), default=HARD_LIMIT)
+    limit = max((worker.hard_limit for worker in ours.runners(workers) if worker.hard_limit), default=_HARD)
     hold = messages.longest_hold if messages else None
     for what, span in (("the hard limit", limit), ("the longest wait for an ETA", hold)):
         if span is not None and timeout <= span:

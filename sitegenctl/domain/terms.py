@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sitegenctl.domain.limits import HARD_LIMIT, SOFT_LIMIT
+
 
 @dataclass(frozen=True, kw_only=True)
 class QueueTerms:
@@ -37,7 +39,9 @@ CELERY_TERMS = QueueTerms(
     silence="it hangs, or it runs with -P solo and is in the middle of a task",
     patience="--timeout gives it longer",
     consuming="--queues={queue}",
-    limits="set task_soft_time_limit=540 and task_time_limit=600 in the worker's app, and restart it",
+    limits=(
+        f"set task_soft_time_limit={SOFT_LIMIT} and task_time_limit={HARD_LIMIT} in the worker's app, and restart it"
+    ),
     serialization="set task_serializer='json' in whoever publishes them",
     unreadable="workers that accept JSON alone drop them",
 )
@@ -52,7 +56,9 @@ RQ_TERMS = QueueTerms(
     silence="it hangs, or it was killed and what it had begun lives on",
     patience="one that is gone is known to be within 90s: look again then",
     consuming="{queue} among its queues",
-    limits="publish with job_timeout=600, as sitegenctl does: a job keeps the limit that it was published with",
+    limits=(
+        f"publish with job_timeout={HARD_LIMIT}, as sitegenctl does: a job keeps the limit that it was published with"
+    ),
     serialization=(
         "publish with the workers' own serializer; rq_serializer (SITEGENCTL_RQ_SERIALIZER) says which that is"
     ),

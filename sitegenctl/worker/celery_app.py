@@ -17,12 +17,10 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
 from kombu import Exchange, Queue
 
+from sitegenctl.domain.limits import HARD_LIMIT, RESULTS_KEPT, RETRIES, SOFT_LIMIT
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.settings import Settings, load_settings
 from sitegenctl.worker.service import (
-    HARD_LIMIT,
-    RESULTS_KEPT,
-    SOFT_LIMIT,
     Workshop,
     generate,
     record_failure,
@@ -31,7 +29,6 @@ from sitegenctl.worker.service import (
     workshop_of,
 )
 
-MAX_RETRIES = 3
 TASKS_PER_CHILD = 50
 
 _log = logging.getLogger(__name__)
@@ -78,7 +75,7 @@ def make_app(settings: Settings) -> Celery:
         generate_site_task,
         bind=True,
         name=settings.task,
-        max_retries=MAX_RETRIES,
+        max_retries=RETRIES,
         acks_late=True,
         reject_on_worker_lost=True,
         time_limit=HARD_LIMIT,
@@ -125,7 +122,7 @@ def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, re
         return result_of(order_id, ended)
     retries = task.request.retries
     delay = None
-    if retries < MAX_RETRIES:
+    if retries < RETRIES:
         delay = retry_delay(retry_base, retries, random.random())  # noqa: S311 - jitter, no secret
     try:
         asyncio.run(record_failure(workshop, order_id, reason, task_id=task_id, attempt=retries + 1, retry_in=delay))

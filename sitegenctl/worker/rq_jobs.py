@@ -21,11 +21,10 @@ from typing import Any, ClassVar
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+from sitegenctl.domain.limits import HARD_LIMIT, SOFT_LIMIT
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.settings import Settings, load_settings
 from sitegenctl.worker.service import (
-    HARD_LIMIT,
-    SOFT_LIMIT,
     Workshop,
     generate,
     record_failure,

@@ -29,9 +29,9 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.scheduler import RQScheduler
 
+from sitegenctl.domain.limits import RESULTS_KEPT
 from sitegenctl.settings import Settings, mask_url
 from sitegenctl.worker.rq_jobs import job_class
-from sitegenctl.worker.service import RESULTS_KEPT
 
 # As the Celery worker's.
 _LOG_FORMAT = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"

@@ -21,12 +21,6 @@ from sitegenctl.session import open_workshop
 from sitegenctl.settings import Settings
 from sitegenctl.worker.plugins import checked, load_generator
 
-#: Seconds that a generation may take: it is told of the first, and ended at the second.
-SOFT_LIMIT = 540
-HARD_LIMIT = 600
-#: Seconds for which a result is kept.
-RESULTS_KEPT = 24 * 3600
-
 
 class GenerationEnd(StrEnum):
     """How a generation that didn't fail ended."""
