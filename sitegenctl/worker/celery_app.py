@@ -1,13 +1,11 @@
 """The reference worker's Celery app: ``sitegenctl worker``, or ``celery -A sitegenctl.worker.celery_app worker``.
 
-Owns the queue's configuration, the task and its retries; what a generation does is in ``service.py``. Unlike
+Owns the queue's configuration, the task and its retries; an attempt is in ``attempt.py``, for RQ too. Unlike
 the deployed worker it doesn't hide failure: after the last retry the task's state is FAILURE.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import random
 import socket
@@ -20,18 +18,10 @@ from kombu import Exchange, Queue
 from sitegenctl.domain.limits import HARD_LIMIT, RESULTS_KEPT, RETRIES, SOFT_LIMIT
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.settings import Settings, load_settings
-from sitegenctl.worker.service import (
-    Workshop,
-    generate,
-    record_failure,
-    result_of,
-    within,
-    workshop_of,
-)
+from sitegenctl.worker.attempt import Attempt, Failure
+from sitegenctl.worker.service import Workshop, workshop_of
 
 TASKS_PER_CHILD = 50
-
-_log = logging.getLogger(__name__)
 
 
 def make_app(settings: Settings) -> Celery:
@@ -106,30 +96,17 @@ def retry_delay(base: float, retries: int, jitter: float) -> float:
 
 
 def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, resume: bool) -> dict[str, Any]:
-    task_id = str(task.request.id)
-    try:
-        generation = generate(workshop, order_id, resume=resume, task_id=task_id)
-        # The limit's signal goes first, because only it reaches a generator that hangs.
-        ended = asyncio.run(within(_soft_limit(task) + 1, generation))
-    except (SoftTimeLimitExceeded, TimeoutError):
-        reason = f"it took longer than {SOFT_LIMIT} s"
-    except SitegenError as exc:
-        reason = exc.message
-    except Exception as exc:  # noqa: BLE001 - a generator is anybody's code; whatever it raises is a failure
-        _log.exception("the generator failed on order %s", order_id)
-        reason = f"{type(exc).__name__}: {exc}"
-    else:
-        return result_of(order_id, ended)
     retries = task.request.retries
+    attempt = Attempt(workshop=workshop, order_id=order_id, task_id=str(task.request.id), number=retries + 1)
+    # The signal a second before our own limit, because only it reaches a generator that hangs.
+    ended = attempt.make(resume=resume, limit=_soft_limit(task), signal=SoftTimeLimitExceeded, ahead=1)
+    if not isinstance(ended, Failure):
+        return ended
     delay = None
     if retries < RETRIES:
         delay = retry_delay(retry_base, retries, random.random())  # noqa: S311 - jitter, no secret
-    try:
-        asyncio.run(record_failure(workshop, order_id, reason, task_id=task_id, attempt=retries + 1, retry_in=delay))
-    except SitegenError as exc:
-        # The database is away: the task's own state still tells, and so does the retry.
-        _log.warning("the failure of order %s could not be journaled: %s", order_id, exc.message)
-    failure = GenerationError(reason)
+    attempt.journal(ended, retry_in=delay)
+    failure = GenerationError(ended.reason)
     if delay is None:
         raise failure
     raise task.retry(exc=failure, countdown=delay)

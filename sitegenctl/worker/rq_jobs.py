@@ -2,7 +2,7 @@
 
 That is ``rq worker --job-class sitegenctl.worker.rq_jobs.SiteJob --with-scheduler``. What is published names the
 deployed system's function, which a stock ``rq worker`` imports where that system is installed; here no such module
-exists, and ``SiteJob`` runs our generation in its place. What a generation does is in ``service.py``, the processes
+exists, and ``SiteJob`` runs our generation in its place. An attempt is in ``attempt.py``, for Celery too, the processes
 are in ``rq_processes.py``.
 
 Failures are as the deployed system's: a run that fails is over, its order stays GENERATING, and its job is finished,
@@ -12,8 +12,6 @@ raised, and tried again as the job itself is set up to be.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, ClassVar
@@ -22,18 +20,10 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from sitegenctl.domain.limits import HARD_LIMIT, SOFT_LIMIT
-from sitegenctl.errors import GenerationError, SitegenError
+from sitegenctl.errors import GenerationError
 from sitegenctl.settings import Settings, load_settings
-from sitegenctl.worker.service import (
-    Workshop,
-    generate,
-    record_failure,
-    result_of,
-    within,
-    workshop_of,
-)
-
-_log = logging.getLogger(__name__)
+from sitegenctl.worker.attempt import Attempt, Failure
+from sitegenctl.worker.service import Workshop, workshop_of
 
 
 class SiteJob(Job):
@@ -68,37 +58,16 @@ def _of_the_environment() -> tuple[str, Workshop]:
 
 def generate_site_job(job: Job, workshop: Workshop, order_id: int, resume: bool = True) -> dict[str, Any]:
     """Generate the order's site, and return what became of it. Raises ``GenerationError`` where no run began."""
-    begun = False
-
-    def on_begin() -> None:
-        nonlocal begun
-        begun = True
-
-    limit = _soft_limit(job)
-    try:
-        generation = generate(workshop, order_id, resume=resume, task_id=job.id, on_begin=on_begin)
-        ended = asyncio.run(within(limit, generation))
-    except (TimeoutError, JobTimeoutException):
-        # The first between two steps, the second, which comes later, in a generator that hangs.
-        reason = f"it took longer than {limit:.0f} s"
-    except SitegenError as exc:
-        reason = exc.message
-    except Exception as exc:  # noqa: BLE001 - a generator is anybody's code; whatever it raises is a failure
-        _log.exception("the generator failed on order %s", order_id)
-        reason = f"{type(exc).__name__}: {exc}"
-    else:
-        return result_of(order_id, ended)
+    attempt = Attempt(workshop=workshop, order_id=order_id, task_id=job.id, number=_attempt(job))
+    # The job's own limit, whose signal this is, comes later.
+    ended = attempt.make(resume=resume, limit=_soft_limit(job), signal=JobTimeoutException)
+    if not isinstance(ended, Failure):
+        return ended
     # A run that has failed is not tried again, only what could not begin.
-    delay = None if begun else _retry_in(job)
-    failing = record_failure(workshop, order_id, reason, task_id=job.id, attempt=_attempt(job), retry_in=delay)
-    try:
-        asyncio.run(failing)
-    except SitegenError as exc:
-        # The database is away: the job's own state still tells, and so does the retry.
-        _log.warning("the failure of order %s could not be journaled: %s", order_id, exc.message)
-    if begun:
-        return {"success": False, "order_id": order_id, "error": reason, "can_retry": True}
-    raise GenerationError(reason)
+    attempt.journal(ended, retry_in=None if ended.begun else _retry_in(job))
+    if ended.begun:
+        return {"success": False, "order_id": order_id, "error": ended.reason, "can_retry": True}
+    raise GenerationError(ended.reason)
 
 
 def _soft_limit(job: Job) -> float:

@@ -8,7 +8,7 @@ of Celery or RQ: an exception means that it failed, and the caller decides about
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -59,26 +59,6 @@ def workshop_of(settings: Settings) -> Workshop:
         site_url_base=settings.site_url_base,
         pace=settings.pace.total_seconds(),
     )
-
-
-async def within(seconds: float, generation: Awaitable[Generation]) -> Generation:
-    """The generation, if it ends within so many seconds. Raises ``TimeoutError``.
-
-    A generator that hangs isn't reached: it needs a signal. That signal is lost when it hits a callback of the
-    event loop, which this limit is not.
-    """
-    async with asyncio.timeout(seconds):
-        return await generation
-
-
-def result_of(order_id: int, ended: Generation) -> dict[str, Any]:
-    """What a task returns of a generation that didn't fail."""
-    return {
-        "success": ended.end is GenerationEnd.GENERATED,
-        "skipped": ended.end is not GenerationEnd.GENERATED,
-        "order_id": order_id,
-        "message": ended.message,
-    }
 
 
 async def generate(

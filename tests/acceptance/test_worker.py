@@ -85,7 +85,7 @@ def test_the_soft_limit_is_caught_journaled_and_retried(world: World, stage: str
         world.worker("--pace", "30s")
     world.publish(42, soft_time_limit=1)
     eventually(lambda: world.steps()[-1:] == ["ERROR"])
-    assert "took longer than" in world.log()[-1]["message"]
+    assert world.log()[-1]["message"].startswith("it took longer than 1 s (attempt 1, retry in ")
     eventually(lambda: condition(world, grace="0s") is Condition.RETRYING)
 
 
