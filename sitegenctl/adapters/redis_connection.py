@@ -7,9 +7,9 @@ URLs are read in ``redis_urls``. Where importing redis-py would take longer than
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.asyncio import Redis
@@ -36,6 +36,8 @@ from sitegenctl.adapters.redis_urls import client_url, credentials, database_num
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.errors import SourceError, UsageProblem
 
+_Client = TypeVar("_Client", Redis, redis.Redis)
+
 #: Everything that the client lets out when a server is away, refuses or answers too late.
 DRIVER_ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -45,18 +47,34 @@ def redis_client(
 ) -> Redis:
     """A client whose every call ends within ``timeout`` seconds; it connects when first used.
 
-    Raises ``UsageProblem`` for an option in the URL that it doesn't know.
-    ``sentinel_master`` is the name of the Redis to ask the sentinels for, where the URL names sentinels.
+    ``sentinel_master`` is the name of the Redis to ask the sentinels for, where the URL names sentinels. Raises
+    ``UsageProblem`` for an option in the URL that it doesn't know, ``SourceError`` for what names no Redis.
     """
-    limits: dict[str, Any] = {
+    limits = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         # redis 6 and newer repeat by themselves a call whose answer was lost: a publish would happen twice.
         "retry": Retry(NoBackoff(), 0),
     }
+    return client_of(Redis, Sentinel, url, limits, sentinel_master=sentinel_master, sentinel_password=sentinel_password)
+
+
+def client_of(
+    kind: type[_Client],
+    watching: type[Any],
+    url: str,
+    limits: Mapping[str, Any],
+    *,
+    sentinel_master: str | None,
+    sentinel_password: str | None,
+) -> _Client:
+    """A client of one of redis-py's two kinds, with this kind of ``Sentinel``; ``limits`` are for each connection.
+
+    Raises ``UsageProblem`` and ``SourceError`` as ``redis_client`` does.
+    """
     if redis.VERSION >= (5,):
         # The one protocol that all versions know; 8 would speak another, with other types of replies.
-        limits["protocol"] = 2
+        limits = {**limits, "protocol": 2}
     if is_sentinel(url):
         if sentinel_master is None:
             raise SourceError(
@@ -64,17 +82,17 @@ def redis_client(
                 hint="set SITEGENCTL_SENTINEL_MASTER to its name (kombu's master_name)",
                 source="broker",
             )
-        watchers = Sentinel(  # type: ignore[no-untyped-call]
+        watchers = watching(
             sentinels(url),
-            sentinel_kwargs=limits | ({"password": sentinel_password} if sentinel_password else {}),
+            sentinel_kwargs={**limits, **({"password": sentinel_password} if sentinel_password else {})},
             **limits,
             **credentials(url),
             db=database_number(url),
         )
-        client: Redis = watchers.master_for(sentinel_master, Redis)
-        return client
+        primary: _Client = watchers.master_for(sentinel_master, kind)
+        return primary
     try:
-        client = Redis.from_url(client_url(url), decode_responses=False, **limits)
+        client = kind.from_url(client_url(url), **limits)
         # What it makes of the URL's options it tells only when it makes a connection, which doesn't connect yet.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (TypeError, ValueError) as exc:

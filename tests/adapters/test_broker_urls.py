@@ -12,6 +12,7 @@ from redis import Redis
 
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_queue import CeleryQueue
+from sitegenctl.adapters.redis_blocking import blocking_client
 from sitegenctl.adapters.redis_urls import client_url, database_number, kombu_url, sentinels
 from sitegenctl.domain.task import BrokerReading
 from sitegenctl.domain.worker import WorkerSurvey
@@ -156,6 +157,8 @@ def test_sentinels(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         # The first is down: the second is asked.
         world.redis_url = f"sentinel://:pw@127.0.0.1:{free_port()}/2;{url}"
         assert (read(world).tasks, survey(world).workers) == ((), ())
+        with blocking_client(world.redis_url, sentinel_master="orders", sentinel_password="secret") as client:
+            assert client.role()[0] == b"master"
         monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "nobody")
         for call in (read, survey):
             with pytest.raises(SourceError, match="can't be reached"):
