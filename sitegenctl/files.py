@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 from sitegenctl.errors import UsageProblem
+
+#: The mode of a file that its owner alone can read.
+PRIVATE: Final = 0o600
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
@@ -39,4 +43,4 @@ def write_private(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
         raise UsageProblem(f"{path} can't be written: {exc.strerror}") from exc
-    write_whole(path, text, mode=0o600)
+    write_whole(path, text, mode=PRIVATE)

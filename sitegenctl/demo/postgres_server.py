@@ -32,7 +32,6 @@ from sitegenctl.demo.servers import (
     start_server,
     stop_server,
     telling_line,
-    write_private,
     write_settings,
 )
 from sitegenctl.demo.unprivileged import (
@@ -44,6 +43,7 @@ from sitegenctl.demo.unprivileged import (
     unprivileged_account,
 )
 from sitegenctl.errors import SourceError
+from sitegenctl.files import PRIVATE, write_whole
 
 USER: Final = "crm_user"
 DATABASE: Final = "innexarcrm"
@@ -146,7 +146,7 @@ def _make_cluster(home: Path, account: Account | None, claim: Claim) -> Settings
     binaries = _binaries(home, account)
     unfinished, password = home / "data.new", home / "password"
     try:
-        write_private(password, settings.password + "\n")
+        write_whole(password, settings.password + "\n", mode=PRIVATE)
         give(password, account)
         for locale in ("C.UTF-8", "C"):
             if unfinished.exists():

@@ -29,9 +29,9 @@ from sitegenctl.demo.servers import (
     remove_home,
     start_server,
     stop_server,
-    write_private,
 )
 from sitegenctl.errors import SourceError
+from sitegenctl.files import PRIVATE, write_whole
 
 _PATIENCE = 30.0
 _CONFIGURATION = """\
@@ -64,7 +64,7 @@ class _Redis:
             password=settings.password,
             appendonly="yes" if self.persistence else "no",
         )
-        write_private(home / "redis.conf", text)
+        write_whole(home / "redis.conf", text, mode=PRIVATE)
         return [str(redis_binary()), str(home / "redis.conf"), "--dir", str(home)]
 
     def ready(self, settings: Settings) -> bool:

@@ -10,7 +10,6 @@ import asyncio
 import importlib
 import itertools
 import json
-import os
 import shutil
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +31,7 @@ from sitegenctl.demo.sample_recipes import FOREIGN, ForeignKind
 from sitegenctl.demo.sample_sites import remove_sites, write_sites
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.order import Onboarding
+from sitegenctl.files import write_whole
 
 # So many of the newest get their sites in any case: by those one tells that it is the right directory.
 _NEWEST = 100
@@ -118,7 +118,7 @@ async def seed(
         # A hundred thousand orders take longer to write than an order settles.
         await connection.execute(_TOUCH, manifest.conditions[Condition.SETTLING])
         await connection.execute("ANALYZE")
-    await asyncio.to_thread(_write_manifest, manifest_path, manifest)
+    await asyncio.to_thread(write_whole, manifest_path, manifest.to_json())
     return manifest
 
 
@@ -272,9 +272,3 @@ def _briefing_row(order: SampleOrder, now: datetime) -> dict[str, Any]:
         "created_at": written,
         "updated_at": written,
     }
-
-
-def _write_manifest(path: Path, manifest: Manifest) -> None:
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(manifest.to_json(), encoding="utf-8")
-    os.replace(beside, path)

@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 from sitegenctl.demo.claims import Claim, claimed, running, stop
 from sitegenctl.demo.processes import Account, Process, wait_until
 from sitegenctl.errors import SourceError
+from sitegenctl.files import PRIVATE, write_whole
 
 HOST: Final = "127.0.0.1"
 INSTALL_HINT: Final = "pip install 'sitegenctl[demo]'"
@@ -274,16 +275,4 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace a file by this JSON object, at once and readable for us alone."""
-    write_private(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file by this text, at once and readable for us alone."""
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_whole(path, json.dumps(value, indent=1, sort_keys=True) + "\n", mode=PRIVATE)

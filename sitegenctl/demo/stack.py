@@ -23,9 +23,10 @@ from sitegenctl.demo.claims import claimed, running, stop
 from sitegenctl.demo.postgres_server import find_postgres, remove_postgres, start_postgres, stop_postgres
 from sitegenctl.demo.processes import Process, wait_until
 from sitegenctl.demo.redis_server import find_redis, redis_binary, remove_redis, start_redis, stop_redis
-from sitegenctl.demo.servers import Server, printed_since, read_json, telling_line, write_json, write_private
+from sitegenctl.demo.servers import Server, printed_since, read_json, telling_line, write_json
 from sitegenctl.demo.turns import taking_turns
 from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.files import PRIVATE, write_whole
 
 WORKER_ARGV: Final = (sys.executable, "-m", "sitegenctl", "worker")
 
@@ -310,7 +311,7 @@ class Stack:
         }
         # JSON's strings are TOML's, too.
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
-        write_private(self.root / "context.toml", "".join(lines))
+        write_whole(self.root / "context.toml", "".join(lines), mode=PRIVATE)
 
     def _look(self) -> StackState:
         database = find_postgres(self._postgres)
