@@ -70,17 +70,19 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of somebody whose demo is up, and whose worker is through with what was in the queue."""
     folder = tmp_path_factory.mktemp("demo")
     environ = {**os.environ, "SITEGENCTL_DATA_DIR": str(folder), "SITEGENCTL_CONFIG": str(folder / "config.toml")}
-    # A fresh process: this one has a name to show.
-    up = processes.run("-m", "sitegenctl", "demo", "up", "--pace", "0s", env=environ)
-    assert up.returncode == 0, up.stderr
 
     def idle() -> bool:
         said = run(["--context", "demo", "inspect", "workers"], environ).stdout
         return "0 of 2 busy" in said and "  held" in said
 
-    eventually(idle)
-    yield environ
-    Stack(root=folder / "demo").down()
+    try:
+        up = run(["demo", "up", "--pace", "0s"], environ)
+        assert up.returncode == 0, up.stderr
+        eventually(idle)
+        yield environ
+    finally:
+        # Also what is up of one that did not come up.
+        Stack(root=folder / "demo").down()
 
 
 def run(words: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
