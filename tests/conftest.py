@@ -122,8 +122,7 @@ def world(
 
         kind = RqWorld
     system = kind(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
-    for name, value in system.environ.items():
-        monkeypatch.setenv(name, value)
+    system.configure(monkeypatch)
     yield system
     system.close()
 
@@ -135,8 +134,7 @@ def rq(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.M
     from tests.rq_world import RqWorld
 
     system = RqWorld(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
-    for name, value in system.environ.items():
-        monkeypatch.setenv(name, value)
+    system.configure(monkeypatch)
     yield system
     (sites_dir.parent / "gate").touch()
     system.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,8 @@ from typing import Any
 from rq import Queue, Retry
 from rq.job import Job
 
-from tests import processes
 from tests.processes import Running
-from tests.world import QUEUE, World, eventually
+from tests.world import QUEUE, World
 
 JOB = "app.workers.site_generation_worker.generate_site_job"
 JOBS = Path(__file__).parent / "contract" / "jobs"
@@ -86,27 +84,8 @@ class RqWorld(World):
 
     def stock_worker(self, *arguments: str, queues: tuple[str, ...] = (QUEUE,)) -> Running:
         """Start RQ's own worker, and wait until it is there; it runs the jobs of ``tests/contract/jobs``."""
-        known = self.worker_names()
-        folder = self.sites_dir.parent
-        log = open(folder / f"rq-worker{len(self._processes)}.log", "wb")  # noqa: SIM115
-        with log:
-            process = processes.start(
-                *("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(JOBS), *arguments, *queues),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=dict(os.environ),
-                cwd=folder,
-                start_new_session=True,
-            )
-        self._processes.append(process)
-
-        def up() -> bool:
-            assert process.poll() is None, Path(log.name).read_text()
-            return bool(self.worker_names() - known)
-
-        eventually(up)
-        return process
+        command = ("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(JOBS), *arguments, *queues)
+        return self._at_work(*command, log="rq-worker", env=dict(os.environ), cwd=self.sites_dir.parent)
 
     def kill(self, worker: Running) -> None:
         """As a container is killed: the worker, and what it has begun, at once."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import asyncpg
+import pytest
 from celery import Celery
 from redis import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -73,6 +74,11 @@ class World:
             "REDIS_URL": self.redis_url,
             "SITES_BASE_DIR": str(self.sites_dir),
         }
+
+    def configure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Name this system in the environment."""
+        for name, value in self.environ.items():
+            monkeypatch.setenv(name, value)
 
     def settings(self, **flags: Any) -> Settings:
         return load_settings(flags, {**os.environ, **self.environ})
@@ -228,24 +234,31 @@ class World:
         fresh: bool = False,
     ) -> Running:
         """Start a real worker and wait until it answers."""
-        known = self.worker_names()
         fresh = fresh or python != sys.executable
         begin = partial(processes.start_fresh, python=python) if fresh else processes.start
-        log = open(self.sites_dir.parent / f"worker{len(self._processes)}.log", "wb")  # noqa: SIM115
-        with log:
+        return self._at_work(
+            *("-m", "sitegenctl", "worker", *arguments), begin=begin, env={**os.environ, **(environ or {})}, cwd=cwd
+        )
+
+    def _at_work(
+        self, *arguments: str, begin: Callable[..., Running] = processes.start, log: str = "worker", **options: Any
+    ) -> Running:
+        """Start a worker of some kind in a session of its own, and wait until it answers."""
+        known = self.worker_names()
+        told = self.sites_dir.parent / f"{log}{len(self._processes)}.log"
+        with told.open("wb") as file:
             process = begin(
-                *("-m", "sitegenctl", "worker", *arguments),
-                stdout=log,
+                *arguments,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **(environ or {})},
-                cwd=cwd,
                 start_new_session=True,
+                **options,
             )
         self._processes.append(process)
 
         def up() -> bool:
-            assert process.poll() is None, Path(log.name).read_text()
+            assert process.poll() is None, told.read_text()
             return bool(self.worker_names() - known)
 
         eventually(up)

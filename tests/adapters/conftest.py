@@ -1,4 +1,4 @@
-"""A Redis behind TLS, which the bundled one is built without."""
+"""A Redis behind TLS, which the bundled one is built without; and kombu's keys under other names."""
 
 from __future__ import annotations
 
@@ -36,3 +36,15 @@ def tls(world: World, certificates: Certificates) -> Iterator[str]:
     userinfo, redis_port = address.rsplit(":", 1)
     with Proxy(int(redis_port), certificates) as proxy:
         yield f"{userinfo.replace('redis://', 'rediss://')}:{proxy.port}/{number}?"
+
+
+@pytest.fixture
+def _other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "GLOBAL_KEYPREFIX": "crm:",
+        "SEP": "::",
+        "PRIORITY_STEPS": "0,5",
+        "UNACKED_KEY": "in-work",
+        "UNACKED_INDEX_KEY": "in-work-since",
+    }.items():
+        monkeypatch.setenv(f"SITEGENCTL_{name}", value)

@@ -110,16 +110,8 @@ def test_a_task_of_another_queue_goes_back_to_that_one(world: World) -> None:
     assert [key for key, messages in lists(world).items() if messages] == [b"urgent"]
 
 
-@pytest.mark.usefixtures("_soon")
-def test_kombu_s_transport_options_are_heeded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "GLOBAL_KEYPREFIX": "crm:",
-        "SEP": "::",
-        "PRIORITY_STEPS": "0,5",
-        "UNACKED_KEY": "in-work",
-        "UNACKED_INDEX_KEY": "in-work-since",
-    }.items():
-        monkeypatch.setenv(f"SITEGENCTL_{name}", value)
+@pytest.mark.usefixtures("_soon", "_other_keys")
+def test_kombu_s_transport_options_are_heeded(world: World) -> None:
     task_id = world.publish(1, priority=7)
     with world.redis() as client:
         (key,) = (key for key in client.scan_iter() if client.type(key) == b"list")

@@ -124,26 +124,15 @@ def test_kombu_s_transport_options_are_settings(world: World, monkeypatch: pytes
     assert b"sites" not in keys(world)
 
 
-def test_the_same_options_reach_a_worker(world: World) -> None:
-    prefixed = {
-        "SITEGENCTL_GLOBAL_KEYPREFIX": "crm:",
-        "SITEGENCTL_SEP": "::",
-        "SITEGENCTL_PRIORITY_STEPS": "0,5",
-        "SITEGENCTL_UNACKED_KEY": "in-work",
-        "SITEGENCTL_UNACKED_INDEX_KEY": "in-work-since",
-        "SITEGENCTL_FANOUT_PREFIX": "/sites{db}.",
-    }
-    os.environ.update(prefixed)  # the fixture restores the environment
-    try:
-        world.worker("-c", "1")
-        assert len(world.worker_names()) == 1
-        world.publish(1)
-        assert read(world).tasks == ()  # published without the prefix
-        world.enqueue(world.order(2))
-        eventually(lambda: world.status(2) == "REVIEW")
-    finally:
-        for name in prefixed:
-            os.environ.pop(name)
+@pytest.mark.usefixtures("_other_keys")
+def test_the_same_options_reach_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITEGENCTL_FANOUT_PREFIX", "/sites{db}.")
+    world.worker("-c", "1")
+    assert len(world.worker_names()) == 1
+    world.publish(1)
+    assert read(world).tasks == ()  # published without the prefix
+    world.enqueue(world.order(2))
+    eventually(lambda: world.status(2) == "REVIEW")
 
 
 def test_every_worker_answers_and_nothing_is_left_in_redis(world: World) -> None:

@@ -103,15 +103,8 @@ def test_a_message_that_comes_back_to_the_queue_meanwhile_is_taken_out_all_the_s
     assert read(world) == ()
 
 
-def test_kombu_s_transport_options_are_heeded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "GLOBAL_KEYPREFIX": "crm:",
-        "SEP": "::",
-        "PRIORITY_STEPS": "0,5",
-        "UNACKED_KEY": "in-work",
-        "UNACKED_INDEX_KEY": "in-work-since",
-    }.items():
-        monkeypatch.setenv(f"SITEGENCTL_{name}", value)
+@pytest.mark.usefixtures("_other_keys")
+def test_kombu_s_transport_options_are_heeded(world: World) -> None:
     world.with_session(lambda session: session.queue.publish([publication(1), publication(2)]))
     with world.redis() as client:
         delivered = client.rpop("crm:sites" if client.exists("crm:sites") else f"crm:{QUEUE}")

@@ -20,8 +20,7 @@ def system(
 ) -> Iterator[System]:
     """The whole system, empty, with the queue that the test's name ends with."""
     made = SYSTEMS[request.param](database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
-    for name, value in made.world.environ.items():
-        monkeypatch.setenv(name, value)
+    made.world.configure(monkeypatch)
     yield made
     made.open_gate()
     made.world.close()

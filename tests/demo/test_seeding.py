@@ -43,8 +43,11 @@ def generate(order_id, resume=True):
 
 
 def seeded(world: World, **options: Any) -> Manifest:
-    where = {"database_url": world.database_url, "redis_url": world.redis_url, "sites_dir": world.sites_dir}
-    return asyncio.run(seed(**where, backend=world.backend, **options))
+    return asyncio.run(seed(**_places(world), backend=world.backend, **options))
+
+
+def _places(world: World) -> dict[str, Any]:
+    return {"database_url": world.database_url, "redis_url": world.redis_url, "sites_dir": world.sites_dir}
 
 
 def look(world: World, manifest: Manifest, grace: timedelta = DEFAULT_GRACE) -> Snapshot:
@@ -235,14 +238,7 @@ def spent(world: World) -> Manifest:
 
 
 def test_order_42_can_be_put_back_to_where_it_was(world: World, spent: Manifest) -> None:
-    asyncio.run(
-        restore_order(
-            database_url=world.database_url,
-            redis_url=world.redis_url,
-            sites_dir=world.sites_dir,
-            manifest=spent,
-        )
-    )
+    asyncio.run(restore_order(**_places(world), manifest=spent))
     assert found(look(world, spent), spent) == without_worker(spent)
     row = world.sql("SELECT admin_notes, site_url, onboarding_completed_at FROM site_orders WHERE id = 42")[0]
     assert (row["admin_notes"], row["site_url"]) == (None, None)
@@ -257,14 +253,7 @@ def test_order_42_can_be_put_back_to_where_it_was(world: World, spent: Manifest)
 def test_restoring_leaves_every_other_order_alone(world: World, spent: Manifest) -> None:
     others = "SELECT * FROM site_orders WHERE id <> 42 ORDER BY id"
     before = world.sql(others)
-    asyncio.run(
-        restore_order(
-            database_url=world.database_url,
-            redis_url=world.redis_url,
-            sites_dir=world.sites_dir,
-            manifest=spent,
-        )
-    )
+    asyncio.run(restore_order(**_places(world), manifest=spent))
     assert world.sql(others) == before
 
 

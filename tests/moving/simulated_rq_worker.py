@@ -7,29 +7,22 @@ there is by its record and its subscription, as with any other.
 from __future__ import annotations
 
 import json
-import threading
 import time
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.client import PubSub
-from redis.exceptions import RedisError
-from redis.retry import Retry
 from rq import Queue, Worker
 from rq.job import Job
 from rq.utils import now
 
 from sitegenctl.adapters.rq_job import ORDER_FIELD
+from tests.moving.connected import Connected
 from tests.rq_world import JOB
 from tests.world import QUEUE
 
 _WIP = f"rq:wip:{QUEUE}"
-# redis 4.6 knows no other, and no option for it.
-_PROTOCOL: dict[str, Any] = {"protocol": 2} if redis.VERSION >= (5,) else {}
 # Seconds that a worker has until its next heartbeat: longer than any example takes.
 _MONITORING = 540
 
@@ -65,35 +58,23 @@ class RqHeld:
         return bool(self.job.kwargs.get("resume", True))
 
 
-class SimulatedRqWorker:
+@dataclass(eq=False, repr=False)
+class SimulatedRqWorker(Connected):
     """At most one job is at it: RQ's workers reserve none, and what waits for its time waits in Redis."""
 
-    def __init__(self, *, name: str, url: str) -> None:
-        self.name = name
-        self.running: RqHeld | None = None
-        self.consumes = True
-        self._url = url
-        self._execution: Any = None
-        self._silent = False
-        self._client: Redis | None = None
-        self._thread: threading.Thread | None = None
-        self._worker: Worker | None = None
-
-    def __repr__(self) -> str:
-        return self.name
+    running: RqHeld | None = None
+    consumes: bool = True
+    _silent: bool = False
+    _execution: Any = None
+    _worker: Worker | None = None
 
     # --- its connection -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Come up, or come back after the connection was lost."""
-        self._client = Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **_PROTOCOL)
-        listening = self._client.pubsub()
-        listening.subscribe(f"rq:pubsub:{self.name}")
-        assert listening.get_message(timeout=10)
-        self._thread = threading.Thread(target=self._listen, args=(listening,), name=self.name)
-        self._thread.start()
-        queue = Queue(QUEUE, connection=self._client)
-        worker = Worker([queue], name=self.name, connection=self._client, job_monitoring_interval=_MONITORING)
+        self._come(f"rq:pubsub:{self.name}")
+        queue = Queue(QUEUE, connection=self.redis)
+        worker = Worker([queue], name=self.name, connection=self.redis, job_monitoring_interval=_MONITORING)
         if self._worker is None:
             worker.register_birth()
         self._worker = worker
@@ -113,26 +94,6 @@ class SimulatedRqWorker:
         """Be gone at once."""
         self._leave()
         self.running = None
-
-    def _leave(self) -> None:
-        with suppress(RedisError), Redis.from_url(self._url, retry=Retry(NoBackoff(), 0)) as client:
-            client.publish(f"rq:pubsub:{self.name}", json.dumps({"command": "leave"}))
-        if self._thread is not None:
-            self._thread.join(timeout=10)
-            assert not self._thread.is_alive()
-        if self._client is not None:
-            self._client.close()
-            self._client.connection_pool.disconnect()
-        self._thread = self._client = None
-
-    @property
-    def is_connected(self) -> bool:
-        return self._client is not None
-
-    @property
-    def redis(self) -> Redis:
-        assert self._client is not None, f"{self.name} is not connected"
-        return self._client
 
     # --- its tasks ----------------------------------------------------------------------------------------
 
@@ -205,15 +166,8 @@ class SimulatedRqWorker:
 
     # --- what it is told ----------------------------------------------------------------------------------
 
-    def _listen(self, listening: PubSub) -> None:
-        with suppress(RedisError, OSError):
-            for item in listening.listen():
-                if item["type"] != "message":
-                    continue
-                told = json.loads(item["data"])
-                if told["command"] == "leave":
-                    listening.unsubscribe()
-                elif not self.silent and self.running is not None and told.get("job_id") == self.running.task_id:
-                    assert told["command"] == "stop-job"
-                    self.end(stopped=True)
-        listening.close()
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        told = json.loads(message["data"])
+        if not self.silent and self.running is not None and told.get("job_id") == self.running.task_id:
+            assert told["command"] == "stop-job"
+            self.end(stopped=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,13 +16,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.client import PubSub
-from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
+from redis.exceptions import ResponseError
 
 from sitegenctl.adapters.celery_messages import ACTOR_HEADER
+from tests.moving.connected import Connected
 from tests.world import QUEUE
 
 _CHANNEL = "/0.celery.pidbox"
@@ -80,11 +76,9 @@ class Held:
 
 
 @dataclass(eq=False, repr=False)
-class SimulatedWorker:
+class SimulatedWorker(Connected):
     """One process's worth of worker: at most one task runs, one is reserved, any number waits for its ETA."""
 
-    name: str
-    url: str
     running: Held | None = None
     reserved: list[Held] = field(default_factory=list)
     scheduled: list[Held] = field(default_factory=list)
@@ -92,23 +86,12 @@ class SimulatedWorker:
     consumes: bool = True
     silent: bool = False
     _pid: int = field(default_factory=lambda: next(_pids))
-    _client: Redis | None = None
-    _thread: threading.Thread | None = None
-
-    def __repr__(self) -> str:
-        return self.name
 
     # --- its connection -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Come up, or come back after the connection was lost."""
-        self._client = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
-        listening = self._client.pubsub()
-        listening.subscribe(_CHANNEL, self._own_channel)
-        for _ in range(2):
-            assert listening.get_message(timeout=10)
-        self._thread = threading.Thread(target=self._listen, args=(listening,), name=self.name)
-        self._thread.start()
+        self._come(_CHANNEL)
 
     def lose_connection(self) -> None:
         """As Celery does when Redis goes: what runs goes on, what waits is forgotten, nothing can be acknowledged."""
@@ -122,30 +105,6 @@ class SimulatedWorker:
         """Be gone at once; what was delivered stays in ``unacked``."""
         self._leave()
         self.running = None
-
-    def _leave(self) -> None:
-        with suppress(RedisError), Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as client:
-            client.publish(self._own_channel, "leave")
-        if self._thread is not None:
-            self._thread.join(timeout=10)
-            assert not self._thread.is_alive()
-        if self._client is not None:
-            self._client.close()
-            self._client.connection_pool.disconnect()
-        self._thread = self._client = None
-
-    @property
-    def is_connected(self) -> bool:
-        return self._client is not None
-
-    @property
-    def _own_channel(self) -> str:
-        return f"own.{self.name}"
-
-    @property
-    def redis(self) -> Redis:
-        assert self._client is not None, f"{self.name} is not connected"
-        return self._client
 
     # --- its tasks ----------------------------------------------------------------------------------------
 
@@ -210,16 +169,11 @@ class SimulatedWorker:
 
     # --- what it answers ----------------------------------------------------------------------------------
 
-    def _listen(self, listening: PubSub) -> None:
-        with suppress(RedisError, OSError):
-            for item in listening.listen():
-                if item["type"] == "message" and item["channel"] == self._own_channel.encode():
-                    listening.unsubscribe()
-                elif item["type"] == "message" and not self.silent:
-                    # Where Redis has no memory for an answer, Celery goes on without.
-                    with suppress(ResponseError):
-                        self._answer(json.loads(item["data"]))
-        listening.close()
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if not self.silent:
+            # Where Redis has no memory for an answer, Celery goes on without.
+            with suppress(ResponseError):
+                self._answer(json.loads(message["data"]))
 
     def _answer(self, message: Mapping[str, Any]) -> None:
         request = json.loads(base64.b64decode(message["body"]))

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +110,19 @@ def test_an_output_that_can_not_be_written_is_said(world: World) -> None:
 # --- Ctrl-C ---------------------------------------------------------------------------------------------------
 
 
-def _planners() -> list[Callable[[Session], Any]]:
-    ids = list(range(1, 11))
-    return [
-        lambda s: enqueue.plan(s.orders, s.queue, ids),
-        lambda s: reset.plan(s.orders, s.queue, s.sites, ids),
-        lambda s: cancel.plan(s.orders, s.queue, ids),
-    ]
+_PLANNERS: dict[str, Callable[[Session, Sequence[int]], Awaitable[Plan]]] = {
+    "enqueue": lambda s, ids: enqueue.plan(s.orders, s.queue, ids),
+    "reset": lambda s, ids: reset.plan(s.orders, s.queue, s.sites, ids),
+    "cancel": lambda s, ids: cancel.plan(s.orders, s.queue, ids),
+}
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize(
+    ("command", "status", "queued"),
+    [("enqueue", "GENERATING", 6), ("reset", "GENERATING", 6), ("cancel", "BUILDING", 0)],
+)
 def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
-    world: World, monkeypatch: pytest.MonkeyPatch, number: int
+    world: World, monkeypatch: pytest.MonkeyPatch, command: str, status: str, queued: int
 ) -> None:
     for order_id in range(1, 11):
         world.order(order_id)
@@ -129,7 +130,7 @@ def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
     monkeypatch.setattr(applying, "IN_HAND", 3)
 
     async def work(session: Session) -> OperationResult:
-        plan: Plan = await _planners()[number](session)
+        plan = await _PLANNERS[command](session, range(1, 11))
         claim = session.orders.claim
         task = asyncio.ensure_future(applying.apply(session.orders, session.queue, session.sites, plan, session.actor))
 
@@ -147,6 +148,8 @@ def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
     assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 6 + ["skipped"] * 4
     assert {outcome.reason for outcome in result.outcomes[6:]} == {"interrupted before its turn"}
     assert [bool(world.steps(n)) for n in range(1, 11)] == [True] * 6 + [False] * 4
+    assert [world.status(n) for n in range(1, 11)] == [status] * 6 + ["BUILDING"] * 4
+    assert len(world.queued()) == queued
 
 
 # --- several chunks in hand -----------------------------------------------------------------------------------

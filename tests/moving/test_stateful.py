@@ -352,8 +352,7 @@ def system(request: pytest.FixtureRequest) -> Iterator[LivingSystem]:
 
 @pytest.fixture
 def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingSystem:
-    for name, value in system.environ.items():
-        monkeypatch.setenv(name, value)
+    system.configure(monkeypatch)
     for queue in (CeleryQueue, RqQueue):
         monkeypatch.setattr(queue, "new_task_id", lambda _: system.new_id())
     # Longer than any example takes on a busy machine: time passes where a test says so.

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
-import pytest
 
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.ports import PublishFailure
@@ -278,33 +277,6 @@ def test_many_at_once_enqueue_each_order_exactly_once(world: World) -> None:
     assert {o["outcome"] for listed in outcomes for o in listed} <= {"done", "skipped"}
     orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
     assert orders == list(range(1, 13))
-
-
-def test_ctrl_c_finishes_what_was_begun_and_reports_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for order_id in range(1, 11):
-        world.order(order_id)
-    monkeypatch.setattr(applying, "CHUNK", 2)
-    monkeypatch.setattr(applying, "IN_HAND", 3)
-
-    async def work(session: Session) -> OperationResult:
-        plan = await enqueue.plan(session.orders, session.queue, range(1, 11))
-        claim = session.orders.claim
-        task = asyncio.ensure_future(applying.apply(session.orders, session.queue, None, plan, session.actor))
-
-        async def interrupted_on_the_second(steps, actor):
-            if steps[0].order_id == 3:
-                task.cancel()
-                await asyncio.sleep(0)
-            return await claim(steps, actor)
-
-        session.orders.claim = interrupted_on_the_second  # type: ignore[method-assign]
-        return await task
-
-    result = world.with_session(work)
-    assert (result.interrupted, result.exit_code) == (True, 130)
-    assert [outcome.outcome for outcome in result.outcomes] == ["done"] * 6 + ["skipped"] * 4
-    assert [world.status(n) for n in range(1, 11)] == ["GENERATING"] * 6 + ["BUILDING"] * 4
-    assert len(world.queued()) == 6
 
 
 @contextlib.contextmanager
