@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -155,29 +153,11 @@ def test_a_worker_on_another_database_number_is_said_to_be_there(on_stage: OnSta
 
 
 @pytest.mark.shows(CheckName.LIMITS, WARNING)
-def test_a_worker_with_other_limits_and_one_that_hangs(on_stage: OnStage, tmp_path: Path) -> None:
+def test_a_worker_with_other_limits_and_one_that_hangs(on_stage: OnStage) -> None:
     world = on_stage(NOBODY + 1)
-    script = tmp_path / "odd.py"
-    script.write_text(
-        "import sys\n"
-        "from sitegenctl.settings import load_settings\n"
-        "from sitegenctl.worker import celery_app\n"
-        "celery_app.HARD_LIMIT, celery_app.SOFT_LIMIT = 7000, None\n"
-        "app = celery_app.make_app(load_settings({}))\n"
-        # The task's own limits hold, not the pool's.
-        "options = ['--time-limit', '9999', '-c', '1', '--without-mingle', '--without-gossip', '-n', 'odd@crm']\n"
-        "app.worker_main(['worker', *options])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        start_new_session=True,
-    )
-    world._processes.append(process)
-    try:
-        eventually(world.worker_names)
+    # The task's own limits hold, not the pool's.
+    odd = {"queue": QUEUE, "tasks": [TASK], "options": {"time_limit": 7000}, "arguments": ["--time-limit", "9999"]}
+    with odd_process(world, **odd) as process:
         found = examine(world)
         assert found[CheckName.LIMITS].status is WARNING
         assert found[CheckName.LIMITS].evidence[0] == "none soft, 7000 s hard; the system has 540 s and 600 s"
@@ -187,9 +167,6 @@ def test_a_worker_with_other_limits_and_one_that_hangs(on_stage: OnStage, tmp_pa
         assert found[CheckName.WORKER].status is FAILED
         assert "1 of 1 connected worker did not answer" in found[CheckName.WORKER].evidence[0]
         assert found[CheckName.LIMITS].status is UNCHECKED
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def test_a_busy_worker_of_another_queue_says_nothing_of_ours(world: World) -> None:
