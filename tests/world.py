@@ -22,7 +22,7 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sitegenctl.adapters.postgres_orders import asyncpg_dsn
+from sitegenctl.adapters.postgres_connection import asyncpg_dsn
 from sitegenctl.adapters.schema import metadata
 from sitegenctl.domain.result import OperationResult
 from sitegenctl.operations import apply as applying, enqueue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from sitegenctl.adapters.postgres_orders import asyncpg_dsn
+from sitegenctl.adapters.postgres_connection import asyncpg_dsn
 from sitegenctl.adapters.redis_urls import client_url, credentials, database_number, is_sentinel, query_of
 from sitegenctl.errors import SourceError
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, connect, translate
+from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
 from sitegenctl.adapters.schema import site_deliverables, site_generation_logs, site_onboardings, site_orders
 from sitegenctl.domain.brief import Brief, TeamMember, Testimonial
 from sitegenctl.domain.order import OrderStatus

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, connect, translate
+from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
 from sitegenctl.domain.probes import PostgresFacts, SchemaShape, TableLock
 
 #: What a check-up can't do without, for the quick one; the whole contract is compared by ``shapes``.

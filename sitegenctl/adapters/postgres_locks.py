@@ -1,6 +1,6 @@
 """Orders that somebody else has locked: who it is, as far as PostgreSQL tells, and how it is said.
 
-How long a lock is waited for is set with the session, by ``connect`` in ``postgres_orders.py``.
+How long a lock is waited for is set with the session, by ``connect`` in ``postgres_connection.py``.
 """
 
 from __future__ import annotations

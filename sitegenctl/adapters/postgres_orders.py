@@ -1,37 +1,35 @@
-"""The orders database through asyncpg: reading orders and logs, claiming orders, journaling.
+"""The orders database: reading orders and logs, claiming orders, journaling.
 
-asyncpg without SQLAlchemy, because every command pays for its imports (SQLAlchemy alone takes longer than the
-whole of ``enqueue``). Timestamps are compared in SQL, each with its own clock: order columns are naive UTC,
-log rows in the session's time zone.
+How it is reached is in ``postgres_connection``, what it is asked in ``order_queries``. Timestamps are compared in SQL,
+each with its own clock: order columns are naive UTC, log rows in the session's time zone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import TypeVar
 from uuid import uuid4
 
 import asyncpg
 
 from sitegenctl.adapters import order_queries, postgres_claims
+from sitegenctl.adapters.order_rows import order_of, status_of
+from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, is_refusal, translate
 from sitegenctl.adapters.postgres_log import read_log
 from sitegenctl.adapters.postgres_runs import log_window, read_run_rows
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
+from sitegenctl.domain.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.pulse import StepMark
-from sitegenctl.domain.run import OPERATOR_MOVE, read_history
 from sitegenctl.domain.run_stream import RunRow
 from sitegenctl.domain.statistics import LogWindow
-from sitegenctl.errors import SourceError, Unconfirmed, UsageProblem
+from sitegenctl.errors import SourceError, Unconfirmed
 
 T = TypeVar("T")
 
@@ -87,7 +85,7 @@ class PostgresOrders:
 
         async def take_in(rows: Sequence[asyncpg.Record]) -> None:
             for number, row in enumerate(rows):
-                known[row["id"]] = _order(row, self._here)
+                known[row["id"]] = order_of(row, self._here)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
 
@@ -103,7 +101,7 @@ class PostgresOrders:
         restricted = order_queries.restriction(only or OrderFilter())
         async with self._connected() as connection:
             rows = await connection.fetch(order_queries.OPEN, *restricted, list(also))
-        return {row["id"]: _order(row, self._here) for row in rows}
+        return {row["id"]: order_of(row, self._here) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         """Read the first ``offset + limit`` of the other orders, sorted and filtered as the query says."""
@@ -115,7 +113,7 @@ class PostgresOrders:
                 for row in await connection.fetch(statement, *restricted, list(excluding), query.offset + query.limit)
             ]
             rows = await connection.fetch(order_queries.BY_ID, ids)
-        known = {row["id"]: _order(row, self._here) for row in rows}
+        known = {row["id"]: order_of(row, self._here) for row in rows}
         return [known[order_id] for order_id in ids if order_id in known]
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
@@ -128,7 +126,7 @@ class PostgresOrders:
         """How many orders are in each status; one that is not known is under the database's label for it."""
         async with self._connected() as connection:
             rows = await connection.fetch(order_queries.COUNT_BY_STATUS)
-        return {_status(row["status"]) or row["status"]: row["count"] for row in rows}
+        return {status_of(row["status"]) or row["status"]: row["count"] for row in rows}
 
     async def count_runs(self, window: timedelta) -> RunCounts:
         """How many runs ended within the window until now, by the database's clock."""
@@ -244,9 +242,7 @@ class PostgresOrders:
                 begun = True
                 return await work(connection)
         except SourceError as exc:
-            cause = exc.__cause__
-            is_refusal = isinstance(cause, asyncpg.PostgresError) and not isinstance(cause, _AWAY)
-            if not begun or is_refusal:
+            if not begun or is_refusal(exc.__cause__):
                 raise
             lost = exc
         try:
@@ -272,156 +268,3 @@ class PostgresOrders:
                     lane.connection.terminate()
                     lane.connection = None
                 raise translate(exc) from exc
-
-
-#: Everything that asyncpg lets out when a server is away, refuses or answers too late. The internal error is what
-#: 0.29 raises for a connection that was cut between two calls.
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-
-
-# The server's own ways of saying that it is away, starting, stopping or full.
-_AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InvalidCatalogNameError,
-)
-
-
-async def connect(dsn: str, *, timeout: float, read_only: bool = False) -> asyncpg.Connection:
-    """Open a connection that answers within ``timeout`` seconds; a read-only one is refused every write.
-
-    A lock is waited for a little less long, so that the server can say that it was a lock.
-    """
-    settings = {"application_name": "sitegenctl"}
-    if read_only:
-        settings["default_transaction_read_only"] = "on"
-    lock_timeout = {"lock_timeout": str(max(1, int(timeout * 800)))}  # in milliseconds
-    try:
-        return await _connect(dsn, timeout, settings | lock_timeout)
-    except asyncpg.ProtocolViolationError:
-        # A pooler refuses connections with settings that it doesn't know. Without this one we just know less.
-        return await _connect(dsn, timeout, settings)
-
-
-async def _connect(dsn: str, timeout: float, settings: Mapping[str, str]) -> asyncpg.Connection:
-    return await asyncpg.connect(
-        dsn,
-        timeout=timeout,
-        command_timeout=timeout,
-        server_settings=dict(settings),
-        # The pooler of a deployment may not keep prepared statements between transactions.
-        statement_cache_size=0,
-    )
-
-
-def translate(exc: BaseException) -> SourceError:
-    """Say in one line what went wrong with the database."""
-    if isinstance(exc, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError):
-        return SourceError(
-            f"the database is not an orders database: {exc}",
-            hint="check DATABASE_URL: does it name the CRM's database?",
-            source="database",
-        )
-    if isinstance(exc, asyncpg.ReadOnlySQLTransactionError):
-        return SourceError("the database refuses writes: it is read-only", source="database")
-    if isinstance(exc, asyncpg.LockNotAvailableError):
-        return SourceError(
-            "something in the database is locked by somebody else",
-            hint="a migration? SELECT pid, application_name, query FROM pg_stat_activity ORDER BY xact_start tells who",
-            source="database",
-        )
-    reason = "it did not answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
-    first_line = reason.splitlines()[0]
-    if isinstance(exc, asyncpg.InvalidAuthorizationSpecificationError):
-        return SourceError(
-            f"the database refuses the login: {first_line}",
-            hint="check user and password in DATABASE_URL",
-            source="database",
-        )
-    if isinstance(exc, asyncpg.PostgresError) and not isinstance(exc, _AWAY):
-        return SourceError(f"the database refused: {first_line}", source="database")
-    return SourceError(
-        f"the database can't be reached: {first_line}",
-        hint="is PostgreSQL up, and DATABASE_URL right? (sitegenctl config show)",
-        source="database",
-    )
-
-
-def asyncpg_dsn(url: str) -> str:
-    """The URL as asyncpg wants it, from one that SQLAlchemy or psycopg2 would take too."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.partition("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
-    if scheme != "postgresql":
-        raise UsageProblem(
-            "DATABASE_URL is not a PostgreSQL URL", hint="it looks like postgresql://user:password@host:5432/name"
-        )
-    # SQLAlchemy's asyncpg dialect says `ssl` where libpq says `sslmode`; asyncpg would hand anything that it
-    # doesn't know to the server as a setting, and the server would refuse the connection.
-    renamed = {"ssl": "sslmode"}
-    query = [
-        (renamed.get(key, key), value)
-        for key, value in parse_qsl(parts.query)
-        if key not in {"connect_timeout", "prepared_statement_cache_size", "client_encoding"}
-    ]
-    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
-
-
-def _order(row: asyncpg.Record, here: str | None) -> Order:
-    status = _status(row["status"])
-    journaled = _facts(row["journal_details"])
-    if not row["has_onboarding"]:
-        onboarding = Onboarding.MISSING
-    else:
-        onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
-    return Order(
-        order_id=row["id"],
-        status=status,
-        status_label=row["status"] if status is None else None,
-        customer_name=row["customer_name"],
-        customer_email=row["customer_email"],
-        business_name=row["business_name"],
-        onboarding=onboarding,
-        onboarding_completed_at=row["onboarding_completed_at"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        site_url=row["site_url"],
-        admin_notes=row["admin_notes"],
-        idle=row["idle"],
-        last_log_id=row["last_log_id"] or 0,
-        history=read_history(row["steps"] or (), row["commands"] or ()),
-        journal=_journal_entry(row["journal_step"], journaled, row["journal_age"]),
-        elsewhere=_elsewhere(row["journal_step"], journaled, here),
-        last_error=row["last_error"],
-    )
-
-
-# Enum's own look-up takes as long as all the rest of an order.
-_STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
-
-
-def _status(label: str | None) -> OrderStatus | None:
-    return _STATUSES.get(label)
-
-
-def _facts(details: str | None) -> dict[str, Any]:
-    facts = json.loads(details) if details else {}
-    return facts if isinstance(facts, dict) else {}
-
-
-def _elsewhere(step: str | None, facts: dict[str, Any], here: str | None) -> str | None:
-    """The queue that the order's task was moved to, if nothing has been done to it since and it isn't ``here``."""
-    to = facts.get("to") if step == OPERATOR_MOVE else None
-    return to if isinstance(to, str) and here not in (None, to) else None
-
-
-def _journal_entry(step: str | None, facts: dict[str, Any], age: timedelta | None) -> JournalEntry | None:
-    if step is None:
-        return None
-    return JournalEntry(
-        step=step,
-        task_id=facts.get("task_id"),
-        actor=facts.get("actor"),
-        resume=facts.get("resume") is not False,
-        age=age,
-    )

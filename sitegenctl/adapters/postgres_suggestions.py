@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, connect, translate
+from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
 
 #: More than a screenful nobody reads.
 _MOST = 50

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from sitegenctl.adapters import schema
-from sitegenctl.adapters.postgres_orders import DRIVER_ERRORS, asyncpg_dsn, translate
+from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, translate
 from sitegenctl.demo.businesses import half_filled
 from sitegenctl.demo.sample_manifest import Manifest
 from sitegenctl.demo.sample_plan import DETAILED_UP_TO, TOUR_ORDER, SampleOrder, SampleTask, plan_samples

@@ -9,7 +9,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from sitegenctl.adapters.postgres_orders import PostgresOrders, asyncpg_dsn
+from sitegenctl.adapters.postgres_connection import asyncpg_dsn
+from sitegenctl.adapters.postgres_orders import PostgresOrders
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action, Step

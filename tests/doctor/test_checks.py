@@ -20,7 +20,7 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from sitegenctl.adapters import postgres_orders
+from sitegenctl.adapters import postgres_connection
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.redis_health import RedisHealth
 from sitegenctl.domain.health import CELERY_CHECKS, Check, CheckName, CheckStatus
@@ -521,14 +521,14 @@ def test_a_locked_table_is_told_and_not_taken_for_a_server_that_is_away(world: W
 def test_a_locked_table_behind_a_pooler_is_not_taken_for_a_server_that_is_away_either(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = postgres_orders._connect
+    real = postgres_connection._connect
 
     async def pooled(dsn: str, timeout: float, settings: Mapping[str, str]) -> asyncpg.Connection:
         if "lock_timeout" in settings:
             raise asyncpg.ProtocolViolationError("unsupported startup parameter: lock_timeout")
         return await real(dsn, timeout, settings)
 
-    monkeypatch.setattr(postgres_orders, "_connect", pooled)
+    monkeypatch.setattr(postgres_connection, "_connect", pooled)
     with held(world, "BEGIN; LOCK TABLE site_orders") as pid:
         eventually(lambda: f"pid {pid}" in world.run("doctor", "--quick").stdout)
         found = check_up_of(world, timeout="0.5s")
