@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,9 +47,9 @@ class _Context:
         return {name: value for name, value in known.items() if value is not None}
 
 
-def _option(metavar: str, text: str) -> Any:
+def _option(metavar: str | None, text: str, *names: str) -> Any:
     """One of the options that say what to write."""
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=_PANEL, show_default=False)
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=_PANEL, show_default=False)
 
 
 def init(
@@ -63,13 +64,7 @@ def init(
     sites_dir: Annotated[Path | None, _option("DIR", "Where the workers write the sites.")] = None,
     backend: Annotated[str | None, _option("NAME", "What the workers are: celery, unless it is rq.")] = None,
     production: Annotated[
-        bool | None,
-        typer.Option(
-            "--production/--no-production",
-            help="Whether a mistake there would be a customer's.",
-            rich_help_panel=_PANEL,
-            show_default=False,
-        ),
+        bool | None, _option(None, "Whether a mistake there would be a customer's.", "--production/--no-production")
     ] = None,
     untested: Annotated[bool, typer.Option("--untested", help="Write it without connecting to anything.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over a context of that name.")] = False,
@@ -78,7 +73,6 @@ def init(
 
     What isn't given is taken from the environment (or --env-file), and asked for on a terminal.
     """
-    from sitegenctl.cli.terminal import is_interactive
     from sitegenctl.configuration.editing import read_text, with_context
     from sitegenctl.configuration.file import config_path
     from sitegenctl.files import write_private
@@ -87,38 +81,47 @@ def init(
     call.require_writable()
     where = config_path(os.environ)
     before = read_text(where)
-    kept = {
+    given = {
+        "database_url": database_url,
         "database_password_file": _absolute(database_password_file),
         "database_password_command": database_password_command,
+        "redis_url": redis_url,
         "redis_password_file": _absolute(redis_password_file),
         "redis_password_command": redis_password_command,
+        "sites_dir": _absolute(sites_dir),
+        "backend": backend,
+        "production": production,
     }
-    wanted = _known(
-        call,
-        name,
-        {
-            "database_url": database_url,
-            "redis_url": redis_url,
-            "sites_dir": _absolute(sites_dir),
-            "backend": backend,
-            "production": production,
-            **kept,
-        },
-    )
+
+    def text_with(wanted: _Context, values: dict[str, Any]) -> str:
+        return with_context(before, wanted.name, values, replace=force)
+
+    wanted = _settled(call, name, given, lambda wanted: text_with(wanted, {}), untested=untested)
+    write_private(where, text_with(wanted, wanted.values()))
+    data = {"path": str(where), "context": wanted.name}
+    return write(Report(command=call.command, data=data, rows=[data], text=lambda: f"wrote {where}\n"), call.output)
+
+
+def _settled(
+    call: Invocation, name: str | None, given: dict[str, Any], check: Callable[[_Context], object], *, untested: bool
+) -> _Context:
+    """What is to be written: on a terminal as somebody says, else as it was given; each source was tried.
+
+    ``check`` raises where it can't be written, which is before anything is asked for or tried.
+    """
+    from sitegenctl.cli.terminal import is_interactive
+
+    wanted = _known(call, name, given)
     if is_interactive() and not call.agreed:
         if name is None:
             wanted = replace(wanted, name=_prompt("What to call the context", wanted.name))
-        # Before anything is asked for or tried: what can't be written need not be.
-        with_context(before, wanted.name, {}, replace=force)
-        wanted = _asked(call, wanted, untested=untested)
-    else:
-        _require(wanted)
-        with_context(before, wanted.name, {}, replace=force)
-        if not untested:
-            _try_all(call, wanted)
-    write_private(where, with_context(before, wanted.name, wanted.values(), replace=force))
-    data = {"path": str(where), "context": wanted.name}
-    return write(Report(command=call.command, data=data, rows=[data], text=lambda: f"wrote {where}\n"), call.output)
+        check(wanted)
+        return _asked(call, wanted, untested=untested)
+    _require(wanted)
+    check(wanted)
+    if not untested:
+        _try_all(call, wanted)
+    return wanted
 
 
 def _absolute(path: Path | None) -> str | None:
