@@ -15,11 +15,11 @@ from sitegenctl.backends import Backend, backend_of, queue_options, redis_url, r
 from sitegenctl.settings import Settings
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.generation import GenerationStore
     from sitegenctl.domain.health import Access
     from sitegenctl.domain.ports import (
         Actor,
         EventSource,
-        GenerationStore,
         OrdersStore,
         QueueBackend,
         QueueMover,

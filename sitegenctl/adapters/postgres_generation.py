@@ -18,8 +18,8 @@ from sqlalchemy.pool import NullPool
 from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
 from sitegenctl.adapters.schema import site_deliverables, site_generation_logs, site_onboardings, site_orders
 from sitegenctl.domain.brief import Brief, TeamMember, Testimonial
+from sitegenctl.domain.generation import GenerationRecords
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.ports import GenerationRecords
 from sitegenctl.errors import GenerationError
 
 #: First key of the two-key advisory locks, so that nobody else's locks collide ("site" in ASCII).
@@ -163,6 +163,25 @@ def _is_briefing(order_id: int) -> Any:
     return (site_deliverables.c.order_id == order_id) & (site_deliverables.c.type == "BRIEFING")
 
 
+# The columns of texts and numbers that a brief has under the same names.
+_AS_TYPED = (
+    "cta_text",
+    "business_address",
+    "custom_niche",
+    "site_objective",
+    "site_description",
+    "primary_color",
+    "secondary_color",
+    "accent_color",
+    "logo_url",
+    "google_reviews_link",
+    "about_owner",
+    "years_in_business",
+    "meta_title",
+    "meta_description",
+)
+
+
 def _brief(order_id: int, row: RowMapping, site_url: str) -> Brief:
     social = {
         network: row[f"social_{network}"]
@@ -199,25 +218,7 @@ def _brief(order_id: int, row: RowMapping, site_url: str) -> Brief:
         ],
         target_keywords=_texts(row["target_keywords"]),
         site_url=site_url,
-        **{
-            name: row[name]
-            for name in (
-                "cta_text",
-                "business_address",
-                "custom_niche",
-                "site_objective",
-                "site_description",
-                "primary_color",
-                "secondary_color",
-                "accent_color",
-                "logo_url",
-                "google_reviews_link",
-                "about_owner",
-                "years_in_business",
-                "meta_title",
-                "meta_description",
-            )
-        },
+        **{name: row[name] for name in _AS_TYPED},
     )
 
 

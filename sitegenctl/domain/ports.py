@@ -1,4 +1,4 @@
-"""What the operations and the reference worker need from outside; ``adapters/`` provides it.
+"""What the operations need from outside; ``adapters/`` provides it. The reference worker's own is in ``generation``.
 
 Every method may raise ``sitegenctl.errors.SourceError`` when its source can't be reached, and no exception of
 any driver.
@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
-from sitegenctl.domain.brief import Brief, SiteFile
+from sitegenctl.domain.brief import SiteFile
 from sitegenctl.domain.event import Event, Heard
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import LogRow, Order, OrderStatus
@@ -351,55 +351,4 @@ class SiteStore(Protocol):
 
         One that can't be deleted stops no other.
         """
-        ...
-
-
-class GenerationRecords(Protocol):
-    """What the reference worker reads and writes while it generates one order.
-
-    All calls run on the one connection that holds the order's lock: when the connection is lost, so is the
-    lock, and nothing more can be written.
-    """
-
-    async def status(self, order_id: int) -> OrderStatus | None:
-        """The order's status. Raises ``GenerationError`` when there is no such order."""
-        ...
-
-    async def brief(self, order_id: int, site_url: str) -> Brief:
-        """Everything the generator needs; ``site_url`` is where the site will be.
-
-        Raises ``GenerationError`` without a complete onboarding.
-        """
-        ...
-
-    async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:
-        """Write one generation log row, visible at once."""
-        ...
-
-    async def has_briefing(self, order_id: int) -> bool:
-        """Whether the BRIEFING deliverable is there already."""
-        ...
-
-    async def save_briefing(self, order_id: int, title: str, content: str) -> None:
-        """Write the BRIEFING deliverable, or write it anew: there is never a second."""
-        ...
-
-    async def finish(self, order_id: int, site_url: str) -> bool:
-        """Move the order to REVIEW; False when it is no longer one that is being generated."""
-        ...
-
-    async def note_failure(self, order_id: int, message: str) -> None:
-        """Put the failure into ``admin_notes`` as the system does."""
-        ...
-
-
-class GenerationStore(Protocol):
-    """Where the reference worker gets its records."""
-
-    def lock(self, order_id: int) -> AbstractAsyncContextManager[GenerationRecords | None]:
-        """Hold the order's generation lock; None when another generation holds it."""
-        ...
-
-    def records(self) -> AbstractAsyncContextManager[GenerationRecords]:
-        """The records without the lock, for whoever has lost it and must tell why."""
         ...

@@ -57,14 +57,13 @@ def generate(brief: Brief) -> Collection[SiteFile]:
 
 def _pages(site: Site) -> Iterator[_Page]:
     say = site.say
+
+    def page(key: str, **facts: Any) -> _Page:
+        path, heading = f"{key}.html", say(f"{key}_title", name=site.name)
+        return _Page(path=path, template=path, name=say(key), heading=heading, **facts)
+
     yield _Page(path=_HOME, template=_HOME, name=say("home"), heading=site.name)
-    yield _Page(
-        path="services.html",
-        template="services.html",
-        name=say("services"),
-        heading=say("services_title"),
-        description=_services_lead(site),
-    )
+    yield page("services", description=_services_lead(site))
     for service in site.services:
         if service.page is not None:
             yield _Page(
@@ -76,43 +75,13 @@ def _pages(site: Site) -> Iterator[_Page]:
                 in_navigation=False,
                 service=service,
             )
-    yield _Page(
-        path="about.html",
-        template="about.html",
-        name=say("about"),
-        heading=say("about_title", name=site.name),
-        description=site.lead,
-    )
+    yield page("about", description=site.lead)
     if site.quotes:
-        yield _Page(
-            path="testimonials.html",
-            template="testimonials.html",
-            name=say("testimonials"),
-            heading=say("testimonials_title"),
-        )
+        yield page("testimonials")
     if site.areas:
-        yield _Page(
-            path="areas.html",
-            template="areas.html",
-            name=say("areas"),
-            heading=say("areas_title"),
-            description=say("areas_lead", name=site.name),
-        )
-    yield _Page(
-        path="contact.html",
-        template="contact.html",
-        name=say("contact"),
-        heading=say("contact_title"),
-        description=say("contact_lead", name=site.name),
-    )
-    yield _Page(
-        path="privacy.html",
-        template="privacy.html",
-        name=say("privacy"),
-        heading=say("privacy_title"),
-        description=say("privacy_lead"),
-        in_navigation=False,
-    )
+        yield page("areas", description=say("areas_lead", name=site.name))
+    yield page("contact", description=say("contact_lead", name=site.name))
+    yield page("privacy", description=say("privacy_lead"), in_navigation=False)
     yield _Page(
         path=_MISSING,
         template=_MISSING,

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.brief import Brief, Generator
+from sitegenctl.domain.generation import GenerationRecords, GenerationStore
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.ports import GenerationRecords, GenerationStore, SiteStore
+from sitegenctl.domain.ports import SiteStore
 from sitegenctl.errors import GenerationError
 from sitegenctl.session import open_workshop
 from sitegenctl.settings import Settings

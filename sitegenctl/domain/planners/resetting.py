@@ -20,6 +20,7 @@ from sitegenctl.domain.planners.rules import (
 )
 from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.run import RunOutcome
+from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskState
 
@@ -84,23 +85,11 @@ def plan_reset_empty(
         files = snapshot.files.get(order_id)
         if files is not None and files.count >= min_files:
             continue
-        if files is None:
-            left_alone.append(_uncounted(order))
-        elif is_younger(order, patience):
-            left_alone.append(
-                skip(
-                    order_id,
-                    f"{describe_files(files)}, but it moved {describe_age(order.idle)} ago",
-                    before=order.status,
-                )
-            )
-        elif blocked := without_onboarding(order):
-            left_alone.append(blocked)
-        elif spent := given_up(order, max_attempts):
-            left_alone.append(spent)
-        else:
-            task_id = new_task_id() if enqueue else None
-            steps.append(_reset(order, snapshot, task_id, keep_files=False, terminate=False))
+        if verdict := _why_not_empty(order, files, patience=patience, max_attempts=max_attempts):
+            left_alone.append(verdict)
+            continue
+        task_id = new_task_id() if enqueue else None
+        steps.append(_reset(order, snapshot, task_id, keep_files=False, terminate=False))
     return Plan(
         command="reset-empty",
         order_ids=sorted([*(step.order_id for step in steps), *(outcome.order_id for outcome in left_alone)]),
@@ -129,6 +118,17 @@ def _why_not(
     if force:
         return None
     return announced_recently(order, snapshot) or (None if tasks else moved_recently(order, snapshot))
+
+
+def _why_not_empty(
+    order: Order, files: SiteFiles | None, *, patience: timedelta, max_attempts: int | None
+) -> Outcome | None:
+    if files is None:
+        return _uncounted(order)
+    if is_younger(order, patience):
+        moved = f"{describe_files(files)}, but it moved {describe_age(order.idle)} ago"
+        return skip(order.order_id, moved, before=order.status)
+    return without_onboarding(order) or given_up(order, max_attempts)
 
 
 def _uncounted(order: Order) -> Outcome:

@@ -1,0 +1,64 @@
+"""What the reference worker needs from outside for one generation; ``adapters/`` provides it.
+
+Every method may raise ``sitegenctl.errors.SourceError`` when the database can't be reached, and no exception of
+any driver.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from sitegenctl.domain.brief import Brief
+from sitegenctl.domain.order import OrderStatus
+
+
+class GenerationRecords(Protocol):
+    """What the reference worker reads and writes while it generates one order.
+
+    All calls run on the one connection that holds the order's lock: when the connection is lost, so is the
+    lock, and nothing more can be written.
+    """
+
+    async def status(self, order_id: int) -> OrderStatus | None:
+        """The order's status. Raises ``GenerationError`` when there is no such order."""
+        ...
+
+    async def brief(self, order_id: int, site_url: str) -> Brief:
+        """Everything the generator needs; ``site_url`` is where the site will be.
+
+        Raises ``GenerationError`` without a complete onboarding.
+        """
+        ...
+
+    async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:
+        """Write one generation log row, visible at once."""
+        ...
+
+    async def has_briefing(self, order_id: int) -> bool:
+        """Whether the BRIEFING deliverable is there already."""
+        ...
+
+    async def save_briefing(self, order_id: int, title: str, content: str) -> None:
+        """Write the BRIEFING deliverable, or write it anew: there is never a second."""
+        ...
+
+    async def finish(self, order_id: int, site_url: str) -> bool:
+        """Move the order to REVIEW; False when it is no longer one that is being generated."""
+        ...
+
+    async def note_failure(self, order_id: int, message: str) -> None:
+        """Put the failure into ``admin_notes`` as the system does."""
+        ...
+
+
+class GenerationStore(Protocol):
+    """Where the reference worker gets its records."""
+
+    def lock(self, order_id: int) -> AbstractAsyncContextManager[GenerationRecords | None]:
+        """Hold the order's generation lock; None when another generation holds it."""
+        ...
+
+    def records(self) -> AbstractAsyncContextManager[GenerationRecords]:
+        """The records without the lock, for whoever has lost it and must tell why."""
+        ...
