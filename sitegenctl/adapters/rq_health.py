@@ -107,11 +107,10 @@ class RqHealth:
         """What every living worker has written of itself."""
         async with self._workers.link() as link:
             records = await read_records(link, self._options)
-            (suspended,) = await link.execute(("EXISTS", self._options.suspended))
         seen = roll_call(records, self._options.queue)
-        facts = tuple(_facts(worker, seen, records.now, suspended=bool(suspended)) for worker in seen.living.values())
+        facts = tuple(_facts(worker, seen, records.now, suspended=records.suspended) for worker in seen.living.values())
         patience = timedelta(seconds=self._timeout)
-        return WorkersFacts(workers=facts, silent=seen.silent, patience=patience, suspended=bool(suspended))
+        return WorkersFacts(workers=facts, silent=seen.silent, patience=patience, suspended=records.suspended)
 
     async def _count(self, link: Link) -> int | None:
         seen = roll_call(await read_records(link, self._options), self._options.queue)

@@ -98,13 +98,15 @@ class Records:
     """All workers' records, and what is in work by the registries, at one moment: ``now``, by Redis' clock.
 
     ``started`` has, by job id, the entries of the registry of jobs in work, as they are: each with the time until
-    which the worker has promised another heartbeat. ``taken`` are jobs on their way to a worker.
+    which the worker has promised another heartbeat. ``taken`` are jobs on their way to a worker. ``suspended`` is
+    whether all workers have been told to take nothing.
     """
 
     now: datetime
     workers: tuple[Record, ...]
     started: Mapping[str, tuple[Entry, ...]]
     taken: tuple[str, ...]
+    suspended: bool = False
     jobs: Mapping[str, Job | None] = field(default_factory=dict)
 
     def is_due(self, job_id: str) -> bool:
@@ -256,7 +258,7 @@ class RqWorkers:
             name=worker.name,
             pid=pid,
             concurrency=1,
-            queues=worker.queues,
+            queues=() if records.suspended else worker.queues,
             processed=worker.processed,
             uptime=max(records.now - birth, timedelta(0)) if birth else None,
             software="rq",
@@ -284,8 +286,9 @@ async def read_records(link: Link, options: RqOptions) -> Records:
     (keys,) = await link.execute(("SMEMBERS", options.workers))
     for _ in range(_LOOKS):
         names = sorted(options.worker_name(key.decode(errors="replace")) for key in keys)
-        now, again, started, taken, *told = await atomically(link, _questions(options, names), keep_refusals=True)
-        for reply in (again, started, taken):
+        questions = _questions(options, names)
+        now, again, started, taken, suspended, *told = await atomically(link, questions, keep_refusals=True)
+        for reply in (again, started, taken, suspended):
             if isinstance(reply, Refusal):
                 raise reply
         if set(again) <= set(keys):
@@ -303,6 +306,7 @@ async def read_records(link: Link, options: RqOptions) -> Records:
         workers=tuple(workers),
         started=entries,
         taken=on_the_way,
+        suspended=bool(suspended),
         jobs=await read_jobs(link, options, sorted(wanted)),
     )
 
@@ -313,6 +317,7 @@ def _questions(options: RqOptions, names: Sequence[str]) -> list[Command]:
         ("SMEMBERS", options.workers),
         ("ZRANGE", options.started, 0, -1, "WITHSCORES"),
         ("LRANGE", options.intermediate, 0, -1),
+        ("EXISTS", options.suspended),
     ]
     for name in names:
         asked += [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from sitegenctl.domain.condition import Condition, Source
 from sitegenctl.domain.listing import OPEN_STATUSES
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.domain.worker import WorkerRoster
 
 
@@ -91,6 +91,18 @@ def conditions(
         known = counted.get(condition, 0)
         counted[condition] = rest + (known if isinstance(known, int) else len(known))
     return {condition: counted[condition] for condition in Condition if condition in counted}
+
+
+def describe_standstill(tasks: Iterable[LiveTask], roster: WorkerRoster | None, *, queue: str) -> str | None:
+    """Say that tasks wait in the queue and nobody takes them; None where somebody may, or where nothing waits.
+
+    A worker that is silent may well take them, and where nobody could be asked nothing is known.
+    """
+    waiting = sum(task.state is TaskState.QUEUED for task in tasks)
+    if not waiting or roster is None or roster.silent or any(queue in worker.queues for worker in roster.workers):
+        return None
+    why = f"no worker consumes {queue}" if roster.workers else "no worker is alive"
+    return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {why}"
 
 
 def _settled(status: OrderStatus | str) -> Condition:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sitegenctl.domain.condition import REMEDIES, Condition, Severity, describe_age
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.overview import Overview, RunCounts
+from sitegenctl.domain.overview import Overview, RunCounts, describe_standstill
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
@@ -63,11 +63,11 @@ def overview_rows(seen: Overview) -> list[dict[str, Any]]:
     ]
 
 
-def overview_text(seen: Overview, screen: Screen, *, context: str | None = None) -> str:
-    """The overview for people; the first line says whether somebody is needed."""
-    lines = [_verdict(seen, screen), ""]
+def overview_text(seen: Overview, screen: Screen, *, queue: str, context: str | None = None) -> str:
+    """The overview for people; the first line says whether somebody is needed. ``queue`` is ours."""
+    lines = [_verdict(seen, queue, screen), ""]
     lines += _labelled("queue", _queue(seen), screen)
-    lines += _labelled("workers", _workers(seen), screen)
+    lines += _labelled("workers", _workers(seen, queue), screen)
     lines += _labelled("last hour", [_run_words(seen.last_hour)], screen)
     lines += _labelled("last day", [_run_words(seen.last_day)], screen)
     text = "\n".join(lines) + "\n"
@@ -79,16 +79,19 @@ def overview_text(seen: Overview, screen: Screen, *, context: str | None = None)
     return text
 
 
-def _verdict(seen: Overview, screen: Screen) -> str:
+def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
     sources = ", ".join(f"the {source}" for source in seen.unanswered)
     if seen.by_condition is None:
         return coloured(f"can't tell: {sources} could not be read", Severity.UNKNOWN, screen)
     counts = {condition: _count(orders) for condition, orders in seen.by_condition.items()}
     faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
     unknown = counts.get(Condition.UNKNOWN, 0)
-    if faults:
-        verb = "order needs" if faults == 1 else "orders need"
-        return coloured(f"{faults} {verb} somebody", Severity.FAULT, screen)
+    verb = "order needs" if faults == 1 else "orders need"
+    needs = [f"{faults} {verb} somebody"] if faults else []
+    if standstill := describe_standstill(seen.snapshot.tasks, seen.roster, queue=queue):
+        needs.append(neutralise(standstill))
+    if needs:
+        return coloured("; ".join(needs), Severity.FAULT, screen)
     if unknown:
         return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
     if seen.unanswered:
@@ -110,14 +113,15 @@ def _queue(seen: Overview) -> list[str]:
     return parts
 
 
-def _workers(seen: Overview) -> list[str]:
+def _workers(seen: Overview, queue: str) -> list[str]:
     if seen.roster is None:
         return ["unknown"]
     lines = []
     for worker in seen.roster.workers:
         busy = " ".join(str(task.order_id or neutralise(task.name)) for task in worker.active)
         of = f" of {worker.concurrency}" if worker.concurrency else ""
-        lines.append(f"{neutralise(worker.name)}  {len(worker.active)}{of} busy{f': {busy}' if busy else ''}")
+        lost = "" if queue in worker.queues else f"  ! it does not consume {queue}"
+        lines.append(f"{neutralise(worker.name)}  {len(worker.active)}{of} busy{f': {busy}' if busy else ''}{lost}")
     if seen.roster.silent:
         lines.append(f"{seen.roster.silent} alive and silent")
     return lines or ["none alive: nothing will be generated"]
@@ -183,6 +187,7 @@ def _worker(worker: WorkerDetails) -> dict[str, Any]:
     return {
         "name": worker.name,
         "concurrency": worker.concurrency,
+        "queues": list(worker.queues),
         "active": [{"task_id": task.task_id, "order_id": task.order_id} for task in worker.active],
     }
 

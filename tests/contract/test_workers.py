@@ -144,10 +144,17 @@ def test_who_was_paused_and_resumed_is_told_and_goes_on(system: System) -> None:
     system.start()
     (name,) = system.world.worker_names()
     system.open_gate()
+
+    def consumed() -> tuple[str, ...]:
+        (worker,) = system.ask(lambda queue: queue.worker_details()).workers
+        return worker.queues
+
     told = system.ask(lambda queue: queue.pause())
     assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    eventually(lambda: consumed() == ())
     for order_id in (1, 2, 3):
         system.publish(order_id)
     told = system.ask(lambda queue: queue.resume())
     assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    eventually(lambda: consumed() == (QUEUE,))
     eventually(lambda: all(system.ended(order_id) for order_id in (1, 2, 3)))
