@@ -113,8 +113,9 @@ class RqHealth:
         return WorkersFacts(workers=facts, silent=seen.silent, patience=patience, suspended=records.suspended)
 
     async def _count(self, link: Link) -> int | None:
+        """How many are connected, which one that was killed a moment ago is not."""
         seen = roll_call(await read_records(link, self._options), self._options.queue)
-        return len(seen.living) + seen.silent
+        return len(seen.living) + seen.silent - seen.missing
 
     async def _formats(self, link: Link, job_ids: Sequence[str]) -> list[str]:
         """What these jobs are serialized in, by how they begin: no more than that is looked at."""

@@ -131,13 +131,14 @@ class RollCall:
     """Who lives and has which jobs in hand.
 
     ``running`` and ``taking`` are job ids by worker. ``silent`` is how many are alive as far as can be seen, and of
-    which nothing may be concluded.
+    which nothing may be concluded; ``missing`` of them are not connected to Redis.
     """
 
     living: dict[str, Record]
     running: dict[str, list[str]]
     taking: dict[str, list[str]]
     silent: int
+    missing: int = 0
 
     def holders(self, job_id: str) -> list[tuple[str, TaskState]]:
         """Who has this job, and how."""
@@ -155,7 +156,7 @@ def roll_call(records: Records, queue: str) -> RollCall:
     holds, and that no connected worker has, is at one that has lost Redis, or has just died: that one is silent, too.
     """
     living: dict[str, Record] = {}
-    silent = 0
+    silent = missing = 0
     for worker in records.workers:
         overdue = any(job_id in records.started and not records.is_due(job_id) for job_id in worker.jobs)
         if not worker.is_connected or worker.fields["death"]:
@@ -174,7 +175,7 @@ def roll_call(records: Records, queue: str) -> RollCall:
         if beginning:
             running[beginning.pop()].append(job_id)
         else:
-            silent += 1
+            missing += 1
     idle = [worker for worker in living.values() if not worker.jobs and queue in worker.queues]
     for job_id in records.taken:
         if job_id in claimed or job_id in records.started or records.is_over(job_id):
@@ -182,7 +183,7 @@ def roll_call(records: Records, queue: str) -> RollCall:
         may_have = [worker.name for worker in idle if _may_have_taken(worker, records.jobs.get(job_id), records.now)]
         if beginning or may_have:
             taking[beginning.pop() if beginning else may_have[0]].append(job_id)
-    return RollCall(living=living, running=running, taking=taking, silent=silent)
+    return RollCall(living=living, running=running, taking=taking, silent=silent + missing, missing=missing)
 
 
 def _may_have_taken(worker: Record, job: Job | None, now: datetime) -> bool:

@@ -129,6 +129,7 @@ def test_a_killed_worker_s_task_runs_once_more_and_only_once(system: System) -> 
     worker = system.start()
     task_id = system.run_one(1)
     system.kill(worker)
+    eventually(lambda: "✗ worker             no worker is alive" in system.world.run("doctor", "--quick").stdout)
     system.expire()
     eventually(lambda: (survey := system.survey()).workers == () and survey.silent == 0)
     assert attribute(system.read().tasks, system.survey())[0].state is TaskState.ORPHANED
