@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Condition, Source
+from sitegenctl.domain.condition import REMEDIES, Condition, Source
 from sitegenctl.domain.listing import OPEN_STATUSES
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.snapshot import Snapshot
@@ -103,6 +103,20 @@ def describe_standstill(tasks: Iterable[LiveTask], roster: WorkerRoster | None, 
         return None
     why = f"no worker consumes {queue}" if roster.workers else "no worker is alive"
     return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {why}"
+
+
+def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snapshot) -> str | None:
+    """What mends the orders in a condition: what mends each of them, where that is the same; else what mends most."""
+    usual = REMEDIES.get(condition)
+    if isinstance(orders, int):
+        return usual
+    own = {_of_any_order(snapshot.diagnose(order_id).remedy, order_id) for order_id in orders}
+    return own.pop() if len(own) == 1 else usual
+
+
+def _of_any_order(remedy: str | None, order_id: int) -> str | None:
+    number = f" {order_id}"
+    return f"{remedy.removesuffix(number)} ORDER" if remedy is not None and remedy.endswith(number) else remedy
 
 
 def _settled(status: OrderStatus | str) -> Condition:

@@ -126,12 +126,17 @@ def hint_lines(shown: Sequence[Outcome]) -> list[str]:
     hints: dict[str, list[Outcome]] = {}
     for outcome in shown:
         if outcome.hint:
-            hints.setdefault(re.sub(rf"\b{outcome.order_id}\b", "ORDER", outcome.hint), []).append(outcome)
+            hints.setdefault(_of_any_order(outcome.hint, outcome.order_id), []).append(outcome)
     lines = []
     for hint, outcomes in hints.items():
         whom = _whom([outcome.order_id for outcome in outcomes], len(shown))
         lines.append(f"hint: {whom}{neutralise(hint if len(outcomes) > 1 else outcomes[0].hint or '')}")
     return lines
+
+
+def _of_any_order(hint: str, order_id: int) -> str:
+    # A pattern of its own for each order takes time, and few hints have a number.
+    return re.sub(rf"\b{order_id}\b", "ORDER", hint) if str(order_id) in hint else hint
 
 
 def _blocks(shown: Sequence[Outcome], told: Sequence[tuple[str, str]], *, alone: bool) -> Iterator[tuple[int, int]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sitegenctl.domain.condition import REMEDIES, Condition, Severity, describe_age
+from sitegenctl.domain.condition import Condition, Severity, describe_age
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.overview import Overview, RunCounts, describe_standstill
+from sitegenctl.domain.overview import Overview, RunCounts, describe_standstill, remedy_for
+from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
@@ -41,7 +42,7 @@ def overview_data(seen: Overview, *, context: str | None = None) -> dict[str, An
                 "count": _count(orders),
                 "severity": condition.severity,
                 "orders": list(orders) if not isinstance(orders, int) else None,
-                "remedy": in_context(REMEDIES.get(condition), context),
+                "remedy": in_context(remedy_for(condition, orders, seen.snapshot), context),
             }
             for condition, orders in (seen.by_condition or {}).items()
         }
@@ -72,7 +73,7 @@ def overview_text(seen: Overview, screen: Screen, *, queue: str, context: str | 
     lines += _labelled("last day", [_run_words(seen.last_day)], screen)
     text = "\n".join(lines) + "\n"
     if seen.by_condition:
-        text += f"\n{_condition_table(seen.by_condition, screen, context)}"
+        text += f"\n{_condition_table(seen.by_condition, seen.snapshot, screen, context)}"
     if seen.by_status:
         statuses = [f"{count} {status or 'NULL'}" for status, count in _by_life(seen).items()]
         text += "\n" + "\n".join(_labelled("status", _packed(statuses, screen.width - 11), screen)) + "\n"
@@ -127,9 +128,14 @@ def _workers(seen: Overview, queue: str) -> list[str]:
     return lines or ["none alive: nothing will be generated"]
 
 
-def _condition_table(by_condition: Mapping[Condition, Sequence[int] | int], screen: Screen, context: str | None) -> str:
+def _condition_table(
+    by_condition: Mapping[Condition, Sequence[int] | int], snapshot: Snapshot, screen: Screen, context: str | None
+) -> str:
     lines = []
-    remedies = {condition: in_context(REMEDIES.get(condition), context) or "" for condition in by_condition}
+    remedies = {
+        condition: in_context(remedy_for(condition, orders, snapshot), context) or ""
+        for condition, orders in by_condition.items()
+    }
     for condition, orders in by_condition.items():
         ids = [] if isinstance(orders, int) else list(orders)
         more = "…" if len(ids) > _IDS_SHOWN else ""

@@ -148,6 +148,17 @@ def test_the_overview_says_first_that_nobody_takes_what_waits(world: World) -> N
     assert f"0 of 1 busy  ! it does not consume {QUEUE}\n" in text
 
 
+def test_the_overview_names_what_mends_the_orders_that_are_there(world: World) -> None:
+    failed = ["START", "ERROR"]
+    world.order(31, "GENERATING", steps=failed * 3, age="3 hours")
+    world.order(32, "GENERATING", steps=failed * 4, age="3 hours")
+    assert "2  failed     31 32   mend the reason, then sitegenctl reset ORDER" in world.run("inspect").stdout
+    doctor = world.run("doctor", "--patience", "0s").stdout
+    assert "mend the reason, then sitegenctl reset ORDER" in doctor
+    world.order(33, "GENERATING", steps=failed, age="3 hours")
+    assert data(world, "inspect")["by_condition"]["failed"]["remedy"] == "sitegenctl retry-failed"
+
+
 def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> None:
     world.order(1, "REVIEW", steps=["START", "SUCCESS"], age="30 minutes", files=8)
     world.order(2, "GENERATING", steps=["START", "ERROR"], age="40 minutes")
