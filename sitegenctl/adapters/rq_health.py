@@ -107,15 +107,15 @@ class RqHealth:
         """What every living worker has written of itself."""
         async with self._workers.link() as link:
             records = await read_records(link, self._options)
-            (suspended,) = await link.execute(("EXISTS", self._options.suspended))
         seen = roll_call(records, self._options.queue)
-        facts = tuple(_facts(worker, seen, records.now, suspended=bool(suspended)) for worker in seen.living.values())
+        facts = tuple(_facts(worker, seen, records.now, suspended=records.suspended) for worker in seen.living.values())
         patience = timedelta(seconds=self._timeout)
-        return WorkersFacts(workers=facts, silent=seen.silent, patience=patience, suspended=bool(suspended))
+        return WorkersFacts(workers=facts, silent=seen.silent, patience=patience, suspended=records.suspended)
 
     async def _count(self, link: Link) -> int | None:
+        """How many are connected, which one that was killed a moment ago is not."""
         seen = roll_call(await read_records(link, self._options), self._options.queue)
-        return len(seen.living) + seen.silent
+        return len(seen.living) + seen.silent - seen.missing
 
     async def _formats(self, link: Link, job_ids: Sequence[str]) -> list[str]:
         """What these jobs are serialized in, by how they begin: no more than that is looked at."""

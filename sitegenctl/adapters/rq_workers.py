@@ -98,13 +98,15 @@ class Records:
     """All workers' records, and what is in work by the registries, at one moment: ``now``, by Redis' clock.
 
     ``started`` has, by job id, the entries of the registry of jobs in work, as they are: each with the time until
-    which the worker has promised another heartbeat. ``taken`` are jobs on their way to a worker.
+    which the worker has promised another heartbeat. ``taken`` are jobs on their way to a worker. ``suspended`` is
+    whether all workers have been told to take nothing.
     """
 
     now: datetime
     workers: tuple[Record, ...]
     started: Mapping[str, tuple[Entry, ...]]
     taken: tuple[str, ...]
+    suspended: bool = False
     jobs: Mapping[str, Job | None] = field(default_factory=dict)
 
     def is_due(self, job_id: str) -> bool:
@@ -129,13 +131,14 @@ class RollCall:
     """Who lives and has which jobs in hand.
 
     ``running`` and ``taking`` are job ids by worker. ``silent`` is how many are alive as far as can be seen, and of
-    which nothing may be concluded.
+    which nothing may be concluded; ``missing`` of them are not connected to Redis.
     """
 
     living: dict[str, Record]
     running: dict[str, list[str]]
     taking: dict[str, list[str]]
     silent: int
+    missing: int = 0
 
     def holders(self, job_id: str) -> list[tuple[str, TaskState]]:
         """Who has this job, and how."""
@@ -153,7 +156,7 @@ def roll_call(records: Records, queue: str) -> RollCall:
     holds, and that no connected worker has, is at one that has lost Redis, or has just died: that one is silent, too.
     """
     living: dict[str, Record] = {}
-    silent = 0
+    silent = missing = 0
     for worker in records.workers:
         overdue = any(job_id in records.started and not records.is_due(job_id) for job_id in worker.jobs)
         if not worker.is_connected or worker.fields["death"]:
@@ -172,7 +175,7 @@ def roll_call(records: Records, queue: str) -> RollCall:
         if beginning:
             running[beginning.pop()].append(job_id)
         else:
-            silent += 1
+            missing += 1
     idle = [worker for worker in living.values() if not worker.jobs and queue in worker.queues]
     for job_id in records.taken:
         if job_id in claimed or job_id in records.started or records.is_over(job_id):
@@ -180,7 +183,7 @@ def roll_call(records: Records, queue: str) -> RollCall:
         may_have = [worker.name for worker in idle if _may_have_taken(worker, records.jobs.get(job_id), records.now)]
         if beginning or may_have:
             taking[beginning.pop() if beginning else may_have[0]].append(job_id)
-    return RollCall(living=living, running=running, taking=taking, silent=silent)
+    return RollCall(living=living, running=running, taking=taking, silent=silent + missing, missing=missing)
 
 
 def _may_have_taken(worker: Record, job: Job | None, now: datetime) -> bool:
@@ -256,7 +259,7 @@ class RqWorkers:
             name=worker.name,
             pid=pid,
             concurrency=1,
-            queues=worker.queues,
+            queues=() if records.suspended else worker.queues,
             processed=worker.processed,
             uptime=max(records.now - birth, timedelta(0)) if birth else None,
             software="rq",
@@ -284,8 +287,9 @@ async def read_records(link: Link, options: RqOptions) -> Records:
     (keys,) = await link.execute(("SMEMBERS", options.workers))
     for _ in range(_LOOKS):
         names = sorted(options.worker_name(key.decode(errors="replace")) for key in keys)
-        now, again, started, taken, *told = await atomically(link, _questions(options, names), keep_refusals=True)
-        for reply in (again, started, taken):
+        questions = _questions(options, names)
+        now, again, started, taken, suspended, *told = await atomically(link, questions, keep_refusals=True)
+        for reply in (again, started, taken, suspended):
             if isinstance(reply, Refusal):
                 raise reply
         if set(again) <= set(keys):
@@ -303,6 +307,7 @@ async def read_records(link: Link, options: RqOptions) -> Records:
         workers=tuple(workers),
         started=entries,
         taken=on_the_way,
+        suspended=bool(suspended),
         jobs=await read_jobs(link, options, sorted(wanted)),
     )
 
@@ -313,6 +318,7 @@ def _questions(options: RqOptions, names: Sequence[str]) -> list[Command]:
         ("SMEMBERS", options.workers),
         ("ZRANGE", options.started, 0, -1, "WITHSCORES"),
         ("LRANGE", options.intermediate, 0, -1),
+        ("EXISTS", options.suspended),
     ]
     for name in names:
         asked += [

@@ -77,6 +77,6 @@ async def _overview(call: Invocation) -> Report:
         data=overview_data(seen, context=settings.context),
         rows=overview_rows(seen),
         columns=OVERVIEW_COLUMNS,
-        text=lambda: overview_text(seen, screen(), context=settings.context),
+        text=lambda: overview_text(seen, screen(), queue=settings.queue, context=settings.context),
     )
     return degraded(report, seen.unanswered, queue_terms(settings), context=settings.context)

@@ -109,8 +109,8 @@ def _beat_unheard(watched: Watched | None, messages: MessageFacts | None, interv
     )
 
 
-def judge_orders(conditions: Mapping[int, Condition]) -> Check:
-    """No open order needs anybody."""
+def judge_orders(conditions: Mapping[int, Condition], remedies: Mapping[Condition, str | None] = REMEDIES) -> Check:
+    """No open order needs anybody; ``remedies`` are what mends those that are there in each condition."""
     faults = Counter(condition for condition in conditions.values() if condition.severity is Severity.FAULT)
     unknown = sum(condition.severity is Severity.UNKNOWN for condition in conditions.values())
     told = [f"{number} {condition}" for condition, number in faults.most_common()]
@@ -121,15 +121,16 @@ def judge_orders(conditions: Mapping[int, Condition]) -> Check:
             CheckName.ORDERS,
             Source.DATABASE,
             f"{faults.total()} of {counted(len(conditions), 'open order')} in fault: {listed(told, limit=12)}",
-            remedy=_mend(faults),
+            remedy=_mend({remedies.get(condition) or REMEDIES[condition] for condition in faults}),
         )
     if unknown:
         return unchecked(CheckName.ORDERS, Source.DATABASE, f"{counted(unknown, 'order')} can't be judged now")
     return ok(CheckName.ORDERS, Source.DATABASE, f"{counted(len(conditions), 'open order')}, none in fault")
 
 
-def _mend(faults: Collection[Condition]) -> str:
-    remedies = {REMEDIES[condition] for condition in faults}
+def _mend(remedies: Collection[str]) -> str:
     if len(remedies) == 1:
-        return remedies.pop()
+        return next(iter(remedies))
+    if not any(remedy.startswith("sitegenctl ") for remedy in remedies):
+        return "sitegenctl inspect   (tells what each of them needs)"
     return "sitegenctl maintain --dry-run   (then without; inspect tells of the rest)"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Condition, Source
+from sitegenctl.domain.condition import REMEDIES, Condition, Source
 from sitegenctl.domain.listing import OPEN_STATUSES
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.domain.worker import WorkerRoster
 
 
@@ -91,6 +91,32 @@ def conditions(
         known = counted.get(condition, 0)
         counted[condition] = rest + (known if isinstance(known, int) else len(known))
     return {condition: counted[condition] for condition in Condition if condition in counted}
+
+
+def describe_standstill(tasks: Iterable[LiveTask], roster: WorkerRoster | None, *, queue: str) -> str | None:
+    """Say that tasks wait in the queue and nobody takes them; None where somebody may, or where nothing waits.
+
+    A worker that is silent may well take them, and where nobody could be asked nothing is known.
+    """
+    waiting = sum(task.state is TaskState.QUEUED for task in tasks)
+    if not waiting or roster is None or roster.silent or any(queue in worker.queues for worker in roster.workers):
+        return None
+    why = f"no worker consumes {queue}" if roster.workers else "no worker is alive"
+    return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {why}"
+
+
+def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snapshot) -> str | None:
+    """What mends the orders in a condition: what mends each of them, where that is the same; else what mends most."""
+    usual = REMEDIES.get(condition)
+    if isinstance(orders, int):
+        return usual
+    own = {_of_any_order(snapshot.diagnose(order_id).remedy, order_id) for order_id in orders}
+    return own.pop() if len(own) == 1 else usual
+
+
+def _of_any_order(remedy: str | None, order_id: int) -> str | None:
+    number = f" {order_id}"
+    return f"{remedy.removesuffix(number)} ORDER" if remedy is not None and remedy.endswith(number) else remedy
 
 
 def _settled(status: OrderStatus | str) -> Condition:

@@ -24,6 +24,7 @@ from sitegenctl.domain.health import (
     failed,
     unchecked,
 )
+from sitegenctl.domain.overview import remedy_for
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.probes import (
     BrokerProbe,
@@ -259,7 +260,10 @@ async def _broker(
     conditions = seen.conditions(snapshot) if snapshot is not None else None
     if snapshot is not None and conditions is not None:
         idle = {order_id: order.idle for order_id, order in snapshot.orders.items()}
-        checks += [feeding.judge_backend(conditions, idle), feeding.judge_orders(conditions)]
+        checks += [
+            feeding.judge_backend(conditions, idle),
+            feeding.judge_orders(conditions, _remedies(conditions, snapshot)),
+        ]
     if messages is not None:
         checks.append(work.judge_serialization(messages, options.terms))
         checks.append(work.judge_scheduler(messages, options.starts))
@@ -269,6 +273,13 @@ async def _broker(
     interval = options.beat_interval
     checks.append(feeding.judge_beat(watched, messages, due, options.ours, options.starts, interval=interval))
     return [*checks, *_workers(watched, redis, messages, options)] if watched else checks
+
+
+def _remedies(conditions: Mapping[int, Condition], snapshot: Snapshot) -> dict[Condition, str | None]:
+    by_condition: dict[Condition, list[int]] = {}
+    for order_id, condition in conditions.items():
+        by_condition.setdefault(condition, []).append(order_id)
+    return {condition: remedy_for(condition, orders, snapshot) for condition, orders in by_condition.items()}
 
 
 def _workers(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from sitegenctl.render.text import hanging, neutralise
 #: Above so many orders, those that went well are only counted.
 LISTED = 20
 
+#: So many neighbours are told of in one line.
+_BLOCK = 3
 
 OUTCOME_COLUMNS = ("order_id", "outcome", "reason", "task_id", "before", "after")
 
@@ -85,8 +88,8 @@ def outcomes_text(
 ) -> str:
     """What became of each order, for people; orders that went well are only counted where there are many.
 
-    A dry run lists every order, or ``most`` of them. Orders' lines are wrapped to ``width`` columns; commands to copy
-    stay whole.
+    A dry run lists every order. Where there are many, neighbours of which the same is to be said are one line;
+    ``most`` is how many lines there may be. Orders' lines are wrapped to ``width`` columns, commands to copy are not.
     """
     if not result.outcomes:
         return "".join(["nothing to do\n", *(f"note: {neutralise(note)}\n" for note in result.notes)])
@@ -99,30 +102,64 @@ def outcomes_text(
         lines.append(", ".join(f"{count} {word}" for word, count in counts.items()))
     if in_all > LISTED and not verbose and not result.dry_run:
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
-    more = len(shown) - most if most is not None else 0
-    shown = shown[:most]
-    longest = max((len(words[outcome.order_id]) for outcome in shown), default=0)
-    number = max((len(str(outcome.order_id)) for outcome in shown), default=0)
-    for outcome in shown:
-        word = words[outcome.order_id]
-        lines += hanging(f"{outcome.order_id:>{number}}  {word:<{longest}}  ", outcome_text(outcome, word), width)
-    if more > 0:
-        lines.append(f"({more} more; --dry-run lists them)")
+    told = [(words[outcome.order_id], outcome_text(outcome, words[outcome.order_id])) for outcome in shown]
+    blocks = list(_blocks(shown, told, alone=verbose or in_all <= LISTED))
+    listed = sum(last - first + 1 for first, last in blocks[:most])
+    longest = max((len(told[first][0]) for first, _ in blocks[:most]), default=0)
+    names = [_name(shown[first], shown[last]) for first, last in blocks[:most]]
+    number = max(map(len, names), default=0)
+    for (first, _), name in zip(blocks, names, strict=False):
+        word, text = told[first]
+        lines += hanging(f"{name:>{number}}  {word:<{longest}}  ", text, width)
+    if listed < len(shown):
+        lines.append(f"({len(shown) - listed} more; --dry-run lists them)")
     elif len(shown) < in_all:
         lines.append(f"({in_all - len(shown)} that went well are not listed; -v lists them)")
     if result.beyond:
         lines.append(f"({result.beyond} more, beyond the limit)")
     lines += [f"note: {neutralise(note)}" for note in result.notes]
-    return "\n".join([*lines, *hint_lines(shown)]) + "\n"
+    return "\n".join([*lines, *hint_lines(shown[:listed])]) + "\n"
 
 
 def hint_lines(shown: Sequence[Outcome]) -> list[str]:
-    """The hints for these orders, each once."""
-    hints: dict[str, list[int]] = {}
+    """The hints for these orders, each once; what several have for their own numbers is one for any ORDER."""
+    hints: dict[str, list[Outcome]] = {}
     for outcome in shown:
         if outcome.hint:
-            hints.setdefault(outcome.hint, []).append(outcome.order_id)
-    return [f"hint: {_whom(orders, len(shown))}{neutralise(hint)}" for hint, orders in hints.items()]
+            hints.setdefault(_of_any_order(outcome.hint, outcome.order_id), []).append(outcome)
+    lines = []
+    for hint, outcomes in hints.items():
+        whom = _whom([outcome.order_id for outcome in outcomes], len(shown))
+        lines.append(f"hint: {whom}{neutralise(hint if len(outcomes) > 1 else outcomes[0].hint or '')}")
+    return lines
+
+
+def _of_any_order(hint: str, order_id: int) -> str:
+    # A pattern of its own for each order takes time, and few hints have a number.
+    return re.sub(rf"\b{order_id}\b", "ORDER", hint) if str(order_id) in hint else hint
+
+
+def _blocks(shown: Sequence[Outcome], told: Sequence[tuple[str, str]], *, alone: bool) -> Iterator[tuple[int, int]]:
+    """The first and the last place of each line: three neighbours of which the same is told, or more, are one."""
+    first = 0
+    for place in range(1, len(shown) + 1):
+        goes_on = (
+            place < len(shown)
+            and not alone
+            and told[place] == told[first]
+            and shown[place].order_id == shown[place - 1].order_id + 1
+        )
+        if goes_on:
+            continue
+        if place - first >= _BLOCK:
+            yield first, place - 1
+        else:
+            yield from ((single, single) for single in range(first, place))
+        first = place
+
+
+def _name(first: Outcome, last: Outcome) -> str:
+    return str(first.order_id) if first is last else f"{first.order_id}-{last.order_id}"
 
 
 def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sitegenctl.domain.condition import REMEDIES, Condition, Severity, describe_age
+from sitegenctl.domain.condition import Condition, Severity, describe_age
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.overview import Overview, RunCounts
+from sitegenctl.domain.overview import Overview, RunCounts, describe_standstill, remedy_for
+from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
@@ -41,7 +42,7 @@ def overview_data(seen: Overview, *, context: str | None = None) -> dict[str, An
                 "count": _count(orders),
                 "severity": condition.severity,
                 "orders": list(orders) if not isinstance(orders, int) else None,
-                "remedy": in_context(REMEDIES.get(condition), context),
+                "remedy": in_context(remedy_for(condition, orders, seen.snapshot), context),
             }
             for condition, orders in (seen.by_condition or {}).items()
         }
@@ -63,32 +64,35 @@ def overview_rows(seen: Overview) -> list[dict[str, Any]]:
     ]
 
 
-def overview_text(seen: Overview, screen: Screen, *, context: str | None = None) -> str:
-    """The overview for people; the first line says whether somebody is needed."""
-    lines = [_verdict(seen, screen), ""]
+def overview_text(seen: Overview, screen: Screen, *, queue: str, context: str | None = None) -> str:
+    """The overview for people; the first line says whether somebody is needed. ``queue`` is ours."""
+    lines = [_verdict(seen, queue, screen), ""]
     lines += _labelled("queue", _queue(seen), screen)
-    lines += _labelled("workers", _workers(seen), screen)
+    lines += _labelled("workers", _workers(seen, queue), screen)
     lines += _labelled("last hour", [_run_words(seen.last_hour)], screen)
     lines += _labelled("last day", [_run_words(seen.last_day)], screen)
     text = "\n".join(lines) + "\n"
     if seen.by_condition:
-        text += f"\n{_condition_table(seen.by_condition, screen, context)}"
+        text += f"\n{_condition_table(seen.by_condition, seen.snapshot, screen, context)}"
     if seen.by_status:
         statuses = [f"{count} {status or 'NULL'}" for status, count in _by_life(seen).items()]
         text += "\n" + "\n".join(_labelled("status", _packed(statuses, screen.width - 11), screen)) + "\n"
     return text
 
 
-def _verdict(seen: Overview, screen: Screen) -> str:
+def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
     sources = ", ".join(f"the {source}" for source in seen.unanswered)
     if seen.by_condition is None:
         return coloured(f"can't tell: {sources} could not be read", Severity.UNKNOWN, screen)
     counts = {condition: _count(orders) for condition, orders in seen.by_condition.items()}
     faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
     unknown = counts.get(Condition.UNKNOWN, 0)
-    if faults:
-        verb = "order needs" if faults == 1 else "orders need"
-        return coloured(f"{faults} {verb} somebody", Severity.FAULT, screen)
+    verb = "order needs" if faults == 1 else "orders need"
+    needs = [f"{faults} {verb} somebody"] if faults else []
+    if standstill := describe_standstill(seen.snapshot.tasks, seen.roster, queue=queue):
+        needs.append(neutralise(standstill))
+    if needs:
+        return coloured("; ".join(needs), Severity.FAULT, screen)
     if unknown:
         return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
     if seen.unanswered:
@@ -110,22 +114,28 @@ def _queue(seen: Overview) -> list[str]:
     return parts
 
 
-def _workers(seen: Overview) -> list[str]:
+def _workers(seen: Overview, queue: str) -> list[str]:
     if seen.roster is None:
         return ["unknown"]
     lines = []
     for worker in seen.roster.workers:
         busy = " ".join(str(task.order_id or neutralise(task.name)) for task in worker.active)
         of = f" of {worker.concurrency}" if worker.concurrency else ""
-        lines.append(f"{neutralise(worker.name)}  {len(worker.active)}{of} busy{f': {busy}' if busy else ''}")
+        lost = "" if queue in worker.queues else f"  ! it does not consume {queue}"
+        lines.append(f"{neutralise(worker.name)}  {len(worker.active)}{of} busy{f': {busy}' if busy else ''}{lost}")
     if seen.roster.silent:
         lines.append(f"{seen.roster.silent} alive and silent")
     return lines or ["none alive: nothing will be generated"]
 
 
-def _condition_table(by_condition: Mapping[Condition, Sequence[int] | int], screen: Screen, context: str | None) -> str:
+def _condition_table(
+    by_condition: Mapping[Condition, Sequence[int] | int], snapshot: Snapshot, screen: Screen, context: str | None
+) -> str:
     lines = []
-    remedies = {condition: in_context(REMEDIES.get(condition), context) or "" for condition in by_condition}
+    remedies = {
+        condition: in_context(remedy_for(condition, orders, snapshot), context) or ""
+        for condition, orders in by_condition.items()
+    }
     for condition, orders in by_condition.items():
         ids = [] if isinstance(orders, int) else list(orders)
         more = "…" if len(ids) > _IDS_SHOWN else ""
@@ -183,6 +193,7 @@ def _worker(worker: WorkerDetails) -> dict[str, Any]:
     return {
         "name": worker.name,
         "concurrency": worker.concurrency,
+        "queues": list(worker.queues),
         "active": [{"task_id": task.task_id, "order_id": task.order_id} for task in worker.active],
     }
 

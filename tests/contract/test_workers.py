@@ -129,6 +129,7 @@ def test_a_killed_worker_s_task_runs_once_more_and_only_once(system: System) -> 
     worker = system.start()
     task_id = system.run_one(1)
     system.kill(worker)
+    eventually(lambda: "✗ worker             no worker is alive" in system.world.run("doctor", "--quick").stdout)
     system.expire()
     eventually(lambda: (survey := system.survey()).workers == () and survey.silent == 0)
     assert attribute(system.read().tasks, system.survey())[0].state is TaskState.ORPHANED
@@ -144,10 +145,17 @@ def test_who_was_paused_and_resumed_is_told_and_goes_on(system: System) -> None:
     system.start()
     (name,) = system.world.worker_names()
     system.open_gate()
+
+    def consumed() -> tuple[str, ...]:
+        (worker,) = system.ask(lambda queue: queue.worker_details()).workers
+        return worker.queues
+
     told = system.ask(lambda queue: queue.pause())
     assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    eventually(lambda: consumed() == ())
     for order_id in (1, 2, 3):
         system.publish(order_id)
     told = system.ask(lambda queue: queue.resume())
     assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    eventually(lambda: consumed() == (QUEUE,))
     eventually(lambda: all(system.ended(order_id) for order_id in (1, 2, 3)))

@@ -534,3 +534,8 @@ def test_orders() -> None:
     assert (check.status, told(check)) == (FAILED, "3 of 4 open orders in fault: 2 failed, 1 ghost")
     check = feeding.judge_orders({1: Condition.FAILED, 2: Condition.FAILED})
     assert check.remedy == "sitegenctl retry-failed"
+    used_up = {Condition.FAILED: "mend the reason, then sitegenctl reset ORDER"}
+    assert feeding.judge_orders({1: Condition.FAILED}, used_up).remedy == used_up[Condition.FAILED]
+    # Where nothing mends by itself, maintain would be silence.
+    check = feeding.judge_orders({1: Condition.FAILED, 2: Condition.BLOCKED}, used_up)
+    assert check.remedy == "sitegenctl inspect   (tells what each of them needs)"

@@ -15,7 +15,7 @@ from sitegenctl.demo.sample_manifest import Manifest
 from sitegenctl.demo.samples import seed
 from tests import processes
 from tests.rq_world import RqWorld
-from tests.world import World, eventually
+from tests.world import QUEUE, World, eventually
 
 both = pytest.mark.parametrize("backend", ["celery", "rq"])
 
@@ -126,14 +126,37 @@ def test_the_overview_counts_what_the_list_shows(world: World) -> None:
     assert (seen["foreign"], seen["workers"], seen["silent_workers"]) == (manifest.foreign, [], 0)
     text = world.run("inspect").stdout
     faults = sum(entry["count"] for entry in seen["by_condition"].values() if entry["severity"] == "fault")
-    assert text.splitlines()[0] == f"{faults} orders need somebody"
+    waiting = seen["depth"]["queued"]["count"]
+    assert text.splitlines()[0] == f"{faults} orders need somebody; {waiting} tasks wait, and no worker is alive"
     assert "none alive: nothing will be generated" in text
 
 
 def test_the_overview_of_a_quiet_system(world: World) -> None:
     assert world.run("inspect").stdout.splitlines()[0] == "all well"
     world.worker("-c", "1")
-    assert "0 of 1 busy" in world.run("inspect").stdout
+    assert "0 of 1 busy\n" in world.run("inspect").stdout
+
+
+def test_the_overview_says_first_that_nobody_takes_what_waits(world: World) -> None:
+    world.order(42, "GENERATING", age="0 minutes")
+    world.publish(42)
+    assert world.run("inspect").stdout.splitlines()[0] == "1 task waits, and no worker is alive"
+    world.order(41, "GENERATING", steps=["START", "ERROR"], age="3 hours")
+    world.worker("-c", "1", environ={"SITEGENCTL_QUEUE": "elsewhere"})
+    text = world.run("inspect").stdout
+    assert text.splitlines()[0] == f"1 order needs somebody; 1 task waits, and no worker consumes {QUEUE}"
+    assert f"0 of 1 busy  ! it does not consume {QUEUE}\n" in text
+
+
+def test_the_overview_names_what_mends_the_orders_that_are_there(world: World) -> None:
+    failed = ["START", "ERROR"]
+    world.order(31, "GENERATING", steps=failed * 3, age="3 hours")
+    world.order(32, "GENERATING", steps=failed * 4, age="3 hours")
+    assert "2  failed     31 32   mend the reason, then sitegenctl reset ORDER" in world.run("inspect").stdout
+    doctor = world.run("doctor", "--patience", "0s").stdout
+    assert "mend the reason, then sitegenctl reset ORDER" in doctor
+    world.order(33, "GENERATING", steps=failed, age="3 hours")
+    assert data(world, "inspect")["by_condition"]["failed"]["remedy"] == "sitegenctl retry-failed"
 
 
 def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> None:

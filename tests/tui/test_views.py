@@ -88,6 +88,9 @@ async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
         await view.sees("no worker is alive: nothing will be heard until")
         await view.press("enter", "escape", "space", "m", "y")
         assert current(view) == "orders"
+        await off(world.order, 42)
+        await off(world.enqueue, 42)
+        await view.sees("✗ 1 task waits, and no worker is alive")
 
 
 async def test_the_doctor(world: World) -> None:

@@ -1,0 +1,61 @@
+"""What became of orders, in words: many of which the same is to be said take one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.render.outcomes import outcomes_text
+
+
+def refused(order_id: int, reason: str = "no such order", hint: str | None = None) -> Outcome:
+    return Outcome(order_id=order_id, outcome=OutcomeKind.REFUSED, reason=reason, hint=hint)
+
+
+def done(order_id: int) -> Outcome:
+    return Outcome(
+        order_id=order_id,
+        outcome=OutcomeKind.DONE,
+        reason="would be enqueued",
+        before=OrderStatus.BUILDING,
+        after=OrderStatus.GENERATING,
+    )
+
+
+def text(outcomes: Sequence[Outcome], *, dry_run: bool = False, verbose: bool = False, most: int | None = None) -> str:
+    result = OperationResult(command="enqueue", dry_run=dry_run, outcomes=list(outcomes))
+    return outcomes_text(result, done="enqueued", verbose=verbose, most=most)
+
+
+def test_neighbours_of_which_the_same_is_said_are_one_line_where_there_are_many() -> None:
+    many = [refused(7, "it is CANCELLED"), *map(refused, range(8, 40)), refused(41), refused(42)]
+    assert text(many).splitlines() == [
+        "35 refused",
+        "   7  refused  it is CANCELLED",
+        "8-39  refused  no such order",
+        "  41  refused  no such order",
+        "  42  refused  no such order",
+    ]
+    assert len(text(many, verbose=True).splitlines()) == 36
+    assert len(text(many[:20]).splitlines()) == 21
+
+
+def test_a_long_plan_is_short_and_says_how_much_of_it_is_not_shown() -> None:
+    plan = [done(order_id) for order_id in (*range(1, 1001), 1005, *range(2001, 4001))]
+    assert text(plan, dry_run=True).splitlines() == [
+        "3001 would be enqueued",
+        "   1-1000  would be enqueued  BUILDING → GENERATING",
+        "     1005  would be enqueued  BUILDING → GENERATING",
+        "2001-4000  would be enqueued  BUILDING → GENERATING",
+    ]
+    assert text(plan, dry_run=True, most=2).splitlines()[2:] == [
+        "  1005  would be enqueued  BUILDING → GENERATING",
+        "(2000 more; --dry-run lists them)",
+    ]
+
+
+def test_what_is_hinted_to_several_with_their_own_numbers_is_said_once() -> None:
+    finished = [refused(order_id, "it is in REVIEW", f"made anew: sitegenctl reset {order_id}") for order_id in (2, 30)]
+    assert text([*finished, refused(9)]).splitlines()[-1] == "hint: 2 30: made anew: sitegenctl reset ORDER"
+    assert text([finished[1], refused(9)]).splitlines()[-1] == "hint: 30: made anew: sitegenctl reset 30"
