@@ -98,10 +98,11 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
     """Show the live view until it is left; returns its exit code. Raises what ended it."""
     from sitegenctl.errors import SitegenError
     from sitegenctl.tui.app import LiveApp
+    from sitegenctl.tui.driver import signals_put_back
 
     app = LiveApp(settings, _preferences(interval, theme))
     # Closing the terminal, too, lets what is being moved get through its chunk.
-    with stopped_by_signals():
+    with stopped_by_signals(), signals_put_back():
         code = app.run()
     if isinstance(app.failure, SitegenError):
         raise app.failure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Footer, Input, Static
 
 from sitegenctl.domain.event import Event
 from sitegenctl.errors import SitegenError
@@ -338,8 +340,8 @@ class LiveApp(App[int]):
         """Whether a key does something here."""
         if action in ("act", "mend"):
             return self._may_act and self._view == "orders" and not self.screen.is_modal
-        if action == "open_folder" and self.is_web:
-            # It would open on the server's screen.
+        if action in ("open_folder", "suspend") and self.is_web:
+            # It would be the server's screen, or the server itself.
             return False
         if action in ("mark", "mark_all", "sort", "toggle_detail", "copy_id", "open_site", "open_folder"):
             return self._view == "orders"
@@ -371,7 +373,7 @@ class LiveApp(App[int]):
 
         hidden = set[str]() if self._may_act else {*_CHANGES}
         if self.is_web:
-            hidden.add("open_folder")
+            hidden |= {"open_folder", "suspend"}
         self.push_screen(HelpScreen(known_keys({**DEFAULT_KEYS, **self._preferences.keys}, without=hidden)))
 
     async def action_quit(self) -> None:
@@ -382,9 +384,24 @@ class LiveApp(App[int]):
             return
         self.exit(0)
 
-    def action_help_quit(self) -> None:
-        """Ctrl-C leaves, as it does every command; where text is selected Textual copies that."""
-        self.call_later(self.action_quit)
+    async def action_stop(self) -> None:
+        """Ctrl-C leaves, as it does every command; where text is selected it is copied."""
+        box = self.focused
+        chosen = (box.selected_text if isinstance(box, Input) else None) or self.screen.get_selected_text()
+        if chosen:
+            self.copy_to_clipboard(chosen)
+        else:
+            await self.action_quit()
+
+    def action_suspend(self) -> None:
+        """Go back to the shell; not while rows are locked that others wait for."""
+        if isinstance(self.screen, Busy) and self.screen.is_busy:
+            complain(self, "not while orders are being moved")
+        elif os.getsid(0) == os.getpgrp():
+            complain(self, "no shell has started this one to bring it back")
+        else:
+            # All of the job: whatever started this must not wait for it in the foreground.
+            os.killpg(os.getpgrp(), signal.SIGTSTP)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """What the palette offers."""

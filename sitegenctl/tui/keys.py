@@ -68,8 +68,19 @@ KEYS = (
     Binding("r", "look", "look", id="look", tooltip="Look again now", show=False),
     Binding("f5", "look", "look", show=False),
     Binding("escape", "leave", "back", id="leave", tooltip="Leave what is open, then the marks", show=False),
+    # Wherever one is, a plan and the filter included.
+    Binding(
+        "ctrl+z",
+        "suspend",
+        "suspend",
+        id="suspend",
+        tooltip="Back to the shell; fg comes back here",
+        show=False,
+        priority=True,
+    ),
     Binding("question_mark", "help", "help", id="help", key_display="?", tooltip="Show the keys"),
     Binding("q", "quit", "quit", id="quit", tooltip="Leave", priority=False),
+    Binding("ctrl+c", "stop", "quit", show=False, priority=True),
 )
 
 #: The keys of an action by its name, where nobody gave it others.

@@ -298,10 +298,11 @@ async def test_action_keys_belong_to_the_list_of_orders(world: World) -> None:
         assert (view.filter.value, view.dialog) == ("Rm", None)
 
 
+@pytest.mark.parametrize("key", ["ctrl+q", "ctrl+c"])
 async def test_leaving_during_an_action_ends_with_the_chunk_in_hand(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """``q`` and ``ctrl+q`` finish what has begun; nothing is left between the database and the queue."""
+    """Whatever leaves finishes what has begun; nothing is left between the database and the queue."""
     await off(many_unstarted, world, 120)
     begun, goes_on = asyncio.Event(), threading.Event()
     claim = PostgresOrders.claim
@@ -320,13 +321,15 @@ async def test_leaving_during_an_action_ends_with_the_chunk_in_hand(
         await view.act("e", "enqueue 120 orders? 120 would be enqueued")
         await view.press("y")
         await asyncio.wait_for(begun.wait(), 10)
-        await view.press("ctrl+q")
+        await view.press("ctrl+z")
+        await view.sees("not while orders are being moved")
+        await view.press(key)
         assert view.app.is_running
         assert "finishing the chunk in hand" in view.told("title")
         goes_on.set()
         await done(view)
         assert isinstance(view.app.screen, ActionScreen)
-        await view.press("ctrl+q")
+        await view.press(key)
         await view.until(lambda: not view.app.is_running)
     generating = await off(world.sql, "SELECT id FROM site_orders WHERE status = 'GENERATING'")
     assert sorted(row["id"] for row in generating) == sorted(await off(orders_queued, world))

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -104,6 +105,12 @@ class Terminal:
             assert time.monotonic() < deadline, self.got
             self.read(0.1)
 
+    def comes_back(self, text: str) -> None:
+        """Wait until it has taken the terminal again, and shows the text there."""
+        self.sees(ENTERED.decode())
+        self.got = self.got[self.got.index(ENTERED) :]
+        self.sees(text)
+
     def press(self, key: bytes) -> None:
         os.write(self.ours, key)
 
@@ -135,12 +142,14 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(*command: str, columns: int = 100, lines: int = 30, cwd: Path | None = None) -> Iterator[Terminal]:
+def terminal(
+    *command: str, columns: int = 100, lines: int = 30, cwd: Path | None = None, program: str = sys.executable
+) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, pack("HHHH", lines, columns, 0, 0))
     before = termios.tcgetattr(theirs)
     process = subprocess.Popen(
-        [sys.executable, *command],
+        [program, *command],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -208,6 +217,48 @@ def test_a_terminal_that_is_closed_ends_it_with_the_chunk_in_hand(world: World, 
     assert len(world.queued_ids()) == 1
     with world.redis() as redis:
         assert redis.keys("*reply*") == []
+
+
+def test_it_is_stopped_and_continued_as_a_job_of_the_shell(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
+    job = f"set -m; {shlex.join([sys.executable, *LIVE])}; echo stopped with $?; read line; fg; echo left with $?"
+    with terminal("-c", job, program="/bin/sh") as screen:
+        screen.sees("Padaria Ana")
+        screen.press(b"m")  # wherever one is
+        screen.sees("retry order 42?")
+        screen.press(b"\x1a")
+        screen.sees("stopped with 148")  # 128 and SIGTSTP
+        assert screen.is_restored()
+        assert "fg comes back" not in screen.afterwards
+        screen.got = b""
+        screen.press(b"\n")
+        screen.comes_back("retry order 42?")
+        screen.press(b"\x03")
+        screen.sees("left with 0")
+        assert screen.leaves() == 0
+        assert screen.is_restored()
+
+
+def test_a_signal_that_nobody_asked_for_leaves_the_terminal_as_it_was(world: World) -> None:
+    world.order(42, name="Ana")
+    with terminal(*LIVE) as screen:
+        screen.sees("Padaria Ana")
+        threads = len(os.listdir(f"/proc/{screen.process.pid}/task"))
+        for _ in range(3):
+            screen.got = b""
+            screen.process.send_signal(signal.SIGSTOP)
+            screen.process.send_signal(signal.SIGCONT)
+            screen.comes_back("Padaria Ana")
+        # No shell has started it: it would never be continued, and is not stopped.
+        screen.got = b""
+        screen.process.send_signal(signal.SIGTSTP)
+        screen.comes_back("Padaria Ana")
+        screen.press(b"\x1a")
+        screen.sees("to bring it back")
+        assert len(os.listdir(f"/proc/{screen.process.pid}/task")) == threads
+        screen.press(b"q")
+        assert screen.leaves() == 0
+        assert screen.is_restored()
 
 
 def test_whoever_writes_to_a_terminal_that_has_gone_is_not_kept() -> None:
