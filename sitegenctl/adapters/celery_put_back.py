@@ -20,6 +20,7 @@ from sitegenctl.adapters.celery_workers import CLAIMS, CeleryWorkers
 from sitegenctl.adapters.celery_workload import Workload
 from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link
+from sitegenctl.adapters.verdicts import answers_again, not_answered
 from sitegenctl.domain.task import LiveTask
 
 #: Seconds after which a worker that had lost its connection to Redis, and nothing else, is there again.
@@ -104,8 +105,7 @@ class PuttingBack:
         if workload.holdings(task_id):
             return _answers_again(task_id, workload)
         if workload.silent:
-            have = "a living worker has" if workload.silent == 1 else f"{workload.silent} living workers have"
-            return f"{have} not answered, and may be running task {task_id}"
+            return not_answered(workload.silent, f"be running task {task_id}")
         return None
 
     async def _unsettled(self, deliveries: Mapping[str, Delivery]) -> dict[str, str]:
@@ -168,7 +168,7 @@ class PuttingBack:
 
 def _answers_again(task_id: str, workload: Workload) -> str:
     holding = workload.holdings(task_id)[0]
-    return f"its worker answers again: task {task_id} is {holding.state} at {holding.worker}"
+    return answers_again(task_id, holding.state, holding.worker)
 
 
 def _priority(message: Mapping[str, Any]) -> int:

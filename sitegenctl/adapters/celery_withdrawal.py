@@ -19,35 +19,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from sitegenctl.adapters.celery_raw import Delivery, RawMessages
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.celery_workload import QUESTIONS, Holding, Workload
 from sitegenctl.adapters.redis_errors import Refusal
+from sitegenctl.adapters.verdicts import (
+    PATIENCE,
+    SECOND_LOOK,
+    SOON,
+    Verdict,
+    copy_is_gone,
+    has_started,
+    not_answered,
+    too_late,
+)
 from sitegenctl.domain.task import LiveTask, TaskState
-
-#: Seconds that workers are given to let go of what they were told to stop, or are about to start.
-PATIENCE = 10.0
-
-#: Seconds between two looks at something that is certain to change soon.
-_SOON = 0.05
-
-#: Seconds after which a task on the move between queue, ``unacked`` and worker is in one of them again.
-_SECOND_LOOK = 0.25
 
 #: Ids in one question: newer workers look up a result for each, and store one, before they answer.
 _REVOKED_AT_ONCE = 200
 
 _SIGNAL = "SIGKILL"
-
-
-class _Verdict(Enum):
-    GONE = auto()
-    FORGET = auto()  # nobody will run it: only its entry in `unacked` is left
-    STOP = auto()  # it runs, at a worker that was not told to stop it yet
-    WAIT = auto()  # it is about to go, or to start
-    NOWHERE = auto()  # finished, or between two places
 
 
 @dataclass(kw_only=True)
@@ -86,7 +78,7 @@ class Withdrawal:
             return dict.fromkeys(task_ids, exc.message)
         taken = await self._messages.take_out(await self._messages.waiting(queued))
         for task_id in kept - taken:
-            self._left[task_id] = f"the copy of task {task_id} was no longer in the queue: look again"
+            self._left[task_id] = copy_is_gone(task_id)
         leaving = {task_id: _Leaving(task_id=task_id, taken=task_id in taken) for task_id in sorted(task_ids - kept)}
         if queued - taken:
             seen = await self._look()
@@ -95,7 +87,7 @@ class Withdrawal:
             if task.task_id in seen.running and not self._terminate:
                 self._give_up(leaving, task.task_id, _started(task.task_id, seen.holdings(task.task_id)))
             elif seen.silent and not task.taken and not seen.holdings(task.task_id):
-                self._give_up(leaving, task.task_id, _whose(task.task_id, seen.silent))
+                self._give_up(leaving, task.task_id, not_answered(seen.silent, f"have task {task.task_id}"))
         await self._revoke(list(leaving))
         await self._follow(leaving)
         return self._left
@@ -128,46 +120,46 @@ class Withdrawal:
             for delivery in await self._messages.delivered(leaving):
                 entries.setdefault(delivery.task_id, []).append(delivery)
             workload = await self._look()
-            verdicts: dict[_Verdict, list[_Leaving]] = {verdict: [] for verdict in _Verdict}
+            verdicts: dict[Verdict, list[_Leaving]] = {verdict: [] for verdict in Verdict}
             for task in list(leaving.values()):
                 verdict = self._judge(task, workload, has_entry=task.task_id in entries)
                 if isinstance(verdict, str):
                     self._give_up(leaving, task.task_id, verdict)
                 else:
                     verdicts[verdict].append(task)
-            gone = [*verdicts[_Verdict.GONE], *await self._forget(verdicts[_Verdict.FORGET], entries)]
-            gone += await self._search(verdicts[_Verdict.NOWHERE])
+            gone = [*verdicts[Verdict.GONE], *await self._forget(verdicts[Verdict.FORGET], entries)]
+            gone += await self._search(verdicts[Verdict.NOWHERE])
             for task in gone:
                 del leaving[task.task_id]
-            if verdicts[_Verdict.STOP]:
-                await self._stop(verdicts[_Verdict.STOP], workload, leaving)
+            if verdicts[Verdict.STOP]:
+                await self._stop(verdicts[Verdict.STOP], workload, leaving)
                 deadline = clock() + PATIENCE
             elif clock() > deadline:
                 for task in list(leaving.values()):
                     self._give_up(leaving, task.task_id, _too_late(task, workload))
             if leaving:
-                await asyncio.sleep(_SECOND_LOOK if verdicts[_Verdict.NOWHERE] else _SOON)
+                await asyncio.sleep(SECOND_LOOK if verdicts[Verdict.NOWHERE] else SOON)
 
-    def _judge(self, task: _Leaving, workload: Workload, *, has_entry: bool) -> _Verdict | str:
+    def _judge(self, task: _Leaving, workload: Workload, *, has_entry: bool) -> Verdict | str:
         holdings = workload.holdings(task.task_id)
         running = [holding for holding in holdings if holding.state is TaskState.RUNNING]
         if running and not self._terminate:
             return _started(task.task_id, running)
         if running:
-            return _Verdict.STOP if any(each.worker not in task.told for each in running) else _Verdict.WAIT
+            return Verdict.STOP if any(each.worker not in task.told for each in running) else Verdict.WAIT
         if any(workload.has_process(worker, pid) for worker, pid in task.told.items()):
-            return _Verdict.WAIT
+            return Verdict.WAIT
         if any(not workload.will_look_again(holding) for holding in holdings):
-            return _Verdict.WAIT
+            return Verdict.WAIT
         if any(holding.worker not in self._revoked_at for holding in holdings):
             return f"task {task.task_id} is at {holdings[0].worker}, which has not answered that it revoked it"
         if has_entry and not holdings and workload.silent:
-            return _whose(task.task_id, workload.silent)
+            return not_answered(workload.silent, f"have task {task.task_id}")
         if has_entry:
-            return _Verdict.FORGET
+            return Verdict.FORGET
         if holdings or task.taken or task.told:
-            return _Verdict.GONE
-        return _whose(task.task_id, workload.silent) if workload.silent else _Verdict.NOWHERE
+            return Verdict.GONE
+        return not_answered(workload.silent, f"have task {task.task_id}") if workload.silent else Verdict.NOWHERE
 
     async def _forget(self, tasks: Sequence[_Leaving], entries: Mapping[str, Sequence[Delivery]]) -> list[_Leaving]:
         removed = await self._messages.forget([each for task in tasks for each in entries[task.task_id]])
@@ -199,20 +191,10 @@ class Withdrawal:
 
 
 def _started(task_id: str, holdings: Iterable[Holding]) -> str:
-    workers = ", ".join(holding.worker for holding in holdings if holding.state is TaskState.RUNNING)
-    return f"task {task_id} started at {workers} meanwhile"
-
-
-def _whose(task_id: str, silent: int) -> str:
-    have = "a living worker has" if silent == 1 else f"{silent} living workers have"
-    return f"{have} not answered, and may have task {task_id}"
+    return has_started(task_id, [holding.worker for holding in holdings if holding.state is TaskState.RUNNING])
 
 
 def _too_late(task: _Leaving, workload: Workload) -> str:
-    """Why a task that should have gone or stayed did neither."""
-    if task.told:
-        return f"{', '.join(task.told)} was told to stop task {task.task_id}, and has not within {PATIENCE:.0f} s"
     holdings = workload.holdings(task.task_id)
-    if holdings:
-        return f"task {task.task_id} is about to start at {holdings[0].worker}"
-    return f"task {task.task_id} did not come to rest within {PATIENCE:.0f} s"
+    at = holdings[0].worker if holdings else None
+    return too_late(task.task_id, told=task.told, at=at, patience=PATIENCE)

@@ -21,6 +21,7 @@ from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_workers import Records, RollCall, read_records, roll_call
+from sitegenctl.adapters.verdicts import answers_again, not_answered
 from sitegenctl.domain.task import LiveTask
 
 #: Seconds after which a worker that had lost its connection to Redis, and nothing else, is there again.
@@ -121,11 +122,10 @@ def _why_not(task_id: str, records: Records, seen: RollCall) -> str | None:
     if records.is_over(task_id) or (task_id not in records.started and task_id not in records.taken):
         return f"task {task_id} is no longer in work: it was finished or given back meanwhile"
     if seen.silent:
-        have = "a living worker has" if seen.silent == 1 else f"{seen.silent} living workers have"
-        return f"{have} not answered, and may be running task {task_id}"
+        return not_answered(seen.silent, f"be running task {task_id}")
     return None
 
 
 def _answers_again(task_id: str, seen: RollCall) -> str:
     name, state = seen.holders(task_id)[0]
-    return f"its worker answers again: task {task_id} is {state} at {name}"
+    return answers_again(task_id, state, name)

@@ -18,23 +18,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_workers import Records, RollCall, read_records, roll_call
+from sitegenctl.adapters.verdicts import (
+    PATIENCE,
+    SECOND_LOOK,
+    SOON,
+    Verdict,
+    copy_is_gone,
+    has_started,
+    not_answered,
+    too_late,
+)
 from sitegenctl.domain.task import LiveTask, TaskState
-
-#: Seconds that workers are given to let go of what they were told to stop, or are about to begin.
-PATIENCE = 10.0
-
-#: Seconds between two looks at something that is certain to change soon.
-_SOON = 0.05
-
-#: Seconds after which a job on the move is in one place or another again.
-_SECOND_LOOK = 0.25
 
 #: Commands in one round trip.
 _AT_ONCE = 100
@@ -57,14 +57,6 @@ redis.call('HSET', KEYS[1], 'status', 'canceled')
 redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[1])
 return 1
 """
-
-
-class _Verdict(Enum):
-    GONE = auto()
-    FORGET = auto()  # nobody will run it: only what the registries say of it is left
-    STOP = auto()  # it runs
-    WAIT = auto()  # it is about to go, or to start
-    NOWHERE = auto()  # ended, or between two places
 
 
 @dataclass(kw_only=True)
@@ -99,7 +91,7 @@ class Withdrawal:
         except Refusal as exc:
             return dict.fromkeys(ids, exc.message)
         for task_id in kept - taken:
-            self._left[task_id] = f"the copy of task {task_id} was no longer in the queue: look again"
+            self._left[task_id] = copy_is_gone(task_id)
         leaving = {task_id: _Leaving(task_id=task_id, taken=task_id in taken) for task_id in ids if task_id not in kept}
         await self._follow(leaving)
         gone = [task_id for task_id in ids if task_id not in kept and task_id not in self._left]
@@ -141,46 +133,45 @@ class Withdrawal:
             seen = roll_call(records, self._options.queue)
             for task_id in await self._take_out(list(leaving)):
                 leaving[task_id].taken = True
-            verdicts: dict[_Verdict, list[_Leaving]] = {verdict: [] for verdict in _Verdict}
+            verdicts: dict[Verdict, list[_Leaving]] = {verdict: [] for verdict in Verdict}
             for task in list(leaving.values()):
                 verdict = self._judge(task, records, seen)
                 if isinstance(verdict, str):
                     self._give_up(leaving, task.task_id, verdict)
                 else:
                     verdicts[verdict].append(task)
-            gone = [*verdicts[_Verdict.GONE], *await self._forget(verdicts[_Verdict.FORGET], records)]
-            for task in verdicts[_Verdict.NOWHERE]:
+            gone = [*verdicts[Verdict.GONE], *await self._forget(verdicts[Verdict.FORGET], records)]
+            for task in verdicts[Verdict.NOWHERE]:
                 task.nowhere += 1
-            for task in (*gone, *(task for task in verdicts[_Verdict.NOWHERE] if task.nowhere > 1)):
+            for task in (*gone, *(task for task in verdicts[Verdict.NOWHERE] if task.nowhere > 1)):
                 del leaving[task.task_id]
-            if await self._stop(verdicts[_Verdict.STOP], seen):
+            if await self._stop(verdicts[Verdict.STOP], seen):
                 deadline = clock() + PATIENCE
             if clock() > deadline:
                 for task in list(leaving.values()):
                     self._give_up(leaving, task.task_id, _too_late(task, seen))
             if leaving:
-                await asyncio.sleep(_SECOND_LOOK if verdicts[_Verdict.NOWHERE] else _SOON)
+                await asyncio.sleep(SECOND_LOOK if verdicts[Verdict.NOWHERE] else SOON)
 
     def _give_up(self, leaving: dict[str, _Leaving], task_id: str, reason: str) -> None:
         self._left[task_id] = reason
         del leaving[task_id]
 
-    def _judge(self, task: _Leaving, records: Records, seen: RollCall) -> _Verdict | str:
+    def _judge(self, task: _Leaving, records: Records, seen: RollCall) -> Verdict | str:
         holders = seen.holders(task.task_id)
         running = [name for name, state in holders if state is TaskState.RUNNING]
         if running and not self._terminate:
-            return f"task {task.task_id} started at {', '.join(running)} meanwhile"
+            return has_started(task.task_id, running)
         if running:
             job = records.jobs.get(task.task_id)
-            return _Verdict.STOP if job is not None and job.status == "started" else _Verdict.WAIT
+            return Verdict.STOP if job is not None and job.status == "started" else Verdict.WAIT
         if holders:
-            return _Verdict.WAIT
+            return Verdict.WAIT
         if task.task_id in records.started or task.task_id in records.taken:
             if seen.silent and not records.is_over(task.task_id):
-                have = "a living worker has" if seen.silent == 1 else f"{seen.silent} living workers have"
-                return f"{have} not answered, and may have task {task.task_id}"
-            return _Verdict.FORGET
-        return _Verdict.GONE if task.taken or task.told else _Verdict.NOWHERE
+                return not_answered(seen.silent, f"have task {task.task_id}")
+            return Verdict.FORGET
+        return Verdict.GONE if task.taken or task.told else Verdict.NOWHERE
 
     async def _forget(self, tasks: Sequence[_Leaving], records: Records) -> list[_Leaving]:
         keys = (self._options.started, self._options.intermediate)
@@ -213,10 +204,6 @@ class Withdrawal:
 
 
 def _too_late(task: _Leaving, seen: RollCall) -> str:
-    """Why a job that should have gone or stayed did neither."""
-    if task.told:
-        return f"{task.told} was told to stop task {task.task_id}, and has not within {PATIENCE:.0f} s"
     holders = seen.holders(task.task_id)
-    if holders:
-        return f"task {task.task_id} is about to start at {holders[0][0]}"
-    return f"task {task.task_id} did not come to rest within {PATIENCE:.0f} s"
+    at = holders[0][0] if holders else None
+    return too_late(task.task_id, told=[task.told] if task.told else [], at=at, patience=PATIENCE)

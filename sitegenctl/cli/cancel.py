@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,8 +19,9 @@ from sitegenctl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sitegenctl.domain.listing import OrderQuery
     from sitegenctl.domain.order import OrderStatus
+    from sitegenctl.operations.planning import Planning
+    from sitegenctl.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -43,11 +43,24 @@ def cancel(
     dry_run: DryRun = False,
 ) -> int:
     """Withdraw the tasks of orders and set them back to BUILDING, held until somebody enqueues them."""
+    from sitegenctl.cli.moving import chosen, move
     from sitegenctl.cli.selection import read_choice
+    from sitegenctl.operations import cancel as operation
 
     target = _target(to)
     choice = read_choice(orders, source, condition, status, search)
-    return asyncio.run(_cancel(call, choice, terminate=terminate, to=target, dry_run=dry_run))
+
+    async def plan(session: Session) -> Planning:
+        return operation.plan(
+            session.orders,
+            session.queue,
+            await chosen(session, choice),
+            terminate=terminate,
+            to=target,
+            grace=session.settings.grace,
+        )
+
+    return move(call, plan, done="cancelled", dry_run=dry_run)
 
 
 def _target(word: str) -> OrderStatus:
@@ -60,24 +73,3 @@ def _target(word: str) -> OrderStatus:
         known = ", ".join(target.lower() for target in CANCEL_TARGETS)
         raise UsageProblem(f"--to: a cancelled order can't go to {status}", hint=f"one of: {known}")
     return status
-
-
-async def _cancel(
-    call: Invocation, choice: list[int] | OrderQuery, *, terminate: bool, to: OrderStatus, dry_run: bool
-) -> int:
-    from sitegenctl.cli.moving import changing, chosen, plan_and_carry_out, report
-    from sitegenctl.operations import cancel as operation
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
-        planning = operation.plan(
-            session.orders,
-            session.queue,
-            await chosen(session, choice),
-            terminate=terminate,
-            to=to,
-            grace=settings.grace,
-        )
-        result = await plan_and_carry_out(call, session, planning, done="cancelled", asks=True, dry_run=dry_run)
-    return report(call, result, done="cancelled")

@@ -22,8 +22,8 @@ from sitegenctl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sitegenctl.domain.listing import OrderQuery
     from sitegenctl.domain.result import OperationResult
+    from sitegenctl.operations.planning import Planning
     from sitegenctl.session import Session
 
 
@@ -50,33 +50,23 @@ def enqueue(
     dry_run: DryRun = False,
 ) -> int:
     """Enqueue orders: set them GENERATING, journal it, publish their tasks."""
+    from sitegenctl.cli.moving import chosen, move
     from sitegenctl.cli.selection import read_choice
+    from sitegenctl.operations import enqueue as operation
 
     choice = read_choice(orders, source, condition, status, search)
-    return asyncio.run(_enqueue(call, choice, resume=resume, force=force, wait=wait, dry_run=dry_run))
 
-
-async def _enqueue(
-    call: Invocation, choice: list[int] | OrderQuery, *, resume: bool, force: bool, wait: bool, dry_run: bool
-) -> int:
-    from sitegenctl.cli.moving import changing, chosen, plan_and_carry_out, report
-    from sitegenctl.operations import enqueue as operation
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
+    async def plan(session: Session) -> Planning:
         order_ids = await chosen(session, choice)
-        planning = operation.plan(
-            session.orders, session.queue, order_ids, grace=settings.grace, resume=resume, force=force
-        )
-        # Orders named one by one were thought of one by one.
-        asks = not isinstance(choice, list)
-        result = await plan_and_carry_out(
-            call, session, planning, done="enqueued", asks=asks, dry_run=dry_run, keep_all=wait
-        )
-        if wait and not dry_run and not result.interrupted:
-            result = await _wait(session, call, result)
-    return report(call, result, done="enqueued")
+        grace = session.settings.grace
+        return operation.plan(session.orders, session.queue, order_ids, grace=grace, resume=resume, force=force)
+
+    async def then(session: Session, result: OperationResult) -> OperationResult:
+        return await _wait(session, call, result) if wait and not dry_run and not result.interrupted else result
+
+    # Orders named one by one were thought of one by one.
+    asks = not isinstance(choice, list)
+    return move(call, plan, done="enqueued", dry_run=dry_run, then=then, asks=asks, keep_all=wait)
 
 
 async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:

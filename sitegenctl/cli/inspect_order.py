@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import MANY, Invocation, Watch
+from sitegenctl.cli.options import Invocation, Watch, last_rows
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -19,15 +19,7 @@ def order(
     call: Invocation,
     order: Annotated[str, typer.Argument(metavar="ORDER", help="The order's number.", show_default=False)],
     last: Annotated[
-        int | None,
-        typer.Option(
-            "--last",
-            min=0,
-            max=MANY,
-            metavar="N",
-            help=f"How many log rows to show. [{DEFAULT_LAST}, as far as they fit on the screen]",
-            show_default=False,
-        ),
+        int | None, last_rows(f"How many log rows to show. [{DEFAULT_LAST}, as far as they fit on the screen]")
     ] = None,
     watch: Watch = None,
 ) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import MANY, OLDEST, FromFile, Invocation, OrderArguments, Output, command
+from sitegenctl.cli.options import OLDEST, FromFile, Invocation, OrderArguments, Output, command, last_rows
 from sitegenctl.errors import Refused, UsageProblem
 
 if TYPE_CHECKING:
@@ -60,15 +60,7 @@ def logs(
         str, typer.Option("--level", metavar="|".join(_LEVELS), help="Only rows of this level and worse.")
     ] = "info",
     last: Annotated[
-        int | None,
-        typer.Option(
-            "--last",
-            min=0,
-            max=MANY,
-            metavar="N",
-            help=f"Only the newest N rows of each order, 0 for all. [{DEFAULT_LAST}, or all with --since]",
-            show_default=False,
-        ),
+        int | None, last_rows(f"Only the newest N rows of each order, 0 for all. [{DEFAULT_LAST}, or all with --since]")
     ] = None,
 ) -> int:
     """Show the log of orders, several of them merged; -f follows it."""

@@ -55,22 +55,59 @@ async def chosen(session: Session, choice: list[int] | OrderQuery) -> list[int]:
     )
 
 
-async def plan_and_carry_out(
+def move(
+    call: Invocation,
+    plan: Callable[[Session], Awaitable[Planning]],
+    *,
+    done: str,
+    dry_run: bool,
+    asks: bool = True,
+    files: bool = False,
+    limit: int | None = None,
+    keep_all: bool = False,
+    then: Callable[[Session, OperationResult], Awaitable[OperationResult]] | None = None,
+) -> int:
+    """All of a command: what is planned is carried out and reported; returns the exit code.
+
+    ``limit`` is how many orders to move at most, ``keep_all`` for who needs the outcomes of orders that went well,
+    however many there are. ``then`` goes on with what came of it, before it is reported. ``carry_out`` has the rest.
+    """
+    from sitegenctl.session import open_session
+
+    async def moving() -> int:
+        settings = changing(call, dry_run=dry_run)
+        async with open_session(settings, call.command) as session:
+            result = await _plan_and_carry_out(
+                call,
+                session,
+                await plan(session),
+                done=done,
+                dry_run=dry_run,
+                asks=asks,
+                files=files,
+                limit=limit,
+                keep_all=keep_all,
+            )
+            if then is not None:
+                result = await then(session, result)
+        return report(call, result, done=done)
+
+    return asyncio.run(moving())
+
+
+async def _plan_and_carry_out(
     call: Invocation,
     session: Session,
     planning: Planning,
     *,
     done: str,
-    asks: bool,
     dry_run: bool,
-    files: bool = False,
-    limit: int | None = None,
-    keep_all: bool = False,
+    asks: bool,
+    files: bool,
+    limit: int | None,
+    keep_all: bool,
 ) -> OperationResult:
-    """Make the plan and carry it out, part by part where nobody has to agree to it first; ``carry_out`` has the rest.
-
-    ``keep_all`` is for who needs the outcomes of orders that went well, however many there are.
-    """
+    """Make the plan and carry it out, part by part where nobody has to agree to it first."""
     from sitegenctl.cli.options import Output
     from sitegenctl.operations.apply import apply_parts, preview_parts
     from sitegenctl.render.outcomes import LISTED

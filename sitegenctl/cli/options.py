@@ -147,6 +147,11 @@ OLDEST = timedelta(days=36500)
 MANY = 1_000_000
 
 
+def last_rows(text: str) -> Any:
+    """The option for how many rows of a log to show; its help is this text."""
+    return typer.Option("--last", min=0, max=MANY, metavar="N", help=text, show_default=False)
+
+
 def age(option: str, text: str) -> timedelta:
     """Read an option's age, as ``span`` does. Raises ``UsageProblem`` also for more than a century."""
     from sitegenctl.errors import UsageProblem

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +23,8 @@ from sitegenctl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sitegenctl.domain.listing import OrderQuery
+    from sitegenctl.operations.planning import Planning
+    from sitegenctl.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -48,20 +47,26 @@ def reset(
     dry_run: DryRun = False,
 ) -> int:
     """Begin orders again: tasks withdrawn, files to the trash, a fresh task that resumes nothing."""
+    from sitegenctl.cli.moving import chosen, move
     from sitegenctl.cli.selection import read_choice
+    from sitegenctl.operations import reset as operation
 
     choice = read_choice(orders, source, condition, status, search)
-    return asyncio.run(
-        _reset(
-            call,
-            choice,
+
+    async def plan(session: Session) -> Planning:
+        return operation.plan(
+            session.orders,
+            session.queue,
+            session.sites,
+            await chosen(session, choice),
             enqueue=not no_enqueue,
             keep_files=keep_files,
             terminate=terminate,
             force=force,
-            dry_run=dry_run,
+            grace=session.settings.grace,
         )
-    )
+
+    return move(call, plan, done="reset", dry_run=dry_run, files=True)
 
 
 def reset_empty(
@@ -77,68 +82,20 @@ def reset_empty(
     dry_run: DryRun = False,
 ) -> int:
     """Reset every GENERATING order that has no task and (almost) no files."""
-    return asyncio.run(
-        _reset_empty(
-            call,
+    from sitegenctl.cli.moving import move
+    from sitegenctl.operations import reset as operation
+
+    patience = span("--older-than", older_than)
+
+    async def plan(session: Session) -> Planning:
+        return operation.reset_empty(
+            session.orders,
+            session.queue,
+            session.sites,
             min_files=min_files,
-            older_than=span("--older-than", older_than),
-            limit=limit,
+            older_than=patience,
             enqueue=not no_enqueue,
-            dry_run=dry_run,
+            grace=session.settings.grace,
         )
-    )
 
-
-async def _reset(
-    call: Invocation,
-    choice: list[int] | OrderQuery,
-    *,
-    enqueue: bool,
-    keep_files: bool,
-    terminate: bool,
-    force: bool,
-    dry_run: bool,
-) -> int:
-    from sitegenctl.cli.moving import changing, chosen, plan_and_carry_out, report
-    from sitegenctl.operations import reset as operation
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
-        planning = operation.plan(
-            session.orders,
-            session.queue,
-            session.sites,
-            await chosen(session, choice),
-            enqueue=enqueue,
-            keep_files=keep_files,
-            terminate=terminate,
-            force=force,
-            grace=settings.grace,
-        )
-        result = await plan_and_carry_out(call, session, planning, done="reset", asks=True, dry_run=dry_run, files=True)
-    return report(call, result, done="reset")
-
-
-async def _reset_empty(
-    call: Invocation, *, min_files: int, older_than: timedelta, limit: int | None, enqueue: bool, dry_run: bool
-) -> int:
-    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
-    from sitegenctl.operations import reset as operation
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
-        planning = operation.reset_empty(
-            session.orders,
-            session.queue,
-            session.sites,
-            min_files=min_files,
-            older_than=older_than,
-            enqueue=enqueue,
-            grace=settings.grace,
-        )
-        result = await plan_and_carry_out(
-            call, session, planning, done="reset", asks=True, dry_run=dry_run, files=True, limit=limit
-        )
-    return report(call, result, done="reset")
+    return move(call, plan, done="reset", dry_run=dry_run, files=True, limit=limit)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sitegenctl.cli.options import DryRun, Invocation, Limit, OlderThan, command, span
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.planning import Planning
+    from sitegenctl.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -33,22 +36,35 @@ def retry_failed(
     dry_run: DryRun = False,
 ) -> int:
     """Retry every order whose last generation failed, as long as it has attempts left."""
-    return asyncio.run(
-        _retry_failed(
-            call,
+    from sitegenctl.cli.moving import move
+    from sitegenctl.operations import enqueue as operation
+
+    pattern = _pattern(match)
+    patience = span("--older-than", older_than) if older_than is not None else timedelta(0)
+
+    async def plan(session: Session) -> Planning:
+        return operation.retry_failed(
+            session.orders,
+            session.queue,
             max_attempts=max_attempts,
-            match=_pattern(match),
-            older_than=span("--older-than", older_than) if older_than is not None else timedelta(0),
-            limit=limit,
+            match=pattern,
+            older_than=patience,
             force=force,
-            dry_run=dry_run,
+            grace=session.settings.grace,
         )
-    )
+
+    return move(call, plan, done="retried", dry_run=dry_run, limit=limit)
 
 
 def start_stuck(call: Invocation, limit: Limit = None, dry_run: DryRun = False) -> int:
     """Start every BUILDING order that is ready and that nobody enqueued."""
-    return asyncio.run(_start_stuck(call, limit=limit, dry_run=dry_run))
+    from sitegenctl.cli.moving import move
+    from sitegenctl.operations import enqueue as operation
+
+    async def plan(session: Session) -> Planning:
+        return operation.start_stuck(session.orders, session.queue, grace=session.settings.grace)
+
+    return move(call, plan, done="started", dry_run=dry_run, limit=limit)
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -60,48 +76,3 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
         return re.compile(text)
     except re.error as exc:
         raise UsageProblem(f"--match: {text!r} is not a regular expression: {exc}") from exc
-
-
-async def _retry_failed(
-    call: Invocation,
-    *,
-    max_attempts: int,
-    match: re.Pattern[str] | None,
-    older_than: timedelta,
-    limit: int | None,
-    force: bool,
-    dry_run: bool,
-) -> int:
-    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
-    from sitegenctl.operations import enqueue as operation
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
-        planning = operation.retry_failed(
-            session.orders,
-            session.queue,
-            max_attempts=max_attempts,
-            match=match,
-            older_than=older_than,
-            force=force,
-            grace=settings.grace,
-        )
-        result = await plan_and_carry_out(
-            call, session, planning, done="retried", asks=True, dry_run=dry_run, limit=limit
-        )
-    return report(call, result, done="retried")
-
-
-async def _start_stuck(call: Invocation, *, limit: int | None, dry_run: bool) -> int:
-    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
-    from sitegenctl.operations import enqueue as operation
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
-        planning = operation.start_stuck(session.orders, session.queue, grace=settings.grace)
-        result = await plan_and_carry_out(
-            call, session, planning, done="started", asks=True, dry_run=dry_run, limit=limit
-        )
-    return report(call, result, done="started")

@@ -11,7 +11,6 @@ What is started, with which settings, and when it is ready is left to the module
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import signal
@@ -21,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from sitegenctl.demo.locks import try_lock
 from sitegenctl.demo.processes import (
     POLL,
     Account,
@@ -122,30 +122,15 @@ def _lock(path: Path, *, what: str, patience: float) -> int:
     # A killed PostgreSQL's children notice by themselves; most are gone before this.
     violence = time.monotonic() + 0.5
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-        else:
-            if same_file(descriptor, path):
-                return descriptor
-            os.close(descriptor)
-            continue
+        descriptor = try_lock(path)
+        if descriptor is not None:
+            return descriptor
         if time.monotonic() > violence and running(path) is None:
             _end_leftovers(path)
         if time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in members_of(path)) or "unknown"
             raise SourceError(f"another {what} of the same folder is still there", hint=f"its processes: {pids}")
         time.sleep(POLL)
-
-
-def same_file(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one at ``path``, and not one that was removed or replaced."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _end_leftovers(path: Path) -> None:

@@ -1,18 +1,17 @@
 """One ``up`` or ``down`` at a time in one folder.
 
-The lock is the kernel's: it goes with whoever holds it, so that a killed one leaves none behind.
+How a file is locked is in ``locks``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sitegenctl.demo.claims import same_file
+from sitegenctl.demo.locks import try_lock
 from sitegenctl.demo.processes import POLL
 from sitegenctl.errors import SitegenError
 
@@ -47,19 +46,12 @@ def _take(root: Path, patience: float, progress: Callable[[str], None]) -> int:
     while True:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = try_lock(path)
+            if descriptor is not None:
+                return descriptor
+            holder = path.read_text(errors="replace").strip() or "unknown"
         except FileNotFoundError:
             continue  # another one has just removed the folder
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-        else:
-            if same_file(descriptor, path):
-                return descriptor
-            os.close(descriptor)
-            continue
         if time.monotonic() > deadline:
             raise SitegenError(
                 f"another demo up or down (pid {holder}) is at work in {root}",
@@ -80,12 +72,9 @@ def only_tour(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "tour.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise SitegenError("another tour of the demo is under way", hint="wait until it has ended") from None
+    descriptor = try_lock(path)
+    if descriptor is None:
+        raise SitegenError("another tour of the demo is under way", hint="wait until it has ended")
     try:
         yield
     finally:
