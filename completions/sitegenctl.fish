@@ -296,7 +296,7 @@ function __sitegenctl_options
         case 'stats'
             printf '%s\t%s\n' \
                 '--since' 'How far back: 7d, 12h, or from 2026-01-31 on.' \
-                '--html' 'Write a page with plots, which needs no network.' \
+                '--html' 'Write a page with plots, which needs no network; - is stdout.' \
                 '--context' 'Which system to work on.' \
                 '--env-file' 'Work on the system that this .env is of, instead of a context.' \
                 '--output' 'How to write data to stdout.' \

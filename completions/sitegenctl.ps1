@@ -294,7 +294,7 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
         )
         'stats' = @(
             ('--since' + "`t" + 'How far back: 7d, 12h, or from 2026-01-31 on.')
-            ('--html' + "`t" + 'Write a page with plots, which needs no network.')
+            ('--html' + "`t" + 'Write a page with plots, which needs no network; - is stdout.')
             ('--context' + "`t" + 'Which system to work on.')
             ('--env-file' + "`t" + 'Work on the system that this .env is of, instead of a context.')
             ('--output' + "`t" + 'How to write data to stdout.')

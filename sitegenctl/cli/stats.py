@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, command
+from sitegenctl.cli.options import Invocation, Output, command
+from sitegenctl.errors import UsageProblem
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from sitegenctl.domain.statistics import Statistics
     from sitegenctl.settings import Settings
+
+_STDOUT = Path("-")
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +34,10 @@ def stats(
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE", help="Write a page with plots, which needs no network.", show_default=False
+            "--html",
+            metavar="FILE",
+            help="Write a page with plots, which needs no network; - is stdout.",
+            show_default=False,
         ),
     ] = None,
 ) -> int:
@@ -43,18 +49,25 @@ def stats(
 
     settings = call.settings()
     window = read_since(since)
+    to_stdout = html == _STDOUT
+    if to_stdout and call.output is not Output.TABLE:
+        raise UsageProblem(f"--html - and -o {call.output} both want stdout", hint="write one of them to a file")
     seen = asyncio.run(_statistics(call, settings, window))
+    page = ""
     if html is not None:
         from sitegenctl.files import write_whole
         from sitegenctl.render.statistics_page import statistics_page
 
-        write_whole(html, statistics_page(seen, context=settings.context))
+        page = statistics_page(seen, context=settings.context)
+        if not to_stdout:
+            write_whole(html, page)
+            page = f"wrote {html}\n"
     report = Report(
         command=call.command,
         data={**statistics_data(seen), **({"html": str(html)} if html is not None else {})},
         rows=statistics_rows(seen),
         columns=STATISTICS_COLUMNS,
-        text=lambda: f"wrote {html}\n" if html is not None else statistics_text(seen, screen()),
+        text=lambda: page or statistics_text(seen, screen()),
     )
     return write(report, call.output)
 

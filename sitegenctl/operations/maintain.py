@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sitegenctl.domain.condition import DEFAULT_GRACE
+from sitegenctl.domain.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.plan import Plan
 from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
@@ -55,7 +55,7 @@ async def maintain(
             if not options.dry_run and not await stack.enter_async_context(orders.maintenance()):
                 return None
         except SourceError as exc:
-            run.without_database = exc
+            run.away[Source.DATABASE] = exc
         checkpoints.reached(Checkpoint.LOCKED)
         return await run.all()
 
@@ -67,7 +67,7 @@ class _Run:
     sites: SiteStore
     actor: Actor
     options: MaintainOptions
-    without_database: SourceError | None = None
+    away: dict[str | None, SourceError] = field(default_factory=dict)
     reports: list[StepReport] = field(default_factory=list)
     foreseen: set[int] = field(default_factory=set)
 
@@ -97,12 +97,16 @@ class _Run:
         return Maintenance(steps=self.reports, dry_run=self.options.dry_run, interrupted=interrupted)
 
     async def _take(self, name: MaintenanceStep, take: Callable[[], Awaitable[StepReport]]) -> StepReport:
-        missing = self.without_database
-        if missing is not None and missing.source in name.needs:
+        missing = next((self.away[source] for source in name.needs if source in self.away), None)
+        if missing is not None:
             return _left_out(name, missing)
         try:
             return await take()
         except SourceError as exc:
+            # Whoever has not answered is not asked again: each question could take the whole timeout. Of the sites
+            # each step wants something else.
+            if exc.source in (Source.DATABASE, Source.BROKER):
+                self.away[exc.source] = exc
             return _left_out(name, exc)
 
     async def _repair(self) -> StepReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,12 +50,20 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False,
         columns=("step", *OUTCOME_COLUMNS),
         text=lambda: _text(run, verbose=verbose),
         exit_code=run.exit_code,
-        errors=[
-            {"message": f"{report.step} left out: {report.left_out}", "hint": report.hint, "source": report.source}
-            for report in run.steps
-            if report.left_out is not None
-        ],
+        errors=_errors(run.steps),
     )
+
+
+def _errors(steps: Sequence[StepReport]) -> list[dict[str, str | None]]:
+    """Why steps were left out; those that were for the same reason are named together."""
+    reasons: dict[tuple[str, str | None, str | None], list[str]] = {}
+    for report in steps:
+        if report.left_out is not None:
+            reasons.setdefault((report.left_out, report.hint, report.source), []).append(report.step)
+    return [
+        {"message": f"{', '.join(names)} left out: {reason}", "hint": hint, "source": source}
+        for (reason, hint, source), names in reasons.items()
+    ]
 
 
 def _in_context(report: StepReport, context: str | None) -> StepReport:

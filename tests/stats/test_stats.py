@@ -174,3 +174,9 @@ def test_a_page_is_written_whole_or_not_at_all(world: World, log: Log, tmp_path:
     assert page.stat().st_mode & 0o777 == 0o644
     assert {path.name for path in tmp_path.iterdir()} == {"week.html", "sites"}
     assert data(world, "--html", str(page))["html"] == str(page)
+    mailed = world.run("stats", "--html", "-")
+    assert mailed.returncode == 0
+    assert mailed.stdout.startswith("<!doctype html>")
+    assert not Path("-").exists()
+    both = world.run("stats", "--html", "-", "-o", "json")
+    assert (both.returncode, json.loads(both.stdout)["errors"][0]["hint"]) == (2, "write one of them to a file")
