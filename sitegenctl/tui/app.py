@@ -14,7 +14,7 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Footer, Input, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from sitegenctl.domain.event import Event
 from sitegenctl.errors import SitegenError
@@ -30,6 +30,7 @@ from sitegenctl.tui.theme import THEMES
 from sitegenctl.tui.views import Heard
 from sitegenctl.tui.widgets.doctor_view import DoctorView
 from sitegenctl.tui.widgets.header import Header
+from sitegenctl.tui.widgets.key_bar import KeyBar
 from sitegenctl.tui.widgets.live_table import Cell, LiveTable
 from sitegenctl.tui.widgets.orders_view import OrdersView
 from sitegenctl.tui.widgets.summary import Summary
@@ -127,7 +128,7 @@ class LiveApp(App[int]):
                 id="events",
             )
             yield DoctorView(place=self._settings.context, id="doctor")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -161,11 +162,7 @@ class LiveApp(App[int]):
             self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
         self._show_banner(picture)
         self._show_view()
-        workers = picture.snapshot.workers
-        self._tabs.counts = {
-            "queue": str(picture.waiting + picture.running) if not picture.is_kept else "?",
-            "workers": str(len(workers.workers)) if workers is not None else "?",
-        }
+        self._tabs.counts = _counts(picture)
         if is_first:
             self.refresh_bindings()
 
@@ -406,3 +403,13 @@ class LiveApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """What the palette offers."""
         return commands(self)
+
+
+def _counts(picture: Picture) -> dict[str, str]:
+    """How many rows there are in a view, whatever they are: what is held and what is lost is not finished either."""
+    workers = picture.snapshot.workers
+    unfinished = len(picture.snapshot.tasks) + len(picture.snapshot.foreign)
+    return {
+        "queue": str(unfinished) if not picture.is_kept else "?",
+        "workers": str(len(workers.workers) + workers.silent) if workers is not None and not picture.is_kept else "?",
+    }

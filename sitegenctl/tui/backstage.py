@@ -222,6 +222,7 @@ class Backstage:
                 queue=session.queue,
                 sites=session.sites,
                 task_name=self._settings.task,
+                queue_name=self._settings.queue,
                 grace=self._settings.grace,
             )
             self._ready.set()

@@ -74,6 +74,7 @@ KEYS = (
         "suspend",
         "suspend",
         id="suspend",
+        key_display="ctrl+z",
         tooltip="Back to the shell; fg comes back here",
         show=False,
         priority=True,

@@ -30,7 +30,7 @@ async def test_the_queue_in_running_order(world: World) -> None:
 
     await off(some)
     async with live(world) as view:
-        await view.sees("2 Queue 3")
+        await view.sees("2 Queue 4")  # as many as it lists
         await view.press("2")
         await view.until(lambda: len(view.rows_of("queue")) == 4)
         rows = view.rows_of("queue")
@@ -80,7 +80,9 @@ async def test_a_real_worker_at_work(world: World) -> None:
 
 async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
     async with live(world) as view:
-        await view.sees("no orders", "✓ all well")
+        # Nothing is wrong with any order, and nothing will be generated all the same.
+        await view.sees("no orders", "✗ no worker is alive", "✗ workers", "3 Workers 0")
+        assert "all well" not in view.text
         for key, told in (("2", "the queue is empty"), ("3", "no worker is alive: nothing will be generated")):
             await view.press(key)
             await view.sees(told)
@@ -88,6 +90,36 @@ async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
         await view.sees("no worker is alive: nothing will be heard until")
         await view.press("enter", "escape", "space", "m", "y")
         assert current(view) == "orders"
+
+
+async def test_a_queue_that_no_worker_consumes(world: World) -> None:
+    """A worker that is alive and listens elsewhere is no reason to call all well."""
+    await off(world.worker, "-c", "1", environ={"SITEGENCTL_QUEUE": "another"})
+    async with live(world, size=(80, 24)) as view:
+        await view.sees("✗ no worker consumes site_generation", "● work", "3 Workers 1")
+        await view.press("3")
+        await view.until(lambda: any("elsewhere" in row for row in view.rows_of("workers")))
+        await view.pilot.resize_terminal(140, 24)
+        await view.sees("does not consume site_generation")
+
+
+async def test_the_keys_at_the_bottom(world: World) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world, size=(40, 15), keys={"help": "f1"}) as view:
+        await view.until(lambda: view.listed == [42])
+        # Nobody is without a way out, or without help.
+        await view.until(lambda: view.lines[-1] == " / filter  m mend  f1 help  q quit")
+        await view.pilot.resize_terminal(200, 15)
+        told = " / filter  space mark  a all  m mend  e enqueue  s start  t retry  p repair  R reset  C cancel"
+        await view.until(lambda: view.lines[-1].startswith(told) and view.lines[-1].endswith("f1 help  q quit"))
+        # Each is there to be clicked on.
+        await view.pilot.click(offset=(view.lines[-1].index("reset"), 14))
+        await view.until(lambda: view.dialog is not None and "reset order 42?" in view.told("title"))
+        assert view.lines[-1].startswith(told)  # below a plan they stay
+        await view.press("escape", "slash")
+        await view.until(lambda: view.lines[-1] == " enter to the list  esc leave")
+        await view.press("escape", "2")
+        await view.until(lambda: "R reset" not in view.lines[-1] and view.lines[-1].endswith("f1 help  q quit"))
 
 
 async def test_the_doctor(world: World) -> None:

@@ -10,6 +10,7 @@ from textual.widget import Widget
 
 from sitegenctl.domain.condition import Condition, Severity
 from sitegenctl.domain.pulse import SPAN, Bar, squeezed
+from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette
 
 if TYPE_CHECKING:
@@ -79,13 +80,12 @@ class Summary(Widget):
         unknown = picture.by_condition.get(Condition.UNKNOWN, 0)
         text = Text(no_wrap=True, overflow="ellipsis")
         more: list[tuple[str, str]] = []
-        if faults:
-            number = sum(faults.values())
-            text.append(
-                f"✗ {number} {'order needs' if number == 1 else 'orders need'} somebody", f"bold {colours['error']}"
-            )
-            more = [(f"  {count} {condition}", colours["error"]) for condition, count in faults.items()]
-            more[0] = (f" {more[0][0]}", colours["error"])
+        number = sum(faults.values())
+        need = [f"{number} {'order needs' if number == 1 else 'orders need'} somebody"] if faults else []
+        if wrong := ([picture.standstill] if picture.standstill else []) + need:
+            text.append(f"✗ {', '.join(map(neutralise, wrong))}", f"bold {colours['error']}")
+            for condition, count in faults.items():
+                more.append((f"{'  ' if more else '   '}{count} {condition}", colours["error"]))
         elif unknown:
             text.append(f"? {unknown} {'order' if unknown == 1 else 'orders'} unknown", f"bold {colours['warning']}")
         elif picture.unanswered:
