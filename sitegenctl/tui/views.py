@@ -22,6 +22,7 @@ from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.render.event import event_detail, event_severity
+from sitegenctl.render.order import in_context
 from sitegenctl.tui.widgets.live_table import Cell, Column
 
 _BAR = 6
@@ -252,9 +253,10 @@ def size(number: int | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """An event, or what is said of the events, with its number."""
+    """An event, or what is said of the events, with its number, and when it was heard."""
 
     number: int
+    at: datetime
     what: Event | Advice | Lost | Regained
 
 
@@ -263,7 +265,8 @@ def event_cells(heard: Heard) -> Sequence[Cell]:
     what = heard.what
     if not isinstance(what, Event):
         bad = Severity.UNKNOWN if not isinstance(what, Regained) else Severity.OK
-        return (Cell(text=""), Cell(text="note", severity=bad), Cell(text=""), Cell(text=what.message), Cell(text=""))
+        at = Cell(text=f"{heard.at:%H:%M:%S}", dim=True)
+        return (at, Cell(text="note", severity=bad), Cell(text=""), Cell(text=what.message), Cell(text=""))
     return (
         Cell(text=f"{what.at:%H:%M:%S}" if what.at else "--:--:--", dim=True),
         Cell(text=what.type, severity=event_severity(what)),
@@ -283,12 +286,12 @@ _MARKS = {
 }
 
 
-def check_cells(check: Check) -> Sequence[Cell]:
-    """One check."""
+def check_cells(check: Check, place: str | None) -> Sequence[Cell]:
+    """One check; what mends it is named for the context of this name."""
     mark, severity = _MARKS[check.status]
     return (
         Cell(text=mark, severity=severity),
         Cell(text=check.name, severity=severity),
         Cell(text="; ".join(check.evidence), dim=check.status is CheckStatus.OK),
-        Cell(text=check.remedy or "", dim=True),
+        Cell(text=in_context(check.remedy, place) or "", dim=True),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -124,12 +125,14 @@ async def test_the_keys_at_the_bottom(world: World) -> None:
 
 async def test_the_doctor(world: World) -> None:
     await off(world.order, 42, "GENERATING", onboarding="missing")
-    async with live(world) as view:
+    ahead = timedelta()
+    async with live(world, keys={"look": "f2"}, now=lambda: datetime.now(UTC) + ahead) as view:
         await view.press("5")
         await view.sees("redis", "postgresql", "sites directory", "✗  worker ")
         doctor = view.app.query_one("#doctor")
         table = view.app.query_one("#doctor LiveTable", LiveTable)
         assert table.has_focus
+        await view.sees("checked ", "s ago  ·  f2 checks again")
         # What failed is looked at first.
         assert table.row == next(check for check in table.rows if check.status is CheckStatus.FAILED)
         await view.press("home")
@@ -138,8 +141,12 @@ async def test_the_doctor(world: World) -> None:
         await view.sees("→ ")
         assert doctor.display
         world.sites_dir.rename(world.sites_dir.with_name("gone"))
-        await view.press("r")
+        # What was found hours ago doesn't pass for what is so now.
+        ahead = timedelta(hours=2)
+        await view.sees("checked 2h ago")
+        await view.press("f2")
         await view.until(lambda: any("✗  sites directory" in line for line in view.lines))
+        assert "checked 2h ago" not in view.text
         world.sites_dir.with_name("gone").rename(world.sites_dir)
         await view.press("f5")
         await view.until(lambda: any("✓  sites directory" in line for line in view.lines))
@@ -206,6 +213,7 @@ async def test_the_command_palette(world: World) -> None:
 
 async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
+    monkeypatch.setenv("DISPLAY", ":0")
 
     def some() -> None:
         world.order(41, "REVIEW", name="With", files=8, steps=["START", "SUCCESS"])
@@ -232,3 +240,12 @@ async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch
         assert len(opened) == 2
         await view.press("a", "y")
         assert view.app.clipboard == "43 42 41"
+        # Where there is no screen but the terminal, it is told what would have been opened, to be opened elsewhere.
+        for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+            monkeypatch.delenv(name, raising=False)
+        await view.go_to(41)
+        for key, address in (("o", "https://sites.example.com/41"), ("O", str(world.site(41)))):
+            await view.press(key)
+            assert view.app.clipboard == address
+        await view.sees("nothing here can open it")
+        assert len(opened) == 2
