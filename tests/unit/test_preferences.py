@@ -58,6 +58,9 @@ def test_keys_are_written_as_they_are_on_the_keyboard_or_by_their_names(tmp_path
         ("[live.keys]\nreset = '/'", "slash would be both filter and reset", None),
         ("[live.keys]\nreset = 'slash'", "slash would be both filter and reset", None),
         ("[live.keys]\nreset = 'f5'", "f5 would be both reset and look", None),
+        # The list of orders has this one, and no one else would ever hear of it.
+        ("[live.keys]\nreset = 'G'", "G would be both last and reset", None),
+        ("[live.keys]\nmend = 'enter'", "enter would be both open and mend", None),
         ("[live.keys]\nreset = 'x,,y'", "reset must be a key such as ctrl+r", None),
         ("[live.keys]\nreset = ','", "reset must be a key such as ctrl+r", None),
         ("[live.keys]\nreset = 'x,m'", "m would be both mend and reset", None),
