@@ -87,10 +87,11 @@ def live(
         _preferences(interval, theme)
         served = _served_command(call, interval=interval, theme=theme, read_only=not allow_actions)
         return _serve(served, settings, host=_HOST if host is None else host, port=_PORT if port is None else port)
+    hint = "sitegenctl inspect --watch writes to anything; --web shows it in a browser"
     if not is_served() and not is_interactive():
-        raise UsageProblem(
-            "live needs a terminal", hint="sitegenctl inspect --watch writes to anything; --web shows it in a browser"
-        )
+        raise UsageProblem("live needs a terminal", hint=hint)
+    if not is_served() and os.environ.get("TERM") == "dumb":
+        raise UsageProblem("live needs a terminal that can be drawn on, and TERM is dumb", hint=hint)
     return open_live(settings, interval=interval, theme=theme)
 
 

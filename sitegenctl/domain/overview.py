@@ -12,7 +12,7 @@ from sitegenctl.domain.listing import OPEN_STATUSES
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
-from sitegenctl.domain.worker import WorkerRoster
+from sitegenctl.domain.worker import WorkerRoster, standstill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +94,14 @@ def conditions(
 
 
 def describe_standstill(tasks: Iterable[LiveTask], roster: WorkerRoster | None, *, queue: str) -> str | None:
-    """Say that tasks wait in the queue and nobody takes them; None where somebody may, or where nothing waits.
+    """Say why nothing of our queue is going to be done, and how much waits for it; None where something may be.
 
-    A worker that is silent may well take them, and where nobody could be asked nothing is known.
+    Where nobody could be asked, nothing is known.
     """
+    why = standstill(roster, roster, queue=queue) if roster is not None else None
     waiting = sum(task.state is TaskState.QUEUED for task in tasks)
-    if not waiting or roster is None or roster.silent or any(queue in worker.queues for worker in roster.workers):
-        return None
-    why = f"no worker consumes {queue}" if roster.workers else "no worker is alive"
+    if why is None or not waiting:
+        return why
     return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {why}"
 
 

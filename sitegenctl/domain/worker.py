@@ -131,3 +131,15 @@ def describe_silence(seen: WorkerSurvey | WorkerRoster) -> str | None:
             "the living worker did not answer" if seen.silent == 1 else f"{seen.silent} living workers did not answer"
         )
     return f"{seen.silent} of {seen.silent + len(seen.workers)} living workers did not answer"
+
+
+def standstill(seen: WorkerSurvey | WorkerRoster, roster: WorkerRoster | None, *, queue: str) -> str | None:
+    """Why nothing of a queue is going to be done, as far as workers can tell; None if something may be.
+
+    ``roster`` may be older than ``seen``: of workers that have come or gone since it says nothing.
+    """
+    if not seen.workers and not seen.silent:
+        return "no worker is alive"
+    if roster is None or seen.silent or {each.name for each in seen.workers} != {each.name for each in roster.workers}:
+        return None
+    return None if any(queue in each.queues for each in roster.workers) else f"no worker consumes {queue}"

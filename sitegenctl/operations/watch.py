@@ -24,7 +24,7 @@ from sitegenctl.domain.site import SiteFiles, SiteTree
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.timeline import TimelineEntry, timeline
-from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey, survey_of
+from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey, standstill, survey_of
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.listing import list_orders, page_of
 from sitegenctl.operations.observe import Attempts, observe_open, utc_now
@@ -52,7 +52,8 @@ class Picture:
 
     ``unanswered`` says of each source why it did not answer; if one of them is essential, all else is as it was in the
     last look that all essential ones answered. ``took`` are the seconds of each source's first answer. ``roster`` is
-    what workers told of themselves when they were last asked for so much.
+    what workers told of themselves when they were last asked for so much; ``standstill`` is why nothing is going to be
+    generated, if nothing is.
     """
 
     snapshot: Snapshot
@@ -63,6 +64,7 @@ class Picture:
     bars: Sequence[Bar] = ()
     last_hour: RunCounts | None = None
     roster: WorkerRoster | None = None
+    standstill: str | None = None
 
     @property
     def taken_at(self) -> datetime:
@@ -109,6 +111,7 @@ class Watch:
     queue: QueueBackend
     sites: SiteStore
     task_name: str
+    queue_name: str
     grace: timedelta
     now: Callable[[], datetime] = utc_now
     clock: Callable[[], float] = time.monotonic
@@ -116,6 +119,7 @@ class Watch:
     _pulse: Pulse = field(default_factory=Pulse)
     _slow: _Slow = field(init=False)
     _roster: WorkerRoster | None = None
+    _roster_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         self._slow = _Slow(orders=self.orders, clock=self.clock)
@@ -123,9 +127,12 @@ class Watch:
     async def look(self, *, ask_all: bool = False) -> Picture:
         """Take a picture; with ``ask_all`` workers tell everything of themselves. Nothing is raised for a source."""
         attempts = Attempts()
+        # Now and then unasked: a worker that is alive, and consumes another queue, else looks as one that is well.
+        ask_all = ask_all or self.clock() - self._roster_at >= SLOW
 
         async def ask_workers() -> WorkerSurvey:
             self._roster = await self.queue.worker_details()
+            self._roster_at = self.clock()
             return survey_of(self._roster, task_name=self.task_name)
 
         snapshot = await observe_open(
@@ -163,6 +170,7 @@ class Watch:
             by_condition=_counted(snapshot, counts) if counts is not None else {},
             last_hour=last_hour,
             roster=self._roster,
+            standstill=standstill(snapshot.workers, self._roster, queue=self.queue_name) if snapshot.workers else None,
         )
         self._pulse.note_steps(marks or (), now)
         if Source.BROKER not in unanswered:

@@ -88,9 +88,10 @@ def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
     faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
     unknown = counts.get(Condition.UNKNOWN, 0)
     verb = "order needs" if faults == 1 else "orders need"
-    needs = [f"{faults} {verb} somebody"] if faults else []
-    if standstill := describe_standstill(seen.snapshot.tasks, seen.roster, queue=queue):
-        needs.append(neutralise(standstill))
+    standstill = describe_standstill(seen.snapshot.tasks, seen.roster, queue=queue)
+    needs = [neutralise(standstill)] if standstill else []
+    if faults:
+        needs.append(f"{faults} {verb} somebody")
     if needs:
         return coloured("; ".join(needs), Severity.FAULT, screen)
     if unknown:

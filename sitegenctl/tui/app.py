@@ -14,7 +14,7 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Footer, Input, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from sitegenctl.domain.event import Event
 from sitegenctl.errors import SitegenError
@@ -30,6 +30,7 @@ from sitegenctl.tui.theme import THEMES
 from sitegenctl.tui.views import Heard
 from sitegenctl.tui.widgets.doctor_view import DoctorView
 from sitegenctl.tui.widgets.header import Header
+from sitegenctl.tui.widgets.key_bar import KeyBar
 from sitegenctl.tui.widgets.live_table import Cell, LiveTable
 from sitegenctl.tui.widgets.orders_view import OrdersView
 from sitegenctl.tui.widgets.summary import Summary
@@ -90,6 +91,8 @@ class LiveApp(App[int]):
         self._heard = 0
         self._told = ""
         self._check_up: CheckUp | None = None
+        self._checked_at: datetime | None = None
+        self._checks = False
         self.failure: BaseException | None = None
 
     def get_driver_class(self) -> type[Driver]:
@@ -127,7 +130,7 @@ class LiveApp(App[int]):
                 id="events",
             )
             yield DoctorView(place=self._settings.context, id="doctor")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -161,11 +164,7 @@ class LiveApp(App[int]):
             self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
         self._show_banner(picture)
         self._show_view()
-        workers = picture.snapshot.workers
-        self._tabs.counts = {
-            "queue": str(picture.waiting + picture.running) if not picture.is_kept else "?",
-            "workers": str(len(workers.workers)) if workers is not None else "?",
-        }
+        self._tabs.counts = _counts(picture)
         if is_first:
             self.refresh_bindings()
 
@@ -177,7 +176,7 @@ class LiveApp(App[int]):
         """Events have come in."""
         for what in message.events:
             self._heard += 1
-            self._events.append(Heard(number=self._heard, what=what))
+            self._events.append(Heard(number=self._heard, at=self._now(), what=what))
         if self._view == "events":
             self._show_view()
 
@@ -188,7 +187,7 @@ class LiveApp(App[int]):
 
     def _fatal_error(self) -> None:
         # Textual would print a traceback; whoever started it tells of the failure in one line.
-        self.failure = self._exception
+        self.failure = self.failure or self._exception
         self._close_messages_no_wait()
 
     def _heard_of(self, order_id: int) -> Sequence[Event]:
@@ -211,6 +210,8 @@ class LiveApp(App[int]):
         if not self.screen_stack or not self.is_running:
             return
         now = self._now()
+        if self._view == "doctor":
+            self._tell_when_checked()
         if self._picture is not None and now - self._picture.taken_at < _JUST_NOW:
             # What has just been looked at has just been drawn.
             return
@@ -263,16 +264,27 @@ class LiveApp(App[int]):
         assert self._picture is not None  # noqa: S101 - it has the rows
         return views.worker_cells(process, self._picture.snapshot, self._settings.queue, self._now())
 
-    @work(exclusive=True, group="doctor")
+    @work(group="doctor")
     async def _check(self) -> None:
         from sitegenctl.tui.check_up import check_up_of
 
+        if self._checks:
+            return
+        self._checks = True
+        self._tell_when_checked()
         try:
             self._check_up = await self._backstage.ask(check_up_of)
+            self._checked_at = self._now()
         except SitegenError as exc:
             complain(self, exc.message)
-            return
+        self._checks = False
+        self._tell_when_checked()
         self._show_view()
+
+    def _tell_when_checked(self) -> None:
+        age = max(self._now() - self._checked_at, timedelta(0)) if self._checked_at is not None else None
+        key = self._preferences.keys.get("look", DEFAULT_KEYS["look"])
+        self.query_one(DoctorView).tell_when(age, checks=self._checks, key=key)
 
     # --- the list of orders -------------------------------------------------------------------------------
 
@@ -406,3 +418,13 @@ class LiveApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """What the palette offers."""
         return commands(self)
+
+
+def _counts(picture: Picture) -> dict[str, str]:
+    """How many rows there are in a view, whatever they are: what is held and what is lost is not finished either."""
+    workers = picture.snapshot.workers
+    unfinished = len(picture.snapshot.tasks) + len(picture.snapshot.foreign)
+    return {
+        "queue": str(unfinished) if not picture.is_kept else "?",
+        "workers": str(len(workers.workers) + workers.silent) if workers is not None and not picture.is_kept else "?",
+    }

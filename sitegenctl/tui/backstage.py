@@ -196,6 +196,8 @@ class Backstage:
 
     async def ask(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Do something with the session, on its thread, and wait for the outcome without keeping the screen."""
+        if not self._ready.is_set():
+            await asyncio.to_thread(self._ready.wait)
         return await self.begin(work).outcome()
 
     # --- on its own thread --------------------------------------------------------------------------------
@@ -206,8 +208,8 @@ class Backstage:
         except asyncio.CancelledError:
             pass
         except BaseException as exc:  # noqa: BLE001 - the thread ends here: the screen must hear why
-            self._ready.set()
             self._tell(Failed(exc))
+            self._ready.set()
 
     async def _live(self) -> None:
         # On this thread: the screen is painted meanwhile.
@@ -222,6 +224,7 @@ class Backstage:
                 queue=session.queue,
                 sites=session.sites,
                 task_name=self._settings.task,
+                queue_name=self._settings.queue,
                 grace=self._settings.grace,
             )
             self._ready.set()

@@ -5,6 +5,8 @@ What changes them is shown as a plan by a screen of its own; here it is decided 
 
 from __future__ import annotations
 
+import os
+import sys
 import webbrowser
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -90,8 +92,10 @@ class Doing:
         url = detail.order.site_url if detail is not None and detail.order is not None else None
         if url is None or not url.startswith(("http://", "https://")):
             complain(self._app, "it has no site to open")
-        else:
+        elif self._app.is_web or _has_screen():
             self._app.open_url(url)
+        else:
+            self._give_instead(url)
 
     def open_folder(self) -> None:
         """Open the folder of the order's files."""
@@ -100,10 +104,22 @@ class Doing:
         folder = base / f"project_{row.order_id}" if row is not None and base is not None else None
         if folder is None or folder.is_symlink() or not folder.is_dir():
             complain(self._app, "it has no folder to open")
+        elif not _has_screen():
+            self._give_instead(str(folder.absolute()))
         else:
             webbrowser.open(folder.absolute().as_uri())
+
+    def _give_instead(self, address: str) -> None:
+        """Give somebody who is on another machine what they can open there."""
+        self._app.copy_to_clipboard(address)
+        complain(self._app, f"nothing here can open it; copied {address}")
 
     def _has_acted(self, has: bool | None) -> None:
         if has:
             self._orders.table.unmark()
             self._backstage.look_now()
+
+
+def _has_screen() -> bool:
+    """Whether something can be opened beside this terminal: a browser of text would be opened in it."""
+    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))

@@ -74,6 +74,7 @@ KEYS = (
         "suspend",
         "suspend",
         id="suspend",
+        key_display="ctrl+z",
         tooltip="Back to the shell; fg comes back here",
         show=False,
         priority=True,
@@ -81,6 +82,17 @@ KEYS = (
     Binding("question_mark", "help", "help", id="help", key_display="?", tooltip="Show the keys"),
     Binding("q", "quit", "quit", id="quit", tooltip="Leave", priority=False),
     Binding("ctrl+c", "stop", "quit", show=False, priority=True),
+)
+
+#: How one moves in a list: it has these first, whatever the settings file says.
+MOVING_KEYS = (
+    Binding("up,k", "move(-1)", "up", show=False, tooltip="The row above"),
+    Binding("down,j", "move(1)", "down", show=False, tooltip="The row below"),
+    Binding("pageup,ctrl+u", "page(-1)", "page up", show=False, tooltip="A screen up"),
+    Binding("pagedown,ctrl+d", "page(1)", "page down", show=False, tooltip="A screen down"),
+    Binding("home,g", "to(0)", "first", show=False, tooltip="The first row"),
+    Binding("end,G", "to(-1)", "last", show=False, tooltip="The last row"),
+    Binding("enter", "open", "open", show=False, tooltip="All of the order; from another view, go to it"),
 )
 
 #: The keys of an action by its name, where nobody gave it others.

@@ -20,7 +20,7 @@ from textual.theme import BUILTIN_THEMES
 from sitegenctl.configuration.file import config_path, read_config
 from sitegenctl.errors import UsageProblem
 from sitegenctl.settings import parse_duration
-from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS
+from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS, MOVING_KEYS
 from sitegenctl.tui.theme import NAMES
 
 _KNOWN = ("theme", "interval", "keys")
@@ -85,7 +85,9 @@ def _keys(given: Mapping[str, Any], place: str) -> dict[str, str]:
             raise UsageProblem(f"{place}.keys: nothing is called {name!r}", hint=f"names: {', '.join(DEFAULT_KEYS)}")
         if not isinstance(key, str) or not all(each.strip() for each in key.split(",")):
             raise UsageProblem(f"{place}.keys: {name} must be a key such as ctrl+r")
-    taken: dict[str, str] = {}
+    # The list has the keys first, and the app never hears of those.
+    taken = {each: binding.description for binding in MOVING_KEYS for each in _names(binding.key)}
+    taken |= {"ctrl+p": "palette", "ctrl+q": "quit"}
     for binding in KEYS:
         name = binding.id or binding.description
         for each in _names(keys.get(name, binding.key)):

@@ -22,6 +22,7 @@ from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.render.event import event_detail, event_severity
+from sitegenctl.render.order import in_context
 from sitegenctl.tui.widgets.live_table import Cell, Column
 
 _BAR = 6
@@ -30,17 +31,17 @@ ORDER_COLUMNS = (
     Column(heading="order", width=7, number=True, sort=SortBy.ID),
     Column(heading="condition", width=12, sort=SortBy.FAULT),
     Column(heading="status", width=12, from_width=96, sort=SortBy.STATUS),
-    Column(heading="age", width=7, number=True, sort=SortBy.UPDATED),
+    Column(heading="age", width=7, number=True, from_width=46, sort=SortBy.UPDATED),
     Column(heading="business", sort=SortBy.NAME),
     Column(heading="why", share=2, from_width=72),
 )
 
 QUEUE_COLUMNS = (
-    Column(heading="place", width=7, number=True),
+    Column(heading="place", width=7, number=True, from_width=54),
     Column(heading="state", width=10),
     Column(heading="order", width=8, number=True),
     Column(heading="business"),
-    Column(heading="age", width=7, number=True),
+    Column(heading="age", width=7, number=True, from_width=46),
     Column(heading="try", width=3, number=True, from_width=60),
     Column(heading="due in", width=7, number=True, from_width=72),
     Column(heading="worker", share=1, from_width=88),
@@ -52,13 +53,13 @@ WORKER_COLUMNS = (
     Column(heading="process", width=8, number=True, from_width=60),
     Column(heading="does", width=10),
     Column(heading="order", width=8, number=True),
-    Column(heading="since", width=8, number=True),
+    Column(heading="since", width=8, number=True, from_width=46),
     Column(heading="memory", width=8, number=True, from_width=70),
     Column(heading="business", from_width=90),
 )
 
 EVENT_COLUMNS = (
-    Column(heading="time", width=8),
+    Column(heading="time UTC", width=8, from_width=46),
     Column(heading="event", width=15),
     Column(heading="order", width=8, number=True),
     Column(heading="what", share=2),
@@ -203,14 +204,14 @@ def worker_cells(process: Process, snapshot: Snapshot, queue: str, now: datetime
     worker, task = process.worker, process.task
     if process.pid is None and task is None:
         lost = queue not in worker.queues
-        facts = [f"up {describe_age(worker.uptime)}"] if worker.uptime is not None else []
+        facts = [f"does not consume {queue}"] if lost else []
+        facts += [f"up {describe_age(worker.uptime)}"] if worker.uptime is not None else []
         facts += [f"{worker.processed} done"] if worker.processed is not None else []
-        facts += [f"does not consume {queue}"] if lost else []
         memory = worker.memory.get(worker.pid or -1)
         return (
             Cell(text=worker.name, severity=Severity.FAULT if lost else Severity.OK),
             Cell(text=str(worker.pid or "-"), dim=True),
-            Cell(text=process.does),
+            Cell(text="elsewhere", severity=Severity.FAULT) if lost else Cell(text=process.does),
             Cell(text=""),
             Cell(text=""),
             Cell(text=size(memory if memory is not None else worker.peak_memory), dim=True),
@@ -252,9 +253,10 @@ def size(number: int | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """An event, or what is said of the events, with its number."""
+    """An event, or what is said of the events, with its number, and when it was heard."""
 
     number: int
+    at: datetime
     what: Event | Advice | Lost | Regained
 
 
@@ -263,7 +265,8 @@ def event_cells(heard: Heard) -> Sequence[Cell]:
     what = heard.what
     if not isinstance(what, Event):
         bad = Severity.UNKNOWN if not isinstance(what, Regained) else Severity.OK
-        return (Cell(text=""), Cell(text="note", severity=bad), Cell(text=""), Cell(text=what.message), Cell(text=""))
+        at = Cell(text=f"{heard.at:%H:%M:%S}", dim=True)
+        return (at, Cell(text="note", severity=bad), Cell(text=""), Cell(text=what.message), Cell(text=""))
     return (
         Cell(text=f"{what.at:%H:%M:%S}" if what.at else "--:--:--", dim=True),
         Cell(text=what.type, severity=event_severity(what)),
@@ -283,12 +286,12 @@ _MARKS = {
 }
 
 
-def check_cells(check: Check) -> Sequence[Cell]:
-    """One check."""
+def check_cells(check: Check, place: str | None) -> Sequence[Cell]:
+    """One check; what mends it is named for the context of this name."""
     mark, severity = _MARKS[check.status]
     return (
         Cell(text=mark, severity=severity),
         Cell(text=check.name, severity=severity),
         Cell(text="; ".join(check.evidence), dim=check.status is CheckStatus.OK),
-        Cell(text=check.remedy or "", dim=True),
+        Cell(text=in_context(check.remedy, place) or "", dim=True),
     )

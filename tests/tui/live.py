@@ -174,7 +174,5 @@ async def live(
         view = Live(app=app, pilot=pilot)
         if waits:
             await view.until(lambda: not view.orders._is_waiting and "looking" not in view.text)
-            # The keys below come last, and what is above then gives them their line.
-            await view.until(lambda: bool(app.query("FooterKey")))
             await pilot.pause()
         yield view

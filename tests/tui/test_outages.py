@@ -83,7 +83,7 @@ async def recovers(view: Live, world: World) -> None:
     await off(world.order, 3, "BUILDING", name="Three")
     await view.until(lambda: not view.banner and 3 in view.listed, patience=30)
     assert "old" not in view.lines[0]
-    await view.until(lambda: "✗" not in view.lines[0])
+    await view.until(lambda: all(f"● {source}" in view.lines[0] for source in ("database", "redis", "files")))
     view.table.go_to(3)
     await view.act("e", "1 would be enqueued")
     await view.press("y")
@@ -98,6 +98,7 @@ async def test_redis_stops_and_comes_back(world: World, own_redis: Path) -> None
         await view.until(lambda: view.listed == [2, 1])
         await off(stop_redis, own_redis)
         await is_kept_and_refuses(view, "broker: Redis")
+        assert "○ workers" in view.lines[0]  # nobody could ask them
         await off(start_redis, own_redis, persistence=True)
         await recovers(view, world)
         # Events are heard again, and it is said that they were not.

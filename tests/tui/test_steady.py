@@ -142,11 +142,14 @@ async def test_what_there_is_room_for(world: World) -> None:
     await off(some)
     async with live(world, size=(200, 60)) as view:
         await view.go_to(42)
-        await view.sees("✗ 3 orders need somebody   1 failed  1 interrupted  1 unstarted   0 running")
+        await view.sees(
+            "✗ no worker is alive; 3 orders need somebody   1 failed  1 interrupted  1 unstarted   0 running"
+        )
         for size, columns, beside, facets in (
             ((200, 60), ["order", "condition▼", "status", "age", "business", "why"], True, True),
             ((120, 40), ["order", "condition▼", "age", "business", "why"], True, False),
             ((80, 24), ["order", "condition▼", "age", "business", "why"], False, False),
+            ((40, 15), ["order", "condition▼", "business"], False, False),
             ((60, 20), ["order", "condition▼", "age", "business"], False, False),
         ):
             await view.pilot.resize_terminal(*size)
@@ -160,7 +163,7 @@ async def test_what_there_is_room_for(world: World) -> None:
             await view.sees("42 FAILED", "retry it")
             await view.press("escape")
         # Of what is wrong no word is cut in two.
-        await view.sees("✗ 3 orders need somebody   1 failed  1 interrupted …")
+        await view.sees("✗ no worker is alive; 3 orders need somebody   1 failed …")
         # Where it stands beside the list it can be put away.
         await view.pilot.resize_terminal(120, 40)
         await view.sees("42 FAILED")

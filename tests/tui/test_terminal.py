@@ -143,7 +143,12 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal(
-    *command: str, columns: int = 100, lines: int = 30, cwd: Path | None = None, program: str = sys.executable
+    *command: str,
+    columns: int = 100,
+    lines: int = 30,
+    cwd: Path | None = None,
+    program: str = sys.executable,
+    term: str = "xterm-256color",
 ) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, pack("HHHH", lines, columns, 0, 0))
@@ -153,7 +158,7 @@ def terminal(
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm-256color"},
+        env={**os.environ, "TERM": term},
         cwd=cwd,
         start_new_session=True,
         # Its own terminal: where Ctrl-C comes from.
@@ -290,6 +295,13 @@ def test_settings_that_are_no_good_never_touch_the_screen(world: World) -> None:
         assert screen.leaves() == 2
         assert ENTERED not in screen.got
         assert b"--interval: interval must be from 200ms to 1h" in screen.got
+
+
+def test_a_terminal_that_can_only_be_written_to_is_not_drawn_on(world: World) -> None:
+    with terminal(*LIVE, term="dumb") as screen:
+        assert screen.leaves() == 2
+        assert b"\x1b" not in screen.got
+        assert b"live needs a terminal that can be drawn on, and TERM is dumb" in screen.got
 
 
 def test_without_a_terminal_it_is_one_line(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ async def test_the_queue_in_running_order(world: World) -> None:
 
     await off(some)
     async with live(world) as view:
-        await view.sees("2 Queue 3")
+        await view.sees("2 Queue 4")  # as many as it lists
         await view.press("2")
         await view.until(lambda: len(view.rows_of("queue")) == 4)
         rows = view.rows_of("queue")
@@ -80,7 +81,9 @@ async def test_a_real_worker_at_work(world: World) -> None:
 
 async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
     async with live(world) as view:
-        await view.sees("no orders", "✓ all well")
+        # Nothing is wrong with any order, and nothing will be generated all the same.
+        await view.sees("no orders", "✗ no worker is alive", "✗ workers", "3 Workers 0")
+        assert "all well" not in view.text
         for key, told in (("2", "the queue is empty"), ("3", "no worker is alive: nothing will be generated")):
             await view.press(key)
             await view.sees(told)
@@ -88,19 +91,48 @@ async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
         await view.sees("no worker is alive: nothing will be heard until")
         await view.press("enter", "escape", "space", "m", "y")
         assert current(view) == "orders"
-        await off(world.order, 42)
-        await off(world.enqueue, 42)
-        await view.sees("✗ 1 task waits, and no worker is alive")
+
+
+async def test_a_queue_that_no_worker_consumes(world: World) -> None:
+    """A worker that is alive and listens elsewhere is no reason to call all well."""
+    await off(world.worker, "-c", "1", environ={"SITEGENCTL_QUEUE": "another"})
+    async with live(world, size=(80, 24)) as view:
+        await view.sees("✗ no worker consumes site_generation", "● work", "3 Workers 1")
+        await view.press("3")
+        await view.until(lambda: any("elsewhere" in row for row in view.rows_of("workers")))
+        await view.pilot.resize_terminal(140, 24)
+        await view.sees("does not consume site_generation")
+
+
+async def test_the_keys_at_the_bottom(world: World) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world, size=(40, 15), keys={"help": "f1"}) as view:
+        await view.until(lambda: view.listed == [42])
+        # Nobody is without a way out, or without help.
+        await view.until(lambda: view.lines[-1] == " / filter  m mend  f1 help  q quit")
+        await view.pilot.resize_terminal(200, 15)
+        told = " / filter  space mark  a all  m mend  e enqueue  s start  t retry  p repair  R reset  C cancel"
+        await view.until(lambda: view.lines[-1].startswith(told) and view.lines[-1].endswith("f1 help  q quit"))
+        # Each is there to be clicked on.
+        await view.pilot.click(offset=(view.lines[-1].index("reset"), 14))
+        await view.until(lambda: view.dialog is not None and "reset order 42?" in view.told("title"))
+        assert view.lines[-1].startswith(told)  # below a plan they stay
+        await view.press("escape", "slash")
+        await view.until(lambda: view.lines[-1] == " enter to the list  esc leave")
+        await view.press("escape", "2")
+        await view.until(lambda: "R reset" not in view.lines[-1] and view.lines[-1].endswith("f1 help  q quit"))
 
 
 async def test_the_doctor(world: World) -> None:
     await off(world.order, 42, "GENERATING", onboarding="missing")
-    async with live(world) as view:
+    ahead = timedelta()
+    async with live(world, keys={"look": "f2"}, now=lambda: datetime.now(UTC) + ahead) as view:
         await view.press("5")
         await view.sees("redis", "postgresql", "sites directory", "✗  worker ")
         doctor = view.app.query_one("#doctor")
         table = view.app.query_one("#doctor LiveTable", LiveTable)
         assert table.has_focus
+        await view.sees("checked ", "s ago  ·  f2 checks again")
         # What failed is looked at first.
         assert table.row == next(check for check in table.rows if check.status is CheckStatus.FAILED)
         await view.press("home")
@@ -109,8 +141,12 @@ async def test_the_doctor(world: World) -> None:
         await view.sees("→ ")
         assert doctor.display
         world.sites_dir.rename(world.sites_dir.with_name("gone"))
-        await view.press("r")
+        # What was found hours ago doesn't pass for what is so now.
+        ahead = timedelta(hours=2)
+        await view.sees("checked 2h ago")
+        await view.press("f2")
         await view.until(lambda: any("✗  sites directory" in line for line in view.lines))
+        assert "checked 2h ago" not in view.text
         world.sites_dir.with_name("gone").rename(world.sites_dir)
         await view.press("f5")
         await view.until(lambda: any("✓  sites directory" in line for line in view.lines))
@@ -177,6 +213,7 @@ async def test_the_command_palette(world: World) -> None:
 
 async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
+    monkeypatch.setenv("DISPLAY", ":0")
 
     def some() -> None:
         world.order(41, "REVIEW", name="With", files=8, steps=["START", "SUCCESS"])
@@ -203,3 +240,12 @@ async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch
         assert len(opened) == 2
         await view.press("a", "y")
         assert view.app.clipboard == "43 42 41"
+        # Where there is no screen but the terminal, it is told what would have been opened, to be opened elsewhere.
+        for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+            monkeypatch.delenv(name, raising=False)
+        await view.go_to(41)
+        for key, address in (("o", "https://sites.example.com/41"), ("O", str(world.site(41)))):
+            await view.press(key)
+            assert view.app.clipboard == address
+        await view.sees("nothing here can open it")
+        assert len(opened) == 2

@@ -155,7 +155,7 @@ def test_a_worker_of_another_queue_stands_out() -> None:
     cells = views.worker_cells(process, Snapshot(taken_at=NOW), "site_generation", NOW)
     assert cells[0].severity is Severity.FAULT
     assert cells[6].text == "does not consume site_generation"
-    assert cells[2].text == "0 of ?"
+    assert cells[2].text == "elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -168,17 +168,17 @@ def test_sizes(number: int | None, text: str) -> None:
 
 def test_events_and_what_is_said_of_them() -> None:
     event = Event(type="task-started", fields={}, at=NOW, order_id=42, worker="w@host")
-    cells = views.event_cells(views.Heard(number=1, what=event))
+    cells = views.event_cells(views.Heard(number=1, at=NOW, what=event))
     assert texts(cells)[:3] == ["12:00:00", "task-started", "42"]
     assert cells[4].text == "w@host"
-    undated = views.event_cells(views.Heard(number=2, what=Event(type="worker-online", fields={})))
+    undated = views.event_cells(views.Heard(number=2, at=NOW, what=Event(type="worker-online", fields={})))
     assert texts(undated)[:3] == ["--:--:--", "worker-online", ""]
     for note, severity in (
         (Advice(message="no worker"), Severity.UNKNOWN),
         (Lost(message="Redis is away"), Severity.UNKNOWN),
         (Regained(), Severity.OK),
     ):
-        cells = views.event_cells(views.Heard(number=3, what=note))
+        cells = views.event_cells(views.Heard(number=3, at=NOW, what=note))
         assert (cells[1].text, cells[1].severity, cells[3].text) == ("note", severity, note.message)
         assert len(cells) == len(views.EVENT_COLUMNS)
 
@@ -191,4 +191,4 @@ def test_checks(status: CheckStatus, mark: str) -> None:
     check = Check(
         name=CheckName.REDIS, source=Source.BROKER, status=status, evidence=("full", "of work"), remedy="wait"
     )
-    assert texts(views.check_cells(check)) == [mark, "redis", "full; of work", "wait"]
+    assert texts(views.check_cells(check, None)) == [mark, "redis", "full; of work", "wait"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from rich.text import Text
 from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
+from sitegenctl.domain.condition import describe_age
 from sitegenctl.domain.health import Check, CheckStatus, CheckUp
 from sitegenctl.render.order import in_context
 from sitegenctl.render.text import neutralise
@@ -24,19 +26,25 @@ class DoctorView(Vertical):
 
     DEFAULT_CSS = """
     DoctorView > #check { height: auto; max-height: 12; padding: 0 2; background: $surface; }
+    DoctorView > #checked { height: 1; padding: 0 1; color: $text-muted; }
     """
 
     def __init__(self, *, place: str | None, id: str | None = None) -> None:
         super().__init__(id=id)
         self._place_name = place
         self._table: LiveTable[Check] = LiveTable(
-            DOCTOR_COLUMNS, lambda check: check.name, check_cells, nothing="checking …"
+            DOCTOR_COLUMNS,
+            lambda check: check.name,
+            lambda check: check_cells(check, place),
+            nothing="not checked yet",
         )
+        self._told = ""
 
     def compose(self) -> Iterator[Widget]:
-        """The list, and the check below it."""
+        """The list, the check below it, and when it was."""
         yield self._table
         yield Static(id="check", markup=False)
+        yield Static(id="checked", markup=False)
 
     def focus(self, scroll_visible: bool = True) -> DoctorView:
         """The list has the keys."""
@@ -51,6 +59,15 @@ class DoctorView(Vertical):
             # What needs somebody is looked at first.
             self._table.go_to(min(found.checks, key=_urgency).name)
         self._tell()
+
+    def tell_when(self, age: timedelta | None, *, checks: bool, key: str) -> None:
+        """Say how old the check-up is, None without one, whether there is a new one coming, and what makes one."""
+        parts = [f"checked {describe_age(age)} ago"] if age is not None else []
+        parts.append("checking …" if checks else f"{key} checks again")
+        told = "  ·  ".join(parts)
+        if told != self._told:
+            self._told = told
+            self.query_one("#checked", Static).update(told)
 
     def on_live_table_highlighted(self, event: LiveTable.Highlighted) -> None:
         """Another check is looked at."""

@@ -68,12 +68,21 @@ class Header(Widget):
             text.append(f" ○ {name}", colours["text-muted"])
         elif source in self.picture.unanswered:
             text.append(f" ✗ {name}", f"bold {colours['error']}")
+        elif self.picture.is_kept and source not in self.picture.took:
+            # Nobody could ask it: it is reached by way of one that is away.
+            text.append(f" ○ {name}", colours["text-muted"])
+        elif source is Source.WORKERS and self._has_no_worker(self.picture):
+            text.append(f" ✗ {name}", f"bold {colours['error']}")
         else:
             text.append(" ● ", colours["success"])
             text.append(name)
             took = self.picture.took.get(source)
             if took is not None and width >= _ROOMY:
                 text.append(f" {_latency(took)}", colours["text-muted"])
+
+    def _has_no_worker(self, picture: Picture) -> bool:
+        workers = picture.snapshot.workers
+        return workers is not None and not workers.anyone_alive
 
     def _right(self, colours: Mapping[str, str]) -> Text:
         text = Text()

@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -23,6 +23,7 @@ from textual.strip import Strip
 
 from sitegenctl.domain.condition import Severity
 from sitegenctl.render.text import neutralise
+from sitegenctl.tui.keys import MOVING_KEYS
 from sitegenctl.tui.theme import palette
 
 R = TypeVar("R")
@@ -73,15 +74,7 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
     LiveTable:focus > .table--cursor { background: $primary-muted; }
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "up", show=False, tooltip="The row above"),
-        Binding("down,j", "move(1)", "down", show=False, tooltip="The row below"),
-        Binding("pageup,ctrl+u", "page(-1)", "page up", show=False, tooltip="A screen up"),
-        Binding("pagedown,ctrl+d", "page(1)", "page down", show=False, tooltip="A screen down"),
-        Binding("home,g", "to(0)", "first", show=False, tooltip="The first row"),
-        Binding("end,G", "to(-1)", "last", show=False, tooltip="The last row"),
-        Binding("enter", "open", "open", show=False, tooltip="All of the order; from another view, go to it"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = list(MOVING_KEYS)
 
     class Highlighted(Message):
         """The cursor has come to another row; ``key`` is None where there is none."""

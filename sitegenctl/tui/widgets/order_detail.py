@@ -164,8 +164,10 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
 def _tree(detail: OrderDetail, colours: Mapping[str, str]) -> Iterator[Text]:
     yield Text()
     files = detail.files
-    told = f"{describe_files(files)}, {size(files.size)}" if files is not None else "not known"
-    yield _heading(f"files {told}", colours)
+    told = "files not known" if files is None else "files none"
+    if files is not None and (files.count or not files.complete):
+        told = f"{describe_files(files)}, {size(files.size)}"
+    yield _heading(told, colours)
     if detail.tree is not None:
         yield from _branches(detail.tree, colours)
 

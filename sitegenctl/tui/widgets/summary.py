@@ -9,9 +9,8 @@ from rich.text import Text
 from textual.widget import Widget
 
 from sitegenctl.domain.condition import Condition, Severity
-from sitegenctl.domain.overview import describe_standstill
 from sitegenctl.domain.pulse import SPAN, Bar, squeezed
-from sitegenctl.domain.worker import WorkerRoster
+from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette
 
 if TYPE_CHECKING:
@@ -81,17 +80,14 @@ class Summary(Widget):
         unknown = picture.by_condition.get(Condition.UNKNOWN, 0)
         text = Text(no_wrap=True, overflow="ellipsis")
         more: list[tuple[str, str]] = []
-        if faults:
-            number = sum(faults.values())
-            text.append(
-                f"✗ {number} {'order needs' if number == 1 else 'orders need'} somebody", f"bold {colours['error']}"
-            )
-            more = [(f"  {count} {condition}", colours["error"]) for condition, count in faults.items()]
-            more[0] = (f" {more[0][0]}", colours["error"])
+        number = sum(faults.values())
+        need = [f"{number} {'order needs' if number == 1 else 'orders need'} somebody"] if faults else []
+        if wrong := ([picture.standstill] if picture.standstill else []) + need:
+            text.append(f"✗ {'; '.join(map(neutralise, wrong))}", f"bold {colours['error']}")
+            for condition, count in faults.items():
+                more.append((f"{'  ' if more else '   '}{count} {condition}", colours["error"]))
         elif unknown:
             text.append(f"? {unknown} {'order' if unknown == 1 else 'orders'} unknown", f"bold {colours['warning']}")
-        elif (standstill := _standstill(picture)) is not None:
-            text.append(f"✗ {standstill}", f"bold {colours['error']}")
         elif picture.unanswered:
             text.append("? nothing wrong is seen, and not all can be seen", f"bold {colours['warning']}")
         else:
@@ -100,13 +96,6 @@ class Summary(Widget):
         if picture.last_hour is not None and (rate := picture.last_hour.success_rate) is not None:
             more.append((f"   last hour {rate:.0%} ok", colours["text-muted"]))
         return _as_much(text, more, self.size.width)
-
-
-def _standstill(picture: Picture) -> str | None:
-    """That tasks wait and no worker is alive; which queues a worker consumes isn't asked at every look."""
-    workers = picture.snapshot.workers
-    nobody = WorkerRoster() if workers is not None and not workers.anyone_alive else None
-    return describe_standstill(picture.snapshot.tasks, nobody, queue="")
 
 
 def _as_much(text: Text, more: Sequence[tuple[str, str]], width: int) -> Text:

@@ -14,6 +14,9 @@ from sitegenctl.tui.theme import palette
 #: The views by name, in the order of their keys.
 VIEWS = ("orders", "queue", "workers", "events", "doctor")
 
+#: From so many columns on there is room for the views' names, and for numbers behind them.
+_NAMED, _ROOMY = 52, 66
+
 
 class ViewTabs(Widget):
     """A line to click on; ``counts`` are what is said behind a view's name."""
@@ -35,11 +38,14 @@ class ViewTabs(Widget):
         colours = palette(self.app)
         text = Text(no_wrap=True, overflow="ellipsis")
         self._ends = []
-        roomy = self.size.width >= 66
+        width = self.size.width
+        roomy = width >= _ROOMY
         for key, view in zip(self._keys, VIEWS, strict=True):
             is_current = view == self.current
             style = f"bold {colours['background']} on {colours['primary']}" if is_current else colours["foreground"]
-            text.append(f" {key} {view.capitalize()} ", style)
+            # The one that is shown is named in full in however little room.
+            name = view.capitalize() if is_current or width >= _NAMED else ""
+            text.append(f" {key} {name} " if name else f" {key} ", style)
             if roomy and (count := self.counts.get(view, "")):
                 text.append(f"{count} ", style if is_current else colours["text-muted"])
             text.append(" ")
