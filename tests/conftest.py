@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from sitegenctl.demo.postgres_server import postgres_server
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 _FOREIGN = ("SITEGENCTL_", "CELERY_", "RQ_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
 # Redis has 16 databases; 0 is left alone, so that a test which forgets the number finds nothing.
 _redis_numbers = itertools.cycle(range(1, 16))
+
+# How long an example takes is the machine's business.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -38,7 +38,7 @@ from tests.moving.operators import (
 from tests.moving.rq_living_system import RqLivingSystem
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
-_ANY = {"deadline": None, "print_blob": True, "suppress_health_check": list(HealthCheck)}
+_ANY = {"print_blob": True, "suppress_health_check": list(HealthCheck)}
 PROFILE = (
     settings(max_examples=EXAMPLES, stateful_step_count=40, **_ANY)
     if EXAMPLES

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from rich.cells import cell_len
 
 from sitegenctl.adapters.celery_events import decode_events, event_patterns
@@ -98,7 +98,6 @@ def test_a_worker_that_works_and_tells_nothing_is_found_once_and_a_talking_one_n
     assert beats(7, 8, 9) == [None, None, None]
 
 
-@settings(deadline=None)  # the first long line imports what wraps it
 @given(
     st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.integers() | st.text()), st.integers(1, 200)
 )

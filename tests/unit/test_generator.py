@@ -249,7 +249,7 @@ def typed_briefs(draw):
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(typed_briefs())
 def test_anything_typed_gives_a_sound_site(brief):
     assert_sound(Built(brief))

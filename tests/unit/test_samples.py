@@ -63,7 +63,7 @@ def test_another_seed_gives_another_plan() -> None:
     assert plan_samples(60, 7).manifest().conditions != plan_samples(60, 8).manifest().conditions
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(orders=ORDERS, seed=SEEDS)
 def test_the_domain_finds_every_order_in_its_planned_condition(orders: int, seed: int) -> None:
     plan = plan_samples(orders, seed)
@@ -72,7 +72,7 @@ def test_the_domain_finds_every_order_in_its_planned_condition(orders: int, seed
         assert diagnose(as_seen(order)).condition is expected, order
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(orders=ORDERS, seed=SEEDS)
 def test_every_condition_occurs_and_the_manifest_has_every_order_once(orders: int, seed: int) -> None:
     plan = plan_samples(orders, seed)
@@ -85,7 +85,7 @@ def test_every_condition_occurs_and_the_manifest_has_every_order_once(orders: in
         assert manifest.condition_of(order.order_id) == order.condition
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(orders=ORDERS, seed=SEEDS)
 def test_order_42_is_always_ready_to_be_enqueued(orders: int, seed: int) -> None:
     tour = plan_samples(orders, seed).order(TOUR_ORDER)
@@ -166,7 +166,7 @@ def test_task_ids_differ() -> None:
     assert len({task.task_id for task in tasks}) == len(tasks)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(orders=ORDERS, seed=SEEDS)
 def test_nothing_happens_before_its_cause(orders: int, seed: int) -> None:
     for order in plan_samples(orders, seed):
@@ -203,7 +203,7 @@ def test_a_plan_of_a_hundred_thousand_is_mostly_delivered() -> None:
     assert statuses.count(OrderStatus.DELIVERED) > 0.8 * len(statuses)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=SEEDS)
 def test_no_business_can_reach_anybody_real(seed: int) -> None:
     business = make_business(random.Random(seed))

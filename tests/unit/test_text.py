@@ -7,7 +7,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from rich.cells import cell_len
 
 from sitegenctl.render.output import Report, write
@@ -57,7 +57,6 @@ def test_what_fits_is_not_cut() -> None:
     assert fit("abcd", 3) == "ab…"
 
 
-@settings(deadline=None)  # the first long text imports what wraps it
 @given(st.text(), st.integers(20, 120), st.integers(0, 120), st.text(max_size=60))
 def test_wrapping_loses_nothing_and_fits(text: str, width: int, indent: int, prefix: str) -> None:
     safe, before = neutralise(text), neutralise(prefix)
