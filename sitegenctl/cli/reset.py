@@ -66,6 +66,11 @@ def reset(
 
 def reset_empty(
     call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
     min_files: Annotated[
         int, typer.Option("--min-files", min=1, max=100_000, help="Fewer files than this are an empty site.")
     ] = 5,
@@ -76,10 +81,14 @@ def reset_empty(
     no_enqueue: NoEnqueue = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Reset every GENERATING order that has no task and (almost) no files."""
+    """Reset every GENERATING order that has no task and (almost) no files, or these of them."""
+    from sitegenctl.cli.selection import read_restriction
+
+    choice = read_restriction(orders, source, condition, status, search)
     return asyncio.run(
         _reset_empty(
             call,
+            choice,
             min_files=min_files,
             older_than=span("--older-than", older_than),
             limit=limit,
@@ -121,9 +130,16 @@ async def _reset(
 
 
 async def _reset_empty(
-    call: Invocation, *, min_files: int, older_than: timedelta, limit: int | None, enqueue: bool, dry_run: bool
+    call: Invocation,
+    choice: list[int] | OrderQuery | None,
+    *,
+    min_files: int,
+    older_than: timedelta,
+    limit: int | None,
+    enqueue: bool,
+    dry_run: bool,
 ) -> int:
-    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
+    from sitegenctl.cli.moving import changing, plan_and_carry_out, report, within
     from sitegenctl.operations import reset as operation
     from sitegenctl.session import open_session
 
@@ -138,6 +154,7 @@ async def _reset_empty(
             enqueue=enqueue,
             grace=settings.grace,
         )
+        planning = await within(session, planning, choice)
         result = await plan_and_carry_out(
             call, session, planning, done="reset", asks=True, dry_run=dry_run, files=True, limit=limit
         )

@@ -5,11 +5,26 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import DryRun, Invocation, Limit, OlderThan, command, span
+from sitegenctl.cli.options import (
+    Conditions,
+    DryRun,
+    FromFile,
+    Invocation,
+    Limit,
+    OlderThan,
+    OrderArguments,
+    Search,
+    Statuses,
+    command,
+    span,
+)
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.listing import OrderQuery
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +35,11 @@ def register(app: typer.Typer) -> None:
 
 def retry_failed(
     call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
     max_attempts: Annotated[
         int, typer.Option("--max-attempts", min=1, max=1000, help="Attempts of an order in all, the first included.")
     ] = 3,
@@ -32,10 +52,14 @@ def retry_failed(
     force: Annotated[bool, typer.Option("--force", help="Don't wait for the next attempt to be due.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Retry every order whose last generation failed, as long as it has attempts left."""
+    """Retry every order whose last generation failed, as long as it has attempts left, or these of them."""
+    from sitegenctl.cli.selection import read_restriction
+
+    choice = read_restriction(orders, source, condition, status, search)
     return asyncio.run(
         _retry_failed(
             call,
+            choice,
             max_attempts=max_attempts,
             match=_pattern(match),
             older_than=span("--older-than", older_than) if older_than is not None else timedelta(0),
@@ -46,9 +70,21 @@ def retry_failed(
     )
 
 
-def start_stuck(call: Invocation, limit: Limit = None, dry_run: DryRun = False) -> int:
-    """Start every BUILDING order that is ready and that nobody enqueued."""
-    return asyncio.run(_start_stuck(call, limit=limit, dry_run=dry_run))
+def start_stuck(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Start every BUILDING order that is ready and that nobody enqueued, or these of them."""
+    from sitegenctl.cli.selection import read_restriction
+
+    choice = read_restriction(orders, source, condition, status, search)
+    return asyncio.run(_start_stuck(call, choice, limit=limit, dry_run=dry_run))
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
@@ -64,6 +100,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 
 async def _retry_failed(
     call: Invocation,
+    choice: list[int] | OrderQuery | None,
     *,
     max_attempts: int,
     match: re.Pattern[str] | None,
@@ -72,7 +109,7 @@ async def _retry_failed(
     force: bool,
     dry_run: bool,
 ) -> int:
-    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
+    from sitegenctl.cli.moving import changing, plan_and_carry_out, report, within
     from sitegenctl.operations import enqueue as operation
     from sitegenctl.session import open_session
 
@@ -87,20 +124,24 @@ async def _retry_failed(
             force=force,
             grace=settings.grace,
         )
+        planning = await within(session, planning, choice)
         result = await plan_and_carry_out(
             call, session, planning, done="retried", asks=True, dry_run=dry_run, limit=limit
         )
     return report(call, result, done="retried")
 
 
-async def _start_stuck(call: Invocation, *, limit: int | None, dry_run: bool) -> int:
-    from sitegenctl.cli.moving import changing, plan_and_carry_out, report
+async def _start_stuck(
+    call: Invocation, choice: list[int] | OrderQuery | None, *, limit: int | None, dry_run: bool
+) -> int:
+    from sitegenctl.cli.moving import changing, plan_and_carry_out, report, within
     from sitegenctl.operations import enqueue as operation
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
         planning = operation.start_stuck(session.orders, session.queue, grace=settings.grace)
+        planning = await within(session, planning, choice)
         result = await plan_and_carry_out(
             call, session, planning, done="started", asks=True, dry_run=dry_run, limit=limit
         )
