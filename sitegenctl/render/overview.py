@@ -92,7 +92,7 @@ def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
     if standstill := describe_standstill(seen.snapshot.tasks, seen.roster, queue=queue):
         needs.append(neutralise(standstill))
     if needs:
-        return coloured("; ".join(needs), Severity.FAULT, screen)
+        return "\n".join(coloured(need, Severity.FAULT, screen) for need in needs)
     if unknown:
         return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
     if seen.unanswered:
