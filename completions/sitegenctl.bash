@@ -16,11 +16,11 @@ _sitegenctl_options() {
     'live') echo '--interval --theme --web --port --host --allow-actions --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'enqueue') echo '--from --condition -C --status -S --search --resume --no-resume --force --wait --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'reset') echo '--from --condition -C --status -S --search --no-enqueue --keep-files --terminate --force --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
-    'reset-empty') echo '--min-files --older-than --limit --no-enqueue --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
-    'retry-failed') echo '--max-attempts --match --older-than --limit --force --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
-    'start-stuck') echo '--limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
+    'reset-empty') echo '--from --condition -C --status -S --search --min-files --older-than --limit --no-enqueue --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
+    'retry-failed') echo '--from --condition -C --status -S --search --max-attempts --match --older-than --limit --force --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
+    'start-stuck') echo '--from --condition -C --status -S --search --limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'cancel') echo '--from --condition -C --status -S --search --terminate --to --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
-    'repair') echo '--only --terminate --limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
+    'repair') echo '--from --condition -C --status -S --search --only --terminate --limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'maintain') echo '--max-actions --max-attempts --keep-trash --jitter --notify --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'logs') echo '--from --follow -f --until-done --since --level --last --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'events') echo '--type --order --worker --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
@@ -58,7 +58,7 @@ _sitegenctl_options() {
 _sitegenctl_values() {
     case "$1 $2" in
     *' --context' | 'config use ') echo '@contexts' ;;
-    *' --env-file' | 'enqueue --from' | 'reset --from' | 'cancel --from' | 'logs --from' | *' --html' | *' --textfile' | *' --database-password-file' | *' --redis-password-file') echo '@files' ;;
+    *' --env-file' | 'enqueue --from' | 'reset --from' | 'reset-empty --from' | 'retry-failed --from' | 'start-stuck --from' | 'cancel --from' | 'repair --from' | 'logs --from' | *' --html' | *' --textfile' | *' --database-password-file' | *' --redis-password-file') echo '@files' ;;
     *' --output' | *' -o') echo 'table json ndjson csv' ;;
     *' --theme') echo 'dark light monochrome' ;;
     'queue move --from' | 'queue move --to' | 'worker --backend' | 'demo up --backend' | 'demo tour --backend') echo 'celery rq' ;;
@@ -66,7 +66,7 @@ _sitegenctl_values() {
     *' --status' | *' -S' | 'cancel --to') echo 'pending_payment paid onboarding_pending building generating review delivered cancelled' ;;
     *' --only') echo 'duplicated ghost orphaned interrupted' ;;
     *' --level') echo 'info success warning error' ;;
-    *' --order' | 'enqueue ' | 'reset ' | 'cancel ' | 'logs ' | 'inspect ') echo '@orders' ;;
+    *' --order' | 'enqueue ' | 'reset ' | 'reset-empty ' | 'retry-failed ' | 'start-stuck ' | 'cancel ' | 'repair ' | 'logs ' | 'inspect ') echo '@orders' ;;
     *' --sort') echo 'fault id updated created name status' ;;
     *' --sites-dir') echo '@directories' ;;
     'completion ') echo 'bash zsh fish powershell' ;;

@@ -7,11 +7,11 @@ function __sitegenctl_commands
                 'live' 'Watch queue, orders and workers live, and mend what is wrong.' \
                 'enqueue' 'Enqueue orders: set them GENERATING, journal it, publish their tasks.' \
                 'reset' 'Begin orders again: tasks withdrawn, files to the trash, a fresh task that resumes nothing.' \
-                'reset-empty' 'Reset every GENERATING order that has no task and (almost) no files.' \
-                'retry-failed' 'Retry every order whose last generation failed, as long as it has attempts left.' \
-                'start-stuck' 'Start every BUILDING order that is ready and that nobody enqueued.' \
+                'reset-empty' 'Reset every GENERATING order that has no task and (almost) no files, or these of them.' \
+                'retry-failed' 'Retry every order whose last generation failed, as long as it has attempts left, or these of them.' \
+                'start-stuck' 'Start every BUILDING order that is ready and that nobody enqueued, or these of them.' \
                 'cancel' 'Withdraw the tasks of orders and set them back to BUILDING, held until somebody enqueues them.' \
-                'repair' 'Mend what is duplicated, ghost, orphaned or interrupted.' \
+                'repair' 'Mend what is duplicated, ghost, orphaned or interrupted: all of it, or these orders.' \
                 'maintain' 'Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do.' \
                 'logs' 'Show the log of orders, several of them merged; -f follows it.' \
                 'events' 'Stream the events of tasks and workers until Ctrl-C, without their heartbeats unless -v.' \
@@ -141,6 +141,12 @@ function __sitegenctl_options
                 '-h' 'Show this message and exit.'
         case 'reset-empty'
             printf '%s\t%s\n' \
+                '--from' 'Read order numbers from a file; - is stdin.' \
+                '--condition' 'Only orders in this condition; may be repeated.' \
+                '-C' 'Only orders in this condition; may be repeated.' \
+                '--status' 'Only orders in this status; may be repeated.' \
+                '-S' 'Only orders in this status; may be repeated.' \
+                '--search' 'In customer, e-mail, business; or the number.' \
                 '--min-files' 'Fewer files than this are an empty site.' \
                 '--older-than' 'Only orders that have been still for so long.' \
                 '--limit' 'So many orders at most.' \
@@ -160,6 +166,12 @@ function __sitegenctl_options
                 '-h' 'Show this message and exit.'
         case 'retry-failed'
             printf '%s\t%s\n' \
+                '--from' 'Read order numbers from a file; - is stdin.' \
+                '--condition' 'Only orders in this condition; may be repeated.' \
+                '-C' 'Only orders in this condition; may be repeated.' \
+                '--status' 'Only orders in this status; may be repeated.' \
+                '-S' 'Only orders in this status; may be repeated.' \
+                '--search' 'In customer, e-mail, business; or the number.' \
                 '--max-attempts' 'Attempts of an order in all, the first included.' \
                 '--match' 'Only orders whose error matches.' \
                 '--older-than' 'Only orders that have been still for so long.' \
@@ -180,6 +192,12 @@ function __sitegenctl_options
                 '-h' 'Show this message and exit.'
         case 'start-stuck'
             printf '%s\t%s\n' \
+                '--from' 'Read order numbers from a file; - is stdin.' \
+                '--condition' 'Only orders in this condition; may be repeated.' \
+                '-C' 'Only orders in this condition; may be repeated.' \
+                '--status' 'Only orders in this status; may be repeated.' \
+                '-S' 'Only orders in this status; may be repeated.' \
+                '--search' 'In customer, e-mail, business; or the number.' \
                 '--limit' 'So many orders at most.' \
                 '--dry-run' 'Show what would be done, and do nothing.' \
                 '--context' 'Which system to work on.' \
@@ -219,6 +237,12 @@ function __sitegenctl_options
                 '-h' 'Show this message and exit.'
         case 'repair'
             printf '%s\t%s\n' \
+                '--from' 'Read order numbers from a file; - is stdin.' \
+                '--condition' 'Only orders in this condition; may be repeated.' \
+                '-C' 'Only orders in this condition; may be repeated.' \
+                '--status' 'Only orders in this status; may be repeated.' \
+                '-S' 'Only orders in this status; may be repeated.' \
+                '--search' 'In customer, e-mail, business; or the number.' \
                 '--only' 'Only orders in this condition; may be repeated.' \
                 '--terminate' 'Stop running tasks too.' \
                 '--limit' 'So many orders at most.' \
@@ -729,7 +753,15 @@ function __sitegenctl_values
             echo '@files'
         case 'reset --from'
             echo '@files'
+        case 'reset-empty --from'
+            echo '@files'
+        case 'retry-failed --from'
+            echo '@files'
+        case 'start-stuck --from'
+            echo '@files'
         case 'cancel --from'
+            echo '@files'
+        case 'repair --from'
             echo '@files'
         case 'logs --from'
             echo '@files'
@@ -775,7 +807,15 @@ function __sitegenctl_values
             echo '@orders'
         case 'reset '
             echo '@orders'
+        case 'reset-empty '
+            echo '@orders'
+        case 'retry-failed '
+            echo '@orders'
+        case 'start-stuck '
+            echo '@orders'
         case 'cancel '
+            echo '@orders'
+        case 'repair '
             echo '@orders'
         case 'logs '
             echo '@orders'

@@ -8,11 +8,11 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('live' + "`t" + 'Watch queue, orders and workers live, and mend what is wrong.')
             ('enqueue' + "`t" + 'Enqueue orders: set them GENERATING, journal it, publish their tasks.')
             ('reset' + "`t" + 'Begin orders again: tasks withdrawn, files to the trash, a fresh task that resumes nothing.')
-            ('reset-empty' + "`t" + 'Reset every GENERATING order that has no task and (almost) no files.')
-            ('retry-failed' + "`t" + 'Retry every order whose last generation failed, as long as it has attempts left.')
-            ('start-stuck' + "`t" + 'Start every BUILDING order that is ready and that nobody enqueued.')
+            ('reset-empty' + "`t" + 'Reset every GENERATING order that has no task and (almost) no files, or these of them.')
+            ('retry-failed' + "`t" + 'Retry every order whose last generation failed, as long as it has attempts left, or these of them.')
+            ('start-stuck' + "`t" + 'Start every BUILDING order that is ready and that nobody enqueued, or these of them.')
             ('cancel' + "`t" + 'Withdraw the tasks of orders and set them back to BUILDING, held until somebody enqueues them.')
-            ('repair' + "`t" + 'Mend what is duplicated, ghost, orphaned or interrupted.')
+            ('repair' + "`t" + 'Mend what is duplicated, ghost, orphaned or interrupted: all of it, or these orders.')
             ('maintain' + "`t" + 'Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do.')
             ('logs' + "`t" + 'Show the log of orders, several of them merged; -f follows it.')
             ('events' + "`t" + 'Stream the events of tasks and workers until Ctrl-C, without their heartbeats unless -v.')
@@ -139,6 +139,12 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('-h' + "`t" + 'Show this message and exit.')
         )
         'reset-empty' = @(
+            ('--from' + "`t" + 'Read order numbers from a file; - is stdin.')
+            ('--condition' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('-C' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('--status' + "`t" + 'Only orders in this status; may be repeated.')
+            ('-S' + "`t" + 'Only orders in this status; may be repeated.')
+            ('--search' + "`t" + 'In customer, e-mail, business; or the number.')
             ('--min-files' + "`t" + 'Fewer files than this are an empty site.')
             ('--older-than' + "`t" + 'Only orders that have been still for so long.')
             ('--limit' + "`t" + 'So many orders at most.')
@@ -158,6 +164,12 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('-h' + "`t" + 'Show this message and exit.')
         )
         'retry-failed' = @(
+            ('--from' + "`t" + 'Read order numbers from a file; - is stdin.')
+            ('--condition' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('-C' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('--status' + "`t" + 'Only orders in this status; may be repeated.')
+            ('-S' + "`t" + 'Only orders in this status; may be repeated.')
+            ('--search' + "`t" + 'In customer, e-mail, business; or the number.')
             ('--max-attempts' + "`t" + 'Attempts of an order in all, the first included.')
             ('--match' + "`t" + 'Only orders whose error matches.')
             ('--older-than' + "`t" + 'Only orders that have been still for so long.')
@@ -178,6 +190,12 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('-h' + "`t" + 'Show this message and exit.')
         )
         'start-stuck' = @(
+            ('--from' + "`t" + 'Read order numbers from a file; - is stdin.')
+            ('--condition' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('-C' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('--status' + "`t" + 'Only orders in this status; may be repeated.')
+            ('-S' + "`t" + 'Only orders in this status; may be repeated.')
+            ('--search' + "`t" + 'In customer, e-mail, business; or the number.')
             ('--limit' + "`t" + 'So many orders at most.')
             ('--dry-run' + "`t" + 'Show what would be done, and do nothing.')
             ('--context' + "`t" + 'Which system to work on.')
@@ -217,6 +235,12 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('-h' + "`t" + 'Show this message and exit.')
         )
         'repair' = @(
+            ('--from' + "`t" + 'Read order numbers from a file; - is stdin.')
+            ('--condition' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('-C' + "`t" + 'Only orders in this condition; may be repeated.')
+            ('--status' + "`t" + 'Only orders in this status; may be repeated.')
+            ('-S' + "`t" + 'Only orders in this status; may be repeated.')
+            ('--search' + "`t" + 'In customer, e-mail, business; or the number.')
             ('--only' + "`t" + 'Only orders in this condition; may be repeated.')
             ('--terminate' + "`t" + 'Stop running tasks too.')
             ('--limit' + "`t" + 'So many orders at most.')
@@ -718,7 +742,11 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
         '* --theme' = 'dark light monochrome'
         'enqueue --from' = '@files'
         'reset --from' = '@files'
+        'reset-empty --from' = '@files'
+        'retry-failed --from' = '@files'
+        'start-stuck --from' = '@files'
         'cancel --from' = '@files'
+        'repair --from' = '@files'
         'logs --from' = '@files'
         'queue move --from' = 'celery rq'
         '* --condition' = 'unknown duplicated ghost orphaned running queued scheduled retrying blocked settling failed interrupted empty held unstarted waiting hollow done cancelled'
@@ -741,7 +769,11 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
         '* --sites-dir' = '@directories'
         'enqueue ' = '@orders'
         'reset ' = '@orders'
+        'reset-empty ' = '@orders'
+        'retry-failed ' = '@orders'
+        'start-stuck ' = '@orders'
         'cancel ' = '@orders'
+        'repair ' = '@orders'
         'logs ' = '@orders'
         'completion ' = 'bash zsh fish powershell'
         'inspect ' = '@orders'

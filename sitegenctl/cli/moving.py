@@ -55,6 +55,15 @@ async def chosen(session: Session, choice: list[int] | OrderQuery) -> list[int]:
     )
 
 
+async def within(session: Session, planning: Planning, choice: list[int] | OrderQuery | None) -> Planning:
+    """The planning of a command that chooses its orders by itself, as far as it is for the orders meant."""
+    if choice is None:
+        return planning
+    from sitegenctl.operations.planning import restricted
+
+    return restricted(planning, session.orders, await chosen(session, choice), named=isinstance(choice, list))
+
+
 def move(
     call: Invocation,
     plan: Callable[[Session], Awaitable[Planning]],

@@ -71,6 +71,11 @@ def reset(
 
 def reset_empty(
     call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
     min_files: Annotated[
         int, typer.Option("--min-files", min=1, max=100_000, help="Fewer files than this are an empty site.")
     ] = 5,
@@ -81,14 +86,16 @@ def reset_empty(
     no_enqueue: NoEnqueue = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Reset every GENERATING order that has no task and (almost) no files."""
-    from sitegenctl.cli.moving import move
+    """Reset every GENERATING order that has no task and (almost) no files, or these of them."""
+    from sitegenctl.cli.moving import move, within
+    from sitegenctl.cli.selection import read_restriction
     from sitegenctl.operations import reset as operation
 
+    choice = read_restriction(orders, source, condition, status, search)
     patience = span("--older-than", older_than)
 
     async def plan(session: Session) -> Planning:
-        return operation.reset_empty(
+        planning = operation.reset_empty(
             session.orders,
             session.queue,
             session.sites,
@@ -97,5 +104,6 @@ def reset_empty(
             enqueue=not no_enqueue,
             grace=session.settings.grace,
         )
+        return await within(session, planning, choice)
 
     return move(call, plan, done="reset", dry_run=dry_run, files=True, limit=limit)

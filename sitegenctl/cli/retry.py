@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import DryRun, Invocation, Limit, OlderThan, command, span
+from sitegenctl.cli.options import (
+    Conditions,
+    DryRun,
+    FromFile,
+    Invocation,
+    Limit,
+    OlderThan,
+    OrderArguments,
+    Search,
+    Statuses,
+    command,
+    span,
+)
 
 if TYPE_CHECKING:
     from sitegenctl.operations.planning import Planning
@@ -23,6 +35,11 @@ def register(app: typer.Typer) -> None:
 
 def retry_failed(
     call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
     max_attempts: Annotated[
         int, typer.Option("--max-attempts", min=1, max=1000, help="Attempts of an order in all, the first included.")
     ] = 3,
@@ -35,15 +52,17 @@ def retry_failed(
     force: Annotated[bool, typer.Option("--force", help="Don't wait for the next attempt to be due.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Retry every order whose last generation failed, as long as it has attempts left."""
-    from sitegenctl.cli.moving import move
+    """Retry every order whose last generation failed, as long as it has attempts left, or these of them."""
+    from sitegenctl.cli.moving import move, within
+    from sitegenctl.cli.selection import read_restriction
     from sitegenctl.operations import enqueue as operation
 
+    choice = read_restriction(orders, source, condition, status, search)
     pattern = _pattern(match)
     patience = span("--older-than", older_than) if older_than is not None else timedelta(0)
 
     async def plan(session: Session) -> Planning:
-        return operation.retry_failed(
+        planning = operation.retry_failed(
             session.orders,
             session.queue,
             max_attempts=max_attempts,
@@ -52,17 +71,31 @@ def retry_failed(
             force=force,
             grace=session.settings.grace,
         )
+        return await within(session, planning, choice)
 
     return move(call, plan, done="retried", dry_run=dry_run, limit=limit)
 
 
-def start_stuck(call: Invocation, limit: Limit = None, dry_run: DryRun = False) -> int:
-    """Start every BUILDING order that is ready and that nobody enqueued."""
-    from sitegenctl.cli.moving import move
+def start_stuck(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Start every BUILDING order that is ready and that nobody enqueued, or these of them."""
+    from sitegenctl.cli.moving import move, within
+    from sitegenctl.cli.selection import read_restriction
     from sitegenctl.operations import enqueue as operation
 
+    choice = read_restriction(orders, source, condition, status, search)
+
     async def plan(session: Session) -> Planning:
-        return operation.start_stuck(session.orders, session.queue, grace=session.settings.grace)
+        planning = operation.start_stuck(session.orders, session.queue, grace=session.settings.grace)
+        return await within(session, planning, choice)
 
     return move(call, plan, done="started", dry_run=dry_run, limit=limit)
 

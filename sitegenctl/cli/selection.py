@@ -71,6 +71,22 @@ def read_choice(
     )
 
 
+def read_restriction(
+    arguments: Sequence[str] | None,
+    source: Path | None,
+    conditions: Sequence[Condition] | None,
+    statuses: Sequence[str] | None,
+    search: str | None,
+) -> list[int] | OrderQuery | None:
+    """Read to which orders a command keeps that chooses them by itself; None is to none in particular.
+
+    Raises ``UsageProblem`` as ``read_choice`` does.
+    """
+    if not arguments and source is None and not conditions and not statuses and search is None:
+        return None
+    return read_choice(arguments, source, conditions, statuses, search)
+
+
 def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[\s,]+", text) if word]
 

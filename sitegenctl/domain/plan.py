@@ -124,6 +124,26 @@ class Plan:
             left_alone=[outcome for outcome in self.left_alone if outcome.order_id not in order_ids],
         )
 
+    def only(self, order_ids: Collection[int]) -> Plan:
+        """The same plan for these orders alone."""
+        meant = frozenset(order_ids)
+        return self.without({order_id for order_id in self.order_ids if order_id not in meant})
+
+    def naming(self, order_ids: Sequence[int], existing: Collection[int]) -> Plan:
+        """The same plan, which says what becomes of each of these orders, as they stand; ``existing`` are there."""
+        known = set(self.order_ids)
+        others = [self._not_taken(order_id, existing) for order_id in order_ids if order_id not in known]
+        return replace(self, order_ids=list(order_ids), left_alone=[*self.left_alone, *others])
+
+    def _not_taken(self, order_id: int, existing: Collection[int]) -> Outcome:
+        if order_id not in existing:
+            return refuse(order_id, "no such order")
+        return skip(
+            order_id,
+            f"it is none of those that {self.command} takes",
+            hint=f"sitegenctl inspect {order_id} tells what it needs",
+        )
+
 
 def joined(plans: Sequence[Plan]) -> Plan:
     """One plan from several of the same command, for different orders."""

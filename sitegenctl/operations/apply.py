@@ -15,7 +15,7 @@ from itertools import islice
 from sitegenctl.domain.plan import Plan, Step, skip
 from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, QueueMover, SiteStore
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations.belief import Belief
 from sitegenctl.operations.chunk import Chunk, Hands
 from sitegenctl.operations.observe import utc_now
@@ -27,6 +27,9 @@ CHUNK = 500
 
 #: Chunks that are on their way at once: PostgreSQL, Redis, the disk and we work side by side.
 IN_HAND = 3
+
+#: So many chunks in a row may find a source away before the others are given up: each may wait for all of its timeout.
+PATIENCE = 2
 
 
 def preview(plan: Plan) -> OperationResult:
@@ -51,9 +54,9 @@ async def apply(
     """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through, ``report`` their outcomes.
 
     Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
-    what was begun finish, so that nothing is left half-done; the rest is reported as not done. ``sites`` may be None
-    where no step moves files, ``mover`` where none moves tasks. ``belief`` is for who has looked at the queue just now;
-    else it is looked at anew.
+    what was begun finish, so that nothing is left half-done; the rest is reported as not done. So is what comes behind
+    ``PATIENCE`` chunks in a row that found a source away. ``sites`` may be None where no step moves files, ``mover``
+    where none moves tasks. ``belief`` is for who has looked at the queue just now; else it is looked at anew.
     """
     to_do = {step.order_id for step in plan.steps}
     belief = belief or Belief(queue=queue, order_ids=to_do)
@@ -66,6 +69,7 @@ async def apply(
 
     waiting = deque(Chunk(hands=hands, steps=steps, tell=tell) for steps in _chunks(plan.steps))
     in_hand: deque[tuple[Chunk, asyncio.Future[list[Outcome]]]] = deque()
+    in_vain = 0
     try:
         while waiting or in_hand:
             while waiting and len(in_hand) < IN_HAND:
@@ -75,8 +79,12 @@ async def apply(
             chunk, work = in_hand[0]
             outcomes = await asyncio.shield(work)
             in_hand.popleft()
-            done += outcomes
             to_do.difference_update(step.order_id for step in chunk.steps)
+            in_vain = in_vain + 1 if chunk.lost is not None else 0
+            if chunk.lost is not None and in_vain >= PATIENCE:
+                outcomes += [_untried(step, chunk.lost) for given_up in waiting for step in given_up.steps]
+                waiting.clear()
+            done += outcomes
             tell()
             if report is not None:
                 report(outcomes)
@@ -206,6 +214,12 @@ class _Folding:
             notes=tuple(self.notes),
             went_well=self.went_well,
         )
+
+
+def _untried(step: Step, lost: SourceError) -> Outcome:
+    # What an unconfirmed claim would have to be asked about is of that claim alone.
+    hint = None if isinstance(lost, Unconfirmed) else lost.hint
+    return outcome(step, OutcomeKind.FAILED, f"it was not tried: {lost.message}", hint=hint)
 
 
 def _result(

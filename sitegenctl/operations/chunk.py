@@ -43,7 +43,8 @@ class Hands:
 class Chunk:
     """Some steps of a plan on their way through the parts; what went wrong is kept by order.
 
-    What it publishes comes behind what the ``previous`` one publishes.
+    What it publishes comes behind what the ``previous`` one publishes. ``lost`` says which source was away when its
+    orders were to be claimed.
     """
 
     hands: Hands
@@ -54,6 +55,7 @@ class Chunk:
     failures: dict[int, Failure] = field(default_factory=dict)
     trashed: dict[int, str] = field(default_factory=dict)
     previous: Chunk | None = None
+    lost: SourceError | None = None
     has_published: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def apply(self) -> list[Outcome]:
@@ -68,6 +70,7 @@ class Chunk:
             await self._look()
             await self._claim()
         except SourceError as exc:
+            self.lost = exc
             # The next one waits for this one alone.
             await self._turn()
             return [self.skipped.get(step.order_id) or unclaimed(step, exc) for step in self.steps]

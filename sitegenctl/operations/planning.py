@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sitegenctl.domain.plan import Plan, joined
-from sitegenctl.domain.ports import QueueBackend
+from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.operations.belief import Belief
 
 #: Orders looked at together.
@@ -74,3 +74,26 @@ def planning_for(
         return order_ids
 
     return Planning(queue=queue, choose=choose, window=window)
+
+
+def restricted(planning: Planning, orders: OrdersStore, order_ids: Sequence[int], *, named: bool) -> Planning:
+    """The same planning for these orders alone; of those that somebody has ``named`` it says what becomes of each."""
+    candidates: set[int] = set()
+
+    async def choose() -> Sequence[int]:
+        meant = frozenset(order_ids)
+        chosen = [order_id for order_id in await planning.choose() if order_id in meant]
+        candidates.update(chosen)
+        return order_ids if named else chosen
+
+    async def window(some: Sequence[int], belief: Belief | None) -> Plan:
+        plan = await planning.window([order_id for order_id in some if order_id in candidates], belief)
+        return await naming(plan, orders, some) if named else plan
+
+    return Planning(queue=planning.queue, choose=choose, window=window)
+
+
+async def naming(plan: Plan, orders: OrdersStore, order_ids: Sequence[int]) -> Plan:
+    """The plan, which says of each of these orders what becomes of it."""
+    taken = set(plan.order_ids)
+    return plan.naming(order_ids, await orders.existing([order_id for order_id in order_ids if order_id not in taken]))

@@ -93,7 +93,7 @@ def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
     if faults:
         needs.append(f"{faults} {verb} somebody")
     if needs:
-        return coloured("; ".join(needs), Severity.FAULT, screen)
+        return "\n".join(coloured(need, Severity.FAULT, screen) for need in needs)
     if unknown:
         return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
     if seen.unanswered:

@@ -49,16 +49,16 @@ async def _enqueue(session: Session, orders: Sequence[int], choices: Choices) ->
 async def _start(session: Session, orders: Sequence[int], _: Choices) -> Plan:
     from sitegenctl.operations import enqueue
 
-    return _of(await enqueue.start_stuck(session.orders, session.queue, grace=session.settings.grace), orders)
+    return (await enqueue.start_stuck(session.orders, session.queue, grace=session.settings.grace)).only(orders)
 
 
 async def _retry(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
     from sitegenctl.operations import enqueue
 
-    return _of(
-        await enqueue.retry_failed(session.orders, session.queue, force=choices.force, grace=session.settings.grace),
-        orders,
+    planned = await enqueue.retry_failed(
+        session.orders, session.queue, force=choices.force, grace=session.settings.grace
     )
+    return planned.only(orders)
 
 
 async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
@@ -67,7 +67,7 @@ async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> 
     planned = await repair.plan(
         session.orders, session.queue, session.sites, terminate=choices.terminate, grace=session.settings.grace
     )
-    return _of(planned, orders)
+    return planned.only(orders)
 
 
 async def _reset(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
@@ -90,12 +90,6 @@ async def _cancel(session: Session, orders: Sequence[int], choices: Choices) -> 
     return await cancel.plan(
         session.orders, session.queue, orders, terminate=choices.terminate, grace=session.settings.grace
     )
-
-
-def _of(plan: Plan, orders: Sequence[int]) -> Plan:
-    """The part of a plan that is for these orders."""
-    meant = set(orders)
-    return plan.without({order_id for order_id in plan.order_ids if order_id not in meant})
 
 
 ACTIONS: Mapping[str, Action] = {

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from sitegenctl.domain.condition import Source
+from sitegenctl.domain.plan import Step
+from sitegenctl.domain.ports import Actor, Claim
 from sitegenctl.domain.result import OperationResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import belief, enqueue, planning
+from sitegenctl.operations import apply as applying, belief, enqueue, planning
 from sitegenctl.operations.apply import apply_parts, preview_parts
 from sitegenctl.session import Session
 from tests.world import World
@@ -150,3 +153,35 @@ def test_a_preview_is_made_of_every_window(world: World) -> None:
     result = world.with_session(work)
     assert [each.reason for each in result.outcomes] == ["would be enqueued"] * 5
     assert (result.beyond, result.dry_run, world.queued()) == (3, True, [])
+
+
+@pytest.mark.parametrize(("away", "done"), [(1, [3, 4, 5, 6, 7, 8]), (99, [])], ids=["for a moment", "for good"])
+def test_a_source_that_stays_away_is_not_waited_for_by_every_chunk(
+    world: World, monkeypatch: pytest.MonkeyPatch, away: int, done: list[int]
+) -> None:
+    monkeypatch.setattr(applying, "CHUNK", 2)
+    monkeypatch.setattr(applying, "IN_HAND", 1)
+    for order_id in range(1, 9):
+        world.order(order_id)
+    asked = []
+
+    async def work(session: Session) -> OperationResult:
+        plan = await enqueue.plan(session.orders, session.queue, range(1, 9))
+        claim = session.orders.claim
+
+        async def gone(steps: Sequence[Step], actor: Actor) -> Claim:
+            asked.append([step.order_id for step in steps])
+            if len(asked) <= away:
+                raise SourceError("the database did not answer in time", source=Source.DATABASE)
+            return await claim(steps, actor)
+
+        session.orders.claim = gone  # type: ignore[method-assign]
+        return await applying.apply(session.orders, session.queue, None, plan, session.actor)
+
+    result = world.with_session(work)
+    assert asked == [[1, 2], [3, 4], *([[5, 6], [7, 8]] if done else [])]
+    assert [each.order_id for each in result.outcomes if each.outcome == "done"] == done
+    reasons = {each.order_id: each.reason for each in result.outcomes if each.outcome == "failed"}
+    away_is = "the database did not answer in time"
+    untried = {} if done else dict.fromkeys((5, 6, 7, 8), f"it was not tried: {away_is}")
+    assert reasons == {order_id: away_is for order_id in range(1, 9) if order_id not in {*done, *untried}} | untried

@@ -1,0 +1,49 @@
+"""Commands that choose their orders by themselves, told which ones: by number, from a file, or by what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.moving.conftest import Run
+from tests.world import World
+
+OTHER = 7  # an order that is fine
+MISSING = 99
+
+
+def two_of(world: World, command: str) -> None:
+    """Two orders that the command takes, and one that it doesn't."""
+    world.order(OTHER, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    for order_id in (1, 2):
+        match command:
+            case "retry-failed":
+                world.order(order_id, "GENERATING", steps=["START", "ERROR"], age="3 hours")
+            case "reset-empty":
+                world.order(order_id, "GENERATING", steps=["START", "PHASE_1_START"], age="3 hours")
+            case "start-stuck":
+                world.order(order_id)
+            case "repair":
+                world.order(order_id, "GENERATING", age="3 hours")
+
+
+@pytest.mark.parametrize("command", ["retry-failed", "reset-empty", "start-stuck", "repair"])
+def test_only_the_orders_meant_are_taken(world: World, run: Run, tmp_path: Path, command: str) -> None:
+    two_of(world, command)
+    code, told = run(command, str(MISSING), "2", str(OTHER))
+    outcomes = {order_id: (row["outcome"], row["reason"]) for order_id, row in told["outcomes"].items()}
+    assert list(outcomes) == [MISSING, 2, OTHER]  # as they were named
+    assert (code, outcomes[MISSING]) == (4, ("refused", "no such order"))
+    assert outcomes[2][0] == "done"
+    assert outcomes[OTHER] == ("skipped", f"it is none of those that {command} takes")
+    (message,) = world.queued()
+    assert message["headers"]["argsrepr"].startswith("[2")
+    listed = tmp_path / "orders"
+    listed.write_text("2\n1\n")
+    code, told = run(command, "--from", str(listed), "--dry-run")
+    assert {order_id: row["outcome"] for order_id, row in told["outcomes"].items()} == {2: "skipped", 1: "done"}
+    # By what they are nobody is named, so there is nothing to say of others.
+    status = "building" if command == "start-stuck" else "generating"
+    assert list(run(command, "--status", status, "--dry-run")[1]["outcomes"]) == [1]
+    assert run(command, "--status", "delivered")[1]["outcomes"] == {}
