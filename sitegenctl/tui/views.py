@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sitegenctl.domain.condition import Condition, Severity, describe_age
 from sitegenctl.domain.event import Event
@@ -24,6 +25,9 @@ from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.render.event import event_detail, event_severity
 from sitegenctl.render.order import in_context
 from sitegenctl.tui.widgets.live_table import Cell, Column
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import Picture
 
 _BAR = 6
 
@@ -72,6 +76,17 @@ DOCTOR_COLUMNS = (
     Column(heading="evidence", share=3),
     Column(heading="what mends it", share=2, from_width=100),
 )
+
+
+def counts(picture: Picture) -> dict[str, str]:
+    """How many rows a view has, whatever they are: what is held and what is lost is not finished either."""
+    if picture.is_kept:
+        return {"queue": "?", "workers": "?"}
+    workers = picture.snapshot.workers
+    return {
+        "queue": str(len(picture.snapshot.tasks) + len(picture.snapshot.foreign)),
+        "workers": str(len(workers.workers) + workers.silent) if workers is not None else "?",
+    }
 
 
 # --- orders -----------------------------------------------------------------------------------------------
