@@ -234,6 +234,26 @@ async def test_many_at_once_row_by_row_and_what_is_left_alone(world: World) -> N
     assert sorted(await off(orders_queued, world)) == [1, 2, 3]
 
 
+async def test_an_order_is_mended_by_mouse_alone(world: World) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world) as view:
+
+        async def click(text: str) -> None:
+            (row,) = (row for row, line in enumerate(view.lines) if text in line)
+            await view.pilot.click(offset=(view.lines[row].index(text) + 1, row))
+
+        await view.sees(" m  retry it")
+        await click(" m  retry it")
+        await view.sees("retry order 42?", "f force: no")
+        await click("force: no")
+        await view.sees("force: yes", "y retry")
+        await click("y retry")
+        await view.sees("1 retried")
+        await click("esc leave")
+        await view.until(lambda: view.dialog is None)
+    assert len(await off(world.queued_ids)) == 1
+
+
 @pytest.mark.parametrize("size", [(80, 24), (40, 15)])
 async def test_a_long_plan_leaves_the_question_and_its_keys_in_sight(world: World, size: tuple[int, int]) -> None:
     def some() -> None:

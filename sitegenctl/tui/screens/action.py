@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
@@ -71,7 +72,9 @@ class ActionScreen(ModalScreen[bool]):
             yield Static(id="title", markup=False)
             yield LiveTable(_COLUMNS, lambda outcome: outcome.order_id, self._cells, id="outcomes")
             yield Static(id="notes", markup=False)
-            yield Static(id="keys", markup=False)
+            keys = Static(id="keys", markup=False)
+            keys.auto_links = False  # they look like keys already
+            yield keys
 
     def on_mount(self) -> None:
         """Make the plan."""
@@ -261,18 +264,20 @@ class ActionScreen(ModalScreen[bool]):
         colours = palette(self.app)
         text = Text()
 
-        def key(name: str, words: str) -> None:
-            text.append(f" {name} ", f"bold {colours['accent']}")
-            text.append(f"{words}  ")
+        def key(name: str, words: str, action: str) -> None:
+            # To be clicked on, too.
+            text.append(f" {name} ", Style(bold=True, color=colours["accent"], meta={"@click": action}))
+            text.append(f"{words}  ", Style(meta={"@click": action}))
 
         if self.is_busy:
-            key("esc", "stop after the chunk in hand")
+            key("esc", "stop after the chunk in hand", "screen.leave")
             return text
         if self._result is None and self._plan is not None and self._plan.steps:
-            key("y", self._action.verb)
+            key("y", self._action.verb, "screen.apply")
         if self._errand is None:
             for name, letter, words in (("terminate", "t", "stop running tasks"), ("force", "f", "force")):
                 if name in self._action.choices:
-                    key(letter, f"{words}: {'yes' if getattr(self._choices, name) else 'no'}")
-        key("esc", "leave")
+                    answer = "yes" if getattr(self._choices, name) else "no"
+                    key(letter, f"{words}: {answer}", f"screen.choose('{name}')")
+        key("esc", "leave", "screen.leave")
         return text
