@@ -36,8 +36,8 @@ ORDER_COLUMNS = (
     Column(heading="condition", width=12, sort=SortBy.FAULT),
     Column(heading="status", width=12, from_width=96, sort=SortBy.STATUS),
     Column(heading="age", width=7, number=True, from_width=46, sort=SortBy.UPDATED),
-    Column(heading="business", sort=SortBy.NAME),
-    Column(heading="why", share=2, from_width=72),
+    Column(heading="business", share=2, sort=SortBy.NAME),
+    Column(heading="why", share=3, from_width=72),
 )
 
 QUEUE_COLUMNS = (
