@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -164,7 +162,7 @@ class LiveApp(App[int]):
             self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
         self._show_banner(picture)
         self._show_view()
-        self._tabs.counts = _counts(picture)
+        self._tabs.counts = views.counts(picture)
         if is_first:
             self.refresh_bindings()
 
@@ -406,25 +404,9 @@ class LiveApp(App[int]):
             await self.action_quit()
 
     def action_suspend(self) -> None:
-        """Go back to the shell; not while rows are locked that others wait for."""
-        if isinstance(self.screen, Busy) and self.screen.is_busy:
-            complain(self, "not while orders are being moved")
-        elif os.getsid(0) == os.getpgrp():
-            complain(self, "no shell has started this one to bring it back")
-        else:
-            # All of the job: whatever started this must not wait for it in the foreground.
-            os.killpg(os.getpgrp(), signal.SIGTSTP)
+        """Go back to the shell."""
+        self._doing.suspend()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """What the palette offers."""
         return commands(self)
-
-
-def _counts(picture: Picture) -> dict[str, str]:
-    """How many rows there are in a view, whatever they are: what is held and what is lost is not finished either."""
-    workers = picture.snapshot.workers
-    unfinished = len(picture.snapshot.tasks) + len(picture.snapshot.foreign)
-    return {
-        "queue": str(unfinished) if not picture.is_kept else "?",
-        "workers": str(len(workers.workers) + workers.silent) if workers is not None and not picture.is_kept else "?",
-    }

@@ -6,6 +6,7 @@ What changes them is shown as a plan by a screen of its own; here it is decided 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import webbrowser
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -108,6 +109,16 @@ class Doing:
             self._give_instead(str(folder.absolute()))
         else:
             webbrowser.open(folder.absolute().as_uri())
+
+    def suspend(self) -> None:
+        """Go back to the shell; not while rows are locked that others wait for."""
+        if isinstance(self._app.screen, Busy) and self._app.screen.is_busy:
+            complain(self._app, "not while orders are being moved")
+        elif os.getsid(0) == os.getpgrp():
+            complain(self._app, "no shell has started this one to bring it back")
+        else:
+            # All of the job: whatever started this must not wait for it in the foreground.
+            os.killpg(os.getpgrp(), signal.SIGTSTP)
 
     def _give_instead(self, address: str) -> None:
         """Give somebody who is on another machine what they can open there."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sitegenctl.domain.condition import Condition, Severity, describe_age
 from sitegenctl.domain.event import Event
@@ -25,6 +26,9 @@ from sitegenctl.render.event import event_detail, event_severity
 from sitegenctl.render.order import in_context
 from sitegenctl.tui.widgets.live_table import Cell, Column
 
+if TYPE_CHECKING:
+    from sitegenctl.operations.watch import Picture
+
 _BAR = 6
 
 ORDER_COLUMNS = (
@@ -32,8 +36,8 @@ ORDER_COLUMNS = (
     Column(heading="condition", width=12, sort=SortBy.FAULT),
     Column(heading="status", width=12, from_width=96, sort=SortBy.STATUS),
     Column(heading="age", width=7, number=True, from_width=46, sort=SortBy.UPDATED),
-    Column(heading="business", sort=SortBy.NAME),
-    Column(heading="why", share=2, from_width=72),
+    Column(heading="business", share=2, sort=SortBy.NAME),
+    Column(heading="why", share=3, from_width=72),
 )
 
 QUEUE_COLUMNS = (
@@ -72,6 +76,17 @@ DOCTOR_COLUMNS = (
     Column(heading="evidence", share=3),
     Column(heading="what mends it", share=2, from_width=100),
 )
+
+
+def counts(picture: Picture) -> dict[str, str]:
+    """How many rows a view has, whatever they are: what is held and what is lost is not finished either."""
+    if picture.is_kept:
+        return {"queue": "?", "workers": "?"}
+    workers = picture.snapshot.workers
+    return {
+        "queue": str(len(picture.snapshot.tasks) + len(picture.snapshot.foreign)),
+        "workers": str(len(workers.workers) + workers.silent) if workers is not None else "?",
+    }
 
 
 # --- orders -----------------------------------------------------------------------------------------------

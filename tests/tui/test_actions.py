@@ -12,6 +12,7 @@ import pytest
 
 from sitegenctl.adapters.postgres_orders import PostgresOrders
 from sitegenctl.tui.screens.action import ActionScreen
+from sitegenctl.tui.widgets.live_table import LiveTable
 from tests.tui.live import Live, live, off
 from tests.world import World
 
@@ -231,6 +232,48 @@ async def test_many_at_once_row_by_row_and_what_is_left_alone(world: World) -> N
         await view.until(lambda: view.dialog is None)
         assert view.marked == set()  # what was done isn't done again by accident
     assert sorted(await off(orders_queued, world)) == [1, 2, 3]
+
+
+async def test_an_order_is_mended_by_mouse_alone(world: World) -> None:
+    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    async with live(world) as view:
+
+        async def click(text: str) -> None:
+            (row,) = (row for row, line in enumerate(view.lines) if text in line)
+            await view.pilot.click(offset=(view.lines[row].index(text) + 1, row))
+
+        await view.sees(" m  retry it")
+        await click(" m  retry it")
+        await view.sees("retry order 42?", "f force: no")
+        await click("force: no")
+        await view.sees("force: yes", "y retry")
+        await click("y retry")
+        await view.sees("1 retried")
+        await click("esc leave")
+        await view.until(lambda: view.dialog is None)
+    assert len(await off(world.queued_ids)) == 1
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 15)])
+async def test_a_long_plan_leaves_the_question_and_its_keys_in_sight(world: World, size: tuple[int, int]) -> None:
+    def some() -> None:
+        many_unstarted(world, 40)
+        world.order(41, onboarding="partial")
+
+    await off(some)
+    async with live(world, size=size) as view:
+        await view.until(lambda: len(view.listed) == 41)
+        await view.press("a", "e")
+        await view.sees("41 orders? 40 would", "y enqueue", "esc leave", "hint: ")
+        # What is cut in the list can be read below it, and the list is walked through.
+        assert view.dialog is not None
+        table = view.dialog.query_one("#outcomes", LiveTable)
+        await view.press("end")
+        await view.until(lambda: table.row is table.rows[-1])
+        await view.sees("y enqueue")
+        table.go_to(41)
+        await view.until(lambda: "onboarding is not complete" in view.text + view.told("notes"))
+        await view.sees("y enqueue")
 
 
 async def test_mending_marked_orders_does_what_most_of_them_need(world: World) -> None:

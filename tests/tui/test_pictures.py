@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -207,3 +208,25 @@ async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
                 await eventually(lambda: app.query_one(DoctorView)._table.rows)
             await pilot.pause()
             check(f"{key}-{view}-{size[0]}x{size[1]}", app.export_screenshot(title="sitegenctl"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("width", "told"),
+    [
+        (120, " PROD-BRAZIL-SOUTH-CRM   ● database 12ms ● redis 3ms ● workers 6ms ● files 1ms READ-ONLY  0s"),
+        (80, " PROD-BRAZIL-SOUTH-CRM   ● db ● redis ● work ● files READ-ONLY  0s"),
+        (60, " PROD-BRAZIL-SOUTH-CRM  ● d ● r ● w ● f READ-ONLY  0s"),
+        (40, " PROD-BRAZIL-…  ● d ● r ● w ● f  RO  0s"),
+    ],
+)
+async def test_the_first_line_in_however_little_room(width: int, told: str) -> None:
+    """Which sources answer, that nothing may be changed, and how old it is, are never cut off."""
+    settings = Settings(context="prod-brazil-south-crm", queue="site_generation", read_only=True)
+    app = LiveApp(settings, Preferences(), now=lambda: NOW, backstage=Still)
+    async with app.run_test(size=(width, 20)) as pilot:
+        app.post_message(Looked(PICTURE, page(), detail(), OrderQuery(limit=500)))
+        await eventually(lambda: app._orders.table.rows)
+        await pilot.pause()
+        line = app.screen._compositor.render_strips(app.size)[0].text
+        assert len(line) == width
+        assert re.sub(" {2,}(?=READ)", " ", line).rstrip() == told

@@ -260,7 +260,8 @@ def test_a_signal_that_nobody_asked_for_leaves_the_terminal_as_it_was(world: Wor
         screen.comes_back("Padaria Ana")
         screen.press(b"\x1a")
         screen.sees("to bring it back")
-        assert len(os.listdir(f"/proc/{screen.process.pid}/task")) == threads
+        # Some come and go: those that look at files.
+        eventually(lambda: len(os.listdir(f"/proc/{screen.process.pid}/task")) <= threads)
         screen.press(b"q")
         assert screen.leaves() == 0
         assert screen.is_restored()

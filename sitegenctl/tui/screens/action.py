@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
@@ -34,6 +35,9 @@ _COLUMNS = (
     Column(heading="what"),
 )
 
+#: Rows of the plan, its headings included, that are shown in however little room.
+_LEAST = 3
+
 _SEVERITIES = {OutcomeKind.FAILED: Severity.FAULT, OutcomeKind.REFUSED: Severity.UNKNOWN}
 
 
@@ -60,6 +64,7 @@ class ActionScreen(ModalScreen[bool]):
         self._through = 0
         self._result: OperationResult | None = None
         self._is_dry = True
+        self._notes: list[str] = []
 
     def compose(self) -> Iterator[Widget]:
         """A title, the orders, what there is to know, and the keys."""
@@ -67,7 +72,9 @@ class ActionScreen(ModalScreen[bool]):
             yield Static(id="title", markup=False)
             yield LiveTable(_COLUMNS, lambda outcome: outcome.order_id, self._cells, id="outcomes")
             yield Static(id="notes", markup=False)
-            yield Static(id="keys", markup=False)
+            keys = Static(id="keys", markup=False)
+            keys.auto_links = False  # they look like keys already
+            yield keys
 
     def on_mount(self) -> None:
         """Make the plan."""
@@ -115,6 +122,15 @@ class ActionScreen(ModalScreen[bool]):
         """Enter is the table's key, too, and that has the focus; the orders behind are not gone to from here."""
         event.stop()
         self.action_apply_safe()
+
+    def on_live_table_highlighted(self, event: LiveTable.Highlighted) -> None:
+        """What has been cut in the list can be read below it."""
+        event.stop()
+        self._show_notes()
+
+    def on_resize(self) -> None:
+        """Where the list is narrower more of it is cut."""
+        self._show_notes()
 
     @work(exclusive=True)
     async def _carry_out(self, plan: Plan) -> None:
@@ -211,28 +227,57 @@ class ActionScreen(ModalScreen[bool]):
             place.append(f" {neutralise(self._place_name)} ", f"bold {colours['background']} on {colours['primary']}")
             place.append(" ")
         self.query_one("#title", Static).update(Text.assemble(place, (title, "bold")))
-        told = [Text(neutralise(note), colours["text-muted"]) for note in notes if note]
+        self._notes = [note for note in notes if note]
+        self.query_one("#keys", Static).update(self._keys())
+        self._show_notes()
+
+    def _show_notes(self) -> None:
+        colours = palette(self.app)
+        row = self._outcomes.row
+        told = [Text(neutralise(note), colours["text-muted"]) for note in self._notes]
+        if row is not None and self._outcomes.has_cut(row):
+            _, word, what = self._cells(row)
+            told.insert(0, Text(neutralise(f"{row.order_id} {word.text}: {what.text}")))
         shown = self.query_one("#notes", Static)
         shown.update(Text("\n").join(told))
         shown.display = bool(told)
-        self.query_one("#keys", Static).update(self._keys())
+        self._fit()
+
+    def _fit(self) -> None:
+        """Give the list what is left: the question, and the keys that answer it, are never cut off."""
+        dialog, title, notes, keys = (self.query_one(f"#{name}") for name in ("dialog", "title", "notes", "keys"))
+
+        def height(part: Widget) -> int:
+            if not part.display:
+                return 0
+            lines = part.get_content_height(self.size, self.app.size, dialog.size.width)
+            return lines + part.styles.margin.height
+
+        share = 1.0 if self.has_class("-narrow") or self.has_class("-low") else 0.85
+        room = int(self.size.height * share) - dialog.gutter.height - height(title) - height(keys)
+        least = min(_LEAST, len(self._outcomes.rows) + 1)
+        for_notes = min(height(notes), max(room - least, 0))
+        notes.styles.max_height = max(for_notes - notes.styles.margin.height, 1)
+        self._outcomes.styles.max_height = max(room - for_notes, least)
 
     def _keys(self) -> Text:
         colours = palette(self.app)
         text = Text()
 
-        def key(name: str, words: str) -> None:
-            text.append(f" {name} ", f"bold {colours['accent']}")
-            text.append(f"{words}  ")
+        def key(name: str, words: str, action: str) -> None:
+            # To be clicked on, too.
+            text.append(f" {name} ", Style(bold=True, color=colours["accent"], meta={"@click": action}))
+            text.append(f"{words}  ", Style(meta={"@click": action}))
 
         if self.is_busy:
-            key("esc", "stop after the chunk in hand")
+            key("esc", "stop after the chunk in hand", "screen.leave")
             return text
         if self._result is None and self._plan is not None and self._plan.steps:
-            key("y", self._action.verb)
+            key("y", self._action.verb, "screen.apply")
         if self._errand is None:
             for name, letter, words in (("terminate", "t", "stop running tasks"), ("force", "f", "force")):
                 if name in self._action.choices:
-                    key(letter, f"{words}: {'yes' if getattr(self._choices, name) else 'no'}")
-        key("esc", "leave")
+                    answer = "yes" if getattr(self._choices, name) else "no"
+                    key(letter, f"{words}: {answer}", f"screen.choose('{name}')")
+        key("esc", "leave", "screen.leave")
         return text

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from sitegenctl.domain.condition import Source, describe_age
-from sitegenctl.render.text import neutralise
+from sitegenctl.render.text import fit, neutralise
 from sitegenctl.tui.theme import palette
 
 if TYPE_CHECKING:
@@ -25,10 +26,26 @@ _NAMES = {
     Source.FILES: ("files", "files"),
 }
 
+#: The same in ever less room; latencies are told with the first alone.
+_FORMS: Sequence[Callable[[Source], str]] = (
+    lambda source: _NAMES[source][0],
+    lambda source: _NAMES[source][1],
+    lambda source: _NAMES[source][1][0],
+)
+
+#: Columns before and behind the context's name, and before the age at least.
+_AROUND = 3
+
+#: Below so many columns what nobody may do is told by two letters.
+_NARROW = 50
+
+#: So much of a context's name is worth names that are shorter.
+_PLACE = 16
+
 #: A picture of this age is old: something holds it up.
 OLD = timedelta(seconds=5)
 
-#: Below so many columns names are short and latencies are left out.
+#: From so many columns on there is room for all of it.
 _ROOMY = 110
 
 
@@ -52,18 +69,29 @@ class Header(Widget):
         """Draw it in as much room as there is."""
         width = self.size.width
         colours = palette(self.app)
-        text = Text(no_wrap=True, overflow="ellipsis")
-        place = f" {self._place.upper() if self._production else self._place} "
-        text.append(place, f"bold {colours['background']} on {colours['error' if self._production else 'primary']}")
-        text.append(" ")
-        for source in Source:
-            self._light(text, source, width, colours)
         right = self._right(colours)
-        room = width - text.cell_len - right.cell_len - 1
-        return Text.assemble(text, " " * max(room, 1), right, no_wrap=True, overflow="ellipsis")
+        # What is told of the sources and of the age is never cut off; the context's name is, where it is long.
+        lights, room = Text(), 0
+        for form in range(0 if width >= _ROOMY else 1, len(_FORMS)):
+            lights = self._lights(form, colours)
+            room = width - lights.cell_len - right.cell_len - _AROUND
+            if room >= min(cell_len(self._place), _PLACE):
+                break
+        place = fit(self._place.upper() if self._production else self._place, max(room, 1))
+        named = Text(
+            f" {place} ", f"bold {colours['background']} on {colours['error' if self._production else 'primary']}"
+        )
+        gap = width - named.cell_len - lights.cell_len - right.cell_len
+        return Text.assemble(named, lights, " " * max(gap, 1), right, no_wrap=True, overflow="ellipsis")
 
-    def _light(self, text: Text, source: Source, width: int, colours: Mapping[str, str]) -> None:
-        name = _NAMES[source][0 if width >= _ROOMY else 1]
+    def _lights(self, form: int, colours: Mapping[str, str]) -> Text:
+        text = Text(" " if form < len(_FORMS) - 1 else "")
+        for source in Source:
+            self._light(text, source, form, colours)
+        return text
+
+    def _light(self, text: Text, source: Source, form: int, colours: Mapping[str, str]) -> None:
+        name = _FORMS[form](source)
         if self.picture is None:
             text.append(f" ○ {name}", colours["text-muted"])
         elif source in self.picture.unanswered:
@@ -77,7 +105,7 @@ class Header(Widget):
             text.append(" ● ", colours["success"])
             text.append(name)
             took = self.picture.took.get(source)
-            if took is not None and width >= _ROOMY:
+            if took is not None and form == 0:
                 text.append(f" {_latency(took)}", colours["text-muted"])
 
     def _has_no_worker(self, picture: Picture) -> bool:
@@ -87,7 +115,8 @@ class Header(Widget):
     def _right(self, colours: Mapping[str, str]) -> Text:
         text = Text()
         if self._read_only:
-            text.append(" READ-ONLY ", f"bold {colours['background']} on {colours['secondary']}")
+            roomy = self.size.width >= _NARROW
+            text.append(" READ-ONLY " if roomy else " RO ", f"bold {colours['background']} on {colours['secondary']}")
             text.append(" ")
         if self.picture is None:
             return text.append("looking… ", colours["text-muted"])

@@ -177,6 +177,14 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         """The row under the cursor."""
         return self.rows[self._cursor] if self._cursor < len(self.rows) else None
 
+    def has_cut(self, row: R) -> bool:
+        """Whether there is less room than a row's cells would take."""
+        cells = self.cells_of(row)
+        return len(self._shown) < len(cells) or any(
+            cell_len(neutralise(cells[place].text)) > room
+            for place, (_, room) in zip(self._shown, self._widths, strict=False)
+        )
+
     def go_to(self, key: Hashable) -> None:
         """Move the cursor to a row, if it is there."""
         if (place := self._places.get(key)) is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from rich.style import Style
 from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
@@ -43,6 +44,8 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         self._place_name = place
         self._may_act = may_act
         self._body = Static(markup=False)
+        # What can be clicked on is a key already, and looks like one.
+        self._body.auto_links = False
         self._detail: OrderDetail | None = None
         self._heard: Sequence[Event] = ()
         self._written: list[Text] = []
@@ -116,7 +119,8 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         name = MENDS.get(detail.verdict.condition)
         if name is not None and self._may_act:
             key = self._keys.get("mend", "m")
-            yield Text.assemble((f" {key} ", f"bold {colours['background']} on {colours['accent']}"), f" {name} it")
+            mark = Style(bold=True, color=colours["background"], bgcolor=colours["accent"], meta={"@click": "app.mend"})
+            yield Text.assemble((f" {key} ", mark), (f" {name} it", Style(meta={"@click": "app.mend"})))
         for line in hanging("→ ", neutralise(remedy), width):
             yield Text(line, colours["text-muted"])
 
