@@ -148,8 +148,8 @@ class LiveApp(App[int]):
 
     def on_looked(self, message: Looked) -> None:
         """There is a new picture."""
-        if not self._orders.is_whole:
-            # It comes while the view is being left.
+        if not self.is_running:
+            # It comes while the view is being left, and its parts go before it does.
             return
         picture = message.picture
         is_first, self._picture = self._picture is None, picture
@@ -168,10 +168,14 @@ class LiveApp(App[int]):
 
     def on_detailed(self, message: Detailed) -> None:
         """There is news of the order that is looked at."""
+        if not self.is_running:
+            return
         self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
 
     def on_events_heard(self, message: EventsHeard) -> None:
         """Events have come in."""
+        if not self.is_running:
+            return
         for what in message.events:
             self._heard += 1
             self._events.append(Heard(number=self._heard, at=self._now(), what=what))

@@ -17,6 +17,7 @@ import pytest
 from sitegenctl.demo.postgres_server import postgres_server, start_postgres, stop_postgres
 from sitegenctl.demo.redis_server import redis_server, start_redis, stop_redis
 from sitegenctl.operations.watch import SLOW
+from sitegenctl.tui.backstage import EventsHeard, Looked
 from tests.tui.live import Live, live, off
 from tests.world import World, create_schema
 
@@ -218,3 +219,16 @@ async def test_a_directory_that_empties_is_another_one_at_once(world: World) -> 
         world.sites_dir.mkdir()
         await view.until(lambda: "files: the only finished order, 3, has no file" in view.banner, patience=SLOW / 2)
         await view.until(lambda: {str(row.verdict.condition) for row in view.table.rows[:2]} == {"unknown"})
+
+
+async def test_what_comes_while_it_is_left_is_not_shown(world: World) -> None:
+    """Its parts go one after the other, and before it does; looks go on until the end."""
+    async with live(world) as view:
+        app = view.app
+        assert app._picture is not None
+        late = Looked(app._picture, None, None, view.orders.asked)
+        await app.query_one("#banner").remove()
+        app._running = False  # as the first thing that Textual does then
+        app.on_looked(late)
+    app.on_looked(late)
+    app.on_events_heard(EventsHeard([]))

@@ -105,11 +105,6 @@ class OrdersView(Container):
         self._table.redraw()
 
     @property
-    def is_whole(self) -> bool:
-        """Whether its parts are there: when the app ends they go before it does."""
-        return len(self.query("Facets, #status, #filter")) == 3
-
-    @property
     def table(self) -> LiveTable[ListedOrder]:
         """The list."""
         return self._table
