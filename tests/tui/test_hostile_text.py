@@ -56,7 +56,7 @@ async def test_what_customers_typed(world: World) -> None:
             hostile_order(world, number, HOSTILE[kind])
 
     await off(some)
-    async with live(world, size=(200, 60)) as view:
+    async with live(world, size=(150, 40)) as view:
         for number, kind in kinds.items():
             await view.go_to(number)
             assert not controls(await view.sees(f"{number} FAILED", "the last run ended in ERROR"))
@@ -79,8 +79,8 @@ async def test_what_customers_typed(world: World) -> None:
 
 async def click_everywhere(view: Live) -> None:
     """Markup that was taken for a link would be followed."""
-    for y in range(4, 40, 4):
-        await view.pilot.click(offset=(150, y))
+    for y in range(4, 36, 4):
+        await view.pilot.click(offset=(120, y))
     assert view.app.is_running
 
 
