@@ -69,6 +69,7 @@ def test_every_order_s_condition_is_right_with_a_worker_of_rq(world: RqWorld) ->
     eventually(lambda: listed(world) == expected(manifest, hollow="done"))
     world.kill(worker)
     # They may only have lost Redis: until they are overdue, of no task in work is it known whose it is.
+    eventually(lambda: world.run("inspect", "orders").returncode == 3)  # Redis has seen its connections end
     unsure = listed(world, code=3)
     assert {unsure[order_id] for order_id in manifest.conditions["running"]} == {"unknown"}
     world.expire()
