@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from sitegenctl.domain.condition import REMEDIES, Condition, Source
 from sitegenctl.domain.listing import OPEN_STATUSES
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.task import TaskState
 from sitegenctl.domain.worker import WorkerRoster, standstill
 
 
@@ -93,13 +93,18 @@ def conditions(
     return {condition: counted[condition] for condition in Condition if condition in counted}
 
 
-def describe_standstill(tasks: Iterable[LiveTask], roster: WorkerRoster | None, *, queue: str) -> str | None:
+def describe_faults(number: int) -> str:
+    """How many orders are in fault."""
+    return f"{number} {'order needs' if number == 1 else 'orders need'} somebody"
+
+
+def describe_standstill(snapshot: Snapshot, roster: WorkerRoster | None, *, queue: str) -> str | None:
     """Say why nothing of our queue is going to be done, and how much waits for it; None where something may be.
 
     Where nobody could be asked, nothing is known.
     """
-    why = standstill(roster, roster, queue=queue) if roster is not None else None
-    waiting = sum(task.state is TaskState.QUEUED for task in tasks)
+    why = standstill(snapshot.workers, roster, queue=queue) if snapshot.workers is not None else None
+    waiting = sum(task.state is TaskState.QUEUED for task in snapshot.tasks)
     if why is None or not waiting:
         return why
     return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {why}"

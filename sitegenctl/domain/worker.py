@@ -133,12 +133,12 @@ def describe_silence(seen: WorkerSurvey | WorkerRoster) -> str | None:
     return f"{seen.silent} of {seen.silent + len(seen.workers)} living workers did not answer"
 
 
-def standstill(seen: WorkerSurvey | WorkerRoster, roster: WorkerRoster | None, *, queue: str) -> str | None:
+def standstill(seen: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -> str | None:
     """Why nothing of a queue is going to be done, as far as workers can tell; None if something may be.
 
     ``roster`` may be older than ``seen``: of workers that have come or gone since it says nothing.
     """
-    if not seen.workers and not seen.silent:
+    if not seen.anyone_alive:
         return "no worker is alive"
     if roster is None or seen.silent or {each.name for each in seen.workers} != {each.name for each in roster.workers}:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from sitegenctl.domain.condition import Condition, Severity, describe_age
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.overview import Overview, RunCounts, describe_standstill, remedy_for
+from sitegenctl.domain.overview import Overview, RunCounts, describe_faults, describe_standstill, remedy_for
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
@@ -87,11 +87,10 @@ def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
     counts = {condition: _count(orders) for condition, orders in seen.by_condition.items()}
     faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
     unknown = counts.get(Condition.UNKNOWN, 0)
-    verb = "order needs" if faults == 1 else "orders need"
-    standstill = describe_standstill(seen.snapshot.tasks, seen.roster, queue=queue)
+    standstill = describe_standstill(seen.snapshot, seen.roster, queue=queue)
     needs = [neutralise(standstill)] if standstill else []
     if faults:
-        needs.append(f"{faults} {verb} somebody")
+        needs.append(describe_faults(faults))
     if needs:
         return "\n".join(coloured(need, Severity.FAULT, screen) for need in needs)
     if unknown:

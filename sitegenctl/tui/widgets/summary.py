@@ -9,6 +9,7 @@ from rich.text import Text
 from textual.widget import Widget
 
 from sitegenctl.domain.condition import Condition, Severity
+from sitegenctl.domain.overview import describe_faults
 from sitegenctl.domain.pulse import SPAN, Bar, squeezed
 from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette
@@ -80,8 +81,7 @@ class Summary(Widget):
         unknown = picture.by_condition.get(Condition.UNKNOWN, 0)
         text = Text(no_wrap=True, overflow="ellipsis")
         more: list[tuple[str, str]] = []
-        number = sum(faults.values())
-        need = [f"{number} {'order needs' if number == 1 else 'orders need'} somebody"] if faults else []
+        need = [describe_faults(sum(faults.values()))] if faults else []
         if wrong := ([picture.standstill] if picture.standstill else []) + need:
             text.append(f"✗ {'; '.join(map(neutralise, wrong))}", f"bold {colours['error']}")
             for condition, count in faults.items():
