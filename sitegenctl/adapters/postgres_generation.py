@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import RowMapping, Text, cast, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, Text, cast, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -102,16 +102,24 @@ class _Records:
 
     async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:
         # From the orders table, so that a failure of an order that doesn't exist needs no case of its own.
+        order = select(site_orders.c.id).where(site_orders.c.id == order_id).cte("written")
+        await self._write_log(order.c.id, step, message, status, details)
+
+    async def _write_log(
+        self, order: ColumnElement[int], step: str, message: str, status: str, details: dict[str, Any]
+    ) -> bool:
+        """Write a row for the order, if there is one; returns whether there was."""
         values = select(
-            site_orders.c.id,
+            order,
             cast(step, site_generation_logs.c.step.type),
             cast(message, Text),
             cast(status, site_generation_logs.c.status.type),
             cast(details or None, site_generation_logs.c.details.type),
-        ).where(site_orders.c.id == order_id)
-        await self._connection.execute(
+        )
+        written = await self._connection.execute(
             insert(site_generation_logs).from_select(["order_id", "step", "message", "status", "details"], values)
         )
+        return bool(written.rowcount)
 
     async def has_briefing(self, order_id: int) -> bool:
         query = select(func.count()).where(_is_briefing(order_id))
@@ -133,8 +141,9 @@ class _Records:
                 )
             )
 
-    async def finish(self, order_id: int, site_url: str) -> bool:
-        moved = await self._connection.execute(
+    async def finish(self, order_id: int, site_url: str, message: str, **details: Any) -> bool:
+        # One statement: a worker that dies leaves no order that is finished while its run is not.
+        moved = (
             update(site_orders)
             .where(
                 site_orders.c.id == order_id,
@@ -146,8 +155,10 @@ class _Records:
                 updated_at=_UTC_NOW,
                 admin_notes=func.nullif(func.regexp_replace(site_orders.c.admin_notes, _FAILURE_NOTE, ""), ""),
             )
+            .returning(site_orders.c.id)
+            .cte("moved")
         )
-        return bool(moved.rowcount)
+        return await self._write_log(moved.c.id, "SUCCESS", message, "success", details)
 
     async def note_failure(self, order_id: int, message: str) -> None:
         others = func.regexp_replace(func.coalesce(site_orders.c.admin_notes, ""), _FAILURE_NOTE, "")

@@ -43,8 +43,8 @@ class GenerationRecords(Protocol):
         """Write the BRIEFING deliverable, or write it anew: there is never a second."""
         ...
 
-    async def finish(self, order_id: int, site_url: str) -> bool:
-        """Move the order to REVIEW; False when it is no longer one that is being generated."""
+    async def finish(self, order_id: int, site_url: str, message: str, **details: Any) -> bool:
+        """Move the order to REVIEW and log SUCCESS, as one; neither, and False, when it is not being generated."""
         ...
 
     async def note_failure(self, order_id: int, message: str) -> None:

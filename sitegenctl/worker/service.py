@@ -123,17 +123,11 @@ class _Run:
         if not has_site:
             await self._site()
         await self._log("FINALIZE", "Moving the order to REVIEW")
-        if not await self.records.finish(self.brief.order_id, self.brief.site_url):
+        success = f"Site generated: {self.brief.site_url}"
+        if not await self.records.finish(self.brief.order_id, self.brief.site_url, success, task_id=self.task_id):
             message = "The order is no longer being generated: somebody moved it meanwhile"
             await self._log("SKIP", message, "warning")
             return Generation(end=GenerationEnd.SKIPPED, message=message)
-        await self.records.log(
-            self.brief.order_id,
-            "SUCCESS",
-            f"Site generated: {self.brief.site_url}",
-            "success",
-            task_id=self.task_id,
-        )
         message = f"order {self.brief.order_id} generated: {self.brief.site_url}"
         return Generation(end=GenerationEnd.GENERATED, message=message)
 

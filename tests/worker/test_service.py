@@ -50,6 +50,15 @@ def test_a_whole_generation(world: World) -> None:
     assert history.last_run.outcome is RunOutcome.SUCCESS
 
 
+def test_an_order_is_not_finished_without_its_run(world: World) -> None:
+    """Whatever comes between the two, there are both or neither."""
+    world.order(42, "GENERATING")
+    world.sql("ALTER TABLE site_generation_logs ADD CHECK (step <> 'SUCCESS')")
+    with pytest.raises(SitegenError):
+        work(world)
+    assert (world.status(), world.steps()[-1]) == ("GENERATING", "FINALIZE")
+
+
 @pytest.mark.parametrize("status", ["REVIEW", "DELIVERED", "CANCELLED"])
 def test_an_order_that_must_not_be_generated_is_skipped(world: World, status: str) -> None:
     world.order(42, status, files=8)
