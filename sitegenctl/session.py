@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, partial
@@ -93,18 +93,12 @@ class Session:
     def mover(self, source: str, destination: str) -> QueueMover:
         """The way from the queue of one backend to that of another, on the same Redis."""
         from sitegenctl.adapters.queue_moving import QueueMoving
-        from sitegenctl.adapters.redis_link import redis_link
+        from sitegenctl.adapters.redis_link import opened_link
 
         settings = self.settings
-        link = partial(
-            redis_link,
-            redis_url(settings),
-            timeout=self._timeout,
-            sentinel_master=settings.sentinel_master,
-            sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
-        )
+        link = partial(opened_link, redis_url(settings), queue_options(settings), timeout=self._timeout)
         leaving, arriving = (backend_of(settings.of_backend(each)).moving() for each in (source, destination))
-        return QueueMoving(lambda: aclosing(link()), leaving, arriving)
+        return QueueMoving(link, leaving, arriving)
 
     @property
     def terms(self) -> QueueTerms:

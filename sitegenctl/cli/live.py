@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli.options import Invocation, command
-from sitegenctl.cli.signals import stopped_by_signals
+from sitegenctl.cli.signals import signals_put_back, stopped_by_signals
 from sitegenctl.cli.terminal import is_interactive, is_served
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
     """Show the live view until it is left; returns its exit code. Raises what ended it."""
     from sitegenctl.errors import SitegenError
     from sitegenctl.tui.app import LiveApp
-    from sitegenctl.tui.driver import signals_put_back
+    from sitegenctl.tui.driver import TAKEN
 
     app = LiveApp(settings, _preferences(interval, theme))
     # Closing the terminal, too, lets what is being moved get through its chunk.
-    with stopped_by_signals(), signals_put_back():
+    with stopped_by_signals(), signals_put_back(*TAKEN):
         code = app.run()
     if isinstance(app.failure, SitegenError):
         raise app.failure

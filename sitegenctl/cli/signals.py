@@ -18,9 +18,18 @@ def stopped_by_signals() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with signals_put_back(signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, interrupt)
+        yield
+
+
+@contextmanager
+def signals_put_back(*numbers: signal.Signals) -> Iterator[None]:
+    """Have what is signalled go afterwards where it went before."""
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in previous.items():
+        for number, handler in before.items():
             signal.signal(number, handler)

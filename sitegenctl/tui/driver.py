@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import IO, Any
 
 from textual.drivers.linux_driver import LinuxDriver
@@ -34,13 +33,17 @@ class Output:
         """Write what waits in the buffer."""
         self._try(self._file.flush)
 
-    def _try(self, act: Any) -> None:
+    def _try(self, act: Callable[[], object]) -> None:
         if self._has_gone:
             return
         try:
             act()
         except OSError:
             self._has_gone = True
+
+
+#: What the driver takes, and leaves in its place when it has nothing left to do.
+TAKEN = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
 
 class TerminalDriver(LinuxDriver):
@@ -82,15 +85,3 @@ class TerminalDriver(LinuxDriver):
             self.suspend_application_mode()
         self.resume_application_mode()
         self._app.refresh(layout=True)
-
-
-@contextlib.contextmanager
-def signals_put_back() -> Iterator[None]:
-    """Have what is signalled go where it went before: the driver stays in its place when it has nothing left to do."""
-    numbers = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
