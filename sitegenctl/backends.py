@@ -239,10 +239,10 @@ def rq_options(settings: Settings) -> RqOptions:
 
 def redis_url(settings: Settings) -> str:
     """The broker's URL. Raises ``UsageProblem`` for none, or one with an option that nobody knows."""
-    from sitegenctl.adapters.redis_urls import require_known_options
+    from sitegenctl.adapters.redis_urls import require_redis
 
     url = settings.require_redis_url()
-    require_known_options(url)
+    require_redis(url)
     return url
 
 

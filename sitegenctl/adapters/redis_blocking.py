@@ -23,7 +23,7 @@ def blocking_client(
 ) -> Redis:
     """A client whose calls block, without ``timeout`` (in seconds) for as long as they must.
 
-    Raises ``UsageProblem`` and ``SourceError`` as ``redis_client`` does.
+    Raises ``UsageProblem`` as ``redis_client`` does.
     """
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout or _CONNECTING}
     return client_of(Redis, Sentinel, url, limits, sentinel_master=sentinel_master, sentinel_password=sentinel_password)

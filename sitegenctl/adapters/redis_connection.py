@@ -48,7 +48,7 @@ def redis_client(
     """A client whose every call ends within ``timeout`` seconds; it connects when first used.
 
     ``sentinel_master`` is the name of the Redis to ask the sentinels for, where the URL names sentinels. Raises
-    ``UsageProblem`` for an option in the URL that it doesn't know, ``SourceError`` for what names no Redis.
+    ``UsageProblem`` for what names no Redis, or an option in the URL that it doesn't know.
     """
     limits = {
         "socket_timeout": timeout,
@@ -70,17 +70,16 @@ def client_of(
 ) -> _Client:
     """A client of one of redis-py's two kinds, with this kind of ``Sentinel``; ``limits`` are for each connection.
 
-    Raises ``UsageProblem`` and ``SourceError`` as ``redis_client`` does.
+    Raises ``UsageProblem`` as ``redis_client`` does.
     """
     if redis.VERSION >= (5,):
         # The one protocol that all versions know; 8 would speak another, with other types of replies.
         limits = {**limits, "protocol": 2}
     if is_sentinel(url):
         if sentinel_master is None:
-            raise SourceError(
+            raise UsageProblem(
                 "REDIS_URL names sentinels, but not which Redis to ask them for",
                 hint="set SITEGENCTL_SENTINEL_MASTER to its name (kombu's master_name)",
-                source="broker",
             )
         watchers = watching(
             sentinels(url),

@@ -35,7 +35,7 @@ def redis_link(
 ) -> Link:
     """A link whose every call ends within ``timeout`` seconds; the rest as for ``redis_client``.
 
-    Raises ``SourceError`` for what is no URL of a Redis.
+    Raises ``UsageProblem`` for what is no URL of a Redis.
     """
     if not is_sentinel(url) and knows(url):
         return RedisWire(url, timeout=timeout)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.errors import UsageProblem
 
 _SENTINEL_PORT = 26379
+_SERVERS = ("redis", "rediss")
 _SOCKETS = ("redis+socket", "unix")
 _SENTINEL = "sentinel"
 _PLACE: Mapping[str, Callable[[str], object]] = {"db": int, "virtual_host": str, "username": str, "password": str}
@@ -42,18 +43,23 @@ def is_sentinel(url: str) -> bool:
     return url.startswith(f"{_SENTINEL}://")
 
 
-def require_known_options(url: str) -> None:
-    """Raise ``UsageProblem`` for an option in the URL that no client of Redis knows, or whose value is none.
+def require_redis(url: str) -> None:
+    """Raise ``UsageProblem`` for no URL of a Redis, an option that none of its clients knows, or a value that is none.
 
     Which options of TLS there are differs from client to client: the one that is used says so.
     """
     parts = _split(url)
-    if parts.scheme not in (*_SOCKETS, "redis", "rediss"):
+    if parts.scheme == _SENTINEL:
         return
+    if parts.scheme not in (*_SOCKETS, *_SERVERS):
+        raise _not_redis()
     if "@" in parts.query:
         # Then it is no query, and not to be quoted.
         raise UsageProblem("REDIS_URL is not a valid URL: in a password, / ? # and @ must be percent-encoded")
-    for name, value in _query(parts).items():
+    options = _query(parts)
+    if parts.scheme == "rediss":
+        _cert_reqs(options)
+    for name, value in options.items():
         if name.startswith(_TLS):
             if parts.scheme != "rediss":
                 raise UsageProblem(f"REDIS_URL: {name} is an option of TLS", hint="with TLS it begins with rediss://")
@@ -70,14 +76,14 @@ def require_known_options(url: str) -> None:
 
 
 def client_url(url: str) -> str:
-    """The URL as redis-py wants it, without what is for its client. Raises ``SourceError`` for no URL of a Redis."""
+    """The URL as redis-py wants it, without what is for its client. Raises ``UsageProblem`` for no URL of a Redis."""
     parts = _split(url)
     query = _query(parts, without=_CLIENT)
     if parts.scheme in _SOCKETS:
         if "virtual_host" in query:
             query["db"] = query.pop("virtual_host")
         return _joined("unix", parts, query)
-    if parts.scheme not in ("redis", "rediss"):
+    if parts.scheme not in _SERVERS:
         raise _not_redis()
     if parts.scheme == "rediss":
         # Other than kombu, whose default is to verify nothing, and not to say so where anybody looks.
@@ -86,7 +92,7 @@ def client_url(url: str) -> str:
 
 
 def kombu_url(url: str) -> str:
-    """The URL as kombu and Celery's result backend want it. Raises ``SourceError`` like ``client_url``."""
+    """The URL as kombu and Celery's result backend want it. Raises ``UsageProblem`` like ``client_url``."""
     if is_sentinel(url):
         return url
     parts = _split(url)
@@ -95,7 +101,7 @@ def kombu_url(url: str) -> str:
         if "db" in query:
             query["virtual_host"] = query.pop("db")
         return _joined("redis+socket", parts, query)
-    if parts.scheme not in ("redis", "rediss"):
+    if parts.scheme not in _SERVERS:
         raise _not_redis()
     if parts.scheme == "rediss":
         query["ssl_cert_reqs"] = f"CERT_{_cert_reqs(query).upper()}"
@@ -155,15 +161,13 @@ def _joined(scheme: str, parts: SplitResult, query: dict[str, str]) -> str:
     return f"{scheme}://{parts.netloc}{parts.path}" + (f"?{encoded}" if encoded else "")
 
 
-def _cert_reqs(query: dict[str, str]) -> str:
+def _cert_reqs(query: Mapping[str, str]) -> str:
     word = query.get("ssl_cert_reqs", "required").lower()
     word = _CERT_REQS.get(word, word)
     if word not in _CERT_REQS.values():
-        raise SourceError(
-            f"REDIS_URL: ssl_cert_reqs can't be {word!r}", hint="it is required, optional or none", source="broker"
-        )
+        raise UsageProblem(f"REDIS_URL: ssl_cert_reqs can't be {word!r}", hint="it is required, optional or none")
     return word
 
 
-def _not_redis() -> SourceError:
-    return SourceError("REDIS_URL is not a Redis URL", hint="it looks like redis://host:6379/0", source="broker")
+def _not_redis() -> UsageProblem:
+    return UsageProblem("REDIS_URL is not a Redis URL", hint="it looks like redis://host:6379/0")

@@ -79,7 +79,8 @@ async def _move(call: Invocation, source: str, destination: str, *, limit: int |
         leaving, arriving = session.queue_of(source), session.queue_of(destination)
         moving = await planned(operation.plan(session.orders, leaving, arriving, to=destination))
         plan = moving.plan.limited(limit)
-        plan = replace(plan, notes=moving_notes(moving.staying, moving.foreign, source, destination))
+        notes = moving_notes(len(plan.steps), moving.staying, moving.foreign, source, destination)
+        plan = replace(plan, notes=notes)
         mover = session.mover(source, destination)
         result = await carry_out(
             call, session, plan, done="moved", asks=True, dry_run=dry_run, queue=leaving, mover=mover

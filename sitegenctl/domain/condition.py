@@ -6,7 +6,7 @@ The rules stand in their order, one small function each; the first that matches 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -85,6 +85,19 @@ REMEDIES: Mapping[Condition, str] = {
     Condition.HOLLOW: "sitegenctl reset ORDER",
 }
 
+#: The command that mends one order in a condition, and is followed by its number.
+REMEDY_OF_ONE: Mapping[Condition, str] = {
+    Condition.DUPLICATED: "sitegenctl repair",
+    Condition.GHOST: "sitegenctl repair",
+    Condition.ORPHANED: "sitegenctl repair",
+    Condition.FAILED: "sitegenctl retry-failed",
+    Condition.INTERRUPTED: "sitegenctl repair",
+    Condition.EMPTY: "sitegenctl reset-empty",
+    Condition.HELD: "sitegenctl enqueue",
+    Condition.UNSTARTED: "sitegenctl start-stuck",
+    Condition.HOLLOW: "sitegenctl reset",
+}
+
 #: What mends an order whose status is NULL.
 NO_STATUS_REMEDY = "a person must set site_orders.status"
 
@@ -144,8 +157,15 @@ def diagnose(seen: Evidence) -> Diagnosis:
     for rule in _RULES:
         verdict = rule(seen)
         if verdict is not None:
-            return verdict
+            return replace(verdict, remedy=verdict.remedy or usual_remedy(verdict.condition, seen.order_id))
     raise AssertionError(f"no rule matches {seen!r}")  # the last rules cover every status
+
+
+def usual_remedy(condition: Condition, order_id: int) -> str | None:
+    """What mends this order in a condition, where nothing of its own is in the way."""
+    if condition in REMEDY_OF_ONE:
+        return f"{REMEDY_OF_ONE[condition]} {order_id}"
+    return REMEDIES.get(condition)
 
 
 def _unknown(seen: Evidence) -> Diagnosis | None:
@@ -286,7 +306,7 @@ def _rerunnable(condition: Condition, order: Order, *evidence: str) -> Diagnosis
 def _held(seen: Evidence) -> Diagnosis | None:
     order = _order(seen)
     if order.status is OrderStatus.BUILDING and order.history.last_journal == OPERATOR_CANCEL:
-        return _verdict(Condition.HELD, "an operator cancelled it", remedy=f"sitegenctl enqueue {order.order_id}")
+        return _verdict(Condition.HELD, "an operator cancelled it")
     return None
 
 
@@ -315,12 +335,7 @@ def _settled(seen: Evidence) -> Diagnosis | None:
         if seen.files is None:
             return _verdict(Condition.UNKNOWN, *evidence, "its files could not be counted")
         if seen.files.is_empty:
-            return _verdict(
-                Condition.HOLLOW,
-                *evidence,
-                f"a whole site has {MIN_SITE_FILES} files or more",
-                remedy=f"sitegenctl reset {order.order_id}",
-            )
+            return _verdict(Condition.HOLLOW, *evidence, f"a whole site has {MIN_SITE_FILES} files or more")
     return _verdict(Condition.DONE, *evidence)
 
 
@@ -342,7 +357,7 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
 
 
 def _verdict(condition: Condition, *evidence: str, remedy: str | None = None) -> Diagnosis:
-    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy or REMEDIES.get(condition))
+    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy)
 
 
 def _order(seen: Evidence) -> Order:

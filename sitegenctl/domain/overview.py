@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.condition import REMEDIES, Condition, Source
+from sitegenctl.domain.condition import REMEDIES, Condition, Source, usual_remedy
 from sitegenctl.domain.listing import OPEN_STATUSES
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.snapshot import Snapshot
@@ -115,11 +115,13 @@ def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snap
     usual = REMEDIES.get(condition)
     if isinstance(orders, int):
         return usual
-    own = {_of_any_order(snapshot.diagnose(order_id).remedy, order_id) for order_id in orders}
+    own = {_of_any_order(snapshot.diagnose(order_id).remedy, condition, order_id) for order_id in orders}
     return own.pop() if len(own) == 1 else usual
 
 
-def _of_any_order(remedy: str | None, order_id: int) -> str | None:
+def _of_any_order(remedy: str | None, condition: Condition, order_id: int) -> str | None:
+    if remedy == usual_remedy(condition, order_id):
+        return REMEDIES.get(condition)
     number = f" {order_id}"
     return f"{remedy.removesuffix(number)} ORDER" if remedy is not None and remedy.endswith(number) else remedy
 

@@ -57,14 +57,18 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str
     return notes
 
 
-def moving_notes(staying: Sequence[LiveTask], foreign: int, source: str, destination: str) -> tuple[str, ...]:
-    """What a move leaves where it is, and what is to be done besides."""
+def moving_notes(
+    moving: int, staying: Sequence[LiveTask], foreign: int, source: str, destination: str
+) -> tuple[str, ...]:
+    """What a move leaves where it is, and what is to be done besides; ``moving`` is how many orders it moves."""
     counts = Counter(task.state for task in staying)
     orphaned = counts.pop(TaskState.ORPHANED, 0)
-    notes = [
-        f"whoever looks after the orders must know where they are now: set backend to {destination}"
-        f" (SITEGENCTL_BACKEND, or in the context), and have workers of it run"
-    ]
+    notes = []
+    if moving:
+        notes.append(
+            f"whoever looks after the orders must know where they are now: set backend to {destination}"
+            f" (SITEGENCTL_BACKEND, or in the context), and have workers of it run"
+        )
     if counts:
         held = ", ".join(f"{count} {state}" for state, count in counts.items())
         later = "; what a worker holds for later comes back to the queue when that worker is stopped"

@@ -13,10 +13,10 @@ from redis import Redis
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_queue import CeleryQueue
 from sitegenctl.adapters.redis_blocking import blocking_client
-from sitegenctl.adapters.redis_urls import client_url, database_number, kombu_url, sentinels
+from sitegenctl.adapters.redis_urls import client_url, database_number, kombu_url, require_redis, sentinels
 from sitegenctl.domain.task import BrokerReading
 from sitegenctl.domain.worker import WorkerSurvey
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.session import kombu_options, open_health
 from tests.adapters.redis_servers import Certificates, free_port, server
 from tests.world import QUEUE, TASK, World, eventually
@@ -63,8 +63,8 @@ def test_several_sentinels() -> None:
 
 @pytest.mark.parametrize("url", ["amqp://guest@h//", "redis://h:port", "", "rediss://h?ssl_cert_reqs=maybe"])
 def test_what_is_no_redis_url_is_one_line(url: str) -> None:
-    for read in (client_url, kombu_url):
-        with pytest.raises(SourceError) as caught:
+    for read in (client_url, kombu_url, require_redis):
+        with pytest.raises(UsageProblem) as caught:
             read(url)
         assert "\n" not in caught.value.message
 
@@ -72,7 +72,7 @@ def test_what_is_no_redis_url_is_one_line(url: str) -> None:
 def test_sentinels_without_a_name_to_ask_for_say_which_setting_is_missing() -> None:
     queue = CeleryQueue("sentinel://127.0.0.1:1", QueueOptions(), timeout=1)
     for call in (queue.read, queue.survey):
-        with pytest.raises(SourceError) as caught:
+        with pytest.raises(UsageProblem) as caught:
             asyncio.run(call())
         assert "SENTINEL_MASTER" in (caught.value.hint or "")
 

@@ -345,16 +345,9 @@ CALLS = pytest.mark.parametrize(
 
 
 @CALLS
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("redis://127.0.0.1:1/0", "can't be reached"),
-        ("amqp://guest@localhost//", "not a Redis URL"),
-    ],
-)
-def test_a_redis_that_is_away_is_one_line(call: Callable, url: str, message: str) -> None:
-    with pytest.raises(SourceError, match=message) as caught:
-        asyncio.run(_call(url, call))
+def test_a_redis_that_is_away_is_one_line(call: Callable) -> None:
+    with pytest.raises(SourceError, match="can't be reached") as caught:
+        asyncio.run(_call("redis://127.0.0.1:1/0", call))
     assert "\n" not in caught.value.message
     assert caught.value.source == "broker"
 

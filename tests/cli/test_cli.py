@@ -209,6 +209,19 @@ def test_without_broker_or_database_nothing_is_enqueued(world: World, variable: 
     assert (world.status(), world.queued()) == ("BUILDING", [])
 
 
+@pytest.mark.parametrize("variable", ["REDIS_URL", "DATABASE_URL"])
+@pytest.mark.parametrize(
+    "command", [["inspect"], ["inspect", "42"], ["doctor"], ["enqueue", "42"], ["maintain"]], ids=" ".join
+)
+def test_what_is_no_url_of_a_server_is_a_setting_to_be_mended(world: World, variable: str, command: list[str]) -> None:
+    """And not a server that is away, for which one would wait."""
+    process = world.run(*command, **{variable: "http://ana:s3cret@box/0"})
+    name = "Redis" if variable == "REDIS_URL" else "PostgreSQL"
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith(f"error: {variable} is not a {name} URL\nhint: it looks like ")
+    assert "s3cret" not in process.stderr
+
+
 def test_inspect_shows_everything_about_one_order(world: World) -> None:
     world.order(42, "GENERATING", steps=["OPERATOR_ENQUEUE", "START", "ERROR"], files=3)
     process = world.run("inspect", "42", "-o", "json")
@@ -216,12 +229,12 @@ def test_inspect_shows_everything_about_one_order(world: World) -> None:
     order = envelope(process)["data"]
     assert (order["status"], order["condition"], order["severity"]) == ("GENERATING", "failed", "fault")
     assert order["files"]["count"] == 3
-    assert order["remedy"] == "sitegenctl retry-failed"
+    assert order["remedy"] == "sitegenctl retry-failed 42"
     assert order["tasks"] == []
     assert [row["step"] for row in order["log"]] == ["OPERATOR_ENQUEUE", "START", "ERROR"]
     text = world.run("inspect", "42").stdout
     assert text.splitlines()[0] == "order 42  FAILED  GENERATING  Padaria Ana Souza"
-    assert "→ sitegenctl retry-failed" in text
+    assert "→ sitegenctl retry-failed 42" in text
 
 
 def test_inspect_of_an_order_that_does_not_exist(world: World) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from sitegenctl.domain.condition import REMEDY_OF_ONE, Condition
 from tests.moving.conftest import Run
 from tests.world import World
 
@@ -47,3 +49,51 @@ def test_only_the_orders_meant_are_taken(world: World, run: Run, tmp_path: Path,
     status = "building" if command == "start-stuck" else "generating"
     assert list(run(command, "--status", status, "--dry-run")[1]["outcomes"]) == [1]
     assert run(command, "--status", "delivered")[1]["outcomes"] == {}
+
+
+def put_into(world: World, order_id: int, condition: Condition) -> None:
+    """An order in this condition, which somebody must mend."""
+    match condition:
+        case Condition.DUPLICATED | Condition.GHOST | Condition.ORPHANED:
+            finished = condition is Condition.GHOST
+            world.order(order_id, "REVIEW" if finished else "GENERATING", files=8 if finished else None)
+            world.publish(order_id)
+            if condition is Condition.DUPLICATED:
+                world.publish(order_id)
+            elif condition is Condition.ORPHANED:
+                world.deliver()
+        case Condition.FAILED:
+            world.order(order_id, "GENERATING", steps=["START", "ERROR"])
+        case Condition.INTERRUPTED:
+            world.order(order_id, "GENERATING")
+        case Condition.EMPTY:
+            world.order(order_id, "GENERATING", steps=["START", "PHASE_1_START"])
+        case Condition.HELD:
+            world.order(order_id, steps=["OPERATOR_CANCEL"])
+        case Condition.UNSTARTED:
+            world.order(order_id)
+        case Condition.HOLLOW:
+            world.order(order_id, "REVIEW", steps=["START", "SUCCESS"])
+
+
+@pytest.mark.parametrize("condition", REMEDY_OF_ONE)
+def test_the_remedy_of_one_order_mends_it_and_no_other(world: World, run: Run, condition: Condition) -> None:
+    world.order(OTHER, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    for order_id in (1, 2):
+        put_into(world, order_id, condition)
+    seen = run("inspect", "1")[1]["data"]
+    assert seen["condition"] == condition
+    _, *words = shlex.split(seen["remedy"])
+    code, told = run(*words)
+    assert (code, {order_id: row["outcome"] for order_id, row in told["outcomes"].items()}) == (0, {1: "done"})
+    conditions = [run("inspect", str(order_id))[1]["data"]["condition"] for order_id in (1, 2)]
+    assert conditions == [conditions[0], condition]
+    assert conditions[0] in ("queued", "done")
+
+
+def test_a_ghost_without_an_order_is_mended_by_its_number_too(world: World, run: Run) -> None:
+    world.publish(MISSING)
+    seen = run("inspect", str(MISSING))[1]["data"]
+    assert (seen["condition"], seen["remedy"]) == ("ghost", f"sitegenctl repair {MISSING}")
+    assert run("repair", str(MISSING))[1]["outcomes"][MISSING]["outcome"] == "done"
+    assert world.queued() == []

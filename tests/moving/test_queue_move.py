@@ -220,6 +220,14 @@ def test_an_order_that_has_a_task_there_gets_no_second(world: World, run: Run, s
     }
 
 
+def test_only_a_move_that_moves_something_asks_for_another_setting(world: World) -> None:
+    world.order(1, "GENERATING")
+    publish(world, "celery", task(1))
+    for moved in (True, False):
+        told = world.run(*move("celery", "rq", "--yes"))
+        assert (told.returncode, "set backend to rq" in told.stdout + told.stderr) == (0, moved)
+
+
 @both_ways
 def test_where_it_was_nobody_takes_it_for_lost(
     world: World, run: Run, source: str, destination: str, monkeypatch: pytest.MonkeyPatch

@@ -74,7 +74,7 @@ def plan_purge(snapshot: Snapshot) -> Plan:
                     order_id,
                     f"a worker has another task of it: {others[0].task_id} {others[0].state}",
                     before=order.status if order else None,
-                    hint=f"sitegenctl repair --only duplicated mends {order_id}",
+                    hint=f"sitegenctl repair {order_id}",
                 )
             )
     return Plan(

@@ -50,7 +50,7 @@ def plan_move(snapshot: Snapshot, elsewhere: Collection[LiveTask], destination: 
                     f"it has another task, which doesn't wait: {describe_task(in_hand[0])}",
                     before=order.status if order else None,
                     task_id=in_hand[0].task_id,
-                    hint=f"sitegenctl repair --only duplicated mends {order_id}",
+                    hint=f"sitegenctl repair {order_id}",
                 )
             )
         elif order_id in there:
