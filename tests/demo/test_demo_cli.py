@@ -30,6 +30,24 @@ def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     Stack(root=folder / "demo").down()
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a demo that is up, for tests that leave its servers and its sample orders in place."""
+    folder = tmp_path_factory.mktemp("standing")
+    up = demo("demo", "up", *FAST, SITEGENCTL_DATA_DIR=str(folder))
+    assert up.returncode == 0, up.stderr
+    yield folder
+    Stack(root=folder / "demo").down()
+    assert processes(folder) == []
+
+
+@pytest.fixture
+def stands(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the user's own."""
+    monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(standing))
+    return standing
+
+
 def demo(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sitegenctl", *arguments],
@@ -103,8 +121,8 @@ def pids() -> dict[str, int]:
     return {part["name"]: part["pid"] for part in parts}
 
 
-def test_the_tour_on_a_stack_that_is_up_leaves_it_up_and_can_be_taken_again_after_a_kill(data: Path) -> None:
-    assert demo("demo", "up", *FAST).returncode == 0
+@pytest.mark.usefixtures("stands")
+def test_the_tour_on_a_stack_that_is_up_leaves_it_up_and_can_be_taken_again_after_a_kill() -> None:
     before = pids()
     tour = demo("demo", "tour", *FAST)
     assert tour.returncode == 0, tour.stderr
@@ -147,13 +165,16 @@ def test_a_backend_that_is_none_is_told_before_anything_starts(data: Path) -> No
     assert list(data.iterdir()) == []
 
 
-def test_a_generation_that_fails_fails_the_tour(data: Path) -> None:
+def test_a_generation_that_fails_fails_the_tour(stands: Path) -> None:
     # The sites folder can't be written: a file stands where the tour's site would be written to.
-    demo("demo", "up", *FAST)
-    sites = data / "demo" / "sites"
-    sites.rename(data / "demo" / "elsewhere")
+    sites, elsewhere = stands / "demo" / "sites", stands / "demo" / "elsewhere"
+    sites.rename(elsewhere)
     sites.touch()
-    tour = demo("demo", "tour", *FAST)
+    try:
+        tour = demo("demo", "tour", *FAST)
+    finally:
+        sites.unlink()
+        elsewhere.rename(sites)
     assert tour.returncode == 1
     assert any(line.startswith("error: ") for line in tour.stderr.splitlines())
     assert "Traceback" not in tour.stderr
