@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from sitegenctl.adapters.postgres_connection import asyncpg_dsn
 from sitegenctl.adapters.redis_urls import client_url, credentials, database_number, is_sentinel, query_of
-from sitegenctl.errors import SourceError
 
 _TLS = {
     "ssl_ca_certs": "--cacert",
@@ -26,11 +25,7 @@ def redis_cli(url: str, variable: str | None = None) -> str:
     if is_sentinel(url):
         # The sentinels know which one it is now, and an answer of a minute ago may be wrong.
         return "redis-cli -h HOST_OF_THE_PRIMARY"
-    try:
-        parts = urlsplit(client_url(url))
-    except SourceError:
-        # Nobody can reach anything there.
-        return "redis-cli"
+    parts = urlsplit(client_url(url))
     if variable and urlsplit(url).scheme in ("redis", "rediss") and not query_of(url):
         return f'redis-cli -u "${variable}"'
     if parts.scheme == "unix":

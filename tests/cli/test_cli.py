@@ -317,10 +317,10 @@ def test_a_remedy_names_the_context_that_it_is_for(world: World) -> None:
     url, redis, sites = world.database_url, world.redis_url, world.sites_dir
     config = Path(world.run("config", "path").stdout.strip())
     config.write_text(f'[contexts.prod]\ndatabase_url = "{url}"\nredis_url = "{redis}"\nsites_dir = "{sites}"\n')
-    assert "→ sitegenctl --context prod start-stuck" in world.run("--context", "prod", "inspect", "42").stdout
-    for command in (["inspect", "42"], ["inspect", "orders"], ["inspect"]):
+    assert "→ sitegenctl --context prod start-stuck 42" in world.run("--context", "prod", "inspect", "42").stdout
+    for command, number in ((["inspect", "42"], " 42"), (["inspect", "orders"], " 42"), (["inspect"], "")):
         data = json.loads(world.run("--context", "prod", *command, "-o", "json").stdout)["data"]
-        assert set(_remedies(data)) == {"sitegenctl --context prod start-stuck"}
+        assert set(_remedies(data)) == {f"sitegenctl --context prod start-stuck{number}"}
 
 
 def _remedies(data: Any) -> Iterator[str]:

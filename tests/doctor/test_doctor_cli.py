@@ -352,7 +352,6 @@ SECRET = "s3cret"
             "redis-cli -h h -p 1 -n 0 --tls --cacert '/a b.pem' --insecure",
         ),
         ("sentinel://h:1;sentinel://i:1", "REDIS_URL", "redis-cli -h HOST_OF_THE_PRIMARY"),
-        ("nothing of the kind", "REDIS_URL", "redis-cli"),
     ],
 )
 def test_redis_cli_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
