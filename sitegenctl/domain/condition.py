@@ -6,7 +6,7 @@ The rules stand in their order, one small function each; the first that matches 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -157,7 +157,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
     for rule in _RULES:
         verdict = rule(seen)
         if verdict is not None:
-            return replace(verdict, remedy=verdict.remedy or usual_remedy(verdict.condition, seen.order_id))
+            return verdict
     raise AssertionError(f"no rule matches {seen!r}")  # the last rules cover every status
 
 
@@ -173,6 +173,7 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
     delivered = [t for t in seen.tasks if t.state is TaskState.UNACKED]
     if not missing and len(seen.tasks) == 1 and delivered:
         return _verdict(
+            seen,
             Condition.UNKNOWN,
             f"task {delivered[0].task_id} is delivered, and not every worker has answered whose it is",
             "a silent worker may be running it",
@@ -180,11 +181,11 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
         )
     if missing:
         reasons = [f"the {source} could not be read" for source in missing]
-        return _verdict(Condition.UNKNOWN, *reasons, remedy=f"bring the {missing[0]} back")
+        return _verdict(seen, Condition.UNKNOWN, *reasons, remedy=f"bring the {missing[0]} back")
     if seen.order is not None and (problem := seen.order.status_problem):
         # Whoever brought in a status that this release doesn't know has set it on purpose.
         remedy = NO_STATUS_REMEDY if seen.order.label is None else None
-        return _verdict(Condition.UNKNOWN, problem, remedy=describe_elsewhere(seen.order) or remedy)
+        return _verdict(seen, Condition.UNKNOWN, problem, remedy=describe_elsewhere(seen.order) or remedy)
     return None
 
 
@@ -192,6 +193,7 @@ def _duplicated(seen: Evidence) -> Diagnosis | None:
     if len(seen.tasks) < 2:
         return None
     return _verdict(
+        seen,
         Condition.DUPLICATED,
         f"{len(seen.tasks)} live tasks for one order",
         *(describe_task(task) for task in seen.tasks),
@@ -203,12 +205,12 @@ def _ghost(seen: Evidence) -> Diagnosis | None:
         return None
     task = describe_task(seen.tasks[0])
     if seen.order is None:
-        return _verdict(Condition.GHOST, "a live task, and no such order", task)
+        return _verdict(seen, Condition.GHOST, "a live task, and no such order", task)
     status = seen.order.status
     if status is OrderStatus.CANCELLED:
-        return _verdict(Condition.GHOST, "a live task for a CANCELLED order", task)
+        return _verdict(seen, Condition.GHOST, "a live task for a CANCELLED order", task)
     if status is not None and status.is_finished and not _within_grace(seen):
-        return _verdict(Condition.GHOST, f"a live task for an order in {status}", task)
+        return _verdict(seen, Condition.GHOST, f"a live task for an order in {status}", task)
     return None
 
 
@@ -218,16 +220,17 @@ def _live(seen: Evidence) -> Diagnosis | None:
     task = seen.tasks[0]
     if task.state is TaskState.ORPHANED:
         return _verdict(
+            seen,
             Condition.ORPHANED,
             describe_task(task),
             "every living worker has answered that it does not have it" if seen.workers_alive else "no worker is alive",
         )
-    return _verdict(_BY_TASK_STATE[task.state], describe_task(task))
+    return _verdict(seen, _BY_TASK_STATE[task.state], describe_task(task))
 
 
 def _missing(seen: Evidence) -> Diagnosis | None:
     if seen.order is None:
-        return _verdict(Condition.UNKNOWN, "the database has no such order, and there is no task for it")
+        return _verdict(seen, Condition.UNKNOWN, "the database has no such order, and there is no task for it")
     return None
 
 
@@ -237,6 +240,7 @@ def _blocked(seen: Evidence) -> Diagnosis | None:
         return None
     what = "no onboarding" if order.onboarding is Onboarding.MISSING else "an onboarding that is not complete"
     return _verdict(
+        seen,
         Condition.BLOCKED,
         f"GENERATING with {what}: a generation can't succeed",
     )
@@ -248,6 +252,7 @@ def _settling(seen: Evidence) -> Diagnosis | None:
         return None
     if order.status is OrderStatus.GENERATING or _is_ready(order):
         return _verdict(
+            seen,
             Condition.SETTLING,
             f"{order.status} without a live task, but it moved {describe_age(order.idle)} ago",
             remedy="look again in a moment",
@@ -263,7 +268,7 @@ def _failed(seen: Evidence) -> Diagnosis | None:
     evidence = ["the last run ended in ERROR, and nothing will retry it"]
     if order.last_error:
         evidence.append(order.last_error)
-    return _rerunnable(Condition.FAILED, order, *evidence)
+    return _rerunnable(seen, Condition.FAILED, *evidence)
 
 
 def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
@@ -274,6 +279,7 @@ def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
     run = order.history.last_run
     if run is None:
         return _verdict(
+            seen,
             Condition.INTERRUPTED,
             still,
             "its log has no row of a run since it was enqueued",
@@ -283,30 +289,31 @@ def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
     else:
         ended = f"the last run ended in {run.outcome}, yet the order is GENERATING"
     if seen.files is None:
-        return _verdict(Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back")
+        return _verdict(seen, Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back")
     files = describe_files(seen.files)
     if run.outcome is None and seen.files.is_empty:
-        return _rerunnable(Condition.EMPTY, order, still, ended, files)
-    return _rerunnable(Condition.INTERRUPTED, order, still, ended, files)
+        return _rerunnable(seen, Condition.EMPTY, still, ended, files)
+    return _rerunnable(seen, Condition.INTERRUPTED, still, ended, files)
 
 
-def _rerunnable(condition: Condition, order: Order, *evidence: str) -> Diagnosis:
+def _rerunnable(seen: Evidence, condition: Condition, *evidence: str) -> Diagnosis:
     """The verdict on an order that one more run may mend, unless it has had so many that a person must look."""
-    attempts = order.history.attempts
+    attempts = _order(seen).history.attempts
     if attempts < MAX_ATTEMPTS:
-        return _verdict(condition, *evidence)
+        return _verdict(seen, condition, *evidence)
     return _verdict(
+        seen,
         condition,
         *evidence,
         f"its attempts are used up: {attempts} of {MAX_ATTEMPTS}",
-        remedy=f"mend the reason, then sitegenctl reset {order.order_id}",
+        remedy=f"mend the reason, then sitegenctl reset {seen.order_id}",
     )
 
 
 def _held(seen: Evidence) -> Diagnosis | None:
     order = _order(seen)
     if order.status is OrderStatus.BUILDING and order.history.last_journal == OPERATOR_CANCEL:
-        return _verdict(Condition.HELD, "an operator cancelled it")
+        return _verdict(seen, Condition.HELD, "an operator cancelled it")
     return None
 
 
@@ -317,26 +324,26 @@ def _unstarted(seen: Evidence) -> Diagnosis | None:
     evidence = [f"ready for {describe_age(order.idle)}, and nobody enqueued it"]
     if order.onboarding_completed_at is None:
         evidence.append("onboarding_completed_at is empty: the system's own beat never picks it up")
-    return _verdict(Condition.UNSTARTED, *evidence)
+    return _verdict(seen, Condition.UNSTARTED, *evidence)
 
 
 def _settled(seen: Evidence) -> Diagnosis | None:
     order = _order(seen)
     if order.status is OrderStatus.CANCELLED:
-        return _verdict(Condition.CANCELLED, "CANCELLED")
+        return _verdict(seen, Condition.CANCELLED, "CANCELLED")
     if order.status is OrderStatus.BUILDING or (order.status is not None and order.status.precedes_building):
         return _verdict(
-            Condition.WAITING, f"{order.status}, onboarding {order.onboarding}", remedy="wait for the customer"
+            seen, Condition.WAITING, f"{order.status}, onboarding {order.onboarding}", remedy="wait for the customer"
         )
     evidence = [str(order.status)]
     if seen.files is not None:
         evidence.append(describe_files(seen.files))
     if seen.check_hollow:
         if seen.files is None:
-            return _verdict(Condition.UNKNOWN, *evidence, "its files could not be counted")
+            return _verdict(seen, Condition.UNKNOWN, *evidence, "its files could not be counted")
         if seen.files.is_empty:
-            return _verdict(Condition.HOLLOW, *evidence, f"a whole site has {MIN_SITE_FILES} files or more")
-    return _verdict(Condition.DONE, *evidence)
+            return _verdict(seen, Condition.HOLLOW, *evidence, f"a whole site has {MIN_SITE_FILES} files or more")
+    return _verdict(seen, Condition.DONE, *evidence)
 
 
 _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
@@ -356,8 +363,8 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
 )
 
 
-def _verdict(condition: Condition, *evidence: str, remedy: str | None = None) -> Diagnosis:
-    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy)
+def _verdict(seen: Evidence, condition: Condition, *evidence: str, remedy: str | None = None) -> Diagnosis:
+    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy or usual_remedy(condition, seen.order_id))
 
 
 def _order(seen: Evidence) -> Order:
