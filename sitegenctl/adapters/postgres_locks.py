@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from sitegenctl.domain.condition import describe_age
+from sitegenctl.domain.wording import describe_age
 
 # A row's `xmax` is the transaction that locks it; whoever lives holds the lock on its own number. A row that
 # several lock together names none of them: then nobody is found.

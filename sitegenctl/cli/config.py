@@ -127,7 +127,7 @@ def use(
 
 
 def _shown(name: str, value: Any) -> Any:
-    from sitegenctl.domain.condition import describe_age
+    from sitegenctl.domain.wording import describe_age
     from sitegenctl.settings import mask_url
 
     if value is None or isinstance(value, bool | int):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
-from sitegenctl.domain.condition import REMEDIES, Condition, Severity, Source, describe_age
+from sitegenctl.domain.condition import REMEDIES, Condition, Severity, Source
 from sitegenctl.domain.health import (
     Check,
     CheckName,
@@ -23,6 +23,7 @@ from sitegenctl.domain.health import (
 )
 from sitegenctl.domain.health_work import Ours, Watched, seconds
 from sitegenctl.domain.probes import MessageFacts
+from sitegenctl.domain.wording import describe_age
 
 BEAT_TASK = "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders"
 BEAT_INTERVAL = timedelta(seconds=120)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Source, describe_age
+from sitegenctl.domain.condition import Source
 from sitegenctl.domain.health import Access, Check, CheckName, counted, failed, listed, ok, unchecked, warning
 from sitegenctl.domain.probes import DirectoryFacts, PostgresFacts, RedisFacts, SchemaShape, TableLock
 from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.wording import describe_age
 
 #: Clocks further apart than this give wrong ages; further than the second, ETAs and graces lose their meaning.
 SKEW_WARNING = timedelta(seconds=2)

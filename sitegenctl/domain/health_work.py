@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Source, describe_age
+from sitegenctl.domain.condition import Source
 from sitegenctl.domain.health import (
     Access,
     Check,
@@ -34,6 +34,7 @@ from sitegenctl.domain.probes import (
     WorkersFacts,
 )
 from sitegenctl.domain.terms import CELERY_TERMS, QueueTerms
+from sitegenctl.domain.wording import describe_age
 
 _SOFT, _HARD = timedelta(seconds=SOFT_LIMIT), timedelta(seconds=HARD_LIMIT)
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sitegenctl.domain.condition import describe_task
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, QueueMover, Release, SiteStore
 from sitegenctl.domain.result import Outcome, OutcomeKind
 from sitegenctl.domain.task import Publication
+from sitegenctl.domain.wording import describe_task
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import checkpoints
 from sitegenctl.operations.belief import Belief

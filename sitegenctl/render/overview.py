@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sitegenctl.domain.condition import Condition, Severity, describe_age
+from sitegenctl.domain.condition import Condition, Severity
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.overview import Overview, RunCounts, describe_faults, describe_standstill, remedy_for
 from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.wording import describe_age
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, coloured, table

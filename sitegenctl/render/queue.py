@@ -8,11 +8,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.domain.condition import Severity, Source, describe_age
+from sitegenctl.domain.condition import Severity, Source
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.running_order import QueueItem
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskState
+from sitegenctl.domain.wording import describe_age
 from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import clock, folded, hanging, iso, neutralise, seconds, shorten

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sitegenctl.domain.condition import Condition, Severity, describe_age
+from sitegenctl.domain.condition import Condition, Severity
 from sitegenctl.domain.event import Event
 from sitegenctl.domain.health import Check, CheckStatus
 from sitegenctl.domain.listing import ListedOrder, SortBy
@@ -19,6 +19,7 @@ from sitegenctl.domain.running_order import running_order
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.stage import stage_of
 from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.wording import describe_age
 from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained

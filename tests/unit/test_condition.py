@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.condition import Condition, Diagnosis, Evidence, Severity, Source, describe_age, diagnose
+from sitegenctl.domain.condition import Condition, Diagnosis, Evidence, Severity, Source, diagnose
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action
 from sitegenctl.domain.run import (
@@ -20,6 +20,7 @@ from sitegenctl.domain.run import (
 )
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.wording import describe_age
 
 LONG_AGO = timedelta(hours=3)
 JUST_NOW = timedelta(seconds=5)

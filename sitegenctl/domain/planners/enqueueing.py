@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.condition import describe_age
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.planners.rules import (
@@ -20,6 +19,7 @@ from sitegenctl.domain.planners.rules import (
 from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.run import OPERATOR_CANCEL, OPERATOR_RESET, RunOutcome
 from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.wording import describe_age
 
 _BACKOFF = timedelta(minutes=2)
 _LONGEST_BACKOFF = timedelta(hours=2)

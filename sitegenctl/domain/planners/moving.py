@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sitegenctl.domain.condition import describe_task
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.plan import Action, Plan, Step, skip
 from sitegenctl.domain.planners.rules import short_id, waits, without_status
 from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask
+from sitegenctl.domain.wording import describe_task
 
 
 @dataclass(frozen=True, kw_only=True)

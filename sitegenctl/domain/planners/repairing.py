@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Condition, describe_age, describe_task
+from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, skip
 from sitegenctl.domain.planners.rules import given_up, is_younger, not_withdrawable, short_id, withdrawals
@@ -14,6 +14,7 @@ from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_MOVE, OPERATOR_REPAIR, OPERATOR_RESET
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.wording import describe_age, describe_task
 
 #: What ``repair`` mends, in the order in which it does.
 REPAIRABLE = (Condition.DUPLICATED, Condition.GHOST, Condition.ORPHANED, Condition.INTERRUPTED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.condition import describe_age, describe_files
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.planners.rules import (
@@ -23,6 +22,7 @@ from sitegenctl.domain.run import RunOutcome
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.wording import describe_age, describe_files
 
 
 def plan_reset(

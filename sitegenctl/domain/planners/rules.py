@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sitegenctl.domain.condition import NO_STATUS_REMEDY, describe_age, describe_elsewhere, describe_task
+from sitegenctl.domain.condition import NO_STATUS_REMEDY
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import refuse, skip
 from sitegenctl.domain.result import Outcome
 from sitegenctl.domain.run import OPERATOR_FAILED_SUFFIX
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.wording import describe_age, describe_elsewhere, describe_task
 
 #: States in which a task may be held until it is due, by a worker or by the queue itself.
 _HELD_BACK = (TaskState.SCHEDULED, TaskState.RETRYING)

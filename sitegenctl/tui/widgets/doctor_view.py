@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from sitegenctl.domain.condition import describe_age
 from sitegenctl.domain.health import Check, CheckStatus, CheckUp
+from sitegenctl.domain.wording import describe_age
 from sitegenctl.render.order import in_context
 from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette

@@ -11,7 +11,8 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from sitegenctl.domain.condition import Source, describe_age
+from sitegenctl.domain.condition import Source
+from sitegenctl.domain.wording import describe_age
 from sitegenctl.render.text import fit, neutralise
 from sitegenctl.tui.theme import palette
 

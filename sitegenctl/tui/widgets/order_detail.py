@@ -11,10 +11,11 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from sitegenctl.domain.condition import Severity, describe_age, describe_files
+from sitegenctl.domain.condition import Severity
 from sitegenctl.domain.event import Event
 from sitegenctl.domain.site import SiteTree
 from sitegenctl.domain.timeline import EntryKind, TimelineEntry
+from sitegenctl.domain.wording import describe_age, describe_files
 from sitegenctl.render.event import event_detail
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.order import in_context, order_facts
