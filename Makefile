@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # The environment has one too, once it is installed.
 UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 
+# As pip does by itself: many processes that begin together would each compile every library.
+export UV_COMPILE_BYTECODE := 1
+
 # More processes than cores: much of the suite waits for servers and workers to start.
 SPREAD := -n 4 --dist worksteal
 

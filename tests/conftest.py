@@ -35,13 +35,10 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # Whoever wants no bytecode beside the sources has it elsewhere: this suite starts hundreds of processes, and
-    # three quarters of their time would go by compiling the same libraries again.
-    if sys.dont_write_bytecode and not sys.pycache_prefix and hasattr(config, "cache"):
-        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
-        sys.dont_write_bytecode = False
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+def pytest_configure() -> None:
+    # This suite starts hundreds of processes: most of their time would go by compiling the same modules again.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # What a shell without job control starts in the background ignores Ctrl-C, and so would all that is started here.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
