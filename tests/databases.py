@@ -41,7 +41,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 _SIZE = "SELECT sum(pg_table_size(oid)) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 # So many bytes of dead rows would begin to tell.
 _LARGE = 2_000_000
-_TRUNCATE = f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"
+_TRUNCATE = f"TRUNCATE {', '.join(metadata.tables)} CASCADE"
 # Those that refer to others first. TRUNCATE makes new files for all, which takes ten times as long.
 _DELETE = [(f"DELETE FROM {table.name}",) for table in reversed(metadata.sorted_tables)]  # noqa: S608 - as above
 _RESTART = "SELECT setval(seqrelid::regclass, seqstart, false) FROM pg_sequence"

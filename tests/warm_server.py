@@ -61,13 +61,14 @@ def main() -> None:
     # be taken, too.
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     if asked := _serve(socket.socket(fileno=int(sys.argv[1]))):
+        code = 0
         try:
             _be(asked)
         except SystemExit as exc:
             if not isinstance(exc.code, int | None):
                 raise  # a text, which the interpreter prints
-            _end(exc.code or 0)
-        _end(0)
+            code = exc.code or 0
+        _end(code)
 
 
 def _end(code: int) -> None:

@@ -102,7 +102,7 @@ class _Records:
 
     async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:
         # From the orders table, so that a failure of an order that doesn't exist needs no case of its own.
-        order = select(site_orders.c.id).where(site_orders.c.id == order_id).cte("written")
+        order = select(site_orders.c.id).where(site_orders.c.id == order_id).subquery()
         await self._write_log(order.c.id, step, message, status, details)
 
     async def _write_log(

@@ -25,7 +25,7 @@ from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_urls import database_number
 from sitegenctl.adapters.redis_wire import RedisWire
 from sitegenctl.domain.task import BrokerReading, Publication, TaskPlace, TaskState
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, UsageProblem
 from tests.world import QUEUE, TASK, World, eventually
 
 _BOUNDS = Bounds()
@@ -350,6 +350,13 @@ def test_a_redis_that_is_away_is_one_line(call: Callable) -> None:
         asyncio.run(_call("redis://127.0.0.1:1/0", call))
     assert "\n" not in caught.value.message
     assert caught.value.source == "broker"
+
+
+@CALLS
+def test_what_is_no_redis_is_one_line_too(call: Callable) -> None:
+    with pytest.raises(UsageProblem, match="not a Redis URL") as caught:
+        asyncio.run(_call("amqp://guest@localhost//", call))
+    assert "\n" not in caught.value.message
 
 
 @CALLS
