@@ -256,19 +256,33 @@ class QueueBackend(WorkerSource, Protocol):
     async def withdraw(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
-        """Take tasks away: out of the broker, and revoked at every living worker.
+        """Remove these places of tasks: list entries and deliveries from the broker, claims by revoking the task.
 
-        A running task is stopped with ``terminate``, and left running without. ``keep`` are ids of which only
-        what waits in the queue is taken away. Returns why a task is still there, or may be, by its id; of all
-        others it is certain that they will not run.
+        A running task is stopped with ``terminate``, and left running without; a process that any other claim names is
+        never signalled. ``keep`` are ids of which one place stays: nothing of them is revoked, and of each only the
+        list entries given are removed, plus with ``terminate`` the given claims at other workers. Returns why a task
+        is still there, or may be, by its id; all others are certain not to run.
         """
         ...
 
-    async def put_back(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
-        """Hand orphaned tasks to the queue again, to be delivered next; nothing else of them changes.
+    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
+        """Return orphaned tasks to the queue, to be delivered next; nothing else of them changes.
 
-        Looks again first. Returns why a task was not put back, by its id.
+        Reads broker and workers again first. With ``worker_dead`` an operator has confirmed that whatever had them is
+        dead: silent workers are no reason then. Returns why a task was not put back, by its id.
         """
+        ...
+
+    async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """The final result status of each of these ids that has one (``SUCCESS``, ``FAILURE``, ``REVOKED``)."""
+        ...
+
+    async def burnt(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """Why each of these ids must not be published again: it has a final result, or a worker reports it revoked."""
+        ...
+
+    async def require_writable(self) -> None:
+        """Raise ``SourceError`` where the broker refuses writes (out of memory, disk full, replica). Changes nothing."""
         ...
 
     async def pause(self) -> Consumers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -19,17 +19,22 @@ class TaskState(StrEnum):
     RUNNING = "running"
     SCHEDULED = "scheduled"  # held until its ETA
     RETRYING = "retrying"  # held until its ETA, after a failed attempt
-    UNACKED = "unacked"  # delivered to a worker and not acknowledged; which worker has it is not known
-    ORPHANED = "orphaned"  # delivered, and every living worker has said that it isn't theirs
+    UNACKED = "unacked"  # delivered to a worker and not acknowledged, before it is compared with the workers' replies
+    UNACCOUNTED = "unaccounted"  # delivered; no worker that responded has it, and one that did not may be running it
+    ORPHANED = "orphaned"  # delivered, and proven to run nowhere: its time is over, or its run lock is free
 
 
 @light
 class LiveTask:
-    """One task that is not finished.
+    """One place of a task that is not finished: a list entry, a delivery, or a worker's claim.
 
-    ``order_id`` is None for a task of ours whose arguments name none. ``attempt`` counts from 1.
-    ``enqueued_at`` is known only for tasks that carry it (ours do: a Celery message has no enqueue time).
-    ``position`` is the place in the order of delivery, 0 being next; None once delivered.
+    The same task id may be in several places at once; each is a ``LiveTask``. ``order_id`` is None for a task of ours
+    whose arguments name no order that can exist. ``attempt`` counts from 1. ``enqueued_at`` is known only for tasks
+    that carry it (ours do: a Celery message has no enqueue time). ``position`` is the place in the order of delivery,
+    0 being next; None once delivered. ``delivered_at`` is by the broker's word, ``delivery`` the key of the delivery
+    there (kombu's tag, RQ's registry member). ``limit`` is the task's own hard time limit. ``started_at`` and ``pid``
+    are known of tasks that a worker says it runs, by the worker's clock. ``part_of`` names the chain, group or map
+    that carries the task: such a task cannot be removed by itself.
     """
 
     task_id: str
@@ -42,25 +47,47 @@ class LiveTask:
     eta: datetime | None = None
     actor: str | None = None
     position: int | None = None
+    delivered_at: datetime | None = None
+    delivery: str | None = None
+    limit: timedelta | None = None
+    started_at: datetime | None = None
+    pid: int | None = None
+    part_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignMessage:
-    """A message in our queue that belongs to no order: shown as what it is, and left alone."""
+    """A message in our queue that belongs to no order: shown as what it is, and left alone.
+
+    ``may_be_ours`` where it names our task, or may contain it, but the order cannot be read: then no order can be said
+    to have no task.
+    """
 
     name: str
     reason: str
     state: TaskState
     task_id: str | None = None
     position: int | None = None
+    may_be_ours: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerReading:
-    """Everything unfinished that the broker holds, read in one go."""
+    """Everything unfinished that the broker holds, read in one go.
+
+    ``tasks`` has every list entry and every delivery, also of the same id. ``taken_at`` is by the broker's clock, None
+    where it could not be read. ``skipped`` counts values that did not fit, by what was wrong with them.
+    """
 
     tasks: tuple[LiveTask, ...] = ()
     foreign: tuple[ForeignMessage, ...] = ()
+    taken_at: datetime | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def unattributed(self) -> tuple[ForeignMessage, ...]:
+        """Messages that may be of any order."""
+        return tuple(message for message in self.foreign if message.may_be_ours)
 
     @property
     def order_ids(self) -> set[int]:

@@ -11,22 +11,32 @@ from sitegenctl.domain.task import LiveTask, TaskState
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """One living worker that answered; ``tasks`` are those that it says it holds."""
+    """One worker that responded; ``tasks`` are those that it says it holds.
+
+    ``slots`` is how many tasks it can run at once, ``hard_limit`` after what time it ends a task; None where unknown.
+    """
 
     name: str
     tasks: tuple[LiveTask, ...] = ()
+    slots: int | None = None
+    hard_limit: timedelta | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSurvey:
     """The answers to one question to all workers.
 
-    ``silent`` is the number of living workers that were asked and did not answer in time: they are there, so
-    nothing may be concluded from their silence.
+    ``silent`` is the number of workers that were asked and did not respond in time: they are there, so nothing may be
+    concluded from their silence. ``consumers`` is the number of clients that wait for messages of this broker's
+    database, None where that could not be read or was not needed. ``ever_consumed`` is False only where nothing in the
+    broker shows that a worker ever consumed from it. ``skipped`` counts values that did not fit, by what was wrong.
     """
 
     workers: tuple[Worker, ...] = ()
     silent: int = 0
+    consumers: int | None = None
+    ever_consumed: bool = True
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def anyone_alive(self) -> bool:
