@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from sitegenctl.adapters.run_lock import HELD_RUN_LOCKS, unsigned_key
 from sitegenctl.domain.listing import OPEN_STATUSES, OrderFilter, OrderQuery, SortBy, order_number
 from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.run import STARTS
 
 # The history of an order is read from at most so many of its newest rows: a run writes some 25.
 _HISTORY_ROWS = 500
@@ -40,9 +42,15 @@ def _age(column: str, now: str) -> str:
 # Out of the text: what is json, and holds something odd elsewhere, may not be taken apart.
 _COMMAND = 'substring(r.details::text from \'"command": ?"([^"]*)"\')'
 
+_START_STEPS = ", ".join(f"'{step}'" for step in sorted(STARTS))
+
+# `pg_locks` is read once for each query: it takes the locks of the server's whole lock table. A standby does not know
+# the locks of its primary.
+#
 # `id + 0`, because for the newest rows of one order PostgreSQL may else walk the primary key backwards through
 # everybody's log, once for each order, where it has no fresh statistics.
 _READ = f"""
+WITH held_run_locks AS MATERIALIZED ({HELD_RUN_LOCKS})
 SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
        {sane("o.created_at")} AS created_at, {sane("o.updated_at")} AS updated_at,
        {sane("o.onboarding_completed_at")} AS onboarding_completed_at,
@@ -50,16 +58,21 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
        least({_age("o.updated_at", _UTC_NOW)},
              {_age("o.onboarding_completed_at", _UTC_NOW)},
              {_age("newest.created_at", "localtimestamp")}) AS idle,
-       newest.id AS last_log_id, log.steps, log.commands,
+       newest.id AS last_log_id, log.steps, log.commands, log.ages, log.announcement,
        journal.step AS journal_step, journal.details::text AS journal_details,
        {_age("journal.created_at", "localtimestamp")} AS journal_age,
-       failure.message AS last_error
+       failure.message AS last_error,
+       CASE WHEN NOT pg_is_in_recovery() THEN {unsigned_key("o.id")} IN (SELECT objid FROM held_run_locks) END
+           AS run_lock_held
   FROM site_orders o
   LEFT JOIN site_onboardings s ON s.order_id = o.id
   LEFT JOIN LATERAL (
        SELECT array_agg(r.step ORDER BY r.id) AS steps,
-              array_agg({_COMMAND} ORDER BY r.id) FILTER (WHERE r.step LIKE 'OPERATOR\\_%') AS commands
-         FROM (SELECT id, step, details FROM site_generation_logs WHERE order_id = o.id
+              array_agg({_COMMAND} ORDER BY r.id) FILTER (WHERE r.step LIKE 'OPERATOR\\_%') AS commands,
+              array_agg({_age("r.created_at", "localtimestamp")} ORDER BY r.id) AS ages,
+              (array_agg(r.details::text ORDER BY r.id DESC)
+                 FILTER (WHERE r.step IN ({_START_STEPS})))[1] AS announcement
+         FROM (SELECT id, step, details, created_at FROM site_generation_logs WHERE order_id = o.id
                 ORDER BY id + 0 DESC LIMIT {_HISTORY_ROWS}) r) log ON true
   LEFT JOIN LATERAL (
        SELECT id, created_at FROM site_generation_logs WHERE order_id = o.id

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from sitegenctl.domain.order import JournalEntry, Onboarding, Order, OrderStatus
-from sitegenctl.domain.run import OPERATOR_MOVE, read_history
+from sitegenctl.domain.run import OPERATOR_MOVE, Announcement, read_history
 
 # Enum's own look-up takes as long as all the rest of an order.
 _STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
@@ -39,10 +39,16 @@ def order_of(row: asyncpg.Record, here: str | None) -> Order:
         admin_notes=row["admin_notes"],
         idle=row["idle"],
         last_log_id=row["last_log_id"] or 0,
-        history=read_history(row["steps"] or (), row["commands"] or ()),
+        history=read_history(
+            row["steps"] or (),
+            row["commands"] or (),
+            ages=row["ages"] or (),
+            announcement=_announcement(_facts(row["announcement"])),
+        ),
         journal=_journal_entry(row["journal_step"], journaled, row["journal_age"]),
         elsewhere=_elsewhere(row["journal_step"], journaled, here),
         last_error=row["last_error"],
+        run_lock_held=row["run_lock_held"],
     )
 
 
@@ -52,14 +58,27 @@ def status_of(label: str | None) -> OrderStatus | None:
 
 
 def _facts(details: str | None) -> dict[str, Any]:
-    facts = json.loads(details) if details else {}
+    try:
+        facts = json.loads(details) if details else {}
+    except (ValueError, RecursionError):
+        # PostgreSQL takes what Python doesn't, such as nesting without end.
+        facts = {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _text(facts: dict[str, Any], name: str) -> str | None:
+    value = facts.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _elsewhere(step: str | None, facts: dict[str, Any], here: str | None) -> str | None:
     """The queue that the order's task was moved to, if nothing has been done to it since and it isn't ``here``."""
-    to = facts.get("to") if step == OPERATOR_MOVE else None
-    return to if isinstance(to, str) and here not in (None, to) else None
+    to = _text(facts, "to") if step == OPERATOR_MOVE else None
+    return to if here not in (None, to) else None
+
+
+def _announcement(facts: dict[str, Any]) -> Announcement:
+    return Announcement(task_id=_text(facts, "task_id"), takes_lock=facts.get("run_lock") is True)
 
 
 def _journal_entry(step: str | None, facts: dict[str, Any], age: timedelta | None) -> JournalEntry | None:
@@ -67,8 +86,9 @@ def _journal_entry(step: str | None, facts: dict[str, Any], age: timedelta | Non
         return None
     return JournalEntry(
         step=step,
-        task_id=facts.get("task_id"),
-        actor=facts.get("actor"),
+        task_id=_text(facts, "task_id"),
+        actor=_text(facts, "actor"),
         resume=facts.get("resume") is not False,
         age=age,
+        after=_text(facts, "after"),
     )

@@ -16,14 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
+from sitegenctl.adapters.run_lock import LOCK_SPACE, run_lock_key
 from sitegenctl.adapters.schema import site_deliverables, site_generation_logs, site_onboardings, site_orders
 from sitegenctl.domain.brief import Brief, TeamMember, Testimonial
 from sitegenctl.domain.generation import GenerationRecords
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.errors import GenerationError
-
-#: First key of the two-key advisory locks, so that nobody else's locks collide ("site" in ASCII).
-LOCK_SPACE = 0x73697465
 
 _UTC_NOW = func.timezone("utc", func.now())
 _FAILURE_NOTE = r"^Generation Failed:[^\n]*\n?"
@@ -40,12 +38,12 @@ class PostgresGeneration:
     async def lock(self, order_id: int) -> AsyncIterator[GenerationRecords | None]:
         """Hold the order's generation lock; None when another generation holds it."""
         async with self._connected() as connection:
-            held = await connection.scalar(select(func.pg_try_advisory_lock(LOCK_SPACE, order_id)))
+            held = await connection.scalar(select(func.pg_try_advisory_lock(LOCK_SPACE, run_lock_key(order_id))))
             try:
                 yield _Records(connection) if held else None
             finally:
                 if held and not connection.invalidated and not connection.closed:
-                    await connection.execute(select(func.pg_advisory_unlock(LOCK_SPACE, order_id)))
+                    await connection.execute(select(func.pg_advisory_unlock(LOCK_SPACE, run_lock_key(order_id))))
 
     @asynccontextmanager
     async def records(self) -> AsyncIterator[GenerationRecords]:

@@ -49,7 +49,8 @@ class Onboarding(StrEnum):
 class JournalEntry:
     """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises.
 
-    ``age`` is how long ago it was written, by the database's clock; None when its time says nothing.
+    ``age`` is how long ago it was written, by the database's clock; None when its time says nothing. ``after`` is the
+    status that it set, None when it left the status alone.
     """
 
     step: str
@@ -57,6 +58,7 @@ class JournalEntry:
     actor: str | None = None
     resume: bool = True
     age: timedelta | None = None
+    after: str | None = None
 
 
 @light
@@ -68,6 +70,10 @@ class Order:
     None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
     together with ``status`` it tells whether the order moved since it was read. ``elsewhere`` is the queue that its
     task is in by the journal, where that is another one than is looked at.
+
+    ``run_lock_held`` is whether some run holds the order's run lock in PostgreSQL; None when the database could not
+    know, as a standby does not. It was read a moment after the order: a run that has ended in between is an open run
+    without a lock, so re-check before acting.
     """
 
     order_id: int
@@ -88,6 +94,7 @@ class Order:
     journal: JournalEntry | None = None
     last_error: str | None = None
     elsewhere: str | None = None
+    run_lock_held: bool | None = None
 
     @property
     def label(self) -> str | None:

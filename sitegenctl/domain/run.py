@@ -6,7 +6,9 @@ or ERROR. A run without outcome was cut short, or is still going: the log alone 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from enum import StrEnum
 
 from sitegenctl.domain.light import light
@@ -29,7 +31,11 @@ MAX_ATTEMPTS = 3
 #: Commands that reset orders without being told which: what they do over and over must come to an end.
 _AUTOMATIC = frozenset({"maintain", "reset-empty"})
 
-_STARTS = frozenset({"START", "RESUME"})
+#: Command, as the journal records it, by which a person confirms that the worker of a run is dead.
+WORKER_DEAD = "repair --worker-dead"
+
+#: Steps with which a generator announces a run.
+STARTS = frozenset({"START", "RESUME"})
 # A resumed run tells what it decided and cleans up before the START that may follow: still the same run.
 _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
 
@@ -51,7 +57,7 @@ OUTCOME_STEPS = frozenset(RunOutcome)
 
 def begins_run(step: str, *, in_run: bool, in_preamble: bool) -> bool:
     """Whether a row of the generator begins a run, behind a row of a run or of a run's preamble."""
-    return not in_run or (step in _STARTS and not (in_preamble and step == "START"))
+    return not in_run or (step in STARTS and not (in_preamble and step == "START"))
 
 
 def is_preamble(step: str) -> bool:
@@ -61,10 +67,27 @@ def is_preamble(step: str) -> bool:
 
 @light
 class Run:
-    """One run: its outcome (None when cut short or still going) and the last step it wrote."""
+    """One run: its outcome (None when cut short or still going) and the last step it wrote.
+
+    ``began`` is the age of its first row by the database's clock, None when that row has no usable time. ``task_id``
+    and ``takes_lock`` come from its START or RESUME row: ``takes_lock`` means that the run holds the order's run lock
+    for as long as it lives. ``cut_short`` is set when a person has confirmed that its worker is dead.
+    """
 
     outcome: RunOutcome | None
     last_step: str
+    began: timedelta | None = None
+    task_id: str | None = None
+    takes_lock: bool = False
+    cut_short: bool = False
+
+
+@light
+class Announcement:
+    """What the newest START or RESUME row says of its run."""
+
+    task_id: str | None = None
+    takes_lock: bool = False
 
 
 @light
@@ -81,20 +104,28 @@ class History:
     last_journal: str | None = None
 
 
-def read_history(steps: Iterable[str], commands: Iterable[str | None] = ()) -> History:
+def read_history(
+    steps: Iterable[str],
+    commands: Iterable[str | None] = (),
+    *,
+    ages: Sequence[timedelta | None] = (),
+    announcement: Announcement | None = None,
+) -> History:
     """Read a log's steps, oldest first, into runs; ``commands`` are those that wrote its operator rows, in their order.
+
+    ``ages`` are those of the steps' rows, ``announcement`` is from the newest START or RESUME among them.
 
     A reset by ``maintain`` and its like gives an order no new attempts: one that kills its worker each time would be
     begun again for ever. A reset of which nobody knows who made it is taken for a person's.
     """
     written_by = iter(commands)
-    last_run: Run | None = None
+    last_run: _Reading | None = None
     # What held before the newest enqueue or reset, for the case that it was taken back.
-    before: tuple[Run | None, int] | None = None
+    before: tuple[_Reading | None, int] | None = None
     attempts = 0
     last_journal: str | None = None
     in_preamble = False
-    for step in steps:
+    for index, step in enumerate(steps):
         if step.startswith(OPERATOR_PREFIX):
             last_journal, command = step, next(written_by, None)
             if step in ENQUEUES:
@@ -105,15 +136,48 @@ def read_history(steps: Iterable[str], commands: Iterable[str | None] = ()) -> H
                 last_run, attempts = before
             if step == OPERATOR_RESET and command not in _AUTOMATIC:
                 attempts = 0
+            if command == WORKER_DEAD and last_run is not None:
+                last_run = replace(last_run, cut_short=last_run.outcome is None)
             continue
         if begins_run(step, in_run=last_run is not None, in_preamble=in_preamble):
             attempts += 1
             in_preamble = is_preamble(step)
-            last_run = Run(outcome=None, last_step=step)
+            last_run = _Reading(first=index, last_step=step)
         assert last_run is not None  # noqa: S101 - for the type checker: a run has begun by here
         in_preamble = in_preamble and is_preamble(step)
-        outcome = RunOutcome(step) if step in OUTCOME_STEPS else last_run.outcome
-        last_run = Run(outcome=outcome, last_step=step)
-        if outcome is RunOutcome.SUCCESS:
+        last_run = _Reading(
+            first=last_run.first,
+            last_step=step,
+            outcome=RunOutcome(step) if step in OUTCOME_STEPS else last_run.outcome,
+            is_announced=last_run.is_announced or step in STARTS,
+        )
+        if last_run.outcome is RunOutcome.SUCCESS:
             attempts = 0
-    return History(last_run=last_run, attempts=attempts, last_journal=last_journal)
+    return History(
+        last_run=None if last_run is None else last_run.run(ages, announcement),
+        attempts=attempts,
+        last_journal=last_journal,
+    )
+
+
+@light
+class _Reading:
+    """A run while the rows behind it are still being read; ``first`` is the index of its first row."""
+
+    first: int
+    last_step: str
+    outcome: RunOutcome | None = None
+    is_announced: bool = False
+    cut_short: bool = False
+
+    def run(self, ages: Sequence[timedelta | None], announcement: Announcement | None) -> Run:
+        # The newest START or RESUME of the log is this run's, if the run has one: any other would have begun a run.
+        announced = announcement if self.is_announced and announcement is not None else Announcement()
+        return Run(
+            outcome=self.outcome,
+            last_step=self.last_step,
+            began=ages[self.first] if self.first < len(ages) else None,
+            task_id=announced.task_id,
+            takes_lock=announced.takes_lock,
+            cut_short=self.cut_short,
+        )

@@ -140,12 +140,13 @@ class _Run:
         files = counted[order_id]
         has_briefing = resume and await self.records.has_briefing(order_id)
         has_site = resume and not files.is_empty
+        # With `run_lock` observers know that this run is dead once its lock is free.
         if resume and (has_briefing or files.count):
-            await self._log("RESUME", f"Resuming: {files.count} files on disk", files=files.count)
+            await self._log("RESUME", f"Resuming: {files.count} files on disk", run_lock=True, files=files.count)
             next_stage = "finalize" if has_site else "site" if has_briefing else "strategy"
             await self._log("RESUME_DECISION", f"Going on with stage {next_stage}", stage=next_stage)
         else:
-            await self._log("START", f"Generating the site of {self.brief.business_name}")
+            await self._log("START", f"Generating the site of {self.brief.business_name}", run_lock=True)
         leftovers = await self.workshop.sites.discard_leftovers(order_id)
         trashed = not has_site and await self._trash()
         if leftovers or trashed:

@@ -11,6 +11,7 @@ import pytest
 
 from sitegenctl.adapters.postgres_connection import asyncpg_dsn
 from sitegenctl.adapters.postgres_orders import PostgresOrders
+from sitegenctl.adapters.run_lock import LOCK_SPACE, run_lock_key, unsigned_key
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action, Step
@@ -53,6 +54,82 @@ def test_an_order_with_everything(world: World) -> None:
     assert order.history.last_run.outcome is RunOutcome.ERROR
     assert (order.history.attempts, order.last_error) == (1, "ERROR")
     assert order.last_log_id == world.log(42)[-1]["id"]
+
+
+def begin_run(world: World, order_id: int, details: str | None, *, age: str = "5 minutes") -> None:
+    world.sql(
+        "INSERT INTO site_generation_logs (order_id, step, message, details, created_at)"
+        " VALUES ($1, 'START', '', $2::text::json, localtimestamp - $3::text::interval)",
+        order_id,
+        details,
+        age,
+    )
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ('{"task_id": "t-1", "run_lock": true}', ("t-1", True)),
+        ('{"task_id": "t-1"}', ("t-1", False)),
+        # Only a run that says so takes the lock; an odd value stops nothing.
+        ('{"task_id": ["t-1"], "run_lock": "true"}', (None, False)),
+        ('{"inner": {"task_id": "t-1", "run_lock": true}}', (None, False)),
+        ('["task_id"]', (None, False)),
+        ("[" * 2000 + "]" * 2000, (None, False)),
+        (None, (None, False)),
+    ],
+)
+def test_run_says_when_it_began_and_whose_it_is(
+    world: World, kind: str, details: str | None, expected: tuple[str | None, bool]
+) -> None:
+    world.sql(f"ALTER TABLE site_generation_logs ALTER details TYPE {kind} USING details::text::{kind}")
+    world.order(42, "GENERATING", steps=["START", "ERROR", "OPERATOR_ENQUEUE"])
+    begin_run(world, 42, details)
+    last_run = read(world, 42)[42].history.last_run
+    assert last_run is not None
+    assert last_run.began is not None
+    assert timedelta(minutes=5) <= last_run.began < timedelta(minutes=6)
+    assert (last_run.task_id, last_run.takes_lock) == expected
+
+
+def test_run_lock_is_seen_while_it_is_held(world: World) -> None:
+    world.order(42)
+    world.order(43)
+
+    async def scenario() -> list[dict[int, bool | None]]:
+        store = PostgresOrders(world.database_url, timeout=5)
+        worker = await asyncpg.connect(world.database_url)
+        seen = []
+        async with worker.transaction():
+            await worker.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", LOCK_SPACE, run_lock_key(42))
+            # Another program's lock on the same number is none of ours.
+            await worker.fetchval("SELECT pg_try_advisory_xact_lock(1, 43), pg_try_advisory_xact_lock(43)")
+            seen.append(await store.read_orders([42, 43]))
+        seen.append(await store.read_orders([42, 43]))
+        await worker.close()
+        await store.close()
+        return [{number: order.run_lock_held for number, order in orders.items()} for orders in seen]
+
+    assert asyncio.run(scenario()) == [{42: True, 43: False}, {42: False, 43: False}]
+
+
+@pytest.mark.parametrize("order_id", [1, 2**31 - 1, 2**31, 5_000_000_000, 2**32 + 1, 2**63 - 1])
+def test_every_order_id_has_a_lock_key_that_both_sides_agree_on(world: World, order_id: int) -> None:
+    key = run_lock_key(order_id)
+    assert -(2**31) <= key < 2**31
+    (row,) = world.sql(f"SELECT {unsigned_key('$1::bigint')} AS key", order_id)
+    assert row["key"] == key % 2**32
+
+
+def test_journal_row_says_which_status_it_set(world: World) -> None:
+    world.order(42)
+    order = read(world, 42)[42]
+    assert order.journal is None
+    world.with_session(lambda session: session.orders.claim([step(order)], ACTOR))
+    journal = read(world, 42)[42].journal
+    assert journal is not None
+    assert journal.after == "GENERATING"
 
 
 def test_onboarding_missing_and_partial(world: World) -> None:

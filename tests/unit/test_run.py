@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from sitegenctl.domain.run import RunOutcome, read_history
+from sitegenctl.domain.run import WORKER_DEAD, Announcement, Run, RunOutcome, read_history
 
 WHOLE = ("START", "PHASE_1_START", "PHASE_1_COMPLETE", "WRITE_COMPLETE", "FINALIZE", "SUCCESS")
 
@@ -80,3 +82,63 @@ def test_the_journal_decides_nothing_about_a_run() -> None:
     assert history.last_run is not None
     assert history.last_run.outcome is RunOutcome.ERROR
     assert history.last_journal == "OPERATOR_REPAIR"
+
+
+@pytest.mark.parametrize(
+    ("steps", "first"),
+    [
+        (("START", "PHASE_1_START"), 0),
+        (("START", "PHASE_1_START", "START", "PHASE_1_START"), 2),
+        (("RESUME", "RESUME_DECISION", "CLEANUP", "START", "PHASE_1_START"), 0),
+        (("START", "ERROR", "OPERATOR_ENQUEUE", "PHASE_1_START", "FINALIZE"), 3),
+        (("START", "ERROR", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"), 0),
+    ],
+)
+def test_run_began_with_its_first_row(steps: tuple[str, ...], first: int) -> None:
+    ages = [timedelta(minutes=len(steps) - index) for index in range(len(steps))]
+    last_run = read_history(steps, ages=ages).last_run
+    assert last_run is not None
+    assert last_run.began == ages[first]
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_its_own"),
+    [
+        (("START", "PHASE_1_START"), True),
+        (("RESUME", "RESUME_DECISION", "START"), True),
+        (("START", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"), True),
+        # The newest START is that of an earlier run.
+        (("START", "ERROR", "OPERATOR_ENQUEUE", "PHASE_1_START"), False),
+        (("PHASE_1_START",), False),
+    ],
+)
+def test_announcement_belongs_to_the_run_that_wrote_it(steps: tuple[str, ...], is_its_own: bool) -> None:
+    last_run = read_history(steps, announcement=Announcement(task_id="t-1", takes_lock=True)).last_run
+    assert last_run is not None
+    assert (last_run.task_id, last_run.takes_lock) == (("t-1", True) if is_its_own else (None, False))
+
+
+@pytest.mark.parametrize(
+    ("steps", "command", "cut_short"),
+    [
+        (("START", "OPERATOR_REPAIR"), WORKER_DEAD, True),
+        (("START", "OPERATOR_REPAIR_FAILED"), WORKER_DEAD, True),
+        (("START", "OPERATOR_REPAIR"), "repair", False),
+        (("START", "ERROR", "OPERATOR_REPAIR"), WORKER_DEAD, False),
+        # The worker that a person took for dead writes again, or another run begins.
+        (("START", "OPERATOR_REPAIR", "PHASE_1_START"), WORKER_DEAD, False),
+        (("START", "OPERATOR_REPAIR", "START"), WORKER_DEAD, False),
+    ],
+)
+def test_worker_dead_closes_an_open_run(steps: tuple[str, ...], command: str, cut_short: bool) -> None:
+    last_run = read_history(steps, [command]).last_run
+    assert last_run is not None
+    assert last_run.cut_short is cut_short
+
+
+def test_worker_dead_without_a_run_leaves_none() -> None:
+    assert read_history(("OPERATOR_REPAIR",), [WORKER_DEAD]).last_run is None
+
+
+def test_run_without_times_has_no_age() -> None:
+    assert read_history(("START",)).last_run == Run(outcome=None, last_step="START")
