@@ -232,6 +232,7 @@ def rq_options(settings: Settings) -> RqOptions:
         task=settings.task,
         prefix=settings.rq_key_prefix,
         serializer=settings.rq_serializer,
+        hard_limit=settings.hard_time_limit,
         sentinel_master=settings.sentinel_master,
         sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
     )
@@ -260,6 +261,7 @@ def queue_options(settings: Settings) -> QueueOptions:
         unacked_index_key=settings.unacked_index_key,
         visibility_timeout=settings.visibility_timeout,
         fanout_prefix=settings.fanout_prefix,
+        hard_limit=settings.hard_time_limit,
         sentinel_master=settings.sentinel_master,
         sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         OrdersStore,
         QueueBackend,
         QueueMover,
+        ReportMemory,
         SiteStore,
         WorkerSource,
     )
@@ -77,6 +79,17 @@ class Session:
     def events(self) -> EventSource:
         """Where the events of tasks and workers are heard."""
         return self._backend.events()
+
+    @cached_property
+    def reported(self) -> ReportMemory:
+        """What maintenance has reported of this system."""
+        from sitegenctl.adapters.report_memory import ReportFile
+        from sitegenctl.configuration.file import state_dir
+
+        system = "\n".join(
+            (self.settings.require_database_url(), self.settings.require_redis_url(), self.settings.queue)
+        )
+        return ReportFile(state_dir(os.environ), system)
 
     @cached_property
     def sites(self) -> SiteStore:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
+
 _PIDBOX = "celery.pidbox"
 
 
@@ -14,6 +16,7 @@ _PIDBOX = "celery.pidbox"
 class QueueOptions:
     """Which queue and task are ours, and kombu's transport options where they differ from its defaults.
 
+    ``hard_limit`` is after what time a run is ended where neither its message nor a worker names a limit.
     ``fanout_prefix`` is kombu's text for it, empty for its False. ``sentinel_master`` is kombu's
     ``master_name``; ``sentinel_password`` is that of the sentinels, not of the Redis that they watch.
     """
@@ -27,6 +30,7 @@ class QueueOptions:
     unacked_index_key: str = "unacked_index"
     visibility_timeout: timedelta = timedelta(hours=1)
     fanout_prefix: str = "/{db}."
+    hard_limit: timedelta = DEFAULT_HARD_LIMIT
     sentinel_master: str | None = None
     sentinel_password: str | None = None
 

@@ -10,6 +10,7 @@ ETA tasks included, is in the hash ``unacked``. Reading never writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sitegenctl.adapters.celery_details import TaskSearch, with_claim
@@ -69,7 +70,8 @@ class CeleryQueue:
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
         """Read every unfinished task and foreign message, each task once; or just the tasks of these orders."""
         async with self._links.one() as link:
-            return await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
+            reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
+        return replace(reading, hard_limit=self._options.hard_limit)
 
     async def survey(self) -> WorkerSurvey:
         """Ask every living worker what it holds; returns as soon as all have answered."""

@@ -8,7 +8,9 @@ Source: rq/queue.py, registry.py, worker.py, executions.py, 1.15 to 3.0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
 from sitegenctl.errors import UsageProblem
 
 #: Serializers by the short names that RQ 3 has for them; others are named by their paths.
@@ -41,13 +43,15 @@ class RqOptions:
     """Which queue and job are ours, and what the workers were told about where and how jobs are kept.
 
     ``prefix`` is RQ's ``RQ_KEY_PREFIX``, which only RQ 3 lets be another than ``rq``. ``serializer`` is the name or
-    path of what jobs are published with. ``sentinel_password`` is that of the sentinels.
+    path of what jobs are published with.
+    ``hard_limit`` is after what time a job is ended that has no limit of its own. ``sentinel_password`` is that of the sentinels.
     """
 
     queue: str = "site_generation"
     task: str = "app.workers.site_generation_worker.generate_site_job"
     prefix: str = _DEFAULT_PREFIX
     serializer: str = "pickle"
+    hard_limit: timedelta = DEFAULT_HARD_LIMIT
     sentinel_master: str | None = None
     sentinel_password: str | None = None
 

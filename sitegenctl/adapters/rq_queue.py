@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from sitegenctl.adapters.queue_moving import LookElsewhere, nowhere_else
 from sitegenctl.adapters.rq_details import JobSearch, with_claim
@@ -37,7 +38,8 @@ class RqQueue:
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
         """Read every unfinished job and foreign one, each once; or just the jobs of these orders."""
         async with self._workers.link() as link:
-            return await QueueReading(link, self._options, only=only).read()
+            reading = await QueueReading(link, self._options, only=only).read()
+        return replace(reading, hard_limit=self._options.hard_limit)
 
     async def survey(self) -> WorkerSurvey:
         """Read what every living worker holds."""

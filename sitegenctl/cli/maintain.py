@@ -82,7 +82,7 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
     await asyncio.sleep(random.uniform(0, wait.total_seconds()))  # noqa: S311 - to spread hosts, not to hide anything
     async with open_session(settings, call.command) as session:
         options = replace(options, grace=settings.grace)
-        run = await operation(session.orders, session.queue, session.sites, session.actor, options)
+        run = await operation(session.orders, session.queue, session.sites, session.actor, options, session.reported)
     if run is None:
         raise Busy("another maintenance run is at work: this one did nothing")
     report = maintenance_report(run, command=call.command, verbose=call.verbose, context=settings.context)

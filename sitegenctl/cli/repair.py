@@ -23,6 +23,7 @@ from sitegenctl.cli.options import (
 
 if TYPE_CHECKING:
     from sitegenctl.domain.listing import OrderQuery
+    from sitegenctl.domain.planners.repairing import RepairOptions
 
 
 class Repairable(StrEnum):
@@ -51,49 +52,51 @@ def repair(
         typer.Option("--only", help="Only orders in this condition; may be repeated.", show_default=False),
     ] = None,
     terminate: Terminate = False,
+    worker_dead: Annotated[
+        bool,
+        typer.Option("--worker-dead", help="Requeue now: you know that the worker of these orders is dead."),
+    ] = False,
     limit: Limit = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Mend what is duplicated, ghost, orphaned or interrupted: all of it, or these orders."""
+    """Fix duplicated, ghost, orphaned and interrupted orders: all, or these."""
     from sitegenctl.cli.selection import read_restriction
+    from sitegenctl.domain.condition import Condition
+    from sitegenctl.domain.planners.repairing import RepairOptions
+    from sitegenctl.errors import UsageProblem
 
     choice = read_restriction(orders, source, condition, status, search)
-    return asyncio.run(
-        _repair(call, only or list(Repairable), choice, terminate=terminate, limit=limit, dry_run=dry_run)
+    if worker_dead and not isinstance(choice, list):
+        raise UsageProblem(
+            "--worker-dead needs order numbers: it is your word for these orders",
+            hint="sitegenctl repair 42 --worker-dead",
+        )
+    options = RepairOptions(
+        only=frozenset(Condition(name) for name in only or Repairable), terminate=terminate, worker_dead=worker_dead
     )
+    return asyncio.run(_repair(call, options, choice, limit=limit, dry_run=dry_run))
 
 
 async def _repair(
     call: Invocation,
-    only: list[Repairable],
+    options: RepairOptions,
     choice: list[int] | OrderQuery | None,
     *,
-    terminate: bool,
     limit: int | None,
     dry_run: bool,
 ) -> int:
     from sitegenctl.cli.moving import carry_out, changing, chosen, planned, report
-    from sitegenctl.domain.condition import Condition
+    from sitegenctl.domain.run import WORKER_DEAD
     from sitegenctl.operations import repair as operation
-    from sitegenctl.operations.planning import naming
     from sitegenctl.session import open_session
 
     settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
+    async with open_session(settings, WORKER_DEAD if options.worker_dead else call.command) as session:
+        named = choice if isinstance(choice, list) else None
         plan = await planned(
-            operation.plan(
-                session.orders,
-                session.queue,
-                session.sites,
-                only=frozenset(Condition(name) for name in only),
-                terminate=terminate,
-                grace=settings.grace,
-            )
+            operation.plan(session.orders, session.queue, session.sites, options, named=named, grace=settings.grace)
         )
-        if choice is not None:
-            order_ids = await chosen(session, choice)
-            plan = plan.only(order_ids)
-            if isinstance(choice, list):
-                plan = await naming(plan, session.orders, order_ids)
+        if choice is not None and named is None:
+            plan = plan.only(await chosen(session, choice))
         result = await carry_out(call, session, plan.limited(limit), done="repaired", asks=True, dry_run=dry_run)
     return report(call, result, done="repaired")

@@ -23,6 +23,23 @@ def config_path(environ: Mapping[str, str]) -> Path:
     return Path(base) / "sitegenctl" / "config.toml"
 
 
+def state_dir(environ: Mapping[str, str]) -> Path | None:
+    """Where state between runs is kept; None where there is no place for it.
+
+    ``SITEGENCTL_STATE_DIR``, else the user's state directory, or systemd's for the service.
+    """
+    if explicit := environ.get("SITEGENCTL_STATE_DIR"):
+        return Path(explicit).expanduser()
+    if service := environ.get("STATE_DIRECTORY"):
+        return Path(service.partition(":")[0])
+    if base := environ.get("XDG_STATE_HOME"):
+        return Path(base) / "sitegenctl"
+    try:
+        return Path.home() / ".local" / "state" / "sitegenctl"
+    except RuntimeError:  # an account without a home
+        return None
+
+
 def data_dir(environ: Mapping[str, str]) -> Path:
     """Where the demo keeps its data: ``SITEGENCTL_DATA_DIR``, else the user's data directory."""
     if explicit := environ.get("SITEGENCTL_DATA_DIR"):

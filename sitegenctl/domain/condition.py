@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.run import MAX_ATTEMPTS, OPERATOR_CANCEL, RunOutcome
+from sitegenctl.domain.run import MAX_ATTEMPTS, RunOutcome
 from sitegenctl.domain.site import MIN_SITE_FILES, SiteFiles
 from sitegenctl.domain.task import LiveTask, TaskState
-from sitegenctl.domain.wording import describe_age, describe_elsewhere, describe_files, describe_task
+from sitegenctl.domain.wording import describe_age, describe_elsewhere, describe_files, describe_task, describe_time
 
 DEFAULT_GRACE = timedelta(minutes=2)
 
@@ -30,10 +30,10 @@ class Severity(StrEnum):
 class Condition(StrEnum):
     """Where an order really is."""
 
-    UNKNOWN = "unknown"  # a source that the verdict needs did not answer, or its status is none that is known
+    UNKNOWN = "unknown"  # a source did not respond, something may still be running, or its status is not known
     DUPLICATED = "duplicated"  # two live tasks or more
     GHOST = "ghost"  # a live task for an order that must not be generated
-    ORPHANED = "orphaned"  # its task was delivered to a worker that is gone
+    ORPHANED = "orphaned"  # its task was delivered to a worker that is proven dead
     RUNNING = "running"
     QUEUED = "queued"
     SCHEDULED = "scheduled"
@@ -99,6 +99,9 @@ REMEDY_OF_ONE: Mapping[Condition, str] = {
     Condition.HOLLOW: "sitegenctl reset",
 }
 
+#: What the system's own beat does to an order that an operator cancelled; it knows nothing of that.
+BEAT_WARNING = "its onboarding is complete: the system's own beat starts it again within two minutes of its next run"
+
 #: What mends an order whose status is NULL.
 NO_STATUS_REMEDY = "a person must set site_orders.status"
 
@@ -125,8 +128,10 @@ class Evidence:
     """All that was seen of one order.
 
     ``order`` is None when the database has no such order. ``files`` is None when they were not, or could not
-    be, counted. ``unavailable`` names the sources that did not answer; ``workers_alive`` is whether any worker
-    answered or might have. ``check_hollow`` asks for a finished order's files to be judged too.
+    be, counted. ``unavailable`` names the sources that did not answer; ``silent`` workers did not respond.
+    ``check_hollow`` asks for a finished order's files to be judged too. ``unattributed`` messages may be of any order;
+    ``possible_until`` is when a run of which nothing is left in the queue is over for certain, by the clock of
+    ``taken_at``. ``authoritative`` is whether an order that was not found is missing.
     """
 
     order_id: int
@@ -134,18 +139,26 @@ class Evidence:
     tasks: Sequence[LiveTask] = ()
     files: SiteFiles | None = None
     unavailable: frozenset[Source] = frozenset()
-    workers_alive: bool = True
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
+    taken_at: datetime | None = None
+    unattributed: int = 0
+    possible_until: datetime | None = None
+    silent: int = 0
+    authoritative: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """A condition with the reasons for it, most telling first, and the command that mends it (if one does)."""
+    """A condition with the reasons for it, most telling first, and the command that fixes it (if one does).
+
+    ``until`` is when an unknown condition can be decided by waiting; None where waiting does not help.
+    """
 
     condition: Condition
     evidence: tuple[str, ...]
     remedy: str | None = None
+    until: datetime | None = None
 
     @property
     def severity(self) -> Severity:
@@ -171,20 +184,11 @@ def usual_remedy(condition: Condition, order_id: int) -> str | None:
 
 def _unknown(seen: Evidence) -> Diagnosis | None:
     missing = [s for s in (Source.DATABASE, Source.BROKER) if s in seen.unavailable]
-    delivered = [t for t in seen.tasks if t.state is TaskState.UNACKED]
-    if not missing and len(seen.tasks) == 1 and delivered:
-        return _verdict(
-            seen,
-            Condition.UNKNOWN,
-            f"task {delivered[0].task_id} is delivered, and not every worker has answered whose it is",
-            "a silent worker may be running it",
-            remedy="look again, or look at the workers",
-        )
     if missing:
         reasons = [f"the {source} could not be read" for source in missing]
         return _verdict(seen, Condition.UNKNOWN, *reasons, remedy=f"bring the {missing[0]} back")
     if seen.order is not None and (problem := seen.order.status_problem):
-        # Whoever brought in a status that this release doesn't know has set it on purpose.
+        # A status that this release does not know was set on purpose.
         remedy = NO_STATUS_REMEDY if seen.order.label is None else None
         return _verdict(seen, Condition.UNKNOWN, problem, remedy=describe_elsewhere(seen.order) or remedy)
     return None
@@ -204,35 +208,143 @@ def _duplicated(seen: Evidence) -> Diagnosis | None:
 def _ghost(seen: Evidence) -> Diagnosis | None:
     if not seen.tasks:
         return None
-    task = describe_task(seen.tasks[0])
+    task = seen.tasks[0]
     if seen.order is None:
-        return _verdict(seen, Condition.GHOST, "a live task, and no such order", task)
+        return _ghost_of_missing(seen, task)
     status = seen.order.status
+    if task.state is TaskState.UNACCOUNTED:
+        return None
     if status is OrderStatus.CANCELLED:
-        return _verdict(seen, Condition.GHOST, "a live task for a CANCELLED order", task)
+        evidence = ["a live task for a CANCELLED order", describe_task(task)]
+        if task.state is TaskState.RUNNING:
+            evidence.append("when it ends, the generator sets the order to REVIEW")
+            return _verdict(seen, Condition.GHOST, *evidence, remedy=f"sitegenctl cancel {seen.order_id} --terminate")
+        return _verdict(seen, Condition.GHOST, *evidence)
     if status is not None and status.is_finished and not _within_grace(seen):
-        return _verdict(seen, Condition.GHOST, f"a live task for an order in {status}", task)
+        if task.state is TaskState.RUNNING:
+            remedy = f"sitegenctl repair {seen.order_id} --terminate"
+            return _verdict(
+                seen, Condition.GHOST, f"a live task for an order in {status}", describe_task(task), remedy=remedy
+            )
+        return _verdict(seen, Condition.GHOST, f"a live task for an order in {status}", describe_task(task))
     return None
+
+
+def _ghost_of_missing(seen: Evidence, task: LiveTask) -> Diagnosis:
+    """A task of an order that the database does not have: believed missing only later."""
+    described = describe_task(task)
+    named = f"sitegenctl repair {seen.order_id}"
+    if not seen.authoritative:
+        return _verdict(
+            seen,
+            Condition.UNKNOWN,
+            "no such order in this database, which is a copy and may lag",
+            described,
+            remedy="read from the primary",
+        )
+    age = message_age(task, seen.taken_at)
+    if age is None:
+        return _verdict(
+            seen, Condition.UNKNOWN, "no such order, and its task has no date: it may be new", described, remedy=named
+        )
+    if age < seen.grace:
+        return _verdict(
+            seen,
+            Condition.UNKNOWN,
+            f"no such order, but its task is {describe_age(age)} old: the order may not be committed yet",
+            described,
+            remedy=named,
+            until=seen.taken_at + seen.grace - age if seen.taken_at is not None else None,
+        )
+    return _verdict(seen, Condition.GHOST, "a live task, and no such order", described)
+
+
+def message_age(task: LiveTask, now: datetime | None) -> timedelta | None:
+    """How old a task is by its own dates; None where it has none."""
+    dates = [at for at in (task.enqueued_at, task.delivered_at, task.started_at) if at is not None]
+    return max(now - min(dates), timedelta(0)) if dates and now is not None else None
 
 
 def _live(seen: Evidence) -> Diagnosis | None:
     if not seen.tasks:
         return None
     task = seen.tasks[0]
+    if task.state is TaskState.UNACCOUNTED:
+        return _unaccounted(seen, task)
     if task.state is TaskState.ORPHANED:
+        proof = "no worker that responds has it"
         return _verdict(
-            seen,
-            Condition.ORPHANED,
-            describe_task(task),
-            "every living worker has answered that it does not have it" if seen.workers_alive else "no worker is alive",
+            seen, Condition.ORPHANED, describe_task(task), f"{proof}; {task.reason}" if task.reason else proof
         )
-    return _verdict(seen, _BY_TASK_STATE[task.state], describe_task(task))
+    evidence = [describe_task(task)]
+    if task.reason:
+        evidence.append(task.reason)
+    return _verdict(seen, _BY_TASK_STATE[task.state], *evidence)
+
+
+def _unaccounted(seen: Evidence, task: LiveTask) -> Diagnosis:
+    remedy = f"sitegenctl repair {seen.order_id} --worker-dead"
+    delivered = "delivered"
+    if task.delivered_at is not None and seen.taken_at is not None:
+        delivered = f"delivered {describe_age(seen.taken_at - task.delivered_at)} ago"
+    text = f"task {task.task_id} {delivered}; no worker that responds has it"
+    if seen.silent:
+        text += f"; {seen.silent} {'worker does' if seen.silent == 1 else 'workers do'} not respond"
+    may = "a worker that is shutting down, paused or cut off may still be running it"
+    if task.until is None:
+        evidence = [f"{text}; {may}", *([task.reason] if task.reason else [])]
+        remedy = f"once its worker is known to be dead: {remedy}"
+        return _verdict(seen, Condition.UNKNOWN, *evidence, remedy=remedy)
+    return _verdict(
+        seen,
+        Condition.UNKNOWN,
+        f"{text}; {may} until {describe_time(task.until, seen.taken_at)}",
+        remedy=f"wait; once its worker is known to be dead: {remedy}",
+        until=task.until,
+    )
 
 
 def _missing(seen: Evidence) -> Diagnosis | None:
     if seen.order is None:
         return _verdict(seen, Condition.UNKNOWN, "the database has no such order, and there is no task for it")
     return None
+
+
+def _unattributed(seen: Evidence) -> Diagnosis | None:
+    """A message that may be of any order: none of those that could be generated has no task for certain."""
+    order = _order(seen)
+    if not seen.unattributed or order.status not in (OrderStatus.BUILDING, OrderStatus.GENERATING):
+        return None
+    what = "a message" if seen.unattributed == 1 else f"{seen.unattributed} messages"
+    return _verdict(
+        seen,
+        Condition.UNKNOWN,
+        f"{what} of our task cannot be attributed to an order, and may be of this one",
+        remedy="sitegenctl inspect queue shows the message; a person must remove it",
+    )
+
+
+def _run_lock(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    if not order.run_lock_held:
+        return None
+    return _verdict(seen, Condition.RUNNING, "no task is left, but its run lock is held in PostgreSQL: it is running")
+
+
+def _possibly_running(seen: Evidence) -> Diagnosis | None:
+    order = _order(seen)
+    run = order.history.last_run
+    if seen.possible_until is None or order.status is not OrderStatus.GENERATING or run is None:
+        return None
+    began = describe_age(run.began) if run.began is not None else "an unknown time"
+    return _verdict(
+        seen,
+        Condition.UNKNOWN,
+        f"no task is left, but its run began {began} ago and has no outcome (last step {run.last_step});"
+        f" it may still be running until {describe_time(seen.possible_until, seen.taken_at)}",
+        remedy=f"wait; once its worker is known to be dead: sitegenctl repair {seen.order_id} --worker-dead",
+        until=seen.possible_until,
+    )
 
 
 def _blocked(seen: Evidence) -> Diagnosis | None:
@@ -313,9 +425,12 @@ def _rerunnable(seen: Evidence, condition: Condition, *evidence: str) -> Diagnos
 
 def _held(seen: Evidence) -> Diagnosis | None:
     order = _order(seen)
-    if order.status is OrderStatus.BUILDING and order.history.last_journal == OPERATOR_CANCEL:
-        return _verdict(seen, Condition.HELD, "an operator cancelled it")
-    return None
+    if not order.is_held:
+        return None
+    evidence = ["an operator cancelled it"]
+    if order.will_be_started_by_beat:
+        evidence.append(BEAT_WARNING)
+    return _verdict(seen, Condition.HELD, *evidence)
 
 
 def _unstarted(seen: Evidence) -> Diagnosis | None:
@@ -353,19 +468,29 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _ghost,
     _live,
     _missing,
+    _unattributed,
+    _run_lock,
     _blocked,
-    # Before `settling`: whoever has just cancelled an order wants to see that it is held.
+    # Before `settling`: an order that was just cancelled is shown as on hold at once.
     _held,
     _settling,
     _failed,
+    _possibly_running,
     _interrupted_or_empty,
     _unstarted,
     _settled,
 )
 
 
-def _verdict(seen: Evidence, condition: Condition, *evidence: str, remedy: str | None = None) -> Diagnosis:
-    return Diagnosis(condition=condition, evidence=evidence, remedy=remedy or usual_remedy(condition, seen.order_id))
+def _verdict(
+    seen: Evidence, condition: Condition, *evidence: str, remedy: str | None = None, until: datetime | None = None
+) -> Diagnosis:
+    return Diagnosis(
+        condition=condition,
+        evidence=evidence,
+        remedy=remedy or usual_remedy(condition, seen.order_id),
+        until=until,
+    )
 
 
 def _order(seen: Evidence) -> Order:

@@ -3,7 +3,8 @@
 Broker and workers are joined by task id: list entries, deliveries and claims are counted, not merely looked up, so that
 one id in two places stays two places. Nothing is concluded from a missing reply: a delivery that nobody claims is
 unaccounted until the time limit of whatever may be running it has passed, or until something proves that it runs
-nowhere. All functions are pure; times of the broker and of the database are compared as ages only, each by its own clock.
+nowhere. All functions are pure; times of the broker and of the database are compared as ages only, each by its own
+clock.
 """
 
 from __future__ import annotations
@@ -13,17 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sitegenctl.domain.light import light
-from sitegenctl.domain.limits import HARD_LIMIT
-from sitegenctl.domain.order import Order, OrderStatus
+from sitegenctl.domain.order import Order
 from sitegenctl.domain.run import Run
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, LiveTask, TaskState
 from sitegenctl.domain.worker import Worker, WorkerSurvey
 
 #: How long after its hard time limit a run may still be ending.
 LIMIT_MARGIN = timedelta(seconds=30)
-
-#: The hard time limit where neither the message nor a worker names one.
-DEFAULT_HARD_LIMIT = timedelta(seconds=HARD_LIMIT)
 
 # A run that began this much before its delivery by our reckoning may still be of it: two clocks are involved.
 _CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -98,7 +95,7 @@ def separate_claims(
     for worker in survey.workers if survey is not None else ():
         reasons = _stale_reasons(worker, messages, finished)
         for task in worker.tasks:
-            reason = reasons.get(id(task))
+            reason = reasons.get(task.task_id) if task.state is TaskState.RUNNING else None
             if reason is None:
                 live.append(task)
             else:
@@ -108,32 +105,32 @@ def separate_claims(
     return live, stale
 
 
-def _stale_reasons(worker: Worker, messages: Collection[str], finished: Mapping[str, str]) -> dict[int, str]:
-    """Why claims of one worker are stale, by the identity of the claim."""
-    reasons: dict[int, str] = {}
-    running = [task for task in (*worker.tasks, *worker.others) if task.state is TaskState.RUNNING]
-    for task in running:
-        if task.task_id in finished and task.task_id not in messages:
-            reasons[id(task)] = f"its result is {finished[task.task_id]} already, and it has no message"
+def _stale_reasons(worker: Worker, messages: Collection[str], finished: Mapping[str, str]) -> dict[str, str]:
+    """Why running claims of one worker are stale, by task id."""
+    running = {task.task_id: task for task in (*worker.others, *worker.tasks) if task.state is TaskState.RUNNING}
+    reasons = {
+        task_id: f"its result is {finished[task_id]} already, and it has no message"
+        for task_id in running
+        if task_id in finished and task_id not in messages
+    }
     by_process: dict[int, list[LiveTask]] = {}
-    for task in running:
-        if task.pid is not None and id(task) not in reasons:
+    for task_id, task in running.items():
+        if task.pid is not None and task_id not in reasons:
             by_process.setdefault(task.pid, []).append(task)
     for pid, claims in by_process.items():
         newest = max((task.started_at for task in claims if task.started_at is not None), default=None)
         for task in claims:
             if newest is not None and (task.started_at is None or task.started_at < newest):
-                reasons[id(task)] = f"process {pid} has begun another task since"
-    left = [task for task in running if id(task) not in reasons]
-    beyond = len(left) - worker.slots if worker.slots is not None else 0
-    # What has a message still is more likely to be running than what has none; then the latest begun is.
-    left.sort(key=lambda task: (task.task_id in messages, task.started_at is not None, task.started_at or _EARLIEST))
-    for task in left[: max(beyond, 0)]:
-        reasons[id(task)] = f"the worker runs {worker.slots} tasks at once, and lists {len(running)}"
+                reasons[task.task_id] = f"process {pid} has begun another task since"
+    if worker.slots is not None:
+        # What has a message still is more likely to be running than what has none; then the latest begun is.
+        left = sorted(
+            (task for task_id, task in running.items() if task_id not in reasons),
+            key=lambda task: (task.task_id in messages, task.started_at.timestamp() if task.started_at else 0.0),
+        )
+        for task in left[: max(len(left) - worker.slots, 0)]:
+            reasons[task.task_id] = f"the worker runs {worker.slots} at once, and lists {len(running)} as running"
     return reasons
-
-
-_EARLIEST = datetime.min
 
 
 def _is_delivered(task: LiveTask) -> bool:
@@ -223,14 +220,15 @@ class Deciding:
             return replace(task, state=TaskState.RUNNING, reason="its run lock is held in PostgreSQL")
         if order is not None and run is not None and run.task_id == task.task_id and _is_dead(order, run):
             return replace(task, state=TaskState.ORPHANED, reason="its run takes a run lock, and that is free")
-        if self.survey is not None and not self.survey.ever_consumed:
-            return replace(task, state=TaskState.ORPHANED, reason="no worker has ever consumed from this Redis database")
+        open_for = run.began if run is not None and _is_open(run) else None
+        if self.survey is not None and not self.survey.ever_consumed and open_for is None:
+            return replace(task, state=TaskState.ORPHANED, reason="no worker has ever consumed from this Redis")
         if task.delivered_at is None:
             return replace(task, reason="its delivery time is not recorded")
         rest = self.limit(task) - self.moment.broker_age(task.delivered_at)
-        if order is not None and run is not None and _is_open(run) and run.began is not None:
+        if open_for is not None:
             # Redelivered, or delivered by a clock that is behind: the log says that it began later.
-            rest = max(rest, self.limit(task) - run.began)
+            rest = max(rest, self.limit(task) - open_for)
         if rest > timedelta(0):
             return replace(task, until=self.moment.local + rest)
         if self.survey is None or self.survey.silent:
@@ -263,16 +261,6 @@ def _is_open(run: Run) -> bool:
 def _is_dead(order: Order, run: Run) -> bool:
     """Whether an open run is proven to be over: it takes the run lock, and the lock is free."""
     return _is_open(run) and run.takes_lock and order.run_lock_held is False
-
-
-def lock_is_held(order: Order) -> bool:
-    """Whether a worker that takes the run lock is generating the order this moment."""
-    return bool(order.run_lock_held)
-
-
-def is_possible(order: Order) -> bool:
-    """Whether the order is in a status in which an unfinished run would matter."""
-    return order.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
 
 
 # --- one reading is not enough ---

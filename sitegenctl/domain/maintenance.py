@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.result import OperationResult, OutcomeKind
+from sitegenctl.domain.condition import Condition, Source
+from sitegenctl.domain.plan import Plan
+from sitegenctl.domain.result import Obstacle, OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.snapshot import Snapshot
 
 
 class MaintenanceStep(StrEnum):
@@ -37,11 +39,37 @@ _NEEDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """A fault that maintenance saw and could not fix; ``is_new`` where no earlier run has reported it."""
+
+    condition: Condition
+    outcome: Outcome
+    obstacle: Obstacle
+    is_new: bool = True
+
+    @property
+    def key(self) -> str:
+        """What stays the same from run to run until something changes; no ages and no times."""
+        return f"{self.condition}: {self.obstacle}"
+
+
+def leftovers(plan: Plan, snapshot: Snapshot, reported: Mapping[int, str]) -> list[Leftover]:
+    """The faults of which something has to be decided, out of the fix of all orders; ``reported`` are earlier keys."""
+    found = [
+        Leftover(condition=snapshot.diagnose(outcome.order_id).condition, outcome=outcome, obstacle=outcome.obstacle)
+        for outcome in plan.left_alone
+        if outcome.obstacle is not None
+    ]
+    return [replace(left, is_new=reported.get(left.outcome.order_id) != left.key) for left in found]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepReport:
     """What became of one step: the ``result`` for its orders, or how many things were ``pruned``.
 
     ``not_pruned`` says why others could not be, by name. ``left_out`` says why the step was not taken, ``hint``
-    what to do about it, and ``source`` which source that was for.
+    what to do about it, and ``source`` which source that was for. ``broke`` is set where it ended in an error that
+    nobody expected.
     """
 
     step: MaintenanceStep
@@ -51,6 +79,7 @@ class StepReport:
     left_out: str | None = None
     hint: str | None = None
     source: str | None = None
+    broke: bool = False
 
     @property
     def is_quiet(self) -> bool:
@@ -64,30 +93,39 @@ class StepReport:
     @property
     def has_failed(self) -> bool:
         """Whether something that was tried failed."""
-        return bool(self.not_pruned) or (self.result is not None and self.result.exit_code == 1)
+        return self.broke or bool(self.not_pruned) or (self.result is not None and self.result.exit_code == 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maintenance:
-    """One run of maintenance."""
+    """One run of maintenance; ``left`` are the faults that it could not fix."""
 
     steps: Sequence[StepReport]
     dry_run: bool
     interrupted: bool = False
+    left: Sequence[Leftover] = ()
+
+    @property
+    def news(self) -> Sequence[Leftover]:
+        """The faults that no earlier run has reported."""
+        return [left for left in self.left if left.is_new]
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there was nothing to do."""
-        return not self.interrupted and all(step.is_quiet for step in self.steps)
+        """Whether there was nothing to do, and nothing new to report."""
+        return not self.interrupted and not self.news and all(step.is_quiet for step in self.steps)
 
     @property
     def exit_code(self) -> int:
-        """130 when interrupted, 3 when a step was left out, 1 when something failed, else 0.
+        """130 when interrupted, 3 when a source was missing for a step, 1 when something failed, else 0.
 
-        Orders that are refused rest until a person comes: in cron that is no failure.
+        4 where all went well, but a fault is new that an operator can resolve. What waits for the customer, or was
+        reported before, is no failure.
         """
         if self.interrupted:
             return 130
-        if any(step.left_out is not None for step in self.steps):
+        if any(step.left_out is not None and not step.broke for step in self.steps):
             return 3
-        return 1 if any(step.has_failed for step in self.steps) else 0
+        if any(step.has_failed for step in self.steps):
+            return 1
+        return 4 if any(left.obstacle.is_for_operators for left in self.news) else 0

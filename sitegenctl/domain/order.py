@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.light import light
-from sitegenctl.domain.run import OPERATOR_MOVE, History
+from sitegenctl.domain.run import OPERATOR_CANCEL, OPERATOR_MOVE, History
 
 #: Largest value of PostgreSQL's ``integer``, the type of ``site_orders.id``.
 MAX_ORDER_ID = 2_147_483_647
@@ -111,6 +111,22 @@ class Order:
         if self.status_label is None:
             return "its status is NULL"
         return f"status {self.status_label} is not known to this release"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an operator cancelled it, and it is still where that sent it."""
+        if self.history.last_journal != OPERATOR_CANCEL or self.status is None:
+            return False
+        return self.status is OrderStatus.BUILDING or (self.journal is not None and self.journal.after == self.status)
+
+    @property
+    def will_be_started_by_beat(self) -> bool:
+        """Whether the system's own beat starts it without anybody's doing: it looks at these three alone."""
+        return (
+            self.status is OrderStatus.BUILDING
+            and self.onboarding is Onboarding.COMPLETE
+            and self.onboarding_completed_at is not None
+        )
 
     @property
     def is_out_of_sight(self) -> bool:

@@ -95,7 +95,7 @@ def conditions(
 
 def describe_faults(number: int) -> str:
     """How many orders are in fault."""
-    return f"{number} {'order needs' if number == 1 else 'orders need'} somebody"
+    return f"{number} {'order needs' if number == 1 else 'orders need'} attention"
 
 
 def describe_standstill(snapshot: Snapshot, roster: WorkerRoster | None, *, queue: str) -> str | None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from sitegenctl.domain.light import light
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.result import Outcome, OutcomeKind
+from sitegenctl.domain.result import Obstacle, Outcome, OutcomeKind
 from sitegenctl.domain.run import (
     OPERATOR_CANCEL,
     OPERATOR_ENQUEUE,
@@ -47,8 +47,9 @@ class Step:
     its tasks can be taken away. ``last_log_id`` is None where the log may grow meanwhile, because a task runs.
     ``after`` is the status to set, None to leave it.
 
-    ``withdraw`` are tasks to take away, those that run only with ``terminate``; ``keep`` is a task that must
-    still be there; ``put_back`` one to hand to the queue again; ``move`` are tasks to hand to another queue, whose
+    ``withdraw`` are tasks to remove, those that run only with ``terminate``; ``keep`` is a task that must still be
+    there; ``put_back`` one to return to the queue, which a person has confirmed to be on no living worker where
+    ``worker_dead``; ``move`` are tasks to hand to another queue, whose
     name is ``destination``. ``publish`` is the id of a new task, chosen now
     so that the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that
     follows "would be …" and stands alone once it is done; ``details`` say more.
@@ -68,6 +69,7 @@ class Step:
     publish: str | None = None
     resume: bool = True
     put_back: LiveTask | None = None
+    worker_dead: bool = False
     move: tuple[LiveTask, ...] = ()
     destination: str | None = None
 
@@ -96,7 +98,8 @@ class Plan:
     """The steps to take, and the orders left alone with the reason.
 
     ``order_ids`` are all of them in the order in which they are reported; ``beyond`` is how many more would have
-    been taken but for a limit. ``notes`` are for whoever decides on the plan.
+    been taken but for a limit. ``notes`` are for whoever decides on the plan. ``named`` is whether a person named the
+    orders: one that is refused is an error then.
     """
 
     command: str
@@ -105,6 +108,7 @@ class Plan:
     left_alone: Sequence[Outcome]
     beyond: int = 0
     notes: tuple[str, ...] = ()
+    named: bool = True
 
     def limited(self, limit: int | None) -> Plan:
         """The same plan with so many steps at most."""
@@ -159,10 +163,23 @@ def joined(plans: Sequence[Plan]) -> Plan:
     )
 
 
-def refuse(order_id: int, reason: str, *, before: OrderStatus | None = None, hint: str | None = None) -> Outcome:
+def refuse(
+    order_id: int,
+    reason: str,
+    *,
+    before: OrderStatus | None = None,
+    hint: str | None = None,
+    obstacle: Obstacle | None = None,
+) -> Outcome:
     """An order that must not be touched, and why."""
     return Outcome(
-        order_id=order_id, outcome=OutcomeKind.REFUSED, reason=reason, before=before, after=before, hint=hint
+        order_id=order_id,
+        outcome=OutcomeKind.REFUSED,
+        reason=reason,
+        before=before,
+        after=before,
+        hint=hint,
+        obstacle=obstacle,
     )
 
 
@@ -174,6 +191,7 @@ def skip(
     hint: str | None = None,
     task_id: str | None = None,
     log_id: int = 0,
+    obstacle: Obstacle | None = None,
 ) -> Outcome:
     """An order for which there is nothing to do, and why."""
     return Outcome(
@@ -185,4 +203,5 @@ def skip(
         hint=hint,
         task_id=task_id,
         log_id=log_id,
+        obstacle=obstacle,
     )

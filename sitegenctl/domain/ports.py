@@ -204,6 +204,18 @@ class OrdersStore(Protocol):
         ...
 
 
+class ReportMemory(Protocol):
+    """What maintenance has reported already, by order: a key that changes when there is something new to report."""
+
+    def load(self) -> Mapping[int, str]:
+        """What earlier runs have reported; nothing where that can't be read."""
+        ...
+
+    def save(self, reported: Mapping[int, str]) -> None:
+        """Remember this instead, as far as it can be written."""
+        ...
+
+
 class EventSource(Protocol):
     """Where the events of tasks and workers can be heard."""
 
@@ -282,7 +294,10 @@ class QueueBackend(WorkerSource, Protocol):
         ...
 
     async def require_writable(self) -> None:
-        """Raise ``SourceError`` where the broker refuses writes (out of memory, disk full, replica). Changes nothing."""
+        """Raise ``SourceError`` where the broker refuses writes: out of memory, disk full, replica.
+
+        Changes nothing.
+        """
         ...
 
     async def pause(self) -> Consumers:

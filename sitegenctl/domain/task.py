@@ -9,6 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.light import light
+from sitegenctl.domain.limits import HARD_LIMIT
+
+#: After what time a run is ended where nothing names another limit.
+DEFAULT_HARD_LIMIT = timedelta(seconds=HARD_LIMIT)
 
 
 class TaskState(StrEnum):
@@ -34,7 +38,8 @@ class LiveTask:
     0 being next; None once delivered. ``delivered_at`` is by the broker's word, ``delivery`` the key of the delivery
     there (kombu's tag, RQ's registry member). ``limit`` is the task's own hard time limit. ``started_at`` and ``pid``
     are known of tasks that a worker says it runs, by the worker's clock. ``part_of`` names the chain, group or map
-    that carries the task: such a task cannot be removed by itself.
+    that carries the task: such a task cannot be removed by itself. ``until`` is when an unaccounted task can be
+    decided, by this machine's clock, None where that cannot be known; ``reason`` says why the state is what it is.
     """
 
     task_id: str
@@ -53,6 +58,8 @@ class LiveTask:
     started_at: datetime | None = None
     pid: int | None = None
     part_of: str | None = None
+    until: datetime | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,12 +83,14 @@ class BrokerReading:
     """Everything unfinished that the broker holds, read in one go.
 
     ``tasks`` has every list entry and every delivery, also of the same id. ``taken_at`` is by the broker's clock, None
-    where it could not be read. ``skipped`` counts values that did not fit, by what was wrong with them.
+    where it could not be read. ``hard_limit`` is after what time a run is ended, where neither its message nor a worker
+    names another. ``skipped`` counts values that did not fit, by what was wrong with them.
     """
 
     tasks: tuple[LiveTask, ...] = ()
     foreign: tuple[ForeignMessage, ...] = ()
     taken_at: datetime | None = None
+    hard_limit: timedelta = DEFAULT_HARD_LIMIT
     skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property

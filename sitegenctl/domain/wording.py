@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.site import SiteFiles
@@ -39,3 +39,11 @@ def describe_age(age: timedelta | None) -> str:
             rest = seconds % size // sub_size
             return f"{seconds // size}{unit} {rest}{sub}" if rest else f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def describe_time(moment: datetime, now: datetime | None = None) -> str:
+    """The time of day in this machine's zone, as in ``14:07``; with the date where that is not today's."""
+    local = moment.astimezone()
+    if now is not None and local.date() == now.astimezone().date():
+        return f"{local:%H:%M}"
+    return f"{local:%Y-%m-%d %H:%M}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,13 +11,14 @@ from sitegenctl.domain.task import LiveTask, TaskState
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """One worker that responded; ``tasks`` are those that it says it holds.
+    """One worker that responded; ``tasks`` are those of ours that it says it holds, ``others`` all else that it runs.
 
     ``slots`` is how many tasks it can run at once, ``hard_limit`` after what time it ends a task; None where unknown.
     """
 
     name: str
     tasks: tuple[LiveTask, ...] = ()
+    others: tuple[LiveTask, ...] = ()
     slots: int | None = None
     hard_limit: timedelta | None = None
 
@@ -93,13 +94,37 @@ class WorkerDetails:
     reserved: tuple[HeldTask, ...] = ()
     scheduled: tuple[HeldTask, ...] = ()
 
+    @property
+    def held(self) -> Iterator[LiveTask]:
+        """Every task that it says it holds."""
+        states = (
+            (TaskState.RUNNING, self.active),
+            (TaskState.RESERVED, self.reserved),
+            (TaskState.SCHEDULED, self.scheduled),
+        )
+        for state, tasks in states:
+            for task in tasks:
+                yield LiveTask(
+                    task_id=task.task_id,
+                    name=task.name,
+                    order_id=task.order_id,
+                    state=state,
+                    worker=self.name,
+                    eta=task.eta,
+                    started_at=task.started_at,
+                    pid=task.pid,
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRoster:
-    """What all living workers told of themselves; ``silent`` of them were asked and did not answer in time."""
+    """What the workers that responded report of themselves; the other fields are as in ``WorkerSurvey``."""
 
     workers: tuple[WorkerDetails, ...] = ()
     silent: int = 0
+    consumers: int | None = None
+    ever_consumed: bool = True
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
@@ -108,27 +133,17 @@ def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
         workers=tuple(
             Worker(
                 name=worker.name,
-                tasks=tuple(
-                    LiveTask(
-                        task_id=held.task_id,
-                        name=held.name,
-                        order_id=held.order_id,
-                        state=state,
-                        worker=worker.name,
-                        eta=held.eta,
-                    )
-                    for state, tasks in (
-                        (TaskState.RUNNING, worker.active),
-                        (TaskState.RESERVED, worker.reserved),
-                        (TaskState.SCHEDULED, worker.scheduled),
-                    )
-                    for held in tasks
-                    if held.name == task_name
-                ),
+                tasks=tuple(task for task in worker.held if task.name == task_name),
+                others=tuple(task for task in worker.held if task.name != task_name),
+                slots=worker.concurrency,
+                hard_limit=worker.hard_limit,
             )
             for worker in roster.workers
         ),
         silent=roster.silent,
+        consumers=roster.consumers,
+        ever_consumed=roster.ever_consumed,
+        skipped=roster.skipped,
     )
 
 
@@ -149,7 +164,8 @@ def standstill(seen: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -
     ``roster`` may be older than ``seen``: of workers that have come or gone since it says nothing.
     """
     if not seen.anyone_alive:
-        return "no worker is alive"
+        # That nobody responds does not mean that nobody works: remote control may be off, or cut off.
+        return "no worker is alive" if seen.consumers == 0 else "no worker responds to remote control"
     if roster is None or seen.silent or {each.name for each in seen.workers} != {each.name for each in roster.workers}:
         return None
     return None if any(queue in each.queues for each in roster.workers) else f"no worker consumes {queue}"

@@ -165,6 +165,7 @@ class _Folding:
     limit: int | None
     command: str = ""
     dry_run: bool = False
+    named: bool = True
     outcomes: list[Outcome] = field(default_factory=list)
     went_well: int = 0
     steps: int = 0
@@ -180,7 +181,7 @@ class _Folding:
         return plan
 
     def add(self, part: Part, result: OperationResult) -> None:
-        self.command, self.dry_run = result.command, result.dry_run
+        self.command, self.dry_run, self.named = result.command, result.dry_run, result.named
         for each in result.outcomes:
             if each.outcome is OutcomeKind.DONE and self.keep is not None and len(self.outcomes) >= self.keep:
                 self.went_well += 1
@@ -213,6 +214,7 @@ class _Folding:
             beyond=self.beyond,
             notes=tuple(self.notes),
             went_well=self.went_well,
+            named=self.named,
         )
 
 
@@ -234,6 +236,7 @@ def _result(
         interrupted=interrupted,
         beyond=plan.beyond,
         notes=plan.notes,
+        named=plan.named,
     )
 
 

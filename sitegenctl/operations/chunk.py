@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sitegenctl.domain.condition import Source
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, QueueMover, Release, SiteStore
 from sitegenctl.domain.result import Outcome, OutcomeKind
@@ -37,6 +38,17 @@ class Hands:
     actor: Actor
     now: Callable[[], datetime]
     belief: Belief
+    refusal: SourceError | None = None
+
+    async def require_writable(self) -> None:
+        """Raise ``SourceError`` where the broker refuses writes; after the first refusal nothing more is tried."""
+        if self.refusal is not None:
+            raise self.refusal
+        try:
+            await self.queue.require_writable()
+        except SourceError as exc:
+            self.refusal = exc
+            raise
 
 
 @dataclass(kw_only=True)
@@ -68,6 +80,9 @@ class Chunk:
     async def _apply(self) -> list[Outcome]:
         try:
             await self._look()
+            if any(step.publish is not None or step.put_back is not None for step in self.steps):
+                # Before the orders are changed: taking that back writes two journal rows for each.
+                await self.hands.require_writable()
             await self._claim()
         except SourceError as exc:
             self.lost = exc
@@ -108,12 +123,17 @@ class Chunk:
     async def _look(self) -> None:
         """Find out who got a task since the plan was made, or lost the one to be kept."""
         live = await self.hands.belief.tasks()
+        unattributed = (await self.hands.belief.reading()).unattributed
         for step in self.steps:
             tasks = live.get(step.order_id, ())
             strange = next((task for task in tasks if task.task_id not in step.expected_tasks), None)
             if strange is not None:
                 self.skipped[step.order_id] = outcome(
                     step, OutcomeKind.SKIPPED, describe_task(strange), task_id=strange.task_id
+                )
+            elif unattributed and not step.expected_tasks and step.publish is not None:
+                self.skipped[step.order_id] = outcome(
+                    step, OutcomeKind.SKIPPED, "a message of our task that cannot be attributed may be of this order"
                 )
             elif step.keep is not None and has_gone(step.keep, tasks):
                 self.skipped[step.order_id] = outcome(
@@ -197,6 +217,7 @@ class Chunk:
             failure = failures.get(step.publish or "")
             if failure is not None and failure.certain:
                 self.failures[step.order_id] = Failure(reason=f"publishing failed: {failure.reason}")
+                self.hands.refusal = SourceError(failure.reason, source=Source.BROKER)
             elif failure is not None:
                 self.failures[step.order_id] = Failure(
                     reason=f"it isn't known whether task {step.publish} was published: {failure.reason}",
@@ -210,7 +231,10 @@ class Chunk:
         if not going:
             return
         try:
-            left = await self.hands.queue.put_back([task for _, task in going])
+            left: dict[str, str] = {}
+            for worker_dead in {step.worker_dead for step, _ in going}:
+                tasks = [task for step, task in going if step.worker_dead is worker_dead]
+                left |= await self.hands.queue.put_back(tasks, worker_dead=worker_dead)
         except SourceError as exc:
             reason = f"it isn't known whether its task was put back: {exc.message}"
             self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step, _ in going}

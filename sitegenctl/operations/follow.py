@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from sitegenctl.domain.liveness import Deciding, Moment, attribute
 from sitegenctl.domain.log import Cursor
 from sitegenctl.domain.order import LogRow, OrderStatus
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_RESET, OUTCOME_STEPS, RunOutcome
-from sitegenctl.domain.snapshot import attribute
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.observe import SECOND_LOOK
+from sitegenctl.operations.observe import SECOND_LOOK, utc_now
 
 #: Seconds between two looks at the log, while it grows and when it has been quiet for so long.
 _LOG_INTERVAL = 0.2
@@ -298,27 +298,30 @@ class _Watch:
             yield quiet
 
     async def _ask(self, runs: _Runs) -> tuple[list[Ended], Quiet | None]:
-        tasks = (await self._queue.read()).tasks
+        reading = await self._queue.read()
+        tasks = reading.tasks
         gone = runs.without_task([(task.order_id, task.task_id) for task in tasks])
         # Twice in a row: a task on the move between queue and worker is in neither for a moment.
         ended = [runs.give_up(order_id, _GONE) for order_id in sorted(gone & self._gone)]
         self._gone = gone
         quiet = None
         if runs.open and self._clock() - self._last_row >= _QUIET:
-            orphaned, quiet = await self._ask_workers(runs, tasks)
+            orphaned, quiet = await self._ask_workers(runs, reading)
             ended += orphaned
         doubtful = (self._gone | self._orphaned) - {each.order_id for each in ended}
         self._next_look = self._clock() + (SECOND_LOOK if doubtful else _QUEUE_INTERVAL)
         return ended, quiet
 
-    async def _ask_workers(self, runs: _Runs, tasks: tuple[LiveTask, ...]) -> tuple[list[Ended], Quiet | None]:
-        """Find out why nothing moves: tasks that nobody has any more, or nobody there to take them."""
+    async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Quiet | None]:
+        """Find out why nothing moves: orphaned tasks, or no worker to take them."""
         survey = await self._queue.survey()
-        held = attribute(tasks, survey)
+        moment = Moment(local=utc_now(), broker=reading.taken_at)
+        deciding = Deciding(moment=moment, survey=survey, fallback=reading.hard_limit)
+        held = deciding.settle(attribute(reading.tasks, survey), {})
         orphaned = runs.with_task([task for task in held if task.state is TaskState.ORPHANED])
         ended = [runs.give_up(order_id, _ORPHANED) for order_id in sorted(orphaned & self._orphaned)]
         self._orphaned = orphaned
         if self._told or survey.workers or survey.silent or not runs.open or orphaned:
             return ended, None
         self._told = True
-        return ended, Quiet(message="no worker answers: the task waits until one does")
+        return ended, Quiet(message="no worker responds: the task waits until one does")

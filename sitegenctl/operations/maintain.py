@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.planners.repairing import RepairOptions
+from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, ReportMemory, SiteStore
 from sitegenctl.domain.result import OperationResult
 from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import checkpoints, enqueue, repair, reset
 from sitegenctl.operations.apply import apply, preview
 from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.operations.observe import observe_open
+
+_log = logging.getLogger(__name__)
 
 #: Orders that one step moves at most.
 MAX_ACTIONS = 100
@@ -43,13 +48,16 @@ async def maintain(
     sites: SiteStore,
     actor: Actor,
     options: MaintainOptions,
+    memory: ReportMemory,
 ) -> Maintenance | None:
     """Take all steps under the maintenance lock; None when another run holds it.
+
+    Faults that it can't fix are reported, each once: ``memory`` has those that earlier runs have reported.
 
     A source that is away leaves out the steps that need it, and no other: those that don't need the database
     run without the lock, which only the database can give, since doing them twice does no harm.
     """
-    run = _Run(orders=orders, queue=queue, sites=sites, actor=actor, options=options)
+    run = _Run(orders=orders, queue=queue, sites=sites, actor=actor, options=options, memory=memory)
     async with AsyncExitStack() as stack:
         try:
             if not options.dry_run and not await stack.enter_async_context(orders.maintenance()):
@@ -67,6 +75,7 @@ class _Run:
     sites: SiteStore
     actor: Actor
     options: MaintainOptions
+    memory: ReportMemory
     away: dict[str | None, SourceError] = field(default_factory=dict)
     reports: list[StepReport] = field(default_factory=list)
     foreseen: set[int] = field(default_factory=set)
@@ -82,6 +91,7 @@ class _Run:
             MaintenanceStep.PRUNE_REPLIES: self._prune_replies,
         }
         interrupted = False
+        await self._find_out_whether_redis_takes_writes()
         for name, take in steps.items():
             if interrupted:
                 self.reports.append(StepReport(step=name, left_out="interrupted before its turn"))
@@ -94,7 +104,45 @@ class _Run:
             interrupted = interrupted or (report.result is not None and report.result.interrupted)
             self.reports.append(report)
             checkpoints.reached(Checkpoint.STEPPED)
-        return Maintenance(steps=self.reports, dry_run=self.options.dry_run, interrupted=interrupted)
+        left: Sequence[Leftover] = ()
+        if not interrupted:
+            try:
+                left = await self._left()
+            except asyncio.CancelledError:
+                interrupted = True
+        return Maintenance(steps=self.reports, dry_run=self.options.dry_run, interrupted=interrupted, left=left)
+
+    async def _find_out_whether_redis_takes_writes(self) -> None:
+        """Leave out what publishes where Redis refuses writes: before any order is changed, not for each of them."""
+        try:
+            await self.queue.require_writable()
+        except SourceError as exc:
+            self.away[Source.BROKER] = exc
+
+    async def _left(self) -> Sequence[Leftover]:
+        """The faults that are left after all steps and take somebody's decision.
+
+        Nothing is said of them, and what was reported before stays remembered, where a source is away.
+        """
+        if any(source in self.away for source in (Source.DATABASE, Source.BROKER)):
+            return ()
+        try:
+            snapshot = await observe_open(self.orders, self.queue, self.sites, grace=self.options.grace)
+            if any(source in snapshot.errors for source in (Source.DATABASE, Source.BROKER, Source.WORKERS)):
+                return ()
+            plan = await repair.plan_fix_of(
+                self.orders,
+                self.queue,
+                snapshot,
+                max_attempts=self.options.max_attempts,
+                patience=self.options.grace,
+            )
+        except SourceError:
+            return ()
+        left = leftovers(plan, snapshot, self.memory.load())
+        if not self.options.dry_run:
+            self.memory.save({each.outcome.order_id: each.key for each in left})
+        return left
 
     async def _take(self, name: MaintenanceStep, take: Callable[[], Awaitable[StepReport]]) -> StepReport:
         missing = next((self.away[source] for source in name.needs if source in self.away), None)
@@ -108,6 +156,14 @@ class _Run:
             if exc.source in (Source.DATABASE, Source.BROKER):
                 self.away[exc.source] = exc
             return _left_out(name, exc)
+        except Exception as exc:  # noqa: BLE001 - whatever breaks one step must not stop the others
+            _log.exception("the step %s of maintenance broke", name)
+            return StepReport(
+                step=name,
+                left_out=f"something unexpected happened ({type(exc).__name__})",
+                hint="sitegenctl -v maintain shows what and where; please report it",
+                broke=True,
+            )
 
     async def _repair(self) -> StepReport:
         grace = self.options.grace
@@ -115,10 +171,12 @@ class _Run:
             self.orders,
             self.queue,
             self.sites,
-            # Cron is in no hurry, and may come just when workers have lost Redis.
-            patience=grace,
-            # And it comes again: an order that kills its worker each time must not go round for ever.
-            max_attempts=self.options.max_attempts,
+            RepairOptions(
+                # Cron is in no hurry, and may come just when workers have lost Redis.
+                patience=grace,
+                # And it comes again: an order that kills its worker each time must not go round for ever.
+                max_attempts=self.options.max_attempts,
+            ),
             grace=grace,
         )
         return StepReport(step=MaintenanceStep.REPAIR, result=await self._apply(plan))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from sitegenctl.domain.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.listing import OrderFilter
+from sitegenctl.domain.liveness import Deciding, Moment, attribute, confirmed, doubtful, separate_claims, unconfirmed
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES, SiteFiles
-from sitegenctl.domain.snapshot import Snapshot, attribute, confirmed, doubtful, unconfirmed
-from sitegenctl.domain.task import BrokerReading, LiveTask
+from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.belief import Belief
@@ -64,7 +65,7 @@ async def observe(
     )
     if belief is not None and reading is not None and not belief.covers((known or {}).values()):
         reading = await look.attempts.make(Source.BROKER, belief.anew)
-    return await look.snapshot(reading, survey, known, files, sure_of=set(order_ids))
+    return await look.snapshot(orders, reading, survey, known, files, sure_of=set(order_ids))
 
 
 async def observe_open(
@@ -75,6 +76,7 @@ async def observe_open(
     grace: timedelta = DEFAULT_GRACE,
     check_hollow: bool = False,
     only: OrderFilter | None = None,
+    also: Collection[int] = (),
     enough: int = MIN_SITE_FILES,
     ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None,
     attempts: Attempts | None = None,
@@ -82,7 +84,7 @@ async def observe_open(
     recall: Recall | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
-    """Take a snapshot of every order that can matter: the open ones, and those with a live task.
+    """Take a snapshot of every order that can matter: the open ones, those with a live task, and ``also`` these.
 
     As ``observe`` otherwise. The sites of GENERATING orders are counted up to ``enough`` files, which is as far
     as a verdict needs it, and with ``check_hollow`` those of finished orders with a task, too; others are then
@@ -102,7 +104,7 @@ async def observe_open(
         recall=recall or _ask_anew,
     )
     reading = await look.attempts.make(Source.BROKER, queue.read)
-    with_task = reading.order_ids if reading else set()
+    with_task = {*(reading.order_ids if reading else ()), *also}
     survey, known = await asyncio.gather(
         look.survey(reading), look.attempts.make(Source.DATABASE, lambda: orders.read_open(with_task, only))
     )
@@ -114,7 +116,7 @@ async def observe_open(
         if order.status is OrderStatus.GENERATING or (check_hollow and order.status and order.status.is_finished)
     ]
     files = await look.count(orders, sites, judged, enough, check_directory=check_hollow)
-    return await look.snapshot(reading, survey, known, files, sure_of=None)
+    return await look.snapshot(orders, reading, survey, known, files, sure_of=None)
 
 
 async def observe_live(orders: OrdersStore, queue: QueueBackend, *, now: Callable[[], datetime] = utc_now) -> Snapshot:
@@ -127,7 +129,7 @@ async def observe_live(orders: OrdersStore, queue: QueueBackend, *, now: Callabl
     )
     if known is not None and (unread := _claimed(survey) - with_task):
         known = await look.attempts.make(Source.DATABASE, lambda: orders.read_orders(with_task | unread))
-    return await look.snapshot(reading, survey, known, None, sure_of=None)
+    return await look.snapshot(orders, reading, survey, known, None, sure_of=None)
 
 
 class Recall(Protocol):
@@ -226,6 +228,7 @@ class _Look:
 
     async def snapshot(
         self,
+        orders: OrdersStore,
         reading: BrokerReading | None,
         survey: WorkerSurvey | None,
         known: dict[int, Order] | None,
@@ -233,24 +236,68 @@ class _Look:
         *,
         sure_of: set[int] | None,
     ) -> Snapshot:
-        """Put the sources together; doubtful tasks of ``sure_of`` (None: all orders) are looked at a second time."""
-        tasks = attribute(reading.tasks, survey) if reading is not None else ()
+        """Put the sources together; doubtful tasks of ``sure_of`` (None: all orders) take a second reading."""
+        reading = reading or BrokerReading()
+        finished = await self._finished(reading, survey)
+        deciding = self._deciding(reading, survey)
+        tasks = deciding.settle(attribute(reading.tasks, survey, finished=finished), known or {})
         doubted = doubtful(tasks, self.before)
-        if any(task.task_id in doubted and (sure_of is None or task.order_id in sure_of) for task in tasks):
-            tasks = await _look_again(self.queue, tasks)
-        seen = {task.order_id for task in tasks}
-        unseen = await self._unseen([order for order_id, order in (known or {}).items() if order_id not in seen])
+        in_doubt = [task for task in tasks if task.task_id in doubted]
+        if any(sure_of is None or task.order_id in sure_of for task in in_doubt):
+            tasks, reread = await self._look_again(orders, tasks, {task.order_id for task in in_doubt if task.order_id})
+            # Orders that a filter left out stay out.
+            known = {order_id: reread.get(order_id, order) for order_id, order in (known or {}).items()}
+        with_task = {task.order_id for task in tasks if task.order_id is not None}
+        unseen = await self._unseen([order for order_id, order in (known or {}).items() if order_id not in with_task])
         return Snapshot(
             taken_at=self.taken_at,
             orders={**(known or {}), **unseen},
             tasks=tasks,
-            foreign=reading.foreign if reading is not None else (),
+            foreign=reading.foreign,
             workers=survey,
             files=files or {},
             errors=dict(self.attempts.errors),
             grace=self.grace,
             check_hollow=self.check_hollow,
+            unattributed=reading.unattributed,
+            possible=_possible(deciding, known or {}, with_task),
+            stale=separate_claims(survey, {task.task_id for task in reading.tasks}, finished)[1],
+            authoritative=await self._is_authoritative(orders, known, with_task),
         )
+
+    def _deciding(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Deciding:
+        moment = Moment(local=self.taken_at, broker=reading.taken_at)
+        return Deciding(moment=moment, survey=survey, fallback=reading.hard_limit)
+
+    async def _finished(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Mapping[str, str]:
+        """The final results of tasks that workers say they run and that the broker has no message of."""
+        messages = {task.task_id for task in reading.tasks}
+        claimed = {task.task_id for task in _claims(survey) if task.state is TaskState.RUNNING} - messages
+        if not claimed:
+            return {}
+        return await self.attempts.make(Source.BROKER, lambda: self.queue.finished(claimed)) or {}
+
+    async def _is_authoritative(
+        self, orders: OrdersStore, known: Mapping[int, Order] | None, with_task: Collection[int]
+    ) -> bool:
+        """Whether orders with a task that were not found are missing; asked only where there are any."""
+        if known is None or all(order_id in known for order_id in with_task):
+            return True
+        return bool(await self.attempts.make(Source.DATABASE, orders.is_authoritative))
+
+    async def _look_again(
+        self, orders: OrdersStore, tasks: tuple[LiveTask, ...], order_ids: Collection[int]
+    ) -> tuple[tuple[LiveTask, ...], dict[int, Order]]:
+        """Believe of doubtful tasks what a second reading of all sources has, too; and their orders as of then."""
+        await asyncio.sleep(SECOND_LOOK)
+        try:
+            reading = await self.queue.read()
+            survey = await self.queue.survey()
+            known = await orders.read_orders(order_ids)
+            second = attribute(reading.tasks, survey, finished=await self._finished(reading, survey))
+        except SourceError:
+            return unconfirmed(tasks), {}
+        return confirmed(tasks, self._deciding(reading, survey).settle(second, known)), known
 
     async def _unseen(self, without_task: Sequence[Order]) -> dict[int, Order]:
         """Those of these orders, which have no task here, that may have one in another queue.
@@ -293,21 +340,25 @@ async def _require_sites(sites: SiteStore, finished: Sequence[int]) -> None:
     )
 
 
-async def _look_again(queue: QueueBackend, tasks: tuple[LiveTask, ...]) -> tuple[LiveTask, ...]:
-    """Believe of doubtful tasks what a second look finds too."""
-    await asyncio.sleep(SECOND_LOOK)
-    try:
-        reading = await queue.read()
-        second = attribute(reading.tasks, await queue.survey())
-    except SourceError:
-        return unconfirmed(tasks)
-    return confirmed(tasks, second)
-
-
 def _claimed(survey: WorkerSurvey | None) -> set[int]:
     """Orders of the tasks that workers hold: of some, such as one acknowledged early, nobody else knows."""
-    workers = survey.workers if survey is not None else ()
-    return {task.order_id for worker in workers for task in worker.tasks if task.order_id is not None}
+    return {task.order_id for task in _claims(survey) if task.order_id is not None}
+
+
+def _claims(survey: WorkerSurvey | None) -> Iterator[LiveTask]:
+    """Every claim of a task of ours."""
+    for worker in survey.workers if survey is not None else ():
+        yield from worker.tasks
+
+
+def _possible(deciding: Deciding, orders: Mapping[int, Order], with_task: Collection[int]) -> dict[int, datetime]:
+    """The orders without a live task whose last run may still be going, and until when."""
+    candidates = {
+        order_id: deciding.may_be_running_until(order)
+        for order_id, order in orders.items()
+        if order_id not in with_task and order.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
+    }
+    return {order_id: until for order_id, until in candidates.items() if until is not None}
 
 
 def require(snapshot: Snapshot, *sources: Source) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.overview import describe_faults
 from sitegenctl.domain.result import OutcomeKind
 from sitegenctl.render.order import in_context
 from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text, result_in_context
@@ -31,7 +32,14 @@ _NAMED = 20
 
 def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False, context: str | None = None) -> Report:
     """Report a run: nothing for people where there was nothing to do, unless ``verbose``."""
-    run = replace(run, steps=[_in_context(report, context) for report in run.steps])
+    run = replace(
+        run,
+        steps=[_in_context(report, context) for report in run.steps],
+        left=[
+            replace(left, outcome=replace(left.outcome, hint=in_context(left.outcome.hint, context)))
+            for left in run.left
+        ],
+    )
     rows = [
         {"step": report.step, **outcome_row(outcome)}
         for report in run.steps
@@ -45,6 +53,7 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False,
             "quiet": run.is_quiet,
             "interrupted": run.interrupted,
             "steps": [_step_data(report) for report in run.steps],
+            "attention": [_leftover_data(left) for left in run.left],
         },
         rows=rows,
         columns=("step", *OUTCOME_COLUMNS),
@@ -90,7 +99,34 @@ def _text(run: Maintenance, *, verbose: bool) -> str:
     for report in run.steps:
         if report.left_out is None and (verbose or not report.is_quiet):
             lines += _step_lines(report, dry_run=run.dry_run, verbose=verbose)
+    lines += _attention_lines(run.left if verbose else run.news)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _leftover_data(left: Leftover) -> dict[str, Any]:
+    outcome = left.outcome
+    return {
+        "order_id": outcome.order_id,
+        "condition": left.condition,
+        "obstacle": left.obstacle,
+        "operator": left.obstacle.is_for_operators,
+        "new": left.is_new,
+        "reason": outcome.reason,
+        "hint": outcome.hint,
+    }
+
+
+def _attention_lines(left: Sequence[Leftover]) -> list[str]:
+    """The faults that take somebody's decision, each with the command that could fix it."""
+    if not left:
+        return []
+    digits = max(len(str(each.outcome.order_id)) for each in left)
+    lines = [f"{describe_faults(len(left))}:"]
+    for each in sorted(left, key=lambda each: (not each.obstacle.is_for_operators, each.outcome.order_id)):
+        lines.append(f"  {each.outcome.order_id:>{digits}}  {each.condition}  {neutralise(each.outcome.reason)}")
+        if each.outcome.hint:
+            lines.append(f"  {'':>{digits}}  hint: {neutralise(each.outcome.hint)}")
+    return lines
 
 
 def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:

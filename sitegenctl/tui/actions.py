@@ -62,12 +62,13 @@ async def _retry(session: Session, orders: Sequence[int], choices: Choices) -> P
 
 
 async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+    from sitegenctl.domain.planners.repairing import RepairOptions
     from sitegenctl.operations import repair
 
-    planned = await repair.plan(
-        session.orders, session.queue, session.sites, terminate=choices.terminate, grace=session.settings.grace
+    options = RepairOptions(terminate=choices.terminate)
+    return await repair.plan(
+        session.orders, session.queue, session.sites, options, named=orders, grace=session.settings.grace
     )
-    return planned.only(orders)
 
 
 async def _reset(session: Session, orders: Sequence[int], choices: Choices) -> Plan:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
-from sitegenctl.domain.planners.rules import not_withdrawable, waits, withdrawals, without_status
+from sitegenctl.domain.planners.rules import not_withdrawable, possibly_live, waits, withdrawals, without_status
 from sitegenctl.domain.result import Outcome
-from sitegenctl.domain.run import OPERATOR_CANCEL
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
 
@@ -37,8 +36,9 @@ def plan_cancel(
         tasks = snapshot.tasks_of(order_id)
         verdict = (
             (without_status(order) if order is not None else None)
-            or not_withdrawable(order, order_id, tasks, terminate=terminate)
+            or not_withdrawable(order, order_id, tasks, snapshot, terminate=terminate)
             or _nothing_to_do(order, order_id, tasks, to)
+            or (possibly_live(order, snapshot) if order is not None and not tasks else None)
         )
         if verdict is not None:
             left_alone.append(verdict)
@@ -92,7 +92,7 @@ def _nothing_to_do(order: Order | None, order_id: int, tasks: tuple[LiveTask, ..
         return refuse(order_id, "no such order")
     if not _is_moved(order):
         return skip(order_id, f"it is {order.status}, and has no task", before=order.status)
-    if order.status is to and order.history.last_journal == OPERATOR_CANCEL:
+    if order.status is to and order.is_held:
         return skip(order_id, "it is held already", before=order.status)
     return None
 

@@ -11,13 +11,14 @@ from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.planners.rules import (
     is_younger,
     moved_recently,
+    possibly_live,
     used_up,
     with_live_task,
     without_onboarding,
     without_status,
 )
 from sitegenctl.domain.result import Outcome
-from sitegenctl.domain.run import OPERATOR_CANCEL, OPERATOR_RESET, RunOutcome
+from sitegenctl.domain.run import OPERATOR_RESET, RunOutcome
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.wording import describe_age
 
@@ -65,25 +66,29 @@ def plan_start(snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Plan:
         and not snapshot.tasks_of(order_id)
     ]
     for order in ready:
-        if order.history.last_journal == OPERATOR_CANCEL:
-            left_alone.append(
-                skip(
-                    order.order_id,
-                    "held: an operator cancelled it",
-                    before=order.status,
-                    hint="enqueue starts it all the same",
-                )
-            )
-        elif is_younger(order, snapshot.grace):
-            left_alone.append(skip(order.order_id, f"it moved {describe_age(order.idle)} ago", before=order.status))
+        decision = start(order, snapshot, new_task_id=new_task_id)
+        if isinstance(decision, Step):
+            steps.append(decision)
         else:
-            steps.append(_enqueue(order, new_task_id(), verb="started"))
+            left_alone.append(decision)
     return Plan(
         command="start-stuck",
         order_ids=[order.order_id for order in ready],
         steps=steps,
         left_alone=left_alone,
+        named=False,
     )
+
+
+def start(order: Order, snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Step | Outcome:
+    """Start an order that is ready, unless it is on hold, was modified within grace, or may have a task."""
+    if order.is_held:
+        return skip(
+            order.order_id, "held: an operator cancelled it", before=order.status, hint="enqueue starts it all the same"
+        )
+    if is_younger(order, snapshot.grace):
+        return skip(order.order_id, f"it moved {describe_age(order.idle)} ago", before=order.status)
+    return possibly_live(order, snapshot) or _enqueue(order, new_task_id(), verb="started")
 
 
 def plan_retry(
@@ -110,16 +115,29 @@ def plan_retry(
         if (match is None or match.search(order.last_error or "")) and not is_younger(order, older_than)
     ]
     for order in chosen:
-        verdict = without_onboarding(order) or _not_due(order, snapshot, max_attempts=max_attempts, force=force)
-        if verdict is not None:
-            left_alone.append(verdict)
+        decision = retry(order, snapshot, max_attempts=max_attempts, force=force, new_task_id=new_task_id)
+        if isinstance(decision, Step):
+            steps.append(decision)
         else:
-            steps.append(_enqueue(order, new_task_id(), verb="retried"))
+            left_alone.append(decision)
     return Plan(
         command="retry-failed",
         order_ids=[order.order_id for order in chosen],
         steps=steps,
         left_alone=left_alone,
+        named=False,
+    )
+
+
+def retry(
+    order: Order, snapshot: Snapshot, *, max_attempts: int, force: bool = False, new_task_id: Callable[[], str]
+) -> Step | Outcome:
+    """Retry a failed order, unless it can't succeed, may have a task, has no attempt left, or is not due."""
+    return (
+        without_onboarding(order)
+        or possibly_live(order, snapshot)
+        or _not_due(order, snapshot, max_attempts=max_attempts, force=force)
+        or _enqueue(order, new_task_id(), verb="retried")
     )
 
 
@@ -159,7 +177,7 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
     status = order.status
     if status is None:
         return without_status(order)
-    if status is OrderStatus.CANCELLED:
+    if status is OrderStatus.CANCELLED and not order.is_held:
         return refuse(order.order_id, "it is CANCELLED", before=status)
     if status.is_finished:
         return refuse(
@@ -171,7 +189,7 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
     verdict = with_live_task(order, snapshot) or without_onboarding(order)
     if verdict is not None:
         return verdict
-    if status.precedes_building:
+    if status.precedes_building and not order.is_held:
         return refuse(order.order_id, f"it is {status}, not yet BUILDING", before=status)
     return None if force else moved_recently(order, snapshot)
 

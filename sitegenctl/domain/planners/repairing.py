@@ -1,27 +1,37 @@
-"""What puts an order right that is in two hands, in the wrong ones, or in no one's."""
+"""Plan repairs for duplicated, ghost, orphaned and interrupted orders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.order import Order, OrderStatus
-from sitegenctl.domain.plan import Action, Plan, Step, skip
-from sitegenctl.domain.planners.rules import given_up, is_younger, not_withdrawable, short_id, withdrawals
-from sitegenctl.domain.result import Outcome
-from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_MOVE, OPERATOR_REPAIR, OPERATOR_RESET
+from sitegenctl.domain.condition import Condition, Diagnosis, Severity
+from sitegenctl.domain.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.plan import Action, Plan, Step, refuse, skip
+from sitegenctl.domain.planners.rules import (
+    given_up,
+    is_younger,
+    not_withdrawable,
+    short_id,
+    withdrawals,
+    without_status,
+)
+from sitegenctl.domain.result import Obstacle, Outcome
+from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_MOVE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS
 from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.stage import stage_of
 from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.domain.wording import describe_age, describe_task
 
-#: What ``repair`` mends, in the order in which it does.
+#: What ``repair`` fixes, in the order in which it does.
 REPAIRABLE = (Condition.DUPLICATED, Condition.GHOST, Condition.ORPHANED, Condition.INTERRUPTED)
 
-# Which of several tasks is kept: the one that is furthest, and of those that wait the one that is next.
+# Which of several tasks is kept: the one that is furthest, and of those that wait the one that is next. One that may be
+# running somewhere comes before those that wait: if it turns out to be dead it is requeued, and nothing is lost.
 _KEPT_FIRST = (
     TaskState.RUNNING,
+    TaskState.UNACCOUNTED,
     TaskState.RESERVED,
     TaskState.QUEUED,
     TaskState.SCHEDULED,
@@ -30,136 +40,276 @@ _KEPT_FIRST = (
 )
 _PROMISES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR, OPERATOR_MOVE})
 
-
-def plan_repair(
-    snapshot: Snapshot,
-    *,
-    only: frozenset[Condition] = frozenset(REPAIRABLE),
-    terminate: bool = False,
-    patience: timedelta = timedelta(0),
-    max_attempts: int | None = None,
-    new_task_id: Callable[[], str],
-) -> Plan:
-    """Decide for each order in one of these conditions what mends it; all sources must have answered.
-
-    An orphaned task whose order moved within ``patience`` is left alone: its worker may have lost Redis, and nothing
-    else, and go on. So is what would begin an order again that has had ``max_attempts``.
-
-    ``terminate`` lets running tasks be stopped where two run at once, or one runs for an order that is not to
-    be generated.
-    """
-    repairer = _Repairer(
-        snapshot=snapshot,
-        terminate=terminate,
-        patience=patience,
-        max_attempts=max_attempts,
-        new_task_id=new_task_id,
-    )
-    steps: list[Step] = []
-    left_alone: list[Outcome] = []
-    for order_id in snapshot.known_ids():
-        condition = snapshot.diagnose(order_id).condition
-        if condition not in only:
-            continue
-        decision = repairer.decide(condition, order_id)
-        if isinstance(decision, Step):
-            steps.append(decision)
-        else:
-            left_alone.append(decision)
-    return Plan(
-        command="repair",
-        order_ids=sorted([*(step.order_id for step in steps), *(outcome.order_id for outcome in left_alone)]),
-        steps=steps,
-        left_alone=left_alone,
-    )
-
-
-def _turn(task: LiveTask) -> tuple[int, int, str, str]:
-    """What tasks are sorted by to tell which is furthest, and of those alike which comes first."""
-    eta = task.eta.isoformat() if task.eta else ""
-    return _KEPT_FIRST.index(task.state), task.position or 0, eta, task.task_id
+# Steps of the log at which a run has files on disk; and those at which a run clears away what it finds.
+_WRITES = ("WRITE_", "TEMPLATE_")
+_CLEARS = STARTS | {"CLEANUP"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Repairer:
+class RepairFacts:
+    """What a repair needs to know besides the snapshot.
+
+    ``burnt`` says of task ids why they must not be published again. ``logs`` are the log rows, oldest first, of orders
+    of which several tasks run. ``missing`` are orders that a second reading of the database did not find either.
+    """
+
+    burnt: Mapping[str, str] = field(default_factory=dict)
+    logs: Mapping[int, Sequence[LogRow]] = field(default_factory=dict)
+    missing: Collection[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairOptions:
+    """How far a repair goes.
+
+    ``terminate`` lets running tasks be stopped. An orphaned task whose order was modified within ``patience`` is left
+    alone, unless it is proven to be dead. Nothing is begun again of an order that has had ``max_attempts``.
+    ``worker_dead``: a person has confirmed, for the orders that are named, that whatever had their tasks is dead.
+    """
+
+    only: frozenset[Condition] = frozenset(REPAIRABLE)
+    terminate: bool = False
+    patience: timedelta = timedelta(0)
+    max_attempts: int | None = None
+    worker_dead: bool = False
+
+
+_DEFAULTS = RepairOptions()
+
+
+def plan_repair(
+    snapshot: Snapshot,
+    options: RepairOptions = _DEFAULTS,
+    *,
+    new_task_id: Callable[[], str],
+    named: Sequence[int] | None = None,
+    facts: RepairFacts = RepairFacts(),
+) -> Plan:
+    """Decide for each order what fixes it; database, broker and workers must have responded.
+
+    Without ``named`` orders, all that are in one of the conditions are in the plan, and no others. Of each named order
+    the plan says what becomes of it.
+    """
+    repairer = Repairer(snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
+    chosen = snapshot.known_ids() if named is None else named
+    decisions: list[Step | Outcome] = []
+    for order_id in chosen:
+        condition = snapshot.diagnose(order_id).condition
+        if condition in options.only:
+            decisions.append(repairer.decide(condition, order_id))
+        elif named is not None:
+            decisions.append(repairer.decide_named(order_id))
+    return Plan(
+        command="repair",
+        order_ids=[decision.order_id for decision in decisions],
+        steps=[decision for decision in decisions if isinstance(decision, Step)],
+        left_alone=[decision for decision in decisions if isinstance(decision, Outcome)],
+        named=named is not None,
+    )
+
+
+def needs_logs(snapshot: Snapshot) -> list[int]:
+    """The orders of which more than one task runs: which to keep is read from their logs."""
+    return [
+        order_id
+        for order_id in snapshot.known_ids()
+        if sum(task.state is TaskState.RUNNING for task in snapshot.tasks_of(order_id)) > 1
+    ]
+
+
+def reused_ids(snapshot: Snapshot) -> set[str]:
+    """The task ids that a repair might publish again."""
+    orphaned = {task.task_id for task in snapshot.tasks if task.state in (TaskState.ORPHANED, TaskState.UNACCOUNTED)}
+    promised = {
+        task_id
+        for order_id, order in snapshot.orders.items()
+        if (task_id := _promised(order)) is not None and not snapshot.tasks_of(order_id)
+    }
+    return orphaned | promised
+
+
+def furthest(running: Sequence[LiveTask], log: Sequence[LogRow]) -> LiveTask:
+    """Of several running tasks of one order the one to keep: furthest, and with its files still in the folder.
+
+    A run that begins clears away the files that it finds: of runs that had written some by then nothing whole will
+    come. Where the log does not say which task wrote a row, the run that began last owns the folder.
+    """
+    ids = {task.task_id for task in running}
+    rows: dict[str, list[LogRow]] = {}
+    for row in log:
+        task_id = row.details.get("task_id") if isinstance(row.details, dict) else None
+        if task_id in ids:
+            rows.setdefault(str(task_id), []).append(row)
+
+    def began(task: LiveTask) -> float:
+        return task.started_at.timestamp() if task.started_at is not None else 0.0
+
+    def rank(task: LiveTask) -> tuple[bool, bool, float, float, str]:
+        own = rows.get(task.task_id, [])
+        wrote = next((row.log_id for row in own if row.step.startswith(_WRITES)), None)
+        spoiled = wrote is not None and any(
+            row.log_id > wrote and row.step in _CLEARS
+            for task_id, others in rows.items()
+            if task_id != task.task_id
+            for row in others
+        )
+        progress = max((stage.share for row in own if (stage := stage_of(row.step)) is not None), default=0.0)
+        return bool(own), not spoiled, progress, began(task), task.task_id
+
+    return max(running, key=rank)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repairer:
+    """Decides for one order at a time."""
+
     snapshot: Snapshot
-    terminate: bool
-    patience: timedelta
-    max_attempts: int | None
+    options: RepairOptions
     new_task_id: Callable[[], str]
+    facts: RepairFacts
 
     def decide(self, condition: Condition, order_id: int) -> Step | Outcome:
+        """What fixes an order in this condition, or why nothing may be done."""
         order = self.snapshot.orders.get(order_id)
-        tasks = self.snapshot.tasks_of(order_id)
+        tasks = self._tasks(order_id)
         if condition is Condition.INTERRUPTED:
             assert order is not None  # noqa: S101 - an interrupted order is GENERATING
             return self._interrupted(order)
-        if condition is Condition.ORPHANED:
-            return self._orphaned(order, order_id, tasks[0])
         if condition is Condition.GHOST or not self._may_be_generated(order):
             return self._ghost(order, order_id, tasks)
+        if condition is Condition.ORPHANED:
+            return self._orphaned(order, order_id, tasks[0])
         return self._duplicated(order, order_id, tasks)
 
+    def decide_named(self, order_id: int) -> Step | Outcome:
+        """What becomes of a named order that is in none of the conditions to fix."""
+        order = self.snapshot.orders.get(order_id)
+        diagnosis = self.snapshot.diagnose(order_id)
+        tasks = self._tasks(order_id)
+        if order is None and not tasks:
+            return refuse(order_id, "no such order")
+        if diagnosis.condition is not Condition.UNKNOWN:
+            return _not_repaired(order, order_id, diagnosis)
+        if order is None:
+            if order_id in self.facts.missing:
+                return self._ghost(order, order_id, tasks)
+        elif refused := without_status(order):
+            return refused
+        elif self.options.worker_dead and tasks and tasks[0].state is TaskState.ORPHANED:
+            return self._orphaned(order, order_id, tasks[0])
+        elif self.options.worker_dead and order_id in self.snapshot.possible and not self.snapshot.unattributed:
+            return self._interrupted(order)
+        return refuse(
+            order_id,
+            diagnosis.evidence[0],
+            before=order.status if order else None,
+            hint=diagnosis.remedy,
+        )
+
+    def _tasks(self, order_id: int) -> tuple[LiveTask, ...]:
+        """The order's tasks; unaccounted ones are orphaned where a person has confirmed that their worker is dead."""
+        tasks = self.snapshot.tasks_of(order_id)
+        if not self.options.worker_dead:
+            return tasks
+        return tuple(
+            replace(task, state=TaskState.ORPHANED, reason="an operator confirmed that its worker is dead")
+            if task.state is TaskState.UNACCOUNTED
+            else task
+            for task in tasks
+        )
+
     def _orphaned(self, order: Order | None, order_id: int, task: LiveTask) -> Step | Outcome:
-        if order is not None and is_younger(order, self.patience):
+        if order is None:
+            return self._ghost(order, order_id, (task,))
+        dead = self.options.worker_dead or (order.run_lock_held is False and _is_of_run(order, task))
+        if not dead and is_younger(order, self.options.patience):
             return skip(
                 order_id,
-                f"its worker is gone, but it moved {describe_age(order.idle)} ago: the worker may only have lost Redis",
+                f"its task is orphaned, but the order was modified {describe_age(order.idle)} ago",
                 before=order.status,
                 task_id=task.task_id,
-                hint=f"look again after {describe_age(self.patience)}",
+                hint=f"re-check after {describe_age(self.options.patience)}",
             )
-        if order is not None and (spent := given_up(order, self.max_attempts)):
+        if spent := given_up(order, self.options.max_attempts):
             return spent
-        # Whoever writes its log lives: unlike elsewhere in a repair, the log must not have grown.
-        step = self._step(order, order_id, details=(f"task {short_id(task.task_id)} put back",), put_back=task)
-        return replace(step, last_log_id=order.last_log_id) if order is not None else step
+        if (why := self.facts.burnt.get(task.task_id)) is not None:
+            return self._replaced(order, (task,), why)
+        # A log that grows is written by a live worker: unlike elsewhere in a repair, it must not have grown.
+        step = self._step(order, order_id, details=(f"task {short_id(task.task_id)} requeued",), put_back=task)
+        return replace(step, last_log_id=order.last_log_id)
 
     def _duplicated(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
-        known = sorted(
-            (task for task in tasks if task.state is not TaskState.UNACKED),
-            key=_turn,
+        kept = self._kept(order_id, tasks)
+        others = tuple(task for task in tasks if task is not kept)
+        removable = tuple(
+            task
+            for task in others
+            if not_withdrawable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
         )
-        others = (*known[1:], *(task for task in tasks if task.state is TaskState.UNACKED))
-        verdict = not_withdrawable(order, order_id, others, terminate=self.terminate)
-        if verdict is not None:
+        if not removable:
+            verdict = not_withdrawable(order, order_id, others, self.snapshot, terminate=self.options.terminate)
+            assert verdict is not None  # noqa: S101 - of two tasks or more there is another one
             return verdict
-        kept = known[0]  # of two or more, none of which is unknown
-        orphaned = kept.state is TaskState.ORPHANED
-        return self._step(
-            order,
-            order_id,
-            details=(f"task {short_id(kept.task_id)} kept ({kept.state})", *withdrawals(others)),
-            withdraw=others,
-            keep=None if orphaned else kept,
-            put_back=kept if orphaned else None,
+        left = [task for task in others if task not in removable]
+        details = (
+            f"task {short_id(kept.task_id)} kept ({kept.state})",
+            *withdrawals(removable),
+            *(f"task {short_id(task.task_id)} left ({task.state})" for task in left),
         )
+        if kept.state is not TaskState.ORPHANED:
+            return self._step(order, order_id, details=details, withdraw=removable, keep=kept)
+        if order is not None and (spent := given_up(order, self.options.max_attempts)):
+            return spent
+        if order is not None and (why := self.facts.burnt.get(kept.task_id)) is not None:
+            return self._replaced(order, tasks, why)
+        return self._step(order, order_id, details=details, withdraw=removable, put_back=kept)
+
+    def _kept(self, order_id: int, tasks: tuple[LiveTask, ...]) -> LiveTask:
+        running = [task for task in tasks if task.state is TaskState.RUNNING]
+        if len(running) > 1:
+            return furthest(running, self.facts.logs.get(order_id, ()))
+        return min(tasks, key=_turn)
 
     def _ghost(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
-        running = [task for task in tasks if task.state is TaskState.RUNNING]
-        if running and not self.terminate:
-            return skip(
-                order_id,
-                f"{describe_task(running[0])}: it will end by itself",
-                before=order.status if order else None,
-                hint="--terminate stops it",
-            )
-        verdict = not_withdrawable(order, order_id, tasks, terminate=self.terminate)
-        if verdict is not None:
+        removable = tuple(
+            task
+            for task in tasks
+            if not_withdrawable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
+        )
+        if removable:
+            left = [f"task {short_id(task.task_id)} left ({task.state})" for task in tasks if task not in removable]
+            return self._step(order, order_id, details=(*withdrawals(removable), *left), withdraw=removable)
+        running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
+        if running is None or running.worker is None:
+            verdict = not_withdrawable(order, order_id, tasks, self.snapshot, terminate=self.options.terminate)
+            assert verdict is not None  # noqa: S101 - none of its tasks is removable
             return verdict
-        return self._step(order, order_id, details=tuple(withdrawals(tasks)), withdraw=tasks)
+        if order is not None and order.status is OrderStatus.CANCELLED:
+            reason, hint = "when it ends, it sets the order to REVIEW", f"sitegenctl cancel {order_id} --terminate"
+        else:
+            reason, hint = "it goes on until it ends", "--terminate stops it"
+        return skip(
+            order_id,
+            f"{describe_task(running)}: {reason}",
+            before=order.status if order else None,
+            hint=hint,
+            obstacle=Obstacle.RUNNING,
+        )
 
     def _interrupted(self, order: Order) -> Step | Outcome:
-        journal = order.journal
-        promised = journal.task_id if journal is not None and journal.step in _PROMISES else None
-        if order.history.last_run is None and promised is not None and journal is not None:
-            # The very task that the journal promised: whoever enqueued it can find it again.
-            # Not a question of attempts, which were counted before it was promised.
-            task_id, resume, detail = promised, journal.resume, "published again"
-        elif spent := given_up(order, self.max_attempts):
+        journal, promised = order.journal, _promised(order)
+        why = self.facts.burnt.get(promised) if promised is not None else None
+        details: tuple[str, ...]
+        if promised is not None and journal is not None and why is None:
+            # The task that the journal promised keeps its id, so that it can be found again by it. This is not another
+            # attempt: attempts were counted before it was promised.
+            task_id, resume, details = promised, journal.resume, ("published again",)
+        elif spent := given_up(order, self.options.max_attempts):
             return spent
         else:
-            task_id, resume, detail = self.new_task_id(), True, "enqueued"
+            task_id, resume, details = self.new_task_id(), True, ("enqueued",)
+            if why is not None and promised is not None and journal is not None:
+                resume, details = journal.resume, (f"enqueued under a new id: {why}",)
         return Step(
             order_id=order.order_id,
             action=Action.REPAIR,
@@ -169,7 +319,21 @@ class _Repairer:
             publish=task_id,
             resume=resume,
             verb="repaired",
-            details=(detail,),
+            details=details,
+        )
+
+    def _replaced(self, order: Order, tasks: tuple[LiveTask, ...], why: str) -> Step:
+        """A new task in place of one whose id cannot be used again."""
+        return replace(
+            self._step(
+                order,
+                order.order_id,
+                details=(*withdrawals(tasks), f"enqueued under a new id: {why}"),
+                withdraw=tasks,
+            ),
+            after=OrderStatus.GENERATING,
+            last_log_id=order.last_log_id,
+            publish=self.new_task_id(),
         )
 
     def _may_be_generated(self, order: Order | None) -> bool:
@@ -188,15 +352,48 @@ class _Repairer:
         keep: LiveTask | None = None,
         put_back: LiveTask | None = None,
     ) -> Step:
-        # The log may grow under a repair: only the status has to be what it was. Tasks are looked at again.
+        # The log may grow under a repair: only the status has to be what it was. Tasks are read again.
+        keeps_task = keep is not None or put_back is not None
+        is_building = order is not None and order.status is OrderStatus.BUILDING
         return Step(
             order_id=order_id,
             action=Action.REPAIR,
             before=order.status if order else None,
+            # The system's beat starts what is BUILDING, whether or not it has a task.
+            after=OrderStatus.GENERATING if keeps_task and is_building else None,
             withdraw=withdraw,
-            terminate=self.terminate,
+            terminate=self.options.terminate,
             keep=keep,
             put_back=put_back,
+            worker_dead=self.options.worker_dead,
             verb="repaired",
             details=details,
         )
+
+
+def _turn(task: LiveTask) -> tuple[int, int, str, str]:
+    """What tasks are sorted by to tell which is furthest, and of those alike which comes first."""
+    eta = task.eta.isoformat() if task.eta else ""
+    return _KEPT_FIRST.index(task.state), task.position or 0, eta, task.task_id
+
+
+def _promised(order: Order) -> str | None:
+    """The id of the task that the journal promised and that no run has begun of."""
+    journal = order.journal
+    if journal is None or journal.step not in _PROMISES or order.history.last_run is not None:
+        return None
+    return journal.task_id
+
+
+def _is_of_run(order: Order, task: LiveTask) -> bool:
+    run = order.history.last_run
+    return run is not None and run.takes_lock and run.task_id == task.task_id
+
+
+def _not_repaired(order: Order | None, order_id: int, diagnosis: Diagnosis) -> Outcome:
+    before = order.status if order else None
+    if diagnosis.severity is Severity.OK:
+        return skip(order_id, f"nothing to repair: {diagnosis.evidence[0]}", before=before)
+    return skip(
+        order_id, f"it is {diagnosis.condition}, which repair does not fix", before=before, hint=diagnosis.remedy
+    )

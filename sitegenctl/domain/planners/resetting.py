@@ -13,11 +13,12 @@ from sitegenctl.domain.planners.rules import (
     is_younger,
     moved_recently,
     not_withdrawable,
+    possibly_live,
     withdrawals,
     without_onboarding,
     without_status,
 )
-from sitegenctl.domain.result import Outcome
+from sitegenctl.domain.result import Obstacle, Outcome
 from sitegenctl.domain.run import RunOutcome
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
@@ -47,14 +48,37 @@ def plan_reset(
         if order is None:
             left_alone.append(refuse(order_id, "no such order"))
             continue
-        verdict = _why_not(order, snapshot, enqueue=enqueue, keep_files=keep_files, terminate=terminate, force=force)
-        if verdict is not None:
-            left_alone.append(verdict)
-            continue
-        steps.append(
-            _reset(order, snapshot, new_task_id() if enqueue else None, keep_files=keep_files, terminate=terminate)
+        decision = reset(
+            order,
+            snapshot,
+            enqueue=enqueue,
+            keep_files=keep_files,
+            terminate=terminate,
+            force=force,
+            new_task_id=new_task_id,
         )
+        if isinstance(decision, Step):
+            steps.append(decision)
+        else:
+            left_alone.append(decision)
     return Plan(command="reset", order_ids=order_ids, steps=steps, left_alone=left_alone)
+
+
+def reset(
+    order: Order,
+    snapshot: Snapshot,
+    *,
+    enqueue: bool = True,
+    keep_files: bool = False,
+    terminate: bool = False,
+    force: bool = False,
+    new_task_id: Callable[[], str],
+) -> Step | Outcome:
+    """Reset one order, unless it may not be generated, or something of it can't be removed."""
+    verdict = _why_not(order, snapshot, enqueue=enqueue, keep_files=keep_files, terminate=terminate, force=force)
+    if verdict is not None:
+        return verdict
+    return _reset(order, snapshot, new_task_id() if enqueue else None, keep_files=keep_files, terminate=terminate)
 
 
 def plan_reset_empty(
@@ -85,17 +109,42 @@ def plan_reset_empty(
         files = snapshot.files.get(order_id)
         if files is not None and files.count >= min_files:
             continue
-        if verdict := _why_not_empty(order, files, patience=patience, max_attempts=max_attempts):
-            left_alone.append(verdict)
-            continue
-        task_id = new_task_id() if enqueue else None
-        steps.append(_reset(order, snapshot, task_id, keep_files=False, terminate=False))
+        decision = reset_empty(
+            order,
+            snapshot,
+            patience=patience,
+            enqueue=enqueue,
+            max_attempts=max_attempts,
+            new_task_id=new_task_id,
+        )
+        if isinstance(decision, Step):
+            steps.append(decision)
+        else:
+            left_alone.append(decision)
     return Plan(
         command="reset-empty",
         order_ids=sorted([*(step.order_id for step in steps), *(outcome.order_id for outcome in left_alone)]),
         steps=steps,
         left_alone=left_alone,
+        named=False,
     )
+
+
+def reset_empty(
+    order: Order,
+    snapshot: Snapshot,
+    *,
+    patience: timedelta,
+    enqueue: bool = True,
+    max_attempts: int | None = None,
+    new_task_id: Callable[[], str],
+) -> Step | Outcome:
+    """Reset one empty order, unless it was modified within ``patience``, can't succeed, or may have a task."""
+    files = snapshot.files.get(order.order_id)
+    verdict = _why_not_empty(order, files, snapshot, patience=patience, max_attempts=max_attempts)
+    if verdict is not None:
+        return verdict
+    return _reset(order, snapshot, new_task_id() if enqueue else None, keep_files=False, terminate=False)
 
 
 def _why_not(
@@ -111,8 +160,10 @@ def _why_not(
     if enqueue and (blocked := without_onboarding(order)):
         return blocked
     tasks = snapshot.tasks_of(order_id)
-    if verdict := not_withdrawable(order, order_id, tasks, terminate=terminate):
+    if verdict := not_withdrawable(order, order_id, tasks, snapshot, terminate=terminate):
         return verdict
+    if not tasks and (live := possibly_live(order, snapshot)):
+        return live
     if not keep_files and order_id not in snapshot.files:
         return _uncounted(order)
     if force:
@@ -121,14 +172,14 @@ def _why_not(
 
 
 def _why_not_empty(
-    order: Order, files: SiteFiles | None, *, patience: timedelta, max_attempts: int | None
+    order: Order, files: SiteFiles | None, snapshot: Snapshot, *, patience: timedelta, max_attempts: int | None
 ) -> Outcome | None:
     if files is None:
         return _uncounted(order)
     if is_younger(order, patience):
         moved = f"{describe_files(files)}, but it moved {describe_age(order.idle)} ago"
         return skip(order.order_id, moved, before=order.status)
-    return without_onboarding(order) or given_up(order, max_attempts)
+    return without_onboarding(order) or possibly_live(order, snapshot) or given_up(order, max_attempts)
 
 
 def _uncounted(order: Order) -> Outcome:
@@ -137,6 +188,7 @@ def _uncounted(order: Order) -> Outcome:
         "its files could not be counted: its folder is a link, or can't be read",
         before=order.status,
         hint="look at its folder in the sites directory; nothing was done",
+        obstacle=Obstacle.FILES,
     )
 
 

@@ -8,11 +8,13 @@ from datetime import timedelta
 from sitegenctl.domain.condition import NO_STATUS_REMEDY
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import refuse, skip
-from sitegenctl.domain.result import Outcome
+from sitegenctl.domain.result import Obstacle, Outcome
 from sitegenctl.domain.run import OPERATOR_FAILED_SUFFIX
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
-from sitegenctl.domain.wording import describe_age, describe_elsewhere, describe_task
+from sitegenctl.domain.wording import describe_age, describe_elsewhere, describe_task, describe_time
+
+_WORKER_DEAD = "wait; or, once its worker is known to be dead: sitegenctl repair {} --worker-dead"
 
 #: States in which a task may be held until it is due, by a worker or by the queue itself.
 _HELD_BACK = (TaskState.SCHEDULED, TaskState.RETRYING)
@@ -31,7 +33,7 @@ def without_status(order: Order) -> Outcome | None:
     if problem is None:
         return None
     hint = NO_STATUS_REMEDY if order.label is None else None
-    return refuse(order.order_id, problem, hint=describe_elsewhere(order) or hint)
+    return refuse(order.order_id, problem, hint=describe_elsewhere(order) or hint, obstacle=Obstacle.STATUS)
 
 
 def without_onboarding(order: Order) -> Outcome | None:
@@ -40,15 +42,21 @@ def without_onboarding(order: Order) -> Outcome | None:
         return None
     what = "has no onboarding" if order.onboarding is Onboarding.MISSING else "onboarding is not complete"
     return refuse(
-        order.order_id, what, before=order.status, hint="a generation can't succeed before the onboarding is complete"
+        order.order_id,
+        what,
+        before=order.status,
+        hint="a generation can't succeed before the onboarding is complete",
+        obstacle=Obstacle.ONBOARDING,
     )
 
 
 def with_live_task(order: Order, snapshot: Snapshot) -> Outcome | None:
-    """Leave an order alone that is in hand."""
+    """Leave an order alone that has a live task, or may have one."""
     tasks = snapshot.tasks_of(order.order_id)
     if not tasks:
-        return None
+        return possibly_live(order, snapshot)
+    if tasks[0].state is TaskState.UNACCOUNTED:
+        return unaccounted(order, order.order_id, tasks[0], snapshot)
     return skip(
         order.order_id,
         describe_task(tasks[0]),
@@ -56,6 +64,42 @@ def with_live_task(order: Order, snapshot: Snapshot) -> Outcome | None:
         task_id=tasks[0].task_id,
         log_id=order.last_log_id,
     )
+
+
+def unaccounted(order: Order | None, order_id: int, task: LiveTask, snapshot: Snapshot) -> Outcome:
+    """Refuse while a delivered task may still be running somewhere."""
+    may = "a worker that is shutting down, paused or cut off may still be running it"
+    when = f" until {describe_time(task.until, snapshot.taken_at)}" if task.until is not None else ""
+    return refuse(
+        order_id,
+        f"task {short_id(task.task_id)} was delivered, and no worker that responds has it; {may}{when}",
+        before=order.status if order else None,
+        hint=_WORKER_DEAD.format(order_id),
+        obstacle=Obstacle.UNDATED if task.until is None else None,
+    )
+
+
+def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:
+    """Refuse an order without a known task of which one may be live all the same."""
+    if order.run_lock_held:
+        return skip(order.order_id, "its run lock is held in PostgreSQL: it is running", before=order.status)
+    if snapshot.unattributed:
+        return refuse(
+            order.order_id,
+            "a message of our task cannot be attributed to an order, and may be of this one",
+            before=order.status,
+            hint="sitegenctl inspect queue shows the message; a person must remove it",
+            obstacle=Obstacle.UNATTRIBUTED,
+        )
+    until = snapshot.possible.get(order.order_id)
+    if until is not None:
+        return refuse(
+            order.order_id,
+            f"its last run has no outcome and may still be going until {describe_time(until, snapshot.taken_at)}",
+            before=order.status,
+            hint=_WORKER_DEAD.format(order.order_id),
+        )
+    return None
 
 
 def moved_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
@@ -96,7 +140,11 @@ def used_up(order: Order, max_attempts: int, *, hint: str) -> Outcome | None:
     if attempts < max_attempts:
         return None
     return skip(
-        order.order_id, f"its attempts are used up: {attempts} of {max_attempts}", before=order.status, hint=hint
+        order.order_id,
+        f"its attempts are used up: {attempts} of {max_attempts}",
+        before=order.status,
+        hint=hint,
+        obstacle=Obstacle.ATTEMPTS_EXHAUSTED,
     )
 
 
@@ -113,20 +161,35 @@ def is_younger(order: Order, age: timedelta) -> bool:
 
 
 def not_withdrawable(
-    order: Order | None, order_id: int, tasks: tuple[LiveTask, ...], *, terminate: bool
+    order: Order | None, order_id: int, tasks: Iterable[LiveTask], snapshot: Snapshot, *, terminate: bool
 ) -> Outcome | None:
-    """Refuse where a task can't be taken away, or must not be."""
+    """Refuse where a task can't be removed, or must not be."""
     before = order.status if order else None
     for task in tasks:
-        if task.state is TaskState.UNACKED:
+        if task.state is TaskState.UNACCOUNTED:
+            return unaccounted(order, order_id, task, snapshot)
+        if task.part_of is not None:
             return refuse(
                 order_id,
-                f"task {task.task_id} was delivered, and not every worker has answered whose it is",
+                f"task {short_id(task.task_id)} is part of {task.part_of}, and can't be removed by itself",
                 before=before,
-                hint="a silent worker may be running it: look again, or look at the workers",
+                obstacle=Obstacle.NOT_REMOVABLE,
+            )
+        if task.state is TaskState.RUNNING and task.worker is None:
+            return refuse(
+                order_id,
+                f"{describe_task(task)}: its worker does not respond, and so can't be told to stop it",
+                before=before,
+                obstacle=Obstacle.NOT_REMOVABLE,
             )
         if task.state is TaskState.RUNNING and not terminate:
-            return refuse(order_id, describe_task(task), before=before, hint="--terminate stops a running task")
+            return refuse(
+                order_id,
+                describe_task(task),
+                before=before,
+                hint="--terminate stops a running task",
+                obstacle=Obstacle.RUNNING,
+            )
     return None
 
 
