@@ -44,7 +44,8 @@ class RqOptions:
 
     ``prefix`` is RQ's ``RQ_KEY_PREFIX``, which only RQ 3 lets be another than ``rq``. ``serializer`` is the name or
     path of what jobs are published with.
-    ``hard_limit`` is after what time a job is ended that has no limit of its own. ``sentinel_password`` is that of the sentinels.
+    ``hard_limit`` is after what time a job is ended that has no limit of its own.
+    ``sentinel_password`` is that of the sentinels.
     """
 
     queue: str = "site_generation"

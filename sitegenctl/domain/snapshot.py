@@ -21,8 +21,8 @@ class Snapshot:
 
     ``errors`` names each source that did not answer, with the reason: what depends on it is unknown. ``unattributed``
     are messages that may be of any order. ``possible`` has the orders whose last run may still be going although
-    nothing of its task is left, and until when. ``stale`` are claims of tasks that have ended. ``authoritative`` is whether an
-    order that was not found is missing: a standby may merely not have it yet.
+    nothing of its task is left, and until when. ``stale`` are claims of tasks that have ended.
+    ``authoritative`` is whether an order that was not found is missing: a standby may merely not have it yet.
     """
 
     taken_at: datetime
