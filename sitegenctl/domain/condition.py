@@ -212,7 +212,7 @@ def _ghost(seen: Evidence) -> Diagnosis | None:
     if seen.order is None:
         return _ghost_of_missing(seen, task)
     status = seen.order.status
-    if task.state is TaskState.UNACCOUNTED:
+    if task.is_unaccounted:
         return None
     if status is OrderStatus.CANCELLED:
         evidence = ["a live task for a CANCELLED order", describe_task(task)]
@@ -269,7 +269,7 @@ def _live(seen: Evidence) -> Diagnosis | None:
     if not seen.tasks:
         return None
     task = seen.tasks[0]
-    if task.state is TaskState.UNACCOUNTED:
+    if task.is_unaccounted:
         return _unaccounted(seen, task)
     if task.state is TaskState.ORPHANED:
         proof = "no worker that responds has it"
@@ -287,7 +287,7 @@ def _unaccounted(seen: Evidence, task: LiveTask) -> Diagnosis:
     delivered = "delivered"
     if task.delivered_at is not None and seen.taken_at is not None:
         delivered = f"delivered {describe_age(seen.taken_at - task.delivered_at)} ago"
-    text = f"task {task.task_id} {delivered}; no worker that responds has it"
+    text = f"task {task.task_id} unaccounted: {delivered}; no worker that responds has it"
     if seen.silent:
         text += f"; {seen.silent} {'worker does' if seen.silent == 1 else 'workers do'} not respond"
     may = "a worker that is shutting down, paused or cut off may still be running it"

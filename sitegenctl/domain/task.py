@@ -61,6 +61,11 @@ class LiveTask:
     until: datetime | None = None
     reason: str | None = None
 
+    @property
+    def is_unaccounted(self) -> bool:
+        """Whether it was delivered and nothing shows who has it, if anyone does."""
+        return self.state in (TaskState.UNACCOUNTED, TaskState.UNACKED)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignMessage:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, strategies as st
 
 from sitegenctl.domain.condition import Condition, Diagnosis, Evidence, Severity, Source, diagnose
-from sitegenctl.domain.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.order import JournalEntry, Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action
 from sitegenctl.domain.run import (
     OPERATOR_CANCEL,
@@ -20,8 +20,10 @@ from sitegenctl.domain.run import (
 )
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.task import LiveTask, TaskState
-from sitegenctl.domain.wording import describe_age
+from sitegenctl.domain.wording import describe_age, describe_time
 
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NOW_AGO = NOW - timedelta(hours=1)
 LONG_AGO = timedelta(hours=3)
 JUST_NOW = timedelta(seconds=5)
 
@@ -64,7 +66,71 @@ def test_a_null_status_is_unknown() -> None:
 
 
 def test_a_delivered_task_that_a_silent_worker_may_have_is_unknown() -> None:
-    assert verdict(order(GENERATING), task(TaskState.UNACKED)).condition is Condition.UNKNOWN
+    for until in (None, NOW + timedelta(minutes=3)):
+        found = verdict(order(GENERATING), task(TaskState.UNACCOUNTED, until=until), taken_at=NOW)
+        assert (found.condition, found.until) == (Condition.UNKNOWN, until)
+        assert "--worker-dead" in (found.remedy or "")
+
+
+def test_an_unaccounted_task_says_since_when_and_until_when() -> None:
+    until = NOW + timedelta(minutes=3)
+    live = task(TaskState.UNACCOUNTED, until=until, delivered_at=NOW - timedelta(minutes=7))
+    (evidence,) = verdict(order(GENERATING), live, taken_at=NOW).evidence
+    assert evidence == (
+        "task t1 unaccounted: delivered 7m ago; no worker that responds has it; a worker that is shutting down, paused"
+        f" or cut off may still be running it until {describe_time(until, NOW)}"
+    )
+
+
+@pytest.mark.parametrize("status", [GENERATING, BUILDING])
+def test_an_unreadable_message_may_be_of_any_order_that_could_be_generated(status: OrderStatus) -> None:
+    assert verdict(order(status), files=8, unattributed=1).condition is Condition.UNKNOWN
+    assert verdict(order(status), task(TaskState.QUEUED), unattributed=1).condition is Condition.QUEUED
+    assert verdict(order(OrderStatus.REVIEW), files=8, unattributed=1).condition is Condition.DONE
+
+
+@pytest.mark.parametrize("files", [0, 8])
+def test_a_run_that_may_go_on_is_neither_interrupted_nor_empty(files: int) -> None:
+    until = NOW + timedelta(minutes=3)
+    found = verdict(order(GENERATING, *CUT_SHORT), files=files, possible_until=until, taken_at=NOW)
+    assert (found.condition, found.until) == (Condition.UNKNOWN, until)
+    assert "last step PHASE_1_START" in found.evidence[0]
+
+
+def test_a_held_run_lock_means_that_it_runs() -> None:
+    assert verdict(order(GENERATING, *CUT_SHORT, run_lock_held=True)).condition is Condition.RUNNING
+
+
+@pytest.mark.parametrize("status", [OrderStatus.CANCELLED, OrderStatus.PAID, BUILDING])
+def test_an_order_is_held_wherever_an_operator_sent_it(status: OrderStatus) -> None:
+    journal = JournalEntry(step=OPERATOR_CANCEL, after=status)
+    found = verdict(order(status, "START", "ERROR", OPERATOR_CANCEL, journal=journal))
+    assert found.condition is Condition.HELD
+    moved = verdict(order(OrderStatus.PENDING_PAYMENT, OPERATOR_CANCEL, journal=journal))
+    assert moved.condition is Condition.WAITING
+
+
+def test_a_held_order_that_beat_will_start_says_so() -> None:
+    ready = order(BUILDING, OPERATOR_CANCEL, onboarding_completed_at=NOW.replace(tzinfo=None))
+    assert any("beat" in text for text in verdict(ready).evidence)
+    assert not any("beat" in text for text in verdict(order(BUILDING, OPERATOR_CANCEL)).evidence)
+
+
+@pytest.mark.parametrize(
+    ("dates", "authoritative", "condition"),
+    [
+        ({"enqueued_at": NOW_AGO}, True, Condition.GHOST),
+        ({"delivered_at": NOW_AGO}, True, Condition.GHOST),
+        ({"enqueued_at": NOW}, True, Condition.UNKNOWN),
+        ({}, True, Condition.UNKNOWN),
+        ({"enqueued_at": NOW_AGO}, False, Condition.UNKNOWN),
+    ],
+)
+def test_a_missing_order_is_believed_missing_only_later(
+    dates: dict[str, object], authoritative: bool, condition: Condition
+) -> None:
+    found = verdict(None, task(TaskState.QUEUED, **dates), taken_at=NOW, authoritative=authoritative)
+    assert found.condition is condition
 
 
 def test_two_live_tasks_are_a_duplicate_wherever_they_are() -> None:
@@ -76,10 +142,10 @@ def test_two_live_tasks_are_a_duplicate_wherever_they_are() -> None:
 
 @pytest.mark.parametrize(
     "the_order",
-    [None, order(OrderStatus.CANCELLED), order(OrderStatus.REVIEW), order(OrderStatus.DELIVERED)],
-    ids=["missing", "cancelled", "review", "delivered"],
+    [order(OrderStatus.CANCELLED), order(OrderStatus.REVIEW), order(OrderStatus.DELIVERED)],
+    ids=["cancelled", "review", "delivered"],
 )
-def test_a_live_task_without_an_order_to_generate_is_a_ghost(the_order: Order | None) -> None:
+def test_a_live_task_without_an_order_to_generate_is_a_ghost(the_order: Order) -> None:
     assert verdict(the_order, task(TaskState.QUEUED)).condition is Condition.GHOST
 
 
@@ -88,17 +154,19 @@ def test_a_task_of_an_order_that_has_just_finished_is_no_ghost_yet() -> None:
     assert verdict(just_finished, task(TaskState.RUNNING)).condition is Condition.RUNNING
 
 
-@pytest.mark.parametrize(
-    ("alive", "said"),
-    [(True, "every living worker has answered that it does not have it"), (False, "no worker is alive")],
-)
-def test_an_orphan_says_whether_anybody_could_have_it(alive: bool, said: str) -> None:
-    tasks = (LiveTask(task_id="t1", name="generate", order_id=42, state=TaskState.ORPHANED),)
-    found = diagnose(Evidence(order_id=42, order=None, tasks=tasks, workers_alive=alive))
+def test_an_orphan_says_what_proves_it() -> None:
+    found = verdict(order(GENERATING), task(TaskState.ORPHANED, reason="its time limit has passed"))
+    assert (found.condition, found.evidence[-1]) == (
+        Condition.ORPHANED,
+        "no worker that responds has it; its time limit has passed",
+    )
+
+
+def test_a_running_task_of_a_cancelled_order_says_what_it_will_do() -> None:
+    found = verdict(order(OrderStatus.CANCELLED), task(TaskState.RUNNING))
     assert found.condition is Condition.GHOST
-    order = Order(order_id=42, status=GENERATING, customer_name="Ana")
-    found = diagnose(Evidence(order_id=42, order=order, tasks=tasks, workers_alive=alive))
-    assert (found.condition, found.evidence[-1]) == (Condition.ORPHANED, said)
+    assert found.evidence[-1] == "when it ends, the generator sets the order to REVIEW"
+    assert found.remedy == "sitegenctl cancel 42 --terminate"
 
 
 @pytest.mark.parametrize(

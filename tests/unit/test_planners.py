@@ -11,13 +11,14 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
-from sitegenctl.domain.order import JournalEntry, Onboarding, Order, OrderStatus
+from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import Action, Plan
 from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
 from sitegenctl.domain.planners.enqueueing import backoff, plan_enqueue, plan_retry, plan_start
-from sitegenctl.domain.planners.repairing import plan_repair
+from sitegenctl.domain.planners.fixing import plan_fix
+from sitegenctl.domain.planners.repairing import RepairFacts, RepairOptions, furthest, plan_repair
 from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
-from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.result import Obstacle, OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.run import read_history
 from sitegenctl.domain.site import SiteFiles
 from sitegenctl.domain.snapshot import Snapshot
@@ -44,7 +45,9 @@ def order(order_id: int = 42, status: OrderStatus | None = GENERATING, *steps: s
 
 
 def task(state: TaskState, task_id: str = "t1", order_id: int = 42, **facts: object) -> LiveTask:
-    return LiveTask(task_id=task_id, name="generate", order_id=order_id, state=state, **facts)  # type: ignore[arg-type]
+    worker = "w1" if state in (TaskState.RUNNING, TaskState.RESERVED) else None
+    known: dict[str, object] = {"name": "generate", "worker": worker, "enqueued_at": NOW - timedelta(hours=1)}
+    return LiveTask(task_id=task_id, order_id=order_id, state=state, **{**known, **facts})  # type: ignore[arg-type]
 
 
 def snapshot(*orders: Order, tasks: tuple[LiveTask, ...] = (), files: int | None = 0, **facts: object) -> Snapshot:
@@ -95,7 +98,7 @@ def test_a_task_of_a_missing_order_goes_too_and_one_without_any_is_not_found() -
         (snapshot(order(42, REVIEW)), OutcomeKind.SKIPPED),
         (snapshot(order(42, BUILDING, "OPERATOR_CANCEL")), OutcomeKind.SKIPPED),
         (snapshot(order(42, None)), OutcomeKind.REFUSED),
-        (snapshot(order(), tasks=(task(TaskState.UNACKED),)), OutcomeKind.REFUSED),
+        (snapshot(order(), tasks=(task(TaskState.UNACCOUNTED),)), OutcomeKind.REFUSED),
     ],
 )
 def test_what_is_not_cancelled(seen: Snapshot, kind: OutcomeKind) -> None:
@@ -209,8 +212,11 @@ def test_an_order_without_a_run_that_failed_is_not_retried() -> None:
 # --- repair ---------------------------------------------------------------------------------------------------
 
 
-def repair(seen: Snapshot, **options: object) -> Plan:
-    return plan_repair(seen, new_task_id=ids(), **options)  # type: ignore[arg-type]
+def repair(
+    seen: Snapshot, *, named: list[int] | None = None, facts: RepairFacts | None = None, **options: object
+) -> Plan:
+    chosen = RepairOptions(**options)  # type: ignore[arg-type]
+    return plan_repair(seen, chosen, new_task_id=ids(), named=named, facts=facts or RepairFacts())
 
 
 @pytest.mark.parametrize(
@@ -251,7 +257,7 @@ def test_two_that_run_at_once_need_terminate() -> None:
     assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
     (step,) = repair(seen, terminate=True).steps
-    assert [t.task_id for t in step.withdraw] == ["b"]
+    assert [t.task_id for t in step.withdraw] == ["a"]
 
 
 def test_of_tasks_that_are_all_orphaned_one_is_put_back() -> None:
@@ -342,6 +348,205 @@ def test_what_was_promised_is_published_however_often_it_was_tried() -> None:
     assert [step.publish for step in repair(seen, max_attempts=3).steps] == ["promised"]
 
 
+@pytest.mark.parametrize("kept", [TaskState.QUEUED, TaskState.RESERVED, TaskState.RUNNING, TaskState.ORPHANED])
+def test_a_building_order_that_keeps_a_task_becomes_generating(kept: TaskState) -> None:
+    tasks = (task(kept, "a", position=0), task(TaskState.SCHEDULED if kept is not TaskState.ORPHANED else kept, "b"))
+    (step,) = repair(snapshot(order(42, BUILDING), tasks=tasks)).steps
+    assert (step.before, step.after) == (BUILDING, GENERATING)
+
+
+def test_waiting_copies_go_even_when_the_running_ones_may_not_be_stopped() -> None:
+    tasks = (task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b"), task(TaskState.QUEUED, "c", position=0))
+    (step,) = repair(snapshot(order(), tasks=tasks)).steps
+    assert [t.task_id for t in step.withdraw] == ["c"]
+    assert any("left (running)" in detail for detail in step.details)
+
+
+UNTIL = NOW + timedelta(minutes=5)
+
+
+def test_an_unaccounted_task_is_left_alone_and_named_it_is_refused() -> None:
+    seen = snapshot(order(), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
+    assert repair(seen) == Plan(command="repair", order_ids=[], steps=[], left_alone=[], named=False)
+    refused = only(repair(seen, named=[42]))
+    assert isinstance(refused, Outcome)
+    assert refused.outcome is OutcomeKind.REFUSED
+    assert "--worker-dead" in (refused.hint or "")
+
+
+def test_worker_dead_requeues_an_unaccounted_task_at_once() -> None:
+    seen = snapshot(order(idle=timedelta(0)), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
+    (step,) = repair(seen, named=[42], worker_dead=True).steps
+    assert (step.put_back and step.put_back.task_id, step.worker_dead) == ("t1", True)
+
+
+def test_worker_dead_restarts_a_run_of_which_nothing_is_left() -> None:
+    seen = snapshot(order(42, GENERATING, "START"), files=8, possible={42: UNTIL})
+    assert only(repair(seen, named=[42])).outcome is OutcomeKind.REFUSED  # type: ignore[attr-defined]
+    (step,) = repair(seen, named=[42], worker_dead=True).steps
+    assert step.publish == "new-1"
+
+
+def test_a_copy_that_waits_beside_an_unaccounted_task_is_removed() -> None:
+    tasks = (task(TaskState.UNACCOUNTED, "a", until=UNTIL), task(TaskState.QUEUED, "b", position=0))
+    (step,) = repair(snapshot(order(), tasks=tasks)).steps
+    assert (step.keep, step.withdraw) == (tasks[0], tasks[1:])
+
+
+@pytest.mark.parametrize("state", [TaskState.ORPHANED, None])
+def test_a_burnt_id_is_replaced_by_a_new_one(state: TaskState | None) -> None:
+    promised = JournalEntry(step="OPERATOR_ENQUEUE", task_id="t1", resume=False)
+    tasks = (task(state),) if state is not None else ()
+    facts = RepairFacts(burnt={"t1": "its result is REVOKED already"})
+    (step,) = repair(snapshot(order(journal=promised), tasks=tasks), facts=facts).steps
+    assert (step.publish, step.put_back, step.after) == ("new-1", None, GENERATING)
+    assert [t.task_id for t in step.withdraw] == [t.task_id for t in tasks]
+    assert "its result is REVOKED already" in step.saying
+
+
+@pytest.mark.parametrize(
+    ("facts", "authoritative", "named", "removed"),
+    [
+        ({"enqueued_at": NOW - timedelta(hours=1)}, True, False, True),
+        ({"enqueued_at": NOW - timedelta(seconds=1)}, True, False, False),
+        ({"enqueued_at": None}, True, False, False),
+        ({"enqueued_at": None}, True, True, True),
+        ({"enqueued_at": None, "delivered_at": NOW - timedelta(hours=1)}, True, False, True),
+        ({"enqueued_at": NOW - timedelta(hours=1)}, False, False, False),
+        ({"enqueued_at": NOW - timedelta(hours=1)}, False, True, False),
+    ],
+)
+def test_the_task_of_a_missing_order_goes_only_when_it_is_surely_missing(
+    facts: dict[str, object], authoritative: bool, named: bool, removed: bool
+) -> None:
+    seen = snapshot(tasks=(task(TaskState.QUEUED, position=0, **facts),), authoritative=authoritative)
+    known = RepairFacts(missing={42} if named and authoritative else ())
+    assert bool(repair(seen, named=[42] if named else None, facts=known).steps) is removed
+
+
+@pytest.mark.parametrize("command", ["enqueue", "reset", "reset-empty", "start", "retry", "repair", "cancel"])
+@pytest.mark.parametrize("doubt", ["unattributed", "possible", "lock"])
+def test_an_order_that_may_have_a_live_task_gets_no_other(command: str, doubt: str) -> None:
+    status = BUILDING if command == "start" else GENERATING
+    steps = ("START", "ERROR") if command == "retry" else ()
+    message = ForeignMessage(name="generate", reason="unreadable", state=TaskState.QUEUED, may_be_ours=True)
+    facts: dict[str, object] = {}
+    if doubt == "unattributed":
+        facts = {"unattributed": (message,)}
+    elif doubt == "possible":
+        facts = {"possible": {42: UNTIL}}
+    seen = snapshot(order(42, status, *steps, run_lock_held=doubt == "lock"), **facts)
+    new = ids()
+    plan = {
+        "enqueue": lambda: plan_enqueue(seen, [42], resume=True, force=True, new_task_id=new),
+        "reset": lambda: plan_reset(
+            seen, [42], enqueue=True, keep_files=False, terminate=True, force=True, new_task_id=new
+        ),
+        "reset-empty": lambda: plan_reset_empty(
+            seen, min_files=5, older_than=timedelta(0), enqueue=True, spare_failed=False, new_task_id=new
+        ),
+        "start": lambda: plan_start(seen, new_task_id=new),
+        "retry": lambda: plan_retry(
+            seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=new
+        ),
+        "repair": lambda: repair(seen, named=[42]),
+        "cancel": lambda: plan_cancel(seen, [42], terminate=True),
+    }[command]()
+    assert plan.steps == []
+    assert len(plan.left_alone) == 1
+
+
+def log(*rows: tuple[str, str | None]) -> list[LogRow]:
+    return [
+        LogRow(
+            log_id=number,
+            order_id=42,
+            step=step,
+            message="",
+            status="info",
+            created_at=None,
+            details={"task_id": task_id} if task_id else None,
+        )
+        for number, (step, task_id) in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        # Where the log names tasks, the one that is furthest.
+        ([("START", "a"), ("START", "b"), ("PHASE_1_START", "a"), ("WRITE_FILES", "b")], "b"),
+        ([("START", "b"), ("START", "a"), ("PHASE_1_START", "b"), ("WRITE_FILES", "a")], "a"),
+        # A run that begins clears away what the other one had written.
+        ([("START", "a"), ("WRITE_COMPLETE", "a"), ("START", "b"), ("PHASE_1_START", "b")], "b"),
+        ([("START", "a"), ("WRITE_COMPLETE", "a"), ("RESUME", "b"), ("CLEANUP", "b")], "b"),
+        # The log names one of them only.
+        ([("START", "a")], "a"),
+        # Where it names none, the run that began last owns the folder.
+        ([("START", None), ("START", None)], "b"),
+        ([], "b"),
+    ],
+)
+def test_of_several_running_tasks_the_furthest_with_its_files_is_kept(
+    rows: list[tuple[str, str | None]], kept: str
+) -> None:
+    tasks = (
+        task(TaskState.RUNNING, "a", started_at=NOW - timedelta(seconds=9)),
+        task(TaskState.RUNNING, "b", started_at=NOW - timedelta(seconds=5)),
+    )
+    assert furthest(tasks, log(*rows)).task_id == kept
+    (step,) = repair(snapshot(order(), tasks=tasks), terminate=True, facts=RepairFacts(logs={42: log(*rows)})).steps
+    assert step.keep is not None
+    assert step.keep.task_id == kept
+
+
+def test_a_running_task_of_a_cancelled_order_is_reported_with_what_it_will_do() -> None:
+    left = only(repair(snapshot(order(42, OrderStatus.CANCELLED), tasks=(task(TaskState.RUNNING),))))
+    assert isinstance(left, Outcome)
+    assert left.obstacle is Obstacle.RUNNING
+    assert "sets the order to REVIEW" in left.reason
+    assert left.hint == "sitegenctl cancel 42 --terminate"
+
+
+def test_named_orders_without_a_fault_are_skipped_and_missing_ones_refused() -> None:
+    plan = repair(snapshot(order(1, REVIEW)), named=[1, 2])
+    assert [(o.order_id, o.outcome) for o in plan.left_alone] == [(1, OutcomeKind.SKIPPED), (2, OutcomeKind.REFUSED)]
+
+
+# --- fix ------------------------------------------------------------------------------------------------------
+
+
+def test_each_order_gets_its_own_fix_and_healthy_ones_are_left_out() -> None:
+    seen = snapshot(
+        order(1, GENERATING),  # interrupted
+        order(2, BUILDING),  # unstarted
+        order(3, GENERATING, "START", "ERROR"),  # failed
+        order(4, GENERATING, "START"),  # empty
+        order(5, REVIEW),  # hollow
+        order(6, OrderStatus.PAID),  # waiting
+        order(7, GENERATING, *("START", "ERROR") * 3),  # attempts exhausted
+        order(8, BUILDING, "OPERATOR_CANCEL"),  # held
+        tasks=(task(TaskState.QUEUED, "q", 9, position=0),),
+        check_hollow=True,
+    )
+    plan = plan_fix(seen, new_task_id=ids())
+    actions = {step.order_id: step.action for step in plan.steps}
+    assert actions == {
+        1: Action.REPAIR,
+        2: Action.ENQUEUE,
+        3: Action.ENQUEUE,
+        4: Action.RESET,
+        5: Action.RESET,
+        9: Action.REPAIR,
+    }
+    assert [(o.order_id, o.obstacle) for o in plan.left_alone] == [(7, Obstacle.ATTEMPTS_EXHAUSTED)]
+
+
+def test_finished_orders_are_reset_only_when_hollow() -> None:
+    seen = snapshot(*(order(number, REVIEW) for number in range(1, 48)), files=8, check_hollow=True)
+    assert plan_fix(seen, range(1, 48), new_task_id=ids()).steps == []
+
+
 # --- whatever is seen -----------------------------------------------------------------------------------------
 
 _orders = st.builds(
@@ -367,7 +572,9 @@ def test_no_plan_touches_what_it_must_not(seen: Snapshot, terminate: bool) -> No
         plan_cancel(seen, asked, terminate=terminate),
         plan_purge(seen),
         plan_reset(seen, asked, enqueue=True, keep_files=False, terminate=terminate, force=True, new_task_id=ids()),
-        plan_repair(seen, terminate=terminate, new_task_id=ids()),
+        plan_repair(seen, RepairOptions(terminate=terminate), new_task_id=ids()),
+        plan_repair(seen, RepairOptions(terminate=terminate), new_task_id=ids(), named=asked),
+        plan_fix(seen, new_task_id=ids()),
         plan_start(seen, new_task_id=ids()),
         plan_retry(seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids()),
         plan_reset_empty(
@@ -378,12 +585,11 @@ def test_no_plan_touches_what_it_must_not(seen: Snapshot, terminate: bool) -> No
         answered = [*(step.order_id for step in plan.steps), *(outcome.order_id for outcome in plan.left_alone)]
         assert sorted(answered) == sorted(plan.order_ids), plan.command
         for step in plan.steps:
-            taken = {t.task_id for t in step.withdraw}
-            left = [t for t in seen.tasks_of(step.order_id) if t.task_id not in taken]
+            left = [t for t in seen.tasks_of(step.order_id) if t not in step.withdraw]
             # Never a second task beside a live one, never a running one stopped unasked, never a guess.
             assert step.publish is None or not left, plan.command
             assert terminate or all(t.state is not TaskState.RUNNING for t in step.withdraw), plan.command
-            assert all(t.state is not TaskState.UNACKED for t in step.withdraw), plan.command
+            assert not any(t.is_unaccounted for t in step.withdraw), plan.command
             # A finished order is moved by nothing but a reset.
             finished = step.before is not None and step.before.is_finished
             assert not finished or step.action is Action.RESET or step.after is None, plan.command

@@ -7,8 +7,8 @@ import pytest
 from sitegenctl.domain.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey, standstill
 
 
-def seen(*names: str, silent: int = 0) -> WorkerSurvey:
-    return WorkerSurvey(workers=tuple(Worker(name=name) for name in names), silent=silent)
+def seen(*names: str, silent: int = 0, consumers: int | None = None) -> WorkerSurvey:
+    return WorkerSurvey(workers=tuple(Worker(name=name) for name in names), silent=silent, consumers=consumers)
 
 
 def roster(**queues: str) -> WorkerRoster:
@@ -18,8 +18,10 @@ def roster(**queues: str) -> WorkerRoster:
 @pytest.mark.parametrize(
     ("survey", "known", "told"),
     [
-        (seen(), None, "no worker is alive"),
-        (seen(), roster(a="ours"), "no worker is alive"),  # it has gone since
+        (seen(consumers=0), None, "no worker is alive"),
+        (seen(consumers=0), roster(a="ours"), "no worker is alive"),  # it has gone since
+        (seen(consumers=1), None, "no worker responds to remote control"),
+        (seen(), None, "no worker responds to remote control"),  # the client list could not be read
         (seen("a"), roster(a="ours"), None),
         (seen("a", "b"), roster(a="another", b="ours"), None),
         (seen("a"), roster(a="another"), "no worker consumes ours"),

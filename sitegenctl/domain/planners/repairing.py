@@ -13,6 +13,7 @@ from sitegenctl.domain.planners.rules import (
     given_up,
     is_younger,
     not_withdrawable,
+    possibly_live,
     short_id,
     withdrawals,
     without_status,
@@ -32,6 +33,7 @@ REPAIRABLE = (Condition.DUPLICATED, Condition.GHOST, Condition.ORPHANED, Conditi
 _KEPT_FIRST = (
     TaskState.RUNNING,
     TaskState.UNACCOUNTED,
+    TaskState.UNACKED,
     TaskState.RESERVED,
     TaskState.QUEUED,
     TaskState.SCHEDULED,
@@ -119,7 +121,7 @@ def needs_logs(snapshot: Snapshot) -> list[int]:
 
 def reused_ids(snapshot: Snapshot) -> set[str]:
     """The task ids that a repair might publish again."""
-    orphaned = {task.task_id for task in snapshot.tasks if task.state in (TaskState.ORPHANED, TaskState.UNACCOUNTED)}
+    orphaned = {task.task_id for task in snapshot.tasks if task.state is TaskState.ORPHANED or task.is_unaccounted}
     promised = {
         task_id
         for order_id, order in snapshot.orders.items()
@@ -213,7 +215,7 @@ class Repairer:
             return tasks
         return tuple(
             replace(task, state=TaskState.ORPHANED, reason="an operator confirmed that its worker is dead")
-            if task.state is TaskState.UNACCOUNTED
+            if task.is_unaccounted
             else task
             for task in tasks
         )
@@ -297,6 +299,8 @@ class Repairer:
         )
 
     def _interrupted(self, order: Order) -> Step | Outcome:
+        if not self.options.worker_dead and (live := possibly_live(order, self.snapshot)):
+            return live
         journal, promised = order.journal, _promised(order)
         why = self.facts.burnt.get(promised) if promised is not None else None
         details: tuple[str, ...]

@@ -55,12 +55,12 @@ def with_live_task(order: Order, snapshot: Snapshot) -> Outcome | None:
     tasks = snapshot.tasks_of(order.order_id)
     if not tasks:
         return possibly_live(order, snapshot)
-    if tasks[0].state is TaskState.UNACCOUNTED:
-        return unaccounted(order, order.order_id, tasks[0], snapshot)
+    known = unaccounted(order, order.order_id, tasks[0], snapshot) if tasks[0].is_unaccounted else None
     return skip(
         order.order_id,
-        describe_task(tasks[0]),
+        known.reason if known is not None else describe_task(tasks[0]),
         before=order.status,
+        hint=known.hint if known is not None else None,
         task_id=tasks[0].task_id,
         log_id=order.last_log_id,
     )
@@ -72,7 +72,7 @@ def unaccounted(order: Order | None, order_id: int, task: LiveTask, snapshot: Sn
     when = f" until {describe_time(task.until, snapshot.taken_at)}" if task.until is not None else ""
     return refuse(
         order_id,
-        f"task {short_id(task.task_id)} was delivered, and no worker that responds has it; {may}{when}",
+        f"task {short_id(task.task_id)} is unaccounted: no worker that responds has it; {may}{when}",
         before=order.status if order else None,
         hint=_WORKER_DEAD.format(order_id),
         obstacle=Obstacle.UNDATED if task.until is None else None,
@@ -166,7 +166,7 @@ def not_withdrawable(
     """Refuse where a task can't be removed, or must not be."""
     before = order.status if order else None
     for task in tasks:
-        if task.state is TaskState.UNACCOUNTED:
+        if task.is_unaccounted:
             return unaccounted(order, order_id, task, snapshot)
         if task.part_of is not None:
             return refuse(
