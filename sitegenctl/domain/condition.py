@@ -99,8 +99,8 @@ REMEDY_OF_ONE: Mapping[Condition, str] = {
     Condition.HOLLOW: "sitegenctl reset",
 }
 
-#: What the system's own beat does to an order that an operator cancelled; it knows nothing of that.
-BEAT_WARNING = "its onboarding is complete: the system's own beat starts it again within two minutes of its next run"
+#: What the system's beat does to an order that an operator cancelled: it knows nothing of that.
+BEAT_WARNING = "its onboarding is complete: the system's beat will start it again"
 
 #: What mends an order whose status is NULL.
 NO_STATUS_REMEDY = "a person must set site_orders.status"
@@ -428,7 +428,7 @@ def _held(seen: Evidence) -> Diagnosis | None:
     if not order.is_held:
         return None
     evidence = ["an operator cancelled it"]
-    if order.will_be_started_by_beat:
+    if order.status is OrderStatus.BUILDING and order.is_ready_for_beat:
         evidence.append(BEAT_WARNING)
     return _verdict(seen, Condition.HELD, *evidence)
 

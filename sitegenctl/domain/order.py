@@ -120,13 +120,9 @@ class Order:
         return self.status is OrderStatus.BUILDING or (self.journal is not None and self.journal.after == self.status)
 
     @property
-    def will_be_started_by_beat(self) -> bool:
-        """Whether the system's own beat starts it without anybody's doing: it looks at these three alone."""
-        return (
-            self.status is OrderStatus.BUILDING
-            and self.onboarding is Onboarding.COMPLETE
-            and self.onboarding_completed_at is not None
-        )
+    def is_ready_for_beat(self) -> bool:
+        """Whether the system's beat starts the order as soon as it is BUILDING."""
+        return self.onboarding is Onboarding.COMPLETE and self.onboarding_completed_at is not None
 
     @property
     def is_out_of_sight(self) -> bool:

@@ -44,7 +44,9 @@ def plan_cancel(
             left_alone.append(verdict)
         else:
             steps.append(_cancel(order, order_id, tasks, terminate=terminate, to=to))
-    return Plan(command="cancel", order_ids=order_ids, steps=steps, left_alone=left_alone)
+    return Plan(
+        command="cancel", order_ids=order_ids, steps=steps, left_alone=left_alone, notes=_beat_notes(steps, snapshot)
+    )
 
 
 def plan_purge(snapshot: Snapshot) -> Plan:
@@ -82,6 +84,23 @@ def plan_purge(snapshot: Snapshot) -> Plan:
         order_ids=queued,
         steps=steps,
         left_alone=left_alone,
+        notes=_beat_notes(steps, snapshot),
+    )
+
+
+def _beat_notes(steps: Sequence[Step], snapshot: Snapshot) -> tuple[str, ...]:
+    """A warning where the system's beat starts orders again that were just cancelled; it knows nothing of that."""
+    restarted = [
+        step.order_id
+        for step in steps
+        if step.after is OrderStatus.BUILDING and snapshot.orders[step.order_id].is_ready_for_beat
+    ]
+    if not restarted:
+        return ()
+    which = f"order {restarted[0]}" if len(restarted) == 1 else f"{len(restarted)} of these orders"
+    return (
+        f"the system's beat will start {which} again: onboarding is complete;"
+        " to prevent that, cancel with --to ONBOARDING_PENDING",
     )
 
 
