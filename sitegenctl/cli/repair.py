@@ -80,6 +80,7 @@ async def _repair(
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
+        await session.orders.require_writable()
         plan = await planned(
             operation.plan(
                 session.orders,
