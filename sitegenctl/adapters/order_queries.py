@@ -1,8 +1,8 @@
 """The SQL that reads orders and their logs. Only constants are ever put into a text; values are parameters.
 
-Ages are computed here, each timestamp against its own clock: order columns are naive UTC, log rows are in the
-session's time zone. What PostgreSQL takes for a timestamp and Python does not (infinity, the year 200000, BC) is
-as good as none.
+Ages are computed here, each timestamp against its own clock: naive order columns are UTC, naive log rows are in the
+session's time zone, and in some installations either kind has a zone. What PostgreSQL takes for a timestamp and
+Python does not (infinity, the year 200000, BC) is as good as none.
 """
 
 from __future__ import annotations
@@ -20,23 +20,45 @@ _HISTORY_ROWS = 500
 # One year is left at either end, so that a time can still be turned into another zone.
 _FIRST, _LAST = "'0002-01-01'", "'9998-12-31'"
 
-_UTC_NOW = "timezone('utc', now())"
+
+def _sane(column: str, value: str | None = None) -> str:
+    """``value``, else the timestamp itself, if it is one that Python knows; NULL otherwise."""
+    return f"CASE WHEN {column} BETWEEN {_FIRST} AND {_LAST} THEN {value or column} END"
 
 
-def sane(column: str) -> str:
-    """The timestamp, if it is one that Python knows; NULL otherwise."""
-    return f"CASE WHEN {column} BETWEEN {_FIRST} AND {_LAST} THEN {column} END"
+def log_time(column: str) -> str:
+    """The time of a log row on the session's clock, without a zone."""
+    return _sane(column, f"{column}::timestamp")
 
 
-def _age(column: str, now: str) -> str:
+def _moment(column: str) -> str:
+    """The moment of an order column: ``epoch`` takes a time without zone for UTC, and of the other knows the zone."""
+    return _sane(column, f"to_timestamp(date_part('epoch', {column}))")
+
+
+#: This moment, as a time column of either type takes it: a naive one, which holds UTC, drops the Z.
+UTC_NOW = """to_char(timezone('utc', now()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+
+def utc_now(table: str, column: str) -> str:
+    """This moment, in the type of the column."""
+    return f"(json_populate_record(NULL::{table}, json_build_object('{column}', {UTC_NOW}))).{column}"
+
+
+def _age(moment: str) -> str:
     """The time since then; NULL for a time that is yet to come, which says nothing of when anything moved.
 
     Clocks differ a little: what is a moment ahead is now.
     """
-    return (
-        f"CASE WHEN {column} BETWEEN {_FIRST} AND {now} + interval '1 minute'"
-        f" THEN greatest({now} - {column}, interval '0') END"
-    )
+    return f"CASE WHEN {moment} <= now() + interval '1 minute' THEN greatest(now() - {moment}, interval '0') END"
+
+
+def _order_age(column: str) -> str:
+    return _age(_moment(column))
+
+
+def _log_age(column: str) -> str:
+    return _age(_sane(column, f"{column}::timestamptz"))
 
 
 # Out of the text: what is json, and holds something odd elsewhere, may not be taken apart.
@@ -52,15 +74,16 @@ _START_STEPS = ", ".join(f"'{step}'" for step in sorted(STARTS))
 _READ = f"""
 WITH held_run_locks AS MATERIALIZED ({HELD_RUN_LOCKS})
 SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
-       {sane("o.created_at")} AS created_at, {sane("o.updated_at")} AS updated_at,
-       {sane("o.onboarding_completed_at")} AS onboarding_completed_at,
+       timezone('utc', {_moment("o.created_at")}) AS created_at,
+       timezone('utc', {_moment("o.updated_at")}) AS updated_at,
+       timezone('utc', {_moment("o.onboarding_completed_at")}) AS onboarding_completed_at,
        s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
-       least({_age("o.updated_at", _UTC_NOW)},
-             {_age("o.onboarding_completed_at", _UTC_NOW)},
-             {_age("newest.created_at", "localtimestamp")}) AS idle,
+       least({_order_age("o.updated_at")},
+             {_order_age("o.onboarding_completed_at")},
+             {_log_age("newest.created_at")}) AS idle,
        newest.id AS last_log_id, log.steps, log.commands, log.ages, log.announcement,
        journal.step AS journal_step, journal.details::text AS journal_details,
-       {_age("journal.created_at", "localtimestamp")} AS journal_age,
+       {_log_age("journal.created_at")} AS journal_age,
        failure.message AS last_error,
        CASE WHEN NOT pg_is_in_recovery() THEN {unsigned_key("o.id")} IN (SELECT objid FROM held_run_locks) END
            AS run_lock_held
@@ -69,7 +92,7 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
   LEFT JOIN LATERAL (
        SELECT array_agg(r.step ORDER BY r.id) AS steps,
               array_agg({_COMMAND} ORDER BY r.id) FILTER (WHERE r.step LIKE 'OPERATOR\\_%') AS commands,
-              array_agg({_age("r.created_at", "localtimestamp")} ORDER BY r.id) AS ages,
+              array_agg({_log_age("r.created_at")} ORDER BY r.id) AS ages,
               (array_agg(r.details::text ORDER BY r.id DESC)
                  FILTER (WHERE r.step IN ({_START_STEPS})))[1] AS announcement
          FROM (SELECT id, step, details, created_at FROM site_generation_logs WHERE order_id = o.id
@@ -85,44 +108,50 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
         ORDER BY id + 0 DESC LIMIT 1) failure ON true
 """  # noqa: S608 - constants of this module
 
-EXISTING = "SELECT id FROM site_orders WHERE id = ANY($1::int[])"
+EXISTING = "SELECT id FROM site_orders WHERE id = ANY($1::bigint[])"
 
 #: These orders: $1 their ids.
-BY_ID = _READ + " WHERE o.id = ANY($1::int[])"
+BY_ID = _READ + " WHERE o.id = ANY($1::bigint[])"
 
 # $1 statuses, $2 a pattern for each word searched for, $3 the number that each is, $4 the time within which the order
 # moved, $5 that for which it has not: see `restriction`.
 _RESTRICTED = f"""
        ($1::text[] IS NULL OR o.status::text = ANY($1::text[]))
    AND ($2::text[] IS NULL OR NOT EXISTS (
-        SELECT FROM unnest($2::text[], $3::int[]) AS word(pattern, number)
+        SELECT FROM unnest($2::text[], $3::bigint[]) AS word(pattern, number)
          WHERE o.id IS DISTINCT FROM word.number AND o.customer_name NOT ILIKE word.pattern
            AND o.customer_email NOT ILIKE word.pattern
            AND NOT EXISTS (SELECT FROM site_onboardings b
                             WHERE b.order_id = o.id AND b.business_name ILIKE word.pattern)))
-   AND ($4::interval IS NULL OR o.updated_at >= {_UTC_NOW} - $4::interval)
-   AND ($5::interval IS NULL OR o.updated_at <= {_UTC_NOW} - $5::interval)
+   AND ($4::interval IS NULL OR {_moment("o.updated_at")} >= now() - $4::interval)
+   AND ($5::interval IS NULL OR {_moment("o.updated_at")} <= now() - $5::interval)
 """  # noqa: S608 - constants of this module
 
 _OPEN_LABELS = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
 _IS_OPEN = f"(o.status IS NULL OR o.status IN ({_OPEN_LABELS}))"
 
 #: Orders that may need somebody, and those whose ids are $6, restricted by $1 to $5.
-OPEN = f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::int[])) AND {_RESTRICTED}"
+OPEN = f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::bigint[])) AND {_RESTRICTED}"
 
 _SETTLED = f"""
   FROM site_orders o
- WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::int[]) AND {_RESTRICTED}
+ WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::bigint[]) AND {_RESTRICTED}
 """
 
 #: How many others there are, restricted by $1 to $5, without those whose ids are $6.
 COUNT_SETTLED = f"SELECT count(*) {_SETTLED}"
 
-IN_STATUS = "SELECT id FROM site_orders WHERE status = $1::text::siteorderstatus ORDER BY id"
+# With the label in the text, PostgreSQL gives it the type that the column has, whichever that is.
+_IN_STATUS = {status: f"SELECT id FROM site_orders WHERE status = '{status}' ORDER BY id" for status in OrderStatus}  # noqa: S608 - constants
 
 NEWEST_FINISHED = "SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVERED') ORDER BY id DESC LIMIT $1"
 
 COUNT_BY_STATUS = "SELECT status::text AS status, count(*) AS count FROM site_orders GROUP BY status"
+
+
+def in_status(status: OrderStatus) -> str:
+    """The ids of all orders in this status, lowest first."""
+    return _IN_STATUS[status]
 
 
 def bisection(since: str) -> str:
@@ -157,7 +186,7 @@ SELECT count(*) FILTER (WHERE step = 'SUCCESS') AS succeeded, count(*) FILTER (W
 
 #: The newest $3 rows within the window $1 and behind id $2.
 RECENT_STEPS = f"""{_WINDOW}
-SELECT id, order_id, step, {_age("created_at", "localtimestamp")} AS age
+SELECT id, order_id, step, {_log_age("created_at")} AS age
   FROM site_generation_logs
  WHERE {_IN_WINDOW} AND id > $2
  ORDER BY id DESC LIMIT $3
@@ -166,7 +195,7 @@ SELECT id, order_id, step, {_age("created_at", "localtimestamp")} AS age
 _KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
 # NULL for a status that is not known, which is not the place that it has in the enum.
 _LIFE = f"array_position(ARRAY[{_KNOWN}], o.status::text)"
-_UPDATED, _CREATED = sane("o.updated_at"), sane("o.created_at")
+_UPDATED, _CREATED = _sane("o.updated_at"), _sane("o.created_at")
 
 # As ``domain.listing.sort_key`` sorts; by fault is a case of its own.
 _ORDER_BY = {
@@ -194,16 +223,22 @@ def settled(query: OrderQuery) -> str:
 def _settled_by_fault(*, reverse: bool) -> str:
     """Those in a status that is not known are what somebody should look at: they come before all others.
 
-    In two parts, because sorting by it would mean sorting every order there ever was: the first looks for the orders
-    of each label that is not known, and as a rule there is none of these.
+    In two parts, because sorting by it would mean sorting every order there ever was: the first goes from label to
+    label along the index, whatever their type, and looks for the orders of each that is not known. As a rule there are
+    none.
     """
     rank, way = ("DESC", "ASC") if reverse else ("ASC", "DESC")
     return f"""
+WITH RECURSIVE label(status) AS (
+       (SELECT status FROM site_orders WHERE status IS NOT NULL ORDER BY status LIMIT 1)
+       UNION ALL
+       SELECT (SELECT n.status FROM site_orders n WHERE n.status > label.status ORDER BY n.status LIMIT 1)
+         FROM label WHERE label.status IS NOT NULL)
 SELECT id FROM (
        SELECT l.id, 0 AS rank
-         FROM unnest(enum_range(NULL::siteorderstatus)) label
-        CROSS JOIN LATERAL (SELECT o.id {_SETTLED} AND o.status = label ORDER BY o.id {way} LIMIT $7) l
-        WHERE label::text NOT IN ({_KNOWN})
+         FROM label
+        CROSS JOIN LATERAL (SELECT o.id {_SETTLED} AND o.status = label.status ORDER BY o.id {way} LIMIT $7) l
+        WHERE label.status::text NOT IN ({_KNOWN})
        UNION ALL
        (SELECT o.id, 1 AS rank {_SETTLED} AND o.status::text IN ({_KNOWN}) ORDER BY o.id {way} LIMIT $7)) parts
  ORDER BY rank {rank}, id {way} LIMIT $7

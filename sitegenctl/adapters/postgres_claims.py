@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from sitegenctl.adapters.order_queries import UTC_NOW
+from sitegenctl.adapters.postgres_connection import Link
 from sitegenctl.adapters.postgres_locks import who_locks
 from sitegenctl.domain.order import OrderStatus
 from sitegenctl.domain.plan import Step
@@ -18,7 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 # NO KEY UPDATE and not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for us.
-_LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::int[]) ORDER BY id FOR NO KEY UPDATE"
+_LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 
 # A statement of its own after the lock: in the locking one, a subquery would still see the log as it was
 # before the wait. Grouped, because for `max(id)` of one order PostgreSQL may walk the primary key backwards
@@ -27,14 +29,18 @@ _SEEN_NOW = """
 SELECT o.id, o.status::text AS status, coalesce(l.last_log_id, 0) AS last_log_id
   FROM site_orders o
   LEFT JOIN (SELECT order_id, max(id) AS last_log_id FROM site_generation_logs
-              WHERE order_id = ANY($1::int[]) GROUP BY order_id) l ON l.order_id = o.id
- WHERE o.id = ANY($1::int[])
+              WHERE order_id = ANY($1::bigint[]) GROUP BY order_id) l ON l.order_id = o.id
+ WHERE o.id = ANY($1::bigint[])
 """
 
-_SET_STATUS = """
-UPDATE site_orders o SET status = c.status::siteorderstatus, updated_at = timezone('utc', now())
-  FROM unnest($1::int[], $2::text[]) AS c(id, status) WHERE o.id = c.id
-"""
+# Through the table's own row type, so that status and time may be of any type that takes the text.
+_SET_STATUS = f"""
+UPDATE site_orders o SET status = r.status, updated_at = r.updated_at
+  FROM json_populate_recordset(NULL::site_orders, (
+       SELECT json_agg(json_build_object('id', c.id, 'status', c.status, 'updated_at', {UTC_NOW}))
+         FROM unnest($1::bigint[], $2::text[]) AS c(id, status))) r
+ WHERE o.id = r.id
+"""  # noqa: S608 - a constant
 
 # Through the table's own row type, so that it works whether `details` is json or jsonb.
 _JOURNAL = """
@@ -47,7 +53,7 @@ RETURNING id, order_id
 # As text, because what is json, and holds something odd elsewhere, may not be taken apart.
 _MARKED = """
 SELECT order_id, max(id) AS id FROM site_generation_logs
- WHERE order_id = ANY($1::int[]) AND step LIKE 'OPERATOR\\_%' AND strpos(details::text, $2) > 0
+ WHERE order_id = ANY($1::bigint[]) AND step LIKE 'OPERATOR\\_%' AND strpos(details::text, $2) > 0
  GROUP BY order_id
 """
 
@@ -58,7 +64,7 @@ _Seen = Mapping[int, tuple[str | None, int]]
 # What the claimed orders' logs say of a run's end since the claim: $1 orders, $2 the claims' journal ids.
 _ENDED_SINCE = """
 SELECT o.id, o.status::text AS status, ended.step
-  FROM unnest($1::int[], $2::bigint[]) AS c(order_id, journal_id)
+  FROM unnest($1::bigint[], $2::bigint[]) AS c(order_id, journal_id)
   JOIN site_orders o ON o.id = c.order_id
   LEFT JOIN LATERAL (
        SELECT step FROM site_generation_logs
@@ -77,7 +83,7 @@ _NOT_ABOUT_ONE_ORDER = (
 )
 
 
-async def claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Actor, mark: str) -> Claim:
+async def claim(link: Link, steps: Sequence[Step], actor: Actor, mark: str) -> Claim:
     """Lock, re-check, set the status and journal; orders that moved, or that somebody else locks, are left alone.
 
     An order that the database refuses fails alone: the others are claimed without it. ``mark`` is put into the
@@ -85,7 +91,7 @@ async def claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Ac
     """
 
     async def attempt(some: Sequence[Step], lock: str) -> Claim:
-        return await _claim(connection, some, actor, mark, lock)
+        return await _claim(link, some, actor, mark, lock)
 
     def refused(step: Step, reason: str) -> Claim:
         return Claim(journal_ids={}, moved={}, failed={step.order_id: reason})
@@ -98,16 +104,16 @@ async def claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Ac
     )
 
 
-async def claimed(connection: asyncpg.Connection, steps: Sequence[Step], mark: str, lost: str) -> Claim:
+async def claimed(link: Link, steps: Sequence[Step], mark: str, lost: str) -> Claim:
     """What took place of a claim whose connection was ``lost``, for that reason."""
-    written = await _written(connection, [step.order_id for step in steps], mark)
+    written = await _written(link, [step.order_id for step in steps], mark)
     failed = {step.order_id: f"{lost}; nothing was done" for step in steps if step.order_id not in written}
     return Claim(journal_ids=written, moved={}, failed=failed)
 
 
-async def _written(connection: asyncpg.Connection, order_ids: Sequence[int], mark: str) -> dict[int, int]:
+async def _written(link: Link, order_ids: Sequence[int], mark: str) -> dict[int, int]:
     """The ids of the journal rows with this mark, by order."""
-    async with connection.transaction():
+    async with link.transaction() as connection:
         # The server may not have noticed that we are gone: until it has decided, it holds the rows' locks.
         await connection.fetch(_LOCK, order_ids)
         rows = await connection.fetch(_MARKED, order_ids, mark)
@@ -138,10 +144,11 @@ async def _one_by_one_if_need_be(
     return [*first, *await _one_by_one_if_need_be(attempt, items[half:], refused, lock)]
 
 
-async def confirm(connection: asyncpg.Connection, steps: Mapping[int, Step]) -> dict[int, str]:
+async def confirm(link: Link, steps: Mapping[int, Step]) -> dict[int, str]:
     """Why claimed orders went on in spite of the claim, by order; keys of ``steps`` are the claims' journal ids."""
     by_order = {step.order_id: step for step in steps.values()}
-    rows = await connection.fetch(_ENDED_SINCE, [step.order_id for step in steps.values()], list(steps))
+    async with link.transaction() as connection:
+        rows = await connection.fetch(_ENDED_SINCE, [step.order_id for step in steps.values()], list(steps))
     found = {row["id"]: row for row in rows}
     went_on = {}
     for order_id, step in by_order.items():
@@ -155,11 +162,11 @@ async def confirm(connection: asyncpg.Connection, steps: Mapping[int, Step]) -> 
     return went_on
 
 
-async def _claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: Actor, mark: str, lock: str) -> Claim:
+async def _claim(link: Link, steps: Sequence[Step], actor: Actor, mark: str, lock: str) -> Claim:
     ids = [step.order_id for step in steps]
     moved: dict[int, str] = {}
     journal_ids: dict[int, int] = {}
-    async with connection.transaction():
+    async with link.transaction() as connection:
         held = {row["id"] for row in await connection.fetch(lock, ids)}
         now = await _seen_now(connection, ids)
         locked = {order_id for order_id in ids if order_id in now and order_id not in held}
@@ -176,11 +183,11 @@ async def _claim(connection: asyncpg.Connection, steps: Sequence[Step], actor: A
             await _set_status(connection, {step.order_id: step.after for step in still})
             written = await connection.fetch(_JOURNAL, json.dumps([_claim_row(step, actor, mark) for step in still]))
             journal_ids = {row["order_id"]: row["id"] for row in written}
-    return Claim(journal_ids=journal_ids, moved=moved, failed=await who_locks(connection, locked) if locked else {})
+    return Claim(journal_ids=journal_ids, moved=moved, failed=await who_locks(link, locked) if locked else {})
 
 
 async def release(
-    connection: asyncpg.Connection, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
+    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
 ) -> Release:
     """Restore each status and journal why; an order that moved since is left alone.
 
@@ -189,7 +196,7 @@ async def release(
     """
 
     async def attempt(some: Sequence[tuple[int, Step]], lock: str) -> Release:
-        return await _release(connection, dict(some), actor, reasons, mark, lock)
+        return await _release(link, dict(some), actor, reasons, mark, lock)
 
     def refused(item: tuple[int, Step], reason: str) -> Release:
         return Release(restored=(), moved={}, failed={item[1].order_id: reason})
@@ -203,19 +210,19 @@ async def release(
 
 
 async def released(
-    connection: asyncpg.Connection, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
+    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
 ) -> Release:
     """What took place of a release whose connection was lost, and the rest of it."""
-    written = await _written(connection, [step.order_id for step in steps.values()], mark)
+    written = await _written(link, [step.order_id for step in steps.values()], mark)
     rest = {journal_id: step for journal_id, step in steps.items() if step.order_id not in written}
     if not rest:
         return Release(restored=set(written), moved={})
-    again = await release(connection, rest, actor, reasons, mark)
+    again = await release(link, rest, actor, reasons, mark)
     return replace(again, restored={*written, *again.restored})
 
 
 async def _release(
-    connection: asyncpg.Connection,
+    link: Link,
     steps: Mapping[int, Step],
     actor: Actor,
     reasons: Mapping[int, str],
@@ -223,7 +230,7 @@ async def _release(
     lock: str,
 ) -> Release:
     ids = [step.order_id for step in steps.values()]
-    async with connection.transaction():
+    async with link.transaction() as connection:
         held = {row["id"] for row in await connection.fetch(lock, ids)}
         now = await _seen_now(connection, ids)
         locked = {order_id for order_id in ids if order_id in now and order_id not in held}
@@ -247,7 +254,7 @@ async def _release(
         for step in steps.values()
         if step.order_id not in restored | locked
     }
-    return Release(restored=restored, moved=moved, failed=await who_locks(connection, locked) if locked else {})
+    return Release(restored=restored, moved=moved, failed=await who_locks(link, locked) if locked else {})
 
 
 async def _seen_now(connection: asyncpg.Connection, order_ids: Sequence[int]) -> _Seen:

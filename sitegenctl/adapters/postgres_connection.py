@@ -2,15 +2,22 @@
 
 asyncpg without SQLAlchemy, because every command pays for its imports (SQLAlchemy alone takes longer than the
 whole of ``enqueue``).
+
+Nothing here relies on the state of a session: a pooler in transaction mode hands every transaction to another one.
+Settings are made inside the transaction, and every statement runs in one, because even an unnamed prepared statement
+is gone when its transaction ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from sitegenctl.domain.access import NEEDED_COLUMNS, hidden_rows
 from sitegenctl.errors import SourceError, UsageProblem
 
 #: Everything that asyncpg lets out when a server is away, refuses or answers too late. The internal error is what
@@ -26,31 +33,120 @@ _AWAY = (
 )
 
 
-async def connect(dsn: str, *, timeout: float, read_only: bool = False) -> asyncpg.Connection:
-    """Open a connection that answers within ``timeout`` seconds; a read-only one is refused every write.
+# The function of PostgreSQL that raises where `row_security = off` would have to hide rows.
+_ROW_SECURITY_CHECK = "check_enable_rls"
 
-    A lock is waited for a little less long, so that the server can say that it was a lock.
-    """
-    settings = {"application_name": "sitegenctl"}
-    if read_only:
-        settings["default_transaction_read_only"] = "on"
-    lock_timeout = {"lock_timeout": str(max(1, int(timeout * 800)))}  # in milliseconds
-    try:
-        return await _connect(dsn, timeout, settings | lock_timeout)
-    except asyncpg.ProtocolViolationError:
-        # A pooler refuses connections with settings that it doesn't know. Without this one we just know less.
-        return await _connect(dsn, timeout, settings)
+#: Tables of the contract that the console reads.
+TABLES = tuple(NEEDED_COLUMNS)
+
+_HIDDEN = """
+SELECT current_user::text AS role,
+       array(SELECT t FROM unnest($1::text[]) t WHERE row_security_active(to_regclass(t))) AS tables
+"""
 
 
-async def _connect(dsn: str, timeout: float, settings: Mapping[str, str]) -> asyncpg.Connection:
+async def connect(dsn: str, *, timeout: float) -> asyncpg.Connection:
+    """Open a connection that answers within ``timeout`` seconds."""
     return await asyncpg.connect(
         dsn,
         timeout=timeout,
         command_timeout=timeout,
-        server_settings=dict(settings),
-        # The pooler of a deployment may not keep prepared statements between transactions.
+        # The one setting that poolers take at the start. They refuse connections that bring others.
+        server_settings={"application_name": "sitegenctl"},
+        # Only unnamed prepared statements: a pooler hands the next transaction to another session.
         statement_cache_size=0,
     )
+
+
+class Link:
+    """One connection, opened when it is first used and again when it was lost. It serves one transaction at a time.
+
+    ``timeout`` is in seconds, for each statement. A lock is waited for a little less long, so that the server can say
+    that it was a lock. PostgreSQL refuses every write of a ``read_only`` one.
+    """
+
+    def __init__(self, dsn: str, *, timeout: float, read_only: bool = False) -> None:
+        self._dsn = dsn
+        self._timeout = timeout
+        # One query, so that it costs one round trip. Without row_security = off, row-level security would hide rows.
+        self._begin = (
+            f"BEGIN {'READ ONLY' if read_only else ''}; SET LOCAL row_security = off;"
+            f" SET LOCAL lock_timeout = {max(1, int(timeout * 800))};"
+        )
+        self._turn = asyncio.Lock()
+        self._connection: asyncpg.Connection | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a transaction is under way."""
+        return self._turn.locked()
+
+    async def open(self) -> None:
+        """Connect, if there is no connection."""
+        async with self._turn:
+            await self._opened()
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            with suppress(*DRIVER_ERRORS):
+                await connection.close(timeout=1)
+
+    @asynccontextmanager
+    async def transaction(self, also: str = "") -> AsyncIterator[asyncpg.Connection]:
+        """A transaction when it is this one's turn; ``also`` are statements without rows for its beginning.
+
+        Raises what the driver raises, and ``SourceError`` where row-level security would hide rows.
+        """
+        async with self._turn:
+            connection = await self._opened()
+            try:
+                await connection.execute(self._begin + also)
+                yield connection
+                await connection.execute("COMMIT")
+            except BaseException as exc:
+                await self._roll_back(connection, exc)
+                if getattr(exc, "server_source_function", None) == _ROW_SECURITY_CHECK:
+                    raise await _hidden_rows(connection) from exc
+                raise
+
+    async def _opened(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, timeout=self._timeout)
+        return self._connection
+
+    async def _roll_back(self, connection: asyncpg.Connection, why: BaseException) -> None:
+        # After an answer that never came the connection is in an unknown state. After a mere refusal it is as good
+        # as before.
+        is_usable = not isinstance(why, DRIVER_ERRORS) or isinstance(why, asyncpg.PostgresError)
+        if is_usable and not connection.is_closed():
+            with suppress(*DRIVER_ERRORS):
+                await connection.execute("ROLLBACK")
+                return
+        if not connection.is_closed():
+            connection.terminate()
+        self._connection = None
+
+
+async def _hidden_rows(connection: asyncpg.Connection) -> SourceError:
+    """Say which tables hide rows, and from which role; for a connection outside a transaction."""
+    role, tables = "of DATABASE_URL", ()
+    with suppress(*DRIVER_ERRORS):
+        async with connection.transaction(readonly=True):
+            row = await connection.fetchrow(_HIDDEN, list(TABLES))
+        role, tables = row["role"], tuple(row["tables"])
+    obstacle = hidden_rows(role, tables)
+    return SourceError(obstacle.message, hint=obstacle.hint, source="database")
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Raise ``SourceError`` for whatever the driver raises."""
+    try:
+        yield
+    except DRIVER_ERRORS as exc:
+        raise translate(exc) from exc
 
 
 def translate(exc: BaseException) -> SourceError:
@@ -67,6 +163,24 @@ def translate(exc: BaseException) -> SourceError:
         return SourceError(
             "something in the database is locked by somebody else",
             hint="a migration? SELECT pid, application_name, query FROM pg_stat_activity ORDER BY xact_start tells who",
+            source="database",
+        )
+    if isinstance(exc, asyncpg.InsufficientPrivilegeError):
+        return SourceError(
+            f"the database refused: {str(exc).splitlines()[0]}",
+            hint="grant the role of DATABASE_URL what it lacks",
+            source="database",
+        )
+    if isinstance(exc, asyncpg.QueryCanceledError):
+        return SourceError(
+            f"the database gave up: {str(exc).splitlines()[0]}",
+            hint="is the server busy, or statement_timeout of the role too short? --timeout gives it more time",
+            source="database",
+        )
+    if isinstance(exc, asyncpg.ProtocolViolationError):
+        return SourceError(
+            f"the pooler before the database refused: {str(exc).splitlines()[0]}",
+            hint="look at the pooler's log and settings, and at what DATABASE_URL asks for",
             source="database",
         )
     reason = "it did not answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__

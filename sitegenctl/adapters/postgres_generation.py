@@ -1,30 +1,76 @@
 """The database as the reference worker uses it: one order's lock, brief, log, deliverable and end.
 
-Through SQLAlchemy on the contract's tables. A generation's lock is a PostgreSQL advisory lock on the very
-connection that its writes use: a worker that dies loses both at once, and one that lost its lock can't write.
+A run's lock is a PostgreSQL advisory lock in an open transaction on a connection of its own, so that a pooler between
+keeps the session for it; a worker that dies loses it at once. Reads and writes go over a second connection. A run
+that has lost its lock can't write: each write looks in the same transaction whether the lock is still held, and the
+next run begins only when the writes of the one before it have ended.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Text, cast, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
+import asyncpg
 
-from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
-from sitegenctl.adapters.run_lock import LOCK_SPACE, run_lock_key
-from sitegenctl.adapters.schema import site_deliverables, site_generation_logs, site_onboardings, site_orders
+from sitegenctl.adapters.advisory_lock import advisory_lock
+from sitegenctl.adapters.order_queries import utc_now
+from sitegenctl.adapters.postgres_connection import Link, asyncpg_dsn, translating
+from sitegenctl.adapters.run_lock import FENCE_SPACE, HELD_RUN_LOCKS, LOCK_SPACE, run_lock_key
 from sitegenctl.domain.brief import Brief, TeamMember, Testimonial
 from sitegenctl.domain.generation import GenerationRecords
 from sitegenctl.domain.order import OrderStatus
-from sitegenctl.errors import GenerationError
+from sitegenctl.errors import GenerationError, SourceError
 
-_UTC_NOW = func.timezone("utc", func.now())
 _FAILURE_NOTE = r"^Generation Failed:[^\n]*\n?"
+
+_HOLDS_LOCK = f"SELECT EXISTS ({HELD_RUN_LOCKS} AND pid = $1 AND objid::bigint = $2)"
+
+# As json, because a column may be of a type that the driver would have to ask the server about.
+_ONBOARDING = "SELECT row_to_json(s)::text FROM site_onboardings s WHERE order_id = $1::bigint"
+
+# Through the table's own row type, so that it works whether `details` is json or jsonb.
+_LOG_ROW = "json_populate_record(NULL::site_generation_logs, $2::json) r"
+_LOG_COLUMNS = "(order_id, step, message, status, details)"
+
+# From the orders table, so that a failure of an order that doesn't exist needs no case of its own.
+_LOG = f"""
+INSERT INTO site_generation_logs {_LOG_COLUMNS}
+SELECT o.id, r.step, r.message, r.status, r.details FROM site_orders o, {_LOG_ROW} WHERE o.id = $1::bigint
+"""  # noqa: S608 - constants of this module
+
+# One statement: a worker that dies leaves no order that is finished while its run is not.
+_FINISH = f"""
+WITH moved AS (
+    UPDATE site_orders SET status = 'REVIEW', site_url = $3, updated_at = {utc_now("site_orders", "updated_at")},
+           admin_notes = nullif(regexp_replace(admin_notes, $4, ''), '')
+     WHERE id = $1::bigint AND status IN ('BUILDING', 'GENERATING') RETURNING id)
+INSERT INTO site_generation_logs {_LOG_COLUMNS}
+SELECT moved.id, r.step, r.message, r.status, r.details FROM moved, {_LOG_ROW}
+RETURNING id
+"""  # noqa: S608 - constants of this module
+
+_NOTE_FAILURE = f"""
+UPDATE site_orders SET updated_at = {utc_now("site_orders", "updated_at")}, admin_notes =
+       rtrim(concat($2::text, E'\\n', regexp_replace(coalesce(admin_notes, ''), $3, '')), E'\\n')
+ WHERE id = $1::bigint
+"""  # noqa: S608 - constants of this module
+
+_HAS_BRIEFING = "SELECT EXISTS (SELECT FROM site_deliverables WHERE order_id = $1::bigint AND type = 'BRIEFING')"
+
+_UPDATE_BRIEFING = f"""
+UPDATE site_deliverables SET title = $2, content = $3, status = 'READY',
+       updated_at = {utc_now("site_deliverables", "updated_at")}
+ WHERE order_id = $1::bigint AND type = 'BRIEFING' RETURNING id
+"""  # noqa: S608 - constants of this module
+
+_INSERT_BRIEFING = f"""
+INSERT INTO site_deliverables (order_id, type, title, content, status, is_visible_to_client, created_at, updated_at)
+VALUES ($1::bigint, 'BRIEFING', $2, $3, 'READY', false,
+        {utc_now("site_deliverables", "created_at")}, {utc_now("site_deliverables", "updated_at")})
+"""  # noqa: S608 - constants of this module
 
 
 class PostgresGeneration:
@@ -36,140 +82,98 @@ class PostgresGeneration:
 
     @asynccontextmanager
     async def lock(self, order_id: int) -> AsyncIterator[GenerationRecords | None]:
-        """Hold the order's generation lock; None when another generation holds it."""
-        async with self._connected() as connection:
-            held = await connection.scalar(select(func.pg_try_advisory_lock(LOCK_SPACE, run_lock_key(order_id))))
+        """Hold the order's run lock; None when another run holds it."""
+        key = run_lock_key(order_id)
+        async with advisory_lock(self._dsn, LOCK_SPACE, key, timeout=self._timeout) as holder:
+            if holder is None:
+                yield None
+                return
+            # A link for each use: a task runs in an event loop of its own, which its connections die with.
+            link = Link(self._dsn, timeout=self._timeout)
             try:
-                yield _Records(connection) if held else None
+                with translating():
+                    # Not what the connection was given at its start: behind a pooler that is another session's.
+                    pid = await holder.fetchval("SELECT pg_backend_pid()")
+                    # A run that has just lost this lock may be in the middle of a write.
+                    async with link.transaction(f"SELECT pg_advisory_xact_lock({FENCE_SPACE}, {key});"):
+                        pass
+                yield _Records(link, order_id, pid)
             finally:
-                if held and not connection.invalidated and not connection.closed:
-                    await connection.execute(select(func.pg_advisory_unlock(LOCK_SPACE, run_lock_key(order_id))))
-
-    @asynccontextmanager
-    async def records(self) -> AsyncIterator[GenerationRecords]:
-        """The records without the lock, for whoever has lost it and must tell why."""
-        async with self._connected() as connection:
-            yield _Records(connection)
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[AsyncConnection]:
-        # An engine for each use: a task runs in an event loop of its own, which its connections die with.
-        engine = create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=lambda: connect(self._dsn, timeout=self._timeout),
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-        )
-        try:
-            async with engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as exc:
-            raise translate(_driver_s_own(exc)) from exc
-        except DRIVER_ERRORS as exc:
-            raise translate(exc) from exc
-        finally:
-            await engine.dispose()
-
-
-def _driver_s_own(exc: SQLAlchemyError) -> BaseException:
-    """What asyncpg raised: SQLAlchemy wraps it in a DBAPI error of its making, and that in its own."""
-    wrapped = getattr(exc, "orig", None)
-    return getattr(wrapped, "__cause__", None) or wrapped or exc
+                await link.close()
 
 
 class _Records:
-    """``GenerationRecords`` on one connection."""
+    """``GenerationRecords`` over one connection, as long as the session ``pid`` holds the order's run lock."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link, order_id: int, pid: int) -> None:
+        self._link = link
+        self._order_id = order_id
+        self._key = run_lock_key(order_id)
+        self._pid = pid
 
     async def status(self, order_id: int) -> OrderStatus | None:
-        row = (await self._connection.execute(select(site_orders.c.status).where(site_orders.c.id == order_id))).first()
+        async with self._reading() as connection:
+            row = await connection.fetchrow("SELECT status::text FROM site_orders WHERE id = $1::bigint", order_id)
         if row is None:
             raise GenerationError(f"there is no order {order_id}")
-        return OrderStatus(row.status) if row.status in OrderStatus.__members__ else None
+        return OrderStatus(row["status"]) if row["status"] in OrderStatus.__members__ else None
 
     async def brief(self, order_id: int, site_url: str) -> Brief:
-        query = select(site_onboardings).where(site_onboardings.c.order_id == order_id)
-        row = (await self._connection.execute(query)).mappings().first()
-        if row is None:
+        async with self._reading() as connection:
+            text = await connection.fetchval(_ONBOARDING, order_id)
+        if text is None:
             raise GenerationError(f"order {order_id} has no onboarding")
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            # PostgreSQL takes what Python doesn't, such as nesting without end.
+            raise GenerationError(f"the onboarding of order {order_id} can't be read") from exc
         if not row["is_complete"]:
             raise GenerationError(f"the onboarding of order {order_id} is not complete")
         return _brief(order_id, row, site_url)
 
     async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:
-        # From the orders table, so that a failure of an order that doesn't exist needs no case of its own.
-        order = select(site_orders.c.id).where(site_orders.c.id == order_id).subquery()
-        await self._write_log(order.c.id, step, message, status, details)
-
-    async def _write_log(
-        self, order: ColumnElement[int], step: str, message: str, status: str, details: dict[str, Any]
-    ) -> bool:
-        """Write a row for the order, if there is one; returns whether there was."""
-        values = select(
-            order,
-            cast(step, site_generation_logs.c.step.type),
-            cast(message, Text),
-            cast(status, site_generation_logs.c.status.type),
-            cast(details or None, site_generation_logs.c.details.type),
-        )
-        written = await self._connection.execute(
-            insert(site_generation_logs).from_select(["order_id", "step", "message", "status", "details"], values)
-        )
-        return bool(written.rowcount)
+        async with self._writing() as connection:
+            await connection.execute(_LOG, order_id, _log_row(step, message, status, details))
 
     async def has_briefing(self, order_id: int) -> bool:
-        query = select(func.count()).where(_is_briefing(order_id))
-        return bool(await self._connection.scalar(query))
+        async with self._reading() as connection:
+            return bool(await connection.fetchval(_HAS_BRIEFING, order_id))
 
     async def save_briefing(self, order_id: int, title: str, content: str) -> None:
-        values = {"title": title, "content": content, "status": "READY", "updated_at": _UTC_NOW}
-        written = await self._connection.execute(
-            update(site_deliverables).where(_is_briefing(order_id)).values(**values)
-        )
-        if not written.rowcount:
-            await self._connection.execute(
-                insert(site_deliverables).values(
-                    order_id=order_id,
-                    type="BRIEFING",
-                    is_visible_to_client=False,
-                    created_at=_UTC_NOW,
-                    **values,
-                )
-            )
+        async with self._writing() as connection:
+            if not await connection.fetch(_UPDATE_BRIEFING, order_id, title, content):
+                await connection.execute(_INSERT_BRIEFING, order_id, title, content)
 
     async def finish(self, order_id: int, site_url: str, message: str, **details: Any) -> bool:
-        # One statement: a worker that dies leaves no order that is finished while its run is not.
-        moved = (
-            update(site_orders)
-            .where(
-                site_orders.c.id == order_id,
-                site_orders.c.status.in_([OrderStatus.BUILDING, OrderStatus.GENERATING]),
-            )
-            .values(
-                status=OrderStatus.REVIEW,
-                site_url=site_url,
-                updated_at=_UTC_NOW,
-                admin_notes=func.nullif(func.regexp_replace(site_orders.c.admin_notes, _FAILURE_NOTE, ""), ""),
-            )
-            .returning(site_orders.c.id)
-            .cte("moved")
-        )
-        return await self._write_log(moved.c.id, "SUCCESS", message, "success", details)
+        row = _log_row("SUCCESS", message, "success", details)
+        async with self._writing() as connection:
+            return bool(await connection.fetch(_FINISH, order_id, row, site_url, _FAILURE_NOTE))
 
     async def note_failure(self, order_id: int, message: str) -> None:
-        others = func.regexp_replace(func.coalesce(site_orders.c.admin_notes, ""), _FAILURE_NOTE, "")
         note = f"Generation Failed: {' '.join(message.split())}"
-        await self._connection.execute(
-            update(site_orders)
-            .where(site_orders.c.id == order_id)
-            .values(admin_notes=func.rtrim(func.concat(note, "\n", others), "\n"), updated_at=_UTC_NOW)
-        )
+        async with self._writing() as connection:
+            await connection.execute(_NOTE_FAILURE, order_id, note, _FAILURE_NOTE)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[asyncpg.Connection]:
+        with translating():
+            async with self._link.transaction() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that no other run can begin before. Raises ``SourceError`` where the run lock is lost."""
+        fence = f"SELECT pg_advisory_xact_lock_shared({FENCE_SPACE}, {self._key});"
+        with translating():
+            async with self._link.transaction(fence) as connection:
+                if not await connection.fetchval(_HOLDS_LOCK, self._pid, self._key % 2**32):
+                    raise SourceError(f"the run lock of order {self._order_id} is lost", source="database")
+                yield connection
 
 
-def _is_briefing(order_id: int) -> Any:
-    return (site_deliverables.c.order_id == order_id) & (site_deliverables.c.type == "BRIEFING")
+def _log_row(step: str, message: str, status: str, details: dict[str, Any]) -> str:
+    return json.dumps({"step": step, "message": message, "status": status, "details": details or None})
 
 
 # The columns of texts and numbers that a brief has under the same names.
@@ -191,7 +195,7 @@ _AS_TYPED = (
 )
 
 
-def _brief(order_id: int, row: RowMapping, site_url: str) -> Brief:
+def _brief(order_id: int, row: dict[str, Any], site_url: str) -> Brief:
     social = {
         network: row[f"social_{network}"]
         for network in ("facebook", "instagram", "linkedin", "youtube", "tiktok")
@@ -227,7 +231,7 @@ def _brief(order_id: int, row: RowMapping, site_url: str) -> Brief:
         ],
         target_keywords=_texts(row["target_keywords"]),
         site_url=site_url,
-        **{name: row[name] for name in _AS_TYPED},
+        **{name: row.get(name) for name in _AS_TYPED},
     )
 
 

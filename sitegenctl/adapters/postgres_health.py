@@ -11,16 +11,14 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import asyncpg
 
-from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
+from sitegenctl.adapters.postgres_access import read_access
+from sitegenctl.adapters.postgres_connection import TABLES, Link, asyncpg_dsn, translating
 from sitegenctl.domain.probes import PostgresFacts, SchemaShape, TableLock
-
-#: What a check-up can't do without, for the quick one; the whole contract is compared by ``shapes``.
-_TABLES = ("site_orders", "site_onboardings", "site_generation_logs")
 
 # Whose transactions PostgreSQL does not let this user see is not known to be long: they have no xact_start.
 _LOCKS = """
@@ -51,7 +49,8 @@ SELECT t.name AS table_name, a.attname AS column_name,
 _LABELS = """
 SELECT y.typname AS name, e.enumlabel AS label
   FROM pg_enum e JOIN pg_type y ON y.oid = e.enumtypid
- WHERE y.oid IN (SELECT to_regtype(name) FROM unnest($1::text[]) AS n(name))
+ WHERE y.oid IN (SELECT a.atttypid FROM pg_attribute a
+                  WHERE a.attrelid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS t(name)))
  ORDER BY y.typname, e.enumsortorder
 """
 
@@ -64,19 +63,12 @@ class PostgresHealth:
     """``DatabaseProbe`` on PostgreSQL; ``timeout`` is in seconds, for each call. It never writes."""
 
     def __init__(self, url: str, *, timeout: float, now: Callable[[], float] = time.time) -> None:
-        self._dsn = asyncpg_dsn(url)
-        self._timeout = timeout
         self._now = now
-        self._connection: asyncpg.Connection | None = None
-        # One connection serves one call at a time.
-        self._turn = asyncio.Lock()
+        self._link = Link(asyncpg_dsn(url), timeout=timeout, read_only=True)
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            with suppress(*DRIVER_ERRORS):
-                await connection.close(timeout=1)
+        await self._link.close()
 
     async def facts(self) -> PostgresFacts:
         """What PostgreSQL tells of itself, in a few round trips on one connection."""
@@ -85,13 +77,15 @@ class PostgresHealth:
             await connection.execute("SELECT 1")
             latency = time.perf_counter() - began
             asked, began = self._now(), time.perf_counter()
-            row = await connection.fetchrow(_FACTS, list(_TABLES))
+            row = await connection.fetchrow(_FACTS, list(TABLES))
             took = time.perf_counter() - began
-            locks = await connection.fetch(_LOCKS, list(_TABLES))
+            locks = await connection.fetch(_LOCKS, list(TABLES))
+            access = await read_access(connection)
         return PostgresFacts(
             latency=timedelta(seconds=latency),
             version=row["version"].partition(" ")[0],
             offset=timedelta(seconds=row["now"] - (asked + took / 2)),
+            access=access,
             missing_tables=tuple(row["missing"]),
             locks=tuple(
                 TableLock(
@@ -110,7 +104,7 @@ class PostgresHealth:
         expected = await asyncio.to_thread(contract_shape)
         async with self._connected() as connection:
             columns = await connection.fetch(_COLUMNS, list(expected.tables))
-            labels = await connection.fetch(_LABELS, list(expected.enums))
+            labels = await connection.fetch(_LABELS, list(expected.tables))
         tables: dict[str, dict[str, str]] = defaultdict(dict)
         for row in columns:
             tables[row["table_name"]][row["column_name"]] = row["type"]
@@ -127,13 +121,9 @@ class PostgresHealth:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
-        async with self._turn:
-            try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._dsn, timeout=self._timeout, read_only=True)
-                yield self._connection
-            except DRIVER_ERRORS as exc:
-                raise translate(exc) from exc
+        with translating():
+            async with self._link.transaction() as connection:
+                yield connection
 
 
 def contract_shape() -> SchemaShape:

@@ -14,11 +14,11 @@ from typing import Any
 
 import asyncpg
 
-from sitegenctl.adapters.order_queries import sane
+from sitegenctl.adapters.order_queries import log_time
 from sitegenctl.domain.order import LogRow
 
-_COLUMNS = f"""id, order_id, step, message, status, {sane("created_at")} AS created_at, details::text AS details,
-       localtimestamp - {sane("created_at")} AS age"""
+_COLUMNS = f"""id, order_id, step, message, status, {log_time("created_at")} AS created_at, details::text AS details,
+       localtimestamp - {log_time("created_at")} AS age"""
 
 # $3 to $5 are the three ways of saying since when, at most one of them given: an age by the database's clock,
 # a moment (turned into the session's zone, as `now()` was when the row was written), a time on the rows' clock.
@@ -29,13 +29,13 @@ _WANTED = """id > $2
 
 _OLDEST = f"""
 SELECT {_COLUMNS} FROM site_generation_logs
- WHERE order_id = ANY($1::int[]) AND {_WANTED}
+ WHERE order_id = ANY($1::bigint[]) AND {_WANTED}
  ORDER BY id + 0 LIMIT $7
 """  # noqa: S608 - constants of this module
 
 # Order by order, so that no more than the rows asked for are kept of any.
 _NEWEST = f"""
-SELECT l.* FROM unnest($1::int[]) AS o(wanted) CROSS JOIN LATERAL (
+SELECT l.* FROM unnest($1::bigint[]) AS o(wanted) CROSS JOIN LATERAL (
        SELECT {_COLUMNS} FROM site_generation_logs
         WHERE order_id = o.wanted AND {_WANTED}
         ORDER BY id + 0 DESC LIMIT $7) l

@@ -1,15 +1,13 @@
 """The orders database: reading orders and logs, claiming orders, journaling.
 
-How it is reached is in ``postgres_connection``, what it is asked in ``order_queries``. Timestamps are compared in SQL,
-each with its own clock: order columns are naive UTC, log rows in the session's time zone.
+How it is reached is in ``postgres_connection``, what it is asked in ``order_queries``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import uuid4
@@ -17,10 +15,13 @@ from uuid import uuid4
 import asyncpg
 
 from sitegenctl.adapters import order_queries, postgres_claims
+from sitegenctl.adapters.advisory_lock import MaintenanceLock
 from sitegenctl.adapters.order_rows import order_of, status_of
-from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, is_refusal, translate
+from sitegenctl.adapters.postgres_access import read_access
+from sitegenctl.adapters.postgres_connection import Link, asyncpg_dsn, is_refusal, translating
 from sitegenctl.adapters.postgres_log import read_log
 from sitegenctl.adapters.postgres_runs import log_window, read_run_rows
+from sitegenctl.domain.access import DatabaseAccess, why_not_writable
 from sitegenctl.domain.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
@@ -29,26 +30,15 @@ from sitegenctl.domain.ports import Actor, Claim, Release
 from sitegenctl.domain.pulse import StepMark
 from sitegenctl.domain.run_stream import RunRow
 from sitegenctl.domain.statistics import LogWindow
-from sitegenctl.errors import SourceError, Unconfirmed
+from sitegenctl.errors import Refused, SourceError, Unconfirmed
 
 T = TypeVar("T")
-
-# Any number that nobody else is likely to lock: the letters of "sitegen".
-_MAINTENANCE_LOCK = int.from_bytes(b"sitegen")
 
 #: Orders read in one query.
 _CHUNK = 2000
 
 # Rows taken in before it is seen whether the database has answered.
 _SLICE = 100
-
-
-@dataclass(kw_only=True)
-class _Lane:
-    """A connection, once there is one; it serves one call at a time."""
-
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    connection: asyncpg.Connection | None = None
 
 
 class PostgresOrders:
@@ -58,20 +48,17 @@ class PostgresOrders:
     """
 
     def __init__(self, url: str, *, timeout: float, read_only: bool = False, here: str | None = None) -> None:
-        self._dsn = asyncpg_dsn(url)
-        self._timeout = timeout
-        self._read_only = read_only
         self._here = here
+        dsn = asyncpg_dsn(url)
         # The second is for claiming orders while others are claimed.
-        self._lanes = (_Lane(), _Lane())
+        self._links = tuple(Link(dsn, timeout=timeout, read_only=read_only) for _ in range(2))
+        self._maintenance = MaintenanceLock(dsn, timeout=timeout)
+        self._access: DatabaseAccess | None = None
 
     async def close(self) -> None:
         """Close the connections, if there are any."""
-        for lane in self._lanes:
-            connection, lane.connection = lane.connection, None
-            if connection is not None and not connection.is_closed():
-                with suppress(*DRIVER_ERRORS):
-                    await connection.close(timeout=1)
+        for link in self._links:
+            await link.close()
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
         """Read these orders; those that don't exist are left out."""
@@ -80,7 +67,7 @@ class PostgresOrders:
 
         async def fetch(some: Sequence[int]) -> list[asyncpg.Record]:
             # A call of its own each: the time limit is for what one chunk takes.
-            async with self._connected() as connection:
+            async with self._reading() as connection:
                 return list(await connection.fetch(order_queries.BY_ID, some))
 
         async def take_in(rows: Sequence[asyncpg.Record]) -> None:
@@ -99,7 +86,7 @@ class PostgresOrders:
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
         """Read every order that may need somebody, and these, as far as they exist; ``only`` restricts them."""
         restricted = order_queries.restriction(only or OrderFilter())
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             rows = await connection.fetch(order_queries.OPEN, *restricted, list(also))
         return {row["id"]: order_of(row, self._here) for row in rows}
 
@@ -107,7 +94,7 @@ class PostgresOrders:
         """Read the first ``offset + limit`` of the other orders, sorted and filtered as the query says."""
         restricted = order_queries.restriction(query.filter)
         statement = order_queries.settled(query)
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             ids = [
                 row["id"]
                 for row in await connection.fetch(statement, *restricted, list(excluding), query.offset + query.limit)
@@ -119,24 +106,24 @@ class PostgresOrders:
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
         """How many other orders there are."""
         restricted = order_queries.restriction(only)
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             return int(await connection.fetchval(order_queries.COUNT_SETTLED, *restricted, list(excluding)))
 
     async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
         """How many orders are in each status; one that is not known is under the database's label for it."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             rows = await connection.fetch(order_queries.COUNT_BY_STATUS)
         return {status_of(row["status"]) or row["status"]: row["count"] for row in rows}
 
     async def count_runs(self, window: timedelta) -> RunCounts:
         """How many runs ended within the window until now, by the database's clock."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             row = await connection.fetchrow(order_queries.COUNT_RUNS, window)
         return RunCounts(succeeded=row["succeeded"], failed=row["failed"], skipped=row["skipped"])
 
     async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
         """The newest log rows within the window and behind ``after_id``, oldest first; ``limit`` of them at most."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             rows = await connection.fetch(order_queries.RECENT_STEPS, window, after_id, limit)
         return [
             StepMark(log_id=row["id"], order_id=row["order_id"], step=row["step"], age=row["age"])
@@ -146,12 +133,12 @@ class PostgresOrders:
 
     async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
         """Find the stretch of the log since then; ``OrdersStore`` has the rest."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             return await log_window(connection, since, lead=lead)
 
     async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
         """Read everybody's log rows with these ids, both included, lowest first; ``limit`` of them at most."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             return await read_run_rows(connection, first_id, last_id, limit=limit)
 
     async def read_log(
@@ -165,106 +152,104 @@ class PostgresOrders:
         limit: int | None = None,
     ) -> list[LogRow]:
         """Read log rows with an id above ``after_id``, in the order of their ids; ``OrdersStore`` has the rest."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             return await read_log(
                 connection, order_ids, after_id=after_id, last=last, since=since, levels=levels, limit=limit
             )
 
     async def existing(self, order_ids: Collection[int]) -> set[int]:
         """Which of these orders there are."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             return {row["id"] for row in await connection.fetch(order_queries.EXISTING, list(order_ids))}
 
     async def in_status(self, status: OrderStatus) -> list[int]:
         """The numbers of all orders in this status, lowest first."""
-        async with self._connected() as connection:
-            return [row["id"] for row in await connection.fetch(order_queries.IN_STATUS, status)]
+        async with self._reading() as connection:
+            return [row["id"] for row in await connection.fetch(order_queries.in_status(status))]
 
     async def newest_finished(self, limit: int) -> list[int]:
         """So many of the orders in REVIEW or DELIVERED, the newest first."""
-        async with self._connected() as connection:
+        async with self._reading() as connection:
             return [row["id"] for row in await connection.fetch(order_queries.NEWEST_FINISHED, limit)]
+
+    async def require_writable(self) -> None:
+        """Raise ``SourceError`` or ``Refused`` where orders can't be changed; ``OrdersStore`` has the rest."""
+        access = await self._read_access()
+        obstacle = why_not_writable(access)
+        if obstacle is not None:
+            raise (Refused if obstacle.is_refusal else SourceError)(
+                obstacle.message, hint=obstacle.hint, source="database"
+            )
+
+    async def is_authoritative(self) -> bool:
+        """Whether an order that is missing here does not exist; ``OrdersStore`` has the rest."""
+        access = self._access or await self._read_access()
+        return access.is_authoritative
 
     async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
         """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
+        await self._maintenance.require()
         mark = uuid4().hex
         return await self._surely(
-            lambda connection: postgres_claims.claim(connection, steps, actor, mark),
-            lambda connection, lost: postgres_claims.claimed(connection, steps, mark, lost),
+            lambda link: postgres_claims.claim(link, steps, actor, mark),
+            lambda link, lost: postgres_claims.claimed(link, steps, mark, lost),
         )
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
         """Look at claimed orders once more; returns why one went on in spite of the claim, by order."""
-        async with self._connected(aside=True) as connection:
-            return await postgres_claims.confirm(connection, steps)
+        with translating():
+            return await postgres_claims.confirm(self._aside(), steps)
 
     async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
         """Take claims back: restore each status and journal why; an order that moved since is left alone."""
         mark = uuid4().hex
         return await self._surely(
-            lambda connection: postgres_claims.release(connection, steps, actor, reasons, mark),
-            lambda connection, _: postgres_claims.released(connection, steps, actor, reasons, mark),
+            lambda link: postgres_claims.release(link, steps, actor, reasons, mark),
+            lambda link, _: postgres_claims.released(link, steps, actor, reasons, mark),
         )
 
-    @asynccontextmanager
-    async def maintenance(self) -> AsyncIterator[bool]:
-        """Hold the lock that one maintenance run holds at a time; False when another one has it.
+    def maintenance(self) -> AbstractAsyncContextManager[bool]:
+        """Hold the lock that one maintenance run holds at a time; False when another one has it."""
+        return self._maintenance.held()
 
-        It is held by a connection of its own, and by nothing else: when this process dies, PostgreSQL gives it
-        free at once.
-        """
-        try:
-            connection = await connect(self._dsn, timeout=self._timeout)
-        except DRIVER_ERRORS as exc:
-            raise translate(exc) from exc
-        try:
-            try:
-                held = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MAINTENANCE_LOCK))
-            except DRIVER_ERRORS as exc:
-                raise translate(exc) from exc
-            yield held
-        finally:
-            with suppress(*DRIVER_ERRORS):
-                await connection.close(timeout=1)
+    async def require_maintenance(self) -> None:
+        """Raise ``SourceError`` where the maintenance lock was taken here and is lost; ``OrdersStore`` has the rest."""
+        await self._maintenance.require()
 
-    async def _surely(
-        self,
-        work: Callable[[asyncpg.Connection], Awaitable[T]],
-        look: Callable[[asyncpg.Connection, str], Awaitable[T]],
-    ) -> T:
+    async def _read_access(self) -> DatabaseAccess:
+        async with self._reading() as connection:
+            self._access = await read_access(connection)
+        return self._access
+
+    async def _surely(self, work: Callable[[Link], Awaitable[T]], look: Callable[[Link, str], Awaitable[T]]) -> T:
         """Do what changes something; where the connection is lost on the way, ``look`` on a new one what took place.
 
         It is told why the connection was lost. Raises ``Unconfirmed`` where it can't be looked.
         """
-        begun = False
+        link = self._aside()
+        with translating():
+            await link.open()
         try:
-            async with self._connected(aside=True) as connection:
-                begun = True
-                return await work(connection)
+            with translating():
+                return await work(link)
         except SourceError as exc:
-            if not begun or is_refusal(exc.__cause__):
+            if is_refusal(exc.__cause__):
                 raise
             lost = exc
         try:
-            async with self._connected() as connection:
-                return await look(connection, lost.message)
+            with translating():
+                return await look(self._links[0], lost.message)
         except SourceError:
             raise Unconfirmed(f"it isn't known whether it was done: {lost.message}", source=lost.source) from lost
 
     @asynccontextmanager
-    async def _connected(self, *, aside: bool = False) -> AsyncIterator[asyncpg.Connection]:
-        """The connection, when it is this call's turn; with ``aside`` another one rather than wait."""
-        main, other = self._lanes
-        lane = other if aside and main.turn.locked() else main
-        async with lane.turn:
-            try:
-                if lane.connection is None or lane.connection.is_closed():
-                    lane.connection = await connect(self._dsn, timeout=self._timeout, read_only=self._read_only)
-                yield lane.connection
-            except DRIVER_ERRORS as exc:
-                # After an answer that never came the connection is in an unknown state: the next call gets a new
-                # one. After a mere refusal it is as good as before.
-                if lane.connection is not None and not isinstance(exc, asyncpg.PostgresError):
-                    lane.connection.terminate()
-                    lane.connection = None
-                raise translate(exc) from exc
+    async def _reading(self) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction, when it is this call's turn."""
+        with translating():
+            async with self._links[0].transaction() as connection:
+                yield connection
+
+    def _aside(self) -> Link:
+        """The connection that need not be waited for, if there is one."""
+        main, other = self._links
+        return other if main.is_busy else main

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from sitegenctl.adapters.order_queries import bisection, sane
+from sitegenctl.adapters.order_queries import bisection, log_time
 from sitegenctl.adapters.postgres_log import ways_of_since
 from sitegenctl.domain.reasons import LONGEST
 from sitegenctl.domain.run_stream import RunRow
@@ -29,7 +29,7 @@ SELECT (SELECT min(high) FROM bisection) AS first_id, coalesce(max(id), -1) AS l
 
 # Of an ERROR no more is read than a reason is told from.
 _ROWS = f"""
-SELECT id, order_id, step, {sane("created_at")} AS at,
+SELECT id, order_id, step, {log_time("created_at")} AS at,
        CASE WHEN step = 'ERROR' THEN left(message, {LONGEST * 4}) END AS message
   FROM site_generation_logs
  WHERE id BETWEEN $1 AND $2

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
-from sitegenctl.adapters.postgres_connection import DRIVER_ERRORS, asyncpg_dsn, connect, translate
+from sitegenctl.adapters.postgres_connection import Link, asyncpg_dsn, translating
+from sitegenctl.domain.order import MAX_ORDER_ID
 
 #: More than a screenful nobody reads.
 _MOST = 50
-
-_LARGEST = 2**31 - 1
 
 # Those that may need somebody, else the newest; both are found by an index, however many orders there are.
 _LIKELY = """
@@ -25,7 +23,7 @@ SELECT id, customer_name
 
 _BETWEEN = """
 SELECT found.id, found.customer_name
-  FROM unnest($2::int[], $3::int[]) AS span(low, high)
+  FROM unnest($2::bigint[], $3::bigint[]) AS span(low, high)
  CROSS JOIN LATERAL (SELECT id, customer_name FROM site_orders WHERE id BETWEEN span.low AND span.high
                       ORDER BY id DESC LIMIT $1) AS found
  ORDER BY found.id LIMIT $1
@@ -39,29 +37,26 @@ async def suggest_orders(url: str, prefix: str, *, timeout: float) -> list[tuple
     """
     if prefix and not _is_number(prefix):
         return []
+    link = Link(asyncpg_dsn(url), timeout=timeout, read_only=True)
     try:
-        async with asyncio.timeout(timeout):
-            connection = await connect(asyncpg_dsn(url), timeout=timeout, read_only=True)
-            try:
+        with translating():
+            async with asyncio.timeout(timeout), link.transaction() as connection:
                 query = (_BETWEEN, _MOST, *zip(*_spans(prefix), strict=True)) if prefix else (_LIKELY, _MOST)
                 rows = await connection.fetch(*query)
-            finally:
-                with suppress(*DRIVER_ERRORS):
-                    connection.terminate()
-    except DRIVER_ERRORS as exc:
-        raise translate(exc) from exc
+    finally:
+        await link.close()
     return [(row["id"], row["customer_name"]) for row in rows]
 
 
 def _is_number(prefix: str) -> bool:
-    return prefix.isascii() and prefix.isdecimal() and 0 < int(prefix[:20]) <= _LARGEST and prefix[0] != "0"
+    return prefix.isascii() and prefix.isdecimal() and 0 < int(prefix[:20]) <= MAX_ORDER_ID and prefix[0] != "0"
 
 
 def _spans(prefix: str) -> list[tuple[int, int]]:
     """Where the numbers lie that begin so: 42, 420 to 429, 4200 to 4299 and so on."""
     low = high = int(prefix)
     spans = []
-    while low <= _LARGEST:
-        spans.append((low, min(high, _LARGEST)))
+    while low <= MAX_ORDER_ID:
+        spans.append((low, min(high, MAX_ORDER_ID)))
         low, high = low * 10, high * 10 + 9
     return spans

@@ -9,6 +9,9 @@ from __future__ import annotations
 #: First key ("site" in ASCII).
 LOCK_SPACE = 0x73697465
 
+#: First key of the lock that the writes of one run share, and that the next run waits for before it begins.
+FENCE_SPACE = LOCK_SPACE + 1
+
 _INT4_MAX = 2**31 - 1
 
 
@@ -17,7 +20,7 @@ def run_lock_key(order_id: int) -> int:
     return order_id if order_id <= _INT4_MAX else order_id % _INT4_MAX - 2**31
 
 
-#: The order ids whose run lock is held, as ``pg_locks`` shows the second key: unsigned.
+#: The second keys of the run locks that are held, as ``pg_locks`` shows them: unsigned.
 HELD_RUN_LOCKS = f"""
 SELECT objid::bigint FROM pg_locks
  WHERE locktype = 'advisory' AND classid::bigint = {LOCK_SPACE} AND objsubid = 2 AND granted

@@ -86,6 +86,7 @@ def move(
     async def moving() -> int:
         settings = changing(call, dry_run=dry_run)
         async with open_session(settings, call.command) as session:
+            await session.orders.require_writable()
             result = await _plan_and_carry_out(
                 call,
                 session,

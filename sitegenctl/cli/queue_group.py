@@ -73,6 +73,7 @@ async def _move(call: Invocation, source: str, destination: str, *, limit: int |
     if source == destination:
         raise UsageProblem(f"--from and --to are both {source}")
     async with open_session(settings, call.command) as session, AsyncExitStack() as stack:
+        await session.orders.require_writable()
         if not dry_run and not await stack.enter_async_context(session.orders.maintenance()):
             # It would take what is on its way for lost.
             raise Busy("maintenance is running", hint="try again when it has ended")
@@ -128,6 +129,7 @@ async def _purge(call: Invocation, *, dry_run: bool) -> int:
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
+        await session.orders.require_writable()
         purging = await planned(operation.plan_to_purge(session.orders, session.queue))
         surviving = survivors_note(purging.survivors, purging.foreign)
         plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))

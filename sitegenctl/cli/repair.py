@@ -92,6 +92,7 @@ async def _repair(
 
     settings = changing(call, dry_run=dry_run)
     async with open_session(settings, WORKER_DEAD if options.worker_dead else call.command) as session:
+        await session.orders.require_writable()
         named = choice if isinstance(choice, list) else None
         plan = await planned(
             operation.plan(session.orders, session.queue, session.sites, options, named=named, grace=settings.grace)

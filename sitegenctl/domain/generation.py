@@ -16,8 +16,7 @@ from sitegenctl.domain.order import OrderStatus
 class GenerationRecords(Protocol):
     """What the reference worker reads and writes while it generates one order.
 
-    All calls run on the one connection that holds the order's lock: when the connection is lost, so is the
-    lock, and nothing more can be written.
+    Whatever writes raises ``SourceError`` once the order's lock is lost.
     """
 
     async def status(self, order_id: int) -> OrderStatus | None:
@@ -57,8 +56,4 @@ class GenerationStore(Protocol):
 
     def lock(self, order_id: int) -> AbstractAsyncContextManager[GenerationRecords | None]:
         """Hold the order's generation lock; None when another generation holds it."""
-        ...
-
-    def records(self) -> AbstractAsyncContextManager[GenerationRecords]:
-        """The records without the lock, for whoever has lost it and must tell why."""
         ...

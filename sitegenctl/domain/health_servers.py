@@ -5,9 +5,10 @@ One small function for each check. What is merely unwise warns; what breaks gene
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
+from sitegenctl.domain.access import why_not_writable
 from sitegenctl.domain.condition import Source
 from sitegenctl.domain.health import Access, Check, CheckName, counted, failed, listed, ok, unchecked, warning
 from sitegenctl.domain.probes import DirectoryFacts, PostgresFacts, RedisFacts, SchemaShape, TableLock
@@ -24,8 +25,14 @@ DISK_WARNING = 1024**3
 INODES_FAILURE = 1000
 INODES_WARNING = 20_000
 
-#: Columns that the contract lets be of either type.
-_JSON_OR_JSONB = {("site_generation_logs", "details")}
+#: Types that do as well as the contract's.
+_AS_GOOD = {
+    "integer": {"bigint"},
+    "character varying": {"text"},
+    "timestamp without time zone": {"timestamp with time zone"},
+    "json": {"jsonb"},
+}
+_TEXTS = {"character varying", "text"}
 
 #: A lock held for longer than this keeps everybody waiting; a shorter one is a moment of a migration.
 LOCK_PATIENCE = timedelta(seconds=2)
@@ -111,7 +118,7 @@ def judge_eviction(facts: RedisFacts, access: Access) -> Check:
 
 
 def judge_postgres(facts: PostgresFacts, access: Access) -> Check:
-    """PostgreSQL answers, is an orders database, and lets its tables be read."""
+    """PostgreSQL answers, is an orders database, and lets orders be read and changed."""
     answer = f"answers in {_ms(facts.latency)}, version {facts.version}"
     if facts.missing_tables:
         return failed(
@@ -130,6 +137,10 @@ def judge_postgres(facts: PostgresFacts, access: Access) -> Check:
             answer,
             remedy=_look_at(held[0], access),
         )
+    obstacle = why_not_writable(facts.access)
+    # What is wrong with the schema has a check of its own.
+    if obstacle is not None and not obstacle.is_schema:
+        return failed(CheckName.POSTGRES, Source.DATABASE, obstacle.message, answer, remedy=obstacle.hint)
     return ok(CheckName.POSTGRES, Source.DATABASE, answer)
 
 
@@ -152,16 +163,22 @@ def _migrate(access: Access) -> str:
 
 def judge_schema(expected: SchemaShape, found: SchemaShape, access: Access) -> Check:
     """Tables, columns, types and enum labels are the contract's; more than that does no harm."""
-    breaking = [*_table_differences(expected, found), *_missing_labels(expected.enums, found.enums)]
+    missing = list(_missing_labels(expected, found))
+    differences = list(_differences(expected, found))
+    breaking = [*differences, *(f"enum {name} lacks the label {label}" for name, label in missing)]
     extra = [
         f"enum {name} has the label {label}, which the contract does not know"
-        for name, labels in expected.enums.items()
-        for label in found.enums.get(name, ())
-        if label not in labels
+        for name, has in _enums_by_contract(expected, found)
+        for label in found.enums.get(has, ())
+        if label not in expected.enums[name]
     ]
     if breaking:
         return failed(
-            CheckName.SCHEMA, Source.DATABASE, *breaking, *extra, remedy=_schema_remedy(expected, found, access)
+            CheckName.SCHEMA,
+            Source.DATABASE,
+            *breaking,
+            *extra,
+            remedy=_migrate(access) if differences else _add_labels(missing, access),
         )
     if extra:
         return warning(
@@ -177,7 +194,7 @@ def judge_schema(expected: SchemaShape, found: SchemaShape, access: Access) -> C
     )
 
 
-def _table_differences(expected: SchemaShape, found: SchemaShape) -> Iterator[str]:
+def _differences(expected: SchemaShape, found: SchemaShape) -> Iterator[str]:
     for table, columns in expected.tables.items():
         if table not in found.tables:
             yield f"there is no table {table}"
@@ -186,28 +203,33 @@ def _table_differences(expected: SchemaShape, found: SchemaShape) -> Iterator[st
             has = found.tables[table].get(column)
             if has is None:
                 yield f"{table} has no column {column} ({kind})"
-            elif has != kind and not ((table, column) in _JSON_OR_JSONB and has == "jsonb"):
+            elif kind in expected.enums:
+                if has not in _TEXTS and has not in found.enums:
+                    yield f"{table}.{column} is {has}, not {kind}"
+            elif has != kind and has not in _AS_GOOD.get(kind, ()):
                 yield f"{table}.{column} is {has}, not {kind}"
 
 
-def _missing_labels(expected: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for name, labels in expected.items():
-        if name not in found:
-            yield f"there is no enum {name}"
-        else:
-            yield from (f"enum {name} lacks the label {label}" for label in labels if label not in found[name])
+def _missing_labels(expected: SchemaShape, found: SchemaShape) -> Iterator[tuple[str, str]]:
+    """Enums of the database, each with a label that it lacks."""
+    for name, has in _enums_by_contract(expected, found):
+        yield from ((has, label) for label in expected.enums[name] if label not in found.enums[has])
 
 
-def _schema_remedy(expected: SchemaShape, found: SchemaShape, access: Access) -> str:
-    """The SQL when labels are all that is missing; else the migrations, which alone know what else they do."""
-    commands = [
-        f"ALTER TYPE {name} ADD VALUE '{label}';"
-        for name, labels in expected.enums.items()
-        for label in labels
-        if name in found.enums and label not in found.enums[name]
-    ]
-    others = [*_table_differences(expected, found), *(name for name in expected.enums if name not in found.enums)]
-    return _migrate(access) if others else f'{access.psql} -c "{" ".join(commands)}"'
+def _enums_by_contract(expected: SchemaShape, found: SchemaShape) -> Iterable[tuple[str, str]]:
+    """The enums of the contract, each with what the database's column has in its place, if that is an enum."""
+    return dict.fromkeys(
+        (kind, has)
+        for table, columns in expected.tables.items()
+        for column, kind in columns.items()
+        if kind in expected.enums and (has := found.tables.get(table, {}).get(column)) in found.enums and has
+    )
+
+
+def _add_labels(missing: Iterable[tuple[str, str]], access: Access) -> str:
+    """The SQL when labels are all that is missing; what else is, the migrations alone know."""
+    commands = [f"ALTER TYPE {name} ADD VALUE '{label}';" for name, label in missing]
+    return f'{access.psql} -c "{" ".join(commands)}"'
 
 
 def judge_clocks(offsets: Mapping[str, timedelta | None]) -> Check:

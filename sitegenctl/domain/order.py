@@ -10,8 +10,8 @@ from typing import Any
 from sitegenctl.domain.light import light
 from sitegenctl.domain.run import OPERATOR_CANCEL, OPERATOR_MOVE, History
 
-#: Largest value of PostgreSQL's ``integer``, the type of ``site_orders.id``.
-MAX_ORDER_ID = 2_147_483_647
+#: Largest value of PostgreSQL's ``bigint``, the widest type that ``site_orders.id`` may have.
+MAX_ORDER_ID = 2**63 - 1
 
 
 class OrderStatus(StrEnum):

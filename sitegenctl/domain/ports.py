@@ -178,6 +178,21 @@ class OrdersStore(Protocol):
         """So many of the orders in REVIEW or DELIVERED, the newest first."""
         ...
 
+    async def require_writable(self) -> None:
+        """Return if orders can be changed in this database, which ``--read-only`` has no bearing on.
+
+        Raises ``SourceError`` on a server that takes no writes, or where row-level security hides rows, and
+        ``Refused`` where the schema is not understood or our role lacks a privilege. Asks the database each time.
+        """
+        ...
+
+    async def is_authoritative(self) -> bool:
+        """Whether an order that is missing here does not exist; False on a standby or a read-only server.
+
+        Asks the database once, if ``require_writable`` has not.
+        """
+        ...
+
     async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
         """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone.
 
@@ -200,7 +215,14 @@ class OrdersStore(Protocol):
         ...
 
     def maintenance(self) -> AbstractAsyncContextManager[bool]:
-        """Hold the lock that one maintenance run holds at a time; False when another one has it."""
+        """Hold the lock that one maintenance run holds at a time; False when another one has it.
+
+        It may be lost meanwhile: ``require_maintenance`` tells, and every ``claim`` asks it first.
+        """
+        ...
+
+    async def require_maintenance(self) -> None:
+        """Raise ``SourceError`` where ``maintenance`` took the lock here and it is lost; nothing where it didn't."""
         ...
 
 

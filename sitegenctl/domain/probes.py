@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from sitegenctl.domain.access import DatabaseAccess
+
 
 @dataclass(frozen=True, kw_only=True)
 class Connections:
@@ -158,12 +160,13 @@ class PostgresFacts:
     """What PostgreSQL tells of itself.
 
     ``missing_tables`` are those of the contract that it does not have, ``locks`` those which nobody else can even
-    read.
+    read. ``access`` is what our role may do there.
     """
 
     latency: timedelta
     version: str
     offset: timedelta
+    access: DatabaseAccess
     missing_tables: tuple[str, ...] = ()
     locks: tuple[TableLock, ...] = ()
 

@@ -60,6 +60,7 @@ async def maintain(
     run = _Run(orders=orders, queue=queue, sites=sites, actor=actor, options=options, memory=memory)
     async with AsyncExitStack() as stack:
         try:
+            await orders.require_writable()
             if not options.dry_run and not await stack.enter_async_context(orders.maintenance()):
                 return None
         except SourceError as exc:
@@ -149,6 +150,8 @@ class _Run:
         if missing is not None:
             return _left_out(name, missing)
         try:
+            if Source.DATABASE in name.needs:
+                await self.orders.require_maintenance()
             return await take()
         except SourceError as exc:
             # Whoever has not answered is not asked again: each question could take the whole timeout. Of the sites

@@ -91,10 +91,13 @@ async def record_failure(
 ) -> None:
     """Journal a failed attempt: an ERROR row and the note that the system's own screens show.
 
-    ``retry_in`` is in seconds, None after the last attempt.
+    ``retry_in`` is in seconds, None after the last attempt. Nothing is written while another run holds the order's
+    lock: the row would end that one.
     """
     what_next = "no retry left" if retry_in is None else f"retry in {retry_in:.0f} s"
-    async with workshop.store.records() as records:
+    async with workshop.store.lock(order_id) as records:
+        if records is None:
+            return
         await records.log(
             order_id,
             "ERROR",

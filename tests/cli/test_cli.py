@@ -81,7 +81,7 @@ def test_version_comes_from_one_place(world: World) -> None:
 BAD = [
     (["enqueue", "abc"], "abc is not an order number"),
     (["enqueue", "-1"], "-1 is not an order number"),
-    (["enqueue", "2147483648"], "the largest is 2147483647"),
+    (["enqueue", "9223372036854775808"], "the largest is 9223372036854775807"),
     (["enqueue"], "no order given"),
     (["enqueue", "42", "--form", "x"], "no such option"),
     (["inspect", "1-3"], "1-3 is neither an order number nor one of: orders, queue, workers, task"),

@@ -22,7 +22,7 @@ def waiting(world: World, **headers: object) -> None:
         client.rpush(QUEUE, json.dumps(message))
 
 
-@pytest.mark.parametrize("order_id", [99999999999999, 2**31, 0, -1, 10**40])
+@pytest.mark.parametrize("order_id", [2**63, 0, -1, 10**40])
 def test_a_number_that_no_order_can_have_blinds_nothing(world: World, console: Console, order_id: int) -> None:
     world.order(42, steps=["START", "ERROR"])
     task_id = world.publish(order_id)
@@ -38,7 +38,7 @@ def test_a_number_that_no_order_can_have_blinds_nothing(world: World, console: C
 
 def test_the_order_that_a_result_names_may_be_none_either(world: World, console: Console) -> None:
     with world.redis() as client:
-        client.set("celery-task-meta-abc", json.dumps({"status": "SUCCESS", "result": {"order_id": 10**12}}))
+        client.set("celery-task-meta-abc", json.dumps({"status": "SUCCESS", "result": {"order_id": 10**40}}))
     assert console.data("inspect", "task", "abc")["order_id"] is None
 
 

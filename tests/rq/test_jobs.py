@@ -37,7 +37,7 @@ def job(job_id: str = "J", **fields: str) -> Job:
         ("0", None),
         ("42.0", None),
         ("99999999999", None),
-        ("4294967296", None),  # no order has such a number
+        ("9223372036854775808", None),  # no order has such a number
         ("42, resume=1", None),
         ("42, resume=True, force=True", None),
         ("__import__('os').system('true')", None),
@@ -61,7 +61,7 @@ def test_what_is_no_call_is_none(text: str) -> None:
 def test_whatever_a_description_says_it_is_read_without_being_run(text: str) -> None:
     for description in (text, f"{JOB}({text})"):
         call = read_call(description)
-        assert call is None or call.order_id is None or 0 < call.order_id < 2**31
+        assert call is None or call.order_id is None or 0 < call.order_id < 2**63
 
 
 def test_what_we_wrote_beside_it_counts_more_than_the_description() -> None:

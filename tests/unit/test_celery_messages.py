@@ -61,9 +61,10 @@ def test_what_is_delivered_stays_unacked_until_a_worker_claims_it() -> None:
     [
         ([42], {}, 42),
         ([], {"order_id": 7}, 7),
-        ([2**31 - 1], {}, 2**31 - 1),
-        ([2**31], {}, None),
-        ([], {"order_id": 99999999999999}, None),
+        ([2**31], {}, 2**31),
+        ([2**63 - 1], {}, 2**63 - 1),
+        ([2**63], {}, None),
+        ([], {"order_id": 10**40}, None),
         ([0], {}, None),
         ([-1], {}, None),
         (["42"], {}, None),

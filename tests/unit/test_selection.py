@@ -33,7 +33,7 @@ def test_a_dash_is_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         ("abc", "abc is not an order number"),
         ("-1", "-1 is not an order number"),
         ("0", "begin at 1"),
-        ("2147483648", "the largest is 2147483647"),
+        ("9223372036854775808", "the largest is 9223372036854775807"),
         ("1-99999999999999999999999", "not an order number"),
         ("45-40", "backwards"),
         ("4.5", "not an order number"),
