@@ -63,13 +63,10 @@ def unpack(message: Mapping[str, Any]) -> bytes:
     """The body in kombu's envelope as the producer serialized it. Raises ``UnreadableBody``."""
     body = message.get("body") or ""
     encoding = mapping(message.get("properties")).get("body_encoding")
+    if encoding and encoding != "base64":
+        raise UnreadableBody("its body has an unknown encoding")
     try:
-        if encoding == "base64":
-            data = binascii.a2b_base64(body)
-        elif not encoding:
-            data = body.encode()
-        else:
-            raise UnreadableBody("its body has an unknown encoding")
+        data = binascii.a2b_base64(body) if encoding else body.encode()
     except (ValueError, TypeError, AttributeError) as exc:
         raise UnreadableBody("its body cannot be decoded") from exc
     compression = mapping(message.get("headers")).get("compression")
@@ -103,17 +100,21 @@ def _written(task: str) -> frozenset[bytes]:
     return frozenset((task.encode(), json.dumps(task)[1:-1].encode()))
 
 
-def contained_calls(name: str, args: Any, kwargs: Any, embed: Any, task: str) -> Iterator[Call]:
-    """Every call of ``task`` that a call of the task ``name`` with these arguments will make, or have made.
+def contained_calls(
+    name: str, args: Any, kwargs: Any, embed: Any, task: str, *, task_id: str | None = None
+) -> Iterator[Call]:
+    """Every call of ``task`` that a call of the task ``name`` with these arguments, and this id, will make or publish.
 
     Raises ``RecursionError`` for what is nested too deeply.
     """
-    yield from _in_arguments(name, args, kwargs, task, prepended=False)
+    yield from _in_arguments(name, args, kwargs, task, task_id=task_id, prepended=False)
     # Steps that follow, callbacks and the body of a chord are given the result of what comes before.
     yield from _in_any(embed, task, prepended=True)
 
 
-def _in_arguments(name: str, args: Any, kwargs: Any, task: str, *, prepended: bool) -> Iterator[Call]:
+def _in_arguments(
+    name: str, args: Any, kwargs: Any, task: str, *, task_id: str | None, prepended: bool
+) -> Iterator[Call]:
     """Calls in the arguments of Celery's own tasks, and in those of any other that is given signatures.
 
     With ``prepended`` the task is called with more arguments before these.
@@ -122,7 +123,7 @@ def _in_arguments(name: str, args: Any, kwargs: Any, task: str, *, prepended: bo
     if name in _MAPS:
         given = {**dict(zip(("task", "it"), args, strict=False)), **options}
         if mapping(given.get("task")).get("task") == task:
-            yield from _in_map(given.get("it"), each_is_one_argument=name == "celery.map")
+            yield from _in_map(given.get("it"), task_id, each_is_one_argument=name == "celery.map")
             return
     if name == "celery.chain":
         first, *others = (*sequence(options.get("tasks")), None)
@@ -140,12 +141,14 @@ def _in_arguments(name: str, args: Any, kwargs: Any, task: str, *, prepended: bo
         yield from _in_any([*args, *options.values()], task, prepended=name == "celery.chord_unlock")
 
 
-def _in_map(items: Any, *, each_is_one_argument: bool) -> Iterator[Call]:
+def _in_map(items: Any, task_id: str | None, *, each_is_one_argument: bool) -> Iterator[Call]:
     if not isinstance(items, list):
         yield Call(None, items, {}, is_complete=False)
         return
-    for item in items:
-        yield Call(None, [item] if each_is_one_argument else item, {}, is_complete=True)
+    for number, item in enumerate(items, 1):
+        # The same before and after the map itself is published.
+        call_id = f"{task_id}#{number}" if task_id is not None else None
+        yield Call(call_id, [item] if each_is_one_argument else item, {}, is_complete=True)
 
 
 def _in_any(value: Any, task: str, *, prepended: bool) -> Iterator[Call]:
@@ -160,9 +163,10 @@ def _in_any(value: Any, task: str, *, prepended: bool) -> Iterator[Call]:
             return
         prepended = prepended and value.get("immutable") is not True
         args, kwargs, options = value.get("args"), value.get("kwargs"), mapping(value.get("options"))
+        task_id = text(options.get("task_id"))
         if name == task:
-            yield Call(text(options.get("task_id")), args, kwargs, is_complete=not prepended)
-        yield from _in_arguments(name, args, kwargs, task, prepended=prepended)
+            yield Call(task_id, args, kwargs, is_complete=not prepended)
+        yield from _in_arguments(name, args, kwargs, task, task_id=task_id, prepended=prepended)
         yield from _in_any(list(options.values()), task, prepended=True)
 
 

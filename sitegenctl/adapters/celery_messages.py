@@ -336,7 +336,7 @@ def _ours(task: LiveTask, args: Any, kwargs: Any, place: Place) -> Item:
 def _carried(carrier: LiveTask, args: Any, kwargs: Any, embed: Any, place: Place, task_name: str) -> Iterator[Item]:
     """Calls of our task that this one carries: of each, what the carrier's message says, and an id."""
     try:
-        calls = list(contained_calls(carrier.name, args, kwargs, embed, task_name))
+        calls = list(contained_calls(carrier.name, args, kwargs, embed, task_name, task_id=carrier.task_id))
     except RecursionError:
         yield _foreign(carrier.name, "nested too deeply to be read", place, carrier.task_id, may_be_ours=True)
         return

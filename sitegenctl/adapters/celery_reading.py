@@ -394,14 +394,18 @@ def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
 
     One that has been published by now is told of as the message that it is.
     """
-    ids = {task.task_id for task in tasks if task.carrier is None}
+    ids = {task.task_id for task in tasks if not _is_published_later(task)}
     for task in tasks:
-        # Without an id of its own it is one of its carrier's, in whichever places that is.
-        if task.carrier is not None and not task.task_id.startswith(f"{task.carrier}#"):
+        if _is_published_later(task):
             if task.task_id in ids:
                 continue
             ids.add(task.task_id)
         yield task
+
+
+def _is_published_later(task: LiveTask) -> bool:
+    """Whether the task will be in a message of its own, under its own id; an item of a map never is."""
+    return task.carrier is not None and not task.task_id.startswith(f"{task.carrier}#")
 
 
 @contextmanager
