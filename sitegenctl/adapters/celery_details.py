@@ -92,8 +92,8 @@ class TaskSearch:
             position=place.position,
             headers=headers,
         )
-        # Whichever task it is: here nobody asks whether it is one of ours.
-        task = decode_message(message, place, task_name=details.name or "", now=self._now)
+        # Whichever task it is: only its own call is wanted, not those that it carries.
+        task, *_ = decode_message(message, place, task_name=details.name or "", now=self._now)
         if not isinstance(task, LiveTask):
             return replace(details, undecodable=task.reason)
         return replace(

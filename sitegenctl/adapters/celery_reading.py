@@ -9,6 +9,10 @@ order of reading has to make up for it:
    by then in ``unacked``, or published anew at a head (a retry), or restored at a tail. An end counts as read
    when its inner part is known from step 1; otherwise there is more, and it is looked at again.
 
+A task id may be in several places at once, and each is told of: a message pushed twice, one restored while its task
+still runs, a retry whose last delivery is about to be acknowledged. What only this reading saw twice, because the
+message moved meanwhile, is told of once.
+
 What this can't see, nor could one MULTI/EXEC: kombu takes a message and enters it in ``unacked`` in two steps,
 and between them it is nowhere. Where ``unacked`` itself takes several steps to read, a task that goes from it
 and comes back under another tag between two of them may be missed. Hence the rule that "no task" is believed
@@ -19,29 +23,38 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sitegenctl.adapters.celery_messages import Place, decode as decode_any, decode_unacked
+from sitegenctl.adapters.celery_messages import Item, Place, decode as decode_any, decode_unacked
 from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.json_values import moment
 from sitegenctl.adapters.redis_errors import Refusal, without_errors
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.domain.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 
-Item = LiveTask | ForeignMessage
-
 # More than are ever published while a list is read.
 _FAR = 10**9
 
 
 class _Decode(Protocol):
-    def __call__(self, raw: bytes, place: Place, *, task_name: str, now: datetime) -> Item: ...
+    def __call__(
+        self, raw: bytes, place: Place, *, task_name: str, now: datetime, skipped: Counter[str]
+    ) -> list[Item]: ...
+
+
+class _Entry(NamedTuple):
+    """What one message in a list is, and the hash of the message."""
+
+    key: int
+    items: list[Item]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,25 +78,42 @@ class _Part:
 
     key: str
     edge: int
-    items: list[Item] = field(default_factory=list)
+    entries: list[_Entry] = field(default_factory=list)
     at_the_tail: Iterator[int] = field(default_factory=count)
     _lowest: int = 0
     # By the hash of the message itself (a task may come back as another message), where it stood: a number
     # that only grows from the head to the tail.
     known: dict[int, int] = field(default_factory=dict)
+    # Those that are in the list more than once, to the byte: their numbers say nothing of the order.
+    twins: set[int] = field(default_factory=set)
 
     def knows(self, messages: Iterable[bytes]) -> bool:
         """Whether these were seen before, in this order: what was taken and given back has another."""
-        numbers = [self.known.get(hash(raw), -_FAR * _FAR) for raw in messages]
-        return numbers == sorted(numbers) and (not numbers or numbers[0] > -_FAR * _FAR)
+        keys = list(map(hash, messages))
+        numbers = [self.known[key] for key in keys if key in self.known and key not in self.twins]
+        return numbers == sorted(numbers) and all(key in self.known for key in keys)
 
-    def new(self, messages: Iterable[bytes], numbers: Iterator[int]) -> list[bytes]:
-        """Those not known yet; from now on they are known."""
-        return [
-            raw
-            for raw, number in zip(messages, numbers, strict=False)
-            if self.known.setdefault(hash(raw), number) == number
-        ]
+    def new(self, messages: Iterable[bytes], numbers: Iterator[int], *, copies: bool = False) -> list[bytes]:
+        """Those not known yet; from now on they are known.
+
+        With ``copies`` also those that are in the list twice: nothing that was read before is behind what is new.
+        """
+        fresh: list[bytes] = []
+        for raw, number in zip(messages, numbers, strict=False):
+            key = hash(raw)
+            if self.known.setdefault(key, number) == number:
+                fresh.append(raw)
+            elif copies and fresh:
+                self.twins.add(key)
+                fresh.append(raw)
+        return fresh
+
+    def left_behind(self, ends: _Ends) -> Iterator[_Entry]:
+        """Entries that were read and are in the list no longer, as far as its end shows: a worker took them."""
+        still_there = {hash(raw) for raw in (*ends.head, *ends.tail)}
+        inner = next((key for key in map(hash, ends.tail) if key in self.known and key not in self.twins), None)
+        end = -_FAR * _FAR if inner is None or ends.length <= len(ends.head) else self.known[inner]
+        return (entry for entry in self.entries if self.known[entry.key] > end and entry.key not in still_there)
 
     def before_the_head(self) -> Iterator[int]:
         """Numbers for what was published since the list was read last."""
@@ -101,7 +131,7 @@ class _Ends:
 
 
 class QueueReading:
-    """One reading of the queue; ``now`` decides which ETA is in the future.
+    """One reading of the queue; ``now`` is the time where the broker does not give its own.
 
     With ``only``, nothing is kept but tasks of these orders, and they have no positions.
     """
@@ -119,37 +149,54 @@ class QueueReading:
         self._options = options
         self._bounds = bounds
         self._now = now
+        self._taken_at: datetime | None = None
         self._only = only
         self._chunk = bounds.chunk
         self._patience = bounds.rounds
         self._decode: _Decode = decode_any
+        self._skipped: Counter[str] = Counter()
 
     async def read(self) -> BrokerReading:
-        """Read what is unfinished, each task once, in the order of delivery."""
+        """Read what is unfinished, in the order of delivery: every place of every task."""
         lists = [
             command
             for key in self._options.lists
             for command in (("LLEN", key), ("LRANGE", key, 0, 1), ("LRANGE", key, -2, -1))
         ]
         unacked = self._options.unacked
-        *answers, delivered, (_, sample) = await self._link.execute(
-            *lists, ("HLEN", unacked), ("HSCAN", unacked, 0, "COUNT", 2)
+        time, *others = await self._link.execute(
+            ("TIME",),
+            *lists,
+            ("HLEN", unacked),
+            ("ZCARD", self._options.unacked_index),
+            ("HSCAN", unacked, 0, "COUNT", 2),
+            keep_refusals=True,
         )
+        *answers, delivered, indexed, (_, sample) = without_errors(others, keep_refusals=False)
+        if not isinstance(time, Refusal):
+            self._taken_at = moment(int(time[0]) + int(time[1]) / 1e6)
+            self._now = self._taken_at or self._now
         lengths = answers[0::3]
         messages = [raw for part in (*answers[1::3], *answers[2::3], sample[1::2]) for raw in part]
         size = self._adapt(messages)
         messages_in_all = sum(lengths) + delivered
-        if messages_in_all <= self._bounds.atomic and messages_in_all * size <= self._bounds.size:
+        if max(messages_in_all, indexed) <= self._bounds.atomic and messages_in_all * size <= self._bounds.size:
             return await self._at_once()
         with _collector_paused():
             return await self._in_chunks()
 
     async def _at_once(self) -> BrokerReading:
-        *lists, unacked = await self._transaction(
-            *(("LRANGE", key, 0, -1) for key in self._options.lists), ("HVALS", self._options.unacked)
+        *lists, unacked, index = await self._transaction(
+            *(("LRANGE", key, 0, -1) for key in self._options.lists),
+            ("HGETALL", self._options.unacked),
+            ("ZRANGE", self._options.unacked_index, 0, -1, "WITHSCORES"),
         )
         queued = self._queued(raw for part in lists for raw in reversed(part))
-        return self._reading(queued, self._delivered(unacked))
+        scores = dict(zip(index[::2], index[1::2], strict=True))
+        deliveries = zip(unacked[::2], unacked[1::2], strict=True)
+        return self._reading(
+            [entry.items for entry in queued], [self._delivered(tag, raw, scores.get(tag)) for tag, raw in deliveries]
+        )
 
     async def _in_chunks(self) -> BrokerReading:
         # Here, because importing it takes longer than decoding a short queue.
@@ -159,18 +206,48 @@ class QueueReading:
         edge = max(1, min(self._bounds.edge, self._chunk))
         parts = [_Part(key=key, edge=edge) for key in self._options.lists]
         for part in parts:
-            part.items = await self._from_head(part, part.at_the_tail)
-        unacked, at_the_ends = await self._settle(parts)
-        delivered = self._delivered(unacked.values())
-        # What was in a list when that was read, and is delivered now, is in the list no longer; what stands at
-        # an end even now is in both: a retry, whose last delivery is about to be acknowledged.
-        left = {item.task_id for item in delivered if item.task_id is not None} - at_the_ends
-        queued = [item for part in parts for item in reversed(part.items) if item.task_id not in left]
-        return self._reading(queued, delivered)
+            part.entries = await self._from_head(part, part.at_the_tail)
+        unacked, ends = await self._settle(parts)
+        scores = await self._in_steps([("ZSCORE", self._options.unacked_index, tag) for tag in unacked])
+        delivered = {
+            tag: self._delivered(tag, raw, score) for (tag, raw), score in zip(unacked.items(), scores, strict=True)
+        }
+        queued = [entry.items for part in parts for entry in reversed(part.entries)]
+        left = [entry.items for part, each in zip(parts, ends, strict=True) for entry in part.left_behind(each)]
+        moved = await self._moved(queued, delivered, left)
+        return self._reading(
+            [items for items in queued if id(items) not in moved],
+            [items for items in delivered.values() if id(items) not in moved],
+        )
 
-    async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[Item]:
+    async def _moved(
+        self, queued: Iterable[list[Item]], delivered: Mapping[bytes, list[Item]], left: Iterable[list[Item]]
+    ) -> set[int]:
+        """What this reading saw twice by itself: places that a task has left, which was seen in another one too.
+
+        ``left`` are of messages that are in no list any more. Returns the ids of the lists of items.
+        """
+        places = Counter(map(_id_of, (*queued, *delivered.values())))
+        repeated = {tag: items for tag, items in delivered.items() if places[_id_of(items)] > 1}
+        there = await self._in_steps([("HEXISTS", self._options.unacked, tag) for tag in repeated])
+        gone = [items for items, is_there in zip(repeated.values(), there, strict=True) if not is_there]
+        moved: set[int] = set()
+        for items in (*gone, *left):
+            task_id = _id_of(items)
+            if task_id is not None and places[task_id] > 1:
+                places[task_id] -= 1
+                moved.add(id(items))
+        return moved
+
+    async def _in_steps(self, commands: Sequence[Command]) -> list[Any]:
+        replies: list[Any] = []
+        for start in range(0, len(commands), self._chunk):
+            replies += await self._link.execute(*commands[start : start + self._chunk])
+        return replies
+
+    async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[_Entry]:
         """What is new in the list, to its end or until so many messages in a row are known already."""
-        found: list[Item] = []
+        found: list[_Entry] = []
         messages: list[Any]
         undecoded: list[bytes] = []
         start = 0
@@ -194,17 +271,14 @@ class QueueReading:
                 continue
             del messages[:overlap]
             ends = len(messages) < wanted or (until_known and part.knows(messages[-until_known:]))
-            undecoded = part.new(messages, numbers)
+            undecoded = part.new(messages, numbers, copies=not until_known)
             if ends:
                 return found + self._queued(undecoded)
             self._adapt(messages)
             start += len(messages)
 
-    async def _settle(self, parts: Sequence[_Part]) -> tuple[dict[bytes, bytes], set[str]]:
-        """Read ``unacked`` together with the ends of all lists.
-
-        Returns what is in ``unacked``, and the ids of the tasks at the ends.
-        """
+    async def _settle(self, parts: Sequence[_Part]) -> tuple[dict[bytes, bytes], list[_Ends]]:
+        """Read ``unacked`` together with the ends of all lists; returns both as they are at the end."""
         unacked: dict[bytes, bytes] = {}
         cursor = 0
         while True:
@@ -215,8 +289,7 @@ class QueueReading:
                 continue
             cursor = cursor_after
             if not cursor:
-                messages = [raw for each in ends for raw in (*each.head, *each.tail)]
-                return unacked, {item.task_id for item in self._queued(messages) if item.task_id is not None}
+                return unacked, ends
 
     async def _ends(self, parts: Sequence[_Part], cursor: int) -> tuple[list[_Ends], int, dict[bytes, bytes]]:
         lists: list[Command] = []
@@ -234,15 +307,15 @@ class QueueReading:
         whole = ends.length <= len(ends.head)
         if not whole and not part.knows(ends.head[-run:]):
             self._lose_patience()
-            part.items[:0] = await self._from_head(part, part.before_the_head(), until_known=run)
+            part.entries[:0] = await self._from_head(part, part.before_the_head(), until_known=run)
             return False
         if not whole and not part.knows(ends.tail[:run]):
             self._lose_patience()
             part.edge *= 2
             return False
         old = next((place for place, raw in enumerate(ends.head) if part.knows([raw])), ends.length)
-        part.items[:0] = self._queued(part.new(ends.head[:old], part.before_the_head()))
-        part.items += self._queued(part.new([*ends.head[old:], *ends.tail], part.at_the_tail))
+        part.entries[:0] = self._queued(part.new(ends.head[:old], part.before_the_head(), copies=True))
+        part.entries += self._queued(part.new([*ends.head[old:], *ends.tail], part.at_the_tail))
         return True
 
     def _lose_patience(self) -> None:
@@ -266,43 +339,73 @@ class QueueReading:
         without_errors(accepted if isinstance(replies, Refusal) else replies, keep_refusals=False)
         return list(without_errors([replies], keep_refusals=False)[0])
 
-    async def _decoded(self, messages: Iterable[bytes]) -> list[Item]:
+    async def _decoded(self, messages: Iterable[bytes]) -> list[_Entry]:
         """``_queued``, when the command given before it is sent: some links send it in their second turn."""
         await asyncio.sleep(0)
         return self._queued(messages)
 
-    def _queued(self, messages: Iterable[bytes]) -> list[Item]:
-        decode, place, task, now = self._decode, Place(TaskState.QUEUED), self._options.task, self._now
-        return self._wanted([decode(raw, place, task_name=task, now=now) for raw in messages])
+    def _queued(self, messages: Iterable[bytes]) -> list[_Entry]:
+        decode, place = self._decode, Place(TaskState.QUEUED)
+        task, now, skipped = self._options.task, self._now, self._skipped
+        return [
+            _Entry(hash(raw), items)
+            for raw in messages
+            if (items := self._wanted(decode(raw, place, task_name=task, now=now, skipped=skipped)))
+        ]
 
-    def _delivered(self, values: Iterable[bytes]) -> list[Item]:
-        place, task, now = Place(TaskState.UNACKED), self._options.task, self._now
-        return self._wanted([decode_unacked(raw, place, task_name=task, now=now) for raw in values])
+    def _delivered(self, tag: bytes, raw: bytes, score: bytes | None) -> list[Item]:
+        delivered_at = moment(float(score)) if score is not None else None
+        place = Place(TaskState.UNACKED, None, tag.decode(errors="backslashreplace"), delivered_at)
+        return self._wanted(
+            decode_unacked(raw, place, task_name=self._options.task, now=self._now, skipped=self._skipped)
+        )
 
     def _wanted(self, items: list[Item]) -> list[Item]:
         if self._only is None:
             return items
         return [item for item in items if isinstance(item, LiveTask) and item.order_id in self._only]
 
-    def _reading(self, queued: Sequence[Item], delivered: Sequence[Item]) -> BrokerReading:
-        """Each task once, under its place in the list if it has one.
-
-        A retry is published before its old delivery is acknowledged, and a restore moves a message back: the
-        same task may stand in both places for a moment.
-        """
+    def _reading(self, queued: Sequence[list[Item]], delivered: Sequence[list[Item]]) -> BrokerReading:
         if self._only is None:
-            for position, item in enumerate(queued):
-                # Not by replace(): nobody has seen it yet, and 100,000 copies would take as long as all the rest.
-                object.__setattr__(item, "position", position)
-        tasks: dict[str, LiveTask] = {}
-        foreign: dict[str | int, ForeignMessage] = {}
-        for place, item in enumerate((*queued, *delivered)):
-            if isinstance(item, LiveTask):
-                tasks.setdefault(item.task_id, item)
-            else:
-                # Without an id there is nothing to know it again by.
-                foreign.setdefault(place if item.task_id is None else item.task_id, item)
-        return BrokerReading(tasks=tuple(tasks.values()), foreign=tuple(foreign.values()))
+            for position, items in enumerate(queued):
+                for item in items:
+                    # Not by replace(): nobody has seen it yet, and 100,000 copies would take as long as all the rest.
+                    object.__setattr__(item, "position", position)
+        items = [item for part in (queued, delivered) for each in part for item in each]
+        tasks = [item for item in items if isinstance(item, LiveTask)]
+        return BrokerReading(
+            tasks=tuple(_once(tasks)),
+            foreign=tuple(item for item in items if isinstance(item, ForeignMessage)),
+            taken_at=self._taken_at,
+            skipped=dict(self._skipped),
+        )
+
+
+def _id_of(items: Sequence[Item]) -> str | None:
+    """The id of the task whose message these are from."""
+    if not items:
+        return None
+    first = items[0]
+    return (first.carrier if isinstance(first, LiveTask) else None) or first.task_id
+
+
+def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
+    """Each task that another carries once: all messages of a chain or a chord carry what is still to come.
+
+    One that has been published by now is told of as the message that it is.
+    """
+    ids = {task.task_id for task in tasks if not _is_published_later(task)}
+    for task in tasks:
+        if _is_published_later(task):
+            if task.task_id in ids:
+                continue
+            ids.add(task.task_id)
+        yield task
+
+
+def _is_published_later(task: LiveTask) -> bool:
+    """Whether the task will be in a message of its own, under its own id; an item of a map never is."""
+    return task.carrier is not None and not task.task_id.startswith(f"{task.carrier}#")
 
 
 @contextmanager

@@ -1,10 +1,26 @@
-"""Reading JSON that others wrote and that may hold anything: what is not of the kind expected is not there."""
+"""Reading JSON that others wrote and that may hold anything: what is not of the kind expected is not there.
+
+Texts that neither a terminal nor PostgreSQL takes are escaped here, so that nothing behind this edge meets them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_LARGEST = 2**63 - 1
+
+
+def fitting(skipped: Counter[str], where: str, what: str, read: Callable[[Any], T | None], value: Any) -> T | None:
+    """Read the value; count in ``skipped`` one that is there and does not fit."""
+    found = read(value)
+    if found is None and value is not None:
+        skipped[f"{where}: an unusable value of {what}"] += 1
+    return found
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -23,13 +39,16 @@ def mappings(value: Any) -> list[dict[str, Any]]:
 
 
 def number(value: Any) -> int | None:
-    """The whole number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """The whole number; None beyond 64 bits."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST else None
 
 
 def text(value: Any) -> str | None:
-    """The text."""
-    return value if isinstance(value, str) else None
+    """The text; NUL and halves of surrogate pairs, which JSON may hold, are escaped."""
+    if not isinstance(value, str):
+        return None
+    printable = value.replace("\0", "\\x00") if "\0" in value else value
+    return printable if printable.isascii() else printable.encode("utf-8", "backslashreplace").decode()
 
 
 def moment(value: Any) -> datetime | None:

@@ -92,8 +92,8 @@ _ANYWHERE = Place(state=TaskState.QUEUED)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def _is_of(message: object, order_id: int) -> bool:
-    return isinstance(message, LiveTask) and message.order_id == order_id
+def _is_of(items: Iterable[object], order_id: int) -> bool:
+    return any(isinstance(item, LiveTask) and item.order_id == order_id for item in items)
 
 
 async def _lose(client: Redis, task: SampleTask, now: datetime) -> None:

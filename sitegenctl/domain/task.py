@@ -38,8 +38,9 @@ class LiveTask:
     0 being next; None once delivered. ``delivered_at`` is by the broker's word, ``delivery`` the key of the delivery
     there (kombu's tag, RQ's registry member). ``limit`` is the task's own hard time limit. ``started_at`` and ``pid``
     are known of tasks that a worker says it runs, by the worker's clock. ``part_of`` names the chain, group or map
-    that carries the task: such a task cannot be removed by itself. ``until`` is when an unaccounted task can be
-    decided, by this machine's clock, None where that cannot be known; ``reason`` says why the state is what it is.
+    that carries the task, and ``carrier`` is its id: such a task cannot be removed by itself. ``until`` is when an
+    unaccounted task can be decided, by this machine's clock, None where that cannot be known; ``reason`` says why the
+    state is what it is.
     """
 
     task_id: str
@@ -58,6 +59,7 @@ class LiveTask:
     started_at: datetime | None = None
     pid: int | None = None
     part_of: str | None = None
+    carrier: str | None = None
     until: datetime | None = None
     reason: str | None = None
 
