@@ -41,6 +41,13 @@ _Client = TypeVar("_Client", Redis, redis.Redis)
 #: Everything that the client lets out when a server is away, refuses or answers too late.
 DRIVER_ERRORS = (RedisError, OSError, TimeoutError)
 
+#: Replies whose code the client turns into a class of its own; before redis-py 5 not all of these.
+_CODES = {
+    code: kind
+    for code, name in (("OOM", "OutOfMemoryError"), ("READONLY", "ReadOnlyError"))
+    if (kind := getattr(redis.exceptions, name, None)) is not None
+}
+
 
 def redis_client(
     url: str, *, timeout: float, sentinel_master: str | None = None, sentinel_password: str | None = None
@@ -156,4 +163,5 @@ def translate(exc: BaseException) -> SourceError:
         return late()
     if isinstance(exc, RedisConnectionError | OSError):
         return unreachable(str(exc) or type(exc).__name__)
-    return refused(str(exc))
+    code = next((code for code, kind in _CODES.items() if isinstance(exc, kind)), str(exc).partition(" ")[0])
+    return refused(str(exc), code)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Protocol
 
+from sitegenctl.adapters.redis_errors import Refusal, write_refused
 from sitegenctl.adapters.redis_urls import is_sentinel
 from sitegenctl.adapters.redis_wire import Command, RedisWire, knows
 
@@ -104,6 +105,13 @@ def _link_of(url: str, options: SentinelOptions, *, timeout: float) -> Link:
         sentinel_master=options.sentinel_master,
         sentinel_password=options.sentinel_password,
     )
+
+
+async def require_writable(link: Link, key: str) -> None:
+    """Raise ``SourceError`` where Redis refuses writes; ``key`` never exists, so that nothing is changed."""
+    (reply,) = await link.execute(("LPUSHX", key, ""), keep_refusals=True)
+    if isinstance(reply, Refusal):
+        raise write_refused(reply)
 
 
 def literally(text: str) -> str:

@@ -105,7 +105,7 @@ async def look(link: Link, options: RqOptions, before: Picture | None = None) ->
     """Look at everything that can change; of jobs that ended since ``before`` also at what came of them."""
     records = await read_records(link, options)
     seen = roll_call(records, options.queue)
-    running = {job_id: name for name, job_ids in seen.running.items() for job_id in job_ids}
+    running = {job.job_id: name for name, jobs in seen.running.items() for job in jobs}
     listed, scheduled, *registries = await atomically(
         link,
         [

@@ -133,6 +133,15 @@ class RqOptions:
         """The sorted set of a job's attempts that are under way (RQ 2)."""
         return f"{self.prefix}:executions:{job_id}"
 
+    def execution(self, member: str) -> str:
+        """The hash of one attempt that is under way, by its member of the registry of jobs in work (RQ 2)."""
+        return f"{self.prefix}:execution:{member}"
+
+    @property
+    def probe(self) -> str:
+        """A key that never exists, for asking whether Redis accepts writes."""
+        return f"{self.list_key}:probe"
+
     @property
     def cleaning(self) -> str:
         """The key that whoever cleans up after dead workers holds."""

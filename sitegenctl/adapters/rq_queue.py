@@ -12,13 +12,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sitegenctl.adapters.queue_moving import LookElsewhere, nowhere_else
+from sitegenctl.adapters.redis_link import require_writable
 from sitegenctl.adapters.rq_details import JobSearch, with_claim
+from sitegenctl.adapters.rq_job import OVER, Job
 from sitegenctl.adapters.rq_options import RqOptions
-from sitegenctl.adapters.rq_reading import QueueReading
-from sitegenctl.adapters.rq_workers import RqWorkers
+from sitegenctl.adapters.rq_reading import QueueReading, read_jobs
+from sitegenctl.adapters.rq_workers import RqWorkers, read_records, roll_call, why_undecided
 from sitegenctl.domain.ports import Consumers, PublishFailure
-from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
+from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
+
+#: What Celery calls the states in which a job of RQ's ends.
+_RESULTS = {"finished": "SUCCESS", "failed": "FAILURE", "stopped": "REVOKED", "canceled": "REVOKED"}
 
 
 class RqQueue:
@@ -36,10 +41,29 @@ class RqQueue:
         return str(uuid.uuid4())
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
-        """Read every unfinished job and foreign one, each once; or just the jobs of these orders."""
+        """Read every unfinished job and foreign one, at each place; or just the jobs of these orders.
+
+        A delivery of which it is not known when it was taken up is orphaned here, where that is proven: the time limit
+        has passed since the last sign of life that was promised. All others are decided by when they were taken up.
+        """
         async with self._workers.link() as link:
             reading = await QueueReading(link, self._options, only=only).read()
-        return replace(reading, hard_limit=self._options.hard_limit)
+            reading = replace(reading, hard_limit=self._options.hard_limit)
+            if not any(_is_undated(task) for task in reading.tasks):
+                return reading
+            records = await read_records(link, self._options)
+        seen = roll_call(records, self._options.queue)
+        orphaned = [
+            _is_undated(task) and not seen.holders(task.task_id) and why_undecided(task, records, seen) is None
+            for task in reading.tasks
+        ]
+        tasks = (
+            replace(task, state=TaskState.ORPHANED, reason="nothing can be running it any more")
+            if is_orphaned
+            else task
+            for task, is_orphaned in zip(reading.tasks, orphaned, strict=True)
+        )
+        return replace(reading, tasks=tuple(tasks))
 
     async def survey(self) -> WorkerSurvey:
         """Read what every living worker holds."""
@@ -75,12 +99,43 @@ class RqQueue:
         async with self._workers.link() as link:
             return await Withdrawal(link, self._options, terminate=terminate).withdraw(tasks, keep)
 
-    async def put_back(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
+    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
         """Hand orphaned jobs to the queue again, to be taken next; nothing else of them changes."""
         from sitegenctl.adapters.rq_put_back import PuttingBack
 
         async with self._workers.link() as link:
-            return await PuttingBack(link, self._options).put_back(tasks)
+            return await PuttingBack(link, self._options).put_back(tasks, worker_dead=worker_dead)
+
+    async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """The final status of each of these jobs that has one, and that no other worker runs once more."""
+        ended = await self._ended(task_ids)
+        if not ended:
+            return {}
+        async with self._workers.link() as link:
+            records = await read_records(link, self._options)
+        seen = roll_call(records, self._options.queue)
+        return {
+            task_id: _RESULTS[job.status]
+            for task_id, job in ended.items()
+            if not seen.holders(task_id) and not records.is_due(task_id)
+        }
+
+    async def burnt(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """Why each of these ids must not be published again: its job has ended, or was cancelled."""
+        return {
+            task_id: "its job was cancelled" if job.status == "canceled" else f"its job has ended: {job.status}"
+            for task_id, job in (await self._ended(task_ids)).items()
+        }
+
+    async def _ended(self, task_ids: Collection[str]) -> dict[str, Job]:
+        async with self._workers.link() as link:
+            jobs = await read_jobs(link, self._options, filter(_is_text, task_ids))
+        return {task_id: job for task_id, job in jobs.items() if job is not None and job.status in OVER}
+
+    async def require_writable(self) -> None:
+        """Raise ``SourceError`` where Redis refuses writes; a push to a list that does not exist changes nothing."""
+        async with self._workers.link() as link:
+            await require_writable(link, self._options.probe)
 
     async def pause(self) -> Consumers:
         """Have every worker of this Redis take no other job."""
@@ -97,3 +152,16 @@ class RqQueue:
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Nothing: RQ's workers are told, not asked, and nobody waits for a reply that could be left behind."""
         return 0
+
+
+def _is_undated(task: LiveTask) -> bool:
+    return task.state is TaskState.UNACKED and task.delivered_at is None
+
+
+def _is_text(task_id: str) -> bool:
+    """Whether it can be an id at all: half a surrogate pair, which JSON may hold, is no text."""
+    try:
+        task_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

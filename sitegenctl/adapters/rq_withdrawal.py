@@ -8,7 +8,9 @@ cancelled, and runs. What a worker has is watched until it is somewhere else:
   It is told only when the job's own process has signed the job: before that a worker would kill itself, having no
   process yet.
 - on its way to a worker, or about to begin: it is waited for.
-- at nobody's: its worker is gone, and what stands of it in the registries goes, too.
+- at nobody's: what stands of it in the registries goes once it is certain that nothing runs it.
+
+Of a job of which one place is kept, the other places are taken away one by one.
 
 Read from rq/worker.py, command.py and job.py, 1.15 to 3.0, and seen with them.
 """
@@ -17,13 +19,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.adapters.rq_options import RqOptions
-from sitegenctl.adapters.rq_workers import Records, RollCall, read_records, roll_call
+from sitegenctl.adapters.rq_reading import Started
+from sitegenctl.adapters.rq_workers import Records, RollCall, entries_of, read_records, roll_call, why_undecided
 from sitegenctl.adapters.verdicts import (
     PATIENCE,
     SECOND_LOOK,
@@ -31,7 +34,6 @@ from sitegenctl.adapters.verdicts import (
     Verdict,
     copy_is_gone,
     has_started,
-    not_answered,
     too_late,
 )
 from sitegenctl.domain.task import LiveTask, TaskState
@@ -39,13 +41,26 @@ from sitegenctl.domain.task import LiveTask, TaskState
 #: Commands in one round trip.
 _AT_ONCE = 100
 
-# KEYS: started, intermediate. ARGV: job, then member and score of each of its entries. All as they were, or nothing.
+#: How often a job must be looked for in vain: it may be on the move between two places.
+_LOOKS_FOR_NOTHING = 2
+
+# KEYS: started, intermediate. ARGV: job, whether what is on its way to a worker goes as well, then member and score of
+# each of its entries. All as they were, or nothing.
 _FORGET = """
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   if (redis.call('ZSCORE', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
 end
-for i = 2, #ARGV, 2 do redis.call('ZREM', KEYS[1], ARGV[i]) end
-redis.call('LREM', KEYS[2], 0, ARGV[1])
+for i = 3, #ARGV, 2 do redis.call('ZREM', KEYS[1], ARGV[i]) end
+if ARGV[2] == '1' then redis.call('LREM', KEYS[2], 0, ARGV[1]) end
+return 1
+"""
+
+# KEYS: job, queue, failed. ARGV: job. The worker that stopped one copy has marked the job as stopped, to be forgotten.
+_STILL_LIVE = """
+if redis.call('HGET', KEYS[1], 'status') ~= 'stopped' then return 0 end
+redis.call('HSET', KEYS[1], 'status', redis.call('LPOS', KEYS[2], ARGV[1]) and 'queued' or 'started')
+redis.call('PERSIST', KEYS[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
 return 1
 """
 
@@ -61,16 +76,50 @@ return 1
 
 @dataclass(kw_only=True)
 class _Leaving:
-    """A job on its way out.
+    """A job on its way out, or one place of it.
 
-    ``taken``: it was taken out of the queue or a registry. ``told`` is the worker that was told to stop it.
-    ``nowhere`` counts the looks that found nothing of it.
+    ``places`` are those given; ``is_kept`` is whether only these go. ``taken``: it was taken out of the queue or a
+    registry, ``taken_now`` at the last look. ``told`` are the workers that were told to stop it. ``nowhere`` counts the
+    looks that found nothing of it.
     """
 
     task_id: str
-    taken: bool
-    told: str | None = None
+    places: list[LiveTask]
+    is_kept: bool = False
+    taken: bool = False
+    taken_now: bool = False
+    told: set[str] = field(default_factory=set)
     nowhere: int = 0
+
+    def holders(self, seen: RollCall) -> list[tuple[str, TaskState]]:
+        """Which living workers have it, and how; of a place, the one that it is at."""
+        if not self.is_kept:
+            return seen.holders(self.task_id)
+        (place,) = self.places
+        name = place.worker or (seen.holds(place.delivery) if place.delivery is not None else None)
+        return [holder for holder in seen.holders(self.task_id) if holder[0] == name]
+
+    def entries(self, records: Records) -> list[Started]:
+        """Its entries of the registry of jobs in work."""
+        bare = [replace(place, delivery=None) for place in self.places[:1]]
+        return entries_of(self.places if self.is_kept else bare, records)
+
+    def is_on_its_way(self, records: Records) -> bool:
+        """Whether a worker has taken it and not begun it."""
+        return self.task_id in records.taken and not (self.is_kept and self.places[0].delivery is not None)
+
+    def doubt(self, records: Records, seen: RollCall) -> str | None:
+        """Why something that is not seen may be running it."""
+        given = {place.delivery: place for place in self.places}
+        fallback = given.get(None) or replace(self.places[0], state=TaskState.UNACKED)
+        for entry in self.entries(records):
+            place = given.get(entry.delivery, fallback)
+            reason = why_undecided(replace(place, delivery=entry.delivery), records, seen)
+            if reason is not None:
+                return reason
+        if self.is_on_its_way(records):
+            return why_undecided(replace(fallback, delivery=None), records, seen)
+        return None
 
 
 class Withdrawal:
@@ -84,38 +133,75 @@ class Withdrawal:
 
     async def withdraw(self, tasks: Sequence[LiveTask], keep: Collection[str]) -> Mapping[str, str]:
         """Take these jobs away; returns why one is still there, or may be, by its id."""
-        ids = list(dict.fromkeys(task.task_id for task in tasks))
-        kept = set(keep).intersection(ids)
+        by_id: dict[str, list[LiveTask]] = {}
+        for task in tasks:
+            by_id.setdefault(task.task_id, []).append(task)
+        kept = {task_id: by_id.pop(task_id) for task_id in set(keep).intersection(by_id)}
+        leaving = [_Leaving(task_id=task_id, places=places) for task_id, places in by_id.items()]
         try:
-            taken = await self._take_out(ids, kept)
+            await self._take_out(leaving, at_first=True)
+            await self._take_copies(kept)
         except Refusal as exc:
-            return dict.fromkeys(ids, exc.message)
-        for task_id in kept - taken:
-            self._left[task_id] = copy_is_gone(task_id)
-        leaving = {task_id: _Leaving(task_id=task_id, taken=task_id in taken) for task_id in ids if task_id not in kept}
+            return dict.fromkeys((*by_id, *kept), exc.message)
+        leaving += [
+            _Leaving(task_id=task_id, places=[place], is_kept=True)
+            for task_id, places in kept.items()
+            for place in places
+            if not _waits(place)
+        ]
         await self._follow(leaving)
-        gone = [task_id for task_id in ids if task_id not in kept and task_id not in self._left]
+        options = self._options
+        gone = [task_id for task_id in by_id if task_id not in self._left]
         await self._execute(
-            [("EVAL", _CANCELED, 2, self._options.job(task_id), self._options.canceled, task_id) for task_id in gone]
+            [("EVAL", _CANCELED, 2, options.job(task_id), options.canceled, task_id) for task_id in gone]
+        )
+        stopped = sorted({task.task_id for task in leaving if task.is_kept and task.told})
+        await self._execute(
+            [
+                ("EVAL", _STILL_LIVE, 3, options.job(task_id), options.list_key, options.failed, task_id)
+                for task_id in stopped
+            ]
         )
         return self._left
 
-    async def _take_out(self, task_ids: Sequence[str], kept: Collection[str] = ()) -> set[str]:
-        """Take these out of wherever they wait, or, of those to be kept, a copy; returns which Redis confirms.
+    async def _take_out(self, leaving: Iterable[_Leaving], *, at_first: bool = False) -> None:
+        """Take jobs out of wherever they wait, and note which Redis confirms.
 
-        From the head, where they were found: whoever takes all of a queue has each met at once.
+        From the head, where they were found: whatever takes all of a queue away meets each at once.
         """
         options = self._options
         commands: list[Command] = []
-        owners: list[str] = []
-        for task_id in task_ids:
-            places: list[Command] = [("LREM", options.list_key, 1, task_id)]
-            if task_id not in kept:
-                places += [("ZREM", key, task_id) for key in (options.scheduled, options.deferred, options.ready)]
+        owners: list[_Leaving] = []
+        for task in leaving:
+            task.taken_now = False
+            if task.is_kept:
+                continue
+            copies = sum(_is_queued(place) for place in task.places) if at_first else 1
+            places: list[Command] = [("LREM", options.list_key, max(copies, 1), task.task_id)]
+            places += [("ZREM", key, task.task_id) for key in (options.scheduled, options.deferred, options.ready)]
             commands += places
-            owners += [task_id] * len(places)
-        counts = await self._execute(commands)
-        return {owner for owner, count in zip(owners, counts, strict=True) if count}
+            owners += [task] * len(places)
+        for owner, count in zip(owners, await self._execute(commands), strict=True):
+            if count:
+                owner.taken = owner.taken_now = True
+
+    async def _take_copies(self, kept: Mapping[str, Sequence[LiveTask]]) -> None:
+        """Take out of the queue as many entries of each job as were given, from the tail: what is next stays."""
+        options = self._options
+        commands: list[Command] = []
+        wanted: list[tuple[str, int]] = []
+        for task_id, places in kept.items():
+            if copies := sum(map(_is_queued, places)):
+                commands.append(("LREM", options.list_key, -copies, task_id))
+                wanted.append((task_id, copies))
+            for place in places:
+                if _waits(place) and not _is_queued(place):
+                    keys = (options.scheduled,) if place.eta is not None else (options.deferred, options.ready)
+                    commands += [("ZREM", key, task_id) for key in keys]
+                    wanted += [(task_id, 0)] * len(keys)
+        for (task_id, copies), count in zip(wanted, await self._execute(commands), strict=True):
+            if count < copies:
+                self._left[task_id] = copy_is_gone(task_id)
 
     async def _execute(self, commands: Sequence[Command]) -> list[int]:
         replies: list[int] = []
@@ -123,7 +209,7 @@ class Withdrawal:
             replies += await self._link.execute(*commands[start : start + _AT_ONCE])
         return replies
 
-    async def _follow(self, leaving: dict[str, _Leaving]) -> None:
+    async def _follow(self, leaving: list[_Leaving]) -> None:
         """Look until each of them is gone, or must be given up."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + PATIENCE
@@ -131,55 +217,53 @@ class Withdrawal:
             # In this order: what comes back to the queue, to be tried again, is no longer at its worker then.
             records = await read_records(self._link, self._options)
             seen = roll_call(records, self._options.queue)
-            for task_id in await self._take_out(list(leaving)):
-                leaving[task_id].taken = True
+            await self._take_out(leaving)
             verdicts: dict[Verdict, list[_Leaving]] = {verdict: [] for verdict in Verdict}
-            for task in list(leaving.values()):
+            for task in leaving:
                 verdict = self._judge(task, records, seen)
                 if isinstance(verdict, str):
-                    self._give_up(leaving, task.task_id, verdict)
+                    self._left[task.task_id] = verdict
                 else:
                     verdicts[verdict].append(task)
-            gone = [*verdicts[Verdict.GONE], *await self._forget(verdicts[Verdict.FORGET], records)]
+            forgotten = await self._forget(verdicts[Verdict.FORGET], records)
             for task in verdicts[Verdict.NOWHERE]:
                 task.nowhere += 1
-            for task in (*gone, *(task for task in verdicts[Verdict.NOWHERE] if task.nowhere > 1)):
-                del leaving[task.task_id]
             if await self._stop(verdicts[Verdict.STOP], seen):
                 deadline = clock() + PATIENCE
+            leaving = [
+                *verdicts[Verdict.STOP],
+                *verdicts[Verdict.WAIT],
+                *(task for task in verdicts[Verdict.FORGET] if task not in forgotten),
+                *(task for task in verdicts[Verdict.NOWHERE] if task.nowhere < _LOOKS_FOR_NOTHING),
+            ]
             if clock() > deadline:
-                for task in list(leaving.values()):
-                    self._give_up(leaving, task.task_id, _too_late(task, seen))
+                self._left |= {task.task_id: _too_late(task, seen) for task in leaving}
+                return
             if leaving:
                 await asyncio.sleep(SECOND_LOOK if verdicts[Verdict.NOWHERE] else SOON)
 
-    def _give_up(self, leaving: dict[str, _Leaving], task_id: str, reason: str) -> None:
-        self._left[task_id] = reason
-        del leaving[task_id]
-
     def _judge(self, task: _Leaving, records: Records, seen: RollCall) -> Verdict | str:
-        holders = seen.holders(task.task_id)
+        holders = task.holders(seen)
         running = [name for name, state in holders if state is TaskState.RUNNING]
         if running and not self._terminate:
             return has_started(task.task_id, running)
         if running:
             job = records.jobs.get(task.task_id)
             return Verdict.STOP if job is not None and job.status == "started" else Verdict.WAIT
-        if holders:
+        if holders or task.taken_now:
             return Verdict.WAIT
-        if task.task_id in records.started or task.task_id in records.taken:
-            if seen.silent and not records.is_over(task.task_id):
-                return not_answered(seen.silent, f"have task {task.task_id}")
-            return Verdict.FORGET
-        return Verdict.GONE if task.taken or task.told else Verdict.NOWHERE
+        if task.entries(records) or task.is_on_its_way(records):
+            doubt = None if records.is_over(task.task_id) and task.told else task.doubt(records, seen)
+            return Verdict.FORGET if doubt is None else f"task {task.task_id}: {doubt}"
+        return Verdict.GONE if task.taken or task.told or task.is_kept else Verdict.NOWHERE
 
     async def _forget(self, tasks: Sequence[_Leaving], records: Records) -> list[_Leaving]:
         keys = (self._options.started, self._options.intermediate)
         done = await self._execute(
             [
                 (
-                    *("EVAL", _FORGET, 2, *keys, task.task_id),
-                    *(part for entry in records.started.get(task.task_id, ()) for part in entry),
+                    *("EVAL", _FORGET, 2, *keys, task.task_id, int(task.is_on_its_way(records) or not task.is_kept)),
+                    *(part for entry in task.entries(records) for part in (entry.member, entry.score)),
                 )
                 for task in tasks
             ]
@@ -187,23 +271,30 @@ class Withdrawal:
         return [task for task, count in zip(tasks, done, strict=True) if count]
 
     async def _stop(self, tasks: Iterable[_Leaving], seen: RollCall) -> bool:
-        """Have the processes killed that run these jobs; whether anybody was told for the first time."""
+        """Have the processes killed that run these jobs; whether a worker was told for the first time."""
         # Imported where something is stopped: importing RQ takes longer than the rest.
         from sitegenctl.adapters.rq_library import RqLibrary
 
         library = RqLibrary(self._options)
         is_new = False
         for task in tasks:
-            for name, state in seen.holders(task.task_id):
+            for name, state in task.holders(seen):
                 if state is TaskState.RUNNING:
-                    is_new = is_new or task.told != name
-                    task.told = name
+                    is_new = is_new or name not in task.told
+                    task.told.add(name)
                     # Told again at each look: one that was not listening at that moment was not told.
                     await self._link.execute(*library.stop(name, task.task_id))
         return is_new
 
 
+def _is_queued(place: LiveTask) -> bool:
+    return place.state is TaskState.QUEUED
+
+
+def _waits(place: LiveTask) -> bool:
+    return place.state in (TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING)
+
+
 def _too_late(task: _Leaving, seen: RollCall) -> str:
-    holders = seen.holders(task.task_id)
-    at = holders[0][0] if holders else None
-    return too_late(task.task_id, told=[task.told] if task.told else [], at=at, patience=PATIENCE)
+    holders = task.holders(seen)
+    return too_late(task.task_id, told=sorted(task.told), at=holders[0][0] if holders else None, patience=PATIENCE)
