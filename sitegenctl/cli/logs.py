@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import OLDEST, FromFile, Invocation, OrderArguments, Output, command, last_rows
 from sitegenctl.errors import Refused, UsageProblem
+from sitegenctl.streams import deciding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +72,11 @@ def logs(
     follow = follow or until_done
     if follow and call.output in (Output.JSON, Output.CSV):
         raise UsageProblem(f"a log that is followed has no end, and {call.output} needs one", hint="use -o ndjson")
-    return asyncio.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
+
+    def work() -> int:
+        return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
+
+    return signals.until_stopped(work) if follow and not until_done else work()
 
 
 def make_query(since: str | None, level: str, last: int | None) -> LogQuery:
@@ -124,12 +129,14 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
         if missing:
             print(*error_lines(_no_such(missing), None), sep="\n", file=sys.stderr, flush=True)
         show = _printer(call, found)
-        if follow:
-            return await _follow(session, queue, found, missing, query, show)
-        shown = 0
-        async for row in operation.read(session.orders, found, query):
-            show(row)
-            shown += 1
+        # An order that is missing has decided the exit code, however much is shown of the others.
+        with deciding(operation.exit_code({}, missing) or None):
+            if follow:
+                return await _follow(session, queue, found, missing, query, show)
+            shown = 0
+            async for row in operation.read(session.orders, found, query):
+                show(row)
+                shown += 1
     if not shown:
         print("note: no rows", file=sys.stderr)
     return operation.exit_code({}, missing)

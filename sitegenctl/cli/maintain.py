@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import DryRun, Invocation, command, span
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def maintain(
         dry_run=dry_run,
     )
     wait = span("--jitter", jitter) if jitter is not None else timedelta(0)
-    return asyncio.run(_maintain(call, options, wait, notify))
+    return signals.run(_maintain(call, options, wait, notify))
 
 
 async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta, notify: str | None) -> int:
@@ -86,11 +87,12 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
     if run is None:
         raise Busy("another maintenance run is at work: this one did nothing")
     report = maintenance_report(run, command=call.command, verbose=call.verbose, context=settings.context)
-    # First of all: whatever becomes of the notification, what was done is said.
-    code = write(report, call.output)
-    if notify is not None and not run.is_quiet:
-        await _notify(notify, report)
-    return code
+    try:
+        # Before the notification, which may fail; and that is sent even if nobody reads the output.
+        return write(report, call.output)
+    finally:
+        if notify is not None and not run.is_quiet:
+            await _notify(notify, report)
 
 
 async def _notify(url: str, report: Report) -> None:

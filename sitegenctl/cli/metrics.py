@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, command
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def metrics(
     settings.require_database_url()
     settings.require_redis_url()
     if listen is not None:
-        return _serve(call, settings, listen)
+        return signals.until_stopped(lambda: _serve(call, settings, listen))
     return _once(call, settings, textfile)
 
 
@@ -68,7 +69,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import queue_terms
 
-    measured = asyncio.run(_measure(call, settings))
+    measured = signals.run(_measure(call, settings))
     text = exposition(measured, context=settings.context, version=__version__)
     if textfile is not None:
         write_whole(textfile, text)

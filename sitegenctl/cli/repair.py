@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     Conditions,
     DryRun,
@@ -58,7 +58,7 @@ def repair(
     from sitegenctl.cli.selection import read_restriction
 
     choice = read_restriction(orders, source, condition, status, search)
-    return asyncio.run(
+    return signals.run(
         _repair(call, only or list(Repairable), choice, terminate=terminate, limit=limit, dry_run=dry_run)
     )
 

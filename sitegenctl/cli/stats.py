@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, command
 from sitegenctl.errors import UsageProblem
 
@@ -52,7 +52,7 @@ def stats(
     to_stdout = html == _STDOUT
     if to_stdout and call.output is not Output.TABLE:
         raise UsageProblem(f"--html - and -o {call.output} both want stdout", hint="write one of them to a file")
-    seen = asyncio.run(_statistics(call, settings, window))
+    seen = signals.run(_statistics(call, settings, window))
     page = ""
     if html is not None:
         from sitegenctl.files import write_whole
