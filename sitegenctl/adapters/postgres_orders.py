@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import uuid4
 
@@ -226,6 +226,12 @@ class PostgresOrders:
         finally:
             with suppress(*DRIVER_ERRORS):
                 await connection.close(timeout=1)
+
+    async def utc_now(self) -> datetime:
+        """Read the database's clock, in UTC."""
+        async with self._connected() as connection:
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        return now.astimezone(UTC)
 
     async def _surely(
         self,

@@ -87,7 +87,7 @@ def make_query(since: str | None, level: str, last: int | None) -> LogQuery:
         raise UsageProblem(f"{level!r} is not a level", hint=f"levels are {', '.join(_LEVELS)}")
     if last is None and since is None:
         last = DEFAULT_LAST
-    return LogQuery(since=read_since(since) if since else None, level=LogLevel(level), last=last or None)
+    return LogQuery(since=read_since(since) if since is not None else None, level=LogLevel(level), last=last or None)
 
 
 def read_since(text: str) -> timedelta | datetime:
@@ -97,9 +97,12 @@ def read_since(text: str) -> timedelta | datetime:
     from sitegenctl.settings import parse_duration
 
     problem = UsageProblem(f"--since {text}: neither an age such as 10m nor a time such as 2026-01-31T08:00")
+    if not text.isascii():
+        raise problem
     try:
         age = parse_duration(text)
-    except ValueError:
+    except ValueError as not_an_age:
+        problem.hint = getattr(not_an_age, "hint", None)
         try:
             moment = datetime.fromisoformat(text)
         except ValueError as exc:

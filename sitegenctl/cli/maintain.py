@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sitegenctl.operations.maintain import MaintainOptions
     from sitegenctl.render.output import Report
 
+# A site that was reset by mistake can be restored from the trash for at least that long.
+_SHORTEST_KEEP = timedelta(hours=1)
+
 # Seconds that the notified may take.
 _NOTIFY_TIMEOUT = 5.0
 
@@ -52,12 +55,19 @@ def maintain(
     dry_run: DryRun = False,
 ) -> int:
     """Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do."""
+    from sitegenctl.errors import UsageProblem
     from sitegenctl.operations.maintain import MaintainOptions
 
+    keep = span("--keep-trash", keep_trash)
+    if keep < _SHORTEST_KEEP:
+        raise UsageProblem(
+            f"--keep-trash {keep_trash} is too short: the trash may hold the only copy of a site",
+            hint="keep it for 1h or longer",
+        )
     options = MaintainOptions(
         max_actions=max_actions,
         max_attempts=max_attempts,
-        keep_trash=span("--keep-trash", keep_trash),
+        keep_trash=keep,
         dry_run=dry_run,
     )
     wait = span("--jitter", jitter) if jitter is not None else timedelta(0)

@@ -164,13 +164,12 @@ def age(option: str, text: str) -> timedelta:
 
 def span(option: str, text: str) -> timedelta:
     """Read an option's span of time, such as ``90s`` or ``2h``. Raises ``UsageProblem``, which names the option."""
-    from sitegenctl.errors import UsageProblem
-    from sitegenctl.settings import parse_duration
+    from sitegenctl.settings import bad_value, parse_duration
 
     try:
         return parse_duration(text)
     except ValueError as exc:
-        raise UsageProblem(f"{option}: {exc}") from exc
+        raise bad_value(option, exc) from exc
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,6 +203,10 @@ class OrdersStore(Protocol):
         """Hold the lock that one maintenance run holds at a time; False when another one has it."""
         ...
 
+    async def utc_now(self) -> datetime:
+        """Read the database's clock, in UTC."""
+        ...
+
 
 class EventSource(Protocol):
     """Where the events of tasks and workers can be heard."""
@@ -346,8 +350,10 @@ class SiteStore(Protocol):
         """Move sites back from the trash to where nothing is; returns why one was not, by order."""
         ...
 
-    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None, dry_run: bool = False) -> Pruning:
-        """Delete what has been in the trash for longer, or with ``dry_run`` only count it.
+    async def prune_trash(
+        self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
+    ) -> Pruning:
+        """Delete what has been in the trash for longer by the time ``now``, or with ``dry_run`` only count it.
 
         One that can't be deleted stops no other.
         """
