@@ -155,7 +155,7 @@ class DurationError(ValueError):
 
 
 def parse_duration(text: str | float) -> timedelta:
-    """Read ``500ms``, ``90s``, ``2m``, ``1.5h`` or ``7d``. Raises ``DurationError``, also for a number without a unit."""
+    """Read ``500ms``, ``90s``, ``1.5h`` or ``7d``. Raises ``DurationError``, also for a number without a unit."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", str(text))
     if match is None:
         raise DurationError(f"{text!r} is not a duration such as 90s, 2m or 1h")

@@ -19,13 +19,17 @@ from sitegenctl.errors import OutputLost
 
 def prepare() -> None:
     """Open missing streams and guard stdout and stderr. Call it first in the process, before other files are opened."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            _occupy(number)
-            stream = open(os.devnull, "w" if number else "r", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-            setattr(sys, name, stream)
-            # Libraries look there, too.
-            setattr(sys, f"__{name}__", stream)
+    missing = [
+        (number, name) for number, name in enumerate(("stdin", "stdout", "stderr")) if getattr(sys, name) is None
+    ]
+    # First all descriptors: a file that is opened gets the lowest free one.
+    for number, _ in missing:
+        _occupy(number)
+    for number, name in missing:
+        stream = open(os.devnull, "w" if number else "r", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        setattr(sys, name, stream)
+        # Libraries look there, too.
+        setattr(sys, f"__{name}__", stream)
     sys.stdout = _guarded(sys.stdout, _raise)
     sys.stderr = _guarded(sys.stderr, lambda _: None)
 
