@@ -1,8 +1,9 @@
 """``python -m sitegenctl``, and the console script."""
 
 import gc
-import signal
 import sys
+
+from sitegenctl import streams
 
 # Most commands import, do one thing and end: nothing that a collection would find is worth its time. With the
 # default of 700 objects, imports alone run hundreds of them.
@@ -11,15 +12,16 @@ gc.set_threshold(50_000, 20, 20)
 
 def main() -> None:
     """Run the command line; even a Ctrl-C while everything is still being imported ends in one word."""
+    streams.prepare()
     if sys.argv[1:2] == ["_complete"]:
         # Somebody holds TAB: there is no time for anything else.
         from sitegenctl.cli.candidates import complete
 
         complete(sys.argv[2:])
-    # What was begun is finished, and what was left in Redis for an answer is removed, as after a Ctrl-C. Commands
-    # that run a worker or servers have handlers of their own.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
+        from sitegenctl.cli import signals
+
+        signals.enable()
         from sitegenctl.cli.main import run
 
         code = run(sys.argv[1:])

@@ -6,6 +6,7 @@
     │   └── Unconfirmed     exit 3    the database went away before it said whether it did what it was told
     ├── Refused             exit 4    not found, or must not be done
     ├── Busy                exit 6    another maintenance run holds the lock
+    ├── OutputLost          exit 1    stdout can't be written; 141 when its reader left; or what was decided before
     └── GenerationError     -         the reference worker could not generate an order
 
 Each has a message of one line and, where one helps, a hint. Drivers' exceptions are translated into these at
@@ -53,6 +54,24 @@ class Busy(SitegenError):
     """Another maintenance run holds the lock."""
 
     exit_code = 6
+
+
+class OutputLost(SitegenError):
+    """Stdout can't be written. ``decided`` is the exit code that the command had decided on by then."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(f"the output can't be written: {cause.strerror}")
+        self.reader_left = isinstance(cause, BrokenPipeError)
+        self.decided: int | None = None
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """The command's own code if it had one, which is never a failure turned into 0."""
+        if self.decided:
+            return self.decided
+        if self.reader_left:
+            return 141 if self.decided is None else 0
+        return 1
 
 
 class GenerationError(SitegenError):

@@ -145,18 +145,33 @@ def _with_password(url: str, kind: str, command: tuple[str, ...] | None, file: P
     return with_password(url, password_in(file, f"{kind}_password_file"))
 
 
-_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class DurationError(ValueError):
+    """A text is not a duration; ``hint`` says how to write one, if it looks like it was meant to be one."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def parse_duration(text: str | float) -> timedelta:
-    """Read ``90s``, ``2m``, ``1.5h``, ``7d`` or a plain number of seconds; raises ``ValueError``."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", str(text))
+    """Read ``500ms``, ``90s``, ``1.5h`` or ``7d``. Raises ``DurationError``, also for a number without a unit."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", str(text))
     if match is None:
-        raise ValueError(f"{text!r} is not a duration such as 90s, 2m or 1h")
+        raise DurationError(f"{text!r} is not a duration such as 90s, 2m or 1h")
+    if not match[2]:
+        raise DurationError(f"{text!r} has no unit", hint="write 7d, 90s or 5m")
     try:
         return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     except OverflowError:
-        raise ValueError(f"{text!r} is longer than anything lasts") from None
+        raise DurationError(f"{text!r} is too large for a duration") from None
+
+
+def bad_value(place: str, exc: Exception) -> UsageProblem:
+    """The problem with a value that came from this place, with the parser's hint."""
+    return UsageProblem(f"{place}: {exc}", hint=getattr(exc, "hint", None))
 
 
 def _parse_bool(text: Any) -> bool:
@@ -177,10 +192,7 @@ def _parse_backend(text: str) -> str:
 
 
 def _parse_concurrency(text: str | int) -> int:
-    try:
-        number = int(text)
-    except (TypeError, ValueError):
-        number = 0
+    number = int(text) if re.fullmatch(r"\s*[0-9]{1,9}\s*", str(text)) else 0
     if number < 1:
         raise ValueError(f"{text!r} is not a number of processes")
     return number
@@ -199,10 +211,9 @@ def _parse_fanout_prefix(text: str | bool) -> str:
 
 def _parse_steps(value: Any) -> tuple[int, ...]:
     parts = value.split(",") if isinstance(value, str) else value
-    try:
-        return tuple(int(part) for part in parts)
-    except (TypeError, ValueError):
-        raise ValueError(f"{value!r} is not a list of numbers such as 0,3,6,9") from None
+    if not isinstance(parts, list | tuple) or not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", str(part)) for part in parts):
+        raise ValueError(f"{value!r} is not a list of numbers such as 0,3,6,9")
+    return tuple(int(part) for part in parts)
 
 
 def _parse_text(value: Any) -> str:
@@ -323,7 +334,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
         try:
             values[name] = parse(raw)
         except (ValueError, TypeError) as exc:
-            raise UsageProblem(f"{name} ({origin}): {exc}") from exc
+            raise bad_value(f"{name} ({origin})", exc) from exc
     values.setdefault("task", TASKS[values.get("backend", Settings.backend)])
     for kind in ("database", "redis"):
         leave_to_each_its_password(kind, values, origins, ranks)

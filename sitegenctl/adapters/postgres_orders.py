@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import uuid4
 
@@ -215,6 +215,12 @@ class PostgresOrders:
     async def require_maintenance(self) -> None:
         """Raise ``SourceError`` where the maintenance lock was taken here and is lost; ``OrdersStore`` has the rest."""
         await self._maintenance.require()
+
+    async def utc_now(self) -> datetime:
+        """Read the database's clock, in UTC."""
+        async with self._reading() as connection:
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        return now.astimezone(UTC)
 
     async def _read_access(self) -> DatabaseAccess:
         async with self._reading() as connection:

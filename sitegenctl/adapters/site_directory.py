@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -105,12 +105,15 @@ class SiteDirectory:
         """Move sites back from the trash to where nothing is; returns why one was not, by order."""
         return await self._change(lambda: self._untrash(moved))
 
-    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None, dry_run: bool = False) -> Pruning:
+    async def prune_trash(
+        self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
+    ) -> Pruning:
         """Delete what has been in the trash for longer, or only count it; one that can't be deleted stops no other."""
+        newest = (now.timestamp() - older_than.total_seconds()) * 1e9
         if dry_run:
             await self._look(self._require_base)
-            return Pruning(count=len((await self._look(lambda: self._expired(older_than)))[:limit]))
-        return await self._change(lambda: self._prune(older_than, limit))
+            return Pruning(count=len((await self._look(lambda: self._expired(newest)))[:limit]))
+        return await self._change(lambda: self._prune(newest, limit))
 
     async def _look(self, work: Callable[[], T]) -> T:
         """Do what changes nothing, within the time limit. Raises ``SourceError`` when it doesn't end in it."""
@@ -210,10 +213,10 @@ class SiteDirectory:
                 failed[order_id] = _reason(exc, folder)
         return failed
 
-    def _prune(self, older_than: timedelta, limit: int | None) -> Pruning:
+    def _prune(self, newest: float, limit: int | None) -> Pruning:
         count = 0
         failed: dict[str, str] = {}
-        for name in self._expired(older_than):
+        for name in self._expired(newest):
             # Those that fail count for nothing: else they would stand before all others for ever.
             if count == limit:
                 break
@@ -227,10 +230,9 @@ class SiteDirectory:
                 count += 1
         return Pruning(count=count, failed=failed)
 
-    def _expired(self, older_than: timedelta) -> list[str]:
-        """The names of what has been in the trash for longer."""
+    def _expired(self, newest: float) -> list[str]:
+        """The names of what has been in the trash since ``newest`` (nanoseconds since 1970) or longer."""
         trash = self._base / TRASH
-        newest = time.time_ns() - int(older_than.total_seconds() * 1e9)
         try:
             if trash.is_symlink():
                 raise OSError(errno.ELOOP, "the trash is a symbolic link, and those are not followed", str(trash))
@@ -240,8 +242,9 @@ class SiteDirectory:
             return []
         except OSError as exc:
             raise _failure(exc, "tidied") from exc
-        # By the time in its name, which is when it was thrown away; a folder's own times are older.
-        thrown_away = ((name, re.fullmatch(r"project_\d+\.(\d+)", name)) for name in names)
+        # By the time in its name, which is when it was thrown away. The folder's own times don't say that: copying
+        # or restoring the volume changes them, and a file server's clock may be a third one.
+        thrown_away = ((name, re.fullmatch(r"project_[0-9]+\.([0-9]+)", name)) for name in names)
         return [name for name, when in thrown_away if when is not None and int(when[1]) <= newest]
 
     def _require_base(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, warn
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def _try(call: Invocation, wanted: _Context, setting: str) -> str:
     from sitegenctl.settings import load_settings
 
     flags = {**wanted.values(), "timeout": call.options.get("timeout"), "read_only": True}
-    return asyncio.run(_tried(load_settings(flags, {"SITEGENCTL_CONFIG": os.devnull}), setting))
+    return signals.run(_tried(load_settings(flags, {"SITEGENCTL_CONFIG": os.devnull}), setting))
 
 
 async def _tried(settings: Settings, setting: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Backend, Invocation, command
-from sitegenctl.cli.signals import stopped_by_signals
 
 if TYPE_CHECKING:
     from sitegenctl.demo.stack import PartState, Stack, StackState
@@ -43,8 +42,7 @@ def register(app: typer.Typer) -> None:
 def up(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.3s") -> int:
     """Start the stack in the background; harmless when it is up."""
     call.require_writable()
-    with stopped_by_signals():
-        state = _up(call, _stack(call, backend), _Samples(orders=orders, seed=seed), pace, keep=True)
+    state = _up(call, _stack(call, backend), _Samples(orders=orders, seed=seed), pace, keep=True)
     print("the demo is up; try: sitegenctl --context demo inspect", file=sys.stderr)
     return _write_status(call, state)
 
@@ -76,25 +74,24 @@ def status(call: Invocation) -> int:
 def tour(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.1s") -> int:
     """Generate order 42 before your eyes, then watch the rest live; in the end everything it started is stopped."""
     from sitegenctl.cli.live import open_live
-    from sitegenctl.cli.terminal import is_interactive
+    from sitegenctl.cli.terminal import can_draw, is_interactive
     from sitegenctl.demo.turns import only_tour
 
     call.require_writable()
-    with stopped_by_signals():
-        stack = _stack(call, backend)
-        with only_tour(stack.root.parent):
-            try:
-                stays = stack.is_kept() or is_interactive()
-                _up(call, stack, _Samples(orders=orders, seed=seed), pace, keep=False)
-                settings = _show_tour(stack, stays=stays)
-                if is_interactive() and _wants_live():
-                    open_live(settings)
-            finally:
-                # A stack that somebody has asked for by `up`, before or meanwhile, is theirs.
-                if not stack.is_kept():
-                    with _undisturbed():
-                        stack.down(keep_sites=True, progress=_progress)
-                    _progress("Everything is stopped")
+    stack = _stack(call, backend)
+    with only_tour(stack.root.parent):
+        try:
+            stays = stack.is_kept() or is_interactive()
+            _up(call, stack, _Samples(orders=orders, seed=seed), pace, keep=False)
+            settings = _show_tour(stack, stays=stays)
+            if can_draw() and _wants_live():
+                open_live(settings)
+        finally:
+            # A stack that somebody has asked for by `up`, before or meanwhile, is theirs.
+            if not stack.is_kept():
+                with _undisturbed():
+                    stack.down(keep_sites=True, progress=_progress)
+                _progress("Everything is stopped")
     return 0
 
 
@@ -105,7 +102,7 @@ def _show_tour(stack: Stack, *, stays: bool) -> Settings:
     # The demo's own settings and no others: the worker doesn't know of this shell's either.
     environ = {name: os.environ[name] for name in _WHERE_THE_DEMO_IS if name in os.environ}
     settings = load_settings({"context": "demo"}, {**environ, "SITEGENCTL_CONFIG": os.devnull})
-    toured = asyncio.run(show(stack, settings, _Guide()))
+    toured = signals.run(show(stack, settings, _Guide()))
     print(f"\norder {toured.order_id} is in REVIEW; its site has {toured.files} files:")
     print(f"  {toured.folder}/index.html")
     _next_steps(toured, stays=stays)

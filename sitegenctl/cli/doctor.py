@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, command, span
 
 
@@ -32,7 +32,7 @@ def doctor(
 
     Exit code 0 is healthy, 5 not, and 3 that a source can't be reached.
     """
-    return asyncio.run(_doctor(call, quick=quick, strict=strict, patience=patience))
+    return signals.run(_doctor(call, quick=quick, strict=strict, patience=patience))
 
 
 async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str) -> int:

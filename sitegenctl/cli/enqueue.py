@@ -71,8 +71,11 @@ def enqueue(
 
 async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:
     """Follow every order that has a task, whoever published it, and put the endings into the result."""
+    from dataclasses import replace
+
     from sitegenctl.cli.terminal import width
     from sitegenctl.domain.order import LogRow
+    from sitegenctl.errors import OutputLost
     from sitegenctl.operations.follow import Ended, follow, follow_result, followed
     from sitegenctl.render.log import log_lines
     from sitegenctl.render.text import neutralise
@@ -81,10 +84,10 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
     watched = followed(result)
     endings: dict[int, Ended] = {}
     digits = max((len(str(order_id)) for order_id in watched), default=0)
-    for order_id, item in watched.items():
-        # Said before the wait: whatever becomes of the waiting, this is done.
-        print(f"{order_id:>{digits}}  task {neutralise(item.task_id or '')}", file=stream, flush=True)
     try:
+        for order_id, item in watched.items():
+            # Shown before the wait: whatever becomes of the waiting, this is done.
+            print(f"{order_id:>{digits}}  task {neutralise(item.task_id or '')}", file=stream, flush=True)
         # A source that goes away is waited for: what was enqueued goes on without us.
         async for event in follow(session.orders, session.queue, watched, patient=True):
             if isinstance(event, Ended):
@@ -94,6 +97,9 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
                 print(*log_lines(event, width=width(stream), prefix=prefix), sep="\n", file=stream, flush=True)
             else:
                 print(f"note: {event.message}", file=sys.stderr, flush=True)
+    except OutputLost as exc:
+        exc.decided = replace(follow_result(result, endings), interrupted=False).exit_code or None
+        raise
     except asyncio.CancelledError:
         # Ctrl-C ends the waiting, not the generations: say what is known of each.
         print("note: no longer waiting; what was enqueued stays enqueued", file=sys.stderr)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, command
 from sitegenctl.errors import UsageProblem
 
@@ -54,7 +54,7 @@ def events(
         worker=worker,
         heartbeats=call.verbose,
     )
-    return asyncio.run(_events(call, wanted))
+    return signals.until_stopped(lambda: signals.run(_events(call, wanted)))
 
 
 async def _events(call: Invocation, wanted: EventFilter) -> int:

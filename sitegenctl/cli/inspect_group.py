@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.inspect_order import order
 from sitegenctl.cli.inspect_orders import orders
 from sitegenctl.cli.inspect_queue import queue, task, workers
 from sitegenctl.cli.options import Invocation, Watch, command, gathered, running, with_globals
-from sitegenctl.cli.terminal import abandon_stdout
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -50,13 +50,9 @@ def inspect(ctx: typer.Context, watch: Watch = None) -> None:
     from sitegenctl.cli.watching import show
 
     running.set("inspect")
+    signals.begin()
     call = Invocation(command="inspect", options=gathered(ctx))
-    try:
-        code = show(call, lambda: _overview(call), watch)
-    except BrokenPipeError:
-        abandon_stdout()
-        code = 0
-    raise typer.Exit(code)
+    raise typer.Exit(show(call, lambda: _overview(call), watch))
 
 
 async def _overview(call: Invocation) -> Report:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, command
-from sitegenctl.cli.signals import signals_put_back, stopped_by_signals
-from sitegenctl.cli.terminal import is_interactive, is_served
+from sitegenctl.cli.terminal import can_draw, is_served
 
 if TYPE_CHECKING:
     from sitegenctl.settings import Settings
@@ -82,17 +82,32 @@ def live(
     settings.require_database_url()
     settings.require_redis_url()
     if web:
-        _require_web(settings, allow_actions=allow_actions)
-        # What is no good is said here, not in every browser.
-        _preferences(interval, theme)
-        served = _served_command(call, interval=interval, theme=theme, read_only=not allow_actions)
-        return _serve(served, settings, host=_HOST if host is None else host, port=_PORT if port is None else port)
+        return signals.until_stopped(
+            lambda: _live_web(call, settings, interval, theme, host=host, port=port, allow_actions=allow_actions)
+        )
     hint = "sitegenctl inspect --watch writes to anything; --web shows it in a browser"
-    if not is_served() and not is_interactive():
+    if not is_served() and not can_draw():
         raise UsageProblem("live needs a terminal", hint=hint)
     if not is_served() and os.environ.get("TERM") == "dumb":
         raise UsageProblem("live needs a terminal that can be drawn on, and TERM is dumb", hint=hint)
     return open_live(settings, interval=interval, theme=theme)
+
+
+def _live_web(
+    call: Invocation,
+    settings: Settings,
+    interval: str | None,
+    theme: str | None,
+    *,
+    host: str | None,
+    port: int | None,
+    allow_actions: bool,
+) -> int:
+    _require_web(settings, allow_actions=allow_actions)
+    # What is no good is said here, not in every browser.
+    _preferences(interval, theme)
+    served = _served_command(call, interval=interval, theme=theme, read_only=not allow_actions)
+    return _serve(served, settings, host=_HOST if host is None else host, port=_PORT if port is None else port)
 
 
 def open_live(settings: Settings, *, interval: str | None = None, theme: str | None = None) -> int:
@@ -103,8 +118,8 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
 
     app = LiveApp(settings, _preferences(interval, theme))
     # Closing the terminal, too, lets what is being moved get through its chunk.
-    with stopped_by_signals(), signals_put_back(*TAKEN):
-        code = app.run()
+    with signals.signals_put_back(*TAKEN):
+        code = signals.run(app.run_async())
     if isinstance(app.failure, SitegenError):
         raise app.failure
     if app.failure is not None:
@@ -156,7 +171,8 @@ def _serve(served: list[str], settings: Settings, *, host: str, port: int) -> in
             )
 
     place = f" · {settings.context}" if settings.context else ""
-    return serve(served, host=host, port=port, title=f"sitegenctl live{place}", announce=announce)
+    signals.run(serve(served, host=host, port=port, title=f"sitegenctl live{place}", announce=announce))
+    return 0
 
 
 def _preferences(interval: str | None, theme: str | None) -> Preferences:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import OLDEST, FromFile, Invocation, OrderArguments, Output, command, last_rows
 from sitegenctl.errors import Refused, UsageProblem
+from sitegenctl.streams import deciding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +72,11 @@ def logs(
     follow = follow or until_done
     if follow and call.output in (Output.JSON, Output.CSV):
         raise UsageProblem(f"a log that is followed has no end, and {call.output} needs one", hint="use -o ndjson")
-    return asyncio.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
+
+    def work() -> int:
+        return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
+
+    return signals.until_stopped(work) if follow and not until_done else work()
 
 
 def make_query(since: str | None, level: str, last: int | None) -> LogQuery:
@@ -82,7 +87,7 @@ def make_query(since: str | None, level: str, last: int | None) -> LogQuery:
         raise UsageProblem(f"{level!r} is not a level", hint=f"levels are {', '.join(_LEVELS)}")
     if last is None and since is None:
         last = DEFAULT_LAST
-    return LogQuery(since=read_since(since) if since else None, level=LogLevel(level), last=last or None)
+    return LogQuery(since=read_since(since) if since is not None else None, level=LogLevel(level), last=last or None)
 
 
 def read_since(text: str) -> timedelta | datetime:
@@ -92,9 +97,12 @@ def read_since(text: str) -> timedelta | datetime:
     from sitegenctl.settings import parse_duration
 
     problem = UsageProblem(f"--since {text}: neither an age such as 10m nor a time such as 2026-01-31T08:00")
+    if not text.isascii():
+        raise problem
     try:
         age = parse_duration(text)
-    except ValueError:
+    except ValueError as not_an_age:
+        problem.hint = getattr(not_an_age, "hint", None)
         try:
             moment = datetime.fromisoformat(text)
         except ValueError as exc:
@@ -124,12 +132,14 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
         if missing:
             print(*error_lines(_no_such(missing), None), sep="\n", file=sys.stderr, flush=True)
         show = _printer(call, found)
-        if follow:
-            return await _follow(session, queue, found, missing, query, show)
-        shown = 0
-        async for row in operation.read(session.orders, found, query):
-            show(row)
-            shown += 1
+        # An order that is missing has decided the exit code, however much is shown of the others.
+        with deciding(operation.exit_code({}, missing) or None):
+            if follow:
+                return await _follow(session, queue, found, missing, query, show)
+            shown = 0
+            async for row in operation.read(session.orders, found, query):
+                show(row)
+                shown += 1
     if not shown:
         print("note: no rows", file=sys.stderr)
     return operation.exit_code({}, missing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import sys
 from collections.abc import Collection, Sequence
@@ -13,8 +12,9 @@ import typer
 
 from sitegenctl import __version__
 from sitegenctl.cli.options import running, with_globals, working_on
-from sitegenctl.cli.terminal import abandon_stdout, say_interrupted
-from sitegenctl.errors import SitegenError, UsageProblem
+from sitegenctl.cli.terminal import say_interrupted
+from sitegenctl.errors import OutputLost, SitegenError, UsageProblem
+from sitegenctl.streams import deciding
 
 #: The modules of the commands, in the order in which the help shows them, and the commands that each has.
 COMMANDS = {
@@ -79,6 +79,15 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Never raises."""
+    try:
+        return _run(arguments)
+    except OutputLost as exc:
+        if not exc.reader_left:
+            print(f"error: {exc.message}", file=sys.stderr)
+        return exc.exit_code
+
+
+def _run(arguments: Sequence[str]) -> int:
     _write_anything(sys.stdout)
     _write_anything(sys.stderr)
     running.set("")
@@ -87,11 +96,14 @@ def run(arguments: Sequence[str]) -> int:
     try:
         _require_text(arguments)
         code = _invoke(arguments)
-        sys.stdout.flush()
+        with deciding(code):
+            sys.stdout.flush()
         if code == 130:
             # Typer has turned the Ctrl-C into an exit code; a command that reported by itself has said so.
             say_interrupted()
         return int(code)
+    except OutputLost:
+        raise
     except SitegenError as exc:
         return _report(exc, running.get(), arguments)
     except _TyperUsageError as exc:
@@ -102,10 +114,6 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say_interrupted()
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has left (| head).
-        abandon_stdout()
-        return 0
     except Exception as exc:  # noqa: BLE001 - here the process ends; a traceback is not for users
         return _unexpected(exc, arguments)
 
@@ -125,7 +133,7 @@ def _with_watch_interval(arguments: Sequence[str]) -> list[str]:
     given = list(arguments)
     for place, word in enumerate(given):
         following = given[place + 1] if place + 1 < len(given) else ""
-        if word == "--watch" and not re.fullmatch(r"[\d.]+(ms|s|m|h)?", following):
+        if word == "--watch" and not re.fullmatch(r"[\d.]+(ms|s|m|h|d)?", following):
             return [*given[:place], "--watch=2s", *given[place + 1 :]]
     return given
 
@@ -142,14 +150,10 @@ def _require_text(arguments: Sequence[str]) -> None:
 def _unexpected(exc: Exception, arguments: Sequence[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
         raise exc
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EIO):
-        abandon_stdout()
-        problem = SitegenError(f"the output can't be written: {exc.strerror}")
-    else:
-        # Not the exception's own text, which may hold anything, a password out of a URL too.
-        problem = SitegenError(
-            f"something unexpected happened ({type(exc).__name__})", hint="-v shows what and where; please report it"
-        )
+    # Not the exception's own text, which may hold anything, a password out of a URL too.
+    problem = SitegenError(
+        f"something unexpected happened ({type(exc).__name__})", hint="-v shows what and where; please report it"
+    )
     return _report(problem, running.get(), arguments)
 
 
@@ -177,10 +181,12 @@ def _report(exc: SitegenError, command: str, arguments: Sequence[str]) -> int:
     from sitegenctl.render.output import error_lines, write_failure
 
     exc.hint = in_context(exc.hint, working_on.get())
-    if _wants_json(arguments):
-        write_failure(command, exc.exit_code, [error_entry(exc)], sys.stdout)
     for line in error_lines(exc.message, exc.hint):
         print(line, file=sys.stderr)
+    if _wants_json(arguments):
+        with deciding(exc.exit_code):
+            write_failure(command, exc.exit_code, [error_entry(exc)], sys.stdout)
+            sys.stdout.flush()
     return exc.exit_code
 
 

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import DryRun, Invocation, command, span
 
 if TYPE_CHECKING:
     from sitegenctl.operations.maintain import MaintainOptions
     from sitegenctl.render.output import Report
+
+# A site that was reset by mistake can be restored from the trash for at least that long.
+_SHORTEST_KEEP = timedelta(hours=1)
 
 # Seconds that the notified may take.
 _NOTIFY_TIMEOUT = 5.0
@@ -51,16 +55,23 @@ def maintain(
     dry_run: DryRun = False,
 ) -> int:
     """Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do."""
+    from sitegenctl.errors import UsageProblem
     from sitegenctl.operations.maintain import MaintainOptions
 
+    keep = span("--keep-trash", keep_trash)
+    if keep < _SHORTEST_KEEP:
+        raise UsageProblem(
+            f"--keep-trash {keep_trash} is too short: the trash may hold the only copy of a site",
+            hint="keep it for 1h or longer",
+        )
     options = MaintainOptions(
         max_actions=max_actions,
         max_attempts=max_attempts,
-        keep_trash=span("--keep-trash", keep_trash),
+        keep_trash=keep,
         dry_run=dry_run,
     )
     wait = span("--jitter", jitter) if jitter is not None else timedelta(0)
-    return asyncio.run(_maintain(call, options, wait, notify))
+    return signals.run(_maintain(call, options, wait, notify))
 
 
 async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta, notify: str | None) -> int:
@@ -86,11 +97,12 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
     if run is None:
         raise Busy("another maintenance run is at work: this one did nothing")
     report = maintenance_report(run, command=call.command, verbose=call.verbose, context=settings.context)
-    # First of all: whatever becomes of the notification, what was done is said.
-    code = write(report, call.output)
-    if notify is not None and not run.is_quiet:
-        await _notify(notify, report)
-    return code
+    try:
+        # Before the notification, which may fail; and that is sent even if nobody reads the output.
+        return write(report, call.output)
+    finally:
+        if notify is not None and not run.is_quiet:
+            await _notify(notify, report)
 
 
 async def _notify(url: str, report: Report) -> None:

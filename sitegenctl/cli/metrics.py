@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, command
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def metrics(
     call: Invocation,
     textfile: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--textfile",
             metavar="FILE",
@@ -44,20 +45,22 @@ def metrics(
 ) -> int:
     """Measure queue, workers, orders and runs for Prometheus."""
     from sitegenctl.errors import UsageProblem
+    from sitegenctl.files import output_file
 
     if textfile is not None and listen is not None:
         raise UsageProblem("--textfile and --listen are two ways of one thing: give one")
     if listen is not None and call.output is not Output.TABLE:
         raise UsageProblem(f"--listen serves Prometheus' own format, and not {call.output}")
-    if textfile is not None and textfile.suffix != ".prom":
-        raise UsageProblem(f"{textfile}: node_exporter reads only files that end in .prom")
+    target = output_file("--textfile", textfile) if textfile is not None else None
+    if target is not None and target.suffix != ".prom":
+        raise UsageProblem(f"{target}: node_exporter reads only files that end in .prom")
     _check_extra()
     settings = call.settings()
     settings.require_database_url()
     settings.require_redis_url()
     if listen is not None:
-        return _serve(call, settings, listen)
-    return _once(call, settings, textfile)
+        return signals.until_stopped(lambda: _serve(call, settings, listen))
+    return _once(call, settings, target)
 
 
 def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
@@ -68,7 +71,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import queue_terms
 
-    measured = asyncio.run(_measure(call, settings))
+    measured = signals.run(_measure(call, settings))
     text = exposition(measured, context=settings.context, version=__version__)
     if textfile is not None:
         write_whole(textfile, text)

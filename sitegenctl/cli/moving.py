@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import select
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from sitegenctl.cli import signals
 
 if TYPE_CHECKING:
     from sitegenctl.cli.options import Invocation
@@ -102,7 +103,7 @@ def move(
                 result = await then(session, result)
         return report(call, result, done=done)
 
-    return asyncio.run(moving())
+    return signals.run(moving())
 
 
 async def _plan_and_carry_out(
@@ -226,20 +227,19 @@ def ask(question: str) -> None:
 
 
 def read_answer(question: str) -> str:
-    """The answer to a question put on stderr, in lower case; Ctrl-C interrupts at once."""
-    # asyncio takes Ctrl-C for itself, and nobody would wake up from the reading.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """The answer to a question put on stderr, in lower case; Ctrl-C and SIGTERM interrupt at once."""
     try:
-        print(question, end="", file=sys.stderr, flush=True)
-        # A Ctrl-C in the moment before a read begins would not end it.
-        while not select.select([sys.stdin], [], [], _A_MOMENT)[0]:
-            pass
-        return sys.stdin.readline().strip().lower()
+        with signals.outside_the_loop():
+            print(question, end="", file=sys.stderr, flush=True)
+            # A Ctrl-C in the moment before a read begins would not end it.
+            while not select.select([sys.stdin], [], [], _A_MOMENT)[0]:
+                pass
+            return sys.stdin.readline().strip().lower()
     except KeyboardInterrupt:
         print(file=sys.stderr)  # what comes next stands in a line of its own
         raise
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    except OSError:
+        return ""  # the terminal has gone
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-# Pure and without dependencies: importing it doesn't slow --help.
-from sitegenctl.cli.terminal import abandon_stdout
+# Pure and without dependencies: importing them doesn't slow --help.
+from sitegenctl.cli import signals
 from sitegenctl.domain.condition import Condition
 
 if TYPE_CHECKING:
@@ -164,13 +164,12 @@ def age(option: str, text: str) -> timedelta:
 
 def span(option: str, text: str) -> timedelta:
     """Read an option's span of time, such as ``90s`` or ``2h``. Raises ``UsageProblem``, which names the option."""
-    from sitegenctl.errors import UsageProblem
-    from sitegenctl.settings import parse_duration
+    from sitegenctl.settings import bad_value, parse_duration
 
     try:
         return parse_duration(text)
     except ValueError as exc:
-        raise UsageProblem(f"{option}: {exc}") from exc
+        raise bad_value(option, exc) from exc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,12 +235,8 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
             running.set(path)
             options = gathered(ctx)
             working_on.set(options["context"])
-            try:
-                return function(Invocation(command=path, options=options), **given)
-            except BrokenPipeError:
-                # Whoever read our output has left (| head). Typer would call that a failure.
-                abandon_stdout()
-                return 0
+            signals.begin()
+            return function(Invocation(command=path, options=options), **given)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import DryRun, Invocation, Limit, command, with_globals
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ def _group() -> None:
 
 def pause(call: Invocation, dry_run: DryRun = False) -> int:
     """Have every living worker take no more tasks from the queue."""
-    return asyncio.run(_consume(call, pausing=True, dry_run=dry_run))
+    return signals.run(_consume(call, pausing=True, dry_run=dry_run))
 
 
 def resume(call: Invocation, dry_run: DryRun = False) -> int:
     """Have every living worker take tasks from the queue again."""
-    return asyncio.run(_consume(call, pausing=False, dry_run=dry_run))
+    return signals.run(_consume(call, pausing=False, dry_run=dry_run))
 
 
 def purge(call: Invocation, dry_run: DryRun = False) -> int:
     """Take every task out of the queue; the orders go back to BUILDING, held."""
-    return asyncio.run(_purge(call, dry_run=dry_run))
+    return signals.run(_purge(call, dry_run=dry_run))
 
 
 def move(
@@ -53,7 +53,7 @@ def move(
     dry_run: DryRun = False,
 ) -> int:
     """Hand the tasks that wait from Celery to RQ, or back; what workers hold stays where it is."""
-    return asyncio.run(_move(call, source, destination, limit=limit, dry_run=dry_run))
+    return signals.run(_move(call, source, destination, limit=limit, dry_run=dry_run))
 
 
 async def _move(call: Invocation, source: str, destination: str, *, limit: int | None, dry_run: bool) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     Conditions,
     DryRun,
@@ -74,7 +74,7 @@ def repair(
     options = RepairOptions(
         only=frozenset(Condition(name) for name in only or Repairable), terminate=terminate, worker_dead=worker_dead
     )
-    return asyncio.run(_repair(call, options, choice, limit=limit, dry_run=dry_run))
+    return signals.run(_repair(call, options, choice, limit=limit, dry_run=dry_run))
 
 
 async def _repair(

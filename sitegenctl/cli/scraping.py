@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 _LOOPBACK = "127.0.0.1"
-_ADDRESS = re.compile(r"(?:(?:\[([0-9a-f:.]+)\]|([^\s:/\[\]]*)):)?(\d{1,5})", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:(?:\[([0-9a-f:.]+)\]|([^\s:/\[\]]*)):)?([0-9]{1,5})", re.IGNORECASE)
 
 #: Seconds that a client may take for its question and for taking the answer.
 _PATIENCE = 10.0
@@ -86,14 +86,16 @@ def address_of(text: str) -> tuple[str, int]:
 
 
 def serve(registry: CollectorRegistry, host: str, port: int, *, announce: Callable[[str, bool], None]) -> int:
-    """Serve until SIGTERM, which is no failure, or Ctrl-C, which is raised.
+    """Serve until SIGTERM or SIGHUP, which is no failure, or Ctrl-C, which is raised.
 
     ``announce`` is told the address, and whether other machines can reach it. Raises ``UsageProblem`` for an address
     that can't be had.
     """
     # Kept from every thread, so that they wait for the one that asks for them: a handler runs in the main thread alone,
     # which nothing wakes where the signal came to another.
-    ends = {signal.SIGTERM, signal.SIGINT}
+    ends = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    # A signal that is blocked would be taken although it is ignored.
+    ends -= {number for number in ends if signal.getsignal(number) is signal.SIG_IGN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         _serve_until(ends, registry, host, port, announce)

@@ -1,27 +1,122 @@
-"""What ends a command from outside."""
+"""End commands on SIGTERM and SIGHUP as on Ctrl-C.
+
+Raising SIGINT would not do: a shell without job control starts commands with ``&`` so that they ignore it. SIGINT and
+SIGHUP stay ignored if they were ignored at the start (``nohup``); SIGTERM always ends the command.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_STOPS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP arrived; code that handles Ctrl-C handles it too."""
+
+
+@dataclass
+class _Run:
+    """A running event loop of the main thread; ``loop`` and ``task`` are set once it has begun."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    task: asyncio.Task[Any] | None = None
+    is_stopped: bool = False
+
+    def stop(self) -> None:
+        """Cancel the task, which finishes what it has begun. Raises ``Terminated`` where cancelling has no effect."""
+        if self.is_stopped or self.loop is None or self.task is None or self.task.done():
+            raise Terminated
+        self.is_stopped = True
+        self.task.cancel()
+        # Wake the loop, which may be in a long select().
+        self.loop.call_soon_threadsafe(lambda: None)
+
+
+# The innermost last; None while the main thread waits outside its loop.
+_runs: list[_Run | None] = []
+_is_enabled = False
+
+
+def enable() -> None:
+    """Allow ``begin`` to install handlers: the process is a command's own, not a test runner's."""
+    global _is_enabled
+    _is_enabled = True
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def begin() -> None:
+    """Handle signals from here on. Until then there is nothing to finish, and the default action is right."""
+    if not _is_enabled:
+        return
+    for number in _STOPS:
+        if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def _stop(_: int, frame: FrameType | None) -> None:
+    if _runs:
+        run = _runs[-1]
+        if run is None:
+            raise Terminated
+        run.stop()
+        return
+    # Where plain asyncio.run is running, this is its handler, which cancels the main task.
+    interrupt = signal.getsignal(signal.SIGINT)
+    if not callable(interrupt) or interrupt is signal.default_int_handler:
+        raise Terminated
+    interrupt(signal.SIGINT, frame)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run like ``asyncio.run``; SIGTERM cancels like Ctrl-C and then raises ``Terminated``."""
+    running = _Run()
+
+    async def guarded() -> T:
+        running.loop, running.task = asyncio.get_running_loop(), asyncio.current_task()
+        return await main
+
+    _runs.append(running)
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if running.is_stopped:
+            raise Terminated from None
+        raise
+    finally:
+        _runs.pop()
+        main.close()  # it may never have been awaited
+
+
+def until_stopped(service: Callable[[], int]) -> int:
+    """Run a service, for which being stopped is no failure."""
+    try:
+        return service()
+    except Terminated:
+        return 0
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end things as Ctrl-C does: whatever was started is stopped again.
-
-    By way of SIGINT itself, which asyncio turns into a cancellation: an exception out of the blue would hit a
-    driver in the middle of its work.
-    """
-
-    def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    with signals_put_back(signal.SIGTERM, signal.SIGHUP):
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, interrupt)
-        yield
+def outside_the_loop() -> Iterator[None]:
+    """Raise on signals at once, while the main thread blocks on something other than its loop."""
+    with signals_put_back(signal.SIGINT):
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            # The handler of asyncio only cancels a task, which would not end a blocking call.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _runs.append(None)
+        try:
+            yield
+        finally:
+            _runs.pop()
 
 
 @contextmanager

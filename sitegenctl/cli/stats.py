@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, command
 from sitegenctl.errors import UsageProblem
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from sitegenctl.domain.statistics import Statistics
     from sitegenctl.settings import Settings
 
-_STDOUT = Path("-")
+_STDOUT = "-"
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +31,7 @@ def stats(
         typer.Option("--since", metavar="TIME", help="How far back: 7d, 12h, or from 2026-01-31 on."),
     ] = "7d",
     html: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--html",
             metavar="FILE",
@@ -44,6 +43,7 @@ def stats(
     """Show throughput, success, durations and reasons of failure."""
     from sitegenctl.cli.logs import read_since
     from sitegenctl.cli.terminal import screen
+    from sitegenctl.files import output_file, write_whole
     from sitegenctl.render.output import Report, write
     from sitegenctl.render.statistics import STATISTICS_COLUMNS, statistics_data, statistics_rows, statistics_text
 
@@ -52,19 +52,19 @@ def stats(
     to_stdout = html == _STDOUT
     if to_stdout and call.output is not Output.TABLE:
         raise UsageProblem(f"--html - and -o {call.output} both want stdout", hint="write one of them to a file")
-    seen = asyncio.run(_statistics(call, settings, window))
+    target = output_file("--html", html) if html is not None and not to_stdout else None
+    seen = signals.run(_statistics(call, settings, window))
     page = ""
     if html is not None:
-        from sitegenctl.files import write_whole
         from sitegenctl.render.statistics_page import statistics_page
 
         page = statistics_page(seen, context=settings.context)
-        if not to_stdout:
-            write_whole(html, page)
-            page = f"wrote {html}\n"
+        if target is not None:
+            write_whole(target, page)
+            page = f"wrote {target}\n"
     report = Report(
         command=call.command,
-        data={**statistics_data(seen), **({"html": str(html)} if html is not None else {})},
+        data={**statistics_data(seen), **({"html": html} if html is not None else {})},
         rows=statistics_rows(seen),
         columns=STATISTICS_COLUMNS,
         text=lambda: page or statistics_text(seen, screen()),

@@ -16,6 +16,11 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def can_draw() -> bool:
+    """Whether a full screen can be shown, which is drawn on stderr."""
+    return is_interactive() and sys.stderr.isatty()
+
+
 def is_served() -> bool:
     """Whether a browser is at the other end of stdin and stdout."""
     return os.environ.get("TEXTUAL_DRIVER") == "textual.drivers.web_driver:WebDriver"
@@ -42,9 +47,3 @@ def screen() -> Screen:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     height = shutil.get_terminal_size().lines if sys.stdout.isatty() else sys.maxsize
     return Screen(width=width(), height=height, colour=colour)
-
-
-def abandon_stdout() -> None:
-    """Write nothing more to stdout, which nobody reads or nothing can take any more."""
-    # What Python flushes at exit must not fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, span, working_on
+from sitegenctl.streams import deciding
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -24,8 +26,11 @@ def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | N
         return await look()
 
     if watch is None:
-        return write(asyncio.run(once()), call.output)
-    return asyncio.run(_repeat(call, look, _interval(watch)))
+        return write(signals.run(once()), call.output)
+    interval = _interval(watch)
+    # However the last report would have ended the command: one that goes on has not decided anything.
+    with deciding(None):
+        return signals.until_stopped(lambda: signals.run(_repeat(call, look, interval)))
 
 
 async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], interval: float) -> int:

@@ -18,7 +18,7 @@ from sitegenctl.domain.order import OrderStatus
 E = TypeVar("E", bound=StrEnum)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_AGE = re.compile(r"age\s*([<>])\s*(\d{1,9}(?:\.\d{1,9})?)([smhdw])", re.IGNORECASE)
+_AGE = re.compile(r"age\s*([<>])\s*(\d{1,9}(?:\.\d{1,9})?)([smhdw])", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,8 @@ _NEEDS = {
     MaintenanceStep.START_STUCK: (Source.DATABASE, Source.BROKER),
     MaintenanceStep.RETRY_FAILED: (Source.DATABASE, Source.BROKER),
     MaintenanceStep.RESET_EMPTY: (Source.DATABASE, Source.BROKER, Source.FILES),
-    MaintenanceStep.PRUNE_TRASH: (Source.FILES,),
+    # The age of the trash is judged by the database's clock.
+    MaintenanceStep.PRUNE_TRASH: (Source.DATABASE, Source.FILES),
     MaintenanceStep.PRUNE_REPLIES: (Source.BROKER,),
 }
 

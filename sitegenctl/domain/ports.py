@@ -225,6 +225,10 @@ class OrdersStore(Protocol):
         """Raise ``SourceError`` where ``maintenance`` took the lock here and it is lost; nothing where it didn't."""
         ...
 
+    async def utc_now(self) -> datetime:
+        """Read the database's clock, in UTC."""
+        ...
+
 
 class ReportMemory(Protocol):
     """What maintenance has reported already, by order: a key that changes when there is something new to report."""
@@ -397,8 +401,10 @@ class SiteStore(Protocol):
         """Move sites back from the trash to where nothing is; returns why one was not, by order."""
         ...
 
-    async def prune_trash(self, older_than: timedelta, *, limit: int | None = None, dry_run: bool = False) -> Pruning:
-        """Delete what has been in the trash for longer, or with ``dry_run`` only count it.
+    async def prune_trash(
+        self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
+    ) -> Pruning:
+        """Delete what has been in the trash for longer by the time ``now``, or with ``dry_run`` only count it.
 
         One that can't be deleted stops no other.
         """

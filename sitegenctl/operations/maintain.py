@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+from sitegenctl.domain.clocks import clock_problem
 from sitegenctl.domain.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plan import Plan
@@ -207,7 +208,13 @@ class _Run:
 
     async def _prune_trash(self) -> StepReport:
         options = self.options
-        pruning = await self.sites.prune_trash(options.keep_trash, limit=options.max_actions, dry_run=options.dry_run)
+        now = await self.orders.utc_now()
+        if (problem := clock_problem(datetime.now(UTC), now)) is not None:
+            hint = "set the clock of this machine, or of the database's"
+            return StepReport(step=MaintenanceStep.PRUNE_TRASH, left_out=problem, hint=hint)
+        pruning = await self.sites.prune_trash(
+            options.keep_trash, now=now, limit=options.max_actions, dry_run=options.dry_run
+        )
         return StepReport(step=MaintenanceStep.PRUNE_TRASH, pruned=pruning.count, not_pruned=pruning.failed)
 
     async def _prune_replies(self) -> StepReport:

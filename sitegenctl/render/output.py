@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from sitegenctl.domain.result import envelope
 from sitegenctl.render.text import neutralise
+from sitegenctl.streams import deciding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,22 @@ class Report:
 
 
 def write(report: Report, output: str, stream: TextIO | None = None) -> int:
-    """Write the report in the form asked for; errors that came with it go to stderr. Returns its exit code."""
-    stream = stream or sys.stdout
+    """Write the report in the form asked for, and its errors to stderr. Returns its exit code.
+
+    Raises ``OutputLost`` with that exit code.
+    """
+    with deciding(report.exit_code):
+        try:
+            _write_data(report, output, stream or sys.stdout)
+        finally:
+            if not (output == "table" and report.text_tells_errors):
+                for error in report.errors:
+                    for line in error_lines(error["message"] or "", error["hint"]):
+                        print(line, file=sys.stderr)
+    return report.exit_code
+
+
+def _write_data(report: Report, output: str, stream: TextIO) -> None:
     if output == "json":
         _write_json(
             envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors), stream
@@ -47,12 +62,6 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
     else:
         stream.write(report.text())
     stream.flush()
-    if output == "table" and report.text_tells_errors:
-        return report.exit_code
-    for error in report.errors:
-        for line in error_lines(error["message"] or "", error["hint"]):
-            print(line, file=sys.stderr)
-    return report.exit_code
 
 
 def write_failure(command: str, exit_code: int, errors: Sequence[dict[str, str | None]], stream: TextIO) -> None:

@@ -19,7 +19,7 @@ from textual.theme import BUILTIN_THEMES
 
 from sitegenctl.configuration.file import config_path, read_config
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import parse_duration
+from sitegenctl.settings import bad_value, parse_duration
 from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS, MOVING_KEYS
 from sitegenctl.tui.theme import NAMES
 
@@ -70,7 +70,7 @@ def interval_of(value: Any, place: str) -> float:
     try:
         interval = parse_duration(value).total_seconds()
     except ValueError as exc:
-        raise UsageProblem(f"{place}: interval: {exc}") from exc
+        raise bad_value(f"{place}: interval", exc) from exc
     if not _SOONEST <= interval <= _LATEST:
         raise UsageProblem(f"{place}: interval must be from 200ms to 1h")
     return interval

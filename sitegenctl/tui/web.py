@@ -16,7 +16,6 @@ import logging
 import re
 import secrets
 import shlex
-import signal
 import socket
 import sys
 from asyncio.subprocess import Process
@@ -238,21 +237,20 @@ class WebView(Server):
             await self._process_messages(websocket, session)
 
 
-def serve(command: Sequence[str], *, host: str, port: int, title: str, announce: Callable[[str, bool], None]) -> int:
-    """Serve until interrupted; returns the exit code.
+async def serve(
+    command: Sequence[str], *, host: str, port: int, title: str, announce: Callable[[str, bool], None]
+) -> None:
+    """Serve until cancelled.
 
     ``announce`` hears the link, and whether other machines can reach it. Raises ``UsageProblem`` for an address that
     can't be listened at.
     """
     # textual-serve prints to stdout what a process had to complain of.
     with contextlib.redirect_stdout(sys.stderr):
-        return asyncio.run(_serve(WebView(command, title=title), host, port, announce))
+        await _serve(WebView(command, title=title), host, port, announce)
 
 
-async def _serve(view: WebView, host: str, port: int, announce: Callable[[str, bool], None]) -> int:
-    interrupted = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+async def _serve(view: WebView, host: str, port: int, announce: Callable[[str, bool], None]) -> None:
     # Not logged: the addresses have the token.
     runner = web.AppRunner(await view.make_app(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -271,10 +269,9 @@ async def _serve(view: WebView, host: str, port: int, announce: Callable[[str, b
         named = place if is_private or everywhere else host
         shown = f"[{named}]" if ":" in named else named
         announce(f"http://{shown}:{port}/?token={view.token}", not is_private)
-        await interrupted.wait()
+        await asyncio.Event().wait()
     finally:
         await runner.cleanup()
-    return 130
 
 
 def _no_place(exc: OSError, host: str, port: int) -> UsageProblem:
