@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sitegenctl.adapters.json_values import mapping
-from sitegenctl.adapters.redis_link import Link
+from sitegenctl.adapters.redis_errors import NotPermitted, Refusal
+from sitegenctl.adapters.redis_link import Link, literally
+from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.errors import SourceError
 
 _EXCHANGE = "celery.pidbox"
@@ -32,6 +34,9 @@ _NOBODY = ("nobody",)
 #: Answers by worker name, by method.
 Answers = dict[str, dict[str, Any]]
 
+# The same, with as many answers to a method as workers of this name gave.
+_AllAnswers = dict[str, dict[str, list[Any]]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replies:
@@ -39,12 +44,14 @@ class Replies:
 
     ``answers`` are those of the workers that answered every method, ``refused`` the words of those that
     answered one with an error: it failed, or they don't know it. ``silent`` living workers did not answer, or
-    not every method, in time.
+    not every method, in time. ``shared`` are names under which several workers answered: their lists are joined, and
+    of everything else the first answer counts.
     """
 
     answers: Answers
     refused: Mapping[str, str] = field(default_factory=dict)
     silent: int = 0
+    shared: frozenset[str] = frozenset()
 
     @property
     def unknown(self) -> int:
@@ -80,9 +87,7 @@ async def ask_workers(
     # A Redis that is away shall say so here, before there is anything to clean up.
     await link.execute(("PING",))
     try:
-        _, *counts = await link.execute(
-            ("SADD", *binding), *(("PUBLISH", channel, request) for request in requests for channel in channels)
-        )
+        _, *counts = await _publish(link, ("SADD", *binding), requests, channels)
         asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
         if destination is not None:
             asked = min(asked, len(destination))
@@ -95,10 +100,18 @@ async def ask_workers(
             await _clean_up(link, binding, reply_list)
         raise
     refused = {name: why for name, why in ((name, _error(answers)) for name, answers in given.items()) if why}
-    complete = {
-        name: answers for name, answers in given.items() if len(answers) == len(methods) and name not in refused
-    }
-    return Replies(answers=complete, refused=refused, silent=max(0, asked - len(complete) - len(refused)))
+    complete: Answers = {}
+    shared: set[str] = set()
+    counted = 0
+    for name, answers in given.items():
+        # Each worker gives one answer to each method.
+        workers = min((len(answers.get(method, ())) for method in methods), default=0)
+        counted += max(workers, name in refused)
+        if workers and name not in refused:
+            complete[name] = {method: _joined(answers[method]) for method in methods}
+        if max(map(len, answers.values())) > 1:
+            shared.add(name)
+    return Replies(answers=complete, refused=refused, silent=max(0, asked - counted), shared=frozenset(shared))
 
 
 async def count_workers(link: Link, channels: Sequence[str]) -> int:
@@ -107,15 +120,39 @@ async def count_workers(link: Link, channels: Sequence[str]) -> int:
     They subscribe to patterns, which PUBSUB NUMSUB does not count. Nothing is written, and nobody waited for.
     """
     request = _request("ping", _NONE, _NOBODY, str(uuid.uuid4()), str(uuid.uuid4()), 1)
-    return sum(await link.execute(*(("PUBLISH", channel, request) for channel in channels)))
+    return sum(await _publish(link, None, [request], channels))
+
+
+async def _publish(link: Link, before: Command | None, requests: Sequence[str], channels: Sequence[str]) -> list[Any]:
+    """Publish these requests in one round trip, which begins with the command ``before``; returns all replies."""
+    publishing: list[Command] = [("PUBLISH", channel, request) for request in requests for channel in channels]
+    try:
+        return await link.execute(*([before] if before else []), *publishing)
+    except NotPermitted as exc:
+        if not exc.is_channel:
+            raise
+        raise ChannelNotPermitted(channels, exc) from exc
+
+
+class ChannelNotPermitted(Refusal):
+    """The ACL of Redis does not let this user use the channel on which workers listen for remote control."""
+
+    def __init__(self, channels: Sequence[str], cause: NotPermitted) -> None:
+        super().__init__(
+            f"no worker can be asked: Redis does not let this user use the channel {' or '.join(channels)}",
+            hint=cause.grant(*(f"&{literally(channel)}*" for channel in channels)),
+            source="workers",
+        )
 
 
 async def _clean_up(link: Link, binding: tuple[str, str], reply_list: str) -> None:
     await link.execute(("SREM", *binding), ("DEL", reply_list))
 
 
-async def _collect(link: Link, reply_list: str, tickets: Mapping[str, str], expected: int, timeout: float) -> Answers:
-    answers: Answers = defaultdict(dict)
+async def _collect(
+    link: Link, reply_list: str, tickets: Mapping[str, str], expected: int, timeout: float
+) -> _AllAnswers:
+    answers: _AllAnswers = defaultdict(dict)
     deadline = time.monotonic() + timeout
     while expected > 0:
         left = deadline - time.monotonic()
@@ -126,7 +163,7 @@ async def _collect(link: Link, reply_list: str, tickets: Mapping[str, str], expe
             break
         for ticket, worker, answer in _read(popped[1]):
             if ticket in tickets:
-                answers[worker][tickets[ticket]] = answer
+                answers[worker].setdefault(tickets[ticket], []).append(answer)
         expected -= 1
     return answers
 
@@ -136,17 +173,28 @@ def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
     try:
         message = mapping(json.loads(raw))
         body = mapping(json.loads(base64.b64decode(message["body"])))
-        ticket = str(mapping(message["headers"])["ticket"])
+        ticket = mapping(message["headers"])["ticket"]
     except (ValueError, TypeError, LookupError, RecursionError):
         return
+    if not isinstance(ticket, str):
+        return
     for worker, answer in body.items():
-        yield ticket, worker, answer
+        if worker.isprintable() and worker:
+            yield ticket, worker, answer
 
 
-def _error(answers: Mapping[str, Any]) -> str | None:
+def _joined(answers: Sequence[Any]) -> Any:
+    """What the workers of one name answered to a method."""
+    if len(answers) > 1 and all(isinstance(answer, list) for answer in answers):
+        return [entry for answer in answers for entry in answer]
+    return answers[0]
+
+
+def _error(answers: Mapping[str, Sequence[Any]]) -> str | None:
     """Why a worker could not answer one of the methods; kombu says it so when the method raises, or is unknown."""
-    errors = (answer["error"] for answer in answers.values() if isinstance(answer, dict) and set(answer) == {"error"})
-    return next(map(str, errors), None)
+    everything = (answer for given in answers.values() for answer in given)
+    errors = (answer["error"] for answer in everything if isinstance(answer, dict) and set(answer) == {"error"})
+    return next((error if isinstance(error, str) else json.dumps(error) for error in errors), None)
 
 
 def _request(

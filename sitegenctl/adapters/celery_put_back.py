@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_raw import Delivery, RawMessages
-from sitegenctl.adapters.celery_workers import CLAIMS, CeleryWorkers
-from sitegenctl.adapters.celery_workload import Workload
+from sitegenctl.adapters.celery_raw import Delivery, RawMessages, is_encodable
+from sitegenctl.adapters.celery_workers import CeleryWorkers
+from sitegenctl.adapters.celery_workload import QUESTIONS, Workload
 from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_link import Link
-from sitegenctl.adapters.verdicts import answers_again, not_answered
-from sitegenctl.domain.task import LiveTask
+from sitegenctl.adapters.verdicts import answers_again, not_answered, not_removable
+from sitegenctl.domain.task import LiveTask, TaskState
 
 #: Seconds after which a worker that had lost its connection to Redis, and nothing else, is there again.
 _A_MOMENT = 0.25
@@ -65,6 +65,14 @@ class _Move:
         return self.delivery.tag, self.delivery.raw, self.delivery.score, self.message
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Starting:
+    """When a Redis started, by its own clock in seconds since 1970."""
+
+    at: int
+    seconds_ago: int
+
+
 class PuttingBack:
     """One call of ``QueueBackend.put_back``."""
 
@@ -74,22 +82,26 @@ class PuttingBack:
         self._workers = workers
         self._messages = RawMessages(link, options)
 
-    async def put_back(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
-        """Give these tasks back; returns why one was not, by its id."""
-        task_ids = {task.task_id for task in tasks}
+    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
+        """Give these deliveries back; returns why one was not, by the task's id."""
         # In this order: who had it when it was read in `unacked` says so now.
-        deliveries = {delivery.task_id: delivery for delivery in await self._messages.delivered(task_ids)}
+        deliveries = await self._messages.delivered({task.task_id for task in tasks})
         try:
-            workload = Workload.of(await self._workers.ask(list(CLAIMS)))
+            workload = Workload.of(await self._workers.ask(QUESTIONS))
         except Refusal as exc:
-            # Out of memory, for one: who can't ask the workers puts nothing back.
-            return dict.fromkeys(task_ids, exc.message)
-        reasons = {task_id: self._why_not(task_id, workload) for task_id in task_ids}
-        left = {task_id: reason for task_id, reason in reasons.items() if reason is not None}
-        left = await self._unsettled(deliveries) | left
-        for task_id in task_ids - left.keys() - deliveries.keys():
-            left[task_id] = f"task {task_id} is no longer in unacked: it was acknowledged or given back meanwhile"
-        moves = [await self._move(deliveries[task_id]) for task_id in sorted(task_ids - left.keys())]
+            # Redis may be out of memory: without the workers' answers nothing is put back.
+            return {task.task_id: exc.message for task in tasks}
+        started = None if worker_dead else await self._starting()
+        left: dict[str, str] = {}
+        moves: list[_Move] = []
+        for task in {(task.task_id, task.delivery): task for task in tasks}.values():
+            found = [delivery for delivery in deliveries if delivery.is_at(task)]
+            reason = _why_not(task, found, workload, worker_dead=worker_dead) or _unsettled(found, started)
+            move = await self._move(found[0]) if reason is None else reason
+            if isinstance(move, str):
+                left[task.task_id] = move
+            else:
+                moves.append(move)
         moved: list[_Move] = []
         for move, answer in zip(moves, await self._run(_MOVE, moves), strict=True):
             task_id = move.delivery.task_id
@@ -101,35 +113,22 @@ class PuttingBack:
                 moved.append(move)
         return left | await self._look_again(moved)
 
-    def _why_not(self, task_id: str, workload: Workload) -> str | None:
-        if workload.holdings(task_id):
-            return _answers_again(task_id, workload)
-        if workload.silent:
-            return not_answered(workload.silent, f"be running task {task_id}")
-        return None
-
-    async def _unsettled(self, deliveries: Mapping[str, Delivery]) -> dict[str, str]:
-        """Why tasks that were delivered before a Redis that has only just started may have a worker all the same."""
-        info, (seconds, _) = await self._link.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
+    async def _starting(self) -> _Starting | None:
+        """When Redis started, where that was so recently that workers may still be on their way back."""
+        info, now = await self._link.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
         # Whoever may not be asked for it has started long ago, as far as anybody knows.
         uptime = re.search(rb"uptime_in_seconds:(\d+)", info) if isinstance(info, bytes) else None
-        if uptime is None or int(uptime[1]) >= _SETTLING:
-            return {}
-        started = int(seconds) - int(uptime[1])
-        return {
-            task_id: f"Redis has only just started ({uptime[1].decode()}s ago), and the worker of task {task_id}"
-            f" may be on its way back: try again after {_SETTLING}s"
-            for task_id, delivery in deliveries.items()
-            if float(delivery.score or 0) < started
-        }
+        if uptime is None or isinstance(now, Refusal) or int(uptime[1]) >= _SETTLING:
+            return None
+        return _Starting(at=int(now[0]) - int(uptime[1]), seconds_ago=int(uptime[1]))
 
     async def _look_again(self, moved: Sequence[_Move]) -> dict[str, str]:
         """Take those out again that still wait, and that a worker says it has."""
         if not moved:
             return {}
         await asyncio.sleep(_A_MOMENT)
-        workload = Workload.of(await self._workers.ask(list(CLAIMS)))
-        claimed = [move for move in moved if workload.holdings(move.delivery.task_id)]
+        workload = Workload.of(await self._workers.ask(QUESTIONS))
+        claimed = [move for move in moved if workload.live_holdings(move.delivery.task_id)]
         # Only what still waits is taken out: a worker that has taken it from the queue says the same.
         undone = await self._run(_MOVE_BACK, claimed)
         return {
@@ -142,21 +141,35 @@ class PuttingBack:
         calls = [((*unacked, move.key), move.arguments) for move in moves]
         return await self._messages.run(script, calls, keep_refusals=True)
 
-    async def _move(self, delivery: Delivery) -> _Move:
-        message, exchange, routing_key = (*json.loads(delivery.raw), "", "")[:3]
-        # As kombu does it: a message that lacks one of them is restored without.
-        with suppress(KeyError, TypeError):
-            message["headers"]["redelivered"] = True
-            message["properties"]["delivery_info"]["redelivered"] = True
-        queue = await self._queue_of(exchange, routing_key)
-        return _Move(
-            delivery=delivery, key=self._options.list_for(queue, _priority(message)), message=json.dumps(message)
-        )
+    async def _move(self, delivery: Delivery) -> _Move | str:
+        """How this delivery goes back; why it can't, where its message can't be read as its worker reads it."""
+        try:
+            message, exchange, routing_key = (*json.loads(delivery.raw), "", "")[:3]
+            # As kombu does it: a message that lacks one of them is restored without.
+            with suppress(KeyError, TypeError):
+                message["headers"]["redelivered"] = True
+                message["properties"]["delivery_info"]["redelivered"] = True
+            priority = _priority(message)
+            with suppress(KeyError, TypeError):
+                if not isinstance(message["properties"]["priority"], int):
+                    # Kombu fails on an infinite one when it restores the message.
+                    message["properties"]["priority"] = priority
+            # NaN and the infinite elsewhere stay what they are, which is no JSON: kombu reads them as they came.
+            text = json.dumps(message)
+        except (ValueError, TypeError, RecursionError) as exc:
+            return f"the message of task {delivery.task_id} can't be read: {exc}"
+        try:
+            queue = await self._queue_of(exchange, routing_key)
+        except Refusal as exc:
+            return exc.message
+        return _Move(delivery=delivery, key=self._options.list_for(queue, priority), message=text)
 
     async def _queue_of(self, exchange: Any, routing_key: Any) -> str:
         """The queue that kombu routes to: the default exchange by the queue's name, others by their bindings."""
-        if not exchange and isinstance(routing_key, str) and routing_key:
-            return routing_key
+        if not _is_name(routing_key) or (exchange and not _is_name(exchange)):
+            return self._options.queue
+        if not exchange:
+            return str(routing_key)
         table = f"{self._options.global_keyprefix}_kombu.binding.{exchange}"
         (bindings,) = await self._link.execute(("SMEMBERS", table))
         for binding in bindings:
@@ -166,14 +179,45 @@ class PuttingBack:
         return self._options.queue
 
 
+def _why_not(task: LiveTask, found: Sequence[Delivery], workload: Workload, *, worker_dead: bool) -> str | None:
+    """Why this task is not put back, from its deliveries and what the workers answer."""
+    task_id = task.task_id
+    if workload.live_holdings(task_id):
+        return _answers_again(task_id, workload)
+    if workload.silent and not worker_dead:
+        return not_answered(workload.silent, f"be running task {task_id}")
+    if not (worker_dead and task.state is TaskState.UNACCOUNTED) and (reason := not_removable(task)) is not None:
+        return reason
+    if not found:
+        return f"task {task_id} is no longer in unacked as it was: it was acknowledged, given back or delivered again"
+    if len(found) > 1:
+        return f"task {task_id} was delivered {len(found)} times: look again"
+    return None
+
+
+def _unsettled(found: Sequence[Delivery], starting: _Starting | None) -> str | None:
+    """Why a task that was delivered before a Redis that has only just started may have a worker all the same."""
+    if starting is None or all(float(delivery.score or 0) >= starting.at for delivery in found):
+        return None
+    return (
+        f"Redis has only just started ({starting.seconds_ago}s ago), and the worker of task {found[0].task_id}"
+        f" may be on its way back: try again after {_SETTLING}s"
+    )
+
+
 def _answers_again(task_id: str, workload: Workload) -> str:
-    holding = workload.holdings(task_id)[0]
+    holding = workload.live_holdings(task_id)[0]
     return answers_again(task_id, holding.state, holding.worker)
+
+
+def _is_name(value: Any) -> bool:
+    """Whether this can be the name of an exchange or a queue, and be sent to Redis."""
+    return isinstance(value, str) and bool(value) and is_encodable(value)
 
 
 def _priority(message: Mapping[str, Any]) -> int:
     try:
         priority = int(message["properties"]["priority"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return 0
     return min(max(priority, 0), _MAX_PRIORITY)

@@ -111,7 +111,7 @@ class CeleryQueue:
     async def withdraw(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
-        """Take tasks away: out of the broker, and revoked at every living worker."""
+        """Remove these places of tasks: from the broker, and by revoking them at the workers."""
         # Here and below: what only reads, and starts often, is spared these imports.
         from sitegenctl.adapters.celery_raw import RawMessages
         from sitegenctl.adapters.celery_withdrawal import Withdrawal
@@ -120,12 +120,12 @@ class CeleryQueue:
             messages = RawMessages(link, self._options)
             return await Withdrawal(messages, self._workers, terminate=terminate).withdraw(tasks, keep)
 
-    async def put_back(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
-        """Hand orphaned tasks to the queue again, to be delivered next; nothing else of them changes."""
+    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
+        """Return orphaned tasks to the queue, to be delivered next; nothing else of them changes."""
         from sitegenctl.adapters.celery_put_back import PuttingBack
 
         async with self._links.one() as link:
-            return await PuttingBack(link, self._options, self._workers).put_back(tasks)
+            return await PuttingBack(link, self._options, self._workers).put_back(tasks, worker_dead=worker_dead)
 
     async def pause(self) -> Consumers:
         """Have every living worker stop taking tasks from our queue."""

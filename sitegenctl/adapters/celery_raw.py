@@ -7,16 +7,22 @@ command keeps Redis from its other clients for longer than it takes to walk half
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 from sitegenctl.adapters.celery_decoding import task_id_in_list, task_id_in_unacked
 from sitegenctl.adapters.celery_options import QueueOptions
+from sitegenctl.adapters.json_values import mapping, moment, text
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
+from sitegenctl.domain.task import LiveTask
 from sitegenctl.errors import SourceError
 
 _CHUNK = 500
@@ -29,6 +35,20 @@ _COMMANDS = 100
 _WAY = 5000
 #: Chunks that may have to be read again because the list moved.
 _PATIENCE = 1000
+
+#: Celery's states of a task that has ended.
+_FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+
+_ONCE: Mapping[str, int] = MappingProxyType({})
+
+#: Two readings of one delivery time may differ by this, because a time holds fewer digits than a score.
+_SAME_TIME = timedelta(milliseconds=1)
+
+# KEYS: list. ARGV: message, how many of this very text have to stay. The one furthest from delivery goes.
+_REMOVE_COPY = """
+if #redis.call('LPOS', KEYS[1], ARGV[1], 'COUNT', 0) <= tonumber(ARGV[2]) then return 0 end
+return redis.call('LREM', KEYS[1], 1, ARGV[1])
+"""
 
 # KEYS: unacked, unacked_index. ARGV: tag, value, score.
 _FORGET = """
@@ -68,6 +88,17 @@ class Delivery:
     raw: bytes
     score: bytes
 
+    def is_at(self, place: LiveTask) -> bool:
+        """Whether this is the delivery that the place names; without a tag it names every delivery of its task."""
+        if place.task_id != self.task_id:
+            return False
+        if place.delivery is not None and place.delivery != self.tag.decode(errors="replace"):
+            return False
+        if place.delivered_at is None:
+            return True
+        delivered_at = moment(_seconds(self.score))
+        return delivered_at is not None and abs(delivered_at - place.delivered_at) <= _SAME_TIME
+
 
 class RawMessages:
     """The messages of one queue, and of ``unacked``, over a link."""
@@ -76,16 +107,19 @@ class RawMessages:
         self._link = link
         self._options = options
 
-    async def waiting(self, task_ids: Collection[str]) -> list[Waiting]:
+    async def waiting(
+        self, task_ids: Collection[str], copies: Mapping[str, int] = _ONCE, *, to_the_end: bool = False
+    ) -> list[Waiting]:
         """Find these tasks' messages in the queue's lists, from the one that is next on.
 
-        A long list isn't searched beyond where each of them has been found: a second copy there is met next time.
+        A long list is not searched beyond where each of them has been found, as often as ``copies`` says (once where
+        it does not), unless it is to be searched ``to_the_end``.
         """
-        missing = set(task_ids)
+        missing = Counter({task_id: copies.get(task_id, 1) for task_id in task_ids})
         found: list[Waiting] = []
         for key in self._options.lists:
             (length,) = await self._link.execute(("LLEN", key))
-            if not task_ids or (not missing and length > _SHORT):
+            if not task_ids or (not missing and length > _SHORT and not to_the_end):
                 continue
             async with aclosing(self._chunks(key)) as chunks:
                 async for chunk in chunks:
@@ -93,14 +127,58 @@ class RawMessages:
                         task_id = task_id_in_list(raw)
                         if task_id is None or task_id not in task_ids:
                             continue
-                        missing.discard(task_id)
+                        missing[task_id] -= 1
+                        if missing[task_id] <= 0:
+                            del missing[task_id]
                         from_head = max(0, length - 1 - from_tail)
                         found.append(
                             Waiting(task_id=task_id, key=key, raw=raw, from_tail=from_tail, from_head=from_head)
                         )
-                    if not missing and length > _SHORT:
+                    if not missing and length > _SHORT and not to_the_end:
                         break
         return found
+
+    async def copies(self, task_ids: Collection[str]) -> dict[str, list[Waiting]]:
+        """Find every message of these tasks in the queue's lists, the one that is next first.
+
+        For few tasks: Redis walks a whole list for each message found.
+        """
+        # One that was met twice, because the list moved, and two of the same text look alike: Redis counts them.
+        messages = {(each.key, each.raw): each for each in await self.waiting(task_ids, to_the_end=True)}
+        places = await self._execute(
+            [("LPOS", key, raw, "RANK", -1, "COUNT", 0) for key, raw in messages],
+            [_WAY] * len(messages),
+        )
+        found: dict[str, list[tuple[int, int, Waiting]]] = {}
+        for each, indexes in zip(messages.values(), places, strict=True):
+            order = self._options.lists.index(each.key)
+            # Index 0 is the head, which is furthest from delivery.
+            found.setdefault(each.task_id, []).extend((order, -index, each) for index in indexes)
+        return {
+            task_id: [each for *_, each in sorted(entries, key=lambda entry: entry[:2])]
+            for task_id, entries in found.items()
+        }
+
+    async def remove_copies(self, copies: Sequence[Waiting], kept: Sequence[Waiting]) -> list[bool]:
+        """Remove these messages, but never one of those to be kept, which may have the same text; whether each was.
+
+        For few messages, as ``copies``.
+        """
+        staying = Counter((each.key, each.raw) for each in kept)
+        calls = [((each.key,), (each.raw, str(staying[each.key, each.raw]))) for each in copies]
+        return [bool(count) for count in await self.run(_REMOVE_COPY, calls)]
+
+    async def finished(self, task_ids: Collection[str]) -> dict[str, str]:
+        """The final state of each of these tasks that has one among the results."""
+        known = {task_id: self._options.result_keys(task_id) for task_id in task_ids if is_encodable(task_id)}
+        answers = await self._execute([("MGET", *keys) for keys in known.values()])
+        final: dict[str, str] = {}
+        for task_id, results in zip(known, answers, strict=True):
+            for result in filter(None, results):
+                state = text(mapping(_json(result)).get("status"))
+                if state in _FINAL:
+                    final[task_id] = state
+        return final
 
     async def take_out(self, messages: Iterable[Waiting]) -> set[str]:
         """Remove these messages from the lists; returns the ids of those that Redis confirms.
@@ -206,3 +284,26 @@ def _batches(commands: Sequence[Command], ways: Sequence[int]) -> Iterator[list[
             batch, size, way = [], 0, 0
     if batch:
         yield batch
+
+
+def _seconds(score: bytes) -> float:
+    try:
+        return float(score)
+    except ValueError:  # there is none
+        return 0
+
+
+def is_encodable(task_id: str) -> bool:
+    """Whether it can be sent to Redis: half of a surrogate pair, which JSON may hold, cannot."""
+    try:
+        task_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):  # a pickle, for one, which is never loaded
+        return None

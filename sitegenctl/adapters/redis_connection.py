@@ -25,6 +25,7 @@ from redis.exceptions import (
 )
 
 from sitegenctl.adapters.redis_errors import (
+    explained,
     late,
     login_refused,
     not_permitted,
@@ -137,7 +138,7 @@ class ClientLink:
                 pipe.execute_command(*command)
             replies = await pipe.execute(raise_on_error=False)
         told = [translate(reply) if isinstance(reply, RedisError) else reply for reply in replies]
-        return without_errors(told, keep_refusals=keep_refusals)
+        return without_errors(explained(commands, told), keep_refusals=keep_refusals)
 
     async def aclose(self) -> None:
         """Close the connections, those to sentinels included."""

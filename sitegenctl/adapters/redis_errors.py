@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,12 +49,50 @@ def login_refused(why: str) -> SourceError:
     return SourceError(f"Redis refuses the login: {why}", hint="check the password in REDIS_URL", source="broker")
 
 
+class NotPermitted(Refusal):
+    """The ACL of Redis does not let this user execute a command, or use a key or a channel.
+
+    ``command`` is the one that was refused, where it is known: then the key or channel is named.
+    """
+
+    def __init__(self, why: str, *, command: Sequence[Any] = ()) -> None:
+        self.why = why
+        user = re.search(r"\bUser (\S+) has no permissions", why)
+        verb = re.search(r"run the '([^']+)' command", why)
+        self.user = user[1] if user else "USER"
+        name, *used = [part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in command] or [
+            ""
+        ]
+        # EVAL has its script and the number of its keys before them.
+        used = used[2:] if name == "EVAL" else used
+        self.is_channel = verb is None and "channel" in why.lower()
+        if verb is not None:
+            message, rule = f"execute {verb[1].upper()}", f"+{verb[1]}"
+        elif self.is_channel:
+            message, rule = "use the channel", "&CHANNEL"
+        else:
+            message, rule = "use the key", "~KEY"
+        if verb is None and used:
+            message, rule = f"{message} {used[0]} with {name}", f"{rule[0]}{used[0]}"
+        super().__init__(f"Redis does not let this user {message}", hint=self.grant(rule), source="broker")
+        self.code = "NOPERM"
+
+    def grant(self, *rules: str) -> str:
+        """How to give the user of REDIS_URL the permission; ``rules`` are of Redis' ACL."""
+        return f"grant it to the user of REDIS_URL: ACL SETUSER {self.user} " + " ".join(f"'{rule}'" for rule in rules)
+
+
 def not_permitted(why: str) -> Refusal:
     """This user may not do that."""
-    login = login_refused(why)
-    refusal = Refusal(login.message, hint=login.hint, source=login.source)
-    refusal.code = "NOPERM"
-    return refusal
+    return NotPermitted(why)
+
+
+def explained(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> list[Any]:
+    """The replies; where one says that a permission is missing, it names what its command needs."""
+    return [
+        NotPermitted(reply.why, command=command) if isinstance(reply, NotPermitted) else reply
+        for command, reply in zip(commands, replies, strict=True)
+    ]
 
 
 def refused(why: str, code: str = "") -> Refusal:
@@ -65,6 +104,8 @@ def refused(why: str, code: str = "") -> Refusal:
 
 def write_refused(refusal: Refusal) -> SourceError:
     """Why a write that would change nothing was refused, as it says of all writes."""
+    if isinstance(refusal, NotPermitted):
+        return refusal
     cause, hint = _READ_ONLY.get(refusal.code, ("Redis refuses writes", None))
     return SourceError(f"{cause}: {refusal.message.partition(': ')[2]}", hint=hint, source="broker")
 
@@ -72,10 +113,11 @@ def write_refused(refusal: Refusal) -> SourceError:
 def error_of(reply: str) -> SourceError:
     """What an error reply means: a code in capitals, and words for people."""
     code, _, why = reply.partition(" ")
-    if code in _LOGIN or "password" in why.lower():
-        return login_refused(why)
+    # First: what is not permitted may have a name with any word in it.
     if code == "NOPERM":
         return not_permitted(why)
+    if code in _LOGIN or "password" in why.lower():
+        return login_refused(why)
     if code in _AWAY or why == "max number of clients reached":
         return unreachable(why)
     return refused(why or reply, code)

@@ -40,7 +40,12 @@ async def read_facts(
     # One that can't save refuses even this.
     await link.execute(("PING",), keep_refusals=True)
     latency, offset = await _time(link, now)
-    workers = await count_workers(link)
+    denied: Refusal | None = None
+    workers: int | None = None
+    try:
+        workers = await count_workers(link)
+    except Refusal as exc:
+        denied = exc
     info, saves, stops, clients, *counts = await link.execute(
         ("INFO",),
         ("CONFIG", "GET", "save"),
@@ -70,6 +75,8 @@ async def read_facts(
         connections=None if isinstance(clients, Refusal) else _connections(clients, worker),
         depth=sum(count for count in counts[: len(waiting)] if isinstance(count, int)),
         unacked=sum(count for count in counts[len(waiting) :] if isinstance(count, int)),
+        denied=denied.message if denied is not None else None,
+        remedy=denied.hint if denied is not None else None,
     )
 
 

@@ -21,7 +21,6 @@ from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_replies import bindings_key, find_reply_lists
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.json_values import mapping
-from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_facts import Habits, read_facts
 from sitegenctl.adapters.redis_link import Link, opened_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
@@ -114,15 +113,10 @@ class RedisHealth:
     def _link(self) -> AbstractAsyncContextManager[Link]:
         return opened_link(self._url, self._options, timeout=self._timeout)
 
-    async def _listening(self, link: Link) -> int | None:
-        """How many workers listen for remote control; None for a user who may not publish."""
+    async def _listening(self, link: Link) -> int:
+        """How many workers listen for remote control. Raises ``Refusal`` for a user who may not publish."""
         sentinel = is_sentinel(self._url)
-        try:
-            return await count_workers(
-                link, self._options.control_channels(database_number(self._url), sentinel=sentinel)
-            )
-        except Refusal:
-            return None
+        return await count_workers(link, self._options.control_channels(database_number(self._url), sentinel=sentinel))
 
     def _eta(self, message: Mapping[str, Any]) -> datetime | None:
         """The message's ETA, if it is still to come."""

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from hiredis import ProtocolError, Reader, pack_command
 
-from sitegenctl.adapters.redis_errors import error_of, late, unreachable, without_errors
+from sitegenctl.adapters.redis_errors import error_of, explained, late, unreachable, without_errors
 from sitegenctl.adapters.redis_urls import client_url, credentials, database_number, query_of
 
 Command = tuple[str | bytes | int | float, ...]
@@ -64,7 +64,7 @@ class RedisWire:
             if replies is None:
                 # Given up in the middle: what is still to come would be taken for the answer to the next call.
                 self._drop()
-        return without_errors(replies, keep_refusals=keep_refusals)
+        return without_errors(explained(commands, replies), keep_refusals=keep_refusals)
 
     async def aclose(self) -> None:
         """Close the connection, if there is one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from enum import Enum, auto
 
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.task import LiveTask, TaskState
 
 #: Seconds that workers are given to let go of what they were told to stop, or are about to begin.
 PATIENCE = 10.0
@@ -41,6 +41,33 @@ def not_answered(silent: int, what: str) -> str:
     """So many living workers are silent, and each may be doing ``what``."""
     have = "a living worker has" if silent == 1 else f"{silent} living workers have"
     return f"{have} not answered, and may {what}"
+
+
+def not_removable(task: LiveTask) -> str | None:
+    """Why this place of a task must not be touched, whatever is found now; None where it may be."""
+    if task.part_of is not None:
+        return f"task {task.task_id} is part of a {task.part_of}, and cannot be removed by itself"
+    if task.state is TaskState.UNACCOUNTED:
+        return unaccounted(task.task_id)
+    return None
+
+
+def unaccounted(task_id: str) -> str:
+    """It was delivered, and nobody who responds has it."""
+    return (
+        f"task {task_id} was delivered, and no worker that responds has it: one that is shutting down, paused or cut"
+        " off may be running it"
+    )
+
+
+def delivery_changed(task_id: str) -> str:
+    """It is no longer the delivery that was found to be orphaned."""
+    return f"task {task_id} is no longer delivered as it was: it was acknowledged, given back or delivered again"
+
+
+def no_longer_reported(task_id: str, workers: Iterable[str]) -> str:
+    """Its worker had it, and says nothing of it any more; it has no result either."""
+    return f"{', '.join(workers) or 'its worker'} no longer reports task {task_id}, and may be running it: look again"
 
 
 def answers_again(task_id: str, state: TaskState, worker: str) -> str:

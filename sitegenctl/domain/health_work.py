@@ -78,6 +78,8 @@ class Watched:
 
 def judge_connected(facts: RedisFacts, starts: StartCommands, access: Access) -> Check:
     """A worker is connected to this broker and database number, by Redis' own word; it was not asked itself."""
+    if facts.denied is not None:
+        return failed(CheckName.WORKER, Source.WORKERS, facts.denied, remedy=facts.remedy or "correct its ACL in Redis")
     if facts.workers is None:
         return unchecked(CheckName.WORKER, Source.BROKER, "Redis does not tell who listens (PUBLISH is refused)")
     if facts.workers:

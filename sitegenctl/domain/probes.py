@@ -40,7 +40,8 @@ class RedisFacts:
     want of its disk. ``maxmemory`` (0: no limit) and ``used`` are in bytes, ``used`` without what the limit does
     not count. ``workers`` is how many listen for remote control on this database, None when that can't be
     asked. ``connections`` are by database number, None when the server does not tell. ``depth`` counts the
-    messages of the queue's lists, ``unacked`` those delivered and not acknowledged.
+    messages of the queue's lists, ``unacked`` those delivered and not acknowledged. ``denied`` is the permission that
+    this user lacks to ask the workers, ``remedy`` how to grant it.
     """
 
     latency: timedelta
@@ -58,6 +59,8 @@ class RedisFacts:
     connections: Mapping[int, Connections] | None
     depth: int
     unacked: int
+    denied: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ _STAGES = {
     TaskState.RETRYING: 3,
     TaskState.SCHEDULED: 3,
     TaskState.UNACKED: 4,
+    TaskState.UNACCOUNTED: 4,
     TaskState.ORPHANED: 5,
 }
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -272,7 +272,11 @@ async def _broker(
     due = _due(snapshot, conditions) if snapshot is not None and conditions is not None else None
     interval = options.beat_interval
     checks.append(feeding.judge_beat(watched, messages, due, options.ours, options.starts, interval=interval))
-    return [*checks, *_workers(watched, redis, messages, options)] if watched else checks
+    if watched:
+        checks += _workers(watched, redis, messages, options)
+    elif redis.denied is not None:
+        checks.append(work.judge_connected(redis, options.starts, options.access))
+    return checks
 
 
 def _remedies(conditions: Mapping[int, Condition], snapshot: Snapshot) -> dict[Condition, str | None]:

@@ -43,11 +43,16 @@ def consumers_report(
 
 def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str]:
     """What a purge leaves, in a note or none."""
-    kept = [f"{count} {state}" for state, count in survivors.items() if state is not TaskState.ORPHANED]
+    apart = (TaskState.ORPHANED, TaskState.UNACCOUNTED)
+    kept = [f"{count} {state}" for state, count in survivors.items() if state not in apart]
     notes = []
     if orphaned := survivors.get(TaskState.ORPHANED):
         notes.append(
             f"{orphaned} orphaned: at no worker, and not in the queue; sitegenctl repair puts them back into it"
+        )
+    if unaccounted := survivors.get(TaskState.UNACCOUNTED):
+        notes.append(
+            f"{unaccounted} unaccounted: delivered, and at no worker that responds; they may be running and stay"
         )
     if kept:
         notes.append(f"workers hold {', '.join(kept)}: those survive and will be finished")

@@ -51,6 +51,7 @@ SUMMARY_COLUMNS = (
     "created_at",
     "updated_at",
     "onboarding_completed_at",
+    "until",
 )
 
 
@@ -74,6 +75,7 @@ def order_summary(
         "severity": verdict.severity,
         "evidence": list(verdict.evidence),
         "remedy": in_context(verdict.remedy, context),
+        "until": iso(verdict.until),
         "tasks": None if tasks is None else [task_data(task) for task in tasks],
         "files": {"count": files.count, "bytes": files.size} if files and files.complete else None,
         "customer_name": order.customer_name if order else None,
@@ -136,6 +138,8 @@ def task_data(task: LiveTask) -> dict[str, Any]:
         "worker": task.worker,
         "attempt": task.attempt,
         "enqueued_at": iso(task.enqueued_at),
+        "delivered_at": iso(task.delivered_at),
+        "until": iso(task.until),
         "eta": iso(task.eta),
     }
 

@@ -13,12 +13,16 @@ from sitegenctl.domain.order import Order
 from sitegenctl.domain.running_order import QueueItem
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskState
-from sitegenctl.domain.wording import describe_age
+from sitegenctl.domain.wording import describe_age, describe_time
 from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import clock, folded, hanging, iso, neutralise, seconds, shorten
 
-_SEVERITIES = {TaskState.ORPHANED: Severity.FAULT, TaskState.UNACKED: Severity.UNKNOWN}
+_SEVERITIES = {
+    TaskState.ORPHANED: Severity.FAULT,
+    TaskState.UNACKED: Severity.UNKNOWN,
+    TaskState.UNACCOUNTED: Severity.UNKNOWN,
+}
 
 QUEUE_COLUMNS = (
     "task_id",
@@ -127,7 +131,9 @@ def _nobody(task: LiveTask, snapshot: Snapshot) -> str:
 def _when(task: LiveTask, now: datetime) -> str:
     if task.eta is not None and task.eta > now:
         return f"in {describe_age(task.eta - now)}"
-    return task.worker or ""
+    if task.until is not None:
+        return f"undecided until {describe_time(task.until, now)}"
+    return task.worker or (f"in {task.part_of}" if task.part_of else "")
 
 
 def worker_rows(roster: WorkerRoster) -> list[dict[str, Any]]:
