@@ -70,6 +70,7 @@ async def _workers(call: Invocation) -> Report:
     from sitegenctl.cli.terminal import screen
     from sitegenctl.domain.condition import Source
     from sitegenctl.domain.worker import describe_silence
+    from sitegenctl.operations.queue import inspect_workers
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import WORKER_COLUMNS, worker_rows, workers_text
     from sitegenctl.render.sources import degraded
@@ -77,14 +78,14 @@ async def _workers(call: Invocation) -> Report:
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
-        roster = await session.workers.worker_details()
-    rows = worker_rows(roster)
+        roster, stale = await inspect_workers(session.workers, lambda: session.queue, task_name=settings.task)
+    rows = worker_rows(roster, stale)
     report = Report(
         command=call.command,
         data={"workers": rows, "silent": roster.silent},
         rows=rows,
         columns=WORKER_COLUMNS,
-        text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen()),
+        text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen(), stale=stale),
     )
     silence = describe_silence(roster)
     return degraded(
@@ -103,7 +104,7 @@ async def _task(call: Invocation, task_id: str) -> Report:
     settings = call.settings()
     async with open_session(settings, call.command) as session:
         orders = session.orders if settings.database_url else None
-        view = await inspect_task(orders, session.queue, task_id)
+        view = await inspect_task(orders, session.queue, task_id, hard_limit=settings.hard_time_limit)
     data = task_data(view.task)
     report = Report(
         command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen())

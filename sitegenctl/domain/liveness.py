@@ -85,7 +85,7 @@ def attribute(
 def separate_claims(
     survey: WorkerSurvey | None, messages: Collection[str], finished: Mapping[str, str]
 ) -> tuple[list[LiveTask], list[StaleClaim]]:
-    """The workers' claims that are live, and those that are stale.
+    """The workers' claims of our task that are live, and the stale ones of any task.
 
     Celery keeps ended tasks among the active ones after a lost connection (celery#8541). ``messages`` are the ids of
     tasks that the broker has a message of, ``finished`` those with a final result.
@@ -94,10 +94,10 @@ def separate_claims(
     stale: list[StaleClaim] = []
     for worker in survey.workers if survey is not None else ():
         reasons = _stale_reasons(worker, messages, finished)
-        for task in worker.tasks:
+        for task in (*worker.tasks, *worker.others):
             reason = reasons.get(task.task_id) if task.state is TaskState.RUNNING else None
             if reason is None:
-                live.append(task)
+                live += [task] if task in worker.tasks else []
             else:
                 stale.append(
                     StaleClaim(worker=worker.name, task_id=task.task_id, order_id=task.order_id, reason=reason)

@@ -140,7 +140,8 @@ class TaskDetails:
     """Everything to be found of one task; None is what is not known.
 
     ``list_key`` names the queue's list that it is in, and ``position`` counts from the next to be delivered of
-    all lists; ``delivered_at`` is when the broker last handed it to a worker. ``headers`` are its message's,
+    all lists; ``delivered_at`` is when the broker last handed it to a worker, ``until`` when an
+    unaccounted one can be decided. ``headers`` are its message's,
     as they came, and ``undecodable`` says why its arguments could not be read.
     """
 
@@ -157,6 +158,7 @@ class TaskDetails:
     list_key: str | None = None
     position: int | None = None
     delivered_at: datetime | None = None
+    until: datetime | None = None
     undecodable: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
     result: TaskResult | None = None

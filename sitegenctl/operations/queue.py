@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from sitegenctl.domain.condition import Source
+from sitegenctl.domain.liveness import Deciding, Moment, StaleClaim, separate_claims
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, WorkerSource
 from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import TaskDetails, TaskPlace, TaskState
-from sitegenctl.domain.worker import WorkerSurvey, describe_silence
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, LiveTask, TaskDetails, TaskPlace, TaskState
+from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
 from sitegenctl.errors import Refused, SourceError
-from sitegenctl.operations.observe import SECOND_LOOK, observe_live
+from sitegenctl.operations.observe import SECOND_LOOK, observe_live, utc_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +52,34 @@ async def would_consume(workers: WorkerSource) -> Consumers:
     return Consumers(obeyed=[worker.name for worker in seen.workers], refused={}, silent=seen.silent)
 
 
-async def inspect_task(orders: OrdersStore | None, queue: QueueBackend, task_id: str) -> TaskView:
+async def inspect_workers(
+    workers: WorkerSource, queue: Callable[[], QueueBackend], *, task_name: str
+) -> tuple[WorkerRoster, Sequence[StaleClaim]]:
+    """The workers, and the tasks that they list although these have ended. Raises ``SourceError`` without the broker.
+
+    The ``queue`` is made only where a worker says that it runs something.
+    """
+    roster = await workers.worker_details()
+    survey = survey_of(roster, task_name=task_name)
+    running = {task.task_id for worker in roster.workers for task in worker.active}
+    if not running:
+        return roster, ()
+    finished = await queue().finished(running)
+    _, stale = separate_claims(survey, (), finished)
+    if not stale:
+        return roster, ()
+    # A task that has a message still may be about to be acknowledged.
+    messages = {task.task_id for task in (await queue().read()).tasks}
+    return roster, separate_claims(survey, messages, finished)[1]
+
+
+async def inspect_task(
+    orders: OrdersStore | None, queue: QueueBackend, task_id: str, *, hard_limit: timedelta = DEFAULT_HARD_LIMIT
+) -> TaskView:
     """One task. Raises ``Refused`` when it is nowhere, ``SourceError`` without the broker, or who might have it.
 
-    Without ``orders`` its customer is left out.
+    Without ``orders`` its customer is left out. ``hard_limit`` is after what time a run is over, where no worker names
+    another limit.
     """
     task, workers = await _find(queue, task_id)
     silence = describe_silence(workers) if workers else None
@@ -75,21 +101,34 @@ async def inspect_task(orders: OrdersStore | None, queue: QueueBackend, task_id:
         except SourceError:
             # What the broker tells is what was asked for; the customer's name is a courtesy.
             order = None
+    if task.state is TaskState.UNACKED and workers is not None:
+        task = _decided(task, order, workers, hard_limit)
     return TaskView(task=task, order=order, workers=workers)
 
 
+def _decided(task: TaskDetails, order: Order | None, survey: WorkerSurvey, fallback: timedelta) -> TaskDetails:
+    """A delivered task that no worker claims: unaccounted, or orphaned where that is proven."""
+    place = LiveTask(
+        task_id=task.task_id,
+        name=task.name or "",
+        order_id=task.order_id,
+        state=TaskState.UNACCOUNTED,
+        delivered_at=task.delivered_at,
+    )
+    deciding = Deciding(moment=Moment(local=utc_now()), survey=survey, fallback=fallback)
+    (settled,) = deciding.settle([place], {order.order_id: order} if order is not None else {})
+    return replace(task, state=settled.state, until=settled.until)
+
+
 async def _find(queue: QueueBackend, task_id: str) -> tuple[TaskDetails | None, WorkerSurvey | None]:
-    """The task, and what the workers answered; two looks, when all have, that nobody has it make it orphaned."""
+    """The task, and what the workers replied; one that is in no worker's reply is looked for twice."""
     task = await queue.task_details(task_id, survey=WorkerSurvey())
     if task is not None and task.place is TaskPlace.QUEUE:
         return task, None
     survey = await queue.survey()
     task = await queue.task_details(task_id, survey=survey)
-    if task is None or task.state is not TaskState.UNACKED or survey.silent:
+    if task is None or task.state is not TaskState.UNACKED:
         return task, survey
     await asyncio.sleep(SECOND_LOOK)
     survey = await queue.survey()
-    task = await queue.task_details(task_id, survey=survey)
-    if task is not None and task.state is TaskState.UNACKED and not survey.silent:
-        task = replace(task, state=TaskState.ORPHANED)
-    return task, survey
+    return await queue.task_details(task_id, survey=survey), survey

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sitegenctl.domain.condition import Severity, Source
+from sitegenctl.domain.liveness import StaleClaim
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.running_order import QueueItem
 from sitegenctl.domain.snapshot import Snapshot
@@ -53,6 +54,7 @@ WORKER_COLUMNS = (
     "active",
     "reserved",
     "scheduled",
+    "stale",
 )
 
 
@@ -136,8 +138,8 @@ def _when(task: LiveTask, now: datetime) -> str:
     return task.worker or (f"in {task.part_of}" if task.part_of else "")
 
 
-def worker_rows(roster: WorkerRoster) -> list[dict[str, Any]]:
-    """The workers as the envelope has them."""
+def worker_rows(roster: WorkerRoster, stale: Sequence[StaleClaim] = ()) -> list[dict[str, Any]]:
+    """The workers as the envelope has them; ``stale`` are tasks that they list although these have ended."""
     return [
         {
             "name": worker.name,
@@ -155,25 +157,46 @@ def worker_rows(roster: WorkerRoster) -> list[dict[str, Any]]:
             "active": [_held(task) for task in worker.active],
             "reserved": [_held(task) for task in worker.reserved],
             "scheduled": [_held(task) for task in worker.scheduled],
+            "stale": [
+                {"task_id": claim.task_id, "order_id": claim.order_id, "reason": claim.reason}
+                for claim in stale
+                if claim.worker == worker.name
+            ],
         }
         for worker in roster.workers
     ]
 
 
-def workers_text(roster: WorkerRoster, *, now: datetime, queue: str, screen: Screen) -> str:
-    """The workers, each with what it does; the first line says how many live."""
+def workers_text(
+    roster: WorkerRoster, *, now: datetime, queue: str, screen: Screen, stale: Sequence[StaleClaim] = ()
+) -> str:
+    """The workers, each with what it does; the first line says how many responded."""
     count = len(roster.workers)
-    first = f"{count} {'worker answers' if count == 1 else 'workers answer'}"
+    first = f"{count} {'worker responds' if count == 1 else 'workers respond'}"
     if roster.silent:
-        first += f", {roster.silent} alive and silent"
-    lines = [first if count or roster.silent else "no worker is alive: nothing will be generated"]
+        first += f", {roster.silent} {'does' if roster.silent == 1 else 'do'} not"
+    if not count and not roster.silent:
+        first = describe_no_worker(roster)
+    lines = [first]
     for worker in roster.workers:
-        lines += ["", *_worker_lines(worker, now, queue)]
+        ended = {claim.task_id: claim.reason for claim in stale if claim.worker == worker.name}
+        lines += ["", *_worker_lines(worker, now, queue, ended)]
     return "\n".join(shorten(line, screen.width) for line in lines) + "\n"
 
 
-def _worker_lines(worker: WorkerDetails, now: datetime, queue: str) -> list[str]:
-    facts = [f"{len(worker.active)} of {worker.concurrency or '?'} busy"]
+def describe_no_worker(roster: WorkerRoster) -> str:
+    """What it means that no worker responded: whether any may be at work all the same."""
+    if roster.consumers == 0:
+        return "no worker is alive: nothing will be generated"
+    if roster.consumers is None:
+        return "no worker responds to remote control, and the clients of Redis could not be listed"
+    clients = "client waits" if roster.consumers == 1 else "clients wait"
+    return f"no worker responds to remote control, but {roster.consumers} {clients} for messages"
+
+
+def _worker_lines(worker: WorkerDetails, now: datetime, queue: str, ended: Mapping[str, str]) -> list[str]:
+    active = [task for task in worker.active if task.task_id not in ended]
+    facts = [f"{len(active)} of {worker.concurrency or '?'} busy"]
     if worker.processed is not None:
         facts.append(f"{worker.processed} done")
     if worker.uptime is not None:
@@ -183,9 +206,13 @@ def _worker_lines(worker: WorkerDetails, now: datetime, queue: str) -> list[str]
     lines = [f"{worker.name}  {', '.join(facts)}"]
     wrong = "" if queue in worker.queues else f"  ! it does not consume {queue}"
     lines.append(f"  queues    {', '.join(worker.queues) or 'none'}{wrong}")
-    for label, tasks in (("running", worker.active), ("reserved", worker.reserved), ("held", worker.scheduled)):
+    for label, tasks in (("running", active), ("reserved", worker.reserved), ("held", worker.scheduled)):
         for index, task in enumerate(tasks):
             lines.append(f"  {label if index == 0 else '':<9} {_held_words(task, now)}")
+    for index, (task_id, reason) in enumerate(ended.items()):
+        lines.append(
+            f"  {'stale' if index == 0 else '':<9} task {task_id}: {reason}; a restart of the worker clears it"
+        )
     return lines
 
 
@@ -199,7 +226,7 @@ def _held_words(task: HeldTask, now: datetime) -> str:
 def task_data(task: TaskDetails) -> dict[str, Any]:
     """The task as the envelope has it."""
     data = asdict(task)
-    for name in ("enqueued_at", "eta", "delivered_at"):
+    for name in ("enqueued_at", "eta", "delivered_at", "until"):
         data[name] = iso(data[name])
     if data["result"] is not None:
         data["result"]["date_done"] = iso(data["result"]["date_done"])
