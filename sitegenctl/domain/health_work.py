@@ -124,11 +124,17 @@ def _no_worker(redis: RedisFacts, starts: StartCommands, access: Access) -> Chec
             # They may be another system's: who shares a Redis takes a number each.
             remedy=f"if those are ours, end {access.redis_url} in /{elsewhere[0]} here too; else {starts.worker}",
         )
+    here = (redis.connections or {}).get(redis.database)
+    if redis.connections is not None and (here is None or not here.taking):
+        alive = "no worker is alive on this broker: tasks wait until one is"
+        return failed(CheckName.WORKER, Source.WORKERS, alive, remedy=starts.worker)
+    waiting = f"{counted(here.taking, 'client')} on this broker may be one" if here is not None else None
     return failed(
         CheckName.WORKER,
         Source.WORKERS,
-        "no worker is alive on this broker: tasks wait until one is",
-        remedy=starts.worker,
+        "no worker responds to remote control",
+        *([waiting] if waiting is not None else ["the clients of Redis could not be listed"]),
+        remedy=f"switch remote control on (worker_enable_remote_control), or: {starts.worker}",
     )
 
 

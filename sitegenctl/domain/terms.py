@@ -35,7 +35,7 @@ CELERY_TERMS = QueueTerms(
         "a worker that was started for other queues consumes this one now, too, until it restarts; one of celery 5.3"
         " that loses its connection to Redis consumes nothing any more: restart it."
     ),
-    unattended="no worker is alive: nothing to do",
+    unattended="no worker responds to remote control: nothing to do",
     silence="it hangs, or it runs with -P solo and is in the middle of a task",
     patience="--timeout gives it longer",
     consuming="--queues={queue}",

@@ -158,14 +158,21 @@ def describe_silence(seen: WorkerSurvey | WorkerRoster) -> str | None:
     return f"{seen.silent} of {seen.silent + len(seen.workers)} living workers did not answer"
 
 
+def describe_no_worker(consumers: int | None) -> str:
+    """What it means that no worker responded; ``consumers`` as in ``WorkerSurvey``.
+
+    That none responds does not mean that none works: remote control may be off, or cut off.
+    """
+    return "no worker is alive" if consumers == 0 else "no worker responds to remote control"
+
+
 def standstill(seen: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -> str | None:
     """Why nothing of a queue is going to be done, as far as workers can tell; None if something may be.
 
     ``roster`` may be older than ``seen``: of workers that have come or gone since it says nothing.
     """
     if not seen.anyone_alive:
-        # That nobody responds does not mean that nobody works: remote control may be off, or cut off.
-        return "no worker is alive" if seen.consumers == 0 else "no worker responds to remote control"
+        return describe_no_worker(seen.consumers)
     if roster is None or seen.silent or {each.name for each in seen.workers} != {each.name for each in roster.workers}:
         return None
     return None if any(queue in each.queues for each in roster.workers) else f"no worker consumes {queue}"

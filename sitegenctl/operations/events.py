@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sitegenctl.domain.event import Event, EventFilter, Heard, OrderMemory, Silence
 from sitegenctl.domain.ports import EventSource, QueueBackend
+from sitegenctl.domain.worker import describe_no_worker
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.follow import Lost, Regained, back_off
 
@@ -87,7 +88,10 @@ class _Hearing:
         survey = await self._queue.survey()
         living = len(survey.workers) + survey.silent
         if not living:
-            return Advice(message="no worker is alive: nothing will be heard until one is")
+            if survey.consumers == 0:
+                return Advice(message="no worker is alive: no events until one is")
+            why = describe_no_worker(survey.consumers)
+            return Advice(message=f"{why}: whether any sends events is not known")
         workers = "the living worker sends" if living == 1 else f"{living} workers live, and none sends"
         return Advice(message=f"{workers} no events: {self._enabling}")
 

@@ -15,7 +15,7 @@ from sitegenctl.domain.running_order import QueueItem
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.wording import describe_age, describe_time
-from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
+from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster, describe_no_worker
 from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import clock, folded, hanging, iso, neutralise, seconds, shorten
 
@@ -176,7 +176,7 @@ def workers_text(
     if roster.silent:
         first += f", {roster.silent} {'does' if roster.silent == 1 else 'do'} not"
     if not count and not roster.silent:
-        first = describe_no_worker(roster)
+        first = _no_worker(roster)
     lines = [first]
     for worker in roster.workers:
         ended = {claim.task_id: claim.reason for claim in stale if claim.worker == worker.name}
@@ -184,14 +184,15 @@ def workers_text(
     return "\n".join(shorten(line, screen.width) for line in lines) + "\n"
 
 
-def describe_no_worker(roster: WorkerRoster) -> str:
+def _no_worker(roster: WorkerRoster) -> str:
     """What it means that no worker responded: whether any may be at work all the same."""
+    why = describe_no_worker(roster.consumers)
     if roster.consumers == 0:
-        return "no worker is alive: nothing will be generated"
+        return f"{why}: nothing will be generated"
     if roster.consumers is None:
-        return "no worker responds to remote control, and the clients of Redis could not be listed"
+        return f"{why}, and the clients of Redis could not be listed"
     clients = "client waits" if roster.consumers == 1 else "clients wait"
-    return f"no worker responds to remote control, but {roster.consumers} {clients} for messages"
+    return f"{why}, but {roster.consumers} {clients} for messages"
 
 
 def _worker_lines(worker: WorkerDetails, now: datetime, queue: str, ended: Mapping[str, str]) -> list[str]:

@@ -117,7 +117,7 @@ class LiveApp(App[int]):
                 views.WORKER_COLUMNS,
                 lambda each: each.key,
                 self._worker_cells,
-                nothing="no worker is alive: nothing will be generated",
+                nothing="no worker responds",
                 id="workers",
             )
             yield LiveTable(
