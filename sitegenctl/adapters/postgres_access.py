@@ -11,7 +11,7 @@ from sitegenctl.adapters.postgres_connection import TABLES
 from sitegenctl.domain.access import ColumnAccess, DatabaseAccess
 
 # Through to_regclass, so that the session's search_path decides which table is meant, as in every other query. A
-# sequence counts that the column's default takes its number from; one of an identity needs no grant.
+# sequence is named where the column's default takes its number from it; one of an identity column needs no grant.
 _ACCESS = """
 SELECT current_user::text AS role, pg_is_in_recovery() AS in_recovery,
        current_setting('default_transaction_read_only')::boolean AS is_read_only,
@@ -23,13 +23,14 @@ SELECT current_user::text AS role, pg_is_in_recovery() AS in_recovery,
                          array(SELECT enumlabel FROM pg_enum WHERE enumtypid = y.oid ORDER BY enumsortorder) END,
                'privileges', array(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p
                                     WHERE has_column_privilege(a.attrelid, a.attnum, p)),
-               'has_sequence', coalesce((
-                   SELECT bool_and(has_sequence_privilege(s.oid, 'USAGE, UPDATE'))
+               'sequence', (
+                   SELECT min(s.oid::regclass::text)
                      FROM pg_attrdef f
                      JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
                                      AND d.refclassid = 'pg_class'::regclass
-                     JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
-                    WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum), true)))
+                     JOIN pg_class s ON s.oid = d.refobjid
+                    WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum
+                      AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') END)))
           FROM unnest($1::text[]) AS t(name)
           JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) AND a.attnum > 0 AND NOT a.attisdropped
           JOIN pg_type c ON c.oid = a.atttypid
@@ -46,7 +47,7 @@ async def read_access(connection: asyncpg.Connection) -> DatabaseAccess:
             type=column["type"],
             labels=None if column["labels"] is None else tuple(column["labels"]),
             privileges=frozenset(column["privileges"]),
-            has_sequence=column["has_sequence"],
+            sequence=column["sequence"],
         )
     return DatabaseAccess(
         role=row["role"],

@@ -49,14 +49,13 @@ _INSERTED = {"site_generation_logs": ("order_id", "step", "message", "status", "
 class ColumnAccess:
     """A column's type, the labels if that is an enum, and the privileges on it.
 
-    ``privileges`` are among SELECT, INSERT and UPDATE. ``has_sequence`` is False where the role may not use the
-    sequence that numbers the column.
+    ``privileges`` are among SELECT, INSERT and UPDATE. ``sequence`` numbers the column, and the role may not use it.
     """
 
     type: str
     labels: tuple[str, ...] | None = None
     privileges: frozenset[str] = frozenset()
-    has_sequence: bool = True
+    sequence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,5 +157,6 @@ def _missing_grants(access: DatabaseAccess) -> Iterator[str]:
             if missing:
                 yield f"{privilege} ({', '.join(missing)}) ON {table}"
     for table in _INSERTED:
-        if not all(column.has_sequence for column in access.columns[table].values()):
-            yield f"USAGE ON ALL SEQUENCES IN SCHEMA that holds {table}"
+        for column in access.columns[table].values():
+            if column.sequence is not None:
+                yield f"USAGE ON SEQUENCE {column.sequence}"

@@ -36,6 +36,7 @@ from sitegenctl.domain.probes import (
     WorkersFacts,
 )
 from sitegenctl.domain.site import SiteFiles
+from tests.access import FULL_ACCESS
 
 STARTS = StartCommands()
 ACCESS = Access()
@@ -65,7 +66,7 @@ REDIS = RedisFacts(
     depth=0,
     unacked=0,
 )
-POSTGRES = PostgresFacts(latency=seconds(0.001), version="15.6", offset=seconds(0))
+POSTGRES = PostgresFacts(latency=seconds(0.001), version="15.6", offset=seconds(0), access=FULL_ACCESS)
 WORKER = WorkerFacts(
     name="a@crm",
     queues=("site_generation",),
@@ -189,13 +190,27 @@ CONTRACT = SchemaShape(
         ({"orders": CONTRACT.tables["orders"]}, CONTRACT.enums, FAILED, "there is no table site_generation_logs"),
         ({**CONTRACT.tables, "orders": {"status": "s"}}, CONTRACT.enums, FAILED, "orders has no column id (integer)"),
         (
-            {**CONTRACT.tables, "orders": {"id": "bigint", "status": "s"}},
+            {**CONTRACT.tables, "orders": {"id": "uuid", "status": "s"}},
             CONTRACT.enums,
             FAILED,
-            "orders.id is bigint, not integer",
+            "orders.id is uuid, not integer",
+        ),
+        ({**CONTRACT.tables, "orders": {"id": "bigint", "status": "s"}}, CONTRACT.enums, OK, "as the contract"),
+        ({**CONTRACT.tables, "orders": {"id": "integer", "status": "text"}}, {}, OK, "as the contract"),
+        ({**CONTRACT.tables, "orders": {"id": "integer", "status": "u"}}, {"u": ("A", "B")}, OK, "as the contract"),
+        (
+            {**CONTRACT.tables, "orders": {"id": "integer", "status": "u"}},
+            {"u": ("A",)},
+            FAILED,
+            "enum u lacks the label B",
+        ),
+        (
+            {**CONTRACT.tables, "orders": {"id": "integer", "status": "integer"}},
+            CONTRACT.enums,
+            FAILED,
+            "orders.status is integer, not s",
         ),
         (CONTRACT.tables, {"s": ("A",)}, FAILED, "enum s lacks the label B"),
-        (CONTRACT.tables, {}, FAILED, "there is no enum s"),
         (CONTRACT.tables, {"s": ("A", "B", "C")}, WARNING, "enum s has the label C"),
     ],
 )

@@ -94,6 +94,7 @@ class ActionScreen(ModalScreen[bool]):
         choices = self._choices
 
         async def plan(session: Session) -> Plan:
+            await session.orders.require_writable()
             return await self._action.plan(session, self._orders, choices)
 
         try:
