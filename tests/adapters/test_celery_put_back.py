@@ -28,7 +28,7 @@ from sitegenctl.adapters.redis_link import opened_link
 from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests.adapters.fake_worker import FakeWorker, request
-from tests.adapters.test_celery_withdrawal import DEPLOYED, REPOSITORY, Meddled, claims, held, read
+from tests.adapters.test_celery_withdrawal import DEPLOYED, REPOSITORY, Meddled, as_orphans, claims, held, read
 from tests.world import QUEUE, TASK, World, eventually
 
 
@@ -249,7 +249,7 @@ def test_through_redis_py_as_with_sentinels_it_is_all_the_same(world: World, mon
         with world.redis() as client:
             client.zadd("unacked_index", {tag: 0.1 + 0.2})  # whatever the time is written like
         both = read(world)
-        assert world.with_session(lambda session: session.queue.withdraw(both), timeout="3s") == {}
+        assert world.with_session(lambda session: session.queue.withdraw(as_orphans(both)), timeout="3s") == {}
         assert queued not in world.queued_ids()
         assert world.with_session(lambda session: session.queue.prune_replies()) == 0
     assert (lists(world), held(world)) == ({}, (0, 0))
