@@ -261,7 +261,10 @@ def test_an_orphan_that_changes_is_left(world: World, change: str, reading: int)
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ({"state": TaskState.UNACCOUNTED}, "no worker that responds has it: one that is shutting down, paused or cut off"),
+        (
+            {"state": TaskState.UNACCOUNTED},
+            "no worker that responds has it: one that is shutting down, paused or cut off",
+        ),
         ({"state": TaskState.UNACKED}, "no worker that responds has it: one that is shutting down, paused or cut off"),
         ({"state": TaskState.SCHEDULED, "part_of": "chain"}, "is part of a chain, and cannot be removed by itself"),
     ],
