@@ -70,8 +70,10 @@ class NotPermitted(Refusal):
             message, rule = f"execute {verb[1].upper()}", f"+{verb[1]}"
         elif self.is_channel:
             message, rule = "use the channel", "&CHANNEL"
-        else:
+        elif "key" in why.lower():
             message, rule = "use the key", "~KEY"
+        else:
+            message, rule, used = f"do that: {why}", "+@all", []
         if verb is None and used:
             message, rule = f"{message} {used[0]} with {name}", f"{rule[0]}{used[0]}"
         super().__init__(f"Redis does not let this user {message}", hint=self.grant(rule), source="broker")

@@ -20,7 +20,9 @@ IDLE: Mapping[str, Any] = {
     "reserved": [],
     "scheduled": [],
     "revoked": [],
-    "stats": {"pool": {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 1, "processes": [4711]}},
+    "stats": {
+        "pool": {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 1, "processes": [4711]}
+    },
     "revoke": {"ok": "done"},
 }
 
@@ -36,9 +38,15 @@ class FakeWorker(threading.Thread):
     One of None is kept back: to that method the worker is silent.
     """
 
-    def __init__(self, world: World, answers: Mapping[str, Any | Callable[[Redis, Mapping[str, Any]], Any]]) -> None:
+    def __init__(
+        self,
+        world: World,
+        answers: Mapping[str, Any | Callable[[Redis, Mapping[str, Any]], Any]],
+        *,
+        name: str = "fake@box",
+    ) -> None:
         super().__init__()
-        self.name = "fake@box"
+        self.name = name
         self._url = world.redis_url
         self._answers = {**IDLE, **answers}
         self._ready = threading.Event()

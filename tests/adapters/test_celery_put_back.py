@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,44 @@ from sitegenctl.adapters.redis_link import opened_link
 from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests.adapters.fake_worker import FakeWorker, request
-from tests.adapters.test_celery_withdrawal import DEPLOYED, REPOSITORY, Meddled, claims, held, read
+from tests.adapters.test_celery_withdrawal import (
+    DEPLOYED,
+    REPOSITORY,
+    Meddled,
+    as_orphans,
+    claims,
+    deliveries,
+    held,
+    read,
+)
 from tests.world import QUEUE, TASK, World, eventually
 
 
 def put_back(world: World, *task_ids: str, timeout: str = "3s") -> Mapping[str, str]:
     tasks = [LiveTask(task_id=each, name=TASK, order_id=1, state=TaskState.ORPHANED) for each in task_ids]
     return world.with_session(lambda session: session.queue.put_back(tasks), timeout=timeout)
+
+
+def put_back_places(
+    world: World, *places: LiveTask, worker_dead: bool = False, timeout: str = "3s"
+) -> Mapping[str, str]:
+    return world.with_session(lambda session: session.queue.put_back(places, worker_dead=worker_dead), timeout=timeout)
+
+
+def message(task_id: str) -> dict[str, Any]:
+    return {
+        "body": "W1sxXSwge30sIHt9XQ==",
+        "content-type": "application/json",
+        "headers": {"id": task_id, "task": TASK},
+        "properties": {"body_encoding": "base64", "delivery_tag": f"tag-{task_id}", "priority": 0},
+    }
+
+
+def put_into_unacked(world: World, *values: str | bytes) -> None:
+    with world.redis() as client:
+        for number, value in enumerate(values):
+            client.hset("unacked", f"tag{number}", value)
+            client.zadd("unacked_index", {f"tag{number}": 1767225600 + number})
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +245,174 @@ def test_a_worker_that_turns_out_to_live_keeps_its_task(world: World, monkeypatc
         assert client.zrange("unacked_index", 0, -1, withscores=True)[0] in before[1]
 
 
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("number", [0, 1])
+def test_of_several_deliveries_only_the_given_one_is_put_back(world: World, number: int) -> None:
+    world.publish(1, task_id="T")
+    world.publish(1, task_id="T", headers={"copy": 2})
+    both = deliveries(world, world.deliver, world.deliver)
+    assert "was delivered 2 times" in put_back(world, "T")["T"]
+    assert put_back_places(world, both[number]) == {}
+    assert [message["properties"]["delivery_tag"] for message in world.queued()] == [both[number].delivery]
+    assert held(world) == (1, 1)
+
+
+def test_a_delivery_of_another_time_is_not_put_back(world: World) -> None:
+    world.publish(1, task_id="T")
+    (orphan,) = deliveries(world, world.deliver)
+    with world.redis() as client:
+        client.zadd("unacked_index", {orphan.delivery: time.time() + 60})
+    assert "is no longer in unacked as it was" in put_back_places(world, orphan)["T"]
+    assert held(world) == (1, 1)
+
+
+# --- an operator who knows that the worker is dead ---
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("state", [TaskState.ORPHANED, TaskState.UNACCOUNTED])
+def test_a_dead_worker_s_silence_is_no_obstacle(
+    world: World, state: TaskState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery_put_back, "_SETTLING", 10**9)  # Redis has only just started, too
+    world.publish(1, task_id="T")
+    deliver(world)
+    place = LiveTask(task_id="T", name=TASK, order_id=1, state=state)
+    with FakeWorker(world, {"active": None}):
+        assert "has not answered" in put_back_places(world, place, timeout="600ms")["T"]
+        assert held(world) == (1, 1)
+        assert put_back_places(world, place, timeout="600ms", worker_dead=True) == {}
+    assert (world.queued_ids(), held(world)) == (["T"], (0, 0))
+
+
+@pytest.mark.parametrize("method", ["active", "reserved"])
+def test_a_worker_that_responds_and_has_the_task_is_not_dead(world: World, method: str) -> None:
+    world.publish(1, task_id="T")
+    deliver(world)
+    orphan = LiveTask(task_id="T", name=TASK, order_id=1, state=TaskState.ORPHANED)
+    with FakeWorker(world, {method: [request("T")]}):
+        assert "its worker answers again" in put_back_places(world, orphan, worker_dead=True)["T"]
+    assert held(world) == (1, 1)
+
+
+def test_what_may_be_running_is_not_put_back_without_an_operator_s_word(world: World) -> None:
+    world.publish(1, task_id="T")
+    (orphan,) = deliveries(world, world.deliver)
+    left = put_back_places(world, replace(orphan, state=TaskState.UNACCOUNTED))
+    assert "no worker that responds has it" in left["T"]
+    assert held(world) == (1, 1)
+
+
+# --- odd messages ---
+
+INFINITE, NOT_A_NUMBER = float("inf"), float("nan")
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    ("priority", "expected"),
+    [
+        *[(INFINITE, 0), (-INFINITE, 0), (NOT_A_NUMBER, 0), (3.7, 3), (-5, 0), (10**40, 9), (True, 1)],
+        *[("6", 6), ("high", 0), ("9" * 5000, 0), (None, 0), ([], 0), ([9], 0), ({}, 0)],
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_any_priority_becomes_one_that_there_is(world: World, priority: Any, expected: int) -> None:
+    odd, plain = message("odd"), message("plain")
+    odd["properties"]["priority"] = priority
+    put_into_unacked(world, json.dumps([odd, "", QUEUE]), json.dumps([plain, "", QUEUE]))
+    assert put_back(world, "odd", "plain") == {}
+    (raw,) = [raw for messages in lists(world).values() for raw in messages if b'"odd"' in raw]
+    key = QUEUE if expected < 3 else f"{QUEUE}\x06\x16{expected // 3 * 3}"
+    assert raw in lists(world)[key.encode()]
+    # As the worker reads it, and as other programs do.
+    written = json.loads(raw, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert written["headers"] == {**odd["headers"], "redelivered": True}
+    assert isinstance(written["properties"]["priority"], int)
+    assert held(world) == (0, 0)
+
+
+@pytest.mark.usefixtures("_soon")
+def test_what_kombu_reads_is_put_back_as_kombu_reads_it(world: World) -> None:
+    odd = message("odd")
+    odd["headers"]["rate"] = INFINITE
+    odd["headers"]["note"] = "\ud800"
+    put_into_unacked(world, json.dumps([odd, "", QUEUE]))
+    assert put_back(world, "odd") == {}
+    assert world.queued()[0]["headers"] == {**odd["headers"], "redelivered": True}
+
+
+ODD = [None, True, -1, INFINITE, "", "text", "\ud800", "\0", [], [1], {}, {"a": 1}]
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("where", ["properties", "delivery_info", "exchange", "routing_key", "body"])
+def test_one_odd_message_stops_no_other(world: World, where: str, odd: Any) -> None:
+    strange, plain = message("odd"), message("plain")
+    route = {"exchange": "", "routing_key": QUEUE}
+    if where in route:
+        route[where] = odd
+    elif where == "delivery_info":
+        strange["properties"][where] = odd
+    else:
+        strange[where] = odd
+    put_into_unacked(world, json.dumps([strange, *route.values()]), json.dumps([plain, "", QUEUE]))
+    left = put_back(world, "odd", "plain")
+    assert left == {}
+    assert held(world) == (0, 0)
+    assert sum(map(len, lists(world).values())) == 2
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        f'[{{"headers": {{"id": "odd"}}, "n": {"9" * 5000}}}, "", "q"]',
+        f'[{{"headers": {{"id": "odd"}}, "n": {"[" * 5000}{"]" * 5000}}}, "", "q"]',
+    ],
+    ids=["a number that is too long", "too deep"],
+)
+def test_a_message_that_can_t_be_read_is_a_reason_of_its_own(world: World, raw: str) -> None:
+    put_into_unacked(world, raw, json.dumps([message("plain"), "", QUEUE]))
+    left = put_back(world, "odd", "plain")
+    assert left.keys() == {"odd"}
+    assert world.queued_ids() == ["plain"]
+    assert held(world) == (1, 1)
+
+
+def test_a_queue_under_another_type_is_a_reason_of_its_own(world: World) -> None:
+    put_into_unacked(world, json.dumps([message("odd"), "", "text"]), json.dumps([message("bound"), "x", "k"]))
+    with world.redis() as client:
+        client.set("text", "no list")
+        client.set("_kombu.binding.x", "no set")
+    left = put_back(world, "odd", "bound")
+    assert all("wrong kind of value" in reason for reason in left.values())
+    assert (left.keys(), held(world)) == ({"odd", "bound"}, (2, 2))
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    "value",
+    [
+        *["", "null", "7", "[]", "{}", "[null]", "[1, 2, 3]", '["text", "", ""]', "[[]]", "not json", "\xff\xfe"],
+        *['[{"headers": []}, "", ""]', '[{"headers": {"id": [1]}}, "", ""]', '[{"headers": {"id": 1}}]', "[" * 3000],
+        '[{"headers": {"id": null}, "properties": NaN}, Infinity, "q"]',
+    ],
+)
+def test_whatever_lies_in_redis_is_passed_over(world: World, value: str) -> None:
+    raw = value.encode("latin-1")
+    put_into_unacked(world, raw, json.dumps([message("T"), "", QUEUE]))
+    with world.redis() as client:
+        client.lpush(QUEUE, raw, json.dumps(message("T")))
+    assert put_back(world, "T") == {}
+    both = [LiveTask(task_id="T", name=TASK, order_id=1, state=TaskState.QUEUED, position=0)] * 2
+    assert world.with_session(lambda session: session.queue.withdraw(both), timeout="3s") == {}
+    with world.redis() as client:
+        assert client.lrange(QUEUE, 0, -1) == [raw]
+        assert client.hvals("unacked") == [raw]
+
+
 async def test_redis_out_of_memory_is_a_reason_and_nothing_is_lost(world: World) -> None:
     task_id = world.publish(1)
     tag = deliver(world)
@@ -249,7 +449,7 @@ def test_through_redis_py_as_with_sentinels_it_is_all_the_same(world: World, mon
         with world.redis() as client:
             client.zadd("unacked_index", {tag: 0.1 + 0.2})  # whatever the time is written like
         both = read(world)
-        assert world.with_session(lambda session: session.queue.withdraw(both), timeout="3s") == {}
+        assert world.with_session(lambda session: session.queue.withdraw(as_orphans(both)), timeout="3s") == {}
         assert queued not in world.queued_ids()
         assert world.with_session(lambda session: session.queue.prune_replies()) == 0
     assert (lists(world), held(world)) == ({}, (0, 0))

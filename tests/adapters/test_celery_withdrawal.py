@@ -39,6 +39,25 @@ def live(task_id: str, state: TaskState = TaskState.UNACKED, position: int | Non
     return LiveTask(task_id=task_id, name=TASK, order_id=1, state=state, position=position)
 
 
+def as_orphans(tasks: Sequence[LiveTask]) -> list[LiveTask]:
+    """The same tasks; those that were delivered are known to run nowhere."""
+    return [replace(each, state=TaskState.ORPHANED) if each.state is TaskState.UNACKED else each for each in tasks]
+
+
+def deliveries(world: World, *deliver: Callable[[], object]) -> list[LiveTask]:
+    """Deliver messages; returns these deliveries, as they are known when they are found to be orphaned."""
+    found: list[LiveTask] = []
+    for each in deliver:
+        with world.redis() as client:
+            before = set(client.hkeys("unacked"))
+            each()
+            (tag,) = set(client.hkeys("unacked")) - before
+            task_id = json.loads(client.hget("unacked", tag))[0]["headers"]["id"]
+            at = datetime.fromtimestamp(client.zscore("unacked_index", tag), UTC)
+        found.append(replace(live(task_id, TaskState.ORPHANED), delivery=tag.decode(), delivered_at=at))
+    return found
+
+
 def withdraw(
     world: World, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = (), **flags: Any
 ) -> Mapping[str, str]:
@@ -110,7 +129,7 @@ def test_kombu_s_transport_options_are_heeded(world: World) -> None:
         delivered = client.rpop("crm:sites" if client.exists("crm:sites") else f"crm:{QUEUE}")
         client.hset("crm:in-work", "tag", json.dumps([json.loads(delivered), "", QUEUE]))
         client.zadd("crm:in-work-since", {"tag": time.time()})
-        assert withdraw(world, read(world)) == {}
+        assert withdraw(world, as_orphans(read(world))) == {}
         assert client.keys() == []
 
 
@@ -202,33 +221,67 @@ def test_a_task_on_the_move_is_waited_for(world: World) -> None:
     with world.redis() as client:
         raw = client.rpop(QUEUE)
 
-    looks = iter(range(100))
-
-    def look(client: Redis, _: Mapping[str, Any]) -> dict[str, Any]:
-        if next(looks) == 1:
+    def scheduled(client: Redis, _: Mapping[str, Any]) -> list[Any]:
+        if worker.asked.count("scheduled") < 2:
+            return []
+        if worker.asked.count("scheduled") == 2:
             client.lpush(QUEUE, raw)
             world.deliver()
-        return {"pool": {}}
+        return [{"eta": None, "request": request(task_id)}]
 
-    with FakeWorker(world, {"stats": look}):
+    with FakeWorker(world, {"scheduled": scheduled}) as worker:
         assert withdraw(world, [live(task_id, TaskState.QUEUED, 0)]) == {}
     assert (read(world), held(world)) == ((), (0, 0))
 
 
-def test_an_entry_that_changes_between_look_and_removal_is_looked_at_again(world: World) -> None:
+@pytest.mark.parametrize("change", ["redelivered", "acknowledged", "claimed"])
+@pytest.mark.parametrize("reading", [1, 2])
+def test_an_orphan_that_changes_is_left(world: World, change: str, reading: int) -> None:
+    """It was given back and delivered once more (the same tag, another time), or its worker responds again."""
     task_id = world.publish(1)
+    (orphan,) = deliveries(world, world.deliver)
+
+    def reserved(client: Redis, _: Mapping[str, Any]) -> list[Any]:
+        if worker.asked.count("reserved") < reading:
+            return []
+        if change == "redelivered":
+            client.zadd("unacked_index", {orphan.delivery: 1})
+        if change == "acknowledged":
+            client.hdel("unacked", orphan.delivery)
+            client.zrem("unacked_index", orphan.delivery)
+        return [request(task_id)] if change == "claimed" else []
+
+    with FakeWorker(world, {"reserved": reserved, "active": [request("another")]}) as worker:
+        left = withdraw(world, [orphan])
+    words = "its worker answers again" if change == "claimed" else "is no longer delivered as it was"
+    assert words in left[task_id]
+    assert held(world) == ((0, 0) if change == "acknowledged" else (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (
+            {"state": TaskState.UNACCOUNTED},
+            "no worker that responds has it: one that is shutting down, paused or cut off",
+        ),
+        ({"state": TaskState.UNACKED}, "no worker that responds has it: one that is shutting down, paused or cut off"),
+        ({"state": TaskState.SCHEDULED, "part_of": "chain"}, "is part of a chain, and cannot be removed by itself"),
+    ],
+)
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("terminate", [False, True])
+def test_what_may_be_running_elsewhere_is_left(
+    world: World, place: dict[str, Any], reason: str, keep: bool, terminate: bool
+) -> None:
+    world.publish(1, task_id="T")
     world.deliver()
-
-    def deliver_again(client: Redis, _: Mapping[str, Any]) -> dict[str, Any]:
-        """Given back and delivered once more: the same tag, another time."""
-        ((tag, _score),) = client.zrange("unacked_index", 0, -1, withscores=True)
-        worker.asked.count("stats") == 2 and client.zadd("unacked_index", {tag: 1})
-        return {"pool": {}}
-
-    with FakeWorker(world, {"stats": deliver_again}) as worker:
-        assert withdraw(world, [live(task_id)]) == {}
-        assert worker.asked.count("stats") > 2
-    assert held(world) == (0, 0)
+    (delivered,) = read(world)
+    with FakeWorker(world, {}) as worker:
+        left = withdraw(world, [replace(delivered, **place)], terminate=terminate, keep={"T"} if keep else ())
+        assert "revoke" not in worker.asked
+    assert reason in left["T"]
+    assert held(world) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,22 @@ import base64
 import contextlib
 import json
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from sitegenctl.adapters.celery_control import Replies
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_workers import CeleryWorkers
+from sitegenctl.adapters.celery_workload import QUESTIONS, Workload
 from sitegenctl.adapters.redis_urls import database_number
+from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.errors import SourceError
 from tests import processes
 from tests.adapters.fake_worker import FakeWorker, request
 from tests.world import World, eventually
@@ -116,6 +121,111 @@ def test_a_reply_that_can_t_be_read_is_no_answer(world: World, raw: str) -> None
     assert (replies.answers, replies.unknown) == ({}, 1)
     with world.redis() as client:
         assert [key for key in client.scan_iter() if b"reply" in key] == []
+
+
+ODD: list[object] = [
+    *(None, True, 0, -1, 10**30, 1.5, float("inf"), float("nan"), "", "text", "\0", "\ud800", [], {}),
+    *([None], [[1]], [{}], [{"id": [1]}], {"error": {}}, {"ok": []}, {"id": {"a": 1}}),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_any_json_is_read_as_far_as_it_goes(world: World, odd: object) -> None:
+    """Wherever a worker, or another program with the same channel, may put it."""
+    entry = {"id": odd, "name": odd, "args": odd, "kwargs": odd, "worker_pid": odd, "time_start": odd, "eta": odd}
+    answers = {"active": [entry, odd], "reserved": odd, "scheduled": [{"request": entry}], "stats": {"pool": odd}}
+    given = LiveTask(task_id="T", name="t", order_id=1, state=TaskState.ORPHANED)
+    with FakeWorker(world, answers), FakeWorker(world, {"stats": odd, "active": [odd]}, name="other@box"):
+        replies = ask(world, *QUESTIONS, timeout=0.8)
+        assert Workload.of(replies).holdings("T") == ()
+        with_queue = {"timeout": "800ms"}
+        world.with_session(lambda session: session.queue.withdraw([given], terminate=True), **with_queue)
+        world.with_session(lambda session: session.queue.put_back([given]), **with_queue)
+
+
+@pytest.mark.parametrize("name", ["", "\0", "\ud800", "a\nb", "\x1b[2J"])
+def test_a_name_that_can_t_be_shown_is_no_answer(world: World, name: str) -> None:
+    with answering(world, reply({name: []})):
+        replies = ask(world, "active", timeout=1)
+    assert (replies.answers, replies.unknown) == ({}, 1)
+
+
+def test_two_workers_of_one_name_are_two_answers(world: World) -> None:
+    with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": [request("b")]}):
+        replies = ask(world, *QUESTIONS)
+        workload = Workload.of(replies)
+    assert (replies.silent, replies.shared) == (0, {"fake@box"})
+    assert workload.running == {"a", "b"}
+    assert "several workers are named fake@box" in str(workload.why_not_stop("a", "fake@box"))
+
+
+def test_of_two_workers_of_one_name_a_silent_one_is_counted(world: World) -> None:
+    with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": None}):
+        replies = ask(world, "active", timeout=1)
+    assert (list(replies.answers), replies.silent) == (["fake@box"], 1)
+
+
+# --- what an ACL does not permit ---
+
+
+@pytest.fixture
+def clerk(world: World) -> Iterator[Callable[..., None]]:
+    """Make a user with these rules, and use Redis as that user."""
+    url = world.redis_url
+
+    def become(*rules: str) -> None:
+        with Redis.from_url(url) as client:
+            client.execute_command("ACL", "SETUSER", "clerk", "reset", "on", ">pw", *rules)
+        world.redis_url = f"redis://clerk:pw@{url.rpartition('@')[2].removeprefix('redis://')}"
+
+    yield become
+    world.redis_url = url
+    with Redis.from_url(url) as client:
+        client.execute_command("ACL", "DELUSER", "clerk")
+
+
+@pytest.mark.parametrize(
+    ("rules", "message", "rule"),
+    [
+        (
+            ("~*", "+@all", "resetchannels"),
+            "no worker can be asked: Redis does not let this user use the channel /{db}.celery.pidbox",
+            "'&/{db}.celery.pidbox*'",
+        ),
+        (("~*", "&*", "+@all", "-publish"), "Redis does not let this user execute PUBLISH", "'+publish'"),
+        (("~q", "&*", "+@all"), "use the key _kombu.binding.reply.celery.pidbox with SADD", "'~_kombu.binding."),
+    ],
+)
+def test_a_missing_permission_is_named(
+    world: World, clerk: Callable[..., None], rules: tuple[str, ...], message: str, rule: str
+) -> None:
+    clerk(*rules)
+    db = database_number(world.redis_url)
+    with pytest.raises(SourceError) as caught:
+        ask(world, "active")
+    assert message.format(db=db) in caught.value.message
+    assert rule.format(db=db) in str(caught.value.hint)
+    assert caught.value.source == ("workers" if "no worker" in message else "broker")
+    assert "login" not in caught.value.message
+
+
+def test_a_rule_that_was_suggested_is_enough(world: World, clerk: Callable[..., None]) -> None:
+    clerk("~*", "+@all", "resetchannels", f"&/{database_number(world.redis_url)}.celery.pidbox*")
+    assert ask(world, "active").answers == {}
+
+
+def test_doctor_is_not_healthy_where_no_worker_can_be_asked(
+    world: World, clerk: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clerk("~*", "+@all", "resetchannels")
+    world.configure(monkeypatch)
+    for arguments in (["doctor", "--quick"], ["doctor"]):
+        ran = world.run(*arguments)
+        assert ran.returncode == 5, ran.stdout + ran.stderr
+        assert re.search(r"^✗ worker +no worker can be asked: Redis does not let this user use the", ran.stdout, re.M)
+        assert "ACL SETUSER" in ran.stdout
+    asked = world.run("inspect", "workers")
+    assert "use the channel" in asked.stdout + asked.stderr
 
 
 def test_another_task_s_argument_is_no_order(world: World) -> None:
