@@ -28,9 +28,8 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_reading import QueueReading
 from sitegenctl.adapters.rq_workers import RqWorkers
-from sitegenctl.domain.snapshot import attribute
 from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
-from tests.contract.systems import publication
+from tests.contract.systems import judged, publication
 from tests.rq_world import JOB, RqWorld
 from tests.world import QUEUE, eventually
 
@@ -45,7 +44,7 @@ def seen(world: RqWorld) -> dict[str, TaskState]:
     """Where each task is, with what the workers say of it."""
 
     async def look(session: Any) -> tuple[LiveTask, ...]:
-        return attribute((await session.queue.read()).tasks, await session.queue.survey())
+        return judged(await session.queue.read(), await session.queue.survey())
 
     return {task.task_id: task.state for task in world.with_session(look)}
 
