@@ -67,12 +67,17 @@ class RqWorld(World):
             return queue.get_job_ids()
 
     def deliver(self, *, late: float = _LATE) -> None:
-        """Have the next job taken up by a worker that is gone: its next heartbeat is ``late`` seconds overdue."""
+        """Have the next job taken up by a worker that is gone: its next heartbeat is ``late`` seconds overdue.
+
+        It began a minute before it promised that.
+        """
         with self.redis() as client:
             taken = client.lpop(f"rq:queue:{QUEUE}")
             assert taken is not None
             task_id = taken.decode()
-            client.hset(f"rq:job:{task_id}", mapping={"status": "started", "worker_name": "gone"})
+            began = (datetime.now(UTC) - timedelta(seconds=late + 60)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            started = {"status": "started", "worker_name": "gone", "started_at": began}
+            client.hset(f"rq:job:{task_id}", mapping=started)
             client.zadd(f"rq:wip:{QUEUE}", {f"{task_id}:{'e' * 32}": time.time() - late})
 
     def overdue(self) -> None:

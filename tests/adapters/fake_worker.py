@@ -20,7 +20,9 @@ IDLE: Mapping[str, Any] = {
     "reserved": [],
     "scheduled": [],
     "revoked": [],
-    "stats": {"pool": {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 1, "processes": [4711]}},
+    "stats": {
+        "pool": {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 1, "processes": [4711]}
+    },
     "revoke": {"ok": "done"},
 }
 
