@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,35 @@ class RqWorld(World):
             return queue.get_job_ids()
 
     def deliver(self, *, late: float = _LATE) -> None:
-        """Have the next job taken up by a worker that is gone: its next heartbeat is ``late`` seconds overdue."""
+        """Have the next job taken up by a worker that is gone: its next heartbeat is ``late`` seconds overdue.
+
+        It began a minute before it promised that.
+        """
         with self.redis() as client:
             taken = client.lpop(f"rq:queue:{QUEUE}")
             assert taken is not None
             task_id = taken.decode()
-            client.hset(f"rq:job:{task_id}", mapping={"status": "started", "worker_name": "gone"})
+            began = (datetime.now(UTC) - timedelta(seconds=late + 60)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            started = {"status": "started", "worker_name": "gone", "started_at": began}
+            client.hset(f"rq:job:{task_id}", mapping=started)
             client.zadd(f"rq:wip:{QUEUE}", {f"{task_id}:{'e' * 32}": time.time() - late})
 
-    def expire(self) -> None:
-        """Let the time go by after which a worker that was killed is missed."""
+    def overdue(self) -> None:
+        """Let the time go by within which the workers of jobs in work must give another sign of life."""
         with self.redis() as client:
             for member, _ in client.zscan_iter(f"rq:wip:{QUEUE}"):
-                client.zadd(f"rq:wip:{QUEUE}", {member: 1})
+                client.zadd(f"rq:wip:{QUEUE}", {member: time.time() - 1})
+
+    def expire(self) -> None:
+        """Let the time go by after which a job cannot be running any more, whatever became of its worker."""
+        long_ago = datetime.now(UTC) - timedelta(days=1)
+        with self.redis() as client:
+            for member, _ in client.zscan_iter(f"rq:wip:{QUEUE}"):
+                client.zadd(f"rq:wip:{QUEUE}", {member: long_ago.timestamp()})
+                job_id = re.sub(r":[0-9a-f]{32}$", "", member.decode())
+                client.hset(f"rq:job:{job_id}", "started_at", long_ago.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+                if client.exists(f"rq:execution:{member.decode()}"):
+                    client.hset(f"rq:execution:{member.decode()}", "created_at", long_ago.timestamp())
 
     # --- workers ------------------------------------------------------------------------------------------
 

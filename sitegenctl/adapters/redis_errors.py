@@ -17,7 +17,6 @@ _READ_ONLY = {
     "READONLY": ("Redis is a read-only replica", "name the primary in REDIS_URL"),
     "MISCONF": ("Redis cannot save to disk", "free disk space there; redis-cli INFO persistence shows the error"),
     "NOREPLICAS": ("Redis has too few replicas", "start its replicas, or lower min-replicas-to-write"),
-    "NOPERM": ("this Redis user must not write", "grant its commands and keys to the user in REDIS_URL (ACL SETUSER)"),
 }
 
 

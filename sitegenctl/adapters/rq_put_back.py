@@ -7,8 +7,8 @@ The job keeps the attempts that it has left: it was not its fault. Only what is 
 all of them again.
 
 The guarantee to strive for is that none runs twice when its worker turns out to live: it is looked for once more
-just before, its job moved only if nothing of it has changed since, and looked for again a moment later. A job that
-is in several places is in the queue once at most afterwards.
+just before, its job moved only if nothing of it has changed since, and looked for again a moment later. A job in
+several places is in the queue once at most afterwards.
 """
 
 from __future__ import annotations

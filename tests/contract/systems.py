@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sitegenctl.domain.liveness import Deciding, Moment, attribute
 from sitegenctl.domain.ports import QueueBackend
 from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskState
 from sitegenctl.domain.worker import WorkerSurvey
@@ -27,6 +28,13 @@ MISSING = 99
 
 def publication(order_id: int = 42, task_id: str = "task-1", *, resume: bool = False) -> Publication:
     return Publication(task_id=task_id, order_id=order_id, resume=resume, actor="ana@crm", enqueued_at=AT)
+
+
+def judged(reading: BrokerReading, survey: WorkerSurvey | None) -> tuple[LiveTask, ...]:
+    """What a command concludes from broker and workers, where it knows nothing of the orders."""
+    moment = Moment(local=datetime.now(UTC), broker=reading.taken_at)
+    deciding = Deciding(moment=moment, survey=survey, fallback=reading.hard_limit)
+    return deciding.settle(attribute(reading.tasks, survey), {})
 
 
 class System:
@@ -52,8 +60,11 @@ class System:
     def withdraw(
         self, *task_ids: str, terminate: bool = False, keep: Collection[str] = (), **flags: Any
     ) -> Mapping[str, str]:
-        known = {task.task_id: task for task in self.read().tasks}
-        tasks = [known.get(task_id) or self.live(task_id) for task_id in task_ids]
+        """Withdraw these tasks wherever they are; of those to be kept only the copies in the queue."""
+        known = [task for task in self.read().tasks if task.task_id in task_ids]
+        tasks = [task for task in known if task.task_id not in keep or task.state is TaskState.QUEUED]
+        nowhere = set(task_ids) - {task.task_id for task in tasks}
+        tasks += [self.live(task_id, TaskState.QUEUED if task_id in keep else TaskState.UNACKED) for task_id in nowhere]
         return self.ask(lambda queue: queue.withdraw(tasks, terminate=terminate, keep=keep), **flags)
 
     def put_back(self, *task_ids: str, **flags: Any) -> Mapping[str, str]:
@@ -65,6 +76,9 @@ class System:
 
     def live(self, task_id: str, state: TaskState = TaskState.UNACKED) -> LiveTask:
         return LiveTask(task_id=task_id, name=self.task, order_id=1, state=state)
+
+    def judged(self) -> tuple[LiveTask, ...]:
+        return judged(self.read(), self.survey())
 
     def ids(self) -> list[str]:
         return [task.task_id for task in self.read().tasks]
@@ -188,7 +202,7 @@ class RqSystem(System):
             client.rpush(f"rq:queue:{QUEUE}", b"no-job")
 
     def lose(self) -> None:
-        self.world.deliver()
+        self.world.deliver(late=3600)
 
     def start(self) -> Running:
         return self.world.stock_worker()
@@ -197,9 +211,7 @@ class RqSystem(System):
         self.world.kill(worker)
 
     def expire(self) -> None:
-        with self.world.redis() as client:
-            for member, _ in client.zscan_iter(f"rq:wip:{QUEUE}"):
-                client.zadd(f"rq:wip:{QUEUE}", {member: 1})
+        self.world.expire()
 
     def begun(self) -> list[int]:
         file = self.world.sites_dir.parent / "begun"

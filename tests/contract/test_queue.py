@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.domain.snapshot import attribute
 from sitegenctl.domain.task import TaskPlace, TaskState
 from sitegenctl.errors import SourceError
 from tests.contract.systems import AT, System, publication, tasks_by_id
@@ -46,8 +45,7 @@ def test_each_task_is_where_it_is(system: System) -> None:
     due = tasks[scheduled].eta
     assert due is not None
     assert timedelta(minutes=59) < due - datetime.now(UTC) < timedelta(minutes=61)
-    orphans = attribute(system.read().tasks, system.survey())
-    assert tasks_by_id(orphans)[lost].state is TaskState.ORPHANED
+    assert tasks_by_id(system.judged())[lost].state is TaskState.ORPHANED
 
 
 def test_foreign_messages_are_shown_and_break_nothing(system: System) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sitegenctl.domain.snapshot import attribute
 from sitegenctl.domain.task import TaskPlace, TaskState
 from tests.contract.systems import MISSING, System, publication, tasks_by_id
 from tests.world import QUEUE, eventually
@@ -26,7 +25,7 @@ def test_a_worker_tells_of_itself_and_of_what_it_does(system: System) -> None:
     assert worker.uptime is not None
     assert worker.processed is not None
     assert [(task.task_id, task.order_id) for task in worker.active] == [(running, 1)]
-    tasks = tasks_by_id(attribute(system.read().tasks, system.survey()))
+    tasks = tasks_by_id(system.judged())
     assert (tasks[running].state, tasks[running].worker) == (TaskState.RUNNING, worker.name)
     assert tasks[queued].state in (TaskState.QUEUED, TaskState.RESERVED)
     found = system.details(running)
@@ -61,7 +60,7 @@ def test_a_task_that_failed_before_it_began_is_tried_again_later(system: System)
     failing = system.publish(MISSING)
 
     def retrying():
-        task = tasks_by_id(attribute(system.read().tasks, system.survey())).get(failing)
+        task = tasks_by_id(system.judged()).get(failing)
         return task if task is not None and task.state is TaskState.RETRYING else None
 
     task = eventually(retrying)
@@ -95,7 +94,7 @@ def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(system: Syst
     system.start()
     running = system.run_one(1)
     system.publish(1, task_id=running)
-    copies = attribute(system.read().tasks, system.survey())
+    copies = system.judged()
     assert [(task.task_id, task.state) for task in copies] == [
         (running, TaskState.RUNNING),
         (running, TaskState.QUEUED),
@@ -116,7 +115,7 @@ def test_a_worker_that_hangs_is_silent_and_nothing_of_its_is_touched(system: Sys
     system.expire()
     survey = system.survey(timeout="1s")
     assert (survey.workers, survey.silent) == ((), 1)
-    assert attribute(system.read().tasks, survey)[0].state is TaskState.UNACKED
+    assert system.judged()[0].state is TaskState.UNACCOUNTED
     assert "has not answered, and may" in system.put_back(running, timeout="1s")[running]
     assert "has not answered, and may" in system.withdraw(running, timeout="1s")[running]
     system.wake(worker)
@@ -132,7 +131,7 @@ def test_a_killed_worker_s_task_runs_once_more_and_only_once(system: System) -> 
     eventually(lambda: "✗ worker             no worker is alive" in system.world.run("doctor", "--quick").stdout)
     system.expire()
     eventually(lambda: (survey := system.survey()).workers == () and survey.silent == 0)
-    assert attribute(system.read().tasks, system.survey())[0].state is TaskState.ORPHANED
+    assert system.judged()[0].state is TaskState.ORPHANED
     system.open_gate()
     assert system.put_back(task_id) == {}
     system.start()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -28,9 +29,9 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 from sitegenctl.adapters.rq_options import RqOptions
 from sitegenctl.adapters.rq_reading import QueueReading
 from sitegenctl.adapters.rq_workers import RqWorkers
-from sitegenctl.domain.snapshot import attribute
 from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
-from tests.contract.systems import publication
+from sitegenctl.errors import SourceError
+from tests.contract.systems import judged, publication
 from tests.rq_world import JOB, RqWorld
 from tests.world import QUEUE, eventually
 
@@ -45,7 +46,7 @@ def seen(world: RqWorld) -> dict[str, TaskState]:
     """Where each task is, with what the workers say of it."""
 
     async def look(session: Any) -> tuple[LiveTask, ...]:
-        return attribute((await session.queue.read()).tasks, await session.queue.survey())
+        return judged(await session.queue.read(), await session.queue.survey())
 
     return {task.task_id: task.state for task in world.with_session(look)}
 
@@ -96,7 +97,7 @@ def test_nothing_is_ever_unpickled(rq: RqWorld, tmp_path: Path) -> None:
         for task_id in ids:
             client.hset(f"rq:job:{task_id}", mapping={"data": zlib.compress(bomb), "meta": bomb, "result": bomb})
             client.xadd(f"rq:results:{task_id}", {"type": 1, "return_value": "gASVAA=="})
-    rq.deliver()
+    rq.deliver(late=3600)
 
     async def everything(session: Any) -> None:
         tasks = (await session.queue.read()).tasks
@@ -211,17 +212,249 @@ def test_a_job_that_a_worker_took_and_never_began_is_orphaned_and_given_back(rq:
         assert client.llen(f"rq:queue:{QUEUE}:intermediate") == 0
 
 
-def test_a_job_whose_worker_still_has_time_is_not_orphaned(rq: RqWorld) -> None:
-    """RQ's own measure: only when the next heartbeat is overdue."""
+def test_delivered_job_is_orphaned_after_its_limit_alone(rq: RqWorld) -> None:
+    """Neither a heartbeat that is overdue nor a worker that is gone says that the process of the job has ended."""
     task_id = rq.publish(1)
     rq.deliver(late=-60)
-    assert seen(rq) == {task_id: TaskState.UNACKED}
+    for age in (lambda: None, rq.overdue):
+        age()
+        assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
+        (task,) = read(rq).tasks
+        left = rq.with_session(lambda session, task=task: session.queue.put_back([task]))
+        assert "its worker has not answered, and may be running it" in left[task_id]
+        left = rq.with_session(lambda session, task=task: session.queue.withdraw([task]))
+        assert "its worker has not answered, and may be running it" in left[task_id]
+    rq.expire()
+    assert seen(rq) == {task_id: TaskState.ORPHANED}
+    (task,) = read(rq).tasks
+    assert rq.with_session(lambda session: session.queue.put_back([task])) == {}
+    assert rq.queued_ids() == [task_id]
+
+
+def test_operator_who_knows_that_the_worker_is_dead_need_not_wait(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    (task,) = read(rq).tasks
+    assert rq.with_session(lambda session: session.queue.put_back([task], worker_dead=True)) == {}
+    assert rq.queued_ids() == [task_id]
+
+
+def test_job_without_time_limit_is_never_orphaned_by_time(rq: RqWorld) -> None:
+    task_id = rq.publish(1, job_timeout=-1)
+    rq.deliver()
+    rq.expire()
+    assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
     (task,) = read(rq).tasks
     left = rq.with_session(lambda session: session.queue.put_back([task]))
-    assert "has not answered, and may be running" in left[task_id]
+    assert "it has no time limit" in left[task_id]
+
+
+# --- places --------------------------------------------------------------------------------------------------
+
+
+def places(world: RqWorld) -> list[tuple[TaskState, str | None, int | None]]:
+    return [(task.state, task.delivery, task.position) for task in read(world).tasks]
+
+
+def deliver_again(world: RqWorld, task_id: str, execution: str, *, late: float = 3600) -> str:
+    """Enter another execution of a job, long over, as it is after it was queued twice; returns its member."""
+    member = f"{task_id}:{execution * 32}"
+    with world.redis() as client:
+        client.zadd(f"rq:wip:{QUEUE}", {member: time.time() - late})
+    return member
+
+
+def test_every_place_of_a_job_is_read(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=3600)
+    second = deliver_again(rq, task_id, "f")
     with rq.redis() as client:
-        client.zadd(f"rq:wip:{QUEUE}", dict.fromkeys(client.zrange(f"rq:wip:{QUEUE}", 0, -1), 1))
-    assert seen(rq) == {task_id: TaskState.ORPHANED}
+        client.rpush(f"rq:queue:{QUEUE}", task_id, task_id)
+    assert places(rq) == [
+        (TaskState.QUEUED, None, 0),
+        (TaskState.QUEUED, None, 1),
+        (TaskState.UNACKED, f"{task_id}:{'e' * 32}", None),
+        (TaskState.UNACKED, second, None),
+    ]
+    assert {task.limit for task in read(rq).tasks} == {timedelta(seconds=180)}
+    taken_at = read(rq).taken_at
+    assert taken_at is not None
+    assert abs(taken_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_only_the_given_copies_leave_the_queue(rq: RqWorld) -> None:
+    task_id, other = rq.publish(1), rq.publish(2)
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id, task_id)
+    copies = [task for task in read(rq).tasks if task.task_id == task_id]
+    assert rq.with_session(lambda session: session.queue.withdraw(copies[1:], keep={task_id})) == {}
+    # The one that was next stays next.
+    assert rq.queued_ids() == [task_id, other]
+    assert rq.fetch(task_id).get_status() == "queued"
+    left = rq.with_session(lambda session: session.queue.withdraw(copies[1:], keep={task_id}))
+    assert "no longer in the queue" in left[task_id]
+    assert rq.queued_ids() == [other]
+
+
+def test_every_copy_of_a_job_that_is_not_kept_goes(rq: RqWorld) -> None:
+    task_id, other = rq.publish(1), rq.publish(2)
+    rq.deliver(late=3600)
+    deliver_again(rq, task_id, "f")
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id, task_id, task_id)
+    (queued, *_) = [task for task in read(rq).tasks if task.task_id == task_id]
+    assert rq.with_session(lambda session: session.queue.withdraw([queued])) == {}
+    assert [task.task_id for task in read(rq).tasks] == [other]
+    assert rq.fetch(task_id).get_status() == "canceled"
+
+
+def test_only_the_given_delivery_is_removed(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=3600)
+    second = deliver_again(rq, task_id, "f")
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id)
+    (given,) = [task for task in read(rq).tasks if task.delivery == second]
+    assert rq.with_session(lambda session: session.queue.withdraw([given], keep={task_id})) == {}
+    assert [delivery for _, delivery, _ in places(rq)] == [None, f"{task_id}:{'e' * 32}"]
+
+
+def test_delivery_that_may_be_running_is_not_removed(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver()
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id)
+    before = places(rq)
+    (given,) = [task for task in read(rq).tasks if task.delivery is not None]
+    left = rq.with_session(lambda session: session.queue.withdraw([given], keep={task_id}))
+    assert "may be running it until" in left[task_id]
+    assert places(rq) == before
+
+
+def test_put_back_never_makes_a_second_copy(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=3600)
+    deliver_again(rq, task_id, "f")
+    deliveries = read(rq).tasks
+    assert rq.with_session(lambda session: session.queue.put_back(deliveries)) == {}
+    assert places(rq) == [(TaskState.QUEUED, None, 0)]
+    deliver_again(rq, task_id, "a")
+    (delivery,) = [task for task in read(rq).tasks if task.delivery is not None]
+    left = rq.with_session(lambda session: session.queue.put_back([replace(delivery, state=TaskState.ORPHANED)]))
+    assert "waits in the queue already" in left[task_id]
+    assert rq.queued_ids() == [task_id]
+
+
+@pytest.mark.parametrize("at_once", [3, 5, 8])
+async def test_copies_in_a_long_queue_stay_copies(rq: RqWorld, at_once: int) -> None:
+    ids = [f"task-{number}" for number in (1, 2, 1, 3, 4, 4, 5, 1, 6, 7, 1, 1, 8, 9, 2)]
+    await asyncio.to_thread(publish, rq, *range(1, 10))
+    with rq.redis() as client:
+        client.delete(f"rq:queue:{QUEUE}")
+        client.rpush(f"rq:queue:{QUEUE}", *ids)
+    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).link() as link:
+        reading = await QueueReading(link, RqOptions(), at_once=at_once).read()
+    assert [task.task_id for task in reading.tasks] == ids
+
+
+# --- what is left of a job that ended --------------------------------------------------------------------------
+
+
+def test_a_job_cancelled_while_it_runs_is_live_as_long_as_it_gives_signs_of_life(rq: RqWorld) -> None:
+    """RQ's own ``cancel`` marks the job, and its process goes on."""
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "status", "canceled")
+    assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
+    rq.overdue()
+    assert seen(rq) == {}
+
+
+def test_a_job_deleted_while_it_runs_may_be_of_any_order(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    with rq.redis() as client:
+        client.delete(f"rq:job:{task_id}")
+    (message,) = read(
+        rq,
+    ).unattributed
+    assert (message.task_id, message.reason) == (task_id, "its job was deleted while it ran")
+    rq.overdue()
+    assert read(rq).foreign == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "reason"),
+    [
+        ("finished", "SUCCESS", "its job has ended: finished"),
+        ("failed", "FAILURE", "its job has ended: failed"),
+        ("stopped", "REVOKED", "its job has ended: stopped"),
+        ("canceled", "REVOKED", "its job was cancelled"),
+        ("queued", None, None),
+        ("started", None, None),
+        ("\x00odd", None, None),
+    ],
+)
+def test_ids_of_jobs_that_ended_are_burnt(rq: RqWorld, status: str, result: str | None, reason: str | None) -> None:
+    task_id = rq.publish(1)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "status", status)
+    asked = {task_id, "unknown", "\ud800"}
+    assert rq.with_session(lambda session: session.queue.finished(asked)) == ({task_id: result} if result else {})
+    assert rq.with_session(lambda session: session.queue.burnt(asked)) == ({task_id: reason} if reason else {})
+
+
+def test_a_job_that_runs_once_more_has_no_final_result(rq: RqWorld) -> None:
+    """Two workers ran it, and one has ended: what the other runs is no stale claim."""
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "status", "finished")
+    assert rq.with_session(lambda session: session.queue.finished([task_id])) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "undo", "message", "hint"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "Redis is out of memory", "maxmem"),
+        (
+            ("CONFIG", "SET", "min-replicas-to-write", "1"),
+            ("CONFIG", "SET", "min-replicas-to-write", "0"),
+            "Redis has too few replicas",
+            "min-replicas-to-write",
+        ),
+    ],
+)
+def test_redis_that_refuses_writes_is_found_before_anything_is_written(
+    rq: RqWorld, command: tuple[str, ...], undo: tuple[str, ...], message: str, hint: str
+) -> None:
+    before = rq.dumped()
+    rq.with_session(lambda session: session.queue.require_writable())
+    with rq.redis() as client:
+        client.execute_command(*command)
+        try:
+            with pytest.raises(SourceError, match=message) as caught:
+                rq.with_session(lambda session: session.queue.require_writable())
+        finally:
+            client.execute_command(*undo)
+    assert hint in str(caught.value.hint)
+    assert caught.value.source == "broker"
+    assert rq.dumped() == before
+
+
+def test_user_who_must_not_write_is_told_the_rule(rq: RqWorld) -> None:
+    with rq.redis() as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+select")
+        url = re.sub("//(.*@)?", "//reader:secret@", rq.redis_url, count=1)
+        try:
+            with pytest.raises(SourceError, match="does not let this user execute LPUSHX"):
+                rq.with_session(lambda session: session.queue.require_writable(), redis_url=url)
+        finally:
+            client.execute_command("ACL", "DELUSER", "reader")
+
+
+# --- odd values ------------------------------------------------------------------------------------------------
 
 
 def test_what_a_worker_that_is_done_left_in_the_registry_is_not_live(rq: RqWorld) -> None:
