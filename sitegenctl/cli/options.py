@@ -218,8 +218,13 @@ def warn(settings: Settings) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a function ``(call: Invocation, …) -> exit code`` a command that takes the global options too."""
+def command(
+    app: typer.Typer, name: str, *, service: Callable[[dict[str, Any]], bool] = lambda _: False, **typer_options: Any
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a function ``(call: Invocation, …) -> exit code`` a command that takes the global options too.
+
+    ``service`` decides by its options whether the command runs until it is stopped, which is then no failure.
+    """
 
     def register(function: Callable[..., int]) -> Callable[..., int]:
         signature = inspect.signature(function)
@@ -235,8 +240,9 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
             running.set(path)
             options = gathered(ctx)
             working_on.set(options["context"])
-            signals.begin()
-            return function(Invocation(command=path, options=options), **given)
+            return signals.stoppable(
+                lambda: function(Invocation(command=path, options=options), **given), service=service(given)
+            )
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
