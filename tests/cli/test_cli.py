@@ -90,6 +90,8 @@ BAD = [
     (["--timeout", "0s", "inspect", "42"], "timeout (flag): it must be from 10ms to 1h"),
     (["enqueu", "42"], "did you mean 'enqueue'"),
     (["enqueue", "42", "-o", "yaml"], "yaml"),
+    (["maintain", "--max-actions", "1_000"], "'1_000' is not a valid integer"),
+    (["logs", "42", "--last", "٣"], "'٣' is not a valid integer"),
     (["--timeout", "soon", "enqueue", "42"], "'soon' is not a duration"),
     (["--context", "nowhere", "enqueue", "42"], "no context 'nowhere'"),
 ]
