@@ -27,7 +27,26 @@ def test_number_without_a_unit_is_refused_with_a_hint(text: str | float) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "-1d", "+1d", "1_0s", "٣d", "\uff17d", "1e3s", "1d2h", ".5h", "5.s", "5 weeks", "5M", True]
+    "text",
+    [
+        "",
+        "s",
+        "nan",
+        "2 weeks",
+        "-5m",
+        "-1d",
+        "+1d",
+        "1_0s",
+        "٣d",
+        "\uff17d",
+        "1e3s",
+        "1d2h",
+        ".5h",
+        "5.s",
+        "5 weeks",
+        "5M",
+        True,
+    ],
 )
 def test_anything_else_is_no_duration(text: str) -> None:
     with pytest.raises(DurationError, match="is not a duration"):
