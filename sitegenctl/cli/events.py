@@ -22,7 +22,7 @@ _NOTE_WIDTH = 300
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "events")(events)
+    command(app, "events", service=lambda _: True)(events)
 
 
 def events(
@@ -54,7 +54,7 @@ def events(
         worker=worker,
         heartbeats=call.verbose,
     )
-    return signals.until_stopped(lambda: signals.run(_events(call, wanted)))
+    return signals.run(_events(call, wanted))
 
 
 async def _events(call: Invocation, wanted: EventFilter) -> int:

@@ -12,6 +12,7 @@ from sitegenctl.cli.inspect_order import order
 from sitegenctl.cli.inspect_orders import orders
 from sitegenctl.cli.inspect_queue import queue, task, workers
 from sitegenctl.cli.options import Invocation, Watch, command, gathered, running, with_globals
+from sitegenctl.cli.watching import is_watching, show
 
 if TYPE_CHECKING:
     from sitegenctl.render.output import Report
@@ -35,11 +36,11 @@ def register(app: typer.Typer) -> None:
         cls=_OrderOrCommand,
     )
     group.callback(invoke_without_command=True)(with_globals(inspect))
-    command(group, _ORDER)(order)
-    command(group, "orders")(orders)
-    command(group, "queue")(queue)
-    command(group, "workers")(workers)
-    command(group, "task")(task)
+    command(group, _ORDER, service=is_watching)(order)
+    command(group, "orders", service=is_watching)(orders)
+    command(group, "queue", service=is_watching)(queue)
+    command(group, "workers", service=is_watching)(workers)
+    command(group, "task", service=is_watching)(task)
     app.add_typer(group, name="inspect")
 
 
@@ -47,12 +48,9 @@ def inspect(ctx: typer.Context, watch: Watch = None) -> None:
     """Show where orders really are, and why; with nothing behind it, everything on one screen."""
     if ctx.invoked_subcommand is not None:
         return
-    from sitegenctl.cli.watching import show
-
     running.set("inspect")
-    signals.begin()
     call = Invocation(command="inspect", options=gathered(ctx))
-    raise typer.Exit(show(call, lambda: _overview(call), watch))
+    raise typer.Exit(signals.stoppable(lambda: show(call, lambda: _overview(call), watch), service=watch is not None))
 
 
 async def _overview(call: Invocation) -> Report:

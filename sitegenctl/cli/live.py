@@ -59,7 +59,7 @@ AllowActions = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "live")(live)
+    command(app, "live", service=lambda options: options["web"])(live)
 
 
 def live(
@@ -82,32 +82,17 @@ def live(
     settings.require_database_url()
     settings.require_redis_url()
     if web:
-        return signals.until_stopped(
-            lambda: _live_web(call, settings, interval, theme, host=host, port=port, allow_actions=allow_actions)
-        )
+        _require_web(settings, allow_actions=allow_actions)
+        # What is no good is said here, not in every browser.
+        _preferences(interval, theme)
+        served = _served_command(call, interval=interval, theme=theme, read_only=not allow_actions)
+        return _serve(served, settings, host=_HOST if host is None else host, port=_PORT if port is None else port)
     hint = "sitegenctl inspect --watch writes to anything; --web shows it in a browser"
     if not is_served() and not can_draw():
         raise UsageProblem("live needs a terminal", hint=hint)
     if not is_served() and os.environ.get("TERM") == "dumb":
         raise UsageProblem("live needs a terminal that can be drawn on, and TERM is dumb", hint=hint)
     return open_live(settings, interval=interval, theme=theme)
-
-
-def _live_web(
-    call: Invocation,
-    settings: Settings,
-    interval: str | None,
-    theme: str | None,
-    *,
-    host: str | None,
-    port: int | None,
-    allow_actions: bool,
-) -> int:
-    _require_web(settings, allow_actions=allow_actions)
-    # What is no good is said here, not in every browser.
-    _preferences(interval, theme)
-    served = _served_command(call, interval=interval, theme=theme, read_only=not allow_actions)
-    return _serve(served, settings, host=_HOST if host is None else host, port=_PORT if port is None else port)
 
 
 def open_live(settings: Settings, *, interval: str | None = None, theme: str | None = None) -> int:

@@ -34,7 +34,7 @@ _NOTE_WIDTH = 300
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "logs")(logs)
+    command(app, "logs", service=lambda options: options["follow"] and not options["until_done"])(logs)
 
 
 def logs(
@@ -72,11 +72,7 @@ def logs(
     follow = follow or until_done
     if follow and call.output in (Output.JSON, Output.CSV):
         raise UsageProblem(f"a log that is followed has no end, and {call.output} needs one", hint="use -o ndjson")
-
-    def work() -> int:
-        return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
-
-    return signals.until_stopped(work) if follow and not until_done else work()
+    return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
 
 
 def make_query(since: str | None, level: str, last: int | None) -> LogQuery:

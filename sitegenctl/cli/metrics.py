@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "metrics")(metrics)
+    command(app, "metrics", service=lambda options: options["listen"] is not None)(metrics)
 
 
 def metrics(
@@ -59,7 +59,7 @@ def metrics(
     settings.require_database_url()
     settings.require_redis_url()
     if listen is not None:
-        return signals.until_stopped(lambda: _serve(call, settings, listen))
+        return _serve(call, settings, listen)
     return _once(call, settings, target)
 
 

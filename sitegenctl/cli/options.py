@@ -7,11 +7,13 @@ the end wins. Imports typer and errors only, so that ``--help`` stays fast.
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 import sys
 import typing
 from collections.abc import Callable
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.main import get_click_type
+from typer.models import OptionInfo
 
 # Pure and without dependencies: importing them doesn't slow --help.
 from sitegenctl.cli import signals
@@ -218,12 +222,19 @@ def warn(settings: Settings) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a function ``(call: Invocation, …) -> exit code`` a command that takes the global options too."""
+def command(
+    app: typer.Typer, name: str, *, service: Callable[[dict[str, Any]], bool] = lambda _: False, **typer_options: Any
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a function ``(call: Invocation, …) -> exit code`` a command that takes the global options too.
+
+    ``service`` decides by its options whether the command runs until it is stopped, which is then no failure.
+    """
 
     def register(function: Callable[..., int]) -> Callable[..., int]:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function, include_extras=True)
+        for hint in hints.values():
+            _require_ascii_digits(hint)
         own = list(signature.parameters.values())[1:]
 
         @wraps(function)
@@ -235,8 +246,9 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
             running.set(path)
             options = gathered(ctx)
             working_on.set(options["context"])
-            signals.begin()
-            return function(Invocation(command=path, options=options), **given)
+            return signals.stoppable(
+                lambda: function(Invocation(command=path, options=options), **given), service=service(given)
+            )
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
@@ -251,6 +263,24 @@ def command(app: typer.Typer, name: str, **typer_options: Any) -> Callable[[Call
         return function
 
     return register
+
+
+def _require_ascii_digits(hint: Any) -> None:
+    """Have an option for a whole number refuse what only Python reads as one, such as ``1_000``."""
+    for option in getattr(hint, "__metadata__", ()):
+        kinds = typing.get_args(hint.__origin__) or (hint.__origin__,)
+        if int not in kinds or not isinstance(option, OptionInfo) or option.click_type is not None:
+            continue
+        kind: Any = copy(get_click_type(annotation=int, parameter_info=option))
+        read = kind.convert
+
+        def convert(value: Any, param: Any, ctx: Any, *, kind: Any = kind, read: Any = read) -> Any:
+            if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value):
+                kind.fail(f"{value!r} is not a valid integer.", param, ctx)
+            return read(value, param, ctx)
+
+        kind.convert = convert
+        option.click_type = kind
 
 
 def gathered(ctx: typer.Context) -> dict[str, Any]:

@@ -47,20 +47,29 @@ _is_enabled = False
 
 
 def enable() -> None:
-    """Allow ``begin`` to install handlers: the process is a command's own, not a test runner's."""
+    """Allow ``stoppable`` to install handlers: the process is a command's own, not a test runner's."""
     global _is_enabled
     _is_enabled = True
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def begin() -> None:
-    """Handle signals from here on. Until then there is nothing to finish, and the default action is right."""
+def stoppable(command: Callable[[], int], *, service: bool) -> int:
+    """Run a command that handles signals; being stopped is no failure of a service.
+
+    Before the command there is nothing to finish, and the default action of a signal is right.
+    """
     if not _is_enabled:
-        return
-    for number in _STOPS:
-        if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+        return command()
+    try:
+        for number in _STOPS:
+            if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _stop)
+        return command()
+    except Terminated:
+        if service:
+            return 0
+        raise
 
 
 def _stop(_: int, frame: FrameType | None) -> None:
@@ -95,14 +104,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         _runs.pop()
         main.close()  # it may never have been awaited
-
-
-def until_stopped(service: Callable[[], int]) -> int:
-    """Run a service, for which being stopped is no failure."""
-    try:
-        return service()
-    except Terminated:
-        return 0
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, span, working_on
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 # Home, and clear to the end: a screen that is cleared first flickers.
 _HOME, _CLEAR_BELOW, _CLEAR_LINE_END = "\x1b[H", "\x1b[J", "\x1b[K"
+
+
+def is_watching(options: Mapping[str, Any]) -> bool:
+    """Whether the command with these options goes on until it is stopped."""
+    return options["watch"] is not None
 
 
 def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | None) -> int:
@@ -30,7 +35,7 @@ def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | N
     interval = _interval(watch)
     # However the last report would have ended the command: one that goes on has not decided anything.
     with deciding(None):
-        return signals.until_stopped(lambda: signals.run(_repeat(call, look, interval)))
+        return signals.run(_repeat(call, look, interval))
 
 
 async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], interval: float) -> int:

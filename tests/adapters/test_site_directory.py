@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ CHANGES: dict[str, tuple[str, Callable[[SiteDirectory], Awaitable[Any]], Callabl
     "untrash": ("rename", lambda sites: sites.untrash({2: "project_2.1"}), lambda base: (base / "project_2").exists()),
     "prune": (
         "rmdir",
-        lambda sites: sites.prune_trash(timedelta(0)),
+        lambda sites: sites.prune_trash(timedelta(0), now=datetime.now(UTC)),
         lambda base: not (base / ".trash" / "project_2.1").exists(),
     ),
 }
@@ -88,6 +88,23 @@ async def test_a_change_that_has_begun_ends_before_its_cancellation_does(
     with pytest.raises(asyncio.CancelledError):
         await work
     assert is_done(sites_dir)
+
+
+@pytest.mark.parametrize(("days", "left"), [(6, ["project_3", "project_4"]), (8, ["project_4"])])
+async def test_trash_is_judged_by_the_time_given(
+    sites: SiteDirectory, sites_dir: Path, days: int, left: list[str]
+) -> None:
+    """Whatever this machine's clock says."""
+    thrown_away = datetime(2020, 1, 1, tzinfo=UTC)
+    trash = sites_dir / ".trash"
+    (trash / "project_2.1").rmdir()
+    (trash / f"project_3.{int(thrown_away.timestamp()) * 10**9}").mkdir()
+    (trash / f"project_4.{int((thrown_away + timedelta(days=30)).timestamp()) * 10**9}").mkdir()
+    now = thrown_away + timedelta(days=days)
+    dry = await sites.prune_trash(timedelta(days=7), now=now, dry_run=True)
+    real = await sites.prune_trash(timedelta(days=7), now=now)
+    assert (dry.count, real.count) == (2 - len(left), 2 - len(left))
+    assert sorted(path.name.partition(".")[0] for path in trash.iterdir()) == left
 
 
 async def test_who_cancels_a_change_twice_does_not_wait_for_it(

@@ -8,8 +8,10 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,8 @@ BAD = [
     (["--timeout", "0s", "inspect", "42"], "timeout (flag): it must be from 10ms to 1h"),
     (["enqueu", "42"], "did you mean 'enqueue'"),
     (["enqueue", "42", "-o", "yaml"], "yaml"),
+    (["maintain", "--max-actions", "1_000"], "'1_000' is not a valid integer"),
+    (["logs", "42", "--last", "٣"], "'٣' is not a valid integer"),
     (["--timeout", "soon", "enqueue", "42"], "'soon' is not a duration"),
     (["--context", "nowhere", "enqueue", "42"], "no context 'nowhere'"),
 ]
@@ -387,17 +391,18 @@ def test_config_show_says_where_each_value_comes_from_and_masks_secrets(world: W
         assert url.split("@")[0].rsplit(":", 1)[1] not in text
 
 
-@pytest.mark.parametrize("what", ["inspect orders", "inspect", "logs 42"])
-def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World, what: str) -> None:
+@pytest.mark.parametrize(("what", "code"), [("inspect orders", 0), ("inspect", 0), ("logs 42", 141)])
+def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World, what: str, code: int) -> None:
     # More than a pipe holds: it is written when nobody reads any more.
     world.order(42, steps=["STEP"] * 3, name="x" * 100_000)
     world.sql("UPDATE site_generation_logs SET message = repeat('x', 100000)")
     command = f"{sys.executable} -m sitegenctl {what} -o ndjson | head -c 1; exit ${{PIPESTATUS[0]}}"
     process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert (process.returncode, process.stderr, process.stdout) == (0, "", "{")
+    assert (process.returncode, process.stderr, process.stdout) == (code, "", "{")
 
 
-def test_sigterm_leaves_nothing_behind_in_redis(world: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_leaves_nothing_behind_in_redis(world: World, number: signal.Signals) -> None:
     """As a service manager or ``timeout`` ends it, in the middle of a question that nobody answers."""
     worker = world.worker("-c", "1")
     os.killpg(worker.pid, signal.SIGSTOP)
@@ -406,7 +411,7 @@ def test_sigterm_leaves_nothing_behind_in_redis(world: World) -> None:
         with world.redis() as redis:
             bindings = "_kombu.binding.reply.celery.pidbox"
             eventually(lambda: redis.scard(bindings))
-            process.terminate()
+            process.send_signal(number)
             assert process.wait(10) == 130
             assert redis.scard(bindings) == 0
             assert redis.keys("*.reply.celery.pidbox") == []
@@ -532,3 +537,76 @@ def test_on_a_terminal_the_result_is_wrapped_and_commands_to_copy_are_not(world:
         "hint: to have its site made anew: sitegenctl reset 41",
     ]
     assert len(world.run("enqueue", "41").stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--timeout", "5", "inspect"],
+        ["inspect", "--watch", "2"],
+        ["inspect", "orders", "--watch=2"],
+        ["inspect", "orders", "--since", "20260131"],
+        ["logs", "42", "--since", "7"],
+        ["stats", "--since", "7"],
+        ["retry-failed", "--older-than", "5"],
+        ["reset-empty", "--older-than", "5"],
+        ["maintain", "--keep-trash", "7"],
+        ["maintain", "--jitter", "5"],
+        ["doctor", "--patience", "3"],
+        ["live", "--web", "--interval", "2"],
+        ["worker", "--pace", "1"],
+        ["demo", "up", "--pace", "1"],
+    ],
+    ids=" ".join,
+)
+def test_duration_without_a_unit_is_refused_with_a_hint(world: World, arguments: list[str]) -> None:
+    process = world.run(*arguments)
+    error, hint = process.stderr.splitlines()
+    assert (process.returncode, process.stdout) == (2, "")
+    assert error.startswith("error: ")
+    assert hint == "hint: write 7d, 90s or 5m"
+
+
+@pytest.mark.parametrize("command", [["stats", "--html"], ["metrics", "--textfile"]], ids=" ".join)
+@pytest.mark.parametrize("name", ["", ".", "sites", "sites/", "nowhere/x.prom"])
+def test_a_file_that_can_not_be_written_is_refused_before_any_work(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = world.run(*command, name, DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert len(process.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sites"]
+
+
+@pytest.mark.parametrize("what", ["stats --html", "metrics --textfile"])
+@pytest.mark.parametrize("by", ["itself", "link"])
+def test_a_pipe_is_written_through(world: World, tmp_path: Path, what: str, by: str) -> None:
+    pipe, path = tmp_path / "pipe.prom", tmp_path / "pipe.prom"
+    os.mkfifo(pipe)
+    if by == "link":
+        path = tmp_path / "link.prom"
+        path.symlink_to(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+    reader.start()
+    process = world.run(*what.split(), str(path))
+    reader.join(30)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert len(got[0]) > 1000
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert path.is_symlink() == (by == "link")
+
+
+@pytest.mark.parametrize(
+    "command", [["config", "init", "--name", "shop", "--untested"], ["config", "use", "demo"]], ids=" ".join
+)
+def test_settings_behind_a_link_stay_there(world: World, tmp_path: Path, command: list[str]) -> None:
+    config, target = Path(os.environ["SITEGENCTL_CONFIG"]), tmp_path / "dotfiles" / "sitegenctl.toml"
+    target.parent.mkdir()
+    config.symlink_to(target)
+    process = world.run(*command)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert config.is_symlink()
+    assert target.read_text()
+    assert os.listdir(target.parent) == [target.name]

@@ -114,11 +114,12 @@ def test_signals_ignored_at_the_start_stay_ignored(world: World, command: str) -
     assert (process.returncode, stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", SERVICES)
+@pytest.mark.parametrize("command", SERVICES[1:])
 def test_ctrl_c_is_an_interruption(world: World, command: str) -> None:
     world.order(42, "GENERATING", steps=["START"])
     with started(command, stderr=subprocess.PIPE) as process:
-        eventually(lambda: handles(process, signal.SIGTERM))
+        assert process.stdout is not None
+        assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (130, "interrupted\n")

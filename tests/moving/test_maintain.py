@@ -13,12 +13,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sitegenctl.adapters.postgres_orders import PostgresOrders
 from sitegenctl.cli import main
+from tests import processes
 from tests.moving.conftest import Run
 from tests.protocol.test_enqueue import held_lock
 from tests.world import World
@@ -186,7 +189,9 @@ def test_without_the_database_what_needs_it_is_left_out_and_named(world: World, 
     code, told = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
     left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
     assert code == 3
-    assert left_out == dict.fromkeys(("repair", "start-stuck", "retry-failed", "reset-empty"), "database")
+    assert left_out == dict.fromkeys(
+        ("repair", "start-stuck", "retry-failed", "reset-empty", "prune-trash"), "database"
+    )
 
 
 def test_with_the_sites_directory_away_the_others_run(world: World, run: Run, tmp_path: Path) -> None:
@@ -207,6 +212,29 @@ def test_old_sites_leave_the_trash_and_young_ones_stay(world: World) -> None:
     process = world.run("maintain")
     assert (process.returncode, process.stdout) == (0, "prune-trash: 1 old site deleted from the trash\n")
     assert sorted(path.name.partition(".")[0] for path in trash.iterdir()) == ["project_2", "something else"]
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["real", "dry run"])
+@pytest.mark.parametrize(("offset", "way"), [(timedelta(days=8), "behind"), (-timedelta(minutes=2), "ahead of")])
+def test_with_clocks_that_differ_nothing_leaves_the_trash(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, offset: timedelta, way: str, dry_run: list[str]
+) -> None:
+    """One of the two is wrong, and the trash may hold the only copy of a site."""
+    world.order(3)
+    old = world.sites_dir / ".trash" / "project_1.1"
+    old.mkdir(parents=True)
+
+    async def utc_now(_: PostgresOrders) -> datetime:
+        return datetime.now(UTC) + offset
+
+    monkeypatch.setattr(PostgresOrders, "utc_now", utc_now)
+    code, told = run("maintain", *dry_run)
+    (error,) = told["errors"]
+    assert (code, old.exists()) == (3, True)
+    assert "prune-trash left out: this machine's clock is " in error["message"]
+    assert f"{way} the database's" in error["message"]
+    assert error["hint"]
+    assert done(told) == {"start-stuck": [3]}
 
 
 def test_one_that_can_not_be_deleted_stops_no_other(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +318,17 @@ def test_the_report_is_posted_when_there_is_one(world: World, run: Run) -> None:
         assert len(posted) == 1
 
 
+def test_the_report_is_posted_although_its_reader_has_left(world: World) -> None:
+    world.order(3)
+    read, write = os.pipe()
+    os.close(read)
+    with listener() as (url, posted):
+        process = processes.start("-m", "sitegenctl", "maintain", "--notify", url, stdout=write)
+        os.close(write)
+        assert process.wait(60) == 0
+    assert [report["exit_code"] for report in posted] == [0]
+
+
 @pytest.mark.parametrize("how", ["refuses", "fails", "hangs"])
 def test_a_notification_that_fails_does_not_fail_the_run(world: World, how: str) -> None:
     world.order(3)
@@ -305,7 +344,15 @@ def test_a_notification_that_fails_does_not_fail_the_run(world: World, how: str)
 
 def test_bad_options_are_told_of_before_anything_is_done(world: World) -> None:
     world.order(3)
-    for options in (["--notify", "ftp://x"], ["--notify", "nonsense"], ["--jitter", "x"], ["--keep-trash", "-1d"]):
+    for options in (
+        ["--notify", "ftp://x"],
+        ["--notify", "nonsense"],
+        ["--jitter", "x"],
+        ["--jitter", "5"],
+        ["--keep-trash", "-1d"],
+        ["--keep-trash", "7"],
+        ["--keep-trash", "59m"],
+    ):
         process = world.run("maintain", *options)
         assert (process.returncode, process.stdout) == (2, ""), options
     assert world.queued() == []

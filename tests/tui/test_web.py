@@ -154,10 +154,11 @@ async def test_no_process_is_left(orders: World, tmp_path: Path, number: signal.
             # Nobody could tell them; they notice.
             eventually(lambda: all(map(gone, browsers)))
             return
-        assert code == 130
+        # Being stopped is no failure of a service; a Ctrl-C interrupts it.
+        assert code == (130 if number is signal.SIGINT else 0)
         assert all(map(gone, browsers))
         assert took < 10
-        assert server.complaints.read_text() == "interrupted\n"
+        assert server.complaints.read_text() == ("interrupted\n" if number is signal.SIGINT else "")
 
 
 _DEAF = "import sys, time; print('__GANGLION__', flush=True); time.sleep(600)"

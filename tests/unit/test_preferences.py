@@ -43,7 +43,7 @@ def test_keys_are_written_as_they_are_on_the_keyboard_or_by_their_names(tmp_path
         ("[live]\ntheme = 'pink'", "there is no theme 'pink'", "dark, light, monochrome"),
         ("[live]\ntheme = ['dark']", "there is no theme ['dark']", "dark, light, monochrome"),
         ("[live]\ninterval = 'soon'", "interval: 'soon' is not a duration", None),
-        ("[live]\ninterval = 0", "interval must be from 200ms to 1h", None),
+        ("[live]\ninterval = 2", "interval: 2 has no unit", "7d, 90s or 5m"),
         ("[live]\ninterval = '100ms'", "interval must be from 200ms to 1h", None),
         ("[live]\ninterval = '2h'", "interval must be from 200ms to 1h", None),
         ("[live]\ninterval = -1", "interval: -1 is not a duration", None),
@@ -81,7 +81,7 @@ def test_a_flag_is_named_as_what_is_wrong() -> None:
         interval_of("1ms", "--interval")
     with pytest.raises(UsageProblem, match=r"^--theme: there is no theme 'x'$"):
         known_theme("x", "--theme")
-    assert (interval_of("200ms", ""), interval_of(3600, "")) == (0.2, 3600.0)
+    assert (interval_of("200ms", ""), interval_of("1h", "")) == (0.2, 3600.0)
     assert known_theme("nord", "") == "nord"  # Textual's own
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 import sitegenctl
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import load_settings, mask_url, parse_duration
+from sitegenctl.settings import load_settings, mask_url
 
 
 @pytest.fixture
@@ -76,19 +76,6 @@ def test_nothing_configured_is_an_error_that_names_the_demo(environ: dict[str, s
         with pytest.raises(UsageProblem, match="is configured") as caught:
             require()
         assert "sitegenctl demo up" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("2m", 120), ("1.5h", 5400), ("7d", 604800), ("250ms", 0.25), (3, 3)]
-)
-def test_durations(text: str | int, seconds: float) -> None:
-    assert parse_duration(text) == timedelta(seconds=seconds)
-
-
-@pytest.mark.parametrize("text", ["", "2 weeks", "-5m", "m", "1e3s", "nan"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize(
