@@ -177,7 +177,10 @@ def plan_samples(orders: int = 60, seed: int = 42) -> SamplePlan:
         orders=orders,
         seed=seed,
         crafted=dict(sorted(crafted.items())),
-        missing_task=SampleTask(order_id=missing, task_id=_task_id(rng), lane=Lane.HELD),
+        # With a date: a message without one may be of an order that is not committed yet.
+        missing_task=SampleTask(
+            order_id=missing, task_id=_task_id(rng), lane=Lane.HELD, actor=ACTORS[0], enqueued=40 * MINUTE
+        ),
     )
 
 

@@ -106,7 +106,8 @@ async def _lose(client: Redis, task: SampleTask, now: datetime) -> None:
     delivery = message["properties"]["delivery_info"]
     entry = json.dumps([message, delivery["exchange"], delivery["routing_key"]])
     pipe = client.pipeline(transaction=True)
-    pipe.zadd(_OPTIONS.unacked_index_key, {tag: now.timestamp()})
+    # So long ago that no worker can be running it any more.
+    pipe.zadd(_OPTIONS.unacked_index_key, {tag: now.timestamp() - task.enqueued})
     pipe.hset(_OPTIONS.unacked, tag, entry)
     await pipe.execute()
 

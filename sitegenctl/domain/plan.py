@@ -137,7 +137,7 @@ class Plan:
         """The same plan, which says what becomes of each of these orders, as they stand; ``existing`` are there."""
         known = set(self.order_ids)
         others = [self._not_taken(order_id, existing) for order_id in order_ids if order_id not in known]
-        return replace(self, order_ids=list(order_ids), left_alone=[*self.left_alone, *others])
+        return replace(self, order_ids=list(order_ids), left_alone=[*self.left_alone, *others], named=True)
 
     def _not_taken(self, order_id: int, existing: Collection[int]) -> Outcome:
         if order_id not in existing:
