@@ -101,8 +101,9 @@ def test_every_copy_of_a_task_is_taken_out(world: World) -> None:
     world.publish(1, task_id="T")
     world.publish(2)
     world.publish(1, task_id="T", priority=3)
-    (task, other) = read(world)
-    assert withdraw(world, [task]) == {}
+    first, other, second = read(world)
+    assert (first.task_id, second.task_id) == ("T", "T")
+    assert withdraw(world, [first, second]) == {}
     assert read(world) == (replace(other, position=0),)
 
 
