@@ -281,6 +281,7 @@ def _worker(name: str, given: Mapping[str, Any], task: str, skipped: Counter[str
         others=tuple(_live(claim, shown, task) for claim in claims if claim.name != task),
         slots=slots,
         hard_limit=hard_limit,
+        has_processes="prefork" in str(mapping(mapping(given.get("stats")).get("pool")).get("implementation")),
     )
 
 

@@ -116,7 +116,7 @@ def test_a_killed_worker_s_task_is_orphaned(world: World) -> None:
     process = world.run("inspect", "42", "-o", "json")
     order = json.loads(process.stdout)["data"]
     assert (order["condition"], order["tasks"][0]["state"]) == ("orphaned", TaskState.ORPHANED)
-    assert order["evidence"][-1] == "no worker is alive"
+    assert order["evidence"][-1] == "no worker that responds has it; its run takes a run lock, and that is free"
 
 
 def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: World) -> None:
