@@ -161,7 +161,7 @@ class World:
     def queued_ids(self) -> list[str]:
         return [message["headers"]["id"] for message in self.queued()]
 
-    def publish(self, order_id: int = 42, *, task: str = TASK, **options: Any) -> str:
+    def publish(self, order_id: int | str = 42, *, task: str = TASK, **options: Any) -> str:
         """Publish as the backend does."""
         with Celery(broker=self.redis_url, set_as_current=False) as app:
             sent = app.send_task(task, args=[order_id], kwargs={"resume": True}, queue=QUEUE, **options)

@@ -322,8 +322,8 @@ def test_disk(changes: dict[str, int | None], status: CheckStatus) -> None:
         (2, {}, OK, "2 workers connected to database 0"),
         (2, None, OK, "2 workers connected to database 0"),
         (0, {}, FAILED, "no worker is alive"),
-        (0, None, FAILED, "no worker is alive"),
-        (0, {0: Connections(listening=1, taking=1)}, FAILED, "no worker is alive"),  # Flower and a lock's client
+        (0, None, FAILED, "no worker responds to remote control"),
+        (0, {0: Connections(listening=1, taking=1)}, FAILED, "1 client on this broker may be one"),
         (0, {1: Connections(listening=1)}, FAILED, "no worker is alive"),
         (0, {1: Connections(listening=1, taking=1)}, FAILED, "what looks like one on database 1 of the same Redis"),
         (None, {0: Connections(listening=1, taking=1)}, UNCHECKED, "does not tell"),

@@ -190,6 +190,14 @@ def test_a_claim_that_cannot_be_true_is_stale(
     assert all(claim.worker == "w1" and claim.reason for claim in stale)
 
 
+@pytest.mark.parametrize("finished", [{}, {"map": "SUCCESS"}], ids=["runs", "has ended"])
+def test_what_a_map_carries_takes_no_slots_and_is_as_stale_as_the_map(finished: dict[str, str]) -> None:
+    parts = [running(f"map#{number}", pid=1, part_of="celery.map", carrier="map") for number in range(3)]
+    worker = Worker(name="w1", tasks=tuple(parts), others=(running("map", pid=1),), slots=1)
+    live, stale = separate_claims(WorkerSurvey(workers=(worker,)), (), finished)
+    assert (live == parts, len(stale)) == ((False, 4) if finished else (True, 0))
+
+
 def test_a_stale_claim_does_not_account_for_a_delivery() -> None:
     claims = (running("a", pid=7, started_at=at(1)), running("b", pid=7, started_at=at(2)))
     joined = attribute([delivery("a"), delivery("b")], survey(*claims, slots=2, has_processes=True))
