@@ -63,7 +63,7 @@ def plan_fix(
 
 def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts: int = MAX_ATTEMPTS) -> str | None:
     """Say in one line why fixing these orders would change nothing; None where it would change something."""
-    plan = plan_fix(snapshot, order_ids, max_attempts=max_attempts, new_task_id=str)
+    plan = plan_fix(snapshot, order_ids, max_attempts=max_attempts, new_task_id=lambda: "new")
     if plan.steps:
         return None
     reasons = {outcome.order_id: outcome.reason for outcome in plan.left_alone}
