@@ -143,7 +143,7 @@ async def test_m_and_y_fix_each_condition(world: World) -> None:
     async with live(world) as view:
         for number, (trouble, what) in enumerate(FIXED, 1):
             await view.go_to(number)
-            await view.sees(f"{number} {trouble.__name__.upper()}", f" m  fix it: {what}")
+            await view.sees(f"{number} {trouble.__name__.upper()}", f" m  fix it: would be {what.partition(';')[0]}")
             await view.act("m", f"fix order {number}? 1 would be fixed")
             (row,) = view.outcomes
             assert row.startswith(f"{number} | would be {what.partition(';')[0]} | ")
@@ -286,7 +286,7 @@ async def test_an_order_is_fixed_by_mouse_alone(world: World) -> None:
             (row,) = (row for row, line in enumerate(view.lines) if text in line)
             await view.pilot.click(offset=(view.lines[row].index(text) + 1, row))
 
-        await click(" m  fix it: retried")
+        await click(" m  fix it: would be")
         await view.sees("fix order 42?", "y fix")
         await click("esc leave")
         await view.until(lambda: view.dialog is None)
