@@ -76,7 +76,7 @@ def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts
     (first, count), *others = Counter(all_reasons).items()
     if not others:
         return f"{len(all_reasons)} orders: {first}"
-    return f"{count} of {len(all_reasons)} orders: {first}; {len(all_reasons) - count} others cannot be fixed either"
+    return f"{count} of {len(all_reasons)} orders: {first}; the others need none, or cannot be fixed"
 
 
 def _why_left_out(snapshot: Snapshot, order_id: int) -> str:
