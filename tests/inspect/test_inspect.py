@@ -133,7 +133,7 @@ def test_the_overview_counts_what_the_list_shows(world: World) -> None:
         f"{waiting} tasks wait, and no worker is alive",
         f"{faults} orders need somebody",
     ]
-    assert "none alive: nothing will be generated" in text
+    assert "no worker is alive: nothing will be generated" in text
 
 
 def test_the_overview_of_a_quiet_system(world: World) -> None:
