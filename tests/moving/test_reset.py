@@ -206,9 +206,9 @@ def test_an_order_that_moved_a_moment_ago_is_left_alone_unless_forced(world: Wor
     assert run("reset", "42", "--force")[1]["outcomes"][42]["outcome"] == "done"
 
 
-@pytest.mark.parametrize("command", [("reset", "42"), ("reset-empty",)])
+@pytest.mark.parametrize(("command", "expected"), [(("reset", "42"), 4), (("reset-empty",), 0)])
 def test_a_link_instead_of_a_site_is_not_followed_and_not_touched(
-    world: World, run: Run, command: tuple[str, ...], tmp_path: Path
+    world: World, run: Run, command: tuple[str, ...], expected: int, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -217,7 +217,7 @@ def test_a_link_instead_of_a_site_is_not_followed_and_not_touched(
     world.order(42, "GENERATING", steps=["START"])
     world.site(42).symlink_to(elsewhere)
     code, told = run(*command)
-    assert (code, told["outcomes"][42]["outcome"]) == (4, "refused")
+    assert (code, told["outcomes"][42]["outcome"]) == (expected, "refused")
     assert "link" in told["outcomes"][42]["reason"]
     assert world.site(42).is_symlink()
     assert (elsewhere / "precious").exists()
@@ -268,7 +268,7 @@ def test_empty_orders_are_reset_and_no_other(world: World, run: Run) -> None:
     empties(world)
     code, told = run("reset-empty")
     kinds = {order_id: outcome["outcome"] for order_id, outcome in told["outcomes"].items()}
-    assert (code, kinds) == (4, {2: "done", 3: "done", 5: "skipped", 6: "refused"})
+    assert (code, kinds) == (0, {2: "done", 3: "done", 5: "skipped", 6: "refused"})
     assert [world.status(n) for n in (2, 3, 4, 8)] == ["GENERATING", "GENERATING", "GENERATING", "BUILDING"]
     assert len(world.queued()) == 3
     assert (trash(world), len(world.site_files(1)), len(world.site_files(4))) == (["project_2"], 8, 6)
@@ -278,7 +278,8 @@ def test_limit_min_files_and_older_than(world: World, run: Run) -> None:
     empties(world)
     _, told = run("reset-empty", "--older-than", "2m", "--min-files", "7", "--limit", "2", "--dry-run")
     done = [order_id for order_id, outcome in told["outcomes"].items() if outcome["outcome"] == "done"]
-    assert (done, told["data"]["beyond_limit"]) == ([2, 3], 2)
+    # Order 5 began three minutes ago and has no outcome: it may still be running.
+    assert (done, told["data"]["beyond_limit"]) == ([2, 3], 1)
 
 
 @pytest.mark.parametrize("how", ["missing", "bare", "another", "a file"])
@@ -303,7 +304,7 @@ def test_what_can_not_be_counted_is_refused(world: World, run: Run) -> None:
     world.order(2, "GENERATING", steps=["START"])
     world.site(2).write_text("a file where a folder should be")
     code, told = run("reset-empty")
-    assert (code, told["outcomes"][2]["outcome"]) == (4, "refused")
+    assert (code, told["outcomes"][2]["outcome"]) == (0, "refused")
     assert world.site(2).exists()
 
 
