@@ -262,6 +262,7 @@ def queue_options(settings: Settings) -> QueueOptions:
         visibility_timeout=settings.visibility_timeout,
         fanout_prefix=settings.fanout_prefix,
         hard_limit=settings.hard_time_limit,
+        reconnect_time=settings.reconnect_time,
         sentinel_master=settings.sentinel_master,
         sentinel_password=settings.sentinel_password.reveal() if settings.sentinel_password else None,
     )

@@ -28,7 +28,7 @@ from sitegenctl.configuration.file import (
     read_toml,
 )
 from sitegenctl.configuration.layers import Layers, leave_to_each_its_password
-from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 from sitegenctl.errors import UsageProblem
 
 #: The backends, and the task that each publishes where no other is set: the system's own paths.
@@ -71,6 +71,7 @@ class Settings:
     grace: timedelta = timedelta(minutes=2)
     timeout: timedelta = timedelta(seconds=5)
     hard_time_limit: timedelta = DEFAULT_HARD_LIMIT
+    reconnect_time: timedelta = DEFAULT_RECONNECT
     read_only: bool = False
     site_url_base: str = "https://sites.example.com"
     generator: str = "builtin"
@@ -280,6 +281,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "generator": _parse_text,
     "pace": parse_duration,
     "hard_time_limit": parse_duration,
+    "reconnect_time": parse_duration,
     "retry_base": parse_duration,
     "concurrency": _parse_concurrency,
     "global_keyprefix": _parse_text,

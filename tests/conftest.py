@@ -52,6 +52,8 @@ def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("SITEGENCTL_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("SITEGENCTL_STATE_DIR", str(tmp_path / "state"))
+    # The tests' Redis has only just started, and nothing is on its way back to it.
+    monkeypatch.setenv("SITEGENCTL_RECONNECT_TIME", "0s")
 
 
 @pytest.fixture(scope="session", autouse=True)

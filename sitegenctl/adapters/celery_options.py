@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 
 _PIDBOX = "celery.pidbox"
 
@@ -16,7 +16,8 @@ _PIDBOX = "celery.pidbox"
 class QueueOptions:
     """Which queue and task are ours, and kombu's transport options where they differ from its defaults.
 
-    ``hard_limit`` is after what time a run is ended where neither its message nor a worker names a limit.
+    ``hard_limit`` is after what time a run is ended where neither its message nor a worker names a limit,
+    ``reconnect_time`` how long after a restart of Redis a worker may still be on its way back.
     ``fanout_prefix`` is kombu's text for it, empty for its False. ``sentinel_master`` is kombu's
     ``master_name``; ``sentinel_password`` is that of the sentinels, not of the Redis that they watch.
     """
@@ -31,6 +32,7 @@ class QueueOptions:
     visibility_timeout: timedelta = timedelta(hours=1)
     fanout_prefix: str = "/{db}."
     hard_limit: timedelta = DEFAULT_HARD_LIMIT
+    reconnect_time: timedelta = DEFAULT_RECONNECT
     sentinel_master: str | None = None
     sentinel_password: str | None = None
 

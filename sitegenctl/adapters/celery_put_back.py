@@ -21,7 +21,6 @@ from sitegenctl.adapters.redis_errors import Refusal
 from sitegenctl.adapters.redis_facts import uptime_in
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.verdicts import answers_again, not_answered, not_removable
-from sitegenctl.domain.liveness import RECONNECT
 from sitegenctl.domain.task import LiveTask, TaskState
 
 #: Seconds after which a worker that had lost its connection to Redis, and nothing else, is there again.
@@ -115,7 +114,7 @@ class PuttingBack:
         info, now = await self._link.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
         # Whoever may not be asked for it has started long ago, as far as anybody knows.
         uptime = uptime_in(info)
-        if uptime is None or isinstance(now, Refusal) or uptime >= RECONNECT:
+        if uptime is None or isinstance(now, Refusal) or uptime >= self._options.reconnect_time:
             return None
         seconds = int(uptime.total_seconds())
         return _Starting(at=int(now[0]) - seconds, seconds_ago=seconds)
@@ -199,7 +198,7 @@ def _unsettled(found: Sequence[Delivery], starting: _Starting | None) -> str | N
         return None
     return (
         f"Redis has only just started ({starting.seconds_ago}s ago), and the worker of task {found[0].task_id}"
-        f" may be on its way back: try again after {RECONNECT.seconds}s"
+        " may be on its way back: try again in a moment"
     )
 
 

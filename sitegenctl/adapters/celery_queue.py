@@ -71,7 +71,8 @@ class CeleryQueue:
         """Read every place of every unfinished task, and foreign messages; or just the tasks of these orders."""
         async with self._links.one() as link:
             reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
-        return replace(reading, hard_limit=self._options.hard_limit)
+        options = self._options
+        return replace(reading, hard_limit=options.hard_limit, reconnect_time=options.reconnect_time)
 
     async def survey(self) -> WorkerSurvey:
         """Ask every living worker what it holds; returns as soon as all have answered."""

@@ -16,14 +16,11 @@ from datetime import datetime, timedelta
 from sitegenctl.domain.light import light
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.run import Run, RunOutcome
-from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT, BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.worker import Worker, WorkerSurvey
 
 #: How long after its hard time limit a run may still be ending.
 LIMIT_MARGIN = timedelta(seconds=30)
-
-#: How long after a restart of the broker a worker may still be on its way back to it.
-RECONNECT = timedelta(seconds=30)
 
 # A run that began this much before its delivery by our reckoning may still be of it: two clocks are involved.
 _CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -198,12 +195,19 @@ class Deciding:
     survey: WorkerSurvey | None
     fallback: timedelta = DEFAULT_HARD_LIMIT
     uptime: timedelta | None = None
+    reconnect_time: timedelta = DEFAULT_RECONNECT
 
     @classmethod
     def of(cls, reading: BrokerReading, survey: WorkerSurvey | None, now: datetime) -> Deciding:
         """What the tasks of this reading are judged by; ``now`` is by this machine's clock."""
         moment = Moment(local=now, broker=reading.taken_at)
-        return cls(moment=moment, survey=survey, fallback=reading.hard_limit, uptime=reading.uptime)
+        return cls(
+            moment=moment,
+            survey=survey,
+            fallback=reading.hard_limit,
+            uptime=reading.uptime,
+            reconnect_time=reading.reconnect_time,
+        )
 
     def settle(self, tasks: Sequence[LiveTask], orders: Mapping[int, Order]) -> tuple[LiveTask, ...]:
         """The tasks, each unaccounted one with the time at which it can be decided, or as what it proves to be."""
@@ -271,9 +275,13 @@ class Deciding:
 
         It waits longer after each attempt that failed, and may hold what it had not begun.
         """
-        if self.uptime is None or self.uptime >= RECONNECT or self.moment.broker_age(delivered_at) <= self.uptime:
+        if (
+            self.uptime is None
+            or self.uptime >= self.reconnect_time
+            or self.moment.broker_age(delivered_at) <= self.uptime
+        ):
             return timedelta(0)
-        return RECONNECT - self.uptime
+        return self.reconnect_time - self.uptime
 
     def _has_ended(self, task: LiveTask, order: Order | None) -> bool:
         """Whether the log shows that a task is over which a worker still lists as running, after a lost connection.

@@ -14,6 +14,9 @@ from sitegenctl.domain.limits import HARD_LIMIT
 #: After what time a run is ended where nothing names another limit.
 DEFAULT_HARD_LIMIT = timedelta(seconds=HARD_LIMIT)
 
+#: How long after a restart of the broker a worker may still be on its way back to it.
+DEFAULT_RECONNECT = timedelta(seconds=30)
+
 
 class TaskState(StrEnum):
     """Where a live task is. "Live" means: not finished, whoever has it."""
@@ -92,7 +95,8 @@ class BrokerReading:
     ``tasks`` has every list entry and every delivery, also of the same id. ``taken_at`` is by the broker's clock, None
     where it could not be read, ``uptime`` how long the broker has been up, None where that is not known or does not
     matter. ``hard_limit`` is after what time a run is ended, where neither its message nor a worker
-    names another. ``skipped`` counts values that did not fit, by what was wrong with them.
+    names another; ``reconnect_time`` how long workers may take to come back after a restart of the broker. ``skipped``
+    counts values that did not fit, by what was wrong with them.
     """
 
     tasks: tuple[LiveTask, ...] = ()
@@ -100,6 +104,7 @@ class BrokerReading:
     taken_at: datetime | None = None
     uptime: timedelta | None = None
     hard_limit: timedelta = DEFAULT_HARD_LIMIT
+    reconnect_time: timedelta = DEFAULT_RECONNECT
     skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -39,6 +39,7 @@ SUMMARY_COLUMNS = (
     "severity",
     "evidence",
     "remedy",
+    "until",
     "tasks",
     "files",
     "customer_name",
@@ -51,7 +52,6 @@ SUMMARY_COLUMNS = (
     "created_at",
     "updated_at",
     "onboarding_completed_at",
-    "until",
 )
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,6 @@ def put_into_unacked(world: World, *values: str | bytes) -> None:
         for number, value in enumerate(values):
             client.hset("unacked", f"tag{number}", value)
             client.zadd("unacked_index", {f"tag{number}": 1767225600 + number})
-
-
-@pytest.fixture(autouse=True)
-def _long_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' Redis may have started this moment, and deliveries here are from long ago."""
-    monkeypatch.setattr(celery_put_back, "_SETTLING", 0)
 
 
 @pytest.fixture
@@ -205,7 +200,7 @@ def test_what_may_have_a_worker_is_not_put_back(world: World, answers: dict[str,
 def test_what_was_delivered_before_redis_started_waits_for_its_worker(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(celery_put_back, "_SETTLING", 10**9)
+    monkeypatch.setenv("SITEGENCTL_RECONNECT_TIME", "30000d")
     before, since = world.publish(1), world.publish(2)
     deliver(world)
     tag = deliver(world)
@@ -274,7 +269,7 @@ def test_a_delivery_of_another_time_is_not_put_back(world: World) -> None:
 def test_a_dead_worker_s_silence_is_no_obstacle(
     world: World, state: TaskState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(celery_put_back, "_SETTLING", 10**9)  # Redis has only just started, too
+    monkeypatch.setenv("SITEGENCTL_RECONNECT_TIME", "30000d")  # Redis has only just started, too
     world.publish(1, task_id="T")
     deliver(world)
     place = LiveTask(task_id="T", name=TASK, order_id=1, state=state)
@@ -417,7 +412,7 @@ async def test_redis_out_of_memory_is_a_reason_and_nothing_is_lost(world: World)
     task_id = world.publish(1)
     tag = deliver(world)
     orphan = LiveTask(task_id=task_id, name=TASK, order_id=1, state=TaskState.ORPHANED)
-    options = QueueOptions()
+    options = QueueOptions(reconnect_time=timedelta(0))
     workers = CeleryWorkers(world.redis_url, options, timeout=3)
     with world.redis() as client:
         async with opened_link(world.redis_url, options, timeout=3) as link:

@@ -279,7 +279,7 @@ def test_a_task_is_found_wherever_it_is(world: World) -> None:
     assert found.list_key == f"{QUEUE}\x06\x163"
     assert found.headers["argsrepr"] == "[2]"
     delivered = world.queued_ids()[0]
-    world.deliver()
+    world.deliver(ago=0)
     found = details_of(world, delivered)
     assert (found.place, found.state, found.worker) == (TaskPlace.UNACKED, TaskState.UNACKED, None)
     assert abs(datetime.now(UTC) - found.delivered_at) < timedelta(seconds=30)

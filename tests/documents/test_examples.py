@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters.celery_put_back import _SETTLING
 from sitegenctl.cli.main import COMMANDS
 from sitegenctl.demo.stack import Stack
+from sitegenctl.domain.task import DEFAULT_RECONNECT
 from sitegenctl.settings import load_settings
 from tests import processes
 from tests.world import eventually
@@ -97,7 +97,7 @@ def has_settled(environ: dict[str, str]) -> bool:
     """Whether Redis has run long enough for orphaned tasks to be requeued: workers may reconnect after a restart."""
     settings = load_settings({"context": "demo"}, environ)
     with Redis.from_url(settings.require_redis_url()) as client:
-        return client.info("server")["uptime_in_seconds"] > _SETTLING
+        return client.info("server")["uptime_in_seconds"] > DEFAULT_RECONNECT.total_seconds()
 
 
 def run(words: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

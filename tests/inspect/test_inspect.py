@@ -131,7 +131,7 @@ def test_the_overview_counts_what_the_list_shows(world: World) -> None:
     waiting = seen["depth"]["queued"]["count"]
     assert text.splitlines()[:2] == [
         f"{waiting} tasks wait, and no worker is alive",
-        f"{faults} orders need somebody",
+        f"{faults} orders need attention",
     ]
     assert "no worker is alive: nothing will be generated" in text
 
@@ -151,7 +151,7 @@ def test_the_overview_says_at_the_top_that_nobody_takes_what_waits(world: World)
     world.order(41, "GENERATING", steps=["START", "ERROR"], age="3 hours")
     world.worker("-c", "1", environ={"SITEGENCTL_QUEUE": "elsewhere"})
     text = world.run("inspect").stdout
-    assert text.splitlines()[:2] == [f"1 task waits, and no worker consumes {QUEUE}", "1 order needs somebody"]
+    assert text.splitlines()[:2] == [f"1 task waits, and no worker consumes {QUEUE}", "1 order needs attention"]
     assert f"0 of 1 busy  ! it does not consume {QUEUE}\n" in text
 
 
@@ -302,7 +302,7 @@ def test_workers_say_what_they_are_and_do(world: World) -> None:
     assert (worker["concurrency"], worker["queues"]) == (1, ["site_generation"])
     assert [task["task_id"] for task in worker["active"]] == [task_id]
     text = world.run("inspect", "workers").stdout
-    assert text.splitlines()[0] == "1 worker answers"
+    assert text.splitlines()[0] == "1 worker responds"
     assert "order 1  for " in text
 
 

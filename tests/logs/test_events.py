@@ -179,7 +179,7 @@ def first_heard(world: World) -> Event | Advice | Lost | Regained:
 
 
 def test_it_is_told_why_nothing_is_heard(world: World) -> None:
-    assert first_heard(world) == Advice(message="no worker is alive: nothing will be heard until one is")
+    assert first_heard(world) == Advice(message="no worker is alive: no events until one is")
     with world.redis() as client, client.pubsub() as somebody:
         somebody.subscribe(f"/{urlsplit(world.redis_url).path[1:]}.celery.pidbox")
         eventually(lambda: somebody.get_message(timeout=1))

@@ -344,8 +344,8 @@ def test_a_purge_takes_what_waits_for_its_eta_in_the_queue_too(world: World, run
     world.publish(1, countdown=3600)
     world.order(2, "GENERATING")
     world.publish(2)
-    world.deliver()  # the first one: orphaned, since there is no worker
+    world.deliver()  # the first one: whoever took it holds it for an hour
     world.publish(1, countdown=7200)
     _, told = run("queue", "purge")
     assert kinds(told) == {1: "refused", 2: "done"}
-    assert any("1 orphaned" in note for note in told["data"]["notes"])
+    assert any("1 unaccounted" in note for note in told["data"]["notes"])

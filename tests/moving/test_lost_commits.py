@@ -16,9 +16,10 @@ from sitegenctl.domain.result import OperationResult
 from sitegenctl.domain.task import Publication
 from sitegenctl.operations import enqueue
 from sitegenctl.operations.apply import apply
+from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.session import Session
 from tests.moving.conftest import Run
-from tests.protocol.test_enqueue import refusing_redis
+from tests.protocol.test_enqueue import redis_refusing_from, refusing_redis
 from tests.protocol.test_locked_orders import LOCK, held
 from tests.world import World
 
@@ -128,9 +129,12 @@ def test_one_that_can_not_be_looked_for_is_not_known(world: World, run: Run) -> 
 
 
 @pytest.mark.parametrize("passes_on", [True, False])
-def test_what_is_taken_back_is_taken_back_once(world: World, run: Run, passes_on: bool) -> None:
+def test_what_is_taken_back_is_taken_back_once(
+    world: World, run: Run, passes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.order(42)
-    with refusing_redis(world), proxy(world, cut_at=2, passes_on=passes_on) as url:
+    refusing = redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch)
+    with refusing, proxy(world, cut_at=2, passes_on=passes_on) as url:
         code, told = run("enqueue", "42", DATABASE_URL=url)
     assert (code, told["outcomes"][42]["after"]) == (1, "BUILDING")
     assert (world.status(), world.steps()) == ("BUILDING", ["OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"])
@@ -146,12 +150,13 @@ def test_an_order_that_is_locked_when_it_is_to_be_taken_back_does_not_hold_up_th
 
         async def locked_meanwhile(publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
             await asyncio.to_thread(locking.enter_context, held(world, LOCK, application_name="nightly-import"))
+            locking.enter_context(refusing_redis(world))
             return await publish(publications)
 
         session.queue.publish = locked_meanwhile  # type: ignore[method-assign]
         return await apply(session.orders, session.queue, None, plan, session.actor)
 
-    with refusing_redis(world), contextlib.ExitStack() as locking:
+    with contextlib.ExitStack() as locking:
         result = world.with_session(work, timeout="1s")
     restored, locked = result.outcomes
     assert (restored.after, world.status(41)) == ("BUILDING", "BUILDING")

@@ -361,7 +361,6 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     monkeypatch.setattr("sitegenctl.operations.apply.CHUNK", 2)
     monkeypatch.setattr("sitegenctl.operations.planning.WINDOW", 3)
     # Redis is restarted again and again, and whoever has a task is known.
-    monkeypatch.setattr("sitegenctl.adapters.celery_put_back._SETTLING", 0)
     # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
     for name in (
         "operations.observe.SECOND_LOOK",

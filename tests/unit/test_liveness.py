@@ -10,7 +10,6 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.domain.liveness import (
     LIMIT_MARGIN,
-    RECONNECT,
     Deciding,
     Moment,
     attribute,
@@ -22,7 +21,7 @@ from sitegenctl.domain.liveness import (
 )
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.run import History, Run, RunOutcome
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.task import DEFAULT_RECONNECT, LiveTask, TaskState
 from sitegenctl.domain.worker import Worker, WorkerSurvey
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -238,9 +237,9 @@ def test_after_its_time_limit_a_delivery_is_orphaned(ago: timedelta) -> None:
     ("uptime", "delivered", "until"),
     [
         (None, timedelta(hours=1), None),
-        (RECONNECT, timedelta(hours=1), None),
-        (RECONNECT - SECOND, timedelta(hours=1), NOW + SECOND),
-        (timedelta(0), timedelta(hours=1), NOW + RECONNECT),
+        (DEFAULT_RECONNECT, timedelta(hours=1), None),
+        (DEFAULT_RECONNECT - SECOND, timedelta(hours=1), NOW + SECOND),
+        (timedelta(0), timedelta(hours=1), NOW + DEFAULT_RECONNECT),
     ],
 )
 def test_an_orphan_waits_for_workers_on_their_way_back(
