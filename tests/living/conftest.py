@@ -20,10 +20,11 @@ def persistence() -> bool:
 @pytest.fixture
 def living(database_url: str, persistence: bool, request: pytest.FixtureRequest) -> Iterator[System]:
     """A system without workers; what they generated goes into the report, for ``tests.living.table``."""
-    with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder:
-        with living_system(Path(folder), database_url, persistence=persistence) as system:
-            yield system
-            figures = {"runs": len(system.runs.all()), "overlaps": len(system.runs.overlaps())}
-            if system.recovery is not None:
-                figures["recovery"] = round(system.recovery, 1)
-            request.node.user_properties.extend(figures.items())
+    with (
+        tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder,
+        living_system(Path(folder), database_url, persistence=persistence) as system,
+    ):
+        yield system
+        recovery = "" if system.recovery is None else f"{system.recovery:.1f}"
+        figures = {"runs": len(system.runs.all()), "overlaps": len(system.runs.overlaps()), "recovery": recovery}
+        request.node.user_properties.extend(figures.items())

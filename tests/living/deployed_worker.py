@@ -25,6 +25,25 @@ QUEUE = "site_generation"
 TASK = "app.tasks.site_generation.generate_site_task"
 FILES = 8
 
+_CONF = {
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "result_serializer": "json",
+    "timezone": "UTC",
+    "enable_utc": True,
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_time_limit": 600,
+    "task_soft_time_limit": 540,
+    "worker_prefetch_multiplier": 1,
+    "worker_max_tasks_per_child": 50,
+    "result_expires": 24 * 3600,
+    "task_default_queue": QUEUE,
+    "task_default_exchange": QUEUE,
+    "task_default_routing_key": QUEUE,
+    "broker_connection_retry_on_startup": True,
+}
+
 
 def _execute(statement: str, *arguments: Any) -> list[asyncpg.Record]:
     async def run() -> list[asyncpg.Record]:
@@ -82,25 +101,7 @@ def _generate(order_id: int) -> dict[str, Any]:
 
 def _make_app() -> Celery:
     app = Celery("deployed", broker=os.environ["LIVING_BROKER"], backend=os.environ["LIVING_BROKER"])
-    app.conf.update(
-        task_serializer="json",
-        accept_content=["json"],
-        result_serializer="json",
-        timezone="UTC",
-        enable_utc=True,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_time_limit=600,
-        task_soft_time_limit=540,
-        worker_prefetch_multiplier=1,
-        worker_max_tasks_per_child=50,
-        result_expires=24 * 3600,
-        task_default_queue=QUEUE,
-        task_default_exchange=QUEUE,
-        task_default_routing_key=QUEUE,
-        broker_connection_retry_on_startup=True,
-        **json.loads(os.environ.get("LIVING_CONF", "{}")),
-    )
+    app.conf.update({**_CONF, **json.loads(os.environ.get("LIVING_CONF", "{}"))})
 
     def generate_site_task(self: Any, order_id: int, resume: bool = True) -> dict[str, Any]:
         rows = _execute(

@@ -83,8 +83,11 @@ class RedisProxy(threading.Thread):
         self._ready.set()
         await self._done.wait()
         listening.close()
+        self._gate.set()
         for link in list(self._links):
             _end(link)
+        while self._links:
+            await asyncio.sleep(0)
 
     async def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         link = _Link(client)

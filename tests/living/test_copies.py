@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.living.system import System
+from tests.living.system import ALIVE, PATIENCE, System
 from tests.world import QUEUE, eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -38,6 +38,26 @@ def test_running_task_is_redelivered_to_another_worker(living: System) -> None:
     living.redeliver(42)
     eventually(lambda: len(living.runs.of(42)) == 2)
     leave_one(living, 42)
+
+
+def test_running_task_is_given_back_by_celery_when_its_worker_reconnects(living: System) -> None:
+    """Nobody claims the first run any more, so that nobody can end it; but nothing is added to the two."""
+    living.enqueue_as_backend(42)
+    living.deployed("first", concurrency=1, proxied=True)
+    living.wait_running(42)
+    living.deployed("second", concurrency=1)
+    with living.operators() as operators:
+        living.proxy.cut()
+        operators.try_to_repair(42)
+        assert len(living.runs.of(42)) == 1
+        living.proxy.heal()
+        eventually(lambda: "Restoring 1 unacknowledged message" in living.worker_log("first"), patience=PATIENCE)
+        operators.try_to_repair(42, among=ALIVE | {"duplicated", "queued"})
+        living.finish(42)
+        living.wait_generated(42)
+        operators.rounds()
+    assert len({run.task_id for run in living.runs.of(42)}) == 1
+    assert len(living.runs.of(42)) <= 2
 
 
 def test_one_message_pushed_twice_runs_twice(living: System) -> None:
@@ -72,12 +92,10 @@ def test_queued_task_revoked_by_another_client(living: System) -> None:
     living.enqueue_as_backend(41)
     living.deployed("first", concurrency=1)
     living.wait_running(41)
-    reserved, queued = living.enqueue_as_backend(42, 43)
-    eventually(lambda: living.delivered(42))
+    revoked = living.enqueue_as_backend(42, 43)
     with living.backend_client() as app:
-        for task_id in (reserved, queued):
-            app.control.revoke(task_id)
-    eventually(lambda: queued in living.worker_log("first"))
+        app.control.revoke(revoked)
+    eventually(lambda: all(task_id in living.worker_log("first") for task_id in revoked))
     with living.operators() as operators:
         operators.rounds()
         living.finish(41, 42, 43)
@@ -85,4 +103,4 @@ def test_queued_task_revoked_by_another_client(living: System) -> None:
         operators.rounds()
     assert len(living.runs.all()) == 3
     assert not living.runs.overlaps()
-    assert not {run.task_id for run in living.runs.all()} & {reserved, queued}
+    assert not {run.task_id for run in living.runs.all()} & {*revoked}
