@@ -29,7 +29,7 @@ class RedisProxy(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._links: set[_Link] = set()
-        self._is_open = True
+        self._handlers: list[asyncio.Task[None]] = []
         self.port = 0
 
     def __enter__(self) -> RedisProxy:
@@ -86,12 +86,14 @@ class RedisProxy(threading.Thread):
         self._gate.set()
         for link in list(self._links):
             _end(link)
-        while self._links:
-            await asyncio.sleep(0)
+        await asyncio.gather(*self._handlers)
 
     async def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         link = _Link(client)
         self._links.add(link)
+        handler = asyncio.current_task()
+        assert handler is not None
+        self._handlers.append(handler)
         try:
             await self._gate.wait()
             if client.transport.is_closing():

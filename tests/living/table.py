@@ -36,7 +36,7 @@ def _rows(report: Path) -> Iterator[tuple[str, ...]]:
         situation = case.get("name", "").removeprefix("test_").replace("_", " ")
         failed = case.find("failure") is not None or case.find("error") is not None
         result = "failed" if failed else "passed"
-        yield situation, figures["runs"], figures["overlaps"], figures["recovery"] or "–", result
+        yield situation, figures["runs"], figures["overlaps"], figures["recovery"] or "-", result
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Orders whose worker is dead are generated again: after the limit by cron, at once on an operator's word or on proof."""
+"""Orders whose worker is dead run again: after the limit by cron, at once on an operator's word or on proof."""
 
 from __future__ import annotations
 
