@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.living.system import ALIVE, PATIENCE, System
-from tests.world import eventually
+from tests.world import QUEUE, eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -169,3 +169,19 @@ def test_reserved_for_longer_than_the_limit_before_it_began(living: System) -> N
         operators.rounds()
     assert len(living.runs.all()) == 2
     assert not living.runs.overlaps()
+
+
+def test_scheduled_for_longer_than_the_limit(living: System) -> None:
+    """A retry waits at its worker until its time has come, and only then begins."""
+    living.enqueue_as_backend(42, countdown=3600)
+    living.deployed("first", worker_enable_remote_control=False)
+    eventually(lambda: living.delivered(42), patience=PATIENCE)
+    tag, delivered_at = living.delivered(42)[42]
+    with living.redis() as client:
+        client.zadd("unacked_index", {tag: delivered_at - 700})
+    with living.operators() as operators:
+        operators.try_to_repair(42, among=UNKNOWN | {"scheduled", "retrying"})
+    assert living.delivered(42)[42] == (tag, delivered_at - 700)
+    with living.redis() as client:
+        assert not client.llen(QUEUE)
+    assert not living.runs.all()
