@@ -25,6 +25,7 @@ from typing import Any
 
 from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
 from tests.moving.servers import MARK, WHOLE, Database, OwnServers
 from tests.moving.simulated_worker import Held, SimulatedWorker
 from tests.processes import Running
@@ -97,9 +98,19 @@ class LivingSystem(OwnServers):
     def live(self) -> Counter[int | None]:
         """How many tasks each order has: its messages, and what workers hold though it waits in no ``unacked``."""
         known = self.unfinished()
-        delivered = {json.loads(raw)[0]["headers"]["id"] for raw in self.client.hvals("unacked")}
-        apart = [held for worker in self.workers for held in worker.claimed if held.task_id not in delivered]
+        # One id may be delivered twice under one tag: there are as many deliveries as workers that have it.
+        delivered = Counter(json.loads(raw)[0]["headers"]["id"] for raw in self.client.hvals("unacked"))
+        apart = []
+        for held in (held for worker in self.workers for held in worker.claimed):
+            if delivered[held.task_id]:
+                delivered[held.task_id] -= 1
+            else:
+                apart.append(held)
         return Counter(held.order_id for held in (*known, *apart) if held.name == TASK)
+
+    def out_of_reach(self) -> set[int | None]:
+        """The orders of which a task is at a worker that does not respond."""
+        return {held.order_id for worker in self.workers if not worker.answers for held in worker.claimed}
 
     def forgotten(self) -> list[Held]:
         """What workers hold though Redis knows nothing of it."""
@@ -194,8 +205,13 @@ class LivingSystem(OwnServers):
 
     def step(self, worker: SimulatedWorker, step: str, *, files: int = 2) -> None:
         """One step of a worker, as far as it is in a state for it."""
-        if worker not in self.workers:
+        if worker not in self.workers or worker.paused:
             return
+        self._step(worker, step, files=files)
+        if worker.is_gone:
+            self.workers.remove(worker)
+
+    def _step(self, worker: SimulatedWorker, step: str, *, files: int) -> None:
         if step == "take":
             if worker.takes:
                 worker.take()
@@ -287,11 +303,67 @@ class LivingSystem(OwnServers):
     def an_hour_passes(self) -> None:
         """What waits for its ETA comes to its turn, and kombu gives back what nobody has acknowledged."""
         for worker in self.workers:
-            worker.ripen()
+            if not worker.paused:
+                worker.ripen()
         for orphan in self.orphans():
             self.client.hdel("unacked", orphan.tag)
             self.client.zrem("unacked_index", orphan.tag)
             self.client.rpush(QUEUE, json.dumps(orphan.message))
+
+    def shut_down(self, worker: SimulatedWorker) -> None:
+        """Have a worker end when what it runs has ended."""
+        worker.shut_down()
+        if worker.is_gone:
+            self.workers.remove(worker)
+
+    def redis_forgets(self) -> None:
+        """What is running has begun: of a task that was only received, and is out of reach, nobody could know."""
+        for worker in self.workers:
+            if worker.running is not None and not worker.running.begun and not worker.answers:
+                self.work(worker)
+
+    def clock_step(self, step: timedelta) -> None:
+        """Likewise for deliveries; workers out of reach have come to their limit, and those that pause are gone."""
+        super().clock_step(step)
+        for tag, score in self.client.zrange("unacked_index", 0, -1, withscores=True):
+            self.client.zadd("unacked_index", {tag: score - step.total_seconds()})
+        if step <= DEFAULT_HARD_LIMIT:
+            return
+        for worker in [worker for worker in self.workers if not worker.answers]:
+            if worker.paused:
+                self.kill(worker)
+                continue
+            while worker.running is not None:
+                worker.exceed_limit()
+            if worker.is_gone:
+                self.workers.remove(worker)
+
+    def redeliver(self, worker: SimulatedWorker) -> None:
+        """Have the running task given back to the queue, as after the visibility timeout."""
+        held = worker.running
+        if held is not None and self.client.hdel("unacked", held.tag):
+            self.client.zrem("unacked_index", held.tag)
+            self.client.rpush(QUEUE, json.dumps(held.message))
+            self._note_copy(held)
+
+    def push_again(self) -> None:
+        """Have a publisher push its newest message a second time."""
+        raw = self.client.lindex(QUEUE, 0)
+        if raw is not None:
+            self.client.lpush(QUEUE, raw)
+            self._note_copy(Held(message=json.loads(raw)))
+
+    def _note_copy(self, held: Held) -> None:
+        if held.name == TASK and held.order_id is not None:
+            self.doubled.add(held.order_id)
+
+    def revoke_elsewhere(self) -> None:
+        """Have another client revoke the task that is next in the queue: workers that hear it will discard it."""
+        raw = self.client.lindex(QUEUE, -1)
+        if raw is not None:
+            for worker in self.workers:
+                if worker.answers:
+                    worker.revoked.add(Held(message=json.loads(raw)).task_id)
 
     def lose(self, worker: SimulatedWorker) -> None:
         """Have a worker lose its connection to Redis for so long that it looks dead."""
