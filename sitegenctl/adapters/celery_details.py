@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,11 @@ from sitegenctl.domain.task import LiveTask, TaskDetails, TaskPlace, TaskResult,
 from sitegenctl.domain.worker import WorkerSurvey
 
 _LOOKS = 2
+
+#: Results read at once; one may be as long as a traceback.
+_RESULTS = 200
+
+_FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 
 
 class TaskSearch:
@@ -60,7 +65,7 @@ class TaskSearch:
             start = 0
             while messages := (await self._link.execute(("LRANGE", key, start, start + self._chunk - 1)))[0]:
                 for place, raw in enumerate(messages):
-                    if task_id.encode() in raw and (message := _of(task_id, envelope(raw))):
+                    if _may_be_of(task_id, raw) and (message := _of(task_id, envelope(raw))):
                         position = max(0, before + length - 1 - start - place)
                         details = self._details(task_id, message, Place(TaskState.QUEUED, position))
                         return replace(details, place=TaskPlace.QUEUE, list_key=key)
@@ -74,7 +79,7 @@ class TaskSearch:
         while True:
             ((cursor, found),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._chunk))
             for tag, raw in zip(found[::2], found[1::2], strict=True):
-                if task_id.encode() in raw and (message := _of(task_id, unacked_envelope(raw))):
+                if _may_be_of(task_id, raw) and (message := _of(task_id, unacked_envelope(raw))):
                     (score,) = await self._link.execute(("ZSCORE", self._options.unacked_index, tag))
                     details = self._details(task_id, message, Place(TaskState.UNACKED))
                     return replace(details, delivered_at=moment(float(score)) if score is not None else None)
@@ -106,6 +111,21 @@ class TaskSearch:
             eta=task.eta,
             actor=task.actor,
         )
+
+
+async def final_statuses(link: Link, options: QueueOptions, task_ids: Collection[str]) -> dict[str, str]:
+    """The status of each of these tasks that has a final result; one that cannot be decoded has none."""
+    statuses: dict[str, str] = {}
+    wanted = [task_id for task_id in dict.fromkeys(task_ids) if _is_text(task_id)]
+    for start in range(0, len(wanted), _RESULTS):
+        chunk = wanted[start : start + _RESULTS]
+        results = await link.execute(*(("MGET", *options.result_keys(task_id)) for task_id in chunk))
+        for task_id, found in zip(chunk, results, strict=True):
+            for raw in filter(None, found):
+                status = mapping(_json(raw)).get("status")
+                if status in _FINAL:
+                    statuses.setdefault(task_id, status)
+    return statuses
 
 
 def with_claim(task_id: str, details: TaskDetails | None, survey: WorkerSurvey) -> TaskDetails | None:
@@ -140,6 +160,11 @@ def _is_text(task_id: str) -> bool:
     return True
 
 
+def _may_be_of(task_id: str, raw: bytes) -> bool:
+    """Whether the message is worth decoding: in protocol 1 the id is in the body, and an odd one is escaped."""
+    return task_id.encode() in raw or b'"task"' not in raw or "\\" in task_id
+
+
 def _of(task_id: str, message: dict[str, Any] | None) -> dict[str, Any] | None:
     return message if message is not None and task_id_of(message) == task_id else None
 
@@ -149,7 +174,7 @@ def _result_of(raw: bytes) -> TaskResult:
     if not isinstance(meta, dict):
         return TaskResult(status="UNDECODABLE")
     return TaskResult(
-        status=str(meta.get("status")),
+        status=text(meta.get("status")) or "UNDECODABLE",
         value=json.dumps(meta.get("result"), ensure_ascii=False),
         traceback=text(meta.get("traceback")),
         date_done=parse_time(meta.get("date_done")),

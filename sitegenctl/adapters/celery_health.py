@@ -6,12 +6,13 @@ Speaks through ``celery_workers``; what their answers are worth is judged in the
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.adapters.json_values import mapping, mappings, number, sequence, span
+from sitegenctl.adapters.celery_workers import CeleryWorkers, read_claims
+from sitegenctl.adapters.json_values import mapping, mappings, number, sequence, span, text
 from sitegenctl.domain.probes import WorkerFacts, WorkersFacts
 
 # A task's own limits come before the worker's; Celery lists them only when asked for.
@@ -23,13 +24,20 @@ async def read_workers(workers: CeleryWorkers, *, task: str, beat_task: str) -> 
     """Ask every living worker. Raises ``SourceError`` without Redis."""
     replies = await workers.ask(_METHODS, arguments=_ARGUMENTS)
     facts = tuple(_worker(name, given, task, beat_task) for name, given in sorted(replies.answers.items()))
-    return WorkersFacts(workers=facts, silent=replies.unknown, patience=timedelta(seconds=workers.patience))
+    skipped: Counter[str] = Counter()
+    for name, given in replies.answers.items():
+        # Nothing is scheduled where that was not asked.
+        for _ in read_claims(name, {"scheduled": [], **given}, skipped):
+            pass
+    return WorkersFacts(
+        workers=facts, silent=replies.unknown, patience=timedelta(seconds=workers.patience), skipped=skipped
+    )
 
 
 def _worker(name: str, given: Mapping[str, Any], task: str, beat_task: str) -> WorkerFacts:
     stats, conf = mapping(given["stats"]), mapping(given["conf"])
     totals = mapping(stats.get("total"))
-    tasks = dict(_listed(str(entry)) for entry in sequence(given["registered"]))
+    tasks = dict(_listed(entry) for entry in map(text, sequence(given["registered"])) if entry is not None)
     own = tasks.get(task, {})
     # The pool's and not the configuration's: a worker may have been started with --time-limit.
     pool = mapping(stats.get("pool")).get("timeouts")
@@ -37,8 +45,8 @@ def _worker(name: str, given: Mapping[str, Any], task: str, beat_task: str) -> W
     transport = mapping(mapping(stats.get("broker")).get("transport_options"))
     transport = {**transport, **mapping(conf.get("broker_transport_options"))}
     return WorkerFacts(
-        name=name,
-        queues=tuple(str(queue.get("name")) for queue in mappings(given["active_queues"])),
+        name=text(name) or "",
+        queues=tuple(filter(None, (text(queue.get("name")) for queue in mappings(given["active_queues"])))),
         tasks=tuple(tasks),
         hard_limit=_span(own.get("time_limit")) or _span(hard),
         soft_limit=_span(own.get("soft_time_limit")) or _span(soft),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sitegenctl.adapters.celery_details import TaskSearch, with_claim
+from sitegenctl.adapters.celery_details import TaskSearch, final_statuses, with_claim
 from sitegenctl.adapters.celery_messages import (
     Encoder,
     headers_of,
@@ -25,7 +25,7 @@ from sitegenctl.adapters.celery_reading import Bounds, QueueReading
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.queue_moving import LookElsewhere, nowhere_else
 from sitegenctl.adapters.redis_errors import Refusal
-from sitegenctl.adapters.redis_link import Links
+from sitegenctl.adapters.redis_link import Links, require_writable
 from sitegenctl.adapters.redis_urls import kombu_url
 from sitegenctl.domain.ports import Consumers, PublishFailure
 from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
@@ -68,7 +68,7 @@ class CeleryQueue:
         return new_id()
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
-        """Read every unfinished task and foreign message, each task once; or just the tasks of these orders."""
+        """Read every place of every unfinished task, and foreign messages; or just the tasks of these orders."""
         async with self._links.one() as link:
             reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
         return replace(reading, hard_limit=self._options.hard_limit)
@@ -164,3 +164,28 @@ class CeleryQueue:
                 )
             messages.append(encoder.encode(each.task_id, [each.order_id]))
         return messages
+
+    async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """The final result status of each of these ids that has one."""
+        if not task_ids:
+            return {}
+        async with self._links.one() as link:
+            return await final_statuses(link, self._options, task_ids)
+
+    async def burnt(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """Why each of these ids must not be published again: its final result, or a worker that has revoked it."""
+        if not task_ids:
+            return {}
+        reasons = {
+            task_id: f"its result is {status} already" for task_id, status in (await self.finished(task_ids)).items()
+        }
+        for worker, revoked in (await self._workers.revoked()).items():
+            for task_id in revoked.intersection(task_ids):
+                reasons.setdefault(task_id, f"worker {worker} has revoked it")
+        return reasons
+
+    async def require_writable(self) -> None:
+        """Raise ``SourceError`` where Redis refuses writes. Changes nothing."""
+        options = self._options
+        async with self._links.one() as link:
+            await require_writable(link, f"{options.global_keyprefix}{options.queue}{options.sep}probe")

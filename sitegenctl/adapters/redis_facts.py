@@ -15,6 +15,54 @@ from sitegenctl.domain.probes import Connections, RedisFacts
 
 
 @dataclass(frozen=True, kw_only=True)
+class Client:
+    """A line of CLIENT LIST; ``fields`` has all of it as text."""
+
+    id: int
+    address: str
+    database: int
+    flags: str
+    command: str
+    fields: Mapping[str, str]
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it waits in a command that blocks."""
+        return "b" in self.flags
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a replica or a primary, and no client at all."""
+        return not {"S", "M"}.isdisjoint(self.flags)
+
+
+def read_clients(listing: object) -> list[Client] | None:
+    """The clients in a reply to CLIENT LIST; None where one cannot be read: then nothing may be concluded."""
+    if not isinstance(listing, bytes):
+        return None
+    clients = []
+    for line in listing.splitlines():
+        if not line.strip():
+            continue
+        fields = dict(_pairs(line.split(), "="))
+        try:
+            number, database = int(fields["id"]), int(fields["db"])
+            clients.append(
+                Client(
+                    id=number,
+                    address=fields.get("addr", ""),
+                    database=database,
+                    flags=fields["flags"],
+                    command=fields["cmd"].lower(),
+                    fields=fields,
+                )
+            )
+        except (KeyError, ValueError):
+            return None
+    return clients
+
+
+@dataclass(frozen=True, kw_only=True)
 class Habits:
     """By what a worker's connections are recognised in CLIENT LIST.
 
@@ -72,7 +120,7 @@ async def read_facts(
         offset=offset,
         database=database,
         workers=workers,
-        connections=None if isinstance(clients, Refusal) else _connections(clients, worker),
+        connections=_connections(clients, worker),
         depth=sum(count for count in counts[: len(waiting)] if isinstance(count, int)),
         unacked=sum(count for count in counts[len(waiting) :] if isinstance(count, int)),
         denied=denied.message if denied is not None else None,
@@ -106,15 +154,16 @@ def _write_error(info: Mapping[str, str], *, saves: bool) -> str | None:
     return None
 
 
-def _connections(listed: bytes, worker: Habits) -> dict[int, Connections]:
+def _connections(listing: object, worker: Habits) -> dict[int, Connections] | None:
     """Count what a worker has: one connection with subscriptions, one whose last command waits for messages."""
+    clients = read_clients(listing)
+    if clients is None:
+        return None
     listening: Counter[int] = Counter()
     taking: Counter[int] = Counter()
-    for line in listed.splitlines():
-        client = dict(_pairs(line.split(), "="))
-        database = int(client.get("db", 0))
-        listening[database] += int(client.get(worker.listening, 0)) > 0
-        taking[database] += client.get("cmd") in worker.taking
+    for client in clients:
+        listening[client.database] += client.fields.get(worker.listening, "0") != "0"
+        taking[client.database] += client.command in worker.taking
     return {
         database: Connections(listening=listening[database], taking=taking[database])
         for database in sorted({*listening, *taking})

@@ -6,10 +6,11 @@ themselves answer is in ``celery_health.py``; what is good or bad is for the dom
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -17,15 +18,17 @@ from typing import Any
 from sitegenctl.adapters.calls import parse_time
 from sitegenctl.adapters.celery_control import count_workers
 from sitegenctl.adapters.celery_health import read_workers
+from sitegenctl.adapters.celery_messages import Place, decode, decode_unacked
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.celery_replies import bindings_key, find_reply_lists
 from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.adapters.json_values import mapping
+from sitegenctl.adapters.json_values import mapping, moment, text
 from sitegenctl.adapters.redis_facts import Habits, read_facts
 from sitegenctl.adapters.redis_link import Link, opened_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.domain.health_orders import BEAT_TASK
 from sitegenctl.domain.probes import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkersFacts
+from sitegenctl.domain.task import ForeignMessage, TaskState
 
 #: What a worker's connections are recognised by.
 _WORKER = Habits(listening="psub", taking=("brpop",))
@@ -82,19 +85,21 @@ class RedisHealth:
         """What the messages are like; a long queue is read in part."""
         async with self._link() as link:
             total, waiting, held = await self._sample(link)
+            skipped = self._skipped(waiting, held.values())
             messages: list[tuple[bytes | None, dict[str, Any]]] = [(None, _envelope(raw)) for raw in waiting]
             messages += [(tag, _envelope(raw)) for tag, raw in held.items()]
             due = [(tag, eta) for tag, message in messages if (eta := self._eta(message)) is not None]
             delivered = await self._deliveries(link, [tag for tag, _ in due if tag is not None])
         now = datetime.fromtimestamp(self._now(), UTC)
         headers = [mapping(message.get("headers")) for _, message in messages]
-        kinds = (str(message.get("content-type", "no message of Celery's")) for _, message in messages)
+        kinds = (text(str(message.get("content-type", "no message of Celery's"))) or "" for _, message in messages)
         return MessageFacts(
             total=total,
             read=len(messages),
             unreadable=Counter(kind for kind in kinds if kind != "application/json"),
             longest_hold=max((eta - (delivered.get(tag, now) if tag else now) for tag, eta in due), default=None),
             beat=sum(header.get("task") == self._beat_task for header in headers),
+            skipped=skipped,
         )
 
     async def leftovers(self) -> Leftovers:
@@ -118,6 +123,19 @@ class RedisHealth:
         sentinel = is_sentinel(self._url)
         return await count_workers(link, self._options.control_channels(database_number(self._url), sentinel=sentinel))
 
+    def _skipped(self, waiting: Iterable[bytes], held: Iterable[bytes]) -> Counter[str]:
+        """Values in messages that do not fit, and messages that may be of any order."""
+        skipped: Counter[str] = Counter()
+        now, task = datetime.fromtimestamp(self._now(), UTC), self._options.task
+        items = [
+            *(decode(raw, Place(TaskState.QUEUED), task_name=task, now=now, skipped=skipped) for raw in waiting),
+            *(decode_unacked(raw, Place(TaskState.UNACKED), task_name=task, now=now, skipped=skipped) for raw in held),
+        ]
+        for item in itertools.chain.from_iterable(items):
+            if isinstance(item, ForeignMessage) and item.may_be_ours:
+                skipped[f"message that may be of any order: {item.reason}"] += 1
+        return skipped
+
     def _eta(self, message: Mapping[str, Any]) -> datetime | None:
         """The message's ETA, if it is still to come."""
         eta = parse_time(mapping(message.get("headers")).get("eta"))
@@ -130,9 +148,9 @@ class RedisHealth:
             chunk = tags[start : start + _CHUNK]
             scores = await link.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in chunk))
             delivered.update(
-                (tag, datetime.fromtimestamp(float(score), UTC))
+                (tag, time)
                 for tag, score in zip(chunk, scores, strict=True)
-                if score is not None
+                if score is not None and (time := moment(float(score))) is not None
             )
         return delivered
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 from hiredis import ProtocolError, Reader, pack_command
 
@@ -31,6 +32,16 @@ _FALSE = ("0", "F", "FALSE", "N", "NO")
 _CERT_REQS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = {*_FILES, "ssl_ca_data", "ssl_cert_reqs", "ssl_check_hostname", "ssl_password"}
+
+
+# The open connections of this process, by which it knows itself among Redis' clients.
+_open_connections: WeakSet[_Connection] = WeakSet()
+
+
+def own_addresses() -> frozenset[str]:
+    """The addresses of this process's connections, as CLIENT LIST has them where nothing on the way changes them."""
+    addresses = (connection.address for connection in list(_open_connections))
+    return frozenset(address for address in addresses if address is not None)
 
 
 def knows(url: str) -> bool:
@@ -96,6 +107,16 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._parser = Reader(replyError=error_of, notEnoughData=_MORE)
+        _open_connections.add(self)
+
+    @property
+    def address(self) -> str | None:
+        """Our end of a TCP connection; None of any other."""
+        name = self._writer.get_extra_info("sockname")
+        if not isinstance(name, tuple) or self._writer.is_closing():
+            return None
+        host, port, *_ = name
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def is_lost(self) -> bool:

@@ -75,12 +75,15 @@ def move(
     files: bool = False,
     limit: int | None = None,
     keep_all: bool = False,
+    by_kind: bool = False,
     then: Callable[[Session, OperationResult], Awaitable[OperationResult]] | None = None,
 ) -> int:
     """All of a command: what is planned is carried out and reported; returns the exit code.
 
     ``limit`` is how many orders to move at most, ``keep_all`` for who needs the outcomes of orders that went well,
-    however many there are. ``then`` goes on with what came of it, before it is reported. ``carry_out`` has the rest.
+    however many there are. ``by_kind`` is for a command that may reset finished orders, and whose orders are chosen by
+    condition, status or search: ``--yes`` does not answer for many of those. ``then`` goes on with what came of it,
+    before it is reported. ``carry_out`` has the rest.
     """
     from sitegenctl.session import open_session
 
@@ -98,6 +101,7 @@ def move(
                 files=files,
                 limit=limit,
                 keep_all=keep_all,
+                by_kind=by_kind,
             )
             if then is not None:
                 result = await then(session, result)
@@ -117,15 +121,16 @@ async def _plan_and_carry_out(
     files: bool,
     limit: int | None,
     keep_all: bool,
+    by_kind: bool,
 ) -> OperationResult:
-    """Make the plan and carry it out, part by part where nobody has to agree to it first."""
+    """Make the plan and carry it out, part by part where no question has to be answered first."""
     from sitegenctl.cli.options import Output
     from sitegenctl.operations.apply import apply_parts, preview_parts
     from sitegenctl.render.outcomes import LISTED
 
-    if asks and not dry_run and not call.agreed:
+    if asks and not dry_run and (by_kind or not call.agreed):
         plan = (await planned(planning)).limited(limit)
-        return await carry_out(call, session, plan, done=done, asks=True, dry_run=False, files=files)
+        return await carry_out(call, session, plan, done=done, asks=True, dry_run=False, files=files, by_kind=by_kind)
     async with aclosing(planning.parts()) as parts:
         if dry_run:
             return await planned(preview_parts(parts, limit=limit))
@@ -156,19 +161,20 @@ async def carry_out(
     files: bool = False,
     queue: QueueBackend | None = None,
     mover: QueueMover | None = None,
+    by_kind: bool = False,
 ) -> OperationResult:
     """Show the plan, ask, and apply it; a dry run ends before the question.
 
     ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. ``queue`` is
-    another than the session's, and ``mover`` is for a plan that moves tasks. Raises
-    ``Refused`` where the answer is no, ``UsageProblem`` where nobody can be asked.
+    another than the session's, and ``mover`` is for a plan that moves tasks. ``by_kind`` as in ``move``. Raises
+    ``Refused`` where the answer is no, ``UsageProblem`` where there is no terminal.
     """
     from sitegenctl.operations.apply import apply, preview
 
     if dry_run:
         return preview(plan)
     if asks and plan.steps:
-        confirm(call, plan, done)
+        confirm(call, plan, done, by_kind=by_kind)
     with progress(len(plan.steps), done) as advance:
         return await apply(
             session.orders,
@@ -192,26 +198,44 @@ def report(call: Invocation, result: OperationResult, *, done: str) -> int:
     return write(found, call.output)
 
 
-def confirm(call: Invocation, plan: Plan, done: str) -> None:
-    """Show the plan on stderr and ask, unless ``--yes`` has answered."""
+def confirm(call: Invocation, plan: Plan, done: str, *, by_kind: bool = False) -> None:
+    """Show the plan on stderr and ask, unless ``--yes`` answers; many finished orders are reset only by their number.
+
+    Raises ``Refused`` where the answer is another, or where ``--yes`` does not answer and there is no terminal.
+    """
     from sitegenctl.cli.terminal import width
+    from sitegenctl.errors import Refused
     from sitegenctl.operations.apply import preview
     from sitegenctl.render.outcomes import outcomes_text, result_in_context
 
-    if call.agreed:
+    number = plan.number_to_type
+    if call.agreed and not (by_kind and number):
         return
+    if by_kind and number and not _has_terminal():
+        raise Refused(
+            f"{number} finished orders would be reset, and their number must be typed on a terminal",
+            hint="name the orders: --yes answers only for order numbers, ranges and --from FILE",
+        )
     require_terminal(call)
     would = result_in_context(preview(plan), call.settings().context)
     most = None if call.verbose else _SHOWN
     print(outcomes_text(would, done=done, most=most, width=width(sys.stderr)), end="", file=sys.stderr)
+    if number:
+        if read_answer(f"{number} finished orders would be {done}. Type {number} to go on: ") != str(number):
+            raise Refused("nothing was done")
+        return
     ask(f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'} would be {done}. Go on?")
 
 
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def require_terminal(call: Invocation) -> None:
-    """Raise ``UsageProblem`` where nobody can be asked."""
+    """Raise ``UsageProblem`` where no question can be answered."""
     from sitegenctl.errors import UsageProblem
 
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _has_terminal():
         raise UsageProblem(
             f"{call.command} asks before it acts, and there is no terminal to ask at",
             hint="--dry-run shows the plan, --yes agrees to it",

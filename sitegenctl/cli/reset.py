@@ -66,7 +66,9 @@ def reset(
             grace=session.settings.grace,
         )
 
-    return move(call, plan, done="reset", dry_run=dry_run, files=True)
+    # Numbers are a decision about each order; a condition or status may take every site there is.
+    by_kind = not isinstance(choice, list)
+    return move(call, plan, done="reset", dry_run=dry_run, files=True, by_kind=by_kind)
 
 
 def reset_empty(

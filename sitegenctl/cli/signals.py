@@ -32,13 +32,15 @@ class _Run:
     is_stopped: bool = False
 
     def stop(self) -> None:
-        """Cancel the task, which finishes what it has begun. Raises ``Terminated`` where cancelling has no effect."""
-        if self.is_stopped or self.loop is None or self.task is None or self.task.done():
+        """Cancel the task, which finishes what it has begun. Raises ``Terminated`` the second time."""
+        if self.is_stopped:
             raise Terminated
         self.is_stopped = True
-        self.task.cancel()
-        # Wake the loop, which may be in a long select().
-        self.loop.call_soon_threadsafe(lambda: None)
+        # Before the task begins it finds out by itself; after its end there is only its result to report.
+        if self.loop is not None and self.task is not None and not self.task.done():
+            self.task.cancel()
+            # Wake the loop, which may be in a long select().
+            self.loop.call_soon_threadsafe(lambda: None)
 
 
 # The innermost last; None while the main thread waits outside its loop.
@@ -92,6 +94,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
     async def guarded() -> T:
         running.loop, running.task = asyncio.get_running_loop(), asyncio.current_task()
+        if running.is_stopped:
+            raise asyncio.CancelledError
         return await main
 
     _runs.append(running)

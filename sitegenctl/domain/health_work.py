@@ -94,7 +94,11 @@ def judge_alive(
     """A worker answers on this broker and database number."""
     if facts.workers and not facts.silent:
         names = listed([worker.name for worker in facts.workers], limit=3)
-        return ok(CheckName.WORKER, Source.WORKERS, f"{counted(len(facts.workers), 'worker')}: {names}")
+        answer = f"{counted(len(facts.workers), 'worker')}: {names}"
+        if facts.skipped:
+            remedy = "find the program that sends such replies on this Redis, and give it a database of its own"
+            return warning(CheckName.WORKER, Source.WORKERS, answer, *_skipped(facts.skipped), remedy=remedy)
+        return ok(CheckName.WORKER, Source.WORKERS, answer)
     if facts.silent:
         total = facts.silent + len(facts.workers)
         silent = f"{facts.silent} of {counted(total, 'connected worker')}"
@@ -107,6 +111,11 @@ def judge_alive(
             remedy=starts.restart_worker,
         )
     return _no_worker(redis, starts, access)
+
+
+def _skipped(skipped: Mapping[str, int]) -> list[str]:
+    """A line for each kind of value that did not fit and was left out."""
+    return [f"skipped {number}: {what}" for what, number in sorted(skipped.items())]
 
 
 def _no_worker(redis: RedisFacts, starts: StartCommands, access: Access) -> Check:
@@ -336,17 +345,18 @@ def judge_serialization(facts: MessageFacts, terms: QueueTerms = CELERY_TERMS) -
     wrong = sum(facts.unreadable.values())
     seen = f"{facts.read} of {facts.total}" if facts.read < facts.total else f"{facts.read}"
     if not wrong:
-        return ok(
-            CheckName.SERIALIZATION,
-            Source.BROKER,
-            f"{seen} {'message' if seen == '1' else 'messages'}, all {facts.format}",
-        )
+        answer = f"{seen} {'message' if seen == '1' else 'messages'}, all {facts.format}"
+        if facts.skipped:
+            remedy = "sitegenctl inspect queue   (shows them; correct their publisher)"
+            return warning(CheckName.SERIALIZATION, Source.BROKER, answer, *_skipped(facts.skipped), remedy=remedy)
+        return ok(CheckName.SERIALIZATION, Source.BROKER, answer)
     kinds = listed([f"{kind} ({number})" for kind, number in facts.unreadable.items()])
     return failed(
         CheckName.SERIALIZATION,
         Source.BROKER,
         f"{wrong} of {counted(facts.read, 'message')} not {facts.format}: {kinds}",
         terms.unreadable,
+        *_skipped(facts.skipped),
         remedy=terms.serialization,
     )
 

@@ -95,7 +95,7 @@ def separate_claims(
     for worker in survey.workers if survey is not None else ():
         reasons = _stale_reasons(worker, messages, finished)
         for task in (*worker.tasks, *worker.others):
-            reason = reasons.get(task.task_id) if task.state is TaskState.RUNNING else None
+            reason = reasons.get(task.carrier or task.task_id) if task.state is TaskState.RUNNING else None
             if reason is None:
                 live += [task] if task in worker.tasks else []
             else:
@@ -106,8 +106,12 @@ def separate_claims(
 
 
 def _stale_reasons(worker: Worker, messages: Collection[str], finished: Mapping[str, str]) -> dict[str, str]:
-    """Why running claims of one worker are stale, by task id."""
-    running = {task.task_id: task for task in (*worker.others, *worker.tasks) if task.state is TaskState.RUNNING}
+    """Why running claims of one worker are stale, by task id; what another task carries is as stale as that one."""
+    running = {
+        task.task_id: task
+        for task in (*worker.others, *worker.tasks)
+        if task.state is TaskState.RUNNING and task.carrier is None
+    }
     reasons = {
         task_id: f"its result is {finished[task_id]} already, and it has no message"
         for task_id in running

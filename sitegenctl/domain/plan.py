@@ -23,6 +23,9 @@ from sitegenctl.domain.run import (
 )
 from sitegenctl.domain.task import LiveTask
 
+#: More finished orders than this are reset only after their number was typed.
+MAX_FINISHED_RESETS = 5
+
 
 class Action(StrEnum):
     """What an operator does to an order; the values are the journal's steps."""
@@ -79,6 +82,11 @@ class Step:
         return "; ".join((self.verb, *self.details))
 
     @property
+    def resets_finished(self) -> bool:
+        """Whether the step discards a site that is finished."""
+        return self.action is Action.RESET and self.before is not None and self.before.is_finished
+
+    @property
     def task_id(self) -> str | None:
         """The task that the order has when the step is done."""
         if self.publish is not None:
@@ -109,6 +117,17 @@ class Plan:
     beyond: int = 0
     notes: tuple[str, ...] = ()
     named: bool = True
+
+    @property
+    def resets(self) -> bool:
+        """Whether any order is reset."""
+        return any(step.action is Action.RESET for step in self.steps)
+
+    @property
+    def number_to_type(self) -> int | None:
+        """How many finished orders the plan resets, where that number must be typed; None where it need not be."""
+        count = sum(step.resets_finished for step in self.steps)
+        return count if count > MAX_FINISHED_RESETS else None
 
     def limited(self, limit: int | None) -> Plan:
         """The same plan with so many steps at most."""

@@ -83,7 +83,7 @@ class MessageFacts:
     Where a limit is each message's own, ``limits`` counts those of our task by it, None for no limit. Where what is
     due must be queued by somebody, ``held`` waits for its time, and ``has_scheduler`` is whether somebody does it.
     ``unimportable`` counts, where workers find out only by trying, newest failures for want of the task, by their
-    reasons.
+    reasons. ``skipped`` counts values that did not fit, and messages that may be of any order, by what is wrong.
     """
 
     total: int
@@ -96,6 +96,7 @@ class MessageFacts:
     held: int = 0
     has_scheduler: bool = True
     unimportable: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +139,15 @@ class WorkerFacts:
 class WorkersFacts:
     """The workers that answered, how many that are connected did not, and how long they were given.
 
-    ``suspended`` is whether all of them have been told to take nothing.
+    ``suspended`` is whether all of them have been told to take nothing. ``skipped`` counts values in their replies
+    that did not fit, by what is wrong with them.
     """
 
     workers: tuple[WorkerFacts, ...] = ()
     silent: int = 0
     patience: timedelta = timedelta(0)
     suspended: bool = False
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,8 @@ class WorkerDetails:
     that it runs.
     ``soft_limit`` and ``hard_limit`` are those of the whole pool; a task may have its own. ``processes`` are the ids of
     the processes that run tasks, ``peak_memory`` is the most that its main process ever held, in bytes, and ``memory``
-    what each process holds now, known of those on this machine.
+    what each process holds now, known of those on this machine. ``parts`` are tasks of ours that the others which it
+    holds carry.
     """
 
     name: str
@@ -93,6 +94,7 @@ class WorkerDetails:
     active: tuple[HeldTask, ...] = ()
     reserved: tuple[HeldTask, ...] = ()
     scheduled: tuple[HeldTask, ...] = ()
+    parts: tuple[LiveTask, ...] = ()
 
     @property
     def held(self) -> Iterator[LiveTask]:
@@ -133,7 +135,7 @@ def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
         workers=tuple(
             Worker(
                 name=worker.name,
-                tasks=tuple(task for task in worker.held if task.name == task_name),
+                tasks=(*(task for task in worker.held if task.name == task_name), *worker.parts),
                 others=tuple(task for task in worker.held if task.name != task_name),
                 slots=worker.concurrency,
                 hard_limit=worker.hard_limit,

@@ -18,6 +18,8 @@ from sitegenctl.domain.condition import Condition, Diagnosis, Source
 from sitegenctl.domain.listing import OrderFilter, OrderPage, OrderQuery
 from sitegenctl.domain.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts, conditions
+from sitegenctl.domain.plan import Step
+from sitegenctl.domain.planners.fixing import fix_obstacle, plan_fix
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.pulse import WINDOW, Bar, Pulse
 from sitegenctl.domain.site import SiteFiles, SiteTree
@@ -89,7 +91,10 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderDetail:
-    """Everything about one order as of ``read_at``; None is what could not be read, or isn't there."""
+    """Everything about one order as of ``read_at``; None is what could not be read, or isn't there.
+
+    ``fix`` is what fixes it, and ``fix_obstacle`` why nothing would be changed.
+    """
 
     order_id: int
     read_at: datetime
@@ -101,6 +106,8 @@ class OrderDetail:
     files: SiteFiles | None
     tree: SiteTree | None
     problem: str | None = None
+    fix: Step | None = None
+    fix_obstacle: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -215,6 +222,8 @@ class Watch:
             check_hollow=True,
         )
         tasks = seen.tasks_of(order_id)
+        # The id of a new task is chosen only when the fix is planned.
+        fixed = plan_fix(seen, [order_id], new_task_id=str)
         # Its rows' ages are as of when they were read.
         rows, read_at = log or ((), self.now())
         return OrderDetail(
@@ -228,6 +237,8 @@ class Watch:
             files=(files or {}).get(order_id),
             tree=tree,
             problem="; ".join(filter(None, (*attempts.errors.values(), unread))) or None,
+            fix=next(iter(fixed.steps), None),
+            fix_obstacle=fix_obstacle(seen, [order_id]),
         )
 
     async def _log(self, order_id: int) -> tuple[Sequence[LogRow], datetime]:

@@ -59,7 +59,7 @@ WORKER_COLUMNS = (
 
 
 def queue_rows(items: Sequence[QueueItem], snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The tasks as the envelope has them; a foreign message has no order and says why it isn't ours."""
+    """The tasks as the envelope has them; a foreign message has no order and says why."""
     return [_queue_row(item, snapshot) for item in items]
 
 
@@ -103,7 +103,8 @@ def queue_text(items: Sequence[QueueItem], snapshot: Snapshot, *, total: int, sc
 def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
     if not isinstance(item, LiveTask):
         return Line(
-            cells=[str(place), item.state, "-", f"not ours: {item.name}", "-", "-", item.reason, item.task_id or "-"]
+            cells=[str(place), item.state, "-", item.reason, "-", "-", item.name, item.task_id or "-"],
+            severity=Severity.UNKNOWN if item.may_be_ours else Severity.OK,
         )
     order = snapshot.orders.get(item.order_id) if item.order_id is not None else None
     age = snapshot.taken_at - item.enqueued_at if item.enqueued_at else None

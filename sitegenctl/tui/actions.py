@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sitegenctl.domain.condition import Condition
-
 if TYPE_CHECKING:
     from sitegenctl.domain.plan import Plan
     from sitegenctl.session import Session
@@ -29,7 +27,8 @@ class Choices:
 class Action:
     """``verb`` is what the operator wants, ``done`` the word for what is then done.
 
-    ``destroys`` says that it takes something away; ``choices`` are the fields of ``Choices`` that it knows.
+    ``destroys`` is whether it always takes something away; a plan that resets orders does so in any case. ``choices``
+    are the fields of ``Choices`` that it knows.
     """
 
     name: str
@@ -71,6 +70,12 @@ async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> 
     )
 
 
+async def _fix(session: Session, orders: Sequence[int], _: Choices) -> Plan:
+    from sitegenctl.operations import repair
+
+    return await repair.fix(session.orders, session.queue, session.sites, orders, grace=session.settings.grace)
+
+
 async def _reset(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
     from sitegenctl.operations import reset
 
@@ -96,6 +101,7 @@ async def _cancel(session: Session, orders: Sequence[int], choices: Choices) -> 
 ACTIONS: Mapping[str, Action] = {
     action.name: action
     for action in (
+        Action(name="fix", verb="fix", done="fixed", plan=_fix),
         Action(name="enqueue", verb="enqueue", done="enqueued", plan=_enqueue, choices=("force",)),
         Action(name="start", verb="start", done="started", plan=_start),
         Action(name="retry", verb="retry", done="retried", plan=_retry, choices=("force",)),
@@ -103,17 +109,4 @@ ACTIONS: Mapping[str, Action] = {
         Action(name="reset", verb="reset", done="reset", plan=_reset, destroys=True, choices=("terminate", "force")),
         Action(name="cancel", verb="cancel", done="cancelled", plan=_cancel, destroys=True, choices=("terminate",)),
     )
-}
-
-#: The action that mends an order in a condition; for others there is none, or it takes a person.
-MENDS: Mapping[Condition, str] = {
-    Condition.DUPLICATED: "repair",
-    Condition.GHOST: "repair",
-    Condition.ORPHANED: "repair",
-    Condition.INTERRUPTED: "repair",
-    Condition.FAILED: "retry",
-    Condition.EMPTY: "reset",
-    Condition.HOLLOW: "reset",
-    Condition.HELD: "enqueue",
-    Condition.UNSTARTED: "start",
 }

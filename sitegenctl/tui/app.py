@@ -162,6 +162,7 @@ class LiveApp(App[int]):
             self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
         self._show_banner(picture)
         self._show_view()
+        self._show_keys()
         self._tabs.counts = views.counts(picture)
         if is_first:
             self.refresh_bindings()
@@ -171,6 +172,7 @@ class LiveApp(App[int]):
         if not self.is_running:
             return
         self._orders.show_detail(message.detail, self._heard_of(message.detail.order_id))
+        self._show_keys()
 
     def on_events_heard(self, message: EventsHeard) -> None:
         """Events have come in."""
@@ -288,6 +290,11 @@ class LiveApp(App[int]):
         key = self._preferences.keys.get("look", DEFAULT_KEYS["look"])
         self.query_one(DoctorView).tell_when(age, checks=self._checks, key=key)
 
+    def _show_keys(self) -> None:
+        """Dim the key of the fix where it would change nothing."""
+        obstacle = self._doing.fix_obstacle(self._picture) if self._may_act else None
+        self.query_one(KeyBar).dimmed = frozenset({"fix"} if obstacle else ())
+
     # --- the list of orders -------------------------------------------------------------------------------
 
     def on_orders_view_query_changed(self, message: OrdersView.QueryChanged) -> None:
@@ -301,6 +308,10 @@ class LiveApp(App[int]):
         self._backstage.show_other()
         if message.order_id is None:
             self._orders.show_detail(None, ())
+
+    def on_orders_view_marked(self) -> None:
+        """Other orders are meant."""
+        self._show_keys()
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """From another view, go to the order of the row."""
@@ -352,7 +363,7 @@ class LiveApp(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether a key does something here."""
-        if action in ("act", "mend"):
+        if action in ("act", "fix"):
             return self._may_act and self._view == "orders" and not self.screen.is_modal
         if action in ("open_folder", "suspend") and self.is_web:
             # It would be the server's screen, or the server itself.
@@ -365,9 +376,9 @@ class LiveApp(App[int]):
         """Show an action's plan for the orders meant."""
         self._doing.act(name, self._picture)
 
-    def action_mend(self) -> None:
-        """Do what mends the orders meant."""
-        self._doing.mend(self._picture)
+    def action_fix(self) -> None:
+        """Show the plan that fixes each of the orders meant by its own condition."""
+        self._doing.fix(self._picture)
 
     def action_copy_id(self) -> None:
         """Copy the orders' numbers."""

@@ -9,18 +9,26 @@ import os
 import signal
 import sys
 import webbrowser
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from textual.app import App
 
+from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.planners.fixing import fix_obstacle
 from sitegenctl.render.text import neutralise
 from sitegenctl.settings import Settings
-from sitegenctl.tui.actions import ACTIONS, MENDS
+from sitegenctl.tui.actions import ACTIONS
 from sitegenctl.tui.backstage import Backstage
 from sitegenctl.tui.widgets.orders_view import OrdersView
 
 if TYPE_CHECKING:
     from sitegenctl.operations.watch import Picture
+
+
+#: Conditions of finished orders whose files are counted only when the fix is planned.
+_MAYBE_HOLLOW = (Condition.DONE, Condition.HOLLOW)
 
 
 @runtime_checkable
@@ -62,24 +70,30 @@ class Doing:
             complain(self._app, f"not now: {'; '.join(picture.unanswered.values())}")
             return
         plan = ActionScreen(ACTIONS[name], orders, self._backstage, place=self._settings.context)
-        self._app.push_screen(plan, self._has_acted)
+        self._app.push_screen(plan, self._has_fixed if name == "fix" else self._has_acted)
 
-    def mend(self, picture: Picture | None) -> None:
-        """Show the plan of what mends them; of several kinds the most frequent."""
-        meant = set(self._orders.meant)
-        wanted: dict[str, int] = {}
-        for listed in self._orders.table.rows:
-            if listed.order_id in meant and (name := MENDS.get(listed.verdict.condition)):
-                wanted[name] = wanted.get(name, 0) + 1
-        detail = self._orders.detail
-        if not wanted and detail is not None and meant == {detail.order_id} and detail.verdict.condition in MENDS:
-            # That its site is hollow only a look at the one order tells.
-            wanted[MENDS[detail.verdict.condition]] = 1
-        if not wanted:
-            complain(self._app, "nothing here is mended by a command: the order's evidence says who can")
-            return
-        # What the plan leaves alone it names.
-        self.act(max(wanted, key=lambda name: wanted[name]), picture)
+    def fix(self, picture: Picture | None) -> None:
+        """Show the plan that fixes each order by its own condition, or say why it would change nothing."""
+        obstacle = self.fix_obstacle(picture)
+        if obstacle is None:
+            self.act("fix", picture)
+        else:
+            complain(self._app, f"no fix: {obstacle}")
+
+    def fix_obstacle(self, picture: Picture | None) -> str | None:
+        """Why a fix would change nothing; None where it would, or where that is not known yet."""
+        if picture is None or picture.is_kept:
+            return None
+        order_ids, detail = self._orders.meant, self._orders.detail
+        if detail is not None and order_ids == [detail.order_id]:
+            return detail.fix_obstacle
+        chosen = frozenset(order_ids)
+        listed = [each for each in self._orders.table.rows if each.order_id in chosen]
+        if not listed or any(each.verdict.condition in _MAYBE_HOLLOW for each in listed):
+            return None
+        # Waiting and cancelled orders are in the list, but not in the snapshot.
+        orders = {each.order_id: each.order for each in listed if each.order is not None}
+        return fix_obstacle(replace(picture.snapshot, orders=orders), order_ids)
 
     def copy_numbers(self) -> None:
         """Copy the orders' numbers."""
@@ -127,8 +141,13 @@ class Doing:
 
     def _has_acted(self, has: bool | None) -> None:
         if has:
-            self._orders.table.unmark()
+            self._orders.unmark()
             self._backstage.look_now()
+
+    def _has_fixed(self, has: bool | None) -> None:
+        if has and self._orders.table.marked:
+            self._orders.go_to_fault(datetime.now(UTC))
+        self._has_acted(has)
 
 
 def _has_screen() -> bool:

@@ -14,9 +14,9 @@ VIEW_KEYS = tuple(str(number + 1) for number in range(len(VIEWS)))
 
 #: What changes orders: not there when nothing may be changed.
 ACTION_KEYS = (
-    Binding("m", "mend", "mend", id="mend", tooltip="Do what mends the order, or all marked ones"),
+    Binding("m", "fix", "fix", id="fix", tooltip="Fix the order, or each of the marked ones"),
     Binding("e", "act('enqueue')", "enqueue", id="enqueue", tooltip="Give orders a new task", show=False),
-    Binding("s", "act('start')", "start", id="start", tooltip="Start BUILDING orders that nobody started", show=False),
+    Binding("s", "act('start')", "start", id="start", tooltip="Start BUILDING orders without a task", show=False),
     Binding("t", "act('retry')", "retry", id="retry", tooltip="Try failed orders again", show=False),
     Binding(
         "p", "act('repair')", "repair", id="repair", tooltip="Put duplicated, lost and stray tasks right", show=False

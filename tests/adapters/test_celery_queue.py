@@ -81,12 +81,13 @@ def test_a_delivered_task_is_unacked_and_an_eta_says_why_it_waits(world: World) 
     }
 
 
-def test_the_same_task_in_queue_and_unacked_is_read_once(world: World) -> None:
-    """A retry is published before the old delivery is acknowledged."""
+def test_a_task_in_queue_and_unacked_is_read_in_both_places(world: World) -> None:
+    """As a retry that is published before the old delivery is acknowledged, or one restored while it runs."""
     task_id = world.publish(1)
     world.deliver()
     world.publish(1, task_id=task_id)
-    assert [task.task_id for task in read(world).tasks] == [task_id]
+    places = [(task.task_id, task.state, task.position) for task in read(world).tasks]
+    assert places == [(task_id, TaskState.QUEUED, 0), (task_id, TaskState.UNACKED, None)]
 
 
 def test_foreign_messages_are_shown_and_break_nothing(world: World) -> None:

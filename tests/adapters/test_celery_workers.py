@@ -62,7 +62,7 @@ def test_a_worker_that_answers_with_an_error_is_not_taken_for_an_idle_one(world:
     found = json.loads(world.run("inspect", "1", "-o", "json").stdout)["data"]
     assert found["condition"] == "unknown"
     assert [task["task_id"] for task in found["tasks"]] == [task_id]
-    assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers answer, 1 alive and silent"
+    assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not"
 
 
 def test_a_method_that_workers_do_not_know_is_refused_in_their_words(world: World) -> None:

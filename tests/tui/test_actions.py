@@ -12,7 +12,9 @@ import pytest
 
 from sitegenctl.adapters.postgres_orders import PostgresOrders
 from sitegenctl.tui.screens.action import ActionScreen
+from sitegenctl.tui.widgets.key_bar import KeyBar
 from sitegenctl.tui.widgets.live_table import LiveTable
+from tests.adapters.fake_worker import FakeWorker, request
 from tests.tui.live import Live, live, off
 from tests.world import World
 
@@ -61,6 +63,34 @@ def orphaned(world: World, number: int) -> None:
     world.deliver()
 
 
+def exhausted(world: World, number: int) -> None:
+    world.order(number, "GENERATING", steps=["START", "ERROR"] * 3)
+
+
+def not_due(world: World, number: int) -> None:
+    world.order(number, "GENERATING", steps=["START", "ERROR"], age="10 seconds")
+
+
+def blocked(world: World, number: int) -> None:
+    world.order(number, "GENERATING", onboarding="missing")
+
+
+def finished(world: World, number: int) -> None:
+    world.order(number, "REVIEW", steps=["START", "SUCCESS"], files=8)
+
+
+def waiting(world: World, number: int) -> None:
+    world.order(number, "PAID", onboarding="missing")
+
+
+def cancelled(world: World, number: int) -> None:
+    world.order(number, "CANCELLED")
+
+
+def possibly_running(world: World, number: int) -> None:
+    world.order(number, "GENERATING", steps=["START"], age="3 minutes", files=8)
+
+
 def journals(world: World, order_id: int = 42) -> list[tuple[str, str]]:
     """The journal's rows: what was done, by which command."""
     rows = [row for row in world.log(order_id) if row["step"].startswith("OPERATOR_") and row["details"]]
@@ -78,42 +108,45 @@ async def done(view: Live) -> str:
 
 
 #: What ``m`` does in each condition; orphaned first, since any task that is in the queue by then would be delivered.
-MENDED: Sequence[tuple[Callable[[World, int], None], str]] = (
-    (orphaned, "repair"),
-    (failed, "retry"),
-    (unstarted, "start"),
-    (interrupted, "repair"),
-    (held, "enqueue"),
-    (empty, "reset"),
-    (hollow, "reset"),
-    (duplicated, "repair"),
-    (ghost, "repair"),
+FIXED: Sequence[tuple[Callable[[World, int], None], str]] = (
+    (orphaned, "repaired"),
+    (failed, "retried"),
+    (unstarted, "started"),
+    (interrupted, "repaired"),
+    (empty, "reset; 2 files to the trash"),
+    (hollow, "reset; 2 files to the trash"),
+    (duplicated, "repaired"),
+    (ghost, "repaired"),
 )
 
 
-async def test_m_and_y_mend_each_condition(world: World) -> None:
-    def some() -> None:
-        for number, (trouble, _) in enumerate(MENDED, 1):
-            trouble(world, number)
-        world.order(20, "DELIVERED", files=8)  # so that it is the right directory in which one is hollow
+def each_fault(world: World) -> None:
+    """An order with each fault, which has its place in ``FIXED`` as its number, and one that is finished."""
+    for number, (trouble, _) in enumerate(FIXED, 1):
+        trouble(world, number)
+    world.order(20, "DELIVERED", files=8)  # so that it is the right directory in which one is hollow
 
-    await off(some)
+
+async def test_m_and_y_fix_each_condition(world: World) -> None:
+    await off(each_fault, world)
     async with live(world) as view:
-        for number, (trouble, action) in enumerate(MENDED, 1):
+        for number, (trouble, what) in enumerate(FIXED, 1):
             await view.go_to(number)
-            await view.sees(f"{number} {trouble.__name__.upper()}", f" m  {action} it")
-            await view.act("m", f"{action} order {number}? 1 would be")
+            await view.sees(f"{number} {trouble.__name__.upper()}", f" m  fix it: {what}")
+            await view.act("m", f"fix order {number}? 1 would be fixed")
+            (row,) = view.outcomes
+            assert what in row
             await view.press("y")
-            assert (await done(view)).startswith("1 ")
+            assert await done(view) == "1 fixed"
             await view.press("escape")
             await view.until(lambda: view.dialog is None)
             # The view shows it by itself.
             await view.sees(f"{number} {'CANCELLED' if trouble is ghost else 'QUEUED'}")
             status = await off(world.status, number)
             assert status == ("CANCELLED" if trouble is ghost else "GENERATING")
-            assert {command for _, command in await off(journals, world, number)} == {f"live: {action}"}
+            assert {command for _, command in await off(journals, world, number)} == {"live: fix"}
     # Each has one task, and the ghost's is gone.
-    assert sorted(await off(orders_queued, world)) == list(range(1, len(MENDED)))
+    assert sorted(await off(orders_queued, world)) == list(range(1, len(FIXED)))
 
 
 #: Key, what is wrong, the question's words, what its row says, the journal's step, and tasks in the queue then.
@@ -234,7 +267,7 @@ async def test_many_at_once_row_by_row_and_what_is_left_alone(world: World) -> N
     assert sorted(await off(orders_queued, world)) == [1, 2, 3]
 
 
-async def test_an_order_is_mended_by_mouse_alone(world: World) -> None:
+async def test_an_order_is_fixed_by_mouse_alone(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world) as view:
 
@@ -242,9 +275,11 @@ async def test_an_order_is_mended_by_mouse_alone(world: World) -> None:
             (row,) = (row for row, line in enumerate(view.lines) if text in line)
             await view.pilot.click(offset=(view.lines[row].index(text) + 1, row))
 
-        await view.sees(" m  retry it")
-        await click(" m  retry it")
-        await view.sees("retry order 42?", "f force: no")
+        await click(" m  fix it: retried")
+        await view.sees("fix order 42?", "y fix")
+        await click("esc leave")
+        await view.until(lambda: view.dialog is None)
+        await view.act("t", "retry order 42?")
         await click("force: no")
         await view.sees("force: yes", "y retry")
         await click("y retry")
@@ -276,26 +311,196 @@ async def test_a_long_plan_leaves_the_question_and_its_keys_in_sight(world: Worl
         await view.sees("y enqueue")
 
 
-async def test_mending_marked_orders_does_what_most_of_them_need(world: World) -> None:
+async def test_marked_orders_are_each_fixed_by_their_own_condition(world: World) -> None:
+    """All that are listed, finished and healthy ones too: the faults are fixed, the others are not touched."""
+    spent, healthy, whole = 30, 31, range(40, 60)
+
+    def many() -> None:
+        each_fault(world)
+        exhausted(world, spent)
+        held(world, healthy)
+        for number in whole:
+            finished(world, number)
+
+    await off(many)
+    before = {number: await off(world.steps, number) for number in (20, spent, healthy, *whole)}
+    async with live(world, size=(120, 30)) as view:
+        await view.type("age<10h")
+        await view.press("enter", "less_than_sign")
+        await view.until(lambda: len(view.listed) == len(FIXED) + len(before))
+        sorted_by = view.orders.asked.sort
+        await view.press("a")
+        await view.act("m", f"fix 31 orders? {len(FIXED)} would be fixed, 1 left alone, 22 not affected")
+        rows = {int(row.split(" | ")[0]): row for row in view.outcomes}
+        assert rows.keys() == {*range(1, len(FIXED) + 1), spent}
+        for number, (_, what) in enumerate(FIXED, 1):
+            assert what in rows[number]
+        assert "3 of 3" in rows[spent]
+        await view.press("enter")  # it resets orders: Enter alone does nothing
+        await view.pilot.pause()
+        assert view.dialog is not None
+        assert not view.dialog.is_busy
+        await view.press("y")
+        assert await done(view) == f"{len(FIXED)} fixed, 1 skipped"
+        await view.press("escape")
+        await view.until(lambda: view.dialog is None)
+        assert view.marked == set()
+        # What is left is in view, and the list is filtered and sorted as it was.
+        await view.until(lambda: view.table.key == spent)
+        await view.sees(f"{spent} FAILED", "no fix: its attempts are used up: 3 of 3")
+        assert (view.filter.value, view.orders.asked.sort) == ("age<10h", sorted_by)
+    assert {number: await off(world.steps, number) for number in before} == before
+    assert sorted(await off(orders_queued, world)) == list(range(1, len(FIXED)))
+
+
+async def test_the_first_of_the_remaining_faults_is_scrolled_to(world: World) -> None:
+    def many() -> None:
+        many_unstarted(world, 60)
+        world.order(100, "GENERATING", onboarding="missing")
+
+    await off(many)
+    async with live(world, size=(80, 24)) as view:
+        await view.until(lambda: len(view.listed) == 61)
+        await view.press("greater_than_sign")  # by number or name: the fault that is left is not at the top
+        await view.until(lambda: not view.orders._is_waiting)
+        await view.press("a")
+        await view.act("m", "fix 61 orders? 60 would be fixed, 1 left alone")
+        await view.press("y")
+        await done(view)
+        await view.press("escape")
+        await view.until(lambda: view.dialog is None and view.table.key == 100)
+        await view.until(lambda: any(row.split()[:1] == ["100"] for row in view.rows_of("table")))
+
+
+async def test_the_cursor_stays_on_the_one_order_that_was_fixed(world: World) -> None:
     def some() -> None:
-        for number in (1, 2):
-            world.order(number, "GENERATING", steps=["START", "ERROR"])
-        world.order(3, "BUILDING")
+        for number in (1, 2, 3):
+            failed(world, number)
 
     await off(some)
     async with live(world) as view:
-        await view.until(lambda: len(view.listed) == 3)
-        await view.press("a")
-        await view.act("m", "retry 3 orders? 2 would be retried")
+        await view.go_to(2)
+        await view.act("m", "fix order 2?")
+        await view.press("enter")
+        await done(view)
+        await view.press("escape")
+        await view.sees("2 QUEUED")
+        assert view.table.key == 2
 
 
-async def test_what_nobody_can_mend_says_so(world: World) -> None:
-    await off(world.order, 42, "GENERATING", onboarding="missing")
+#: Where nothing would be changed, and why.
+NOT_FIXED: Sequence[tuple[Callable[[World, int], None], str]] = (
+    (exhausted, "its attempts are used up: 3 of 3"),
+    (not_due, "the next is due in"),
+    (blocked, "has no onboarding"),
+    (possibly_running, "unknown until"),
+    (queued, "it is queued, and needs no fix"),
+    (held, "it is on hold; enqueue starts it again"),
+    (finished, "it is done, and needs no fix"),
+    (waiting, "it is waiting, and needs no fix"),
+    (cancelled, "it is cancelled, and needs no fix"),
+)
+
+
+@pytest.mark.parametrize("marks", [True, False], ids=["marked", "under the cursor"])
+@pytest.mark.parametrize(("trouble", "why"), NOT_FIXED, ids=[trouble.__name__ for trouble, _ in NOT_FIXED])
+async def test_what_cannot_be_fixed_says_why(
+    world: World, trouble: Callable[[World, int], None], why: str, marks: bool
+) -> None:
+    await off(trouble, world, 42)
     async with live(world) as view:
-        await view.sees("42 BLOCKED")
+        await view.go_to(42)
+        assert "fix it" not in view.text
+        bar = view.app.query_one(KeyBar)
+        await view.until(lambda: bar.dimmed == {"fix"})
+        if marks:
+            await view.press("space")
         await view.press("m")
-        await view.sees("nothing here is mended by a command")
+        await view.sees(why)
         assert view.dialog is None
+        await view.until(lambda: any(why in note.message for note in view.app._notifications))
+    assert await off(journals, world) == [] or trouble is held
+
+
+#: Orders all of whose tasks run, by status and number of tasks: only ``--terminate`` could stop them.
+RUNNING = (
+    ("CANCELLED", 1, "when it ends, it sets the order to REVIEW"),
+    ("REVIEW", 1, "it goes on until it ends"),
+    ("GENERATING", 2, "running"),
+)
+
+
+@pytest.mark.parametrize(("status", "tasks", "why"), RUNNING, ids=["cancelled", "finished", "duplicated"])
+async def test_what_runs_is_not_fixed(world: World, status: str, tasks: int, why: str) -> None:
+    def run() -> list[dict[str, Any]]:
+        world.order(42, status, files=8)
+        ids = [world.publish(42) for _ in range(tasks)]
+        world.deliver()
+        return [{**request(task_id, 42), "worker_pid": 4711 + place} for place, task_id in enumerate(ids)]
+
+    active = await off(run)
+    stats = {"pool": {"max-concurrency": 4, "processes": [4711, 4712]}}
+    with FakeWorker(world, {"active": active, "stats": stats}):
+        async with live(world) as view:
+            await view.go_to(42)
+            await view.sees("42 DUPLICATED" if tasks == 2 else "42 GHOST", "no fix: ")
+            assert "fix it" not in view.text
+            await view.press("m")
+            await view.until(lambda: any(why in note.message for note in view.app._notifications))
+            assert view.dialog is None
+    assert await off(journals, world) == []
+
+
+@pytest.mark.parametrize(("number", "asks"), [(5, False), (6, True), (47, True)])
+async def test_many_finished_orders_are_reset_by_their_number(world: World, number: int, asks: bool) -> None:
+    def some() -> None:
+        for order_id in range(1, number + 1):
+            finished(world, order_id)
+        failed(world, 90)
+
+    await off(some)
+    async with live(world, size=(80, 24)) as view:
+        await view.until(lambda: len(view.listed) == number + 1)
+        await view.press("a")
+        await view.act("R", f"reset {number + 1} orders? {number + 1} would be reset")
+        question = f"Type {number} to reset {number} finished orders:"
+        assert (question in view.text) is asks
+        if asks:
+            await view.press("y")
+            await view.press("enter")
+            await view.press(*str(number + 1), "enter")  # that of all orders
+            await view.sees(f"{number + 1} is not {number}, nothing was changed")
+            assert view.dialog is not None
+            assert not view.dialog.is_busy
+            await view.press("down", "pagedown")  # the list can be read meanwhile
+            await view.until(lambda: view.dialog.query_one("#outcomes", LiveTable).key != 90)  # type: ignore[union-attr]
+            assert await off(journals, world, 90) == []
+            await view.press(*str(number), "enter")
+        else:
+            await view.press("y")
+        assert await done(view) == f"{number + 1} reset"
+    assert len(await off(orders_queued, world)) == number + 1
+
+
+async def test_a_number_that_is_not_typed_changes_nothing(world: World) -> None:
+    def some() -> None:
+        for order_id in range(1, 8):
+            finished(world, order_id)
+
+    await off(some)
+    async with live(world) as view:
+        await view.until(lambda: len(view.listed) == 7)
+        await view.press("a")
+        for key in ("n", "q", "escape"):
+            await view.act("R", "reset 7 orders?")
+            await view.sees("Type 7 to reset 7 finished orders:")
+            await view.press(key)
+            await view.until(lambda: view.dialog is None)
+        await view.act("R", "reset 7 orders?")
+        await view.press("f")  # a choice is a key here, not text
+        await view.until(lambda: "force: yes" in view.told("keys"))
+        await view.press("escape")
+    assert await off(orders_queued, world) == []
 
 
 async def test_an_order_that_moves_under_the_plan_is_not_touched(world: World) -> None:
@@ -317,14 +522,14 @@ async def test_read_only_has_no_action_keys(world: World, as_setting: bool) -> N
     flags: dict[str, Any] = {"read_only": True} if as_setting else {"may_act": False}
     async with live(world, **flags) as view:
         await view.sees("READ-ONLY", "42 FAILED")
-        assert " m  retry it" not in view.text
-        assert "mend" not in view.lines[-1]
+        assert "fix it" not in view.text
+        assert "fix" not in view.lines[-1]
         await view.press("m", "e", "s", "t", "p", "R", "C")
         await view.pilot.pause()
         assert view.dialog is None
         await view.press("question_mark")
         await view.sees("Keys")
-        assert not {"mend", "reset", "cancel", "retry"} & set(view.text.split())
+        assert not {"fix", "reset", "cancel", "retry"} & set(view.text.split())
     assert await off(journals, world) == []
 
 

@@ -48,11 +48,10 @@ sys.exit(main.run(sys.argv[1:]))
 
 #: The command, which between the database and the queue waits until it may go on.
 WAITING = """
-import sys
 import time
 from pathlib import Path
+from sitegenctl.__main__ import main
 from sitegenctl.adapters.postgres_orders import PostgresOrders
-from sitegenctl.cli import main
 
 claim = PostgresOrders.claim
 
@@ -65,7 +64,7 @@ async def slow(self, *arguments, **options):
     return claimed
 
 PostgresOrders.claim = slow
-sys.exit(main.run(sys.argv[1:]))
+main()
 """
 
 

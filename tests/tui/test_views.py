@@ -109,9 +109,9 @@ async def test_the_keys_at_the_bottom(world: World) -> None:
     async with live(world, size=(40, 15), keys={"help": "f1"}) as view:
         await view.until(lambda: view.listed == [42])
         # Nobody is without a way out, or without help.
-        await view.until(lambda: view.lines[-1] == " / filter  m mend  f1 help  q quit")
+        await view.until(lambda: view.lines[-1] == " / filter  m fix  f1 help  q quit")
         await view.pilot.resize_terminal(200, 15)
-        told = " / filter  space mark  a all  m mend  e enqueue  s start  t retry  p repair  R reset  C cancel"
+        told = " / filter  space mark  a all  m fix  e enqueue  s start  t retry  p repair  R reset  C cancel"
         await view.until(lambda: view.lines[-1].startswith(told) and view.lines[-1].endswith("f1 help  q quit"))
         # Each is there to be clicked on.
         await view.pilot.click(offset=(view.lines[-1].index("reset"), 14))
@@ -169,7 +169,7 @@ async def test_views_by_key_and_by_click(world: World) -> None:
 
 async def test_help_lists_the_keys_as_they_are(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
-    async with live(world, keys={"reset": "ctrl+r", "mend": "f2", "mark": "%"}, size=(120, 60)) as view:
+    async with live(world, keys={"reset": "ctrl+r", "fix": "f2", "mark": "%"}, size=(120, 60)) as view:
         await view.sees(" f2  retry it")
         await view.press("question_mark")
         shown = await view.sees("Keys", "ctrl+r", "f2", "%")

@@ -104,7 +104,7 @@ async def test_a_browser_sees_the_orders(orders: World, tmp_path: Path, flags: t
         async with aiohttp.ClientSession() as http, http.ws_connect(server.websocket, origin=server.address) as socket:
             text = await read_until(socket, "Padaria Ana Souza", "quit")
             assert ("READ-ONLY" in text) is not flags
-            assert ("mend" in text) is bool(flags)
+            assert ("fix" in text) is bool(flags)
             (command,) = server.browsers().values()
         assert ("--read-only" in command) is not flags
         for secret in (orders.database_url, orders.redis_url, server.token):

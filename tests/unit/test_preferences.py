@@ -23,8 +23,8 @@ def test_without_a_file_all_is_as_it_comes(tmp_path: Path) -> None:
 
 
 def test_everything_that_can_be_said(tmp_path: Path) -> None:
-    text = '[live]\ntheme = "light"\ninterval = "2s"\n[live.keys]\nreset = "ctrl+r"\nmend = "f2,M"\n'
-    assert read(tmp_path, text) == Preferences(theme="light", interval=2.0, keys={"reset": "ctrl+r", "mend": "f2,M"})
+    text = '[live]\ntheme = "light"\ninterval = "2s"\n[live.keys]\nreset = "ctrl+r"\nfix = "f2,M"\n'
+    assert read(tmp_path, text) == Preferences(theme="light", interval=2.0, keys={"reset": "ctrl+r", "fix": "f2,M"})
 
 
 def test_keys_may_be_exchanged(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_keys_are_written_as_they_are_on_the_keyboard_or_by_their_names(tmp_path
         ("[live]\ninterval = true", "interval: True is not a duration", None),
         ("[live]\ncolour = 'red'", "unknown setting 'colour'", "theme, interval, keys"),
         ("[live]\nkeys = 'q'", "keys must be a table, [live.keys]", None),
-        ("[live.keys]\nfly = 'f'", "nothing is called 'fly'", "mend, enqueue"),
+        ("[live.keys]\nfly = 'f'", "nothing is called 'fly'", "fix, enqueue"),
         ("[live.keys]\nreset = ''", "reset must be a key such as ctrl+r", None),
         ("[live.keys]\nreset = '  '", "reset must be a key such as ctrl+r", None),
         ("[live.keys]\nreset = 7", "reset must be a key such as ctrl+r", None),
@@ -60,10 +60,10 @@ def test_keys_are_written_as_they_are_on_the_keyboard_or_by_their_names(tmp_path
         ("[live.keys]\nreset = 'f5'", "f5 would be both reset and look", None),
         # The list of orders has this one, and no one else would ever hear of it.
         ("[live.keys]\nreset = 'G'", "G would be both last and reset", None),
-        ("[live.keys]\nmend = 'enter'", "enter would be both open and mend", None),
+        ("[live.keys]\nfix = 'enter'", "enter would be both open and fix", None),
         ("[live.keys]\nreset = 'x,,y'", "reset must be a key such as ctrl+r", None),
         ("[live.keys]\nreset = ','", "reset must be a key such as ctrl+r", None),
-        ("[live.keys]\nreset = 'x,m'", "m would be both mend and reset", None),
+        ("[live.keys]\nreset = 'x,m'", "m would be both fix and reset", None),
         ("[live.keys]\nreset = 'x'\ncancel = 'x'", "x would be both reset and cancel", None),
     ],
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Condition, Diagnosis
+from sitegenctl.domain.condition import Condition, Diagnosis, Severity
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.plan import Plan, Step, refuse
 from sitegenctl.domain.planners.enqueueing import retry, start
@@ -15,6 +16,9 @@ from sitegenctl.domain.planners.rules import without_onboarding, without_status
 from sitegenctl.domain.result import Obstacle, Outcome
 from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.domain.wording import describe_time
+
+_RANKS = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.OK: 2}
 
 #: How long an empty order must have been unchanged.
 EMPTY_FOR = timedelta(minutes=5)
@@ -38,9 +42,11 @@ def plan_fix(
     repairer = Repairer(snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
     steps: list[Step] = []
     left_alone: list[Outcome] = []
-    for order_id in snapshot.known_ids():
-        if order_ids is not None and order_id not in order_ids:
-            continue
+    chosen = snapshot.known_ids()
+    if order_ids is not None:
+        meant = frozenset(order_ids)
+        chosen = [order_id for order_id in chosen if order_id in meant]
+    for order_id in chosen:
         decision = _decide(order_id, snapshot, repairer, max_attempts=max_attempts)
         if isinstance(decision, Step):
             steps.append(decision)
@@ -53,6 +59,38 @@ def plan_fix(
         left_alone=left_alone,
         named=False,
     )
+
+
+def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts: int = MAX_ATTEMPTS) -> str | None:
+    """Say in one line why fixing these orders would change nothing; None where it would change something."""
+    plan = plan_fix(snapshot, order_ids, max_attempts=max_attempts, new_task_id=str)
+    if plan.steps:
+        return None
+    reasons = {outcome.order_id: outcome.reason for outcome in plan.left_alone}
+    by_need = sorted(
+        order_ids, key=lambda order_id: (order_id not in reasons, _RANKS[snapshot.diagnose(order_id).severity])
+    )
+    all_reasons = [reasons.get(order_id) or _why_left_out(snapshot, order_id) for order_id in by_need]
+    if len(all_reasons) == 1:
+        return all_reasons[0]
+    (first, count), *others = Counter(all_reasons).items()
+    if not others:
+        return f"{len(all_reasons)} orders: {first}"
+    return f"{count} of {len(all_reasons)} orders: {first}; {len(all_reasons) - count} others cannot be fixed either"
+
+
+def _why_left_out(snapshot: Snapshot, order_id: int) -> str:
+    """Why an order is not in the plan at all: it has no fault, or only waiting can tell."""
+    diagnosis = snapshot.diagnose(order_id)
+    if diagnosis.until is not None:
+        return f"it is unknown until {describe_time(diagnosis.until, snapshot.taken_at)}"
+    if diagnosis.condition is Condition.UNKNOWN:
+        return diagnosis.evidence[0]
+    if diagnosis.condition is Condition.HELD:
+        return "it is on hold; enqueue starts it again"
+    if diagnosis.condition is Condition.SETTLING:
+        return "it was modified a moment ago; re-check after the grace period"
+    return f"it is {diagnosis.condition}, and needs no fix"
 
 
 def _decide(order_id: int, snapshot: Snapshot, repairer: Repairer, *, max_attempts: int) -> Step | Outcome | None:

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
-from textual import work
+from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from sitegenctl.domain.condition import Severity
 from sitegenctl.domain.plan import Plan
@@ -41,6 +41,23 @@ _LEAST = 3
 _SEVERITIES = {OutcomeKind.FAILED: Severity.FAULT, OutcomeKind.REFUSED: Severity.UNKNOWN}
 
 
+class NumberInput(Input):
+    """Takes digits only; other characters are keys of the screen."""
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Whether the key is text here."""
+        return _is_digit(character)
+
+    def on_key(self, event: events.Key) -> None:
+        """Leave everything but digits to the screen."""
+        if event.is_printable and not _is_digit(event.character):
+            event.prevent_default()
+
+
+def _is_digit(character: str | None) -> bool:
+    return character is not None and character.isascii() and character.isdigit()
+
+
 class ActionScreen(ModalScreen[bool]):
     """Returns whether anything was done. Nothing is, before it was said to be."""
 
@@ -50,6 +67,11 @@ class ActionScreen(ModalScreen[bool]):
         Binding("t", "choose('terminate')", "stop running tasks"),
         Binding("f", "choose('force')", "force"),
         Binding("escape,n,q", "leave", "leave"),
+        # Where the number is typed, the list does not have the focus.
+        Binding("up", "move(-1)", show=False),
+        Binding("down", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
     ]
 
     def __init__(self, action: Action, orders: Sequence[int], backstage: Backstage, *, place: str | None) -> None:
@@ -68,10 +90,12 @@ class ActionScreen(ModalScreen[bool]):
 
     def compose(self) -> Iterator[Widget]:
         """A title, the orders, what there is to know, and the keys."""
-        with Vertical(id="dialog", classes="destroys" if self._action.destroys else ""):
+        with Vertical(id="dialog", classes="destroys" if self._destroys else ""):
             yield Static(id="title", markup=False)
             yield LiveTable(_COLUMNS, lambda outcome: outcome.order_id, self._cells, id="outcomes")
             yield Static(id="notes", markup=False)
+            yield Static(id="question", markup=False)
+            yield NumberInput(id="number", compact=True)
             keys = Static(id="keys", markup=False)
             keys.auto_links = False  # they look like keys already
             yield keys
@@ -84,6 +108,11 @@ class ActionScreen(ModalScreen[bool]):
     def is_busy(self) -> bool:
         """Whether orders are being moved at this moment."""
         return self._errand is not None and self._result is None
+
+    @property
+    def _destroys(self) -> bool:
+        """Whether something is taken away: then Enter alone does nothing."""
+        return self._action.destroys or (self._plan is not None and self._plan.resets)
 
     # --- what it does -------------------------------------------------------------------------------------
 
@@ -104,6 +133,10 @@ class ActionScreen(ModalScreen[bool]):
             return
         seen = preview(self._plan)
         self._outcomes.show(list(seen.outcomes))
+        self.query_one("#dialog").set_class(self._destroys, "destroys")
+        if self._plan.number_to_type is not None:
+            self._number.value = ""
+            self._number.focus()
         self._tell(self._planned(self._plan), *self._plan.notes, *self._hints(seen.outcomes))
 
     def action_apply(self) -> None:
@@ -112,12 +145,31 @@ class ActionScreen(ModalScreen[bool]):
             if self._result is not None or (self._plan is not None and not self._plan.steps):
                 self.action_leave()
             return
+        number = self._plan.number_to_type
+        if number is not None and self._number.value != str(number):
+            self._ask_for_number(wrong=self._number.value)
+            self._number.value = ""
+            self._number.focus()
+            return
         self._carry_out(self._plan)
 
     def action_apply_safe(self) -> None:
         """Carry the plan out, if it destroys nothing: what does takes a key that nobody presses by mistake."""
-        if self._result is not None or not self._action.destroys:
+        if self._result is not None or not self._destroys:
             self.action_apply()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Carry the plan out once its number is typed."""
+        event.stop()
+        self.action_apply()
+
+    def action_move(self, by: int) -> None:
+        """Move in the list."""
+        self._outcomes.action_move(by)
+
+    def action_page(self, by: int) -> None:
+        """Move in the list by screens."""
+        self._outcomes.action_page(by)
 
     def on_live_table_opened(self, event: LiveTable.Opened) -> None:
         """Enter is the table's key, too, and that has the focus; the orders behind are not gone to from here."""
@@ -136,6 +188,7 @@ class ActionScreen(ModalScreen[bool]):
     @work(exclusive=True)
     async def _carry_out(self, plan: Plan) -> None:
         self._is_dry = False
+        self._outcomes.focus()
         self._outcomes.show([])
 
         async def carry_out(session: Session) -> OperationResult:
@@ -185,6 +238,10 @@ class ActionScreen(ModalScreen[bool]):
     # --- what it shows ------------------------------------------------------------------------------------
 
     @property
+    def _number(self) -> NumberInput:
+        return self.query_one("#number", NumberInput)
+
+    @property
     def _outcomes(self) -> LiveTable[Outcome]:
         return self.query_one("#outcomes", LiveTable)
 
@@ -205,8 +262,9 @@ class ActionScreen(ModalScreen[bool]):
     def _planned(self, plan: Plan) -> str:
         if not plan.steps:
             return f"{self._title()}: nothing to do"
-        left = len(plan.left_alone)
+        left, others = len(plan.left_alone), len(self._orders) - len(plan.order_ids)
         rest = f", {left} left alone" if left else ""
+        rest += f", {others} not affected" if others > 0 else ""
         return f"{self._title()}? {len(plan.steps)} would be {self._action.done}{rest}"
 
     def _ended(self, result: OperationResult) -> str:
@@ -229,8 +287,19 @@ class ActionScreen(ModalScreen[bool]):
             place.append(" ")
         self.query_one("#title", Static).update(Text.assemble(place, (title, "bold")))
         self._notes = [note for note in notes if note]
+        self._ask_for_number()
         self.query_one("#keys", Static).update(self._keys())
         self._show_notes()
+
+    def _ask_for_number(self, *, wrong: str = "") -> None:
+        """Ask for the number of finished orders that the plan resets, where it has to be typed."""
+        number = self._plan.number_to_type if self._plan is not None and self._errand is None else None
+        question = self.query_one("#question", Static)
+        question.display = self._number.display = number is not None
+        problem = f"{wrong} is not {number}, nothing was changed. " if wrong else ""
+        text = f"{problem}Type {number} to reset {number} finished orders:"
+        question.update(Text(text, palette(self.app)["warning"]))
+        self._fit()
 
     def _show_notes(self) -> None:
         colours = palette(self.app)
@@ -247,6 +316,7 @@ class ActionScreen(ModalScreen[bool]):
     def _fit(self) -> None:
         """Give the list what is left: the question, and the keys that answer it, are never cut off."""
         dialog, title, notes, keys = (self.query_one(f"#{name}") for name in ("dialog", "title", "notes", "keys"))
+        question = self.query_one("#question")
 
         def height(part: Widget) -> int:
             if not part.display:
@@ -256,6 +326,7 @@ class ActionScreen(ModalScreen[bool]):
 
         share = 1.0 if self.has_class("-narrow") or self.has_class("-low") else 0.85
         room = int(self.size.height * share) - dialog.gutter.height - height(title) - height(keys)
+        room -= height(question) + height(self._number)
         least = min(_LEAST, len(self._outcomes.rows) + 1)
         for_notes = min(height(notes), max(room - least, 0))
         notes.styles.max_height = max(for_notes - notes.styles.margin.height, 1)
@@ -274,7 +345,8 @@ class ActionScreen(ModalScreen[bool]):
             key("esc", "stop after the chunk in hand", "screen.leave")
             return text
         if self._result is None and self._plan is not None and self._plan.steps:
-            key("y", self._action.verb, "screen.apply")
+            needs_number = self._errand is None and self._plan.number_to_type is not None
+            key("enter" if needs_number else "y", self._action.verb, "screen.apply")
         if self._errand is None:
             for name, letter, words in (("terminate", "t", "stop running tasks"), ("force", "f", "force")):
                 if name in self._action.choices:

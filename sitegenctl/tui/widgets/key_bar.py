@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 from textual import events
+from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
@@ -15,8 +16,8 @@ from textual.widgets import Input
 from sitegenctl.tui.keys import KEYS
 from sitegenctl.tui.theme import palette
 
-#: What is told in however little room: the ways out, and the two keys that mend what isn't well.
-_FIRST = ("quit", "help", "mend", "filter")
+#: Shown in however little room: the ways out, the key that fixes faults, and the filter.
+_FIRST = ("quit", "help", "fix", "filter")
 #: What has its place elsewhere: the views are named above, with their keys.
 _ELSEWHERE = tuple(binding.id for binding in KEYS if binding.action.startswith("view("))
 _GAP = 2
@@ -30,6 +31,7 @@ class Told:
     key: str
     does: str
     more: str = ""
+    is_dimmed: bool = False
 
     @property
     def width(self) -> int:
@@ -38,13 +40,15 @@ class Told:
 
 
 class KeyBar(Widget):
-    """A line to click on."""
+    """A line to click on; keys that are ``dimmed``, by their ids, would change nothing now."""
 
     ALLOW_SELECT = False
 
     DEFAULT_CSS = """
     KeyBar { dock: bottom; height: 1; width: 1fr; padding: 0 1; background: $panel; }
     """
+
+    dimmed: reactive[frozenset[str]] = reactive(frozenset())
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +69,9 @@ class KeyBar(Widget):
             self._shown = [*self._told()]
         colours = palette(self.app)
         return Text((" " * _GAP), no_wrap=True).join(
-            Text.assemble((told.name, f"bold {colours['footer-key-foreground']}"), f" {told.does}")
+            Text(f"{told.name} {told.does}", colours["text-disabled"])
+            if told.is_dimmed
+            else Text.assemble((told.name, f"bold {colours['footer-key-foreground']}"), f" {told.does}")
             for told in self._shown
         )
 
@@ -81,6 +87,7 @@ class KeyBar(Widget):
                 key=active.binding.key,
                 does=active.binding.description,
                 more=active.tooltip,
+                is_dimmed=active.binding.id in self.dimmed,
             )
             for active in self.screen.active_bindings.values()
             if active.node is self.app and active.binding.id not in (None, *_ELSEWHERE)

@@ -20,7 +20,6 @@ from sitegenctl.render.event import event_detail
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.order import in_context, order_facts
 from sitegenctl.render.text import hanging, neutralise, shorten
-from sitegenctl.tui.actions import MENDS
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views import progress, size
 
@@ -114,14 +113,19 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         yield from _tree(detail, colours)
 
     def _remedy(self, detail: OrderDetail, width: int, colours: Mapping[str, str]) -> Iterator[Text]:
+        if self._may_act and detail.fix is not None:
+            key, click = self._keys.get("fix", "m"), {"@click": "app.fix"}
+            mark = Style(bold=True, color=colours["background"], bgcolor=colours["accent"], meta=click)
+            for place, line in enumerate(hanging(f" {key}  fix it: ", neutralise(detail.fix.saying), width)):
+                text = Text(line, Style(meta=click))
+                if place == 0:
+                    text.stylize(mark, 0, len(key) + 2)
+                yield text
+        elif self._may_act and detail.verdict.severity is not Severity.OK:
+            yield from _wrapped("no fix: ", detail.fix_obstacle or "", width, colours["text-muted"])
         remedy = in_context(detail.verdict.remedy, self._place_name)
         if remedy is None:
             return
-        name = MENDS.get(detail.verdict.condition)
-        if name is not None and self._may_act:
-            key = self._keys.get("mend", "m")
-            mark = Style(bold=True, color=colours["background"], bgcolor=colours["accent"], meta={"@click": "app.mend"})
-            yield Text.assemble((f" {key} ", mark), (f" {name} it", Style(meta={"@click": "app.mend"})))
         for line in hanging("→ ", neutralise(remedy), width):
             yield Text(line, colours["text-muted"])
 

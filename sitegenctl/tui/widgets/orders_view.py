@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from sitegenctl.domain.condition import Severity
 from sitegenctl.domain.event import Event
 from sitegenctl.domain.filtering import parse_filter
 from sitegenctl.domain.listing import ListedOrder, OrderPage, OrderQuery, SortBy
@@ -53,6 +54,9 @@ class OrdersView(Container):
             super().__init__()
             self.order_id = order_id
 
+    class Marked(Message):
+        """Other orders are marked."""
+
     def __init__(self, *, keys: Mapping[str, str], place: str | None, may_act: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self.asked = OrderQuery(limit=PAGE)
@@ -67,6 +71,7 @@ class OrdersView(Container):
         self._problem: str | None = None
         self._is_waiting = True
         self._told = ""
+        self._fixed_at: datetime | None = None
 
     def compose(self) -> Iterator[Widget]:
         """Facets, list and detail; which of them are shown is the style sheet's."""
@@ -89,6 +94,9 @@ class OrdersView(Container):
                 "no such orders" if not query.filter.takes_everything or query.conditions else "no orders"
             )
             self._table.show(page.orders)
+            if self._fixed_at is not None and picture.taken_at >= self._fixed_at:
+                self._fixed_at = None
+                self._go_to_first_fault()
         else:
             self._table.redraw()
         self.query_one(Facets).show(picture.by_condition, picture.by_status, self._words())
@@ -98,6 +106,15 @@ class OrdersView(Container):
         """Show an order, if it is still the one that is looked at."""
         if detail is None or detail.order_id == self._table.key:
             self._pane.show(detail, heard, now=self._now)
+
+    def go_to_fault(self, since: datetime) -> None:
+        """Put the cursor on the first order with a fault, as soon as there is a picture that was taken ``since``."""
+        self._fixed_at = since
+
+    def _go_to_first_fault(self) -> None:
+        faults = (listed for listed in self._table.rows if listed.verdict.severity is Severity.FAULT)
+        if (first := next(faults, None)) is not None:
+            self._table.go_to(first.order_id)
 
     def tick(self, now: datetime) -> None:
         """Time has passed."""
@@ -164,8 +181,7 @@ class OrdersView(Container):
             self.remove_class("-open")
             self._table.focus()
         elif self._table.marked:
-            self._table.unmark()
-            self._tell()
+            self.unmark()
         else:
             return False
         return True
@@ -202,11 +218,19 @@ class OrdersView(Container):
         """Mark the order under the cursor, or not any more."""
         self._table.toggle_mark()
         self._tell()
+        self.post_message(self.Marked())
 
     def mark_all(self) -> None:
         """Mark all orders that are listed; none, if all are."""
         self._table.mark_all()
         self._tell()
+        self.post_message(self.Marked())
+
+    def unmark(self) -> None:
+        """Mark no order."""
+        self._table.unmark()
+        self._tell()
+        self.post_message(self.Marked())
 
     def open_detail(self) -> None:
         """Show the order; where there is no room beside the list, instead of it."""
@@ -222,6 +246,10 @@ class OrdersView(Container):
             self._is_waiting = True
             self.post_message(self.QueryChanged(query))
         self._tell()
+
+    def on_key(self) -> None:
+        """Leave the cursor to the operator."""
+        self._fixed_at = None
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter as it is typed."""
