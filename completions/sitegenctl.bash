@@ -20,7 +20,7 @@ _sitegenctl_options() {
     'retry-failed') echo '--from --condition -C --status -S --search --max-attempts --match --older-than --limit --force --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'start-stuck') echo '--from --condition -C --status -S --search --limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'cancel') echo '--from --condition -C --status -S --search --terminate --to --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
-    'repair') echo '--from --condition -C --status -S --search --only --terminate --limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
+    'repair') echo '--from --condition -C --status -S --search --only --terminate --worker-dead --limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'maintain') echo '--max-actions --max-attempts --keep-trash --jitter --notify --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'logs') echo '--from --follow -f --until-done --since --level --last --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'events') echo '--type --order --worker --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;

@@ -11,7 +11,7 @@ function __sitegenctl_commands
                 'retry-failed' 'Retry every order whose last generation failed, as long as it has attempts left, or these of them.' \
                 'start-stuck' 'Start every BUILDING order that is ready and that nobody enqueued, or these of them.' \
                 'cancel' 'Withdraw the tasks of orders and set them back to BUILDING, held until somebody enqueues them.' \
-                'repair' 'Mend what is duplicated, ghost, orphaned or interrupted: all of it, or these orders.' \
+                'repair' 'Fix duplicated, ghost, orphaned and interrupted orders: all, or these.' \
                 'maintain' 'Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do.' \
                 'logs' 'Show the log of orders, several of them merged; -f follows it.' \
                 'events' 'Stream the events of tasks and workers until Ctrl-C, without their heartbeats unless -v.' \
@@ -245,6 +245,7 @@ function __sitegenctl_options
                 '--search' 'In customer, e-mail, business; or the number.' \
                 '--only' 'Only orders in this condition; may be repeated.' \
                 '--terminate' 'Stop running tasks too.' \
+                '--worker-dead' 'Requeue now: you know that the worker of these orders is dead.' \
                 '--limit' 'So many orders at most.' \
                 '--dry-run' 'Show what would be done, and do nothing.' \
                 '--context' 'Which system to work on.' \

@@ -31,6 +31,7 @@ _EXITS = {
     "5": "unhealthy (doctor)",
     "6": "another maintenance run holds the lock",
     "130": "interrupted",
+    "141": "the reader of the output left",
 }
 
 _ENVIRONMENT = {

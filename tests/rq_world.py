@@ -99,14 +99,14 @@ class RqWorld(World):
 
     # --- workers ------------------------------------------------------------------------------------------
 
-    def stock_worker(self, *arguments: str, queues: tuple[str, ...] = (QUEUE,)) -> Running:
-        """Start RQ's own worker, and wait until it is there; it runs the jobs of ``tests/contract/jobs``."""
-        command = ("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(JOBS), *arguments, *queues)
+    def stock_worker(self, *arguments: str, queues: tuple[str, ...] = (QUEUE,), jobs: Path = JOBS) -> Running:
+        """Start RQ's own worker, and wait until it is there; it runs the jobs of this folder."""
+        command = ("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(jobs), *arguments, *queues)
         return self._at_work(*command, log="rq-worker", env=dict(os.environ), cwd=self.sites_dir.parent)
 
     def kill(self, worker: Running) -> None:
         """As a container is killed: the worker, and what it has begun, at once."""
-        for pid in _descendants(worker.pid):
+        for pid in descendants(worker.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         worker.wait()
@@ -116,7 +116,7 @@ class RqWorld(World):
             self.kill(process)
 
 
-def _descendants(of: int) -> list[int]:
+def descendants(of: int) -> list[int]:
     """A process and those that it has begun: RQ gives that of a job a group of its own, and before 2 a session."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():

@@ -67,7 +67,6 @@ class _Call(msgspec.Struct, array_like=True, gc=False):
 
 class _Identity(msgspec.Struct, gc=False):
     id: str
-    task: Any
 
 
 class _Identified(msgspec.Struct, gc=False):

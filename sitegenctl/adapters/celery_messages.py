@@ -210,8 +210,8 @@ def unacked_envelope(raw: bytes | str) -> dict[str, Any] | None:
 def task_id_of(message: Mapping[str, Any]) -> str | None:
     """The id of the task in kombu's envelope, as ``decode`` has it."""
     headers = mapping(message.get("headers"))
-    if "task" in headers:
-        return text(headers.get("id"))
+    if "id" in headers:
+        return text(headers["id"])
     try:
         return text(mapping(parse(message, unpack(message))).get("id"))  # protocol 1
     except UnreadableBody:

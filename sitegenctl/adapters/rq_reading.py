@@ -182,7 +182,7 @@ class QueueReading:
             # A message that may be of any order may be of these.
             foreign=tuple(item for item in foreign if self._only is None or item.may_be_ours),
             taken_at=now,
-            skipped=skipped,
+            skipped=+skipped,
         )
 
     async def _places(self, waiting: list[str] | None, skipped: Counter[str]) -> tuple[datetime, Places]:

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     command(group, "orders", service=is_watching)(orders)
     command(group, "queue", service=is_watching)(queue)
     command(group, "workers", service=is_watching)(workers)
-    command(group, "task", service=is_watching)(task)
+    command(group, "task")(task)
     app.add_typer(group, name="inspect")
 
 

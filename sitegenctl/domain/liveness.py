@@ -225,7 +225,8 @@ class Deciding:
         if order is not None and run is not None and run.task_id == task.task_id and _is_dead(order, run):
             return replace(task, state=TaskState.ORPHANED, reason="its run takes a run lock, and that is free")
         open_for = run.began if run is not None and _is_open(run) else None
-        if self.survey is not None and not self.survey.ever_consumed and open_for is None:
+        is_over = open_for is None or open_for >= self.limit(task)
+        if self.survey is not None and not self.survey.ever_consumed and is_over:
             return replace(task, state=TaskState.ORPHANED, reason="no worker has ever consumed from this Redis")
         if task.delivered_at is None:
             return replace(task, reason="its delivery time is not recorded")

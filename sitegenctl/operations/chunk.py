@@ -155,7 +155,8 @@ class Chunk:
             left = await self.hands.queue.withdraw(
                 [task for step in going for task in step.withdraw],
                 terminate=any(step.terminate for step in going),
-                keep={step.keep.task_id for step in going if step.keep is not None},
+                # What is to be put back stays, too; another place of the same task may be among those to be removed.
+                keep={kept.task_id for step in going for kept in (step.keep, step.put_back) if kept is not None},
             )
         except SourceError as exc:
             reason = f"it isn't known whether its tasks were withdrawn: {exc.message}"

@@ -17,7 +17,16 @@ from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.domain.task import LiveTask, TaskState
 from sitegenctl.session import Session
 from tests.adapters.fake_worker import FakeWorker, request
-from tests.adapters.test_celery_withdrawal import DEPLOYED, deliveries, held, live, revoked, start, withdraw
+from tests.adapters.test_celery_withdrawal import (
+    DEPLOYED,
+    bare_message,
+    deliveries,
+    held,
+    live,
+    revoked,
+    start,
+    withdraw,
+)
 from tests.processes import Running
 from tests.world import QUEUE, World, eventually
 
@@ -81,7 +90,7 @@ def test_copies_are_found_far_apart_in_a_long_queue(world: World) -> None:
     world.publish(1, task_id="T")
     with world.redis() as client:
         raw = client.lrange(QUEUE, 0, 0)[0]
-        others = [json.dumps({"headers": {"id": f"t{number}"}}) for number in range(5000)]
+        others = [bare_message(f"t{number}") for number in range(5000)]
         client.lpush(QUEUE, *others)
         client.lpush(QUEUE, raw)
         assert withdraw(world, [in_list()], keep={"T"}) == {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,10 +60,19 @@ class System:
         return {task.task_id: task.state for worker in self.survey().workers for task in worker.tasks}
 
     def withdraw(
-        self, *task_ids: str, terminate: bool = False, keep: Collection[str] = (), **flags: Any
+        self,
+        *task_ids: str,
+        terminate: bool = False,
+        keep: Collection[str] = (),
+        orphaned: Collection[str] = (),
+        **flags: Any,
     ) -> Mapping[str, str]:
         """Withdraw these tasks wherever they are; of those to be kept only the copies in the queue."""
-        known = [task for task in self.read().tasks if task.task_id in task_ids]
+        known = [
+            replace(task, state=TaskState.ORPHANED) if task.task_id in orphaned else task
+            for task in self.read().tasks
+            if task.task_id in task_ids
+        ]
         tasks = [task for task in known if task.task_id not in keep or task.state is TaskState.QUEUED]
         nowhere = set(task_ids) - {task.task_id for task in tasks}
         tasks += [self.live(task_id, TaskState.QUEUED if task_id in keep else TaskState.UNACKED) for task_id in nowhere]
@@ -106,7 +117,7 @@ class System:
         raise NotImplementedError
 
     def expire(self) -> None:
-        """Let the time go by after which a worker that was killed is missed."""
+        """Let the time pass after which what a killed worker had is known to run no more."""
         raise NotImplementedError
 
     def begun(self) -> list[int]:
@@ -172,7 +183,10 @@ class CelerySystem(System):
         worker.wait()
 
     def expire(self) -> None:
-        pass  # Redis says at once who is connected, and nobody else is waited for
+        with self.world.redis() as client:
+            for tag, _ in client.zscan_iter("unacked_index"):
+                # Longer ago than a run may last, and not as long as kombu's visibility timeout.
+                client.zadd("unacked_index", {tag: time.time() - 1200})
 
     def begun(self) -> list[int]:
         rows = self.world.sql("SELECT order_id FROM site_generation_logs WHERE step = 'TEMPLATE_START' ORDER BY id")

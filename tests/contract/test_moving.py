@@ -22,7 +22,7 @@ def test_scheduled_ones_and_what_a_dead_worker_left_go_too(system: System) -> No
     system.lose()
     system.lose()
     scheduled = system.publish(3, due=timedelta(hours=1))
-    assert system.withdraw(lost, scheduled) == {}
+    assert system.withdraw(lost, scheduled, orphaned={lost}) == {}
     assert system.ids() == [other]
 
 

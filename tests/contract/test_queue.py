@@ -45,6 +45,7 @@ def test_each_task_is_where_it_is(system: System) -> None:
     due = tasks[scheduled].eta
     assert due is not None
     assert timedelta(minutes=59) < due - datetime.now(UTC) < timedelta(minutes=61)
+    system.expire()
     assert tasks_by_id(system.judged())[lost].state is TaskState.ORPHANED
 
 

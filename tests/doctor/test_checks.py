@@ -731,7 +731,7 @@ def test_a_command_that_redis_refuses_leaves_its_check_alone_unchecked(on_stage:
     assert found.exit_code == 0
     unseen = {check.name: check.evidence[0] for check in found.checks if check.status is UNCHECKED}
     assert set(unseen) == {CheckName.PERSISTENCE, CheckName.EVICTION, CheckName.LEFTOVERS}
-    assert "scan" in unseen[CheckName.LEFTOVERS]
+    assert "SCAN" in unseen[CheckName.LEFTOVERS]
 
 
 def test_a_database_that_lacks_a_table_says_so_where_orders_would_be_judged(on_stage: OnStage) -> None:

@@ -155,7 +155,7 @@ def test_quick_imports_no_client_but_that_of_postgresql(world: World) -> None:
     assert process.stderr.strip() == "[]"
 
 
-def test_quick_leaves_unchecked_what_a_user_may_not_ask(on_stage: OnStage, run: Run) -> None:
+def test_quick_fails_where_a_user_may_not_ask_the_workers(on_stage: OnStage, run: Run) -> None:
     world = on_stage(RIGHT)
     with world.redis() as client:
         client.execute_command("ACL", "SETUSER", "clerk", "on", ">pw", "~*", "&*", "+@all", "-publish")
@@ -165,8 +165,10 @@ def test_quick_leaves_unchecked_what_a_user_may_not_ask(on_stage: OnStage, run: 
             refused = run("doctor", "--quick", REDIS_URL=f"redis://clerk:no@{address}")
         finally:
             client.execute_command("ACL", "DELUSER", "clerk")
-    assert process.returncode == 0
-    assert process.stdout.splitlines()[0] == "healthy: 5 checks passed, 1 could not be checked"
+    assert process.returncode == 5
+    assert process.stdout.splitlines()[0] == "unhealthy: 1 failed"
+    assert "✗ worker             Redis does not let this user execute PUBLISH" in process.stdout
+    assert "ACL SETUSER USER '+publish'" in process.stdout
     assert refused.returncode == 3
     assert "→ check the password in REDIS_URL" in refused.stdout
 

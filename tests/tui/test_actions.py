@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,8 +60,12 @@ def queued(world: World, number: int) -> None:
 
 
 def orphaned(world: World, number: int) -> None:
+    """Delivered longer ago than any run may take, and not done."""
     queued(world, number)
     world.deliver()
+    with world.redis() as client:
+        for tag in client.zrange("unacked_index", 0, -1):
+            client.zadd("unacked_index", {tag: time.time() - 3600})
 
 
 def exhausted(world: World, number: int) -> None:
@@ -68,7 +73,11 @@ def exhausted(world: World, number: int) -> None:
 
 
 def not_due(world: World, number: int) -> None:
-    world.order(number, "GENERATING", steps=["START", "ERROR"], age="10 seconds")
+    world.order(number, "GENERATING", steps=["START", "ERROR"] * 2, age="150 seconds")
+
+
+def settling(world: World, number: int) -> None:
+    world.order(number, "GENERATING", age="10 seconds")
 
 
 def blocked(world: World, number: int) -> None:
@@ -392,6 +401,7 @@ async def test_the_cursor_stays_on_the_one_order_that_was_fixed(world: World) ->
 NOT_FIXED: Sequence[tuple[Callable[[World, int], None], str]] = (
     (exhausted, "its attempts are used up: 3 of 3"),
     (not_due, "the next is due in"),
+    (settling, "it was modified a moment ago"),
     (blocked, "has no onboarding"),
     (possibly_running, "unknown until"),
     (queued, "it is queued, and needs no fix"),
@@ -434,8 +444,10 @@ RUNNING = (
 async def test_what_runs_is_not_fixed(world: World, status: str, tasks: int, why: str) -> None:
     def run() -> list[dict[str, Any]]:
         world.order(42, status, files=8)
-        ids = [world.publish(42) for _ in range(tasks)]
-        world.deliver()
+        ids = []
+        for _ in range(tasks):
+            ids.append(world.publish(42))
+            world.deliver()
         return [{**request(task_id, 42), "worker_pid": 4711 + place} for place, task_id in enumerate(ids)]
 
     active = await off(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -82,6 +82,7 @@ class ActionScreen(ModalScreen[bool]):
         self._place_name = place
         self._choices = Choices()
         self._plan: Plan | None = None
+        self._verbs: Mapping[int, str] = {}
         self._errand: Errand[OperationResult] | None = None
         self._through = 0
         self._result: OperationResult | None = None
@@ -131,6 +132,7 @@ class ActionScreen(ModalScreen[bool]):
         except SitegenError as exc:
             self._tell(f"{self._title()}: not possible now", exc.message, exc.hint)
             return
+        self._verbs = {step.order_id: step.verb for step in self._plan.steps}
         seen = preview(self._plan)
         self._outcomes.show(list(seen.outcomes))
         self.query_one("#dialog").set_class(self._destroys, "destroys")
@@ -246,7 +248,9 @@ class ActionScreen(ModalScreen[bool]):
         return self.query_one("#outcomes", LiveTable)
 
     def _cells(self, outcome: Outcome) -> Sequence[Cell]:
-        word = outcome_word(outcome, self._action.done, dry_run=self._is_dry)
+        # Each order of a fix is told by what is done to it.
+        done = self._verbs.get(outcome.order_id, self._action.done)
+        word = outcome_word(outcome, done, dry_run=self._is_dry)
         severity = _SEVERITIES.get(outcome.outcome, Severity.OK)
         is_skipped = outcome.outcome is OutcomeKind.SKIPPED
         return (
