@@ -94,7 +94,7 @@ class System(World):
         """Wait until each of these orders is generated, has no task left and is called `done`."""
         for order_id in order_ids:
             eventually(lambda order_id=order_id: self.status(order_id) == "REVIEW", patience=PATIENCE)
-            eventually(lambda order_id=order_id: self.condition(order_id) == "done", patience=PATIENCE)
+            self.wait_condition(order_id, "done")
 
     # --- Redis --------------------------------------------------------------------------------------------
 
@@ -210,6 +210,12 @@ class System(World):
     def condition(self, order_id: int) -> str:
         return str(self.inspect(order_id)["condition"])
 
+    def wait_condition(self, order_id: int, *conditions: str) -> None:
+        """Wait until the order is in one of these conditions."""
+        deadline = time.monotonic() + PATIENCE
+        while (shown := self.inspect(order_id))["condition"] not in conditions:
+            assert time.monotonic() < deadline, (conditions, shown)
+
     @contextlib.contextmanager
     def operators(self, *commands: str) -> Iterator[Operators]:
         """These commands (`repair --yes` and `maintain`) run every second for as long as the block lasts."""
@@ -252,7 +258,7 @@ class Operators:
             assert process.returncode in expected, (process.returncode, process.stdout, process.stderr)
             assert "unexpected" not in process.stderr, process.stderr
 
-    def rounds(self, count: int = 3) -> None:
+    def rounds(self, count: int = 2) -> None:
         """Wait until each command has begun and ended so many times from now on."""
         # One more, for the one that is running now may have read what was there before.
         enough = {name: len(done) + count + 1 for name, done in self._processes.items()}
@@ -263,23 +269,22 @@ class Operators:
 
         eventually(through, patience=PATIENCE)
 
-    def try_to_repair(self, *order_ids: int, among: frozenset[str] = ALIVE) -> dict[int, dict[str, Any]]:
+    def try_to_repair(self, *order_ids: int, among: frozenset[str] = ALIVE) -> None:
         """Have operators try for some rounds to repair orders that are being generated, by number as well.
 
-        Each order's condition must be ``among`` these all the time, with the time at which an unknown one can be
-        decided. Returns what `inspect` shows last.
+        Each order's condition must be ``among`` these, with the time at which an unknown one can be decided.
         """
-        shown = {}
-        for _ in range(2):
-            self.rounds(2)
-            for order_id in order_ids:
-                shown[order_id] = self._system.inspect(order_id)
-                condition = shown[order_id]["condition"]
-                assert condition in among, shown[order_id]
-                assert condition != "unknown" or shown[order_id]["until"], shown[order_id]
-                process = self._system.command("repair", str(order_id), "--yes")
-                assert process.returncode in _EXPECTED_CODES, process.stderr
-        return shown
+        self.rounds(1)
+        for order_id in order_ids:
+            shown = self._system.inspect(order_id)
+            assert shown["condition"] in among, shown
+            assert shown["condition"] != "unknown" or shown["until"], shown
+            process = self._system.command("repair", str(order_id), "--yes")
+            assert process.returncode in _EXPECTED_CODES, process.stderr
+        self.rounds(1)
+        for order_id in order_ids:
+            shown = self._system.inspect(order_id)
+            assert shown["condition"] in among, shown
 
     def _work(self, command: str) -> None:
         try:

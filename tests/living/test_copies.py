@@ -12,32 +12,28 @@ from tests.world import QUEUE, eventually
 pytestmark = pytest.mark.timeout(300)
 
 
-def leave_one(living: System, order_id: int) -> None:
-    """Repair an order that two processes generate: nothing is killed unasked, one run is left when it is asked for."""
-    with living.operators() as operators:
-        eventually(lambda: living.condition(order_id) == "duplicated")
-        operators.rounds()
-        assert living.condition(order_id) == "duplicated"
-        assert [run.is_going_on for run in living.runs.of(order_id)] == [True, True]
-        process = living.command("repair", str(order_id), "--terminate", "--yes", "-o", "json")
-        assert process.returncode == 0, process.stdout + process.stderr
-        eventually(lambda: [run.is_going_on for run in living.runs.of(order_id)].count(True) == 1)
-        eventually(lambda: living.condition(order_id) == "running")
-        operators.rounds()
-        living.finish(order_id)
-        living.wait_generated(order_id)
-        operators.rounds()
-    assert len(living.runs.of(order_id)) == 2
-
-
 def test_running_task_is_redelivered_to_another_worker(living: System) -> None:
     living.enqueue_as_backend(42)
     living.deployed("first", concurrency=1)
     living.wait_running(42)
     living.deployed("second", concurrency=1)
     living.redeliver(42)
-    eventually(lambda: len(living.runs.of(42)) == 2)
-    leave_one(living, 42)
+    eventually(lambda: len(living.runs.of(42)) == 2, patience=PATIENCE)
+    with living.operators() as operators:
+        living.wait_condition(42, "duplicated")
+        operators.rounds()
+        # Nothing is killed unless an operator asks for it.
+        assert living.condition(42) == "duplicated"
+        assert [run.is_going_on for run in living.runs.of(42)] == [True, True]
+        process = living.command("repair", "42", "--terminate", "--yes")
+        assert process.returncode == 0, process.stdout + process.stderr
+        eventually(lambda: [run.is_going_on for run in living.runs.of(42)].count(True) == 1)
+        living.wait_condition(42, "running")
+        operators.rounds()
+        living.finish(42)
+        living.wait_generated(42)
+        operators.rounds()
+    assert len(living.runs.of(42)) == 2
 
 
 def test_running_task_is_given_back_by_celery_when_its_worker_reconnects(living: System) -> None:
@@ -61,6 +57,7 @@ def test_running_task_is_given_back_by_celery_when_its_worker_reconnects(living:
 
 
 def test_one_message_pushed_twice_runs_twice(living: System) -> None:
+    """Both run at one worker, which stops tasks by their id: none of the two can be stopped alone."""
     living.deployed("first", concurrency=2)
     living.enqueue_as_backend(42)
     living.wait_running(42)
@@ -68,8 +65,18 @@ def test_one_message_pushed_twice_runs_twice(living: System) -> None:
     with living.redis() as client:
         message = json.loads(client.hget("unacked", tag))[0]
         client.lpush(QUEUE, json.dumps(message))
-    eventually(lambda: len(living.runs.of(42)) == 2)
-    leave_one(living, 42)
+    eventually(lambda: len(living.runs.of(42)) == 2, patience=PATIENCE)
+    with living.operators() as operators:
+        living.wait_condition(42, "duplicated")
+        process = living.command("repair", "42", "--terminate", "--yes")
+        assert "cannot be stopped safely" in process.stderr
+        operators.rounds()
+        assert living.condition(42) == "duplicated"
+        assert [run.is_going_on for run in living.runs.of(42)] == [True, True]
+        living.finish(42)
+        living.wait_generated(42)
+        operators.rounds()
+    assert len(living.runs.of(42)) == 2
 
 
 def test_one_message_pushed_twice_waits_twice(living: System) -> None:
@@ -78,7 +85,7 @@ def test_one_message_pushed_twice_waits_twice(living: System) -> None:
         client.lpush(QUEUE, client.lindex(QUEUE, 0))
     assert living.condition(42) == "duplicated"
     with living.operators() as operators:
-        eventually(lambda: living.condition(42) == "queued")
+        living.wait_condition(42, "queued")
         living.deployed("first", concurrency=2)
         living.wait_running(42)
         operators.try_to_repair(42, among=frozenset({"running"}))

@@ -46,7 +46,7 @@ def test_pause_and_resume(living: System, company: bool) -> None:
             operators.try_to_repair(42, among=UNKNOWN)
         finally:
             os.killpg(worker.pid, signal.SIGCONT)
-        eventually(lambda: living.condition(42) == "running")
+        living.wait_condition(42, "running")
         operators.rounds()
         living.finish(42)
         living.wait_generated(42)
@@ -83,7 +83,7 @@ def test_subscription_killed_at_redis(living: System) -> None:
             assert client.execute_command("CLIENT KILL TYPE pubsub")
         eventually(lambda: "Restoring 1 unacknowledged message" in living.worker_log("first"), patience=PATIENCE)
         operators.rounds()
-        eventually(lambda: living.condition(42) in ALIVE)
+        living.wait_condition(42, *ALIVE)
         operators.try_to_repair(42)
         living.finish(42)
         living.wait_generated(42)
@@ -113,8 +113,8 @@ def test_partition(living: System, kind: str, ending: str) -> None:
         if ending == "it heals":
             living.proxy.heal()
             operators.rounds()
-            eventually(lambda: living.condition(42) in ALIVE)
-            operators.try_to_repair(42)
+            # What Celery has given back waits in the queue until the run has ended, which it then skips.
+            operators.try_to_repair(42, among=ALIVE | {"queued"})
             living.finish(42)
         else:
             living.finish(42)
