@@ -297,9 +297,9 @@ class QueueBackend(WorkerSource, Protocol):
         """Remove these places of tasks: list entries and deliveries from the broker, claims by revoking the task.
 
         A running task is stopped with ``terminate``, and left running without; a process that any other claim names is
-        never signalled. ``keep`` are ids of which one place stays: nothing of them is revoked, and of each only the
-        list entries given are removed, plus with ``terminate`` the given claims at other workers. Returns why a task
-        is still there, or may be, by its id; all others are certain not to run.
+        never signalled. ``keep`` are ids of which one place stays: of each only the places given are removed, a claim
+        by revoking the task at that worker alone. Returns why a task is still there, or may be, by its id; all others
+        are certain not to run.
         """
         ...
 
