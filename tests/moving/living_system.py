@@ -205,7 +205,7 @@ class LivingSystem(OwnServers):
 
     def step(self, worker: SimulatedWorker, step: str, *, files: int = 2) -> None:
         """One step of a worker, as far as it is in a state for it."""
-        if worker not in self.workers or worker.paused:
+        if worker not in self.workers:
             return
         self._step(worker, step, files=files)
         if worker.is_gone:
@@ -303,8 +303,7 @@ class LivingSystem(OwnServers):
     def an_hour_passes(self) -> None:
         """What waits for its ETA comes to its turn, and kombu gives back what nobody has acknowledged."""
         for worker in self.workers:
-            if not worker.paused:
-                worker.ripen()
+            worker.ripen()
         for orphan in self.orphans():
             self.client.hdel("unacked", orphan.tag)
             self.client.zrem("unacked_index", orphan.tag)
@@ -323,16 +322,13 @@ class LivingSystem(OwnServers):
                 self.work(worker)
 
     def clock_step(self, step: timedelta) -> None:
-        """Likewise for deliveries; workers out of reach have come to their limit, and those that pause are gone."""
+        """Likewise for deliveries; what runs out of reach has come to its time limit."""
         super().clock_step(step)
         for tag, score in self.client.zrange("unacked_index", 0, -1, withscores=True):
             self.client.zadd("unacked_index", {tag: score - step.total_seconds()})
         if step <= DEFAULT_HARD_LIMIT:
             return
         for worker in [worker for worker in self.workers if not worker.answers]:
-            if worker.paused:
-                self.kill(worker)
-                continue
             while worker.running is not None:
                 worker.exceed_limit()
             if worker.is_gone:

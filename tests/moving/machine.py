@@ -63,8 +63,6 @@ class Watched(RuleBasedStateMachine):
         if not self.sound:
             return
         system = self.system
-        for worker in system.workers:
-            worker.paused = False
         self.maintain()
         for worker in list(system.workers):
             worker.ripen()

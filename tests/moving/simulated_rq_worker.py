@@ -64,7 +64,6 @@ class SimulatedRqWorker(Connected):
 
     running: RqHeld | None = None
     consumes: bool = True
-    paused: bool = False
     is_gone: bool = False
     _silent: bool = False
     _execution: Any = None

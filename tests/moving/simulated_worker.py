@@ -86,7 +86,6 @@ class SimulatedWorker(Connected):
     consumes: bool = True
     silent: bool = False
     is_heard: bool = True  # remote control reaches it
-    paused: bool = False
     shutting_down: bool = False
     is_gone: bool = False
     _pid: int = field(default_factory=lambda: next(_pids))
@@ -96,7 +95,7 @@ class SimulatedWorker(Connected):
     @property
     def answers(self) -> bool:
         """Whether remote control reaches it and it responds."""
-        return self.is_connected and self.is_heard and not self.silent and not self.paused
+        return self.is_connected and self.is_heard and not self.silent
 
     def connect(self) -> None:
         """Come up, or come back after the connection was lost."""
@@ -157,7 +156,7 @@ class SimulatedWorker(Connected):
     @property
     def takes(self) -> bool:
         """Whether it would take a message now: prefetch is one for each process, and one that runs counts."""
-        return self.consumes and not self.silent and not self.paused and len(self.reserved) < 1
+        return self.consumes and not self.silent and len(self.reserved) < 1
 
     def take(self) -> Held | None:
         """Have the next message delivered."""
@@ -222,7 +221,7 @@ class SimulatedWorker(Connected):
     # --- what it answers ----------------------------------------------------------------------------------
 
     def _hear(self, message: Mapping[str, Any]) -> None:
-        if not self.silent and not self.paused:
+        if not self.silent:
             # Where Redis has no memory for an answer, Celery goes on without.
             with suppress(ResponseError):
                 self._answer(json.loads(message["data"]))

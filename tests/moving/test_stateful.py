@@ -271,7 +271,7 @@ class Orders(Watched):
 
     @precondition(lambda self: self.system.backend == "celery" and self.system.workers)
     @rule(
-        how=st.sampled_from(["shuts down", "pauses", "resumes", "loses its subscription", "has its task redelivered"]),
+        how=st.sampled_from(["shuts down", "loses its subscription", "has its task redelivered"]),
         data=st.data(),
     )
     def a_worker_goes_out_of_reach(self, how: str, data: st.DataObject) -> None:
@@ -282,10 +282,8 @@ class Orders(Watched):
                 self.system.shut_down(worker)
             elif how == "loses its subscription":
                 worker.stop_hearing()
-            elif how == "has its task redelivered":
-                self.system.redeliver(worker)
             else:
-                worker.paused = how == "pauses"
+                self.system.redeliver(worker)
 
     @precondition(lambda self: self.system.backend == "celery")
     @rule(what=st.sampled_from(["is pushed twice", "is revoked elsewhere"]))
