@@ -231,6 +231,9 @@ class Deciding:
         if task.delivered_at is None:
             return replace(task, reason="its delivery time is not recorded")
         rest = self.limit(task) - self.moment.broker_age(task.delivered_at)
+        if task.eta is not None:
+            # Its worker holds it until then, and runs it only afterwards.
+            rest = max(rest, self.limit(task) + (task.eta - (self.moment.broker or self.moment.local)))
         if open_for is not None:
             # Redelivered, or delivered by a clock that is behind: the log says that it began later.
             rest = max(rest, self.limit(task) - open_for)

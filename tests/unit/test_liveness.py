@@ -207,6 +207,14 @@ def test_within_its_time_limit_a_delivery_stays_unaccounted(ago: timedelta) -> N
 
 
 @pytest.mark.parametrize("ago", [OVER, OVER + SECOND, timedelta(days=2)])
+def test_the_time_limit_of_a_scheduled_delivery_counts_from_its_eta(ago: timedelta) -> None:
+    waiting = settled(delivery("a", ago, eta=NOW + SECOND))
+    assert (waiting.state, waiting.until) == (TaskState.UNACCOUNTED, NOW + SECOND + OVER)
+    assert settled(delivery("a", ago, eta=NOW - OVER + SECOND)).state is TaskState.UNACCOUNTED
+    assert settled(delivery("a", ago, eta=NOW - OVER)).state is TaskState.ORPHANED
+
+
+@pytest.mark.parametrize("ago", [OVER, OVER + SECOND, timedelta(days=30)])
 def test_after_its_time_limit_a_delivery_is_orphaned(ago: timedelta) -> None:
     assert settled(delivery("a", ago)).state is TaskState.ORPHANED
 
