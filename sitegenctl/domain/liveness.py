@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from sitegenctl.domain.light import light
 from sitegenctl.domain.order import Order
-from sitegenctl.domain.run import Run
+from sitegenctl.domain.run import Run, RunOutcome
 from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, LiveTask, TaskState
 from sitegenctl.domain.worker import Worker, WorkerSurvey
 
@@ -196,7 +196,16 @@ class Deciding:
 
     def settle(self, tasks: Sequence[LiveTask], orders: Mapping[int, Order]) -> tuple[LiveTask, ...]:
         """The tasks, each unaccounted one with the time at which it can be decided, or as what it proves to be."""
-        return _in_order([self._settled(task, self._order_of(task, orders)) for task in tasks])
+        decided = []
+        for task in tasks:
+            order = self._order_of(task, orders)
+            if self._has_ended(task, order):
+                if task.delivery is None:
+                    continue
+                # The delivery is left, for the lost connection could not acknowledge it.
+                task = replace(task, state=TaskState.UNACCOUNTED, worker=None, pid=None)
+            decided.append(self._settled(task, order))
+        return _in_order(decided)
 
     def limit(self, task: LiveTask | None = None) -> timedelta:
         """How long whatever runs this task may go on."""
@@ -243,6 +252,20 @@ class Deciding:
             # A worker that is there and does not respond may be one without a time limit, or a paused one.
             return task
         return replace(task, state=TaskState.ORPHANED, reason="its time limit has passed")
+
+    def _has_ended(self, task: LiveTask, order: Order | None) -> bool:
+        """Whether the log shows that a task is over which a worker still lists as running, after a lost connection.
+
+        Its order is finished, and the run that succeeded is the one that began when the task did. A run that began
+        at another time may be a second one, which goes on.
+        """
+        run = order.history.last_run if order is not None else None
+        if task.state is not TaskState.RUNNING or task.started_at is None or order is None or run is None:
+            return False
+        if order.status is None or not order.status.is_finished or run.outcome is not RunOutcome.SUCCESS:
+            return False
+        age = self.moment.local - task.started_at
+        return run.began is not None and abs(age - run.began) <= _CLOCK_TOLERANCE
 
     def _has_begun(self, task: LiveTask, order: Order | None) -> bool:
         """Whether the log shows that a task runs which its worker lists as reserved, as after a lost connection."""

@@ -324,6 +324,32 @@ def test_no_combination_of_missing_replies_proves_death(ago: timedelta, replies:
     assert settled(delivery("a", ago), order(), replies or WorkerSurvey()).state is TaskState.UNACCOUNTED
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome", "began", "is_live"),
+    [
+        (OrderStatus.REVIEW, RunOutcome.SUCCESS, timedelta(minutes=3), False),
+        (OrderStatus.DELIVERED, RunOutcome.SUCCESS, timedelta(minutes=3) - SECOND, False),
+        # Another run than the one that succeeded.
+        (OrderStatus.REVIEW, RunOutcome.SUCCESS, timedelta(minutes=1), True),
+        (OrderStatus.REVIEW, RunOutcome.SUCCESS, None, True),
+        (OrderStatus.REVIEW, RunOutcome.SKIP, timedelta(minutes=3), True),
+        (OrderStatus.REVIEW, None, timedelta(minutes=3), True),
+        (OrderStatus.GENERATING, RunOutcome.SUCCESS, timedelta(minutes=3), True),
+        (OrderStatus.CANCELLED, RunOutcome.SUCCESS, timedelta(minutes=3), True),
+    ],
+)
+def test_a_claim_of_the_run_that_succeeded_is_over(
+    status: OrderStatus, outcome: RunOutcome | None, began: timedelta | None, is_live: bool
+) -> None:
+    claim = running("a", started_at=NOW - timedelta(minutes=3))
+    known = {1: order(Run(outcome=outcome, last_step="FINALIZE", began=began), status=status)}
+    deciding = Deciding(moment=Moment(local=NOW, broker=NOW), survey=survey(claim), fallback=LIMIT)
+    assert bool(deciding.settle(attribute([], survey(claim)), known)) is is_live
+    delivered = delivery("a", timedelta(minutes=3), delivery="tag")
+    (left,) = deciding.settle(attribute([delivered], survey(claim)), known)
+    assert left.state is (TaskState.RUNNING if is_live else TaskState.UNACCOUNTED)
+
+
 # --- two readings ---------------------------------------------------------------------------------------------
 
 TWICE = (running("a"), LISTED)
