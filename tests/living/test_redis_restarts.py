@@ -26,9 +26,14 @@ def test_redis_restart(living: System, persistence: bool) -> None:
         eventually(lambda: "Connected to redis" in living.worker_log("first").partition(lost)[2], patience=PATIENCE)
         operators.try_to_repair(42)
         living.finish(42, 43, 44)
-        living.wait_generated(41, 42, 43, 44)
+        eventually(lambda: all(living.status(each) == "REVIEW" for each in (41, 42, 43, 44)), patience=PATIENCE)
+        # A delivery that could not be acknowledged is left until its limit has passed.
+        ended = {"done", "unknown"} if persistence else {"done"}
+        for order_id in (41, 42):
+            living.wait_condition(order_id, *ended)
+        living.wait_generated(43, 44)
         operators.rounds()
         for order_id in (41, 42, 43, 44):
-            assert living.condition(order_id) == "done"
+            assert living.condition(order_id) in (ended if order_id in (41, 42) else {"done"})
     assert len(living.runs.all()) == 4
     assert not living.runs.overlaps()

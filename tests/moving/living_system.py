@@ -326,6 +326,11 @@ class LivingSystem(OwnServers):
         super().clock_step(step)
         for tag, score in self.client.zrange("unacked_index", 0, -1, withscores=True):
             self.client.zadd("unacked_index", {tag: score - step.total_seconds()})
+            message, *rest = json.loads(self.client.hget("unacked", tag))
+            if message["headers"]["eta"] is not None:
+                eta = datetime.fromisoformat(message["headers"]["eta"]) - step
+                message["headers"]["eta"] = eta.isoformat()
+                self.client.hset("unacked", tag, json.dumps([message, *rest]))
         if step <= DEFAULT_HARD_LIMIT:
             return
         for worker in [worker for worker in self.workers if not worker.answers]:
