@@ -10,7 +10,7 @@ function __sitegenctl_commands
                 'reset-empty' 'Reset every GENERATING order that has no task and (almost) no files, or these of them.' \
                 'retry-failed' 'Retry every order whose last generation failed, as long as it has attempts left, or these of them.' \
                 'start-stuck' 'Start every BUILDING order that is ready and that nobody enqueued, or these of them.' \
-                'cancel' 'Withdraw the tasks of orders and set them back to BUILDING, held until somebody enqueues them.' \
+                'cancel' 'Remove orders from the queue and hold them until they are enqueued.' \
                 'repair' 'Fix duplicated, ghost, orphaned and interrupted orders: all, or these.' \
                 'maintain' 'Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do.' \
                 'logs' 'Show the log of orders, several of them merged; -f follows it.' \
@@ -221,7 +221,7 @@ function __sitegenctl_options
                 '-S' 'Only orders in this status; may be repeated.' \
                 '--search' 'In customer, e-mail, business; or the number.' \
                 '--terminate' 'Stop running tasks too.' \
-                '--to' 'Where the order goes; in BUILDING it is held.' \
+                '--to' 'Status to set instead of BUILDING.' \
                 '--dry-run' 'Show what would be done, and do nothing.' \
                 '--context' 'Which system to work on.' \
                 '--env-file' 'Work on the system that this .env is of, instead of a context.' \

@@ -51,6 +51,7 @@ def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
             monkeypatch.delenv(name)
     monkeypatch.setenv("SITEGENCTL_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("SITEGENCTL_STATE_DIR", str(tmp_path / "state"))
 
 
 @pytest.fixture(scope="session", autouse=True)

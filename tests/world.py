@@ -161,20 +161,23 @@ class World:
     def queued_ids(self) -> list[str]:
         return [message["headers"]["id"] for message in self.queued()]
 
-    def publish(self, order_id: int = 42, *, task: str = TASK, **options: Any) -> str:
+    def publish(self, order_id: int | str = 42, *, task: str = TASK, **options: Any) -> str:
         """Publish as the backend does."""
         with Celery(broker=self.redis_url, set_as_current=False) as app:
             sent = app.send_task(task, args=[order_id], kwargs={"resume": True}, queue=QUEUE, **options)
             return str(sent.id)
 
-    def deliver(self) -> None:
-        """Move the next message to ``unacked``, as a worker that takes it and then dies."""
+    def deliver(self, *, ago: float = 1200) -> None:
+        """Move the next message to ``unacked``, as a worker does that takes it ``ago`` seconds ago and then dies.
+
+        By default that is longer ago than any run lasts.
+        """
         with self.redis() as client:
             raw = client.rpop(QUEUE)
             assert raw is not None
             tag = json.loads(raw)["properties"]["delivery_tag"]
             client.hset("unacked", tag, json.dumps([json.loads(raw), "", QUEUE]))
-            client.zadd("unacked_index", {tag: time.time()})
+            client.zadd("unacked_index", {tag: time.time() - ago})
 
     def dumped(self) -> dict[bytes, Any]:
         """Everything in Redis, and of what it is going to forget that it is."""

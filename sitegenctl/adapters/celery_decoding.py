@@ -100,7 +100,9 @@ def decode(
                 ]
             if headers.task == task_name:
                 order_id, sent = _read_call(body).args.order_id, parse_time(headers.enqueued_at)
-                if text(headers.id) != headers.id or (sent is None and headers.enqueued_at is not None):
+                if sent is None and headers.enqueued_at is not None:
+                    raise ValueError
+                if "\0" in headers.id or "\0" in (headers.actor or ""):
                     raise ValueError
                 limits = headers.timelimit
                 return [
@@ -111,7 +113,7 @@ def decode(
                         state=place.state,
                         attempt=headers.retries + 1,
                         enqueued_at=sent,
-                        actor=text(headers.actor),
+                        actor=headers.actor,
                         position=place.position,
                         delivered_at=place.delivered_at,
                         delivery=place.delivery,

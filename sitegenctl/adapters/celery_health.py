@@ -17,7 +17,7 @@ from sitegenctl.domain.probes import WorkerFacts, WorkersFacts
 
 # A task's own limits come before the worker's; Celery lists them only when asked for.
 _ARGUMENTS = {"registered": {"taskinfoitems": ["time_limit", "soft_time_limit"]}}
-_METHODS = ("active_queues", "registered", "stats", "conf", "active", "reserved")
+_METHODS = ("active_queues", "registered", "stats", "conf", "active", "reserved", "scheduled")
 
 
 async def read_workers(workers: CeleryWorkers, *, task: str, beat_task: str) -> WorkersFacts:
@@ -26,9 +26,7 @@ async def read_workers(workers: CeleryWorkers, *, task: str, beat_task: str) -> 
     facts = tuple(_worker(name, given, task, beat_task) for name, given in sorted(replies.answers.items()))
     skipped: Counter[str] = Counter()
     for name, given in replies.answers.items():
-        # Nothing is scheduled where that was not asked.
-        for _ in read_claims(name, {"scheduled": [], **given}, skipped):
-            pass
+        list(read_claims(name, given, skipped))
     return WorkersFacts(
         workers=facts, silent=replies.unknown, patience=timedelta(seconds=workers.patience), skipped=skipped
     )

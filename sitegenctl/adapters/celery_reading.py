@@ -227,6 +227,9 @@ class QueueReading:
 
         ``left`` are of messages that are in no list any more. Returns the ids of the lists of items.
         """
+        left = list(left)
+        if not left and not delivered:
+            return set()
         places = Counter(map(_id_of, (*queued, *delivered.values())))
         repeated = {tag: items for tag, items in delivered.items() if places[_id_of(items)] > 1}
         there = await self._in_steps([("HEXISTS", self._options.unacked, tag) for tag in repeated])
@@ -347,6 +350,8 @@ class QueueReading:
     def _queued(self, messages: Iterable[bytes]) -> list[_Entry]:
         decode, place = self._decode, Place(TaskState.QUEUED)
         task, now, skipped = self._options.task, self._now, self._skipped
+        if self._only is None:
+            return [_Entry(hash(raw), decode(raw, place, task_name=task, now=now, skipped=skipped)) for raw in messages]
         return [
             _Entry(hash(raw), items)
             for raw in messages
@@ -394,6 +399,9 @@ def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
 
     One that has been published by now is told of as the message that it is.
     """
+    if all(task.carrier is None for task in tasks):
+        yield from tasks
+        return
     ids = {task.task_id for task in tasks if not _is_published_later(task)}
     for task in tasks:
         if _is_published_later(task):

@@ -23,7 +23,6 @@ from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.json_values import fitting, mapping, mappings, moment, number, sequence, span, text
 from sitegenctl.adapters.local_processes import local_memory
 from sitegenctl.adapters.redis_errors import Refusal
-from sitegenctl.adapters.redis_facts import read_clients
 from sitegenctl.adapters.redis_link import Link, literally, opened_link
 from sitegenctl.adapters.redis_urls import database_number, is_sentinel
 from sitegenctl.adapters.redis_wire import own_addresses
@@ -163,6 +162,9 @@ class CeleryWorkers:
         """
         if replies.answers or replies.unknown:
             return None, True
+        # Here, because it is seldom needed.
+        from sitegenctl.adapters.redis_facts import read_clients
+
         prefix, queue = self._options.global_keyprefix, self._options.queue
         kinds = ("_kombu.binding.", "_kombu.binding_permanent.")
         keys = [f"{prefix}{kind}{name}" for kind in kinds for name in (queue, "celery.pidbox", "celeryev")]
@@ -281,6 +283,7 @@ def _worker(name: str, given: Mapping[str, Any], task: str, skipped: Counter[str
         others=tuple(_live(claim, shown, task) for claim in claims if claim.name != task),
         slots=slots,
         hard_limit=hard_limit,
+        has_processes="prefork" in str(mapping(mapping(given.get("stats")).get("pool")).get("implementation")),
     )
 
 

@@ -385,7 +385,9 @@ class RqWorkers:
             records = await read_records(link, self._options)
         call = roll_call(records, self._options.queue)
         workers = tuple(self._details(worker, call, records) for worker in call.living.values())
-        return WorkerRoster(workers=workers, silent=call.silent)
+        return WorkerRoster(
+            workers=workers, silent=call.silent, consumers=records.consumers, skipped=dict(records.skipped)
+        )
 
     async def pause(self) -> Consumers:
         """Have every worker of this Redis take no other job: RQ knows no pause for one queue alone."""
@@ -477,7 +479,8 @@ async def read_records(link: Link, options: RqOptions) -> Records:
         *(entry.job_id for entry in entries),
         *(job_id for worker in workers for job_id in worker.jobs),
     }
-    is_in_doubt = bool(taken_ids) or any(worker.is_there and not worker.is_connected for worker in workers)
+    there = [worker for worker in workers if worker.is_there]
+    is_in_doubt = bool(taken_ids) or not there or not all(worker.is_connected for worker in there)
     return Records(
         now=moment_of(now),
         workers=tuple(workers),

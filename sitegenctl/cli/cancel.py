@@ -37,12 +37,10 @@ def cancel(
     status: Statuses = None,
     search: Search = None,
     terminate: Terminate = False,
-    to: Annotated[
-        str, typer.Option("--to", metavar="STATUS", help="Where the order goes; in BUILDING it is held.")
-    ] = "building",
+    to: Annotated[str, typer.Option("--to", metavar="STATUS", help="Status to set instead of BUILDING.")] = "building",
     dry_run: DryRun = False,
 ) -> int:
-    """Withdraw the tasks of orders and set them back to BUILDING, held until somebody enqueues them."""
+    """Remove orders from the queue and hold them until they are enqueued."""
     from sitegenctl.cli.moving import chosen, move
     from sitegenctl.cli.selection import read_choice
     from sitegenctl.operations import cancel as operation

@@ -203,7 +203,7 @@ def _next_steps(toured: Toured, *, stays: bool) -> None:
 
 def _wants_live() -> bool:
     """Whether somebody who has read all that wants to see the live view; the end of input is a no."""
-    print("\nSome of the demo's orders have gone wrong, for you to mend: m shows how, y does it, q ends.")
+    print("\nSome of the demo's orders have gone wrong, for you to fix: m shows how, y does it, q ends.")
     print("Press Enter for the live view.", flush=True)
     return bool(sys.stdin.readline())
 

@@ -20,7 +20,7 @@ _HOME, _CLEAR_BELOW, _CLEAR_LINE_END = "\x1b[H", "\x1b[J", "\x1b[K"
 
 def is_watching(options: Mapping[str, Any]) -> bool:
     """Whether the command with these options goes on until it is stopped."""
-    return options["watch"] is not None
+    return options.get("watch") is not None
 
 
 def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | None) -> int:

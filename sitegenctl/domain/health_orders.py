@@ -134,4 +134,4 @@ def _mend(remedies: Collection[str]) -> str:
         return next(iter(remedies))
     if not any(remedy.startswith("sitegenctl ") for remedy in remedies):
         return "sitegenctl inspect   (tells what each of them needs)"
-    return "sitegenctl maintain --dry-run   (then without; inspect tells of the rest)"
+    return "sitegenctl maintain --dry-run   (then without --dry-run; sitegenctl inspect shows the rest)"

@@ -25,6 +25,7 @@ from sitegenctl.domain.health import (
     warning,
 )
 from sitegenctl.domain.limits import HARD_LIMIT, SOFT_LIMIT
+from sitegenctl.domain.liveness import StaleClaim
 from sitegenctl.domain.probes import (
     Leftovers,
     MessageFacts,
@@ -43,6 +44,9 @@ DEFAULT_VISIBILITY = timedelta(hours=1)
 
 #: So many bindings of reply lists slow every remote control down: each answer is matched against all of them.
 _BINDINGS = 100
+
+# Stale claims that are listed; the others are counted.
+_STALE_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +93,21 @@ def judge_connected(facts: RedisFacts, starts: StartCommands, access: Access) ->
 
 
 def judge_alive(
-    facts: WorkersFacts, redis: RedisFacts, starts: StartCommands, access: Access, terms: QueueTerms = CELERY_TERMS
+    facts: WorkersFacts,
+    redis: RedisFacts,
+    starts: StartCommands,
+    access: Access,
+    terms: QueueTerms = CELERY_TERMS,
+    *,
+    stale: Sequence[StaleClaim] = (),
 ) -> Check:
-    """A worker answers on this broker and database number."""
+    """A worker responds on this broker and database number; ``stale`` claims of workers are a warning."""
     if facts.workers and not facts.silent:
         names = listed([worker.name for worker in facts.workers], limit=3)
         answer = f"{counted(len(facts.workers), 'worker')}: {names}"
+        if stale:
+            lines = [answer, *_stale(stale), *_skipped(facts.skipped)]
+            return warning(CheckName.WORKER, Source.WORKERS, *lines, remedy=starts.restart_worker)
         if facts.skipped:
             remedy = "find the program that sends such replies on this Redis, and give it a database of its own"
             return warning(CheckName.WORKER, Source.WORKERS, answer, *_skipped(facts.skipped), remedy=remedy)
@@ -111,6 +124,16 @@ def judge_alive(
             remedy=starts.restart_worker,
         )
     return _no_worker(redis, starts, access)
+
+
+def _stale(claims: Sequence[StaleClaim]) -> list[str]:
+    """A line for each of the first stale claims, and how many more there are."""
+    lines = []
+    for claim in claims[:_STALE_SHOWN]:
+        of = f" of order {claim.order_id}" if claim.order_id is not None else ""
+        lines.append(f"{claim.worker} lists task {claim.task_id}{of} as running: {claim.reason}")
+    more = len(claims) - len(lines)
+    return [*lines, f"{counted(more, 'more stale task')}: sitegenctl inspect workers"] if more else lines
 
 
 def _skipped(skipped: Mapping[str, int]) -> list[str]:

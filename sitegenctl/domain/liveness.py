@@ -119,7 +119,8 @@ def _stale_reasons(worker: Worker, messages: Collection[str], finished: Mapping[
     }
     by_process: dict[int, list[LiveTask]] = {}
     for task_id, task in running.items():
-        if task.pid is not None and task_id not in reasons:
+        # Other pools than prefork run all tasks in one process.
+        if worker.has_processes and task.pid is not None and task_id not in reasons:
             by_process.setdefault(task.pid, []).append(task)
     for pid, claims in by_process.items():
         newest = max((task.started_at for task in claims if task.started_at is not None), default=None)

@@ -14,6 +14,7 @@ class Worker:
     """One worker that responded; ``tasks`` are those of ours that it says it holds, ``others`` all else that it runs.
 
     ``slots`` is how many tasks it can run at once, ``hard_limit`` after what time it ends a task; None where unknown.
+    ``has_processes`` is whether it runs each task in a process of its own, as a prefork pool does.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Worker:
     others: tuple[LiveTask, ...] = ()
     slots: int | None = None
     hard_limit: timedelta | None = None
+    has_processes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,7 @@ def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
                 others=tuple(task for task in worker.held if task.name != task_name),
                 slots=worker.concurrency,
                 hard_limit=worker.hard_limit,
+                has_processes="prefork" in (worker.pool or ""),
             )
             for worker in roster.workers
         ),

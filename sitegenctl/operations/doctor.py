@@ -6,7 +6,7 @@ A source that does not answer fails its own check and leaves those that need it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -24,6 +24,7 @@ from sitegenctl.domain.health import (
     failed,
     unchecked,
 )
+from sitegenctl.domain.liveness import StaleClaim
 from sitegenctl.domain.overview import remedy_for
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.probes import (
@@ -273,7 +274,8 @@ async def _broker(
     interval = options.beat_interval
     checks.append(feeding.judge_beat(watched, messages, due, options.ours, options.starts, interval=interval))
     if watched:
-        checks += _workers(watched, redis, messages, options)
+        stale = snapshot.stale if snapshot is not None else ()
+        checks += _workers(watched, redis, messages, options, stale)
     elif redis.denied is not None:
         checks.append(work.judge_connected(redis, options.starts, options.access))
     return checks
@@ -287,11 +289,15 @@ def _remedies(conditions: Mapping[int, Condition], snapshot: Snapshot) -> dict[C
 
 
 def _workers(
-    watched: work.Watched, redis: RedisFacts, messages: MessageFacts | None, options: DoctorOptions
+    watched: work.Watched,
+    redis: RedisFacts,
+    messages: MessageFacts | None,
+    options: DoctorOptions,
+    stale: Sequence[StaleClaim],
 ) -> list[Check]:
     ours, starts, terms = options.ours, options.starts, options.terms
     checks = [
-        work.judge_alive(watched.after, redis, starts, options.access, terms),
+        work.judge_alive(watched.after, redis, starts, options.access, terms, stale=stale),
         work.judge_progress(watched, ours, starts, terms),
     ]
     if answered := watched.after.workers:

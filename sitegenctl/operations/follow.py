@@ -188,7 +188,7 @@ async def follow(
     runs = _Runs(followed)
     if cursor is None:
         cursor = Cursor({order_id: item.after_log_id for order_id, item in followed.items()}, now=clock())
-    watch = _Watch(queue, patient=patient, clock=clock)
+    watch = _Watch(orders, queue, patient=patient, clock=clock)
     async for look in tail(orders, runs.open, cursor, patient=patient, clock=clock):
         if not isinstance(look, list):
             yield look
@@ -259,7 +259,8 @@ class _Runs:
 class _Watch:
     """Looks at the queue now and then for tasks that are gone, and at the workers when nothing moves."""
 
-    def __init__(self, queue: QueueBackend, *, patient: bool, clock: Clock) -> None:
+    def __init__(self, orders: OrdersStore, queue: QueueBackend, *, patient: bool, clock: Clock) -> None:
+        self._orders = orders
         self._queue = queue
         self._patient = patient
         self._clock = clock
@@ -317,7 +318,9 @@ class _Watch:
         survey = await self._queue.survey()
         moment = Moment(local=utc_now(), broker=reading.taken_at)
         deciding = Deciding(moment=moment, survey=survey, fallback=reading.hard_limit)
-        held = deciding.settle(attribute(reading.tasks, survey), {})
+        tasks = attribute(reading.tasks, survey)
+        unaccounted = {task.order_id for task in tasks if task.is_unaccounted and task.order_id is not None}
+        held = deciding.settle(tasks, await self._orders.read_orders(unaccounted) if unaccounted else {})
         orphaned = runs.with_task([task for task in held if task.state is TaskState.ORPHANED])
         ended = [runs.give_up(order_id, _ORPHANED) for order_id in sorted(orphaned & self._orphaned)]
         self._orphaned = orphaned

@@ -223,7 +223,7 @@ class Watch:
         )
         tasks = seen.tasks_of(order_id)
         # The id of a new task is chosen only when the fix is planned.
-        fixed = plan_fix(seen, [order_id], new_task_id=str)
+        fixed = plan_fix(seen, [order_id], new_task_id=lambda: "new")
         # Its rows' ages are as of when they were read.
         rows, read_at = log or ((), self.now())
         return OrderDetail(

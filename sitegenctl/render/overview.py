@@ -12,6 +12,7 @@ from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.wording import describe_age
 from sitegenctl.domain.worker import WorkerDetails
 from sitegenctl.render.order import in_context
+from sitegenctl.render.queue import no_worker_text
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, neutralise, seconds
 
@@ -120,13 +121,15 @@ def _workers(seen: Overview, queue: str) -> list[str]:
         return ["unknown"]
     lines = []
     for worker in seen.roster.workers:
-        busy = " ".join(str(task.order_id or neutralise(task.name)) for task in worker.active)
+        stale = {claim.task_id for claim in seen.snapshot.stale if claim.worker == worker.name}
+        active = [task for task in worker.active if task.task_id not in stale]
+        busy = " ".join(str(task.order_id or neutralise(task.name)) for task in active)
         of = f" of {worker.concurrency}" if worker.concurrency else ""
         lost = "" if queue in worker.queues else f"  ! it does not consume {queue}"
-        lines.append(f"{neutralise(worker.name)}  {len(worker.active)}{of} busy{f': {busy}' if busy else ''}{lost}")
+        lines.append(f"{neutralise(worker.name)}  {len(active)}{of} busy{f': {busy}' if busy else ''}{lost}")
     if seen.roster.silent:
         lines.append(f"{seen.roster.silent} alive and silent")
-    return lines or ["none alive: nothing will be generated"]
+    return lines or [no_worker_text(seen.roster)]
 
 
 def _condition_table(

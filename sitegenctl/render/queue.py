@@ -177,7 +177,7 @@ def workers_text(
     if roster.silent:
         first += f", {roster.silent} {'does' if roster.silent == 1 else 'do'} not"
     if not count and not roster.silent:
-        first = _no_worker(roster)
+        first = no_worker_text(roster)
     lines = [first]
     for worker in roster.workers:
         ended = {claim.task_id: claim.reason for claim in stale if claim.worker == worker.name}
@@ -185,7 +185,7 @@ def workers_text(
     return "\n".join(shorten(line, screen.width) for line in lines) + "\n"
 
 
-def _no_worker(roster: WorkerRoster) -> str:
+def no_worker_text(roster: WorkerRoster) -> str:
     """What it means that no worker responded: whether any may be at work all the same."""
     why = describe_no_worker(roster.consumers)
     if roster.consumers == 0:

@@ -109,14 +109,14 @@ def test_a_killed_worker_s_task_is_orphaned(world: World) -> None:
     world.order(42)
     worker = world.worker("--pace", "30s")
     world.enqueue(42)
-    eventually(lambda: condition(world) is Condition.RUNNING)
+    eventually(lambda: "START" in world.steps())  # that row says that the run takes the run lock
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
     eventually(lambda: condition(world) is Condition.ORPHANED)
     process = world.run("inspect", "42", "-o", "json")
     order = json.loads(process.stdout)["data"]
     assert (order["condition"], order["tasks"][0]["state"]) == ("orphaned", TaskState.ORPHANED)
-    assert order["evidence"][-1] == "no worker is alive"
+    assert order["evidence"][-1] == "no worker that responds has it; its run takes a run lock, and that is free"
 
 
 def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: World) -> None:
@@ -125,7 +125,7 @@ def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: Wo
     with processes.start(
         *("-m", "sitegenctl", "enqueue", "42", "--wait"), stdout=subprocess.PIPE, text=True
     ) as waiting:
-        eventually(lambda: condition(world) is Condition.RUNNING)
+        eventually(lambda: "START" in world.steps())
         os.killpg(worker.pid, signal.SIGKILL)
         stdout, _ = waiting.communicate(timeout=60)
     assert waiting.returncode == 1
@@ -149,13 +149,13 @@ def test_ctrl_c_while_waiting_does_not_call_it_generated(world: World) -> None:
     assert "what was enqueued stays enqueued" in stderr
 
 
-def test_a_stopped_worker_makes_it_unknown_not_orphaned(world: World) -> None:
+def test_a_paused_worker_that_holds_the_run_lock_is_running(world: World) -> None:
     world.order(42)
     worker = world.worker("--pace", "30s")
     world.enqueue(42)
-    eventually(lambda: condition(world) is Condition.RUNNING)
+    eventually(lambda: "START" in world.steps())
     os.kill(worker.pid, signal.SIGSTOP)
-    assert condition(world) is Condition.UNKNOWN
+    assert condition(world) is Condition.RUNNING
     os.kill(worker.pid, signal.SIGCONT)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -22,6 +26,8 @@ from tests import generators
 from tests.poolers import pgbouncer
 from tests.protocol.test_enqueue import held_lock
 from tests.world import World, eventually
+
+DEPLOYED = Path(__file__).parents[2] / ".venv-deployed" / "bin" / "python"
 
 ADVISORY = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
 # The maintenance lock, by the number that it has.
@@ -107,6 +113,32 @@ def test_reference_worker_generates(world: World, pooled: World) -> None:
     assert generation(pooled) is GenerationEnd.GENERATED
     assert (world.status(), world.steps()[-1]) == ("REVIEW", "SUCCESS")
     assert world.sql(ADVISORY) == []
+
+
+@pytest.mark.parametrize("command", ["enqueue 42", "maintain", "--read-only inspect 42", "logs 42"])
+def test_commands_with_the_deployed_driver(pooled: World, command: str) -> None:
+    """asyncpg 0.29.0, which the worker's image pins."""
+    assert DEPLOYED.exists(), "make .venv-deployed/.installed"
+    pooled.order(42)
+    ran = subprocess.run(
+        [DEPLOYED, "-m", "sitegenctl", *command.split()],
+        env={**os.environ, **pooled.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("python", [sys.executable, str(DEPLOYED)], ids=["newest", "deployed"])
+def test_reference_worker_behind_the_pooler(pooled: World, python: str) -> None:
+    pooled.order(42)
+    pooled.worker(python=python, environ=pooled.environ)
+    code, said = run(pooled, "enqueue", "42", "--wait")
+    assert code == 0, said
+    assert pooled.status() == "REVIEW"
+    assert json.loads(pooled.log()[1]["details"])["run_lock"] is True
+    pooled.close()
 
 
 def test_read_only_is_enforced_by_the_server(pooled: World) -> None:

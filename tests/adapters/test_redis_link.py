@@ -136,7 +136,7 @@ async def test_a_user_who_may_not_is_told_so(make: Make, redis_url: str) -> None
         finally:
             admin.execute_command("ACL", "DELUSER", "clerk")
     assert isinstance(refusal, Refusal)
-    assert refusal.message.startswith("Redis refuses the login: ")
+    assert refusal.message == "Redis does not let this user execute INFO"
     assert pong == b"PONG"
 
 

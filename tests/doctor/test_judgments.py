@@ -22,6 +22,7 @@ from sitegenctl.domain.health import (
     unchecked,
     warning,
 )
+from sitegenctl.domain.liveness import StaleClaim
 from sitegenctl.domain.probes import (
     Connections,
     DirectoryFacts,
@@ -322,8 +323,8 @@ def test_disk(changes: dict[str, int | None], status: CheckStatus) -> None:
         (2, {}, OK, "2 workers connected to database 0"),
         (2, None, OK, "2 workers connected to database 0"),
         (0, {}, FAILED, "no worker is alive"),
-        (0, None, FAILED, "no worker is alive"),
-        (0, {0: Connections(listening=1, taking=1)}, FAILED, "no worker is alive"),  # Flower and a lock's client
+        (0, None, FAILED, "no worker responds to remote control"),
+        (0, {0: Connections(listening=1, taking=1)}, FAILED, "1 client on this broker may be one"),
         (0, {1: Connections(listening=1)}, FAILED, "no worker is alive"),
         (0, {1: Connections(listening=1, taking=1)}, FAILED, "what looks like one on database 1 of the same Redis"),
         (None, {0: Connections(listening=1, taking=1)}, UNCHECKED, "does not tell"),
@@ -355,6 +356,17 @@ def test_alive(workers: tuple[WorkerFacts, ...], silent: int, status: CheckStatu
     )
     assert check.status is status
     assert words in told(check)
+
+
+def test_stale_claims_are_a_warning() -> None:
+    facts = WorkersFacts(workers=(WORKER,))
+    claims = [
+        StaleClaim(worker="a@crm", task_id=f"t{number}", order_id=number, reason="it has ended") for number in range(5)
+    ]
+    check = work.judge_alive(facts, REDIS, STARTS, ACCESS, stale=claims)
+    assert (check.status, check.remedy) == (WARNING, STARTS.restart_worker)
+    assert check.evidence[1] == "a@crm lists task t0 of order 0 as running: it has ended"
+    assert check.evidence[-1] == "2 more stale tasks: sitegenctl inspect workers"
 
 
 def test_queue_and_task_name_what_is_there_instead() -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -68,10 +68,10 @@ def test_every_order_s_condition_is_right_with_a_worker_of_rq(world: RqWorld) ->
     worker = world.worker("--pace", "30s")
     eventually(lambda: listed(world) == expected(manifest, hollow="done"))
     world.kill(worker)
-    # They may only have lost Redis: until they are overdue, of no task in work is it known whose it is.
+    # It may only have lost Redis, but its runs take a run lock, and that is free.
     eventually(lambda: world.run("inspect", "orders").returncode == 3)  # Redis has seen its connections end
     unsure = listed(world, code=3)
-    assert {unsure[order_id] for order_id in manifest.conditions["running"]} == {"unknown"}
+    assert {unsure[order_id] for order_id in manifest.conditions["running"]} == {"orphaned"}
     world.expire()
     eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
 
@@ -84,7 +84,8 @@ def test_every_order_s_condition_is_right_with_a_worker_and_with_one_killed(worl
     os.kill(worker.pid, signal.SIGSTOP)
     running = set(manifest.conditions["running"])
     stopped = listed(world, "--timeout", "2s", code=3)
-    assert {stopped[order_id] for order_id in running} == {"unknown"}
+    # The worker is silent; its runs hold their run locks in PostgreSQL.
+    assert {stopped[order_id] for order_id in running} == {"running"}
     assert stopped[42] == "unstarted"
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -132,7 +133,7 @@ def test_the_overview_counts_what_the_list_shows(world: World) -> None:
         f"{waiting} tasks wait, and no worker is alive",
         f"{faults} orders need somebody",
     ]
-    assert "none alive: nothing will be generated" in text
+    assert "no worker is alive: nothing will be generated" in text
 
 
 def test_the_overview_of_a_quiet_system(world: World) -> None:
@@ -254,8 +255,6 @@ def test_the_queue_is_shown_in_the_order_in_which_it_will_run(world: World) -> N
     world.worker("-c", "1", "--pace", "30s")
     running = world.publish(1)
     eventually(lambda: states(world) == ["running"])
-    from datetime import UTC, datetime
-
     scheduled = world.publish(9, eta=datetime.now(UTC) + timedelta(hours=1))
     second = world.publish(3)
     first = world.publish(2, task="app.tasks.other")
@@ -267,6 +266,26 @@ def test_the_queue_is_shown_in_the_order_in_which_it_will_run(world: World) -> N
     text = world.run("inspect", "queue", "--limit", "2").stdout
     assert "Customer 1" in text
     assert "2 more" in text
+
+
+def test_the_queue_says_why_a_message_is_of_no_order(world: World) -> None:
+    past = datetime.now(UTC) - timedelta(minutes=5)
+    reasons = {
+        world.publish(1, expires=past): "expired 5m ago",
+        world.publish(2, task="app.tasks.other"): "another task",
+        world.publish("abc"): "its arguments name no order",
+        world.publish(4, serializer="yaml"): "serialized as application/x-yaml, not JSON",
+        world.publish(5, compression="lzma"): None,
+        world.publish("6", compression="gzip"): None,
+    }
+    tasks = data(world, "inspect", "queue")["tasks"]
+    assert {task["task_id"]: task["foreign"] for task in tasks} == reasons
+    assert [task["order_id"] for task in tasks] == [None, None, None, None, 5, 6]
+    text = world.run("inspect", "queue", COLUMNS="200").stdout
+    assert all(reason in text for reason in reasons.values() if reason is not None)
+    assert "not ours" not in text
+    doctor = world.run("doctor", "--patience", "1s").stdout
+    assert "skipped 1: message that may be of any order: its arguments name no order" in doctor
 
 
 def states(world: World) -> list[str]:

@@ -46,14 +46,26 @@ def test_it_can_go_elsewhere_and_only_where_nobody_generates_it(world: World, ru
     assert world.status() == "ONBOARDING_PENDING"
 
 
-def test_where_beat_is_alive_it_is_said_that_it_will_start_the_order_again(world: World, run: Run) -> None:
-    world.order(42, "GENERATING")
-    world.publish(0, task=BEAT_TASK)
+def test_a_cancelled_order_that_beat_starts_again_is_reported_as_such(world: World, run: Run) -> None:
+    for order_id in (42, 43, 44):
+        world.order(order_id, "GENERATING")
+    world.sql("UPDATE site_orders SET onboarding_completed_at = updated_at WHERE id <> 44")
     (note,) = run("cancel", "42")[1]["data"]["notes"]
     assert "--to ONBOARDING_PENDING" in note
-    world.order(43, "GENERATING")
+    evidence = run("inspect", "42")[1]["data"]["evidence"]
+    assert any("beat will start it again" in text for text in evidence)
     assert run("cancel", "43", "--to", "paid")[1]["data"]["notes"] == []
-    assert len(world.queued()) == 1  # beat's own message is left alone
+    assert run("cancel", "44")[1]["data"]["notes"] == []  # beat takes no order without that date
+
+
+@pytest.mark.parametrize("status", ["BUILDING", "CANCELLED", "PAID", "ONBOARDING_PENDING"])
+def test_an_order_that_an_operator_cancelled_can_be_enqueued_again(world: World, run: Run, status: str) -> None:
+    world.order(42, "GENERATING")
+    world.publish(42)
+    assert run("cancel", "42", "--to", status.lower())[0] == 0
+    assert (world.status(), run("inspect", "42")[1]["data"]["condition"]) == (status, "held")
+    assert kinds(run("enqueue", "42")[1]) == {42: "done"}
+    assert (world.status(), len(world.queued())) == ("GENERATING", 1)
 
 
 def test_a_running_task_is_stopped_only_with_terminate(world: World, run: Run) -> None:
@@ -131,8 +143,11 @@ def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> N
     world.order(2, "CANCELLED")
     for order_id in (1, 2, 3):
         world.publish(order_id)
+    # Order 3 is not there (yet): its message has no date, so that only a person may say that it never will be.
     code, told = run("repair")
-    assert (code, kinds(told), world.queued()) == (0, dict.fromkeys((1, 2, 3), "done"), [])
+    assert (code, kinds(told)) == (0, dict.fromkeys((1, 2), "done"))
+    code, told = run("repair", "3")
+    assert (code, kinds(told), world.queued()) == (0, {3: "done"}, [])
     assert (world.status(1), world.status(2), len(world.site_files(1))) == ("REVIEW", "CANCELLED", 8)
     assert details(world, 1)["step"] == "OPERATOR_REPAIR"
 
@@ -141,7 +156,7 @@ def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> N
 
 
 def test_a_paused_worker_takes_nothing_until_it_is_resumed(world: World, run: Run) -> None:
-    assert world.run("queue", "pause").stdout == "no worker is alive: nothing to do\n"
+    assert world.run("queue", "pause").stdout == "no worker responds to remote control: nothing to do\n"
     world.worker("-c", "1")
     for command in ("pause", "resume"):
         code, told = run("queue", command, "--dry-run", "--read-only")
@@ -264,12 +279,47 @@ def test_an_orphan_whose_log_moved_after_the_plan_is_not_put_back(
 
 
 def test_maintenance_is_in_no_hurry_with_an_orphan_that_moved_a_moment_ago(world: World, run: Run) -> None:
-    world.order(42, "GENERATING", steps=["START"], age="20 seconds")
+    world.order(42, "GENERATING", age="20 seconds")
     world.publish(42)
     world.deliver()
     assert run("maintain")[1]["data"]["quiet"] is True
     assert world.queued() == []
     assert kinds(run("repair")[1]) == {42: "done"}
+
+
+@pytest.mark.parametrize("steps", [[], ["START"]])
+def test_a_delivery_that_may_be_running_is_requeued_by_a_person_only(world: World, run: Run, steps: list[str]) -> None:
+    world.order(42, "GENERATING", steps=steps, age="20 minutes")
+    world.publish(42)
+    world.deliver(ago=300)
+    seen = run("inspect", "42")[1]["data"]
+    assert (seen["condition"], seen["tasks"][0]["state"]) == ("unknown", "unaccounted")
+    assert seen["until"] is not None
+    for command in (["repair"], ["maintain"]):
+        run(*command)
+        assert world.queued() == []
+    code, told = run("repair", "42")
+    assert (code, kinds(told)) == (4, {42: "refused"})
+    code, told = run("repair", "42", "--worker-dead")
+    assert (code, kinds(told), len(world.queued())) == (0, {42: "done"}, 1)
+    assert details(world, 42)["command"] == "repair --worker-dead"
+
+
+def test_a_run_that_may_go_on_without_a_message_is_restarted_by_a_person_only(world: World, run: Run) -> None:
+    world.order(42, "GENERATING", steps=["START", "AI_STRATEGY"], age="5 minutes", files=8)
+    seen = run("inspect", "42")[1]["data"]
+    assert (seen["condition"], seen["until"] is not None) == ("unknown", True)
+    for command in (["repair"], ["maintain"], ["reset-empty"], ["reset", "42"], ["enqueue", "42", "--force"]):
+        run(*command)
+        assert (world.queued(), len(world.site_files())) == ([], 8)
+    assert kinds(run("repair", "42", "--worker-dead")[1]) == {42: "done"}
+    assert len(world.queued()) == 1
+
+
+def test_worker_dead_is_a_persons_word_for_named_orders(world: World) -> None:
+    process = world.run("repair", "--worker-dead", "--yes")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith("error: --worker-dead needs order numbers")
 
 
 def test_an_order_that_the_database_refuses_fails_alone(world: World, run: Run) -> None:

@@ -24,7 +24,7 @@ from tests.world import World
 
 
 class Proxy:
-    """Before PostgreSQL; cuts the connection at the nth COMMIT, which it passes on (and has answered) or swallows."""
+    """Before PostgreSQL; cuts the connection at the nth COMMIT of a write, which it passes on or swallows."""
 
     def __init__(self, url: str, *, cut_at: int, passes_on: bool, back: bool) -> None:
         parts = urlsplit(url)
@@ -65,9 +65,12 @@ class Proxy:
                     self._threads.append(thread)
 
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
+        has_written = False
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                if b"COMMIT;" in data:
+                has_written = has_written or b"INSERT INTO" in data
+                if has_written and b"COMMIT" in data:
+                    has_written = False
                     self._commits += 1
                     if self._commits == self._cut_at:
                         client.shutdown(socket.SHUT_RDWR)

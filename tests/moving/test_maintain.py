@@ -44,6 +44,11 @@ def troubles(world: World) -> None:
     world.publish(9)
 
 
+def attention(told: dict[str, Any]) -> dict[int, tuple[str, bool, bool]]:
+    """By order: what keeps it from being fixed, whether an operator can fix it, and whether that is new."""
+    return {left["order_id"]: (left["obstacle"], left["operator"], left["new"]) for left in told["data"]["attention"]}
+
+
 def done(told: dict[str, Any]) -> dict[str, list[int]]:
     return {
         step["step"]: [row["order_id"] for row in step["outcomes"] if row["outcome"] == "done"]
@@ -55,13 +60,16 @@ def done(told: dict[str, Any]) -> dict[str, list[int]]:
 def test_one_run_mends_what_can_be_mended_and_the_next_has_nothing_to_do(world: World, run: Run) -> None:
     troubles(world)
     code, told = run("maintain")
-    assert code == 0
+    assert code == 4  # order 6 needs an operator
     assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
+    assert attention(told) == {6: ("attempts-exhausted", True, True), 7: ("onboarding", False, True)}
     orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
     assert orders == [2, 3, 4, 5, 9]
     assert (world.status(8), len(world.site_files(1)), len(world.site_files(4))) == ("BUILDING", 8, 6)
     again = world.run("maintain")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    # It is still in the report for machines, but no longer new.
+    assert attention(run("maintain")[1]) == {6: ("attempts-exhausted", True, False), 7: ("onboarding", False, False)}
 
 
 def _killed_while_it_ran(world: World, steps: list[str]) -> None:
@@ -98,7 +106,7 @@ def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_com
 def test_a_dry_run_tells_the_same_and_changes_nothing(world: World, run: Run) -> None:
     troubles(world)
     code, told = run("maintain", "--dry-run")
-    assert (code, told["data"]["dry_run"]) == (0, True)
+    assert (code, told["data"]["dry_run"]) == (4, True)
     assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
     assert (len(world.queued()), world.status(3)) == (2, "BUILDING")
 

@@ -38,7 +38,8 @@ def test_only_the_orders_meant_are_taken(world: World, run: Run, tmp_path: Path,
     assert list(outcomes) == [MISSING, 2, OTHER]  # as they were named
     assert (code, outcomes[MISSING]) == (4, ("refused", "no such order"))
     assert outcomes[2][0] == "done"
-    assert outcomes[OTHER] == ("skipped", f"it is none of those that {command} takes")
+    other = "nothing to repair: REVIEW" if command == "repair" else f"it is none of those that {command} takes"
+    assert outcomes[OTHER] == ("skipped", other)
     (message,) = world.queued()
     assert message["headers"]["argsrepr"].startswith("[2")
     listed = tmp_path / "orders"
@@ -94,6 +95,8 @@ def test_the_remedy_of_one_order_mends_it_and_no_other(world: World, run: Run, c
 def test_a_ghost_without_an_order_is_mended_by_its_number_too(world: World, run: Run) -> None:
     world.publish(MISSING)
     seen = run("inspect", str(MISSING))[1]["data"]
-    assert (seen["condition"], seen["remedy"]) == ("ghost", f"sitegenctl repair {MISSING}")
+    # Its message has no date: the order may not be committed yet. Named by a person, it goes after a second reading.
+    assert (seen["condition"], seen["remedy"]) == ("unknown", f"sitegenctl repair {MISSING}")
+    assert run("repair")[1]["outcomes"] == {}
     assert run("repair", str(MISSING))[1]["outcomes"][MISSING]["outcome"] == "done"
     assert world.queued() == []

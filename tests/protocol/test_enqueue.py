@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
+import pytest
 
 from sitegenctl.domain.condition import Condition
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.task import Publication
-from sitegenctl.operations import apply as applying, enqueue
+from sitegenctl.operations import apply as applying, checkpoints, enqueue
+from sitegenctl.operations.checkpoints import Checkpoint
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
 from sitegenctl.settings import parse_duration
@@ -136,9 +138,42 @@ def refusing_redis(world: World):
             client.config_set("maxmemory", "0")
 
 
-def test_a_refused_publish_gives_the_order_back(world: World) -> None:
+@contextlib.contextmanager
+def redis_refusing_from(world: World, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch):
+    """Redis that runs out of memory at this moment of the enqueue."""
+    with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
+
+        def reach(reached: Checkpoint) -> None:
+            if reached is checkpoint:
+                stack.enter_context(refusing_redis(world))
+
+        patch.setattr(checkpoints, "reached", reach)
+        yield
+
+
+def test_a_redis_that_refuses_writes_is_found_out_before_the_order_is_changed(world: World) -> None:
     world.order(42)
     with refusing_redis(world):
+        outcome = only(world.enqueue(42))
+    assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, None)
+    assert "memory" in outcome.reason
+    assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
+
+
+def test_after_the_first_refusal_nothing_more_is_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "CHUNK", 1)
+    monkeypatch.setattr(applying, "IN_HAND", 1)
+    for order_id in range(1, 6):
+        world.order(order_id)
+    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
+        outcomes = world.enqueue(*range(1, 6)).outcomes
+    assert {outcome.outcome for outcome in outcomes} == {OutcomeKind.FAILED}
+    assert sum(len(world.steps(order_id)) for order_id in range(1, 6)) == 2  # of the first, and that it was rolled back
+
+
+def test_a_refused_publish_gives_the_order_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.order(42)
+    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
         outcome = only(world.enqueue(42))
     assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "BUILDING")
     assert "maxmemory" in outcome.reason
@@ -149,21 +184,23 @@ def test_a_refused_publish_gives_the_order_back(world: World) -> None:
     assert len(world.queued()) == 1
 
 
-def test_a_failed_order_whose_enqueue_is_given_back_is_failed_again(world: World) -> None:
+def test_a_failed_order_whose_enqueue_is_given_back_is_failed_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
-    with refusing_redis(world):
+    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
         world.enqueue(42)
     assert condition(world, grace="0s") is Condition.FAILED
 
 
-def test_a_refused_compensation_is_said_and_can_be_mended(world: World) -> None:
+def test_a_refused_compensation_is_said_and_can_be_mended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42)
     world.sql("CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql")
     world.sql(
         "CREATE TRIGGER refuse BEFORE INSERT ON site_generation_logs FOR EACH ROW"
         " WHEN (NEW.step = 'OPERATOR_ENQUEUE_FAILED') EXECUTE FUNCTION refuse()"
     )
-    with refusing_redis(world):
+    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
         outcome = only(world.enqueue(42))
     assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "GENERATING")
     assert "could not be restored" in outcome.reason

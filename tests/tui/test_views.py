@@ -170,7 +170,7 @@ async def test_views_by_key_and_by_click(world: World) -> None:
 async def test_help_lists_the_keys_as_they_are(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world, keys={"reset": "ctrl+r", "fix": "f2", "mark": "%"}, size=(120, 60)) as view:
-        await view.sees(" f2  retry it")
+        await view.sees(" f2  fix it: would be retried")
         await view.press("question_mark")
         shown = await view.sees("Keys", "ctrl+r", "f2", "%")
         for binding in (*KEYS, *LiveTable.BINDINGS):

@@ -183,17 +183,31 @@ def test_a_claim_that_cannot_be_true_is_stale(
     finished: dict[str, str],
     live: list[str],
 ) -> None:
-    replies = survey(*claims, others=others, slots=slots)
+    replies = survey(*claims, others=others, slots=slots, has_processes=True)
     kept, stale = separate_claims(replies, messages, finished)
     assert [t.task_id for t in kept] == live
     assert {claim.task_id for claim in stale} == {t.task_id for t in claims} - set(live)
     assert all(claim.worker == "w1" and claim.reason for claim in stale)
 
 
+@pytest.mark.parametrize("finished", [{}, {"map": "SUCCESS"}], ids=["runs", "has ended"])
+def test_what_a_map_carries_takes_no_slots_and_is_as_stale_as_the_map(finished: dict[str, str]) -> None:
+    parts = [running(f"map#{number}", pid=1, part_of="celery.map", carrier="map") for number in range(3)]
+    worker = Worker(name="w1", tasks=tuple(parts), others=(running("map", pid=1),), slots=1)
+    live, stale = separate_claims(WorkerSurvey(workers=(worker,)), (), finished)
+    assert (live == parts, len(stale)) == ((False, 4) if finished else (True, 0))
+
+
 def test_a_stale_claim_does_not_account_for_a_delivery() -> None:
     claims = (running("a", pid=7, started_at=at(1)), running("b", pid=7, started_at=at(2)))
-    joined = attribute([delivery("a"), delivery("b")], survey(*claims, slots=2))
+    joined = attribute([delivery("a"), delivery("b")], survey(*claims, slots=2, has_processes=True))
     assert states(joined) == {"a": TaskState.UNACCOUNTED, "b": TaskState.RUNNING}
+
+
+def test_threads_of_one_process_run_several_tasks() -> None:
+    claims = (running("a", pid=7, started_at=at(1)), running("b", pid=7, started_at=at(2)))
+    kept, stale = separate_claims(survey(*claims, slots=4), (), {})
+    assert (kept, stale) == (list(claims), [])
 
 
 # --- deciding -------------------------------------------------------------------------------------------------

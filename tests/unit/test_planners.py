@@ -15,7 +15,7 @@ from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, Ord
 from sitegenctl.domain.plan import Action, Plan
 from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
 from sitegenctl.domain.planners.enqueueing import backoff, plan_enqueue, plan_retry, plan_start
-from sitegenctl.domain.planners.fixing import plan_fix
+from sitegenctl.domain.planners.fixing import fix_obstacle, plan_fix
 from sitegenctl.domain.planners.repairing import RepairFacts, RepairOptions, furthest, plan_repair
 from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
 from sitegenctl.domain.result import Obstacle, OperationResult, Outcome, OutcomeKind
@@ -547,6 +547,74 @@ def test_finished_orders_are_reset_only_when_hollow() -> None:
     assert plan_fix(seen, range(1, 48), new_task_id=ids()).steps == []
 
 
+LATER = NOW + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        (snapshot(order(1, GENERATING)), None),
+        (snapshot(order(1, REVIEW), check_hollow=True), None),
+        (snapshot(order(1, GENERATING, *("START", "ERROR") * 3)), "its attempts are used up: 3 of 3"),
+        (snapshot(order(1, onboarding=Onboarding.MISSING)), "has no onboarding"),
+        (snapshot(order(1, None)), "its status is NULL"),
+        (snapshot(order(1), tasks=(task(TaskState.UNACCOUNTED, "t", 1, until=LATER),)), "it is unknown until "),
+        (snapshot(order(1, GENERATING, "START"), possible={1: LATER}), "it is unknown until "),
+        (snapshot(order(1, OrderStatus.CANCELLED), tasks=(task(TaskState.RUNNING, "t", 1),)), "task t running"),
+        (snapshot(order(1), tasks=(task(TaskState.RUNNING, "a", 1), task(TaskState.RUNNING, "b", 1))), "task "),
+        (snapshot(order(1), tasks=(task(TaskState.QUEUED, "t", 1, position=0),)), "it is queued, and needs no fix"),
+        (snapshot(order(1, BUILDING, "OPERATOR_CANCEL")), "it is on hold; enqueue starts it again"),
+        (snapshot(order(1, idle=timedelta(seconds=5))), "it was modified a moment ago"),
+        (snapshot(order(1, REVIEW)), "it is done, and needs no fix"),
+        (snapshot(), "the database has no such order"),
+    ],
+)
+def test_an_order_that_cannot_be_fixed_says_why(seen: Snapshot, why: str | None) -> None:
+    obstacle = fix_obstacle(seen, [1])
+    if why is None:
+        assert obstacle is None
+    else:
+        assert obstacle is not None
+        assert obstacle.startswith(why)
+        assert "\n" not in obstacle
+
+
+def test_several_orders_that_cannot_be_fixed_say_why_in_one_line() -> None:
+    spent = [order(number, GENERATING, *("START", "ERROR") * 3) for number in (1, 2)]
+    seen = snapshot(*spent, order(3, OrderStatus.PAID))
+    used_up = "its attempts are used up: 3 of 3"
+    assert fix_obstacle(seen, [1, 2]) == f"2 orders: {used_up}"
+    assert fix_obstacle(seen, [3, 2, 1]) == f"2 of 3 orders: {used_up}; the others need none, or cannot be fixed"
+    assert fix_obstacle(snapshot(*spent, order(3, BUILDING)), [1, 2, 3]) is None
+
+
+# --- how many finished orders are reset -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("finished", "others", "expected"), [(0, 50, None), (5, 50, None), (6, 0, 6), (47, 3, 47)])
+@pytest.mark.parametrize("status", [REVIEW, OrderStatus.DELIVERED])
+def test_more_than_five_finished_orders_take_their_number(
+    status: OrderStatus, finished: int, others: int, expected: int | None
+) -> None:
+    orders = [order(number, status if number <= finished else GENERATING) for number in range(1, finished + others + 1)]
+    plan = plan_reset(
+        snapshot(*orders),
+        [each.order_id for each in orders],
+        enqueue=True,
+        keep_files=False,
+        terminate=False,
+        force=False,
+        new_task_id=ids(),
+    )
+    assert (len(plan.steps), plan.number_to_type) == (finished + others, expected)
+
+
+def test_finished_orders_that_are_not_reset_take_no_number() -> None:
+    tasks = tuple(task(TaskState.QUEUED, f"t{number}", number, position=0) for number in range(1, 10))
+    plan = plan_repair(snapshot(*(order(number, REVIEW) for number in range(1, 10)), tasks=tasks), new_task_id=ids())
+    assert (len(plan.steps), plan.number_to_type) == (9, None)
+
+
 # --- whatever is seen -----------------------------------------------------------------------------------------
 
 _orders = st.builds(
@@ -584,6 +652,9 @@ def test_no_plan_touches_what_it_must_not(seen: Snapshot, terminate: bool) -> No
     for plan in plans:
         answered = [*(step.order_id for step in plan.steps), *(outcome.order_id for outcome in plan.left_alone)]
         assert sorted(answered) == sorted(plan.order_ids), plan.command
+        if plan.command == "fix":
+            # What is said not to be fixed is not, and nothing else.
+            assert (fix_obstacle(seen, asked) is None) is bool(plan.only(asked).steps)
         for step in plan.steps:
             left = [t for t in seen.tasks_of(step.order_id) if t not in step.withdraw]
             # Never a second task beside a live one, never a running one stopped unasked, never a guess.

@@ -125,7 +125,7 @@ def _cancel(
 ) -> Step:
     runs = any(task.state is TaskState.RUNNING for task in tasks)
     moves = order is not None and _is_moved(order)
-    details = [] if not moves else ["held"] if to is OrderStatus.BUILDING else []
+    details = ["held"] if moves else []
     return Step(
         order_id=order_id,
         action=Action.CANCEL,

@@ -63,7 +63,7 @@ def plan_fix(
 
 def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts: int = MAX_ATTEMPTS) -> str | None:
     """Say in one line why fixing these orders would change nothing; None where it would change something."""
-    plan = plan_fix(snapshot, order_ids, max_attempts=max_attempts, new_task_id=str)
+    plan = plan_fix(snapshot, order_ids, max_attempts=max_attempts, new_task_id=lambda: "new")
     if plan.steps:
         return None
     reasons = {outcome.order_id: outcome.reason for outcome in plan.left_alone}
@@ -76,7 +76,7 @@ def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts
     (first, count), *others = Counter(all_reasons).items()
     if not others:
         return f"{len(all_reasons)} orders: {first}"
-    return f"{count} of {len(all_reasons)} orders: {first}; {len(all_reasons) - count} others cannot be fixed either"
+    return f"{count} of {len(all_reasons)} orders: {first}; the others need none, or cannot be fixed"
 
 
 def _why_left_out(snapshot: Snapshot, order_id: int) -> str:

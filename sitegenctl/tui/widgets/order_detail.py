@@ -116,7 +116,9 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         if self._may_act and detail.fix is not None:
             key, click = self._keys.get("fix", "m"), {"@click": "app.fix"}
             mark = Style(bold=True, color=colours["background"], bgcolor=colours["accent"], meta=click)
-            for place, line in enumerate(hanging(f" {key}  fix it: ", neutralise(detail.fix.saying), width)):
+            for place, line in enumerate(
+                hanging(f" {key}  fix it: ", neutralise(f"would be {detail.fix.saying}"), width)
+            ):
                 text = Text(line, Style(meta=click))
                 if place == 0:
                     text.stylize(mark, 0, len(key) + 2)
