@@ -309,17 +309,25 @@ class LivingSystem(OwnServers):
             self.client.zrem("unacked_index", orphan.tag)
             self.client.rpush(QUEUE, json.dumps(orphan.message))
 
-    def shut_down(self, worker: SimulatedWorker) -> None:
-        """Have a worker end when what it runs has ended."""
-        worker.shut_down()
+    def go_out_of_reach(self, worker: SimulatedWorker, *, shuts_down: bool) -> None:
+        """Have a worker go on without remote control; one that shuts down ends when what it runs has ended."""
+        self._begin(worker)
+        if shuts_down:
+            worker.shut_down()
+        else:
+            worker.stop_hearing()
         if worker.is_gone:
             self.workers.remove(worker)
 
     def redis_forgets(self) -> None:
-        """What is running has begun: of a task that was only received, and is out of reach, nobody could know."""
+        """Let nothing be out of reach and without a trace: a task that was received has begun a moment later."""
         for worker in self.workers:
-            if worker.running is not None and not worker.running.begun and not worker.answers:
-                self.work(worker)
+            if not worker.answers:
+                self._begin(worker)
+
+    def _begin(self, worker: SimulatedWorker) -> None:
+        while worker.running is not None and not worker.running.begun:
+            self.work(worker)
 
     def clock_step(self, step: timedelta) -> None:
         """Likewise for deliveries; what runs out of reach has come to its time limit."""

@@ -278,12 +278,10 @@ class Orders(Watched):
         """It does not respond any more, and goes on; or what it runs is delivered once more."""
         worker = data.draw(st.sampled_from(self.system.workers), label="worker")
         with self.checked():
-            if how == "shuts down":
-                self.system.shut_down(worker)
-            elif how == "loses its subscription":
-                worker.stop_hearing()
-            else:
+            if how == "has its task redelivered":
                 self.system.redeliver(worker)
+            else:
+                self.system.go_out_of_reach(worker, shuts_down=how == "shuts down")
 
     @precondition(lambda self: self.system.backend == "celery")
     @rule(what=st.sampled_from(["is pushed twice", "is revoked elsewhere"]))
