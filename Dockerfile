@@ -18,7 +18,7 @@ FROM python:3.13-slim
 # That of whoever owns the sites: they share the volume. docker build --build-arg UID=1000
 ARG UID=10001
 RUN useradd --uid "$UID" --create-home --shell /usr/sbin/nologin sitegenctl \
-    && install --directory --owner=sitegenctl --group=sitegenctl /app/generated_sites
+    && install --directory --owner=sitegenctl --group=sitegenctl /app/generated_sites /var/lib/sitegenctl
 COPY --from=build /opt/sitegenctl /opt/sitegenctl
 ENV PATH=/opt/sitegenctl/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

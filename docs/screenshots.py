@@ -22,7 +22,7 @@ PICTURES = Path(__file__).parent / "img"
 _PATIENCE = 30.0
 
 #: What the first picture of the system says.
-_KNOWN = "somebody"
+_KNOWN = "attention"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,11 @@ PICTURE_BOOK = (
     Picture(
         name="orders", size=(150, 36), keys=["down"] * 6, shows="newest first", commands=[("enqueue", "42", "38", "36")]
     ),
-    Picture(name="plan", size=(120, 30), keys=["down", "space", "space", "down", "space", "R"], shows="would be reset"),
+    Picture(
+        name="plan", size=(120, 30), keys=["down", "space", "space", "space", "space", "space", "m"], shows="would be"
+    ),
     Picture(name="workers", size=(120, 24), keys=["3"], shows="up "),
-    Picture(name="narrow", size=(80, 24), keys=["down"], shows="somebody", theme="light"),
+    Picture(name="narrow", size=(80, 24), keys=["down"], shows="attention", theme="light"),
 )
 
 

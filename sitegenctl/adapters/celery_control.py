@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sitegenctl.adapters.json_values import mapping
+from sitegenctl.adapters.json_values import mapping, text
 from sitegenctl.adapters.redis_errors import NotPermitted, Refusal
 from sitegenctl.adapters.redis_link import Link, literally
 from sitegenctl.adapters.redis_wire import Command
@@ -179,8 +179,9 @@ def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
     if not isinstance(ticket, str):
         return
     for worker, answer in body.items():
-        if worker.isprintable() and worker:
-            yield ticket, worker, answer
+        # A name may hold what no terminal should be sent: that is for the screens, and no reason to miss a worker.
+        if name := text(worker):
+            yield ticket, name, answer
 
 
 def _joined(answers: Sequence[Any]) -> Any:

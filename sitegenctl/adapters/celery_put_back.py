@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,16 +18,14 @@ from sitegenctl.adapters.celery_raw import Delivery, RawMessages, is_encodable
 from sitegenctl.adapters.celery_workers import CeleryWorkers
 from sitegenctl.adapters.celery_workload import QUESTIONS, Workload
 from sitegenctl.adapters.redis_errors import Refusal
+from sitegenctl.adapters.redis_facts import uptime_in
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.verdicts import answers_again, not_answered, not_removable
+from sitegenctl.domain.liveness import RECONNECT
 from sitegenctl.domain.task import LiveTask, TaskState
 
 #: Seconds after which a worker that had lost its connection to Redis, and nothing else, is there again.
 _A_MOMENT = 0.25
-
-#: Seconds after Redis' start in which workers that lost it may still be on their way back: they wait longer after
-#: each attempt that failed.
-_SETTLING = 30
 
 _MAX_PRIORITY = 9
 
@@ -117,10 +114,11 @@ class PuttingBack:
         """When Redis started, where that was so recently that workers may still be on their way back."""
         info, now = await self._link.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
         # Whoever may not be asked for it has started long ago, as far as anybody knows.
-        uptime = re.search(rb"uptime_in_seconds:(\d+)", info) if isinstance(info, bytes) else None
-        if uptime is None or isinstance(now, Refusal) or int(uptime[1]) >= _SETTLING:
+        uptime = uptime_in(info)
+        if uptime is None or isinstance(now, Refusal) or uptime >= RECONNECT:
             return None
-        return _Starting(at=int(now[0]) - int(uptime[1]), seconds_ago=int(uptime[1]))
+        seconds = int(uptime.total_seconds())
+        return _Starting(at=int(now[0]) - seconds, seconds_ago=seconds)
 
     async def _look_again(self, moved: Sequence[_Move]) -> dict[str, str]:
         """Take those out again that still wait, and that a worker says it has."""
@@ -201,7 +199,7 @@ def _unsettled(found: Sequence[Delivery], starting: _Starting | None) -> str | N
         return None
     return (
         f"Redis has only just started ({starting.seconds_ago}s ago), and the worker of task {found[0].task_id}"
-        f" may be on its way back: try again after {_SETTLING}s"
+        f" may be on its way back: try again after {RECONNECT.seconds}s"
     )
 
 

@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
@@ -35,6 +35,7 @@ from sitegenctl.adapters.celery_messages import Item, Place, decode as decode_an
 from sitegenctl.adapters.celery_options import QueueOptions
 from sitegenctl.adapters.json_values import moment
 from sitegenctl.adapters.redis_errors import Refusal, without_errors
+from sitegenctl.adapters.redis_facts import uptime_in
 from sitegenctl.adapters.redis_link import Link
 from sitegenctl.adapters.redis_wire import Command
 from sitegenctl.domain.task import BrokerReading, ForeignMessage, LiveTask, TaskState
@@ -155,6 +156,7 @@ class QueueReading:
         self._patience = bounds.rounds
         self._decode: _Decode = decode_any
         self._skipped: Counter[str] = Counter()
+        self._uptime: timedelta | None = None
 
     async def read(self) -> BrokerReading:
         """Read what is unfinished, in the order of delivery: every place of every task."""
@@ -164,8 +166,9 @@ class QueueReading:
             for command in (("LLEN", key), ("LRANGE", key, 0, 1), ("LRANGE", key, -2, -1))
         ]
         unacked = self._options.unacked
-        time, *others = await self._link.execute(
+        time, info, *others = await self._link.execute(
             ("TIME",),
+            ("INFO", "server"),
             *lists,
             ("HLEN", unacked),
             ("ZCARD", self._options.unacked_index),
@@ -176,6 +179,7 @@ class QueueReading:
         if not isinstance(time, Refusal):
             self._taken_at = moment(int(time[0]) + int(time[1]) / 1e6)
             self._now = self._taken_at or self._now
+        self._uptime = uptime_in(info)
         lengths = answers[0::3]
         messages = [raw for part in (*answers[1::3], *answers[2::3], sample[1::2]) for raw in part]
         size = self._adapt(messages)
@@ -382,6 +386,7 @@ class QueueReading:
             tasks=tuple(_once(tasks)),
             foreign=tuple(item for item in items if isinstance(item, ForeignMessage)),
             taken_at=self._taken_at,
+            uptime=self._uptime,
             skipped=dict(self._skipped),
         )
 

@@ -26,7 +26,8 @@ from sitegenctl.errors import GenerationError, SourceError
 
 _FAILURE_NOTE = r"^Generation Failed:[^\n]*\n?"
 
-_HOLDS_LOCK = f"SELECT EXISTS ({HELD_RUN_LOCKS} AND pid = $1 AND objid::bigint = $2)"
+# $1 the second key as `pg_locks` shows it, $2 the session that holds it, NULL for any.
+_IS_HELD = f"SELECT EXISTS ({HELD_RUN_LOCKS} AND objid::bigint = $1 AND pid = coalesce($2, pid))"
 
 # As json, because a column may be of a type that the driver would have to ask the server about.
 _ONBOARDING = "SELECT row_to_json(s)::text FROM site_onboardings s WHERE order_id = $1::bigint"
@@ -101,6 +102,27 @@ class PostgresGeneration:
             finally:
                 await link.close()
 
+    async def record_failure(self, order_id: int, message: str, note: str, **details: Any) -> None:
+        """Log an ERROR and note it in ``admin_notes``; ``GenerationStore`` has the rest."""
+        key = run_lock_key(order_id)
+        link = Link(self._dsn, timeout=self._timeout)
+        try:
+            with translating():
+                # Without the lock itself: a run that begins in this moment would give way to it.
+                async with link.transaction(_fence(key)) as connection:
+                    if await connection.fetchval(_IS_HELD, key % 2**32, None):
+                        return
+                    await connection.execute(_LOG, order_id, _log_row("ERROR", message, "error", details))
+                    note = f"Generation Failed: {' '.join(note.split())}"
+                    await connection.execute(_NOTE_FAILURE, order_id, note, _FAILURE_NOTE)
+        finally:
+            await link.close()
+
+
+def _fence(key: int) -> str:
+    """The statement by which a transaction shares the fence: the next run does not begin before it has ended."""
+    return f"SELECT pg_advisory_xact_lock_shared({FENCE_SPACE}, {key});"
+
 
 class _Records:
     """``GenerationRecords`` over one connection, as long as the session ``pid`` holds the order's run lock."""
@@ -150,11 +172,6 @@ class _Records:
         async with self._writing() as connection:
             return bool(await connection.fetch(_FINISH, order_id, row, site_url, _FAILURE_NOTE))
 
-    async def note_failure(self, order_id: int, message: str) -> None:
-        note = f"Generation Failed: {' '.join(message.split())}"
-        async with self._writing() as connection:
-            await connection.execute(_NOTE_FAILURE, order_id, note, _FAILURE_NOTE)
-
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[asyncpg.Connection]:
         with translating():
@@ -164,10 +181,9 @@ class _Records:
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
         """A transaction that no other run can begin before. Raises ``SourceError`` where the run lock is lost."""
-        fence = f"SELECT pg_advisory_xact_lock_shared({FENCE_SPACE}, {self._key});"
         with translating():
-            async with self._link.transaction(fence) as connection:
-                if not await connection.fetchval(_HOLDS_LOCK, self._pid, self._key % 2**32):
+            async with self._link.transaction(_fence(self._key)) as connection:
+                if not await connection.fetchval(_IS_HELD, self._key % 2**32, self._pid):
                     raise SourceError(f"the run lock of order {self._order_id} is lost", source="database")
                 yield connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,9 +164,16 @@ def _connections(listing: object, worker: Habits) -> dict[int, Connections] | No
     taking: Counter[int] = Counter()
     for client in clients:
         listening[client.database] += client.fields.get(worker.listening, "0") != "0"
-        taking[client.database] += client.command in worker.taking
+        # The last command alone is no sign: it stays with a client that has stopped waiting.
+        taking[client.database] += client.is_blocked and client.command in worker.taking
     return {
         database: Connections(listening=listening[database], taking=taking[database])
         for database in sorted({*listening, *taking})
         if listening[database] or taking[database]
     }
+
+
+def uptime_in(info: object) -> timedelta | None:
+    """How long Redis has been up, by its answer to ``INFO server``; None where that does not tell."""
+    seconds = re.search(rb"uptime_in_seconds:(\d{1,10})", info) if isinstance(info, bytes) else None
+    return timedelta(seconds=int(seconds[1])) if seconds is not None else None

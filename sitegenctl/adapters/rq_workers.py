@@ -376,7 +376,11 @@ class RqWorkers:
         call = roll_call(records, self._options.queue)
         workers = tuple(Worker(name=name, tasks=tuple(self._claims(name, call, records))) for name in call.living)
         return WorkerSurvey(
-            workers=workers, silent=call.silent, consumers=records.consumers, skipped=dict(records.skipped)
+            workers=workers,
+            silent=call.silent,
+            consumers=records.consumers,
+            skipped=dict(records.skipped),
+            asked_by=None,
         )
 
     async def worker_details(self) -> WorkerRoster:
@@ -386,7 +390,11 @@ class RqWorkers:
         call = roll_call(records, self._options.queue)
         workers = tuple(self._details(worker, call, records) for worker in call.living.values())
         return WorkerRoster(
-            workers=workers, silent=call.silent, consumers=records.consumers, skipped=dict(records.skipped)
+            workers=workers,
+            silent=call.silent,
+            consumers=records.consumers,
+            skipped=dict(records.skipped),
+            asked_by=None,
         )
 
     async def pause(self) -> Consumers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     Conditions,
     DryRun,
@@ -71,6 +72,7 @@ def enqueue(
 
 async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:
     """Follow every order that has a task, whoever published it, and put the endings into the result."""
+    from contextlib import nullcontext
     from dataclasses import replace
 
     from sitegenctl.cli.terminal import width
@@ -84,7 +86,8 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
     watched = followed(result)
     endings: dict[int, Ended] = {}
     digits = max((len(str(order_id)) for order_id in watched), default=0)
-    try:
+
+    async def show() -> None:
         for order_id, item in watched.items():
             # Shown before the wait: whatever becomes of the waiting, this is done.
             print(f"{order_id:>{digits}}  task {neutralise(item.task_id or '')}", file=stream, flush=True)
@@ -97,6 +100,11 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
                 print(*log_lines(event, width=width(stream), prefix=prefix), sep="\n", file=stream, flush=True)
             else:
                 print(f"note: {event.message}", file=sys.stderr, flush=True)
+
+    try:
+        # What is written to stdout at the end alone is decided by the whole wait.
+        async with signals.while_read() if stream is sys.stdout else nullcontext():
+            await show()
     except OutputLost as exc:
         exc.decided = replace(follow_result(result, endings), interrupted=False).exit_code or None
         raise

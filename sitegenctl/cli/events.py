@@ -65,7 +65,7 @@ async def _events(call: Invocation, wanted: EventFilter) -> int:
 
     settings = call.settings()
     show = _printer(call)
-    async with open_session(settings, call.command) as session:
+    async with signals.while_read(), open_session(settings, call.command) as session:
         async for heard in stream(session.events, session.queue, wanted, task_name=settings.task):
             if isinstance(heard, Event):
                 show(heard)

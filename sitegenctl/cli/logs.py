@@ -131,7 +131,8 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
         # An order that is missing has decided the exit code, however much is shown of the others.
         with deciding(operation.exit_code({}, missing) or None):
             if follow:
-                return await _follow(session, queue, found, missing, query, show)
+                async with signals.while_read():
+                    return await _follow(session, queue, found, missing, query, show)
             shown = 0
             async for row in operation.read(session.orders, found, query):
                 show(row)

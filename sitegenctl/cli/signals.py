@@ -1,4 +1,4 @@
-"""End commands on SIGTERM and SIGHUP as on Ctrl-C.
+"""What ends commands from outside: SIGTERM and SIGHUP, as Ctrl-C does, and the reader of the output that leaves.
 
 Raising SIGINT would not do: a shell without job control starts commands with ``&`` so that they ignore it. SIGINT and
 SIGHUP stay ignored if they were ignored at the start (``nohup``); SIGTERM always ends the command.
@@ -7,12 +7,19 @@ SIGHUP stay ignored if they were ignored at the start (``nohup``); SIGTERM alway
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
+import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
+
+from sitegenctl.errors import OutputLost
 
 T = TypeVar("T")
 
@@ -108,6 +115,43 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         _runs.pop()
         main.close()  # it may never have been awaited
+
+
+@asynccontextmanager
+async def while_read() -> AsyncIterator[None]:
+    """Raise ``OutputLost`` as soon as the reader of stdout leaves, although there may be nothing to write for hours."""
+    loop, task, stdout = asyncio.get_running_loop(), asyncio.current_task(), _pipe(sys.stdout)
+    if stdout is None or task is None:
+        yield
+        return
+    has_left = False
+
+    def leave() -> None:
+        nonlocal has_left
+        has_left = True
+        loop.remove_reader(stdout)
+        task.cancel()
+
+    # The end of a pipe that is written to becomes readable when the other end is closed.
+    loop.add_reader(stdout, leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not has_left or task.uncancel():
+            raise
+        raise OutputLost(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))) from None
+    finally:
+        loop.remove_reader(stdout)
+
+
+def _pipe(stream: TextIO) -> int | None:
+    """The descriptor of a stream that is a pipe, for writing alone."""
+    try:
+        descriptor = stream.fileno()
+        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        return descriptor if is_pipe and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY else None
+    except OSError:
+        return None
 
 
 @contextmanager

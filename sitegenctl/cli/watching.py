@@ -33,9 +33,14 @@ def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | N
     if watch is None:
         return write(signals.run(once()), call.output)
     interval = _interval(watch)
+
+    async def watching() -> int:
+        async with signals.while_read():
+            return await _repeat(call, look, interval)
+
     # However the last report would have ended the command: one that goes on has not decided anything.
     with deciding(None):
-        return signals.run(_repeat(call, look, interval))
+        return signals.run(watching())
 
 
 async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], interval: float) -> int:

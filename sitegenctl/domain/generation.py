@@ -46,14 +46,17 @@ class GenerationRecords(Protocol):
         """Move the order to REVIEW and log SUCCESS, as one; neither, and False, when it is not being generated."""
         ...
 
-    async def note_failure(self, order_id: int, message: str) -> None:
-        """Put the failure into ``admin_notes`` as the system does."""
-        ...
-
 
 class GenerationStore(Protocol):
     """Where the reference worker gets its records."""
 
     def lock(self, order_id: int) -> AbstractAsyncContextManager[GenerationRecords | None]:
         """Hold the order's generation lock; None when another generation holds it."""
+        ...
+
+    async def record_failure(self, order_id: int, message: str, note: str, **details: Any) -> None:
+        """Log an ERROR and put the note into ``admin_notes`` as the system does, both as one.
+
+        Neither while another run holds the order's lock, whose end the row would seem to be.
+        """
         ...

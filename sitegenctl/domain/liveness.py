@@ -16,11 +16,14 @@ from datetime import datetime, timedelta
 from sitegenctl.domain.light import light
 from sitegenctl.domain.order import Order
 from sitegenctl.domain.run import Run, RunOutcome
-from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, LiveTask, TaskState
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.worker import Worker, WorkerSurvey
 
 #: How long after its hard time limit a run may still be ending.
 LIMIT_MARGIN = timedelta(seconds=30)
+
+#: How long after a restart of the broker a worker may still be on its way back to it.
+RECONNECT = timedelta(seconds=30)
 
 # A run that began this much before its delivery by our reckoning may still be of it: two clocks are involved.
 _CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -194,6 +197,13 @@ class Deciding:
     moment: Moment
     survey: WorkerSurvey | None
     fallback: timedelta = DEFAULT_HARD_LIMIT
+    uptime: timedelta | None = None
+
+    @classmethod
+    def of(cls, reading: BrokerReading, survey: WorkerSurvey | None, now: datetime) -> Deciding:
+        """What the tasks of this reading are judged by; ``now`` is by this machine's clock."""
+        moment = Moment(local=now, broker=reading.taken_at)
+        return cls(moment=moment, survey=survey, fallback=reading.hard_limit, uptime=reading.uptime)
 
     def settle(self, tasks: Sequence[LiveTask], orders: Mapping[int, Order]) -> tuple[LiveTask, ...]:
         """The tasks, each unaccounted one with the time at which it can be decided, or as what it proves to be."""
@@ -252,7 +262,18 @@ class Deciding:
         if self.survey is None or self.survey.silent:
             # A worker that is there and does not respond may be one without a time limit, or a paused one.
             return task
-        return replace(task, state=TaskState.ORPHANED, reason="its time limit has passed")
+        reconnecting = self._reconnecting(task.delivered_at)
+        until = self.moment.local + reconnecting if reconnecting > timedelta(0) else None
+        return replace(task, state=TaskState.ORPHANED, reason="its time limit has passed", until=until)
+
+    def _reconnecting(self, delivered_at: datetime) -> timedelta:
+        """How much longer a worker may be on its way back to a broker that has restarted since the delivery.
+
+        It waits longer after each attempt that failed, and may hold what it had not begun.
+        """
+        if self.uptime is None or self.uptime >= RECONNECT or self.moment.broker_age(delivered_at) <= self.uptime:
+            return timedelta(0)
+        return RECONNECT - self.uptime
 
     def _has_ended(self, task: LiveTask, order: Order | None) -> bool:
         """Whether the log shows that a task is over which a worker still lists as running, after a lost connection.
@@ -293,6 +314,13 @@ def _is_open(run: Run) -> bool:
 def _is_dead(order: Order, run: Run) -> bool:
     """Whether an open run is proven to be over: it takes the run lock, and the lock is free."""
     return _is_open(run) and run.takes_lock and order.run_lock_held is False
+
+
+def may_run(tasks: Iterable[LiveTask], orders: Iterable[Order]) -> bool:
+    """Whether a task may be running that no worker claims."""
+    if any(task.is_unaccounted or (task.state is TaskState.RUNNING and task.worker is None) for task in tasks):
+        return True
+    return any(order.run_lock_held for order in orders)
 
 
 # --- one reading is not enough ---

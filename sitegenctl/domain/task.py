@@ -39,8 +39,8 @@ class LiveTask:
     there (kombu's tag, RQ's registry member). ``limit`` is the task's own hard time limit. ``started_at`` and ``pid``
     are known of tasks that a worker says it runs, by the worker's clock. ``part_of`` names the chain, group or map
     that carries the task, and ``carrier`` is its id: such a task cannot be removed by itself. ``until`` is when an
-    unaccounted task can be decided, by this machine's clock, None where that cannot be known; ``reason`` says why the
-    state is what it is.
+    unaccounted task can be decided, or an orphaned one requeued where that must wait, by this machine's clock; None
+    where that cannot be known. ``reason`` says why the state is what it is.
     """
 
     task_id: str
@@ -90,13 +90,15 @@ class BrokerReading:
     """Everything unfinished that the broker holds, read in one go.
 
     ``tasks`` has every list entry and every delivery, also of the same id. ``taken_at`` is by the broker's clock, None
-    where it could not be read. ``hard_limit`` is after what time a run is ended, where neither its message nor a worker
+    where it could not be read, ``uptime`` how long the broker has been up, None where that is not known or does not
+    matter. ``hard_limit`` is after what time a run is ended, where neither its message nor a worker
     names another. ``skipped`` counts values that did not fit, by what was wrong with them.
     """
 
     tasks: tuple[LiveTask, ...] = ()
     foreign: tuple[ForeignMessage, ...] = ()
     taken_at: datetime | None = None
+    uptime: timedelta | None = None
     hard_limit: timedelta = DEFAULT_HARD_LIMIT
     skipped: Mapping[str, int] = field(default_factory=dict)
 

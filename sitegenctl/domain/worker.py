@@ -33,6 +33,8 @@ class WorkerSurvey:
     concluded from their silence. ``consumers`` is the number of clients that wait for messages of this broker's
     database, None where that could not be read or was not needed. ``ever_consumed`` is False only where nothing in the
     broker shows that a worker ever consumed from it. ``skipped`` counts values that did not fit, by what was wrong.
+    ``asked_by`` is how workers are asked, None where they are not asked but leave records. ``may_run`` is whether a
+    task may be running although no worker claims it.
     """
 
     workers: tuple[Worker, ...] = ()
@@ -40,6 +42,8 @@ class WorkerSurvey:
     consumers: int | None = None
     ever_consumed: bool = True
     skipped: Mapping[str, int] = field(default_factory=dict)
+    asked_by: str | None = "remote control"
+    may_run: bool = False
 
     @property
     def anyone_alive(self) -> bool:
@@ -129,6 +133,8 @@ class WorkerRoster:
     consumers: int | None = None
     ever_consumed: bool = True
     skipped: Mapping[str, int] = field(default_factory=dict)
+    asked_by: str | None = "remote control"
+    may_run: bool = False
 
 
 def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
@@ -149,6 +155,8 @@ def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
         consumers=roster.consumers,
         ever_consumed=roster.ever_consumed,
         skipped=roster.skipped,
+        asked_by=roster.asked_by,
+        may_run=roster.may_run,
     )
 
 
@@ -163,12 +171,15 @@ def describe_silence(seen: WorkerSurvey | WorkerRoster) -> str | None:
     return f"{seen.silent} of {seen.silent + len(seen.workers)} living workers did not answer"
 
 
-def describe_no_worker(consumers: int | None) -> str:
-    """What it means that no worker responded; ``consumers`` as in ``WorkerSurvey``.
+def describe_no_worker(seen: WorkerSurvey | WorkerRoster) -> str:
+    """What it means that no worker responded.
 
-    That none responds does not mean that none works: remote control may be off, or cut off.
+    That none responds does not mean that none works: remote control may be off, or cut off, and a worker that shuts
+    down no longer responds.
     """
-    return "no worker is alive" if consumers == 0 else "no worker responds to remote control"
+    if seen.consumers == 0 and not seen.may_run:
+        return "no worker is alive"
+    return f"no worker responds to {seen.asked_by}" if seen.asked_by else "no worker responds"
 
 
 def standstill(seen: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -> str | None:
@@ -177,7 +188,7 @@ def standstill(seen: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -
     ``roster`` may be older than ``seen``: of workers that have come or gone since it says nothing.
     """
     if not seen.anyone_alive:
-        return describe_no_worker(seen.consumers)
+        return describe_no_worker(seen)
     if roster is None or seen.silent or {each.name for each in seen.workers} != {each.name for each in roster.workers}:
         return None
     return None if any(queue in each.queues for each in roster.workers) else f"no worker consumes {queue}"

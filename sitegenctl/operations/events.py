@@ -90,7 +90,7 @@ class _Hearing:
         if not living:
             if survey.consumers == 0:
                 return Advice(message="no worker is alive: no events until one is")
-            why = describe_no_worker(survey.consumers)
+            why = describe_no_worker(survey)
             return Advice(message=f"{why}: whether any sends events is not known")
         workers = "the living worker sends" if living == 1 else f"{living} workers live, and none sends"
         return Advice(message=f"{workers} no events: {self._enabling}")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sitegenctl.domain.liveness import Deciding, Moment, attribute
+from sitegenctl.domain.liveness import Deciding, attribute
 from sitegenctl.domain.log import Cursor
 from sitegenctl.domain.order import LogRow, OrderStatus
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
@@ -316,8 +316,7 @@ class _Watch:
     async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Quiet | None]:
         """Find out why nothing moves: orphaned tasks, or no worker to take them."""
         survey = await self._queue.survey()
-        moment = Moment(local=utc_now(), broker=reading.taken_at)
-        deciding = Deciding(moment=moment, survey=survey, fallback=reading.hard_limit)
+        deciding = Deciding.of(reading, survey, utc_now())
         tasks = attribute(reading.tasks, survey)
         unaccounted = {task.order_id for task in tasks if task.is_unaccounted and task.order_id is not None}
         held = deciding.settle(tasks, await self._orders.read_orders(unaccounted) if unaccounted else {})

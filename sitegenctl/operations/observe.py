@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from sitegenctl.domain.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.listing import OrderFilter
-from sitegenctl.domain.liveness import Deciding, Moment, attribute, confirmed, doubtful, separate_claims, unconfirmed
+from sitegenctl.domain.liveness import (
+    Deciding,
+    attribute,
+    confirmed,
+    doubtful,
+    may_run,
+    separate_claims,
+    unconfirmed,
+)
 from sitegenctl.domain.order import Order, OrderStatus
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.site import MIN_SITE_FILES, SiteFiles
@@ -249,6 +257,8 @@ class _Look:
             known = {order_id: reread.get(order_id, order) for order_id, order in (known or {}).items()}
         with_task = {task.order_id for task in tasks if task.order_id is not None}
         unseen = await self._unseen([order for order_id, order in (known or {}).items() if order_id not in with_task])
+        if survey is not None:
+            survey = replace(survey, may_run=may_run(tasks, (known or {}).values()))
         return Snapshot(
             taken_at=self.taken_at,
             orders={**(known or {}), **unseen},
@@ -266,8 +276,7 @@ class _Look:
         )
 
     def _deciding(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Deciding:
-        moment = Moment(local=self.taken_at, broker=reading.taken_at)
-        return Deciding(moment=moment, survey=survey, fallback=reading.hard_limit)
+        return Deciding.of(reading, survey, self.taken_at)
 
     async def _finished(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Mapping[str, str]:
         """The final results of tasks that workers say they run and that the broker has no message of."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 from sitegenctl.domain.condition import Source
@@ -42,6 +43,8 @@ async def overview(
     last_day = await attempts.make(Source.DATABASE, lambda: orders.count_runs(timedelta(days=1)))
     can_judge = by_status is not None and Source.DATABASE not in snapshot.errors
     broker_answered = Source.BROKER not in snapshot.errors
+    if roster is not None and snapshot.workers is not None:
+        roster = replace(roster, may_run=snapshot.workers.may_run)
     return Overview(
         snapshot=snapshot,
         depth=depths(snapshot) if broker_answered else None,

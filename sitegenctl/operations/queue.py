@@ -57,11 +57,15 @@ async def inspect_workers(
 ) -> tuple[WorkerRoster, Sequence[StaleClaim]]:
     """The workers, and the tasks that they list although these have ended. Raises ``SourceError`` without the broker.
 
-    The ``queue`` is made only where a worker says that it runs something.
+    The ``queue`` is made only where a worker says that it runs something, or where none responds.
     """
     roster = await workers.worker_details()
     survey = survey_of(roster, task_name=task_name)
     running = {task.task_id for worker in roster.workers for task in worker.active}
+    if not roster.workers and not roster.silent:
+        # Only what is in the queue shows then whether anything may be running.
+        delivered = (task.state is TaskState.UNACKED for task in (await queue().read()).tasks)
+        return replace(roster, may_run=any(delivered)), ()
     if not running:
         return roster, ()
     finished = await queue().finished(running)

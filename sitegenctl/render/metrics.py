@@ -135,8 +135,8 @@ def _workers(made: _Families, measured: Measurement) -> Iterator[Metric]:
     roster = measured.seen.roster
     if roster is None:
         return
-    yield made.gauge("sitegenctl_workers", "Workers that answered.", len(roster.workers))
-    yield made.gauge("sitegenctl_workers_silent", "Workers that are alive and did not answer.", roster.silent)
+    yield made.gauge("sitegenctl_workers", "Workers that responded to remote control.", len(roster.workers))
+    yield made.gauge("sitegenctl_workers_silent", "Workers that are connected and did not respond.", roster.silent)
     yield made.gauge(
         "sitegenctl_worker_processes",
         "Tasks that the workers who answered can run at once.",
@@ -160,7 +160,7 @@ def _orders(made: _Families, measured: Measurement) -> Iterator[Metric]:
     if (by_condition := measured.orders_by_condition()) is not None:
         family = made.empty(
             "sitegenctl_orders",
-            "Orders by where they really are; severity fault needs somebody.",
+            "Orders by condition; severity fault needs attention.",
             "condition",
             "severity",
         )

@@ -187,7 +187,9 @@ def workers_text(
 
 def no_worker_text(roster: WorkerRoster) -> str:
     """What it means that no worker responded: whether any may be at work all the same."""
-    why = describe_no_worker(roster.consumers)
+    why = describe_no_worker(roster)
+    if roster.may_run:
+        return f"{why}, but a task may be running: sitegenctl inspect queue shows it"
     if roster.consumers == 0:
         return f"{why}: nothing will be generated"
     if roster.consumers is None:

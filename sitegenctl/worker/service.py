@@ -92,22 +92,17 @@ async def record_failure(
     """Journal a failed attempt: an ERROR row and the note that the system's own screens show.
 
     ``retry_in`` is in seconds, None after the last attempt. Nothing is written while another run holds the order's
-    lock: the row would end that one.
+    lock.
     """
     what_next = "no retry left" if retry_in is None else f"retry in {retry_in:.0f} s"
-    async with workshop.store.lock(order_id) as records:
-        if records is None:
-            return
-        await records.log(
-            order_id,
-            "ERROR",
-            f"{message} (attempt {attempt}, {what_next})",
-            "error",
-            task_id=task_id,
-            attempt=attempt,
-            retry_in=retry_in,
-        )
-        await records.note_failure(order_id, f"{message} ({what_next})")
+    await workshop.store.record_failure(
+        order_id,
+        f"{message} (attempt {attempt}, {what_next})",
+        f"{message} ({what_next})",
+        task_id=task_id,
+        attempt=attempt,
+        retry_in=retry_in,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,9 +143,18 @@ def test_any_json_is_read_as_far_as_it_goes(world: World, odd: object) -> None:
         world.with_session(lambda session: session.queue.put_back([given]), **with_queue)
 
 
-@pytest.mark.parametrize("name", ["", "\0", "\ud800", "a\nb", "\x1b[2J"])
-def test_a_name_that_can_t_be_shown_is_no_answer(world: World, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"), [("\0", "\\x00"), ("\ud800", "\\ud800"), ("a\nb", "a\nb"), ("\x1b[2J", "\x1b[2J")]
+)
+def test_a_worker_is_heard_whatever_its_name(world: World, name: str, shown: str) -> None:
+    """Celery takes any; what no text may hold is escaped, and what no terminal should be sent is for the screens."""
     with answering(world, reply({name: []})):
+        replies = ask(world, "active", timeout=1)
+    assert (replies.answers, replies.unknown) == ({shown: {"active": []}}, 0)
+
+
+def test_an_answer_under_no_name_is_none(world: World) -> None:
+    with answering(world, reply({"": []})):
         replies = ask(world, "active", timeout=1)
     assert (replies.answers, replies.unknown) == ({}, 1)
 

@@ -158,6 +158,32 @@ def test_reader_of_stdout_has_left(world: World, unread: int, command: str, code
         assert (world.status(), len(world.queued())) == ("GENERATING", 1)
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("logs 43 -f", 141),
+        ("logs 41 43 -f -o ndjson", 4),
+        ("enqueue 42 --wait", 141),
+        ("enqueue 41 42 --wait", 4),
+        ("inspect --watch 1h", 141),
+        ("events", 141),
+    ],
+)
+def test_reader_leaves_while_there_is_nothing_to_write(world: World, command: str, code: int) -> None:
+    world.order(42)
+    world.order(43, "GENERATING", steps=["START"])
+    process = processes.start("-m", "sitegenctl", *command.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    if command != "events":
+        assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == code
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert len(world.queued()) == command.startswith("enqueue")
+
+
 @pytest.mark.parametrize(("command", "code"), [("enqueue 41 42", 4), ("enqueue 41 42 -o json", 4), ("maintain -v", 0)])
 def test_reader_of_stderr_has_left(world: World, unread: int, command: str, code: int) -> None:
     world.order(42)

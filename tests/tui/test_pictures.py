@@ -16,6 +16,7 @@ from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp
 from sitegenctl.domain.listing import ListedOrder, OrderPage, OrderQuery
 from sitegenctl.domain.order import LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.overview import RunCounts
+from sitegenctl.domain.planners.fixing import plan_fix
 from sitegenctl.domain.pulse import Bar
 from sitegenctl.domain.run import read_history
 from sitegenctl.domain.site import SiteEntry, SiteFiles, SiteTree
@@ -187,6 +188,7 @@ def detail() -> OrderDetail:
         log=log,
         files=SiteFiles(count=2, size=4096),
         tree=SiteTree(entries=[SiteEntry(path="assets/site.css", size=3000), SiteEntry(path="index.html", size=1096)]),
+        fix=plan_fix(SNAPSHOT, [48], new_task_id=lambda: "new").steps[0],
     )
 
 

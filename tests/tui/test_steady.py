@@ -143,7 +143,7 @@ async def test_what_there_is_room_for(world: World) -> None:
     async with live(world, size=(200, 60)) as view:
         await view.go_to(42)
         await view.sees(
-            "✗ no worker is alive; 3 orders need somebody   1 failed  1 interrupted  1 unstarted   0 running"
+            "✗ no worker is alive; 3 orders need attention   1 failed  1 interrupted  1 unstarted   0 running"
         )
         for size, columns, beside, facets in (
             ((200, 60), ["order", "condition▼", "status", "age", "business", "why"], True, True),
@@ -160,10 +160,10 @@ async def test_what_there_is_room_for(world: World) -> None:
             assert bool(view.orders.query_one("OrderDetailPane").region.width) is beside
             assert bool(view.orders.query_one("Facets").region.width) is facets
             await view.press("enter")
-            await view.sees("42 FAILED", "retry it")
+            await view.sees("42 FAILED", "fix it: would be retried")
             await view.press("escape")
         # Of what is wrong no word is cut in two.
-        await view.sees("✗ no worker is alive; 3 orders need somebody   1 failed …")
+        await view.sees("✗ no worker is alive; 3 orders need attention   1 failed …")
         # Where it stands beside the list it can be put away.
         await view.pilot.resize_terminal(120, 40)
         await view.sees("42 FAILED")

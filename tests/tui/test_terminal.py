@@ -229,14 +229,14 @@ def test_it_is_stopped_and_continued_as_a_job_of_the_shell(world: World) -> None
     with terminal("-c", job, program="/bin/sh") as screen:
         screen.sees("Padaria Ana")
         screen.press(b"m")  # wherever one is
-        screen.sees("retry order 42?")
+        screen.sees("fix order 42?")
         screen.press(b"\x1a")
         screen.sees("stopped with 148")  # 128 and SIGTSTP
         assert screen.is_restored()
         assert "fg comes back" not in screen.afterwards
         screen.got = b""
         screen.press(b"\n")
-        screen.comes_back("retry order 42?")
+        screen.comes_back("fix order 42?")
         screen.press(b"\x03")
         screen.sees("left with 0")
         assert screen.leaves() == 0

@@ -84,11 +84,11 @@ async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
         # Nothing is wrong with any order, and nothing will be generated all the same.
         await view.sees("no orders", "✗ no worker is alive", "✗ workers", "3 Workers 0")
         assert "all well" not in view.text
-        for key, told in (("2", "the queue is empty"), ("3", "no worker is alive: nothing will be generated")):
+        for key, told in (("2", "the queue is empty"), ("3", "no worker responds")):
             await view.press(key)
             await view.sees(told)
         await view.press("4")
-        await view.sees("no worker is alive: nothing will be heard until")
+        await view.sees("no worker is alive: no events until one is")
         await view.press("enter", "escape", "space", "m", "y")
         assert current(view) == "orders"
 

@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.domain.liveness import (
     LIMIT_MARGIN,
+    RECONNECT,
     Deciding,
     Moment,
     attribute,
@@ -231,6 +232,23 @@ def test_the_time_limit_of_a_scheduled_delivery_counts_from_its_eta(ago: timedel
 @pytest.mark.parametrize("ago", [OVER, OVER + SECOND, timedelta(days=30)])
 def test_after_its_time_limit_a_delivery_is_orphaned(ago: timedelta) -> None:
     assert settled(delivery("a", ago)).state is TaskState.ORPHANED
+
+
+@pytest.mark.parametrize(
+    ("uptime", "delivered", "until"),
+    [
+        (None, timedelta(hours=1), None),
+        (RECONNECT, timedelta(hours=1), None),
+        (RECONNECT - SECOND, timedelta(hours=1), NOW + SECOND),
+        (timedelta(0), timedelta(hours=1), NOW + RECONNECT),
+    ],
+)
+def test_an_orphan_waits_for_workers_on_their_way_back(
+    uptime: timedelta | None, delivered: timedelta, until: datetime | None
+) -> None:
+    deciding = Deciding(moment=Moment(local=NOW, broker=NOW), survey=survey(), fallback=LIMIT, uptime=uptime)
+    (decided,) = deciding.settle(attribute([delivery("a", delivered)], survey()), {})
+    assert (decided.state, decided.until) == (TaskState.ORPHANED, until)
 
 
 def test_a_silent_worker_keeps_a_delivery_unaccounted_for_good() -> None:

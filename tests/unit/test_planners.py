@@ -380,6 +380,14 @@ def test_worker_dead_requeues_an_unaccounted_task_at_once() -> None:
     assert (step.put_back and step.put_back.task_id, step.worker_dead) == ("t1", True)
 
 
+def test_an_orphan_waits_after_a_restart_of_redis_but_not_for_a_person() -> None:
+    seen = snapshot(order(), tasks=(task(TaskState.ORPHANED, until=NOW + timedelta(seconds=9)),))
+    left = only(repair(seen))
+    assert isinstance(left, Outcome)
+    assert (left.outcome, left.hint, left.obstacle) == (OutcomeKind.SKIPPED, "re-check in 9s", None)
+    assert repair(seen, named=[42], worker_dead=True).steps
+
+
 def test_worker_dead_restarts_a_run_of_which_nothing_is_left() -> None:
     seen = snapshot(order(42, GENERATING, "START"), files=8, possible={42: UNTIL})
     assert only(repair(seen, named=[42])).outcome is OutcomeKind.REFUSED  # type: ignore[attr-defined]

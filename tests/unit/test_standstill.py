@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sitegenctl.domain.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey, standstill
@@ -20,6 +22,8 @@ def roster(**queues: str) -> WorkerRoster:
     [
         (seen(consumers=0), None, "no worker is alive"),
         (seen(consumers=0), roster(a="ours"), "no worker is alive"),  # it has gone since
+        (replace(seen(consumers=0), may_run=True), None, "no worker responds to remote control"),
+        (replace(seen(consumers=1), asked_by=None), None, "no worker responds"),
         (seen(consumers=1), None, "no worker responds to remote control"),
         (seen(), None, "no worker responds to remote control"),  # the client list could not be read
         (seen("a"), roster(a="ours"), None),

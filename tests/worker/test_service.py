@@ -205,6 +205,21 @@ def test_a_failure_is_journaled_and_noted_beside_other_notes(world: World) -> No
     asyncio.run(record_failure(replace(shop), 99, "no such order", task_id="t", attempt=1, retry_in=None))
 
 
+def test_failure_is_not_journaled_into_the_run_of_another(world: World) -> None:
+    world.order(42, "GENERATING")
+    shop = workshop(world)
+
+    async def scenario() -> None:
+        async with shop.store.lock(42) as records:
+            assert records is not None
+            await records.log(42, "START", "")
+            await record_failure(shop, 42, "too late", task_id="t", attempt=1, retry_in=None)
+
+    asyncio.run(scenario())
+    assert world.steps() == ["START"]
+    assert world.sql("SELECT admin_notes FROM site_orders")[0][0] is None
+
+
 async def _cancel(world: World) -> None:
     connection = await asyncpg.connect(world.database_url)
     await connection.execute("UPDATE site_orders SET status = 'CANCELLED'")

@@ -214,7 +214,7 @@ class Repairer:
         if not self.options.worker_dead:
             return tasks
         return tuple(
-            replace(task, state=TaskState.ORPHANED, reason="an operator confirmed that its worker is dead")
+            replace(task, state=TaskState.ORPHANED, reason="an operator confirmed that its worker is dead", until=None)
             if task.is_unaccounted
             else task
             for task in tasks
@@ -223,6 +223,8 @@ class Repairer:
     def _orphaned(self, order: Order | None, order_id: int, task: LiveTask) -> Step | Outcome:
         if order is None:
             return self._ghost(order, order_id, (task,))
+        if waiting := self._reconnecting(order, task):
+            return waiting
         dead = self.options.worker_dead or (order.run_lock_held is False and _is_of_run(order, task))
         if not dead and is_younger(order, self.options.patience):
             return skip(
@@ -260,11 +262,26 @@ class Repairer:
         )
         if kept.state is not TaskState.ORPHANED:
             return self._step(order, order_id, details=details, withdraw=removable, keep=kept)
+        if waiting := self._reconnecting(order, kept):
+            return waiting
         if order is not None and (spent := given_up(order, self.options.max_attempts)):
             return spent
         if order is not None and (why := self.facts.burnt.get(kept.task_id)) is not None:
             return self._replaced(order, tasks, why)
         return self._step(order, order_id, details=details, withdraw=removable, put_back=kept)
+
+    def _reconnecting(self, order: Order | None, task: LiveTask) -> Outcome | None:
+        """Leave an orphaned task alone whose worker may be on its way back to a Redis that has just restarted."""
+        if task.until is None or self.options.worker_dead:
+            return None
+        wait = describe_age(task.until - self.snapshot.taken_at)
+        return skip(
+            order.order_id if order is not None else task.order_id or 0,
+            "Redis has restarted a moment ago: its worker may be on its way back",
+            before=order.status if order is not None else None,
+            task_id=task.task_id,
+            hint=f"re-check in {wait}",
+        )
 
     def _kept(self, order_id: int, tasks: tuple[LiveTask, ...]) -> LiveTask:
         running = [task for task in tasks if task.state is TaskState.RUNNING]
