@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -27,6 +27,7 @@ class Connected:
     url: str
     _client: Redis | None = None
     _thread: threading.Thread | None = None
+    _unsubscribed: threading.Event = field(default_factory=threading.Event)
 
     def __repr__(self) -> str:
         return self.name
@@ -51,13 +52,22 @@ class Connected:
         listening.subscribe(channel, self._own_channel)
         for _ in range(2):
             assert listening.get_message(timeout=10)
-        self._thread = threading.Thread(target=self._listen, args=(listening,), name=self.name)
+        self._thread = threading.Thread(target=self._listen, args=(listening, channel), name=self.name)
         self._thread.start()
+
+    def stop_hearing(self) -> None:
+        """Lose the subscription, and nothing else: remote control does not reach it until it connects again."""
+        self._unsubscribed.clear()
+        self._signal("stop hearing")
+        assert self._unsubscribed.wait(10)
+
+    def _signal(self, what: str) -> None:
+        with suppress(RedisError), Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as client:
+            client.publish(self._own_channel, what)
 
     def _leave(self) -> None:
         """Be connected no more, at once."""
-        with suppress(RedisError), Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as client:
-            client.publish(self._own_channel, "leave")
+        self._signal("leave")
         if self._thread is not None:
             self._thread.join(timeout=10)
             assert not self._thread.is_alive()
@@ -70,13 +80,17 @@ class Connected:
     def _own_channel(self) -> str:
         return f"own.{self.name}"
 
-    def _listen(self, listening: PubSub) -> None:
+    def _listen(self, listening: PubSub, channel: str) -> None:
         with suppress(RedisError, OSError):
             for item in listening.listen():
+                if item["type"] == "unsubscribe":
+                    self._unsubscribed.set()
                 if item["type"] != "message":
                     continue
-                if item["channel"] == self._own_channel.encode():
+                if item["channel"] != self._own_channel.encode():
+                    self._hear(item)
+                elif item["data"] == b"leave":
                     listening.unsubscribe()
                 else:
-                    self._hear(item)
+                    listening.unsubscribe(channel)
         listening.close()

@@ -25,6 +25,7 @@ from typing import Any
 
 from sitegenctl.demo.postgres_server import postgres_server
 from sitegenctl.demo.redis_server import redis_server
+from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
 from tests.moving.servers import MARK, WHOLE, Database, OwnServers
 from tests.moving.simulated_worker import Held, SimulatedWorker
 from tests.processes import Running
@@ -97,9 +98,19 @@ class LivingSystem(OwnServers):
     def live(self) -> Counter[int | None]:
         """How many tasks each order has: its messages, and what workers hold though it waits in no ``unacked``."""
         known = self.unfinished()
-        delivered = {json.loads(raw)[0]["headers"]["id"] for raw in self.client.hvals("unacked")}
-        apart = [held for worker in self.workers for held in worker.claimed if held.task_id not in delivered]
+        # One id may be delivered twice under one tag: there are as many deliveries as workers that have it.
+        delivered = Counter(json.loads(raw)[0]["headers"]["id"] for raw in self.client.hvals("unacked"))
+        apart = []
+        for held in (held for worker in self.workers for held in worker.claimed):
+            if delivered[held.task_id]:
+                delivered[held.task_id] -= 1
+            else:
+                apart.append(held)
         return Counter(held.order_id for held in (*known, *apart) if held.name == TASK)
+
+    def out_of_reach(self) -> set[int | None]:
+        """The orders of which a task is at a worker that does not respond."""
+        return {held.order_id for worker in self.workers if not worker.answers for held in worker.claimed}
 
     def forgotten(self) -> list[Held]:
         """What workers hold though Redis knows nothing of it."""
@@ -196,6 +207,11 @@ class LivingSystem(OwnServers):
         """One step of a worker, as far as it is in a state for it."""
         if worker not in self.workers:
             return
+        self._step(worker, step, files=files)
+        if worker.is_gone:
+            self.workers.remove(worker)
+
+    def _step(self, worker: SimulatedWorker, step: str, *, files: int) -> None:
         if step == "take":
             if worker.takes:
                 worker.take()
@@ -292,6 +308,71 @@ class LivingSystem(OwnServers):
             self.client.hdel("unacked", orphan.tag)
             self.client.zrem("unacked_index", orphan.tag)
             self.client.rpush(QUEUE, json.dumps(orphan.message))
+
+    def go_out_of_reach(self, worker: SimulatedWorker, *, shuts_down: bool) -> None:
+        """Have a worker go on without remote control; one that shuts down ends when what it runs has ended."""
+        self._begin(worker)
+        if shuts_down:
+            worker.shut_down()
+        else:
+            worker.stop_hearing()
+        if worker.is_gone:
+            self.workers.remove(worker)
+
+    def redis_forgets(self) -> None:
+        """Let nothing be out of reach and without a trace: a task that was received has begun a moment later."""
+        for worker in self.workers:
+            if not worker.answers:
+                self._begin(worker)
+
+    def _begin(self, worker: SimulatedWorker) -> None:
+        while worker.running is not None and not worker.running.begun:
+            self.work(worker)
+
+    def clock_step(self, step: timedelta) -> None:
+        """Likewise for deliveries; what runs out of reach has come to its time limit."""
+        super().clock_step(step)
+        for tag, score in self.client.zrange("unacked_index", 0, -1, withscores=True):
+            self.client.zadd("unacked_index", {tag: score - step.total_seconds()})
+            message, *rest = json.loads(self.client.hget("unacked", tag))
+            if message["headers"]["eta"] is not None:
+                eta = datetime.fromisoformat(message["headers"]["eta"]) - step
+                message["headers"]["eta"] = eta.isoformat()
+                self.client.hset("unacked", tag, json.dumps([message, *rest]))
+        if step <= DEFAULT_HARD_LIMIT:
+            return
+        for worker in [worker for worker in self.workers if not worker.answers]:
+            while worker.running is not None:
+                worker.exceed_limit()
+            if worker.is_gone:
+                self.workers.remove(worker)
+
+    def redeliver(self, worker: SimulatedWorker) -> None:
+        """Have the running task given back to the queue, as after the visibility timeout."""
+        held = worker.running
+        if held is not None and self.client.hdel("unacked", held.tag):
+            self.client.zrem("unacked_index", held.tag)
+            self.client.rpush(QUEUE, json.dumps(held.message))
+            self._note_copy(held)
+
+    def push_again(self) -> None:
+        """Have a publisher push its newest message a second time."""
+        raw = self.client.lindex(QUEUE, 0)
+        if raw is not None:
+            self.client.lpush(QUEUE, raw)
+            self._note_copy(Held(message=json.loads(raw)))
+
+    def _note_copy(self, held: Held) -> None:
+        if held.name == TASK and held.order_id is not None:
+            self.doubled.add(held.order_id)
+
+    def revoke_elsewhere(self) -> None:
+        """Have another client revoke the task that is next in the queue: workers that hear it will discard it."""
+        raw = self.client.lindex(QUEUE, -1)
+        if raw is not None:
+            for worker in self.workers:
+                if worker.answers:
+                    worker.revoked.add(Held(message=json.loads(raw)).task_id)
 
     def lose(self, worker: SimulatedWorker) -> None:
         """Have a worker lose its connection to Redis for so long that it looks dead."""

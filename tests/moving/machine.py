@@ -89,4 +89,4 @@ class Watched(RuleBasedStateMachine):
         self.system.clock_step(timedelta(hours=3))
         with self.checked(["maintain"]):
             told = operate("maintain")
-            assert told.code == 0, told
+            assert told.code in (0, 4), told

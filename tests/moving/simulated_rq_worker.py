@@ -64,6 +64,7 @@ class SimulatedRqWorker(Connected):
 
     running: RqHeld | None = None
     consumes: bool = True
+    is_gone: bool = False
     _silent: bool = False
     _execution: Any = None
     _worker: Worker | None = None
@@ -96,6 +97,11 @@ class SimulatedRqWorker(Connected):
         self.running = None
 
     # --- its tasks ----------------------------------------------------------------------------------------
+
+    @property
+    def answers(self) -> bool:
+        """Whether its record says that it is there."""
+        return self.is_connected and not self.silent
 
     @property
     def silent(self) -> bool:

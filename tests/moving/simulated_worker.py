@@ -85,13 +85,49 @@ class SimulatedWorker(Connected):
     revoked: set[str] = field(default_factory=set)
     consumes: bool = True
     silent: bool = False
+    is_heard: bool = True  # remote control reaches it
+    shutting_down: bool = False
+    is_gone: bool = False
     _pid: int = field(default_factory=lambda: next(_pids))
 
     # --- its connection -----------------------------------------------------------------------------------
 
+    @property
+    def answers(self) -> bool:
+        """Whether remote control reaches it and it responds."""
+        return self.is_connected and self.is_heard and not self.silent
+
     def connect(self) -> None:
         """Come up, or come back after the connection was lost."""
         self._come(_CHANNEL)
+        self.is_heard = True
+        if self.shutting_down:
+            self.stop_hearing()
+
+    def stop_hearing(self) -> None:
+        """Go on without remote control: cut off by a NAT, switched off, or on an exchange of its own."""
+        if self.is_heard:
+            super().stop_hearing()
+        self.is_heard = False
+
+    def shut_down(self) -> None:
+        """As on TERM: stop hearing and consuming at once; what runs goes on, what waits is given back at the end."""
+        self.stop_hearing()
+        self.shutting_down = True
+        self.consumes = False
+        if self.running is None:
+            self._exit()
+
+    def _exit(self) -> None:
+        """Give back what waits, and be gone."""
+        for held in (*self.reserved, *self.scheduled):
+            if held.acknowledgeable and self.redis.hdel("unacked", held.tag):
+                self.redis.zrem("unacked_index", held.tag)
+                self.redis.rpush(QUEUE, json.dumps(held.message))
+        self.reserved.clear()
+        self.scheduled.clear()
+        self.die()
+        self.is_gone = True
 
     def lose_connection(self) -> None:
         """As Celery does when Redis goes: what runs goes on, what waits is forgotten, nothing can be acknowledged."""
@@ -149,7 +185,10 @@ class SimulatedWorker(Connected):
         assert self.running is not None
         ended, self.running = self.running, None
         self.acknowledge(ended)
-        self._go_on()
+        if self.shutting_down:
+            self._exit()
+        else:
+            self._go_on()
         return ended
 
     def acknowledge(self, held: Held) -> None:
@@ -157,8 +196,20 @@ class SimulatedWorker(Connected):
             self.redis.hdel("unacked", held.tag)
             self.redis.zrem("unacked_index", held.tag)
 
+    def exceed_limit(self) -> None:
+        """Have the hard time limit end what runs: the process is killed, and the result is FAILURE."""
+        if self.running is not None:
+            self.store_result(self.running, "FAILURE")
+            self.end()
+
+    def store_result(self, held: Held, status: str) -> None:
+        if self.is_connected:
+            result = {"status": status, "result": None, "task_id": held.task_id}
+            self.redis.set(f"celery-task-meta-{held.task_id}", json.dumps(result), ex=24 * 3600)
+
     def _start(self, held: Held) -> None:
         if held.task_id in self.revoked:
+            self.store_result(held, "REVOKED")
             self.acknowledge(held)
         else:
             self.running = held

@@ -269,6 +269,36 @@ class Orders(Watched):
         with self.checked():
             self.system.an_hour_passes()
 
+    @precondition(lambda self: self.system.backend == "celery" and self.system.workers)
+    @rule(
+        how=st.sampled_from(["shuts down", "loses its subscription", "has its task redelivered"]),
+        data=st.data(),
+    )
+    def a_worker_goes_out_of_reach(self, how: str, data: st.DataObject) -> None:
+        """It does not respond any more, and goes on; or what it runs is delivered once more."""
+        worker = data.draw(st.sampled_from(self.system.workers), label="worker")
+        with self.checked():
+            if how == "has its task redelivered":
+                self.system.redeliver(worker)
+            else:
+                self.system.go_out_of_reach(worker, shuts_down=how == "shuts down")
+
+    @precondition(lambda self: self.system.backend == "celery")
+    @rule(what=st.sampled_from(["is pushed twice", "is revoked elsewhere"]))
+    def a_message(self, what: str) -> None:
+        with self.checked():
+            if what == "is pushed twice":
+                self.system.push_again()
+            else:
+                self.system.revoke_elsewhere()
+
+    @precondition(lambda self: self.system.backend == "celery")
+    @rule(forgets=st.booleans())
+    def redis_restarts(self, forgets: bool) -> None:
+        with self.checked():
+            self.system.stop_redis(forgets=forgets)
+            self.system.start_redis()
+
     # --- time, the backend, and people --------------------------------------------------------------------
 
     @rule(minutes=st.sampled_from([-3, 3, 20, 180]))
