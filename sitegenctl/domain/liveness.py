@@ -275,13 +275,9 @@ class Deciding:
 
         It waits longer after each attempt that failed, and may hold what it had not begun.
         """
-        if (
-            self.uptime is None
-            or self.uptime >= self.reconnect_time
-            or self.moment.broker_age(delivered_at) <= self.uptime
-        ):
+        if self.uptime is None or self.moment.broker_age(delivered_at) <= self.uptime:
             return timedelta(0)
-        return self.reconnect_time - self.uptime
+        return max(self.reconnect_time - self.uptime, timedelta(0))
 
     def _has_ended(self, task: LiveTask, order: Order | None) -> bool:
         """Whether the log shows that a task is over which a worker still lists as running, after a lost connection.

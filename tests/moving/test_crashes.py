@@ -20,6 +20,7 @@ from sitegenctl.settings import parse_duration
 from tests import processes
 from tests.moving.conftest import Run
 from tests.moving.test_maintain import troubles
+from tests.rq_world import RqWorld
 from tests.world import World, eventually
 
 # Runs a command that is killed when it reaches a checkpoint, or that writes down all it passes.
@@ -70,7 +71,8 @@ def _ghost(world: World) -> None:
 
 def _orphaned(world: World) -> None:
     _queued(world)
-    world.deliver()
+    # Longer ago than a run lasts.
+    world.deliver(**({"late": 1200.0} if isinstance(world, RqWorld) else {}))
 
 
 def _empty(world: World) -> None:
