@@ -67,6 +67,13 @@ def worker(python: str, url: str, how: str, arguments: Sequence[str] = ()) -> It
         process.wait()
 
 
+@pytest.fixture(autouse=True)
+def _no_other_client(redis_url: str) -> None:
+    """Disconnect what earlier tests of this process left connected to any database of its Redis."""
+    with Redis.from_url(redis_url) as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
 @PYTHONS
 @pytest.mark.parametrize(
     ("how", "arguments", "options"),

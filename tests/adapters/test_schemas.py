@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sitegenctl.domain.listing import OrderFilter, SortBy
+from sitegenctl.domain.order import MAX_ORDER_ID
 from tests.world import World
 
 BIGINT = (
@@ -141,8 +142,8 @@ def test_order_id_that_the_column_can_not_hold_stops_no_step(world: World, order
     world.order(4)
     world.order(5, "GENERATING", steps=["START", "ERROR"])
     world.publish(order_id)
-    # The message names no order that can be here, and has no date: a person must look at it.
-    run(world, "maintain", code=4)
+    # An order of that number may come yet, and the message has no date: a person must look at it.
+    run(world, "maintain", code=4 if order_id <= MAX_ORDER_ID else 0)
     assert (condition(world, 4), condition(world, 5)) == ("queued", "queued")
 
 
