@@ -12,6 +12,7 @@ raised, and tried again as the job itself is set up to be.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, ClassVar
@@ -63,6 +64,8 @@ def generate_site_job(job: Job, workshop: Workshop, order_id: int, resume: bool 
     ended = attempt.make(resume=resume, limit=_soft_limit(job), signal=JobTimeoutException)
     if not isinstance(ended, Failure):
         return ended
+    # The run is over: RQ's alarm for it must not interrupt the recording of how it ended.
+    signal.alarm(0)
     # A run that has failed is not tried again, only what could not begin.
     attempt.journal(ended, retry_in=None if ended.begun else _retry_in(job))
     if ended.begun:

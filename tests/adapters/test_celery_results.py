@@ -87,7 +87,8 @@ def test_a_real_worker_reports_what_was_revoked(world: World) -> None:
         app.control.revoke("T")
     reasons = eventually(lambda: burnt(world, ["T", "other"]))
     assert reasons.keys() == {"T"}
-    assert reasons["T"].endswith(" has revoked it")
+    # Newer workers store a result for what they are told to revoke.
+    assert reasons["T"].endswith(" has revoked it") or reasons["T"] == "its result is REVOKED already"
 
 
 def require_writable(url: str) -> SourceError | None:
