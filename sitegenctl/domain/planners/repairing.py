@@ -198,7 +198,7 @@ class Repairer:
         elif refused := without_status(order):
             return refused
         elif self.options.worker_dead and tasks and tasks[0].state is TaskState.ORPHANED:
-            return self._orphaned(order, order_id, tasks[0])
+            return self.decide(Condition.ORPHANED, order_id)
         elif self.options.worker_dead and order_id in self.snapshot.possible and not self.snapshot.unattributed:
             return self._interrupted(order)
         return refuse(
