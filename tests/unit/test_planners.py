@@ -395,6 +395,32 @@ def test_an_orphan_waits_after_a_restart_of_redis_but_not_for_a_person() -> None
     assert repair(seen, named=[42], worker_dead=True).steps
 
 
+@pytest.mark.parametrize("status", [GENERATING, REVIEW])
+@pytest.mark.parametrize("command", ["cancel", "reset"])
+def test_an_orphan_is_not_removed_while_its_worker_may_reconnect(command: str, status: OrderStatus) -> None:
+    def plan(until: datetime | None) -> Plan:
+        seen = snapshot(order(42, status), tasks=(task(TaskState.ORPHANED, until=until),))
+        if command == "cancel":
+            return plan_cancel(seen, [42], terminate=True)
+        return plan_reset(seen, [42], enqueue=True, keep_files=False, terminate=True, force=True, new_task_id=ids())
+
+    refused = only(plan(NOW + timedelta(seconds=9)))
+    assert isinstance(refused, Outcome)
+    assert (refused.outcome, refused.hint) == (OutcomeKind.REFUSED, "re-check in 9s")
+    assert plan(None).steps
+
+
+@pytest.mark.parametrize("until", [None, NOW + timedelta(seconds=9)])
+def test_one_of_two_orphans_is_requeued_as_carefully_as_a_single_one(until: datetime | None) -> None:
+    tasks = tuple(task(TaskState.ORPHANED, task_id, until=until) for task_id in ("a", "b"))
+    fresh = snapshot(order(idle=timedelta(seconds=1)), tasks=tasks)
+    assert not repair(fresh, patience=timedelta(minutes=2)).steps
+    (step,) = repair(fresh, named=[42], patience=timedelta(minutes=2), worker_dead=True).steps
+    assert (step.put_back and step.put_back.task_id, step.last_log_id) == ("a", 7)
+    assert [each.task_id for each in step.withdraw] == ["b"]
+    assert bool(repair(snapshot(order(), tasks=tasks)).steps) is (until is None)
+
+
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
 def test_worker_dead_restarts_a_run_of_which_nothing_is_left(status: OrderStatus) -> None:
     seen = snapshot(order(42, status, "START"), files=8, possible={42: UNTIL})
