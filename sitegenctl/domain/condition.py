@@ -195,7 +195,8 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
 
 
 def _duplicated(seen: Evidence) -> Diagnosis | None:
-    if len(seen.tasks) < 2:
+    # All tasks of a missing order are ghosts, and are believed to be so only later.
+    if len(seen.tasks) < 2 or seen.order is None:
         return None
     return _verdict(
         seen,
@@ -208,10 +209,9 @@ def _duplicated(seen: Evidence) -> Diagnosis | None:
 def _ghost(seen: Evidence) -> Diagnosis | None:
     if not seen.tasks:
         return None
-    task = seen.tasks[0]
     if seen.order is None:
-        return _ghost_of_missing(seen, task)
-    status = seen.order.status
+        return _ghost_of_missing(seen)
+    task, status = seen.tasks[0], seen.order.status
     if task.is_unaccounted:
         return None
     if status is OrderStatus.CANCELLED:
@@ -230,33 +230,34 @@ def _ghost(seen: Evidence) -> Diagnosis | None:
     return None
 
 
-def _ghost_of_missing(seen: Evidence, task: LiveTask) -> Diagnosis:
-    """A task of an order that the database does not have: believed missing only later."""
-    described = describe_task(task)
+def _ghost_of_missing(seen: Evidence) -> Diagnosis:
+    """Tasks of an order that the database does not have: believed missing once the newest is older than grace."""
+    described = [describe_task(task) for task in seen.tasks]
     named = f"sitegenctl repair {seen.order_id}"
     if not seen.authoritative:
         return _verdict(
             seen,
             Condition.UNKNOWN,
             "no such order in this database, which is a copy and may lag",
-            described,
+            *described,
             remedy="read from the primary",
         )
-    age = message_age(task, seen.taken_at)
-    if age is None:
+    ages = [age for task in seen.tasks if (age := message_age(task, seen.taken_at)) is not None]
+    if len(ages) < len(seen.tasks):
         return _verdict(
-            seen, Condition.UNKNOWN, "no such order, and its task has no date: it may be new", described, remedy=named
+            seen, Condition.UNKNOWN, "no such order, and its task has no date: it may be new", *described, remedy=named
         )
+    age = min(ages)
     if age < seen.grace:
         return _verdict(
             seen,
             Condition.UNKNOWN,
             f"no such order, but its task is {describe_age(age)} old: the order may not be committed yet",
-            described,
+            *described,
             remedy=named,
             until=seen.taken_at + seen.grace - age if seen.taken_at is not None else None,
         )
-    return _verdict(seen, Condition.GHOST, "a live task, and no such order", described)
+    return _verdict(seen, Condition.GHOST, "a live task, and no such order", *described)
 
 
 def message_age(task: LiveTask, now: datetime | None) -> timedelta | None:
@@ -334,7 +335,9 @@ def _run_lock(seen: Evidence) -> Diagnosis | None:
 def _possibly_running(seen: Evidence) -> Diagnosis | None:
     order = _order(seen)
     run = order.history.last_run
-    if seen.possible_until is None or order.status is not OrderStatus.GENERATING or run is None:
+    if seen.possible_until is None or run is None:
+        return None
+    if order.status is not OrderStatus.GENERATING and not _is_ready(order):
         return None
     began = describe_age(run.began) if run.began is not None else "an unknown time"
     return _verdict(

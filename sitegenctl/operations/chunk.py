@@ -121,13 +121,18 @@ class Chunk:
                 yield step
 
     async def _look(self) -> None:
-        """Find out who got a task since the plan was made, or lost the one to be kept."""
+        """Find out who got a task since the plan was made, or lost the one to be kept, and which orders exist now."""
+        missing = [step.order_id for step in self.steps if step.before is None]
+        # A plan may wait long for its answer, and an order may be committed after its task was published.
+        existing = await self.hands.orders.existing(missing) if missing else ()
         live = await self.hands.belief.tasks()
         unattributed = (await self.hands.belief.reading()).unattributed
         for step in self.steps:
             tasks = live.get(step.order_id, ())
             strange = next((task for task in tasks if task.task_id not in step.expected_tasks), None)
-            if strange is not None:
+            if step.order_id in existing:
+                self.skipped[step.order_id] = outcome(step, OutcomeKind.SKIPPED, "the order exists now")
+            elif strange is not None:
                 self.skipped[step.order_id] = outcome(
                     step, OutcomeKind.SKIPPED, describe_task(strange), task_id=strange.task_id
                 )

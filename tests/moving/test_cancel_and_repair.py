@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -12,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sitegenctl.domain.health_orders import BEAT_TASK
-from sitegenctl.operations import checkpoints
+from sitegenctl.domain.result import OperationResult, OutcomeKind
+from sitegenctl.operations import checkpoints, repair
+from sitegenctl.operations.apply import apply
 from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.session import Session
 from tests import processes
 from tests.moving.conftest import Run
 from tests.moving.test_retry_and_start import kinds
@@ -66,6 +70,19 @@ def test_an_order_that_an_operator_cancelled_can_be_enqueued_again(world: World,
     assert (world.status(), run("inspect", "42")[1]["data"]["condition"]) == (status, "held")
     assert kinds(run("enqueue", "42")[1]) == {42: "done"}
     assert (world.status(), len(world.queued())) == ("GENERATING", 1)
+
+
+def test_the_task_of_an_order_committed_after_the_plan_stays(world: World) -> None:
+    world.publish(77)
+
+    async def commit_before_applying(session: Session) -> OperationResult:
+        plan = await repair.plan(session.orders, session.queue, session.sites, named=[77])
+        assert plan.steps
+        await asyncio.to_thread(world.order, 77, "GENERATING")
+        return await apply(session.orders, session.queue, session.sites, plan, session.actor)
+
+    (outcome,) = world.with_session(commit_before_applying).outcomes
+    assert (outcome.outcome, len(world.queued())) == (OutcomeKind.SKIPPED, 1)
 
 
 def test_a_running_task_is_stopped_only_with_terminate(world: World, run: Run) -> None:

@@ -97,6 +97,12 @@ def test_a_run_that_may_go_on_is_neither_interrupted_nor_empty(files: int) -> No
     assert "last step PHASE_1_START" in found.evidence[0]
 
 
+def test_a_building_order_whose_run_may_go_on_is_not_unstarted() -> None:
+    until = NOW + timedelta(minutes=3)
+    found = verdict(order(BUILDING, *CUT_SHORT), possible_until=until, taken_at=NOW)
+    assert (found.condition, found.until) == (Condition.UNKNOWN, until)
+
+
 def test_a_held_run_lock_means_that_it_runs() -> None:
     assert verdict(order(GENERATING, *CUT_SHORT, run_lock_held=True)).condition is Condition.RUNNING
 
@@ -130,6 +136,23 @@ def test_a_missing_order_is_believed_missing_only_later(
     dates: dict[str, object], authoritative: bool, condition: Condition
 ) -> None:
     found = verdict(None, task(TaskState.QUEUED, **dates), taken_at=NOW, authoritative=authoritative)
+    assert found.condition is condition
+
+
+@pytest.mark.parametrize(
+    ("dates", "authoritative", "condition"),
+    [
+        ((NOW_AGO, NOW_AGO), True, Condition.GHOST),
+        ((NOW_AGO, NOW), True, Condition.UNKNOWN),
+        ((NOW_AGO, None), True, Condition.UNKNOWN),
+        ((NOW_AGO, NOW_AGO), False, Condition.UNKNOWN),
+    ],
+)
+def test_two_tasks_of_a_missing_order_are_judged_by_the_newest(
+    dates: tuple[datetime | None, ...], authoritative: bool, condition: Condition
+) -> None:
+    tasks = [task(TaskState.QUEUED, position=place, enqueued_at=at) for place, at in enumerate(dates)]
+    found = verdict(None, *tasks, taken_at=NOW, authoritative=authoritative)
     assert found.condition is condition
 
 

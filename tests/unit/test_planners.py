@@ -380,6 +380,13 @@ def test_worker_dead_requeues_an_unaccounted_task_at_once() -> None:
     assert (step.put_back and step.put_back.task_id, step.worker_dead) == ("t1", True)
 
 
+@pytest.mark.parametrize("status", [OrderStatus.CANCELLED, REVIEW, OrderStatus.DELIVERED])
+def test_worker_dead_never_requeues_what_must_not_be_generated(status: OrderStatus) -> None:
+    seen = snapshot(order(42, status), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
+    (step,) = repair(seen, named=[42], worker_dead=True).steps
+    assert (step.put_back, step.publish, [each.task_id for each in step.withdraw]) == (None, None, ["t1"])
+
+
 def test_an_orphan_waits_after_a_restart_of_redis_but_not_for_a_person() -> None:
     seen = snapshot(order(), tasks=(task(TaskState.ORPHANED, until=NOW + timedelta(seconds=9)),))
     left = only(repair(seen))
@@ -388,11 +395,38 @@ def test_an_orphan_waits_after_a_restart_of_redis_but_not_for_a_person() -> None
     assert repair(seen, named=[42], worker_dead=True).steps
 
 
-def test_worker_dead_restarts_a_run_of_which_nothing_is_left() -> None:
-    seen = snapshot(order(42, GENERATING, "START"), files=8, possible={42: UNTIL})
+@pytest.mark.parametrize("status", [GENERATING, REVIEW])
+@pytest.mark.parametrize("command", ["cancel", "reset"])
+def test_an_orphan_is_not_removed_while_its_worker_may_reconnect(command: str, status: OrderStatus) -> None:
+    def plan(until: datetime | None) -> Plan:
+        seen = snapshot(order(42, status), tasks=(task(TaskState.ORPHANED, until=until),))
+        if command == "cancel":
+            return plan_cancel(seen, [42], terminate=True)
+        return plan_reset(seen, [42], enqueue=True, keep_files=False, terminate=True, force=True, new_task_id=ids())
+
+    refused = only(plan(NOW + timedelta(seconds=9)))
+    assert isinstance(refused, Outcome)
+    assert (refused.outcome, refused.hint) == (OutcomeKind.REFUSED, "re-check in 9s")
+    assert plan(None).steps
+
+
+@pytest.mark.parametrize("until", [None, NOW + timedelta(seconds=9)])
+def test_one_of_two_orphans_is_requeued_as_carefully_as_a_single_one(until: datetime | None) -> None:
+    tasks = tuple(task(TaskState.ORPHANED, task_id, until=until) for task_id in ("a", "b"))
+    fresh = snapshot(order(idle=timedelta(seconds=1)), tasks=tasks)
+    assert not repair(fresh, patience=timedelta(minutes=2)).steps
+    (step,) = repair(fresh, named=[42], patience=timedelta(minutes=2), worker_dead=True).steps
+    assert (step.put_back and step.put_back.task_id, step.last_log_id) == ("a", 7)
+    assert [each.task_id for each in step.withdraw] == ["b"]
+    assert bool(repair(snapshot(order(), tasks=tasks)).steps) is (until is None)
+
+
+@pytest.mark.parametrize("status", [GENERATING, BUILDING])
+def test_worker_dead_restarts_a_run_of_which_nothing_is_left(status: OrderStatus) -> None:
+    seen = snapshot(order(42, status, "START"), files=8, possible={42: UNTIL})
     assert only(repair(seen, named=[42])).outcome is OutcomeKind.REFUSED  # type: ignore[attr-defined]
     (step,) = repair(seen, named=[42], worker_dead=True).steps
-    assert step.publish == "new-1"
+    assert (step.publish, step.after) == ("new-1", GENERATING)
 
 
 def test_a_copy_that_waits_beside_an_unaccounted_task_is_removed() -> None:
@@ -430,6 +464,15 @@ def test_the_task_of_a_missing_order_goes_only_when_it_is_surely_missing(
     seen = snapshot(tasks=(task(TaskState.QUEUED, position=0, **facts),), authoritative=authoritative)
     known = RepairFacts(missing={42} if named and authoritative else ())
     assert bool(repair(seen, named=[42] if named else None, facts=known).steps) is removed
+
+
+@pytest.mark.parametrize("authoritative", [True, False])
+def test_both_tasks_of_a_missing_order_stay_until_it_is_surely_missing(authoritative: bool) -> None:
+    new = {"enqueued_at": NOW if authoritative else NOW - timedelta(hours=1)}
+    tasks = tuple(task(TaskState.QUEUED, position=place, **new) for place in range(2))
+    seen = snapshot(tasks=tasks, authoritative=authoritative)
+    assert not repair(seen).steps
+    assert not plan_fix(seen, new_task_id=ids()).steps
 
 
 @pytest.mark.parametrize("command", ["enqueue", "reset", "reset-empty", "start", "retry", "repair", "cancel"])

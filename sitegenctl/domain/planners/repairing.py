@@ -14,6 +14,7 @@ from sitegenctl.domain.planners.rules import (
     is_younger,
     not_withdrawable,
     possibly_live,
+    reconnecting,
     short_id,
     withdrawals,
     without_status,
@@ -198,7 +199,7 @@ class Repairer:
         elif refused := without_status(order):
             return refused
         elif self.options.worker_dead and tasks and tasks[0].state is TaskState.ORPHANED:
-            return self._orphaned(order, order_id, tasks[0])
+            return self.decide(Condition.ORPHANED, order_id)
         elif self.options.worker_dead and order_id in self.snapshot.possible and not self.snapshot.unattributed:
             return self._interrupted(order)
         return refuse(
@@ -209,13 +210,13 @@ class Repairer:
         )
 
     def _tasks(self, order_id: int) -> tuple[LiveTask, ...]:
-        """The order's tasks; unaccounted ones are orphaned where a person has confirmed that their worker is dead."""
+        """The order's tasks; those of which no worker is known are proven dead where a person has confirmed it."""
         tasks = self.snapshot.tasks_of(order_id)
         if not self.options.worker_dead:
             return tasks
         return tuple(
             replace(task, state=TaskState.ORPHANED, reason="an operator confirmed that its worker is dead", until=None)
-            if task.is_unaccounted
+            if task.is_unaccounted or task.state is TaskState.ORPHANED
             else task
             for task in tasks
         )
@@ -223,12 +224,18 @@ class Repairer:
     def _orphaned(self, order: Order | None, order_id: int, task: LiveTask) -> Step | Outcome:
         if order is None:
             return self._ghost(order, order_id, (task,))
-        if waiting := self._reconnecting(order, task):
+        return self._requeued(order, task, (), (f"task {short_id(task.task_id)} requeued",))
+
+    def _requeued(
+        self, order: Order, task: LiveTask, others: tuple[LiveTask, ...], details: tuple[str, ...]
+    ) -> Step | Outcome:
+        """Requeue an orphaned task and remove its order's other ones, or say why not yet."""
+        if waiting := reconnecting(order, order.order_id, task, self.snapshot):
             return waiting
         dead = self.options.worker_dead or (order.run_lock_held is False and _is_of_run(order, task))
         if not dead and is_younger(order, self.options.patience):
             return skip(
-                order_id,
+                order.order_id,
                 f"its task is orphaned, but the order was modified {describe_age(order.idle)} ago",
                 before=order.status,
                 task_id=task.task_id,
@@ -237,9 +244,9 @@ class Repairer:
         if spent := given_up(order, self.options.max_attempts):
             return spent
         if (why := self.facts.burnt.get(task.task_id)) is not None:
-            return self._replaced(order, (task,), why)
+            return self._replaced(order, (task, *others), why)
         # A log that grows is written by a live worker: unlike elsewhere in a repair, it must not have grown.
-        step = self._step(order, order_id, details=(f"task {short_id(task.task_id)} requeued",), put_back=task)
+        step = self._step(order, order.order_id, details=details, withdraw=others, put_back=task)
         return replace(step, last_log_id=order.last_log_id)
 
     def _duplicated(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
@@ -260,28 +267,9 @@ class Repairer:
             *withdrawals(removable),
             *(f"task {short_id(task.task_id)} left ({task.state})" for task in left),
         )
-        if kept.state is not TaskState.ORPHANED:
-            return self._step(order, order_id, details=details, withdraw=removable, keep=kept)
-        if waiting := self._reconnecting(order, kept):
-            return waiting
-        if order is not None and (spent := given_up(order, self.options.max_attempts)):
-            return spent
-        if order is not None and (why := self.facts.burnt.get(kept.task_id)) is not None:
-            return self._replaced(order, tasks, why)
-        return self._step(order, order_id, details=details, withdraw=removable, put_back=kept)
-
-    def _reconnecting(self, order: Order | None, task: LiveTask) -> Outcome | None:
-        """Leave an orphaned task alone whose worker may be on its way back to a Redis that has just restarted."""
-        if task.until is None or self.options.worker_dead:
-            return None
-        wait = describe_age(task.until - self.snapshot.taken_at)
-        return skip(
-            order.order_id if order is not None else task.order_id or 0,
-            "Redis has restarted a moment ago: its worker may be on its way back",
-            before=order.status if order is not None else None,
-            task_id=task.task_id,
-            hint=f"re-check in {wait}",
-        )
+        if kept.state is TaskState.ORPHANED and order is not None:
+            return self._requeued(order, kept, removable, details)
+        return self._step(order, order_id, details=details, withdraw=removable, keep=kept)
 
     def _kept(self, order_id: int, tasks: tuple[LiveTask, ...]) -> LiveTask:
         running = [task for task in tasks if task.state is TaskState.RUNNING]

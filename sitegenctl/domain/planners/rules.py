@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 from sitegenctl.domain.condition import NO_STATUS_REMEDY
 from sitegenctl.domain.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plan import refuse, skip
-from sitegenctl.domain.result import Obstacle, Outcome
+from sitegenctl.domain.result import Obstacle, Outcome, OutcomeKind
 from sitegenctl.domain.run import OPERATOR_FAILED_SUFFIX
 from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.domain.task import LiveTask, TaskState
@@ -102,6 +103,19 @@ def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:
     return None
 
 
+def reconnecting(order: Order | None, order_id: int, task: LiveTask, snapshot: Snapshot) -> Outcome | None:
+    """Leave an orphaned task alone whose worker may be on its way back to a Redis that has just restarted."""
+    if task.state is not TaskState.ORPHANED or task.until is None:
+        return None
+    return skip(
+        order_id,
+        "Redis has restarted a moment ago: its worker may be on its way back",
+        before=order.status if order is not None else None,
+        task_id=task.task_id,
+        hint=f"re-check in {describe_age(task.until - snapshot.taken_at)}",
+    )
+
+
 def moved_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
     """Leave a GENERATING order alone that moved within grace: its task may be on its way."""
     if order.status is not OrderStatus.GENERATING or not is_younger(order, snapshot.grace):
@@ -168,6 +182,8 @@ def not_withdrawable(
     for task in tasks:
         if task.is_unaccounted:
             return unaccounted(order, order_id, task, snapshot)
+        if waiting := reconnecting(order, order_id, task, snapshot):
+            return replace(waiting, outcome=OutcomeKind.REFUSED)
         if task.part_of is not None:
             return refuse(
                 order_id,
