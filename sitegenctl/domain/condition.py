@@ -130,8 +130,9 @@ class Evidence:
     ``order`` is None when the database has no such order. ``files`` is None when they were not, or could not
     be, counted. ``unavailable`` names the sources that did not answer; ``silent`` workers did not respond.
     ``check_hollow`` asks for a finished order's files to be judged too. ``unattributed`` messages may be of any order;
-    ``possible_until`` is when a run of which nothing is left in the queue is over for certain, by the clock of
-    ``taken_at``. ``authoritative`` is whether an order that was not found is missing.
+    ``may_be_running`` is whether a run may go on of which nothing is left in the queue, ``possible_until`` when it is
+    over for certain, by the clock of ``taken_at``; ``broker_time`` is that moment by the broker's clock.
+    ``authoritative`` is whether an order that was not found is missing.
     """
 
     order_id: int
@@ -143,7 +144,9 @@ class Evidence:
     check_hollow: bool = False
     taken_at: datetime | None = None
     unattributed: int = 0
+    may_be_running: bool = False
     possible_until: datetime | None = None
+    broker_time: datetime | None = None
     silent: int = 0
     authoritative: bool = True
 
@@ -203,7 +206,17 @@ def _duplicated(seen: Evidence) -> Diagnosis | None:
         Condition.DUPLICATED,
         f"{len(seen.tasks)} live tasks for one order",
         *(describe_task(task) for task in seen.tasks),
+        remedy=_remedy_of_duplicates(seen),
     )
+
+
+def _remedy_of_duplicates(seen: Evidence) -> str | None:
+    """What removes the copies: tasks that run are stopped only on request, and lost ones are waited for."""
+    if any(task.state is not TaskState.RUNNING and not task.is_unaccounted for task in seen.tasks):
+        return None  # what waits is removed by the usual command
+    if sum(task.state is TaskState.RUNNING and task.worker is not None for task in seen.tasks) > 1:
+        return f"sitegenctl repair {seen.order_id} --terminate"
+    return f"wait; once its worker is known to be dead: sitegenctl repair {seen.order_id} --worker-dead"
 
 
 def _ghost(seen: Evidence) -> Diagnosis | None:
@@ -242,7 +255,8 @@ def _ghost_of_missing(seen: Evidence) -> Diagnosis:
             *described,
             remedy="read from the primary",
         )
-    ages = [age for task in seen.tasks if (age := message_age(task, seen.taken_at)) is not None]
+    now = seen.broker_time or seen.taken_at
+    ages = [age for task in seen.tasks if (age := message_age(task, now)) is not None]
     if len(ages) < len(seen.tasks):
         return _verdict(
             seen, Condition.UNKNOWN, "no such order, and its task has no date: it may be new", *described, remedy=named
@@ -335,17 +349,25 @@ def _run_lock(seen: Evidence) -> Diagnosis | None:
 def _possibly_running(seen: Evidence) -> Diagnosis | None:
     order = _order(seen)
     run = order.history.last_run
-    if seen.possible_until is None or run is None:
+    if not seen.may_be_running or run is None:
         return None
     if order.status is not OrderStatus.GENERATING and not _is_ready(order):
         return None
-    began = describe_age(run.began) if run.began is not None else "an unknown time"
+    remedy = f"once its worker is known to be dead: sitegenctl repair {seen.order_id} --worker-dead"
+    if seen.possible_until is None or run.began is None:
+        return _verdict(
+            seen,
+            Condition.UNKNOWN,
+            f"no task is left, but its run has no outcome (last step {run.last_step}), and its first row has no usable"
+            " time: it may still be running",
+            remedy=remedy,
+        )
     return _verdict(
         seen,
         Condition.UNKNOWN,
-        f"no task is left, but its run began {began} ago and has no outcome (last step {run.last_step});"
-        f" it may still be running until {describe_time(seen.possible_until, seen.taken_at)}",
-        remedy=f"wait; once its worker is known to be dead: sitegenctl repair {seen.order_id} --worker-dead",
+        f"no task is left, but its run began {describe_age(run.began)} ago and has no outcome (last step"
+        f" {run.last_step}); it may still be running until {describe_time(seen.possible_until, seen.taken_at)}",
+        remedy=f"wait; {remedy}",
         until=seen.possible_until,
     )
 

@@ -9,6 +9,7 @@ clock.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -212,9 +213,11 @@ class Deciding:
     def settle(self, tasks: Sequence[LiveTask], orders: Mapping[int, Order]) -> tuple[LiveTask, ...]:
         """The tasks, each unaccounted one with the time at which it can be decided, or as what it proves to be."""
         decided = []
+        places = Counter(task.task_id for task in tasks)
         for task in tasks:
             order = self._order_of(task, orders)
-            if self._has_ended(task, order):
+            # Of two claims of one id nothing shows which of them is over.
+            if places[task.task_id] == 1 and self._has_ended(task, order):
                 if task.delivery is None:
                     continue
                 # The delivery is left, for the lost connection could not acknowledge it.
@@ -226,17 +229,20 @@ class Deciding:
         """How long whatever runs this task may go on."""
         return hard_limit(task, self.survey, self.fallback) + LIMIT_MARGIN
 
-    def may_be_running_until(self, order: Order) -> datetime | None:
-        """Until when the order's last run may still be going, by this machine's clock; None where it is over.
+    def may_be_running(self, order: Order) -> tuple[bool, datetime | None]:
+        """Whether the order's last run may still be going, and until when, by this machine's clock.
 
-        That is a run without an outcome which began less than its time limit ago, whether or not anything of its task
-        is left: Redis may have lost the message, and the worker its connection.
+        The time is None where the run's first row has no usable time. A run without an outcome that began less than its
+        time limit ago may go on, whether or not anything of its task is left: Redis may have lost the message, and the
+        worker its connection.
         """
         run = order.history.last_run
-        if run is None or not _is_open(run) or run.began is None or _is_dead(order, run):
-            return None
+        if run is None or not _is_open(run) or _is_dead(order, run):
+            return False, None
+        if run.began is None:
+            return True, None
         rest = self.limit() - run.began
-        return self.moment.local + rest if rest > timedelta(0) else None
+        return (True, self.moment.local + rest) if rest > timedelta(0) else (False, None)
 
     def _settled(self, task: LiveTask, order: Order | None) -> LiveTask:
         run = order.history.last_run if order is not None else None
@@ -270,14 +276,18 @@ class Deciding:
         until = self.moment.local + reconnecting if reconnecting > timedelta(0) else None
         return replace(task, state=TaskState.ORPHANED, reason="its time limit has passed", until=until)
 
-    def _reconnecting(self, delivered_at: datetime) -> timedelta:
-        """How much longer a worker may be on its way back to a broker that has restarted since the delivery.
+    @property
+    def reconnecting(self) -> timedelta:
+        """How much longer workers may be on their way back to a broker that has restarted.
 
-        It waits longer after each attempt that failed, and may hold what it had not begun.
+        They wait longer after each attempt that failed, and may hold what they had not begun.
         """
-        if self.uptime is None or self.moment.broker_age(delivered_at) <= self.uptime:
-            return timedelta(0)
-        return max(self.reconnect_time - self.uptime, timedelta(0))
+        return max(self.reconnect_time - self.uptime, timedelta(0)) if self.uptime is not None else timedelta(0)
+
+    def _reconnecting(self, delivered_at: datetime) -> timedelta:
+        """The same, where the delivery is older than the broker's start."""
+        is_older = self.uptime is not None and self.moment.broker_age(delivered_at) > self.uptime
+        return self.reconnecting if is_older else timedelta(0)
 
     def _has_ended(self, task: LiveTask, order: Order | None) -> bool:
         """Whether the log shows that a task is over which a worker still lists as running, after a lost connection.

@@ -51,7 +51,7 @@ class Step:
     ``after`` is the status to set, None to leave it.
 
     ``withdraw`` are tasks to remove, those that run only with ``terminate``; ``keep`` is a task that must still be
-    there; ``put_back`` one to return to the queue, which a person has confirmed to be on no living worker where
+    there, ``leave`` others that may not be touched; ``put_back`` one to return to the queue, which a person has confirmed to be on no living worker where
     ``worker_dead``; ``move`` are tasks to hand to another queue, whose
     name is ``destination``. ``publish`` is the id of a new task, chosen now
     so that the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that
@@ -68,6 +68,7 @@ class Step:
     withdraw: tuple[LiveTask, ...] = ()
     terminate: bool = False
     keep: LiveTask | None = None
+    leave: tuple[LiveTask, ...] = ()
     trash: bool = False
     publish: str | None = None
     resume: bool = True
@@ -95,10 +96,20 @@ class Step:
         return task.task_id if task else None
 
     @property
+    def planned_tasks(self) -> tuple[LiveTask, ...]:
+        """Every place of a task that the plan saw and that the order may still have when the step is taken."""
+        named = (*self.withdraw, *self.leave, *self.move, self.keep, self.put_back)
+        return tuple(task for task in named if task is not None)
+
+    @property
+    def staying(self) -> tuple[LiveTask, ...]:
+        """The tasks that are left where they are, or returned to the queue."""
+        return tuple(task for task in (self.keep, self.put_back, *self.leave) if task is not None)
+
+    @property
     def expected_tasks(self) -> frozenset[str]:
-        """The tasks that the order may have when the step is taken."""
-        named = (*self.withdraw, *self.move, self.keep, self.put_back)
-        return frozenset(task.task_id for task in named if task is not None)
+        """The ids of these tasks."""
+        return frozenset(task.task_id for task in self.planned_tasks)
 
 
 @dataclass(frozen=True, kw_only=True)

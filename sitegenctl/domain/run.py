@@ -122,6 +122,7 @@ def read_history(
     last_run: _Reading | None = None
     # What held before the newest enqueue or reset, for the case that it was taken back.
     before: tuple[_Reading | None, int] | None = None
+    cancelled: _Reading | None = None
     attempts = 0
     last_journal: str | None = None
     in_preamble = False
@@ -134,6 +135,11 @@ def read_history(
             elif step in TAKEN_BACK and before is not None and last_run is None:
                 # No worker had seen it: what held before it holds again.
                 last_run, attempts = before
+            elif step == OPERATOR_CANCEL and last_run is not None:
+                # Whatever ran or waited was removed, or the cancel is rolled back in the next row.
+                cancelled, last_run = last_run, replace(last_run, cut_short=last_run.outcome is None)
+            elif step == OPERATOR_CANCEL + OPERATOR_FAILED_SUFFIX and cancelled is not None:
+                last_run, cancelled = cancelled, None
             if step == OPERATOR_RESET and command not in _AUTOMATIC:
                 attempts = 0
             if command == WORKER_DEAD and last_run is not None:

@@ -23,6 +23,8 @@ class Snapshot:
     are messages that may be of any order. ``possible`` has the orders whose last run may still be going although
     nothing of its task is left, and until when. ``stale`` are claims of tasks that have ended.
     ``authoritative`` is whether an order that was not found is missing: a standby may merely not have it yet.
+    ``broker_time`` is when it was taken by the broker's clock, ``reconnecting`` how much longer workers may be on
+    their way back to a broker that has restarted.
     """
 
     taken_at: datetime
@@ -35,9 +37,11 @@ class Snapshot:
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
     unattributed: Sequence[ForeignMessage] = ()
-    possible: Mapping[int, datetime] = field(default_factory=dict)
+    possible: Mapping[int, datetime | None] = field(default_factory=dict)
     stale: Sequence[StaleClaim] = ()
     authoritative: bool = True
+    broker_time: datetime | None = None
+    reconnecting: timedelta = timedelta(0)
 
     @property
     def unanswered(self) -> Mapping[Source, str]:
@@ -76,7 +80,9 @@ class Snapshot:
                 check_hollow=self.check_hollow,
                 taken_at=self.taken_at,
                 unattributed=len(self.unattributed),
+                may_be_running=order_id in self.possible,
                 possible_until=self.possible.get(order_id),
+                broker_time=self.broker_time,
                 silent=self.workers.silent if self.workers is not None else 0,
                 authoritative=self.authoritative,
             )

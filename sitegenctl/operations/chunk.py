@@ -10,6 +10,7 @@ files as they were.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +19,7 @@ from sitegenctl.domain.condition import Source
 from sitegenctl.domain.plan import Step
 from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, QueueMover, Release, SiteStore
 from sitegenctl.domain.result import Outcome, OutcomeKind
-from sitegenctl.domain.task import Publication
+from sitegenctl.domain.task import LiveTask, Publication
 from sitegenctl.domain.wording import describe_task
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import checkpoints
@@ -129,7 +130,7 @@ class Chunk:
         unattributed = (await self.hands.belief.reading()).unattributed
         for step in self.steps:
             tasks = live.get(step.order_id, ())
-            strange = next((task for task in tasks if task.task_id not in step.expected_tasks), None)
+            strange = _unexpected(step, tasks)
             if step.order_id in existing:
                 self.skipped[step.order_id] = outcome(step, OutcomeKind.SKIPPED, "the order exists now")
             elif strange is not None:
@@ -160,8 +161,8 @@ class Chunk:
             left = await self.hands.queue.withdraw(
                 [task for step in going for task in step.withdraw],
                 terminate=any(step.terminate for step in going),
-                # What is to be put back stays, too; another place of the same task may be among those to be removed.
-                keep={kept.task_id for step in going for kept in (step.keep, step.put_back) if kept is not None},
+                # Another place of what stays may be among those to be removed.
+                keep={task.task_id for step in going for task in step.staying},
             )
         except SourceError as exc:
             reason = f"it isn't known whether its tasks were withdrawn: {exc.message}"
@@ -203,6 +204,11 @@ class Chunk:
 
     async def _publish(self) -> None:
         going = [step for step in self._going() if step.publish is not None]
+        if going and (refusal := self.hands.refusal) is not None:
+            # Another batch was refused meanwhile.
+            reason = f"publishing failed: {refusal.message}"
+            self.failures |= {step.order_id: Failure(reason=reason, hint=refusal.hint) for step in going}
+            return
         if not going:
             return
         enqueued_at = self.hands.now()
@@ -296,3 +302,10 @@ class Chunk:
             return exc
         checkpoints.reached(Checkpoint.TAKEN_BACK)
         return release
+
+
+def _unexpected(step: Step, tasks: Sequence[LiveTask]) -> LiveTask | None:
+    """A task that the plan did not see: of another id, or another copy of one that it saw."""
+    expected = Counter(task.task_id for task in step.planned_tasks)
+    found = Counter(task.task_id for task in tasks)
+    return next((task for task in tasks if found[task.task_id] > expected[task.task_id]), None)

@@ -141,6 +141,10 @@ class _Run:
             )
         except SourceError:
             return ()
+        except Exception:  # noqa: BLE001 - logged
+            # What the steps have done must be reported whatever breaks here.
+            _log.exception("the faults that are left could not be read")
+            return ()
         left = leftovers(plan, snapshot, self.memory.load())
         if not self.options.dry_run:
             self.memory.save({each.outcome.order_id: each.key for each in left})

@@ -273,6 +273,8 @@ class _Look:
             possible=_possible(deciding, known or {}, with_task),
             stale=separate_claims(survey, {task.task_id for task in reading.tasks}, finished)[1],
             authoritative=await self._is_authoritative(orders, known, with_task),
+            broker_time=reading.taken_at,
+            reconnecting=deciding.reconnecting,
         )
 
     def _deciding(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Deciding:
@@ -360,14 +362,16 @@ def _claims(survey: WorkerSurvey | None) -> Iterator[LiveTask]:
         yield from worker.tasks
 
 
-def _possible(deciding: Deciding, orders: Mapping[int, Order], with_task: Collection[int]) -> dict[int, datetime]:
+def _possible(
+    deciding: Deciding, orders: Mapping[int, Order], with_task: Collection[int]
+) -> dict[int, datetime | None]:
     """The orders without a live task whose last run may still be going, and until when."""
     candidates = {
-        order_id: deciding.may_be_running_until(order)
+        order_id: deciding.may_be_running(order)
         for order_id, order in orders.items()
         if order_id not in with_task and order.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
     }
-    return {order_id: until for order_id, until in candidates.items() if until is not None}
+    return {order_id: until for order_id, (may_run, until) in candidates.items() if may_run}
 
 
 def require(snapshot: Snapshot, *sources: Source) -> None:

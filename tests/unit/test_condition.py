@@ -92,7 +92,7 @@ def test_an_unreadable_message_may_be_of_any_order_that_could_be_generated(statu
 @pytest.mark.parametrize("files", [0, 8])
 def test_a_run_that_may_go_on_is_neither_interrupted_nor_empty(files: int) -> None:
     until = NOW + timedelta(minutes=3)
-    found = verdict(order(GENERATING, *CUT_SHORT), files=files, possible_until=until, taken_at=NOW)
+    found = verdict(order(GENERATING, *CUT_SHORT), files=files, may_be_running=True, possible_until=until, taken_at=NOW)
     assert (found.condition, found.until) == (Condition.UNKNOWN, until)
     assert "last step PHASE_1_START" in found.evidence[0]
 

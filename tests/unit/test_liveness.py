@@ -330,21 +330,24 @@ def test_a_reserved_task_whose_log_has_begun_since_is_running(
 
 
 @pytest.mark.parametrize(
-    ("run", "lock", "until"),
+    ("run", "lock", "expected"),
     [
-        (None, None, None),
-        (Run(outcome=None, last_step="START", began=SECOND), None, NOW + OVER - SECOND),
-        (Run(outcome=None, last_step="START", began=SECOND), False, NOW + OVER - SECOND),
-        (Run(outcome=None, last_step="START", began=OVER), None, None),
-        (Run(outcome=None, last_step="START", began=SECOND, cut_short=True), None, None),
-        (Run(outcome=RunOutcome.ERROR, last_step="ERROR", began=SECOND), None, None),
-        (LOCKING, False, None),
-        (LOCKING, None, NOW + OVER - SECOND),
+        (None, None, (False, None)),
+        (Run(outcome=None, last_step="START", began=SECOND), None, (True, NOW + OVER - SECOND)),
+        (Run(outcome=None, last_step="START", began=SECOND), False, (True, NOW + OVER - SECOND)),
+        (Run(outcome=None, last_step="START", began=OVER), None, (False, None)),
+        (Run(outcome=None, last_step="START", began=None), None, (True, None)),  # no usable time: nobody can tell
+        (Run(outcome=None, last_step="START", began=SECOND, cut_short=True), None, (False, None)),
+        (Run(outcome=RunOutcome.ERROR, last_step="ERROR", began=SECOND), None, (False, None)),
+        (LOCKING, False, (False, None)),
+        (LOCKING, None, (True, NOW + OVER - SECOND)),
     ],
 )
-def test_an_open_run_may_go_on_until_its_time_limit(run: Run | None, lock: bool, until: datetime | None) -> None:
+def test_an_open_run_may_go_on_until_its_time_limit(
+    run: Run | None, lock: bool, expected: tuple[bool, datetime | None]
+) -> None:
     deciding = Deciding(moment=Moment(local=NOW), survey=survey(), fallback=LIMIT)
-    assert deciding.may_be_running_until(order(run, lock=lock)) == until
+    assert deciding.may_be_running(order(run, lock=lock)) == expected
 
 
 @given(

@@ -142,3 +142,18 @@ def test_worker_dead_without_a_run_leaves_none() -> None:
 
 def test_run_without_times_has_no_age() -> None:
     assert read_history(("START",)).last_run == Run(outcome=None, last_step="START")
+
+
+@pytest.mark.parametrize(
+    ("steps", "cut_short"),
+    [
+        (["START", "OPERATOR_CANCEL"], True),
+        (["START", "OPERATOR_CANCEL", "OPERATOR_CANCEL_FAILED"], False),
+        (["START", "OPERATOR_CANCEL", "AI_STRATEGY"], False),  # it goes on in spite of it
+        (["START", "OPERATOR_CANCEL", "START"], False),
+    ],
+)
+def test_a_cancel_that_succeeded_ends_the_run(steps: list[str], cut_short: bool) -> None:
+    last_run = read_history(steps).last_run
+    assert last_run is not None
+    assert last_run.cut_short is cut_short

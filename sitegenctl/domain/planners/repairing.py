@@ -261,7 +261,7 @@ class Repairer:
             verdict = not_withdrawable(order, order_id, others, self.snapshot, terminate=self.options.terminate)
             assert verdict is not None  # noqa: S101 - of two tasks or more there is another one
             return verdict
-        left = [task for task in others if task not in removable]
+        left = tuple(task for task in others if task not in removable)
         details = (
             f"task {short_id(kept.task_id)} kept ({kept.state})",
             *withdrawals(removable),
@@ -269,7 +269,7 @@ class Repairer:
         )
         if kept.state is TaskState.ORPHANED and order is not None:
             return self._requeued(order, kept, removable, details)
-        return self._step(order, order_id, details=details, withdraw=removable, keep=kept)
+        return self._step(order, order_id, details=details, withdraw=removable, keep=kept, leave=left)
 
     def _kept(self, order_id: int, tasks: tuple[LiveTask, ...]) -> LiveTask:
         running = [task for task in tasks if task.state is TaskState.RUNNING]
@@ -284,8 +284,12 @@ class Repairer:
             if not_withdrawable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
         )
         if removable:
-            left = [f"task {short_id(task.task_id)} left ({task.state})" for task in tasks if task not in removable]
-            return self._step(order, order_id, details=(*withdrawals(removable), *left), withdraw=removable)
+            left = tuple(task for task in tasks if task not in removable)
+            details = (
+                *withdrawals(removable),
+                *(f"task {short_id(task.task_id)} left ({task.state})" for task in left),
+            )
+            return self._step(order, order_id, details=details, withdraw=removable, leave=left)
         running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
         if running is None or running.worker is None:
             verdict = not_withdrawable(order, order_id, tasks, self.snapshot, terminate=self.options.terminate)
@@ -306,6 +310,13 @@ class Repairer:
     def _interrupted(self, order: Order) -> Step | Outcome:
         if not self.options.worker_dead and (live := possibly_live(order, self.snapshot)):
             return live
+        if self.snapshot.reconnecting and not self.options.worker_dead:
+            return skip(
+                order.order_id,
+                "the broker has restarted a moment ago: a worker on its way back may hold its task",
+                before=order.status,
+                hint=f"re-check in {describe_age(self.snapshot.reconnecting)}",
+            )
         journal, promised = order.journal, _promised(order)
         why = self.facts.burnt.get(promised) if promised is not None else None
         details: tuple[str, ...]
@@ -360,6 +371,7 @@ class Repairer:
         withdraw: tuple[LiveTask, ...] = (),
         keep: LiveTask | None = None,
         put_back: LiveTask | None = None,
+        leave: tuple[LiveTask, ...] = (),
     ) -> Step:
         # The log may grow under a repair: only the status has to be what it was. Tasks are read again.
         keeps_task = keep is not None or put_back is not None
@@ -373,6 +385,7 @@ class Repairer:
             withdraw=withdraw,
             terminate=self.options.terminate,
             keep=keep,
+            leave=leave,
             put_back=put_back,
             worker_dead=self.options.worker_dead,
             verb="repaired",

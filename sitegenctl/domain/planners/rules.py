@@ -92,13 +92,15 @@ def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:
             hint="sitegenctl inspect queue shows the message; a person must remove it",
             obstacle=Obstacle.UNATTRIBUTED,
         )
-    until = snapshot.possible.get(order.order_id)
-    if until is not None:
+    if order.order_id in snapshot.possible:
+        until = snapshot.possible[order.order_id]
+        when = f" until {describe_time(until, snapshot.taken_at)}" if until is not None else ""
         return refuse(
             order.order_id,
-            f"its last run has no outcome and may still be going until {describe_time(until, snapshot.taken_at)}",
+            f"its last run has no outcome and may still be going{when}",
             before=order.status,
             hint=_WORKER_DEAD.format(order.order_id),
+            obstacle=Obstacle.UNDATED if until is None else None,
         )
     return None
 
