@@ -288,9 +288,13 @@ def _live(seen: Evidence) -> Diagnosis | None:
         return _unaccounted(seen, task)
     if task.state is TaskState.ORPHANED:
         proof = "no worker that responds has it"
-        return _verdict(
-            seen, Condition.ORPHANED, describe_task(task), f"{proof}; {task.reason}" if task.reason else proof
-        )
+        evidence = [describe_task(task), f"{proof}; {task.reason}" if task.reason else proof]
+        if task.until is None:
+            return _verdict(seen, Condition.ORPHANED, *evidence)
+        when = describe_time(task.until, seen.taken_at)
+        evidence.append(f"Redis has restarted a moment ago: its worker may be on its way back until {when}")
+        then = usual_remedy(Condition.ORPHANED, seen.order_id)
+        return _verdict(seen, Condition.ORPHANED, *evidence, remedy=f"wait until {when}; then: {then}")
     evidence = [describe_task(task)]
     if task.reason:
         evidence.append(task.reason)
@@ -306,6 +310,8 @@ def _unaccounted(seen: Evidence, task: LiveTask) -> Diagnosis:
     if seen.silent:
         text += f"; {seen.silent} {'worker does' if seen.silent == 1 else 'workers do'} not respond"
     may = "a worker that is shutting down, paused or cut off may still be running it"
+    if task.eta is not None and seen.taken_at is not None and task.eta > seen.taken_at:
+        may = f"it is due at {describe_time(task.eta, seen.taken_at)}, and such a worker may hold and then run it"
     if task.until is None:
         evidence = [f"{text}; {may}", *([task.reason] if task.reason else [])]
         remedy = f"once its worker is known to be dead: {remedy}"
@@ -354,7 +360,7 @@ def _possibly_running(seen: Evidence) -> Diagnosis | None:
     if order.status is not OrderStatus.GENERATING and not _is_ready(order):
         return None
     remedy = f"once its worker is known to be dead: sitegenctl repair {seen.order_id} --worker-dead"
-    if seen.possible_until is None or run.began is None:
+    if seen.possible_until is None:
         return _verdict(
             seen,
             Condition.UNKNOWN,
@@ -362,11 +368,12 @@ def _possibly_running(seen: Evidence) -> Diagnosis | None:
             " time: it may still be running",
             remedy=remedy,
         )
+    began = f"began {describe_age(run.began)} ago and has" if run.began is not None else "has"
     return _verdict(
         seen,
         Condition.UNKNOWN,
-        f"no task is left, but its run began {describe_age(run.began)} ago and has no outcome (last step"
-        f" {run.last_step}); it may still be running until {describe_time(seen.possible_until, seen.taken_at)}",
+        f"no task is left, but its run {began} no outcome (last step {run.last_step}); it may still be running until"
+        f" {describe_time(seen.possible_until, seen.taken_at)}",
         remedy=f"wait; {remedy}",
         until=seen.possible_until,
     )

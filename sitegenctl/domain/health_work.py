@@ -121,7 +121,7 @@ def judge_alive(
             Source.WORKERS,
             f"{silent} did not answer within {seconds(facts.patience)}",
             terms.silence,
-            remedy=starts.restart_worker,
+            remedy=f"sitegenctl inspect queue shows what it may be running; only then: {starts.restart_worker}",
         )
     return _no_worker(redis, starts, access)
 
@@ -155,6 +155,15 @@ def _no_worker(redis: RedisFacts, starts: StartCommands, access: Access) -> Chec
             " same Redis",
             # They may be another system's: who shares a Redis takes a number each.
             remedy=f"if those are ours, end {access.redis_url} in /{elsewhere[0]} here too; else {starts.worker}",
+        )
+    if redis.unacked:
+        # A worker that is shutting down listens to nobody, and works on.
+        return failed(
+            CheckName.WORKER,
+            Source.WORKERS,
+            f"no worker responds, but {counted(redis.unacked, 'task is', 'tasks are')} delivered: a worker that is"
+            " shutting down, paused or cut off may be running them",
+            remedy=f"sitegenctl inspect queue shows them; to start another worker: {starts.worker}",
         )
     here = (redis.connections or {}).get(redis.database)
     if redis.connections is not None and (here is None or not here.taking):

@@ -253,11 +253,13 @@ class Deciding:
         if order is not None and order.run_lock_held and (run is None or run.task_id in (None, task.task_id)):
             return replace(task, state=TaskState.RUNNING, reason="its run lock is held in PostgreSQL")
         if order is not None and run is not None and run.task_id == task.task_id and _is_dead(order, run):
-            return replace(task, state=TaskState.ORPHANED, reason="its run takes a run lock, and that is free")
+            return self._orphaned(task, "its run takes a run lock, and that is free")
+        if order is not None and run is not None and self._is_done(task, order, run):
+            return self._orphaned(task, "its run has ended")
         open_for = run.began if run is not None and _is_open(run) else None
         is_over = open_for is None or open_for >= self.limit(task)
         if self.survey is not None and not self.survey.ever_consumed and is_over:
-            return replace(task, state=TaskState.ORPHANED, reason="no worker has ever consumed from this Redis")
+            return self._orphaned(task, "no worker has ever consumed from this Redis")
         if task.delivered_at is None:
             return replace(task, reason="its delivery time is not recorded")
         rest = self.limit(task) - self.moment.broker_age(task.delivered_at)
@@ -272,9 +274,21 @@ class Deciding:
         if self.survey is None or self.survey.silent:
             # A worker that is there and does not respond may be one without a time limit, or a paused one.
             return task
+        return self._orphaned(task, "its time limit has passed")
+
+    def _orphaned(self, task: LiveTask, reason: str) -> LiveTask:
+        """The task as an orphan, which may not be requeued before workers had the time to reconnect."""
         reconnecting = self._reconnecting(task.delivered_at)
         until = self.moment.local + reconnecting if reconnecting > timedelta(0) else None
-        return replace(task, state=TaskState.ORPHANED, reason="its time limit has passed", until=until)
+        return replace(task, state=TaskState.ORPHANED, reason=reason, until=until)
+
+    def _is_done(self, task: LiveTask, order: Order, run: Run) -> bool:
+        """Whether this delivery is of a run that has finished its order; one of a later delivery may be going on."""
+        if order.status is None or not order.status.is_finished or run.task_id != task.task_id:
+            return False
+        if run.outcome not in (RunOutcome.SUCCESS, RunOutcome.SKIP) or run.began is None or task.delivered_at is None:
+            return False
+        return run.began <= self.moment.broker_age(task.delivered_at) + _CLOCK_TOLERANCE
 
     @property
     def reconnecting(self) -> timedelta:
@@ -284,8 +298,10 @@ class Deciding:
         """
         return max(self.reconnect_time - self.uptime, timedelta(0)) if self.uptime is not None else timedelta(0)
 
-    def _reconnecting(self, delivered_at: datetime) -> timedelta:
-        """The same, where the delivery is older than the broker's start."""
+    def _reconnecting(self, delivered_at: datetime | None) -> timedelta:
+        """The same, where the delivery is older than the broker's start, or its time is not known."""
+        if delivered_at is None:
+            return self.reconnecting
         is_older = self.uptime is not None and self.moment.broker_age(delivered_at) > self.uptime
         return self.reconnecting if is_older else timedelta(0)
 

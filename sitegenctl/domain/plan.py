@@ -51,11 +51,11 @@ class Step:
     ``after`` is the status to set, None to leave it.
 
     ``withdraw`` are tasks to remove, those that run only with ``terminate``; ``keep`` is a task that must still be
-    there, ``leave`` others that may not be touched; ``put_back`` one to return to the queue, which a person has confirmed to be on no living worker where
-    ``worker_dead``; ``move`` are tasks to hand to another queue, whose
-    name is ``destination``. ``publish`` is the id of a new task, chosen now
-    so that the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that
-    follows "would be …" and stands alone once it is done; ``details`` say more.
+    there, ``leave`` others that may not be touched; ``put_back`` one to return to the queue, which a person has
+    confirmed to be on no living worker where ``worker_dead``; ``move`` are tasks to hand to another queue, whose name
+    is ``destination``. ``publish`` is the id of a new task, chosen now so that the journal can name it before the task
+    exists. ``verb`` is what is done to the order, in a word that follows "would be …" and stands alone once it is done;
+    ``details`` say more.
     """
 
     order_id: int

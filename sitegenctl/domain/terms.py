@@ -36,7 +36,7 @@ CELERY_TERMS = QueueTerms(
         " that loses its connection to Redis consumes nothing any more: restart it."
     ),
     unattended="no worker responds to remote control: nothing to do",
-    silence="it hangs, or it runs with -P solo and is in the middle of a task",
+    silence="it hangs or is paused, or it runs with -P solo and is in the middle of a task",
     patience="--timeout gives it longer",
     consuming="--queues={queue}",
     limits=(
@@ -53,7 +53,7 @@ RQ_TERMS = QueueTerms(
     ),
     resumed="every worker of this Redis takes tasks again within a second or two, those of other queues too.",
     unattended="no worker is alive; one that starts heeds it",
-    silence="it hangs, or it was killed and what it had begun lives on",
+    silence="it hangs or is paused, or it was killed and what it had begun lives on",
     patience="a job that it had begun ends at its time limit at the latest: look again then",
     consuming="{queue} among its queues",
     limits=(

@@ -134,7 +134,7 @@ def _nobody(task: LiveTask, snapshot: Snapshot) -> str:
 def _when(task: LiveTask, now: datetime) -> str:
     if task.eta is not None and task.eta > now:
         return f"in {describe_age(task.eta - now)}"
-    if task.until is not None:
+    if task.is_unaccounted and task.until is not None:
         return f"undecided until {describe_time(task.until, now)}"
     return task.worker or (f"in {task.part_of}" if task.part_of else "")
 
@@ -189,7 +189,7 @@ def no_worker_text(roster: WorkerRoster) -> str:
     """What it means that no worker responded: whether any may be at work all the same."""
     why = describe_no_worker(roster)
     if roster.may_run:
-        return f"{why}, but a task may be running: sitegenctl inspect queue shows it"
+        return f"{why}, but a task may be running"
     if roster.consumers == 0:
         return f"{why}: nothing will be generated"
     if roster.consumers is None:

@@ -169,21 +169,6 @@ def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> N
     assert details(world, 1)["step"] == "OPERATOR_REPAIR"
 
 
-def test_a_waiting_copy_is_removed_although_the_running_ones_may_not_be_stopped(world: World, run: Run) -> None:
-    world.order(42, "GENERATING")
-    world.worker("-c", "2", environ=SLOW)
-    for _ in range(2):
-        world.publish(42)
-    eventually(lambda: sum(task["state"] == "running" for task in run("inspect", "42")[1]["data"]["tasks"]) == 2)
-    world.publish(42, countdown=3600)
-    eventually(lambda: len(run("inspect", "42")[1]["data"]["tasks"]) == 3)
-    assert run("inspect", "42")[1]["data"]["condition"] == "duplicated"
-    assert kinds(run("repair", "42")[1]) == {42: "done"}
-    seen = run("inspect", "42")[1]["data"]
-    assert [task["state"] for task in seen["tasks"]] == ["running", "running"]
-    assert seen["remedy"] == "sitegenctl repair 42 --terminate"
-
-
 def test_a_cancelled_order_whose_run_was_cut_off_can_be_enqueued_again(world: World, run: Run) -> None:
     world.order(42, "GENERATING", steps=["START"], age="3 minutes")
     world.publish(42)

@@ -99,7 +99,7 @@ def test_a_run_that_may_go_on_is_neither_interrupted_nor_empty(files: int) -> No
 
 def test_a_building_order_whose_run_may_go_on_is_not_unstarted() -> None:
     until = NOW + timedelta(minutes=3)
-    found = verdict(order(BUILDING, *CUT_SHORT), possible_until=until, taken_at=NOW)
+    found = verdict(order(BUILDING, *CUT_SHORT), may_be_running=True, possible_until=until, taken_at=NOW)
     assert (found.condition, found.until) == (Condition.UNKNOWN, until)
 
 

@@ -305,6 +305,26 @@ def test_a_free_run_lock_proves_death_only_of_its_own_open_run(run: Run, lock: b
     assert settled(delivery("a"), order(run, lock=lock)).state is expected
 
 
+DONE = Run(outcome=RunOutcome.SUCCESS, last_step="SUCCESS", began=SECOND, task_id="a")
+
+
+@pytest.mark.parametrize(
+    ("run", "status", "expected"),
+    [
+        (DONE, OrderStatus.REVIEW, TaskState.ORPHANED),
+        (replace(DONE, outcome=RunOutcome.SKIP), OrderStatus.REVIEW, TaskState.ORPHANED),
+        (DONE, OrderStatus.GENERATING, TaskState.UNACCOUNTED),
+        (replace(DONE, outcome=RunOutcome.ERROR), OrderStatus.REVIEW, TaskState.UNACCOUNTED),
+        (replace(DONE, task_id="b"), OrderStatus.REVIEW, TaskState.UNACCOUNTED),
+        (replace(DONE, began=None), OrderStatus.REVIEW, TaskState.UNACCOUNTED),
+        # Delivered again after that run: another one may be going on.
+        (replace(DONE, began=timedelta(minutes=5)), OrderStatus.REVIEW, TaskState.UNACCOUNTED),
+    ],
+)
+def test_a_delivery_whose_run_finished_its_order_is_over(run: Run, status: OrderStatus, expected: TaskState) -> None:
+    assert settled(delivery("a"), order(run, status=status)).state is expected
+
+
 @pytest.mark.parametrize(("began", "expected"), [(None, TaskState.ORPHANED), (SECOND, TaskState.UNACCOUNTED)])
 def test_a_broker_that_no_worker_ever_used_proves_an_orphan(began: timedelta | None, expected: TaskState) -> None:
     run = Run(outcome=None, last_step="START", began=began) if began is not None else None

@@ -260,6 +260,13 @@ def test_two_that_run_at_once_need_terminate() -> None:
     assert [t.task_id for t in step.withdraw] == ["a"]
 
 
+def test_a_waiting_copy_goes_although_those_that_run_may_not_be_stopped() -> None:
+    running = (task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b"))
+    waiting = task(TaskState.QUEUED, "c", position=0)
+    (step,) = repair(snapshot(order(), tasks=(*running, waiting))).steps
+    assert (step.withdraw, {each.task_id for each in (step.keep, *step.leave) if each}) == ((waiting,), {"a", "b"})
+
+
 def test_of_tasks_that_are_all_orphaned_one_is_put_back() -> None:
     tasks = (task(TaskState.ORPHANED, "a"), task(TaskState.ORPHANED, "b"))
     (step,) = repair(snapshot(order(), tasks=tasks)).steps
@@ -611,6 +618,7 @@ LATER = NOW + timedelta(minutes=5)
         (snapshot(order(1, None)), "its status is NULL"),
         (snapshot(order(1), tasks=(task(TaskState.UNACCOUNTED, "t", 1, until=LATER),)), "it is unknown until "),
         (snapshot(order(1, GENERATING, "START"), possible={1: LATER}), "it is unknown until "),
+        (snapshot(order(1, GENERATING, "START"), possible={1: None}), "no task is left, but its run has no outcome"),
         (snapshot(order(1, OrderStatus.CANCELLED), tasks=(task(TaskState.RUNNING, "t", 1),)), "task t running"),
         (snapshot(order(1), tasks=(task(TaskState.RUNNING, "a", 1), task(TaskState.RUNNING, "b", 1))), "task "),
         (snapshot(order(1), tasks=(task(TaskState.QUEUED, "t", 1, position=0),)), "it is queued, and needs no fix"),

@@ -52,16 +52,17 @@ def without_onboarding(order: Order) -> Outcome | None:
 
 
 def with_live_task(order: Order, snapshot: Snapshot) -> Outcome | None:
-    """Leave an order alone that has a live task, or may have one."""
+    """Leave an order alone that has a live task; refuse where it may have one."""
     tasks = snapshot.tasks_of(order.order_id)
     if not tasks:
         return possibly_live(order, snapshot)
-    known = unaccounted(order, order.order_id, tasks[0], snapshot) if tasks[0].is_unaccounted else None
+    if tasks[0].is_unaccounted:
+        known = unaccounted(order, order.order_id, tasks[0], snapshot)
+        return replace(known, task_id=tasks[0].task_id, log_id=order.last_log_id)
     return skip(
         order.order_id,
-        known.reason if known is not None else describe_task(tasks[0]),
+        describe_task(tasks[0]),
         before=order.status,
-        hint=known.hint if known is not None else None,
         task_id=tasks[0].task_id,
         log_id=order.last_log_id,
     )
@@ -198,6 +199,7 @@ def not_withdrawable(
                 order_id,
                 f"{describe_task(task)}: its worker does not respond, and so can't be told to stop it",
                 before=before,
+                hint="wait: it ends by itself, or by its time limit",
                 obstacle=Obstacle.NOT_REMOVABLE,
             )
         if task.state is TaskState.RUNNING and not terminate:
