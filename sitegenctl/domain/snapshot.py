@@ -23,8 +23,8 @@ class Snapshot:
     are messages that may be of any order. ``possible`` has the orders whose last run may still be going although
     nothing of its task is left, and until when. ``stale`` are claims of tasks that have ended.
     ``authoritative`` is whether an order that was not found is missing: a standby may merely not have it yet.
-    ``broker_time`` is when it was taken by the broker's clock, ``reconnecting`` how much longer workers may be on
-    their way back to a broker that has restarted.
+    ``broker_time`` is when it was taken by the broker's clock, ``broker_uptime`` how long ago the broker started, and
+    ``reconnecting`` how much longer workers may be on their way back to it.
     """
 
     taken_at: datetime
@@ -41,6 +41,7 @@ class Snapshot:
     stale: Sequence[StaleClaim] = ()
     authoritative: bool = True
     broker_time: datetime | None = None
+    broker_uptime: timedelta | None = None
     reconnecting: timedelta = timedelta(0)
 
     @property

@@ -274,6 +274,7 @@ class _Look:
             stale=separate_claims(survey, {task.task_id for task in reading.tasks}, finished)[1],
             authoritative=await self._is_authoritative(orders, known, with_task),
             broker_time=reading.taken_at,
+            broker_uptime=reading.uptime,
             reconnecting=deciding.reconnecting,
         )
 

@@ -243,6 +243,25 @@ def test_of_two_queued_tasks_the_next_is_kept() -> None:
     assert (step.keep and step.keep.task_id, [t.task_id for t in step.withdraw]) == ("next", ["late"])
 
 
+@pytest.mark.parametrize(
+    ("age", "task_id", "kind"),
+    [
+        (timedelta(seconds=19), "t1", Action.REPAIR),
+        (timedelta(seconds=21), "t1", OutcomeKind.SKIPPED),  # before the restart: its worker may come back with it
+        (None, "t1", OutcomeKind.SKIPPED),
+        (timedelta(seconds=19), None, OutcomeKind.SKIPPED),
+    ],
+)
+def test_after_a_restart_of_redis_an_order_enqueued_since_needs_no_wait(
+    age: timedelta | None, task_id: str | None, kind: Action | OutcomeKind
+) -> None:
+    journal = JournalEntry(step="OPERATOR_ENQUEUE", task_id=task_id, age=age)
+    restarted: dict[str, object] = {"broker_uptime": timedelta(seconds=20), "reconnecting": timedelta(seconds=12)}
+    seen = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", journal=journal), **restarted)
+    decision = only(repair(seen))
+    assert (decision.outcome if isinstance(decision, Outcome) else decision.action) is kind  # type: ignore[attr-defined]
+
+
 def test_of_a_running_task_and_a_copy_of_it_in_the_queue_the_copy_goes() -> None:
     tasks = (task(TaskState.RUNNING, "a", worker="w1"), task(TaskState.QUEUED, "a", position=3))
     seen = snapshot(order(), tasks=tasks)

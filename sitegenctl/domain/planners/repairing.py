@@ -310,7 +310,7 @@ class Repairer:
     def _interrupted(self, order: Order) -> Step | Outcome:
         if not self.options.worker_dead and (live := possibly_live(order, self.snapshot)):
             return live
-        if self.snapshot.reconnecting and not self.options.worker_dead:
+        if self.snapshot.reconnecting and not self.options.worker_dead and not self._was_enqueued_since_start(order):
             return skip(
                 order.order_id,
                 "the broker has restarted a moment ago: a worker on its way back may hold its task",
@@ -341,6 +341,11 @@ class Repairer:
             verb="repaired",
             details=details,
         )
+
+    def _was_enqueued_since_start(self, order: Order) -> bool:
+        """Whether its task was published after the broker started, so that no worker can be bringing it back."""
+        age, uptime = order.journal.age if order.journal is not None else None, self.snapshot.broker_uptime
+        return _promised(order) is not None and age is not None and uptime is not None and age < uptime
 
     def _replaced(self, order: Order, tasks: tuple[LiveTask, ...], why: str) -> Step:
         """A new task in place of one whose id cannot be used again."""
