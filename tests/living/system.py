@@ -32,9 +32,9 @@ ALIVE = frozenset({"running", "unknown"})
 
 # Nothing is believed because it has been so for long: what is wrong here is acted on at once.
 _GRACE = "1s"
-#: Exit codes of operators: done, refused or left for a person, another maintenance run; a source that is away.
-_EXPECTED_CODES = frozenset({0, 4, 6})
-_WITHOUT_REDIS = frozenset({0, 3, 4, 6})
+#: Exit codes of operators: done, overtaken by the other, refused or left for a person, another maintenance run.
+_EXPECTED_CODES = frozenset({0, 1, 4, 6})
+_WITHOUT_REDIS = _EXPECTED_CODES | {3}
 
 
 @dataclass
