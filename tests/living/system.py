@@ -90,6 +90,11 @@ class System(World):
             patience=PATIENCE,
         )
 
+    def journal(self) -> list[str]:
+        """What operators have written into the log, for a test that fails."""
+        rows = self.sql("SELECT order_id, message, created_at FROM site_generation_logs WHERE step LIKE 'OPERATOR%'")
+        return [f"{row['created_at']} {row['order_id']} {row['message']}" for row in rows]
+
     def wait_generated(self, *order_ids: int) -> None:
         """Wait until each of these orders is generated, has no task left and is called `done`."""
         for order_id in order_ids:
