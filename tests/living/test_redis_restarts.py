@@ -20,7 +20,9 @@ def test_redis_restart(living: System, persistence: bool) -> None:
         operators.redis_goes_away()
         with living.redis_restarts():
             living.finish(41)
-            eventually(lambda: living.status(41) == "REVIEW")
+            eventually(lambda: living.status(41) == "REVIEW", patience=PATIENCE)
+            # A worker that finds Redis up again at once gives its running tasks back to the queue.
+            eventually(lambda: "Trying again in" in living.worker_log("first"), patience=PATIENCE)
         operators.try_to_repair(42)
         lost = "Connection to broker lost"
         eventually(lambda: "Connected to redis" in living.worker_log("first").partition(lost)[2], patience=PATIENCE)
@@ -35,5 +37,5 @@ def test_redis_restart(living: System, persistence: bool) -> None:
         operators.rounds()
         for order_id in (41, 42, 43, 44):
             assert living.condition(order_id) in (ended if order_id in (41, 42) else {"done"})
+    assert not living.runs.overlaps(), living.journal()
     assert len(living.runs.all()) == 4
-    assert not living.runs.overlaps()

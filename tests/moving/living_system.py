@@ -376,6 +376,7 @@ class LivingSystem(OwnServers):
 
     def lose(self, worker: SimulatedWorker) -> None:
         """Have a worker lose its connection to Redis for so long that it looks dead."""
+        self._begin(worker)
         worker.lose_connection()
 
     def kill_really(self, worker: Running) -> None:

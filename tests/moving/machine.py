@@ -89,4 +89,5 @@ class Watched(RuleBasedStateMachine):
         self.system.clock_step(timedelta(hours=3))
         with self.checked(["maintain"]):
             told = operate("maintain")
-            assert told.code in (0, 4), told
+            # Of two copies under one id one may run: nothing can be done about the other.
+            assert told.code in (0, 4) or (told.code == 1 and self.system.doubled), told

@@ -390,7 +390,6 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     # Small enough for a plan of a few orders to be made and applied in several parts.
     monkeypatch.setattr("sitegenctl.operations.apply.CHUNK", 2)
     monkeypatch.setattr("sitegenctl.operations.planning.WINDOW", 3)
-    # Redis is restarted again and again, and whoever has a task is known.
     # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
     for name in (
         "operations.observe.SECOND_LOOK",
