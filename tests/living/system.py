@@ -192,6 +192,13 @@ class System(World):
     def worker_log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
+    def wait_log(self, name: str, text: str, *, after: str = "") -> None:
+        """Wait until a worker has written this into its log, behind the text ``after``."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in (log := self.worker_log(name))[max(log.find(after), 0) :] or after not in log:
+            assert time.monotonic() < deadline, log[-4000:]
+            time.sleep(0.05)
+
     def kill(self, worker: Running) -> None:
         """Kill a worker and its pool with -9, and wait until every process of its runs is gone."""
         pids = {run.pid for run in self.runs.all() if run.is_going_on and os.getpgid(run.pid) == worker.pid}

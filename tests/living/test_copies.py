@@ -48,7 +48,7 @@ def test_running_task_is_given_back_by_celery_when_its_worker_reconnects(living:
         operators.try_to_repair(42)
         assert len(living.runs.of(42)) == 1
         living.proxy.heal()
-        eventually(lambda: "Restoring 1 unacknowledged message" in living.worker_log("first"), patience=PATIENCE)
+        living.wait_log("first", "Restoring 1 unacknowledged message")
         operators.try_to_repair(42, among=ALIVE | {"duplicated", "queued"})
         living.finish(42)
         living.wait_generated(42)

@@ -19,13 +19,12 @@ def test_redis_restart(living: System, persistence: bool) -> None:
     with living.operators() as operators:
         operators.redis_goes_away()
         with living.redis_restarts():
+            # A worker that finds Redis up again at once gives its running tasks back to the queue.
+            living.wait_log("first", "Trying again in")
             living.finish(41)
             eventually(lambda: living.status(41) == "REVIEW", patience=PATIENCE)
-            # A worker that finds Redis up again at once gives its running tasks back to the queue.
-            eventually(lambda: "Trying again in" in living.worker_log("first"), patience=PATIENCE)
         operators.try_to_repair(42)
-        lost = "Connection to broker lost"
-        eventually(lambda: "Connected to redis" in living.worker_log("first").partition(lost)[2], patience=PATIENCE)
+        living.wait_log("first", "Connected to redis", after="Connection to broker lost")
         operators.try_to_repair(42)
         living.finish(42, 43, 44)
         eventually(lambda: all(living.status(each) == "REVIEW" for each in (41, 42, 43, 44)), patience=PATIENCE)

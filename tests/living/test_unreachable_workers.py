@@ -81,7 +81,7 @@ def test_subscription_killed_at_redis(living: System) -> None:
     with living.operators() as operators:
         with living.redis() as client:
             assert client.execute_command("CLIENT KILL TYPE pubsub")
-        eventually(lambda: "Restoring 1 unacknowledged message" in living.worker_log("first"), patience=PATIENCE)
+        living.wait_log("first", "Restoring 1 unacknowledged message")
         operators.rounds()
         living.wait_condition(42, *ALIVE)
         operators.try_to_repair(42)
