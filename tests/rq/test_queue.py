@@ -664,8 +664,8 @@ def test_why_a_worker_keeps_silent_is_told_in_rq_s_terms(rq: RqWorld) -> None:
     assert process.returncode == 3
     assert process.stderr.splitlines() == [
         "error: the living worker did not answer",
-        "hint: it hangs, or it was killed and what it had begun lives on; a job that it had begun ends at its time"
-        " limit at the latest: look again then",
+        "hint: it hangs or is paused, or it was killed and what it had begun lives on; a job that it had begun ends at"
+        " its time limit at the latest: look again then",
     ]
 
 
