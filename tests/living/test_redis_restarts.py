@@ -16,6 +16,9 @@ def test_redis_restart(living: System, persistence: bool) -> None:
     living.enqueue_as_backend(41, 42, 43, 44)
     living.deployed("first")
     living.wait_running(41, 42)
+    # Celery may never notice a connection that ends while it is still starting: it must have responded.
+    for order_id in (41, 42):
+        living.wait_condition(order_id, "running")
     with living.operators() as operators:
         operators.redis_goes_away()
         with living.redis_restarts():
