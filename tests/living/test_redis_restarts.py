@@ -16,7 +16,6 @@ def test_redis_restart(living: System, persistence: bool) -> None:
     living.enqueue_as_backend(41, 42, 43, 44)
     living.deployed("first")
     living.wait_running(41, 42)
-    # Celery may never notice a connection that ends while it is still starting: it must have responded.
     for order_id in (41, 42):
         living.wait_condition(order_id, "running")
     with living.operators() as operators:
