@@ -129,6 +129,17 @@ class Plan:
     notes: tuple[str, ...] = ()
     named: bool = True
 
+    @classmethod
+    def of(cls, command: str, decisions: Sequence[Step | Outcome], *, named: bool = True) -> Plan:
+        """The plan of what was decided, order by order."""
+        return cls(
+            command=command,
+            order_ids=[decision.order_id for decision in decisions],
+            steps=[decision for decision in decisions if isinstance(decision, Step)],
+            left_alone=[decision for decision in decisions if isinstance(decision, Outcome)],
+            named=named,
+        )
+
     @property
     def resets(self) -> bool:
         """Whether any order is reset."""

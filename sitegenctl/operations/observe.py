@@ -247,7 +247,7 @@ class _Look:
         """Put the sources together; doubtful tasks of ``sure_of`` (None: all orders) take a second reading."""
         reading = reading or BrokerReading()
         finished = await self._finished(reading, survey)
-        deciding = self._deciding(reading, survey)
+        deciding = Deciding.of(reading, survey, self.taken_at)
         tasks = deciding.settle(attribute(reading.tasks, survey, finished=finished), known or {})
         doubted = doubtful(tasks, self.before)
         in_doubt = [task for task in tasks if task.task_id in doubted]
@@ -278,9 +278,6 @@ class _Look:
             reconnecting=deciding.reconnecting,
         )
 
-    def _deciding(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Deciding:
-        return Deciding.of(reading, survey, self.taken_at)
-
     async def _finished(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Mapping[str, str]:
         """The final results of tasks that workers say they run and that the broker has no message of."""
         messages = {task.task_id for task in reading.tasks}
@@ -309,7 +306,7 @@ class _Look:
             second = attribute(reading.tasks, survey, finished=await self._finished(reading, survey))
         except SourceError:
             return unconfirmed(tasks), {}
-        return confirmed(tasks, self._deciding(reading, survey).settle(second, known)), known
+        return confirmed(tasks, Deciding.of(reading, survey, self.taken_at).settle(second, known)), known
 
     async def _unseen(self, without_task: Sequence[Order]) -> dict[int, Order]:
         """Those of these orders, which have no task here, that may have one in another queue.

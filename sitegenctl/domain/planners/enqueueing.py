@@ -56,8 +56,6 @@ def plan_start(snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Plan:
 
     Those that an operator holds, and those that moved a moment ago, are left alone.
     """
-    steps: list[Step] = []
-    left_alone: list[Outcome] = []
     ready = [
         order
         for order_id, order in sorted(snapshot.orders.items())
@@ -65,19 +63,8 @@ def plan_start(snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Plan:
         and order.onboarding is Onboarding.COMPLETE
         and not snapshot.tasks_of(order_id)
     ]
-    for order in ready:
-        decision = start(order, snapshot, new_task_id=new_task_id)
-        if isinstance(decision, Step):
-            steps.append(decision)
-        else:
-            left_alone.append(decision)
-    return Plan(
-        command="start-stuck",
-        order_ids=[order.order_id for order in ready],
-        steps=steps,
-        left_alone=left_alone,
-        named=False,
-    )
+    decisions = [start(order, snapshot, new_task_id=new_task_id) for order in ready]
+    return Plan.of("start-stuck", decisions, named=False)
 
 
 def start(order: Order, snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Step | Outcome:
@@ -106,27 +93,16 @@ def plan_retry(
     not due yet (``force`` doesn't wait). ``match`` is searched for in the error, ``older_than`` is the least
     time since the order moved; orders that don't match are not mentioned.
     """
-    steps: list[Step] = []
-    left_alone: list[Outcome] = []
     failed = [order for _, order in sorted(snapshot.orders.items()) if _has_failed(order, snapshot)]
     chosen = [
         order
         for order in failed
         if (match is None or match.search(order.last_error or "")) and not is_younger(order, older_than)
     ]
-    for order in chosen:
-        decision = retry(order, snapshot, max_attempts=max_attempts, force=force, new_task_id=new_task_id)
-        if isinstance(decision, Step):
-            steps.append(decision)
-        else:
-            left_alone.append(decision)
-    return Plan(
-        command="retry-failed",
-        order_ids=[order.order_id for order in chosen],
-        steps=steps,
-        left_alone=left_alone,
-        named=False,
-    )
+    decisions = [
+        retry(order, snapshot, max_attempts=max_attempts, force=force, new_task_id=new_task_id) for order in chosen
+    ]
+    return Plan.of("retry-failed", decisions, named=False)
 
 
 def retry(

@@ -40,25 +40,12 @@ def plan_fix(
     """
     options = RepairOptions(patience=patience, max_attempts=max_attempts)
     repairer = Repairer(snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
-    steps: list[Step] = []
-    left_alone: list[Outcome] = []
     chosen = snapshot.known_ids()
     if order_ids is not None:
         meant = frozenset(order_ids)
         chosen = [order_id for order_id in chosen if order_id in meant]
-    for order_id in chosen:
-        decision = _decide(order_id, snapshot, repairer, max_attempts=max_attempts)
-        if isinstance(decision, Step):
-            steps.append(decision)
-        elif decision is not None:
-            left_alone.append(decision)
-    return Plan(
-        command="fix",
-        order_ids=sorted([*(step.order_id for step in steps), *(outcome.order_id for outcome in left_alone)]),
-        steps=steps,
-        left_alone=left_alone,
-        named=False,
-    )
+    decided = (_decide(order_id, snapshot, repairer, max_attempts=max_attempts) for order_id in chosen)
+    return Plan.of("fix", [decision for decision in decided if decision is not None], named=False)
 
 
 def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts: int = MAX_ATTEMPTS) -> str | None:

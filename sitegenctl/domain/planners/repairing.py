@@ -102,13 +102,7 @@ def plan_repair(
             decisions.append(repairer.decide(condition, order_id))
         elif named is not None:
             decisions.append(repairer.decide_named(order_id))
-    return Plan(
-        command="repair",
-        order_ids=[decision.order_id for decision in decisions],
-        steps=[decision for decision in decisions if isinstance(decision, Step)],
-        left_alone=[decision for decision in decisions if isinstance(decision, Outcome)],
-        named=named is not None,
-    )
+    return Plan.of("repair", decisions, named=named is not None)
 
 
 def needs_logs(snapshot: Snapshot) -> list[int]:
@@ -252,21 +246,12 @@ class Repairer:
     def _duplicated(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
         kept = self._kept(order_id, tasks)
         others = tuple(task for task in tasks if task is not kept)
-        removable = tuple(
-            task
-            for task in others
-            if not_withdrawable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
-        )
+        removable, left = self._divided(order, order_id, others)
         if not removable:
             verdict = not_withdrawable(order, order_id, others, self.snapshot, terminate=self.options.terminate)
             assert verdict is not None  # noqa: S101 - of two tasks or more there is another one
             return verdict
-        left = tuple(task for task in others if task not in removable)
-        details = (
-            f"task {short_id(kept.task_id)} kept ({kept.state})",
-            *withdrawals(removable),
-            *(f"task {short_id(task.task_id)} left ({task.state})" for task in left),
-        )
+        details = (f"task {short_id(kept.task_id)} kept ({kept.state})", *_what_goes(removable, left))
         if kept.state is TaskState.ORPHANED and order is not None:
             return self._requeued(order, kept, removable, details)
         return self._step(order, order_id, details=details, withdraw=removable, keep=kept, leave=left)
@@ -278,17 +263,9 @@ class Repairer:
         return min(tasks, key=_turn)
 
     def _ghost(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
-        removable = tuple(
-            task
-            for task in tasks
-            if not_withdrawable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
-        )
+        removable, left = self._divided(order, order_id, tasks)
         if removable:
-            left = tuple(task for task in tasks if task not in removable)
-            details = (
-                *withdrawals(removable),
-                *(f"task {short_id(task.task_id)} left ({task.state})" for task in left),
-            )
+            details = _what_goes(removable, left)
             return self._step(order, order_id, details=details, withdraw=removable, leave=left)
         running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
         if running is None or running.worker is None:
@@ -306,6 +283,17 @@ class Repairer:
             hint=hint,
             obstacle=Obstacle.RUNNING,
         )
+
+    def _divided(
+        self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]
+    ) -> tuple[tuple[LiveTask, ...], tuple[LiveTask, ...]]:
+        """Those of these tasks that can be removed, and those that can't."""
+        removable = tuple(
+            task
+            for task in tasks
+            if not_withdrawable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
+        )
+        return removable, tuple(task for task in tasks if task not in removable)
 
     def _interrupted(self, order: Order) -> Step | Outcome:
         if not self.options.worker_dead and (live := possibly_live(order, self.snapshot)):
@@ -396,6 +384,10 @@ class Repairer:
             verb="repaired",
             details=details,
         )
+
+
+def _what_goes(removed: tuple[LiveTask, ...], left: tuple[LiveTask, ...]) -> tuple[str, ...]:
+    return (*withdrawals(removed), *(f"task {short_id(task.task_id)} left ({task.state})" for task in left))
 
 
 def _turn(task: LiveTask) -> tuple[int, int, str, str]:

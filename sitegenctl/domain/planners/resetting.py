@@ -41,12 +41,11 @@ def plan_reset(
     A running task is withdrawn only with ``terminate``. ``force`` resets a GENERATING order even though it moved
     within grace.
     """
-    steps: list[Step] = []
-    left_alone: list[Outcome] = []
+    decisions: list[Step | Outcome] = []
     for order_id in order_ids:
         order = snapshot.orders.get(order_id)
         if order is None:
-            left_alone.append(refuse(order_id, "no such order"))
+            decisions.append(refuse(order_id, "no such order"))
             continue
         decision = reset(
             order,
@@ -57,11 +56,8 @@ def plan_reset(
             force=force,
             new_task_id=new_task_id,
         )
-        if isinstance(decision, Step):
-            steps.append(decision)
-        else:
-            left_alone.append(decision)
-    return Plan(command="reset", order_ids=order_ids, steps=steps, left_alone=left_alone)
+        decisions.append(decision)
+    return Plan.of("reset", decisions)
 
 
 def reset(
@@ -97,8 +93,7 @@ def plan_reset_empty(
     left alone; a blocked one, and one whose files could not be counted, is refused. ``spare_failed`` passes over
     those whose last run ended in ERROR.
     """
-    steps: list[Step] = []
-    left_alone: list[Outcome] = []
+    decisions: list[Step | Outcome] = []
     patience = max(older_than, snapshot.grace)
     for order_id, order in sorted(snapshot.orders.items()):
         if order.status is not OrderStatus.GENERATING or snapshot.tasks_of(order_id):
@@ -117,17 +112,8 @@ def plan_reset_empty(
             max_attempts=max_attempts,
             new_task_id=new_task_id,
         )
-        if isinstance(decision, Step):
-            steps.append(decision)
-        else:
-            left_alone.append(decision)
-    return Plan(
-        command="reset-empty",
-        order_ids=sorted([*(step.order_id for step in steps), *(outcome.order_id for outcome in left_alone)]),
-        steps=steps,
-        left_alone=left_alone,
-        named=False,
-    )
+        decisions.append(decision)
+    return Plan.of("reset-empty", decisions, named=False)
 
 
 def reset_empty(
