@@ -24,13 +24,13 @@ SELECT set_config(name, '0', true) FROM pg_settings
  WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
 """
 
-# Any number that nobody else is likely to lock: the letters of "sitegen".
+# A key that no other program is likely to lock: the letters of "sitegen".
 _MAINTENANCE = int.from_bytes(b"sitegen")
 
 
 @asynccontextmanager
 async def advisory_lock(dsn: str, *keys: int, timeout: float) -> AsyncIterator[asyncpg.Connection | None]:
-    """Hold the lock of one or two keys; None while somebody else has it.
+    """Hold the lock of one or two keys; None while another session has it.
 
     ``timeout`` is in seconds, for each statement. Raises ``SourceError``.
     """

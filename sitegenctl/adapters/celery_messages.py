@@ -268,7 +268,7 @@ def decode_message(
 
 
 def resume_in(raw: bytes) -> bool:
-    """What a message says of whether to resume; the task does unless it is told not to."""
+    """Whether the message asks for a resume; True where it does not say."""
     message = envelope(raw) or {}
     try:
         args, kwargs, _ = _parts(parse(message, unpack(message))) or ((), {}, None)

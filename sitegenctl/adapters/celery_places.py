@@ -38,9 +38,9 @@ class Pending:
     """A task on its way out as a whole, or with ``workers`` just its claims at these.
 
     ``given`` are the places to be removed. ``spared`` counts the runs at a worker that go on while other claims there
-    are removed. ``taken``: its message was removed from the queue's lists. ``told`` has the process that runs it, by
-    worker that was told to stop it, and ``revoked_at`` the workers that revoked it. ``nowhere`` counts the readings
-    that found nothing of it, ``unclaimed`` those that found a delivery which no worker claims.
+    are removed. ``taken``: its message was removed from the queue's lists. ``signalled`` has the process that runs it,
+    by the worker that was asked to kill it, and ``revoked_at`` the workers that revoked it. ``nowhere`` counts the
+    readings that found nothing of it, ``unclaimed`` those that found a delivery which no worker claims.
     """
 
     task_id: str
@@ -48,13 +48,13 @@ class Pending:
     workers: frozenset[str] | None = None
     spared: Mapping[str, int] = field(default_factory=dict)
     taken: bool = False
-    told: dict[str, int | None] = field(default_factory=dict)
+    signalled: dict[str, int | None] = field(default_factory=dict)
     revoked_at: set[str] = field(default_factory=set)
     nowhere: int = 0
     unclaimed: int = 0
 
     def holdings(self, workload: Workload) -> list[Holding]:
-        """The claims that are to go."""
+        """The claims to remove."""
         if self.workers is None:
             return list(workload.live_holdings(self.task_id))
         found: list[Holding] = []
@@ -65,7 +65,7 @@ class Pending:
         return found
 
     def entries(self, entries: Entries) -> list[Delivery]:
-        """The deliveries that are to go, as far as they are known."""
+        """The known deliveries to remove."""
         found = list(entries.get(self.task_id, ()))
         if self.workers is None:
             return found
@@ -77,11 +77,11 @@ class Pending:
         return [entry for entry in entries if any(entry.is_at(place) for place in self._orphans)]
 
     def count_unclaimed(self, workload: Workload, entries: Sequence[Delivery]) -> int:
-        """How many deliveries no worker claims, and nobody has found to be orphaned."""
+        """The number of deliveries that no worker claims and that are not orphaned."""
         if self.workers is not None:
             return 0  # the others are of the place that is kept
         holdings = self.holdings(workload)
-        stopped = self.told.keys() - {holding.worker for holding in holdings}
+        stopped = self.signalled.keys() - {holding.worker for holding in holdings}
         return len(entries) - len(self.orphaned(entries)) - len(holdings) - len(stopped)
 
     def why_not_forget(self, workload: Workload, entries: Sequence[Delivery]) -> str | None:
@@ -91,7 +91,7 @@ class Pending:
         orphaned, holdings = self.orphaned(entries), workload.live_holdings(self.task_id)
         if not all(any(entry.is_at(place) for entry in orphaned) for place in self._orphans):
             return delivery_changed(self.task_id)
-        # A claim accounts for one delivery: whether it is of this one, nobody says.
+        # A claim accounts for one delivery, and does not show which.
         if len(holdings) > len(entries) - len(orphaned):
             return answers_again(self.task_id, holdings[0].state, holdings[0].worker)
         return self.why_unclaimed(workload) if workload.silent else None

@@ -9,9 +9,9 @@ order of reading has to make up for it:
    by then in ``unacked``, or published anew at a head (a retry), or restored at a tail. An end counts as read
    when its inner part is known from step 1; otherwise there is more, and it is looked at again.
 
-A task id may be in several places at once, and each is told of: a message pushed twice, one restored while its task
+A task id may be in several places at once, and each is reported: a message pushed twice, one restored while its task
 still runs, a retry whose last delivery is about to be acknowledged. What only this reading saw twice, because the
-message moved meanwhile, is told of once.
+message changed place during the reading, is reported once.
 
 What this can't see, nor could one MULTI/EXEC: kombu takes a message and enters it in ``unacked`` in two steps,
 and between them it is nowhere. Where ``unacked`` itself takes several steps to read, a task that goes from it
@@ -110,7 +110,7 @@ class _Part:
         return fresh
 
     def left_behind(self, ends: _Ends) -> Iterator[_Entry]:
-        """Entries that were read and are in the list no longer, as far as its end shows: a worker took them."""
+        """Entries that a worker has taken since they were read, judging by the end of the list."""
         still_there = {hash(raw) for raw in (*ends.head, *ends.tail)}
         inner = next((key for key in map(hash, ends.tail) if key in self.known and key not in self.twins), None)
         end = -_FAR * _FAR if inner is None or ends.length <= len(ends.head) else self.known[inner]
@@ -378,7 +378,7 @@ class QueueReading:
         if self._only is None:
             for position, items in enumerate(queued):
                 for item in items:
-                    # Not by replace(): nobody has seen it yet, and 100,000 copies would take as long as all the rest.
+                    # Not by replace(): 100,000 copies would take as long as all the rest. The item is not shared yet.
                     object.__setattr__(item, "position", position)
         items = [item for part in (queued, delivered) for each in part for item in each]
         tasks = [item for item in items if isinstance(item, LiveTask)]
@@ -402,7 +402,7 @@ def _id_of(items: Sequence[Item]) -> str | None:
 def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
     """Each task that another carries once: all messages of a chain or a chord carry what is still to come.
 
-    One that has been published by now is told of as the message that it is.
+    One that has been published by now is reported as a message.
     """
     if all(task.carrier is None for task in tasks):
         yield from tasks

@@ -13,7 +13,7 @@ is a worker's to drop, and is judged by what the living workers answer after the
   doesn't list it any more. The late acknowledgement is sent before the process is found dead, so that
   ``reject_on_worker_lost`` does not give the task back.
 - in ``unacked`` and at no worker that responds: it is left, because one that does not respond may be running it.
-  Only a delivery that was found to be orphaned is removed, if it is still the same and nobody claims it.
+  Only an orphaned delivery is removed, provided that it has not changed and no worker claims it.
 
 Which process runs a task is Celery's own record, which may be old: after a lost connection it lists ended tasks among
 the active ones (celery#8541). It is read once more right before a signal, and any doubt leaves the task alone.
@@ -253,8 +253,8 @@ class Withdrawal:
         if (reason := task.why_not_forget(workload, entries)) is not None:
             return reason
         if running:
-            return Verdict.STOP if any(each.worker not in task.told for each in running) else Verdict.WAIT
-        if any(workload.has_process(worker, pid) for worker, pid in task.told.items()):
+            return Verdict.STOP if any(each.worker not in task.signalled for each in running) else Verdict.WAIT
+        if any(workload.has_process(worker, pid) for worker, pid in task.signalled.items()):
             return Verdict.WAIT
         if any(not workload.will_look_again(holding) for holding in holdings):
             return Verdict.WAIT
@@ -265,7 +265,7 @@ class Withdrawal:
             return task.why_unclaimed(workload) if workload.silent or task.unclaimed > 1 else Verdict.WAIT
         if entries:
             return Verdict.FORGET
-        if holdings or task.taken or task.told:
+        if holdings or task.taken or task.signalled:
             return Verdict.GONE
         if task.workers is not None and not task.may_run_unlisted(workload):
             return Verdict.GONE
@@ -296,7 +296,7 @@ class Withdrawal:
         at: dict[str, list[tuple[Pending, Holding]]] = {}
         for task in tasks:
             for holding in running_of(task.holdings(workload)):
-                if holding.worker not in task.told:
+                if holding.worker not in task.signalled:
                     at.setdefault(holding.worker, []).append((task, holding))
         for worker, at_it in at.items():
             at_it = [(task, holding) for task, holding in at_it if task.task_id in pending]
@@ -306,7 +306,7 @@ class Withdrawal:
             if not stopping:
                 continue
             for task, holding in stopping:
-                task.told[worker] = holding.pid
+                task.signalled[worker] = holding.pid
             arguments = {"task_id": [task.task_id for task, _ in stopping], "terminate": True, "signal": _SIGNAL}
             replies = await self._workers.ask(["revoke"], arguments={"revoke": arguments}, destination=[worker])
             for task, _ in stopping:
@@ -370,4 +370,4 @@ def _why_leave_claims(part: Pending, seen: Workload) -> str | None:
 def _too_late(task: Pending, workload: Workload) -> str:
     holdings = task.holdings(workload)
     at = holdings[0].worker if holdings else None
-    return too_late(task.task_id, told=task.told, at=at, patience=PATIENCE)
+    return too_late(task.task_id, signalled=task.signalled, at=at, patience=PATIENCE)

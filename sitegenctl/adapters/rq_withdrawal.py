@@ -79,7 +79,7 @@ class _Leaving:
     """A job on its way out, or one place of it.
 
     ``places`` are those given; ``is_kept`` is whether only these go. ``taken``: it was taken out of the queue or a
-    registry, ``taken_now`` at the last look. ``told`` are the workers that were told to stop it. ``nowhere`` counts the
+    registry, ``taken_now`` at the last look. ``signalled`` are the workers asked to stop it. ``nowhere`` counts the
     looks that found nothing of it.
     """
 
@@ -88,7 +88,7 @@ class _Leaving:
     is_kept: bool = False
     taken: bool = False
     taken_now: bool = False
-    told: set[str] = field(default_factory=set)
+    signalled: set[str] = field(default_factory=set)
     nowhere: int = 0
 
     def holders(self, seen: RollCall) -> list[tuple[str, TaskState]]:
@@ -155,7 +155,7 @@ class Withdrawal:
         await self._execute(
             [("EVAL", _CANCELED, 2, options.job(task_id), options.canceled, task_id) for task_id in gone]
         )
-        stopped = sorted({task.task_id for task in leaving if task.is_kept and task.told})
+        stopped = sorted({task.task_id for task in leaving if task.is_kept and task.signalled})
         await self._execute(
             [
                 ("EVAL", _STILL_LIVE, 3, options.job(task_id), options.list_key, options.failed, task_id)
@@ -253,9 +253,9 @@ class Withdrawal:
         if holders or task.taken_now:
             return Verdict.WAIT
         if task.entries(records) or task.is_on_its_way(records):
-            doubt = None if records.is_over(task.task_id) and task.told else task.doubt(records, seen)
+            doubt = None if records.is_over(task.task_id) and task.signalled else task.doubt(records, seen)
             return Verdict.FORGET if doubt is None else f"task {task.task_id}: {doubt}"
-        return Verdict.GONE if task.taken or task.told or task.is_kept else Verdict.NOWHERE
+        return Verdict.GONE if task.taken or task.signalled or task.is_kept else Verdict.NOWHERE
 
     async def _forget(self, tasks: Sequence[_Leaving], records: Records) -> list[_Leaving]:
         keys = (self._options.started, self._options.intermediate)
@@ -280,8 +280,8 @@ class Withdrawal:
         for task in tasks:
             for name, state in task.holders(seen):
                 if state is TaskState.RUNNING:
-                    is_new = is_new or name not in task.told
-                    task.told.add(name)
+                    is_new = is_new or name not in task.signalled
+                    task.signalled.add(name)
                     # Told again at each look: one that was not listening at that moment was not told.
                     await self._link.execute(*library.stop(name, task.task_id))
         return is_new
@@ -297,4 +297,6 @@ def _waits(place: LiveTask) -> bool:
 
 def _too_late(task: _Leaving, seen: RollCall) -> str:
     holders = task.holders(seen)
-    return too_late(task.task_id, told=sorted(task.told), at=holders[0][0] if holders else None, patience=PATIENCE)
+    return too_late(
+        task.task_id, signalled=sorted(task.signalled), at=holders[0][0] if holders else None, patience=PATIENCE
+    )

@@ -75,10 +75,10 @@ def answers_again(task_id: str, state: TaskState, worker: str) -> str:
     return f"its worker answers again: task {task_id} is {state} at {worker}"
 
 
-def too_late(task_id: str, *, told: Collection[str], at: str | None, patience: float) -> str:
-    """It should have gone or stayed, and did neither: ``told`` were to stop it, or it is still ``at`` a worker."""
-    if told:
-        return f"{', '.join(told)} was told to stop task {task_id}, and has not within {patience:.0f} s"
+def too_late(task_id: str, *, signalled: Collection[str], at: str | None, patience: float) -> str:
+    """Why a task is not gone yet: ``signalled`` workers have not stopped it, or it is still ``at`` a worker."""
+    if signalled:
+        return f"{', '.join(signalled)} was told to stop task {task_id}, and has not within {patience:.0f} s"
     if at is not None:
         return f"task {task_id} is about to start at {at}"
     return f"task {task_id} did not come to rest within {patience:.0f} s"
