@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from sitegenctl.adapters import order_queries
+from sitegenctl.adapters.postgres import queries as order_queries
 
 
 async def main() -> None:

@@ -25,9 +25,9 @@ from celery import Celery
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from sitegenctl.adapters.schema import site_orders
-from sitegenctl.demo.postgres_server import postgres_server
-from sitegenctl.demo.redis_server import redis_server
+from sitegenctl.adapters.postgres.schema import site_orders
+from sitegenctl.demo.servers.postgres import postgres_server
+from sitegenctl.demo.servers.redis import redis_server
 from tests.world import QUEUE, TASK, World, create_schema
 
 ORDERS = 10_000

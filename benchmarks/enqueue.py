@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from sitegenctl.demo.postgres_server import postgres_server
-from sitegenctl.demo.redis_server import redis_server
+from sitegenctl.demo.servers.postgres import postgres_server
+from sitegenctl.demo.servers.redis import redis_server
 from tests.world import QUEUE, TASK, World, create_schema
 
 ROUNDS = 15

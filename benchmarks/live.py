@@ -32,11 +32,11 @@ from pathlib import Path
 import asyncpg
 from redis import Redis
 
-from sitegenctl.adapters.celery_queue import CeleryQueue, QueueOptions
-from sitegenctl.demo.postgres_server import postgres_server
-from sitegenctl.demo.redis_server import redis_server
-from sitegenctl.demo.samples import seed
-from sitegenctl.domain.task import Publication
+from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.demo.samples.seed import seed
+from sitegenctl.demo.servers.postgres import postgres_server
+from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.domain.queue.task import Publication
 from tests.world import World
 
 ORDERS, QUEUED = 100_000, 10_000

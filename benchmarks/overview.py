@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from sitegenctl.demo.postgres_server import postgres_server
-from sitegenctl.demo.redis_server import redis_server
-from sitegenctl.demo.samples import seed
+from sitegenctl.demo.samples.seed import seed
+from sitegenctl.demo.servers.postgres import postgres_server
+from sitegenctl.demo.servers.redis import redis_server
 from tests.world import World
 
 ROUNDS = 9

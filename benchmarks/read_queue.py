@@ -18,10 +18,10 @@ from pathlib import Path
 
 from redis import Redis
 
-from sitegenctl.adapters.celery_queue import CeleryQueue, QueueOptions
-from sitegenctl.adapters.redis_connection import close, redis_client
-from sitegenctl.demo.redis_server import redis_server
-from sitegenctl.domain.task import Publication
+from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.adapters.redis.redispy import close, redis_client
+from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.domain.queue.task import Publication
 from tests.world import QUEUE
 
 TASKS = 100_000

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sitegenctl import __version__
-from sitegenctl.cli.grammar import Argument, Command, Option, grammar
+from sitegenctl.cli.command_tree import Argument, Command, Option, grammar
 
 PAGE = Path(__file__).parent / "man" / "sitegenctl.1"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import create_mock_engine
 
-from sitegenctl.adapters.schema import metadata
+from sitegenctl.adapters.postgres.schema import metadata
 
 TARGET = Path(__file__).parent / "deploy" / "postgres" / "contract.sql"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sitegenctl.settings import load_settings
+from sitegenctl.config.settings import load_settings
 from sitegenctl.tui.app import LiveApp
 from sitegenctl.tui.preferences import Preferences
 
@@ -26,7 +26,7 @@ _KNOWN = "attention"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class LiveSnapshot:
     """A screen of so many columns and lines, after these keys, once one of these words is on it."""
 
     name: str
@@ -38,14 +38,14 @@ class Picture:
 
 
 PICTURE_BOOK = (
-    Picture(
+    LiveSnapshot(
         name="orders", size=(150, 36), keys=["down"] * 6, shows="newest first", commands=[("enqueue", "42", "38", "36")]
     ),
-    Picture(
+    LiveSnapshot(
         name="plan", size=(120, 30), keys=["down", "space", "space", "space", "space", "space", "m"], shows="would be"
     ),
-    Picture(name="workers", size=(120, 24), keys=["3"], shows="up "),
-    Picture(name="narrow", size=(80, 24), keys=["down"], shows="attention", theme="light"),
+    LiveSnapshot(name="workers", size=(120, 24), keys=["3"], shows="up "),
+    LiveSnapshot(name="narrow", size=(80, 24), keys=["down"], shows="attention", theme="light"),
 )
 
 
@@ -68,7 +68,7 @@ def _run(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "sitegenctl", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-async def _draw(picture: Picture) -> str:
+async def _draw(picture: LiveSnapshot) -> str:
     app = LiveApp(load_settings({"context": "demo"}), Preferences(theme=picture.theme, interval=0.5))
     async with app.run_test(size=picture.size) as pilot:
         await _until(lambda: _KNOWN in _text(app))

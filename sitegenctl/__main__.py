@@ -22,7 +22,7 @@ def main() -> None:
         from sitegenctl.cli import signals
 
         signals.enable()
-        from sitegenctl.cli.main import run
+        from sitegenctl.cli.app import run
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -7,19 +7,19 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sitegenctl.config.settings import TASKS, Settings
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import TASKS, Settings
 
 if TYPE_CHECKING:
-    from sitegenctl.adapters.celery_moving import CeleryMoving
-    from sitegenctl.adapters.celery_options import QueueOptions
-    from sitegenctl.adapters.queue_moving import LookElsewhere
-    from sitegenctl.adapters.rq_moving import RqMoving
-    from sitegenctl.adapters.rq_options import RqOptions
-    from sitegenctl.domain.health import CheckName, StartCommands
+    from sitegenctl.adapters.broker.moving import LookElsewhere
+    from sitegenctl.adapters.celery.moving import CeleryMoving
+    from sitegenctl.adapters.celery.options import QueueOptions
+    from sitegenctl.adapters.rq.moving import RqMoving
+    from sitegenctl.adapters.rq.options import RqOptions
+    from sitegenctl.domain.health.backend_texts import BackendTexts
+    from sitegenctl.domain.health.check import CheckName, WorkerCommands
+    from sitegenctl.domain.health.facts import BrokerProbe
     from sitegenctl.domain.ports import EventSource, QueueBackend, WorkerSource
-    from sitegenctl.domain.probes import BrokerProbe
-    from sitegenctl.domain.terms import QueueTerms
 
 
 class Backend(Protocol):
@@ -31,12 +31,12 @@ class Backend(Protocol):
         ...
 
     @property
-    def terms(self) -> QueueTerms:
+    def terms(self) -> BackendTexts:
         """What is said otherwise of it than of another."""
         ...
 
     @property
-    def starts(self) -> StartCommands:
+    def starts(self) -> WorkerCommands:
         """How its workers are started."""
         ...
 
@@ -76,47 +76,47 @@ class _Celery:
     container: str = "crm-celery-worker"
 
     @property
-    def terms(self) -> QueueTerms:
-        from sitegenctl.domain.terms import CELERY_TERMS
+    def terms(self) -> BackendTexts:
+        from sitegenctl.domain.health.backend_texts import CELERY_TERMS
 
         return CELERY_TERMS
 
     @property
-    def starts(self) -> StartCommands:
-        from sitegenctl.domain.health import StartCommands
+    def starts(self) -> WorkerCommands:
+        from sitegenctl.domain.health.check import WorkerCommands
 
-        return StartCommands()
+        return WorkerCommands()
 
     @property
     def checks(self) -> tuple[CheckName, ...]:
-        from sitegenctl.domain.health import CELERY_CHECKS
+        from sitegenctl.domain.health.check import CELERY_CHECKS
 
         return CELERY_CHECKS
 
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
-        from sitegenctl.adapters.celery_queue import CeleryQueue
+        from sitegenctl.adapters.celery.queue import CeleryQueue
 
         queue = CeleryQueue(*self._place, timeout=self._timeout, elsewhere=_elsewhere(self.settings, closing))
         closing.push_async_callback(queue.close)
         return queue
 
     def workers(self) -> WorkerSource:
-        from sitegenctl.adapters.celery_workers import CeleryWorkers
+        from sitegenctl.adapters.celery.workers import CeleryWorkers
 
         return CeleryWorkers(*self._place, timeout=self._timeout)
 
     def events(self) -> EventSource:
-        from sitegenctl.adapters.celery_events import CeleryEvents
+        from sitegenctl.adapters.celery.events import CeleryEvents
 
         return CeleryEvents(*self._place, timeout=self._timeout)
 
     def probe(self) -> BrokerProbe:
-        from sitegenctl.adapters.redis_health import RedisHealth
+        from sitegenctl.adapters.celery.health import RedisHealth
 
         return RedisHealth(*self._place, timeout=self._timeout)
 
     def moving(self) -> CeleryMoving:
-        from sitegenctl.adapters.celery_moving import CeleryMoving
+        from sitegenctl.adapters.celery.moving import CeleryMoving
 
         return CeleryMoving(queue_options(self.settings))
 
@@ -138,45 +138,45 @@ class _Rq:
     container: str = "crm-rq-worker"
 
     @property
-    def terms(self) -> QueueTerms:
-        from sitegenctl.domain.terms import RQ_TERMS
+    def terms(self) -> BackendTexts:
+        from sitegenctl.domain.health.backend_texts import RQ_TERMS
 
         return RQ_TERMS
 
     @property
-    def starts(self) -> StartCommands:
-        from sitegenctl.domain.health import RQ_COMMANDS
+    def starts(self) -> WorkerCommands:
+        from sitegenctl.domain.health.check import RQ_COMMANDS
 
         return RQ_COMMANDS
 
     @property
     def checks(self) -> tuple[CheckName, ...]:
-        from sitegenctl.domain.health import RQ_CHECKS
+        from sitegenctl.domain.health.check import RQ_CHECKS
 
         return RQ_CHECKS
 
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
-        from sitegenctl.adapters.rq_queue import RqQueue
+        from sitegenctl.adapters.rq.queue import RqQueue
 
         return RqQueue(*self._place, timeout=self._timeout, elsewhere=_elsewhere(self.settings, closing))
 
     def workers(self) -> WorkerSource:
-        from sitegenctl.adapters.rq_workers import RqWorkers
+        from sitegenctl.adapters.rq.workers import RqWorkers
 
         return RqWorkers(*self._place, timeout=self._timeout)
 
     def events(self) -> EventSource:
-        from sitegenctl.adapters.rq_events import RqEvents
+        from sitegenctl.adapters.rq.events import RqEvents
 
         return RqEvents(*self._place, timeout=self._timeout)
 
     def probe(self) -> BrokerProbe:
-        from sitegenctl.adapters.rq_health import RqHealth
+        from sitegenctl.adapters.rq.health import RqHealth
 
         return RqHealth(*self._place, timeout=self._timeout)
 
     def moving(self) -> RqMoving:
-        from sitegenctl.adapters.rq_moving import RqMoving
+        from sitegenctl.adapters.rq.moving import RqMoving
 
         return RqMoving(rq_options(self.settings))
 
@@ -224,7 +224,7 @@ def rq_options(settings: Settings) -> RqOptions:
     Raises ``UsageProblem`` where RQ isn't installed, or can't be what it is to be: to say so early is better than
     half-way.
     """
-    from sitegenctl.adapters.rq_options import RqOptions, require_rq
+    from sitegenctl.adapters.rq.options import RqOptions, require_rq
 
     require_rq(settings.rq_key_prefix)
     return RqOptions(
@@ -240,7 +240,7 @@ def rq_options(settings: Settings) -> RqOptions:
 
 def redis_url(settings: Settings) -> str:
     """The broker's URL. Raises ``UsageProblem`` for none, or one with an option that nobody knows."""
-    from sitegenctl.adapters.redis_urls import require_redis
+    from sitegenctl.adapters.redis.urls import require_redis
 
     url = settings.require_redis_url()
     require_redis(url)
@@ -249,7 +249,7 @@ def redis_url(settings: Settings) -> str:
 
 def queue_options(settings: Settings) -> QueueOptions:
     """Which queue and task are ours, as Celery's adapters take it."""
-    from sitegenctl.adapters.celery_options import QueueOptions
+    from sitegenctl.adapters.celery.options import QueueOptions
 
     return QueueOptions(
         queue=settings.queue,

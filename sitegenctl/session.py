@@ -13,11 +13,13 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from sitegenctl.backends import Backend, backend_of, queue_options, redis_url, rq_options
-from sitegenctl.settings import Settings
+from sitegenctl.config.settings import Settings
 
 if TYPE_CHECKING:
-    from sitegenctl.domain.generation import GenerationStore
-    from sitegenctl.domain.health import Access
+    from sitegenctl.domain.health.backend_texts import BackendTexts
+    from sitegenctl.domain.health.check import DeploymentCommands
+    from sitegenctl.domain.health.facts import HealthProbes
+    from sitegenctl.domain.orders.generation import GenerationStore
     from sitegenctl.domain.ports import (
         Actor,
         EventSource,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
         SiteStore,
         WorkerSource,
     )
-    from sitegenctl.domain.probes import HealthProbes
-    from sitegenctl.domain.terms import QueueTerms
     from sitegenctl.operations.doctor import DoctorOptions
 
 
@@ -56,7 +56,7 @@ class Session:
     @cached_property
     def orders(self) -> OrdersStore:
         """The orders database."""
-        from sitegenctl.adapters.postgres_orders import PostgresOrders
+        from sitegenctl.adapters.postgres.orders import PostgresOrders
 
         url = self.settings.require_database_url()
         orders = PostgresOrders(
@@ -83,8 +83,8 @@ class Session:
     @cached_property
     def reported(self) -> ReportMemory:
         """What maintenance has reported of this system."""
-        from sitegenctl.adapters.report_memory import ReportFile
-        from sitegenctl.configuration.file import state_dir
+        from sitegenctl.adapters.system.report_memory import ReportFile
+        from sitegenctl.config.file import state_dir
 
         system = "\n".join(
             (self.settings.require_database_url(), self.settings.require_redis_url(), self.settings.queue)
@@ -94,7 +94,7 @@ class Session:
     @cached_property
     def sites(self) -> SiteStore:
         """The directory of generated sites."""
-        from sitegenctl.adapters.site_directory import SiteDirectory
+        from sitegenctl.adapters.sites.directory import SiteDirectory
 
         return SiteDirectory(self.settings.sites_dir, timeout=self._timeout)
 
@@ -105,8 +105,8 @@ class Session:
 
     def mover(self, source: str, destination: str) -> QueueMover:
         """The way from the queue of one backend to that of another, on the same Redis."""
-        from sitegenctl.adapters.queue_moving import QueueMoving
-        from sitegenctl.adapters.redis_link import opened_link
+        from sitegenctl.adapters.broker.moving import QueueMoving
+        from sitegenctl.adapters.redis.connection import opened_link
 
         settings = self.settings
         link = partial(opened_link, redis_url(settings), queue_options(settings), timeout=self._timeout)
@@ -114,7 +114,7 @@ class Session:
         return QueueMoving(link, leaving, arriving)
 
     @property
-    def terms(self) -> QueueTerms:
+    def terms(self) -> BackendTexts:
         """What is said otherwise of this kind of queue than of another."""
         return queue_terms(self.settings)
 
@@ -140,9 +140,9 @@ async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
 
     Raises ``UsageProblem`` when the database or Redis is not configured, before anything is connected.
     """
-    from sitegenctl.adapters.postgres_health import PostgresHealth
-    from sitegenctl.adapters.site_health import SiteHealth
-    from sitegenctl.domain.probes import HealthProbes
+    from sitegenctl.adapters.postgres.health import PostgresHealth
+    from sitegenctl.adapters.sites.health import SiteHealth
+    from sitegenctl.domain.health.facts import HealthProbes
 
     timeout = settings.timeout.total_seconds()
     database = PostgresHealth(settings.require_database_url(), timeout=timeout)
@@ -154,13 +154,14 @@ async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
         await database.close()
 
 
-def access(settings: Settings) -> Access:
+def access(settings: Settings) -> DeploymentCommands:
     """How a person reaches the servers of these settings, without being told a password.
 
     Raises ``UsageProblem`` when the database or Redis is not configured.
     """
-    from sitegenctl.adapters.clients import psql, redis_cli
-    from sitegenctl.domain.health import Access
+    from sitegenctl.adapters.postgres.client_command import psql
+    from sitegenctl.adapters.redis.client_command import redis_cli
+    from sitegenctl.domain.health.check import DeploymentCommands
 
     # Variables of the environment are the origins in capitals.
     variables = {name: origin for name, origin in settings.origins.items() if origin.isupper()}
@@ -170,20 +171,20 @@ def access(settings: Settings) -> Access:
             return variables.get(setting, variable)
         return f"{setting} of context {settings.context}"
 
-    return Access(
+    return DeploymentCommands(
         redis_cli=redis_cli(settings.require_redis_url(), variables.get("redis_url")),
         psql=psql(settings.require_database_url(), variables.get("database_url")),
         worker=f"docker exec {backend_of(settings).container}",
-        redis_url=named("redis_url", Access.redis_url),
-        database_url=named("database_url", Access.database_url),
-        sites_dir=named("sites_dir", Access.sites_dir),
+        redis_url=named("redis_url", DeploymentCommands.redis_url),
+        database_url=named("database_url", DeploymentCommands.database_url),
+        sites_dir=named("sites_dir", DeploymentCommands.sites_dir),
     )
 
 
 def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = False) -> DoctorOptions:
     """What a check-up of this system expects. Raises ``UsageProblem`` when the database or Redis is not configured."""
-    from sitegenctl.configuration.file import DEMO_CONTEXT
-    from sitegenctl.domain.health import DEMO_COMMANDS
+    from sitegenctl.config.file import DEMO_CONTEXT
+    from sitegenctl.domain.health.check import DEMO_COMMANDS
     from sitegenctl.operations.doctor import DoctorOptions
 
     backend = backend_of(settings)
@@ -203,15 +204,15 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
     )
 
 
-def queue_terms(settings: Settings) -> QueueTerms:
+def queue_terms(settings: Settings) -> BackendTexts:
     """What is said otherwise of this kind of queue than of another."""
     return backend_of(settings).terms
 
 
 def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:
     """Where the reference worker gets its orders and puts its sites."""
-    from sitegenctl.adapters.postgres_generation import PostgresGeneration
-    from sitegenctl.adapters.site_directory import SiteDirectory
+    from sitegenctl.adapters.postgres.generation import PostgresGeneration
+    from sitegenctl.adapters.sites.directory import SiteDirectory
 
     timeout = settings.timeout.total_seconds()
     store = PostgresGeneration(settings.require_database_url(), timeout=timeout)
@@ -223,7 +224,7 @@ def kombu_options(settings: Settings) -> tuple[str, dict[str, Any], dict[str, An
 
     The last of the three is the transport options of the result backend.
     """
-    from sitegenctl.adapters.redis_urls import kombu_url
+    from sitegenctl.adapters.redis.urls import kombu_url
 
     options = queue_options(settings)
     return kombu_url(redis_url(settings)), options.transport_options, options.result_options
@@ -239,8 +240,8 @@ def rq_parts(settings: Settings) -> tuple[Any, Any]:
 
     RQ is imported here, with the key prefix that it takes from the environment: nobody may import it before.
     """
-    from sitegenctl.adapters.redis_blocking import blocking_client
-    from sitegenctl.adapters.rq_library import RqLibrary
+    from sitegenctl.adapters.redis.blocking import blocking_client
+    from sitegenctl.adapters.rq.library import RqLibrary
 
     options = rq_options(settings)
     connection = blocking_client(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sitegenctl.domain.access import NEEDED_COLUMNS, ColumnAccess, DatabaseAccess
-from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.health.access import NEEDED_COLUMNS, ColumnAccess, DatabaseAccess
+from sitegenctl.domain.orders.order import OrderStatus
 
 PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE"})
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings
 from redis import Redis
 
-from sitegenctl.demo.postgres_server import postgres_server
-from sitegenctl.demo.redis_server import redis_server
+from sitegenctl.demo.servers.postgres import postgres_server
+from sitegenctl.demo.servers.redis import redis_server
 from tests import processes
 from tests.databases import Databases
 from tests.generation_log import Log

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from sitegenctl.adapters.schema import metadata
+from sitegenctl.adapters.postgres.schema import metadata
 from tests.sql import forget, sql
 from tests.world import create_schema
 

@@ -22,12 +22,12 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sitegenctl.adapters.postgres_connection import asyncpg_dsn
-from sitegenctl.adapters.schema import metadata
-from sitegenctl.domain.result import OperationResult
-from sitegenctl.operations import apply as applying, enqueue
+from sitegenctl.adapters.postgres.connection import asyncpg_dsn
+from sitegenctl.adapters.postgres.schema import metadata
+from sitegenctl.config.settings import Settings, load_settings
+from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.operations import enqueue, execute as applying
 from sitegenctl.session import Session, open_session
-from sitegenctl.settings import Settings, load_settings
 from tests import processes
 from tests.processes import Running
 from tests.sql import sql
@@ -281,7 +281,7 @@ class World:
 
 
 def _interval(text: str) -> Any:
-    from sitegenctl.settings import parse_duration
+    from sitegenctl.config.settings import parse_duration
 
     number, unit = text.split()
     return parse_duration(f"{number}{unit[0]}")

@@ -49,7 +49,7 @@ def _end_after(seconds: float) -> None:
 
 
 def _contexts(prefix: str) -> Iterator[str]:
-    from sitegenctl.configuration.file import DEMO_CONTEXT, contexts_of, demo_context_path, read_config
+    from sitegenctl.config.file import DEMO_CONTEXT, contexts_of, demo_context_path, read_config
     from sitegenctl.render.text import neutralise
 
     names = [*contexts_of(read_config(os.environ), os.environ)]
@@ -60,10 +60,10 @@ def _contexts(prefix: str) -> Iterator[str]:
 
 
 def _orders(prefix: str, words: Sequence[str]) -> Iterator[str]:
-    from sitegenctl.adapters.postgres_suggestions import suggest_orders
-    from sitegenctl.configuration.passwords import has_password
+    from sitegenctl.adapters.postgres.completion import suggest_orders
+    from sitegenctl.config.secrets import has_password
+    from sitegenctl.config.settings import load_settings
     from sitegenctl.render.text import shorten
-    from sitegenctl.settings import load_settings
 
     settings = load_settings({name: _given(f"--{name.replace('_', '-')}", words) for name in ("context", "env_file")})
     url = settings.database_url or ""

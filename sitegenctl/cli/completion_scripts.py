@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from sitegenctl.cli.grammar import Command, Kind, Option
+from sitegenctl.cli.command_tree import Command, Kind, Option
 
 #: What ``inspect 42`` is inside; nobody types it.
 _UNTYPED = "ORDER"

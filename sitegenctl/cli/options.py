@@ -27,10 +27,10 @@ from typer.models import OptionInfo
 
 # Pure and without dependencies: importing them doesn't slow --help.
 from sitegenctl.cli import signals
-from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.diagnosis.condition import Condition
 
 if TYPE_CHECKING:
-    from sitegenctl.settings import Settings
+    from sitegenctl.config.settings import Settings
 
 
 class Output(StrEnum):
@@ -134,7 +134,7 @@ OlderThan = Annotated[
 NoEnqueue = Annotated[
     bool, typer.Option("--no-enqueue", help="Leave them BUILDING, without a task, but not held.", show_default=False)
 ]
-Watch = Annotated[
+LiveState = Annotated[
     str | None,
     typer.Option("--watch", metavar="[TIME]", help="Draw it anew every 2s, or as often as said."),
 ]
@@ -168,7 +168,7 @@ def age(option: str, text: str) -> timedelta:
 
 def span(option: str, text: str) -> timedelta:
     """Read an option's span of time, such as ``90s`` or ``2h``. Raises ``UsageProblem``, which names the option."""
-    from sitegenctl.settings import bad_value, parse_duration
+    from sitegenctl.config.settings import bad_value, parse_duration
 
     try:
         return parse_duration(text)
@@ -208,7 +208,7 @@ class Invocation:
 
     def settings(self, **flags: Any) -> Settings:
         """Resolve the settings; ``flags`` are those of this command alone."""
-        from sitegenctl.settings import load_settings
+        from sitegenctl.config.settings import load_settings
 
         shared = {name: self.options.get(name) for name in _SETTINGS}
         settings = load_settings({**shared, **flags})

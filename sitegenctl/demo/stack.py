@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sitegenctl.configuration.file import DEMO_CONTEXT, data_dir
-from sitegenctl.demo.claims import claimed, running, stop
-from sitegenctl.demo.postgres_server import find_postgres, remove_postgres, start_postgres, stop_postgres
-from sitegenctl.demo.processes import Process, wait_until
-from sitegenctl.demo.redis_server import find_redis, redis_binary, remove_redis, start_redis, stop_redis
-from sitegenctl.demo.servers import Server, printed_since, read_json, telling_line, write_json
-from sitegenctl.demo.turns import taking_turns
+from sitegenctl.config.atomic_write import PRIVATE, write_whole
+from sitegenctl.config.file import DEMO_CONTEXT, data_dir
+from sitegenctl.demo.servers.base import Server, printed_since, read_json, telling_line, write_json
+from sitegenctl.demo.servers.lock import taking_turns
+from sitegenctl.demo.servers.pidfile import claimed, running, stop
+from sitegenctl.demo.servers.postgres import find_postgres, remove_postgres, start_postgres, stop_postgres
+from sitegenctl.demo.servers.processes import Process, wait_until
+from sitegenctl.demo.servers.redis import find_redis, redis_binary, remove_redis, start_redis, stop_redis
 from sitegenctl.errors import SourceError, UsageProblem
-from sitegenctl.files import PRIVATE, write_whole
 
 WORKER_ARGV: Final = (sys.executable, "-m", "sitegenctl", "worker")
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sitegenctl.demo.sample_manifest import Manifest
-from sitegenctl.demo.sample_plan import TOUR_ORDER
-from sitegenctl.demo.samples import restore_order, seed as seed_samples
+from sitegenctl.config.settings import Settings
+from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.plan import TOUR_ORDER
+from sitegenctl.demo.samples.seed import restore_order, seed as seed_samples
 from sitegenctl.demo.stack import Stack, StackState
-from sitegenctl.domain.order import LogRow, OrderStatus
-from sitegenctl.domain.result import Outcome, OutcomeKind
+from sitegenctl.domain.orders.order import LogRow, OrderStatus
+from sitegenctl.domain.plans.result import Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError, SourceError
 from sitegenctl.operations import enqueue
-from sitegenctl.operations.apply import apply
+from sitegenctl.operations.execute import apply
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
 from sitegenctl.session import Session, open_session
-from sitegenctl.settings import Settings
 
 MANIFEST = "manifest.json"
 

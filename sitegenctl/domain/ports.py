@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sitegenctl.domain.brief import SiteFile
-from sitegenctl.domain.event import Event, Heard
-from sitegenctl.domain.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.overview import RunCounts
-from sitegenctl.domain.plan import Step
-from sitegenctl.domain.pulse import StepMark
-from sitegenctl.domain.run_stream import RunRow
-from sitegenctl.domain.site import SiteFiles, SiteTree
-from sitegenctl.domain.statistics import LogWindow
-from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails
-from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
+from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
+from sitegenctl.domain.diagnosis.overview import RunCounts
+from sitegenctl.domain.orders.generation_input import SiteFile
+from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.run_reader import RunRow
+from sitegenctl.domain.orders.site import SiteFiles, SiteTree
+from sitegenctl.domain.plans.plan import Step
+from sitegenctl.domain.queue.event import Event, Heard
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
+from sitegenctl.domain.statistics.statistics import LogWindow
+from sitegenctl.domain.statistics.throughput import StepMark
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
-from sitegenctl.domain.planners.rules import waits
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
+from sitegenctl.domain.plans.guards import waits
+from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
-from sitegenctl.domain.task import TaskState
-from sitegenctl.operations.belief import Belief
+from sitegenctl.domain.queue.task import TaskState
+from sitegenctl.operations.bulk_plan import BulkPlanner, planning_for
 from sitegenctl.operations.observe import observe, observe_live, require
-from sitegenctl.operations.planning import Planning, planning_for
+from sitegenctl.operations.queue_cache import QueueCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,10 @@ def plan(
     terminate: bool = False,
     to: OrderStatus = OrderStatus.BUILDING,
     grace: timedelta = DEFAULT_GRACE,
-) -> Planning:
+) -> BulkPlanner:
     """Look, and decide which of these orders to cancel. Raises ``SourceError`` if a source is away."""
 
-    async def window(ids: Sequence[int], _: Belief | None) -> Plan:
+    async def window(ids: Sequence[int], _: QueueCache | None) -> Plan:
         snapshot = await observe(orders, queue, None, ids, grace=grace)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         return plan_cancel(snapshot, ids, terminate=terminate, to=to)

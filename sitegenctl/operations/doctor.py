@@ -11,23 +11,24 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
-from sitegenctl.domain import health_orders as feeding, health_servers as servers, health_work as work
-from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.health import (
+from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.liveness import StaleClaim
+from sitegenctl.domain.diagnosis.overview import remedy_for
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.health import orders as feeding, servers, workers as work
+from sitegenctl.domain.health.backend_texts import CELERY_TERMS, BackendTexts
+from sitegenctl.domain.health.check import (
     CELERY_CHECKS,
-    Access,
     Check,
     CheckName,
     CheckStatus,
     CheckUp,
-    StartCommands,
+    DeploymentCommands,
+    WorkerCommands,
     failed,
     unchecked,
 )
-from sitegenctl.domain.liveness import StaleClaim
-from sitegenctl.domain.overview import remedy_for
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.probes import (
+from sitegenctl.domain.health.facts import (
     BrokerProbe,
     DirectoryFacts,
     HealthProbes,
@@ -37,9 +38,8 @@ from sitegenctl.domain.probes import (
     RedisFacts,
     WorkersFacts,
 )
-from sitegenctl.domain.site import MIN_SITE_FILES
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.terms import CELERY_TERMS, QueueTerms
+from sitegenctl.domain.orders.site import MIN_SITE_FILES
+from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe_open
 
@@ -99,10 +99,10 @@ class DoctorOptions:
     read_only: bool = False
     keyprefix: str = ""
     beat_interval: timedelta = feeding.BEAT_INTERVAL
-    starts: StartCommands = field(default_factory=StartCommands)
-    access: Access = field(default_factory=Access)
+    starts: WorkerCommands = field(default_factory=WorkerCommands)
+    access: DeploymentCommands = field(default_factory=DeploymentCommands)
     checks: tuple[CheckName, ...] = CELERY_CHECKS
-    terms: QueueTerms = CELERY_TERMS
+    terms: BackendTexts = CELERY_TERMS
     strict: bool = False
 
     @property

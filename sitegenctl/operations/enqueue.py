@@ -6,16 +6,16 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.planners.enqueueing import plan_enqueue, plan_retry, plan_start
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.run import MAX_ATTEMPTS
+from sitegenctl.domain.plans.enqueue import plan_enqueue, plan_retry, plan_start
+from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
-from sitegenctl.domain.run import MAX_ATTEMPTS
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.operations.belief import Belief
+from sitegenctl.operations.bulk_plan import BulkPlanner, planning_for
 from sitegenctl.operations.observe import observe, require
-from sitegenctl.operations.planning import Planning, planning_for
+from sitegenctl.operations.queue_cache import QueueCache
 
 
 def plan(
@@ -26,23 +26,23 @@ def plan(
     resume: bool = True,
     force: bool = False,
     grace: timedelta = DEFAULT_GRACE,
-) -> Planning:
+) -> BulkPlanner:
     """Look, and decide which of these orders to enqueue. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+    async def window(ids: Sequence[int], belief: QueueCache | None) -> Plan:
         snapshot = await _observe(orders, queue, ids, grace, belief)
         return plan_enqueue(snapshot, ids, resume=resume, force=force, new_task_id=queue.new_task_id)
 
     return planning_for(queue, order_ids, window)
 
 
-def start_stuck(orders: OrdersStore, queue: QueueBackend, *, grace: timedelta = DEFAULT_GRACE) -> Planning:
+def start_stuck(orders: OrdersStore, queue: QueueBackend, *, grace: timedelta = DEFAULT_GRACE) -> BulkPlanner:
     """Look, and decide which BUILDING orders to start. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+    async def window(ids: Sequence[int], belief: QueueCache | None) -> Plan:
         return plan_start(await _observe(orders, queue, ids, grace, belief), new_task_id=queue.new_task_id)
 
-    return Planning(queue=queue, choose=lambda: orders.in_status(OrderStatus.BUILDING), window=window)
+    return BulkPlanner(queue=queue, choose=lambda: orders.in_status(OrderStatus.BUILDING), window=window)
 
 
 def retry_failed(
@@ -54,10 +54,10 @@ def retry_failed(
     older_than: timedelta = timedelta(0),
     force: bool = False,
     grace: timedelta = DEFAULT_GRACE,
-) -> Planning:
+) -> BulkPlanner:
     """Look, and decide which failed orders to retry. Raises ``SourceError`` if database or broker is away."""
 
-    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+    async def window(ids: Sequence[int], belief: QueueCache | None) -> Plan:
         return plan_retry(
             await _observe(orders, queue, ids, grace, belief),
             max_attempts=max_attempts,
@@ -67,11 +67,11 @@ def retry_failed(
             new_task_id=queue.new_task_id,
         )
 
-    return Planning(queue=queue, choose=lambda: orders.in_status(OrderStatus.GENERATING), window=window)
+    return BulkPlanner(queue=queue, choose=lambda: orders.in_status(OrderStatus.GENERATING), window=window)
 
 
 async def _observe(
-    orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta, belief: Belief | None
+    orders: OrdersStore, queue: QueueBackend, order_ids: Sequence[int], grace: timedelta, belief: QueueCache | None
 ) -> Snapshot:
     snapshot = await observe(orders, queue, None, order_ids, grace=grace, belief=belief)
     require(snapshot, Source.DATABASE, Source.BROKER)

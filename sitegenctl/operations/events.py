@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sitegenctl.domain.event import Event, EventFilter, Heard, OrderMemory, Silence
 from sitegenctl.domain.ports import EventSource, QueueBackend
-from sitegenctl.domain.worker import describe_no_worker
+from sitegenctl.domain.queue.event import Event, EventFilter, Heard, OrderMemory, Silence
+from sitegenctl.domain.queue.worker import describe_no_worker
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.follow import Lost, Regained, back_off
 
@@ -38,7 +38,7 @@ async def stream(
     begun = False
     while True:
         try:
-            # The tasks on the way already: their first events, which name the order, have been sent. Looked up
+            # The tasks on the way already: their first events, which name the order, have been sent. SnapshotReady up
             # before, for those that end while the listening begins, and again for those taken up meanwhile.
             await _learn(memory, queue)
             async with source.listen() as events:

@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sitegenctl.domain.liveness import Deciding, attribute
-from sitegenctl.domain.log import Cursor
-from sitegenctl.domain.order import LogRow, OrderStatus
+from sitegenctl.domain.diagnosis.liveness import Deciding, attribute
+from sitegenctl.domain.orders.log import Cursor
+from sitegenctl.domain.orders.order import LogRow, OrderStatus
+from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_RESET, OUTCOME_STEPS, RunOutcome
+from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
-from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.run import OPERATOR_ENQUEUE, OPERATOR_RESET, OUTCOME_STEPS, RunOutcome
-from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import SECOND_LOOK, utc_now
 

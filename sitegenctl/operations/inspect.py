@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.order import LogRow
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.diagnosis.timeline import TimelineEntry, timeline
+from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import TaskDetails
-from sitegenctl.domain.timeline import TimelineEntry, timeline
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.domain.queue.task import TaskDetails
+from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import Refused, SourceError
 from sitegenctl.operations.observe import observe, utc_now
 

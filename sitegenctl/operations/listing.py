@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
-from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.listing import ListedOrder, OrderFilter, OrderPage, OrderQuery, merge, sort_key
-from sitegenctl.domain.order import Order
+from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderFilter, OrderPage, OrderQuery, merge, sort_key
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.orders.site import MIN_SITE_FILES
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.site import MIN_SITE_FILES
-from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe_open, require
 

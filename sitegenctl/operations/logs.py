@@ -10,10 +10,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from sitegenctl.domain.log import LOOK_BACK, Cursor, LogLevel, LogQuery
-from sitegenctl.domain.order import LogRow, Order
+from sitegenctl.domain.orders.log import LOOK_BACK, Cursor, LogLevel, LogQuery
+from sitegenctl.domain.orders.order import LogRow, Order
+from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
-from sitegenctl.domain.run import RunOutcome
 from sitegenctl.operations.follow import Clock, Ended, Followed, Lost, Quiet, Regained, follow, tail
 
 #: Rows read at once.

@@ -9,18 +9,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sitegenctl.domain.clocks import clock_problem
-from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
-from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.planners.repairing import RepairOptions
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.health.clocks import clock_problem
+from sitegenctl.domain.orders.run import MAX_ATTEMPTS
+from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
+from sitegenctl.domain.plans.plan import Plan
+from sitegenctl.domain.plans.repair import RepairOptions
+from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, ReportMemory, SiteStore
-from sitegenctl.domain.result import OperationResult
-from sitegenctl.domain.run import MAX_ATTEMPTS
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import checkpoints, enqueue, repair, reset
-from sitegenctl.operations.apply import apply, preview
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.operations import enqueue, failpoints as failpoints, repair, reset
+from sitegenctl.operations.execute import apply, preview
+from sitegenctl.operations.failpoints import Checkpoint
 from sitegenctl.operations.observe import observe_open
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ async def maintain(
                 return None
         except SourceError as exc:
             run.away[Source.DATABASE] = exc
-        checkpoints.reached(Checkpoint.LOCKED)
+        failpoints.reached(Checkpoint.LOCKED)
         return await run.all()
 
 
@@ -105,7 +105,7 @@ class _Run:
                 report = StepReport(step=name, left_out="interrupted while it looked")
             interrupted = interrupted or (report.result is not None and report.result.interrupted)
             self.reports.append(report)
-            checkpoints.reached(Checkpoint.STEPPED)
+            failpoints.reached(Checkpoint.STEPPED)
         left: Sequence[Leftover] = ()
         if not interrupted:
             try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.planners.moving import Moving, plan_move
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.plans.move import Moving, plan_move
 from sitegenctl.domain.ports import OrdersStore, QueueBackend
 from sitegenctl.operations.observe import observe_live, require
 

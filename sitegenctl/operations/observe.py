@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.listing import OrderFilter
-from sitegenctl.domain.liveness import (
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.diagnosis.listing import OrderFilter
+from sitegenctl.domain.diagnosis.liveness import (
     Deciding,
     attribute,
     confirmed,
@@ -20,14 +20,14 @@ from sitegenctl.domain.liveness import (
     separate_claims,
     unconfirmed,
 )
-from sitegenctl.domain.order import Order, OrderStatus
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import Order, OrderStatus
+from sitegenctl.domain.orders.site import MIN_SITE_FILES, SiteFiles
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.site import MIN_SITE_FILES, SiteFiles
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.belief import Belief
+from sitegenctl.operations.queue_cache import QueueCache
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ async def observe(
     grace: timedelta = DEFAULT_GRACE,
     check_hollow: bool = False,
     enough: int | None = None,
-    belief: Belief | None = None,
+    belief: QueueCache | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Snapshot:
     """Take a snapshot of these orders and of everything live, or as much of it as ``belief`` is about.

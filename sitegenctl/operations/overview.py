@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.overview import Overview, conditions, depths
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.overview import Overview, conditions, depths
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey, survey_of
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, survey_of
 from sitegenctl.operations.observe import Attempts, observe_open
 
 

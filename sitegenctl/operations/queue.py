@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.liveness import Deciding, Moment, StaleClaim, separate_claims
-from sitegenctl.domain.order import Order
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.liveness import Deciding, Moment, StaleClaim, separate_claims
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, WorkerSource
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import DEFAULT_HARD_LIMIT, LiveTask, TaskDetails, TaskPlace, TaskState
-from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
+from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, LiveTask, TaskDetails, TaskPlace, TaskState
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
 from sitegenctl.errors import Refused, SourceError
 from sitegenctl.operations.observe import SECOND_LOOK, observe_live, utc_now
 

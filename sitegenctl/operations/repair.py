@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.planners.fixing import plan_fix
-from sitegenctl.domain.planners.repairing import RepairFacts, RepairOptions, needs_logs, plan_repair, reused_ids
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.run import MAX_ATTEMPTS
+from sitegenctl.domain.plans.fix import plan_fix
+from sitegenctl.domain.plans.plan import Plan
+from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, needs_logs, plan_repair, reused_ids
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.run import MAX_ATTEMPTS
-from sitegenctl.domain.snapshot import Snapshot
 from sitegenctl.operations.observe import SECOND_LOOK, observe_open, require
 
 # Log rows of an order of which several tasks run: two or three runs' worth.

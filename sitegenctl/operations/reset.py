@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.condition import DEFAULT_GRACE, Source
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.site import MIN_SITE_FILES
+from sitegenctl.domain.plans.plan import Plan
+from sitegenctl.domain.plans.reset import plan_reset, plan_reset_empty
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.site import MIN_SITE_FILES
-from sitegenctl.operations.belief import Belief
+from sitegenctl.operations.bulk_plan import BulkPlanner, planning_for
 from sitegenctl.operations.observe import observe, require, require_right_directory
-from sitegenctl.operations.planning import Planning, planning_for
+from sitegenctl.operations.queue_cache import QueueCache
 
 #: How long an empty order must have been still.
 OLDER_THAN = timedelta(minutes=5)
@@ -30,10 +30,10 @@ def plan(
     terminate: bool = False,
     force: bool = False,
     grace: timedelta = DEFAULT_GRACE,
-) -> Planning:
+) -> BulkPlanner:
     """Look, and decide which of these orders to reset. Raises ``SourceError`` if a source is away."""
 
-    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+    async def window(ids: Sequence[int], belief: QueueCache | None) -> Plan:
         snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace, belief=belief)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         if not keep_files:
@@ -62,7 +62,7 @@ def reset_empty(
     spare_failed: bool = False,
     max_attempts: int | None = None,
     grace: timedelta = DEFAULT_GRACE,
-) -> Planning:
+) -> BulkPlanner:
     """Look, and decide which empty orders to reset.
 
     Raises ``SourceError`` if a source is away, or the sites directory is evidently another one than the
@@ -73,7 +73,7 @@ def reset_empty(
         await require_right_directory(orders, sites)
         return await orders.in_status(OrderStatus.GENERATING)
 
-    async def window(ids: Sequence[int], belief: Belief | None) -> Plan:
+    async def window(ids: Sequence[int], belief: QueueCache | None) -> Plan:
         snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files, belief=belief)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(
@@ -86,4 +86,4 @@ def reset_empty(
             new_task_id=queue.new_task_id,
         )
 
-    return Planning(queue=queue, choose=choose, window=window)
+    return BulkPlanner(queue=queue, choose=choose, window=window)

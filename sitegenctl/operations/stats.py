@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
+from sitegenctl.domain.orders.run_reader import LoggedRun, RunStream
 from sitegenctl.domain.ports import OrdersStore
-from sitegenctl.domain.run_stream import LoggedRun, RunStream
-from sitegenctl.domain.statistics import LEAD, Collector, LogWindow, Statistics
+from sitegenctl.domain.statistics.statistics import LEAD, Collector, LogWindow, Statistics
 
 #: Rows read in one query: what it takes is bounded, however long the window is.
 _CHUNK = 20_000

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from sitegenctl.domain.health.backend_texts import BackendTexts
 from sitegenctl.domain.ports import Consumers
-from sitegenctl.domain.task import LiveTask, TaskState
-from sitegenctl.domain.terms import QueueTerms
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
 
 def consumers_report(
-    consumers: Consumers, *, command: str, queue: str, terms: QueueTerms, pausing: bool, dry_run: bool = False
+    consumers: Consumers, *, command: str, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool = False
 ) -> Report:
     """Report on a pause or a resume: exit 1 where a worker refused, 3 where one did not answer."""
     rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.obeyed]
@@ -90,7 +90,7 @@ def moving_notes(
     return tuple(notes)
 
 
-def _text(consumers: Consumers, *, queue: str, terms: QueueTerms, pausing: bool, dry_run: bool) -> str:
+def _text(consumers: Consumers, *, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool) -> str:
     done = f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}"
     if not consumers.obeyed and not consumers.refused and not consumers.silent:
         return f"{terms.unattended}\n"

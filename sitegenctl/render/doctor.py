@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from sitegenctl.domain.health import Check, CheckStatus, CheckUp
+from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise, wrap

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sitegenctl.domain.condition import Severity
-from sitegenctl.domain.event import Event
+from sitegenctl.domain.diagnosis.condition import Severity
+from sitegenctl.domain.queue.event import Event
 from sitegenctl.render.stream import NARROW
 from sitegenctl.render.text import hanging, neutralise
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sitegenctl.domain.listing import ListedOrder, OrderPage
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.wording import describe_age
+from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.render.order import known_tasks, order_summary
 from sitegenctl.render.table import Column, Line, Screen, table
 

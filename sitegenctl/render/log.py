@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sitegenctl.domain.condition import Severity
-from sitegenctl.domain.order import LogRow
+from sitegenctl.domain.diagnosis.condition import Severity
+from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.render.stream import NARROW
 from sitegenctl.render.text import hanging, neutralise
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sitegenctl.domain.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport
-from sitegenctl.domain.overview import describe_faults
-from sitegenctl.domain.result import OutcomeKind
+from sitegenctl.domain.diagnosis.overview import describe_faults
+from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.plans.result import OutcomeKind
 from sitegenctl.render.order import in_context
 from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text, result_in_context
 from sitegenctl.render.output import Report

@@ -20,9 +20,9 @@ from prometheus_client.core import (
     Metric,
 )
 
-from sitegenctl.domain.metering import Histogram, Measurement, RunTotals
-from sitegenctl.domain.run import RunOutcome
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.queue.task import TaskState
+from sitegenctl.domain.statistics.metrics import Histogram, Measurement, RunTotals
 
 #: The rows of CSV and NDJSON: one for each sample.
 METRIC_COLUMNS = ("metric", "labels", "value")

@@ -10,13 +10,13 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.domain.condition import Diagnosis, Severity, Source
-from sitegenctl.domain.order import LogRow, Order
-from sitegenctl.domain.site import SiteFiles
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import LiveTask
-from sitegenctl.domain.timeline import EntryKind, TimelineEntry
-from sitegenctl.domain.wording import describe_age, describe_files
+from sitegenctl.domain.diagnosis.condition import Diagnosis, Severity, Source
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
+from sitegenctl.domain.orders.order import LogRow, Order
+from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.stream import NARROW
 from sitegenctl.render.table import Screen, coloured

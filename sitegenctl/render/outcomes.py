@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import hanging, neutralise

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sitegenctl.domain.condition import Condition, Severity
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.overview import Overview, RunCounts, describe_faults, describe_standstill, remedy_for
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.wording import describe_age
-from sitegenctl.domain.worker import WorkerDetails
+from sitegenctl.domain.diagnosis.condition import Condition, Severity
+from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.overview import Overview, RunCounts, describe_faults, describe_standstill, remedy_for
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.render.order import in_context
 from sitegenctl.render.queue import no_worker_text
 from sitegenctl.render.table import Column, Line, Screen, coloured, table

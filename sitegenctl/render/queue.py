@@ -8,14 +8,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.domain.condition import Severity, Source
-from sitegenctl.domain.liveness import StaleClaim
-from sitegenctl.domain.order import Order
-from sitegenctl.domain.running_order import QueueItem
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import LiveTask, TaskDetails, TaskState
-from sitegenctl.domain.wording import describe_age, describe_time
-from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster, describe_no_worker
+from sitegenctl.domain.diagnosis.condition import Severity, Source
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_time
+from sitegenctl.domain.diagnosis.liveness import StaleClaim
+from sitegenctl.domain.diagnosis.queue_order import QueueItem
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
+from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster, describe_no_worker
 from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import clock, folded, hanging, iso, neutralise, seconds, shorten
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.terms import QueueTerms
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.health.backend_texts import BackendTexts
 from sitegenctl.render.order import in_context
 from sitegenctl.render.output import Report
 
@@ -16,7 +16,7 @@ _DOCTOR = "sitegenctl doctor tells what mends it"
 
 
 def degraded(
-    report: Report, unanswered: Mapping[Source, str], terms: QueueTerms, *, context: str | None = None
+    report: Report, unanswered: Mapping[Source, str], terms: BackendTexts, *, context: str | None = None
 ) -> Report:
     """The report with an error for each of these sources, which makes it exit 3: it says what it can."""
     if not unanswered:

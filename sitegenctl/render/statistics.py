@@ -7,10 +7,10 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from sitegenctl.domain.condition import Severity
-from sitegenctl.domain.reasons import essence
-from sitegenctl.domain.statistics import Durations, Reason, Statistics, Tally
-from sitegenctl.domain.wording import describe_age
+from sitegenctl.domain.diagnosis.condition import Severity
+from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.statistics.failure_reasons import essence
+from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics, Tally
 from sitegenctl.render.plot import bar, sparkline
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, iso, neutralise, wrap

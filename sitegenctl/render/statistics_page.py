@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sitegenctl.domain.reasons import essence
-from sitegenctl.domain.statistics import Statistics, Tally
-from sitegenctl.domain.wording import describe_age
+from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.statistics.failure_reasons import essence
+from sitegenctl.domain.statistics.statistics import Statistics, Tally
 from sitegenctl.render.statistics import brief, number_words, rate_words, reason_words, run_words, window_words
 from sitegenctl.render.text import neutralise
 

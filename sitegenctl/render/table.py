@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sitegenctl.domain.condition import Severity
+from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.render.text import neutralise
 
 #: The one colour scheme: what needs somebody, what can't be told; everything else has no colour.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sitegenctl.domain.plan import Plan
+    from sitegenctl.domain.plans.plan import Plan
     from sitegenctl.session import Session
 
 
@@ -61,7 +61,7 @@ async def _retry(session: Session, orders: Sequence[int], choices: Choices) -> P
 
 
 async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
-    from sitegenctl.domain.planners.repairing import RepairOptions
+    from sitegenctl.domain.plans.repair import RepairOptions
     from sitegenctl.operations import repair
 
     options = RepairOptions(terminate=choices.terminate)

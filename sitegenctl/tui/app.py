@@ -14,31 +14,31 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
-from sitegenctl.domain.event import Event
+from sitegenctl.config.settings import Settings
+from sitegenctl.domain.queue.event import Event
 from sitegenctl.errors import SitegenError
 from sitegenctl.render.text import neutralise
-from sitegenctl.settings import Settings
-from sitegenctl.tui import views
-from sitegenctl.tui.backstage import Backstage, Detailed, EventsHeard, Failed, Looked
 from sitegenctl.tui.commands import commands
-from sitegenctl.tui.doing import Busy, Doing, complain
+from sitegenctl.tui.controller import ActionController, Busy, complain
 from sitegenctl.tui.keys import ACTION_KEYS, DEFAULT_KEYS, KEYS, VIEW_KEYS
 from sitegenctl.tui.preferences import Preferences
+from sitegenctl.tui.service import DetailReady, EventsHeard, Failed, LiveService, SnapshotReady
 from sitegenctl.tui.theme import THEMES
-from sitegenctl.tui.views import Heard
-from sitegenctl.tui.widgets.doctor_view import DoctorView
+from sitegenctl.tui.views import rows as views
+from sitegenctl.tui.views.doctor import DoctorView
+from sitegenctl.tui.views.orders import OrdersView
+from sitegenctl.tui.views.rows import Heard
 from sitegenctl.tui.widgets.header import Header
 from sitegenctl.tui.widgets.key_bar import KeyBar
 from sitegenctl.tui.widgets.live_table import Cell, LiveTable
-from sitegenctl.tui.widgets.orders_view import OrdersView
 from sitegenctl.tui.widgets.summary import Summary
 from sitegenctl.tui.widgets.tabs import VIEWS, ViewTabs
 
 if TYPE_CHECKING:
     from textual.driver import Driver
 
-    from sitegenctl.domain.health import CheckUp
-    from sitegenctl.operations.watch import Picture
+    from sitegenctl.domain.health.check import CheckUp
+    from sitegenctl.operations.live_state import LiveSnapshot
 
 #: Events that can be scrolled back to.
 _EVENTS_KEPT = 5000
@@ -66,7 +66,7 @@ class LiveApp(App[int]):
         *,
         may_act: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        backstage: type[Backstage] = Backstage,
+        backstage: type[LiveService] = LiveService,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -80,11 +80,11 @@ class LiveApp(App[int]):
             id="orders",
         )
         self._backstage = backstage(settings, self.post_message, self._orders.asked, interval=preferences.interval)
-        self._doing = Doing(self, self._orders, self._backstage, settings)
+        self._doing = ActionController(self, self._orders, self._backstage, settings)
         self._header = Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
         self._summary = Summary()
         self._tabs = ViewTabs(VIEW_KEYS)
-        self._picture: Picture | None = None
+        self._picture: LiveSnapshot | None = None
         self._events: deque[Heard] = deque(maxlen=_EVENTS_KEPT)
         self._heard = 0
         self._told = ""
@@ -98,7 +98,7 @@ class LiveApp(App[int]):
         driver = super().get_driver_class()
         if driver.__name__ != "LinuxDriver":
             return driver
-        from sitegenctl.tui.driver import TerminalDriver
+        from sitegenctl.tui.terminal_driver import TerminalDriver
 
         return TerminalDriver
 
@@ -146,7 +146,7 @@ class LiveApp(App[int]):
 
     # --- what is heard ------------------------------------------------------------------------------------
 
-    def on_looked(self, message: Looked) -> None:
+    def on_looked(self, message: SnapshotReady) -> None:
         """There is a new picture."""
         if not self.is_running:
             # It comes while the view is being left, and its parts go before it does.
@@ -167,7 +167,7 @@ class LiveApp(App[int]):
         if is_first:
             self.refresh_bindings()
 
-    def on_detailed(self, message: Detailed) -> None:
+    def on_detailed(self, message: DetailReady) -> None:
         """There is news of the order that is looked at."""
         if not self.is_running:
             return
@@ -199,7 +199,7 @@ class LiveApp(App[int]):
             heard.what for heard in self._events if isinstance(heard.what, Event) and heard.what.order_id == order_id
         ]
 
-    def _show_banner(self, picture: Picture) -> None:
+    def _show_banner(self, picture: LiveSnapshot) -> None:
         banner = self.query_one("#banner", Static)
         told = [f"{source}: {why}" for source, why in picture.unanswered.items()]
         if told and picture.is_kept:
@@ -270,7 +270,7 @@ class LiveApp(App[int]):
 
     @work(group="doctor")
     async def _check(self) -> None:
-        from sitegenctl.tui.check_up import check_up_of
+        from sitegenctl.tui.views.doctor_check import check_up_of
 
         if self._checks:
             return

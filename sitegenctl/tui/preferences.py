@@ -17,9 +17,9 @@ from typing import Any
 from textual.binding import Binding
 from textual.theme import BUILTIN_THEMES
 
-from sitegenctl.configuration.file import config_path, read_config
+from sitegenctl.config.file import config_path, read_config
+from sitegenctl.config.settings import bad_value, parse_duration
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import bad_value, parse_duration
 from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS, MOVING_KEYS
 from sitegenctl.tui.theme import NAMES
 

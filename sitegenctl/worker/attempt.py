@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sitegenctl.errors import SitegenError
-from sitegenctl.worker.service import Generation, GenerationEnd, Workshop, generate, record_failure
+from sitegenctl.worker.service import Generation, GenerationEnd, WorkerContext, generate, record_failure
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Failure:
 class Attempt:
     """What a task makes of its order, for the ``number``-th time (from 1)."""
 
-    workshop: Workshop
+    workshop: WorkerContext
     order_id: int
     task_id: str
     number: int

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sitegenctl.config.settings import Settings
 from sitegenctl.session import require_backend, rq_parts
-from sitegenctl.settings import Settings
 
 
 def run_worker(settings: Settings, *, verbose: bool = False) -> int:

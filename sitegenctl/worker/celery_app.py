@@ -15,11 +15,11 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
 from kombu import Exchange, Queue
 
-from sitegenctl.domain.limits import HARD_LIMIT, RESULTS_KEPT, RETRIES, SOFT_LIMIT
+from sitegenctl.config.settings import Settings, load_settings
+from sitegenctl.domain.queue.defaults import HARD_LIMIT, RESULTS_KEPT, RETRIES, SOFT_LIMIT
 from sitegenctl.errors import GenerationError, SitegenError
-from sitegenctl.settings import Settings, load_settings
 from sitegenctl.worker.attempt import Attempt, Failure
-from sitegenctl.worker.service import Workshop, workshop_of
+from sitegenctl.worker.service import WorkerContext, workshop_of
 
 TASKS_PER_CHILD = 50
 
@@ -95,7 +95,7 @@ def retry_delay(base: float, retries: int, jitter: float) -> float:
     return float(base * 2**retries * (0.5 + jitter / 2))
 
 
-def _run(task: Task, workshop: Workshop, retry_base: float, order_id: int, *, resume: bool) -> dict[str, Any]:
+def _run(task: Task, workshop: WorkerContext, retry_base: float, order_id: int, *, resume: bool) -> dict[str, Any]:
     retries = task.request.retries
     attempt = Attempt(workshop=workshop, order_id=order_id, task_id=str(task.request.id), number=retries + 1)
     # The signal a second before our own limit, because only it reaches a generator that hangs.

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import cast
 
-from sitegenctl.domain.brief import Generator, SiteFile
+from sitegenctl.domain.orders.generation_input import Generator, SiteFile
 from sitegenctl.errors import GenerationError, UsageProblem
 
 ENTRY_POINT_GROUP = "sitegenctl.generators"
@@ -37,7 +37,7 @@ def load_generator(name: str | None) -> Generator:
     """
     wanted = (name or BUILTIN).strip()
     if wanted == BUILTIN:
-        from sitegenctl.worker.generator import generate
+        from sitegenctl.worker.generator.generator import generate
 
         return generate
     found = _imported(wanted) if ":" in wanted else _installed(wanted)

@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
-from sitegenctl.domain.limits import HARD_LIMIT, SOFT_LIMIT
+from sitegenctl.config.settings import Settings, load_settings
+from sitegenctl.domain.queue.defaults import HARD_LIMIT, SOFT_LIMIT
 from sitegenctl.errors import GenerationError
-from sitegenctl.settings import Settings, load_settings
 from sitegenctl.worker.attempt import Attempt, Failure
-from sitegenctl.worker.service import Workshop, workshop_of
+from sitegenctl.worker.service import WorkerContext, workshop_of
 
 
 class SiteJob(Job):
@@ -34,7 +34,7 @@ class SiteJob(Job):
     has others (``job_class``).
     """
 
-    reference: ClassVar[tuple[str, Workshop] | None] = None
+    reference: ClassVar[tuple[str, WorkerContext] | None] = None
 
     @property
     def func(self) -> Callable[..., Any]:
@@ -52,12 +52,12 @@ def job_class(settings: Settings) -> type[SiteJob]:
 
 
 @cache
-def _of_the_environment() -> tuple[str, Workshop]:
+def _of_the_environment() -> tuple[str, WorkerContext]:
     settings = load_settings({"backend": "rq"})
     return settings.task, workshop_of(settings)
 
 
-def generate_site_job(job: Job, workshop: Workshop, order_id: int, resume: bool = True) -> dict[str, Any]:
+def generate_site_job(job: Job, workshop: WorkerContext, order_id: int, resume: bool = True) -> dict[str, Any]:
     """Generate the order's site, and return what became of it. Raises ``GenerationError`` where no run began."""
     attempt = Attempt(workshop=workshop, order_id=order_id, task_id=job.id, number=_attempt(job))
     # The job's own limit, whose signal this is, comes later.

@@ -29,8 +29,8 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.scheduler import RQScheduler
 
-from sitegenctl.domain.limits import RESULTS_KEPT
-from sitegenctl.settings import Settings, mask_url
+from sitegenctl.config.settings import Settings, mask_url
+from sitegenctl.domain.queue.defaults import RESULTS_KEPT
 from sitegenctl.worker.rq_jobs import job_class
 
 # As the Celery worker's.

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sitegenctl.domain.brief import Brief, Generator
-from sitegenctl.domain.generation import GenerationRecords, GenerationStore
-from sitegenctl.domain.order import OrderStatus
+from sitegenctl.config.settings import Settings
+from sitegenctl.domain.orders.generation import GenerationRecords, GenerationStore
+from sitegenctl.domain.orders.generation_input import Brief, Generator
+from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.ports import SiteStore
 from sitegenctl.errors import GenerationError
 from sitegenctl.session import open_workshop
-from sitegenctl.settings import Settings
 from sitegenctl.worker.plugins import checked, load_generator
 
 
@@ -40,7 +40,7 @@ class Generation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workshop:
+class WorkerContext:
     """What a generation works with. ``pace`` is a pause in seconds after each step, for people to watch."""
 
     store: GenerationStore
@@ -50,10 +50,10 @@ class Workshop:
     pace: float = 0.0
 
 
-def workshop_of(settings: Settings) -> Workshop:
+def workshop_of(settings: Settings) -> WorkerContext:
     """The workshop of these settings. Raises ``UsageProblem`` for what is not configured or not found."""
     store, sites = open_workshop(settings)
-    return Workshop(
+    return WorkerContext(
         store=store,
         sites=sites,
         generator=load_generator(settings.generator),
@@ -63,7 +63,7 @@ def workshop_of(settings: Settings) -> Workshop:
 
 
 async def generate(
-    workshop: Workshop, order_id: int, *, resume: bool, task_id: str, on_begin: Callable[[], None] = lambda: None
+    workshop: WorkerContext, order_id: int, *, resume: bool, task_id: str, on_begin: Callable[[], None] = lambda: None
 ) -> Generation:
     """Generate the order's site. Raises ``SitegenError`` or whatever the generator raises when it fails.
 
@@ -87,7 +87,7 @@ async def generate(
 
 
 async def record_failure(
-    workshop: Workshop, order_id: int, message: str, *, task_id: str, attempt: int, retry_in: float | None
+    workshop: WorkerContext, order_id: int, message: str, *, task_id: str, attempt: int, retry_in: float | None
 ) -> None:
     """Journal a failed attempt: an ERROR row and the note that the system's own screens show.
 
@@ -107,7 +107,7 @@ async def record_failure(
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    workshop: Workshop
+    workshop: WorkerContext
     records: GenerationRecords
     brief: Brief
     task_id: str

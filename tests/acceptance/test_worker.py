@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.worker.celery_app import retry_delay
 from tests import processes
 from tests.protocol.test_enqueue import condition

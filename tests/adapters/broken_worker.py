@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery.worker.control import Panel
 
-from sitegenctl.settings import load_settings
+from sitegenctl.config.settings import load_settings
 from sitegenctl.worker.celery_app import make_app
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import Redis
 
-from sitegenctl.adapters.redis_urls import database_number
+from sitegenctl.adapters.redis.urls import database_number
 from tests.world import TASK, World
 
 #: A worker that is idle, and obeys.

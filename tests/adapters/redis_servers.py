@@ -16,7 +16,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from sitegenctl.demo.redis_server import redis_binary
+from sitegenctl.demo.servers.redis import redis_binary
 from tests.world import eventually
 
 

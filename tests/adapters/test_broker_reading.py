@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given, strategies as st
 from redis.asyncio import Redis
 
-from sitegenctl.adapters import celery_decoding, celery_messages
-from sitegenctl.adapters.celery_messages import Place, encode
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_reading import Bounds, QueueReading
-from sitegenctl.adapters.redis_connection import close, redis_client
-from sitegenctl.adapters.redis_link import Link
-from sitegenctl.adapters.redis_wire import RedisWire
-from sitegenctl.domain.task import BrokerReading, TaskState
+from sitegenctl.adapters.celery import codec as celery_messages, decoder as celery_decoding
+from sitegenctl.adapters.celery.codec import Place, encode
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.reader import Bounds, QueueReading
+from sitegenctl.adapters.redis.client import RedisWire
+from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.redispy import close, redis_client
+from sitegenctl.domain.queue.task import BrokerReading, TaskState
 from tests.world import QUEUE, TASK
 
 OPTIONS = QueueOptions()

@@ -10,12 +10,12 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_queue import CeleryQueue
-from sitegenctl.adapters.redis_blocking import blocking_client
-from sitegenctl.adapters.redis_urls import client_url, database_number, kombu_url, require_redis, sentinels
-from sitegenctl.domain.task import BrokerReading
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
+from sitegenctl.adapters.redis.blocking import blocking_client
+from sitegenctl.adapters.redis.urls import client_url, database_number, kombu_url, require_redis, sentinels
+from sitegenctl.domain.queue.task import BrokerReading
+from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.session import kombu_options, open_health
 from tests.adapters.redis_servers import Certificates, free_port, server

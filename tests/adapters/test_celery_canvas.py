@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_reading import Bounds, QueueReading
-from sitegenctl.adapters.redis_wire import RedisWire
-from sitegenctl.domain.task import BrokerReading
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.reader import Bounds, QueueReading
+from sitegenctl.adapters.redis.client import RedisWire
+from sitegenctl.domain.queue.task import BrokerReading
 from tests.world import QUEUE, TASK
 
 DEPLOYED = Path(__file__).parents[2] / ".venv-deployed" / "bin" / "python"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_queue import CeleryQueue
-from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.domain.queue.worker import WorkerSurvey
 from tests.world import QUEUE, eventually
 
 DEPLOYED = Path(__file__).parents[2] / ".venv-deployed" / "bin" / "python"

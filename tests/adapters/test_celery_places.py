@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters import celery_withdrawal
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.adapters.celery import revoke as celery_withdrawal
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.session import Session
 from tests.adapters.fake_worker import FakeWorker, request
 from tests.adapters.test_celery_withdrawal import (

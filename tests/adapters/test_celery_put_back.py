@@ -21,13 +21,14 @@ from kombu import Exchange, Queue
 from kombu.transport.redis import Channel
 from redis import Redis
 
-from sitegenctl.adapters import celery_put_back, redis_link
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_put_back import PuttingBack
-from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.adapters.redis_connection import ClientLink, redis_client
-from sitegenctl.adapters.redis_link import opened_link
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.adapters.celery import restore as celery_put_back
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.restore import Restorer
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.redis import connection as redis_link
+from sitegenctl.adapters.redis.connection import opened_link
+from sitegenctl.adapters.redis.redispy import ClientLink, redis_client
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests.adapters.fake_worker import FakeWorker, request
 from tests.adapters.test_celery_withdrawal import (
@@ -418,8 +419,8 @@ async def test_redis_out_of_memory_is_a_reason_and_nothing_is_lost(world: World)
         async with opened_link(world.redis_url, options, timeout=3) as link:
             full = Meddled(link, "EVAL", lambda: client.config_set("maxmemory", "1"))
             try:
-                at_the_move = await PuttingBack(full, options, workers).put_back([orphan])
-                at_the_look = await PuttingBack(link, options, workers).put_back([orphan])
+                at_the_move = await Restorer(full, options, workers).put_back([orphan])
+                at_the_look = await Restorer(link, options, workers).put_back([orphan])
             finally:
                 client.config_set("maxmemory", "0")
         for left in (at_the_move, at_the_look):

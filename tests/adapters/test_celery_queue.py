@@ -16,15 +16,15 @@ from importlib.metadata import version
 import pytest
 from redis.asyncio import Redis
 
-from sitegenctl.adapters.celery_control import ask_workers
-from sitegenctl.adapters.celery_queue import CeleryQueue, QueueOptions
-from sitegenctl.adapters.celery_reading import Bounds
-from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.adapters.redis_connection import ClientLink, close, redis_client
-from sitegenctl.adapters.redis_link import Link
-from sitegenctl.adapters.redis_urls import database_number
-from sitegenctl.adapters.redis_wire import RedisWire
-from sitegenctl.domain.task import BrokerReading, Publication, TaskPlace, TaskState
+from sitegenctl.adapters.celery.control import ask_workers
+from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.adapters.celery.reader import Bounds
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.redis.client import RedisWire
+from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.redispy import ClientLink, close, redis_client
+from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.domain.queue.task import BrokerReading, Publication, TaskPlace, TaskState
 from sitegenctl.errors import SourceError, UsageProblem
 from tests.world import QUEUE, TASK, World, eventually
 

@@ -13,8 +13,8 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_queue import CeleryQueue
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.errors import SourceError
 from tests.adapters.fake_worker import FakeWorker
 from tests.adapters.redis_servers import free_port, server

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters import celery_withdrawal
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_raw import RawMessages
-from sitegenctl.adapters.redis_link import Link, opened_link
-from sitegenctl.adapters.redis_wire import Command
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.task import LiveTask, Publication, TaskState
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.adapters.celery import revoke as celery_withdrawal
+from sitegenctl.adapters.celery.messages import RawMessages
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.redis.client import Command
+from sitegenctl.adapters.redis.connection import Link, opened_link
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.queue.task import LiveTask, Publication, TaskState
+from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import apply as applying, repair
+from sitegenctl.operations import execute as applying, repair
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
 from tests.adapters.fake_worker import FakeWorker, request
@@ -382,7 +382,7 @@ def run_one(world: World, order_id: int = 1) -> str:
 
 
 def revoked(world: World) -> set[str]:
-    from sitegenctl.adapters.celery_workers import CeleryWorkers
+    from sitegenctl.adapters.celery.workers import CeleryWorkers
 
     async def ask(session: Session) -> set[str]:
         replies = await CeleryWorkers(world.redis_url, QueueOptions(), timeout=5).ask(["revoked"])
@@ -393,7 +393,7 @@ def revoked(world: World) -> set[str]:
 
 def child(world: World) -> int:
     """The process that runs the task."""
-    from sitegenctl.adapters.celery_workers import CeleryWorkers
+    from sitegenctl.adapters.celery.workers import CeleryWorkers
 
     async def ask(session: Session) -> int:
         replies = await CeleryWorkers(world.redis_url, QueueOptions(), timeout=5).ask(["active"])

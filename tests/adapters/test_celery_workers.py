@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters.celery_control import Replies
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.adapters.celery_workload import QUESTIONS, Workload
-from sitegenctl.adapters.redis_urls import database_number
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.adapters.celery.control import Replies
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
+from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests import processes
 from tests.adapters.fake_worker import FakeWorker, request

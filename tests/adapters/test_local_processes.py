@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.adapters.local_processes import local_memory
-from sitegenctl.domain.worker import WorkerRoster
+from sitegenctl.adapters.system.processes import local_memory
+from sitegenctl.domain.queue.worker import WorkerRoster
 from sitegenctl.session import Session
 from tests.world import World, eventually
 

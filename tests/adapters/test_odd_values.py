@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.adapters import celery_decoding
-from sitegenctl.adapters.celery_control import Replies
-from sitegenctl.adapters.celery_events import decode_events
-from sitegenctl.adapters.celery_health import read_workers
-from sitegenctl.adapters.celery_messages import Place, decode, decode_unacked, encode, task_id_of, unacked_envelope
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.celery_workers import CeleryWorkers
-from sitegenctl.adapters.celery_workload import QUESTIONS, Workload
-from sitegenctl.domain.liveness import attribute
-from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
-from sitegenctl.domain.worker import WorkerSurvey, survey_of
+from sitegenctl.adapters.celery import decoder as celery_decoding
+from sitegenctl.adapters.celery.codec import Place, decode, decode_unacked, encode, task_id_of, unacked_envelope
+from sitegenctl.adapters.celery.control import Replies
+from sitegenctl.adapters.celery.events import decode_events
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.survey import read_workers
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
+from sitegenctl.domain.diagnosis.liveness import attribute
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.queue.worker import WorkerSurvey, survey_of
 from sitegenctl.render.queue import worker_rows, workers_text
 from sitegenctl.render.table import Screen
 from tests.adapters.fake_worker import FakeWorker, request

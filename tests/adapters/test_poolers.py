@@ -15,13 +15,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sitegenctl.adapters.postgres_orders import PostgresOrders
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.plan import Action, Step
+from sitegenctl.adapters.postgres.orders import PostgresOrders
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.ports import Actor
 from sitegenctl.errors import SourceError
 from sitegenctl.session import open_workshop
-from sitegenctl.worker.service import GenerationEnd, Workshop, generate
+from sitegenctl.worker.service import GenerationEnd, WorkerContext, generate
 from tests import generators
 from tests.poolers import pgbouncer
 from tests.protocol.test_enqueue import held_lock
@@ -232,7 +232,7 @@ def test_next_run_waits_for_a_write_of_the_one_before_it(world: World) -> None:
 
 def generation(world: World, generator=generators.small) -> GenerationEnd:
     store, sites = open_workshop(world.settings())
-    workshop = Workshop(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
+    workshop = WorkerContext(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
     return asyncio.run(generate(workshop, 42, resume=True, task_id="task-1")).end
 
 

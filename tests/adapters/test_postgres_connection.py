@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from sitegenctl.adapters.postgres_orders import PostgresOrders
+from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.errors import SourceError
 from tests.poolers import pgbouncer
 from tests.world import World

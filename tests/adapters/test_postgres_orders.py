@@ -9,15 +9,15 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from sitegenctl.adapters.postgres_connection import asyncpg_dsn
-from sitegenctl.adapters.postgres_orders import PostgresOrders
-from sitegenctl.adapters.run_lock import LOCK_SPACE, run_lock_key, unsigned_key
-from sitegenctl.domain.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.plan import Action, Step
+from sitegenctl.adapters.postgres.connection import asyncpg_dsn
+from sitegenctl.adapters.postgres.orders import PostgresOrders
+from sitegenctl.adapters.postgres.run_lock import LOCK_SPACE, run_lock_key, unsigned_key
+from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
+from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.ports import Actor
-from sitegenctl.domain.pulse import StepMark
-from sitegenctl.domain.run import RunOutcome
+from sitegenctl.domain.statistics.throughput import StepMark
 from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.session import Session
 from tests.world import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sitegenctl.adapters.redis_facts import read_clients
+from sitegenctl.adapters.redis.info import read_clients
 
 OLD = b"id=3 addr=127.0.0.1:4000 fd=8 name= age=1 idle=0 flags=b db=5 sub=0 psub=0 multi=-1 qbuf=0 events=r cmd=brpop\n"
 NEW = (

@@ -16,11 +16,11 @@ import pytest
 import redis
 from redis import Redis
 
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.redis_connection import ClientLink, redis_client
-from sitegenctl.adapters.redis_errors import Refusal
-from sitegenctl.adapters.redis_link import Link, Links, redis_link
-from sitegenctl.adapters.redis_wire import RedisWire
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.redis.client import RedisWire
+from sitegenctl.adapters.redis.connection import Link, Links, redis_link
+from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.redis.redispy import ClientLink, redis_client
 from sitegenctl.errors import SourceError
 from tests.adapters.redis_servers import Certificates, free_port, server
 from tests.world import eventually

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.listing import OrderFilter, SortBy
-from sitegenctl.domain.order import MAX_ORDER_ID
+from sitegenctl.domain.diagnosis.listing import OrderFilter, SortBy
+from sitegenctl.domain.orders.order import MAX_ORDER_ID
 from tests.world import World
 
 BIGINT = (

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.adapters.site_directory import SiteDirectory
-from sitegenctl.domain.brief import SiteFile
-from sitegenctl.domain.site import SiteTree
+from sitegenctl.adapters.sites.directory import SiteDirectory
+from sitegenctl.domain.orders.generation_input import SiteFile
+from sitegenctl.domain.orders.site import SiteTree
 from sitegenctl.errors import SourceError
 
 SITE = [SiteFile(path="index.html", content=b"new")]

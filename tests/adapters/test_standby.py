@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.demo.postgres_server import remove_postgres, start_postgres, stop_postgres
-from sitegenctl.demo.unprivileged import existing_home, unprivileged_account
+from sitegenctl.demo.servers.postgres import remove_postgres, start_postgres, stop_postgres
+from sitegenctl.demo.servers.unprivileged import existing_home, unprivileged_account
 from tests.sql import forget
 from tests.world import World, create_schema
 

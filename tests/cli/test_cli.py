@@ -56,7 +56,7 @@ def envelope(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
 )
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
-        "import sys; from sitegenctl.cli.main import run; code = run(sys.argv[1:]);"
+        "import sys; from sitegenctl.cli.app import run; code = run(sys.argv[1:]);"
         f" heavy = [m for m in {HEAVY!r} if m in sys.modules]; print(heavy, file=sys.stderr); sys.exit(code)"
     )
     process = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
@@ -67,7 +67,7 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
 
 def test_asking_the_workers_takes_redis_alone_and_imports_no_driver(redis_url: str) -> None:
     script = (
-        "import sys; from sitegenctl.cli.main import run; code = run(['inspect', 'workers']);"
+        "import sys; from sitegenctl.cli.app import run; code = run(['inspect', 'workers']);"
         f" heavy = [m for m in {HEAVY!r} if m in sys.modules]; print(heavy, file=sys.stderr); sys.exit(code)"
     )
     environ = {**os.environ, "REDIS_URL": redis_url}
@@ -500,7 +500,7 @@ def test_python_m_and_the_console_script_are_the_same() -> None:
 
 
 def test_only_what_is_meant_is_imported_and_nothing_is_forgotten(world: World) -> None:
-    from sitegenctl.cli.main import COMMANDS, make_app
+    from sitegenctl.cli.app import COMMANDS, make_app
 
     whole = make_app()
     names = {each.name for each in (*whole.registered_commands, *whole.registered_groups)}
@@ -515,7 +515,7 @@ def test_only_what_is_meant_is_imported_and_nothing_is_forgotten(world: World) -
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from sitegenctl.cli.main import make_app
+    from sitegenctl.cli.app import make_app
 
     app = make_app()
     readme = (Path(__file__).parents[2] / "README.md").read_text()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from sitegenctl.cli.command_tree import Command, grammar
 from sitegenctl.cli.completion_scripts import script
-from sitegenctl.cli.grammar import Command, grammar
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.orders.order import OrderStatus
 from tests import processes
 from tests.completion.shells import NAMES, SCRIPTS, Offers, Terminal, offers, require
 from tests.world import World

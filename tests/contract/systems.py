@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sitegenctl.domain.liveness import Deciding, Moment, attribute
+from sitegenctl.domain.diagnosis.liveness import Deciding, Moment, attribute
 from sitegenctl.domain.ports import QueueBackend
-from sitegenctl.domain.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskState
-from sitegenctl.domain.worker import WorkerSurvey
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskState
+from sitegenctl.domain.queue.worker import WorkerSurvey
 from tests.processes import Running
 from tests.rq_world import JOB, RqWorld
 from tests.world import QUEUE, TASK, World, eventually

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.domain.task import TaskPlace, TaskState
+from sitegenctl.domain.queue.task import TaskPlace, TaskState
 from sitegenctl.errors import SourceError
 from tests.contract.systems import AT, System, publication, tasks_by_id
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sitegenctl.domain.task import TaskPlace, TaskState
+from sitegenctl.domain.queue.task import TaskPlace, TaskState
 from tests.contract.systems import MISSING, System, publication, tasks_by_id
 from tests.world import QUEUE, eventually
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sitegenctl.demo.servers.lock import only_tour
 from sitegenctl.demo.stack import Stack
-from sitegenctl.demo.turns import only_tour
 from tests.world import eventually
 
 FAST = ("--pace", "0s", "--orders", "47")

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.demo import sample_queue
-from sitegenctl.demo.sample_manifest import Manifest
-from sitegenctl.demo.sample_plan import plan_samples
-from sitegenctl.demo.samples import restore_order, seed
-from sitegenctl.domain.condition import DEFAULT_GRACE
-from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.demo.samples import celery_messages as sample_queue
+from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.plan import plan_samples
+from sitegenctl.demo.samples.seed import restore_order, seed
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session

@@ -18,16 +18,16 @@ import asyncpg
 import pytest
 import redis
 
-from sitegenctl.demo import claims, processes, redis_server as redis_module, servers, unprivileged
-from sitegenctl.demo.postgres_server import (
+from sitegenctl.demo.servers import base as servers, pidfile as claims, processes, redis as redis_module, unprivileged
+from sitegenctl.demo.servers.postgres import (
     find_postgres,
     postgres_server,
     remove_postgres,
     start_postgres,
     stop_postgres,
 )
-from sitegenctl.demo.processes import Process, look, look_with_ps, wait_until
-from sitegenctl.demo.redis_server import find_redis, redis_server, remove_redis, start_redis, stop_redis
+from sitegenctl.demo.servers.processes import Process, look, look_with_ps, wait_until
+from sitegenctl.demo.servers.redis import find_redis, redis_server, remove_redis, start_redis, stop_redis
 from sitegenctl.errors import SourceError
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
@@ -330,7 +330,7 @@ def test_a_folder_that_somebody_else_put_in_our_place_is_not_used(tmp_path: Path
 
 @root_only
 def test_binaries_that_the_account_may_not_execute_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sitegenctl.demo import postgres_server as module
+    from sitegenctl.demo.servers import postgres as module
 
     installed = module._installations()[0]
     package = installed.parent

@@ -25,9 +25,9 @@ import redis
 
 import sitegenctl
 from sitegenctl.demo import stack as stack_module
-from sitegenctl.demo.processes import Account, look, run_to_end, wait_until
+from sitegenctl.demo.servers.processes import Account, look, run_to_end, wait_until
+from sitegenctl.demo.servers.unprivileged import existing_home, unprivileged_account
 from sitegenctl.demo.stack import PartState, Stack, StackState, default_root
-from sitegenctl.demo.unprivileged import existing_home, unprivileged_account
 from sitegenctl.errors import SitegenError, SourceError, UsageProblem
 
 # A worker with children: one that inherits everything, as a prefork pool's, and one that closes everything.

@@ -19,8 +19,8 @@ import pytest
 import yaml
 from redis import Redis
 
-from sitegenctl.cli.main import run
-from sitegenctl.demo.redis_server import redis_binary
+from sitegenctl.cli.app import run
+from sitegenctl.demo.servers.redis import redis_binary
 from tests import processes
 from tests.rq_world import RqWorld
 from tests.sql import sql

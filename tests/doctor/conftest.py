@@ -22,12 +22,12 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.demo.redis_server import redis_server
-from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp
-from sitegenctl.domain.probes import HealthProbes
+from sitegenctl.config.settings import parse_duration
+from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.domain.health.check import Check, CheckName, CheckStatus, CheckUp
+from sitegenctl.domain.health.facts import HealthProbes
 from sitegenctl.operations.doctor import check_up
 from sitegenctl.session import doctor_options, open_health, open_session
-from sitegenctl.settings import parse_duration
 from tests import processes
 from tests.processes import Running
 from tests.world import World, eventually

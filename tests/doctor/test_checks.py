@@ -19,11 +19,11 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.adapters.redis_health import RedisHealth
-from sitegenctl.domain.health import CELERY_CHECKS, Check, CheckName, CheckStatus
-from sitegenctl.domain.health_orders import BEAT_TASK
-from sitegenctl.domain.probes import HealthProbes, RedisFacts
+from sitegenctl.adapters.celery.health import RedisHealth
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.domain.health.check import CELERY_CHECKS, Check, CheckName, CheckStatus
+from sitegenctl.domain.health.facts import HealthProbes, RedisFacts
+from sitegenctl.domain.health.orders import BEAT_TASK
 from tests.adapters.redis_servers import free_port, server
 from tests.doctor.conftest import (
     NOBODY,

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 import pytest
 from celery import Celery
 
-from sitegenctl.cli import main
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.health import (
+from sitegenctl.cli import app as main
+from sitegenctl.config.settings import Settings
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.health.check import (
     CELERY_CHECKS,
     Check,
     CheckName,
@@ -37,7 +38,6 @@ from sitegenctl.domain.health import (
 from sitegenctl.render.doctor import doctor_report, doctor_text
 from sitegenctl.render.order import in_context
 from sitegenctl.session import access
-from sitegenctl.settings import Settings
 from tests.adapters.fake_worker import FakeWorker
 from tests.doctor import test_checks, test_rq_checks
 from tests.doctor.conftest import NOBODY, RIGHT
@@ -146,7 +146,7 @@ def test_the_checks_as_data(world: World, run: Run) -> None:
 
 def test_quick_imports_no_client_but_that_of_postgresql(world: World) -> None:
     script = (
-        "import sys; from sitegenctl.cli.main import run; run(['doctor', '--quick']);"
+        "import sys; from sitegenctl.cli.app import run; run(['doctor', '--quick']);"
         " print([m for m in ('celery', 'kombu', 'redis', 'sqlalchemy', 'textual', 'rich', 'rq') if m in sys.modules],"
         " file=sys.stderr)"
     )

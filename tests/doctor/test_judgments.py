@@ -7,23 +7,23 @@ from datetime import timedelta
 
 import pytest
 
-from sitegenctl.domain import health_orders as feeding, health_servers as servers, health_work as work
-from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.health import (
+from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.liveness import StaleClaim
+from sitegenctl.domain.health import orders as feeding, servers, workers as work
+from sitegenctl.domain.health.check import (
     DEMO_COMMANDS,
-    Access,
     Check,
     CheckName,
     CheckStatus,
     CheckUp,
-    StartCommands,
+    DeploymentCommands,
+    WorkerCommands,
     failed,
     ok,
     unchecked,
     warning,
 )
-from sitegenctl.domain.liveness import StaleClaim
-from sitegenctl.domain.probes import (
+from sitegenctl.domain.health.facts import (
     Connections,
     DirectoryFacts,
     Leftovers,
@@ -36,11 +36,11 @@ from sitegenctl.domain.probes import (
     WorkerFacts,
     WorkersFacts,
 )
-from sitegenctl.domain.site import SiteFiles
+from sitegenctl.domain.orders.site import SiteFiles
 from tests.access import FULL_ACCESS
 
-STARTS = StartCommands()
-ACCESS = Access()
+STARTS = WorkerCommands()
+ACCESS = DeploymentCommands()
 OURS = work.Ours(queue="site_generation", task="generate")
 OK, WARNING, FAILED, UNCHECKED = CheckStatus.OK, CheckStatus.WARNING, CheckStatus.FAILED, CheckStatus.UNCHECKED
 GB = 1024**3

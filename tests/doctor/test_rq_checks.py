@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.domain.health import RQ_CHECKS, CheckName, CheckStatus
+from sitegenctl.domain.health.check import RQ_CHECKS, CheckName, CheckStatus
 from tests.doctor.conftest import check_up_of, examine
 from tests.rq_world import JOB, RqWorld
 from tests.world import QUEUE, eventually

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from sitegenctl.cli.grammar import Command, grammar
-from sitegenctl.cli.main import make_app
+from sitegenctl.cli.app import make_app
+from sitegenctl.cli.command_tree import Command, grammar
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "man" / "sitegenctl.1"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.cli.main import COMMANDS
+from sitegenctl.cli.app import COMMANDS
 from sitegenctl.demo.stack import Stack
 from tests import processes
 from tests.world import eventually

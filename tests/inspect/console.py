@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.cli.main import run
+from sitegenctl.cli.app import run
 
 
 @dataclass(frozen=True)

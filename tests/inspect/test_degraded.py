@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.condition import Source
+from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.inspect import OrderView, inspect_order
 from sitegenctl.operations.overview import overview

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.demo.sample_manifest import Manifest
-from sitegenctl.demo.samples import seed
+from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.seed import seed
 from tests import processes
 from tests.rq_world import RqWorld
 from tests.world import QUEUE, World, eventually

@@ -17,7 +17,7 @@ from typing import Any
 
 from celery import Celery
 
-from sitegenctl.demo.redis_server import start_redis, stop_redis
+from sitegenctl.demo.servers.redis import start_redis, stop_redis
 from tests.living.redis_proxy import RedisProxy
 from tests.living.runs import Runs
 from tests.processes import Running

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 from celery import Celery
 
-from sitegenctl.adapters.celery_events import CeleryEvents
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.cli.main import run
-from sitegenctl.domain.event import Event, EventFilter
+from sitegenctl.adapters.celery.events import CeleryEvents
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.cli.app import run
+from sitegenctl.domain.queue.event import Event, EventFilter
 from sitegenctl.operations.events import Advice, stream
 from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.session import Session

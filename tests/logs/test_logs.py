@@ -16,10 +16,10 @@ import asyncpg
 import pytest
 from rich.cells import cell_len
 
-from sitegenctl.adapters import postgres_log
-from sitegenctl.cli.logs import make_query
-from sitegenctl.cli.main import run
-from sitegenctl.domain.order import LogRow
+from sitegenctl.adapters.postgres import log as postgres_log
+from sitegenctl.cli.app import run
+from sitegenctl.cli.commands.logs import make_query
+from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.operations import logs as operation
 from sitegenctl.render.log import log_data
 from sitegenctl.session import Session

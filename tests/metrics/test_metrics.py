@@ -218,7 +218,7 @@ def test_bad_input_is_one_clear_line(world: World, arguments: list[str], complai
 
 def test_without_its_extra_it_says_what_to_install(world: World) -> None:
     script = (
-        "import sys; sys.modules['prometheus_client'] = None; from sitegenctl.cli.main import run;"
+        "import sys; sys.modules['prometheus_client'] = None; from sitegenctl.cli.app import run;"
         " sys.exit(run(['metrics']))"
     )
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

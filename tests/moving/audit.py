@@ -10,11 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.liveness import LIMIT_MARGIN
-from sitegenctl.domain.run import MAX_ATTEMPTS
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.diagnosis.liveness import LIMIT_MARGIN
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.run import MAX_ATTEMPTS
+from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT
 from tests.moving.living_system import LivingSystem, Move
 from tests.moving.operators import Told
 from tests.moving.simulated_worker import SimulatedWorker

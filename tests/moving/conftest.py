@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.cli import main
+from sitegenctl.cli import app as main
 from tests.world import World
 
 Run = Callable[..., tuple[int, dict[str, Any]]]

@@ -23,9 +23,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sitegenctl.demo.postgres_server import postgres_server
-from sitegenctl.demo.redis_server import redis_server
-from sitegenctl.domain.task import DEFAULT_HARD_LIMIT
+from sitegenctl.demo.servers.postgres import postgres_server
+from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT
 from tests.moving.servers import MARK, WHOLE, Database, OwnServers
 from tests.moving.simulated_worker import Held, SimulatedWorker
 from tests.processes import Running

@@ -11,14 +11,14 @@ from unittest import mock
 
 from hypothesis import strategies as st
 
-from sitegenctl.domain.plan import Plan
+from sitegenctl.domain.plans.plan import Plan
+from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
-from sitegenctl.domain.result import OperationResult
-from sitegenctl.operations import checkpoints
-from sitegenctl.operations.apply import apply
+from sitegenctl.operations import failpoints as failpoints
+from sitegenctl.operations.execute import apply
 from tests.moving.living_system import LivingSystem
 
-#: When something happens: before the command, when it has made its plan, or after so many checkpoints.
+#: When something happens: before the command, when it has made its plan, or after so many failpoints.
 BEFORE, PLANNED = -1, 0
 moments = st.sampled_from([PLANNED, PLANNED, PLANNED, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 8])
 ever = st.just(BEFORE) | moments
@@ -48,12 +48,12 @@ class Moment:
 
 @contextlib.contextmanager
 def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], object]) -> Iterator[Moment]:
-    """Have something happen ``BEFORE``, when the command has ``PLANNED``, or after so many checkpoints."""
+    """Have something happen ``BEFORE``, when the command has ``PLANNED``, or after so many failpoints."""
     moment = Moment()
     passed = 0
     has_planned = False
 
-    def reached(_: checkpoints.Checkpoint) -> None:
+    def reached(_: failpoints.Checkpoint) -> None:
         nonlocal passed
         passed += 1
         if passed == number:
@@ -75,8 +75,8 @@ def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], objec
     if number == BEFORE:
         happens()
     with (
-        mock.patch.object(checkpoints, "reached", reached),
-        mock.patch("sitegenctl.operations.apply.apply", apply_planned),
+        mock.patch.object(failpoints, "reached", reached),
+        mock.patch("sitegenctl.operations.execute.apply", apply_planned),
         mock.patch("sitegenctl.operations.maintain.apply", apply_planned),
     ):
         yield moment

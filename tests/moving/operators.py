@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from sitegenctl.cli.main import run
+from sitegenctl.cli.app import run
 
 ORDERS = (1, 2, 3, 4, 5, 6, 7)
 MISSING = 99

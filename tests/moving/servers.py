@@ -19,9 +19,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from sitegenctl.demo.postgres_server import start_postgres, stop_postgres
-from sitegenctl.demo.redis_server import start_redis, stop_redis
-from sitegenctl.domain.snapshot import Snapshot
+from sitegenctl.demo.servers.postgres import start_postgres, stop_postgres
+from sitegenctl.demo.servers.redis import start_redis, stop_redis
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.session import Session, open_session
 from tests.moving.simulated_worker import SimulatedWorker

@@ -17,7 +17,7 @@ from rq import Queue, Worker
 from rq.job import Job
 from rq.utils import now
 
-from sitegenctl.adapters.rq_job import ORDER_FIELD
+from sitegenctl.adapters.rq.job import ORDER_FIELD
 from tests.moving.connected import Connected
 from tests.rq_world import JOB
 from tests.world import QUEUE

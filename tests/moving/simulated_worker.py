@@ -18,7 +18,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from sitegenctl.adapters.celery_messages import ACTOR_HEADER
+from sitegenctl.adapters.celery.codec import ACTOR_HEADER
 from tests.moving.connected import Connected
 from tests.world import QUEUE
 

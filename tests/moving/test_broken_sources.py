@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.result import OperationResult
+from sitegenctl.domain.plans.plan import Plan
+from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import apply as applying, cancel, enqueue, reset
+from sitegenctl.operations import cancel, enqueue, execute as applying, reset
 from sitegenctl.session import Session
 from tests import processes
 from tests.moving.conftest import Run

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sitegenctl.domain.health_orders import BEAT_TASK
-from sitegenctl.domain.result import OperationResult, OutcomeKind
-from sitegenctl.operations import checkpoints, repair
-from sitegenctl.operations.apply import apply
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.domain.health.orders import BEAT_TASK
+from sitegenctl.domain.plans.result import OperationResult, OutcomeKind
+from sitegenctl.operations import failpoints as failpoints, repair
+from sitegenctl.operations.execute import apply
+from sitegenctl.operations.failpoints import Checkpoint
 from sitegenctl.session import Session
 from tests import processes
 from tests.moving.conftest import Run
@@ -271,7 +271,7 @@ def test_a_site_that_is_finished_meanwhile_is_not_moved_and_it_is_said(
             with ThreadPoolExecutor(1) as thread:  # a loop runs in this one
                 thread.submit(_finish, world).result()
 
-    monkeypatch.setattr(checkpoints, "reached", finish)
+    monkeypatch.setattr(failpoints, "reached", finish)
     code, told = run(command, "42")
     assert (code, told["outcomes"][42]["outcome"]) == (1, "failed")
     assert "ended by itself" in told["outcomes"][42]["reason"]
@@ -298,7 +298,7 @@ def test_an_orphan_whose_log_moved_after_the_plan_is_not_put_back(
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(world.sql, row).result()
 
-    monkeypatch.setattr(checkpoints, "reached", go_on)
+    monkeypatch.setattr(failpoints, "reached", go_on)
     assert kinds(run("repair")[1]) == {42: "skipped"}
     assert world.queued() == []
 

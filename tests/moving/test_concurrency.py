@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.result import OperationResult
-from sitegenctl.operations import checkpoints, reset
-from sitegenctl.operations.apply import apply
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.operations import failpoints as failpoints, reset
+from sitegenctl.operations.execute import apply
+from sitegenctl.operations.failpoints import Checkpoint
 from sitegenctl.session import Session
 from tests import processes
 from tests.rq_world import RqWorld
@@ -157,7 +157,7 @@ def test_two_resets_of_one_order_at_once_publish_one_task(world: World, monkeypa
         plan = await reset.plan(session.orders, session.queue, session.sites, [42])
         return await apply(session.orders, session.queue, session.sites, plan, session.actor)
 
-    monkeypatch.setattr(checkpoints, "reached", reached)
+    monkeypatch.setattr(failpoints, "reached", reached)
     (first,) = world.with_session(work).outcomes
     (second,) = json.loads(told[0].stdout)["data"]["outcomes"]
     assert (first.outcome, second["outcome"]) == ("done", "skipped")

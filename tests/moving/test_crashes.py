@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.condition import REMEDIES, Condition
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.config.settings import parse_duration
+from sitegenctl.domain.diagnosis.condition import REMEDIES, Condition
+from sitegenctl.operations.failpoints import Checkpoint
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.session import Session
-from sitegenctl.settings import parse_duration
 from tests import processes
 from tests.moving.conftest import Run
 from tests.moving.test_maintain import troubles
@@ -26,12 +26,12 @@ from tests.world import World, eventually
 # Runs a command that is killed when it reaches a checkpoint, or that writes down all it passes.
 _SCRIPT = """
 import os, signal, sys
-from sitegenctl.operations import checkpoints
+from sitegenctl.operations import failpoints
 def reached(checkpoint):
     print(checkpoint.value, file=sys.stderr)
     if checkpoint.value == {kill_at!r}:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoints.reached = reached
+failpoints.reached = reached
 from sitegenctl.cli.main import run
 sys.exit(run({arguments!r}))
 """

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import PublishFailure
-from sitegenctl.domain.result import OperationResult
-from sitegenctl.domain.task import Publication
+from sitegenctl.domain.queue.task import Publication
 from sitegenctl.operations import enqueue
-from sitegenctl.operations.apply import apply
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.operations.execute import apply
+from sitegenctl.operations.failpoints import Checkpoint
 from sitegenctl.session import Session
 from tests.moving.conftest import Run
 from tests.protocol.test_enqueue import redis_refusing_from, refusing_redis

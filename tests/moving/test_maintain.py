@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.adapters.postgres_orders import PostgresOrders
-from sitegenctl.cli import main
+from sitegenctl.adapters.postgres.orders import PostgresOrders
+from sitegenctl.cli import app as main
 from tests import processes
 from tests.moving.conftest import Run
 from tests.protocol.test_enqueue import held_lock

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.domain.condition import REMEDY_OF_ONE, Condition
+from sitegenctl.domain.diagnosis.condition import REMEDY_OF_ONE, Condition
 from tests.moving.conftest import Run
 from tests.world import World
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.plan import Step
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.plans.plan import Step
+from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import Actor, Claim
-from sitegenctl.domain.result import OperationResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import apply as applying, belief, enqueue, planning
-from sitegenctl.operations.apply import apply_parts, preview_parts
+from sitegenctl.operations import bulk_plan as planning, enqueue, execute as applying, queue_cache as belief
+from sitegenctl.operations.execute import apply_parts, preview_parts
 from sitegenctl.session import Session
 from tests.world import World
 

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from sitegenctl.operations import enqueue
-from sitegenctl.operations.apply import apply
+from sitegenctl.operations.execute import apply
 from sitegenctl.session import Session
 from tests import processes
 from tests.world import World

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.domain.task import LiveTask, Publication, TaskState
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.domain.queue.task import LiveTask, Publication, TaskState
+from sitegenctl.operations.failpoints import Checkpoint
 from sitegenctl.session import Session
 from tests.moving.conftest import Run
 from tests.moving.test_crashes import alone, run_script
@@ -319,11 +319,11 @@ def _taking(world: World, backend: str) -> Callable[[], None]:
 
 
 def _at(monkeypatch: pytest.MonkeyPatch, at: Checkpoint, happens: Callable[[], None]) -> None:
-    from sitegenctl.operations import checkpoints
+    from sitegenctl.operations import failpoints as failpoints
 
     def reached(checkpoint: Checkpoint) -> None:
         if checkpoint is at:
             with suppress(StopIteration):
                 happens()
 
-    monkeypatch.setattr(checkpoints, "reached", reached)
+    monkeypatch.setattr(failpoints, "reached", reached)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import PublishFailure
-from sitegenctl.domain.result import OperationResult
-from sitegenctl.domain.task import Publication
-from sitegenctl.operations import planning, reset
-from sitegenctl.operations.apply import apply
+from sitegenctl.domain.queue.task import Publication
+from sitegenctl.operations import bulk_plan as planning, reset
+from sitegenctl.operations.execute import apply
 from sitegenctl.session import Session
 from tests import processes
 from tests.moving.conftest import Run

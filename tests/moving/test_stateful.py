@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from sitegenctl.adapters.celery_queue import CeleryQueue
-from sitegenctl.adapters.rq_queue import RqQueue
+from sitegenctl.adapters.celery.queue import CeleryQueue
+from sitegenctl.adapters.rq.queue import RqQueue
 from tests.moving.living_system import LivingSystem, living_system
 from tests.moving.machine import Watched
 from tests.moving.moments import BEFORE, PLANNED, Died, at_checkpoint, die, elsewhere, ever, moments
@@ -388,8 +388,8 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     # Longer than any example takes on a busy machine: time passes where a test says so.
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
     # Small enough for a plan of a few orders to be made and applied in several parts.
-    monkeypatch.setattr("sitegenctl.operations.apply.CHUNK", 2)
-    monkeypatch.setattr("sitegenctl.operations.planning.WINDOW", 3)
+    monkeypatch.setattr("sitegenctl.operations.execute.CHUNK", 2)
+    monkeypatch.setattr("sitegenctl.operations.bulk_plan.WINDOW", 3)
     # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
     for name in (
         "operations.observe.SECOND_LOOK",

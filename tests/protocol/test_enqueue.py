@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 import asyncpg
 import pytest
 
-from sitegenctl.domain.condition import Condition
+from sitegenctl.config.settings import parse_duration
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.ports import PublishFailure
-from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.task import Publication
-from sitegenctl.operations import apply as applying, checkpoints, enqueue
-from sitegenctl.operations.checkpoints import Checkpoint
+from sitegenctl.domain.queue.task import Publication
+from sitegenctl.operations import enqueue, execute as applying, failpoints as failpoints
+from sitegenctl.operations.failpoints import Checkpoint
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
-from sitegenctl.settings import parse_duration
 from tests import processes
 from tests.world import World, eventually
 
@@ -147,7 +147,7 @@ def redis_refusing_from(world: World, checkpoint: Checkpoint, monkeypatch: pytes
             if reached is checkpoint:
                 stack.enter_context(refusing_redis(world))
 
-        patch.setattr(checkpoints, "reached", reach)
+        patch.setattr(failpoints, "reached", reach)
         yield
 
 

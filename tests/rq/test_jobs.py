@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.adapters.rq_events import Picture, differences
-from sitegenctl.adapters.rq_job import FIELDS, UNLIMITED, Job, Place, decode, read_call
-from sitegenctl.adapters.rq_options import RqOptions
-from sitegenctl.adapters.rq_reading import Started
-from sitegenctl.adapters.rq_workers import _FIELDS, Record, Records, roll_call, why_undecided
-from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.adapters.rq.events import LiveSnapshot, differences
+from sitegenctl.adapters.rq.job import FIELDS, UNLIMITED, Job, Place, decode, read_call
+from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.reader import Started
+from sitegenctl.adapters.rq.workers import _FIELDS, Record, Records, roll_call, why_undecided
+from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from tests.rq_world import JOB
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -342,7 +342,7 @@ def test_delivery_without_worker_is_over_after_its_limit_alone(
 # --- what has happened ----------------------------------------------------------------------------------------
 
 
-def picture(**given: Any) -> Picture:
+def picture(**given: Any) -> LiveSnapshot:
     nothing: dict[str, Any] = {
         "now": NOW,
         "nobody": False,
@@ -352,10 +352,10 @@ def picture(**given: Any) -> Picture:
         "workers": {"W": "now"},
         "jobs": {},
     }
-    return Picture(**{**nothing, **given})
+    return LiveSnapshot(**{**nothing, **given})
 
 
-def kinds(before: Picture, after: Picture) -> list[str]:
+def kinds(before: LiveSnapshot, after: LiveSnapshot) -> list[str]:
     return [fields["type"] for fields in differences(before, after, JOB)]
 
 
@@ -406,5 +406,5 @@ FRESH = {"created_at": "2026-01-01T12:00:00.000000Z"}
         (picture(running={"J": "W"}), picture(jobs={"J": None}), []),
     ],
 )
-def test_what_happened_between_two_looks(before: Picture, after: Picture, expected: list[str]) -> None:
+def test_what_happened_between_two_looks(before: LiveSnapshot, after: LiveSnapshot, expected: list[str]) -> None:
     assert kinds(before, after) == expected

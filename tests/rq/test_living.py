@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.demo.redis_server import start_redis, stop_redis
+from sitegenctl.demo.servers.redis import start_redis, stop_redis
 from tests.processes import Running
 from tests.rq_world import RqWorld, descendants
 from tests.world import QUEUE, eventually

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from redis import Redis
 
-from sitegenctl.adapters.rq_job import FIELDS
-from sitegenctl.adapters.rq_options import RqOptions
-from sitegenctl.adapters.rq_queue import RqQueue
-from sitegenctl.adapters.rq_workers import _FIELDS
-from sitegenctl.domain.task import BrokerReading
-from sitegenctl.domain.worker import WorkerRoster, WorkerSurvey
+from sitegenctl.adapters.rq.job import FIELDS
+from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.queue import RqQueue
+from sitegenctl.adapters.rq.workers import _FIELDS
+from sitegenctl.domain.queue.task import BrokerReading
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from tests.contract.systems import judged
 from tests.rq_world import JOB
 

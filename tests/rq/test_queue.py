@@ -26,10 +26,10 @@ from rq.scheduler import RQScheduler
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from sitegenctl.adapters.rq_options import RqOptions
-from sitegenctl.adapters.rq_reading import QueueReading
-from sitegenctl.adapters.rq_workers import RqWorkers
-from sitegenctl.domain.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.reader import QueueReading
+from sitegenctl.adapters.rq.workers import RqWorkers
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests.contract.systems import judged, publication
 from tests.rq_world import JOB, RqWorld
@@ -611,7 +611,7 @@ def test_rq_info_says_the_same(rq: RqWorld) -> None:
 def test_who_only_reads_is_spared_importing_rq(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     code = (
-        "import sys; from sitegenctl.cli.main import run;"
+        "import sys; from sitegenctl.cli.app import run;"
         "[run(words.split()) for words in ('inspect queue', 'inspect workers', 'inspect', 'doctor')];"
         "sys.exit('rq' in sys.modules or 'celery' in sys.modules)"
     )
@@ -625,7 +625,7 @@ def test_without_the_package_it_is_said_which_extra_brings_it(rq: RqWorld) -> No
         "import sys; sys.modules['rq'] = None;"
         "import importlib.util as util; found = util.find_spec;"
         "util.find_spec = lambda name, *rest: None if name == 'rq' else found(name, *rest);"
-        "from sitegenctl.cli.main import run; sys.exit(run(['inspect', 'queue']))"
+        "from sitegenctl.cli.app import run; sys.exit(run(['inspect', 'queue']))"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 2

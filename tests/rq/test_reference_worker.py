@@ -15,7 +15,7 @@ import pytest
 from rq import Retry
 from rq.job import Job
 
-from sitegenctl.domain.condition import Condition
+from sitegenctl.domain.diagnosis.condition import Condition
 from tests import processes
 from tests.processes import Running
 from tests.protocol.test_enqueue import condition

@@ -10,9 +10,9 @@ import pytest
 from rq.job import JobStatus
 from rq.registry import ScheduledJobRegistry
 
-from sitegenctl.demo.sample_plan import plan_samples
-from sitegenctl.demo.samples import restore_order
-from sitegenctl.domain.condition import Condition
+from sitegenctl.demo.samples.plan import plan_samples
+from sitegenctl.demo.samples.seed import restore_order
+from sitegenctl.domain.diagnosis.condition import Condition
 from tests.demo.test_seeding import found, look, seeded, without_worker
 from tests.rq_world import JOB, RqWorld
 from tests.world import QUEUE, eventually

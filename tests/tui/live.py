@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from sitegenctl.domain.listing import ListedOrder
+from sitegenctl.domain.diagnosis.listing import ListedOrder
 from sitegenctl.tui.app import LiveApp
 from sitegenctl.tui.preferences import Preferences
 from sitegenctl.tui.screens.action import ActionScreen
+from sitegenctl.tui.views.orders import OrdersView
 from sitegenctl.tui.widgets.live_table import LiveTable
-from sitegenctl.tui.widgets.orders_view import OrdersView
 from tests.world import World
 
 T = TypeVar("T")

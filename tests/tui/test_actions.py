@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.adapters.postgres_orders import PostgresOrders
+from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.tui.screens.action import ActionScreen
 from sitegenctl.tui.widgets.key_bar import KeyBar
 from sitegenctl.tui.widgets.live_table import LiveTable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from sitegenctl.domain.event import Event
+from sitegenctl.domain.queue.event import Event
 from sitegenctl.operations.follow import Lost
-from sitegenctl.tui.backstage import EventsHeard
+from sitegenctl.tui.service import EventsHeard
 from tests.tui.live import Live, live, off
 from tests.world import QUEUE, World
 

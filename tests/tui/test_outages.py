@@ -14,10 +14,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sitegenctl.demo.postgres_server import postgres_server, start_postgres, stop_postgres
-from sitegenctl.demo.redis_server import redis_server, start_redis, stop_redis
-from sitegenctl.operations.watch import SLOW
-from sitegenctl.tui.backstage import EventsHeard, Looked
+from sitegenctl.demo.servers.postgres import postgres_server, start_postgres, stop_postgres
+from sitegenctl.demo.servers.redis import redis_server, start_redis, stop_redis
+from sitegenctl.operations.live_state import SLOW
+from sitegenctl.tui.service import EventsHeard, SnapshotReady
 from tests.tui.live import Live, live, off
 from tests.world import World, create_schema
 
@@ -226,7 +226,7 @@ async def test_what_comes_while_it_is_left_is_not_shown(world: World) -> None:
     async with live(world) as view:
         app = view.app
         assert app._picture is not None
-        late = Looked(app._picture, None, None, view.orders.asked)
+        late = SnapshotReady(app._picture, None, None, view.orders.asked)
         await app.query_one("#banner").remove()
         app._running = False  # as the first thing that Textual does then
         app.on_looked(late)

@@ -10,27 +10,27 @@ from typing import TypeVar, cast
 
 import pytest
 
-from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.event import Event
-from sitegenctl.domain.health import Check, CheckName, CheckStatus, CheckUp
-from sitegenctl.domain.listing import ListedOrder, OrderPage, OrderQuery
-from sitegenctl.domain.order import LogRow, Onboarding, Order, OrderStatus
-from sitegenctl.domain.overview import RunCounts
-from sitegenctl.domain.planners.fixing import plan_fix
-from sitegenctl.domain.pulse import Bar
-from sitegenctl.domain.run import read_history
-from sitegenctl.domain.site import SiteEntry, SiteFiles, SiteTree
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import LiveTask, TaskState
-from sitegenctl.domain.timeline import timeline
-from sitegenctl.domain.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
-from sitegenctl.operations.watch import OrderDetail, Picture
+from sitegenctl.config.settings import Settings
+from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQuery
+from sitegenctl.domain.diagnosis.overview import RunCounts
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.diagnosis.timeline import timeline
+from sitegenctl.domain.health.check import Check, CheckName, CheckStatus, CheckUp
+from sitegenctl.domain.orders.order import LogRow, Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run import read_history
+from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
+from sitegenctl.domain.plans.fix import plan_fix
+from sitegenctl.domain.queue.event import Event
+from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.domain.queue.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
+from sitegenctl.domain.statistics.throughput import Bar
+from sitegenctl.operations.live_state import LiveSnapshot, OrderDetail
 from sitegenctl.session import Session
-from sitegenctl.settings import Settings
 from sitegenctl.tui.app import LiveApp
-from sitegenctl.tui.backstage import Backstage, EventsHeard, Looked
 from sitegenctl.tui.preferences import Preferences
-from sitegenctl.tui.widgets.doctor_view import DoctorView
+from sitegenctl.tui.service import EventsHeard, LiveService, SnapshotReady
+from sitegenctl.tui.views.doctor import DoctorView
 from sitegenctl.tui.widgets.tabs import VIEWS
 from tests.tui.live import eventually
 from tests.tui.snapshots import check
@@ -47,7 +47,7 @@ LOG = [
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
-class Still(Backstage):
+class Still(LiveService):
     """Looks at nothing: the test tells what there is to be seen."""
 
     def start(self) -> None:
@@ -118,7 +118,7 @@ SNAPSHOT = Snapshot(
     tasks=(RUNNING, WAITING),
     workers=WorkerSurvey(workers=(Worker(name="celery@crm", tasks=(RUNNING,)),)),
 )
-PICTURE = Picture(
+PICTURE = LiveSnapshot(
     snapshot=SNAPSHOT,
     took={Source.DATABASE: 0.012, Source.BROKER: 0.003, Source.WORKERS: 0.006, Source.FILES: 0.001},
     by_status={OrderStatus.REVIEW: 1, OrderStatus.BUILDING: 1, GENERATING: 3},
@@ -198,11 +198,11 @@ async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
         Settings(context="prod-crm", queue="site_generation"), Preferences(), now=lambda: NOW, backstage=Still
     )
     async with app.run_test(size=size) as pilot:
-        app.post_message(Looked(PICTURE, page(), detail(), OrderQuery(limit=500)))
+        app.post_message(SnapshotReady(PICTURE, page(), detail(), OrderQuery(limit=500)))
         app.post_message(EventsHeard([*EVENTS]))
         await eventually(lambda: app._orders.table.rows)
         # Again: only what is looked at is shown beside the list.
-        app.post_message(Looked(PICTURE, page(), detail(), OrderQuery(limit=500)))
+        app.post_message(SnapshotReady(PICTURE, page(), detail(), OrderQuery(limit=500)))
         await eventually(lambda: app._orders.detail)
         for key, view in enumerate(VIEWS, 1):
             await pilot.press(str(key))
@@ -226,7 +226,7 @@ async def test_the_first_line_in_however_little_room(width: int, told: str) -> N
     settings = Settings(context="prod-brazil-south-crm", queue="site_generation", read_only=True)
     app = LiveApp(settings, Preferences(), now=lambda: NOW, backstage=Still)
     async with app.run_test(size=(width, 20)) as pilot:
-        app.post_message(Looked(PICTURE, page(), detail(), OrderQuery(limit=500)))
+        app.post_message(SnapshotReady(PICTURE, page(), detail(), OrderQuery(limit=500)))
         await eventually(lambda: app._orders.table.rows)
         await pilot.pause()
         line = app.screen._compositor.render_strips(app.size)[0].text

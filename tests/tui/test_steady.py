@@ -12,7 +12,9 @@ from tests.world import World
 
 
 async def test_everything_stays_while_orders_change_underneath(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sitegenctl.operations.watch.SLOW", 0.5)  # orders that wait are read anew every ten seconds
+    monkeypatch.setattr(
+        "sitegenctl.operations.live_state.SLOW", 0.5
+    )  # orders that wait are read anew every ten seconds
     await off(many_orders, world, 200)
     async with live(world, size=(120, 30)) as view:
         await view.type("customer")

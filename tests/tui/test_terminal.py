@@ -22,7 +22,7 @@ from struct import pack
 import pytest
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
-from sitegenctl.tui.driver import Output
+from sitegenctl.tui.terminal_driver import Output
 from tests.world import World, eventually
 
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from textual.command import CommandPalette
 
-from sitegenctl.domain.health import CheckStatus
+from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.tui.keys import KEYS
 from sitegenctl.tui.widgets.live_table import LiveTable
 from sitegenctl.tui.widgets.tabs import VIEWS

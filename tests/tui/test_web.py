@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from sitegenctl.cli.main import run
-from sitegenctl.tui import web
+from sitegenctl.cli.app import run
+from sitegenctl.web import live as web
 from tests.tui.browser import CHROMIUM, chromium, page_of
 from tests.tui.web_server import WebServer, gone, read_until, serving
 from tests.world import World, eventually

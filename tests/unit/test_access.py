@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sitegenctl.domain.access import ColumnAccess, why_not_writable
-from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.health.access import ColumnAccess, why_not_writable
+from sitegenctl.domain.orders.order import OrderStatus
 from tests.access import FULL_ACCESS, PRIVILEGES, columns
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.adapters.calls import UnreadableOrder, order_of, read_order
-from sitegenctl.adapters.celery_bodies import MAX_BODY
-from sitegenctl.adapters.celery_messages import Item, Place, decode, decode_unacked
-from sitegenctl.domain.order import MAX_ORDER_ID
-from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, read_order
+from sitegenctl.adapters.celery.bodies import MAX_BODY
+from sitegenctl.adapters.celery.codec import Item, Place, decode, decode_unacked
+from sitegenctl.domain.orders.order import MAX_ORDER_ID
+from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 
 TASK = "app.tasks.site_generation.generate_site_task"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.condition import Condition, Diagnosis, Evidence, Severity, Source, diagnose
-from sitegenctl.domain.order import JournalEntry, Onboarding, Order, OrderStatus
-from sitegenctl.domain.plan import Action
-from sitegenctl.domain.run import (
+from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Evidence, Severity, Source, diagnose
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_time
+from sitegenctl.domain.orders.order import JournalEntry, Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run import (
     OPERATOR_CANCEL,
     OPERATOR_ENQUEUE,
     OPERATOR_REPAIR,
@@ -18,9 +18,9 @@ from sitegenctl.domain.run import (
     RunOutcome,
     read_history,
 )
-from sitegenctl.domain.site import SiteFiles
-from sitegenctl.domain.task import LiveTask, TaskState
-from sitegenctl.domain.wording import describe_age, describe_time
+from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.plans.plan import Action
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOW_AGO = NOW - timedelta(hours=1)

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sitegenctl.cli.logs import read_since
+from sitegenctl.cli.commands.logs import read_since
+from sitegenctl.config.settings import DurationError, load_settings, parse_duration
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import DurationError, load_settings, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.configuration.editing import with_chosen, with_context
+from sitegenctl.config.editor import with_chosen, with_context
 from sitegenctl.errors import Refused, UsageProblem
 
 FILE = """# ours, by hand

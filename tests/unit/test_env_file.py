@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.configuration.env_file import read_env_file
+from sitegenctl.config.env_file import read_env_file
 from sitegenctl.errors import UsageProblem
 
 KNOWN = ("DATABASE_URL", "REDIS_URL")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.cells import cell_len
 
-from sitegenctl.adapters.celery_events import decode_events, event_patterns
-from sitegenctl.adapters.celery_options import QueueOptions
-from sitegenctl.domain import event as event_module
-from sitegenctl.domain.event import Event, EventFilter, Heard, OrderMemory, Silence, order_of_call, read_event
+from sitegenctl.adapters.celery.events import decode_events, event_patterns
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.domain.queue import event as event_module
+from sitegenctl.domain.queue.event import Event, EventFilter, Heard, OrderMemory, Silence, order_of_call, read_event
 from sitegenctl.render.event import event_lines
 
 TASK = "app.generate"

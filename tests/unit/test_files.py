@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sitegenctl.config.atomic_write import output_file, write_private, write_whole
 from sitegenctl.errors import UsageProblem
-from sitegenctl.files import output_file, write_private, write_whole
 
 Write = Callable[[Path, str], None]
 writers = pytest.mark.parametrize("write", [write_whole, write_private])

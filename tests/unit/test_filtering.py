@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import example, given, strategies as st
 
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.filtering import FilterText, parse_filter
-from sitegenctl.domain.listing import OrderFilter, OrderQuery, SortBy
-from sitegenctl.domain.order import Order, OrderStatus
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.diagnosis.filter_syntax import FilterText, parse_filter
+from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
+from sitegenctl.domain.orders.order import Order, OrderStatus
 
 MINUTE = timedelta(minutes=1)
 

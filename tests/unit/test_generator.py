@@ -15,15 +15,15 @@ import html5lib
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from sitegenctl.domain import brief as briefs
-from sitegenctl.domain.brief import Brief, TeamMember
-from sitegenctl.worker.generator import generate
-from sitegenctl.worker.hours import opening_hours
+from sitegenctl.domain.orders import generation_input as briefs
+from sitegenctl.domain.orders.generation_input import Brief, TeamMember
+from sitegenctl.worker.generator.catalogue import ENGLISH, PORTUGUESE
+from sitegenctl.worker.generator.generator import generate
+from sitegenctl.worker.generator.hours import opening_hours
+from sitegenctl.worker.generator.sanitize import MAX_SLUG, mail_link, phone_digits, slugs, web_address
+from sitegenctl.worker.generator.site import MAX_SERVICE_PAGES
+from sitegenctl.worker.generator.voice import Language, Tone, Voice, is_brazilian
 from sitegenctl.worker.plugins import checked
-from sitegenctl.worker.site import MAX_SERVICE_PAGES
-from sitegenctl.worker.untrusted import MAX_SLUG, mail_link, phone_digits, slugs, web_address
-from sitegenctl.worker.wording import Language, Tone, Voice, is_brazilian
-from sitegenctl.worker.words import ENGLISH, PORTUGUESE
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SITEMAP = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
@@ -393,7 +393,7 @@ def test_every_tone_has_each_sentence_that_any_tone_has():
 
 
 def test_templates_say_nothing_that_is_not_in_the_dictionary():
-    folder = resources.files("sitegenctl.worker") / "templates"
+    folder = resources.files("sitegenctl.worker.generator") / "templates"
     templates = [entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".html")]
     keys = {key for text in templates for key in re.findall(r"""\bsay\(["']([a-z_]+)["']""", text)}
     known = set(ENGLISH) | {key.rpartition(".")[0] for key in ENGLISH}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.adapters.json_values import moment, span
+from sitegenctl.adapters.broker.json_values import moment, span
 
 NO_TIMES = [1e30, -1e30, 10**40, float("nan"), float("inf"), float("-inf"), "1", None, True, [1]]
 

@@ -7,18 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.domain.condition import Condition, Diagnosis, Severity, Source
-from sitegenctl.domain.event import Event
-from sitegenctl.domain.health import Check, CheckName, CheckStatus
-from sitegenctl.domain.listing import ListedOrder
-from sitegenctl.domain.order import Order, OrderStatus
-from sitegenctl.domain.run import read_history
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
-from sitegenctl.domain.worker import HeldTask, WorkerDetails, WorkerRoster
+from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity, Source
+from sitegenctl.domain.diagnosis.listing import ListedOrder
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.health.check import Check, CheckName, CheckStatus
+from sitegenctl.domain.orders.order import Order, OrderStatus
+from sitegenctl.domain.orders.run import read_history
+from sitegenctl.domain.queue.event import Event
+from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained
-from sitegenctl.tui import views
+from sitegenctl.tui.views import rows as views
 from sitegenctl.tui.widgets.live_table import Cell, Column
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.liveness import (
+from sitegenctl.domain.diagnosis.liveness import (
     LIMIT_MARGIN,
     Deciding,
     Moment,
@@ -19,10 +19,10 @@ from sitegenctl.domain.liveness import (
     separate_claims,
     unconfirmed,
 )
-from sitegenctl.domain.order import Order, OrderStatus
-from sitegenctl.domain.run import History, Run, RunOutcome
-from sitegenctl.domain.task import DEFAULT_RECONNECT, LiveTask, TaskState
-from sitegenctl.domain.worker import Worker, WorkerSurvey
+from sitegenctl.domain.orders.order import Order, OrderStatus
+from sitegenctl.domain.orders.run import History, Run, RunOutcome
+from sitegenctl.domain.queue.task import DEFAULT_RECONNECT, LiveTask, TaskState
+from sitegenctl.domain.queue.worker import Worker, WorkerSurvey
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LIMIT = timedelta(minutes=10)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.cells import cell_len
 
-from sitegenctl.domain.log import LATE, Cursor, LogLevel
-from sitegenctl.domain.order import LogRow
+from sitegenctl.domain.orders.log import LATE, Cursor, LogLevel
+from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.render.log import log_lines
 from sitegenctl.render.text import neutralise
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from sitegenctl.domain.condition import Condition, Source
-from sitegenctl.domain.metering import RUN_BOUNDS, Histogram, Measurement, RunMeter, RunTotals
-from sitegenctl.domain.overview import Depth, Overview
-from sitegenctl.domain.run import RunOutcome
-from sitegenctl.domain.run_stream import RunRow, RunStream
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import TaskState
+from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.overview import Depth, Overview
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run_reader import RunRow, RunStream
+from sitegenctl.domain.queue.task import TaskState
+from sitegenctl.domain.statistics.metrics import RUN_BOUNDS, Histogram, Measurement, RunMeter, RunTotals
 from sitegenctl.render.metrics import exposition
 from tests.unit.test_run_stream import STEPS, T0
 

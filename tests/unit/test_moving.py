@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.planners.moving import plan_move
-from sitegenctl.domain.planners.rules import waits
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.plans.guards import waits
+from sitegenctl.domain.plans.move import plan_move
+from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

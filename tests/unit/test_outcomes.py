@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sitegenctl.domain.order import OrderStatus
-from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.outcomes import outcomes_text
 
 

@@ -7,9 +7,9 @@ import re
 import pytest
 from hypothesis import example, given, strategies as st
 
-from sitegenctl.domain.brief import Brief
-from sitegenctl.worker.generator import generate
-from sitegenctl.worker.palette import MIN_CONTRAST, contrast, luminance, make_palette, parse_colour
+from sitegenctl.domain.orders.generation_input import Brief
+from sitegenctl.worker.generator.generator import generate
+from sitegenctl.worker.generator.palette import MIN_CONTRAST, contrast, luminance, make_palette, parse_colour
 
 COLOURS = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
 CHOICES = st.one_of(st.none(), COLOURS)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.configuration.passwords import has_password, password_in, password_of, with_password
+from sitegenctl.config.secrets import has_password, password_in, password_of, with_password
 from sitegenctl.errors import UsageProblem
 
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.planners.enqueueing import plan_enqueue
-from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.plans.enqueue import plan_enqueue
+from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,20 +9,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.condition import Condition
-from sitegenctl.domain.maintenance import Maintenance, MaintenanceStep, StepReport
-from sitegenctl.domain.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
-from sitegenctl.domain.plan import Action, Plan
-from sitegenctl.domain.planners.cancelling import plan_cancel, plan_purge
-from sitegenctl.domain.planners.enqueueing import backoff, plan_enqueue, plan_retry, plan_start
-from sitegenctl.domain.planners.fixing import fix_obstacle, plan_fix
-from sitegenctl.domain.planners.repairing import RepairFacts, RepairOptions, furthest, plan_repair
-from sitegenctl.domain.planners.resetting import plan_reset, plan_reset_empty
-from sitegenctl.domain.result import Obstacle, OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.run import read_history
-from sitegenctl.domain.site import SiteFiles
-from sitegenctl.domain.snapshot import Snapshot
-from sitegenctl.domain.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.orders.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run import read_history
+from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
+from sitegenctl.domain.plans.enqueue import backoff, plan_enqueue, plan_retry, plan_start
+from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
+from sitegenctl.domain.plans.maintenance import Maintenance, MaintenanceStep, StepReport
+from sitegenctl.domain.plans.plan import Action, Plan
+from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, furthest, plan_repair
+from sitegenctl.domain.plans.reset import plan_reset, plan_reset_empty
+from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GENERATING, BUILDING, REVIEW = OrderStatus.GENERATING, OrderStatus.BUILDING, OrderStatus.REVIEW

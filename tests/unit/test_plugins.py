@@ -8,10 +8,10 @@ from types import ModuleType
 
 import pytest
 
-from sitegenctl.domain.brief import SiteFile
+from sitegenctl.domain.orders.generation_input import SiteFile
 from sitegenctl.errors import GenerationError, UsageProblem
 from sitegenctl.worker import plugins
-from sitegenctl.worker.generator import generate
+from sitegenctl.worker.generator.generator import generate
 from sitegenctl.worker.plugins import checked, generator_names, load_generator
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.pulse import SPAN, WINDOW, Bar, Pulse, StepMark
+from sitegenctl.domain.statistics.throughput import SPAN, WINDOW, Bar, Pulse, StepMark
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

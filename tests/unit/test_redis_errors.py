@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sitegenctl.adapters.redis_errors import Refusal, error_of, explained
+from sitegenctl.adapters.redis.errors import Refusal, error_of, explained
 
 
 @pytest.mark.parametrize(

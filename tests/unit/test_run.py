@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from sitegenctl.domain.run import WORKER_DEAD, Announcement, Run, RunOutcome, read_history
+from sitegenctl.domain.orders.run import WORKER_DEAD, Announcement, Run, RunOutcome, read_history
 
 WHOLE = ("START", "PHASE_1_START", "PHASE_1_COMPLETE", "WRITE_COMPLETE", "FINALIZE", "SUCCESS")
 

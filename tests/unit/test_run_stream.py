@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.run import RunOutcome, read_history
-from sitegenctl.domain.run_stream import LoggedRun, RunRow, RunStream
+from sitegenctl.domain.orders.run import RunOutcome, read_history
+from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
 
 T0 = datetime.fromisoformat("2026-03-01T12:00")
 STEPS = [

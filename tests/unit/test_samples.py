@@ -11,16 +11,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sitegenctl.demo.businesses import half_filled, make_business, showcase
-from sitegenctl.demo.sample_manifest import Manifest
-from sitegenctl.demo.sample_plan import MIN_ORDERS, TOUR_ORDER, SampleOrder, SamplePlan, plan_samples
-from sitegenctl.demo.sample_recipes import FOREIGN, Lane
-from sitegenctl.demo.sample_sites import site_files
-from sitegenctl.domain.condition import DEFAULT_GRACE, Condition, Evidence, diagnose
-from sitegenctl.domain.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.run import RunOutcome, read_history
-from sitegenctl.domain.site import SiteFiles
-from sitegenctl.domain.task import LiveTask, TaskState
+from sitegenctl.demo.samples.businesses import half_filled, make_business, showcase
+from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.plan import MIN_ORDERS, TOUR_ORDER, SampleOrder, SamplePlan, plan_samples
+from sitegenctl.demo.samples.recipes import FOREIGN, Lane
+from sitegenctl.demo.samples.sites import site_files
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Condition, Evidence, diagnose
+from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run import RunOutcome, read_history
+from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 ORDERS = st.integers(min_value=MIN_ORDERS, max_value=200)
@@ -232,6 +232,6 @@ def test_a_site_has_the_files_asked_for(count: int) -> None:
 
 def test_planning_imports_no_driver() -> None:
     heavy = {"celery", "sqlalchemy", "redis", "asyncpg", "kombu"}
-    code = "import sys, sitegenctl.demo.sample_plan; print(*{m.partition('.')[0] for m in sys.modules})"
+    code = "import sys, sitegenctl.demo.samples.plan; print(*{m.partition('.')[0] for m in sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert heavy.isdisjoint(run.stdout.split())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.cli.selection import MAX_ORDERS, read_order_ids
+from sitegenctl.cli.order_selection import MAX_ORDERS, read_order_ids
 from sitegenctl.errors import UsageProblem
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 import sitegenctl
+from sitegenctl.config.settings import load_settings, mask_url
 from sitegenctl.errors import UsageProblem
-from sitegenctl.settings import load_settings, mask_url
 
 
 @pytest.fixture

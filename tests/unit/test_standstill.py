@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sitegenctl.domain.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey, standstill
+from sitegenctl.domain.queue.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey, standstill
 
 
 def seen(*names: str, silent: int = 0, consumers: int | None = None) -> WorkerSurvey:

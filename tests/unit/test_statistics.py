@@ -8,10 +8,10 @@ from datetime import date, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.reasons import LONGEST, reason_of
-from sitegenctl.domain.run import RunOutcome
-from sitegenctl.domain.run_stream import LoggedRun
-from sitegenctl.domain.statistics import Collector, LogWindow, Statistics, Tally, durations
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run_reader import LoggedRun
+from sitegenctl.domain.statistics.failure_reasons import LONGEST, reason_of
+from sitegenctl.domain.statistics.statistics import Collector, LogWindow, Statistics, Tally, durations
 from sitegenctl.render.plot import bar, sparkline
 from sitegenctl.render.statistics import brief, rate_words
 

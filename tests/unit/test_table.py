@@ -7,7 +7,7 @@ import sys
 import pytest
 from rich.cells import cell_len
 
-from sitegenctl.domain.condition import Severity
+from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, table
 

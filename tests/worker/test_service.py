@@ -9,11 +9,11 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from sitegenctl.domain.brief import Brief, Generator
-from sitegenctl.domain.run import RunOutcome, read_history
+from sitegenctl.domain.orders.generation_input import Brief, Generator
+from sitegenctl.domain.orders.run import RunOutcome, read_history
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.session import open_workshop
-from sitegenctl.worker.service import Generation, GenerationEnd, Workshop, generate, record_failure
+from sitegenctl.worker.service import Generation, GenerationEnd, WorkerContext, generate, record_failure
 from tests import generators
 from tests.world import World
 
@@ -23,9 +23,9 @@ FRESH = [
 ]  # fmt: skip
 
 
-def workshop(world: World, generator: Generator = generators.small) -> Workshop:
+def workshop(world: World, generator: Generator = generators.small) -> WorkerContext:
     store, sites = open_workshop(world.settings())
-    return Workshop(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
+    return WorkerContext(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
 
 
 def work(world: World, *, resume: bool = True, generator: Generator = generators.small) -> Generation:

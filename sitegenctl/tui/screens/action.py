@@ -15,17 +15,17 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from sitegenctl.domain.condition import Severity
-from sitegenctl.domain.plan import Plan
-from sitegenctl.domain.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.diagnosis.condition import Severity
+from sitegenctl.domain.plans.plan import Plan
+from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError
-from sitegenctl.operations.apply import apply, preview
+from sitegenctl.operations.execute import apply, preview
 from sitegenctl.render.order import in_context
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise
 from sitegenctl.session import Session
 from sitegenctl.tui.actions import Action, Choices
-from sitegenctl.tui.backstage import Backstage, Errand
+from sitegenctl.tui.service import Job, LiveService
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
 
@@ -74,7 +74,7 @@ class ActionScreen(ModalScreen[bool]):
         Binding("pagedown", "page(1)", show=False),
     ]
 
-    def __init__(self, action: Action, orders: Sequence[int], backstage: Backstage, *, place: str | None) -> None:
+    def __init__(self, action: Action, orders: Sequence[int], backstage: LiveService, *, place: str | None) -> None:
         super().__init__()
         self._action = action
         self._orders = orders
@@ -83,7 +83,7 @@ class ActionScreen(ModalScreen[bool]):
         self._choices = Choices()
         self._plan: Plan | None = None
         self._verbs: Mapping[int, str] = {}
-        self._errand: Errand[OperationResult] | None = None
+        self._errand: Job[OperationResult] | None = None
         self._through = 0
         self._result: OperationResult | None = None
         self._is_dry = True

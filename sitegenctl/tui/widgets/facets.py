@@ -9,8 +9,8 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from sitegenctl.domain.condition import Condition, Severity
-from sitegenctl.domain.order import OrderStatus
+from sitegenctl.domain.diagnosis.condition import Condition, Severity
+from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.tui.theme import palette
 
 _COLOURS = {Severity.FAULT: "error", Severity.UNKNOWN: "warning", Severity.OK: ""}

@@ -11,13 +11,13 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from sitegenctl.domain.condition import Source
-from sitegenctl.domain.wording import describe_age
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.render.text import fit, neutralise
 from sitegenctl.tui.theme import palette
 
 if TYPE_CHECKING:
-    from sitegenctl.operations.watch import Picture
+    from sitegenctl.operations.live_state import LiveSnapshot
 
 #: How the sources are named: what an operator calls them.
 _NAMES = {
@@ -57,7 +57,7 @@ class Header(Widget):
     Header { height: 1; width: 1fr; background: $panel; }
     """
 
-    picture: reactive[Picture | None] = reactive(None)
+    picture: reactive[LiveSnapshot | None] = reactive(None)
     now: reactive[datetime | None] = reactive(None)
 
     def __init__(self, *, context: str | None, production: bool, read_only: bool) -> None:
@@ -109,7 +109,7 @@ class Header(Widget):
             if took is not None and form == 0:
                 text.append(f" {_latency(took)}", colours["text-muted"])
 
-    def _has_no_worker(self, picture: Picture) -> bool:
+    def _has_no_worker(self, picture: LiveSnapshot) -> bool:
         workers = picture.snapshot.workers
         return workers is not None and not workers.anyone_alive
 

@@ -21,7 +21,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from sitegenctl.domain.condition import Severity
+from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.render.text import neutralise
 from sitegenctl.tui.keys import MOVING_KEYS
 from sitegenctl.tui.theme import palette

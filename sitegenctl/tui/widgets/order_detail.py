@@ -11,20 +11,20 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from sitegenctl.domain.condition import Severity
-from sitegenctl.domain.event import Event
-from sitegenctl.domain.site import SiteTree
-from sitegenctl.domain.timeline import EntryKind, TimelineEntry
-from sitegenctl.domain.wording import describe_age, describe_files
+from sitegenctl.domain.diagnosis.condition import Severity
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
+from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
+from sitegenctl.domain.orders.site import SiteTree
+from sitegenctl.domain.queue.event import Event
 from sitegenctl.render.event import event_detail
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.order import in_context, order_facts
 from sitegenctl.render.text import hanging, neutralise, shorten
 from sitegenctl.tui.theme import palette
-from sitegenctl.tui.views import progress, size
+from sitegenctl.tui.views.rows import progress, size
 
 if TYPE_CHECKING:
-    from sitegenctl.operations.watch import OrderDetail
+    from sitegenctl.operations.live_state import OrderDetail
 
 _COLOURS = {Severity.FAULT: "error", Severity.UNKNOWN: "warning", Severity.OK: "success"}
 

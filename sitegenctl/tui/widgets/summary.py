@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from textual.widget import Widget
 
-from sitegenctl.domain.condition import Condition, Severity
-from sitegenctl.domain.overview import describe_faults
-from sitegenctl.domain.pulse import SPAN, Bar, squeezed
+from sitegenctl.domain.diagnosis.condition import Condition, Severity
+from sitegenctl.domain.diagnosis.overview import describe_faults
+from sitegenctl.domain.statistics.throughput import SPAN, Bar, squeezed
 from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette
 
 if TYPE_CHECKING:
-    from sitegenctl.operations.watch import Picture
+    from sitegenctl.operations.live_state import LiveSnapshot
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -35,10 +35,10 @@ class Summary(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._picture: Picture | None = None
+        self._picture: LiveSnapshot | None = None
         self._drawn: Text | None = None
 
-    def show(self, picture: Picture) -> None:
+    def show(self, picture: LiveSnapshot) -> None:
         """Show how a picture is."""
         self._picture = picture
         if self._text() != self._drawn:
@@ -72,7 +72,7 @@ class Summary(Widget):
         lines += [Text.assemble(depth, "    ", done)] if beside else [depth, done]
         return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
-    def _verdict(self, picture: Picture, colours: Mapping[str, str]) -> Text:
+    def _verdict(self, picture: LiveSnapshot, colours: Mapping[str, str]) -> Text:
         faults = {
             condition: count
             for condition, count in picture.by_condition.items()
@@ -108,7 +108,7 @@ def _as_much(text: Text, more: Sequence[tuple[str, str]], width: int) -> Text:
     return text
 
 
-def _since(picture: Picture) -> str:
+def _since(picture: LiveSnapshot) -> str:
     minutes = int(len(picture.bars) * SPAN.total_seconds() // 60)
     return f" in {minutes}m"
 

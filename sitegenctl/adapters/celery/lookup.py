@@ -1,0 +1,205 @@
+"""Everything to be found of one task, for people who look at just this one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sitegenctl.adapters.broker.json_values import mapping, moment, number, text
+from sitegenctl.adapters.broker.task_args import order_of, parse_time
+from sitegenctl.adapters.celery.codec import (
+    Place,
+    decode_message,
+    envelope,
+    task_id_of,
+    unacked_envelope,
+)
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskPlace, TaskResult, TaskState
+from sitegenctl.domain.queue.worker import WorkerSurvey
+
+_LOOKS = 2
+
+#: Results read at once; one may be as long as a traceback.
+_RESULTS = 200
+
+_FINAL = ("SUCCESS", "FAILURE", "REVOKED")
+
+
+class TaskSearch:
+    """Looks for one task; ``chunk`` messages are asked of Redis at once."""
+
+    def __init__(self, link: Link, options: QueueOptions, *, chunk: int, now: datetime) -> None:
+        self._link = link
+        self._options = options
+        self._chunk = chunk
+        self._now = now
+
+    async def find(self, task_id: str) -> TaskDetails | None:
+        """Find the task's message and its result; None when there is neither."""
+        found = None
+        if not _is_text(task_id):
+            return None
+        # It may be on the move from one to the other while they are read.
+        for _ in range(_LOOKS):
+            found = await self._in_lists(task_id) or await self._in_unacked(task_id)
+            if found:
+                break
+        (results,) = await self._link.execute(("MGET", *self._options.result_keys(task_id)))
+        result = next(filter(None, results), None)
+        if result is None:
+            return found
+        told = _result_of(result)
+        if found is not None:
+            return replace(found, result=told)
+        return replace(_from_meta(task_id, mapping(_json(result)), self._options.task), result=told)
+
+    async def _in_lists(self, task_id: str) -> TaskDetails | None:
+        before = 0
+        for key in self._options.lists:
+            (length,) = await self._link.execute(("LLEN", key))
+            start = 0
+            while messages := (await self._link.execute(("LRANGE", key, start, start + self._chunk - 1)))[0]:
+                for place, raw in enumerate(messages):
+                    if _may_be_of(task_id, raw) and (message := _of(task_id, envelope(raw))):
+                        position = max(0, before + length - 1 - start - place)
+                        details = self._details(task_id, message, Place(TaskState.QUEUED, position))
+                        return replace(details, place=TaskPlace.QUEUE, list_key=key)
+                start += len(messages)
+            before += length
+        return None
+
+    async def _in_unacked(self, task_id: str) -> TaskDetails | None:
+        unacked = self._options.unacked
+        cursor: Any = 0
+        while True:
+            ((cursor, found),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._chunk))
+            for tag, raw in zip(found[::2], found[1::2], strict=True):
+                if _may_be_of(task_id, raw) and (message := _of(task_id, unacked_envelope(raw))):
+                    (score,) = await self._link.execute(("ZSCORE", self._options.unacked_index, tag))
+                    details = self._details(task_id, message, Place(TaskState.UNACKED))
+                    return replace(details, delivered_at=moment(float(score)) if score is not None else None)
+            if int(cursor) == 0:
+                return None
+
+    def _details(self, task_id: str, message: Mapping[str, Any], place: Place) -> TaskDetails:
+        headers = mapping(message.get("headers"))
+        name = headers.get("task")
+        details = TaskDetails(
+            task_id=task_id,
+            place=TaskPlace.UNACKED,
+            name=name if isinstance(name, str) else None,
+            state=place.state,
+            position=place.position,
+            headers=headers,
+        )
+        # Whichever task it is: only its own call is wanted, not those that it carries.
+        task, *_ = decode_message(message, place, task_name=details.name or "", now=self._now)
+        if not isinstance(task, LiveTask):
+            return replace(details, undecodable=task.reason)
+        return replace(
+            details,
+            # Another task's first argument is no order.
+            order_id=task.order_id if task.name == self._options.task else None,
+            state=task.state,
+            attempt=task.attempt,
+            enqueued_at=task.enqueued_at,
+            eta=task.eta,
+            actor=task.actor,
+        )
+
+
+async def final_statuses(link: Link, options: QueueOptions, task_ids: Collection[str]) -> dict[str, str]:
+    """The status of each of these tasks that has a final result; one that cannot be decoded has none."""
+    statuses: dict[str, str] = {}
+    wanted = [task_id for task_id in dict.fromkeys(task_ids) if _is_text(task_id)]
+    for start in range(0, len(wanted), _RESULTS):
+        chunk = wanted[start : start + _RESULTS]
+        results = await link.execute(*(("MGET", *options.result_keys(task_id)) for task_id in chunk))
+        for task_id, found in zip(chunk, results, strict=True):
+            for raw in filter(None, found):
+                status = mapping(_json(raw)).get("status")
+                if status in _FINAL:
+                    statuses.setdefault(task_id, status)
+    return statuses
+
+
+def with_claim(task_id: str, details: TaskDetails | None, survey: WorkerSurvey) -> TaskDetails | None:
+    """Add what the workers say of the task.
+
+    One that nobody claims stays ``unacked``: it takes a second look to call it orphaned.
+    """
+    claim = next((task for worker in survey.workers for task in worker.tasks if task.task_id == task_id), None)
+    if claim is None:
+        return details
+    if details is None or details.place is TaskPlace.RESULT:
+        told = TaskDetails(
+            task_id=task_id,
+            place=TaskPlace.WORKER,
+            name=claim.name,
+            order_id=claim.order_id,
+            eta=claim.eta,
+            result=details.result if details else None,
+        )
+    else:
+        told = details
+    retrying = claim.state is TaskState.SCHEDULED and (told.attempt or 1) > 1
+    return replace(told, state=TaskState.RETRYING if retrying else claim.state, worker=claim.worker)
+
+
+def _is_text(task_id: str) -> bool:
+    """Whether it can be asked for at all: half a surrogate pair, which JSON may hold, is no text."""
+    try:
+        task_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _may_be_of(task_id: str, raw: bytes) -> bool:
+    """Whether the message is worth decoding: in protocol 1 the id is in the body, and an odd one is escaped."""
+    return task_id.encode() in raw or b'"task"' not in raw or "\\" in task_id
+
+
+def _of(task_id: str, message: dict[str, Any] | None) -> dict[str, Any] | None:
+    return message if message is not None and task_id_of(message) == task_id else None
+
+
+def _result_of(raw: bytes) -> TaskResult:
+    meta = _json(raw)
+    if not isinstance(meta, dict):
+        return TaskResult(status="UNDECODABLE")
+    return TaskResult(
+        status=text(meta.get("status")) or "UNDECODABLE",
+        value=json.dumps(meta.get("result"), ensure_ascii=False),
+        traceback=text(meta.get("traceback")),
+        date_done=parse_time(meta.get("date_done")),
+    )
+
+
+def _from_meta(task_id: str, meta: Mapping[str, Any], task: str) -> TaskDetails:
+    """What a result alone tells: name, arguments and worker are there with ``result_extended`` only."""
+    retries = number(meta.get("retries"))
+    order_id = order_of(meta.get("args"), meta.get("kwargs"))
+    if order_id is None:
+        order_id = order_of([mapping(meta.get("result")).get("order_id")], None)
+    return TaskDetails(
+        task_id=task_id,
+        place=TaskPlace.RESULT,
+        name=text(meta.get("name")),
+        # Another task's first argument is no order; as a rule a result doesn't say whose it is.
+        order_id=order_id if text(meta.get("name")) in (None, task) else None,
+        worker=text(meta.get("worker")),
+        attempt=None if retries is None else retries + 1,
+    )
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):  # a pickle, for one, which is never loaded
+        return None

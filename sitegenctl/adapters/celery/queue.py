@@ -1,0 +1,192 @@
+"""A Celery queue on Redis: reading every unfinished task, publishing; what asks the workers is ``celery_workers``.
+
+Neither redis-py nor Celery is imported: they take longer to import than everything here takes to do, and Celery
+publishes one task at a time. Taking tasks away is for ``celery_withdrawal``, giving orphaned ones back for
+``celery_put_back``. Facts of kombu's Redis transport that this module relies on: the queue is a list for each
+priority step (LPUSH to publish, BRPOP to take, so that index -1 is next); what is delivered and not acknowledged,
+ETA tasks included, is in the hash ``unacked``. Reading never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from sitegenctl.adapters.broker.moving import LookElsewhere, nowhere_else
+from sitegenctl.adapters.celery.codec import (
+    Encoder,
+    headers_of,
+    installed_celery,
+    new_id,
+)
+from sitegenctl.adapters.celery.lookup import TaskSearch, final_statuses, with_claim
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.reader import Bounds, QueueReading
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.redis.connection import Links, require_writable
+from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.redis.urls import kombu_url
+from sitegenctl.domain.ports import Consumers, PublishFailure
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
+from sitegenctl.errors import SourceError
+
+__all__ = ["CeleryQueue", "QueueOptions", "kombu_url"]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class CeleryQueue:
+    """``QueueBackend`` on Celery's Redis transport; ``timeout`` is in seconds, for each call."""
+
+    def __init__(
+        self,
+        url: str,
+        options: QueueOptions,
+        *,
+        timeout: float,
+        now: Callable[[], datetime] = _utc_now,
+        bounds: Bounds = Bounds(),  # noqa: B008 - a value
+        elsewhere: LookElsewhere = nowhere_else,
+    ) -> None:
+        self._options = options
+        self._now = now
+        self._bounds = bounds
+        self._elsewhere = elsewhere
+        self._links = Links(url, options, timeout=timeout)
+        self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._links.one)
+
+    async def close(self) -> None:
+        """Close the connections, if there are any."""
+        await self._links.aclose()
+
+    def new_task_id(self) -> str:
+        """An id as Celery makes them."""
+        return new_id()
+
+    async def read(self, only: Collection[int] | None = None) -> BrokerReading:
+        """Read every place of every unfinished task, and foreign messages; or just the tasks of these orders."""
+        async with self._links.one() as link:
+            reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
+        options = self._options
+        return replace(reading, hard_limit=options.hard_limit, reconnect_time=options.reconnect_time)
+
+    async def survey(self) -> WorkerSurvey:
+        """Ask every living worker what it holds; returns as soon as all have answered."""
+        return await self._workers.survey()
+
+    async def worker_details(self) -> WorkerRoster:
+        """Ask every living worker about itself; returns as soon as all have answered."""
+        return await self._workers.worker_details()
+
+    async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
+        """Find one task in the broker, at the workers (if not at hand as ``survey``) and among the results."""
+        async with self._links.one() as link:
+            search = TaskSearch(link, self._options, chunk=self._bounds.chunk, now=self._now())
+            found = await search.find(task_id)
+        if found is not None and found.place is TaskPlace.QUEUE:
+            return found
+        return with_claim(task_id, found, survey if survey is not None else await self.survey())
+
+    async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
+        """Publish under exactly the given ids; returns the failure of each id that failed.
+
+        One command for all of them: Redis takes all or none. When the connection is lost on the way, it isn't
+        known whether it did: all are reported, and whoever called looks.
+        """
+        if not publications:
+            return {}
+        messages = self._messages(publications)
+        try:
+            async with self._links.one() as link:
+                await link.execute(("LPUSH", self._options.lists[0], *messages))
+        except SourceError as exc:
+            # An answer from Redis itself is a refusal; anything else leaves open whether the tasks arrived.
+            failure = PublishFailure(reason=exc.message, certain=isinstance(exc, Refusal))
+            return {publication.task_id: failure for publication in publications}
+        return {}
+
+    async def withdraw(
+        self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
+    ) -> Mapping[str, str]:
+        """Remove these places of tasks: from the broker, and by revoking them at the workers."""
+        # Here and below: what only reads, and starts often, is spared these imports.
+        from sitegenctl.adapters.celery.messages import RawMessages
+        from sitegenctl.adapters.celery.revoke import Revoker
+
+        async with self._links.one() as link:
+            messages = RawMessages(link, self._options)
+            return await Revoker(messages, self._workers, terminate=terminate).withdraw(tasks, keep)
+
+    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
+        """Return orphaned tasks to the queue, to be delivered next; nothing else of them changes."""
+        from sitegenctl.adapters.celery.restore import Restorer
+
+        async with self._links.one() as link:
+            return await Restorer(link, self._options, self._workers).put_back(tasks, worker_dead=worker_dead)
+
+    async def pause(self) -> Consumers:
+        """Have every living worker stop taking tasks from our queue."""
+        return await self._workers.pause()
+
+    async def resume(self) -> Consumers:
+        """Have every living worker take tasks from our queue again."""
+        return await self._workers.resume()
+
+    async def left_behind(self, order_ids: Collection[int]) -> Mapping[int, str]:
+        """Which of these orders still have a task in another queue on the same Redis, by that queue's name."""
+        return await self._elsewhere(order_ids)
+
+    async def prune_replies(self, *, dry_run: bool = False) -> int:
+        """Remove, or only count, what clients that died left behind of their questions to workers."""
+        from sitegenctl.adapters.celery.replies import find_reply_lists, prune_reply_lists
+
+        async with self._links.one() as link:
+            if dry_run:
+                return len((await find_reply_lists(link, self._options)).abandoned)
+            return await prune_reply_lists(link, self._options)
+
+    def _messages(self, publications: Sequence[Publication]) -> list[str]:
+        encoders: dict[tuple[bool, str | None, datetime | None], Encoder] = {}
+        messages = []
+        for each in publications:
+            alike = each.resume, each.actor, each.enqueued_at
+            encoder = encoders.get(alike)
+            if encoder is None:
+                encoder = encoders[alike] = Encoder(
+                    task_name=self._options.task,
+                    queue=self._options.queue,
+                    kwargs={"resume": each.resume},
+                    headers=headers_of(each),
+                    celery=installed_celery(),
+                )
+            messages.append(encoder.encode(each.task_id, [each.order_id]))
+        return messages
+
+    async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """The final result status of each of these ids that has one."""
+        if not task_ids:
+            return {}
+        async with self._links.one() as link:
+            return await final_statuses(link, self._options, task_ids)
+
+    async def burnt(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        """Why each of these ids must not be published again: its final result, or a worker that has revoked it."""
+        if not task_ids:
+            return {}
+        reasons = {
+            task_id: f"its result is {status} already" for task_id, status in (await self.finished(task_ids)).items()
+        }
+        for worker, revoked in (await self._workers.revoked()).items():
+            for task_id in revoked.intersection(task_ids):
+                reasons.setdefault(task_id, f"worker {worker} has revoked it")
+        return reasons
+
+    async def require_writable(self) -> None:
+        """Raise ``SourceError`` where Redis refuses writes. Changes nothing."""
+        options = self._options
+        async with self._links.one() as link:
+            await require_writable(link, f"{options.global_keyprefix}{options.queue}{options.sep}probe")

@@ -1,0 +1,433 @@
+"""Reading every unfinished message of a queue, whatever moves meanwhile, without holding Redis up.
+
+A queue that is small is read in one MULTI/EXEC. A long one is read in chunks, which can't be atomic, so the
+order of reading has to make up for it:
+
+1. Each list from its head on. Publishing shifts what is not read yet away from the head, towards what is read
+   next, and taking from the tail shifts nothing: a message that stays is met.
+2. Then, in one MULTI/EXEC, both ends of every list and ``unacked``. A task that was on the move in step 1 is
+   by then in ``unacked``, or published anew at a head (a retry), or restored at a tail. An end counts as read
+   when its inner part is known from step 1; otherwise there is more, and it is looked at again.
+
+A task id may be in several places at once, and each is reported: a message pushed twice, one restored while its task
+still runs, a retry whose last delivery is about to be acknowledged. What only this reading saw twice, because the
+message changed place during the reading, is reported once.
+
+What this can't see, nor could one MULTI/EXEC: kombu takes a message and enters it in ``unacked`` in two steps,
+and between them it is nowhere. Where ``unacked`` itself takes several steps to read, a task that goes from it
+and comes back under another tag between two of them may be missed. Hence the rule that "no task" is believed
+only after a grace period.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+from sitegenctl.adapters.broker.json_values import moment
+from sitegenctl.adapters.celery.codec import Item, Place, decode as decode_any, decode_unacked
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.redis.client import Command
+from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.errors import Refusal, without_errors
+from sitegenctl.adapters.redis.info import uptime_in
+from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
+from sitegenctl.errors import SourceError
+
+# More than are ever published while a list is read.
+_FAR = 10**9
+
+
+class _Decode(Protocol):
+    def __call__(
+        self, raw: bytes, place: Place, *, task_name: str, now: datetime, skipped: Counter[str]
+    ) -> list[Item]: ...
+
+
+class _Entry(NamedTuple):
+    """What one message in a list is, and the hash of the message."""
+
+    key: int
+    items: list[Item]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much is asked of Redis at once: messages, and about how many bytes.
+
+    Reading 2,000 messages of a kilobyte takes Redis 2 ms. The size is estimated from messages at the ends:
+    Redis can't tell it of a list without looking at each.
+    """
+
+    atomic: int = 2000
+    chunk: int = 1000
+    edge: int = 64
+    size: int = 4_000_000
+    rounds: int = 100
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """One of the queue's lists, and what has been read of it, from the head on."""
+
+    key: str
+    edge: int
+    entries: list[_Entry] = field(default_factory=list)
+    at_the_tail: Iterator[int] = field(default_factory=count)
+    _lowest: int = 0
+    # By the hash of the message itself (a task may come back as another message), where it stood: a number
+    # that only grows from the head to the tail.
+    known: dict[int, int] = field(default_factory=dict)
+    # Those that are in the list more than once, to the byte: their numbers say nothing of the order.
+    twins: set[int] = field(default_factory=set)
+
+    def knows(self, messages: Iterable[bytes]) -> bool:
+        """Whether these were seen before, in this order: what was taken and given back has another."""
+        keys = list(map(hash, messages))
+        numbers = [self.known[key] for key in keys if key in self.known and key not in self.twins]
+        return numbers == sorted(numbers) and all(key in self.known for key in keys)
+
+    def new(self, messages: Iterable[bytes], numbers: Iterator[int], *, copies: bool = False) -> list[bytes]:
+        """Those not known yet; from now on they are known.
+
+        With ``copies`` also those that are in the list twice: nothing that was read before is behind what is new.
+        """
+        fresh: list[bytes] = []
+        for raw, number in zip(messages, numbers, strict=False):
+            key = hash(raw)
+            if self.known.setdefault(key, number) == number:
+                fresh.append(raw)
+            elif copies and fresh:
+                self.twins.add(key)
+                fresh.append(raw)
+        return fresh
+
+    def left_behind(self, ends: _Ends) -> Iterator[_Entry]:
+        """Entries that a worker has taken since they were read, judging by the end of the list."""
+        still_there = {hash(raw) for raw in (*ends.head, *ends.tail)}
+        inner = next((key for key in map(hash, ends.tail) if key in self.known and key not in self.twins), None)
+        end = -_FAR * _FAR if inner is None or ends.length <= len(ends.head) else self.known[inner]
+        return (entry for entry in self.entries if self.known[entry.key] > end and entry.key not in still_there)
+
+    def before_the_head(self) -> Iterator[int]:
+        """Numbers for what was published since the list was read last."""
+        self._lowest -= _FAR
+        return count(self._lowest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ends:
+    """Both ends of a list at one moment; a short list is in either as a whole."""
+
+    length: int
+    head: list[bytes]
+    tail: list[bytes]
+
+
+class QueueReading:
+    """One reading of the queue; ``now`` is the time where the broker does not give its own.
+
+    With ``only``, nothing is kept but tasks of these orders, and they have no positions.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        options: QueueOptions,
+        bounds: Bounds,
+        *,
+        now: datetime,
+        only: Collection[int] | None = None,
+    ) -> None:
+        self._link = link
+        self._options = options
+        self._bounds = bounds
+        self._now = now
+        self._taken_at: datetime | None = None
+        self._only = only
+        self._chunk = bounds.chunk
+        self._patience = bounds.rounds
+        self._decode: _Decode = decode_any
+        self._skipped: Counter[str] = Counter()
+        self._uptime: timedelta | None = None
+
+    async def read(self) -> BrokerReading:
+        """Read what is unfinished, in the order of delivery: every place of every task."""
+        lists = [
+            command
+            for key in self._options.lists
+            for command in (("LLEN", key), ("LRANGE", key, 0, 1), ("LRANGE", key, -2, -1))
+        ]
+        unacked = self._options.unacked
+        time, info, *others = await self._link.execute(
+            ("TIME",),
+            ("INFO", "server"),
+            *lists,
+            ("HLEN", unacked),
+            ("ZCARD", self._options.unacked_index),
+            ("HSCAN", unacked, 0, "COUNT", 2),
+            keep_refusals=True,
+        )
+        *answers, delivered, indexed, (_, sample) = without_errors(others, keep_refusals=False)
+        if not isinstance(time, Refusal):
+            self._taken_at = moment(int(time[0]) + int(time[1]) / 1e6)
+            self._now = self._taken_at or self._now
+        self._uptime = uptime_in(info)
+        lengths = answers[0::3]
+        messages = [raw for part in (*answers[1::3], *answers[2::3], sample[1::2]) for raw in part]
+        size = self._adapt(messages)
+        messages_in_all = sum(lengths) + delivered
+        if max(messages_in_all, indexed) <= self._bounds.atomic and messages_in_all * size <= self._bounds.size:
+            return await self._at_once()
+        with _collector_paused():
+            return await self._in_chunks()
+
+    async def _at_once(self) -> BrokerReading:
+        *lists, unacked, index = await self._transaction(
+            *(("LRANGE", key, 0, -1) for key in self._options.lists),
+            ("HGETALL", self._options.unacked),
+            ("ZRANGE", self._options.unacked_index, 0, -1, "WITHSCORES"),
+        )
+        queued = self._queued(raw for part in lists for raw in reversed(part))
+        scores = dict(zip(index[::2], index[1::2], strict=True))
+        deliveries = zip(unacked[::2], unacked[1::2], strict=True)
+        return self._reading(
+            [entry.items for entry in queued], [self._delivered(tag, raw, scores.get(tag)) for tag, raw in deliveries]
+        )
+
+    async def _in_chunks(self) -> BrokerReading:
+        # Here, because importing it takes longer than decoding a short queue.
+        from sitegenctl.adapters.celery.decoder import decode
+
+        self._decode = decode
+        edge = max(1, min(self._bounds.edge, self._chunk))
+        parts = [_Part(key=key, edge=edge) for key in self._options.lists]
+        for part in parts:
+            part.entries = await self._from_head(part, part.at_the_tail)
+        unacked, ends = await self._settle(parts)
+        scores = await self._in_steps([("ZSCORE", self._options.unacked_index, tag) for tag in unacked])
+        delivered = {
+            tag: self._delivered(tag, raw, score) for (tag, raw), score in zip(unacked.items(), scores, strict=True)
+        }
+        queued = [entry.items for part in parts for entry in reversed(part.entries)]
+        left = [entry.items for part, each in zip(parts, ends, strict=True) for entry in part.left_behind(each)]
+        moved = await self._moved(queued, delivered, left)
+        return self._reading(
+            [items for items in queued if id(items) not in moved],
+            [items for items in delivered.values() if id(items) not in moved],
+        )
+
+    async def _moved(
+        self, queued: Iterable[list[Item]], delivered: Mapping[bytes, list[Item]], left: Iterable[list[Item]]
+    ) -> set[int]:
+        """What this reading saw twice by itself: places that a task has left, which was seen in another one too.
+
+        ``left`` are of messages that are in no list any more. Returns the ids of the lists of items.
+        """
+        left = list(left)
+        if not left and not delivered:
+            return set()
+        places = Counter(map(_id_of, (*queued, *delivered.values())))
+        repeated = {tag: items for tag, items in delivered.items() if places[_id_of(items)] > 1}
+        there = await self._in_steps([("HEXISTS", self._options.unacked, tag) for tag in repeated])
+        gone = [items for items, is_there in zip(repeated.values(), there, strict=True) if not is_there]
+        moved: set[int] = set()
+        for items in (*gone, *left):
+            task_id = _id_of(items)
+            if task_id is not None and places[task_id] > 1:
+                places[task_id] -= 1
+                moved.add(id(items))
+        return moved
+
+    async def _in_steps(self, commands: Sequence[Command]) -> list[Any]:
+        replies: list[Any] = []
+        for start in range(0, len(commands), self._chunk):
+            replies += await self._link.execute(*commands[start : start + self._chunk])
+        return replies
+
+    async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[_Entry]:
+        """What is new in the list, to its end or until so many messages in a row are known already."""
+        found: list[_Entry] = []
+        messages: list[Any]
+        undecoded: list[bytes] = []
+        start = 0
+        while True:
+            overlap, wanted = min(start, 1), self._chunk
+            # Redis is at a chunk while the one before it is decoded.
+            (messages,), decoded = await asyncio.gather(
+                self._link.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
+                self._decoded(undecoded),
+            )
+            found += decoded
+            undecoded = []
+            if overlap and messages and not part.knows(messages[:1]):
+                # Either more was published at once than was read so far; or messages were taken out of the
+                # middle, and what is not read yet has come nearer to the head.
+                self._lose_patience()
+                before = len(part.known)
+                found[:0] = await self._from_head(part, part.before_the_head(), until_known=1)
+                newer = len(part.known) - before
+                start = start + newer if newer else max(0, start - wanted)
+                continue
+            del messages[:overlap]
+            ends = len(messages) < wanted or (until_known and part.knows(messages[-until_known:]))
+            undecoded = part.new(messages, numbers, copies=not until_known)
+            if ends:
+                return found + self._queued(undecoded)
+            self._adapt(messages)
+            start += len(messages)
+
+    async def _settle(self, parts: Sequence[_Part]) -> tuple[dict[bytes, bytes], list[_Ends]]:
+        """Read ``unacked`` together with the ends of all lists; returns both as they are at the end."""
+        unacked: dict[bytes, bytes] = {}
+        cursor = 0
+        while True:
+            ends, cursor_after, values = await self._ends(parts, cursor)
+            unacked |= values
+            # All of them, also when one isn't: each is looked at further.
+            if not all([await self._is_complete(part, each) for part, each in zip(parts, ends, strict=True)]):
+                continue
+            cursor = cursor_after
+            if not cursor:
+                return unacked, ends
+
+    async def _ends(self, parts: Sequence[_Part], cursor: int) -> tuple[list[_Ends], int, dict[bytes, bytes]]:
+        lists: list[Command] = []
+        for part in parts:
+            lists += ("LLEN", part.key), ("LRANGE", part.key, 0, part.edge - 1), ("LRANGE", part.key, -part.edge, -1)
+        scan = ("HSCAN", self._options.unacked, cursor, "COUNT", self._chunk)
+        *answers, (cursor_after, found) = await self._transaction(*lists, scan)
+        each = zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
+        ends = [_Ends(length=length, head=head, tail=tail) for length, head, tail in each]
+        return ends, int(cursor_after), dict(zip(found[::2], found[1::2], strict=True))
+
+    async def _is_complete(self, part: _Part, ends: _Ends) -> bool:
+        """Take in what is new at the ends; False when there may be more, and the ends must be read again."""
+        run = max(1, part.edge // 4)
+        whole = ends.length <= len(ends.head)
+        if not whole and not part.knows(ends.head[-run:]):
+            self._lose_patience()
+            part.entries[:0] = await self._from_head(part, part.before_the_head(), until_known=run)
+            return False
+        if not whole and not part.knows(ends.tail[:run]):
+            self._lose_patience()
+            part.edge *= 2
+            return False
+        old = next((place for place, raw in enumerate(ends.head) if part.knows([raw])), ends.length)
+        part.entries[:0] = self._queued(part.new(ends.head[:old], part.before_the_head(), copies=True))
+        part.entries += self._queued(part.new([*ends.head[old:], *ends.tail], part.at_the_tail))
+        return True
+
+    def _lose_patience(self) -> None:
+        self._patience -= 1
+        if self._patience < 0:
+            raise SourceError("the queue moves faster than it can be read", hint="try again", source="broker")
+
+    def _adapt(self, messages: Sequence[bytes]) -> int:
+        """Ask for fewer messages at once where they are large; returns the size of the largest, in bytes."""
+        size = max(map(len, messages), default=0)
+        self._chunk = max(1, min(self._bounds.chunk, self._bounds.size // 3 // max(size, 1)))
+        return size
+
+    async def _transaction(self, *commands: Command) -> list[Any]:
+        """The replies to these commands, which Redis serves at one moment."""
+        *accepted, replies = await self._link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
+        refusal = next((reply for reply in accepted if isinstance(reply, Refusal)), None)
+        if refusal is not None and "maxmemory" in refusal.message:
+            # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
+            return await self._link.execute(*commands)
+        without_errors(accepted if isinstance(replies, Refusal) else replies, keep_refusals=False)
+        return list(without_errors([replies], keep_refusals=False)[0])
+
+    async def _decoded(self, messages: Iterable[bytes]) -> list[_Entry]:
+        """``_queued``, when the command given before it is sent: some links send it in their second turn."""
+        await asyncio.sleep(0)
+        return self._queued(messages)
+
+    def _queued(self, messages: Iterable[bytes]) -> list[_Entry]:
+        decode, place = self._decode, Place(TaskState.QUEUED)
+        task, now, skipped = self._options.task, self._now, self._skipped
+        if self._only is None:
+            return [_Entry(hash(raw), decode(raw, place, task_name=task, now=now, skipped=skipped)) for raw in messages]
+        return [
+            _Entry(hash(raw), items)
+            for raw in messages
+            if (items := self._wanted(decode(raw, place, task_name=task, now=now, skipped=skipped)))
+        ]
+
+    def _delivered(self, tag: bytes, raw: bytes, score: bytes | None) -> list[Item]:
+        delivered_at = moment(float(score)) if score is not None else None
+        place = Place(TaskState.UNACKED, None, tag.decode(errors="backslashreplace"), delivered_at)
+        return self._wanted(
+            decode_unacked(raw, place, task_name=self._options.task, now=self._now, skipped=self._skipped)
+        )
+
+    def _wanted(self, items: list[Item]) -> list[Item]:
+        if self._only is None:
+            return items
+        return [item for item in items if isinstance(item, LiveTask) and item.order_id in self._only]
+
+    def _reading(self, queued: Sequence[list[Item]], delivered: Sequence[list[Item]]) -> BrokerReading:
+        if self._only is None:
+            for position, items in enumerate(queued):
+                for item in items:
+                    # Not by replace(): 100,000 copies would take as long as all the rest. The item is not shared yet.
+                    object.__setattr__(item, "position", position)
+        items = [item for part in (queued, delivered) for each in part for item in each]
+        tasks = [item for item in items if isinstance(item, LiveTask)]
+        return BrokerReading(
+            tasks=tuple(_once(tasks)),
+            foreign=tuple(item for item in items if isinstance(item, ForeignMessage)),
+            taken_at=self._taken_at,
+            uptime=self._uptime,
+            skipped=dict(self._skipped),
+        )
+
+
+def _id_of(items: Sequence[Item]) -> str | None:
+    """The id of the task whose message these are from."""
+    if not items:
+        return None
+    first = items[0]
+    return (first.carrier if isinstance(first, LiveTask) else None) or first.task_id
+
+
+def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
+    """Each task that another carries once: all messages of a chain or a chord carry what is still to come.
+
+    One that has been published by now is reported as a message.
+    """
+    if all(task.carrier is None for task in tasks):
+        yield from tasks
+        return
+    ids = {task.task_id for task in tasks if not _is_published_later(task)}
+    for task in tasks:
+        if _is_published_later(task):
+            if task.task_id in ids:
+                continue
+            ids.add(task.task_id)
+        yield task
+
+
+def _is_published_later(task: LiveTask) -> bool:
+    """Whether the task will be in a message of its own, under its own id; an item of a map never is."""
+    return task.carrier is not None and not task.task_id.startswith(f"{task.carrier}#")
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Let nobody look for cycles among the tasks decoded inside: there are none, and looking takes long."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,398 @@
+"""What Celery's workers tell of themselves and of the tasks they hold, asked by remote control.
+
+Reaches Redis by a link of its own for each question, because an answer is waited for on it; who asks again and again
+gives it those of his that are idle. What is in the broker is for ``celery_queue``; neither redis-py nor Celery is
+needed to ask, which makes asking quick.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sitegenctl.adapters.broker.json_values import fitting, mapping, mappings, moment, number, sequence, span, text
+from sitegenctl.adapters.broker.task_args import order_of, parse_time
+from sitegenctl.adapters.celery.bodies import contained_calls
+from sitegenctl.adapters.celery.control import Replies, ask_workers
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.redis.client import own_addresses
+from sitegenctl.adapters.redis.connection import Link, literally, opened_link
+from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.redis.urls import database_number, is_sentinel
+from sitegenctl.adapters.system.processes import local_memory
+from sitegenctl.domain.ports import Consumers
+from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.domain.queue.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
+
+#: The methods that tell which tasks a worker holds, and what it means to be told of by each.
+CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
+
+#: The methods whose answers ``_details`` reads; `report` alone tells Celery's version.
+_QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled", "report")
+
+#: Steps of SCAN and keys in each: together the most keys that are searched for bindings.
+_SCAN_STEPS = 200
+_SCAN_COUNT = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A task that a worker says it holds, as far as its reply can be read."""
+
+    task_id: str
+    name: str
+    state: TaskState
+    args: Any
+    kwargs: Any
+    eta: datetime | None
+    started_at: datetime | None
+    pid: int | None
+
+
+class CeleryWorkers:
+    """``WorkerSource`` on Celery's remote control; ``timeout`` is in seconds, for each question.
+
+    ``link`` lends a link of the same time limit, which nobody else uses meanwhile.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: QueueOptions,
+        *,
+        timeout: float,
+        link: Callable[[], AbstractAsyncContextManager[Link]] | None = None,
+    ) -> None:
+        self._url = url
+        self._options = options
+        self._timeout = timeout
+        self._link = link or partial(opened_link, url, options, timeout=timeout)
+
+    @property
+    def patience(self) -> float:
+        """How many seconds the workers are given to answer.
+
+        Less than the link's own limit: Redis looks only ten times a second whether a client has waited long
+        enough.
+        """
+        return self._timeout - min(0.5, self._timeout / 2)
+
+    async def ask(
+        self,
+        methods: Sequence[str],
+        *,
+        arguments: Mapping[str, Mapping[str, Any]] | None = None,
+        destination: Sequence[str] | None = None,
+    ) -> Replies:
+        """Ask every living worker, or those named, these methods of remote control; ``arguments`` are by method.
+
+        Returns as soon as all have answered. Raises ``SourceError`` without Redis.
+        """
+        async with self._link() as link:
+            return await ask_workers(
+                link,
+                methods,
+                timeout=self.patience,
+                channels=self._options.control_channels(database_number(self._url), sentinel=is_sentinel(self._url)),
+                arguments=arguments or {},
+                destination=destination,
+                prefix=self._options.global_keyprefix,
+                sep=self._options.sep,
+            )
+
+    async def survey(self) -> WorkerSurvey:
+        """Ask every worker what it holds; returns as soon as all have responded."""
+        replies = await self._without_revoked(await self.ask([*CLAIMS, "stats"]))
+        skipped: Counter[str] = Counter()
+        workers = tuple(
+            _worker(name, given, self._options.task, skipped) for name, given in sorted(replies.answers.items())
+        )
+        consumers, ever_consumed = await self._consumption(replies)
+        return WorkerSurvey(
+            workers=workers,
+            silent=replies.unknown,
+            consumers=consumers,
+            ever_consumed=ever_consumed,
+            skipped=skipped,
+        )
+
+    async def worker_details(self) -> WorkerRoster:
+        """Ask every worker about itself; returns as soon as all have responded."""
+        replies = await self._without_revoked(await self.ask(_QUESTIONS))
+        skipped: Counter[str] = Counter()
+        workers = tuple(
+            _details(name, given, self._options.task, skipped) for name, given in sorted(replies.answers.items())
+        )
+        consumers, ever_consumed = await self._consumption(replies)
+        return WorkerRoster(
+            workers=workers,
+            silent=replies.unknown,
+            consumers=consumers,
+            ever_consumed=ever_consumed,
+            skipped=skipped,
+        )
+
+    async def revoked(self) -> Mapping[str, frozenset[str]]:
+        """The ids of the tasks that each worker will discard."""
+        replies = await self.ask(["revoked"])
+        return {
+            text(name) or "": frozenset(filter(None, map(text, sequence(given["revoked"]))))
+            for name, given in replies.answers.items()
+        }
+
+    async def pause(self) -> Consumers:
+        """Have every living worker stop taking tasks from our queue."""
+        return await self._tell("cancel_consumer")
+
+    async def resume(self) -> Consumers:
+        """Have every living worker take tasks from our queue again."""
+        return await self._tell("add_consumer")
+
+    async def _consumption(self, replies: Replies) -> tuple[int | None, bool]:
+        """How many clients wait for messages, and whether anything shows that a worker ever did.
+
+        Asked only where no worker listens for remote control: some do not, and consume all the same. What cannot be
+        read counts as if workers had been there.
+        """
+        if replies.answers or replies.unknown:
+            return None, True
+        # Here, because it is seldom needed.
+        from sitegenctl.adapters.redis.info import read_clients
+
+        prefix, queue = self._options.global_keyprefix, self._options.queue
+        kinds = ("_kombu.binding.", "_kombu.binding_permanent.")
+        keys = [f"{prefix}{kind}{name}" for kind in kinds for name in (queue, "celery.pidbox", "celeryev")]
+        async with self._link() as link:
+            own_id, listing, bindings = await link.execute(
+                ("CLIENT", "ID"), ("CLIENT", "LIST"), ("EXISTS", *keys), keep_refusals=True
+            )
+            clients = read_clients(listing)
+            if clients is None:
+                return None, True
+            own = own_addresses()
+            others = [
+                client
+                for client in clients
+                if client.database == database_number(self._url)
+                and client.id != own_id
+                and client.address not in own
+                and not client.is_server
+            ]
+            consumers = sum(client.is_blocked and client.command == "brpop" for client in others)
+            if others or bindings != 0:
+                return consumers, True
+            return consumers, await self._has_bindings(link)
+
+    async def _has_bindings(self, link: Link) -> bool:
+        """Whether any exchange but those of replies has a binding, which the first worker to consume leaves."""
+        pattern = f"{literally(self._options.global_keyprefix)}_kombu.binding*"
+        cursor = b"0"
+        for _ in range(_SCAN_STEPS):
+            (reply,) = await link.execute(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT), keep_refusals=True)
+            if isinstance(reply, Refusal):
+                return True
+            cursor, keys = reply
+            if any(b"_kombu.binding" in key and b".reply." not in key for key in keys):
+                return True
+            if cursor == b"0":
+                return False
+        return True
+
+    async def _tell(self, method: str) -> Consumers:
+        replies = await self.ask([method], arguments={method: {"queue": self._options.queue}})
+        return Consumers(obeyed=sorted(replies.answers), refused=replies.refused, silent=replies.silent)
+
+    async def _without_revoked(self, replies: Replies) -> Replies:
+        """The same without what will not run: a worker lists it until its turn has come, and drops it then.
+
+        Who holds nothing for later isn't asked for its revokes, which may be many. They are asked for before the
+        tasks are, once more: one that was revoked after it had started runs on.
+        """
+        holding = [name for name, given in replies.answers.items() if given.get("reserved") or given.get("scheduled")]
+        if not holding:
+            return replies
+        again = await self.ask(["revoked", *CLAIMS], destination=holding)
+        sifted = {
+            name: {**replies.answers[name], **_not_revoked(given)}
+            for name, given in again.answers.items()
+            if name in replies.answers
+        }
+        return replace(replies, answers={**replies.answers, **sifted})
+
+
+def _not_revoked(given: Mapping[str, Any]) -> dict[str, Any]:
+    revoked = {task_id for task_id in sequence(given.get("revoked")) if isinstance(task_id, str)}
+
+    def is_revoked(entry: Any) -> bool:
+        task_id = mapping(mapping(entry).get("request", entry)).get("id")
+        return isinstance(task_id, str) and task_id in revoked
+
+    later = {
+        method: [entry for entry in sequence(given.get(method)) if not is_revoked(entry)]
+        for method in ("reserved", "scheduled")
+    }
+    return {"active": given.get("active"), **later}
+
+
+def read_claims(worker: str, given: Mapping[str, Any], skipped: Counter[str]) -> Iterator[Claim]:
+    """The tasks in a worker's answers; what does not fit is counted in ``skipped``."""
+    where = f"reply of {text(worker)}"
+    for method, state in CLAIMS.items():
+        entries = given.get(method)
+        if not isinstance(entries, list):
+            skipped[f"{where}: {method} is not a list"] += 1
+            continue
+        for entry in entries:
+            # `scheduled` wraps what the other methods give bare.
+            request = mapping(entry.get("request", entry)) if isinstance(entry, dict) else {}
+            task_id = text(request.get("id"))
+            # The name is what the publisher chose to show, where it chose; the type is the task's.
+            name = text(request.get("type")) or text(request.get("name"))
+            if task_id is None or name is None:
+                lacking = "id" if task_id is None else "name"
+                skipped[f"{where}: a task without a text {lacking}"] += 1
+                continue
+            read = partial(fitting, skipped, where)
+            yield Claim(
+                task_id=task_id,
+                name=name,
+                state=state,
+                args=request.get("args"),
+                kwargs=request.get("kwargs"),
+                eta=read("eta", parse_time, entry.get("eta")),
+                started_at=read("time_start", moment, request.get("time_start")),
+                pid=read("worker_pid", number, request.get("worker_pid")),
+            )
+
+
+def _worker(name: str, given: Mapping[str, Any], task: str, skipped: Counter[str]) -> Worker:
+    shown = text(name) or ""
+    claims = list(read_claims(name, given, skipped))
+    slots, _, hard_limit = _pool(given, f"reply of {shown}", skipped)
+    ours = (_live(claim, shown, task) for claim in claims if claim.name == task)
+    parts = (part for claim in claims for part in _parts(claim, shown, task))
+    return Worker(
+        name=shown,
+        tasks=(*ours, *parts),
+        others=tuple(_live(claim, shown, task) for claim in claims if claim.name != task),
+        slots=slots,
+        hard_limit=hard_limit,
+        has_processes="prefork" in str(mapping(mapping(given.get("stats")).get("pool")).get("implementation")),
+    )
+
+
+def _order_of(claim: Claim, task: str) -> int | None:
+    """The order that the task is for; another task's first argument is none."""
+    return order_of(claim.args, claim.kwargs) if claim.name == task else None
+
+
+def _live(claim: Claim, worker: str, task: str) -> LiveTask:
+    return LiveTask(
+        task_id=claim.task_id,
+        name=claim.name,
+        order_id=_order_of(claim, task),
+        state=claim.state,
+        worker=worker,
+        eta=claim.eta,
+        started_at=claim.started_at,
+        pid=claim.pid,
+    )
+
+
+def _parts(claim: Claim, worker: str, task: str) -> Iterator[LiveTask]:
+    """Calls of our task that a map or a chord makes, which the worker holds."""
+    try:
+        calls = list(contained_calls(claim.name, claim.args, claim.kwargs, None, task, task_id=claim.task_id))
+    except RecursionError:
+        return
+    for count, call in enumerate(calls, 1):
+        yield replace(
+            _live(claim, worker, task),
+            task_id=call.task_id or f"{claim.task_id}#{count}",
+            name=task,
+            order_id=order_of(call.args if call.is_complete else (), call.kwargs),
+            part_of=claim.name,
+            carrier=claim.task_id,
+        )
+
+
+def _pool(
+    given: Mapping[str, Any], where: str, skipped: Counter[str]
+) -> tuple[int | None, timedelta | None, timedelta | None]:
+    """How many tasks the worker can run at once, and the soft and the hard limit of its pool."""
+    pool = mapping(mapping(given.get("stats")).get("pool"))
+    slots = fitting(skipped, where, "max-concurrency", number, pool.get("max-concurrency"))
+    # 0 is how the pool says that there is none; a negative one would have ended every task before it began.
+    limits = [span(each) for each in sequence(pool.get("timeouts"))]
+    soft, hard, *_ = (*(each if each and each > timedelta(0) else None for each in limits), None, None)
+    return slots if slots is not None and slots > 0 else None, soft, hard
+
+
+def _details(name: str, given: Mapping[str, Any], task: str, skipped: Counter[str]) -> WorkerDetails:
+    shown = text(name) or ""
+    where = f"reply of {shown}"
+    claims = list(read_claims(name, given, skipped))
+    stats = mapping(given.get("stats"))
+    pool = mapping(stats.get("pool"))
+    slots, soft, hard = _pool(given, where, skipped)
+    totals = {
+        text(task) or "": count
+        for task, each in mapping(stats.get("total")).items()
+        if (count := number(each)) is not None
+    }
+    processes = tuple(pid for pid in map(number, sequence(pool.get("processes"))) if pid is not None)
+    # In kilobytes, as Linux counts it.
+    peak = number(mapping(stats.get("rusage")).get("maxrss"))
+    pid = fitting(skipped, where, "pid", number, stats.get("pid"))
+    version = re.search(r"celery:(\S+)", text(mapping(given.get("report")).get("ok")) or "")
+    queues = (text(queue.get("name")) for queue in mappings(given.get("active_queues")))
+    # A task with a rate limit is listed as `name [rate_limit=…]`.
+    registered = (text(task) for task in sequence(given.get("registered")))
+    held = {state: tuple(_held(claim, task) for claim in claims if claim.state is state) for state in CLAIMS.values()}
+    return WorkerDetails(
+        name=shown,
+        pid=pid,
+        concurrency=slots,
+        pool=text(pool.get("implementation")),
+        queues=tuple(queue for queue in queues if queue is not None),
+        registered=tuple(sorted(each.partition(" ")[0] for each in registered if each is not None)),
+        processed=sum(totals.values()) if "total" in stats else None,
+        processed_by_task=totals,
+        uptime=fitting(skipped, where, "uptime", span, stats.get("uptime")),
+        prefetch_count=number(stats.get("prefetch_count")),
+        version=version[1] if version else None,
+        soft_limit=soft,
+        hard_limit=hard,
+        processes=processes,
+        peak_memory=None if peak is None else peak * 1024,
+        memory=local_memory(shown.rpartition("@")[2], [each for each in (pid, *processes) if each]),
+        active=held[TaskState.RUNNING],
+        reserved=held[TaskState.RESERVED],
+        scheduled=held[TaskState.SCHEDULED],
+        parts=tuple(part for claim in claims for part in _parts(claim, shown, task)),
+    )
+
+
+def _held(claim: Claim, task: str) -> HeldTask:
+    return HeldTask(
+        task_id=claim.task_id,
+        name=claim.name,
+        order_id=_order_of(claim, task),
+        started_at=claim.started_at,
+        eta=claim.eta,
+        pid=claim.pid,
+    )
+
+
+def requests(entries: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each entry with the request in it: `scheduled` wraps what the other methods give bare."""
+    for entry in mappings(entries):
+        request = entry.get("request", entry)
+        if isinstance(request, dict):
+            yield entry, request

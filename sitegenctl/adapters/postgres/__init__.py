@@ -1,0 +1,1 @@
+"""The orders database: queries, transitions, journal, locks, health."""

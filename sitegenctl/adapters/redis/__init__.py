@@ -1,0 +1,1 @@
+"""Connections to Redis: URLs, errors, the small client, server facts."""

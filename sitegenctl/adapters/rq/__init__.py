@@ -1,0 +1,1 @@
+"""RQ on Redis: jobs, workers, events, health."""

@@ -1,0 +1,203 @@
+"""What tasks and workers of an RQ queue do, found by looking again and again: RQ's workers send no events.
+
+Told in Celery's words, which everybody above knows. What begins and ends between two looks is told of at its end
+alone; nothing is written, and nothing unpickled, so that what a job returned is told only where it is JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sitegenctl.adapters.broker.json_values import moment
+from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.rq.job import Job
+from sitegenctl.adapters.rq.lookup import read_result
+from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.reader import atomically, job_id_of, read_jobs, scored
+from sitegenctl.adapters.rq.workers import RqWorkers, read_records, roll_call
+from sitegenctl.domain.queue.event import HEARTBEAT, Event, Heard, read_event
+from sitegenctl.domain.queue.task import TaskResult
+
+#: Seconds between two looks.
+INTERVAL = 1.0
+
+#: So many of those that were published last, and of those that ended last, are looked at.
+_NEWEST = 200
+
+#: What it is called that a job came to this state.
+_ENDS = {
+    "finished": "task-succeeded",
+    "failed": "task-failed",
+    "stopped": "task-revoked",
+    "canceled": "task-revoked",
+    "scheduled": "task-retried",
+    "queued": "task-retried",
+}
+
+#: A job that was made so long before the last look was there then, wherever it is met now.
+_SLACK = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveSnapshot:
+    """What one look saw: jobs by where they are, who runs which, and the last sign of life of each worker.
+
+    ``waiting`` has when each is due, where it waits for a time. ``nobody`` is whether no worker lives at all.
+    """
+
+    now: datetime
+    nobody: bool
+    waiting: Mapping[str, datetime | None]
+    running: Mapping[str, str]
+    ended: frozenset[str]
+    workers: Mapping[str, str]
+    jobs: Mapping[str, Job | None]
+    results: Mapping[str, TaskResult | None] = field(default_factory=dict)
+
+    def moved(self, before: LiveSnapshot) -> set[str]:
+        """The jobs that wait now and did not before, or for another time."""
+        waited = before.waiting
+        return {job_id for job_id, due in self.waiting.items() if job_id not in waited or waited[job_id] != due}
+
+
+class RqEvents:
+    """``EventSource`` on RQ. Each listening has a connection of its own; it looks every ``interval`` seconds."""
+
+    enabling = "they need not send any, and are looked at instead"
+
+    def __init__(self, url: str, options: RqOptions, *, timeout: float, interval: float = INTERVAL) -> None:
+        self._options = options
+        self._interval = interval
+        self._workers = RqWorkers(url, options, timeout=timeout)
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[AsyncIterator[Event | Heard]]:
+        """Listen until the block is left; ``EventSource`` has the rest."""
+        async with self._workers.link() as link:
+            first = await look(link, self._options)
+            events = self._events(link, first)
+            try:
+                yield events
+            finally:
+                await events.aclose()
+
+    async def _events(self, link: Link, before: LiveSnapshot) -> AsyncGenerator[Event | Heard, None]:
+        while True:
+            await asyncio.sleep(self._interval)
+            after = await look(link, self._options, before)
+            found = [
+                event for fields in differences(before, after, self._options.task) if (event := read_event(fields))
+            ]
+            for event in found:
+                yield event
+            if not found and after.nobody:
+                yield Heard.NOTHING
+            before = after
+
+
+async def look(link: Link, options: RqOptions, before: LiveSnapshot | None = None) -> LiveSnapshot:
+    """Look at everything that can change; of jobs that ended since ``before`` also at what came of them."""
+    records = await read_records(link, options)
+    seen = roll_call(records, options.queue)
+    running = {job.job_id: name for name, jobs in seen.running.items() for job in jobs}
+    listed, scheduled, *registries = await atomically(
+        link,
+        [
+            ("LRANGE", options.list_key, -_NEWEST, -1),
+            ("ZREVRANGE", options.scheduled, 0, _NEWEST - 1, "WITHSCORES"),
+            *(("ZREVRANGE", key, 0, _NEWEST - 1) for key in (options.finished, options.failed, options.canceled)),
+        ],
+    )
+    waiting: dict[str, datetime | None] = {job_id_of(member): None for member in listed}
+    waiting |= {job_id: moment(due) for job_id, due in scored(scheduled)}
+    ended = frozenset(job_id_of(member) for members in registries for member in members)
+    picture = LiveSnapshot(
+        now=records.now,
+        nobody=not seen.living and not seen.silent,
+        waiting=waiting,
+        running=running,
+        ended=ended,
+        workers={name: worker.fields["last_heartbeat"] for name, worker in seen.living.items()},
+        jobs=records.jobs,
+    )
+    if before is None:
+        return picture
+    changed = picture.moved(before) | (ended - before.ended) | (before.running.keys() ^ running.keys())
+    over = sorted(job_id for job_id in changed if job_id not in running and job_id not in waiting)
+    return replace(
+        picture,
+        jobs={**records.jobs, **await read_jobs(link, options, sorted(changed))},
+        results={job_id: await read_result(link, options, job_id) for job_id in over},
+    )
+
+
+def differences(before: LiveSnapshot, after: LiveSnapshot, task: str) -> Iterator[dict[str, Any]]:
+    """What happened from one look to the next, as the fields of events, in the order in which it must have been."""
+    at = after.now.timestamp()
+    for name in after.workers.keys() - before.workers.keys():
+        yield {"type": "worker-online", "hostname": name, "timestamp": at}
+    for job_id in sorted(after.moved(before) - before.running.keys()):
+        job = after.jobs.get(job_id)
+        if job is None or job.created_at is None:
+            continue
+        if job.attempt > 1 and job.status in _ENDS:  # a worker may have taken it since
+            yield _end(job, after, None, task)
+        elif job.attempt == 1 and job.created_at > before.now - _SLACK:
+            told = {"type": "task-sent", "timestamp": job.created_at.timestamp(), **_called(job, task)}
+            yield told | _eta(after.waiting[job_id])
+    for job_id, name in after.running.items():
+        job = after.jobs.get(job_id)
+        if job is not None and before.running.get(job_id) != name:
+            began = job.started_at.timestamp() if job.started_at is not None else at
+            yield {"type": "task-started", "timestamp": began, "hostname": name, **_called(job, task)}
+    for job_id in sorted((before.running.keys() - after.running.keys()) | (after.ended - before.ended)):
+        job = after.jobs.get(job_id)
+        if job is not None and job_id not in after.running and job.status in _ENDS:
+            yield _end(job, after, before.running.get(job_id), task)
+    for name, sign in after.workers.items():
+        if name in before.workers and before.workers[name] != sign:
+            yield {"type": HEARTBEAT, "hostname": name, "timestamp": at}
+    for name in before.workers.keys() - after.workers.keys():
+        yield {"type": "worker-offline", "hostname": name, "timestamp": at}
+
+
+def _eta(due: datetime | None) -> dict[str, str]:
+    return {"eta": due.isoformat()} if due is not None else {}
+
+
+def _called(job: Job, task: str) -> dict[str, Any]:
+    call = job.call()
+    order_id = job.order_id(task)
+    told: dict[str, Any] = {"uuid": job.job_id}
+    if job.is_of(task):
+        told["name"] = task
+    elif call is not None:
+        told["name"] = call.function
+    if order_id is not None:
+        told["args"] = f"({order_id},)"
+    return {**told, "retries": job.attempt - 1}
+
+
+def _end(job: Job, after: LiveSnapshot, worker: str | None, task: str) -> dict[str, Any]:
+    ended = job.ended_at or after.now
+    told: dict[str, Any] = {"type": _ENDS[job.status], "timestamp": ended.timestamp(), **_called(job, task)}
+    told |= _eta(after.waiting.get(job.job_id))
+    if name := worker or job.worker:
+        told["hostname"] = name
+    result = after.results.get(job.job_id)
+    if job.status == "finished" and job.started_at is not None:
+        told["runtime"] = max((ended - job.started_at).total_seconds(), 0.0)
+    if job.status == "finished" and result is not None and result.value is not None:
+        # As Celery's workers represent it.
+        told["result"] = repr(json.loads(result.value))
+    if job.status == "failed" and result is not None and result.traceback:
+        told["exception"] = result.traceback.strip().splitlines()[-1]
+    if job.status == "stopped":
+        told["terminated"] = True
+    return told

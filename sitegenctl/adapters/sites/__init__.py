@@ -1,0 +1,1 @@
+"""The directory of generated sites: counting, replacing, trash, health."""

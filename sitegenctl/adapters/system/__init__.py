@@ -1,0 +1,1 @@
+"""The machine sitegenctl runs on: threads, processes, HTTP, local state."""

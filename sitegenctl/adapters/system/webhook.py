@@ -1,0 +1,53 @@
+"""Telling somebody else by HTTP: one POST of JSON, limited in time."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+from sitegenctl.adapters.system.threads import in_a_thread
+from sitegenctl.errors import SourceError, UsageProblem
+
+
+def require_http(url: str) -> str:
+    """The URL, if it is one to post to. Raises ``UsageProblem`` otherwise."""
+    try:
+        parts = urlsplit(url)
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_http = False
+    if not is_http:
+        raise UsageProblem("--notify takes a URL that begins with http:// or https://")
+    return url
+
+
+async def post_json(url: str, value: Any, *, timeout: float) -> None:
+    """Post a value as JSON; ``timeout`` in seconds. Raises ``SourceError``, which names the host and nothing secret."""
+    try:
+        # The socket's own limit is for each part of an answer: a server that drips never exceeds it.
+        await in_a_thread(lambda: _post(url, value, timeout), timeout=timeout)
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        reason = f"it answered {exc.code}" if isinstance(exc, urllib.error.HTTPError) else _reason(exc)
+        raise SourceError(f"{urlsplit(url).hostname} was not notified: {reason}", source="notify") from exc
+
+
+def _post(url: str, value: Any, timeout: float) -> None:
+    request = urllib.request.Request(  # noqa: S310 - `require_http` has looked at the scheme
+        url,
+        data=json.dumps(value, ensure_ascii=False).encode(),
+        headers={"Content-Type": "application/json", "User-Agent": "sitegenctl"},
+        method="POST",
+    )
+    with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+        answer.read(1)
+
+
+def _reason(exc: BaseException) -> str:
+    if isinstance(exc, TimeoutError):
+        return "it did not answer in time"
+    reason = getattr(exc, "reason", None) or exc
+    return str(getattr(reason, "strerror", None) or type(reason).__name__)

@@ -1,0 +1,1 @@
+"""One module per command: parse options, call one operation, render its result."""

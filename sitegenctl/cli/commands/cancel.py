@@ -1,0 +1,73 @@
+"""``cancel ORDER…``: take orders out of the queue, and hold them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli.options import (
+    Conditions,
+    DryRun,
+    FromFile,
+    Invocation,
+    OrderArguments,
+    Search,
+    Statuses,
+    Terminate,
+    command,
+)
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.orders.order import OrderStatus
+    from sitegenctl.operations.bulk_plan import BulkPlanner
+    from sitegenctl.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "cancel")(cancel)
+
+
+def cancel(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
+    terminate: Terminate = False,
+    to: Annotated[str, typer.Option("--to", metavar="STATUS", help="Status to set instead of BUILDING.")] = "building",
+    dry_run: DryRun = False,
+) -> int:
+    """Remove orders from the queue and hold them until they are enqueued."""
+    from sitegenctl.cli.execute import chosen, move
+    from sitegenctl.cli.order_selection import read_choice
+    from sitegenctl.operations import cancel as operation
+
+    target = _target(to)
+    choice = read_choice(orders, source, condition, status, search)
+
+    async def plan(session: Session) -> BulkPlanner:
+        return operation.plan(
+            session.orders,
+            session.queue,
+            await chosen(session, choice),
+            terminate=terminate,
+            to=target,
+            grace=session.settings.grace,
+        )
+
+    return move(call, plan, done="cancelled", dry_run=dry_run)
+
+
+def _target(word: str) -> OrderStatus:
+    from sitegenctl.cli.order_selection import read_statuses
+    from sitegenctl.domain.plans.cancel import CANCEL_TARGETS
+    from sitegenctl.errors import UsageProblem
+
+    (status,) = read_statuses([word])
+    if status not in CANCEL_TARGETS:
+        known = ", ".join(target.lower() for target in CANCEL_TARGETS)
+        raise UsageProblem(f"--to: a cancelled order can't go to {status}", hint=f"one of: {known}")
+    return status

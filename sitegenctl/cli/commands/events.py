@@ -1,0 +1,92 @@
+"""``events``: what tasks and workers do, as they say it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli import signals
+from sitegenctl.cli.options import Invocation, Output, command
+from sitegenctl.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sitegenctl.domain.queue.event import Event, EventFilter
+
+# A note may carry a name that anybody made up, of any length.
+_NOTE_WIDTH = 300
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "events", service=lambda _: True)(events)
+
+
+def events(
+    call: Invocation,
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", metavar="TYPE", help="Only such as task-failed; may be repeated.", show_default=False),
+    ] = None,
+    orders: Annotated[
+        list[str] | None,
+        typer.Option("--order", metavar="ORDER", help="Only of these orders: 42, 50-60.", show_default=False),
+    ] = None,
+    worker: Annotated[
+        str | None,
+        typer.Option("--worker", metavar="NAME", help="Only of this worker: celery@host, or host.", show_default=False),
+    ] = None,
+) -> int:
+    """Stream the events of tasks and workers until Ctrl-C, without their heartbeats unless -v."""
+    from sitegenctl.cli.order_selection import read_order_ids
+    from sitegenctl.domain.queue.event import EVENT_TYPES, EventFilter, unknown_type
+
+    if call.output in (Output.JSON, Output.CSV):
+        raise UsageProblem(f"a stream has no end, and {call.output} needs one", hint="use -o ndjson")
+    if (unknown := unknown_type(types or ())) is not None:
+        raise UsageProblem(f"{unknown!r} is no type of event", hint=f"types are {', '.join(EVENT_TYPES)}")
+    wanted = EventFilter(
+        types=frozenset(types or ()),
+        orders=frozenset(read_order_ids(orders, None)) if orders else frozenset(),
+        worker=worker,
+        heartbeats=call.verbose,
+    )
+    return signals.run(_events(call, wanted))
+
+
+async def _events(call: Invocation, wanted: EventFilter) -> int:
+    from sitegenctl.domain.queue.event import Event
+    from sitegenctl.operations.events import stream
+    from sitegenctl.render.text import shorten
+    from sitegenctl.session import open_session
+
+    settings = call.settings()
+    show = _printer(call)
+    async with signals.while_read(), open_session(settings, call.command) as session:
+        async for heard in stream(session.events, session.queue, wanted, task_name=settings.task):
+            if isinstance(heard, Event):
+                show(heard)
+            else:
+                print(f"note: {shorten(heard.message, _NOTE_WIDTH)}", file=sys.stderr, flush=True)
+    return 0
+
+
+def _printer(call: Invocation) -> Callable[[Event], None]:
+    """What prints an event at once; lines fit the terminal as it is at that moment."""
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.render.event import event_data, event_lines, event_severity
+    from sitegenctl.render.stream import json_line
+    from sitegenctl.render.table import coloured
+
+    def show(event: Event) -> None:
+        if call.output == Output.NDJSON:
+            print(json_line(event_data(event)), flush=True)
+            return
+        now = screen()
+        lines = event_lines(event, width=now.width)
+        print(coloured("\n".join(lines), event_severity(event), now), flush=True)
+
+    return show

@@ -1,0 +1,218 @@
+"""``logs ORDER…``: what the generator and the operators wrote of orders, and what they write from now on."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli import signals
+from sitegenctl.cli.options import OLDEST, FromFile, Invocation, OrderArguments, Output, command, last_rows
+from sitegenctl.errors import Refused, UsageProblem
+from sitegenctl.streams import deciding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime, timedelta
+
+    from sitegenctl.domain.orders.log import LogQuery
+    from sitegenctl.domain.orders.order import LogRow
+    from sitegenctl.domain.ports import QueueBackend
+    from sitegenctl.operations.follow import Ended
+    from sitegenctl.session import Session
+
+#: Rows of each order that are shown when neither their number nor a time is given.
+DEFAULT_LAST = 100
+
+_LEVELS = ("info", "success", "warning", "error")
+_MISSING_NAMED = 5
+
+# A note may carry a message that anybody wrote, at any length.
+_NOTE_WIDTH = 300
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "logs", service=lambda options: options["follow"] and not options["until_done"])(logs)
+
+
+def logs(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new rows until Ctrl-C.")] = False,
+    until_done: Annotated[
+        bool,
+        typer.Option(
+            "--until-done", help="Follow until every run has ended; exit 1 if one failed or its task is gone."
+        ),
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only rows newer than 10m, or than 2026-01-31T08:00 (as the log has it, if no zone is given).",
+            show_default=False,
+        ),
+    ] = None,
+    level: Annotated[
+        str, typer.Option("--level", metavar="|".join(_LEVELS), help="Only rows of this level and worse.")
+    ] = "info",
+    last: Annotated[
+        int | None, last_rows(f"Only the newest N rows of each order, 0 for all. [{DEFAULT_LAST}, or all with --since]")
+    ] = None,
+) -> int:
+    """Show the log of orders, several of them merged; -f follows it."""
+    from sitegenctl.cli.order_selection import read_order_ids
+
+    query = make_query(since, level, last)
+    order_ids = read_order_ids(orders, source)
+    follow = follow or until_done
+    if follow and call.output in (Output.JSON, Output.CSV):
+        raise UsageProblem(f"a log that is followed has no end, and {call.output} needs one", hint="use -o ndjson")
+    return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
+
+
+def make_query(since: str | None, level: str, last: int | None) -> LogQuery:
+    """What the options ask for. Raises ``UsageProblem``."""
+    from sitegenctl.domain.orders.log import LogLevel, LogQuery
+
+    if level not in _LEVELS:
+        raise UsageProblem(f"{level!r} is not a level", hint=f"levels are {', '.join(_LEVELS)}")
+    if last is None and since is None:
+        last = DEFAULT_LAST
+    return LogQuery(since=read_since(since) if since is not None else None, level=LogLevel(level), last=last or None)
+
+
+def read_since(text: str) -> timedelta | datetime:
+    """Read an age such as ``10m`` or a time in ISO 8601. Raises ``UsageProblem``."""
+    from datetime import datetime
+
+    from sitegenctl.config.settings import parse_duration
+
+    problem = UsageProblem(f"--since {text}: neither an age such as 10m nor a time such as 2026-01-31T08:00")
+    if not text.isascii():
+        raise problem
+    try:
+        age = parse_duration(text)
+    except ValueError as not_an_age:
+        problem.hint = getattr(not_an_age, "hint", None)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as exc:
+            raise problem from exc
+        # Neither end of the calendar survives being turned into another zone.
+        if not 1970 <= moment.year < 9999:
+            raise problem from None
+        return moment
+    if age > OLDEST:
+        raise problem
+    return age
+
+
+async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, follow: bool, until_done: bool) -> int:
+    from sitegenctl.operations import logs as operation
+    from sitegenctl.render.output import error_lines
+    from sitegenctl.session import open_session
+
+    async with open_session(call.settings(), call.command) as session:
+        # Asked for before anything is read: whoever has not configured it is told at once.
+        queue = session.queue if until_done else None
+        found, missing = await operation.find(session.orders, order_ids)
+        if not found:
+            raise Refused(_no_such(missing))
+        if call.output in (Output.JSON, Output.CSV):
+            return await _document(call, session, found, missing, query)
+        if missing:
+            print(*error_lines(_no_such(missing), None), sep="\n", file=sys.stderr, flush=True)
+        show = _printer(call, found)
+        # An order that is missing has decided the exit code, however much is shown of the others.
+        with deciding(operation.exit_code({}, missing) or None):
+            if follow:
+                async with signals.while_read():
+                    return await _follow(session, queue, found, missing, query, show)
+            shown = 0
+            async for row in operation.read(session.orders, found, query):
+                show(row)
+                shown += 1
+    if not shown:
+        print("note: no rows", file=sys.stderr)
+    return operation.exit_code({}, missing)
+
+
+async def _document(
+    call: Invocation, session: Session, found: Sequence[int], missing: Sequence[int], query: LogQuery
+) -> int:
+    from sitegenctl.operations import logs as operation
+    from sitegenctl.render.log import LOG_COLUMNS, log_data
+    from sitegenctl.render.output import Report, write
+
+    rows = [log_data(row) async for row in operation.read(session.orders, found, query)]
+    report = Report(
+        command=call.command,
+        data={"rows": rows},
+        rows=rows,
+        columns=LOG_COLUMNS,
+        text=str,
+        exit_code=operation.exit_code({}, missing),
+        errors=[{"message": _no_such(missing), "hint": None, "source": None}] if missing else (),
+    )
+    return write(report, call.output)
+
+
+async def _follow(
+    session: Session,
+    queue: QueueBackend | None,
+    found: Sequence[int],
+    missing: Sequence[int],
+    query: LogQuery,
+    show: Callable[[LogRow], None],
+) -> int:
+    from sitegenctl.domain.orders.order import LogRow
+    from sitegenctl.operations import logs as operation
+    from sitegenctl.operations.follow import Ended
+    from sitegenctl.render.text import shorten
+
+    endings: dict[int, Ended] = {}
+    async for event in operation.read_and_follow(session.orders, found, query, queue=queue):
+        if isinstance(event, LogRow):
+            show(event)
+            continue
+        if isinstance(event, Ended):
+            endings[event.order_id] = event
+            message = f"order {event.order_id} ended in {event.ending}: {event.message}"
+        else:
+            message = event.message
+        print(f"note: {shorten(message, _NOTE_WIDTH)}", file=sys.stderr, flush=True)
+    return operation.exit_code(endings, missing)
+
+
+def _printer(call: Invocation, found: Sequence[int]) -> Callable[[LogRow], None]:
+    """What prints a row at once; lines fit the terminal as it is at that moment."""
+    from sitegenctl.cli.terminal import screen
+    from sitegenctl.render.log import log_data, log_lines, log_severity
+    from sitegenctl.render.stream import json_line
+    from sitegenctl.render.table import coloured
+
+    digits = max(len(str(order_id)) for order_id in found)
+
+    def show(row: LogRow) -> None:
+        if call.output == Output.NDJSON:
+            print(json_line(log_data(row)), flush=True)
+            return
+        now = screen()
+        prefix = f"{row.order_id:>{digits}}  " if len(found) > 1 else ""
+        lines = log_lines(row, width=now.width, prefix=prefix, indent="")
+        print(coloured("\n".join(lines), log_severity(row.status), now), flush=True)
+
+    return show
+
+
+def _no_such(missing: Sequence[int]) -> str:
+    if len(missing) == 1:
+        return f"there is no order {missing[0]}"
+    named = ", ".join(str(order_id) for order_id in missing[:_MISSING_NAMED])
+    more = f" and {len(missing) - _MISSING_NAMED} more" if len(missing) > _MISSING_NAMED else ""
+    return f"there are no orders {named}{more}"

@@ -1,0 +1,118 @@
+"""``maintain``: everything that can be mended without a person, for cron and timers. It never asks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli import signals
+from sitegenctl.cli.options import DryRun, Invocation, command, span
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.maintain import MaintainOptions
+    from sitegenctl.render.output import Report
+
+# A site that was reset by mistake can be restored from the trash for at least that long.
+_SHORTEST_KEEP = timedelta(hours=1)
+
+# Seconds that the notified may take.
+_NOTIFY_TIMEOUT = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "maintain")(maintain)
+
+
+def maintain(
+    call: Invocation,
+    max_actions: Annotated[
+        int, typer.Option("--max-actions", min=1, max=100_000, help="Orders that each step moves at most.")
+    ] = 100,
+    max_attempts: Annotated[
+        int, typer.Option("--max-attempts", min=1, max=1000, help="Attempts of an order in all, the first included.")
+    ] = 3,
+    keep_trash: Annotated[
+        str, typer.Option("--keep-trash", metavar="TIME", help="How long old sites stay in the trash.")
+    ] = "7d",
+    jitter: Annotated[
+        str | None,
+        typer.Option("--jitter", metavar="TIME", help="Begin after a random time up to this.", show_default=False),
+    ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            "--notify",
+            metavar="URL",
+            help="Post the JSON report there, unless there was nothing to do.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do."""
+    from sitegenctl.errors import UsageProblem
+    from sitegenctl.operations.maintain import MaintainOptions
+
+    keep = span("--keep-trash", keep_trash)
+    if keep < _SHORTEST_KEEP:
+        raise UsageProblem(
+            f"--keep-trash {keep_trash} is too short: the trash may hold the only copy of a site",
+            hint="keep it for 1h or longer",
+        )
+    options = MaintainOptions(
+        max_actions=max_actions,
+        max_attempts=max_attempts,
+        keep_trash=keep,
+        dry_run=dry_run,
+    )
+    wait = span("--jitter", jitter) if jitter is not None else timedelta(0)
+    return signals.run(_maintain(call, options, wait, notify))
+
+
+async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta, notify: str | None) -> int:
+    import random
+    from dataclasses import replace
+
+    from sitegenctl.cli.execute import changing
+    from sitegenctl.errors import Busy
+    from sitegenctl.operations.maintain import maintain as operation
+    from sitegenctl.render.maintenance import maintenance_report
+    from sitegenctl.render.output import write
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=options.dry_run)
+    if notify is not None:
+        from sitegenctl.adapters.system.webhook import require_http
+
+        require_http(notify)
+    await asyncio.sleep(random.uniform(0, wait.total_seconds()))  # noqa: S311 - to spread hosts, not to hide anything
+    async with open_session(settings, call.command) as session:
+        options = replace(options, grace=settings.grace)
+        run = await operation(session.orders, session.queue, session.sites, session.actor, options, session.reported)
+    if run is None:
+        raise Busy("another maintenance run is at work: this one did nothing")
+    report = maintenance_report(run, command=call.command, verbose=call.verbose, context=settings.context)
+    try:
+        # Before the notification, which may fail; and that is sent even if nobody reads the output.
+        return write(report, call.output)
+    finally:
+        if notify is not None and not run.is_quiet:
+            await _notify(notify, report)
+
+
+async def _notify(url: str, report: Report) -> None:
+    """Post the report; a failure is said, and never fails the run."""
+    from sitegenctl.adapters.system.webhook import post_json
+    from sitegenctl.domain.plans.result import envelope
+    from sitegenctl.errors import SourceError
+
+    value = envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors)
+    try:
+        await post_json(url, value, timeout=_NOTIFY_TIMEOUT)
+    except SourceError as exc:
+        print(f"note: {exc.message}", file=sys.stderr)

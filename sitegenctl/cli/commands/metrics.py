@@ -1,0 +1,122 @@
+"""``metrics``: what monitoring wants to know, once or whenever it asks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli import signals
+from sitegenctl.cli.options import Invocation, Output, command
+
+if TYPE_CHECKING:
+    from sitegenctl.config.settings import Settings
+    from sitegenctl.domain.statistics.metrics import Measurement
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "metrics", service=lambda options: options["listen"] is not None)(metrics)
+
+
+def metrics(
+    call: Invocation,
+    textfile: Annotated[
+        str | None,
+        typer.Option(
+            "--textfile",
+            metavar="FILE",
+            help="Write them to a file for node_exporter's textfile collector.",
+            show_default=False,
+        ),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="[HOST:]PORT",
+            help="Serve them to whoever scrapes, until Ctrl-C; to this machine alone unless a host is given.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Measure queue, workers, orders and runs for Prometheus."""
+    from sitegenctl.config.atomic_write import output_file
+    from sitegenctl.errors import UsageProblem
+
+    if textfile is not None and listen is not None:
+        raise UsageProblem("--textfile and --listen are two ways of one thing: give one")
+    if listen is not None and call.output is not Output.TABLE:
+        raise UsageProblem(f"--listen serves Prometheus' own format, and not {call.output}")
+    target = output_file("--textfile", textfile) if textfile is not None else None
+    if target is not None and target.suffix != ".prom":
+        raise UsageProblem(f"{target}: node_exporter reads only files that end in .prom")
+    _check_extra()
+    settings = call.settings()
+    settings.require_database_url()
+    settings.require_redis_url()
+    if listen is not None:
+        return _serve(call, settings, listen)
+    return _once(call, settings, target)
+
+
+def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
+    from sitegenctl import __version__
+    from sitegenctl.config.atomic_write import write_whole
+    from sitegenctl.render.metrics import METRIC_COLUMNS, exposition, metric_rows
+    from sitegenctl.render.output import Report, write
+    from sitegenctl.render.sources import degraded
+    from sitegenctl.session import queue_terms
+
+    measured = signals.run(_measure(call, settings))
+    text = exposition(measured, context=settings.context, version=__version__)
+    if textfile is not None:
+        write_whole(textfile, text)
+    rows = metric_rows(measured, context=settings.context, version=__version__)
+    report = Report(
+        command=call.command,
+        data={"metrics": rows, **({"textfile": str(textfile)} if textfile is not None else {})},
+        rows=rows,
+        columns=METRIC_COLUMNS,
+        # Cron mails whatever is said.
+        text=lambda: text if textfile is None else "",
+    )
+    return write(degraded(report, measured.unanswered, queue_terms(settings), context=settings.context), call.output)
+
+
+async def _measure(call: Invocation, settings: Settings) -> Measurement:
+    from sitegenctl.operations.metrics import measure
+    from sitegenctl.session import open_session
+
+    async with open_session(settings, call.command) as session:
+        return await measure(
+            session.orders, session.queue, session.sites, task_name=settings.task, grace=settings.grace
+        )
+
+
+def _serve(call: Invocation, settings: Settings, listen: str) -> int:
+    from sitegenctl import __version__
+    from sitegenctl.cli.scraping import address_of, serve
+    from sitegenctl.render.metrics import Collector, registry
+
+    host, port = address_of(listen)
+    collector = Collector(lambda: asyncio.run(_measure(call, settings)), context=settings.context, version=__version__)
+
+    def announce(address: str, reachable: bool) -> None:
+        print(address, flush=True)
+        if reachable:
+            print("warning: other machines can read it, unencrypted", file=sys.stderr, flush=True)
+
+    return serve(registry(collector), host, port, announce=announce)
+
+
+def _check_extra() -> None:
+    from sitegenctl.errors import UsageProblem
+
+    try:
+        import prometheus_client  # noqa: F401 - only whether it is there
+    except ImportError as exc:
+        raise UsageProblem("metrics needs the extra metrics", hint="pip install 'sitegenctl[metrics]'") from exc

@@ -1,0 +1,158 @@
+"""``queue pause|resume|purge|move``: what concerns the queue as a whole."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli import signals
+from sitegenctl.cli.options import DryRun, Invocation, Limit, command, with_globals
+
+if TYPE_CHECKING:
+    from sitegenctl.config.settings import Settings
+    from sitegenctl.operations.cancel import Purge
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Stop and start the consuming of the queue, empty it, or move it.", no_args_is_help=True)
+    group.callback()(with_globals(_group))
+    command(group, "pause")(pause)
+    command(group, "resume")(resume)
+    command(group, "purge")(purge)
+    command(group, "move")(move)
+    app.add_typer(group, name="queue")
+
+
+def _group() -> None:
+    """Stop and start the consuming of the queue, empty it, or move it."""
+
+
+def pause(call: Invocation, dry_run: DryRun = False) -> int:
+    """Have every living worker take no more tasks from the queue."""
+    return signals.run(_consume(call, pausing=True, dry_run=dry_run))
+
+
+def resume(call: Invocation, dry_run: DryRun = False) -> int:
+    """Have every living worker take tasks from the queue again."""
+    return signals.run(_consume(call, pausing=False, dry_run=dry_run))
+
+
+def purge(call: Invocation, dry_run: DryRun = False) -> int:
+    """Take every task out of the queue; the orders go back to BUILDING, held."""
+    return signals.run(_purge(call, dry_run=dry_run))
+
+
+def move(
+    call: Invocation,
+    source: Annotated[str, typer.Option("--from", metavar="BACKEND", help="celery or rq: where the tasks wait.")],
+    destination: Annotated[str, typer.Option("--to", metavar="BACKEND", help="celery or rq: where they are to wait.")],
+    limit: Limit = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Hand the tasks that wait from Celery to RQ, or back; what workers hold stays where it is."""
+    return signals.run(_move(call, source, destination, limit=limit, dry_run=dry_run))
+
+
+async def _move(call: Invocation, source: str, destination: str, *, limit: int | None, dry_run: bool) -> int:
+    from contextlib import AsyncExitStack
+    from dataclasses import replace
+
+    from sitegenctl.cli.execute import carry_out, changing, planned, report
+    from sitegenctl.errors import Busy, UsageProblem
+    from sitegenctl.operations import move as operation
+    from sitegenctl.render.consumers import moving_notes
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=dry_run)
+    # Each name is checked, and what it takes is there.
+    for option, name in (("--from", source), ("--to", destination)):
+        _require_backend(call, option, name)
+    if source == destination:
+        raise UsageProblem(f"--from and --to are both {source}")
+    async with open_session(settings, call.command) as session, AsyncExitStack() as stack:
+        await session.orders.require_writable()
+        if not dry_run and not await stack.enter_async_context(session.orders.maintenance()):
+            # It would take what is on its way for lost.
+            raise Busy("maintenance is running", hint="try again when it has ended")
+        leaving, arriving = session.queue_of(source), session.queue_of(destination)
+        moving = await planned(operation.plan(session.orders, leaving, arriving, to=destination))
+        plan = moving.plan.limited(limit)
+        notes = moving_notes(len(plan.steps), moving.staying, moving.foreign, source, destination)
+        plan = replace(plan, notes=notes)
+        mover = session.mover(source, destination)
+        result = await carry_out(
+            call, session, plan, done="moved", asks=True, dry_run=dry_run, queue=leaving, mover=mover
+        )
+    return report(call, result, done="moved")
+
+
+def _require_backend(call: Invocation, option: str, name: str) -> None:
+    from sitegenctl.config.settings import TASKS
+    from sitegenctl.errors import UsageProblem
+    from sitegenctl.session import require_backend
+
+    if name not in TASKS:
+        raise UsageProblem(f"{option}: {name!r} is not a backend", hint=f"known backends: {', '.join(TASKS)}")
+    require_backend(call.settings(backend=name))
+
+
+async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
+    from sitegenctl.cli.execute import changing
+    from sitegenctl.operations.queue import would_consume
+    from sitegenctl.render.consumers import consumers_report
+    from sitegenctl.render.output import write
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=dry_run)
+    async with open_session(settings, call.command) as session:
+        if dry_run:
+            consumers = await would_consume(session.workers)
+        else:
+            consumers = await (session.queue.pause() if pausing else session.queue.resume())
+        terms = session.terms
+    report = consumers_report(
+        consumers, command=call.command, queue=settings.queue, terms=terms, pausing=pausing, dry_run=dry_run
+    )
+    return write(report, call.output)
+
+
+async def _purge(call: Invocation, *, dry_run: bool) -> int:
+    from dataclasses import replace
+
+    from sitegenctl.cli.execute import carry_out, changing, planned, report
+    from sitegenctl.operations import cancel as operation
+    from sitegenctl.render.consumers import survivors_note
+    from sitegenctl.session import open_session
+
+    settings = changing(call, dry_run=dry_run)
+    async with open_session(settings, call.command) as session:
+        await session.orders.require_writable()
+        purging = await planned(operation.plan_to_purge(session.orders, session.queue))
+        surviving = survivors_note(purging.survivors, purging.foreign)
+        plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
+        if plan.steps and not dry_run and not call.agreed:
+            _confirm_by_name(call, purging, plan.notes, settings)
+        result = await carry_out(call, session, plan, done="cancelled", asks=False, dry_run=dry_run)
+    return report(call, result, done="cancelled")
+
+
+def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], settings: Settings) -> None:
+    """Have the queue's name typed: this concerns everybody's orders."""
+    from sitegenctl.cli.execute import read_answer, require_terminal
+    from sitegenctl.errors import Refused
+    from sitegenctl.render.order import in_context
+    from sitegenctl.render.text import neutralise
+
+    require_terminal(call)
+    count = len(purging.plan.steps)
+    print(
+        f"{count} {'order' if count == 1 else 'orders'} would lose their task and go back to BUILDING, held.",
+        file=sys.stderr,
+    )
+    for note in notes:
+        print(f"note: {neutralise(in_context(note, settings.context) or '')}", file=sys.stderr)
+    if read_answer(f"Type the queue's name ({settings.queue}) to go on: ") != settings.queue.lower():
+        raise Refused("nothing was done")

@@ -1,0 +1,111 @@
+"""``retry-failed`` and ``start-stuck``: a new task for every order that needs one."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sitegenctl.cli.options import (
+    Conditions,
+    DryRun,
+    FromFile,
+    Invocation,
+    Limit,
+    OlderThan,
+    OrderArguments,
+    Search,
+    Statuses,
+    command,
+    span,
+)
+
+if TYPE_CHECKING:
+    from sitegenctl.operations.bulk_plan import BulkPlanner
+    from sitegenctl.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "retry-failed")(retry_failed)
+    command(app, "start-stuck")(start_stuck)
+
+
+def retry_failed(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
+    max_attempts: Annotated[
+        int, typer.Option("--max-attempts", min=1, max=1000, help="Attempts of an order in all, the first included.")
+    ] = 3,
+    match: Annotated[
+        str | None,
+        typer.Option("--match", metavar="REGEX", help="Only orders whose error matches.", show_default=False),
+    ] = None,
+    older_than: OlderThan = None,
+    limit: Limit = None,
+    force: Annotated[bool, typer.Option("--force", help="Don't wait for the next attempt to be due.")] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Retry every order whose last generation failed, as long as it has attempts left, or these of them."""
+    from sitegenctl.cli.execute import move, within
+    from sitegenctl.cli.order_selection import read_restriction
+    from sitegenctl.operations import enqueue as operation
+
+    choice = read_restriction(orders, source, condition, status, search)
+    pattern = _pattern(match)
+    patience = span("--older-than", older_than) if older_than is not None else timedelta(0)
+
+    async def plan(session: Session) -> BulkPlanner:
+        planning = operation.retry_failed(
+            session.orders,
+            session.queue,
+            max_attempts=max_attempts,
+            match=pattern,
+            older_than=patience,
+            force=force,
+            grace=session.settings.grace,
+        )
+        return await within(session, planning, choice)
+
+    return move(call, plan, done="retried", dry_run=dry_run, limit=limit)
+
+
+def start_stuck(
+    call: Invocation,
+    orders: OrderArguments = None,
+    source: FromFile = None,
+    condition: Conditions = None,
+    status: Statuses = None,
+    search: Search = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Start every BUILDING order that is ready and that nobody enqueued, or these of them."""
+    from sitegenctl.cli.execute import move, within
+    from sitegenctl.cli.order_selection import read_restriction
+    from sitegenctl.operations import enqueue as operation
+
+    choice = read_restriction(orders, source, condition, status, search)
+
+    async def plan(session: Session) -> BulkPlanner:
+        planning = operation.start_stuck(session.orders, session.queue, grace=session.settings.grace)
+        return await within(session, planning, choice)
+
+    return move(call, plan, done="started", dry_run=dry_run, limit=limit)
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    from sitegenctl.errors import UsageProblem
+
+    if text is None:
+        return None
+    try:
+        return re.compile(text)
+    except re.error as exc:
+        raise UsageProblem(f"--match: {text!r} is not a regular expression: {exc}") from exc

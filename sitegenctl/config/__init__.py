@@ -1,0 +1,1 @@
+"""Settings: their names and defaults, and the files and variables they come from."""

@@ -1,0 +1,1 @@
+"""Sample orders, logs, tasks and sites for the demo stack."""

@@ -1,0 +1,214 @@
+"""The sample tasks as RQ's jobs, made by RQ itself so that they are real to the last byte.
+
+``sample_queue.py`` makes the same of Celery; reading them is left to ``adapters/rq_queue.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from redis import Redis
+
+from sitegenctl.adapters.redis.blocking import blocking_client
+from sitegenctl.adapters.redis.redispy import DRIVER_ERRORS, translate
+from sitegenctl.adapters.rq.job import ACTOR_FIELD, ENQUEUED_AT_FIELD, FIELDS, ORDER_FIELD, RETRIES_FIELD, Job
+from sitegenctl.adapters.rq.library import INTERVALS, RqLibrary
+from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.reader import job_in_work
+from sitegenctl.demo.samples.plan import ETA_AHEAD, SampleTask
+from sitegenctl.demo.samples.recipes import ForeignKind, Lane
+from sitegenctl.domain.queue.defaults import HARD_LIMIT, RETRIES
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+    from rq import Queue
+
+_OPTIONS = RqOptions()
+# Seconds; the demo's Redis is on this machine.
+_TIMEOUT = 10.0
+_FOREIGN = {
+    ForeignKind.BEAT: ("app.workers.auto_start_stuck_orders.check_and_start_stuck_orders", ()),
+    ForeignKind.PICKLED: ("erp.tasks.sync_invoices", (7,)),
+}
+_GONE = "crm-rq-worker-1"
+# Seconds after which RQ's worker has promised another heartbeat.
+_HEARTBEAT = 90
+
+
+async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
+    """Empty the demo's queue: its list, its registries, and these jobs with their results."""
+    await _with_client(redis_url, lambda client: _reset(client, task_ids))
+
+
+async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()) -> None:
+    """Publish in the order of delivery: what is ready, the foreign jobs, what is held; all of it at one moment.
+
+    What is lost goes straight to the registry of what is in work.
+    """
+    tasks = list(tasks)
+    await _with_client(redis_url, lambda client: _publish(client, tasks, foreign))
+
+
+async def withdraw(redis_url: str, order_id: int) -> None:
+    """Remove every job of one order, wherever it is."""
+    await _with_client(redis_url, lambda client: _withdraw(client, order_id))
+
+
+async def _with_client(redis_url: str, work: Callable[[Redis], None]) -> None:
+    def run() -> None:
+        client = blocking_client(redis_url, timeout=_TIMEOUT)
+        try:
+            work(client)
+        except DRIVER_ERRORS as exc:
+            raise translate(exc) from exc
+        finally:
+            client.close()
+            client.connection_pool.disconnect()
+
+    await asyncio.to_thread(run)
+
+
+_REGISTRIES = (
+    *(_OPTIONS.started, _OPTIONS.scheduled, _OPTIONS.deferred, _OPTIONS.ready),
+    *(_OPTIONS.finished, _OPTIONS.failed, _OPTIONS.canceled),
+)
+
+
+def _reset(client: Redis, task_ids: Collection[str]) -> None:
+    foreign = [_foreign_id(kind, number) for kind in ForeignKind for number in range(10)]
+    jobs = [(_OPTIONS.job(id_), _OPTIONS.results(id_), _OPTIONS.attempts(id_)) for id_ in (*task_ids, *foreign)]
+    pipe = client.pipeline()
+    pipe.delete(
+        _OPTIONS.list_key,
+        _OPTIONS.intermediate,
+        _OPTIONS.cleaning,
+        *_REGISTRIES,
+        *(key for keys in jobs for key in keys),
+    )
+    pipe.execute()
+
+
+def _foreign_id(kind: ForeignKind, number: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind}/{number}"))
+
+
+def _publish(client: Redis, tasks: Collection[SampleTask], foreign: Collection[ForeignKind]) -> None:
+    queue = RqLibrary(_OPTIONS).queue_on(client)
+    seconds, _ = client.time()
+    # Redis's clock: the one machine that all who read the jobs share.
+    now = datetime.fromtimestamp(seconds, UTC)
+    # A worker that is there meanwhile sees all of it or nothing.
+    pipe = client.pipeline(transaction=True)
+    for lane in (Lane.LOST, Lane.READY):
+        for task in tasks:
+            if task.lane is lane:
+                _LANES[lane](queue, task, now, pipe)
+    for number, kind in enumerate(foreign):
+        function, args = _FOREIGN[kind]
+        data = queue.prepare_data(function, args=args, job_id=_foreign_id(kind, number))
+        queue.enqueue_many([data], pipeline=pipe)
+    for task in tasks:
+        if task.lane is Lane.HELD:
+            _hold(queue, task, now, pipe)
+    pipe.execute()
+
+
+def _ready(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
+    queue.enqueue_many([queue.prepare_data(_OPTIONS.task, **_facts(task))], pipeline=pipe)
+    _mark(task, now, pipe)
+
+
+def _hold(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
+    from rq.job import JobStatus
+
+    job = queue.create_job(_OPTIONS.task, status=JobStatus.SCHEDULED, **_facts(task))
+    job.save(pipeline=pipe)
+    # Not by the queue's own means: before RQ 2 they leave the pipeline aside.
+    pipe.zadd(_OPTIONS.scheduled, {job.id: int(now.timestamp() + ETA_AHEAD)})
+    pipe.sadd(queue.redis_queues_keys, queue.key)
+    _mark(task, now, pipe)
+
+
+def _lose(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
+    """Have it taken up by a worker that is gone since, and overdue.
+
+    Any worker that starts would find out, but for another one that was just about to, and died of it.
+    """
+    began = now - timedelta(seconds=task.enqueued)
+    job = queue.create_job(_OPTIONS.task, **_facts(task))
+    job.save(pipeline=pipe)
+    job.prepare_for_execution(_GONE, pipeline=pipe)
+    member = job.id
+    # Before RQ 2 there is one for each job.
+    if hasattr(queue.started_job_registry, "add_execution"):
+        from rq.executions import Execution
+
+        member = Execution.create(job, 0, pipeline=pipe).composite_key
+    pipe.zadd(_OPTIONS.started, {member: began.timestamp() + _HEARTBEAT})
+    pipe.sadd(queue.redis_queues_keys, queue.key)
+    pipe.set(_OPTIONS.cleaning, 1, ex=int(ETA_AHEAD))
+    _mark(task, now, pipe, began=began)
+
+
+_LANES = {Lane.READY: _ready, Lane.LOST: _lose}
+
+
+def _facts(task: SampleTask) -> dict[str, Any]:
+    from rq import Retry
+
+    return {
+        "args": (task.order_id,),
+        "kwargs": {"resume": True},
+        "job_id": task.task_id,
+        "timeout": HARD_LIMIT,
+        "retry": Retry(max=RETRIES, interval=list(INTERVALS)),
+        "meta": {"order_id": task.order_id, "actor": task.actor} if task.actor is not None else None,
+    }
+
+
+def _mark(task: SampleTask, now: datetime, pipe: Pipeline, *, began: datetime | None = None) -> None:
+    """Say when it was made and how often it was tried, and what sitegenctl says of what it publishes."""
+    made = now - timedelta(seconds=task.enqueued)
+    fields: dict[Any, Any] = {"created_at": _stamp(made), "enqueued_at": _stamp(made)}
+    if task.retries:
+        began = began or made
+        fields["retries_left"] = RETRIES - task.retries
+    if began is not None:
+        fields["started_at"] = _stamp(began)
+    if task.actor is not None:
+        fields |= {
+            ORDER_FIELD: task.order_id,
+            ENQUEUED_AT_FIELD: made.isoformat(),
+            ACTOR_FIELD: task.actor,
+            RETRIES_FIELD: RETRIES,
+        }
+    pipe.hset(_OPTIONS.job(task.task_id), mapping=fields)
+
+
+def _stamp(moment: datetime) -> str:
+    """A time as RQ writes it (``rq.utils.utcformat``)."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _withdraw(client: Redis, order_id: int) -> None:
+    members: list[Any] = [*client.lrange(_OPTIONS.list_key, 0, -1), *client.lrange(_OPTIONS.intermediate, 0, -1)]
+    for registry in _REGISTRIES:
+        members += client.zrange(registry, 0, -1)
+    for member in members:
+        # In the registry of what is in work an execution's id may follow, in no other place a colon of this demo's.
+        job_id = job_in_work(member)
+        values: Any = client.hmget(_OPTIONS.job(job_id), FIELDS)
+        job = Job.of(job_id, values)
+        if job is None or job.order_id(_OPTIONS.task) != order_id:
+            continue
+        pipe = client.pipeline()
+        pipe.delete(_OPTIONS.job(job_id), _OPTIONS.results(job_id), _OPTIONS.attempts(job_id))
+        for key in (_OPTIONS.list_key, _OPTIONS.intermediate):
+            pipe.lrem(key, 0, member)
+        for key in _REGISTRIES:
+            pipe.zrem(key, member)
+        pipe.execute()

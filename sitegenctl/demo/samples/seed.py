@@ -1,0 +1,274 @@
+"""Seeding: writing the planned sample orders into PostgreSQL, Redis and the directory of sites.
+
+What there is to write is decided in ``sample_plan.py``. All times are reckoned by the servers' own clocks:
+order columns from PostgreSQL's UTC, log rows by SQL in the session's time zone, messages by Redis's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import json
+import shutil
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import asyncpg
+from sqlalchemy import JSON, Table
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from sitegenctl.adapters.postgres import schema
+from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, asyncpg_dsn, translate
+from sitegenctl.config.atomic_write import write_whole
+from sitegenctl.demo.samples.businesses import half_filled
+from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.plan import DETAILED_UP_TO, TOUR_ORDER, SampleOrder, SampleTask, plan_samples
+from sitegenctl.demo.samples.recipes import FOREIGN, ForeignKind
+from sitegenctl.demo.samples.sites import remove_sites, write_sites
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.orders.order import Onboarding
+
+# So many of the newest get their sites in any case: by those one tells that it is the right directory.
+_NEWEST = 100
+_CHUNK = 5000
+
+_INSERT_LOGS = """
+INSERT INTO site_generation_logs (order_id, step, message, status, details, created_at)
+SELECT r.order_id, r.step, r.message, r.status, r.details::json, now() - make_interval(secs => r.age)
+  FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[])
+       WITH ORDINALITY AS r(order_id, step, message, status, details, age, place)
+ ORDER BY r.place
+"""
+
+_TOUCH = "UPDATE site_orders SET updated_at = timezone('utc', clock_timestamp()) WHERE id = ANY($1::int[])"
+
+# Imported when it is needed: each takes a library that the other doesn't.
+_QUEUES = {"celery": "sitegenctl.demo.samples.celery_messages", "rq": "sitegenctl.demo.samples.rq_jobs"}
+
+
+class SampleQueue(Protocol):
+    """The module that writes the sample tasks into the queue of one backend."""
+
+    async def reset_queue(self, redis_url: str, task_ids: Collection[str]) -> None:
+        """Empty the demo's queue, and forget these tasks."""
+
+    async def publish_samples(
+        self, redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()
+    ) -> None:
+        """Publish in the order of delivery: what is ready, the foreign ones, what is held."""
+
+    async def withdraw(self, redis_url: str, order_id: int) -> None:
+        """Remove every task of one order, delivered or not."""
+
+
+def sample_queue(backend: str) -> SampleQueue:
+    """The one of this backend."""
+    return cast("SampleQueue", importlib.import_module(_QUEUES[backend]))
+
+
+async def seed(
+    *,
+    database_url: str,
+    redis_url: str,
+    sites_dir: Path,
+    backend: str = "celery",
+    orders: int = 60,
+    seed: int = 42,
+    manifest_path: Path | None = None,
+    bulk_sites: bool = False,
+) -> Manifest:
+    """Make the schema and the sample orders anew, whatever an earlier seeding left; returns the manifest.
+
+    Drops the contract's tables, the demo's queue and its site folders first: never to be pointed at a system
+    in use. No worker may be running. ``manifest_path`` is by default beside ``sites_dir``; the manifest is
+    written last, so that where there is one the seeding was finished. Above ``DETAILED_UP_TO`` orders only
+    those made by recipe and the newest get their site folders (40 kB on disk each, whatever their size), unless
+    ``bulk_sites`` asks for all: the others are then hollow where hollow is looked for, as a note says.
+
+    Raises ``UsageProblem`` for a number of orders that can't be had and ``SourceError`` when a server can't
+    be reached.
+    """
+    plan = plan_samples(orders, seed)
+    queue = sample_queue(backend)
+    all_sites = bulk_sites or orders <= DETAILED_UP_TO
+    manifest_path = manifest_path or sites_dir.parent / "manifest.json"
+    manifest_path.unlink(missing_ok=True)
+    await queue.reset_queue(redis_url, [task.task_id for task in plan.tasks])
+    await asyncio.to_thread(remove_sites, sites_dir)
+    async with _fresh_schema(database_url) as connection:
+        now = await connection.fetchval("SELECT timezone('utc', now())")
+        every = iter(plan)
+        while chunk := list(itertools.islice(every, _CHUNK)):
+            await _insert(connection, chunk, now)
+            with_site = [
+                order
+                for order in chunk
+                if all_sites or order.order_id in plan.crafted or order.order_id > orders - _NEWEST
+            ]
+            await asyncio.to_thread(write_sites, sites_dir, with_site)
+        await connection.execute("SELECT setval(pg_get_serial_sequence('site_orders', 'id'), $1)", orders)
+    await queue.publish_samples(redis_url, plan.tasks, FOREIGN)
+    manifest = plan.manifest(all_sites=all_sites)
+    async with _connected(database_url) as connection:
+        # A hundred thousand orders take longer to write than an order settles.
+        await connection.execute(_TOUCH, manifest.conditions[Condition.SETTLING])
+        await connection.execute("ANALYZE")
+    await asyncio.to_thread(write_whole, manifest_path, manifest.to_json())
+    return manifest
+
+
+async def restore_order(
+    *,
+    database_url: str,
+    redis_url: str,
+    sites_dir: Path,
+    manifest: Manifest,
+    backend: str = "celery",
+    order_id: int = TOUR_ORDER,
+) -> None:
+    """Put one order back to where the seeding had it: row, onboarding, log, deliverables, messages, files.
+
+    No worker may have it: what it still wrote would come on top. Raises ``SourceError`` when a server can't be
+    reached.
+    """
+    order = plan_samples(manifest.orders, manifest.seed).order(order_id)
+    queue = sample_queue(backend)
+    await queue.withdraw(redis_url, order_id)
+    async with _connected(database_url) as connection, connection.transaction():
+        for table in ("site_generation_logs", "site_deliverables", "site_onboardings"):
+            await connection.execute(f"DELETE FROM {table} WHERE order_id = $1", order_id)  # noqa: S608
+        await connection.execute("DELETE FROM site_orders WHERE id = $1", order_id)
+        await _insert(connection, [order], await connection.fetchval("SELECT timezone('utc', now())"))
+    await asyncio.to_thread(shutil.rmtree, sites_dir / f"project_{order_id}", ignore_errors=True)
+    await asyncio.to_thread(write_sites, sites_dir, [order])
+    await queue.publish_samples(redis_url, order.tasks)
+
+
+@asynccontextmanager
+async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    try:
+        connection = await asyncpg.connect(asyncpg_dsn(database_url))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+    except DRIVER_ERRORS as exc:
+        raise translate(exc) from exc
+
+
+@asynccontextmanager
+async def _fresh_schema(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """One transaction with the contract's tables made anew: a killed seeding leaves the old ones or none."""
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(asyncpg_dsn(database_url))
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        async with engine.begin() as transaction:
+            await transaction.run_sync(schema.metadata.drop_all)
+            await transaction.run_sync(schema.metadata.create_all)
+            raw = await transaction.get_raw_connection()
+            yield raw.driver_connection
+    except DRIVER_ERRORS as exc:
+        raise translate(exc) from exc
+    finally:
+        await engine.dispose()
+
+
+async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder], now: datetime) -> None:
+    await _copy(connection, schema.site_orders, [_order_row(order, now) for order in orders])
+    started = [order for order in orders if order.onboarding is not Onboarding.MISSING]
+    await _copy(connection, schema.site_onboardings, [_onboarding_row(order, now) for order in started])
+    briefed = [order for order in orders if order.briefing]
+    await _copy(connection, schema.site_deliverables, [_briefing_row(order, now) for order in briefed])
+    # Ids grow with time, as they would have.
+    rows = sorted(((order.order_id, row) for order in orders for row in order.logs), key=lambda pair: -pair[1].age)
+    await connection.execute(
+        _INSERT_LOGS,
+        [order_id for order_id, _ in rows],
+        [row.step for _, row in rows],
+        [row.message for _, row in rows],
+        [row.status for _, row in rows],
+        [None if row.details is None else json.dumps(dict(row.details)) for _, row in rows],
+        [row.age for _, row in rows],
+    )
+
+
+async def _copy(connection: asyncpg.Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """COPY rows of column values; what a row doesn't have is NULL, and a missing id comes of the sequence."""
+    if not rows:
+        return
+    columns = [column for column in table.columns if column.name != "id" or "id" in rows[0]]
+    names = [column.name for column in columns]
+    documents = {column.name for column in columns if isinstance(column.type, JSON)}
+
+    def records() -> Iterable[tuple[Any, ...]]:
+        for row in rows:
+            yield tuple(
+                json.dumps(row[name], ensure_ascii=False)
+                if name in documents and row.get(name) is not None
+                else row.get(name)
+                for name in names
+            )
+
+    await connection.copy_records_to_table(table.name, columns=names, records=records())
+
+
+def _order_row(order: SampleOrder, now: datetime) -> dict[str, Any]:
+    def at(age: float | None) -> datetime | None:
+        return None if age is None else now - timedelta(seconds=age)
+
+    business = order.business
+    delivery = timedelta(days=business.order["delivery_days"])
+    host = f"{business.slug}-{order.order_id}"
+    return {
+        **business.order,
+        "id": order.order_id,
+        "stripe_session_id": f"cs_test_{order.order_id:08d}",
+        "stripe_customer_id": f"cus_{order.order_id:08d}",
+        "stripe_payment_intent_id": None if order.paid is None else f"pi_{order.order_id:08d}",
+        "status": order.status,
+        "expected_delivery_date": now - timedelta(seconds=order.created) + delivery,
+        "actual_delivery_date": at(order.delivered),
+        "site_url": f"https://{host}.sites.example.com" if order.has_site else None,
+        "repository_url": f"https://git.example.com/sites/{host}" if order.has_site else None,
+        "admin_notes": order.admin_notes,
+        "created_at": at(order.created),
+        "updated_at": at(order.updated),
+        "paid_at": at(order.paid),
+        "onboarding_completed_at": at(order.onboarding_completed),
+        "delivered_at": at(order.delivered),
+    }
+
+
+def _onboarding_row(order: SampleOrder, now: datetime) -> dict[str, Any]:
+    form = order.business.onboarding
+    last = order.updated if order.onboarding_completed is None else order.onboarding_completed
+    return {
+        **(form if order.onboarding is Onboarding.COMPLETE else half_filled(form)),
+        "order_id": order.order_id,
+        "created_at": now - timedelta(seconds=(order.created + last) / 2),
+        "updated_at": now - timedelta(seconds=last),
+    }
+
+
+def _briefing_row(order: SampleOrder, now: datetime) -> dict[str, Any]:
+    written = now - timedelta(seconds=order.logs[0].age if order.logs else order.updated)
+    form = order.business.onboarding
+    return {
+        "order_id": order.order_id,
+        "type": "BRIEFING",
+        "title": f"Briefing: {order.business.name}",
+        "content": f"# {order.business.name}\n\n{form['site_description']}\n\n{form['site_objective']}\n",
+        "metadata_json": {"niche": form["niche"], "services": form["services"]},
+        "status": "READY",
+        "is_visible_to_client": False,
+        "created_at": written,
+        "updated_at": written,
+    }

@@ -1,0 +1,1 @@
+"""The demo stack's PostgreSQL, Redis and worker processes."""

@@ -1,0 +1,1 @@
+"""Where an order is: evidence, conditions, liveness, overview, timeline, lists."""

@@ -1,0 +1,49 @@
+"""What is said in a few words everywhere alike: a task, an order's files, an age."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.queue.task import LiveTask
+
+
+def describe_task(task: LiveTask) -> str:
+    """Say in a few words which task it is and where."""
+    where = f" at {task.worker}" if task.worker else ""
+    if task.position is not None:
+        where = " (next)" if task.position == 0 else f" (place {task.position + 1})"
+    return f"task {task.task_id} {task.state}{where}"
+
+
+def describe_elsewhere(order: Order) -> str | None:
+    """Say from where an order is to be looked at whose task was moved to another queue."""
+    return f"look with backend {order.elsewhere}" if order.elsewhere is not None else None
+
+
+def describe_files(files: SiteFiles) -> str:
+    """Say how many files there are."""
+    if not files.complete:
+        return f"{files.count} files or more"
+    return "1 file" if files.count == 1 else f"{files.count} files"
+
+
+def describe_age(age: timedelta | None) -> str:
+    """Say an age in its two largest units, as in ``3h 12m``; an unknown one as "an unknown time"."""
+    if age is None:
+        return "an unknown time"
+    seconds = max(0, int(age.total_seconds()))
+    for unit, sub, size, sub_size in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
+        if seconds >= size:
+            rest = seconds % size // sub_size
+            return f"{seconds // size}{unit} {rest}{sub}" if rest else f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def describe_time(moment: datetime, now: datetime | None = None) -> str:
+    """The time of day in this machine's zone, as in ``14:07``; with the date where that is not today's."""
+    local = moment.astimezone()
+    if now is not None and local.date() == now.astimezone().date():
+        return f"{local:%H:%M}"
+    return f"{local:%Y-%m-%d %H:%M}"

@@ -1,0 +1,1 @@
+"""What doctor checks: facts, checks and judgments."""

@@ -1,0 +1,162 @@
+"""What a role may do in the orders database, and why it could not change orders there.
+
+Facts come from ``adapters/postgres_access.py``. Commands that change something and the check-up share the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sitegenctl.domain.orders.order import OrderStatus
+
+_INTEGER = frozenset({"smallint", "integer", "bigint"})
+_TEXT = frozenset({"text", "character varying", "character", "citext"})
+_TIME = frozenset({"timestamp without time zone", "timestamp with time zone"})
+_JSON = frozenset({"json", "jsonb"})
+_BOOLEAN = frozenset({"boolean"})
+
+#: Columns that the console cannot do without, and the types that it understands.
+NEEDED_COLUMNS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "site_orders": {
+        "id": _INTEGER,
+        "customer_name": _TEXT,
+        "customer_email": _TEXT,
+        "status": _TEXT,  # or an enum with all labels
+        "site_url": _TEXT,
+        "admin_notes": _TEXT,
+        "created_at": _TIME,
+        "updated_at": _TIME,
+        "onboarding_completed_at": _TIME,
+    },
+    "site_onboardings": {"order_id": _INTEGER, "is_complete": _BOOLEAN, "business_name": _TEXT},
+    "site_generation_logs": {
+        "id": _INTEGER,
+        "order_id": _INTEGER,
+        "step": _TEXT,
+        "message": _TEXT,
+        "status": _TEXT,
+        "details": _JSON,
+        "created_at": _TIME,
+    },
+}
+
+_UPDATED = {"site_orders": ("status", "updated_at")}
+_INSERTED = {"site_generation_logs": ("order_id", "step", "message", "status", "details")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnAccess:
+    """A column's type, the labels if that is an enum, and the privileges on it.
+
+    ``privileges`` are among SELECT, INSERT and UPDATE. ``sequence`` numbers the column, and the role may not use it.
+    """
+
+    type: str
+    labels: tuple[str, ...] | None = None
+    privileges: frozenset[str] = frozenset()
+    sequence: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseAccess:
+    """The server's state and what ``role`` may do; ``columns`` by table and name.
+
+    ``hidden`` are the tables of which row-level security hides rows from it.
+    """
+
+    role: str
+    in_recovery: bool = False
+    is_read_only: bool = False
+    hidden: tuple[str, ...] = ()
+    columns: Mapping[str, Mapping[str, ColumnAccess]] = field(default_factory=dict)
+
+    @property
+    def is_authoritative(self) -> bool:
+        """Whether what is missing here does not exist: a copy that takes no writes may lag."""
+        return not (self.in_recovery or self.is_read_only)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obstacle:
+    """Why orders can't be changed; ``is_refusal`` unless another server would do, ``is_schema`` if for its tables."""
+
+    message: str
+    hint: str
+    is_refusal: bool = False
+    is_schema: bool = False
+
+
+def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
+    """The first reason for which orders can't be changed in this database; None when they can."""
+    if access.in_recovery:
+        return Obstacle(
+            message="the database is a standby, which takes no writes and may lag",
+            hint="point DATABASE_URL at the primary",
+        )
+    if access.is_read_only:
+        return Obstacle(
+            message=f"the database refuses writes: it is read-only for role {access.role}"
+            " (default_transaction_read_only is on)",
+            hint="point DATABASE_URL at the primary, or turn the setting off for the role, the database or the server",
+        )
+    if access.hidden:
+        return hidden_rows(access.role, access.hidden)
+    unknown = list(_schema_problems(access))
+    if unknown:
+        return Obstacle(
+            message=f"the schema of the database is not understood: {'; '.join(unknown)}",
+            hint="sitegenctl doctor compares it with the contract; look for a newer release, or for missing migrations",
+            is_refusal=True,
+            is_schema=True,
+        )
+    grants = list(_missing_grants(access))
+    if grants:
+        return Obstacle(
+            message=f"role {access.role} may not change orders: it lacks {', '.join(grants)}",
+            hint="; ".join(f"GRANT {grant} TO {access.role}" for grant in grants),
+            is_refusal=True,
+        )
+    return None
+
+
+def hidden_rows(role: str, tables: tuple[str, ...]) -> Obstacle:
+    """Row-level security hides rows of these tables from this role."""
+    return Obstacle(
+        message=f"row-level security hides rows of {' and '.join(tables) or 'a table'} from role {role}",
+        hint=f"ALTER ROLE {role} BYPASSRLS, or connect as a role that may see every row",
+    )
+
+
+def _schema_problems(access: DatabaseAccess) -> Iterator[str]:
+    for table, needed in NEEDED_COLUMNS.items():
+        columns = access.columns.get(table)
+        if not columns:
+            yield f"there is no table {table}"
+            continue
+        for name, types in needed.items():
+            column = columns.get(name)
+            if column is None:
+                yield f"{table} has no column {name}"
+            elif (table, name) == ("site_orders", "status") and column.labels is not None:
+                missing = [status for status in OrderStatus if status not in column.labels]
+                if missing:
+                    yield f"enum {column.type} lacks the label {' and '.join(missing)}"
+            elif column.type not in types:
+                yield f"{table}.{name} is {column.type}"
+
+
+def _missing_grants(access: DatabaseAccess) -> Iterator[str]:
+    for table, needed in NEEDED_COLUMNS.items():
+        for privilege, names in (
+            ("SELECT", tuple(needed)),
+            ("UPDATE", _UPDATED.get(table, ())),
+            ("INSERT", _INSERTED.get(table, ())),
+        ):
+            missing = [name for name in names if privilege not in access.columns[table][name].privileges]
+            if missing:
+                yield f"{privilege} ({', '.join(missing)}) ON {table}"
+    for table in _INSERTED:
+        for column in access.columns[table].values():
+            if column.sequence is not None:
+                yield f"USAGE ON SEQUENCE {column.sequence}"

@@ -1,0 +1,1 @@
+"""Orders, their generation log, runs and site files."""

@@ -1,0 +1,158 @@
+"""An order as the database tells it, without any verdict on it (``condition.py`` gives that)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_MOVE, History
+from sitegenctl.domain.slotted import light
+
+#: Largest value of PostgreSQL's ``bigint``, the widest type that ``site_orders.id`` may have.
+MAX_ORDER_ID = 2**63 - 1
+
+
+class OrderStatus(StrEnum):
+    """The labels of the ``siteorderstatus`` enum, in the order of an order's life."""
+
+    PENDING_PAYMENT = "PENDING_PAYMENT"
+    PAID = "PAID"
+    ONBOARDING_PENDING = "ONBOARDING_PENDING"
+    BUILDING = "BUILDING"  # onboarding done, generation not asked for
+    GENERATING = "GENERATING"  # asked for; also what a failed generation stays in
+    REVIEW = "REVIEW"  # site made
+    DELIVERED = "DELIVERED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a generation of such an order is skipped by the generator."""
+        return self in (OrderStatus.REVIEW, OrderStatus.DELIVERED)
+
+    @property
+    def precedes_building(self) -> bool:
+        """Whether the order still waits for the customer."""
+        return self in (OrderStatus.PENDING_PAYMENT, OrderStatus.PAID, OrderStatus.ONBOARDING_PENDING)
+
+
+class Onboarding(StrEnum):
+    """How far the customer's onboarding is."""
+
+    MISSING = "missing"  # no row: a generation can never succeed
+    PARTIAL = "partial"
+    COMPLETE = "complete"
+
+
+@light
+class JournalEntry:
+    """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises.
+
+    ``age`` is how long ago it was written, by the database's clock; None when its time says nothing. ``after`` is the
+    status that it set, None when it left the status alone.
+    """
+
+    step: str
+    task_id: str | None = None
+    actor: str | None = None
+    resume: bool = True
+    age: timedelta | None = None
+    after: str | None = None
+
+
+@light
+class Order:
+    """One order with all that the database knows that bears on a verdict.
+
+    ``status`` is None where it is NULL, and where it is none that this release knows: then ``status_label`` has it.
+    ``idle`` is the time since anything moved it, measured by the database against each column's own clock;
+    None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
+    together with ``status`` it tells whether the order moved since it was read. ``elsewhere`` is the queue that its
+    task is in by the journal, where that is another one than is looked at.
+
+    ``run_lock_held`` is whether some run holds the order's run lock in PostgreSQL; None when the database could not
+    know, as a standby does not. It was read a moment after the order: a run that has ended in between is an open run
+    without a lock, so re-check before acting.
+    """
+
+    order_id: int
+    status: OrderStatus | None
+    customer_name: str
+    customer_email: str = ""
+    business_name: str | None = None
+    onboarding: Onboarding = Onboarding.MISSING
+    onboarding_completed_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    site_url: str | None = None
+    admin_notes: str | None = None
+    idle: timedelta | None = None
+    status_label: str | None = None
+    last_log_id: int = 0
+    history: History = field(default_factory=History)
+    journal: JournalEntry | None = None
+    last_error: str | None = None
+    elsewhere: str | None = None
+    run_lock_held: bool | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The status as the database has it, known or not."""
+        return self.status or self.status_label
+
+    @property
+    def status_problem(self) -> str | None:
+        """Why nothing can be said of the order, let alone done with it; None where its status is known."""
+        if self.status is not None:
+            return None
+        if self.elsewhere is not None:
+            return f"its task is in the queue of {self.elsewhere}, which is not to be seen from here"
+        if self.status_label is None:
+            return "its status is NULL"
+        return f"status {self.status_label} is not known to this release"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an operator cancelled it, and it is still where that sent it."""
+        if self.history.last_journal != OPERATOR_CANCEL or self.status is None:
+            return False
+        return self.status is OrderStatus.BUILDING or (self.journal is not None and self.journal.after == self.status)
+
+    @property
+    def is_ready_for_beat(self) -> bool:
+        """Whether the system's beat starts the order as soon as it is BUILDING."""
+        return self.onboarding is Onboarding.COMPLETE and self.onboarding_completed_at is not None
+
+    @property
+    def is_out_of_sight(self) -> bool:
+        """Whether all that happens to it now may happen in another queue than is looked at."""
+        return self.elsewhere is not None and self.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
+
+    @property
+    def was_moved_here(self) -> bool:
+        """Whether its task was to be moved from another queue to this one, and nothing has been done to it since."""
+        is_open = self.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
+        return is_open and self.elsewhere is None and self.journal is not None and self.journal.step == OPERATOR_MOVE
+
+    def unseen(self, elsewhere: str | None = None) -> Order:
+        """The same order, of which nothing can be said, let alone done with it, its task being ``elsewhere``."""
+        return replace(self, status=None, status_label=self.label, elsewhere=elsewhere or self.elsewhere)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRow:
+    """One row of ``site_generation_logs``; ``created_at`` is in the database session's time zone, naive.
+
+    ``age`` is how old the row was when it was read, by the database's clock. ``details`` is whatever JSON the
+    writer left there.
+    """
+
+    log_id: int
+    order_id: int
+    step: str
+    message: str
+    status: str
+    created_at: datetime | None
+    age: timedelta | None = None
+    details: Any = None

@@ -1,1 +1,0 @@
-"""Pure planners: a snapshot and options in, a ``Plan`` out. One module for each way of moving orders."""

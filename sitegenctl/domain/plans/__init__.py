@@ -1,0 +1,1 @@
+"""Plans: what to do with each order, one module per action."""

@@ -1,0 +1,104 @@
+"""What an operation reports: an outcome per order, and the versioned JSON envelope around everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.slotted import light
+
+#: Version of the JSON envelope. It changes when a field changes its meaning or goes, not when one is added.
+SCHEMA = "sitegenctl/1"
+
+
+class OutcomeKind(StrEnum):
+    """What became of one order."""
+
+    DONE = "done"
+    SKIPPED = "skipped"  # nothing to do, or somebody else has it in hand
+    REFUSED = "refused"  # it must not be done, or there is no such order
+    FAILED = "failed"  # it was tried
+
+
+class Obstacle(StrEnum):
+    """What keeps a fault from being fixed without a decision; the same until somebody decides."""
+
+    RUNNING = "running"  # the task to remove runs, and may be stopped only on request
+    NOT_REMOVABLE = "not-removable"  # the task is part of a chain or group, or no worker answers for it
+    UNDATED = "undated"  # nothing says when the task was delivered or made
+    ATTEMPTS_EXHAUSTED = "attempts-exhausted"
+    ONBOARDING = "onboarding"  # the customer has to complete it
+    STATUS = "status"  # the order's status is NULL or not known
+    UNATTRIBUTED = "unattributed"  # a message of our task that cannot be read may be of this order
+    FILES = "files"  # the order's files could not be counted
+
+    @property
+    def is_for_operators(self) -> bool:
+        """Whether an operator can remove it; else the customer, or a look at the system, is needed."""
+        return self in (Obstacle.RUNNING, Obstacle.NOT_REMOVABLE, Obstacle.UNDATED, Obstacle.ATTEMPTS_EXHAUSTED)
+
+
+@light
+class Outcome:
+    """What became of one order.
+
+    ``obstacle`` is what has to be decided before a fault can be fixed; None where nothing has, or time will tell.
+    ``before`` and ``after`` are its status, None where it is not known. ``log_id`` is the id of the newest row
+    of its log when that was so: what happens to it from then on stands behind it.
+    """
+
+    order_id: int
+    outcome: OutcomeKind
+    reason: str
+    task_id: str | None = None
+    before: OrderStatus | None = None
+    after: OrderStatus | None = None
+    hint: str | None = None
+    log_id: int = 0
+    obstacle: Obstacle | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationResult:
+    """The outcomes of one operation, the same type dry or not.
+
+    ``beyond`` is how many more orders there were than the limit allowed; ``notes`` are for whoever reads it.
+    ``went_well`` is how many more are done than there are outcomes of: of very many, not all are kept. ``named`` is
+    whether a person named the orders: only then is one that is refused an error.
+    """
+
+    command: str
+    dry_run: bool
+    outcomes: Sequence[Outcome]
+    interrupted: bool = False
+    beyond: int = 0
+    notes: tuple[str, ...] = ()
+    went_well: int = 0
+    named: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        """130 when interrupted, 1 when an order failed, 4 when a named one was refused and none failed, else 0."""
+        if self.interrupted:
+            return 130
+        kinds = {outcome.outcome for outcome in self.outcomes}
+        if OutcomeKind.FAILED in kinds:
+            return 1
+        return 4 if self.named and OutcomeKind.REFUSED in kinds else 0
+
+
+def envelope(
+    command: str, *, exit_code: int, data: Any, errors: Sequence[dict[str, str | None]] = ()
+) -> dict[str, Any]:
+    """Wrap a command's data as every ``-o json`` output is wrapped, failures too."""
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        "data": data,
+        "errors": list(errors),
+    }

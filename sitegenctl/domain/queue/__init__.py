@@ -1,0 +1,1 @@
+"""Tasks, workers, events and the limits of the queue."""

@@ -1,0 +1,1 @@
+"""Statistics, throughput, failure reasons and metrics."""

@@ -1,0 +1,1 @@
+"""The live view and the status page in a browser."""
