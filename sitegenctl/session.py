@@ -72,7 +72,7 @@ class Session:
 
     @cached_property
     def workers(self) -> WorkerSource:
-        """The workers alone, for who asks them and nothing else: what the queue takes is slow to import."""
+        """Workers only. Avoids importing the queue adapter, which is slow."""
         return self._backend.workers()
 
     @cached_property
@@ -117,6 +117,21 @@ class Session:
     def terms(self) -> BackendTexts:
         """What is said otherwise of this kind of queue than of another."""
         return queue_terms(self.settings)
+
+    @property
+    def grace(self) -> timedelta:
+        """How long after a change an order is too recent to judge."""
+        return self.settings.grace
+
+    @property
+    def task_name(self) -> str:
+        """Name of the task that generates a site."""
+        return self.settings.task
+
+    @property
+    def queue_name(self) -> str:
+        """Name of the queue that carries it."""
+        return self.settings.queue
 
     @cached_property
     def _backend(self) -> Backend:

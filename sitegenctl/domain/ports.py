@@ -409,3 +409,51 @@ class SiteStore(Protocol):
         One that can't be deleted stops no other.
         """
         ...
+
+
+class Sources(Protocol):
+    """The systems and the settings that an operation works with; ``Session`` provides them.
+
+    Operations take this one value instead of its parts. Each adapter connects when it is first used, and reading an
+    attribute raises ``UsageProblem`` where that system is not configured.
+    """
+
+    @property
+    def orders(self) -> OrdersStore:
+        """The orders database."""
+        ...
+
+    @property
+    def queue(self) -> QueueBackend:
+        """The broker and its workers."""
+        ...
+
+    @property
+    def workers(self) -> WorkerSource:
+        """Workers only. Avoids importing the queue adapter, which is slow."""
+        ...
+
+    @property
+    def sites(self) -> SiteStore:
+        """The directory of generated sites."""
+        ...
+
+    @property
+    def actor(self) -> Actor:
+        """The operator, as the journal records it."""
+        ...
+
+    @property
+    def grace(self) -> timedelta:
+        """How long after a change an order is too recent to judge."""
+        ...
+
+    @property
+    def task_name(self) -> str:
+        """Name of the task that generates a site."""
+        ...
+
+    @property
+    def queue_name(self) -> str:
+        """Name of the queue that carries it."""
+        ...
