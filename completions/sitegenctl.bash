@@ -3,7 +3,7 @@
 _sitegenctl_commands() {
     case $1 in
     '') echo 'live enqueue reset reset-empty retry-failed start-stuck cancel repair maintain logs events stats metrics doctor worker completion queue inspect demo config' ;;
-    'queue') echo 'pause resume purge move' ;;
+    'queue') echo 'pause resume purge' ;;
     'inspect') echo 'orders queue workers task' ;;
     'demo') echo 'up down status tour' ;;
     'config') echo 'show path contexts use init' ;;
@@ -33,7 +33,6 @@ _sitegenctl_options() {
     'queue pause') echo '--dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'queue resume') echo '--dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'queue purge') echo '--dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
-    'queue move') echo '--from --to --limit --dry-run --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'inspect') echo '--watch --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'inspect ORDER') echo '--last --watch --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
     'inspect orders') echo '--condition -C --status -S --search --since --sort --reverse --limit --page --watch --context --env-file --output -o --yes -y --read-only --timeout --verbose -v --help -h' ;;
@@ -58,15 +57,15 @@ _sitegenctl_options() {
 _sitegenctl_values() {
     case "$1 $2" in
     *' --context' | 'config use ') echo '@contexts' ;;
-    *' --env-file' | 'enqueue --from' | 'reset --from' | 'reset-empty --from' | 'retry-failed --from' | 'start-stuck --from' | 'cancel --from' | 'repair --from' | 'logs --from' | *' --html' | *' --textfile' | *' --database-password-file' | *' --redis-password-file') echo '@files' ;;
+    *' --env-file' | *' --from' | *' --html' | *' --textfile' | *' --database-password-file' | *' --redis-password-file') echo '@files' ;;
     *' --output' | *' -o') echo 'table json ndjson csv' ;;
     *' --theme') echo 'dark light monochrome' ;;
-    'queue move --from' | 'queue move --to' | 'worker --backend' | 'demo up --backend' | 'demo tour --backend') echo 'celery rq' ;;
     *' --condition' | *' -C') echo 'unknown duplicated ghost orphaned running queued scheduled retrying blocked settling failed interrupted empty held unstarted waiting hollow done cancelled' ;;
-    *' --status' | *' -S' | 'cancel --to') echo 'pending_payment paid onboarding_pending building generating review delivered cancelled' ;;
+    *' --status' | *' -S' | *' --to') echo 'pending_payment paid onboarding_pending building generating review delivered cancelled' ;;
     *' --only') echo 'duplicated ghost orphaned interrupted' ;;
     *' --level') echo 'info success warning error' ;;
     *' --order' | 'enqueue ' | 'reset ' | 'reset-empty ' | 'retry-failed ' | 'start-stuck ' | 'cancel ' | 'repair ' | 'logs ' | 'inspect ') echo '@orders' ;;
+    'worker --backend' | 'demo up --backend' | 'demo tour --backend') echo 'celery rq' ;;
     *' --sort') echo 'fault id updated created name status' ;;
     *' --sites-dir') echo '@directories' ;;
     'completion ') echo 'bash zsh fish powershell' ;;

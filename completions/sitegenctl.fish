@@ -20,7 +20,7 @@ function __sitegenctl_commands
                 'doctor' 'Check everything that generations depend on, and say what mends it.' \
                 'worker' 'Run the reference worker until it is stopped.' \
                 'completion' 'Print the script that makes a shell complete commands, options, contexts and orders.' \
-                'queue' 'Stop and start the consuming of the queue, empty it, or move it.' \
+                'queue' 'Pause, resume or empty the queue.' \
                 'inspect' 'Where orders really are, and why; with nothing behind it, everything on one screen.' \
                 'demo' 'A private Redis, PostgreSQL and worker with sample orders.' \
                 'config' 'Show and prepare the settings.'
@@ -28,8 +28,7 @@ function __sitegenctl_commands
             printf '%s\t%s\n' \
                 'pause' 'Have every living worker take no more tasks from the queue.' \
                 'resume' 'Have every living worker take tasks from the queue again.' \
-                'purge' 'Take every task out of the queue; the orders go back to BUILDING, held.' \
-                'move' 'Hand the tasks that wait from Celery to RQ, or back; what workers hold stays where it is.'
+                'purge' 'Take every task out of the queue; the orders go back to BUILDING, held.'
         case 'inspect'
             printf '%s\t%s\n' \
                 'orders' 'List orders with their conditions, faults first.' \
@@ -459,24 +458,6 @@ function __sitegenctl_options
                 '-v' 'Say more.' \
                 '--help' 'Show this message and exit.' \
                 '-h' 'Show this message and exit.'
-        case 'queue move'
-            printf '%s\t%s\n' \
-                '--from' 'celery or rq: where the tasks wait.' \
-                '--to' 'celery or rq: where they are to wait.' \
-                '--limit' 'So many orders at most.' \
-                '--dry-run' 'Show what would be done, and do nothing.' \
-                '--context' 'Which system to work on.' \
-                '--env-file' 'Work on the system that this .env is of, instead of a context.' \
-                '--output' 'How to write data to stdout.' \
-                '-o' 'How to write data to stdout.' \
-                '--yes' 'Don\'t ask.' \
-                '-y' 'Don\'t ask.' \
-                '--read-only' 'Refuse to change anything; PostgreSQL refuses too.' \
-                '--timeout' 'How long a source may take to answer (5s).' \
-                '--verbose' 'Say more.' \
-                '-v' 'Say more.' \
-                '--help' 'Show this message and exit.' \
-                '-h' 'Show this message and exit.'
         case 'inspect'
             printf '%s\t%s\n' \
                 '--watch' 'Draw it anew every 2s, or as often as said.' \
@@ -750,24 +731,8 @@ function __sitegenctl_values
             echo 'table json ndjson csv'
         case '* --theme'
             echo 'dark light monochrome'
-        case 'enqueue --from'
+        case '* --from'
             echo '@files'
-        case 'reset --from'
-            echo '@files'
-        case 'reset-empty --from'
-            echo '@files'
-        case 'retry-failed --from'
-            echo '@files'
-        case 'start-stuck --from'
-            echo '@files'
-        case 'cancel --from'
-            echo '@files'
-        case 'repair --from'
-            echo '@files'
-        case 'logs --from'
-            echo '@files'
-        case 'queue move --from'
-            echo 'celery rq'
         case '* --condition'
             echo 'unknown duplicated ghost orphaned running queued scheduled retrying blocked settling failed interrupted empty held unstarted waiting hollow done cancelled'
         case '* -C'
@@ -776,10 +741,8 @@ function __sitegenctl_values
             echo 'pending_payment paid onboarding_pending building generating review delivered cancelled'
         case '* -S'
             echo 'pending_payment paid onboarding_pending building generating review delivered cancelled'
-        case 'cancel --to'
+        case '* --to'
             echo 'pending_payment paid onboarding_pending building generating review delivered cancelled'
-        case 'queue move --to'
-            echo 'celery rq'
         case '* --only'
             echo 'duplicated ghost orphaned interrupted'
         case '* --level'

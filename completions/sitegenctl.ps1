@@ -21,7 +21,7 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('doctor' + "`t" + 'Check everything that generations depend on, and say what mends it.')
             ('worker' + "`t" + 'Run the reference worker until it is stopped.')
             ('completion' + "`t" + 'Print the script that makes a shell complete commands, options, contexts and orders.')
-            ('queue' + "`t" + 'Stop and start the consuming of the queue, empty it, or move it.')
+            ('queue' + "`t" + 'Pause, resume or empty the queue.')
             ('inspect' + "`t" + 'Where orders really are, and why; with nothing behind it, everything on one screen.')
             ('demo' + "`t" + 'A private Redis, PostgreSQL and worker with sample orders.')
             ('config' + "`t" + 'Show and prepare the settings.')
@@ -30,7 +30,6 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('pause' + "`t" + 'Have every living worker take no more tasks from the queue.')
             ('resume' + "`t" + 'Have every living worker take tasks from the queue again.')
             ('purge' + "`t" + 'Take every task out of the queue; the orders go back to BUILDING, held.')
-            ('move' + "`t" + 'Hand the tasks that wait from Celery to RQ, or back; what workers hold stays where it is.')
         )
         'inspect' = @(
             ('orders' + "`t" + 'List orders with their conditions, faults first.')
@@ -458,24 +457,6 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
             ('--help' + "`t" + 'Show this message and exit.')
             ('-h' + "`t" + 'Show this message and exit.')
         )
-        'queue move' = @(
-            ('--from' + "`t" + 'celery or rq: where the tasks wait.')
-            ('--to' + "`t" + 'celery or rq: where they are to wait.')
-            ('--limit' + "`t" + 'So many orders at most.')
-            ('--dry-run' + "`t" + 'Show what would be done, and do nothing.')
-            ('--context' + "`t" + 'Which system to work on.')
-            ('--env-file' + "`t" + 'Work on the system that this .env is of, instead of a context.')
-            ('--output' + "`t" + 'How to write data to stdout.')
-            ('-o' + "`t" + 'How to write data to stdout.')
-            ('--yes' + "`t" + 'Don''t ask.')
-            ('-y' + "`t" + 'Don''t ask.')
-            ('--read-only' + "`t" + 'Refuse to change anything; PostgreSQL refuses too.')
-            ('--timeout' + "`t" + 'How long a source may take to answer (5s).')
-            ('--verbose' + "`t" + 'Say more.')
-            ('-v' + "`t" + 'Say more.')
-            ('--help' + "`t" + 'Show this message and exit.')
-            ('-h' + "`t" + 'Show this message and exit.')
-        )
         'inspect' = @(
             ('--watch' + "`t" + 'Draw it anew every 2s, or as often as said.')
             ('--context' + "`t" + 'Which system to work on.')
@@ -741,21 +722,12 @@ Register-ArgumentCompleter -Native -CommandName sitegenctl -ScriptBlock {
         '* --output' = 'table json ndjson csv'
         '* -o' = 'table json ndjson csv'
         '* --theme' = 'dark light monochrome'
-        'enqueue --from' = '@files'
-        'reset --from' = '@files'
-        'reset-empty --from' = '@files'
-        'retry-failed --from' = '@files'
-        'start-stuck --from' = '@files'
-        'cancel --from' = '@files'
-        'repair --from' = '@files'
-        'logs --from' = '@files'
-        'queue move --from' = 'celery rq'
+        '* --from' = '@files'
         '* --condition' = 'unknown duplicated ghost orphaned running queued scheduled retrying blocked settling failed interrupted empty held unstarted waiting hollow done cancelled'
         '* -C' = 'unknown duplicated ghost orphaned running queued scheduled retrying blocked settling failed interrupted empty held unstarted waiting hollow done cancelled'
         '* --status' = 'pending_payment paid onboarding_pending building generating review delivered cancelled'
         '* -S' = 'pending_payment paid onboarding_pending building generating review delivered cancelled'
-        'cancel --to' = 'pending_payment paid onboarding_pending building generating review delivered cancelled'
-        'queue move --to' = 'celery rq'
+        '* --to' = 'pending_payment paid onboarding_pending building generating review delivered cancelled'
         '* --only' = 'duplicated ghost orphaned interrupted'
         '* --level' = 'info success warning error'
         '* --order' = '@orders'

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sitegenctl.config.settings import TASKS, Settings
-from sitegenctl.errors import UsageProblem
+from sitegenctl.config.settings import Settings
 
 if TYPE_CHECKING:
-    from sitegenctl.adapters.broker.moving import LookElsewhere
-    from sitegenctl.adapters.celery.moving import CeleryMoving
     from sitegenctl.adapters.celery.options import QueueOptions
-    from sitegenctl.adapters.rq.moving import RqMoving
     from sitegenctl.adapters.rq.options import RqOptions
     from sitegenctl.domain.health.backend_texts import BackendTexts
     from sitegenctl.domain.health.check import CheckName, WorkerCommands
@@ -61,10 +56,6 @@ class Backend(Protocol):
         """What a check-up measures the broker with."""
         ...
 
-    def moving(self) -> CeleryMoving | RqMoving:
-        """How tasks leave it, and get into it."""
-        ...
-
     def require(self) -> None:
         """Raise ``UsageProblem`` where what it takes isn't installed."""
         ...
@@ -96,7 +87,7 @@ class _Celery:
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
         from sitegenctl.adapters.celery.queue import CeleryQueue
 
-        queue = CeleryQueue(*self._place, timeout=self._timeout, elsewhere=_elsewhere(self.settings, closing))
+        queue = CeleryQueue(*self._place, timeout=self._timeout)
         closing.push_async_callback(queue.close)
         return queue
 
@@ -114,11 +105,6 @@ class _Celery:
         from sitegenctl.adapters.celery.health import RedisHealth
 
         return RedisHealth(*self._place, timeout=self._timeout)
-
-    def moving(self) -> CeleryMoving:
-        from sitegenctl.adapters.celery.moving import CeleryMoving
-
-        return CeleryMoving(queue_options(self.settings))
 
     def require(self) -> None:
         """It is always there."""
@@ -158,7 +144,7 @@ class _Rq:
     def queue(self, closing: AsyncExitStack) -> QueueBackend:
         from sitegenctl.adapters.rq.queue import RqQueue
 
-        return RqQueue(*self._place, timeout=self._timeout, elsewhere=_elsewhere(self.settings, closing))
+        return RqQueue(*self._place, timeout=self._timeout)
 
     def workers(self) -> WorkerSource:
         from sitegenctl.adapters.rq.workers import RqWorkers
@@ -175,11 +161,6 @@ class _Rq:
 
         return RqHealth(*self._place, timeout=self._timeout)
 
-    def moving(self) -> RqMoving:
-        from sitegenctl.adapters.rq.moving import RqMoving
-
-        return RqMoving(rq_options(self.settings))
-
     def require(self) -> None:
         """Raises ``UsageProblem`` where RQ isn't installed."""
         rq_options(self.settings)
@@ -191,26 +172,6 @@ class _Rq:
     @property
     def _timeout(self) -> float:
         return self.settings.timeout.total_seconds()
-
-
-def _elsewhere(settings: Settings, closing: AsyncExitStack) -> LookElsewhere:
-    """How the queues of the other backends on the same Redis are looked into; ``closing`` closes them."""
-    queues: dict[str, QueueBackend] = {}
-
-    async def look(order_ids: Collection[int]) -> Mapping[int, str]:
-        found: dict[int, str] = {}
-        for name in TASKS.keys() - {settings.backend}:
-            try:
-                queue = queues.get(name) or backend_of(settings.of_backend(name)).queue(closing)
-            except UsageProblem:
-                # What it takes isn't installed: nobody can tell that it has none of them.
-                found |= dict.fromkeys(order_ids, name)
-                continue
-            queues[name] = queue
-            found |= dict.fromkeys((await queue.read(order_ids)).order_ids, name)
-        return found
-
-    return look
 
 
 def backend_of(settings: Settings) -> Backend:

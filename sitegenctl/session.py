@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sitegenctl.backends import Backend, backend_of, queue_options, redis_url, rq_options
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         EventSource,
         OrdersStore,
         QueueBackend,
-        QueueMover,
         ReportMemory,
         SiteStore,
         WorkerSource,
@@ -59,9 +58,7 @@ class Session:
         from sitegenctl.adapters.postgres.orders import PostgresOrders
 
         url = self.settings.require_database_url()
-        orders = PostgresOrders(
-            url, timeout=self._timeout, read_only=self.settings.read_only, here=self.settings.backend
-        )
+        orders = PostgresOrders(url, timeout=self._timeout, read_only=self.settings.read_only)
         self.closing.push_async_callback(orders.close)
         return orders
 
@@ -97,21 +94,6 @@ class Session:
         from sitegenctl.adapters.sites.directory import SiteDirectory
 
         return SiteDirectory(self.settings.sites_dir, timeout=self._timeout)
-
-    def queue_of(self, backend: str) -> QueueBackend:
-        """The queue of this backend, on the same Redis: for who moves tasks from one to the other."""
-        settings = self.settings.of_backend(backend)
-        return self.queue if settings is self.settings else backend_of(settings).queue(self.closing)
-
-    def mover(self, source: str, destination: str) -> QueueMover:
-        """The way from the queue of one backend to that of another, on the same Redis."""
-        from sitegenctl.adapters.broker.moving import QueueMoving
-        from sitegenctl.adapters.redis.connection import opened_link
-
-        settings = self.settings
-        link = partial(opened_link, redis_url(settings), queue_options(settings), timeout=self._timeout)
-        leaving, arriving = (backend_of(settings.of_backend(each)).moving() for each in (source, destination))
-        return QueueMoving(link, leaving, arriving)
 
     @property
     def terms(self) -> BackendTexts:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sitegenctl.domain.diagnosis.listing import OrderQuery
     from sitegenctl.domain.plans.plan import Plan
     from sitegenctl.domain.plans.result import OperationResult
-    from sitegenctl.domain.ports import QueueBackend, QueueMover
     from sitegenctl.operations.bulk_plan import BulkPlanner
     from sitegenctl.session import Session
 
@@ -159,15 +158,12 @@ async def carry_out(
     asks: bool,
     dry_run: bool,
     files: bool = False,
-    queue: QueueBackend | None = None,
-    mover: QueueMover | None = None,
     by_kind: bool = False,
 ) -> OperationResult:
     """Show the plan, ask, and apply it; a dry run ends before the question.
 
-    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. ``queue`` is
-    another than the session's, and ``mover`` is for a plan that moves tasks. ``by_kind`` as in ``move``. Raises
-    ``Refused`` where the answer is no, ``UsageProblem`` where there is no terminal.
+    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. ``by_kind`` as in
+    ``move``. Raises ``Refused`` where the answer is no, ``UsageProblem`` where there is no terminal.
     """
     from sitegenctl.operations.execute import apply, preview
 
@@ -178,11 +174,10 @@ async def carry_out(
     with progress(len(plan.steps), done) as advance:
         return await apply(
             session.orders,
-            queue or session.queue,
+            session.queue,
             session.sites if files else None,
             plan,
             session.actor,
-            mover=mover,
             progress=advance,
         )
 

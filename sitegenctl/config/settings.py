@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,6 @@ class Settings:
         if self.production is not None:
             return self.production
         return self.context is not None and self.context.lower().startswith("prod")
-
-    def of_backend(self, backend: str) -> Settings:
-        """The same system by another backend, whose task is its own: one that is set is that of the chosen one."""
-        known = {self.backend: self}
-        return known.get(backend) or replace(self, backend=backend, task=TASKS[backend])
 
     def require_database_url(self) -> str:
         """The database's URL, its password from where it is kept. Raises ``UsageProblem`` when none is configured."""

@@ -334,13 +334,6 @@ class QueueBackend(WorkerSource, Protocol):
         """Have every living worker take tasks from our queue again."""
         ...
 
-    async def left_behind(self, order_ids: Collection[int]) -> Mapping[int, str]:
-        """Which of these orders still have a task in another queue on the same broker, by that queue's name.
-
-        One that can't be looked into has all of them: nothing may be concluded.
-        """
-        ...
-
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Remove what clients that died left behind of their questions to workers, or with ``dry_run`` only count it.
 
@@ -350,18 +343,6 @@ class QueueBackend(WorkerSource, Protocol):
 
     def new_task_id(self) -> str:
         """An id that no other task has."""
-        ...
-
-
-class QueueMover(Protocol):
-    """The way from one queue to another."""
-
-    async def move(self, tasks: Sequence[LiveTask]) -> Mapping[str, str]:
-        """Hand tasks that wait to the other queue, under the same ids, in the order given.
-
-        Each is in the one queue or in the other at every moment, whatever dies. Returns why a task is where it was,
-        by its id.
-        """
         ...
 
 

@@ -19,7 +19,7 @@ from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.describe import describe_task
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
-from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, QueueMover, Release, SiteStore
+from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, Release, SiteStore
 from sitegenctl.domain.queue.task import LiveTask, Publication
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import failpoints as failpoints
@@ -35,7 +35,6 @@ class ExecutionContext:
     orders: OrdersStore
     queue: QueueBackend
     sites: SiteStore | None
-    mover: QueueMover | None
     actor: Actor
     now: Callable[[], datetime]
     belief: QueueCache
@@ -97,7 +96,6 @@ class Batch:
         await self._turn()
         await self._publish()
         await self._put_back()
-        await self._move()
         self.has_published.set()
         release = await self._take_back()
         return [
@@ -108,7 +106,7 @@ class Batch:
     async def _turn(self) -> None:
         """Wait until the previous one has published, if there is one."""
         if self.previous is not None:
-            # Whoever enqueues orders, or moves them to another queue, expects them to be generated in that order.
+            # Orders are expected to be generated in the order in which they were enqueued.
             await self.previous.has_published.wait()
             self.previous = None
 
@@ -255,25 +253,6 @@ class Batch:
             if task.task_id in left:
                 self.failures[step.order_id] = Failure(reason=left[task.task_id])
         failpoints.reached(Checkpoint.PUT_BACK)
-
-    async def _move(self) -> None:
-        going = [step for step in self._going() if step.move]
-        if not going:
-            return
-        assert self.hands.mover is not None  # noqa: S101 - a plan that moves tasks is applied with the way there
-        tasks = [task for step in going for task in step.move]
-        try:
-            left = await self.hands.mover.move(tasks)
-        except SourceError as exc:
-            reason = f"it isn't known whether its task was moved: {exc.message}"
-            hint = "once Redis is back, the same command moves what it finds"
-            self.failures |= {step.order_id: Failure(reason=reason, hint=hint, certain=False) for step in going}
-            return
-        for step in going:
-            still = [left[task.task_id] for task in step.move if task.task_id in left]
-            if still:
-                self.failures[step.order_id] = Failure(reason=still[0])
-        failpoints.reached(Checkpoint.MOVED)
 
     async def _take_back(self) -> Release | SourceError:
         """Restore what failed: first the files, then the status, with the reason in the journal."""

@@ -14,7 +14,7 @@ from itertools import islice
 
 from sitegenctl.domain.plans.plan import Plan, Step, skip
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, QueueMover, SiteStore
+from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
 from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations.batch import Batch, ExecutionContext
 from sitegenctl.operations.bulk_plan import PlanBatch
@@ -45,7 +45,6 @@ async def apply(
     plan: Plan,
     actor: Actor,
     *,
-    mover: QueueMover | None = None,
     now: Callable[[], datetime] = utc_now,
     progress: Callable[[int], None] | None = None,
     report: Callable[[Sequence[Outcome]], None] | None = None,
@@ -55,12 +54,12 @@ async def apply(
 
     Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
     what was begun finish, so that nothing is left half-done; the rest is reported as not done. So is what comes behind
-    ``PATIENCE`` chunks in a row that found a source away. ``sites`` may be None where no step moves files, ``mover``
-    where none moves tasks. ``belief`` is for who has looked at the queue just now; else it is looked at anew.
+    ``PATIENCE`` chunks in a row that found a source away. ``sites`` may be None where no step moves files.
+    ``belief`` is for who has looked at the queue just now; else it is looked at anew.
     """
     to_do = {step.order_id for step in plan.steps}
     belief = belief or QueueCache(queue=queue, order_ids=to_do)
-    hands = ExecutionContext(orders=orders, queue=queue, sites=sites, mover=mover, actor=actor, now=now, belief=belief)
+    hands = ExecutionContext(orders=orders, queue=queue, sites=sites, actor=actor, now=now, belief=belief)
     done: list[Outcome] = []
 
     def tell(of_the_chunk: int = 0) -> None:

@@ -16,7 +16,6 @@ class Checkpoint(StrEnum):
     WITHDRAWN = "withdrawn"  # the tasks to take away are gone
     TRASHED = "trashed"  # the files are in the trash
     PUBLISHED = "published"  # the new tasks are in the queue
-    MOVED = "moved"  # tasks are in the other queue
     PUT_BACK = "put_back"  # orphaned tasks are in the queue again
     TAKEN_BACK = "taken_back"  # what failed has been restored
     LOCKED = "locked"  # maintenance holds its lock

@@ -256,12 +256,11 @@ class _Look:
             # Orders that a filter left out stay out.
             known = {order_id: reread.get(order_id, order) for order_id, order in (known or {}).items()}
         with_task = {task.order_id for task in tasks if task.order_id is not None}
-        unseen = await self._unseen([order for order_id, order in (known or {}).items() if order_id not in with_task])
         if survey is not None:
             survey = replace(survey, may_run=may_run(tasks, (known or {}).values()))
         return Snapshot(
             taken_at=self.taken_at,
-            orders={**(known or {}), **unseen},
+            orders=known or {},
             tasks=tasks,
             foreign=reading.foreign,
             workers=survey,
@@ -307,18 +306,6 @@ class _Look:
         except SourceError:
             return unconfirmed(tasks), {}
         return confirmed(tasks, Deciding.of(reading, survey, self.taken_at).settle(second, known)), known
-
-    async def _unseen(self, without_task: Sequence[Order]) -> dict[int, Order]:
-        """Those of these orders, which have no task here, that may have one in another queue.
-
-        Theirs was moved there, or was to be moved here and is where it was: a move may have died on its way.
-        """
-        unseen = {order.order_id: order.unseen() for order in without_task if order.is_out_of_sight}
-        moved_here = {order.order_id: order for order in without_task if order.was_moved_here}
-        if moved_here and Source.BROKER not in self.attempts.errors:
-            left = await self.attempts.make(Source.BROKER, lambda: self.queue.left_behind(moved_here))
-            unseen |= {order_id: moved_here[order_id].unseen(name) for order_id, name in (left or {}).items()}
-        return unseen
 
 
 async def require_right_directory(orders: OrdersStore, sites: SiteStore) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sitegenctl.domain.health.backend_texts import BackendTexts
 from sitegenctl.domain.ports import Consumers
-from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
@@ -60,34 +59,6 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str
         plural = "message that belongs" if foreign == 1 else "messages that belong"
         notes.append(f"{foreign} {plural} to no order {'stays' if foreign == 1 else 'stay'} in the queue")
     return notes
-
-
-def moving_notes(
-    moving: int, staying: Sequence[LiveTask], foreign: int, source: str, destination: str
-) -> tuple[str, ...]:
-    """What a move leaves where it is, and what is to be done besides; ``moving`` is how many orders it moves."""
-    counts = Counter(task.state for task in staying)
-    orphaned = counts.pop(TaskState.ORPHANED, 0)
-    notes = []
-    if moving:
-        notes.append(
-            f"whoever looks after the orders must know where they are now: set backend to {destination}"
-            f" (SITEGENCTL_BACKEND, or in the context), and have workers of it run"
-        )
-    if counts:
-        held = ", ".join(f"{count} {state}" for state, count in counts.items())
-        later = "; what a worker holds for later comes back to the queue when that worker is stopped"
-        only_running = counts.keys() == {TaskState.RUNNING}
-        notes.append(f"at workers, and staying: {held}. They are finished there{'' if only_running else later}")
-    if orphaned:
-        notes.append(
-            f"{orphaned} orphaned, and staying: sitegenctl repair puts them back into the queue of {source}, from where"
-            " they can be moved"
-        )
-    if foreign:
-        plural = "message that belongs" if foreign == 1 else "messages that belong"
-        notes.append(f"{foreign} {plural} to no order {'stays' if foreign == 1 else 'stay'} in the queue of {source}")
-    return tuple(notes)
 
 
 def _text(consumers: Consumers, *, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool) -> str:

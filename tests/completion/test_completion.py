@@ -92,7 +92,6 @@ LINES = [
     ("sitegenctl cancel --to pai", ["paid"]),
     ("sitegenctl logs --level ", ["error", "info", "success", "warning"]),
     ("sitegenctl -o nd", ["ndjson"]),
-    ("sitegenctl queue move --from ", ["celery", "rq"]),
     ("sitegenctl enqueue --from ord", ["orders.txt"]),
     ("sitegenctl config use ", ["shop", "staging"]),
     ("sitegenctl --context st", ["staging"]),

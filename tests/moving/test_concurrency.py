@@ -30,7 +30,7 @@ _OPERATOR = """
 import contextlib, io, sys, time
 from pathlib import Path
 from sitegenctl.cli import enqueue, maintain, moving
-from sitegenctl.cli.main import run
+from sitegenctl.cli.app import run
 from sitegenctl.adapters import celery_queue, celery_raw, postgres_orders, rq_library, rq_publishing, rq_queue
 from sitegenctl.operations import apply, maintain
 ready, gate = Path(sys.argv[1]), Path(sys.argv[2])

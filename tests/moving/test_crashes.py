@@ -32,13 +32,13 @@ def reached(checkpoint):
     if checkpoint.value == {kill_at!r}:
         os.kill(os.getpid(), signal.SIGKILL)
 failpoints.reached = reached
-from sitegenctl.cli.main import run
+from sitegenctl.cli.app import run
 sys.exit(run({arguments!r}))
 """
 
 LOOKED, CLAIMED = Checkpoint.LOOKED, Checkpoint.CLAIMED
 WITHDRAWN, TRASHED = Checkpoint.WITHDRAWN, Checkpoint.TRASHED
-PUBLISHED, PUT_BACK, MOVED = Checkpoint.PUBLISHED, Checkpoint.PUT_BACK, Checkpoint.MOVED
+PUBLISHED, PUT_BACK = Checkpoint.PUBLISHED, Checkpoint.PUT_BACK
 TAKEN_BACK, LOCKED, STEPPED = Checkpoint.TAKEN_BACK, Checkpoint.LOCKED, Checkpoint.STEPPED
 
 
@@ -113,7 +113,6 @@ SCENARIOS = [
     scenario("orphaned", "repair", _orphaned, *_BEGUN, PUT_BACK),
     scenario("interrupted", "repair", lambda w: w.order(42, "GENERATING"), *_BEGUN, PUBLISHED),
     scenario("purge", "queue purge", _queued, *_BEGUN, WITHDRAWN),
-    scenario("move", "queue move --from celery --to rq", _queued, *_BEGUN, MOVED),
     scenario("maintain", "maintain", troubles, *_BEGUN, WITHDRAWN, TRASHED, PUBLISHED, LOCKED, STEPPED),
 ]
 

@@ -22,7 +22,7 @@ from sitegenctl.operations import apply
 apply.CHUNK = {chunk}
 moving._UNNOTICED = {unnoticed}
 {slow}
-from sitegenctl.cli.main import run
+from sitegenctl.cli.app import run
 sys.exit(run(["enqueue", "1-6"]))
 """
 

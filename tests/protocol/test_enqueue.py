@@ -35,7 +35,7 @@ publish = CeleryQueue.publish
 async def killed(self, publications):
     {body}
 CeleryQueue.publish = killed
-from sitegenctl.cli.main import run
+from sitegenctl.cli.app import run
 sys.exit(run(["enqueue", "42"]))
 """
 _KILL = "os.kill(os.getpid(), signal.SIGKILL)"

@@ -32,7 +32,7 @@ SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"
 CRASHING = """
 import sys
 from datetime import UTC, datetime
-from sitegenctl.cli import main
+from sitegenctl.cli import app
 from sitegenctl.tui.app import LiveApp
 
 def now(calls=[]):
@@ -42,7 +42,7 @@ def now(calls=[]):
     return datetime.now(UTC)
 
 LiveApp.__init__.__kwdefaults__["now"] = now
-sys.exit(main.run(sys.argv[1:]))
+sys.exit(app.run(sys.argv[1:]))
 """
 
 
@@ -51,7 +51,7 @@ WAITING = """
 import time
 from pathlib import Path
 from sitegenctl.__main__ import main
-from sitegenctl.adapters.postgres_orders import PostgresOrders
+from sitegenctl.adapters.postgres.orders import PostgresOrders
 
 claim = PostgresOrders.claim
 

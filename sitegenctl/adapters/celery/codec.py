@@ -157,13 +157,8 @@ def new_id() -> str:
 
 
 def headers_of(publication: Publication) -> dict[str, str]:
-    """What we add to Celery's own headers, as far as it is known."""
-    headers = {}
-    if publication.enqueued_at is not None:
-        headers[ENQUEUED_AT_HEADER] = publication.enqueued_at.isoformat()
-    if publication.actor is not None:
-        headers[ACTOR_HEADER] = publication.actor
-    return headers
+    """Return the headers that sitegenctl adds to Celery's own."""
+    return {ENQUEUED_AT_HEADER: publication.enqueued_at.isoformat(), ACTOR_HEADER: publication.actor}
 
 
 @cache
@@ -265,18 +260,6 @@ def decode_message(
         reason = "it names our task in a way that cannot be read" if named else OTHER
         return [_foreign(name, reason, place, task_id, may_be_ours=named)]
     return items
-
-
-def resume_in(raw: bytes) -> bool:
-    """Whether the message asks for a resume; True where it does not say."""
-    message = envelope(raw) or {}
-    try:
-        args, kwargs, _ = _parts(parse(message, unpack(message))) or ((), {}, None)
-    except UnreadableBody:
-        return True
-    if "resume" in mapping(kwargs):
-        return kwargs["resume"] is not False
-    return not (isinstance(args, list) and len(args) > 1 and args[1] is False)
 
 
 def limit_of(timelimit: Any) -> timedelta | None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sitegenctl.adapters.broker.moving import LookElsewhere, nowhere_else
 from sitegenctl.adapters.celery.codec import (
     Encoder,
     headers_of,
@@ -50,12 +49,10 @@ class CeleryQueue:
         timeout: float,
         now: Callable[[], datetime] = _utc_now,
         bounds: Bounds = Bounds(),  # noqa: B008 - a value
-        elsewhere: LookElsewhere = nowhere_else,
     ) -> None:
         self._options = options
         self._now = now
         self._bounds = bounds
-        self._elsewhere = elsewhere
         self._links = Links(url, options, timeout=timeout)
         self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._links.one)
 
@@ -135,10 +132,6 @@ class CeleryQueue:
     async def resume(self) -> Consumers:
         """Have every living worker take tasks from our queue again."""
         return await self._workers.resume()
-
-    async def left_behind(self, order_ids: Collection[int]) -> Mapping[int, str]:
-        """Which of these orders still have a task in another queue on the same Redis, by that queue's name."""
-        return await self._elsewhere(order_ids)
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Remove, or only count, what clients that died left behind of their questions to workers."""

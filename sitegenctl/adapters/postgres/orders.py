@@ -42,13 +42,9 @@ _SLICE = 100
 
 
 class PostgresOrders:
-    """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call.
+    """``OrdersStore`` on PostgreSQL. Connects when first used; ``timeout`` is in seconds, for each call."""
 
-    ``here`` is the name of the queue that is looked at, by which orders are known whose task was moved to another.
-    """
-
-    def __init__(self, url: str, *, timeout: float, read_only: bool = False, here: str | None = None) -> None:
-        self._here = here
+    def __init__(self, url: str, *, timeout: float, read_only: bool = False) -> None:
         dsn = asyncpg_dsn(url)
         # The second is for claiming orders while others are claimed.
         self._links = tuple(Link(dsn, timeout=timeout, read_only=read_only) for _ in range(2))
@@ -72,7 +68,7 @@ class PostgresOrders:
 
         async def take_in(rows: Sequence[asyncpg.Record]) -> None:
             for number, row in enumerate(rows):
-                known[row["id"]] = order_of(row, self._here)
+                known[row["id"]] = order_of(row)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
 
@@ -88,7 +84,7 @@ class PostgresOrders:
         restricted = order_queries.restriction(only or OrderFilter())
         async with self._reading() as connection:
             rows = await connection.fetch(order_queries.OPEN, *restricted, list(also))
-        return {row["id"]: order_of(row, self._here) for row in rows}
+        return {row["id"]: order_of(row) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         """Read the first ``offset + limit`` of the other orders, sorted and filtered as the query says."""
@@ -100,7 +96,7 @@ class PostgresOrders:
                 for row in await connection.fetch(statement, *restricted, list(excluding), query.offset + query.limit)
             ]
             rows = await connection.fetch(order_queries.BY_ID, ids)
-        known = {row["id"]: order_of(row, self._here) for row in rows}
+        known = {row["id"]: order_of(row) for row in rows}
         return [known[order_id] for order_id in ids if order_id in known]
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:

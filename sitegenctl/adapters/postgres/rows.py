@@ -10,14 +10,14 @@ from typing import Any
 import asyncpg
 
 from sitegenctl.domain.orders.order import JournalEntry, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import OPERATOR_MOVE, Announcement, read_history
+from sitegenctl.domain.orders.run import Announcement, read_history
 
 # Enum's own look-up takes as long as all the rest of an order.
 _STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
 
 
-def order_of(row: asyncpg.Record, here: str | None) -> Order:
-    """The order of a row; ``here`` is the name of the queue that is looked at."""
+def order_of(row: asyncpg.Record) -> Order:
+    """The order of a row."""
     status = status_of(row["status"])
     journaled = _facts(row["journal_details"])
     if not row["has_onboarding"]:
@@ -46,7 +46,6 @@ def order_of(row: asyncpg.Record, here: str | None) -> Order:
             announcement=_announcement(_facts(row["announcement"])),
         ),
         journal=_journal_entry(row["journal_step"], journaled, row["journal_age"]),
-        elsewhere=_elsewhere(row["journal_step"], journaled, here),
         last_error=row["last_error"],
         run_lock_held=row["run_lock_held"],
     )
@@ -69,12 +68,6 @@ def _facts(details: str | None) -> dict[str, Any]:
 def _text(facts: dict[str, Any], name: str) -> str | None:
     value = facts.get(name)
     return value if isinstance(value, str) else None
-
-
-def _elsewhere(step: str | None, facts: dict[str, Any], here: str | None) -> str | None:
-    """The queue that the order's task was moved to, if nothing has been done to it since and it isn't ``here``."""
-    to = _text(facts, "to") if step == OPERATOR_MOVE else None
-    return to if here not in (None, to) else None
 
 
 def _announcement(facts: dict[str, Any]) -> Announcement:

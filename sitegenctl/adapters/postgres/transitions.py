@@ -296,8 +296,6 @@ def _claim_row(step: Step, actor: Actor, mark: str) -> dict[str, Any]:
         details["resume"] = step.resume
     if step.withdraw:
         details["withdrawn"] = [task.task_id for task in step.withdraw]
-    if step.move:
-        details |= {"moved": [task.task_id for task in step.move], "to": step.destination}
     if step.trash:
         details["files"] = "trash"
     message = f"{step.saying[:1].upper()}{step.saying[1:]}; by {actor}"

@@ -36,7 +36,7 @@ async def publish(
     """
     failures: dict[str, PublishFailure] = {}
     try:
-        written = [(publication.task_id, commands_of(publication, library, options)) for publication in publications]
+        written = [(publication.task_id, _commands_of(publication, library, options)) for publication in publications]
     except UsageProblem as exc:
         return {each.task_id: PublishFailure(reason=exc.message, certain=True) for each in publications}
     for start in range(0, len(publications), _AT_ONCE):
@@ -60,7 +60,7 @@ async def publish(
     return failures
 
 
-def commands_of(publication: Publication, library: RqLibrary, options: RqOptions) -> list[Command]:
+def _commands_of(publication: Publication, library: RqLibrary, options: RqOptions) -> list[Command]:
     """What publishes one job; the last of them puts it into the queue."""
     job_id = publication.task_id
     histories = (options.finished, options.failed, options.canceled, options.scheduled, options.deferred)
@@ -73,8 +73,8 @@ def commands_of(publication: Publication, library: RqLibrary, options: RqOptions
             "HSET",
             options.job(job_id),
             *(ORDER_FIELD, publication.order_id),
-            *((ENQUEUED_AT_FIELD, publication.enqueued_at.isoformat()) if publication.enqueued_at else ()),
-            *((ACTOR_FIELD, publication.actor) if publication.actor else ()),
+            *(ENQUEUED_AT_FIELD, publication.enqueued_at.isoformat()),
+            *(ACTOR_FIELD, publication.actor),
             *(RETRIES_FIELD, RETRIES),
         ),
         queueing,

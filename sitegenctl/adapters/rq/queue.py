@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from sitegenctl.adapters.broker.moving import LookElsewhere, nowhere_else
 from sitegenctl.adapters.redis.connection import require_writable
 from sitegenctl.adapters.rq.job import OVER, Job
 from sitegenctl.adapters.rq.lookup import JobSearch, with_claim
@@ -29,11 +28,8 @@ _RESULTS = {"finished": "SUCCESS", "failed": "FAILURE", "stopped": "REVOKED", "c
 class RqQueue:
     """``QueueBackend`` on RQ; ``timeout`` is in seconds, for each call. Each call has a connection of its own."""
 
-    def __init__(
-        self, url: str, options: RqOptions, *, timeout: float, elsewhere: LookElsewhere = nowhere_else
-    ) -> None:
+    def __init__(self, url: str, options: RqOptions, *, timeout: float) -> None:
         self._options = options
-        self._elsewhere = elsewhere
         self._workers = RqWorkers(url, options, timeout=timeout)
 
     def new_task_id(self) -> str:
@@ -144,10 +140,6 @@ class RqQueue:
     async def resume(self) -> Consumers:
         """Have every worker take jobs again."""
         return await self._workers.resume()
-
-    async def left_behind(self, order_ids: Collection[int]) -> Mapping[int, str]:
-        """Which of these orders still have a task in another queue on the same Redis, by that queue's name."""
-        return await self._elsewhere(order_ids)
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         """Nothing: RQ's workers are told, not asked, and nobody waits for a reply that could be left behind."""

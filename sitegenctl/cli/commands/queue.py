@@ -1,14 +1,14 @@
-"""``queue pause|resume|purge|move``: what concerns the queue as a whole."""
+"""``queue pause|resume|purge``: the queue as a whole."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import DryRun, Invocation, Limit, command, with_globals
+from sitegenctl.cli.options import DryRun, Invocation, command, with_globals
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Stop and start the consuming of the queue, empty it, or move it.", no_args_is_help=True)
+    group = typer.Typer(help="Pause, resume or empty the queue.", no_args_is_help=True)
     group.callback()(with_globals(_group))
     command(group, "pause")(pause)
     command(group, "resume")(resume)
     command(group, "purge")(purge)
-    command(group, "move")(move)
     app.add_typer(group, name="queue")
 
 
 def _group() -> None:
-    """Stop and start the consuming of the queue, empty it, or move it."""
+    """Pause, resume or empty the queue."""
 
 
 def pause(call: Invocation, dry_run: DryRun = False) -> int:
@@ -43,60 +42,6 @@ def resume(call: Invocation, dry_run: DryRun = False) -> int:
 def purge(call: Invocation, dry_run: DryRun = False) -> int:
     """Take every task out of the queue; the orders go back to BUILDING, held."""
     return signals.run(_purge(call, dry_run=dry_run))
-
-
-def move(
-    call: Invocation,
-    source: Annotated[str, typer.Option("--from", metavar="BACKEND", help="celery or rq: where the tasks wait.")],
-    destination: Annotated[str, typer.Option("--to", metavar="BACKEND", help="celery or rq: where they are to wait.")],
-    limit: Limit = None,
-    dry_run: DryRun = False,
-) -> int:
-    """Hand the tasks that wait from Celery to RQ, or back; what workers hold stays where it is."""
-    return signals.run(_move(call, source, destination, limit=limit, dry_run=dry_run))
-
-
-async def _move(call: Invocation, source: str, destination: str, *, limit: int | None, dry_run: bool) -> int:
-    from contextlib import AsyncExitStack
-    from dataclasses import replace
-
-    from sitegenctl.cli.execute import carry_out, changing, planned, report
-    from sitegenctl.errors import Busy, UsageProblem
-    from sitegenctl.operations import move as operation
-    from sitegenctl.render.consumers import moving_notes
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    # Each name is checked, and what it takes is there.
-    for option, name in (("--from", source), ("--to", destination)):
-        _require_backend(call, option, name)
-    if source == destination:
-        raise UsageProblem(f"--from and --to are both {source}")
-    async with open_session(settings, call.command) as session, AsyncExitStack() as stack:
-        await session.orders.require_writable()
-        if not dry_run and not await stack.enter_async_context(session.orders.maintenance()):
-            # It would take what is on its way for lost.
-            raise Busy("maintenance is running", hint="try again when it has ended")
-        leaving, arriving = session.queue_of(source), session.queue_of(destination)
-        moving = await planned(operation.plan(session.orders, leaving, arriving, to=destination))
-        plan = moving.plan.limited(limit)
-        notes = moving_notes(len(plan.steps), moving.staying, moving.foreign, source, destination)
-        plan = replace(plan, notes=notes)
-        mover = session.mover(source, destination)
-        result = await carry_out(
-            call, session, plan, done="moved", asks=True, dry_run=dry_run, queue=leaving, mover=mover
-        )
-    return report(call, result, done="moved")
-
-
-def _require_backend(call: Invocation, option: str, name: str) -> None:
-    from sitegenctl.config.settings import TASKS
-    from sitegenctl.errors import UsageProblem
-    from sitegenctl.session import require_backend
-
-    if name not in TASKS:
-        raise UsageProblem(f"{option}: {name!r} is not a backend", hint=f"known backends: {', '.join(TASKS)}")
-    require_backend(call.settings(backend=name))
 
 
 async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:

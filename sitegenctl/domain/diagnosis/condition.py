@@ -12,7 +12,6 @@ from enum import StrEnum
 
 from sitegenctl.domain.diagnosis.describe import (
     describe_age,
-    describe_elsewhere,
     describe_files,
     describe_task,
     describe_time,
@@ -199,7 +198,7 @@ def _unknown(seen: Evidence) -> Diagnosis | None:
     if seen.order is not None and (problem := seen.order.status_problem):
         # A status that this release does not know was set on purpose.
         remedy = NO_STATUS_REMEDY if seen.order.label is None else None
-        return _verdict(seen, Condition.UNKNOWN, problem, remedy=describe_elsewhere(seen.order) or remedy)
+        return _verdict(seen, Condition.UNKNOWN, problem, remedy=remedy)
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
 
@@ -15,11 +14,6 @@ def describe_task(task: LiveTask) -> str:
     if task.position is not None:
         where = " (next)" if task.position == 0 else f" (place {task.position + 1})"
     return f"task {task.task_id} {task.state}{where}"
-
-
-def describe_elsewhere(order: Order) -> str | None:
-    """Say from where an order is to be looked at whose task was moved to another queue."""
-    return f"look with backend {order.elsewhere}" if order.elsewhere is not None else None
 
 
 def describe_files(files: SiteFiles) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_MOVE, History
+from sitegenctl.domain.orders.run import OPERATOR_CANCEL, History
 from sitegenctl.domain.slotted import light
 
 #: Largest value of PostgreSQL's ``bigint``, the widest type that ``site_orders.id`` may have.
@@ -68,8 +68,7 @@ class Order:
     ``status`` is None where it is NULL, and where it is none that this release knows: then ``status_label`` has it.
     ``idle`` is the time since anything moved it, measured by the database against each column's own clock;
     None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
-    together with ``status`` it tells whether the order moved since it was read. ``elsewhere`` is the queue that its
-    task is in by the journal, where that is another one than is looked at.
+    together with ``status`` it tells whether the order moved since it was read.
 
     ``run_lock_held`` is whether some run holds the order's run lock in PostgreSQL; None when the database could not
     know, as a standby does not. It was read a moment after the order: a run that has ended in between is an open run
@@ -93,7 +92,6 @@ class Order:
     history: History = field(default_factory=History)
     journal: JournalEntry | None = None
     last_error: str | None = None
-    elsewhere: str | None = None
     run_lock_held: bool | None = None
 
     @property
@@ -106,8 +104,6 @@ class Order:
         """Why nothing can be said of the order, let alone done with it; None where its status is known."""
         if self.status is not None:
             return None
-        if self.elsewhere is not None:
-            return f"its task is in the queue of {self.elsewhere}, which is not to be seen from here"
         if self.status_label is None:
             return "its status is NULL"
         return f"status {self.status_label} is not known to this release"
@@ -123,21 +119,6 @@ class Order:
     def is_ready_for_beat(self) -> bool:
         """Whether the system's beat starts the order as soon as it is BUILDING."""
         return self.onboarding is Onboarding.COMPLETE and self.onboarding_completed_at is not None
-
-    @property
-    def is_out_of_sight(self) -> bool:
-        """Whether all that happens to it now may happen in another queue than is looked at."""
-        return self.elsewhere is not None and self.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
-
-    @property
-    def was_moved_here(self) -> bool:
-        """Whether its task was to be moved from another queue to this one, and nothing has been done to it since."""
-        is_open = self.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
-        return is_open and self.elsewhere is None and self.journal is not None and self.journal.step == OPERATOR_MOVE
-
-    def unseen(self, elsewhere: str | None = None) -> Order:
-        """The same order, of which nothing can be said, let alone done with it, its task being ``elsewhere``."""
-        return replace(self, status=None, status_label=self.label, elsewhere=elsewhere or self.elsewhere)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import NO_STATUS_REMEDY
-from sitegenctl.domain.diagnosis.describe import describe_age, describe_elsewhere, describe_task, describe_time
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_task, describe_time
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX
@@ -34,7 +34,7 @@ def without_status(order: Order) -> Outcome | None:
     if problem is None:
         return None
     hint = NO_STATUS_REMEDY if order.label is None else None
-    return refuse(order.order_id, problem, hint=describe_elsewhere(order) or hint, obstacle=Obstacle.STATUS)
+    return refuse(order.order_id, problem, hint=hint, obstacle=Obstacle.STATUS)
 
 
 def without_onboarding(order: Order) -> Outcome | None:

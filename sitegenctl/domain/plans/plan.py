@@ -15,7 +15,6 @@ from sitegenctl.domain.orders.run import (
     OPERATOR_CANCEL,
     OPERATOR_ENQUEUE,
     OPERATOR_FAILED_SUFFIX,
-    OPERATOR_MOVE,
     OPERATOR_REPAIR,
     OPERATOR_RESET,
 )
@@ -34,7 +33,6 @@ class Action(StrEnum):
     RESET = OPERATOR_RESET
     CANCEL = OPERATOR_CANCEL
     REPAIR = OPERATOR_REPAIR
-    MOVE = OPERATOR_MOVE
 
     @property
     def taken_back(self) -> str:
@@ -52,10 +50,9 @@ class Step:
 
     ``withdraw`` are tasks to remove, those that run only with ``terminate``; ``keep`` is a task that must still be
     there, ``leave`` others that may not be touched; ``put_back`` one to return to the queue, which a person has
-    confirmed to be on no living worker where ``worker_dead``; ``move`` are tasks to hand to another queue, whose name
-    is ``destination``. ``publish`` is the id of a new task, chosen now so that the journal can name it before the task
-    exists. ``verb`` is what is done to the order, in a word that follows "would be …" and stands alone once it is done;
-    ``details`` say more.
+    confirmed to be on no living worker where ``worker_dead``. ``publish`` is the id of a new task, chosen now so that
+    the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that follows
+    "would be …" and stands alone once it is done; ``details`` say more.
     """
 
     order_id: int
@@ -74,8 +71,6 @@ class Step:
     resume: bool = True
     put_back: LiveTask | None = None
     worker_dead: bool = False
-    move: tuple[LiveTask, ...] = ()
-    destination: str | None = None
 
     @property
     def saying(self) -> str:
@@ -92,13 +87,13 @@ class Step:
         """The task that the order has when the step is done."""
         if self.publish is not None:
             return self.publish
-        task = self.put_back or self.keep or next(iter(self.move), None)
+        task = self.put_back or self.keep
         return task.task_id if task else None
 
     @property
     def planned_tasks(self) -> tuple[LiveTask, ...]:
         """Every place of a task that the plan saw and that the order may still have when the step is taken."""
-        named = (*self.withdraw, *self.leave, *self.move, self.keep, self.put_back)
+        named = (*self.withdraw, *self.leave, self.keep, self.put_back)
         return tuple(task for task in named if task is not None)
 
     @property

@@ -10,7 +10,7 @@ from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_task
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_MOVE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS
+from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS
 from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.domain.plans.guards import (
     given_up,
@@ -41,7 +41,7 @@ _KEPT_FIRST = (
     TaskState.RETRYING,
     TaskState.ORPHANED,
 )
-_PROMISES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR, OPERATOR_MOVE})
+_PROMISES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR})
 
 # Steps of the log at which a run has files on disk; and those at which a run clears away what it finds.
 _WRITES = ("WRITE_", "TEMPLATE_")

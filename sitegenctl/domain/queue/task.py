@@ -173,16 +173,10 @@ class TaskDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A task to publish, under an id chosen (and journaled) before.
-
-    ``eta`` is when it is due, None for at once; ``attempt`` counts from 1. Of one that comes from another queue it may
-    not be known who enqueued it, and when.
-    """
+    """A task to publish, under an id chosen (and journaled) before."""
 
     task_id: str
     order_id: int
     resume: bool
-    actor: str | None
-    enqueued_at: datetime | None
-    eta: datetime | None = None
-    attempt: int = 1
+    actor: str
+    enqueued_at: datetime
