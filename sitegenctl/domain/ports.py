@@ -39,16 +39,25 @@ class Actor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """What came of claiming orders: ids of the journal rows written, and why others were not claimed.
+class TransitionFailure:
+    """Why the transition of an order could not be applied or rolled back."""
 
-    ``moved`` are no longer as the plan saw them; ``failed`` are those that the database refused to claim: somebody
-    else has the row locked, for one.
+    reason: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransitionResult:
+    """Result of applying transitions or rolling them back, by order.
+
+    ``journal_ids`` has the journal row of each order that was changed. ``changed`` gives the reason why an order was
+    left alone: it is no longer as the plan (or the transition) left it. ``failed`` are orders that the database
+    refused, or that another transaction locks.
     """
 
-    journal_ids: Mapping[int, int]
-    moved: Mapping[int, str]
-    failed: Mapping[int, str]
+    journal_ids: Mapping[int, int] = field(default_factory=dict)
+    changed: Mapping[int, str] = field(default_factory=dict)
+    failed: Mapping[int, TransitionFailure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +66,6 @@ class PublishFailure:
 
     reason: str
     certain: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """What came of taking claims back: orders restored, and why others were not.
-
-    ``moved`` are no longer as they were claimed; ``failed`` are those that the database refused to restore.
-    """
-
-    restored: Collection[int]
-    moved: Mapping[int, str]
-    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,36 +190,36 @@ class OrdersStore(Protocol):
         """
         ...
 
-    async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
-        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone.
+    async def apply(self, steps: Sequence[Step], actor: Actor) -> TransitionResult:
+        """Apply transitions in one transaction: lock, re-check, set the status, write the journal.
 
-        Raises ``Unconfirmed`` where it can't be known whether it was done.
+        Raises ``Unconfirmed`` if the connection was lost and the result cannot be read.
         """
         ...
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
-        """Look at claimed orders once more; returns why one went on in spite of the claim, by order.
+        """Re-check orders after their tasks were revoked; returns why the generation of an order went on, by order.
 
-        Its task may have ended before it was withdrawn. Keys of ``steps`` are the journal ids of ``claim``.
+        The task may have finished before it was revoked. Keys of ``steps`` are ids of the journal rows of ``apply``.
         """
         ...
 
-    async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
-        """Take claims back: restore each status and journal why; an order that moved since is left alone.
+    async def roll_back(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> TransitionResult:
+        """Restore the status of these orders and journal why; an order that changed since is left alone.
 
-        Keys of ``steps`` are the journal ids of ``claim``, those of ``reasons`` orders.
+        Keys of ``steps`` are ids of the journal rows of ``apply``, those of ``reasons`` are orders.
         """
         ...
 
     def maintenance(self) -> AbstractAsyncContextManager[bool]:
-        """Hold the lock that one maintenance run holds at a time; False when another one has it.
+        """Hold the maintenance lock, which one run holds at a time; False if another run holds it.
 
-        It may be lost meanwhile: ``require_maintenance`` tells, and every ``claim`` asks it first.
+        The lock may be lost meanwhile: ``require_maintenance`` detects that, and every ``apply`` checks it first.
         """
         ...
 
     async def require_maintenance(self) -> None:
-        """Raise ``SourceError`` where ``maintenance`` took the lock here and it is lost; nothing where it didn't."""
+        """Raise ``SourceError`` if ``maintenance`` took the lock in this process and lost it."""
         ...
 
     async def utc_now(self) -> datetime:

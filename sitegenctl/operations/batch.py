@@ -19,7 +19,7 @@ from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.describe import describe_task
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
-from sitegenctl.domain.ports import Actor, Claim, OrdersStore, QueueBackend, Release, SiteStore
+from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore, TransitionResult
 from sitegenctl.domain.queue.task import LiveTask, Publication
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import failpoints as failpoints
@@ -63,7 +63,7 @@ class Batch:
     steps: Sequence[Step]
     tell: Callable[[int], None]
     skipped: dict[int, Outcome] = field(default_factory=dict)
-    claim: Claim = field(default_factory=lambda: Claim(journal_ids={}, moved={}, failed={}))
+    claim: TransitionResult = field(default_factory=TransitionResult)
     failures: dict[int, Failure] = field(default_factory=dict)
     trashed: dict[int, str] = field(default_factory=dict)
     previous: Batch | None = None
@@ -148,7 +148,7 @@ class Batch:
     async def _claim(self) -> None:
         with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skipped]
         if with_row:
-            self.claim = await self.hands.orders.claim(with_row, self.hands.actor)
+            self.claim = await self.hands.orders.apply(with_row, self.hands.actor)
         failpoints.reached(Checkpoint.CLAIMED)
 
     async def _withdraw(self) -> None:
@@ -254,7 +254,7 @@ class Batch:
                 self.failures[step.order_id] = Failure(reason=left[task.task_id])
         failpoints.reached(Checkpoint.PUT_BACK)
 
-    async def _take_back(self) -> Release | SourceError:
+    async def _take_back(self) -> TransitionResult | SourceError:
         """Restore what failed: first the files, then the status, with the reason in the journal."""
         failed = [
             step
@@ -264,7 +264,7 @@ class Batch:
             and self.failures[step.order_id].certain
         ]
         if not failed:
-            return Release(restored=(), moved={})
+            return TransitionResult()
         moved = {step.order_id: self.trashed[step.order_id] for step in failed if step.order_id in self.trashed}
         if moved and self.hands.sites is not None:
             try:
@@ -276,7 +276,7 @@ class Batch:
         by_journal_id = {self.claim.journal_ids[step.order_id]: step for step in failed}
         reasons = {step.order_id: self.failures[step.order_id].reason for step in failed}
         try:
-            release = await self.hands.orders.release(by_journal_id, self.hands.actor, reasons)
+            release = await self.hands.orders.roll_back(by_journal_id, self.hands.actor, reasons)
         except SourceError as exc:
             return exc
         failpoints.reached(Checkpoint.TAKEN_BACK)

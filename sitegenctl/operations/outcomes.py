@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
-from sitegenctl.domain.ports import Claim, PublishFailure, QueueBackend, Release
+from sitegenctl.domain.ports import PublishFailure, QueueBackend, TransitionFailure, TransitionResult
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations.observe import SECOND_LOOK
@@ -25,18 +25,20 @@ class Failure:
 
 
 def settle(
-    step: Step, skipped: Outcome | None, claim: Claim, failure: Failure | None, release: Release | SourceError
+    step: Step,
+    skipped: Outcome | None,
+    claim: TransitionResult,
+    failure: Failure | None,
+    release: TransitionResult | SourceError,
 ) -> Outcome:
     """What became of a step that was ``skipped``, or was claimed, failed, and was taken back or could not be."""
     order_id = step.order_id
     if skipped is not None:
         return skipped
-    if order_id in claim.moved:
-        return outcome(step, OutcomeKind.SKIPPED, claim.moved[order_id])
-    if order_id in claim.failed:
-        reason = claim.failed[order_id]
-        hint = "try again when that transaction has ended" if "locked" in reason else None
-        return outcome(step, OutcomeKind.FAILED, reason, hint=hint)
+    if order_id in claim.changed:
+        return outcome(step, OutcomeKind.SKIPPED, claim.changed[order_id])
+    if (refused := claim.failed.get(order_id)) is not None:
+        return outcome(step, OutcomeKind.FAILED, refused.reason, hint=refused.hint)
     if failure is None:
         return outcome(step, OutcomeKind.DONE, step.saying, log_id=claim.journal_ids.get(order_id))
     after = step.after or step.before
@@ -44,23 +46,24 @@ def settle(
         return outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint, after=after)
     if step.before is None:
         return outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint)
-    stuck = release.message if isinstance(release, SourceError) else release.failed.get(order_id)
-    if isinstance(release, SourceError) or stuck is not None:
+    if isinstance(release, SourceError):
+        release = TransitionResult(failed={order_id: TransitionFailure(reason=release.message)})
+    if (stuck := release.failed.get(order_id)) is not None:
         later = f"enqueue {order_id}" if step.action is Action.ENQUEUE else "repair"
         return outcome(
             step,
             OutcomeKind.FAILED,
-            f"{failure.reason}; and {step.before} could not be restored: {stuck}",
+            f"{failure.reason}; and {step.before} could not be restored: {stuck.reason}",
             hint=f"it is {after} without a task; later: sitegenctl {later}",
             after=after,
         )
-    if order_id in release.restored:
+    if order_id in release.journal_ids:
         again = f"; {step.before} again" if step.after not in (None, step.before) else ""
         return outcome(step, OutcomeKind.FAILED, f"{failure.reason}{again}", hint=failure.hint, after=step.before)
     return outcome(
         step,
         OutcomeKind.FAILED,
-        f"{failure.reason}; but {release.moved.get(order_id, 'it moved meanwhile')}",
+        f"{failure.reason}; but {release.changed.get(order_id, 'it changed meanwhile')}",
         hint=f"sitegenctl inspect {order_id} tells where it is",
     )
 

@@ -147,7 +147,7 @@ def test_read_only_is_enforced_by_the_server(pooled: World) -> None:
     async def attempt() -> None:
         store = PostgresOrders(pooled.database_url, timeout=5, read_only=True)
         try:
-            await store.claim([step(42)], Actor(user="ana", host="crm", command="enqueue"))
+            await store.apply([step(42)], Actor(user="ana", host="crm", command="enqueue"))
         finally:
             await store.close()
 
@@ -169,7 +169,7 @@ def test_lost_maintenance_lock_is_noticed(world: World) -> None:
             with pytest.raises(SourceError, match="maintenance lock is lost"):
                 await store.require_maintenance()
             with pytest.raises(SourceError, match="maintenance lock is lost"):
-                await store.claim([step(42)], Actor(user="ana", host="crm", command="maintain"))
+                await store.apply([step(42)], Actor(user="ana", host="crm", command="maintain"))
         await store.close()
 
     asyncio.run(scenario())

@@ -126,7 +126,7 @@ def test_journal_row_says_which_status_it_set(world: World) -> None:
     world.order(42)
     order = read(world, 42)[42]
     assert order.journal is None
-    world.with_session(lambda session: session.orders.claim([step(order)], ACTOR))
+    world.with_session(lambda session: session.orders.apply([step(order)], ACTOR))
     journal = read(world, 42)[42].journal
     assert journal is not None
     assert journal.after == "GENERATING"
@@ -160,14 +160,14 @@ def test_idle_is_the_newest_movement_each_by_its_own_clock(world: World) -> None
     assert timedelta(0) <= orders[2].idle < timedelta(minutes=1)
 
 
-def test_a_claim_sets_generating_and_journals_in_one_transaction(world: World) -> None:
+def test_apply_sets_status_and_journals_in_one_transaction(world: World) -> None:
     world.order(42)
     order = read(world, 42)[42]
-    claim = world.with_session(lambda session: session.orders.claim([step(order)], ACTOR))
-    assert claim.moved == {}
+    result = world.with_session(lambda session: session.orders.apply([step(order)], ACTOR))
+    assert result.changed == {}
     assert world.status(42) == "GENERATING"
     (row,) = world.log(42)
-    assert claim.journal_ids == {42: row["id"]}
+    assert result.journal_ids == {42: row["id"]}
     assert row["step"] == "OPERATOR_ENQUEUE"
     after = read(world, 42)[42]
     assert after.journal is not None
@@ -185,38 +185,38 @@ def test_a_claim_sets_generating_and_journals_in_one_transaction(world: World) -
     ],
     ids=["status", "log", "gone"],
 )
-def test_an_order_that_moved_since_the_plan_is_left_alone(world: World, change: str) -> None:
+def test_order_changed_since_the_plan_is_left_alone(world: World, change: str) -> None:
     world.order(42)
     world.order(43)
     orders = read(world, 42, 43)
     for statement in change.split("; "):
         world.sql(statement)
     steps = [step(orders[42]), step(orders[43], "task-2")]
-    claim = world.with_session(lambda session: session.orders.claim(steps, ACTOR))
-    assert set(claim.moved) == {42}
-    assert set(claim.journal_ids) == {43}
+    result = world.with_session(lambda session: session.orders.apply(steps, ACTOR))
+    assert set(result.changed) == {42}
+    assert set(result.journal_ids) == {43}
     assert "OPERATOR_ENQUEUE" not in world.steps(42)
 
 
-def test_of_two_claims_at_once_one_wins(world: World) -> None:
+def test_of_concurrent_transitions_one_wins(world: World) -> None:
     """The second waits for the lock; it must see what the first has written, not what its statement began with."""
     world.order(42)
     order = read(world, 42)[42]
 
     async def both() -> list[int]:
         stores = [PostgresOrders(world.database_url, timeout=10) for _ in range(8)]
-        claims = await asyncio.gather(
-            *(store.claim([step(order, f"task-{n}")], ACTOR) for n, store in enumerate(stores))
+        results = await asyncio.gather(
+            *(store.apply([step(order, f"task-{n}")], ACTOR) for n, store in enumerate(stores))
         )
         for store in stores:
             await store.close()
-        return [len(claim.journal_ids) for claim in claims]
+        return [len(result.journal_ids) for result in results]
 
     assert sorted(asyncio.run(both())) == [0] * 7 + [1]
     assert world.steps(42) == ["OPERATOR_ENQUEUE"]
 
 
-def test_a_claim_does_not_hold_up_a_worker_that_logs(world: World) -> None:
+def test_transition_does_not_block_a_worker_that_logs(world: World) -> None:
     world.order(42)
 
     async def scenario() -> None:
@@ -234,17 +234,17 @@ def test_a_claim_does_not_hold_up_a_worker_that_logs(world: World) -> None:
     asyncio.run(scenario())
 
 
-def test_a_release_restores_the_status_only_if_nothing_moved(world: World) -> None:
+def test_roll_back_restores_only_unchanged_orders(world: World) -> None:
     world.order(42)
     world.order(43)
     orders = read(world, 42, 43)
     steps = [step(orders[42]), step(orders[43], "task-2")]
-    claim = world.with_session(lambda session: session.orders.claim(steps, ACTOR))
+    result = world.with_session(lambda session: session.orders.apply(steps, ACTOR))
     world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (43, 'START', 's')")
-    by_journal_id = {claim.journal_ids[s.order_id]: s for s in steps}
-    released = world.with_session(lambda session: session.orders.release(by_journal_id, ACTOR, REASONS))
-    assert set(released.restored) == {42}
-    assert "its log has grown" in released.moved[43]
+    by_journal_id = {result.journal_ids[s.order_id]: s for s in steps}
+    rolled_back = world.with_session(lambda session: session.orders.roll_back(by_journal_id, ACTOR, REASONS))
+    assert set(rolled_back.journal_ids) == {42}
+    assert "its log has new rows" in rolled_back.changed[43]
     assert (world.status(42), world.status(43)) == ("BUILDING", "GENERATING")
     assert world.steps(42) == ["OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"]
     assert "Redis refused" in world.log(42)[-1]["message"]
@@ -254,7 +254,7 @@ def test_details_may_be_jsonb(world: World) -> None:
     world.sql("ALTER TABLE site_generation_logs ALTER COLUMN details TYPE jsonb USING details::jsonb")
     world.order(42)
     order = read(world, 42)[42]
-    world.with_session(lambda session: session.orders.claim([step(order)], ACTOR))
+    world.with_session(lambda session: session.orders.apply([step(order)], ACTOR))
     journal = read(world, 42)[42].journal
     assert journal is not None
     assert journal.task_id == "task-1"
@@ -264,7 +264,7 @@ def test_read_only_is_enforced_by_the_server(world: World) -> None:
     world.order(42)
     order = read(world, 42)[42]
     with pytest.raises(SourceError, match="read-only"):
-        world.with_session(lambda session: session.orders.claim([step(order)], ACTOR), read_only=True)
+        world.with_session(lambda session: session.orders.apply([step(order)], ACTOR), read_only=True)
     assert world.status(42) == "BUILDING"
 
 

@@ -130,16 +130,16 @@ def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
 
     async def work(session: Session) -> OperationResult:
         plan = await _PLANNERS[command](session, range(1, 11))
-        claim = session.orders.claim
+        apply = session.orders.apply
         task = asyncio.ensure_future(applying.apply(session.orders, session.queue, session.sites, plan, session.actor))
 
         async def interrupted_on_the_second(steps: Sequence[Any], actor: Any) -> Any:
             if steps[0].order_id == 3:
                 task.cancel()
                 await asyncio.sleep(0)
-            return await claim(steps, actor)
+            return await apply(steps, actor)
 
-        session.orders.claim = interrupted_on_the_second  # type: ignore[method-assign]
+        session.orders.apply = interrupted_on_the_second  # type: ignore[method-assign]
         return await task
 
     result = world.with_session(work)
@@ -165,26 +165,26 @@ def test_one_chunk_that_can_t_be_claimed_lets_none_behind_it_pass(
 
     async def work(session: Session) -> OperationResult:
         plan = await enqueue.plan(session.orders, session.queue, range(1, 4))
-        claim, publish = session.orders.claim, session.queue.publish
-        last_is_claimed = asyncio.Event()
+        apply, publish = session.orders.apply, session.queue.publish
+        last_is_applied = asyncio.Event()
 
-        async def claiming(steps: Sequence[Any], actor: Any) -> Any:
+        async def apply_slowly(steps: Sequence[Any], actor: Any) -> Any:
             if steps[0].order_id == 2:
                 raise SourceError("the database can't be reached: gone", hint=None, source="database")
-            claimed = await claim(steps, actor)
+            applied = await apply(steps, actor)
             if steps[0].order_id == 3:
-                last_is_claimed.set()
-            return claimed
+                last_is_applied.set()
+            return applied
 
         async def publishing(publications: Sequence[Any]) -> Any:
             if publications[0].order_id == 1:
-                await last_is_claimed.wait()
+                await last_is_applied.wait()
                 for _ in range(20):
                     await asyncio.sleep(0)
             published.append(publications[0].order_id)
             return await publish(publications)
 
-        monkeypatch.setattr(session.orders, "claim", claiming)
+        monkeypatch.setattr(session.orders, "apply", apply_slowly)
         monkeypatch.setattr(session.queue, "publish", publishing)
         return await applying.apply(session.orders, session.queue, None, plan, session.actor)
 

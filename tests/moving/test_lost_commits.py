@@ -113,7 +113,7 @@ def test_a_commit_that_did_not_take_place_is_said_so(world: World, run: Run) -> 
     with proxy(world, passes_on=False) as url:
         code, told = run("enqueue", "42", DATABASE_URL=url)
     assert code == 1
-    assert told["outcomes"][42]["reason"].endswith("; nothing was done")
+    assert told["outcomes"][42]["reason"].endswith("; nothing was changed")
     assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
 
 
@@ -160,7 +160,7 @@ def test_an_order_that_is_locked_when_it_is_to_be_taken_back_does_not_hold_up_th
         result = world.with_session(work, timeout="1s")
     restored, locked = result.outcomes
     assert (restored.after, world.status(41)) == ("BUILDING", "BUILDING")
-    assert "BUILDING could not be restored: it is locked by somebody else: pid" in locked.reason
+    assert "BUILDING could not be restored: it is locked by another transaction: pid" in locked.reason
     assert (locked.after, locked.hint) == (
         "GENERATING",
         "it is GENERATING without a task; later: sitegenctl enqueue 42",

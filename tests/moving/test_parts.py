@@ -13,7 +13,7 @@ import pytest
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.plans.result import OperationResult
-from sitegenctl.domain.ports import Actor, Claim
+from sitegenctl.domain.ports import Actor, TransitionResult
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import bulk_plan as planning, enqueue, execute as applying, queue_cache as belief
 from sitegenctl.operations.execute import apply_parts, preview_parts
@@ -167,15 +167,15 @@ def test_a_source_that_stays_away_is_not_waited_for_by_every_chunk(
 
     async def work(session: Session) -> OperationResult:
         plan = await enqueue.plan(session.orders, session.queue, range(1, 9))
-        claim = session.orders.claim
+        apply = session.orders.apply
 
-        async def gone(steps: Sequence[Step], actor: Actor) -> Claim:
+        async def gone(steps: Sequence[Step], actor: Actor) -> TransitionResult:
             asked.append([step.order_id for step in steps])
             if len(asked) <= away:
                 raise SourceError("the database did not answer in time", source=Source.DATABASE)
-            return await claim(steps, actor)
+            return await apply(steps, actor)
 
-        session.orders.claim = gone  # type: ignore[method-assign]
+        session.orders.apply = gone  # type: ignore[method-assign]
         return await applying.apply(session.orders, session.queue, None, plan, session.actor)
 
     result = world.with_session(work)

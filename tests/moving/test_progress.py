@@ -28,7 +28,7 @@ sys.exit(run(["enqueue", "1-6"]))
 
 _SLOW = """
 import asyncio
-from sitegenctl.adapters.postgres_orders import PostgresOrders
+from sitegenctl.adapters.postgres.orders import PostgresOrders
 quick = PostgresOrders.{method}
 async def slow(self, *arguments):
     await asyncio.sleep(1)
@@ -73,7 +73,7 @@ def test_a_bar_is_shown_when_it_takes_a_while(world: World, unnoticed: float, is
     assert bool(told) == is_shown
 
 
-@pytest.mark.parametrize(("method", "told"), [("read_orders", "planning…"), ("claim", "0/6")])
+@pytest.mark.parametrize(("method", "told"), [("read_orders", "planning…"), ("apply", "0/6")])
 def test_what_takes_a_while_is_shown_before_anything_is_through(world: World, method: str, told: str) -> None:
     assert told in shown(world, 0.3, chunk=500, slow=_SLOW.format(method=method))
 

@@ -36,7 +36,7 @@ def test_a_locked_order_fails_and_names_who_has_it_and_the_others_are_enqueued(w
         both = world.run("enqueue", "41", "42", "--timeout", "1s", "-o", "json")
     assert alone.returncode == 1
     assert "can't be reached" not in alone.stdout
-    assert f"it is locked by somebody else: pid {pid} (nightly-import, as " in alone.stdout
+    assert f"it is locked by another transaction: pid {pid} (nightly-import, as " in alone.stdout
     assert both.returncode == 1
     outcomes = {outcome["order_id"]: outcome for outcome in json.loads(both.stdout)["data"]["outcomes"]}
     assert (outcomes[41]["outcome"], outcomes[42]["outcome"]) == ("done", "failed")

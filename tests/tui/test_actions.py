@@ -567,16 +567,16 @@ async def test_leaving_during_an_action_ends_with_the_chunk_in_hand(
     """Whatever leaves finishes what has begun; nothing is left between the database and the queue."""
     await off(many_unstarted, world, 120)
     begun, goes_on = asyncio.Event(), threading.Event()
-    claim = PostgresOrders.claim
+    apply = PostgresOrders.apply
     loop = asyncio.get_running_loop()
 
     async def slow(self: PostgresOrders, steps: Sequence[Any], *rest: Any, **more: Any) -> Any:
-        claimed = await claim(self, steps, *rest, **more)
+        result = await apply(self, steps, *rest, **more)
         loop.call_soon_threadsafe(begun.set)
         await asyncio.to_thread(goes_on.wait, 10)
-        return claimed
+        return result
 
-    monkeypatch.setattr(PostgresOrders, "claim", slow)
+    monkeypatch.setattr(PostgresOrders, "apply", slow)
     async with live(world) as view:
         await view.until(lambda: len(view.listed) == 120)
         await view.press("a")

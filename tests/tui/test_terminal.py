@@ -53,17 +53,17 @@ from pathlib import Path
 from sitegenctl.__main__ import main
 from sitegenctl.adapters.postgres.orders import PostgresOrders
 
-claim = PostgresOrders.claim
+apply = PostgresOrders.apply
 
 async def slow(self, *arguments, **options):
     import asyncio
-    claimed = await claim(self, *arguments, **options)
+    result = await apply(self, *arguments, **options)
     Path("begun").touch()
     while not Path("gate").exists():
         await asyncio.sleep(0.02)
-    return claimed
+    return result
 
-PostgresOrders.claim = slow
+PostgresOrders.apply = slow
 main()
 """
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from sitegenctl.adapters.postgres import queries as order_queries, transitions as postgres_claims
+from sitegenctl.adapters.postgres import queries as order_queries, transitions
 from sitegenctl.adapters.postgres.access import read_access
 from sitegenctl.adapters.postgres.advisory_lock import MaintenanceLock
 from sitegenctl.adapters.postgres.connection import Link, asyncpg_dsn, is_refusal, translating
@@ -27,7 +27,7 @@ from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.ports import Actor, Claim, Release
+from sitegenctl.domain.ports import Actor, TransitionResult
 from sitegenctl.domain.statistics.statistics import LogWindow
 from sitegenctl.domain.statistics.throughput import StepMark
 from sitegenctl.errors import Refused, SourceError, Unconfirmed
@@ -182,26 +182,26 @@ class PostgresOrders:
         access = self._access or await self._read_access()
         return access.is_authoritative
 
-    async def claim(self, steps: Sequence[Step], actor: Actor) -> Claim:
-        """In one transaction: lock, re-check, set the status and journal; orders that moved are left alone."""
+    async def apply(self, steps: Sequence[Step], actor: Actor) -> TransitionResult:
+        """Apply transitions in one transaction; see ``OrdersStore``."""
         await self._maintenance.require()
         mark = uuid4().hex
         return await self._surely(
-            lambda link: postgres_claims.claim(link, steps, actor, mark),
-            lambda link, lost: postgres_claims.claimed(link, steps, mark, lost),
+            lambda link: transitions.apply(link, steps, actor, mark),
+            lambda link, lost: transitions.applied(link, steps, mark, lost),
         )
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
-        """Look at claimed orders once more; returns why one went on in spite of the claim, by order."""
+        """Re-check orders after their tasks were revoked; see ``OrdersStore``."""
         with translating():
-            return await postgres_claims.confirm(self._aside(), steps)
+            return await transitions.confirm(self._aside(), steps)
 
-    async def release(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> Release:
-        """Take claims back: restore each status and journal why; an order that moved since is left alone."""
+    async def roll_back(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> TransitionResult:
+        """Restore the status of these orders and journal why; see ``OrdersStore``."""
         mark = uuid4().hex
         return await self._surely(
-            lambda link: postgres_claims.release(link, steps, actor, reasons, mark),
-            lambda link, _: postgres_claims.released(link, steps, actor, reasons, mark),
+            lambda link: transitions.roll_back(link, steps, actor, reasons, mark),
+            lambda link, _: transitions.rolled_back(link, steps, actor, reasons, mark),
         )
 
     def maintenance(self) -> AbstractAsyncContextManager[bool]:

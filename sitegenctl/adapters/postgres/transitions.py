@@ -1,31 +1,32 @@
-"""Claiming orders and giving them back: under their rows' locks, set-based, journaled in the same transaction."""
+"""Applying transitions to orders and rolling them back.
+
+Many orders share one transaction, which locks their rows, re-checks them and writes the journal.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import asyncpg
 
 from sitegenctl.adapters.postgres.connection import Link
-from sitegenctl.adapters.postgres.locks import who_locks
 from sitegenctl.adapters.postgres.queries import UTC_NOW
+from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.ports import Actor, Claim, Release
+from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-# NO KEY UPDATE and not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for us.
+# NO KEY UPDATE, not UPDATE: a worker's log row takes KEY SHARE on its order and must not wait for this lock.
 _LOCK = "SELECT id FROM site_orders WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+_LOCK_AVAILABLE = f"{_LOCK} SKIP LOCKED"
 
-# A statement of its own after the lock: in the locking one, a subquery would still see the log as it was
-# before the wait. Grouped, because for `max(id)` of one order PostgreSQL may walk the primary key backwards
-# through everybody's log.
-_SEEN_NOW = """
+# A statement of its own after the lock: a subquery of the locking statement would still see the log as it was before
+# the wait. Grouped, because for `max(id)` of one order PostgreSQL may walk the primary key backwards through the whole
+# log.
+_CURRENT = """
 SELECT o.id, o.status::text AS status, coalesce(l.last_log_id, 0) AS last_log_id
   FROM site_orders o
   LEFT JOIN (SELECT order_id, max(id) AS last_log_id FROM site_generation_logs
@@ -33,7 +34,7 @@ SELECT o.id, o.status::text AS status, coalesce(l.last_log_id, 0) AS last_log_id
  WHERE o.id = ANY($1::bigint[])
 """
 
-# Through the table's own row type, so that status and time may be of any type that takes the text.
+# Through the table's own row type, so that status and time may be of any type that accepts the text.
 _SET_STATUS = f"""
 UPDATE site_orders o SET status = r.status, updated_at = r.updated_at
   FROM json_populate_recordset(NULL::site_orders, (
@@ -42,7 +43,7 @@ UPDATE site_orders o SET status = r.status, updated_at = r.updated_at
  WHERE o.id = r.id
 """  # noqa: S608 - a constant
 
-# Through the table's own row type, so that it works whether `details` is json or jsonb.
+# Through the table's own row type, because `details` is json in some installations and jsonb in others.
 _JOURNAL = """
 INSERT INTO site_generation_logs (order_id, step, message, status, details)
 SELECT r.order_id, r.step, r.message, r.status, r.details
@@ -50,18 +51,14 @@ SELECT r.order_id, r.step, r.message, r.status, r.details
 RETURNING id, order_id
 """
 
-# As text, because what is json, and holds something odd elsewhere, may not be taken apart.
+# The details are searched as text: PostgreSQL fails to take apart json that holds an invalid escape.
 _MARKED = """
 SELECT order_id, max(id) AS id FROM site_generation_logs
  WHERE order_id = ANY($1::bigint[]) AND step LIKE 'OPERATOR\\_%' AND strpos(details::text, $2) > 0
  GROUP BY order_id
 """
 
-# Status and id of the newest log row, by order.
-_Seen = Mapping[int, tuple[str | None, int]]
-
-
-# What the claimed orders' logs say of a run's end since the claim: $1 orders, $2 the claims' journal ids.
+# The status of each order, and the step that ended its run since: $1 orders, $2 the ids of their journal rows.
 _ENDED_SINCE = """
 SELECT o.id, o.status::text AS status, ended.step
   FROM unnest($1::bigint[], $2::bigint[]) AS c(order_id, journal_id)
@@ -72,7 +69,17 @@ SELECT o.id, o.status::text AS status, ended.step
         ORDER BY id + 0 DESC LIMIT 1) ended ON true
 """
 
-# What the server says of itself, or of all orders alike: asking it again for each order would not help.
+# A row's `xmax` is the transaction that locks it, and a live transaction holds the lock on its own number. A row that
+# several transactions lock together names none of them: then this finds nothing.
+_LOCK_HOLDERS = """
+SELECT o.id, a.pid, a.application_name, a.usename, now() - a.xact_start AS open_for
+  FROM site_orders o
+  JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = o.xmax
+  JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE o.id = ANY($1::bigint[]) AND a.pid <> pg_backend_pid()
+"""
+
+# Errors that concern the server or all orders alike: repeating the statement for each order would not help.
 _NOT_ABOUT_ONE_ORDER = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -82,213 +89,226 @@ _NOT_ABOUT_ONE_ORDER = (
     asyncpg.SyntaxOrAccessError,
 )
 
+#: Status and id of the newest log row, by order.
+_Current = Mapping[int, tuple[str | None, int]]
 
-async def claim(link: Link, steps: Sequence[Step], actor: Actor, mark: str) -> Claim:
-    """Lock, re-check, set the status and journal; orders that moved, or that somebody else locks, are left alone.
 
-    An order that the database refuses fails alone: the others are claimed without it. ``mark`` is put into the
-    journal, for ``claimed`` to look for.
+async def apply(link: Link, steps: Sequence[Step], actor: Actor, mark: str) -> TransitionResult:
+    """Lock the orders, re-check them, set their status and journal it, all in one transaction.
+
+    An order that changed since the plan, is locked by another transaction, or is refused by the database does not stop
+    the others. ``mark`` goes into the journal, where ``applied`` looks for it.
     """
 
-    async def attempt(some: Sequence[Step], lock: str) -> Claim:
-        return await _claim(link, some, actor, mark, lock)
+    async def attempt(some: Sequence[Step], lock: str) -> TransitionResult:
+        return await _apply(link, some, actor, mark, lock)
 
-    def refused(step: Step, reason: str) -> Claim:
-        return Claim(journal_ids={}, moved={}, failed={step.order_id: reason})
+    return await _isolate_failures(attempt, steps)
 
-    claims = await _one_by_one_if_need_be(attempt, steps, refused)
-    return Claim(
-        journal_ids={order_id: row for each in claims for order_id, row in each.journal_ids.items()},
-        moved={order_id: reason for each in claims for order_id, reason in each.moved.items()},
-        failed={order_id: reason for each in claims for order_id, reason in each.failed.items()},
+
+async def applied(link: Link, steps: Sequence[Step], mark: str, lost: str) -> TransitionResult:
+    """Find out what an ``apply`` did whose connection was lost; ``lost`` is the reason."""
+    written = await _marked_rows(link, steps, mark)
+    failure = TransitionFailure(reason=f"{lost}; nothing was changed")
+    return TransitionResult(
+        journal_ids=written, failed={step.order_id: failure for step in steps if step.order_id not in written}
     )
 
 
-async def claimed(link: Link, steps: Sequence[Step], mark: str, lost: str) -> Claim:
-    """What took place of a claim whose connection was ``lost``, for that reason."""
-    written = await _written(link, [step.order_id for step in steps], mark)
-    failed = {step.order_id: f"{lost}; nothing was done" for step in steps if step.order_id not in written}
-    return Claim(journal_ids=written, moved={}, failed=failed)
-
-
-async def _written(link: Link, order_ids: Sequence[int], mark: str) -> dict[int, int]:
-    """The ids of the journal rows with this mark, by order."""
+async def confirm(link: Link, steps: Mapping[int, Step]) -> dict[int, str]:
+    """Why the generation of an order went on in spite of its transition, by order; keys are ids of journal rows."""
     async with link.transaction() as connection:
-        # The server may not have noticed that we are gone: until it has decided, it holds the rows' locks.
+        rows = await connection.fetch(_ENDED_SINCE, [step.order_id for step in steps.values()], list(steps))
+    by_order = {row["id"]: row for row in rows}
+    went_on = {}
+    for step in steps.values():
+        row = by_order.get(step.order_id)
+        current = None if row is None else (row["status"], 0)
+        reason = _difference(current, step.after or step.before, None)
+        if reason is None and row is not None and row["step"] is not None:
+            reason = f"its generation reached {row['step']} meanwhile"
+        if reason is not None:
+            went_on[step.order_id] = reason
+    return went_on
+
+
+async def roll_back(
+    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
+) -> TransitionResult:
+    """Restore each status and journal why; an order that changed since is left alone.
+
+    An order that is locked by another transaction or refused by the database does not stop the others. Keys of
+    ``steps`` are ids of the journal rows of ``apply``; ``mark`` goes into the journal, where ``rolled_back`` looks for
+    it.
+    """
+    journal_ids = {step.order_id: journal_id for journal_id, step in steps.items()}
+
+    async def attempt(some: Sequence[Step], lock: str) -> TransitionResult:
+        return await _roll_back(link, some, journal_ids, actor, reasons, mark, lock)
+
+    return await _isolate_failures(attempt, list(steps.values()))
+
+
+async def rolled_back(
+    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
+) -> TransitionResult:
+    """Find out what a ``roll_back`` did whose connection was lost, and do the rest."""
+    written = await _marked_rows(link, list(steps.values()), mark)
+    rest = {journal_id: step for journal_id, step in steps.items() if step.order_id not in written}
+    done = TransitionResult(journal_ids=written)
+    return _merged(done, await roll_back(link, rest, actor, reasons, mark)) if rest else done
+
+
+async def _marked_rows(link: Link, steps: Sequence[Step], mark: str) -> dict[int, int]:
+    """The ids of the journal rows with this mark, by order."""
+    order_ids = [step.order_id for step in steps]
+    async with link.transaction() as connection:
+        # Until the server has noticed the lost connection and ended its transaction, that holds the rows' locks.
         await connection.fetch(_LOCK, order_ids)
         rows = await connection.fetch(_MARKED, order_ids, mark)
     return {row["order_id"]: row["id"] for row in rows}
 
 
-async def _one_by_one_if_need_be(
-    attempt: Callable[[Sequence[T], str], Awaitable[R]],
-    items: Sequence[T],
-    refused: Callable[[T, str], R],
-    lock: str = _LOCK,
-) -> list[R]:
-    """What came of attempting these orders with this lock, together or, if the database refuses, in parts."""
+async def _isolate_failures(
+    attempt: Callable[[Sequence[Step], str], Awaitable[TransitionResult]], steps: Sequence[Step], lock: str = _LOCK
+) -> TransitionResult:
+    """Attempt all steps together; if the database refuses, in halves, until the order that it refuses is alone."""
     try:
-        return [await attempt(items, lock)]
+        return await attempt(steps, lock)
     except asyncpg.LockNotAvailableError:
         if lock != _LOCK:
             raise
-        # One locked row must not stop the others: this time, those that can't be had are passed over.
-        return await _one_by_one_if_need_be(attempt, items, refused, f"{_LOCK} SKIP LOCKED")
+        # One locked row must not stop the others: this time, locked rows are passed over.
+        return await _isolate_failures(attempt, steps, _LOCK_AVAILABLE)
     except _NOT_ABOUT_ONE_ORDER:
         raise
     except asyncpg.PostgresError as exc:
-        if len(items) == 1:
-            return [refused(items[0], f"the database refused: {str(exc).splitlines()[0]}")]
-    half = len(items) // 2
-    first = await _one_by_one_if_need_be(attempt, items[:half], refused, lock)
-    return [*first, *await _one_by_one_if_need_be(attempt, items[half:], refused, lock)]
+        if len(steps) == 1:
+            failure = TransitionFailure(reason=f"the database refused: {str(exc).splitlines()[0]}")
+            return TransitionResult(failed={steps[0].order_id: failure})
+    half = len(steps) // 2
+    first = await _isolate_failures(attempt, steps[:half], lock)
+    return _merged(first, await _isolate_failures(attempt, steps[half:], lock))
 
 
-async def confirm(link: Link, steps: Mapping[int, Step]) -> dict[int, str]:
-    """Why claimed orders went on in spite of the claim, by order; keys of ``steps`` are the claims' journal ids."""
-    by_order = {step.order_id: step for step in steps.values()}
-    async with link.transaction() as connection:
-        rows = await connection.fetch(_ENDED_SINCE, [step.order_id for step in steps.values()], list(steps))
-    found = {row["id"]: row for row in rows}
-    went_on = {}
-    for order_id, step in by_order.items():
-        row = found.get(order_id)
-        if row is None:
-            went_on[order_id] = "it is gone"
-        elif row["status"] != (step.after or step.before):
-            went_on[order_id] = f"it moved meanwhile: {step.after or step.before} became {row['status']}"
-        elif row["step"] is not None:
-            went_on[order_id] = f"its generation got as far as {row['step']} meanwhile"
-    return went_on
-
-
-async def _claim(link: Link, steps: Sequence[Step], actor: Actor, mark: str, lock: str) -> Claim:
-    ids = [step.order_id for step in steps]
-    moved: dict[int, str] = {}
-    journal_ids: dict[int, int] = {}
-    async with link.transaction() as connection:
-        held = {row["id"] for row in await connection.fetch(lock, ids)}
-        now = await _seen_now(connection, ids)
-        locked = {order_id for order_id in ids if order_id in now and order_id not in held}
-        still = []
-        for step in steps:
-            if step.order_id in locked:
-                continue
-            reason = _moved(step, now.get(step.order_id))
-            if reason is None:
-                still.append(step)
-            else:
-                moved[step.order_id] = reason
-        if still:
-            await _set_status(connection, {step.order_id: step.after for step in still})
-            written = await connection.fetch(_JOURNAL, json.dumps([_claim_row(step, actor, mark) for step in still]))
-            journal_ids = {row["order_id"]: row["id"] for row in written}
-    return Claim(journal_ids=journal_ids, moved=moved, failed=await who_locks(link, locked) if locked else {})
-
-
-async def release(
-    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
-) -> Release:
-    """Restore each status and journal why; an order that moved since is left alone.
-
-    One that somebody else locks, or that the database refuses, fails alone. Keys of ``steps`` are the claims'
-    journal ids; ``mark`` is put into the journal, for ``released`` to look for.
-    """
-
-    async def attempt(some: Sequence[tuple[int, Step]], lock: str) -> Release:
-        return await _release(link, dict(some), actor, reasons, mark, lock)
-
-    def refused(item: tuple[int, Step], reason: str) -> Release:
-        return Release(restored=(), moved={}, failed={item[1].order_id: reason})
-
-    releases = await _one_by_one_if_need_be(attempt, list(steps.items()), refused)
-    return Release(
-        restored={order_id for each in releases for order_id in each.restored},
-        moved={order_id: reason for each in releases for order_id, reason in each.moved.items()},
-        failed={order_id: reason for each in releases for order_id, reason in each.failed.items()},
+def _merged(first: TransitionResult, second: TransitionResult) -> TransitionResult:
+    return TransitionResult(
+        journal_ids={**first.journal_ids, **second.journal_ids},
+        changed={**first.changed, **second.changed},
+        failed={**first.failed, **second.failed},
     )
 
 
-async def released(
-    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
-) -> Release:
-    """What took place of a release whose connection was lost, and the rest of it."""
-    written = await _written(link, [step.order_id for step in steps.values()], mark)
-    rest = {journal_id: step for journal_id, step in steps.items() if step.order_id not in written}
-    if not rest:
-        return Release(restored=set(written), moved={})
-    again = await release(link, rest, actor, reasons, mark)
-    return replace(again, restored={*written, *again.restored})
+async def _apply(link: Link, steps: Sequence[Step], actor: Actor, mark: str, lock: str) -> TransitionResult:
+    changed: dict[int, str] = {}
+    unchanged: list[Step] = []
+    async with link.transaction() as connection:
+        current, locked = await _lock(connection, steps, lock)
+        for step in steps:
+            reason = _difference(current.get(step.order_id), step.before, step.last_log_id)
+            if step.order_id in locked:
+                continue
+            if reason is None:
+                unchanged.append(step)
+            else:
+                changed[step.order_id] = reason
+        await _set_status(connection, {step.order_id: step.after for step in unchanged})
+        journal_ids = await _write_journal(connection, [_transition_row(step, actor, mark) for step in unchanged])
+    return TransitionResult(
+        journal_ids=journal_ids, changed=changed, failed=await _lock_failures(link, locked) if locked else {}
+    )
 
 
-async def _release(
+async def _roll_back(
     link: Link,
-    steps: Mapping[int, Step],
+    steps: Sequence[Step],
+    journal_ids: Mapping[int, int],
     actor: Actor,
     reasons: Mapping[int, str],
     mark: str,
     lock: str,
-) -> Release:
-    ids = [step.order_id for step in steps.values()]
+) -> TransitionResult:
+    changed: dict[int, str] = {}
+    unchanged: list[Step] = []
     async with link.transaction() as connection:
-        held = {row["id"] for row in await connection.fetch(lock, ids)}
-        now = await _seen_now(connection, ids)
-        locked = {order_id for order_id in ids if order_id in now and order_id not in held}
-        still = [
-            step
-            for journal_id, step in steps.items()
-            if step.order_id in held and _as_claimed(step, journal_id, now.get(step.order_id))
+        current, locked = await _lock(connection, steps, lock)
+        for step in steps:
+            # Where a task runs, the log may have grown.
+            last_log_id = None if step.last_log_id is None else journal_ids[step.order_id]
+            reason = _difference(current.get(step.order_id), step.after or step.before, last_log_id)
+            if step.order_id in locked:
+                continue
+            if reason is None:
+                unchanged.append(step)
+            else:
+                changed[step.order_id] = reason
+        await _set_status(connection, {step.order_id: step.before if step.after else None for step in unchanged})
+        rows = [
+            _journal_row(
+                step, step.action.taken_back, f"Not done: {reasons[step.order_id]}", actor, mark, status="error"
+            )
+            for step in unchanged
         ]
-        if still:
-            await _set_status(connection, {step.order_id: step.before if step.after else None for step in still})
-            entries = [
-                _journal_row(
-                    step, step.action.taken_back, f"Not done: {reasons[step.order_id]}", actor, mark, status="error"
-                )
-                for step in still
-            ]
-            await connection.fetch(_JOURNAL, json.dumps(entries))
-    restored = {step.order_id for step in still}
-    moved = {
-        step.order_id: _moved(replace(step, before=step.after or step.before), now.get(step.order_id)) or "it moved"
-        for step in steps.values()
-        if step.order_id not in restored | locked
-    }
-    return Release(restored=restored, moved=moved, failed=await who_locks(link, locked) if locked else {})
+        restored = await _write_journal(connection, rows)
+    return TransitionResult(
+        journal_ids=restored, changed=changed, failed=await _lock_failures(link, locked) if locked else {}
+    )
 
 
-async def _seen_now(connection: asyncpg.Connection, order_ids: Sequence[int]) -> _Seen:
-    rows = await connection.fetch(_SEEN_NOW, order_ids)
-    return {row["id"]: (row["status"], row["last_log_id"]) for row in rows}
+async def _lock(connection: asyncpg.Connection, steps: Sequence[Step], lock: str) -> tuple[_Current, set[int]]:
+    """Lock the orders; returns the state of those that exist, and which of them could not be locked."""
+    order_ids = [step.order_id for step in steps]
+    held = {row["id"] for row in await connection.fetch(lock, order_ids)}
+    rows = await connection.fetch(_CURRENT, order_ids)
+    current = {row["id"]: (row["status"], row["last_log_id"]) for row in rows}
+    return current, current.keys() - held
+
+
+async def _lock_failures(link: Link, order_ids: Collection[int]) -> dict[int, TransitionFailure]:
+    """Describe the transaction that locks each of these orders, where PostgreSQL shows it."""
+    reasons = dict.fromkeys(order_ids, "it is locked by another transaction")
+    rows = []
+    # The failure is certain; the holder is only a help.
+    with suppress(asyncpg.PostgresError):
+        async with link.transaction() as connection:
+            rows = await connection.fetch(_LOCK_HOLDERS, list(order_ids))
+    for row in rows:
+        name = row["application_name"] or "a client without a name"
+        reasons[row["id"]] = (
+            f"it is locked by another transaction: pid {row['pid']} ({name}, as {row['usename']}),"
+            f" open for {describe_age(row['open_for'])}"
+        )
+    hint = "try again when that transaction has ended"
+    return {order_id: TransitionFailure(reason=reason, hint=hint) for order_id, reason in reasons.items()}
 
 
 async def _set_status(connection: asyncpg.Connection, status: Mapping[int, OrderStatus | None]) -> None:
-    """Set these orders' status, where there is one to set."""
+    """Set the status of these orders; None leaves it as it is."""
     to_set = {order_id: label for order_id, label in status.items() if label is not None}
     if to_set:
         await connection.execute(_SET_STATUS, list(to_set), list(to_set.values()))
 
 
-def _moved(step: Step, now: tuple[str | None, int] | None) -> str | None:
-    if now is None:
-        return "it is gone"
-    status, last_log_id = now
-    if status != step.before:
-        return f"it moved meanwhile: {step.before} became {status}"
-    if step.last_log_id is not None and last_log_id != step.last_log_id:
-        return "it moved meanwhile: its log has grown"
+async def _write_journal(connection: asyncpg.Connection, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Write journal rows; returns their ids by order."""
+    written = await connection.fetch(_JOURNAL, json.dumps(rows)) if rows else ()
+    return {row["order_id"]: row["id"] for row in written}
+
+
+def _difference(
+    current: tuple[str | None, int] | None, status: OrderStatus | None, last_log_id: int | None
+) -> str | None:
+    """What differs from the expected state; without ``last_log_id`` the log may have grown."""
+    if current is None:
+        return "the order no longer exists"
+    if current[0] != status:
+        return f"it changed meanwhile: {status} became {current[0]}"
+    if last_log_id is not None and current[1] != last_log_id:
+        return "it changed meanwhile: its log has new rows"
     return None
 
 
-def _as_claimed(step: Step, journal_id: int, now: tuple[str | None, int] | None) -> bool:
-    """Whether the order is as the claim left it; where a task runs, its log may have grown."""
-    if now is None:
-        return False
-    status, last_log_id = now
-    return status == (step.after or step.before) and (step.last_log_id is None or last_log_id == journal_id)
-
-
-def _claim_row(step: Step, actor: Actor, mark: str) -> dict[str, Any]:
+def _transition_row(step: Step, actor: Actor, mark: str) -> dict[str, Any]:
     details: dict[str, Any] = {"before": step.before}
     if step.after is not None:
         details["after"] = step.after
