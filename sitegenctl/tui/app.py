@@ -146,7 +146,7 @@ class LiveApp(App[int]):
 
     # --- what is heard ------------------------------------------------------------------------------------
 
-    def on_looked(self, message: SnapshotReady) -> None:
+    def on_snapshot_ready(self, message: SnapshotReady) -> None:
         """There is a new picture."""
         if not self.is_running:
             # It comes while the view is being left, and its parts go before it does.
@@ -167,7 +167,7 @@ class LiveApp(App[int]):
         if is_first:
             self.refresh_bindings()
 
-    def on_detailed(self, message: DetailReady) -> None:
+    def on_detail_ready(self, message: DetailReady) -> None:
         """There is news of the order that is looked at."""
         if not self.is_running:
             return
