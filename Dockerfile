@@ -6,7 +6,6 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY completions completions
-COPY docs/man docs/man
 COPY sitegenctl sitegenctl
 # With its bytecode: whoever runs it may not write beside it.
 RUN python -m venv /opt/sitegenctl \

@@ -13,7 +13,7 @@ export UV_COMPILE_BYTECODE := 1
 SPREAD := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots completions man schema clean
+.PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots completions schema clean
 
 help: ## Show what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,9 +89,6 @@ completions: $(VENV)/.installed ## Write the completion scripts.
 	$(BIN)/sitegenctl completion zsh > completions/_sitegenctl
 	$(BIN)/sitegenctl completion fish > completions/sitegenctl.fish
 	$(BIN)/sitegenctl completion powershell > completions/sitegenctl.ps1
-
-man: $(VENV)/.installed ## Write the manual page.
-	$(BIN)/python docs/man.py
 
 schema: $(VENV)/.installed ## Write the tables that compose.yaml begins with.
 	$(BIN)/python docs/schema.py

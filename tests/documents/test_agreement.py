@@ -1,11 +1,8 @@
-"""``--help``, the completions, the manual page and the README tell the same."""
+"""``--help``, the completions and the README tell the same."""
 
 from __future__ import annotations
 
 import re
-import runpy
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,39 +12,12 @@ from sitegenctl.cli.app import make_app
 from sitegenctl.cli.command_tree import Command, grammar
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "man" / "sitegenctl.1"
 README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def root() -> Command:
     return grammar()
-
-
-def test_the_manual_page_is_what_make_man_writes() -> None:
-    assert PAGE.read_text() == runpy.run_path(str(ROOT / "docs" / "man.py"))["page"](), "make man"
-
-
-def test_the_manual_page_is_well_formed() -> None:
-    if shutil.which("mandoc"):
-        command = ["mandoc", "-T", "lint", "-W", "error", str(PAGE)]
-    elif shutil.which("groff"):
-        command = ["groff", "-man", "-Tutf8", "-ww", "-z", "-rLL=100n", str(PAGE)]
-    else:
-        pytest.skip("there is neither mandoc nor groff on this machine")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_the_manual_page_has_every_command_and_option(root: Command) -> None:
-    sections = re.split(r"^\.S[SH] ", PAGE.read_text().replace("\\-", "-"), flags=re.MULTILINE)
-    everywhere = next(text for text in sections if text.startswith("GLOBAL OPTIONS"))
-    for command in root.everything():
-        heading = " ".join(word for word in command.path if word != "ORDER")
-        told = [text for text in sections if re.match(rf"{re.escape(heading)}( [^a-z]|$)", text)] if heading else []
-        for option in command.options:
-            place = everywhere if option.is_global or not heading else "".join(told)
-            assert all(f"\\fB{name}\\fR" in place for name in option.names), (command.name, option.names)
 
 
 def test_help_shows_what_the_grammar_knows(

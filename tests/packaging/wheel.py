@@ -19,11 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 11)
 EXTRAS = "demo,metrics,rq,web"
 
-#: Where a shell and man look for them, below the environment's own folder.
+#: Where shells look for them, below the environment's own folder.
 SHARED = {
     "share/bash-completion/completions/sitegenctl",
     "share/fish/vendor_completions.d/sitegenctl.fish",
-    "share/man/man1/sitegenctl.1",
     "share/zsh/site-functions/_sitegenctl",
 }
 
@@ -33,7 +32,7 @@ import importlib.resources, sys
 import sitegenctl
 assert sitegenctl.__file__.startswith(sys.prefix), sitegenctl.__file__
 root = importlib.resources.files("sitegenctl")
-for name in ("py.typed", "tui/style.tcss", "tui/page/index.html", "worker/templates/index.html"):
+for name in ("py.typed", "tui/style.tcss", "web/page/index.html", "worker/generator/templates/index.html"):
     assert (root / name).is_file(), name
 import sitegenctl.tui.app, sitegenctl.worker.generator
 from importlib.metadata import entry_points

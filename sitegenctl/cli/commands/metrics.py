@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import re
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +18,9 @@ from sitegenctl.cli.options import Invocation, Output, command
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.statistics.metrics import Measurement
+
+
+_ADDRESS = re.compile(r"(?:(?:\[([0-9a-f:.]+)\]|([^\s:/\[\]]*)):)?([0-9]{1,5})", re.IGNORECASE)
 
 
 def register(app: typer.Typer) -> None:
@@ -98,19 +104,44 @@ async def _measure(call: Invocation, settings: Settings) -> Measurement:
 
 
 def _serve(call: Invocation, settings: Settings, listen: str) -> int:
+    from prometheus_client import start_http_server
+
     from sitegenctl import __version__
-    from sitegenctl.cli.scraping import address_of, serve
+    from sitegenctl.errors import UsageProblem
     from sitegenctl.render.metrics import Collector, registry
 
-    host, port = address_of(listen)
-    collector = Collector(lambda: asyncio.run(_measure(call, settings)), context=settings.context, version=__version__)
+    one_at_a_time = threading.Lock()
 
-    def announce(address: str, reachable: bool) -> None:
-        print(address, flush=True)
-        if reachable:
-            print("warning: other machines can read it, unencrypted", file=sys.stderr, flush=True)
+    def measure() -> Measurement:
+        with one_at_a_time:
+            return asyncio.run(_measure(call, settings))
 
-    return serve(registry(collector), host, port, announce=announce)
+    collector = Collector(measure, context=settings.context, version=__version__)
+    host, port = _read_address(listen)
+    try:
+        server, _ = start_http_server(port, host, registry(collector))
+    except OSError as exc:
+        raise UsageProblem(f"--listen {host}:{port}: {exc.strerror or exc}") from exc
+    address = ipaddress.ip_address(str(server.server_address[0]).partition("%")[0])
+    shown = f"[{address}]" if address.version == 6 else str(address)
+    print(f"http://{shown}:{server.server_port}/metrics", flush=True)
+    if not address.is_loopback:
+        print("warning: other machines can read the metrics, unencrypted", file=sys.stderr, flush=True)
+    try:
+        signals.run(asyncio.Event().wait())
+    finally:
+        server.shutdown()
+    return 0
+
+
+def _read_address(text: str) -> tuple[str, int]:
+    """Read ``9187``, ``:9187``, ``HOST:9187`` or ``[::1]:9187``. Raises ``UsageProblem``."""
+    from sitegenctl.errors import UsageProblem
+
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise UsageProblem(f"--listen {text}: not an address such as 9187 or 127.0.0.1:9187")
+    return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 
 def _check_extra() -> None:
