@@ -69,7 +69,7 @@ class PublishFailure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trashing:
+class TrashResult:
     """What came of moving sites to the trash.
 
     ``moved`` has the name in the trash of each site moved, ``failed`` the reason of each that is where it was;
@@ -81,7 +81,7 @@ class Trashing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pruning:
+class PruneResult:
     """How many old sites were deleted from the trash, and why others were not, by their names in it."""
 
     count: int
@@ -95,9 +95,9 @@ class Consumers:
     ``silent`` living workers did not answer: what they do is not known.
     """
 
-    obeyed: Sequence[str]
-    refused: Mapping[str, str]
-    silent: int
+    acknowledged: Sequence[str]
+    rejected: Mapping[str, str]
+    unresponsive: int
 
 
 class OrdersStore(Protocol):
@@ -211,15 +211,15 @@ class OrdersStore(Protocol):
         """
         ...
 
-    def maintenance(self) -> AbstractAsyncContextManager[bool]:
+    def maintenance_lock(self) -> AbstractAsyncContextManager[bool]:
         """Hold the maintenance lock, which one run holds at a time; False if another run holds it.
 
-        The lock may be lost meanwhile: ``require_maintenance`` detects that, and every ``apply`` checks it first.
+        The lock may be lost meanwhile: ``require_maintenance_lock`` detects that, and every ``apply`` checks it first.
         """
         ...
 
-    async def require_maintenance(self) -> None:
-        """Raise ``SourceError`` if ``maintenance`` took the lock in this process and lost it."""
+    async def require_maintenance_lock(self) -> None:
+        """Raise ``SourceError`` if ``maintenance_lock`` took the lock in this process and lost it."""
         ...
 
     async def utc_now(self) -> datetime:
@@ -288,7 +288,7 @@ class QueueBackend(WorkerSource, Protocol):
         """Publish under exactly the given ids; returns the failure of each id that failed."""
         ...
 
-    async def withdraw(
+    async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
         """Remove these places of tasks: list entries and deliveries from the broker, claims by revoking the task.
@@ -300,7 +300,7 @@ class QueueBackend(WorkerSource, Protocol):
         """
         ...
 
-    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
+    async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
         """Return orphaned tasks to the queue, to be delivered next; nothing else of them changes.
 
         Reads broker and workers again first. With ``worker_dead`` an operator has confirmed that whatever had them is
@@ -312,7 +312,7 @@ class QueueBackend(WorkerSource, Protocol):
         """The final result status of each of these ids that has one (``SUCCESS``, ``FAILURE``, ``REVOKED``)."""
         ...
 
-    async def burnt(self, task_ids: Collection[str]) -> Mapping[str, str]:
+    async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """Why each of these ids must not be published again: it has a final result, or a worker reports it revoked."""
         ...
 
@@ -371,7 +371,7 @@ class SiteStore(Protocol):
         """Remove what killed writers of this order left beside its site; returns how many there were."""
         ...
 
-    async def trash(self, order_ids: Collection[int]) -> Trashing:
+    async def trash(self, order_ids: Collection[int]) -> TrashResult:
         """Move these orders' sites to the trash, each by one rename; a link is not touched."""
         ...
 
@@ -381,7 +381,7 @@ class SiteStore(Protocol):
 
     async def prune_trash(
         self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
-    ) -> Pruning:
+    ) -> PruneResult:
         """Delete what has been in the trash for longer by the time ``now``, or with ``dry_run`` only count it.
 
         One that can't be deleted stops no other.

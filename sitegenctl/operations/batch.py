@@ -80,7 +80,7 @@ class Batch:
     async def _apply(self) -> list[Outcome]:
         try:
             await self._look()
-            if any(step.publish is not None or step.put_back is not None for step in self.steps):
+            if any(step.publish is not None or step.requeue is not None for step in self.steps):
                 # Before the orders are changed: taking that back writes two journal rows for each.
                 await self.hands.require_writable()
             await self._claim()
@@ -152,12 +152,12 @@ class Batch:
         failpoints.reached(Checkpoint.CLAIMED)
 
     async def _withdraw(self) -> None:
-        going = [step for step in self._going() if step.withdraw]
+        going = [step for step in self._going() if step.revoke]
         if not going:
             return
         try:
-            left = await self.hands.queue.withdraw(
-                [task for step in going for task in step.withdraw],
+            left = await self.hands.queue.revoke(
+                [task for step in going for task in step.revoke],
                 terminate=any(step.terminate for step in going),
                 # Another place of what stays may be among those to be removed.
                 keep={task.task_id for step in going for task in step.staying},
@@ -167,14 +167,14 @@ class Batch:
             self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step in going}
             return
         for step in going:
-            still = [left[task.task_id] for task in step.withdraw if task.task_id in left]
+            still = [left[task.task_id] for task in step.revoke if task.task_id in left]
             if still:
                 self.failures[step.order_id] = Failure(reason=still[0])
         failpoints.reached(Checkpoint.WITHDRAWN)
 
     async def _confirm(self) -> None:
         """Find out who went on until the tasks were gone: a site that was finished meanwhile is not to be moved."""
-        going = [step for step in self._going() if step.before is not None and (step.withdraw or step.trash)]
+        going = [step for step in self._going() if step.before is not None and (step.revoke or step.trash)]
         if not going:
             return
         by_journal_id = {self.claim.journal_ids[step.order_id]: step for step in going}
@@ -237,14 +237,14 @@ class Batch:
         failpoints.reached(Checkpoint.PUBLISHED)
 
     async def _put_back(self) -> None:
-        going = [(step, step.put_back) for step in self._going() if step.put_back is not None]
+        going = [(step, step.requeue) for step in self._going() if step.requeue is not None]
         if not going:
             return
         try:
             left: dict[str, str] = {}
             for worker_dead in {step.worker_dead for step, _ in going}:
                 tasks = [task for step, task in going if step.worker_dead is worker_dead]
-                left |= await self.hands.queue.put_back(tasks, worker_dead=worker_dead)
+                left |= await self.hands.queue.requeue(tasks, worker_dead=worker_dead)
         except SourceError as exc:
             reason = f"it isn't known whether its task was put back: {exc.message}"
             self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step, _ in going}

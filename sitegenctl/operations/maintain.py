@@ -62,7 +62,7 @@ async def maintain(
     async with AsyncExitStack() as stack:
         try:
             await orders.require_writable()
-            if not options.dry_run and not await stack.enter_async_context(orders.maintenance()):
+            if not options.dry_run and not await stack.enter_async_context(orders.maintenance_lock()):
                 return None
         except SourceError as exc:
             run.away[Source.DATABASE] = exc
@@ -156,7 +156,7 @@ class _Run:
             return _left_out(name, missing)
         try:
             if Source.DATABASE in name.needs:
-                await self.orders.require_maintenance()
+                await self.orders.require_maintenance_lock()
             return await take()
         except SourceError as exc:
             # Whoever has not answered is not asked again: each question could take the whole timeout. Of the sites

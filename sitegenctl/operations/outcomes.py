@@ -40,7 +40,7 @@ def settle(
     if (refused := claim.failed.get(order_id)) is not None:
         return outcome(step, OutcomeKind.FAILED, refused.reason, hint=refused.hint)
     if failure is None:
-        return outcome(step, OutcomeKind.DONE, step.saying, log_id=claim.journal_ids.get(order_id))
+        return outcome(step, OutcomeKind.DONE, step.description, log_id=claim.journal_ids.get(order_id))
     after = step.after or step.before
     if not failure.certain:
         return outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint, after=after)
@@ -129,7 +129,7 @@ def would_be(step: Step) -> Outcome:
     return Outcome(
         order_id=step.order_id,
         outcome=OutcomeKind.DONE,
-        reason=f"would be {step.saying}",
+        reason=f"would be {step.description}",
         before=step.before,
         after=after,
         log_id=step.last_log_id or 0,

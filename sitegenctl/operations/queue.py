@@ -49,7 +49,7 @@ async def inspect_queue(orders: OrdersStore, queue: QueueBackend) -> Snapshot:
 async def would_consume(workers: WorkerSource) -> Consumers:
     """Who would be told to consume the queue, or not to: every living worker; one may refuse all the same."""
     seen = await workers.survey()
-    return Consumers(obeyed=[worker.name for worker in seen.workers], refused={}, silent=seen.silent)
+    return Consumers(acknowledged=[worker.name for worker in seen.workers], rejected={}, unresponsive=seen.silent)
 
 
 async def inspect_workers(

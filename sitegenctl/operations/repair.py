@@ -93,7 +93,7 @@ async def _facts(orders: OrdersStore, queue: QueueBackend, snapshot: Snapshot, n
         await asyncio.sleep(SECOND_LOOK)
         missing -= await orders.existing(missing)
     return RepairFacts(
-        burnt=await queue.burnt(reused) if reused else {},
+        unusable=await queue.unusable(reused) if reused else {},
         logs={order_id: [row for row in log if row.order_id == order_id] for order_id in several},
         missing=missing if snapshot.authoritative else (),
     )

@@ -15,27 +15,27 @@ def consumers_report(
     consumers: Consumers, *, command: str, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool = False
 ) -> Report:
     """Report on a pause or a resume: exit 1 where a worker refused, 3 where one did not answer."""
-    rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.obeyed]
-    rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.refused.items()]
+    rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.acknowledged]
+    rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.rejected.items()]
     errors: list[dict[str, str | None]] = [
         {"message": f"{name}: {reason}", "hint": None, "source": "workers"}
-        for name, reason in consumers.refused.items()
+        for name, reason in consumers.rejected.items()
     ]
-    if consumers.silent:
+    if silent := consumers.unresponsive:
         errors.append(
             {
-                "message": f"{consumers.silent} living worker{'' if consumers.silent == 1 else 's'} did not answer",
+                "message": f"{silent} living worker{'' if silent == 1 else 's'} did not answer",
                 "hint": "it may obey later, or not at all: look with sitegenctl inspect workers",
                 "source": "workers",
             }
         )
     return Report(
         command=command,
-        data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.silent},
+        data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.unresponsive},
         rows=rows,
         columns=("worker", "outcome", "reason"),
         text=lambda: _text(consumers, queue=queue, terms=terms, pausing=pausing, dry_run=dry_run),
-        exit_code=1 if consumers.refused else 3 if consumers.silent else 0,
+        exit_code=1 if consumers.rejected else 3 if consumers.unresponsive else 0,
         errors=errors,
     )
 
@@ -63,13 +63,13 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str
 
 def _text(consumers: Consumers, *, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool) -> str:
     done = f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}"
-    if not consumers.obeyed and not consumers.refused and not consumers.silent:
+    if not consumers.acknowledged and not consumers.rejected and not consumers.unresponsive:
         return f"{terms.unattended}\n"
-    lines = [f"{done}: {len(consumers.obeyed)} of {_total(consumers)} workers on {queue}"]
-    lines += [f"  {neutralise(name)}" for name in consumers.obeyed]
+    lines = [f"{done}: {len(consumers.acknowledged)} of {_total(consumers)} workers on {queue}"]
+    lines += [f"  {neutralise(name)}" for name in consumers.acknowledged]
     lines.append(f"note: {terms.paused if pausing else terms.resumed}")
     return "\n".join(lines) + "\n"
 
 
 def _total(consumers: Consumers) -> int:
-    return len(consumers.obeyed) + len(consumers.refused) + consumers.silent
+    return len(consumers.acknowledged) + len(consumers.rejected) + consumers.unresponsive

@@ -19,8 +19,8 @@ _BOTH = f"""
 import asyncio, sys
 from datetime import UTC, datetime
 from celery import Celery
-from sitegenctl.adapters.celery_queue import CeleryQueue, QueueOptions
-from sitegenctl.domain.task import Publication
+from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.domain.queue.task import Publication
 url = sys.argv[1]
 headers = {{"sitegenctl_enqueued_at": "2026-01-01T00:00:00+00:00", "sitegenctl_actor": "ana@crm"}}
 Celery(broker=url).send_task({TASK!r}, args=[42], kwargs={{"resume": True}}, task_id="task-1", queue={QUEUE!r}, headers=headers)

@@ -34,7 +34,7 @@ def test_a_paused_worker_takes_nothing_and_a_resumed_one_does(world: World, pyth
     worker = world.worker("-c", "1", **({} if python is None else {"python": str(python)}))
     (name,) = world.worker_names()
     with FakeWorker(world, {"cancel_consumer": {"error": "it won't"}, "add_consumer": {"ok": "it does"}}):
-        assert pause(world) == Consumers(obeyed=[name], refused={"fake@box": "it won't"}, silent=0)
+        assert pause(world) == Consumers(acknowledged=[name], rejected={"fake@box": "it won't"}, unresponsive=0)
         ids = {world.publish(1), world.publish(2)}
 
         def queues() -> tuple[str, ...]:
@@ -45,14 +45,14 @@ def test_a_paused_worker_takes_nothing_and_a_resumed_one_does(world: World, pyth
         eventually(lambda: not queues() and set(world.queued_ids()) == ids)
         assert (world.steps(1), world.steps(2)) == ([], [])
         os.kill(worker.pid, signal.SIGSTOP)
-        assert resume(world) == Consumers(obeyed=["fake@box"], refused={}, silent=1)
+        assert resume(world) == Consumers(acknowledged=["fake@box"], rejected={}, unresponsive=1)
         os.kill(worker.pid, signal.SIGCONT)
-        assert resume(world).obeyed == ["fake@box", name]
+        assert resume(world).acknowledged == ["fake@box", name]
     eventually(lambda: world.status(1) == world.status(2) == "REVIEW")
 
 
 def test_without_workers_nobody_is_paused(world: World) -> None:
-    assert pause(world) == Consumers(obeyed=[], refused={}, silent=0)
+    assert pause(world) == Consumers(acknowledged=[], rejected={}, unresponsive=0)
 
 
 def prune(world: World) -> int:

@@ -46,13 +46,13 @@ from tests.world import QUEUE, TASK, World, eventually
 
 def put_back(world: World, *task_ids: str, timeout: str = "3s") -> Mapping[str, str]:
     tasks = [LiveTask(task_id=each, name=TASK, order_id=1, state=TaskState.ORPHANED) for each in task_ids]
-    return world.with_session(lambda session: session.queue.put_back(tasks), timeout=timeout)
+    return world.with_session(lambda session: session.queue.requeue(tasks), timeout=timeout)
 
 
 def put_back_places(
     world: World, *places: LiveTask, worker_dead: bool = False, timeout: str = "3s"
 ) -> Mapping[str, str]:
-    return world.with_session(lambda session: session.queue.put_back(places, worker_dead=worker_dead), timeout=timeout)
+    return world.with_session(lambda session: session.queue.requeue(places, worker_dead=worker_dead), timeout=timeout)
 
 
 def message(task_id: str) -> dict[str, Any]:
@@ -403,7 +403,7 @@ def test_whatever_lies_in_redis_is_passed_over(world: World, value: str) -> None
         client.lpush(QUEUE, raw, json.dumps(message("T")))
     assert put_back(world, "T") == {}
     both = [LiveTask(task_id="T", name=TASK, order_id=1, state=TaskState.QUEUED, position=0)] * 2
-    assert world.with_session(lambda session: session.queue.withdraw(both), timeout="3s") == {}
+    assert world.with_session(lambda session: session.queue.revoke(both), timeout="3s") == {}
     with world.redis() as client:
         assert client.lrange(QUEUE, 0, -1) == [raw]
         assert client.hvals("unacked") == [raw]
@@ -445,7 +445,7 @@ def test_through_redis_py_as_with_sentinels_it_is_all_the_same(world: World, mon
         with world.redis() as client:
             client.zadd("unacked_index", {tag: 0.1 + 0.2})  # whatever the time is written like
         both = read(world)
-        assert world.with_session(lambda session: session.queue.withdraw(as_orphans(both)), timeout="3s") == {}
+        assert world.with_session(lambda session: session.queue.revoke(as_orphans(both)), timeout="3s") == {}
         assert queued not in world.queued_ids()
         assert world.with_session(lambda session: session.queue.prune_replies()) == 0
     assert (lists(world), held(world)) == ({}, (0, 0))

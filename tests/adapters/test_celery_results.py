@@ -32,7 +32,7 @@ def finished(url: str, ids: Collection[str], **options: str) -> Mapping[str, str
 
 
 def burnt(world: World, ids: Collection[str]) -> Mapping[str, str]:
-    return world.with_session(lambda session: session.queue.burnt(ids), timeout="3s")
+    return world.with_session(lambda session: session.queue.unusable(ids), timeout="3s")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def withdraw(
     world: World, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = (), **flags: Any
 ) -> Mapping[str, str]:
     return world.with_session(
-        lambda session: session.queue.withdraw(tasks, terminate=terminate, keep=keep), **{"timeout": "3s", **flags}
+        lambda session: session.queue.revoke(tasks, terminate=terminate, keep=keep), **{"timeout": "3s", **flags}
     )
 
 

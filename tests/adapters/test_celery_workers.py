@@ -139,8 +139,8 @@ def test_any_json_is_read_as_far_as_it_goes(world: World, odd: object) -> None:
         replies = ask(world, *QUESTIONS, timeout=0.8)
         assert Workload.of(replies).holdings("T") == ()
         with_queue = {"timeout": "800ms"}
-        world.with_session(lambda session: session.queue.withdraw([given], terminate=True), **with_queue)
-        world.with_session(lambda session: session.queue.put_back([given]), **with_queue)
+        world.with_session(lambda session: session.queue.revoke([given], terminate=True), **with_queue)
+        world.with_session(lambda session: session.queue.requeue([given]), **with_queue)
 
 
 @pytest.mark.parametrize(

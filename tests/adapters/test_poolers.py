@@ -161,13 +161,13 @@ def test_lost_maintenance_lock_is_noticed(world: World) -> None:
 
     async def scenario() -> None:
         store = PostgresOrders(world.database_url, timeout=5)
-        await store.require_maintenance()  # it holds none, and needs none
-        async with store.maintenance() as held:
+        await store.require_maintenance_lock()  # it holds none, and needs none
+        async with store.maintenance_lock() as held:
             assert held
-            await store.require_maintenance()
+            await store.require_maintenance_lock()
             await end_session(world, MAINTENANCE)
             with pytest.raises(SourceError, match="maintenance lock is lost"):
-                await store.require_maintenance()
+                await store.require_maintenance_lock()
             with pytest.raises(SourceError, match="maintenance lock is lost"):
                 await store.apply([step(42)], Actor(user="ana", host="crm", command="maintain"))
         await store.close()
@@ -182,9 +182,9 @@ def test_maintenance_lock_outlives_the_server_s_limit_for_idle_transactions(worl
 
     async def scenario() -> None:
         store = PostgresOrders(world.database_url, timeout=5)
-        async with store.maintenance():
+        async with store.maintenance_lock():
             await asyncio.to_thread(world.sql, "SELECT pg_sleep(0.2)")  # four times the limit, by the server's clock
-            await store.require_maintenance()
+            await store.require_maintenance_lock()
         await store.close()
 
     asyncio.run(scenario())

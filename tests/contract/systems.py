@@ -76,11 +76,11 @@ class System:
         tasks = [task for task in known if task.task_id not in keep or task.state is TaskState.QUEUED]
         nowhere = set(task_ids) - {task.task_id for task in tasks}
         tasks += [self.live(task_id, TaskState.QUEUED if task_id in keep else TaskState.UNACKED) for task_id in nowhere]
-        return self.ask(lambda queue: queue.withdraw(tasks, terminate=terminate, keep=keep), **flags)
+        return self.ask(lambda queue: queue.revoke(tasks, terminate=terminate, keep=keep), **flags)
 
     def put_back(self, *task_ids: str, **flags: Any) -> Mapping[str, str]:
         tasks = [self.live(task_id, TaskState.ORPHANED) for task_id in task_ids]
-        return self.ask(lambda queue: queue.put_back(tasks), **flags)
+        return self.ask(lambda queue: queue.requeue(tasks), **flags)
 
     def details(self, task_id: str) -> TaskDetails | None:
         return self.ask(lambda queue: queue.task_details(task_id))

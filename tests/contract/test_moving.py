@@ -40,7 +40,7 @@ def test_thousands_of_tasks_leave_a_long_queue_at_once(system: System) -> None:
     )
     tasks = system.read().tasks
     assert [task.order_id for task in tasks] == list(range(1, everything + 1))
-    assert system.ask(lambda queue: queue.withdraw(tasks[:-1]), timeout="30s") == {}
+    assert system.ask(lambda queue: queue.revoke(tasks[:-1]), timeout="30s") == {}
     assert system.ids() == [f"task-{everything}"]
 
 
@@ -59,7 +59,7 @@ def test_what_is_not_there_to_be_put_back_is_not(system: System) -> None:
     assert system.ids() == [queued]
 
 
-@pytest.mark.parametrize("call", ["withdraw", "put_back"])
+@pytest.mark.parametrize("call", ["revoke", "requeue"])
 def test_a_redis_that_is_away_is_one_line(system: System, call: str) -> None:
     with pytest.raises(SourceError, match="can't be reached"):
         system.ask(lambda queue: getattr(queue, call)([system.live("T")]), redis_url="redis://127.0.0.1:1/0")

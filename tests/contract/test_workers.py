@@ -151,11 +151,11 @@ def test_who_was_paused_and_resumed_is_told_and_goes_on(system: System) -> None:
         return worker.queues
 
     told = system.ask(lambda queue: queue.pause())
-    assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    assert (list(told.acknowledged), told.rejected, told.unresponsive) == ([name], {}, 0)
     eventually(lambda: consumed() == ())
     for order_id in (1, 2, 3):
         system.publish(order_id)
     told = system.ask(lambda queue: queue.resume())
-    assert (list(told.obeyed), told.refused, told.silent) == ([name], {}, 0)
+    assert (list(told.acknowledged), told.rejected, told.unresponsive) == ([name], {}, 0)
     eventually(lambda: consumed() == (QUEUE,))
     eventually(lambda: all(system.ended(order_id) for order_id in (1, 2, 3)))

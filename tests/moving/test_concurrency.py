@@ -29,10 +29,12 @@ TIMES = {"celery": 3, "rq": 1}
 _OPERATOR = """
 import contextlib, io, sys, time
 from pathlib import Path
-from sitegenctl.cli import enqueue, maintain, moving
 from sitegenctl.cli.app import run
-from sitegenctl.adapters import celery_queue, celery_raw, postgres_orders, rq_library, rq_publishing, rq_queue
-from sitegenctl.operations import apply, maintain
+from sitegenctl.cli.commands import enqueue, maintain
+from sitegenctl.adapters.celery import messages, queue as celery_queue
+from sitegenctl.adapters.postgres import orders
+from sitegenctl.adapters.rq import library, publisher, queue as rq_queue
+from sitegenctl.operations import execute, maintain
 ready, gate = Path(sys.argv[1]), Path(sys.argv[2])
 ready.touch()
 while not gate.exists():

@@ -17,10 +17,10 @@ from tests.world import World
 
 _SCRIPT = """
 import sys
-from sitegenctl.cli import moving
-from sitegenctl.operations import apply
-apply.CHUNK = {chunk}
-moving._UNNOTICED = {unnoticed}
+from sitegenctl.cli import execute as cli_execute
+from sitegenctl.operations import execute
+execute.CHUNK = {chunk}
+cli_execute._UNNOTICED = {unnoticed}
 {slow}
 from sitegenctl.cli.app import run
 sys.exit(run(["enqueue", "1-6"]))

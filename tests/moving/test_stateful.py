@@ -393,9 +393,9 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
     for name in (
         "operations.observe.SECOND_LOOK",
-        "operations.settling.SECOND_LOOK",
-        "adapters.celery_put_back._A_MOMENT",
-        "adapters.rq_put_back._A_MOMENT",
+        "operations.outcomes.SECOND_LOOK",
+        "adapters.celery.restore._A_MOMENT",
+        "adapters.rq.restore._A_MOMENT",
     ):
         monkeypatch.setattr(f"sitegenctl.{name}", 0.0)
     return system

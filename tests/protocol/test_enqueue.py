@@ -30,7 +30,7 @@ from tests.world import World, eventually
 # Runs `enqueue 42` with a SIGKILL of the process itself where {kill} stands.
 _KILLED = """
 import asyncio, os, signal, sys
-from sitegenctl.adapters.celery_queue import CeleryQueue
+from sitegenctl.adapters.celery.queue import CeleryQueue
 publish = CeleryQueue.publish
 async def killed(self, publications):
     {body}

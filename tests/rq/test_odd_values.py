@@ -60,7 +60,7 @@ def read(client: Redis) -> tuple[BrokerReading, WorkerSurvey, WorkerRoster]:
     async def ask() -> tuple[BrokerReading, WorkerSurvey, WorkerRoster]:
         reading, survey, roster = await queue.read(), await queue.survey(), await queue.worker_details()
         await queue.finished(["fine", "odd"])
-        await queue.burnt(["fine", "odd"])
+        await queue.unusable(["fine", "odd"])
         for task in reading.tasks:
             await queue.task_details(task.task_id)
         return reading, survey, roster

@@ -105,8 +105,8 @@ def test_nothing_is_ever_unpickled(rq: RqWorld, tmp_path: Path) -> None:
         await session.queue.survey()
         for task_id in ids:
             assert await session.queue.task_details(task_id) is not None
-        assert await session.queue.put_back([task for task in tasks if task.task_id == ids[0]]) == {}
-        assert await session.queue.withdraw([task for task in tasks if task.task_id == ids[1]]) == {}
+        assert await session.queue.requeue([task for task in tasks if task.task_id == ids[0]]) == {}
+        assert await session.queue.revoke([task for task in tasks if task.task_id == ids[1]]) == {}
         assert await session.queue.publish([publication(2, ids[1])]) == {}
 
     rq.with_session(everything)
@@ -206,7 +206,7 @@ def test_a_job_that_a_worker_took_and_never_began_is_orphaned_and_given_back(rq:
         client.lmove(f"rq:queue:{QUEUE}", f"rq:queue:{QUEUE}:intermediate", "LEFT", "RIGHT")
     assert seen(rq) == {taken: TaskState.ORPHANED, other: TaskState.QUEUED}
     orphan = next(task for task in read(rq).tasks if task.task_id == taken)
-    assert rq.with_session(lambda session: session.queue.put_back([orphan])) == {}
+    assert rq.with_session(lambda session: session.queue.requeue([orphan])) == {}
     assert rq.queued_ids() == [taken, other]
     with rq.redis() as client:
         assert client.llen(f"rq:queue:{QUEUE}:intermediate") == 0
@@ -220,14 +220,14 @@ def test_delivered_job_is_orphaned_after_its_limit_alone(rq: RqWorld) -> None:
         age()
         assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
         (task,) = read(rq).tasks
-        left = rq.with_session(lambda session, task=task: session.queue.put_back([task]))
+        left = rq.with_session(lambda session, task=task: session.queue.requeue([task]))
         assert "its worker has not answered, and may be running it" in left[task_id]
-        left = rq.with_session(lambda session, task=task: session.queue.withdraw([task]))
+        left = rq.with_session(lambda session, task=task: session.queue.revoke([task]))
         assert "its worker has not answered, and may be running it" in left[task_id]
     rq.expire()
     assert seen(rq) == {task_id: TaskState.ORPHANED}
     (task,) = read(rq).tasks
-    assert rq.with_session(lambda session: session.queue.put_back([task])) == {}
+    assert rq.with_session(lambda session: session.queue.requeue([task])) == {}
     assert rq.queued_ids() == [task_id]
 
 
@@ -235,7 +235,7 @@ def test_operator_who_knows_that_the_worker_is_dead_need_not_wait(rq: RqWorld) -
     task_id = rq.publish(1)
     rq.deliver(late=-60)
     (task,) = read(rq).tasks
-    assert rq.with_session(lambda session: session.queue.put_back([task], worker_dead=True)) == {}
+    assert rq.with_session(lambda session: session.queue.requeue([task], worker_dead=True)) == {}
     assert rq.queued_ids() == [task_id]
 
 
@@ -245,7 +245,7 @@ def test_job_without_time_limit_is_never_orphaned_by_time(rq: RqWorld) -> None:
     rq.expire()
     assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
     (task,) = read(rq).tasks
-    left = rq.with_session(lambda session: session.queue.put_back([task]))
+    left = rq.with_session(lambda session: session.queue.requeue([task]))
     assert "it has no time limit" in left[task_id]
 
 
@@ -287,11 +287,11 @@ def test_only_the_given_copies_leave_the_queue(rq: RqWorld) -> None:
     with rq.redis() as client:
         client.rpush(f"rq:queue:{QUEUE}", task_id, task_id)
     copies = [task for task in read(rq).tasks if task.task_id == task_id]
-    assert rq.with_session(lambda session: session.queue.withdraw(copies[1:], keep={task_id})) == {}
+    assert rq.with_session(lambda session: session.queue.revoke(copies[1:], keep={task_id})) == {}
     # The one that was next stays next.
     assert rq.queued_ids() == [task_id, other]
     assert rq.fetch(task_id).get_status() == "queued"
-    left = rq.with_session(lambda session: session.queue.withdraw(copies[1:], keep={task_id}))
+    left = rq.with_session(lambda session: session.queue.revoke(copies[1:], keep={task_id}))
     assert "no longer in the queue" in left[task_id]
     assert rq.queued_ids() == [other]
 
@@ -303,7 +303,7 @@ def test_every_copy_of_a_job_that_is_not_kept_goes(rq: RqWorld) -> None:
     with rq.redis() as client:
         client.rpush(f"rq:queue:{QUEUE}", task_id, task_id, task_id)
     (queued, *_) = [task for task in read(rq).tasks if task.task_id == task_id]
-    assert rq.with_session(lambda session: session.queue.withdraw([queued])) == {}
+    assert rq.with_session(lambda session: session.queue.revoke([queued])) == {}
     assert [task.task_id for task in read(rq).tasks] == [other]
     assert rq.fetch(task_id).get_status() == "canceled"
 
@@ -315,7 +315,7 @@ def test_only_the_given_delivery_is_removed(rq: RqWorld) -> None:
     with rq.redis() as client:
         client.rpush(f"rq:queue:{QUEUE}", task_id)
     (given,) = [task for task in read(rq).tasks if task.delivery == second]
-    assert rq.with_session(lambda session: session.queue.withdraw([given], keep={task_id})) == {}
+    assert rq.with_session(lambda session: session.queue.revoke([given], keep={task_id})) == {}
     assert [delivery for _, delivery, _ in places(rq)] == [None, f"{task_id}:{'e' * 32}"]
 
 
@@ -326,7 +326,7 @@ def test_delivery_that_may_be_running_is_not_removed(rq: RqWorld) -> None:
         client.rpush(f"rq:queue:{QUEUE}", task_id)
     before = places(rq)
     (given,) = [task for task in read(rq).tasks if task.delivery is not None]
-    left = rq.with_session(lambda session: session.queue.withdraw([given], keep={task_id}))
+    left = rq.with_session(lambda session: session.queue.revoke([given], keep={task_id}))
     assert "may be running it until" in left[task_id]
     assert places(rq) == before
 
@@ -336,11 +336,11 @@ def test_put_back_never_makes_a_second_copy(rq: RqWorld) -> None:
     rq.deliver(late=3600)
     deliver_again(rq, task_id, "f")
     deliveries = read(rq).tasks
-    assert rq.with_session(lambda session: session.queue.put_back(deliveries)) == {}
+    assert rq.with_session(lambda session: session.queue.requeue(deliveries)) == {}
     assert places(rq) == [(TaskState.QUEUED, None, 0)]
     deliver_again(rq, task_id, "a")
     (delivery,) = [task for task in read(rq).tasks if task.delivery is not None]
-    left = rq.with_session(lambda session: session.queue.put_back([replace(delivery, state=TaskState.ORPHANED)]))
+    left = rq.with_session(lambda session: session.queue.requeue([replace(delivery, state=TaskState.ORPHANED)]))
     assert "waits in the queue already" in left[task_id]
     assert rq.queued_ids() == [task_id]
 
@@ -402,7 +402,7 @@ def test_ids_of_jobs_that_ended_are_burnt(rq: RqWorld, status: str, result: str 
         client.hset(f"rq:job:{task_id}", "status", status)
     asked = {task_id, "unknown", "\ud800"}
     assert rq.with_session(lambda session: session.queue.finished(asked)) == ({task_id: result} if result else {})
-    assert rq.with_session(lambda session: session.queue.burnt(asked)) == ({task_id: reason} if reason else {})
+    assert rq.with_session(lambda session: session.queue.unusable(asked)) == ({task_id: reason} if reason else {})
 
 
 def test_a_job_that_runs_once_more_has_no_final_result(rq: RqWorld) -> None:

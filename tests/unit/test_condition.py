@@ -308,7 +308,7 @@ def test_faults_are_those_of_the_table(condition: Condition) -> None:
 
 
 _RUN_STEPS = ["START", "RESUME", "CLEANUP", "PHASE_1_ERROR", "GITHUB_ERROR", "WRITE_COMPLETE", *RunOutcome]
-_JOURNAL_STEPS = [OPERATOR_ENQUEUE, Action.ENQUEUE.taken_back, OPERATOR_RESET, OPERATOR_CANCEL, OPERATOR_REPAIR]
+_JOURNAL_STEPS = [OPERATOR_ENQUEUE, Action.ENQUEUE.rollback_step, OPERATOR_RESET, OPERATOR_CANCEL, OPERATOR_REPAIR]
 _STEPS = st.sampled_from([*_RUN_STEPS, *_JOURNAL_STEPS])
 _ORDERS = st.builds(
     lambda status, onboarding, idle, steps: order(status, *steps, onboarding=onboarding, idle=idle),

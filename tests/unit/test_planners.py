@@ -67,7 +67,7 @@ def only(plan: Plan) -> object:
 def test_a_cancelled_order_is_held_in_building_and_its_tasks_go(status: OrderStatus) -> None:
     tasks = (task(TaskState.QUEUED), task(TaskState.SCHEDULED, "t2"))
     (step,) = plan_cancel(snapshot(order(42, status), tasks=tasks), [42], terminate=False).steps
-    assert (step.action, step.after, step.withdraw, step.publish) == (Action.CANCEL, BUILDING, tasks, None)
+    assert (step.action, step.after, step.revoke, step.publish) == (Action.CANCEL, BUILDING, tasks, None)
 
 
 def test_a_running_task_is_cancelled_only_with_terminate() -> None:
@@ -81,7 +81,7 @@ def test_a_running_task_is_cancelled_only_with_terminate() -> None:
 
 def test_a_stray_task_of_a_finished_order_goes_and_the_order_stays() -> None:
     (step,) = plan_cancel(snapshot(order(42, REVIEW), tasks=(task(TaskState.QUEUED),)), [42], terminate=False).steps
-    assert (step.after, len(step.withdraw)) == (None, 1)
+    assert (step.after, len(step.revoke)) == (None, 1)
 
 
 def test_a_task_of_a_missing_order_goes_too_and_one_without_any_is_not_found() -> None:
@@ -233,14 +233,14 @@ def test_of_two_tasks_the_one_that_is_further_is_kept(states: tuple[TaskState, .
     (step,) = repair(snapshot(order(), tasks=tasks)).steps
     assert step.keep is not None
     assert step.keep.state is kept
-    assert [other.state for other in step.withdraw] == [state for state in states if state is not kept]
+    assert [other.state for other in step.revoke] == [state for state in states if state is not kept]
     assert step.after is None
 
 
 def test_of_two_queued_tasks_the_next_is_kept() -> None:
     tasks = (task(TaskState.QUEUED, "late", position=5), task(TaskState.QUEUED, "next", position=2))
     (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert (step.keep and step.keep.task_id, [t.task_id for t in step.withdraw]) == ("next", ["late"])
+    assert (step.keep and step.keep.task_id, [t.task_id for t in step.revoke]) == ("next", ["late"])
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_of_a_running_task_and_a_copy_of_it_in_the_queue_the_copy_goes() -> None
     seen = snapshot(order(), tasks=tasks)
     assert seen.diagnose(42).condition is Condition.DUPLICATED
     (step,) = repair(seen).steps
-    assert (step.keep, step.withdraw) == (tasks[0], tasks[1:])
+    assert (step.keep, step.revoke) == (tasks[0], tasks[1:])
 
 
 def test_two_that_run_at_once_need_terminate() -> None:
@@ -276,26 +276,26 @@ def test_two_that_run_at_once_need_terminate() -> None:
     assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
     (step,) = repair(seen, terminate=True).steps
-    assert [t.task_id for t in step.withdraw] == ["a"]
+    assert [t.task_id for t in step.revoke] == ["a"]
 
 
 def test_a_waiting_copy_goes_although_those_that_run_may_not_be_stopped() -> None:
     running = (task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b"))
     waiting = task(TaskState.QUEUED, "c", position=0)
     (step,) = repair(snapshot(order(), tasks=(*running, waiting))).steps
-    assert (step.withdraw, {each.task_id for each in (step.keep, *step.leave) if each}) == ((waiting,), {"a", "b"})
+    assert (step.revoke, {each.task_id for each in (step.keep, *step.leave) if each}) == ((waiting,), {"a", "b"})
 
 
 def test_of_tasks_that_are_all_orphaned_one_is_put_back() -> None:
     tasks = (task(TaskState.ORPHANED, "a"), task(TaskState.ORPHANED, "b"))
     (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert (step.put_back and step.put_back.task_id, step.keep) == ("a", None)
-    assert [t.task_id for t in step.withdraw] == ["b"]
+    assert (step.requeue and step.requeue.task_id, step.keep) == ("a", None)
+    assert [t.task_id for t in step.revoke] == ["b"]
 
 
 def test_a_ghost_is_withdrawn_and_one_that_runs_is_left_to_end() -> None:
     (step,) = repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.QUEUED),))).steps
-    assert (step.after, len(step.withdraw), step.publish) == (None, 1, None)
+    assert (step.after, len(step.revoke), step.publish) == (None, 1, None)
     left = only(repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.RUNNING),))))
     assert isinstance(left, Outcome)
     assert left.outcome is OutcomeKind.SKIPPED
@@ -304,7 +304,7 @@ def test_a_ghost_is_withdrawn_and_one_that_runs_is_left_to_end() -> None:
 def test_two_ghosts_of_one_order_go_both() -> None:
     tasks = (task(TaskState.QUEUED, "a"), task(TaskState.QUEUED, "b"))
     (step,) = repair(snapshot(order(42, OrderStatus.CANCELLED), tasks=tasks)).steps
-    assert (len(step.withdraw), step.keep) == (2, None)
+    assert (len(step.revoke), step.keep) == (2, None)
 
 
 def test_what_the_journal_promised_is_published_under_the_same_id() -> None:
@@ -384,7 +384,7 @@ def test_a_building_order_that_keeps_a_task_becomes_generating(kept: TaskState) 
 def test_waiting_copies_go_even_when_the_running_ones_may_not_be_stopped() -> None:
     tasks = (task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b"), task(TaskState.QUEUED, "c", position=0))
     (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert [t.task_id for t in step.withdraw] == ["c"]
+    assert [t.task_id for t in step.revoke] == ["c"]
     assert any("left (running)" in detail for detail in step.details)
 
 
@@ -403,14 +403,14 @@ def test_an_unaccounted_task_is_left_alone_and_named_it_is_refused() -> None:
 def test_worker_dead_requeues_an_unaccounted_task_at_once() -> None:
     seen = snapshot(order(idle=timedelta(0)), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
     (step,) = repair(seen, named=[42], worker_dead=True).steps
-    assert (step.put_back and step.put_back.task_id, step.worker_dead) == ("t1", True)
+    assert (step.requeue and step.requeue.task_id, step.worker_dead) == ("t1", True)
 
 
 @pytest.mark.parametrize("status", [OrderStatus.CANCELLED, REVIEW, OrderStatus.DELIVERED])
 def test_worker_dead_never_requeues_what_must_not_be_generated(status: OrderStatus) -> None:
     seen = snapshot(order(42, status), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
     (step,) = repair(seen, named=[42], worker_dead=True).steps
-    assert (step.put_back, step.publish, [each.task_id for each in step.withdraw]) == (None, None, ["t1"])
+    assert (step.requeue, step.publish, [each.task_id for each in step.revoke]) == (None, None, ["t1"])
 
 
 def test_an_orphan_waits_after_a_restart_of_redis_but_not_for_a_person() -> None:
@@ -442,8 +442,8 @@ def test_one_of_two_orphans_is_requeued_as_carefully_as_a_single_one(until: date
     fresh = snapshot(order(idle=timedelta(seconds=1)), tasks=tasks)
     assert not repair(fresh, patience=timedelta(minutes=2)).steps
     (step,) = repair(fresh, named=[42], patience=timedelta(minutes=2), worker_dead=True).steps
-    assert (step.put_back and step.put_back.task_id, step.last_log_id) == ("a", 7)
-    assert [each.task_id for each in step.withdraw] == ["b"]
+    assert (step.requeue and step.requeue.task_id, step.last_log_id) == ("a", 7)
+    assert [each.task_id for each in step.revoke] == ["b"]
     assert bool(repair(snapshot(order(), tasks=tasks)).steps) is (until is None)
 
 
@@ -458,18 +458,18 @@ def test_worker_dead_restarts_a_run_of_which_nothing_is_left(status: OrderStatus
 def test_a_copy_that_waits_beside_an_unaccounted_task_is_removed() -> None:
     tasks = (task(TaskState.UNACCOUNTED, "a", until=UNTIL), task(TaskState.QUEUED, "b", position=0))
     (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert (step.keep, step.withdraw) == (tasks[0], tasks[1:])
+    assert (step.keep, step.revoke) == (tasks[0], tasks[1:])
 
 
 @pytest.mark.parametrize("state", [TaskState.ORPHANED, None])
 def test_a_burnt_id_is_replaced_by_a_new_one(state: TaskState | None) -> None:
     promised = JournalEntry(step="OPERATOR_ENQUEUE", task_id="t1", resume=False)
     tasks = (task(state),) if state is not None else ()
-    facts = RepairFacts(burnt={"t1": "its result is REVOKED already"})
+    facts = RepairFacts(unusable={"t1": "its result is REVOKED already"})
     (step,) = repair(snapshot(order(journal=promised), tasks=tasks), facts=facts).steps
-    assert (step.publish, step.put_back, step.after) == ("new-1", None, GENERATING)
-    assert [t.task_id for t in step.withdraw] == [t.task_id for t in tasks]
-    assert "its result is REVOKED already" in step.saying
+    assert (step.publish, step.requeue, step.after) == ("new-1", None, GENERATING)
+    assert [t.task_id for t in step.revoke] == [t.task_id for t in tasks]
+    assert "its result is REVOKED already" in step.description
 
 
 @pytest.mark.parametrize(
@@ -734,11 +734,11 @@ def test_no_plan_touches_what_it_must_not(seen: Snapshot, terminate: bool) -> No
             # What is said not to be fixed is not, and nothing else.
             assert (fix_obstacle(seen, asked) is None) is bool(plan.only(asked).steps)
         for step in plan.steps:
-            left = [t for t in seen.tasks_of(step.order_id) if t not in step.withdraw]
+            left = [t for t in seen.tasks_of(step.order_id) if t not in step.revoke]
             # Never a second task beside a live one, never a running one stopped unasked, never a guess.
             assert step.publish is None or not left, plan.command
-            assert terminate or all(t.state is not TaskState.RUNNING for t in step.withdraw), plan.command
-            assert not any(t.is_unaccounted for t in step.withdraw), plan.command
+            assert terminate or all(t.state is not TaskState.RUNNING for t in step.revoke), plan.command
+            assert not any(t.is_unaccounted for t in step.revoke), plan.command
             # A finished order is moved by nothing but a reset.
             finished = step.before is not None and step.before.is_finished
             assert not finished or step.action is Action.RESET or step.after is None, plan.command

@@ -106,7 +106,7 @@ class CeleryQueue:
             return {publication.task_id: failure for publication in publications}
         return {}
 
-    async def withdraw(
+    async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
         """Remove these places of tasks: from the broker, and by revoking them at the workers."""
@@ -118,7 +118,7 @@ class CeleryQueue:
             messages = RawMessages(link, self._options)
             return await Revoker(messages, self._workers, terminate=terminate).withdraw(tasks, keep)
 
-    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
+    async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
         """Return orphaned tasks to the queue, to be delivered next; nothing else of them changes."""
         from sitegenctl.adapters.celery.restore import Restorer
 
@@ -166,7 +166,7 @@ class CeleryQueue:
         async with self._links.one() as link:
             return await final_statuses(link, self._options, task_ids)
 
-    async def burnt(self, task_ids: Collection[str]) -> Mapping[str, str]:
+    async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """Why each of these ids must not be published again: its final result, or a worker that has revoked it."""
         if not task_ids:
             return {}

@@ -70,7 +70,7 @@ class _Starting:
 
 
 class Restorer:
-    """One call of ``QueueBackend.put_back``."""
+    """One call of ``QueueBackend.requeue``."""
 
     def __init__(self, link: Link, options: QueueOptions, workers: CeleryWorkers) -> None:
         self._link = link

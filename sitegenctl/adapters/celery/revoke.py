@@ -54,7 +54,7 @@ _SIGNAL = "SIGKILL"
 
 
 class Revoker:
-    """One call of ``QueueBackend.withdraw``."""
+    """One call of ``QueueBackend.revoke``."""
 
     def __init__(self, messages: RawMessages, workers: CeleryWorkers, *, terminate: bool) -> None:
         self._messages = messages

@@ -206,7 +206,7 @@ class CeleryWorkers:
 
     async def _tell(self, method: str) -> Consumers:
         replies = await self.ask([method], arguments={method: {"queue": self._options.queue}})
-        return Consumers(obeyed=sorted(replies.answers), refused=replies.refused, silent=replies.silent)
+        return Consumers(acknowledged=sorted(replies.answers), rejected=replies.refused, unresponsive=replies.silent)
 
     async def _without_revoked(self, replies: Replies) -> Replies:
         """The same without what will not run: a worker lists it until its turn has come, and drops it then.

@@ -204,11 +204,11 @@ class PostgresOrders:
             lambda link, _: transitions.rolled_back(link, steps, actor, reasons, mark),
         )
 
-    def maintenance(self) -> AbstractAsyncContextManager[bool]:
+    def maintenance_lock(self) -> AbstractAsyncContextManager[bool]:
         """Hold the lock that one maintenance run holds at a time; False when another one has it."""
         return self._maintenance.held()
 
-    async def require_maintenance(self) -> None:
+    async def require_maintenance_lock(self) -> None:
         """Raise ``SourceError`` where the maintenance lock was taken here and is lost; ``OrdersStore`` has the rest."""
         await self._maintenance.require()
 

@@ -245,7 +245,7 @@ async def _roll_back(
         await _set_status(connection, {step.order_id: step.before if step.after else None for step in unchanged})
         rows = [
             _journal_row(
-                step, step.action.taken_back, f"Not done: {reasons[step.order_id]}", actor, mark, status="error"
+                step, step.action.rollback_step, f"Not done: {reasons[step.order_id]}", actor, mark, status="error"
             )
             for step in unchanged
         ]
@@ -314,11 +314,11 @@ def _transition_row(step: Step, actor: Actor, mark: str) -> dict[str, Any]:
         details["after"] = step.after
     if step.publish is not None:
         details["resume"] = step.resume
-    if step.withdraw:
-        details["withdrawn"] = [task.task_id for task in step.withdraw]
+    if step.revoke:
+        details["withdrawn"] = [task.task_id for task in step.revoke]
     if step.trash:
         details["files"] = "trash"
-    message = f"{step.saying[:1].upper()}{step.saying[1:]}; by {actor}"
+    message = f"{step.description[:1].upper()}{step.description[1:]}; by {actor}"
     return _journal_row(step, step.action.value, message, actor, mark, **details)
 
 

@@ -86,7 +86,7 @@ class RqQueue:
         async with self._workers.link() as link:
             return await publish(link, RqLibrary(self._options), self._options, publications)
 
-    async def withdraw(
+    async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
         """Take jobs away: out of the queue and the registries, and stopped where they run."""
@@ -95,7 +95,7 @@ class RqQueue:
         async with self._workers.link() as link:
             return await Revoker(link, self._options, terminate=terminate).withdraw(tasks, keep)
 
-    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
+    async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
         """Hand orphaned jobs to the queue again, to be taken next; nothing else of them changes."""
         from sitegenctl.adapters.rq.restore import Restorer
 
@@ -116,7 +116,7 @@ class RqQueue:
             if not seen.holders(task_id) and not records.is_due(task_id)
         }
 
-    async def burnt(self, task_ids: Collection[str]) -> Mapping[str, str]:
+    async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """Why each of these ids must not be published again: its job has ended, or was cancelled."""
         return {
             task_id: "its job was cancelled" if job.status == "canceled" else f"its job has ended: {job.status}"

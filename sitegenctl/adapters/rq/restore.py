@@ -60,7 +60,7 @@ return 1
 
 
 class Restorer:
-    """One call of ``QueueBackend.put_back``."""
+    """One call of ``QueueBackend.requeue``."""
 
     def __init__(self, link: Link, options: RqOptions) -> None:
         self._link = link

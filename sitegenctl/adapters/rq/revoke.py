@@ -123,7 +123,7 @@ class _Pending:
 
 
 class Revoker:
-    """One call of ``QueueBackend.withdraw``."""
+    """One call of ``QueueBackend.revoke``."""
 
     def __init__(self, link: Link, options: RqOptions, *, terminate: bool) -> None:
         self._link = link

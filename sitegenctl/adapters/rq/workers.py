@@ -412,7 +412,7 @@ class RqWorkers:
         async with self.link() as link:
             await link.execute(*(library.suspend() if suspending else library.resume()))
         seen = await self.survey()
-        return Consumers(obeyed=[worker.name for worker in seen.workers], refused={}, silent=seen.silent)
+        return Consumers(acknowledged=[worker.name for worker in seen.workers], rejected={}, unresponsive=seen.silent)
 
     def _claims(self, name: str, call: RollCall, records: Records) -> Iterator[LiveTask]:
         held = [(TaskState.RUNNING, job) for job in call.running[name]]

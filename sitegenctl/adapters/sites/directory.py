@@ -23,7 +23,7 @@ from typing import TypeVar
 from sitegenctl.adapters.system.threads import in_a_thread, to_its_end_in_a_thread
 from sitegenctl.domain.orders.generation_input import SiteFile
 from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
-from sitegenctl.domain.ports import Pruning, Trashing
+from sitegenctl.domain.ports import PruneResult, TrashResult
 from sitegenctl.errors import SourceError
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class SiteDirectory:
         """Remove what killed writers of this order left beside its site; returns how many there were."""
         return await self._change(lambda: self._discard_leftovers(order_id))
 
-    async def trash(self, order_ids: Collection[int]) -> Trashing:
+    async def trash(self, order_ids: Collection[int]) -> TrashResult:
         """Move these orders' sites to the trash, each by one rename; a link is not touched."""
         return await self._change(lambda: self._trash_all(order_ids))
 
@@ -107,12 +107,12 @@ class SiteDirectory:
 
     async def prune_trash(
         self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
-    ) -> Pruning:
+    ) -> PruneResult:
         """Delete what has been in the trash for longer, or only count it; one that can't be deleted stops no other."""
         newest = (now.timestamp() - older_than.total_seconds()) * 1e9
         if dry_run:
             await self._look(self._require_base)
-            return Pruning(count=len((await self._look(lambda: self._expired(newest)))[:limit]))
+            return PruneResult(count=len((await self._look(lambda: self._expired(newest)))[:limit]))
         return await self._change(lambda: self._prune(newest, limit))
 
     async def _look(self, work: Callable[[], T]) -> T:
@@ -165,7 +165,7 @@ class SiteDirectory:
             shutil.rmtree(leftover, ignore_errors=True)
         return len(leftovers)
 
-    def _trash_all(self, order_ids: Collection[int]) -> Trashing:
+    def _trash_all(self, order_ids: Collection[int]) -> TrashResult:
         moved: dict[int, str] = {}
         failed: dict[int, str] = {}
         trash = functools.cache(self._made_trash)
@@ -177,7 +177,7 @@ class SiteDirectory:
             else:
                 if name is not None:
                     moved[order_id] = name
-        return Trashing(moved=moved, failed=failed)
+        return TrashResult(moved=moved, failed=failed)
 
     def _trash(self, order_id: int, trash: Callable[[], str]) -> str | None:
         """Move one site; returns its name in the trash, None when there is no site. Raises ``OSError``."""
@@ -213,7 +213,7 @@ class SiteDirectory:
                 failed[order_id] = _reason(exc, folder)
         return failed
 
-    def _prune(self, newest: float, limit: int | None) -> Pruning:
+    def _prune(self, newest: float, limit: int | None) -> PruneResult:
         count = 0
         failed: dict[str, str] = {}
         for name in self._expired(newest):
@@ -228,7 +228,7 @@ class SiteDirectory:
                 failed[name] = exc.strerror or str(exc)
             else:
                 count += 1
-        return Pruning(count=count, failed=failed)
+        return PruneResult(count=count, failed=failed)
 
     def _expired(self, newest: float) -> list[str]:
         """The names of what has been in the trash since ``newest`` (nanoseconds since 1970) or longer."""

@@ -132,7 +132,7 @@ def _cancel(
         before=order.status if order else None,
         after=to if moves else None,
         last_log_id=None if runs or order is None else order.last_log_id,
-        withdraw=tasks,
+        revoke=tasks,
         terminate=terminate,
         verb="cancelled" if moves else "withdrawn",
         details=(*details, *withdrawals(tasks)),

@@ -35,7 +35,7 @@ class Action(StrEnum):
     REPAIR = OPERATOR_REPAIR
 
     @property
-    def taken_back(self) -> str:
+    def rollback_step(self) -> str:
         """The journal's step for having taken it back."""
         return f"{self.value}{OPERATOR_FAILED_SUFFIX}"
 
@@ -48,8 +48,8 @@ class Step:
     its tasks can be taken away. ``last_log_id`` is None where the log may grow meanwhile, because a task runs.
     ``after`` is the status to set, None to leave it.
 
-    ``withdraw`` are tasks to remove, those that run only with ``terminate``; ``keep`` is a task that must still be
-    there, ``leave`` others that may not be touched; ``put_back`` one to return to the queue, which a person has
+    ``revoke`` are tasks to remove, those that run only with ``terminate``; ``keep`` is a task that must still be
+    there, ``leave`` others that may not be touched; ``requeue`` one to return to the queue, which a person has
     confirmed to be on no living worker where ``worker_dead``. ``publish`` is the id of a new task, chosen now so that
     the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that follows
     "would be …" and stands alone once it is done; ``details`` say more.
@@ -62,18 +62,18 @@ class Step:
     details: tuple[str, ...] = ()
     after: OrderStatus | None = None
     last_log_id: int | None = None
-    withdraw: tuple[LiveTask, ...] = ()
+    revoke: tuple[LiveTask, ...] = ()
     terminate: bool = False
     keep: LiveTask | None = None
     leave: tuple[LiveTask, ...] = ()
     trash: bool = False
     publish: str | None = None
     resume: bool = True
-    put_back: LiveTask | None = None
+    requeue: LiveTask | None = None
     worker_dead: bool = False
 
     @property
-    def saying(self) -> str:
+    def description(self) -> str:
         """What the step does, in words."""
         return "; ".join((self.verb, *self.details))
 
@@ -87,19 +87,19 @@ class Step:
         """The task that the order has when the step is done."""
         if self.publish is not None:
             return self.publish
-        task = self.put_back or self.keep
+        task = self.requeue or self.keep
         return task.task_id if task else None
 
     @property
     def planned_tasks(self) -> tuple[LiveTask, ...]:
         """Every place of a task that the plan saw and that the order may still have when the step is taken."""
-        named = (*self.withdraw, *self.leave, self.keep, self.put_back)
+        named = (*self.revoke, *self.leave, self.keep, self.requeue)
         return tuple(task for task in named if task is not None)
 
     @property
     def staying(self) -> tuple[LiveTask, ...]:
         """The tasks that are left where they are, or returned to the queue."""
-        return tuple(task for task in (self.keep, self.put_back, *self.leave) if task is not None)
+        return tuple(task for task in (self.keep, self.requeue, *self.leave) if task is not None)
 
     @property
     def expected_tasks(self) -> frozenset[str]:

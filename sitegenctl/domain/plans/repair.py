@@ -52,11 +52,11 @@ _CLEARS = STARTS | {"CLEANUP"}
 class RepairFacts:
     """What a repair needs to know besides the snapshot.
 
-    ``burnt`` says of task ids why they must not be published again. ``logs`` are the log rows, oldest first, of orders
-    of which several tasks run. ``missing`` are orders that a second reading of the database did not find either.
+    ``unusable`` has, by task id, why it must not be published again. ``logs`` are the log rows, oldest first, of orders
+    with several running tasks. ``missing`` are orders that a second reading of the database did not find either.
     """
 
-    burnt: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
     logs: Mapping[int, Sequence[LogRow]] = field(default_factory=dict)
     missing: Collection[int] = ()
 
@@ -237,10 +237,10 @@ class Repairer:
             )
         if spent := given_up(order, self.options.max_attempts):
             return spent
-        if (why := self.facts.burnt.get(task.task_id)) is not None:
+        if (why := self.facts.unusable.get(task.task_id)) is not None:
             return self._replaced(order, (task, *others), why)
         # A log that grows is written by a live worker: unlike elsewhere in a repair, it must not have grown.
-        step = self._step(order, order.order_id, details=details, withdraw=others, put_back=task)
+        step = self._step(order, order.order_id, details=details, revoke=others, requeue=task)
         return replace(step, last_log_id=order.last_log_id)
 
     def _duplicated(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
@@ -254,7 +254,7 @@ class Repairer:
         details = (f"task {short_id(kept.task_id)} kept ({kept.state})", *_what_goes(removable, left))
         if kept.state is TaskState.ORPHANED and order is not None:
             return self._requeued(order, kept, removable, details)
-        return self._step(order, order_id, details=details, withdraw=removable, keep=kept, leave=left)
+        return self._step(order, order_id, details=details, revoke=removable, keep=kept, leave=left)
 
     def _kept(self, order_id: int, tasks: tuple[LiveTask, ...]) -> LiveTask:
         running = [task for task in tasks if task.state is TaskState.RUNNING]
@@ -266,7 +266,7 @@ class Repairer:
         removable, left = self._divided(order, order_id, tasks)
         if removable:
             details = _what_goes(removable, left)
-            return self._step(order, order_id, details=details, withdraw=removable, leave=left)
+            return self._step(order, order_id, details=details, revoke=removable, leave=left)
         running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
         if running is None or running.worker is None:
             verdict = not_withdrawable(order, order_id, tasks, self.snapshot, terminate=self.options.terminate)
@@ -306,7 +306,7 @@ class Repairer:
                 hint=f"re-check in {describe_age(self.snapshot.reconnecting)}",
             )
         journal, promised = order.journal, _promised(order)
-        why = self.facts.burnt.get(promised) if promised is not None else None
+        why = self.facts.unusable.get(promised) if promised is not None else None
         details: tuple[str, ...]
         if promised is not None and journal is not None and why is None:
             # The task that the journal promised keeps its id, so that it can be found again by it. This is not another
@@ -342,7 +342,7 @@ class Repairer:
                 order,
                 order.order_id,
                 details=(*withdrawals(tasks), f"enqueued under a new id: {why}"),
-                withdraw=tasks,
+                revoke=tasks,
             ),
             after=OrderStatus.GENERATING,
             last_log_id=order.last_log_id,
@@ -361,13 +361,13 @@ class Repairer:
         order_id: int,
         *,
         details: tuple[str, ...],
-        withdraw: tuple[LiveTask, ...] = (),
+        revoke: tuple[LiveTask, ...] = (),
         keep: LiveTask | None = None,
-        put_back: LiveTask | None = None,
+        requeue: LiveTask | None = None,
         leave: tuple[LiveTask, ...] = (),
     ) -> Step:
         # The log may grow under a repair: only the status has to be what it was. Tasks are read again.
-        keeps_task = keep is not None or put_back is not None
+        keeps_task = keep is not None or requeue is not None
         is_building = order is not None and order.status is OrderStatus.BUILDING
         return Step(
             order_id=order_id,
@@ -375,11 +375,11 @@ class Repairer:
             before=order.status if order else None,
             # The system's beat starts what is BUILDING, whether or not it has a task.
             after=OrderStatus.GENERATING if keeps_task and is_building else None,
-            withdraw=withdraw,
+            revoke=revoke,
             terminate=self.options.terminate,
             keep=keep,
             leave=leave,
-            put_back=put_back,
+            requeue=requeue,
             worker_dead=self.options.worker_dead,
             verb="repaired",
             details=details,

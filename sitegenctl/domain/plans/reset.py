@@ -192,7 +192,7 @@ def _reset(order: Order, snapshot: Snapshot, task_id: str | None, *, keep_files:
         before=order.status,
         after=OrderStatus.GENERATING if task_id else OrderStatus.BUILDING,
         last_log_id=None if runs else order.last_log_id,
-        withdraw=tasks,
+        revoke=tasks,
         terminate=terminate,
         # Also a folder with no file in it, and one that came since: nothing of the old site is to be met.
         trash=not keep_files,

@@ -117,7 +117,7 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
             key, click = self._keys.get("fix", "m"), {"@click": "app.fix"}
             mark = Style(bold=True, color=colours["background"], bgcolor=colours["accent"], meta=click)
             for place, line in enumerate(
-                hanging(f" {key}  fix it: ", neutralise(f"would be {detail.fix.saying}"), width)
+                hanging(f" {key}  fix it: ", neutralise(f"would be {detail.fix.description}"), width)
             ):
                 text = Text(line, Style(meta=click))
                 if place == 0:
