@@ -1,8 +1,7 @@
-"""The embedded stack as a whole: what is up, in which order it starts and stops, and that two don't collide.
+"""The embedded stack: private Redis, private PostgreSQL, sample orders and a worker.
 
-Below the root folder: ``redis/`` and ``postgres/`` (see those modules), ``worker.pid`` and ``worker.log``,
-``sites/``, ``state.json``, ``context.toml`` (the settings' context ``demo``) and ``lock``. What the sample
-orders are, and what the worker does, is left to the callers.
+Files below the root folder: ``redis/``, ``postgres/``, ``worker.pid``, ``worker.log``, ``sites/``, ``state.json``,
+``context.toml`` (the settings' context ``demo``) and ``lock``. The callers supply samples and worker settings.
 """
 
 from __future__ import annotations
@@ -20,26 +19,25 @@ from typing import Any, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
 from sitegenctl.config.file import DEMO_CONTEXT, data_dir
-from sitegenctl.demo.servers.base import Server, printed_since, read_json, telling_line, write_json
-from sitegenctl.demo.servers.lock import taking_turns
-from sitegenctl.demo.servers.pidfile import claimed, running, stop
-from sitegenctl.demo.servers.postgres import find_postgres, remove_postgres, start_postgres, stop_postgres
-from sitegenctl.demo.servers.processes import Process, wait_until
-from sitegenctl.demo.servers.redis import find_redis, redis_binary, remove_redis, start_redis, stop_redis
+from sitegenctl.demo.servers.base import PrivateServer, Server, read_json, read_log, relevant_line, write_json
+from sitegenctl.demo.servers.lock import exclusive
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.processes import Daemon, Process, StopSteps, wait_until
+from sitegenctl.demo.servers.redis import PrivateRedis, redis_binary
 from sitegenctl.errors import SourceError, UsageProblem
 
 WORKER_ARGV: Final = (sys.executable, "-m", "sitegenctl", "worker")
 
-_BACKEND: Final = "celery"
-_WORKER_PATIENCE: Final = 60.0
-# A worker of the demo must not meet the operator's real system: Celery prefers CELERY_BROKER_URL to any other
-# setting, sitegenctl prefers SITEGENCTL_DATABASE_URL, and libpq's variables fill what a URL leaves open.
+_DEFAULT_BACKEND: Final = "celery"
+_WORKER_START_TIMEOUT: Final = 60.0
+# Settings of the operator's real system that must not reach the demo's worker. Celery prefers CELERY_BROKER_URL to
+# any other setting, and libpq's variables fill in what a URL leaves open.
 _FOREIGN_SETTINGS: Final = ("SITEGENCTL_", "CELERY_", "PG")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartState:
-    """One process of the stack; ``url`` holds the password and is None for the worker."""
+    """One process of the stack; ``url`` contains the password and is None for the worker."""
 
     name: str
     pid: int | None
@@ -50,7 +48,7 @@ class PartState:
 
 @dataclass(frozen=True, kw_only=True)
 class StackState:
-    """The stack as it was found."""
+    """The state of the stack at one moment."""
 
     root: Path
     redis: PartState
@@ -66,7 +64,7 @@ class StackState:
 
     @property
     def sites(self) -> Path:
-        """Where the generated sites lie."""
+        """The directory of the generated sites."""
         return self.root / "sites"
 
     @property
@@ -81,7 +79,7 @@ class StackState:
 
 
 def default_root() -> Path:
-    """Where the stack lives if the caller doesn't decide: where the settings look for the context ``demo``."""
+    """Return the folder in which the settings look for the context ``demo``."""
     return data_dir(os.environ) / DEMO_CONTEXT
 
 
@@ -89,21 +87,20 @@ def default_root() -> Path:
 class Stack:
     """The embedded stack in the folder ``root``.
 
-    ``backend`` is what a stack that is yet to be seeded gets its queue of; None is Celery. ``worker_ready`` tells
-    whether the worker has come up, when its being alive isn't enough. On the way down
-    the worker has ``worker_grace`` seconds to finish what it does; another ``up`` or ``down`` is waited for
-    ``turn_patience`` seconds.
+    ``backend`` is the queue's backend for a stack that is not seeded yet; None means Celery. ``worker_ready`` tells
+    whether a living worker accepts tasks. Seconds: ``worker_grace`` for the worker's shutdown, ``lock_timeout`` for
+    another ``up`` or ``down`` to end.
     """
 
     root: Path
     backend: str | None = None
     worker_argv: Sequence[str] = WORKER_ARGV
-    worker_ready: Callable[[StackState], bool] | None = None
+    worker_ready: Callable[[StackState], bool] = lambda _: True
     worker_grace: float = 10.0
-    turn_patience: float = 60.0
+    lock_timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        # The worker works elsewhere: what is relative here would be another folder there.
+        # The worker runs in another directory.
         object.__setattr__(self, "root", self.root.expanduser().absolute())
 
     def up(
@@ -114,74 +111,76 @@ class Stack:
         *,
         keep: bool = True,
     ) -> StackState:
-        """Start whatever isn't running; harmless when everything is.
+        """Start the parts that are not running.
 
-        ``keep`` marks the stack as one that somebody wants to stay: see ``is_kept``.
-
-        The first time, ``seed`` is called with an empty database and an empty Redis, before the worker starts;
-        the sites folder may hold what an earlier ``down`` was told to keep. A seeding that was cut short begins
-        anew. When this fails or is interrupted by an exception, what this call has started is stopped again.
+        ``keep`` marks the stack as one to leave up: see ``is_kept``. ``seed`` is called the first time, before the
+        worker starts, with an empty database and an empty Redis; the sites folder may contain the sites kept by an
+        earlier ``down``. An interrupted seeding starts again from the beginning. If this call fails or is interrupted,
+        the parts that it started are stopped again.
 
         Raises:
             SourceError: a part did not start; the hint names its log.
-            SitegenError: another ``up`` or ``down`` has been at work for too long.
-            UsageProblem: the folder holds something else.
+            SitegenError: another ``up`` or ``down`` did not end in time.
+            UsageProblem: the folder contains something else.
         """
         redis_binary()
         self._adopt()
-        with taking_turns(self.root, self.turn_patience, progress), contextlib.ExitStack() as undo:
-            started = self._start_servers(progress, undo)
+        with exclusive(self.root, self.lock_timeout, progress), contextlib.ExitStack() as undo:
+            servers_started = self._start_servers(progress, undo)
             self._seed_once(progress, seed)
             self._write_context()
-            self._start_worker(progress, undo, worker_env, anew=started)
+            self._start_worker(progress, undo, worker_env, restart=servers_started)
             if keep:
                 self._remember(kept=True)
             undo.pop_all()
-            return self._look()
+            return self._state()
 
     def down(self, *, keep_sites: bool = False, progress: Callable[[str], None] = lambda _: None) -> tuple[str, ...]:
-        """Stop everything and remove every file, but for the sites if ``keep_sites``.
+        """Stop everything and remove every file, except the sites with ``keep_sites``.
 
-        Returns the names of what was stopped; harmless when nothing is up.
+        Returns the names of the stopped parts.
 
         Raises:
-            SourceError: a process belongs to another user, or can't be ended.
-            SitegenError: another ``up`` or ``down`` has been at work for too long.
+            SourceError: a process belongs to another user or cannot be ended.
+            SitegenError: another ``up`` or ``down`` did not end in time.
         """
         if not self._is_ours():
-            # As root, PostgreSQL's files may lie outside the folder and have outlived it.
-            return ("PostgreSQL",) if remove_postgres(self._postgres) else ()
-        with taking_turns(self.root, self.turn_patience, progress, leave=True):
+            # For root, PostgreSQL's files may be outside the folder and still exist.
+            return ("PostgreSQL",) if self._postgres.remove() else ()
+        with exclusive(self.root, self.lock_timeout, progress, remove=True):
             progress("Stopping the worker")
-            worker = stop(self._worker_claim, self._worker_steps)
+            worker = self._stop_worker()
             progress("Stopping the servers")
-            stopped = {
-                "worker": worker,
-                "Redis": remove_redis(self._redis),
-                "PostgreSQL": remove_postgres(self._postgres),
-            }
-            self._clear(keep_sites=keep_sites)
-        return tuple(name for name, was_there in stopped.items() if was_there)
+            stopped = {"worker": worker, "Redis": self._redis.remove(), "PostgreSQL": self._postgres.remove()}
+            kept = {"lock", "sites"} if keep_sites else {"lock"}
+            for entry in self.root.iterdir():
+                if entry.name in kept:
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        return tuple(name for name, was_running in stopped.items() if was_running)
 
     def is_kept(self) -> bool:
-        """Whether an ``up`` has asked for the stack to stay, so that it isn't for others to take down."""
+        """Whether an ``up`` asked for the stack to stay up, so that a tour must not take it down."""
         return bool(self._read_state().get("kept"))
 
     def status(self) -> StackState | None:
-        """What is up now; None where there is no stack. Reads only and waits for nobody."""
-        return self._look() if self._state_file.exists() else None
+        """Return the current state; None if there is no stack. Reads only and does not wait."""
+        return self._state() if self._state_file.exists() else None
 
     @property
-    def _redis(self) -> Path:
-        return self.root / "redis"
+    def _redis(self) -> PrivateRedis:
+        return PrivateRedis(self.root / "redis", persistence=True)
 
     @property
-    def _postgres(self) -> Path:
-        return self.root / "postgres"
+    def _postgres(self) -> PrivatePostgres:
+        return PrivatePostgres(self.root / "postgres", durable=True)
 
     @property
-    def _worker_claim(self) -> Path:
-        return self.root / "worker.pid"
+    def _worker(self) -> Daemon:
+        return Daemon(self.root / "worker.pid")
 
     @property
     def _worker_log(self) -> Path:
@@ -192,63 +191,52 @@ class Stack:
         return self.root / "state.json"
 
     @property
-    def _worker_steps(self) -> Sequence[tuple[signal.Signals, float]]:
-        return ((signal.SIGTERM, self.worker_grace), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 5.0))
+    def _worker_stop_steps(self) -> StopSteps:
+        return ((signal.SIGTERM, self.worker_grace), (signal.SIGQUIT, 3.0))
 
     def _is_ours(self) -> bool:
         return (self.root / "lock").exists() or self._state_file.exists()
 
     def _adopt(self) -> None:
-        # `down` removes the whole folder: it must never have been anybody else's.
+        # `down` removes the whole folder, so it must not contain foreign files.
         if self.root.exists() and not self._is_ours():
             foreign = sorted(entry.name for entry in self.root.iterdir() if entry.name != "sites")
-            # Another `up` may have begun between the two looks.
+            # Another `up` may have started in the meantime.
             if foreign and not self._is_ours():
                 raise UsageProblem(
-                    f"{self.root} holds something else ({foreign[0]}), and the demo needs a folder of its own"
+                    f"{self.root} contains something else ({foreign[0]}); the demo needs a folder of its own"
                 )
 
     def _start_servers(self, progress: Callable[[str], None], undo: contextlib.ExitStack) -> bool:
-        """Start the servers that don't run; whether there was any."""
+        """Start the servers that do not run; return whether there were any."""
         (self.root / "sites").mkdir(mode=0o700, exist_ok=True)
-        state = self._read_state()
-        database = find_postgres(self._postgres)
-        if database is None or state.get("seeded") != database.identity:
-            # Never seeded, or only in part: the orders and the queue begin empty.
-            stop(self._worker_claim, self._worker_steps)
-            remove_redis(self._redis)
-            remove_postgres(self._postgres)
-        self._remember(seeded=state.get("seeded"))
-        redis = self._starts("Redis", find_redis, stop_redis, self._redis, progress, undo)
-        start_redis(self._redis, persistence=True)
-        postgres = self._starts("PostgreSQL", find_postgres, stop_postgres, self._postgres, progress, undo)
-        start_postgres(self._postgres, durable=True)
-        return redis or postgres
-
-    def _starts(
-        self,
-        name: str,
-        find: Callable[[Path], Server | None],
-        stop_it: Callable[[Path], bool],
-        folder: Path,
-        progress: Callable[[str], None],
-        undo: contextlib.ExitStack,
-    ) -> bool:
-        # Before it is started, so that no interruption falls in between.
-        found = find(folder)
-        if found is not None and found.alive:
-            return False
-        progress(f"Starting {name}")
-        undo.callback(stop_it, folder)
-        return True
+        seeded = self._read_state().get("seeded")
+        database = self._postgres.find()
+        if database is None or seeded != database.identity:
+            # Never seeded, or only partly: start with an empty database and an empty queue.
+            self._stop_worker()
+            self._redis.remove()
+            self._postgres.remove()
+        self._remember(seeded=seeded)
+        any_started = False
+        servers: tuple[PrivateServer, ...] = (self._redis, self._postgres)
+        for server in servers:
+            existing = server.find()
+            if existing is None or not existing.alive:
+                any_started = True
+                progress(f"Starting {server.name}")
+                # Before the start, so that an interruption cannot come between the two.
+                undo.callback(server.stop)
+            server.start()
+        return any_started
 
     def _seed_once(self, progress: Callable[[str], None], seed: Callable[[StackState], None]) -> None:
-        database = find_postgres(self._postgres)
+        database = self._postgres.find()
         if database is None or self._read_state().get("seeded") == database.identity:
             return
         progress("Writing the sample orders")
-        self._remember(backend=self.backend or _BACKEND)
-        seed(self._look())
+        self._remember(backend=self.backend or _DEFAULT_BACKEND)
+        seed(self._state())
         self._remember(seeded=database.identity)
 
     def _start_worker(
@@ -257,43 +245,41 @@ class Stack:
         undo: contextlib.ExitStack,
         worker_env: Mapping[str, str],
         *,
-        anew: bool,
+        restart: bool,
     ) -> None:
-        state = self._look()
+        state = self._state()
         addresses = {
             "DATABASE_URL": state.database_url,
             "REDIS_URL": state.redis_url,
             "SITES_BASE_DIR": str(state.sites),
             "SITEGENCTL_BACKEND": state.backend,
         }
-        before = running(self._worker_claim)
-        printed_before = self._worker_log.stat().st_size if self._worker_log.exists() else 0
-        if before is not None:
-            if not anew and self._read_state().get("worker") == addresses:
-                self._await_worker(before, printed_before)
-                return
-            # It may not get over the loss of a server (kombu 5.7 dies of it a moment later), and would wait for
-            # ever at an old port.
-            stop(self._worker_claim, self._worker_steps)
+        log_offset = self._worker_log.stat().st_size if self._worker_log.exists() else 0
+        process = self._worker.process()
+        if process is not None and not restart and self._read_state().get("worker") == addresses:
+            self._await_worker(process, log_offset)
+            return
+        # A worker may not survive the loss of a server (kombu 5.7 dies of it), or would use an old port for ever.
+        self._stop_worker()
         progress("Starting the worker")
-        undo.callback(stop, self._worker_claim, self._worker_steps)
+        undo.callback(self._stop_worker)
         self._remember(worker=addresses)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)}
-        # No file of contexts either: one of them may be the default.
+        # No configuration file either: its default context could be the operator's system.
         env = {**inherited, "SITEGENCTL_CONFIG": os.devnull, **addresses, **worker_env}
-        with claimed(self._worker_claim, what="worker") as claim:
-            process = claim.start(self.worker_argv, log=self._worker_log, env=env)
-        self._await_worker(process, printed_before)
+        self._await_worker(self._worker.start(self.worker_argv, log=self._worker_log, env=env), log_offset)
 
-    def _await_worker(self, process: Process, printed_before: int) -> None:
-        is_ready = self.worker_ready or (lambda _: True)
-        came_up = wait_until(lambda: not process.alive() or is_ready(self._look()), _WORKER_PATIENCE)
-        if came_up and process.alive():
+    def _await_worker(self, process: Process, log_offset: int) -> None:
+        started = wait_until(lambda: not process.alive() or self.worker_ready(self._state()), _WORKER_START_TIMEOUT)
+        if started and process.alive():
             return
-        reason = "it does not answer"
+        reason = "it does not respond"
         if not process.alive():
-            reason = telling_line(printed_since(self._worker_log, printed_before))
+            reason = relevant_line(read_log(self._worker_log, log_offset))
         raise SourceError(f"the worker did not start: {reason}", hint=f"see {self._worker_log}", source="workers")
+
+    def _stop_worker(self) -> bool:
+        return self._worker.stop(self._worker_stop_steps)
 
     def _read_state(self) -> dict[str, Any]:
         return read_json(self._state_file) or {}
@@ -302,48 +288,35 @@ class Stack:
         write_json(self._state_file, {"version": 1, **self._read_state(), **changes})
 
     def _write_context(self) -> None:
-        state = self._look()
+        state = self._state()
         values = {
             "database_url": state.database_url,
             "redis_url": state.redis_url,
             "sites_dir": str(state.sites),
             "backend": state.backend,
         }
-        # JSON's strings are TOML's, too.
+        # JSON strings are valid TOML strings.
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
         write_whole(self.root / "context.toml", "".join(lines), mode=PRIVATE)
 
-    def _look(self) -> StackState:
-        database = find_postgres(self._postgres)
-        worker = running(self._worker_claim)
-        seeded = self._read_state().get("seeded")
+    def _state(self) -> StackState:
+        database = self._postgres.find()
+        worker = self._worker.process()
+        state = self._read_state()
         return StackState(
             root=self.root,
-            redis=_part("Redis", find_redis(self._redis), self._redis),
-            postgres=_part("PostgreSQL", database, self._postgres),
+            redis=_part(self._redis, self._redis.find()),
+            postgres=_part(self._postgres, database),
             worker=PartState(
-                name="worker",
-                pid=worker.pid if worker else None,
-                alive=worker is not None,
-                log=self._worker_log,
+                name="worker", pid=worker.pid if worker else None, alive=worker is not None, log=self._worker_log
             ),
-            seeded=database is not None and seeded == database.identity,
-            backend=self._read_state().get("backend", _BACKEND),
+            seeded=database is not None and state.get("seeded") == database.identity,
+            backend=state.get("backend", _DEFAULT_BACKEND),
         )
 
-    def _clear(self, *, keep_sites: bool) -> None:
-        kept = {"lock", "sites"} if keep_sites else {"lock"}
-        for entry in self.root.iterdir():
-            if entry.name in kept:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
 
-
-def _part(name: str, server: Server | None, folder: Path) -> PartState:
-    if server is None:
-        return PartState(name=name, pid=None, alive=False, log=folder / "server.log")
-    pid = server.process.pid if server.process else None
-    return PartState(name=name, pid=pid, alive=server.alive, url=server.url, log=server.log)
+def _part(server: PrivateServer, found: Server | None) -> PartState:
+    if found is None:
+        return PartState(name=server.name, pid=None, alive=False, log=server.log)
+    pid = found.process.pid if found.process else None
+    return PartState(name=found.name, pid=pid, alive=found.alive, url=found.url, log=found.log)

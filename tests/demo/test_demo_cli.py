@@ -91,7 +91,7 @@ def test_a_second_tour_at_the_same_time_gives_way(data: Path) -> None:
     with only_tour(data):
         second = demo("demo", "tour", *FAST)
     assert second.returncode == 1
-    assert second.stderr.splitlines()[0] == "error: another tour of the demo is under way"
+    assert second.stderr.splitlines()[0] == "error: another tour of the demo is running"
     assert list(data.iterdir()) == []
 
 

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 import redis
 
 import sitegenctl
-from sitegenctl.demo import stack as stack_module
-from sitegenctl.demo.servers.processes import Account, look, run_to_end, wait_until
+from sitegenctl.demo.servers.lock import exclusive
+from sitegenctl.demo.servers.processes import Account, Process, run_to_end, wait_until
 from sitegenctl.demo.servers.unprivileged import existing_home, unprivileged_account
 from sitegenctl.demo.stack import PartState, Stack, StackState, default_root
 from sitegenctl.errors import SitegenError, SourceError, UsageProblem
@@ -89,10 +90,9 @@ def up(stack: Stack, **changes: Any) -> StackState:
 
 def kill(part: PartState) -> None:
     assert part.pid is not None
-    seen = look(part.pid)
-    assert seen is not None
+    process = Process(pid=part.pid, started=psutil.Process(part.pid).create_time())
     os.kill(part.pid, signal.SIGKILL)
-    assert wait_until(lambda: not seen.process.alive(), 5)
+    assert wait_until(lambda: not process.alive(), 5)
 
 
 def places(root: Path) -> list[str]:
@@ -101,17 +101,13 @@ def places(root: Path) -> list[str]:
 
 def processes_of(where: list[str]) -> list[str]:
     """Every process that has one of the folders on its command line or as its working directory."""
-    if not Path("/proc/self/stat").exists():
-        pytest.skip("there is no /proc")
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            folder = os.readlink(f"/proc/{pid}/cwd")
-            seen = look(int(pid))
-            if any(place in command or place in folder for place in where) and seen and not seen.zombie:
-                found.append(f"{pid} {command}")
-    return found
+    lines = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            line = f"{process.pid} {' '.join(process.cmdline())} in {process.cwd()}"
+            if any(place in line for place in where) and process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(line)
+    return lines
 
 
 @pytest.fixture
@@ -141,18 +137,18 @@ def without_worker(root: Path) -> None:
         kill(state.worker)
 
 
-def test_up_starts_all_once_and_down_leaves_nothing(root: Path) -> None:
+def test_up_starts_everything_once_and_down_leaves_nothing(root: Path) -> None:
     stack = make_stack(root)
     assert stack.status() is None
     assert stack.down() == ()
     assert not root.exists()
 
-    said: list[str] = []
-    seen: list[StackState] = []
-    state = up(stack, progress=said.append, seed=lambda state: (seen.append(state), write_order(state)))
-    assert said == ["Starting Redis", "Starting PostgreSQL", "Writing the sample orders", "Starting the worker"]
-    assert [part.alive for part in seen[0].parts] == [True, True, False]
-    assert not seen[0].seeded
+    messages: list[str] = []
+    at_seeding: list[StackState] = []
+    state = up(stack, progress=messages.append, seed=lambda state: (at_seeding.append(state), write_order(state)))
+    assert messages == ["Starting Redis", "Starting PostgreSQL", "Writing the sample orders", "Starting the worker"]
+    assert [part.alive for part in at_seeding[0].parts] == [True, True, False]
+    assert not at_seeding[0].seeded
     assert [part.alive for part in state.parts] == [True, True, True]
     assert state.seeded
     assert holds_the_order(state)
@@ -171,9 +167,9 @@ def test_up_starts_all_once_and_down_leaves_nothing(root: Path) -> None:
     password = state.database_url.split(":")[2].split("@")[0]
     assert password not in repr(state)
 
-    said.clear()
-    assert up(stack, progress=said.append, seed=lambda _: pytest.fail("seeded twice")) == state
-    assert said == []
+    messages.clear()
+    assert up(stack, progress=messages.append, seed=lambda _: pytest.fail("seeded twice")) == state
+    assert messages == []
 
     where = places(root)
     assert len(processes_of(where)) > 4
@@ -183,7 +179,7 @@ def test_up_starts_all_once_and_down_leaves_nothing(root: Path) -> None:
     assert stack.down() == ()
 
 
-def test_up_recovers_whatever_was_killed_and_the_data_are_kept(standing: Path) -> None:
+def test_up_recovers_killed_parts_and_keeps_the_data(standing: Path) -> None:
     stack = make_stack(standing)
     state = up(stack)
     for victims in ({"redis"}, {"postgres"}, {"worker"}, PARTS):
@@ -202,7 +198,7 @@ def test_up_recovers_whatever_was_killed_and_the_data_are_kept(standing: Path) -
         assert len([line for line in processes_of([str(standing)]) if sys.executable in line]) == 3
 
 
-def test_a_worker_whose_server_moved_to_another_port_is_started_anew(standing: Path) -> None:
+def test_the_worker_restarts_when_redis_gets_another_port(standing: Path) -> None:
     stack = make_stack(standing)
     state = up(stack)
     kill(state.redis)
@@ -215,13 +211,13 @@ def test_a_worker_whose_server_moved_to_another_port_is_started_anew(standing: P
     assert holds_the_order(again)
 
 
-# `up` in a process of its own, which kills itself where it is told to.
+# `up` in a process of its own, which kills itself at the given moment. "unrecorded" is between the start of a server
+# and the writing of its pid.
 UP = """
 import os, signal, sys, threading, time
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 from test_stack import make_stack, up, write_order, places
-from sitegenctl.demo import servers
 root, moment = Path(sys.argv[2]), sys.argv[3]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -237,11 +233,12 @@ def watch():
     while not any(Path(place, "data.new", "base").exists() for place in places(root)):
         time.sleep(0.001)
     die()
-if moment == "redis unrecorded":
-    servers._await_ready = die
-if moment == "postgres unrecorded":
-    real = servers._await_ready
-    servers._await_ready = lambda kind, *rest: die() if kind.name == "PostgreSQL" else real(kind, *rest)
+if moment in ("redis unrecorded", "postgres unrecorded"):
+    from sitegenctl.demo.servers import processes
+    real = processes.write_whole
+    part = moment.split()[0]
+    processes.write_whole = lambda path, *rest, **options: die() if path.parent.name != "demo" and (
+        (path.parent.name == "redis") == (part == "redis")) else real(path, *rest, **options)
 if moment == "initdb":
     threading.Thread(target=watch, daemon=True).start()
 if moment == "worker unready":
@@ -256,7 +253,7 @@ def up_elsewhere(root: Path, moment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
-def test_up_recovers_from_one_killed_up_after_another(root: Path) -> None:
+def test_up_recovers_from_a_series_of_killed_ups(root: Path) -> None:
     for moment in ("redis unrecorded", "initdb", "postgres unrecorded", "seeded", "worker unready"):
         killed = up_elsewhere(root, moment)
         killed.communicate()
@@ -280,7 +277,7 @@ def test_down_leaves_nothing_of_a_killed_up(root: Path, moment: str) -> None:
     assert [place for place in where if Path(place).exists()] == []
 
 
-def test_what_an_interrupted_up_started_is_stopped(root: Path) -> None:
+def test_an_interrupted_up_stops_what_it_started(root: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -303,24 +300,24 @@ def test_what_an_interrupted_up_started_is_stopped(root: Path) -> None:
 
 def test_two_ups_at_the_same_time_make_one_stack(root: Path) -> None:
     both = [up_elsewhere(root, "never") for _ in range(2)]
-    said = [process.communicate()[0] for process in both]
+    outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum(text.count("Writing the sample orders") for text in said) == 1
+    assert sum(text.count("Writing the sample orders") for text in outputs) == 1
     state = make_stack(root).status()
     assert state is not None
     assert holds_the_order(state)
 
 
-def test_a_turn_is_waited_for_and_the_error_names_who_has_it(root: Path) -> None:
-    said: list[str] = []
-    with stack_module.taking_turns(root, 1, quiet), pytest.raises(SitegenError, match=f"pid {os.getpid()}"):
-        up(make_stack(root, turn_patience=0.1), progress=said.append)
-    assert said == [f"Waiting for another demo up or down (pid {os.getpid()})"]
-    with pytest.raises(SitegenError), stack_module.taking_turns(root, 1, quiet):
-        make_stack(root, turn_patience=0.1).down()
+def test_up_and_down_wait_for_each_other(root: Path) -> None:
+    messages: list[str] = []
+    with exclusive(root, 1, quiet), pytest.raises(SitegenError, match="another demo up or demo down"):
+        up(make_stack(root, lock_timeout=0.1), progress=messages.append)
+    assert messages == ["Waiting for another demo up or demo down"]
+    with exclusive(root, 1, quiet), pytest.raises(SitegenError):
+        make_stack(root, lock_timeout=0.1).down()
 
 
-def test_a_worker_that_dies_at_once_says_why(standing: Path) -> None:
+def test_a_worker_that_exits_at_once_reports_why(standing: Path) -> None:
     without_worker(standing)
     script = "raise SystemExit('ModuleNotFoundError: no such generator')"
     with pytest.raises(SourceError) as caught:
@@ -329,17 +326,16 @@ def test_a_worker_that_dies_at_once_says_why(standing: Path) -> None:
     assert str(standing / "worker.log") in caught.value.hint
 
 
-def test_a_worker_that_ignores_its_stop_is_killed_with_its_children(root: Path) -> None:
+def test_a_worker_that_ignores_signals_is_killed_with_its_children(root: Path) -> None:
     stack = make_stack(root, STUBBORN + STUBBORN.replace("TERM", "QUIT") + WORKER, worker_grace=0.1)
     up(stack)
-    patient = stack_module.Stack._worker_steps.fget
-    steps = [(number, min(patience, 0.1)) for number, patience in patient(stack)]
+    steps = [(number, 0.1) for number, _ in stack._worker_stop_steps]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stack, "_worker_steps", property(lambda _: steps))
+        patch.setattr(Stack, "_worker_stop_steps", property(lambda _: steps))
         assert "worker" in stack.down()
 
 
-def test_the_worker_is_kept_from_the_operators_own_settings(standing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_does_not_inherit_the_operators_settings(standing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_worker(standing)
     monkeypatch.setenv("DATABASE_URL", "postgresql://production/orders")
     monkeypatch.setenv("SITEGENCTL_DATABASE_URL", "postgresql://production/orders")
@@ -352,7 +348,7 @@ def test_the_worker_is_kept_from_the_operators_own_settings(standing: Path, monk
     assert state.database_url in printed
 
 
-def test_down_may_keep_the_sites_and_up_takes_them_over(root: Path) -> None:
+def test_down_can_keep_the_sites_for_the_next_up(root: Path) -> None:
     stack = make_stack(root)
     up(stack)
     stack.down(keep_sites=True)
@@ -362,7 +358,7 @@ def test_down_may_keep_the_sites_and_up_takes_them_over(root: Path) -> None:
     stack.down()
 
 
-def test_a_folder_of_somebody_elses_is_neither_taken_nor_removed(tmp_path: Path) -> None:
+def test_a_foreign_folder_is_neither_used_nor_removed(tmp_path: Path) -> None:
     for name in ("postgres", "redis", "sites"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "thesis.txt").write_text("years of work")
@@ -374,8 +370,8 @@ def test_a_folder_of_somebody_elses_is_neither_taken_nor_removed(tmp_path: Path)
     assert len(list(tmp_path.glob("*/thesis.txt"))) == 3
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="where we aren't root, every test here shows it")
-def test_an_ordinary_user_needs_nothing_outside_the_folder(request: pytest.FixtureRequest) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="otherwise every test here runs as an ordinary user")
+def test_an_ordinary_user_needs_only_the_folder(request: pytest.FixtureRequest) -> None:
     nobody = pwd.getpwnam("nobody")
     account = Account(name="nobody", uid=nobody.pw_uid, gid=nobody.pw_gid)
     folder = Path(tempfile.mkdtemp(prefix="sitegenctl-test-"))
@@ -401,7 +397,7 @@ TRY = "import asyncpg, sitegenctl"
 ORDINARY = """
 import os, signal, sys
 from pathlib import Path
-from sitegenctl.demo.processes import wait_until
+from sitegenctl.demo.servers.processes import wait_until
 from sitegenctl.demo.stack import Stack
 stack = Stack(root=Path(sys.argv[1]), worker_argv=["/bin/sh", "-c", "sleep 600 & wait"])
 def up(seed):

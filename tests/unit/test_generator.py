@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from sitegenctl.domain.orders import generation_input as briefs
 from sitegenctl.domain.orders.generation_input import Brief, TeamMember
-from sitegenctl.worker.generator.catalogue import ENGLISH, PORTUGUESE
 from sitegenctl.worker.generator.generator import generate
 from sitegenctl.worker.generator.hours import opening_hours
 from sitegenctl.worker.generator.sanitize import MAX_SLUG, mail_link, phone_digits, slugs, web_address
 from sitegenctl.worker.generator.site import MAX_SERVICE_PAGES
-from sitegenctl.worker.generator.voice import Language, Tone, Voice, is_brazilian
+from sitegenctl.worker.generator.voice import Language, Tone, Voice, is_brazilian, texts
 from sitegenctl.worker.plugins import checked
 
+ENGLISH, PORTUGUESE = texts(Language.ENGLISH), texts(Language.PORTUGUESE)
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SITEMAP = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 
@@ -265,18 +265,18 @@ def test_one_service_still_makes_a_dozen_files():
     assert "services/odd-jobs.html" in {file.path for file in files}
 
 
-def test_the_order_is_on_the_site(built):
+def test_the_pages_show_the_brief(built):
     home = built["plumber"].text("index.html")
-    for said in ("Drain cleaning in Austin", "Hill Country Plumbing", "(512) 555-0142", "2411 S Lamar Blvd"):
-        assert said in home
-    for said in (
+    for text in ("Drain cleaning in Austin", "Hill Country Plumbing", "(512) 555-0142", "2411 S Lamar Blvd"):
+        assert text in home
+    for text in (
         "Mon \N{EN DASH} Fri",
         "7:00 am - 6:00 pm",
         "8am-2pm",
         "12 years in business",
         "Hot water by evening.",
     ):
-        assert said in home
+        assert text in home
     assert "Round Rock" in built["plumber"].text("areas.html")
     assert "Ray started the company." in built["plumber"].text("about.html")
     heaters = built["plumber"].text("services/water-heaters.html")
@@ -299,7 +299,7 @@ def test_pages_without_content_are_left_out(built):
     assert {"testimonials.html", "areas.html"} <= set(built["plumber"].files)
 
 
-def test_a_service_nobody_described_gets_a_neutral_sentence(built):
+def test_a_service_without_description_gets_a_neutral_sentence(built):
     assert "Would you like to know more about Repiping?" in built["plumber"].text("services/repiping.html")
 
 
@@ -337,7 +337,7 @@ def test_tones_change_words_and_looks():
     assert len({site.files["assets/site.css"] for site in sites.values()}) == 3
 
 
-def test_a_brazilian_business_speaks_portuguese(built):
+def test_the_site_of_a_brazilian_business_is_in_portuguese(built):
     site = built["dentist"]
     assert site.pages["index.html"].get("lang") == "pt-BR"
     home = site.text("index.html")
@@ -367,11 +367,11 @@ def test_a_brazilian_business_speaks_portuguese(built):
         ("", "", False),
     ],
 )
-def test_who_is_brazilian(state, phone, expected):
+def test_is_brazilian(state, phone, expected):
     assert is_brazilian(replace(BARE, state=state, business_phone=phone)) is expected
 
 
-def test_both_languages_say_the_same_things():
+def test_both_languages_have_the_same_texts():
     def fields(sentence):
         return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
 
@@ -379,12 +379,12 @@ def test_both_languages_say_the_same_things():
     for key, sentence in ENGLISH.items():
         assert sentence.strip(), key
         assert PORTUGUESE[key].strip(), key
-    # Only what is said differently on purpose may need other facts.
+    # Only these use different values on purpose.
     differing = {key for key in ENGLISH if fields(ENGLISH[key]) != fields(PORTUGUESE[key])}
     assert differing == {"eyebrow.friendly", "hero.friendly"}
 
 
-def test_every_tone_has_each_sentence_that_any_tone_has():
+def test_every_tone_has_the_same_texts():
     tones = tuple(f".{tone}" for tone in Tone)
     stems = {key.rpartition(".")[0] for key in ENGLISH if key.endswith(tones)}
     assert {"hero", "closing_title"} <= stems
@@ -392,7 +392,7 @@ def test_every_tone_has_each_sentence_that_any_tone_has():
         assert stem in ENGLISH or all(f"{stem}{tone}" in ENGLISH for tone in tones), stem
 
 
-def test_templates_say_nothing_that_is_not_in_the_dictionary():
+def test_templates_contain_no_untranslated_words():
     folder = resources.files("sitegenctl.worker.generator") / "templates"
     templates = [entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".html")]
     keys = {key for text in templates for key in re.findall(r"""\bsay\(["']([a-z_]+)["']""", text)}
@@ -401,10 +401,10 @@ def test_templates_say_nothing_that_is_not_in_the_dictionary():
     assert keys <= known
     for text in templates:
         outside = re.sub(r"\{[{%#].*?[}%#]\}|<!DOCTYPE html>|<[^<>]*>", " ", text, flags=re.DOTALL)
-        assert not set(re.findall(r"[A-Za-z]{3,}", outside)), "words that nobody translated"
+        assert not set(re.findall(r"[A-Za-z]{3,}", outside)), "untranslated words"
 
 
-def test_what_was_typed_into_a_sentence_is_no_format_string():
+def test_typed_values_are_not_format_strings():
     voice = Voice(language=Language.ENGLISH, tone=Tone.PREMIUM)
     assert voice("hero", name="{service.__class__}") == "{service.__class__}"
 
@@ -448,12 +448,12 @@ def test_structured_data_round_trips_a_hostile_name():
     ("niche", "kind"),
     [("DENTIST", "Dentist"), ("LAWYER", "LegalService"), ("RESTAURANT", "Restaurant"), ("OTHER", "LocalBusiness")],
 )
-def test_structured_data_names_the_kind_of_business(niche, kind):
+def test_structured_data_has_the_type_of_business(niche, kind):
     assert Built(replace(PLUMBER, niche=niche)).structured("index.html")[0]["@type"] == kind
 
 
 @pytest.mark.parametrize("name", BRIEFS)
-def test_the_sitemap_lists_every_page_but_the_missing_one(built, name):
+def test_the_sitemap_lists_every_page_except_404(built, name):
     bases = {"plumber": "https://hillcountry.example", "hostile": "https://x.example/a&b"}
     base = bases.get(name, "")
     sitemap = ET.fromstring(built[name].files["sitemap.xml"])  # noqa: S314 - what this test made itself
@@ -465,7 +465,7 @@ def test_the_sitemap_lists_every_page_but_the_missing_one(built, name):
     }
 
 
-def test_robots_names_the_sitemap_only_where_it_has_an_address(built):
+def test_robots_contains_the_sitemap_if_the_address_is_known(built):
     assert "Sitemap: https://hillcountry.example/sitemap.xml\n" in built["plumber"].files["robots.txt"].decode()
     assert built["bare"].files["robots.txt"].decode() == "User-agent: *\nAllow: /\n"
 
@@ -480,7 +480,7 @@ def test_canonical_addresses(built):
     assert canonical(built["plumber"], "404.html") == []
 
 
-def test_the_missing_page_works_at_any_depth(built):
+def test_the_404_page_works_at_any_depth(built):
     for name, base in (("plumber", "https://hillcountry.example/"), ("dentist", "/")):
         site = built[name]
         pages = [link for link in site.hrefs("404.html") if link.endswith(".html")]
@@ -490,7 +490,7 @@ def test_the_missing_page_works_at_any_depth(built):
         assert style.split() == site.files["assets/site.css"].decode().split()
 
 
-def test_nothing_is_loaded_from_elsewhere(built):
+def test_nothing_is_loaded_from_other_hosts(built):
     for site in built.values():
         for path, page in site.pages.items():
             loaded = [link.get("href") for link in site.each(path, "link") if link.get("rel") != "canonical"]
@@ -501,13 +501,13 @@ def test_nothing_is_loaded_from_elsewhere(built):
         assert b"@import" not in site.files["assets/site.css"]
 
 
-def test_a_logo_is_shown_with_the_name_as_its_text():
+def test_a_logo_has_the_name_as_its_alternative_text():
     site = Built(replace(PLUMBER, logo_url="https://cdn.example/logo.png?a=1&b=2"))
     logo = site.each("index.html", "img")[0]
     assert (logo.get("src"), logo.get("alt")) == ("https://cdn.example/logo.png?a=1&b=2", "Hill Country Plumbing")
 
 
-def test_hundreds_of_services_are_all_listed_and_some_get_pages():
+def test_hundreds_of_services_are_listed_and_some_get_pages():
     names = [f"Service number {number}" for number in range(300)]
     files = {file.path: file.content.decode() for file in generate(replace(PLUMBER, services=names))}
     assert sum(path.startswith("services/") for path in files) == MAX_SERVICE_PAGES
@@ -535,7 +535,7 @@ def test_slugs_are_safe_and_all_different(names):
         assert len(slug) <= MAX_SLUG
 
 
-def test_slugs_say_what_they_can():
+def test_slugs_are_readable():
     assert slugs(["Ação rápida", "🦷", "A/B", "a b"], "service") == ["acao-rapida", "service-2", "a-b", "a-b-2"]
 
 
@@ -592,7 +592,7 @@ def test_mail_links():
         assert mail_link(nonsense) is None
 
 
-def test_hours_are_sorted_grouped_and_read():
+def test_hours_are_sorted_and_grouped():
     week = opening_hours(
         {"holidays": "ask", "Tue": "9:00-17:00", "sáb. a dom.": "Fechado", "monday": "9:00-17:00", "Quarta": "9-5"}
     )
@@ -619,5 +619,5 @@ def test_hours_are_sorted_grouped_and_read():
         ("by appointment", None),
     ],
 )
-def test_which_hours_are_understood(hours, spans):
+def test_hours_are_parsed(hours, spans):
     assert opening_hours({"monday": hours})[0].spans == spans

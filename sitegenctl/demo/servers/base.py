@@ -1,9 +1,4 @@
-"""What the private Redis and the private PostgreSQL have in common: a folder, a port, a password, a log.
-
-A server's folder holds its settings (``server.json``), its claim (``server.pid``, see ``claims``), its log
-(``server.log``) and its data. How each server is installed, told its settings and asked whether it is ready is
-left to ``redis_server`` and ``postgres_server``.
-"""
+"""What the private Redis and the private PostgreSQL have in common: a folder, a port, a password and a log."""
 
 from __future__ import annotations
 
@@ -14,30 +9,30 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
-from sitegenctl.demo.servers.pidfile import Claim, claimed, running, stop
-from sitegenctl.demo.servers.processes import Account, Process, wait_until
+from sitegenctl.demo.servers.processes import POLL_INTERVAL, Account, Daemon, Process, StopSteps
 from sitegenctl.errors import SourceError
 
 HOST: Final = "127.0.0.1"
 INSTALL_HINT: Final = "pip install 'sitegenctl[demo]'"
 
 _PORT_ATTEMPTS: Final = 10
-# Both servers say it in the words of the C library; the environment below makes them English.
+# The C library's text for EADDRINUSE; LC_ALL=C below keeps it English.
 _PORT_TAKEN: Final = "Address already in use"
-_TELLING: Final = re.compile(r"FATAL|PANIC|ERROR|error|[Ff]ailed|[Cc]ould not|[Cc]an't|[Cc]annot")
+_LOOKS_LIKE_AN_ERROR: Final = re.compile(r"FATAL|PANIC|ERROR|error|[Ff]ailed|[Cc]ould not|[Cc]an't|[Cc]annot")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a server is started with each time again."""
+    """What a server keeps over restarts."""
 
     port: int
     password: str = field(repr=False)
@@ -45,14 +40,14 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """One private server: where it is, and its process if it has ever run."""
+    """A private server; ``identity`` changes when its data is created again."""
 
     name: str
-    url: str = field(repr=False)  # with the password
+    url: str = field(repr=False)  # contains the password
     port: int
     process: Process | None
     log: Path
-    identity: str  # of its data: another one when they were made anew
+    identity: str
 
     @property
     def alive(self) -> bool:
@@ -60,173 +55,163 @@ class Server:
         return self.process is not None and self.process.alive()
 
 
-class Kind(Protocol):
-    """What makes a server a Redis or a PostgreSQL, for one folder."""
+class PrivateServer(ABC):
+    """A server in the folder ``home``: ``server.json`` (settings), ``server.pid``, ``server.log`` and its data."""
+
+    name: ClassVar[str]
+    source: ClassVar[str]  # as in SourceError.source
+    process_names: ClassVar[tuple[str, ...]]
+    start_timeout: ClassVar[float]
+    stop_steps: ClassVar[StopSteps]
+
+    def __init__(self, home: Path, account: Account | None = None) -> None:
+        self.home = home
+        self.account = account
 
     @property
-    def name(self) -> str:
-        """As people call it."""
+    def log(self) -> Path:
+        """The file that the server writes to."""
+        return self.home / "server.log"
 
     @property
-    def source(self) -> str:
-        """As errors name it."""
+    def daemon(self) -> Daemon:
+        """Its process."""
+        return Daemon(self.home / "server.pid", self.process_names)
 
     @property
-    def account(self) -> Account | None:
-        """Whom its process runs as; None for ourselves."""
+    def _settings_file(self) -> Path:
+        return self.home / "server.json"
 
-    @property
-    def stop_steps(self) -> Sequence[tuple[signal.Signals, float]]:
-        """The signals that stop it, each with the seconds it gets to obey."""
+    @abstractmethod
+    def prepare(self) -> Settings:
+        """Create the data if there is none; return the settings to start with."""
 
-    def prepare(self, home: Path, claim: Claim) -> Settings:
-        """Make the data when there are none; return the settings to start with."""
+    @abstractmethod
+    def command(self, settings: Settings) -> list[str]:
+        """Return the command line; write the configuration files that it names."""
 
-    def command(self, home: Path, settings: Settings) -> list[str]:
-        """The server's command line; writes configuration files that it names."""
+    @abstractmethod
+    def is_ready(self, settings: Settings) -> bool:
+        """Whether the server responds and accepts our password."""
 
-    def ready(self, settings: Settings) -> bool:
-        """Whether it answers, as ours and with our password."""
-
+    @abstractmethod
     def url(self, settings: Settings) -> str:
-        """Where clients reach it, password included."""
+        """Return the URL for clients, with the password."""
 
+    def find(self) -> Server | None:
+        """Return the server of this folder, running or not; None if there never was one. Reads only."""
+        settings = self.settings()
+        return None if settings is None else self._server(settings, self.daemon.process())
 
-def claim_file(home: Path) -> Path:
-    """The file that says which process runs in this folder; see ``claims``."""
-    return home / "server.pid"
+    def start(self) -> Server:
+        """Start the server unless it runs, and wait until it responds.
 
+        A server that this call started is stopped again if the call fails or is interrupted.
 
-def log_file(home: Path) -> Path:
-    """Where the server in this folder writes."""
-    return home / "server.log"
-
-
-def start_server(kind: Kind, home: Path, *, patience: float) -> Server:
-    """Start the server in its folder unless it runs already, and wait until it answers.
-
-    What this call started it also ends when it fails or is interrupted.
-
-    Raises:
-        SourceError: it did not start, or does not answer within ``patience`` seconds.
-    """
-    settings = read_settings(home)
-    process = running(claim_file(home))
-    if settings is not None and process is not None:
-        if _await_ready(kind, settings, process, patience):
-            return _server(kind, home, settings, process)
-        if process.alive():
-            raise SourceError(
-                f"{kind.name} runs (pid {process.pid}) but does not answer",
-                hint=f"see {log_file(home)}",
-                source=kind.source,
-            )
-    with claimed(claim_file(home), what=kind.name) as claim:
+        Raises ``SourceError`` if it does not start or does not respond in time.
+        """
+        settings, process = self.settings(), self.daemon.process()
+        if settings is not None and process is not None:
+            if self._await_ready(settings, process):
+                return self._server(settings, process)
+            if process.alive():
+                raise SourceError(
+                    f"{self.name} runs (pid {process.pid}) but does not respond",
+                    hint=f"see {self.log}",
+                    source=self.source,
+                )
+        if settings is not None:
+            self.daemon.stop()
         try:
-            settings, process = _launch(kind, home, claim, patience)
+            return self._server(*self._launch())
         except BaseException:
-            stop(claim_file(home), kind.stop_steps)
+            self.stop()
             raise
-    return _server(kind, home, settings, process)
 
+    def stop(self) -> bool:
+        """Stop the server and all of its children; return whether anything ran.
 
-def _launch(kind: Kind, home: Path, claim: Claim, patience: float) -> tuple[Settings, Process]:
-    settings = kind.prepare(home, claim)
-    log = log_file(home)
-    printed = ""
-    for _ in range(_PORT_ATTEMPTS):
-        # Before the server is started: should we be killed in between, its port is known all the same.
-        write_settings(home, settings)
-        before = log.stat().st_size if log.exists() else 0
-        command = kind.command(home, settings)
-        process = claim.start(command, log=log, env=environment(), account=kind.account)
-        if _await_ready(kind, settings, process, patience):
-            return settings, process
-        printed = printed_since(log, before)
-        if process.alive() or _PORT_TAKEN not in printed:
-            break
-        settings = replace(settings, port=free_port())
-    raise SourceError(f"{kind.name} did not start: {telling_line(printed)}", hint=f"see {log}", source=kind.source)
+        Raises ``SourceError`` if it belongs to another user or cannot be ended.
+        """
+        return self._settings_file.exists() and self.daemon.stop(self.stop_steps)
 
+    def remove(self) -> bool:
+        """Stop the server and remove its folder; return whether anything ran. Leaves other folders alone."""
+        stopped = self.stop()
+        if self._settings_file.exists():
+            # The settings last: if the removal is interrupted, the folder is still recognised as ours.
+            for entry in self.home.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry != self._settings_file:
+                    entry.unlink()
+            self._settings_file.unlink()
+        with contextlib.suppress(OSError):
+            self.home.rmdir()
+        return stopped
 
-def _await_ready(kind: Kind, settings: Settings, process: Process, patience: float) -> bool:
-    # Asked in this order, a server that dies is not waited for, and one on the same port is not taken for ours.
-    ready = False
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Server]:
+        """Run the server for the length of a ``with`` block; remove it and its folder afterwards."""
+        try:
+            yield self.start()
+        finally:
+            self.remove()
 
-    def settled() -> bool:
-        nonlocal ready
-        ready = kind.ready(settings)
-        return ready or not process.alive()
+    def settings(self) -> Settings | None:
+        """Read the settings of this folder; None if there are none."""
+        values = read_json(self._settings_file)
+        return None if values is None else Settings(port=int(values["port"]), password=str(values["password"]))
 
-    wait_until(settled, patience)
-    return ready and process.alive()
+    def write_settings(self, settings: Settings) -> None:
+        """Write the settings, readable for this user only."""
+        write_json(self._settings_file, {"port": settings.port, "password": settings.password})
 
+    def _launch(self) -> tuple[Settings, Process]:
+        settings = self.prepare()
+        output = ""
+        for _ in range(_PORT_ATTEMPTS):
+            # Before the server starts: if we are killed in between, its port is still known.
+            self.write_settings(settings)
+            offset = self.log.stat().st_size if self.log.exists() else 0
+            process = self.daemon.start(self.command(settings), log=self.log, env=environment(), account=self.account)
+            if self._await_ready(settings, process):
+                return settings, process
+            output = read_log(self.log, offset)
+            if process.alive() or _PORT_TAKEN not in output:
+                break
+            settings = replace(settings, port=free_port())
+        raise SourceError(
+            f"{self.name} did not start: {relevant_line(output)}", hint=f"see {self.log}", source=self.source
+        )
 
-def find_server(kind: Kind, home: Path) -> Server | None:
-    """The server of this folder, running or not; None when there never was one. Reads only."""
-    settings = read_settings(home)
-    if settings is None:
-        return None
-    return _server(kind, home, settings, running(claim_file(home)))
+    def _await_ready(self, settings: Settings, process: Process) -> bool:
+        deadline = time.monotonic() + self.start_timeout
+        while process.alive() and time.monotonic() < deadline:
+            if self.is_ready(settings):
+                # Not a dead one's successor on the same port.
+                return process.alive()
+            time.sleep(POLL_INTERVAL)
+        return False
 
-
-def stop_server(kind: Kind, home: Path) -> bool:
-    """Stop the server of this folder with all of its children; True if anything ran.
-
-    Raises:
-        SourceError: it belongs to another user, or can't be ended.
-    """
-    return stop(claim_file(home), kind.stop_steps)
-
-
-def remove_home(home: Path) -> None:
-    """Remove a stopped server's folder with everything in it; a folder that holds no server is left alone."""
-    claim = claim_file(home)
-    if not home.is_dir():
-        return
-    if claim.exists():
-        # The claim last: a removal that is cut short can still be told from a stranger's folder.
-        for entry in home.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif entry != claim:
-                entry.unlink()
-        claim.unlink()
-    with contextlib.suppress(OSError):
-        home.rmdir()
-
-
-def _server(kind: Kind, home: Path, settings: Settings, process: Process | None) -> Server:
-    return Server(
-        name=kind.name,
-        url=kind.url(settings),
-        port=settings.port,
-        process=process,
-        log=log_file(home),
-        identity=hashlib.sha256(settings.password.encode()).hexdigest()[:16],
-    )
-
-
-def read_settings(home: Path) -> Settings | None:
-    """The settings kept in this folder; None when there are none."""
-    kept = read_json(home / "server.json")
-    if kept is None:
-        return None
-    return Settings(port=int(kept["port"]), password=str(kept["password"]))
-
-
-def write_settings(home: Path, settings: Settings) -> None:
-    """Keep the settings, readable for us alone."""
-    write_json(home / "server.json", {"port": settings.port, "password": settings.password})
+    def _server(self, settings: Settings, process: Process | None) -> Server:
+        return Server(
+            name=self.name,
+            url=self.url(settings),
+            port=settings.port,
+            process=process,
+            log=self.log,
+            identity=hashlib.sha256(settings.password.encode()).hexdigest()[:16],
+        )
 
 
 def new_settings() -> Settings:
-    """A free port and a new password."""
+    """Return a free port and a new password."""
     return Settings(port=free_port(), password=secrets.token_hex(16))
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody has at this moment."""
+    """Return a port of the loopback interface that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -234,45 +219,41 @@ def free_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    """What a server needs of our environment: nothing that is secret, or that would change what it does."""
+    """Return the environment for a server: no secrets and nothing that changes its behaviour."""
     wanted = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
     kept = {name: value for name in wanted if (value := os.environ.get(name))}
     return {"PATH": os.defpath, **kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
-def telling_line(text: str) -> str:
-    """The line of a log that most likely says what went wrong, without what a terminal would act on."""
+def relevant_line(text: str) -> str:
+    """Return the line of a log that most likely explains a failure, without control characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        return "it wrote nothing to its log"
-    chosen = next((line for line in reversed(lines) if _TELLING.search(line)), lines[-1])
+        return "its log is empty"
+    chosen = next((line for line in reversed(lines) if _LOOKS_LIKE_AN_ERROR.search(line)), lines[-1])
     return "".join(character for character in chosen if character.isprintable())[:300]
 
 
-def printed_since(log: Path, offset: int) -> str:
-    """What a log holds beyond its first ``offset`` bytes."""
+def read_log(log: Path, offset: int) -> str:
+    """Return the text of a log after its first ``offset`` bytes."""
     with log.open("rb") as file:
         file.seek(offset)
         return file.read().decode(errors="replace")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file of ours; None when there is no file.
-
-    Raises:
-        SourceError: it holds anything else.
-    """
+    """Read a JSON object; None if there is no file. Raises ``SourceError`` for anything else."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as exc:
-        raise SourceError(f"{path} is damaged", hint="sitegenctl demo down removes the stack") from exc
+    except ValueError:
+        value = None
     if not isinstance(value, dict):
-        raise SourceError(f"{path} is damaged", hint="sitegenctl demo down removes the stack")
+        raise SourceError(f"{path} is damaged", hint="remove the demo with: sitegenctl demo down")
     return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a file by this JSON object, at once and readable for us alone."""
+    """Replace a file by this JSON object, readable for this user only."""
     write_whole(path, json.dumps(value, indent=1, sort_keys=True) + "\n", mode=PRIVATE)

@@ -1,82 +1,74 @@
-"""One ``up`` or ``down`` at a time in one folder.
+"""File locks of the demo: one ``up`` or ``down`` at a time per folder, one tour at a time.
 
-How a file is locked is in ``locks``.
+The kernel releases a lock when its holder dies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sitegenctl.demo.servers.file_lock import try_lock
-from sitegenctl.demo.servers.processes import POLL
+from filelock import FileLock, Timeout
+
 from sitegenctl.errors import SitegenError
 
 
 @contextlib.contextmanager
-def taking_turns(
-    root: Path, patience: float, progress: Callable[[str], None], *, leave: bool = False
-) -> Iterator[None]:
-    """Hold the folder's lock, made with the folder if missing; with ``leave`` remove both in the end, if empty.
+def exclusive(root: Path, timeout: float, progress: Callable[[str], None], *, remove: bool = False) -> Iterator[None]:
+    """Hold the lock of the folder ``root``, which is created if missing.
 
-    Raises:
-        SitegenError: another one still holds it after ``patience`` seconds.
+    With ``remove``, the lock file and the folder, if empty, are removed at the end.
+
+    Raises ``SitegenError`` if another process holds the lock for more than ``timeout`` seconds.
     """
-    descriptor = _take(root, patience, progress)
+    lock = _acquire(root, timeout, progress)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
-        if leave:
-            # Under the lock: whoever waits for it sees that its file is gone, and begins anew.
-            (root / "lock").unlink(missing_ok=True)
+        if remove:
+            # While the lock is held: a waiting process then creates a new file.
+            Path(lock.lock_file).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 root.rmdir()
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-def _take(root: Path, patience: float, progress: Callable[[str], None]) -> int:
-    path = root / "lock"
-    deadline = time.monotonic() + patience
-    told = False
+def _acquire(root: Path, timeout: float, progress: Callable[[str], None]) -> FileLock:
+    lock = FileLock(root / "lock", mode=0o600)
+    deadline = time.monotonic() + timeout
+    is_first = True
     while True:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            descriptor = try_lock(path)
-            if descriptor is not None:
-                return descriptor
-            holder = path.read_text(errors="replace").strip() or "unknown"
+            lock.acquire(timeout=0 if is_first else max(0, deadline - time.monotonic()))
+            return lock
         except FileNotFoundError:
-            continue  # another one has just removed the folder
-        if time.monotonic() > deadline:
-            raise SitegenError(
-                f"another demo up or down (pid {holder}) is at work in {root}",
-                hint="wait for it, or end that process",
-            )
-        if not told:
-            progress(f"Waiting for another demo up or down (pid {holder})")
-            told = True
-        time.sleep(POLL)
+            continue  # another process has just removed the folder
+        except Timeout:
+            if not is_first:
+                raise SitegenError(
+                    f"another demo up or demo down is still running in {root}", hint="wait until it ends"
+                ) from None
+        progress("Waiting for another demo up or demo down")
+        is_first = False
 
 
 @contextlib.contextmanager
 def only_tour(folder: Path) -> Iterator[None]:
-    """Be the only tour of the stacks below this folder; nothing is left of the lock afterwards.
+    """Hold the lock for tours of the demo below ``folder``; its file is removed at the end.
 
-    Raises:
-        SitegenError: another tour is under way.
+    Raises ``SitegenError`` if another tour is running.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / "tour.lock"
-    descriptor = try_lock(path)
-    if descriptor is None:
-        raise SitegenError("another tour of the demo is under way", hint="wait until it has ended")
+    lock = FileLock(folder / "tour.lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SitegenError("another tour of the demo is running", hint="wait until it ends") from None
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

@@ -1,8 +1,7 @@
-"""Running a server that refuses to be root: under which account, and where that account can work.
+"""Running PostgreSQL when the user is root, as in most containers: PostgreSQL refuses to run as root.
 
-A container's user is often root, and PostgreSQL does not run as root. It then runs as ``postgres`` or as
-``nobody``, in a folder that this account can reach, from binaries that it can execute. No folder that isn't
-ours is opened up for it: what can't be reached is put into a folder of our own below ``/var/tmp``.
+It runs under the account ``postgres`` or ``nobody``, in a folder that this account can enter. Permissions of existing
+folders are never changed: if the account cannot enter the demo's folder, a new one below ``/var/tmp`` is used.
 """
 
 from __future__ import annotations
@@ -23,11 +22,7 @@ _TIMEOUT: Final = 30.0
 
 
 def unprivileged_account() -> Account | None:
-    """The account to run under instead of root; None when we aren't root.
-
-    Raises:
-        SourceError: we are root and there is no such account.
-    """
+    """Return the account to use instead of root; None if the user is not root. Raises ``SourceError`` for none."""
     if os.geteuid() != 0:
         return None
     for name in _ACCOUNTS:
@@ -37,86 +32,66 @@ def unprivileged_account() -> Account | None:
             continue
         return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
     raise SourceError(
-        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody to run it as",
+        "PostgreSQL does not run as root, and there is no user postgres or nobody",
         hint="run sitegenctl as another user",
         source="database",
     )
 
 
 def existing_home(folder: Path, account: Account | None) -> Path:
-    """Where a server wanted in ``folder`` keeps its files, if it has any: there, or in our folder outside."""
+    """Return where the server for ``folder`` keeps its files: there, or in the folder below ``/var/tmp``."""
     outside = _outside(folder)
     return outside if account is not None and _is_ours(outside) else folder
 
 
 def make_home(folder: Path, account: Account | None) -> Path:
-    """Make the folder for a server wanted in ``folder``, where ``account`` can reach what it is given in it.
-
-    Raises:
-        SourceError: somebody else has taken the name of the folder outside.
-    """
+    """Create the home of the server for ``folder``. Raises ``SourceError`` if the name below ``/var/tmp`` is taken."""
     home = existing_home(folder, account)
     if account is None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return home
-    if home == folder:
+    elif home == folder:
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if _can_enter(folder, account):
-            return folder
-        home = _outside(folder)
-        try:
-            home.mkdir(mode=0o711)
-        except FileExistsError as exc:
-            raise SourceError(
-                f"{home} is not ours; PostgreSQL needs that folder as {account.name}", source="database"
-            ) from exc
-        # Whatever the umask took away: the account has to get through.
-        home.chmod(0o711)
+        if not can_run(["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)], account, {"PATH": os.defpath}):
+            home = _outside(folder)
+            try:
+                home.mkdir(mode=0o711)
+            except FileExistsError as exc:
+                raise SourceError(
+                    f"{home} belongs to another user; PostgreSQL needs that folder as {account.name}",
+                    source="database",
+                ) from exc
+            home.chmod(0o711)  # mkdir applies the umask
     return home
 
 
+def can_run(argv: list[str], account: Account | None, env: dict[str, str]) -> bool:
+    """Whether ``argv`` succeeds under the account; permissions, access lists and mounts all matter."""
+    try:
+        return run_to_end(argv, env=env, account=account, timeout=_TIMEOUT).returncode == 0
+    except SourceError:
+        return False
+
+
+def copy_for_everyone(source: Path, target: Path) -> None:
+    """Copy a folder of programs so that every account can run them."""
+    shutil.copytree(source, target, symlinks=True)
+    for path in (target, *target.rglob("*")):
+        if not path.is_symlink():
+            is_executable = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if is_executable else 0o644)
+
+
 def _outside(folder: Path) -> Path:
-    base = Path("/var/tmp")  # noqa: S108 - the name there is made by mkdir, and its owner is checked
+    base = Path("/var/tmp")  # noqa: S108 - mkdir creates the name below it, and its owner is checked
     if not base.is_dir():
         base = Path("/tmp")  # noqa: S108
-    # The whole path, so that two stacks don't meet, and whatever links lead to it.
     name = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:12]
     return base / f"sitegenctl-{name}"
 
 
 def _is_ours(folder: Path) -> bool:
     try:
-        seen = folder.lstat()
+        status = folder.lstat()
     except FileNotFoundError:
         return False
-    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o022
-
-
-def _can_enter(folder: Path, account: Account) -> bool:
-    # Asked, not computed: access lists and mounts have their say, too.
-    script = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
-    return run_to_end(script, env={"PATH": os.defpath}, account=account, timeout=_TIMEOUT).returncode == 0
-
-
-def can_execute(binary: Path, account: Account | None, env: dict[str, str]) -> bool:
-    """Whether the account can execute it, with the libraries that it needs."""
-    try:
-        done = run_to_end([str(binary), "--version"], env=env, account=account, timeout=_TIMEOUT)
-    except SourceError:
-        return False
-    return done.returncode == 0
-
-
-def give(path: Path, account: Account | None) -> None:
-    """Make ``path``, which we have just made ourselves, the account's own."""
-    if account is not None:
-        os.chown(path, account.uid, account.gid, follow_symlinks=False)
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder of programs so that every account can run them."""
-    shutil.copytree(source, target, symlinks=True)
-    for path in (target, *target.rglob("*")):
-        if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & 0o100
-            path.chmod(0o755 if executable else 0o644)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022

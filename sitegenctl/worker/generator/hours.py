@@ -1,16 +1,13 @@
-"""Opening hours: what customers typed per day, put in the week's order and, where it is plain, read.
-
-Owns the names of days in both languages and the reading of times. What can't be read is still shown as typed.
-"""
+"""Opening hours: what customers typed per day, in the order of the week and, where unambiguous, as times."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sitegenctl.worker.generator.sanitize import line
+from sitegenctl.worker.generator.voice import unaccented
 
 _DAY_NAMES = (
     ("monday", "mon", "segunda", "seg"),
@@ -21,17 +18,12 @@ _DAY_NAMES = (
     ("saturday", "sat", "sabado", "sab"),
     ("sunday", "sun", "domingo", "dom"),
 )
-_DAYS = {name: day for day, names in enumerate(_DAY_NAMES) for name in names}
+_DAYS = {name: (day,) for day, names in enumerate(_DAY_NAMES) for name in names}
+_WEEKDAYS, _WEEKEND, _WEEK = tuple(range(5)), (5, 6), tuple(range(7))
 _GROUPS = {
-    "weekdays": range(5),
-    "weekday": range(5),
-    "dias uteis": range(5),
-    "weekend": range(5, 7),
-    "weekends": range(5, 7),
-    "fim de semana": range(5, 7),
-    "daily": range(7),
-    "every day": range(7),
-    "todos os dias": range(7),
+    **dict.fromkeys(("weekdays", "weekday", "dias uteis"), _WEEKDAYS),
+    **dict.fromkeys(("weekend", "weekends", "fim de semana"), _WEEKEND),
+    **dict.fromkeys(("daily", "every day", "todos os dias"), _WEEK),
 }
 _CLOSED = frozenset({"closed", "fechado", "fechada"})
 _ALL_DAY = frozenset({"24h", "24 h", "24 hours", "24 horas", "open 24 hours", "00:00-24:00"})
@@ -42,10 +34,10 @@ _SPAN = re.compile(rf"{_TIME}{_TO}{_TIME}", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class OpeningHours:
-    """One line of the table: the days it is about (0 is Monday), what was typed for them, and what it means.
+    """One line of the table: its days (0 is Monday), the typed day and hours, and their meaning.
 
-    ``days`` is empty when the day was not understood; ``typed_day`` is then what stands for it. ``spans`` holds
-    (opens, closes) as ``HH:MM``; it is None when the hours were not understood, and empty when closed.
+    ``days`` is empty if the day was not understood. ``spans`` contains (opens, closes) as ``HH:MM``; it is None if the
+    hours were not understood, and empty for a closed day.
     """
 
     days: tuple[int, ...]
@@ -55,47 +47,34 @@ class OpeningHours:
 
 
 def opening_hours(typed: Mapping[str, str]) -> list[OpeningHours]:
-    """The week from Monday on, neighbours with the same hours in one line; then what was not understood."""
+    """Return the week from Monday on, neighbouring days with equal hours in one line, then what was not understood."""
+    entries = [(_days(day), day, hours) for day, hours in ((line(d, 40), line(h, 80)) for d, h in typed.items())]
     lines: list[OpeningHours] = []
-    for day, hours in sorted(((line(d, 40), line(h, 80)) for d, h in typed.items()), key=_position):
+    for days, day, hours in sorted(entries, key=lambda entry: entry[0][0] if entry[0] else len(_DAY_NAMES)):
         if not day or not hours:
             continue
-        days, last = _days(day), lines[-1] if lines else None
+        last = lines[-1] if lines else None
         if last and days and last.days and last.typed_hours == hours and days[0] == last.days[-1] + 1:
-            lines[-1] = _line(last.days + days, last.typed_day, hours)
+            lines[-1] = replace(last, days=last.days + days)
         else:
-            lines.append(_line(days, day, hours))
+            lines.append(OpeningHours(days=days, typed_day=day, typed_hours=hours, spans=_spans(hours)))
     return lines
 
 
-def _line(days: tuple[int, ...], day: str, hours: str) -> OpeningHours:
-    return OpeningHours(days=days, typed_day=day, typed_hours=hours, spans=_spans(hours))
-
-
-def _position(entry: tuple[str, str]) -> int:
-    days = _days(entry[0])
-    return days[0] if days else len(_DAY_NAMES)
-
-
 def _days(typed: str) -> tuple[int, ...]:
-    plain = re.sub(r"[\s-]*feira\b|\.", "", _unaccented(typed)).strip()
+    plain = re.sub(r"[\s-]*feira\b|\.", "", unaccented(typed)).strip()
     if plain in _GROUPS:
-        return tuple(_GROUPS[plain])
+        return _GROUPS[plain]
     ends = [_DAYS.get(end) for end in re.split(r"\s*[-\u2013\u2014]\s*|\s+(?:to|a|ate|through)\s+", plain)]
-    if len(ends) == 1 and ends[0] is not None:
-        return (ends[0],)
-    if len(ends) == 2 and ends[0] is not None and ends[1] is not None and ends[0] < ends[1]:
-        return tuple(range(ends[0], ends[1] + 1))
+    if len(ends) == 1 and ends[0]:
+        return ends[0]
+    if len(ends) == 2 and ends[0] and ends[1] and ends[0] < ends[1]:
+        return tuple(range(ends[0][0], ends[1][0] + 1))
     return ()
 
 
-def _unaccented(typed: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", typed.lower())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
-
-
 def _spans(typed: str) -> tuple[tuple[str, str], ...] | None:
-    plain = _unaccented(typed).replace("a.m.", "am").replace("p.m.", "pm").strip(" .")
+    plain = unaccented(typed).replace("a.m.", "am").replace("p.m.", "pm").strip(" .")
     if plain in _CLOSED:
         return ()
     if plain in _ALL_DAY:
@@ -111,7 +90,7 @@ def _spans(typed: str) -> tuple[tuple[str, str], ...] | None:
 
 
 def _times(match: re.Match[str]) -> Iterator[str]:
-    """The two times of a span, or fewer where one is ambiguous: "9 - 5" and "9 - 5pm" could mean anything."""
+    """Yield the two times of a span, or fewer if one is ambiguous, as in "9 - 5" and "9 - 5pm"."""
     halves = match[3], match[6]
     written_out = all(re.search(r"[:h]", half) for half in re.split(_TO, match[0], maxsplit=1))
     if (halves[0] is None) != (halves[1] is None) or (halves[0] is None and not written_out):

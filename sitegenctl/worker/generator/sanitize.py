@@ -1,7 +1,4 @@
-"""Making what customers typed fit to be published: texts, addresses, numbers, slugs.
-
-Owns what is let through and in which shape. Escaping belongs to the templates, colours to ``palette``.
-"""
+"""Sanitizing what customers typed: texts, addresses, numbers and slugs. Escaping is left to the templates."""
 
 from __future__ import annotations
 
@@ -17,8 +14,9 @@ MAX_SLUG = 60
 MAX_PHONE = 60
 _MAX_URL = 2000
 
-# Bidirectional controls can make a reader see other words than the browser follows; the rest is just invisible.
+# Bidirectional controls can make a reader see other words than the browser follows; the others are invisible.
 _INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_WHITESPACE = frozenset("\t\r\n\v\f\x85\u2028\u2029")
 _BREAKS = re.compile(r"[\r\n\v\f\x85\u2028\u2029]+")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?", re.ASCII)
 _PHONE = re.compile(r"\s*(\+?[\d\s().-]+?)\s*(?:(?:ext|x|ramal)\.?\s*\d*)?\s*", re.ASCII | re.IGNORECASE)
@@ -34,18 +32,18 @@ _PROFILES = {
 
 
 def line(typed: str | None, limit: int = MAX_LINE) -> str:
-    """The text as one line of at most ``limit`` characters, without anything invisible that could mislead."""
+    """Return the text as one line of at most ``limit`` characters, without invisible ones."""
     return _shortened(" ".join(_visible(typed or "").split()), limit)
 
 
 def paragraphs(typed: str | None) -> tuple[str, ...]:
-    """The text's non-empty lines, each as ``line`` gives it."""
+    """Return the non-empty lines of the text, each as ``line`` returns it."""
     lines = (line(part, MAX_PARAGRAPH) for part in _BREAKS.split(typed or ""))
-    return tuple([kept for kept in lines if kept][:MAX_PARAGRAPHS])
+    return tuple(filter(None, lines))[:MAX_PARAGRAPHS]
 
 
 def excerpt(text: str, limit: int) -> str:
-    """The beginning of one line: whole sentences when one fits, else whole words and an ellipsis."""
+    """Return the beginning of a line: whole sentences if one fits, else whole words and an ellipsis."""
     if len(text) <= limit:
         return text
     sentence_end = max(text.rfind(mark, 0, limit) for mark in (". ", "! ", "? "))
@@ -53,26 +51,24 @@ def excerpt(text: str, limit: int) -> str:
 
 
 def slugs(names: Iterable[str], fallback: str) -> list[str]:
-    """One slug per name, in order: ``[a-z0-9-]``, 1 to ``MAX_SLUG`` characters, all different.
+    """Return one slug per name, in order: ``[a-z0-9-]``, 1 to ``MAX_SLUG`` characters, all different.
 
-    A name with nothing left in it is called ``<fallback>-<its position from 1>``.
+    A name without any such character becomes ``<fallback>-<position from 1>``.
     """
-    taken: set[str] = set()
-    result = []
+    result: list[str] = []
     for position, name in enumerate(names, start=1):
         ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
         stem = re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-") or f"{fallback}-{position}"
-        slug, again = stem[:MAX_SLUG].rstrip("-"), 2
-        while slug in taken:
-            ending = f"-{again}"
-            slug, again = stem[: MAX_SLUG - len(ending)].rstrip("-") + ending, again + 1
-        taken.add(slug)
+        slug, number = stem[:MAX_SLUG].rstrip("-"), 2
+        while slug in result:
+            suffix = f"-{number}"
+            slug, number = stem[: MAX_SLUG - len(suffix)].rstrip("-") + suffix, number + 1
         result.append(slug)
     return result
 
 
 def web_address(typed: str | None) -> str | None:
-    """The address, percent-encoded, if it is an absolute http or https one without credentials; else None."""
+    """Return the percent-encoded address if it is an absolute http or https one without credentials, else None."""
     text = (typed or "").strip()
     if not text or len(text) > _MAX_URL or text != _visible(text) or re.search(r"[\s\\]", text):
         return None
@@ -80,19 +76,19 @@ def web_address(typed: str | None) -> str | None:
         text = f"https://{text}"
     try:
         parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port  # reading the port checks it
+        host, _ = parts.hostname, parts.port  # reading the port validates it
     except ValueError:
         return None
     if parts.scheme.lower() not in {"http", "https"} or not host:
         return None
-    # No user and password: what stands before an @ is there to look like another host.
+    # No credentials: text before an @ can look like the host.
     if not re.fullmatch(r"[\w.-]+(?::\d+)?|\[[0-9a-fA-F:.]+\](?::\d+)?", parts.netloc):
         return None
     return quote(text, safe="%/:?#[]@!$&()*+,;=~-._")
 
 
 def profile_address(network: str, typed: str | None) -> str | None:
-    """The address of a profile in a social network, whether typed as an address or as a bare ``@name``."""
+    """Return the address of a profile in a social network, typed as an address or as ``@name``."""
     address = web_address(typed)
     if address is not None:
         return address
@@ -101,21 +97,19 @@ def profile_address(network: str, typed: str | None) -> str | None:
 
 
 def site_address(typed: str) -> str:
-    """The absolute base of the site without a final slash, query or fragment; empty when it isn't one."""
-    address = web_address(typed)
-    if address is None:
-        return ""
+    """Return the absolute base of the site without final slash, query or fragment; empty if it is invalid."""
+    address = web_address(typed) or ""
     return address.split("#")[0].split("?")[0].rstrip("/").removesuffix("/index.html")
 
 
 def mail_link(typed: str | None) -> str | None:
-    """A ``mailto:`` link, or None when this is no e-mail address."""
+    """Return a ``mailto:`` link, or None if this is not an e-mail address."""
     text = (typed or "").strip()
     return "mailto:" + quote(text, safe="@+.-_") if _EMAIL.fullmatch(text) else None
 
 
 def phone_digits(typed: str | None) -> str | None:
-    """The first number typed, as digits with its ``+`` if it had one; None when it can't be dialled."""
+    """Return the first number as digits, with its ``+`` if it has one; None if it cannot be dialled."""
     match = _PHONE.fullmatch(re.split(r"[/,;|]", line(typed, MAX_PHONE), maxsplit=1)[0])
     if match is None:
         return None
@@ -126,19 +120,15 @@ def phone_digits(typed: str | None) -> str | None:
 
 
 def _visible(text: str) -> str:
-    return "".join(
-        " " if character in "\u2028\u2029" or character in "\t\r\n\v\f\x85" else character
-        for character in text
-        if _is_publishable(character)
-    )
+    """Return the text without invisible characters; each line break and tab becomes a space."""
+    spaced = (" " if character in _WHITESPACE else character for character in text)
+    return "".join(character for character in spaced if not _is_invisible(character))
 
 
-def _is_publishable(character: str) -> bool:
-    if character in "\t\r\n\v\f\x85":
-        return True
+def _is_invisible(character: str) -> bool:
     code = ord(character)
     is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    return not (is_noncharacter or character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cs"})
+    return is_noncharacter or character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cs"}
 
 
 def _shortened(text: str, limit: int) -> str:

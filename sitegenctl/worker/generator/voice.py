@@ -1,22 +1,22 @@
-"""How a site speaks: which language a brief calls for, in which tone, and the words of both.
-
-The words themselves are in ``words``.
-"""
+"""The language and the tone of a site, and its texts in them."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from importlib import resources
 
 from sitegenctl.domain.orders.generation_input import Brief
-from sitegenctl.worker.generator.catalogue import ENGLISH, PORTUGUESE
 from sitegenctl.worker.generator.sanitize import MAX_PHONE, line
 
 
 class Tone(StrEnum):
-    """How the site speaks, and how it is set."""
+    """The tone of the texts and of the design."""
 
     PROFESSIONAL = "professional"
     FRIENDLY = "friendly"
@@ -24,13 +24,11 @@ class Tone(StrEnum):
 
 
 class Language(StrEnum):
-    """A language the site can be in; the value is its HTML ``lang``."""
+    """A language of the site; the value is its HTML ``lang``."""
 
     ENGLISH = "en"
     PORTUGUESE = "pt-BR"
 
-
-_WORDS = {Language.ENGLISH: ENGLISH, Language.PORTUGUESE: PORTUGUESE}
 
 _STATES = {
     "ac": "acre", "al": "alagoas", "am": "amazonas", "ap": "amapa", "ba": "bahia", "ce": "ceara",
@@ -48,50 +46,64 @@ _ALSO_AMERICAN = frozenset({"al", "ma", "ms", "mt", "pa", "pr", "sc"})
 _BRAZILIAN_PHONE = re.compile(r"\(0?\d\d\)\s*9?\s?\d{4}[-.\s]?\d{4}|0?\d\d[-.\s]*9\s?\d{4}[-.\s]?\d{4}", re.ASCII)
 
 
+@cache
+def texts(language: Language) -> Mapping[str, str]:
+    """Return the texts of a language by their keys."""
+    file = resources.files(__package__) / "texts" / f"{language}.toml"
+    return tomllib.loads(file.read_text("utf-8"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """The words of one language said in one tone; called with a key and what its sentence needs."""
+    """The texts of one language in one tone; called with a key and the values that its text needs."""
 
     language: Language
     tone: Tone
 
     def __call__(self, key: str, **values: object) -> str:
-        """The words for ``key``, in this tone where tones differ. Raises KeyError for an unknown key."""
-        words = _WORDS[self.language]
-        sentence = words.get(f"{key}.{self.tone}") or words[key]
-        # Only the sentence is a format string: what a customer typed is a value, whatever braces it has.
-        said = sentence.format(**values)
-        return said.replace("em Rio de Janeiro", "no Rio de Janeiro") if self.language != "en" else said
+        """Return the text for ``key``, in this tone where tones differ. Raises KeyError for an unknown key."""
+        entries = texts(self.language)
+        # Only the text is a format string; what the customer typed is a value, whatever braces it contains.
+        text = (entries.get(f"{key}.{self.tone}") or entries[key]).format(**values)
+        if self.language is Language.PORTUGUESE:
+            return text.replace("em Rio de Janeiro", "no Rio de Janeiro")
+        return text
 
-    def listing(self, items: list[str]) -> str:
-        """The items as a running text: "a, b and c"."""
+    def enumeration(self, items: Sequence[str]) -> str:
+        """Return the items as running text: "a, b and c"."""
         if len(items) < 2:
             return "".join(items)
         return self("list_separator").join(items[:-1]) + self("list_end") + items[-1]
 
+    def days(self, days: Sequence[int]) -> str:
+        """Return the name of a day of the week (0 is Monday), or of a range of days; empty for no days."""
+        names = [self(f"{'short_day' if len(days) > 1 else 'day'}.{day}") for day in days]
+        return self("day_range", first=names[0], last=names[-1]) if len(names) > 1 else "".join(names)
+
 
 def voice_for(brief: Brief) -> Voice:
-    """The language and tone for a brief; an unknown tone is taken as the professional one."""
+    """Return the language and tone for a brief; an unknown tone counts as professional."""
     tone = brief.tone.strip().lower()
     language = Language.PORTUGUESE if is_brazilian(brief) else Language.ENGLISH
     return Voice(language=language, tone=Tone(tone) if tone in set(Tone) else Tone.PROFESSIONAL)
 
 
 def is_brazilian(brief: Brief) -> bool:
-    """Whether the business is in Brazil: by the country code of its phone, else by its state.
+    """Whether the business is in Brazil, by the country code of its phone, else by its state.
 
-    Seven codes are states of Brazil and of the United States; there the shape of the phone number decides.
+    Seven codes are states of both Brazil and the United States; there the format of the phone number decides.
     """
     phone = line(brief.business_phone, MAX_PHONE)
     if phone.startswith(("+", "00")):
         return re.sub(r"\D", "", phone, flags=re.ASCII).removeprefix("00").startswith("55")
-    parts = [_plain(part) for part in re.split(r"[-/,()]", brief.state)]
-    if {"brasil", "brazil"} & set(parts) or set(_STATES.values()) & set(parts):
+    parts = {unaccented(part.strip()) for part in re.split(r"[-/,()]", brief.state)}
+    if parts & {"brasil", "brazil", *_STATES.values()}:
         return True
-    codes = set(_STATES) & set(parts)
+    codes = parts & set(_STATES)
     return bool(codes - _ALSO_AMERICAN) or (bool(codes) and _BRAZILIAN_PHONE.fullmatch(phone) is not None)
 
 
-def _plain(text: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", text.strip().lower())
+def unaccented(text: str) -> str:
+    """Return the text in lower case without accents."""
+    decomposed = unicodedata.normalize("NFKD", text.lower())
     return "".join(character for character in decomposed if not unicodedata.combining(character))
