@@ -62,10 +62,10 @@ endif
 	@touch $@
 
 test-rq: $(RQ_VERSIONS:%=.venv-rq-%/.installed) ## Run what is about RQ with RQ 1.15 and 2.6.
-	@for each in $(RQ_VERSIONS); do echo "== rq $$each"; .venv-rq-$$each/bin/python -m pytest $(SPREAD) -k rq tests/contract tests/doctor tests/rq || exit 1; done
+	@for each in $(RQ_VERSIONS); do echo "== rq $$each"; .venv-rq-$$each/bin/python -m pytest $(SPREAD) -k rq tests/contract tests/integration || exit 1; done
 
 wheel-test: $(VENV)/.installed ## Build the wheel; try it in clean environments of 3.11 and the newest Python there is.
-	$(BIN)/python -m tests.packaging.wheel
+	$(BIN)/python -m tests.support.wheel
 
 lint: $(VENV)/.installed ## Check format, rules, types and the layers.
 	$(BIN)/ruff format --check .

@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sitegenctl.adapters.postgres.schema import site_orders
 from sitegenctl.demo.servers.postgres import postgres_server
 from sitegenctl.demo.servers.redis import redis_server
-from tests.world import QUEUE, TASK, World, create_schema
+from tests.support.world import QUEUE, TASK, World, create_schema
 
 ORDERS = 10_000
 MANY = 100_000

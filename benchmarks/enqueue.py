@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sitegenctl.demo.servers.postgres import postgres_server
 from sitegenctl.demo.servers.redis import redis_server
-from tests.world import QUEUE, TASK, World, create_schema
+from tests.support.world import QUEUE, TASK, World, create_schema
 
 ROUNDS = 15
 

@@ -37,7 +37,7 @@ from sitegenctl.demo.samples.seed import seed
 from sitegenctl.demo.servers.postgres import postgres_server
 from sitegenctl.demo.servers.redis import redis_server
 from sitegenctl.domain.queue.task import Publication
-from tests.world import World
+from tests.support.world import World
 
 ORDERS, QUEUED = 100_000, 10_000
 EVENTS_A_SECOND = 500

@@ -17,7 +17,7 @@ from pathlib import Path
 from sitegenctl.demo.samples.seed import seed
 from sitegenctl.demo.servers.postgres import postgres_server
 from sitegenctl.demo.servers.redis import redis_server
-from tests.world import World
+from tests.support.world import World
 
 ROUNDS = 9
 FEW, MANY = 1_000, 100_000

@@ -22,7 +22,7 @@ from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
 from sitegenctl.adapters.redis.redispy import close, redis_client
 from sitegenctl.demo.servers.redis import redis_server
 from sitegenctl.domain.queue.task import Publication
-from tests.world import QUEUE
+from tests.support.world import QUEUE
 
 TASKS = 100_000
 ROUNDS = 5

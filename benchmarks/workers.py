@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sitegenctl.demo.servers.postgres import postgres_server
 from sitegenctl.demo.servers.redis import redis_server
-from tests.world import World, create_schema
+from tests.support.world import World, create_schema
 
 WORKERS = 3
 ROUNDS = 7

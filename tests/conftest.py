@@ -17,14 +17,14 @@ from redis import Redis
 
 from sitegenctl.demo.servers.postgres import postgres_server
 from sitegenctl.demo.servers.redis import redis_server
-from tests import processes
-from tests.databases import Databases
-from tests.generation_log import Log
-from tests.sql import forget_all
-from tests.world import World
+from tests.support import processes
+from tests.support.databases import Databases
+from tests.support.generation_log import Log
+from tests.support.sql import forget_all
+from tests.support.world import World
 
 if TYPE_CHECKING:
-    from tests.rq_world import RqWorld
+    from tests.support.rq_world import RqWorld
 
 _FOREIGN = ("SITEGENCTL_", "CELERY_", "RQ_", "PG", "DATABASE_URL", "REDIS_URL", "SITES_BASE_DIR", "NO_COLOR", "COLUMNS")
 # Redis has 16 databases; 0 is left alone, so that a test which forgets the number finds nothing.
@@ -35,7 +35,10 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "shows(check, *statuses): check-ups of this test come to each of these; proven when it has run"
+    )
     # This suite starts hundreds of processes: most of their time would go by compiling the same modules again.
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -127,7 +130,7 @@ def world(
     kind = World
     if backend == "rq":
         # Here, because few tests need RQ.
-        from tests.rq_world import RqWorld
+        from tests.support.rq_world import RqWorld
 
         kind = RqWorld
     system = kind(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
@@ -140,7 +143,7 @@ def world(
 def rq(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RqWorld]:
     """The same system with an RQ queue."""
     # Here, because few tests need RQ.
-    from tests.rq_world import RqWorld
+    from tests.support.rq_world import RqWorld
 
     system = RqWorld(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
     system.configure(monkeypatch)

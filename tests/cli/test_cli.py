@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from sitegenctl import __version__
-from tests import processes
-from tests.terminal import on_terminal
-from tests.world import World, eventually
+from tests.support import processes
+from tests.support.terminal import on_terminal
+from tests.support.world import World, eventually
 
 HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "jinja2", "prometheus_client"]
 

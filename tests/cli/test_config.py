@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests import processes
-from tests.world import World
+from tests.support import processes
+from tests.support.world import World
 
 # With the space behind it: from then on nothing that is typed is shown.
 _HIDDEN = "Its password, which is not shown (empty for none): "

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import World, eventually
+from tests.support.world import World, eventually
 
 # What a shell without job control does for a command that it starts with &.
 IN_BACKGROUND = (signal.SIGINT, signal.SIGQUIT)

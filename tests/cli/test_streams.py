@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import processes
-from tests.world import World
+from tests.support import processes
+from tests.support.world import World
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.systems import SYSTEMS, System
+from tests.support.systems import SYSTEMS, System
 
 
 @pytest.fixture(params=SYSTEMS)

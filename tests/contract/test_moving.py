@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from sitegenctl.errors import SourceError
-from tests.contract.systems import System, publication
+from tests.support.systems import System, publication
 
 
 def test_queued_tasks_are_taken_out_and_the_others_stay_as_they_were(system: System) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sitegenctl.domain.queue.task import TaskPlace, TaskState
 from sitegenctl.errors import SourceError
-from tests.contract.systems import AT, System, publication, tasks_by_id
+from tests.support.systems import AT, System, publication, tasks_by_id
 
 
 def test_what_is_published_is_read_back(system: System) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sitegenctl.domain.queue.task import TaskPlace, TaskState
-from tests.contract.systems import MISSING, System, publication, tasks_by_id
-from tests.world import QUEUE, eventually
+from tests.support.systems import MISSING, System, publication, tasks_by_id
+from tests.support.world import QUEUE, eventually
 
 
 def test_a_worker_tells_of_itself_and_of_what_it_does(system: System) -> None:

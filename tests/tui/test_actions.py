@@ -14,9 +14,9 @@ from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.tui.screens.action import ActionScreen
 from sitegenctl.tui.widgets.key_bar import KeyBar
 from sitegenctl.tui.widgets.live_table import LiveTable
-from tests.adapters.fake_worker import FakeWorker, request
-from tests.tui.live import Live, live, off
-from tests.world import World
+from tests.support.fake_worker import FakeWorker, request
+from tests.support.live_view import Live, live, off
+from tests.support.world import World
 
 
 def failed(world: World, number: int) -> None:

@@ -7,8 +7,8 @@ import json
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.operations.follow import Lost
 from sitegenctl.tui.service import EventsHeard
-from tests.tui.live import Live, live, off
-from tests.world import QUEUE, World
+from tests.support.live_view import Live, live, off
+from tests.support.world import QUEUE, World
 
 HOSTILE = {
     "escapes": "\x1b[2J\x1b[31mred\x07\x9b1m",

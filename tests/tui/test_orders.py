@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from textual.widgets import OptionList
 
-from tests.tui.live import Live, live, off
-from tests.world import World
+from tests.support.live_view import live, many_orders, off, status
+from tests.support.world import World
 
 
 def some_orders(world: World) -> None:
@@ -17,10 +17,6 @@ def some_orders(world: World) -> None:
     world.order(3, "REVIEW", name="Cid", age="10 minutes", files=8, steps=["START", "SUCCESS"])
     world.order(4, "PAID", name="Dea 100%", age="1 minutes", onboarding="missing")
     world.order(5, "CANCELLED", name="Eva", age="9 hours")
-
-
-def status(view: Live) -> str:
-    return str(view.orders.query_one("#status").render())
 
 
 async def test_typing_filters_at_every_key(world: World) -> None:
@@ -221,15 +217,3 @@ async def test_moving_by_screens_and_by_mouse(sixty: Callable[[], None], world: 
 @pytest.fixture
 def sixty(world: World) -> Callable[[], None]:
     return lambda: many_orders(world, 60)
-
-
-def many_orders(world: World, count: int, status: str = "PAID") -> None:
-    """So many at once."""
-    world.sql(
-        "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
-        " SELECT n, 'Customer ' || n, 'c@example.com', $2::text::siteorderstatus, 1,"
-        "        timezone('utc', now()), timezone('utc', now()) - interval '3 hours'"
-        "   FROM generate_series(1, $1::int) n",
-        count,
-        status,
-    )

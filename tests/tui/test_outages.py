@@ -18,8 +18,8 @@ from sitegenctl.demo.servers.postgres import postgres_server, start_postgres, st
 from sitegenctl.demo.servers.redis import redis_server, start_redis, stop_redis
 from sitegenctl.operations.live_state import SLOW
 from sitegenctl.tui.service import EventsHeard, SnapshotReady
-from tests.tui.live import Live, live, off
-from tests.world import World, create_schema
+from tests.support.live_view import Live, live, off
+from tests.support.world import World, create_schema
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ from sitegenctl.tui.preferences import Preferences
 from sitegenctl.tui.service import EventsHeard, LiveService, SnapshotReady
 from sitegenctl.tui.views.doctor import DoctorView
 from sitegenctl.tui.widgets.tabs import VIEWS
-from tests.tui.live import eventually
-from tests.tui.snapshots import check
+from tests.support.live_view import eventually
+from tests.support.snapshots import check
 
 T = TypeVar("T")
 

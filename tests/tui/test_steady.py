@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.tui.live import live, off
-from tests.tui.test_orders import many_orders
-from tests.world import World
+from tests.support.live_view import live, many_orders, off
+from tests.support.world import World
 
 
 async def test_everything_stays_while_orders_change_underneath(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ import pytest
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
 from sitegenctl.tui.terminal_driver import Output
-from tests.world import World, eventually
+from tests.support.world import World, eventually
 
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
 SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"

@@ -12,8 +12,8 @@ from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.tui.keys import KEYS
 from sitegenctl.tui.widgets.live_table import LiveTable
 from sitegenctl.tui.widgets.tabs import VIEWS
-from tests.tui.live import Live, live, off
-from tests.world import World
+from tests.support.live_view import Live, live, off
+from tests.support.world import World
 
 
 def current(view: Live) -> str:
@@ -49,7 +49,7 @@ async def test_the_queue_in_running_order(world: World) -> None:
 async def test_a_real_worker_at_work(world: World) -> None:
     await off(world.order, 42, name="Ana")
     folder = world.sites_dir.parent
-    worker = await off(world.worker, "-c", "2", "--generator", "tests.generators:gated", cwd=folder)
+    worker = await off(world.worker, "-c", "2", "--generator", "tests.support.generators:gated", cwd=folder)
     async with live(world, size=(120, 60)) as view:
         await view.press("4")
         await view.pilot.pause()

@@ -17,9 +17,9 @@ from aiohttp.test_utils import TestServer
 
 from sitegenctl.cli.app import run
 from sitegenctl.web import live as web
-from tests.tui.browser import CHROMIUM, chromium, page_of
-from tests.tui.web_server import WebServer, gone, read_until, serving
-from tests.world import World, eventually
+from tests.support.browser import CHROMIUM, chromium, page_of
+from tests.support.web_server import WebServer, gone, read_until, serving
+from tests.support.world import World, eventually
 
 
 @pytest.fixture

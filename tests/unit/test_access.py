@@ -8,7 +8,7 @@ import pytest
 
 from sitegenctl.domain.health.access import ColumnAccess, why_not_writable
 from sitegenctl.domain.orders.order import OrderStatus
-from tests.access import FULL_ACCESS, PRIVILEGES, columns
+from tests.support.access import FULL_ACCESS, PRIVILEGES, columns
 
 
 def test_nothing_is_in_the_way_of_full_access() -> None:

@@ -1,0 +1,218 @@
+"""``demo`` as a user meets it: processes, exit codes, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sitegenctl.demo.servers.lock import only_tour
+from sitegenctl.demo.stack import Stack
+from tests.support.world import eventually
+
+FAST = ("--pace", "0s", "--orders", "47")
+
+
+@pytest.fixture
+def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The user's data directory; whatever a failing test leaves up is taken down."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(folder))
+    yield folder
+    Stack(root=folder / "demo").down()
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a demo that is up, for tests that leave its servers and its sample orders in place."""
+    folder = tmp_path_factory.mktemp("standing")
+    up = demo("demo", "up", *FAST, SITEGENCTL_DATA_DIR=str(folder))
+    assert up.returncode == 0, up.stderr
+    yield folder
+    Stack(root=folder / "demo").down()
+    assert processes(folder) == []
+
+
+@pytest.fixture
+def stands(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the user's own."""
+    monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(standing))
+    return standing
+
+
+def demo(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sitegenctl", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environ},
+        timeout=90,
+        check=False,
+    )
+
+
+def processes(data: Path) -> list[int]:
+    """All processes whose command line or environment names this data directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            continue
+        if str(data).encode() in told and not is_zombie:
+            found.append(int(entry.name))
+    return found
+
+
+def test_the_tour_without_a_terminal(data: Path) -> None:
+    tour = demo("demo", "tour", *FAST)
+    assert tour.returncode == 0, tour.stderr
+    assert "SUCCESS" in tour.stdout
+    site = data / "demo" / "sites" / "project_42" / "index.html"
+    assert str(site) in tour.stdout
+    assert site.stat().st_size > 1000
+    assert processes(data) == []
+    assert [path.name for path in (data / "demo").iterdir()] == ["sites"]
+
+
+def test_a_second_tour_at_the_same_time_gives_way(data: Path) -> None:
+    with only_tour(data):
+        second = demo("demo", "tour", *FAST)
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[0] == "error: another tour of the demo is running"
+    assert list(data.iterdir()) == []
+
+
+def test_up_defines_a_context_and_down_leaves_nothing(data: Path) -> None:
+    assert demo("demo", "status").returncode == 3
+    up = demo("demo", "up", *FAST)
+    assert up.returncode == 0, up.stderr
+    seen = demo("--context", "demo", "inspect", "42", "-o", "json", DATABASE_URL="postgresql://elsewhere/prod")
+    assert json.loads(seen.stdout)["data"]["condition"] == "unstarted"
+    again = demo("demo", "up", *FAST)
+    assert again.returncode == 0
+    assert again.stdout == up.stdout  # the same processes on the same ports
+    for secret in _secrets(data):
+        assert secret not in up.stdout + up.stderr
+    down = demo("demo", "down")
+    assert (down.returncode, down.stdout) == (0, "stopped worker, Redis, PostgreSQL\n")
+    assert processes(data) == []
+    assert list(data.iterdir()) == []
+    assert demo("demo", "down").stdout == "the demo was not up\n"
+    refused = demo("--context", "demo", "inspect", "42")
+    assert (refused.returncode, refused.stderr) == (2, "error: the demo is not up\nhint: sitegenctl demo up\n")
+
+
+def pids() -> dict[str, int]:
+    """Of the parts of the demo that is up, by their names."""
+    parts = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]["parts"]
+    return {part["name"]: part["pid"] for part in parts}
+
+
+@pytest.mark.usefixtures("stands")
+def test_the_tour_on_a_stack_that_is_up_leaves_it_up_and_can_be_taken_again_after_a_kill() -> None:
+    before = pids()
+    tour = demo("demo", "tour", *FAST)
+    assert tour.returncode == 0, tour.stderr
+    assert pids() == before
+    os.kill(before["PostgreSQL"], signal.SIGKILL)
+    eventually(lambda: demo("demo", "status").returncode == 3)
+    recovered = demo("demo", "up", *FAST)
+    assert recovered.returncode == 0, recovered.stderr
+    tour = demo("demo", "tour", *FAST)
+    assert tour.returncode == 0, tour.stderr
+
+
+def test_on_rq_everything_is_as_on_celery(data: Path) -> None:
+    up = demo("demo", "up", "--backend", "rq", *FAST)
+    assert up.returncode == 0, up.stderr
+    # Whoever doesn't say which keeps what is there.
+    again = demo("demo", "up", *FAST)
+    assert (again.stdout, "note:" in again.stderr) == (up.stdout, False)
+    status = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]
+    assert status["backend"] == "rq"
+    os.kill(status["parts"][2]["pid"], signal.SIGKILL)
+    eventually(lambda: demo("demo", "status").returncode == 3)
+    other = demo("demo", "up", "--backend", "celery", *FAST)
+    assert other.returncode == 0, other.stderr
+    assert "note: 47 orders of seed 42 on rq are there already; sitegenctl demo down first" in other.stderr
+    tour = demo("demo", "tour", "--backend", "rq", *FAST)
+    assert tour.returncode == 0, tour.stderr
+    assert "SUCCESS" in tour.stdout
+    task_id = tour.stdout.partition(" task ")[2].split()[0]
+    seen = demo("--context", "demo", "inspect", "task", task_id, "-o", "json")
+    assert json.loads(seen.stdout)["data"]["name"] == "app.workers.site_generation_worker.generate_site_job"
+    assert demo("demo", "down").stdout == "stopped worker, Redis, PostgreSQL\n"
+    assert processes(data) == []
+
+
+def test_a_backend_that_is_none_is_told_before_anything_starts(data: Path) -> None:
+    process = demo("demo", "up", "--backend", "sidekiq")
+    assert process.returncode == 2
+    assert "'sidekiq' is not a backend" in process.stderr
+    assert list(data.iterdir()) == []
+
+
+def test_a_generation_that_fails_fails_the_tour(stands: Path) -> None:
+    # The sites folder can't be written: a file stands where the tour's site would be written to.
+    sites, elsewhere = stands / "demo" / "sites", stands / "demo" / "elsewhere"
+    sites.rename(elsewhere)
+    sites.touch()
+    try:
+        tour = demo("demo", "tour", *FAST)
+    finally:
+        sites.unlink()
+        elsewhere.rename(sites)
+    assert tour.returncode == 1
+    assert any(line.startswith("error: ") for line in tour.stderr.splitlines())
+    assert "Traceback" not in tour.stderr
+
+
+def test_a_signal_at_any_moment_stops_everything(data: Path) -> None:
+    moments = random.Random(7)
+    # From the first second to the generation itself.
+    for number, earliest in zip([signal.SIGINT, signal.SIGTERM] * 2, (0.6, 1.7, 2.8, 3.9), strict=True):
+        # SIGTERM is for what a script has started in the background, where Ctrl-C is ignored.
+        background = None if number is signal.SIGINT else lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sitegenctl", "demo", "tour", *FAST],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=background,
+        )
+        # A moment is what is tested here, so there is no condition to wait for.
+        time.sleep(moments.uniform(earliest, earliest + 1.1))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        # Killed outright only while nothing had been started yet. A Ctrl-C that meets Python in the middle of making a
+        # dataclass ends it by SIGINT in any case, whoever has caught it.
+        killed = process.returncode in (-number, -signal.SIGINT) and b"Starting" not in stderr
+        assert killed or process.returncode in (130, 0), stderr.decode()
+        assert b"Traceback" not in stderr
+        assert processes(data) == []
+
+
+def test_a_bad_pace_is_told_before_anything_starts(data: Path) -> None:
+    process = demo("demo", "up", "--pace", "slow")
+    assert process.returncode == 2
+    assert "'slow' is not a duration" in process.stderr
+    assert list(data.iterdir()) == []
+
+
+def _secrets(data: Path) -> list[str]:
+    context = (data / "demo" / "context.toml").read_text()
+    return [line.split("@")[0].rsplit(":", 1)[1] for line in context.splitlines() if "@" in line]

@@ -1,0 +1,382 @@
+"""``doctor`` as a user and a health check meet it: exit code, streams, forms, and what it looks like."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import pytest
+from celery import Celery
+
+from sitegenctl.cli import app as main
+from sitegenctl.config.settings import Settings
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.health.check import (
+    CELERY_CHECKS,
+    Check,
+    CheckName,
+    CheckUp,
+    failed,
+    ok,
+    unchecked,
+    warning,
+)
+from sitegenctl.render.doctor import doctor_report, doctor_text
+from sitegenctl.render.order import in_context
+from sitegenctl.session import access
+from tests.support.doctor_stage import NOBODY, RIGHT
+from tests.support.fake_worker import FakeWorker
+from tests.support.world import World, eventually
+
+OnStage = Callable[[int], World]
+
+
+@dataclass(frozen=True)
+class Ran:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str, **environ: str) -> Ran: ...
+
+
+AWAY = {"REDIS_URL": "redis://:s3cret@127.0.0.1:1/0", "DATABASE_URL": "postgresql://crm:s3cret@127.0.0.1:1/crm"}
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line in this process: a process of its own for every call would take a second each."""
+
+    def call(*arguments: str, **environ: str) -> Ran:
+        with monkeypatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            code = main.run(arguments)
+        written = capsys.readouterr()
+        return Ran(returncode=code, stdout=written.out, stderr=written.err)
+
+    return call
+
+
+def test_a_healthy_system_is_exit_0_and_one_line_each(on_stage: OnStage, run: Run) -> None:
+    world = on_stage(RIGHT)
+    world.order(41, "REVIEW", files=8)
+    process = world.run("doctor")
+    assert (process.returncode, process.stderr) == (0, "")
+    first, *rest = process.stdout.splitlines()
+    assert first == f"healthy: {len(CELERY_CHECKS)} checks passed"
+    assert [line[:2] for line in rest] == ["✓ "] * len(CELERY_CHECKS)
+    quick = run("doctor", "--quick")
+    assert (quick.returncode, quick.stderr) == (0, "")
+    assert quick.stdout.splitlines()[0] == "healthy: 6 checks passed"
+
+
+def test_a_failed_check_is_exit_5_with_what_mends_it(on_stage: OnStage, run: Run) -> None:
+    on_stage(NOBODY)
+    for arguments in (["doctor"], ["doctor", "--quick"]):
+        process = run(*arguments)
+        assert (process.returncode, process.stderr) == (5, "")
+        assert process.stdout.startswith("unhealthy: 1 failed")
+        lines = process.stdout.splitlines()
+        (worker,) = [number for number, line in enumerate(lines) if line.startswith("✗ worker")]
+        assert "→ " in lines[worker + 1]
+
+
+def test_a_warning_counts_only_when_strict(on_stage: OnStage, run: Run) -> None:
+    world = on_stage(RIGHT)
+    with world.redis() as client:
+        client.config_set("appendonly", "no")
+        try:
+            lax, strict = run("doctor", "--quick"), run("doctor", "--quick", "--strict")
+        finally:
+            client.config_set("appendonly", "yes")
+    assert (lax.returncode, strict.returncode) == (0, 5)
+    assert lax.stdout.splitlines()[0] == "healthy: 5 checks passed, 1 warning"
+    assert strict.stdout.splitlines()[0] == "unhealthy: 1 warning"
+
+
+@pytest.mark.parametrize("variable", AWAY)
+@pytest.mark.parametrize("quick", [[], ["--quick"]], ids=["full", "quick"])
+def test_a_source_that_is_away_is_exit_3_in_one_line(world: World, variable: str, quick: list[str], run: Run) -> None:
+    process = run("doctor", *quick, **{variable: AWAY[variable]})
+    assert (process.returncode, process.stderr) == (3, "")
+    assert "can't be reached" in process.stdout
+    assert "s3cret" not in process.stdout
+    found = run("doctor", *quick, "-o", "json", **{variable: AWAY[variable]})
+    envelope = json.loads(found.stdout)
+    assert (found.returncode, envelope["exit_code"], envelope["ok"]) == (3, 3, False)
+    assert [error["source"] for error in envelope["errors"]] == ["broker" if variable == "REDIS_URL" else "database"]
+    assert found.stderr.splitlines()[0].startswith("error: ")
+    assert "Traceback" not in found.stderr
+
+
+def test_the_checks_as_data(world: World, run: Run) -> None:
+    envelope = json.loads(run("doctor", "-o", "json").stdout)
+    assert envelope["command"] == "doctor"
+    checks = envelope["data"]["checks"]
+    assert [check["name"] for check in checks] == [str(name) for name in CELERY_CHECKS]
+    for check in checks:
+        assert set(check) == {"name", "status", "evidence", "remedy", "source"}
+        assert check["status"] in {"ok", "warning", "failed", "unchecked"}
+        assert check["source"] in set(Source)
+        assert check["evidence"]
+        assert (check["remedy"] is not None) or check["status"] in {"ok", "unchecked"}
+    lines = [json.loads(line) for line in run("doctor", "-o", "ndjson").stdout.splitlines()]
+    assert [line["name"] for line in lines] == [check["name"] for check in checks]
+    rows = list(csv.DictReader(io.StringIO(run("doctor", "-o", "csv").stdout)))
+    assert [row["status"] for row in rows] == [check["status"] for check in checks]
+
+
+def test_quick_imports_no_client_but_that_of_postgresql(world: World) -> None:
+    script = (
+        "import sys; from sitegenctl.cli.app import run; run(['doctor', '--quick']);"
+        " print([m for m in ('celery', 'kombu', 'redis', 'sqlalchemy', 'textual', 'rich', 'rq') if m in sys.modules],"
+        " file=sys.stderr)"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "✓ postgresql" in process.stdout
+    assert process.stderr.strip() == "[]"
+
+
+def test_quick_fails_where_a_user_may_not_ask_the_workers(on_stage: OnStage, run: Run) -> None:
+    world = on_stage(RIGHT)
+    with world.redis() as client:
+        client.execute_command("ACL", "SETUSER", "clerk", "on", ">pw", "~*", "&*", "+@all", "-publish")
+        try:
+            address = world.redis_url.split("@")[1]
+            process = run("doctor", "--quick", REDIS_URL=f"redis://clerk:pw@{address}")
+            refused = run("doctor", "--quick", REDIS_URL=f"redis://clerk:no@{address}")
+        finally:
+            client.execute_command("ACL", "DELUSER", "clerk")
+    assert process.returncode == 5
+    assert process.stdout.splitlines()[0] == "unhealthy: 1 failed"
+    assert "✗ worker             Redis does not let this user execute PUBLISH" in process.stdout
+    assert "ACL SETUSER USER '+publish'" in process.stdout
+    assert refused.returncode == 3
+    assert "→ check the password in REDIS_URL" in refused.stdout
+
+
+def test_bad_patience_and_no_configuration_are_usage_errors(world: World, run: Run) -> None:
+    bad = run("doctor", "--patience", "soon")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("error: --patience: 'soon' is not a duration")
+    nothing = run("doctor", DATABASE_URL="")
+    assert nothing.returncode == 2
+    assert "no database is configured" in nothing.stderr
+
+
+def test_without_a_configured_sites_directory_the_files_are_unchecked(world: World, run: Run) -> None:
+    checks = json.loads(run("doctor", "-o", "json", SITES_BASE_DIR="").stdout)["data"]["checks"]
+    by_name = {check["name"]: check for check in checks}
+    for name in (CheckName.DIRECTORY, CheckName.FINISHED_SITES, CheckName.DISK):
+        assert by_name[name]["status"] == "unchecked"
+        assert by_name[name]["remedy"] == "set SITES_BASE_DIR to the workers' own"
+
+
+def on_a_terminal(*arguments: str, **environ: str) -> str:
+    """What the command writes when its stdout is a terminal."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sitegenctl", *arguments],
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TERM": "xterm", **environ},
+        )
+        os.close(theirs)
+        written = b""
+        try:
+            while part := screen.read(4096):
+                written += part
+        except OSError:  # how Linux says that the other side is closed
+            pass
+        process.wait()
+    return written.decode()
+
+
+def test_colour_is_for_terminals_and_no_color_is_honoured(world: World, run: Run) -> None:
+    assert "\x1b" not in run("doctor", "--quick").stdout
+    assert "\x1b[32m✓ " in on_a_terminal("doctor", "--quick")
+    assert "\x1b" not in on_a_terminal("doctor", "--quick", NO_COLOR="1")
+
+
+LONG = CheckUp(
+    checks=[
+        ok(CheckName.REDIS, Source.BROKER, "answers in 0.3 ms, version 7.2.4"),
+        failed(
+            CheckName.ORDERS, Source.DATABASE, "word " * 30, "forged\nline \x1b[2J", remedy="sitegenctl inspect orders"
+        ),
+        warning(CheckName.PERSISTENCE, Source.BROKER, "unwise", remedy="redis-cli " + "x" * 100),
+        unchecked(CheckName.DISK, Source.FILES, "nobody knows"),
+    ]
+)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_the_checklist_fits_and_stays_whole(width: int) -> None:
+    text = doctor_text(LONG, width=width, colour=False)
+    lines = text.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert all(len(line) <= width or line.strip().startswith("→") for line in lines)
+    assert " ".join(text.split()).startswith("unhealthy: 1 failed, 1 warning, 1 could not be checked")
+    assert "→ redis-cli " + "x" * 100 in text  # a command is never broken
+    assert not any(line.startswith("forged") or line.strip() == "line" for line in lines)
+
+
+def test_the_remedies_are_for_the_context_that_was_looked_at() -> None:
+    report = doctor_report(LONG, "doctor", width=80, colour=False, context="demo")
+    assert "→ sitegenctl --context demo inspect orders\n" in report.text()
+    assert report.data["checks"][1]["remedy"] == "sitegenctl --context demo inspect orders"
+    assert report.data["checks"][2]["remedy"] == "redis-cli " + "x" * 100
+
+
+@pytest.mark.parametrize(
+    ("remedy", "shown"),
+    [
+        ("mend it, then sitegenctl reset 5", "mend it, then sitegenctl --context 'a \\1' reset 5"),
+        ("correct it (sitegenctl config show)", "correct it (sitegenctl --context 'a \\1' config show)"),
+        ("sitegenctl demo status, then sitegenctl demo up", "sitegenctl demo status, then sitegenctl demo up"),
+        ("look for a newer sitegenctl: this one", "look for a newer sitegenctl: this one"),
+        ("celery -A sitegenctl.worker.celery_app worker", "celery -A sitegenctl.worker.celery_app worker"),
+    ],
+)
+def test_every_command_in_a_remedy_gets_the_context(remedy: str, shown: str) -> None:
+    assert in_context(remedy, "a \\1") == shown
+    assert in_context(remedy, None) == remedy
+
+
+def test_the_help_names_every_option_of_the_command(world: World) -> None:
+    text = world.run("doctor", "--help", COLUMNS="120").stdout
+    assert {"--quick", "--strict", "--patience"} <= set(text.replace("│", " ").split())
+
+
+def test_a_listener_and_who_waits_for_something_are_no_worker(world: World, run: Run) -> None:
+    """Flower, or whoever listens to events, beside a client that waits at a list: no worker, however it looks."""
+
+    def wait() -> None:
+        with world.redis() as client:
+            while client.brpop(["nothing"], timeout=1) is None:
+                pass
+
+    with Celery(broker=world.redis_url, set_as_current=False) as app, app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={})
+        threads = [Thread(target=receiver.capture, kwargs={"wakeup": False}), Thread(target=wait)]
+        for thread in threads:
+            thread.start()
+        try:
+            with world.redis() as client:
+                eventually(lambda: {"brpop", "psubscribe"} <= {c["cmd"] for c in client.client_list()})
+                nobody = run("doctor", "--quick")
+                world.worker("-c", "1")
+                somebody = run("doctor", "--quick")
+                assert not client.keys("*reply*")
+        finally:
+            receiver.should_stop = True
+            with world.redis() as client:
+                client.lpush("nothing", "something")
+            for thread in threads:
+                thread.join()
+    assert nobody.returncode == 5
+    assert "✗ worker " in nobody.stdout
+    assert somebody.returncode == 0
+    assert re.search(r"✓ worker +1 worker connected to database", somebody.stdout)
+
+
+def test_a_count_of_workers_is_no_question_to_them(world: World, run: Run) -> None:
+    with FakeWorker(world, {}) as worker:
+        assert "✓ worker " in run("doctor", "--quick").stdout
+    assert worker.asked == []
+
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "command"),
+    [
+        (f"redis://:{SECRET}@h:6380/2", "REDIS_URL", 'redis-cli -u "$REDIS_URL"'),
+        (f"redis://:{SECRET}@h:6380/2", "SITEGENCTL_REDIS_URL", 'redis-cli -u "$SITEGENCTL_REDIS_URL"'),
+        (f"redis://:{SECRET}@h:6380/2", "context prod", "redis-cli -h h -p 6380 -n 2 --askpass"),
+        (f"redis://clerk:{SECRET}@h", "context prod", "redis-cli -h h -p 6379 -n 0 --user clerk --askpass"),
+        # What redis-cli does not understand.
+        ("redis+socket:///run/r.sock?virtual_host=3", "REDIS_URL", "redis-cli -s /run/r.sock -n 3"),
+        (
+            "rediss://h:1?ssl_ca_certs=/a b.pem&ssl_cert_reqs=none",
+            "REDIS_URL",
+            "redis-cli -h h -p 1 -n 0 --tls --cacert '/a b.pem' --insecure",
+        ),
+        ("sentinel://h:1;sentinel://i:1", "REDIS_URL", "redis-cli -h HOST_OF_THE_PRIMARY"),
+    ],
+)
+def test_redis_cli_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
+    settings = Settings(redis_url=url, database_url="postgresql:///crm", origins=origins(redis_url=origin))
+    assert access(settings).redis_cli == command
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "command"),
+    [
+        (f"postgresql://crm:{SECRET}@h:5433/crm", "DATABASE_URL", 'psql "$DATABASE_URL"'),
+        (f"postgresql://crm:{SECRET}@h:5433/crm", "context prod", "psql postgresql://crm@h:5433/crm"),
+        # What psql does not understand.
+        (f"postgresql+asyncpg://crm:{SECRET}@h/crm", "DATABASE_URL", "psql postgresql://crm@h/crm"),
+        (
+            f"postgresql://crm:{SECRET}@h/crm?ssl=require",
+            "DATABASE_URL",
+            "psql 'postgresql://crm@h/crm?sslmode=require'",
+        ),
+        (f"postgresql:///crm?host=/run&password={SECRET}", "context prod", "psql 'postgresql:///crm?host=/run'"),
+    ],
+)
+def test_psql_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
+    settings = Settings(redis_url="redis://h", database_url=url, origins=origins(database_url=origin))
+    assert access(settings).psql == command
+
+
+def origins(**known: str) -> dict[str, str]:
+    return {"redis_url": "REDIS_URL", "database_url": "DATABASE_URL", "sites_dir": "default", **known}
+
+
+def test_a_remedy_for_a_context_needs_no_variable_and_tells_no_password(world: World, run: Run, tmp_path: Path) -> None:
+    world.sql("ALTER TYPE sitecta RENAME VALUE 'FORM' TO 'FORMULAR'")
+    world.order(2)
+    config = f'[contexts.prod]\nredis_url = "{world.redis_url}"\ndatabase_url = "{world.database_url}"\n'
+    (tmp_path / "config.toml").write_text(config)
+    nowhere = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://127.0.0.1:1/crm"}
+    ran = run("--context", "prod", "doctor", SITES_BASE_DIR="", **nowhere)
+    assert ran.returncode == 5
+    assert "$REDIS_URL" not in ran.stdout
+    assert "$DATABASE_URL" not in ran.stdout
+    redis, postgres = urlsplit(world.redis_url), urlsplit(world.database_url)
+    for password in (redis.password, postgres.password):
+        assert password
+        assert password not in ran.stdout
+    redis_cli = f"redis-cli -h 127.0.0.1 -p {redis.port} -n {redis.path[1:]} --askpass"
+    assert f"→ {redis_cli} CONFIG SET appendonly yes " in ran.stdout
+    psql = f"psql postgresql://{postgres.username}@127.0.0.1:{postgres.port}{postgres.path}"
+    assert f"→ {psql} -c \"ALTER TYPE sitecta ADD VALUE 'FORM';\"" in ran.stdout
+    assert "→ sitegenctl --context prod start-stuck" in ran.stdout
+    assert "→ set sites_dir of context prod to the workers' own" in ran.stdout
+    checks = json.loads(run("--context", "prod", "doctor", "-o", "json", **nowhere).stdout)["data"]["checks"]
+    remedies = {check["name"]: check["remedy"] for check in checks}
+    assert remedies["backend"] == "sitegenctl --context prod start-stuck"
+    assert remedies["redis persistence"].startswith(redis_cli)
+
+
+def test_a_check_up_without_checks_says_so() -> None:
+    empty: list[Check] = []
+    assert CheckUp(checks=empty).summary == "healthy: nothing was checked"

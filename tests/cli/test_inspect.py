@@ -1,0 +1,379 @@
+"""``inspect`` and what is below it, against the demo's manifest as the truth, and with sources away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.seed import seed
+from tests.support import processes
+from tests.support.rq_world import RqWorld
+from tests.support.world import QUEUE, World, eventually
+
+both = pytest.mark.parametrize("backend", ["celery", "rq"])
+
+# Conditions that no source but the database and the broker decides.
+WITHOUT_WORKER = {"running": "queued"}
+
+
+def seeded(world: World) -> Manifest:
+    return asyncio.run(
+        seed(
+            database_url=world.database_url,
+            redis_url=world.redis_url,
+            sites_dir=world.sites_dir,
+            backend=world.backend,
+            orders=60,
+        )
+    )
+
+
+def data(world: World, *arguments: str, code: int = 0, **environ: str) -> dict:
+    process = world.run(*arguments, "-o", "json", **environ)
+    assert process.returncode == code, process.stderr
+    return json.loads(process.stdout)["data"]
+
+
+def listed(world: World, *arguments: str, code: int = 0, **environ: str) -> dict[int, str]:
+    found = data(world, "inspect", "orders", "--limit", "1000", *arguments, code=code, **environ)
+    return {order["order_id"]: order["condition"] for order in found["orders"]}
+
+
+def expected(manifest: Manifest, **instead: str) -> dict[int, str]:
+    return {
+        order_id: instead.get(condition, condition)
+        for condition, order_ids in manifest.conditions.items()
+        for order_id in order_ids
+    }
+
+
+@both
+def test_every_order_s_condition_is_right_without_a_worker(world: World) -> None:
+    manifest = seeded(world)
+    assert listed(world) == expected(manifest, running="queued", hollow="done")
+    hollow = listed(world, "--condition", "hollow")
+    assert set(hollow) == set(manifest.conditions["hollow"])
+
+
+@pytest.mark.parametrize("backend", ["rq"])
+def test_every_order_s_condition_is_right_with_a_worker_of_rq(world: RqWorld) -> None:
+    manifest = seeded(world)
+    worker = world.worker("--pace", "30s")
+    eventually(lambda: listed(world) == expected(manifest, hollow="done"))
+    world.kill(worker)
+    # It may only have lost Redis, but its runs take a run lock, and that is free.
+    eventually(lambda: world.run("inspect", "orders").returncode == 3)  # Redis has seen its connections end
+    unsure = listed(world, code=3)
+    assert {unsure[order_id] for order_id in manifest.conditions["running"]} == {"orphaned"}
+    world.expire()
+    eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
+
+
+def test_every_order_s_condition_is_right_with_a_worker_and_with_one_killed(world: World) -> None:
+    manifest = seeded(world)
+    worker = world.worker("--pace", "30s")
+    wanted = expected(manifest, hollow="done")
+    eventually(lambda: listed(world) == wanted)
+    os.kill(worker.pid, signal.SIGSTOP)
+    running = set(manifest.conditions["running"])
+    stopped = listed(world, "--timeout", "2s", code=3)
+    # The worker is silent; its runs hold their run locks in PostgreSQL.
+    assert {stopped[order_id] for order_id in running} == {"running"}
+    assert stopped[42] == "unstarted"
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    # What it ran is nobody's now; what it had not taken yet waits as before.
+    eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
+
+
+def test_with_redis_away_nothing_is_guessed(world: World) -> None:
+    seeded(world)
+    away = listed(world, code=3, REDIS_URL="redis://127.0.0.1:1/0")
+    assert set(away.values()) == {"unknown"}
+    assert len(away) == 60
+
+
+def test_with_the_sites_unmounted_only_what_needs_them_is_unknown(world: World) -> None:
+    manifest = seeded(world)
+    unmounted = str(world.sites_dir / "unmounted")
+    found = listed(world, code=3, SITES_BASE_DIR=unmounted)
+    wanted = expected(manifest, running="queued", hollow="done", empty="unknown")
+    cut_short_with_files = {
+        order_id
+        for order_id in manifest.conditions["interrupted"]
+        if "cut short" in " ".join(data(world, "inspect", str(order_id))["evidence"])
+    }
+    assert cut_short_with_files
+    assert found == wanted | dict.fromkeys(cut_short_with_files, "unknown")
+
+
+def test_the_overview_counts_what_the_list_shows(world: World) -> None:
+    manifest = seeded(world)
+    seen = data(world, "inspect")
+    counts = {condition: entry["count"] for condition, entry in seen["by_condition"].items()}
+    wanted: dict[str, int] = {}
+    for condition in expected(manifest, running="queued", hollow="done").values():
+        wanted[condition] = wanted.get(condition, 0) + 1
+    assert counts == wanted
+    assert sum(seen["by_status"].values()) == 60
+    assert seen["depth"]["orphaned"]["count"] == len(manifest.conditions["orphaned"])
+    assert seen["depth"]["queued"]["count"] == len([*manifest.conditions["running"], *manifest.conditions["queued"]])
+    assert (seen["foreign"], seen["workers"], seen["silent_workers"]) == (manifest.foreign, [], 0)
+    text = world.run("inspect").stdout
+    faults = sum(entry["count"] for entry in seen["by_condition"].values() if entry["severity"] == "fault")
+    waiting = seen["depth"]["queued"]["count"]
+    assert text.splitlines()[:2] == [
+        f"{waiting} tasks wait, and no worker is alive",
+        f"{faults} orders need attention",
+    ]
+    assert "no worker is alive: nothing will be generated" in text
+
+
+def test_the_overview_of_a_quiet_system(world: World) -> None:
+    assert world.run("inspect").stdout.splitlines()[0] == "no worker is alive"
+    world.worker("-c", "1")
+    text = world.run("inspect").stdout
+    assert text.splitlines()[0] == "all well"
+    assert "0 of 1 busy\n" in text
+
+
+def test_the_overview_says_at_the_top_that_nobody_takes_what_waits(world: World) -> None:
+    world.order(42, "GENERATING", age="0 minutes")
+    world.publish(42)
+    assert world.run("inspect").stdout.splitlines()[0] == "1 task waits, and no worker is alive"
+    world.order(41, "GENERATING", steps=["START", "ERROR"], age="3 hours")
+    world.worker("-c", "1", environ={"SITEGENCTL_QUEUE": "elsewhere"})
+    text = world.run("inspect").stdout
+    assert text.splitlines()[:2] == [f"1 task waits, and no worker consumes {QUEUE}", "1 order needs attention"]
+    assert f"0 of 1 busy  ! it does not consume {QUEUE}\n" in text
+
+
+def test_the_overview_names_what_mends_the_orders_that_are_there(world: World) -> None:
+    failed = ["START", "ERROR"]
+    world.order(31, "GENERATING", steps=failed * 3, age="3 hours")
+    world.order(32, "GENERATING", steps=failed * 4, age="3 hours")
+    assert "2  failed     31 32   mend the reason, then sitegenctl reset ORDER" in world.run("inspect").stdout
+    doctor = world.run("doctor", "--patience", "0s").stdout
+    assert "mend the reason, then sitegenctl reset ORDER" in doctor
+    world.order(33, "GENERATING", steps=failed, age="3 hours")
+    assert data(world, "inspect")["by_condition"]["failed"]["remedy"] == "sitegenctl retry-failed"
+
+
+def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> None:
+    world.order(1, "REVIEW", steps=["START", "SUCCESS"], age="30 minutes", files=8)
+    world.order(2, "GENERATING", steps=["START", "ERROR"], age="40 minutes")
+    seen = data(world, "inspect")
+    assert seen["last_hour"] == {"succeeded": 1, "failed": 1, "skipped": 0, "success_rate": 0.5}
+    # Ids and times grow together; the window is found by bisection, also where it begins in the middle.
+    world.sql("UPDATE site_generation_logs SET created_at = created_at - interval '3 hours' WHERE order_id = 1")
+    seen = data(world, "inspect")
+    assert (seen["last_hour"]["succeeded"], seen["last_hour"]["failed"]) == (0, 1)
+    assert (seen["last_day"]["succeeded"], seen["last_day"]["failed"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("away", "source"),
+    [
+        ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "broker"),
+        ({"DATABASE_URL": "postgresql://crm:pw@127.0.0.1:1/crm"}, "database"),
+        ({"SITES_BASE_DIR": "/nowhere"}, "files"),
+    ],
+)
+def test_the_overview_names_the_source_that_is_away(world: World, away: dict[str, str], source: str) -> None:
+    world.order(42, "GENERATING", steps=["START"])
+    process = world.run("inspect", "-o", "json", **away)
+    assert process.returncode == 3
+    assert {error["source"] for error in json.loads(process.stdout)["errors"]} == {source}
+    text = world.run("inspect", **away)
+    assert "Traceback" not in text.stderr
+    assert text.stdout.splitlines()[0] != "all well"
+
+
+def test_without_a_sites_directory_configured_files_are_unknown_and_said_so(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START"])
+    process = world.run("inspect", "42", "-o", "json", SITES_BASE_DIR="")
+    found = json.loads(process.stdout)
+    assert (process.returncode, found["data"]["condition"], found["data"]["files"]) == (3, "unknown", None)
+    assert found["errors"][0]["message"] == "no sites directory is configured"
+
+
+def test_a_list_is_filtered_sorted_and_paged(world: World) -> None:
+    world.order(1, "DELIVERED", name="Zoe", age="1 day", files=8)
+    world.order(2, "GENERATING", steps=["START", "ERROR"], name="ana", age="2 days")
+    world.order(3, "PAID", name="Bea 100%", age="10 minutes")
+    world.order(4, "BUILDING", name="Caio", age="3 hours")
+
+    def ids(*arguments: str) -> list[int]:
+        return [order["order_id"] for order in data(world, "inspect", "orders", *arguments)["orders"]]
+
+    assert ids() == [4, 2, 3, 1]  # faults first, then the newest
+    assert ids("--sort", "id") == [1, 2, 3, 4]
+    assert ids("--sort", "id", "--reverse") == [4, 3, 2, 1]
+    assert ids("--sort", "name") == [2, 3, 4, 1]
+    assert ids("--sort", "updated") == [3, 4, 1, 2]
+    assert ids("--sort", "status") == [3, 4, 2, 1]
+    assert ids("--status", "paid", "--status", "delivered") == [3, 1]
+    assert ids("--condition", "failed", "-C", "waiting") == [2, 3]
+    assert ids("--search", "zoe") == [1]
+    assert ids("--search", "100%") == [3]
+    assert ids("--search", "_") == []
+    assert ids("--search", "4") == [4]
+    assert ids("--since", "5h") == [4, 3]
+    assert ids("--limit", "1", "--page", "3") == [3]
+    pages = [ids("--sort", "name", "--limit", "1", "--page", str(page)) for page in range(1, 6)]
+    assert pages == [[2], [3], [4], [1], []]
+    assert data(world, "inspect", "orders", "--limit", "1")["total"] == 4
+    text = world.run("inspect", "orders", "--limit", "2").stdout
+    assert "1 to 2 of 4" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--status", "finished"], "finished is not a status"),
+        (["--condition", "sad"], "sad"),
+        (["--since", "yesterday"], "--since: 'yesterday' is not a duration"),
+        (["--watch", "0s"], "not more often"),
+    ],
+)
+def test_a_bad_question_is_one_clear_line(world: World, arguments: list[str], complaint: str) -> None:
+    process = world.run("inspect", "orders", *arguments)
+    assert process.returncode == 2
+    assert complaint in process.stderr.splitlines()[0]
+
+
+def test_the_queue_is_shown_in_the_order_in_which_it_will_run(world: World) -> None:
+    for order_id in (1, 2, 3):
+        world.order(order_id, "GENERATING", name=f"Customer {order_id}")
+    world.worker("-c", "1", "--pace", "30s")
+    running = world.publish(1)
+    eventually(lambda: states(world) == ["running"])
+    scheduled = world.publish(9, eta=datetime.now(UTC) + timedelta(hours=1))
+    second = world.publish(3)
+    first = world.publish(2, task="app.tasks.other")
+    tasks = data(world, "inspect", "queue")["tasks"]
+    # The worker takes nothing while it is busy: the scheduled one is still in the list, and runs last.
+    assert [task["task_id"] for task in tasks] == [running, second, first, scheduled]
+    assert tasks[0]["customer_name"] == "Customer 1"
+    assert tasks[2]["foreign"] == "another task"
+    text = world.run("inspect", "queue", "--limit", "2").stdout
+    assert "Customer 1" in text
+    assert "2 more" in text
+
+
+def test_the_queue_says_why_a_message_is_of_no_order(world: World) -> None:
+    past = datetime.now(UTC) - timedelta(minutes=5)
+    reasons = {
+        world.publish(1, expires=past): "expired 5m ago",
+        world.publish(2, task="app.tasks.other"): "another task",
+        world.publish("abc"): "its arguments name no order",
+        world.publish(4, serializer="yaml"): "serialized as application/x-yaml, not JSON",
+        world.publish(5, compression="lzma"): None,
+        world.publish("6", compression="gzip"): None,
+    }
+    tasks = data(world, "inspect", "queue")["tasks"]
+    assert {task["task_id"]: task["foreign"] for task in tasks} == reasons
+    assert [task["order_id"] for task in tasks] == [None, None, None, None, 5, 6]
+    text = world.run("inspect", "queue", COLUMNS="200").stdout
+    assert all(reason in text for reason in reasons.values() if reason is not None)
+    assert "not ours" not in text
+    doctor = world.run("doctor", "--patience", "1s").stdout
+    assert "skipped 1: message that may be of any order: its arguments name no order" in doctor
+
+
+def states(world: World) -> list[str]:
+    return [task["state"] for task in data(world, "inspect", "queue")["tasks"]]
+
+
+def test_workers_say_what_they_are_and_do(world: World) -> None:
+    assert world.run("inspect", "workers").stdout == "no worker is alive: nothing will be generated\n"
+    world.order(1, "GENERATING")
+    world.worker("-c", "1", "--pace", "30s")
+    task_id = world.publish(1)
+    eventually(lambda: states(world) == ["running"])
+    (worker,) = data(world, "inspect", "workers")["workers"]
+    assert (worker["concurrency"], worker["queues"]) == (1, ["site_generation"])
+    assert [task["task_id"] for task in worker["active"]] == [task_id]
+    text = world.run("inspect", "workers").stdout
+    assert text.splitlines()[0] == "1 worker responds"
+    assert "order 1  for " in text
+
+
+def test_one_task_waiting_running_and_finished(world: World) -> None:
+    world.order(42, name="Ana")
+    world.enqueue(42)
+    (task_id,) = world.queued_ids()
+    assert data(world, "inspect", "task", task_id, DATABASE_URL="")["order_id"] == 42
+    waiting = data(world, "inspect", "task", task_id)
+    assert (waiting["place"], waiting["order_id"], waiting["state"]) == ("queue", 42, "queued")
+    assert waiting["headers"]["task"].endswith("generate_site_task")
+    world.worker("-c", "1")
+    finished = eventually(lambda: (found := data(world, "inspect", "task", task_id))["place"] == "result" and found)
+    assert finished["result"]["status"] == "SUCCESS"
+    nowhere = world.run("inspect", "task", "no-such-task")
+    assert nowhere.returncode == 4
+    assert nowhere.stderr.startswith("error: there is no task no-such-task")
+
+
+@pytest.mark.parametrize("watch", [["--watch"], ["--watch", "0.2s"]])
+def test_watching_redraws_until_it_is_interrupted(world: World, watch: list[str]) -> None:
+    import subprocess
+
+    world.order(42)
+    process = processes.start(
+        *("-m", "sitegenctl", "inspect", "42", *watch, "-o", "ndjson"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["condition"] == "unstarted"
+    world.publish(42)
+    conditions: Iterable[str] = (json.loads(line)["condition"] for line in process.stdout)
+    assert next(condition for condition in conditions if condition != "unstarted") == "queued"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+
+
+def test_the_story_of_an_order_has_its_tasks_times_and_the_operators_in_it(world: World) -> None:
+    """Also where the database's sessions are in another zone than UTC."""
+    name = world.database_url.rsplit("/", 1)[1]
+    world.sql(f"ALTER DATABASE {name} SET timezone TO 'America/Sao_Paulo'")
+    world.order(42, steps=["START", "ERROR"], age="3 hours")
+    world.enqueue(42)
+    waiting = data(world, "inspect", "42")["timeline"]
+    assert ("task", "task enqueued") in [(entry["kind"], entry["step"]) for entry in waiting]
+    world.worker("-c", "1", "--generator", "tests.support.generators:small")
+    eventually(lambda: world.status() == "REVIEW")
+    with_result = eventually(
+        lambda: (
+            (found := data(world, "inspect", "42", "--last", "50")["timeline"])[-1]["step"] == "task SUCCESS" and found
+        )
+    )
+    told = [(entry["kind"], entry["step"]) for entry in with_result]
+    assert told[:2] == [("log", "START"), ("log", "ERROR")]
+    assert told[2] == ("journal", "OPERATOR_ENQUEUE")
+    assert told[-2:] == [("log", "SUCCESS"), ("task", "task SUCCESS")]
+    assert [entry["at"] for entry in with_result] == sorted(entry["at"] for entry in with_result)
+    assert "· task SUCCESS" in world.run("inspect", "42").stdout
+
+
+def test_hostile_text_keeps_every_screen_whole(world: World) -> None:
+    hostile = "\x1b[2J\u202eevil[bold]\nforged"
+    world.order(42, name=hostile)
+    world.publish(42)
+    world.publish(1, task="x\x1b[2Jy")
+    for arguments in (["inspect"], ["inspect", "orders"], ["inspect", "queue"]):
+        text = world.run(*arguments).stdout
+        assert all(line.isprintable() for line in text.splitlines()), arguments
+        assert not any(line.strip().startswith("forged") for line in text.splitlines())
+    exact = data(world, "inspect", "orders")["orders"][0]["customer_name"]
+    assert exact == hostile

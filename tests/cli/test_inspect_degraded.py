@@ -1,0 +1,189 @@
+"""``inspect`` where a source answers only in part, and how often it asks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.errors import SourceError
+from sitegenctl.operations.inspect import OrderView, inspect_order
+from sitegenctl.operations.overview import overview
+from sitegenctl.session import Session
+from tests.support import processes
+from tests.support.world import QUEUE, TASK, World, eventually
+
+EVERY_INSPECT = [["inspect"], ["inspect", "orders"], ["inspect", "42"], ["inspect", "queue"], ["inspect", "workers"]]
+
+
+def seen(world: World, *arguments: str) -> dict[str, Any]:
+    return json.loads(world.run(*arguments, "-o", "json").stdout)
+
+
+def asked(world: World, command: Callable[[], object]) -> Counter[str]:
+    """How often each method of remote control was asked for meanwhile."""
+    methods: Counter[str] = Counter()
+    with world.redis() as client, client.monitor() as monitor:
+        command()
+        client.echo("that was all")
+        while (said := monitor.next_command()["command"]) != "ECHO that was all":
+            if said.startswith("PUBLISH") and ".celery.pidbox" in said:
+                body = re.search(r"body\W+([A-Za-z0-9+/=]{40,})", said)
+                assert body is not None
+                methods[json.loads(base64.b64decode(body[1]))["method"]] += 1
+    return methods
+
+
+def test_a_task_that_no_reply_names_is_unaccounted_whoever_replies(world: World) -> None:
+    world.order(42, "GENERATING")
+    task = world.publish(42)
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "queued"
+    world.deliver(ago=1)
+    may_run = (
+        "no worker that responds has it; a worker that is shutting down, paused or cut off may still be running it"
+    )
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "unaccounted"
+    assert may_run in seen(world, "inspect", "42")["data"]["evidence"][-1]
+    worker = world.worker("-c", "1")
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "unaccounted"
+    assert may_run in seen(world, "inspect", "42")["data"]["evidence"][-1]
+    os.kill(worker.pid, signal.SIGSTOP)
+    told = seen(world, "inspect", "task", task, "--timeout", "1s")
+    assert (told["exit_code"], told["data"]["state"]) == (3, "unaccounted")
+    assert told["errors"][0]["message"] == "the living worker did not answer"
+    told = seen(world, "inspect", "task", "nowhere", "--timeout", "1s")
+    assert (told["exit_code"], told["errors"][0]["source"]) == (3, "workers")
+
+
+def test_a_silent_worker_is_told_by_every_inspect_and_what_there_is_is_shown(world: World) -> None:
+    world.order(42, steps=["START", "ERROR"])
+    os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
+    for command in EVERY_INSPECT:
+        process = world.run(*command, "--timeout", "1s", "-o", "json")
+        found = json.loads(process.stdout)
+        assert (process.returncode, found["ok"], found["exit_code"]) == (3, False, 3), command
+        (error,) = found["errors"]
+        assert (error["source"], error["message"]) == ("workers", "the living worker did not answer")
+        assert found["data"]
+        shown = world.run(*command, "--timeout", "1s")
+        assert (shown.returncode, shown.stderr.splitlines()[0]) == (3, "error: the living worker did not answer")
+        assert shown.stdout
+        assert shown.stdout.splitlines()[0] != "all well"
+
+
+def test_one_silent_worker_among_several_is_told_too(world: World) -> None:
+    world.worker("-c", "1")
+    os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
+    for command in (["inspect"], ["inspect", "workers"]):
+        found = json.loads(world.run(*command, "--timeout", "2s", "-o", "json").stdout)
+        assert [error["message"] for error in found["errors"]] == ["1 of 2 living workers did not answer"]
+        assert len(found["data"]["workers"]) == 1
+    text = world.run("inspect", "--timeout", "2s").stdout
+    assert text.splitlines()[0] == "nothing wrong is seen, but the workers did not answer fully"
+
+
+@pytest.mark.parametrize("command", EVERY_INSPECT, ids=" ".join)
+def test_workers_are_asked_once(world: World, command: Sequence[str]) -> None:
+    world.order(42, steps=["START", "ERROR"])
+    world.enqueue(42)
+    world.worker("-c", "1", "--pace", "30s")
+    eventually(lambda: seen(world, "inspect", "42")["data"]["condition"] == "running")
+    methods = asked(world, lambda: world.run(*command))
+    assert methods
+    assert set(methods.values()) == {1}
+
+
+def test_the_overview_knows_what_workers_hold_from_what_they_tell_of_themselves(world: World) -> None:
+    for order_id in (1, 2):
+        world.order(order_id, "GENERATING")
+    world.worker("-c", "1", "--pace", "30s")
+    world.publish(2, eta=datetime.now(UTC) + timedelta(hours=1))
+    world.publish(7, task="app.tasks.other", eta=datetime.now(UTC) + timedelta(hours=1))
+    eventually(lambda: seen(world, "inspect")["data"]["depth"].keys() == {"scheduled"})
+    world.publish(1)
+    found = eventually(
+        lambda: (data := seen(world, "inspect")["data"])["depth"].keys() == {"running", "scheduled"} and data
+    )
+    assert [task["order_id"] for task in found["workers"][0]["active"]] == [1]
+    assert found["depth"]["scheduled"]["count"] == 1
+    assert found["by_condition"].keys() == {"running", "scheduled"}
+
+
+@pytest.fixture
+def early_worker(world: World) -> Iterator[None]:
+    command = ["-m", "celery", "-A", "tests.support.early_worker", "worker"]
+    command += ["-c", "1", "-Q", QUEUE, "-n", "w\x1b[2J\u202e[bold]日本\nforged@box"]
+    root = Path(__file__).parents[2]
+    with (world.sites_dir.parent / "early.log").open("wb") as log:
+        process = processes.start(*command, stdout=log, stderr=log, cwd=root, start_new_session=True)
+    yield
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.usefixtures("early_worker")
+def test_the_order_of_a_task_that_only_a_worker_knows_of_is_no_missing_one(world: World) -> None:
+    world.order(42, "PAID", name="Ana")
+    world.publish(42)
+    (task,) = eventually(lambda: [t for t in seen(world, "inspect", "queue")["data"]["tasks"] if t["worker"]])
+    assert (task["order_id"], task["customer_name"]) == (42, "Ana")
+    (order,) = seen(world, "inspect", "orders")["data"]["orders"]
+    assert (order["order_id"], order["status"], order["condition"]) == (42, "PAID", "running")
+    assert seen(world, "inspect")["data"]["by_condition"].keys() == {"running"}
+    assert seen(world, "inspect", "orders", "--status", "building")["data"]["orders"] == []
+    # Its name is of somebody's making, too.
+    for command in (*EVERY_INSPECT, ["inspect", "task", task["task_id"]], ["doctor"]):
+        shown = world.run(*command)
+        assert all(line.isprintable() for line in (shown.stdout + shown.stderr).splitlines()), command
+        assert not any(line.strip().startswith("forged") for line in shown.stdout.splitlines())
+
+
+def test_without_the_database_nobody_knows_whose_a_task_is(world: World) -> None:
+    world.publish(42)
+    process = world.run("inspect", "queue", DATABASE_URL="postgresql://crm:pw@127.0.0.1:1/crm")
+    assert process.returncode == 3
+    assert "no such order" not in process.stdout
+    assert "unknown" in process.stdout
+
+
+def test_without_redis_the_queue_is_unknown_and_not_empty(world: World) -> None:
+    away = {"REDIS_URL": "redis://127.0.0.1:1/0"}
+    text = world.run("inspect", **away).stdout
+    assert "queue      unknown" in text
+    assert "empty" not in text
+    found = json.loads(world.run("inspect", "-o", "json", **away).stdout)["data"]
+    assert (found["depth"], found["foreign"], found["workers"]) == (None, None, None)
+
+
+async def away(*_: object, **__: object) -> Any:
+    raise SourceError("it went away", source="database")
+
+
+def test_what_goes_away_in_the_middle_is_told(world: World) -> None:
+    """The snapshot has been taken, and then a source that answered it no longer does."""
+    world.order(42, steps=["START", "ERROR"])
+
+    async def order(session: Session) -> OrderView:
+        session.orders.read_log = away  # type: ignore[method-assign]
+        return await inspect_order(session.orders, session.queue, session.sites, 42, grace=timedelta(0))
+
+    async def everything(session: Session) -> Any:
+        session.orders.count_runs = away  # type: ignore[method-assign]
+        return await overview(session.orders, session.queue, session.sites, task_name=TASK, grace=timedelta(0))
+
+    view = world.with_session(order)
+    assert view.unanswered == {Source.DATABASE: "it went away"}
+    assert view.snapshot.diagnose(42).condition == "unstarted"
+    whole = world.with_session(everything)
+    assert whole.unanswered == {Source.DATABASE: "it went away"}
+    assert whole.by_condition is not None

@@ -1,0 +1,85 @@
+"""``inspect`` as it looks on a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+
+from tests.support.terminal import on_terminal
+from tests.support.world import World
+
+ERROR = "Generation failed: " + "the provider 日本 answered 429 " * 6 + "at last"
+LONG = "a long story of what went well " * 4 + "to its end"
+
+
+def story(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START"])
+    tell(world)
+
+
+def tell(world: World) -> None:
+    for step, message, status in (("AI_STRATEGY", LONG, "info"), ("ERROR", ERROR, "error")):
+        world.sql(
+            "INSERT INTO site_generation_logs (order_id, step, message, status, created_at)"
+            " VALUES (42, $1, $2, $3, localtimestamp - interval '1 hour')",
+            step,
+            message,
+            status,
+        )
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_an_order_s_error_and_evidence_are_readable_whole(world: World, columns: int) -> None:
+    story(world)
+    shown = on_terminal("inspect", "42", columns=columns, lines=24)
+    assert shown.lines[0].startswith("order 42  FAILED")
+    assert all(cell_len(line) <= columns for line in shown.lines if "→" not in line)
+    evidence, timeline = shown.text.split("timeline, UTC")
+    assert " ".join(ERROR.split()) in " ".join(evidence.split())
+    assert " ".join(ERROR.split()) in " ".join(timeline.split())
+
+
+def test_where_the_screen_is_short_what_went_well_takes_one_line(world: World) -> None:
+    story(world)
+    short = on_terminal("inspect", "42", columns=100, lines=22)
+    (told,) = [line for line in short.lines if "AI_STRATEGY" in line]
+    assert told.endswith("…")
+    assert "to its end" not in " ".join(short.text.split())
+    assert len(short.lines) < 22
+    tall = on_terminal("inspect", "42", columns=100, lines=60)
+    assert "to its end" in " ".join(tall.text.split())
+    assert len(tall.lines) > len(short.lines)
+    piped = world.run("inspect", "42")
+    (line,) = [line for line in piped.stdout.splitlines() if "AI_STRATEGY" in line]
+    assert line.endswith("to its end")
+
+
+def test_of_a_story_too_long_for_the_screen_the_beginning_is_left_out_unless_it_is_asked_for(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "FETCH_DATA", "BUILD_PROMPT"])
+    tell(world)
+    low = on_terminal("inspect", "42", columns=100, lines=18)
+    assert "timeline, UTC; " in low.text
+    assert " earlier with --last 10" in low.text
+    assert low.lines[-1].endswith("answered 429 at last")
+    asked = on_terminal("inspect", "42", "--last", "10", columns=100, lines=18)
+    assert "timeline, UTC\n" in asked.text
+    assert "to its end" in " ".join(asked.text.split())
+
+
+def test_watching_says_on_the_screen_what_is_away_and_never_scrolls(world: World) -> None:
+    story(world)
+    shown = on_terminal(
+        "inspect",
+        "42",
+        "--watch",
+        "300ms",
+        columns=80,
+        lines=15,
+        until=lambda text: text.count("\x1b[J") >= 2,
+        REDIS_URL="redis://127.0.0.1:1/0",
+    )
+    drawn = [screen.splitlines() for screen in shown.text.split("\x1b[H")[1:]]
+    assert len(drawn) > 1
+    assert all(screen[0].startswith("error: Redis can't be reached") for screen in drawn)
+    assert all(len(screen) <= 15 for screen in drawn)
+    assert shown.returncode == 130

@@ -1,0 +1,91 @@
+"""The dashboard and the alert rules ask for what ``metrics`` tells, and for nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sitegenctl.render.metrics import families
+from tests.support.metrics_values import counted, measured
+
+DOCS = Path(__file__).parents[2] / "docs" / "monitoring"
+PROMTOOL = shutil.which("promtool")
+
+#: What the parser of prometheus-client calls a family, and what its samples are called: the latter are asked for.
+_NAME = re.compile(r"\bsitegenctl_\w+")
+
+
+def exported() -> set[str]:
+    """Every name that a sample of it may have; those that depend on what there is are told by their families."""
+    found = set()
+    for family in families(measured(totals=counted([])), context="any", version="0"):
+        found |= {sample.name for sample in family.samples} or {family.name}
+    return (
+        found
+        | {"sitegenctl_workers", "sitegenctl_workers_silent"}
+        | {
+            "sitegenctl_worker_processes",
+            "sitegenctl_worker_processes_busy",
+        }
+    )
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DOCS / "dashboard.json").read_text())
+    return found
+
+
+def expressions() -> list[str]:
+    """All of the dashboard, its variables replaced by what they may stand for."""
+    asked = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    return [expression.replace("$context", ".*") for expression in asked]
+
+
+def test_the_dashboard_asks_only_for_what_is_exported() -> None:
+    asked = {name for expression in expressions() for name in _NAME.findall(expression)}
+    assert len(asked) > 12
+    assert asked <= exported()
+
+
+def test_the_alerts_ask_only_for_what_is_exported() -> None:
+    told = "".join(line for line in (DOCS / "alerts.yml").read_text().splitlines(True) if "sitegenctl_" in line)
+    assert set(_NAME.findall(told)) <= exported()
+
+
+def test_the_dashboard_s_panels_have_each_their_own_place_and_number() -> None:
+    panels = dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for one, other in combinations([panel["gridPos"] for panel in panels], 2):
+        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert beside or above
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool (Debian has it in the package prometheus)")
+def test_promtool_takes_the_rules_and_every_expression_and_the_rules_raise_what_they_should(tmp_path: Path) -> None:
+    assert PROMTOOL is not None
+    rules = {
+        "groups": [
+            {
+                "name": "dashboard",
+                "rules": [{"record": f"panel:{n}", "expr": expression} for n, expression in enumerate(expressions())],
+            }
+        ]
+    }
+    # JSON is YAML, too.
+    (tmp_path / "dashboard.yml").write_text(json.dumps(rules))
+    for arguments in (
+        ["check", "rules", str(tmp_path / "dashboard.yml")],
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts.test.yml"],
+    ):
+        process = subprocess.run([PROMTOOL, *arguments], cwd=DOCS, capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stdout + process.stderr

@@ -1,0 +1,329 @@
+"""What is deployed is what is tested: each file through its own validator, each command line of them run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from redis import Redis
+
+from sitegenctl.cli.app import run
+from sitegenctl.demo.servers.redis import redis_binary
+from tests.support import processes
+from tests.support.rq_world import RqWorld
+from tests.support.sql import sql
+from tests.support.world import World, eventually
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "docs" / "deploy"
+UNITS = sorted((DEPLOY / "systemd").iterdir())
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "sitegenctl"}
+CRONJOB = yaml.safe_load((DEPLOY / "kubernetes" / "cronjob.yaml").read_text())
+CRONTAB = [
+    line.split(None, 6)
+    for line in (DEPLOY / "cron" / "sitegenctl").read_text().splitlines()
+    if line and not line.startswith("#") and not re.match(r"[A-Z]+=", line)
+]
+
+
+def needs(program: str) -> str:
+    """The program, or else the test is skipped."""
+    return shutil.which(program) or pytest.skip(f"there is no {program}")
+
+
+def exec_start(unit: Path) -> list[str]:
+    (line,) = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
+    return shlex.split(line)
+
+
+# Every command line, by where it stands, without the program itself.
+COMMANDS = {
+    **{f"compose {name}": shlex.join(service["command"]) for name, service in OURS.items()},
+    **{f"compose {name} healthcheck": shlex.join(service["healthcheck"]["test"][1:]) for name, service in OURS.items()},
+    **{f"systemd {unit.name}": shlex.join(exec_start(unit)) for unit in UNITS if unit.suffix == ".service"},
+    "kubernetes": shlex.join(CRONJOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]),
+    **{f"cron {number}": line[6] for number, line in enumerate(CRONTAB)},
+    "dockerfile": shlex.join(json.loads(re.findall(r"^CMD (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])),
+}
+
+
+def ours(command: str) -> list[list[str]]:
+    """Each call of sitegenctl in a command line, without the program itself and what the shell does around it."""
+    calls = re.findall(r"(?:^|[\s/'])sitegenctl ((?:--?[a-z]|[a-z]).*)", command, re.MULTILINE)
+    return [shlex.split(re.split(r"\s\d?>|\s?[&|;<]", call)[0]) for call in calls]
+
+
+@pytest.mark.parametrize("place", COMMANDS)
+def test_every_command_line_is_one_of_ours(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    calls = ours(COMMANDS[place])
+    assert calls
+    for arguments in calls:
+        # Here, and not in a process of its own: it is only parsed.
+        assert run([*arguments, "--help"]) == 0, (place, arguments)
+    assert capsys.readouterr().err == ""
+
+
+def test_all_of_them_were_found() -> None:
+    assert set(OURS) == {
+        *("celery-worker", "crm-rq-worker", "sitegenctl-maintain", "sitegenctl-live", "sitegenctl-metrics"),
+    }
+    assert len(CRONTAB) == 4
+    assert ours(COMMANDS["systemd sitegenctl-maintain.service"]) == [["maintain"]]
+    assert ours(COMMANDS["compose sitegenctl-maintain"]) == [["maintain"]]
+    assert ours(COMMANDS["cron 2"]) == [["--env-file", "/srv/crm/.env", "doctor", "--strict"]]
+
+
+# --- each through its own validator ---------------------------------------------------------------------------
+
+
+def test_compose_takes_the_file(tmp_path: Path) -> None:
+    program = [needs("docker-compose")] if shutil.which("docker-compose") else [needs("docker"), "compose"]
+    environ = {**os.environ, "POSTGRES_PASSWORD": "s3cret"}
+    if subprocess.run([*program, "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker has no compose")
+    command = [*program, "--file", str(ROOT / "compose.yaml"), "config"]
+    process = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=tmp_path, check=False)
+    assert process.returncode == 0, process.stderr
+    unset = {name: value for name, value in environ.items() if name != "POSTGRES_PASSWORD"}
+    refused = subprocess.run(command, capture_output=True, text=True, env=unset, cwd=tmp_path, check=False)
+    assert refused.returncode != 0
+    assert "set it in .env" in refused.stderr
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    program = needs("systemd-analyze")
+    for unit in UNITS:
+        # It looks for the program, which is where this one runs.
+        text = unit.read_text().replace("/opt/sitegenctl/bin/sitegenctl", shutil.which("true") or "")
+        (tmp_path / unit.name).write_text(text)
+    command = [program, "verify", "--man=no", *(str(tmp_path / unit.name) for unit in UNITS)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout + process.stderr) == (0, "")
+
+
+def test_kubernetes_takes_the_job() -> None:
+    program = needs("kubernetes-validate")
+    for version in ("1.27", "1.34"):
+        command = [program, "--strict", "-k", version, str(DEPLOY / "kubernetes" / "cronjob.yaml")]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_hadolint_takes_the_dockerfile() -> None:
+    process = subprocess.run(
+        [needs("hadolint"), "--failure-threshold", "style", str(ROOT / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout
+
+
+def test_a_line_of_cron_has_its_five_fields_and_its_user_and_no_percent_sign() -> None:
+    for *fields, user, command in CRONTAB:
+        assert all(re.fullmatch(r"\*(/\d+)?|\d+", field) for field in fields)
+        assert user == "sitegenctl"
+        # Cron takes it for the end of the line.
+        assert "%" not in command
+
+
+# --- what the files promise -----------------------------------------------------------------------------------
+
+
+def test_the_worker_is_as_deployed() -> None:
+    worker = SERVICES["celery-worker"]
+    assert worker["deploy"]["resources"] == {"limits": {"memory": "2G"}, "reservations": {"memory": "1G"}}
+    assert worker["command"][-2:] == ["--concurrency", "2"]
+    # As long as the hard limit of a task, at least.
+    assert int(worker["stop_grace_period"].rstrip("s")) > 600
+    assert SERVICES["crm-db"]["image"] == "postgres:15"
+    assert SERVICES["crm-redis"]["image"] == "redis:7"
+
+
+def test_what_is_optional_is_in_a_profile_and_what_is_open_is_for_this_machine() -> None:
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    assert {name for name, profile in profiles.items() if profile is None} == {
+        *("crm-db", "crm-redis", "celery-worker", "sitegenctl-maintain", "sitegenctl-live"),
+    }
+    assert (profiles["crm-rq-worker"], profiles["flower"]) == (["rq"], ["flower"])
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_nothing_of_ours_runs_as_root_or_may_become_it() -> None:
+    assert re.findall(r"^USER (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE) == ["$UID"]
+    for service in OURS.values():
+        assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
+        assert "no-new-privileges:true" in service["security_opt"]
+
+
+@pytest.fixture
+def deployed_redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis that is started as compose.yaml starts it."""
+    place = tmp_path / "redis.sock"
+    process = subprocess.Popen(
+        [str(redis_binary()), *SERVICES["crm-redis"]["command"][1:], "--port", "0", "--unixsocket", str(place)],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        eventually(place.exists)
+        with Redis(unix_socket_path=str(place)) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_queue_outlives_a_restart_and_nothing_is_thrown_away(deployed_redis: Redis) -> None:
+    assert deployed_redis.config_get("appendonly") == {"appendonly": "yes"}
+    assert deployed_redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_the_tables_are_those_of_the_contract(world: World) -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from schema import TARGET, contract
+    finally:
+        sys.path.pop(0)
+    assert TARGET.read_text() == contract(), "make schema"
+    world.sql("CREATE SCHEMA deployed")
+    # As PostgreSQL's image runs it: one script, in a database that has none of them.
+    statements = [(statement,) for statement in contract().partition("\n")[2].split(";\n") if statement.strip()]
+    sql(world.database_url)(("SET search_path TO deployed",), *statements)
+    counts = world.sql(
+        "SELECT table_schema, count(*) FROM information_schema.columns"
+        " WHERE table_schema IN ('public', 'deployed') GROUP BY 1 ORDER BY 1"
+    )
+    assert counts[0][1] == counts[1][1] > 80
+
+
+# --- each command line run ------------------------------------------------------------------------------------
+
+
+def test_the_worker_s_and_its_health_check(world: World) -> None:
+    check = ours(COMMANDS["compose celery-worker healthcheck"])[0]
+    assert check[:2] == ["doctor", "--quick"]
+    without = world.run(*check)
+    assert without.returncode == 5
+    assert "✗ worker" in without.stdout
+    ((_, *arguments),) = ours(COMMANDS["compose celery-worker"])
+    world.worker(*arguments)
+    process = world.run(*check)
+    assert process.returncode == 0, process.stdout
+
+
+def test_the_rq_worker_s_and_its_health_check(rq: RqWorld) -> None:
+    service = OURS["crm-rq-worker"]
+    assert service["environment"]["SITEGENCTL_BACKEND"] == os.environ["SITEGENCTL_BACKEND"] == "rq"
+    ((_, *arguments),) = ours(COMMANDS["compose crm-rq-worker"])
+    rq.worker(*arguments)
+    process = rq.run(*ours(COMMANDS["compose crm-rq-worker healthcheck"])[0])
+    assert process.returncode == 0, process.stdout
+
+
+@pytest.mark.parametrize("place", ["systemd sitegenctl-maintain.service", "kubernetes", "dockerfile"])
+def test_what_comes_to_an_end(world: World, place: str) -> None:
+    world.order(42)
+    (arguments,) = ours(COMMANDS[place])
+    # It is to spread hosts, and would only be waited for.
+    process = world.run(*(word.replace("20s", "1ms") for word in arguments))
+    assert process.returncode == 0, process.stderr
+    assert world.status() == ("BUILDING" if place == "dockerfile" else "GENERATING")
+
+
+@pytest.mark.parametrize(
+    "place", ["compose sitegenctl-live", "compose sitegenctl-metrics", "systemd sitegenctl-metrics.service"]
+)
+def test_what_goes_on_until_it_is_stopped(world: World, place: str, tmp_path: Path) -> None:
+    (arguments,) = ours(COMMANDS[place])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    link = tmp_path / "stdout"
+    with link.open("wb") as stdout:
+        process = processes.start(
+            *("-m", "sitegenctl", *(re.sub(r"8765|9187", port, word) for word in arguments)),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+            env=dict(os.environ),
+        )
+    try:
+        assert eventually(lambda: f":{port}/" in link.read_text() or process.poll() is not None)
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=10):
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) in (0, 130)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_maintenance_service_runs_and_stops_when_told(world: World, tmp_path: Path) -> None:
+    world.order(42)
+    shell, flag, script = SERVICES["sitegenctl-maintain"]["command"]
+    process = subprocess.Popen(
+        [shell, flag, script.replace("$$", "$")], env=with_program(tmp_path), stdin=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: world.status() == "GENERATING")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def with_program(folder: Path) -> dict[str, str]:
+    """The environment of a shell that finds sitegenctl, and these sources of it."""
+    program = folder / "bin" / "sitegenctl"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sitegenctl "$@"\n')
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+def test_the_lines_of_cron_as_its_shell_runs_them(world: World, tmp_path: Path) -> None:
+    world.order(42)
+    env_file, textfile, page = tmp_path / "crm.env", tmp_path / "sitegenctl.prom", tmp_path / "week.html"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in world.environ.items()))
+    env_file.chmod(0o600)
+    places = {
+        "/srv/crm/.env": env_file,
+        "/var/lib/node_exporter/textfile/sitegenctl.prom": textfile,
+        "/var/www/reports/site-generation.html": page,
+        "--jitter 30s": "--jitter 1ms",
+    }
+    environ = {name: value for name, value in with_program(tmp_path).items() if name not in world.environ}
+    said = []
+    for *_, command in CRONTAB:
+        for place, ours_here in places.items():
+            command = command.replace(place, str(ours_here))
+        process = subprocess.run(
+            ["/bin/sh", "-c", command],
+            capture_output=True,
+            text=True,
+            env={**environ, "HOME": str(tmp_path)},
+            check=False,
+        )
+        assert process.stderr == ""
+        said.append(process.stdout)
+    assert "GENERATING" in said[0]
+    assert (said[1], said[3]) == ("", "")
+    # Nobody works, and that is mailed.
+    assert said[2].startswith("unhealthy: ")
+    assert "sitegenctl_source_up" in textfile.read_text()
+    assert page.read_text().startswith("<!doctype html>")

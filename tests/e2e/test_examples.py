@@ -1,0 +1,128 @@
+"""The README's examples, run from top to bottom on one demo stack: each is a command that works, and says what it says.
+
+Numbers, times and ids are other ones each time; everything else has to be there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sitegenctl.cli.app import COMMANDS
+from sitegenctl.demo.stack import Stack
+from tests.support import processes
+from tests.support.world import eventually
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+#: What can't be run and looked at, and why. Their own tests run them.
+UNRUN = {
+    "live": "a screen that stays open",
+    "events": "doesn't end by itself",
+    "worker": "doesn't end by itself",
+    "completion": "nothing to see: a script, which real shells are given elsewhere",
+}
+
+#: Commands whose example is not a success: refused orders, and faults of the demo that need an operator.
+EXITS = {"enqueue": 4, "reset": 4, "doctor": 5, "maintain": 4}
+
+
+@dataclass(frozen=True)
+class Example:
+    command: str
+    shown: tuple[str, ...]
+
+    @property
+    def words(self) -> list[str]:
+        return shlex.split(self.command)[1:]
+
+    @property
+    def name(self) -> str:
+        words = self.words
+        return words[2] if words[0] == "--context" else words[0]
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if "--quick" in self.words else EXITS.get(self.name, 0)
+
+
+def _examples() -> list[Example]:
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *shown = part.splitlines()
+            found.append(Example(command, tuple(line for line in shown if line.strip() not in ("", "…"))))
+    return found
+
+
+EXAMPLES = _examples()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of somebody whose demo is up, and whose worker is through with what was in the queue."""
+    folder = tmp_path_factory.mktemp("demo")
+    environ = {
+        **os.environ,
+        "SITEGENCTL_DATA_DIR": str(folder),
+        "SITEGENCTL_CONFIG": str(folder / "config.toml"),
+        "SITEGENCTL_STATE_DIR": str(folder / "state"),
+        # The demo's Redis has only just started, and nothing is on its way back to it.
+        "SITEGENCTL_RECONNECT_TIME": "0s",
+    }
+
+    def idle() -> bool:
+        said = run(["--context", "demo", "inspect", "workers"], environ).stdout
+        return "0 of 2 busy" in said and "  held" in said
+
+    try:
+        up = run(["demo", "up", "--pace", "0s"], environ)
+        assert up.returncode == 0, up.stderr
+        eventually(idle)
+        yield environ
+    finally:
+        # Also what is up of one that did not come up.
+        Stack(root=folder / "demo").down()
+
+
+def run(words: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return processes.run("-m", "sitegenctl", *words, env=environ)
+
+
+def test_every_example_works_and_says_what_it_says(demo: dict[str, str]) -> None:
+    complaints = []
+    for example in EXAMPLES:
+        if example.name in UNRUN:
+            continue
+        done = run(example.words, demo)
+        lines = {_masked(line) for line in (done.stdout + done.stderr).splitlines()}
+        missing = [line for line in example.shown if _masked(line) not in lines]
+        if done.returncode != example.exit_code or missing:
+            complaints.append(
+                f"$ {example.command}\nexit {done.returncode}, not shown: {missing}\n{done.stdout}{done.stderr}"
+            )
+    assert not complaints, "\n".join(complaints)
+
+
+def test_every_command_has_an_example_or_a_reason() -> None:
+    known = {name for names in COMMANDS.values() for name in names}
+    assert {example.name for example in EXAMPLES} | set(UNRUN) == known
+    assert set(UNRUN) <= known
+
+
+def _masked(line: str) -> str:
+    """The line without what is another one each time: numbers, times, ids, machines and folders."""
+    line = re.sub(r"[\w-]+@\S+", "@", line)
+    line = re.sub(r"\d{4}-\d\d-\d\d (?=\d\d:)", "", line)  # shown only of another day
+    line = re.sub(r"(/[\w.-]+)+/demo/", "/demo/", line)
+    line = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}\b", "#", line)
+    line = re.sub(r"\d[\d.:]*(ms|[smhd%])?( \d+[smhd])?\b%?", "#", line)
+    line = re.sub(r"[▁▂▃▄▅▆▇█ ]{3,}", " ", line)
+    return " ".join(line.split())

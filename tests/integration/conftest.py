@@ -1,0 +1,52 @@
+"""A Redis behind TLS, which the bundled one is built without; and kombu's keys under other names."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.doctor_stage import _shown, on_stage, stage  # noqa: F401
+from tests.support.mutations import run  # noqa: F401
+from tests.support.redis_servers import Certificates, Proxy
+from tests.support.world import World
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificates, is not installed")
+    folder = tmp_path_factory.mktemp("certificates")
+    made = Certificates(certificate=folder / "certificate.pem", key=folder / "key.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+@pytest.fixture
+def tls(world: World, certificates: Certificates) -> Iterator[str]:
+    """The beginning of a URL of the test's Redis behind TLS; the certificates are to be added."""
+    address, number = world.redis_url.rsplit("/", 1)
+    userinfo, redis_port = address.rsplit(":", 1)
+    with Proxy(int(redis_port), certificates) as proxy:
+        yield f"{userinfo.replace('redis://', 'rediss://')}:{proxy.port}/{number}?"
+
+
+@pytest.fixture
+def _other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "GLOBAL_KEYPREFIX": "crm:",
+        "SEP": "::",
+        "PRIORITY_STEPS": "0,5",
+        "UNACKED_KEY": "in-work",
+        "UNACKED_INDEX_KEY": "in-work-since",
+    }.items():
+        monkeypatch.setenv(f"SITEGENCTL_{name}", value)

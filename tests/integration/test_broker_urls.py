@@ -1,0 +1,200 @@
+"""Broker URLs as deployments have them, against real servers: for this console, and for a worker's kombu."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
+from sitegenctl.adapters.redis.blocking import blocking_client
+from sitegenctl.adapters.redis.urls import client_url, database_number, kombu_url, require_redis, sentinels
+from sitegenctl.domain.queue.task import BrokerReading
+from sitegenctl.domain.queue.worker import WorkerSurvey
+from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.session import kombu_options, open_health
+from tests.support.redis_servers import Certificates, free_port, server
+from tests.support.world import QUEUE, TASK, World, eventually
+
+# --- what a URL becomes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "for_redis", "for_kombu", "number"),
+    [
+        ("redis://h:1", "redis://h:1", "redis://h:1", 0),
+        ("redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", 3),
+        ("unix:///run/r.sock?db=2", "unix:///run/r.sock?db=2", "redis+socket:///run/r.sock?virtual_host=2", 2),
+        ("unix://:pw@/run/r.sock", "unix://:pw@/run/r.sock", "redis+socket://:pw@/run/r.sock", 0),
+        (
+            "redis+socket:///run/7/r.sock?virtual_host=4",
+            "unix:///run/7/r.sock?db=4",
+            "redis+socket:///run/7/r.sock?virtual_host=4",
+            4,
+        ),
+        (
+            "rediss://h/1",
+            "rediss://h/1?ssl_cert_reqs=required",
+            "rediss://h/1?ssl_cert_reqs=CERT_REQUIRED",
+            1,
+        ),
+        (
+            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=%2Fetc%2Fca.pem",
+            "rediss://h/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem",
+            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=/etc/ca.pem",
+            1,
+        ),
+    ],
+)
+def test_a_url_in_either_dialect(url: str, for_redis: str, for_kombu: str, number: int) -> None:
+    assert (client_url(url), kombu_url(url), database_number(url)) == (for_redis, for_kombu, number)
+    assert (client_url(for_kombu), kombu_url(for_redis)) == (for_redis, for_kombu)
+
+
+def test_several_sentinels() -> None:
+    url = "sentinel://:pw@a:1/5;sentinel://:pw@b"
+    assert (sentinels(url), database_number(url), kombu_url(url)) == ([("a", 1), ("b", 26379)], 5, url)
+
+
+@pytest.mark.parametrize("url", ["amqp://guest@h//", "redis://h:port", "", "rediss://h?ssl_cert_reqs=maybe"])
+def test_what_is_no_redis_url_is_one_line(url: str) -> None:
+    for read in (client_url, kombu_url, require_redis):
+        with pytest.raises(UsageProblem) as caught:
+            read(url)
+        assert "\n" not in caught.value.message
+
+
+def test_sentinels_without_a_name_to_ask_for_say_which_setting_is_missing() -> None:
+    queue = CeleryQueue("sentinel://127.0.0.1:1", QueueOptions(), timeout=1)
+    for call in (queue.read, queue.survey):
+        with pytest.raises(UsageProblem) as caught:
+            asyncio.run(call())
+        assert "SENTINEL_MASTER" in (caught.value.hint or "")
+
+
+# --- against servers --------------------------------------------------------------------------------------
+
+
+def check(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real worker and this console meet at this URL, and Celery's messages there are read."""
+    world.redis_url = url
+    monkeypatch.setenv("REDIS_URL", url)
+    world.order(1)
+    broker, transport_options, result_options = kombu_options(world.settings())
+    with Celery(
+        broker=broker,
+        backend=broker,
+        broker_transport_options=transport_options,
+        result_backend_transport_options=result_options,
+        set_as_current=False,
+    ) as app:
+        sent = str(app.send_task(TASK, args=[1], queue=QUEUE).id)
+        assert [task.task_id for task in read(world).tasks] == [sent]
+        world.worker("-c", "1")
+        eventually(lambda: not read(world).tasks)
+        found = world.with_session(lambda session: session.queue.task_details(sent))
+        assert found is not None
+        assert found.result is not None
+        assert found.order_id == 1
+    asyncio.run(measure(world))
+
+
+async def measure(world: World) -> None:
+    """The check-up, too, sees Redis and the worker there."""
+    async with open_health(world.settings()) as probes:
+        facts = await probes.broker.facts()
+        assert facts.connections is not None
+        assert facts.connections[facts.database].may_be_workers
+        assert (facts.role, facts.saves, facts.policy) == ("master", "", "noeviction")
+        assert (await probes.broker.look()).depth == (await probes.broker.messages()).total == 0
+        assert (await probes.broker.leftovers()).bindings == 0
+        (worker,) = (await probes.broker.workers()).workers
+        assert worker.queues == (QUEUE,)
+
+
+def read(world: World) -> BrokerReading:
+    return world.with_session(lambda session: session.queue.read())
+
+
+def survey(world: World) -> WorkerSurvey:
+    return world.with_session(lambda session: session.queue.survey())
+
+
+CALLS = pytest.mark.parametrize("call", [read, survey])
+
+
+def test_a_unix_socket(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.sock"
+    arguments = ["--port", "0", "--unixsocket", str(path), "--requirepass", "pw", "--save", ""]
+    with server(*arguments, url=f"unix://:pw@{path}"):
+        check(world, f"redis+socket://:pw@{path}?virtual_host=3", monkeypatch)
+        world.close()
+        with Redis.from_url(f"unix://:pw@{path}?db=3") as client:
+            assert client.keys("celery-task-meta-*")
+
+
+def test_sentinels(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, watcher = free_port(), free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {watcher}\nbind 127.0.0.1\nrequirepass secret\n"
+        f"sentinel monitor orders 127.0.0.1 {port} 1\nsentinel auth-pass orders pw\n"
+    )
+    monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "orders")
+    monkeypatch.setenv("SITEGENCTL_SENTINEL_PASSWORD", "secret")
+    with (
+        server("--port", str(port), "--requirepass", "pw", "--save", "", url=f"redis://:pw@127.0.0.1:{port}"),
+        server(str(config), "--sentinel", url=f"redis://:secret@127.0.0.1:{watcher}"),
+    ):
+        url = f"sentinel://:pw@127.0.0.1:{watcher}/2"
+        check(world, url, monkeypatch)
+        world.close()
+        # The first is down: the second is asked.
+        world.redis_url = f"sentinel://:pw@127.0.0.1:{free_port()}/2;{url}"
+        assert (read(world).tasks, survey(world).workers) == ((), ())
+        with blocking_client(world.redis_url, sentinel_master="orders", sentinel_password="secret") as client:
+            assert client.role()[0] == b"master"
+        monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "nobody")
+        for call in (read, survey):
+            with pytest.raises(SourceError, match="can't be reached"):
+                call(world)
+
+
+# --- TLS --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cert_reqs", ["ssl_cert_reqs=required", "ssl_cert_reqs=CERT_REQUIRED", ""])
+def test_tls_with_certificates(
+    world: World, tls: str, certificates: Certificates, cert_reqs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
+    url = f"{tls}{own}&ssl_ca_certs={certificates.certificate}&{cert_reqs}"
+    if cert_reqs == "ssl_cert_reqs=CERT_REQUIRED":
+        check(world, url, monkeypatch)
+        return
+    world.redis_url = url
+    assert (read(world).tasks, survey(world).workers) == ((), ())
+
+
+def test_tls_without_verifying(world: World, tls: str, certificates: Certificates) -> None:
+    own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
+    world.redis_url = f"{tls}{own}&ssl_cert_reqs=none&ssl_check_hostname=false"
+    assert (read(world).tasks, survey(world).workers) == ((), ())
+
+
+@CALLS
+@pytest.mark.parametrize("missing", ["authority", "own"])
+def test_tls_with_a_certificate_missing_is_one_line(
+    world: World, tls: str, certificates: Certificates, missing: str, call: Callable[[World], object]
+) -> None:
+    own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
+    authority = f"ssl_ca_certs={certificates.certificate}"
+    world.redis_url = tls + (own if missing == "authority" else authority)
+    with pytest.raises(SourceError, match="can't be reached") as caught:
+        call(world)
+    assert "\n" not in caught.value.message

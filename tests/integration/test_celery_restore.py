@@ -1,0 +1,485 @@
+"""Giving orphaned tasks back: as kombu does it, and never one whose worker lives."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.transport.redis import Channel
+from redis import Redis
+
+from sitegenctl.adapters.celery import restore as celery_put_back
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.restore import Restorer
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.redis import connection as redis_link
+from sitegenctl.adapters.redis.connection import opened_link
+from sitegenctl.adapters.redis.redispy import ClientLink, redis_client
+from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.errors import SourceError
+from tests.support.celery_tasks import DEPLOYED, REPOSITORY, Meddled, as_orphans, claims, deliveries, held, lists, read
+from tests.support.fake_worker import FakeWorker, request
+from tests.support.world import QUEUE, TASK, World, eventually
+
+
+def put_back(world: World, *task_ids: str, timeout: str = "3s") -> Mapping[str, str]:
+    tasks = [LiveTask(task_id=each, name=TASK, order_id=1, state=TaskState.ORPHANED) for each in task_ids]
+    return world.with_session(lambda session: session.queue.requeue(tasks), timeout=timeout)
+
+
+def put_back_places(
+    world: World, *places: LiveTask, worker_dead: bool = False, timeout: str = "3s"
+) -> Mapping[str, str]:
+    return world.with_session(lambda session: session.queue.requeue(places, worker_dead=worker_dead), timeout=timeout)
+
+
+def message(task_id: str) -> dict[str, Any]:
+    return {
+        "body": "W1sxXSwge30sIHt9XQ==",
+        "content-type": "application/json",
+        "headers": {"id": task_id, "task": TASK},
+        "properties": {"body_encoding": "base64", "delivery_tag": f"tag-{task_id}", "priority": 0},
+    }
+
+
+def put_into_unacked(world: World, *values: str | bytes) -> None:
+    with world.redis() as client:
+        for number, value in enumerate(values):
+            client.hset("unacked", f"tag{number}", value)
+            client.zadd("unacked_index", {f"tag{number}": 1767225600 + number})
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody comes back in these tests: there is nothing to wait for."""
+    monkeypatch.setattr(celery_put_back, "_A_MOMENT", 0)
+
+
+def deliver(world: World, key: str = QUEUE, *, exchange: str = "", routing_key: str = QUEUE) -> str:
+    """Deliver the list's next message to a worker that dies; returns its tag."""
+    with world.redis() as client:
+        raw = client.rpop(key)
+        assert raw is not None
+        message = json.loads(raw)
+        tag = str(message["properties"]["delivery_tag"])
+        client.hset("unacked", tag, json.dumps([message, exchange, routing_key]))
+        client.zadd("unacked_index", {tag: 1767225600.123456})
+    return tag
+
+
+def restored_by_kombu(world: World, tag: str) -> dict[bytes, Sequence[bytes]]:
+    """What kombu makes of the delivery, list by list; everything is then as it was."""
+    with world.redis() as client:
+        before = {key: client.dump(key) for key in client.scan_iter()}
+        with Celery(broker=world.redis_url, set_as_current=False) as app, app.connection_for_read() as connection:
+            channel = connection.default_channel
+            # As a worker has done: kombu routes by what is declared in its own process.
+            Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE)(channel).declare()
+            channel.qos.restore_by_tag(tag)
+            found = lists(world)
+            channel.close()
+        client.flushdb()
+        for key, dumped in before.items():
+            client.restore(key, 0, dumped)
+    return found
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("exchange", ["", QUEUE])
+@pytest.mark.parametrize("priority", [0, 2, 3, 8, 9])
+def test_a_task_is_put_back_as_kombu_does_it(world: World, priority: int, exchange: str) -> None:
+    orphan = world.publish(1, priority=priority, headers={"who": "ação"})
+    world.publish(2, priority=priority)
+    ((key, _),) = lists(world).items()
+    tag = deliver(world, key.decode(), exchange=exchange)
+    expected = restored_by_kombu(world, tag)
+    assert put_back(world, orphan) == {}
+    if "priority" not in inspect.getsource(Channel._do_restore_message) and key != QUEUE.encode():
+        # An old kombu forgets the priority when it restores: the message is the same, and goes where it belongs.
+        expected = {key: [*expected[key], *expected[QUEUE.encode()]]}
+    assert lists(world) == expected
+    assert held(world) == (0, 0)
+    assert read(world)[0].task_id == orphan  # it is next
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_task_of_another_queue_goes_back_to_that_one(world: World) -> None:
+    with Celery(broker=world.redis_url, set_as_current=False) as app:
+        task_id = app.send_task(TASK, args=[1], queue="urgent").id
+    deliver(world, "urgent", routing_key="urgent")
+    assert put_back(world, task_id) == {}
+    assert [key for key, messages in lists(world).items() if messages] == [b"urgent"]
+
+
+@pytest.mark.usefixtures("_soon", "_other_keys")
+def test_kombu_s_transport_options_are_heeded(world: World) -> None:
+    task_id = world.publish(1, priority=7)
+    with world.redis() as client:
+        (key,) = (key for key in client.scan_iter() if client.type(key) == b"list")
+        message = json.loads(client.rpop(key))
+        client.flushdb()
+        # Without its time: whatever wrote that, the message is there.
+        client.hset("crm:in-work", "tag", json.dumps([message, "", QUEUE]))
+        assert put_back(world, task_id) == {}
+        assert client.keys() == [f"crm:{QUEUE}::5".encode()]
+
+
+def test_an_entry_that_vanishes_between_look_and_move_is_not_put_back(world: World) -> None:
+    task_id = world.publish(1)
+    tag = deliver(world)
+
+    def acknowledge(client: Redis, _: Mapping[str, Any]) -> list[Any]:
+        client.hdel("unacked", tag)
+        client.zrem("unacked_index", tag)
+        return []
+
+    with FakeWorker(world, {"active": acknowledge}):
+        left = put_back(world, task_id)
+    assert left == {task_id: f"task {task_id} was acknowledged or given back this moment"}
+    assert (lists(world), held(world)) == ({}, (0, 0))
+    assert "no longer in unacked" in put_back(world, task_id)[task_id]
+
+
+def test_one_that_was_delivered_again_meanwhile_is_not_put_back(world: World) -> None:
+    """It looks the same, and a worker that took it after it was asked may run it."""
+    task_id = world.publish(1)
+    tag = deliver(world)
+
+    def deliver_again(client: Redis, _: Mapping[str, Any]) -> list[Any]:
+        client.zadd("unacked_index", {tag: 1})
+        return []
+
+    with FakeWorker(world, {"scheduled": deliver_again}):
+        assert task_id in put_back(world, task_id)
+    assert (lists(world), held(world)) == ({}, (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"reserved": [request("T")]}, "its worker answers again: task T is reserved at fake@box"),
+        ({"reserved": None}, "a living worker has not answered, and may be running task T"),
+        ({"reserved": {"error": "broken"}}, "a living worker has not answered, and may be running task T"),
+    ],
+)
+def test_what_may_have_a_worker_is_not_put_back(world: World, answers: dict[str, Any], reason: str) -> None:
+    world.publish(1, task_id="T")
+    deliver(world)
+    with FakeWorker(world, answers):
+        assert put_back(world, "T", timeout="600ms") == {"T": reason}
+    assert (lists(world), held(world)) == ({}, (1, 1))
+
+
+@pytest.mark.usefixtures("_soon")
+def test_what_was_delivered_before_redis_started_waits_for_its_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_RECONNECT_TIME", "30000d")
+    before, since = world.publish(1), world.publish(2)
+    deliver(world)
+    tag = deliver(world)
+    with world.redis() as client:
+        client.zadd("unacked_index", {tag: time.time()})
+    left = put_back(world, before, since)
+    assert left.keys() == {before}
+    assert re.fullmatch(
+        r"Redis has only just started \(\d+s ago\), and the worker of task .*: try again .*", left[before]
+    )
+    assert (world.queued_ids(), held(world)) == ([since], (1, 1))
+
+
+def test_a_worker_that_turns_out_to_live_keeps_its_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(celery_put_back, "_A_MOMENT", 2)  # time enough to come back in, also on a slow machine
+    task_id, other = world.publish(1), world.publish(2)
+    deliver(world)
+    deliver(world)
+    with world.redis() as client:
+        before = client.hgetall("unacked"), client.zrange("unacked_index", 0, -1, withscores=True)
+    left: dict[str, str] = {}
+    putting_back = threading.Thread(target=lambda: left.update(put_back(world, task_id, other)))
+    putting_back.start()
+    eventually(lambda: len(world.queued()) == 2)
+    with world.redis() as client:
+        client.lrem(QUEUE, 1, client.lrange(QUEUE, 0, 0)[0])  # one of them was taken by another worker at once
+    taken, waiting = (other, task_id) if world.queued_ids() == [task_id] else (task_id, other)
+    with FakeWorker(world, {"active": [request(taken), request(waiting)]}):
+        putting_back.join()
+    assert left.keys() == {waiting}
+    assert left[waiting].startswith("its worker answers again: task")
+    assert left[waiting].endswith("it was put back, and taken out of the queue again")
+    assert (world.queued(), held(world)) == ([], (1, 1))
+    with world.redis() as client:
+        ((tag, value),) = client.hgetall("unacked").items()
+        assert before[0][tag] == value
+        assert client.zrange("unacked_index", 0, -1, withscores=True)[0] in before[1]
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("number", [0, 1])
+def test_of_several_deliveries_only_the_given_one_is_put_back(world: World, number: int) -> None:
+    world.publish(1, task_id="T")
+    world.publish(1, task_id="T", headers={"copy": 2})
+    both = deliveries(world, world.deliver, world.deliver)
+    assert "was delivered 2 times" in put_back(world, "T")["T"]
+    assert put_back_places(world, both[number]) == {}
+    assert [message["properties"]["delivery_tag"] for message in world.queued()] == [both[number].delivery]
+    assert held(world) == (1, 1)
+
+
+def test_a_delivery_of_another_time_is_not_put_back(world: World) -> None:
+    world.publish(1, task_id="T")
+    (orphan,) = deliveries(world, world.deliver)
+    with world.redis() as client:
+        client.zadd("unacked_index", {orphan.delivery: time.time() + 60})
+    assert "is no longer in unacked as it was" in put_back_places(world, orphan)["T"]
+    assert held(world) == (1, 1)
+
+
+# --- an operator who knows that the worker is dead ---
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("state", [TaskState.ORPHANED, TaskState.UNACCOUNTED])
+def test_a_dead_worker_s_silence_is_no_obstacle(
+    world: World, state: TaskState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_RECONNECT_TIME", "30000d")  # Redis has only just started, too
+    world.publish(1, task_id="T")
+    deliver(world)
+    place = LiveTask(task_id="T", name=TASK, order_id=1, state=state)
+    with FakeWorker(world, {"active": None}):
+        assert "has not answered" in put_back_places(world, place, timeout="600ms")["T"]
+        assert held(world) == (1, 1)
+        assert put_back_places(world, place, timeout="600ms", worker_dead=True) == {}
+    assert (world.queued_ids(), held(world)) == (["T"], (0, 0))
+
+
+@pytest.mark.parametrize("method", ["active", "reserved"])
+def test_a_worker_that_responds_and_has_the_task_is_not_dead(world: World, method: str) -> None:
+    world.publish(1, task_id="T")
+    deliver(world)
+    orphan = LiveTask(task_id="T", name=TASK, order_id=1, state=TaskState.ORPHANED)
+    with FakeWorker(world, {method: [request("T")]}):
+        assert "its worker answers again" in put_back_places(world, orphan, worker_dead=True)["T"]
+    assert held(world) == (1, 1)
+
+
+def test_what_may_be_running_is_not_put_back_without_an_operator_s_word(world: World) -> None:
+    world.publish(1, task_id="T")
+    (orphan,) = deliveries(world, world.deliver)
+    left = put_back_places(world, replace(orphan, state=TaskState.UNACCOUNTED))
+    assert "no worker that responds has it" in left["T"]
+    assert held(world) == (1, 1)
+
+
+# --- odd messages ---
+
+INFINITE, NOT_A_NUMBER = float("inf"), float("nan")
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    ("priority", "expected"),
+    [
+        *[(INFINITE, 0), (-INFINITE, 0), (NOT_A_NUMBER, 0), (3.7, 3), (-5, 0), (10**40, 9), (True, 1)],
+        *[("6", 6), ("high", 0), ("9" * 5000, 0), (None, 0), ([], 0), ([9], 0), ({}, 0)],
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_any_priority_becomes_one_that_there_is(world: World, priority: Any, expected: int) -> None:
+    odd, plain = message("odd"), message("plain")
+    odd["properties"]["priority"] = priority
+    put_into_unacked(world, json.dumps([odd, "", QUEUE]), json.dumps([plain, "", QUEUE]))
+    assert put_back(world, "odd", "plain") == {}
+    (raw,) = [raw for messages in lists(world).values() for raw in messages if b'"odd"' in raw]
+    key = QUEUE if expected < 3 else f"{QUEUE}\x06\x16{expected // 3 * 3}"
+    assert raw in lists(world)[key.encode()]
+    # As the worker reads it, and as other programs do.
+    written = json.loads(raw, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert written["headers"] == {**odd["headers"], "redelivered": True}
+    assert isinstance(written["properties"]["priority"], int)
+    assert held(world) == (0, 0)
+
+
+@pytest.mark.usefixtures("_soon")
+def test_what_kombu_reads_is_put_back_as_kombu_reads_it(world: World) -> None:
+    odd = message("odd")
+    odd["headers"]["rate"] = INFINITE
+    odd["headers"]["note"] = "\ud800"
+    put_into_unacked(world, json.dumps([odd, "", QUEUE]))
+    assert put_back(world, "odd") == {}
+    assert world.queued()[0]["headers"] == {**odd["headers"], "redelivered": True}
+
+
+ODD = [None, True, -1, INFINITE, "", "text", "\ud800", "\0", [], [1], {}, {"a": 1}]
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("where", ["properties", "delivery_info", "exchange", "routing_key", "body"])
+def test_one_odd_message_stops_no_other(world: World, where: str, odd: Any) -> None:
+    strange, plain = message("odd"), message("plain")
+    route = {"exchange": "", "routing_key": QUEUE}
+    if where in route:
+        route[where] = odd
+    elif where == "delivery_info":
+        strange["properties"][where] = odd
+    else:
+        strange[where] = odd
+    put_into_unacked(world, json.dumps([strange, *route.values()]), json.dumps([plain, "", QUEUE]))
+    left = put_back(world, "odd", "plain")
+    assert left == {}
+    assert held(world) == (0, 0)
+    assert sum(map(len, lists(world).values())) == 2
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        f'[{{"headers": {{"id": "odd"}}, "n": {"9" * 5000}}}, "", "q"]',
+        f'[{{"headers": {{"id": "odd"}}, "n": {"[" * 5000}{"]" * 5000}}}, "", "q"]',
+    ],
+    ids=["a number that is too long", "too deep"],
+)
+def test_a_message_that_can_t_be_read_is_a_reason_of_its_own(world: World, raw: str) -> None:
+    put_into_unacked(world, raw, json.dumps([message("plain"), "", QUEUE]))
+    left = put_back(world, "odd", "plain")
+    assert left.keys() == {"odd"}
+    assert world.queued_ids() == ["plain"]
+    assert held(world) == (1, 1)
+
+
+def test_a_queue_under_another_type_is_a_reason_of_its_own(world: World) -> None:
+    put_into_unacked(world, json.dumps([message("odd"), "", "text"]), json.dumps([message("bound"), "x", "k"]))
+    with world.redis() as client:
+        client.set("text", "no list")
+        client.set("_kombu.binding.x", "no set")
+    left = put_back(world, "odd", "bound")
+    assert all("wrong kind of value" in reason for reason in left.values())
+    assert (left.keys(), held(world)) == ({"odd", "bound"}, (2, 2))
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    "value",
+    [
+        *["", "null", "7", "[]", "{}", "[null]", "[1, 2, 3]", '["text", "", ""]', "[[]]", "not json", "\xff\xfe"],
+        *['[{"headers": []}, "", ""]', '[{"headers": {"id": [1]}}, "", ""]', '[{"headers": {"id": 1}}]', "[" * 3000],
+        '[{"headers": {"id": null}, "properties": NaN}, Infinity, "q"]',
+    ],
+)
+def test_whatever_lies_in_redis_is_passed_over(world: World, value: str) -> None:
+    raw = value.encode("latin-1")
+    put_into_unacked(world, raw, json.dumps([message("T"), "", QUEUE]))
+    with world.redis() as client:
+        client.lpush(QUEUE, raw, json.dumps(message("T")))
+    assert put_back(world, "T") == {}
+    both = [LiveTask(task_id="T", name=TASK, order_id=1, state=TaskState.QUEUED, position=0)] * 2
+    assert world.with_session(lambda session: session.queue.revoke(both), timeout="3s") == {}
+    with world.redis() as client:
+        assert client.lrange(QUEUE, 0, -1) == [raw]
+        assert client.hvals("unacked") == [raw]
+
+
+async def test_redis_out_of_memory_is_a_reason_and_nothing_is_lost(world: World) -> None:
+    task_id = world.publish(1)
+    tag = deliver(world)
+    orphan = LiveTask(task_id=task_id, name=TASK, order_id=1, state=TaskState.ORPHANED)
+    options = QueueOptions(reconnect_time=timedelta(0))
+    workers = CeleryWorkers(world.redis_url, options, timeout=3)
+    with world.redis() as client:
+        async with opened_link(world.redis_url, options, timeout=3) as link:
+            full = Meddled(link, "EVAL", lambda: client.config_set("maxmemory", "1"))
+            try:
+                at_the_move = await Restorer(full, options, workers).put_back([orphan])
+                at_the_look = await Restorer(link, options, workers).put_back([orphan])
+            finally:
+                client.config_set("maxmemory", "0")
+        for left in (at_the_move, at_the_look):
+            assert "maxmemory" in left[task_id]
+        assert client.hkeys("unacked") == [tag.encode()]
+    assert (lists(world), held(world)) == ({}, (1, 1))
+
+
+@pytest.mark.usefixtures("_soon")
+def test_through_redis_py_as_with_sentinels_it_is_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def through_client(url: str, *, timeout: float, **_: object) -> ClientLink:
+        return ClientLink(redis_client(url, timeout=timeout))
+
+    monkeypatch.setattr(redis_link, "redis_link", through_client)
+    with FakeWorker(world, {}):
+        world.publish(1)
+        tag = deliver(world)
+        (task,) = read(world)
+        assert put_back(world, task.task_id) == {}
+        deliver(world)
+        queued = world.publish(2)
+        with world.redis() as client:
+            client.zadd("unacked_index", {tag: 0.1 + 0.2})  # whatever the time is written like
+        both = read(world)
+        assert world.with_session(lambda session: session.queue.revoke(as_orphans(both)), timeout="3s") == {}
+        assert queued not in world.queued_ids()
+        assert world.with_session(lambda session: session.queue.prune_replies()) == 0
+    assert (lists(world), held(world)) == ({}, (0, 0))
+
+
+def test_a_redis_that_is_away_is_one_line(world: World) -> None:
+    world.redis_url = "redis://127.0.0.1:1/0"
+    with pytest.raises(SourceError, match="can't be reached"):
+        put_back(world, "T")
+
+
+# --- real workers ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(world: World) -> Iterator[Path]:
+    """Where the generations wait for ``gate``."""
+    yield world.sites_dir.parent
+    (world.sites_dir.parent / "gate").touch()
+
+
+def start(world: World, python: Path | None = None) -> Any:
+    environ = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
+    chosen = {} if python is None else {"python": str(python)}
+    return world.worker("-c", "1", environ=environ, cwd=world.sites_dir.parent, **chosen)
+
+
+@pytest.mark.parametrize("python", [None, DEPLOYED], ids=["this", "deployed"])
+def test_a_killed_worker_s_task_runs_once_more_and_only_once(world: World, folder: Path, python: Path | None) -> None:
+    world.order(1, "GENERATING")
+    world.order(2, "GENERATING")
+    worker = start(world, python)
+    task_id = world.publish(1)
+    eventually((folder / "started").exists)
+    eventually(lambda: claims(world).get(task_id) is TaskState.RUNNING)
+    assert "its worker answers again" in put_back(world, task_id)[task_id]
+    os.kill(worker.pid, signal.SIGSTOP)
+    assert "has not answered, and may be running" in put_back(world, task_id, timeout="1s")[task_id]
+    assert (world.queued(), held(world)) == ([], (1, 1))
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    eventually(lambda: not claims(world))
+    start(world, python)
+    (folder / "gate").touch()
+    assert put_back(world, task_id) == {}
+    eventually(lambda: world.status(1) == "REVIEW")
+    world.publish(2)
+    eventually(lambda: world.status(2) == "REVIEW")
+    assert sum(step in ("START", "RESUME") for step in world.steps(1)) == 2
+    assert world.steps(1).count("SUCCESS") == 1
+    eventually(lambda: held(world) == (0, 0))

@@ -1,0 +1,255 @@
+"""Asking workers that answer otherwise than they should: nothing may be concluded from it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from sitegenctl.adapters.celery.control import Replies
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
+from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.errors import SourceError
+from tests.support import processes
+from tests.support.fake_worker import FakeWorker, request
+from tests.support.world import World, eventually
+
+
+def ask(world: World, *methods: str, timeout: float = 5, **how: Any) -> Replies:
+    return asyncio.run(CeleryWorkers(world.redis_url, QueueOptions(), timeout=timeout).ask(methods, **how))
+
+
+@pytest.fixture
+def broken_worker(world: World) -> Iterator[None]:
+    root = Path(__file__).parents[2]
+    with (world.sites_dir.parent / "broken.log").open("wb") as log:
+        process = processes.start(
+            *("-m", "tests.support.broken_worker"),
+            stdout=log,
+            stderr=log,
+            cwd=root,
+            env=os.environ,
+            start_new_session=True,
+        )
+    try:
+        eventually(lambda: ask(world, "ping").answers)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_that_answers_with_an_error_is_not_taken_for_an_idle_one(world: World, broken_worker: None) -> None:
+    world.order(1, "GENERATING")
+    task_id = world.publish(1, countdown=3600)
+    eventually(lambda: not world.queued())
+    survey = world.with_session(lambda session: session.queue.survey())
+    assert (survey.workers, survey.silent) == ((), 1)
+    # It has the task, and can't say so: who took that for orphaned would run it twice.
+    found = json.loads(world.run("inspect", "1", "-o", "json").stdout)["data"]
+    assert found["condition"] == "unknown"
+    assert [task["task_id"] for task in found["tasks"]] == [task_id]
+    assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not"
+
+
+def test_a_method_that_workers_do_not_know_is_refused_in_their_words(world: World) -> None:
+    world.worker("-c", "1")
+    replies = ask(world, "ping", "no_such_method")
+    assert replies.answers == {}
+    assert (replies.silent, replies.unknown) == (0, 1)
+    assert list(replies.refused.values()) == ["KeyError('no_such_method')"]
+
+
+@contextlib.contextmanager
+def answering(world: World, *replies: str) -> Iterator[None]:
+    """Somebody who is asked, and puts just these replies where the answer is waited for; ``{}`` is the ticket."""
+    with world.redis() as client:
+        listening = client.pubsub()
+        listening.subscribe(f"/{database_number(world.redis_url)}.celery.pidbox")
+        listening.get_message(timeout=5)
+
+        def answer() -> None:
+            asked = listening.get_message(timeout=10)
+            assert asked is not None
+            request = json.loads(base64.b64decode(json.loads(asked["data"])["body"]))
+            for reply in replies:
+                where = f"{request['reply_to']['routing_key']}.reply.celery.pidbox"
+                client.lpush(where, reply.replace("TICKET", request["ticket"]))
+
+        answerer = threading.Thread(target=answer)
+        answerer.start()
+        yield
+        answerer.join()
+        listening.close()
+
+
+def reply(body: object, ticket: object = "TICKET") -> str:
+    return json.dumps(
+        {"body": base64.b64encode(json.dumps(body).encode()).decode(), "headers": {"ticket": ticket}, "properties": {}}
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "not json",
+        "[]",
+        '{"body": "!", "headers": {"ticket": "TICKET"}}',
+        '{"body": "gAR9lC4=", "headers": {"ticket": "TICKET"}, "content-type": "application/x-python-serialize"}',
+        '{"body": ""}',
+        reply([1]),
+        reply({"odd@box": []}, ticket="another"),
+        reply({"odd@box": []}, ticket=None),
+    ],
+)
+def test_a_reply_that_can_t_be_read_is_no_answer(world: World, raw: str) -> None:
+    with answering(world, raw):
+        replies = ask(world, "active")
+    assert (replies.answers, replies.unknown) == ({}, 1)
+    with world.redis() as client:
+        assert [key for key in client.scan_iter() if b"reply" in key] == []
+
+
+ODD: list[object] = [
+    *(None, True, 0, -1, 10**30, 1.5, float("inf"), float("nan"), "", "text", "\0", "\ud800", [], {}),
+    *([None], [[1]], [{}], [{"id": [1]}], {"error": {}}, {"ok": []}, {"id": {"a": 1}}),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_any_json_is_read_as_far_as_it_goes(world: World, odd: object) -> None:
+    """Wherever a worker, or another program with the same channel, may put it."""
+    entry = {"id": odd, "name": odd, "args": odd, "kwargs": odd, "worker_pid": odd, "time_start": odd, "eta": odd}
+    answers = {"active": [entry, odd], "reserved": odd, "scheduled": [{"request": entry}], "stats": {"pool": odd}}
+    given = LiveTask(task_id="T", name="t", order_id=1, state=TaskState.ORPHANED)
+    with FakeWorker(world, answers), FakeWorker(world, {"stats": odd, "active": [odd]}, name="other@box"):
+        replies = ask(world, *QUESTIONS, timeout=0.8)
+        assert Workload.of(replies).holdings("T") == ()
+        with_queue = {"timeout": "800ms"}
+        world.with_session(lambda session: session.queue.revoke([given], terminate=True), **with_queue)
+        world.with_session(lambda session: session.queue.requeue([given]), **with_queue)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("\0", "\\x00"), ("\ud800", "\\ud800"), ("a\nb", "a\nb"), ("\x1b[2J", "\x1b[2J")]
+)
+def test_a_worker_is_heard_whatever_its_name(world: World, name: str, shown: str) -> None:
+    """Celery takes any; what no text may hold is escaped, and what no terminal should be sent is for the screens."""
+    with answering(world, reply({name: []})):
+        replies = ask(world, "active", timeout=1)
+    assert (replies.answers, replies.unknown) == ({shown: {"active": []}}, 0)
+
+
+def test_an_answer_under_no_name_is_none(world: World) -> None:
+    with answering(world, reply({"": []})):
+        replies = ask(world, "active", timeout=1)
+    assert (replies.answers, replies.unknown) == ({}, 1)
+
+
+def test_two_workers_of_one_name_are_two_answers(world: World) -> None:
+    with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": [request("b")]}):
+        replies = ask(world, *QUESTIONS)
+        workload = Workload.of(replies)
+    assert (replies.silent, replies.shared) == (0, {"fake@box"})
+    assert workload.running == {"a", "b"}
+    assert "several workers are named fake@box" in str(workload.why_not_stop("a", "fake@box"))
+
+
+def test_of_two_workers_of_one_name_a_silent_one_is_counted(world: World) -> None:
+    with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": None}):
+        replies = ask(world, "active", timeout=1)
+    assert (list(replies.answers), replies.silent) == (["fake@box"], 1)
+
+
+# --- what an ACL does not permit ---
+
+
+@pytest.fixture
+def clerk(world: World) -> Iterator[Callable[..., None]]:
+    """Make a user with these rules, and use Redis as that user."""
+    url = world.redis_url
+
+    def become(*rules: str) -> None:
+        with Redis.from_url(url) as client:
+            client.execute_command("ACL", "SETUSER", "clerk", "reset", "on", ">pw", *rules)
+        world.redis_url = f"redis://clerk:pw@{url.rpartition('@')[2].removeprefix('redis://')}"
+
+    yield become
+    world.redis_url = url
+    with Redis.from_url(url) as client:
+        client.execute_command("ACL", "DELUSER", "clerk")
+
+
+@pytest.mark.parametrize(
+    ("rules", "message", "rule"),
+    [
+        (
+            ("~*", "+@all", "resetchannels"),
+            "no worker can be asked: Redis does not let this user use the channel /{db}.celery.pidbox",
+            "'&/{db}.celery.pidbox*'",
+        ),
+        (("~*", "&*", "+@all", "-publish"), "Redis does not let this user execute PUBLISH", "'+publish'"),
+        (("~q", "&*", "+@all"), "use the key _kombu.binding.reply.celery.pidbox with SADD", "'~_kombu.binding."),
+    ],
+)
+def test_a_missing_permission_is_named(
+    world: World, clerk: Callable[..., None], rules: tuple[str, ...], message: str, rule: str
+) -> None:
+    clerk(*rules)
+    db = database_number(world.redis_url)
+    with pytest.raises(SourceError) as caught:
+        ask(world, "active")
+    assert message.format(db=db) in caught.value.message
+    assert rule.format(db=db) in str(caught.value.hint)
+    assert caught.value.source == ("workers" if "no worker" in message else "broker")
+    assert "login" not in caught.value.message
+
+
+def test_a_rule_that_was_suggested_is_enough(world: World, clerk: Callable[..., None]) -> None:
+    clerk("~*", "+@all", "resetchannels", f"&/{database_number(world.redis_url)}.celery.pidbox*")
+    assert ask(world, "active").answers == {}
+
+
+def test_doctor_is_not_healthy_where_no_worker_can_be_asked(
+    world: World, clerk: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clerk("~*", "+@all", "resetchannels")
+    world.configure(monkeypatch)
+    for arguments in (["doctor", "--quick"], ["doctor"]):
+        ran = world.run(*arguments)
+        assert ran.returncode == 5, ran.stdout + ran.stderr
+        assert re.search(r"^✗ worker +no worker can be asked: Redis does not let this user use the", ran.stdout, re.M)
+        assert "ACL SETUSER" in ran.stdout
+    asked = world.run("inspect", "workers")
+    assert "use the channel" in asked.stdout + asked.stderr
+
+
+def test_another_task_s_argument_is_no_order(world: World) -> None:
+    other = {**request("t2", 7), "name": "app.tasks.send_invoice"}
+    said = {"active": [request("t1", 42), other], "scheduled": [{"request": other}]}
+    with FakeWorker(world, {**said, "active_queues": [], "registered": [], "report": {"ok": ""}}):
+        (worker,) = world.with_session(lambda session: session.workers.worker_details(), timeout="2s").workers
+    assert [(task.task_id, task.order_id) for task in (*worker.active, *worker.scheduled)] == [
+        ("t1", 42),
+        ("t2", None),
+        ("t2", None),
+    ]
+
+
+def test_an_answer_of_another_shape_is_read_as_far_as_it_goes(world: World) -> None:
+    odd = [None, 1, {"request": 7}, {"id": "t", "name": "other", "time_start": "soon", "args": {}, "eta": 3}]
+    with answering(world, reply({"odd@box": odd})):
+        assert ask(world, "active").answers == {"odd@box": {"active": odd}}

@@ -1,0 +1,213 @@
+"""A real process killed with SIGKILL at every step of every command; then `maintain` once: all orders whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sitegenctl.config.settings import parse_duration
+from sitegenctl.domain.diagnosis.condition import REMEDIES, Condition
+from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.operations.observe import observe_open
+from sitegenctl.session import Session
+from tests.support import processes
+from tests.support.mutations import Run, troubles
+from tests.support.rq_world import RqWorld
+from tests.support.world import World, eventually
+
+# Runs a command that is killed when it reaches a checkpoint, or that writes down all it passes.
+_SCRIPT = """
+import os, signal, sys
+from sitegenctl.operations import failpoints
+def reached(checkpoint):
+    print(checkpoint.value, file=sys.stderr)
+    if checkpoint.value == {kill_at!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+failpoints.reached = reached
+from sitegenctl.cli.app import run
+sys.exit(run({arguments!r}))
+"""
+
+LOOKED, CLAIMED = Checkpoint.LOOKED, Checkpoint.CLAIMED
+WITHDRAWN, TRASHED = Checkpoint.WITHDRAWN, Checkpoint.TRASHED
+PUBLISHED, PUT_BACK = Checkpoint.PUBLISHED, Checkpoint.PUT_BACK
+TAKEN_BACK, LOCKED, STEPPED = Checkpoint.TAKEN_BACK, Checkpoint.LOCKED, Checkpoint.STEPPED
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    arguments: tuple[str, ...]
+    prepare: Callable[[World], object]
+    passes: frozenset[Checkpoint]
+
+
+def _finished(world: World) -> None:
+    world.order(42, "REVIEW", steps=["START", "SUCCESS"], files=8)
+
+
+def _queued(world: World, status: str = "GENERATING") -> None:
+    world.order(42, status, files=2)
+    world.publish(42)
+
+
+def _duplicated(world: World) -> None:
+    _queued(world)
+    world.publish(42)
+
+
+def _ghost(world: World) -> None:
+    _finished(world)
+    world.publish(42)
+
+
+def _orphaned(world: World) -> None:
+    _queued(world)
+    # Longer ago than a run lasts.
+    world.deliver(**({"late": 1200.0} if isinstance(world, RqWorld) else {}))
+
+
+def _empty(world: World) -> None:
+    world.order(1, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    world.order(42, "GENERATING", steps=["START"], files=2)
+
+
+def _link(world: World) -> None:
+    """A site that can't be moved: what was claimed has to be taken back."""
+    _finished(world)
+    (world.sites_dir / ".trash").write_text("in the way")
+
+
+def scenario(name: str, command: str, prepare: Callable[[World], object], *passes: Checkpoint) -> Scenario:
+    return Scenario(name, tuple(command.split()), prepare, frozenset(passes))
+
+
+_BEGUN = (LOOKED, CLAIMED)
+SCENARIOS = [
+    scenario("enqueue", "enqueue 42", lambda w: w.order(42), *_BEGUN, PUBLISHED),
+    scenario("reset finished", "reset 42", _finished, *_BEGUN, TRASHED, PUBLISHED),
+    scenario("reset queued", "reset 42", _queued, *_BEGUN, WITHDRAWN, TRASHED, PUBLISHED),
+    scenario("reset only", "reset 42 --no-enqueue", _queued, *_BEGUN, WITHDRAWN, TRASHED),
+    scenario("reset fails", "reset 42", _link, *_BEGUN, TRASHED, TAKEN_BACK),
+    scenario("reset-empty", "reset-empty", _empty, *_BEGUN, TRASHED, PUBLISHED),
+    scenario(
+        "retry-failed",
+        "retry-failed",
+        lambda w: w.order(42, "GENERATING", steps=["START", "ERROR"]),
+        *_BEGUN,
+        PUBLISHED,
+    ),
+    scenario("start-stuck", "start-stuck", lambda w: w.order(42), *_BEGUN, PUBLISHED),
+    scenario("cancel", "cancel 42", _queued, *_BEGUN, WITHDRAWN),
+    scenario("cancel without a task", "cancel 42", lambda w: w.order(42, "GENERATING"), *_BEGUN),
+    scenario("duplicated", "repair", _duplicated, *_BEGUN, WITHDRAWN),
+    scenario("ghost", "repair", _ghost, *_BEGUN, WITHDRAWN),
+    scenario("orphaned", "repair", _orphaned, *_BEGUN, PUT_BACK),
+    scenario("interrupted", "repair", lambda w: w.order(42, "GENERATING"), *_BEGUN, PUBLISHED),
+    scenario("purge", "queue purge", _queued, *_BEGUN, WITHDRAWN),
+    scenario("maintain", "maintain", troubles, *_BEGUN, WITHDRAWN, TRASHED, PUBLISHED, LOCKED, STEPPED),
+]
+
+
+_ON_RQ = ("reset queued", "duplicated", "orphaned", "maintain")
+
+
+def run_script(world: World, arguments: tuple[str, ...], kill_at: str = "") -> subprocess.CompletedProcess[str]:
+    script = _SCRIPT.format(kill_at=kill_at, arguments=[*arguments, "--yes", "-o", "json"])
+    return processes.run("-c", script)
+
+
+def alone(run: Run, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run a command that takes the maintenance lock, which PostgreSQL keeps until it notices who has died."""
+
+    def taken() -> tuple[int, dict[str, Any]] | None:
+        code, told = run(*arguments)
+        return None if code == 6 else (code, told)
+
+    return eventually(taken)
+
+
+def conditions(world: World) -> dict[int, Condition]:
+    async def look(session: Session) -> dict[int, Condition]:
+        seen = await observe_open(session.orders, session.queue, session.sites, grace=parse_duration("0s"))
+        return {order_id: seen.diagnose(order_id).condition for order_id in seen.known_ids()}
+
+    return world.with_session(look)
+
+
+def assert_whole(world: World) -> None:
+    """Every order is where it should be, or needs a person; none has two tasks; no finished site is gone."""
+    for order_id, condition in conditions(world).items():
+        used_up = world.steps(order_id).count("ERROR") >= 3
+        mendable = condition in REMEDIES and condition not in (Condition.BLOCKED, Condition.HELD)
+        assert not mendable or used_up, (order_id, condition, world.steps(order_id))
+    tasks = world.with_session(lambda session: session.queue.read()).tasks
+    orders = Counter(task.order_id for task in tasks)
+    assert set(orders.values()) <= {1}, orders
+    for row in world.sql("SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVERED')"):
+        assert len(world.site_files(row["id"])) == 8
+
+
+def _cases() -> list[tuple[str, Scenario, Checkpoint]]:
+    """Every command at each of its steps; on RQ each step of one command, or with ``RQ_CRASHES`` as on Celery.
+
+    What is done at a step, and what it leaves when nothing is done after it, is nowhere decided by the backend.
+    """
+    celery = [("celery", each, checkpoint) for each in SCENARIOS for checkpoint in sorted(each.passes)]
+    rq = [("rq", each, checkpoint) for _, each, checkpoint in celery if each.name != "move"]
+    # Those of a command that has something to do with tasks rather than others.
+    telling = sorted(rq, key=lambda case: case[1].name not in _ON_RQ)
+    first = {checkpoint: (backend, each, checkpoint) for backend, each, checkpoint in reversed(telling)}
+    return [*celery, *(rq if os.environ.get("RQ_CRASHES") else first.values())]
+
+
+@pytest.mark.parametrize(("backend", "scenario", "at"), _cases(), ids=lambda value: getattr(value, "name", str(value)))
+def test_killed_at_a_step_and_maintained_once_all_orders_are_whole(
+    world: World, run: Run, scenario: Scenario, at: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    scenario.prepare(world)
+    killed = run_script(world, scenario.arguments, at.value)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (world.sites_dir / ".trash").unlink() if (world.sites_dir / ".trash").is_file() else None
+    code, told = alone(run, "maintain")
+    assert not any(step["left_out"] for step in told["data"]["steps"]), told
+    assert code == (4 if any(left["operator"] for left in told["data"]["attention"]) else 0), told
+    assert_whole(world)
+    code, told = run("maintain")
+    assert (code, told["data"]["quiet"]) == (0, True), told
+
+
+def test_a_reset_killed_before_its_files_are_gone_does_not_go_on_with_them(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    _finished(world)
+    assert run_script(world, ("reset", "42", "--no-enqueue"), CLAIMED.value).returncode == -signal.SIGKILL
+    assert (world.status(), len(world.site_files())) == ("BUILDING", 8)
+    run("maintain")
+    (message,) = world.queued()
+    assert message["headers"]["kwargsrepr"] == "{'resume': False}"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+def test_a_command_passes_the_steps_at_which_it_is_killed_and_no_other(
+    world: World, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
+    scenario.prepare(world)
+    told = run_script(world, scenario.arguments).stderr.splitlines()
+    assert {line for line in told if line in {each.value for each in Checkpoint}} == {
+        each.value for each in scenario.passes
+    }
+
+
+def test_every_step_is_one_at_which_something_is_killed() -> None:
+    assert frozenset().union(*(each.passes for each in SCENARIOS)) == frozenset(Checkpoint)

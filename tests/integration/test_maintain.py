@@ -1,0 +1,364 @@
+"""``maintain``: everything in one run, one run at a time, quiet, and never on a guess."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.server
+import io
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sitegenctl.adapters.postgres.orders import PostgresOrders
+from sitegenctl.cli import app as main
+from tests.support import processes
+from tests.support.faults import held_lock
+from tests.support.mutations import Run, troubles
+from tests.support.world import World
+
+LOCK = int.from_bytes(b"sitegen")
+
+
+def attention(told: dict[str, Any]) -> dict[int, tuple[str, bool, bool]]:
+    """By order: what keeps it from being fixed, whether an operator can fix it, and whether that is new."""
+    return {left["order_id"]: (left["obstacle"], left["operator"], left["new"]) for left in told["data"]["attention"]}
+
+
+def done(told: dict[str, Any]) -> dict[str, list[int]]:
+    return {
+        step["step"]: [row["order_id"] for row in step["outcomes"] if row["outcome"] == "done"]
+        for step in told["data"]["steps"]
+        if step["outcomes"]
+    }
+
+
+def test_one_run_mends_what_can_be_mended_and_the_next_has_nothing_to_do(world: World, run: Run) -> None:
+    troubles(world)
+    code, told = run("maintain")
+    assert code == 4  # order 6 needs an operator
+    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
+    assert attention(told) == {6: ("attempts-exhausted", True, True), 7: ("onboarding", False, True)}
+    orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
+    assert orders == [2, 3, 4, 5, 9]
+    assert (world.status(8), len(world.site_files(1)), len(world.site_files(4))) == ("BUILDING", 8, 6)
+    again = world.run("maintain")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    # It is still in the report for machines, but no longer new.
+    assert attention(run("maintain")[1]) == {6: ("attempts-exhausted", True, False), 7: ("onboarding", False, False)}
+
+
+def _killed_while_it_ran(world: World, steps: list[str]) -> None:
+    """Take the order's task as a worker does that it kills, an hour ago."""
+    with world.redis() as client:
+        client.flushdb()
+    for step in steps:
+        world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, $1, '')", step)
+    world.sql("UPDATE site_generation_logs SET created_at = created_at - interval '1 hour'")
+    world.sql("UPDATE site_orders SET updated_at = updated_at - interval '1 hour'")
+
+
+@pytest.mark.parametrize(("files", "step"), [(0, "reset-empty"), (8, "repair")])
+def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_comes(
+    world: World, run: Run, files: int, step: str
+) -> None:
+    world.order(42, "GENERATING", steps=["START"], files=files)
+    for _ in range(2):
+        assert done(run("maintain")[1]) == {step: [42]}
+        _killed_while_it_ran(world, ["START"])
+        world.files(42, files)
+    (left,) = [each for each in run("maintain")[1]["data"]["steps"] if each["outcomes"]]
+    (outcome,) = left["outcomes"]
+    assert (left["step"], outcome["outcome"]) == (step, "skipped")
+    assert outcome["reason"] == "its attempts are used up: 3 of 3"
+    assert world.queued() == []
+    assert run("inspect", "42")[1]["data"]["remedy"] == "mend the reason, then sitegenctl reset 42"
+    assert run("reset", "42")[0] == 0
+    _killed_while_it_ran(world, ["START"])
+    world.files(42, files)
+    assert done(run("maintain")[1]) == {step: [42]}
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(world: World, run: Run) -> None:
+    troubles(world)
+    code, told = run("maintain", "--dry-run")
+    assert (code, told["data"]["dry_run"]) == (4, True)
+    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
+    assert (len(world.queued()), world.status(3)) == (2, "BUILDING")
+
+
+def test_each_step_is_limited_and_says_what_is_left(world: World, run: Run) -> None:
+    for order_id in range(1, 6):
+        world.order(order_id)
+    _, told = run("maintain", "--max-actions", "2")
+    (step,) = [step for step in told["data"]["steps"] if step["step"] == "start-stuck"]
+    assert ([row["order_id"] for row in step["outcomes"]], step["beyond_limit"]) == ([1, 2], 3)
+    assert len(world.queued()) == 2
+
+
+def test_while_another_run_is_at_work_it_does_nothing(world: World) -> None:
+    troubles(world)
+    with held_lock(world, LOCK):
+        process = world.run("maintain")
+    assert (process.returncode, process.stdout) == (6, "")
+    assert process.stderr == "error: another maintenance run is at work: this one did nothing\n"
+    assert len(world.queued()) == 2
+
+
+def test_without_redis_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
+    troubles(world)
+    old = world.sites_dir / ".trash" / f"project_1.{time.time_ns() - 8 * 86400 * 10**9}"
+    old.mkdir(parents=True)
+    code, told = run("maintain", REDIS_URL="redis://127.0.0.1:1/0")
+    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    assert code == 3
+    assert left_out == dict.fromkeys(
+        ("repair", "start-stuck", "retry-failed", "reset-empty", "prune-replies"), "broker"
+    )
+    assert not old.exists()  # what doesn't need Redis was done
+    # Prune-replies would have a hint of its own: it was not asked again, which could take the whole timeout.
+    (error,) = told["errors"]
+    assert error["message"].startswith("repair, start-stuck, retry-failed, reset-empty, prune-replies left out: Redis ")
+
+
+def in_a_context(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **instead: str) -> None:
+    """Have the system configured as the context "shop"."""
+    values = {
+        "database_url": world.database_url,
+        "redis_url": world.redis_url,
+        "sites_dir": str(world.sites_dir),
+        **instead,
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    config = tmp_path / "shop.toml"
+    config.write_text("\n".join(['[contexts."shop"]', *lines, ""]))
+    config.chmod(0o600)
+    monkeypatch.setenv("SITEGENCTL_CONFIG", str(config))
+    for name in world.environ:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_what_is_left_out_says_what_to_do_about_it_in_its_context(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_a_context(world, monkeypatch, tmp_path, sites_dir="/nowhere")
+    process = world.run("maintain", "--context", "shop")
+    assert process.returncode == 3
+    hint = "hint: is its volume mounted, and SITES_BASE_DIR right? (sitegenctl --context shop config show)"
+    error, told = process.stderr.splitlines()
+    assert error.startswith("error: reset-empty, prune-trash left out: ")
+    assert told == hint
+
+
+def test_hints_of_orders_and_of_failures_name_the_context(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.order(41, "DELIVERED")
+    world.order(42, "GENERATING", steps=["START"] * 3)
+    in_a_context(world, monkeypatch, tmp_path)
+    hint = "to have its site made anew: sitegenctl --context shop reset 41"
+    process = world.run("--context", "shop", "enqueue", "41", "-o", "json")
+    assert json.loads(process.stdout)["errors"][0]["hint"] == hint
+    assert f"hint: {hint}\n" in world.run("--context", "shop", "enqueue", "41").stdout
+    used_up = "  hint: mend the reason first; then: sitegenctl --context shop reset 42\n"
+    (world.site(41)).mkdir()
+    world.files(41, 8)
+    assert used_up in world.run("--context", "shop", "maintain", "-v").stdout
+    in_a_context(world, monkeypatch, tmp_path, redis_url="redis://127.0.0.1:1/0")
+    for command in (["inspect", "queue"], ["inspect"]):
+        assert "sitegenctl --context shop" in world.run("--context", "shop", *command).stderr
+
+
+def test_without_the_database_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
+    code, told = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
+    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    assert code == 3
+    assert left_out == dict.fromkeys(
+        ("repair", "start-stuck", "retry-failed", "reset-empty", "prune-trash"), "database"
+    )
+
+
+def test_with_the_sites_directory_away_the_others_run(world: World, run: Run, tmp_path: Path) -> None:
+    troubles(world)
+    code, told = run("maintain", SITES_BASE_DIR=str(tmp_path / "nowhere"))
+    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    assert (code, left_out) == (3, {"reset-empty": "files", "prune-trash": "files"})
+    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4]}
+
+
+def test_old_sites_leave_the_trash_and_young_ones_stay(world: World) -> None:
+    trash = world.sites_dir / ".trash"
+    for age_days, order_id in ((8, 1), (6, 2)):
+        folder = trash / f"project_{order_id}.{time.time_ns() - age_days * 86400 * 10**9}"
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text("x")
+    (trash / "something else").mkdir()
+    process = world.run("maintain")
+    assert (process.returncode, process.stdout) == (0, "prune-trash: 1 old site deleted from the trash\n")
+    assert sorted(path.name.partition(".")[0] for path in trash.iterdir()) == ["project_2", "something else"]
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["real", "dry run"])
+@pytest.mark.parametrize(("offset", "way"), [(timedelta(days=8), "behind"), (-timedelta(minutes=2), "ahead of")])
+def test_with_clocks_that_differ_nothing_leaves_the_trash(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, offset: timedelta, way: str, dry_run: list[str]
+) -> None:
+    """One of the two is wrong, and the trash may hold the only copy of a site."""
+    world.order(3)
+    old = world.sites_dir / ".trash" / "project_1.1"
+    old.mkdir(parents=True)
+
+    async def utc_now(_: PostgresOrders) -> datetime:
+        return datetime.now(UTC) + offset
+
+    monkeypatch.setattr(PostgresOrders, "utc_now", utc_now)
+    code, told = run("maintain", *dry_run)
+    (error,) = told["errors"]
+    assert (code, old.exists()) == (3, True)
+    assert "prune-trash left out: this machine's clock is " in error["message"]
+    assert f"{way} the database's" in error["message"]
+    assert error["hint"]
+    assert done(told) == {"start-stuck": [3]}
+
+
+def test_one_that_can_not_be_deleted_stops_no_other(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    trash = world.sites_dir / ".trash"
+    for order_id in (1, 2, 3):
+        (trash / f"project_{order_id}.{order_id}").mkdir(parents=True)
+    rmtree = shutil.rmtree
+
+    def refused(path: Path) -> None:
+        if path.name == "project_1.1":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    code, told = run("maintain", "--max-actions", "2")
+    (step,) = [step for step in told["data"]["steps"] if step["step"] == "prune-trash"]
+    assert (code, step["pruned"], step["not_pruned"]) == (1, 2, {"project_1.1": "Permission denied"})
+    assert [path.name for path in trash.iterdir()] == ["project_1.1"]
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        assert main.run(["maintain"]) == 1
+    assert stdout.getvalue() == (
+        "prune-trash: 0 old sites deleted from the trash, 1 could not be\n  project_1.1  Permission denied\n"
+    )
+
+
+def test_a_dry_run_counts_what_would_be_pruned(world: World) -> None:
+    old = world.sites_dir / ".trash" / "project_1.1"
+    old.mkdir(parents=True)
+    dead = "0" * 8 + ".reply.celery.pidbox"
+    with world.redis() as client:
+        client.rpush(dead, "x")
+        client.execute_command("RESTORE", f"1{dead}", 0, client.dump(dead), "IDLETIME", 3600)
+    process = world.run("maintain", "--dry-run")
+    assert process.stdout.splitlines() == [
+        "prune-trash: 1 old site would be deleted from the trash",
+        "prune-replies: 1 leftover reply list would be removed",
+    ]
+    assert old.exists()
+    with world.redis() as client:
+        assert client.exists(f"1{dead}") == 1
+
+
+@contextmanager
+def listener(status: int = 200, *, answers: bool = True) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A web server that keeps what is posted to it, or takes it and never answers."""
+    posted: list[dict[str, Any]] = []
+    released = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            if answers:
+                self.send_response(status)
+                self.end_headers()
+            else:
+                released.wait(30)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook?token=s3cret", posted
+        finally:
+            released.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_the_report_is_posted_when_there_is_one(world: World, run: Run) -> None:
+    world.order(3)
+    with listener() as (url, posted):
+        assert run("maintain", "--notify", url)[0] == 0
+        (report,) = posted
+        assert (report["command"], report["schema"], report["exit_code"]) == ("maintain", "sitegenctl/1", 0)
+        assert done({"data": report["data"]}) == {"start-stuck": [3]}
+        run("maintain", "--notify", url)
+        assert len(posted) == 1
+
+
+def test_the_report_is_posted_although_its_reader_has_left(world: World) -> None:
+    world.order(3)
+    read, write = os.pipe()
+    os.close(read)
+    with listener() as (url, posted):
+        process = processes.start("-m", "sitegenctl", "maintain", "--notify", url, stdout=write)
+        os.close(write)
+        assert process.wait(60) == 0
+    assert [report["exit_code"] for report in posted] == [0]
+
+
+@pytest.mark.parametrize("how", ["refuses", "fails", "hangs"])
+def test_a_notification_that_fails_does_not_fail_the_run(world: World, how: str) -> None:
+    world.order(3)
+    with listener(500, answers=how != "hangs") as (url, _):
+        began = time.monotonic()
+        process = world.run("maintain", "--notify", "http://127.0.0.1:1/?token=s3cret" if how == "refuses" else url)
+        took = time.monotonic() - began
+    assert (process.returncode, process.stdout.splitlines()[0]) == (0, "start-stuck: 1 started")
+    assert process.stderr.startswith("note: 127.0.0.1 was not notified: ")
+    assert "s3cret" not in process.stderr
+    assert took < 30
+
+
+def test_bad_options_are_told_of_before_anything_is_done(world: World) -> None:
+    world.order(3)
+    for options in (
+        ["--notify", "ftp://x"],
+        ["--notify", "nonsense"],
+        ["--jitter", "x"],
+        ["--jitter", "5"],
+        ["--keep-trash", "-1d"],
+        ["--keep-trash", "7"],
+        ["--keep-trash", "59m"],
+    ):
+        process = world.run("maintain", *options)
+        assert (process.returncode, process.stdout) == (2, ""), options
+    assert world.queued() == []
+
+
+def test_jitter_waits_no_longer_than_it_says(world: World) -> None:
+    world.order(3)
+    assert world.run("maintain", "--jitter", "10ms").returncode == 0
+    assert world.status(3) == "GENERATING"
+
+
+def test_read_only_refuses_it(world: World) -> None:
+    world.order(3)
+    process = world.run("maintain", "--read-only")
+    assert (process.returncode, world.status(3)) == (4, "BUILDING")
+    assert world.run("maintain", "--read-only", "--dry-run").stdout.splitlines()[0] == "start-stuck: 1 would be started"

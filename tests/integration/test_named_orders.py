@@ -1,0 +1,102 @@
+"""Commands that choose their orders by themselves, told which ones: by number, from a file, or by what they are."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sitegenctl.domain.diagnosis.condition import REMEDY_OF_ONE, Condition
+from tests.support.mutations import Run
+from tests.support.world import World
+
+OTHER = 7  # an order that is fine
+MISSING = 99
+
+
+def two_of(world: World, command: str) -> None:
+    """Two orders that the command takes, and one that it doesn't."""
+    world.order(OTHER, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    for order_id in (1, 2):
+        match command:
+            case "retry-failed":
+                world.order(order_id, "GENERATING", steps=["START", "ERROR"], age="3 hours")
+            case "reset-empty":
+                world.order(order_id, "GENERATING", steps=["START", "PHASE_1_START"], age="3 hours")
+            case "start-stuck":
+                world.order(order_id)
+            case "repair":
+                world.order(order_id, "GENERATING", age="3 hours")
+
+
+@pytest.mark.parametrize("command", ["retry-failed", "reset-empty", "start-stuck", "repair"])
+def test_only_the_orders_meant_are_taken(world: World, run: Run, tmp_path: Path, command: str) -> None:
+    two_of(world, command)
+    code, told = run(command, str(MISSING), "2", str(OTHER))
+    outcomes = {order_id: (row["outcome"], row["reason"]) for order_id, row in told["outcomes"].items()}
+    assert list(outcomes) == [MISSING, 2, OTHER]  # as they were named
+    assert (code, outcomes[MISSING]) == (4, ("refused", "no such order"))
+    assert outcomes[2][0] == "done"
+    other = "nothing to repair: REVIEW" if command == "repair" else f"it is none of those that {command} takes"
+    assert outcomes[OTHER] == ("skipped", other)
+    (message,) = world.queued()
+    assert message["headers"]["argsrepr"].startswith("[2")
+    listed = tmp_path / "orders"
+    listed.write_text("2\n1\n")
+    code, told = run(command, "--from", str(listed), "--dry-run")
+    assert {order_id: row["outcome"] for order_id, row in told["outcomes"].items()} == {2: "skipped", 1: "done"}
+    # By what they are nobody is named, so there is nothing to say of others.
+    status = "building" if command == "start-stuck" else "generating"
+    assert list(run(command, "--status", status, "--dry-run")[1]["outcomes"]) == [1]
+    assert run(command, "--status", "delivered")[1]["outcomes"] == {}
+
+
+def put_into(world: World, order_id: int, condition: Condition) -> None:
+    """An order in this condition, which somebody must mend."""
+    match condition:
+        case Condition.DUPLICATED | Condition.GHOST | Condition.ORPHANED:
+            finished = condition is Condition.GHOST
+            world.order(order_id, "REVIEW" if finished else "GENERATING", files=8 if finished else None)
+            world.publish(order_id)
+            if condition is Condition.DUPLICATED:
+                world.publish(order_id)
+            elif condition is Condition.ORPHANED:
+                world.deliver()
+        case Condition.FAILED:
+            world.order(order_id, "GENERATING", steps=["START", "ERROR"])
+        case Condition.INTERRUPTED:
+            world.order(order_id, "GENERATING")
+        case Condition.EMPTY:
+            world.order(order_id, "GENERATING", steps=["START", "PHASE_1_START"])
+        case Condition.HELD:
+            world.order(order_id, steps=["OPERATOR_CANCEL"])
+        case Condition.UNSTARTED:
+            world.order(order_id)
+        case Condition.HOLLOW:
+            world.order(order_id, "REVIEW", steps=["START", "SUCCESS"])
+
+
+@pytest.mark.parametrize("condition", REMEDY_OF_ONE)
+def test_the_remedy_of_one_order_mends_it_and_no_other(world: World, run: Run, condition: Condition) -> None:
+    world.order(OTHER, "REVIEW", steps=["START", "SUCCESS"], files=8)
+    for order_id in (1, 2):
+        put_into(world, order_id, condition)
+    seen = run("inspect", "1")[1]["data"]
+    assert seen["condition"] == condition
+    _, *words = shlex.split(seen["remedy"])
+    code, told = run(*words)
+    assert (code, {order_id: row["outcome"] for order_id, row in told["outcomes"].items()}) == (0, {1: "done"})
+    conditions = [run("inspect", str(order_id))[1]["data"]["condition"] for order_id in (1, 2)]
+    assert conditions == [conditions[0], condition]
+    assert conditions[0] in ("queued", "done")
+
+
+def test_a_ghost_without_an_order_is_mended_by_its_number_too(world: World, run: Run) -> None:
+    world.publish(MISSING)
+    seen = run("inspect", str(MISSING))[1]["data"]
+    # Its message has no date: the order may not be committed yet. Named by a person, it goes after a second reading.
+    assert (seen["condition"], seen["remedy"]) == ("unknown", f"sitegenctl repair {MISSING}")
+    assert run("repair")[1]["outcomes"] == {}
+    assert run("repair", str(MISSING))[1]["outcomes"][MISSING]["outcome"] == "done"
+    assert world.queued() == []

@@ -1,0 +1,417 @@
+"""Reading orders from, and claiming them in, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from sitegenctl.adapters.postgres.connection import asyncpg_dsn
+from sitegenctl.adapters.postgres.orders import PostgresOrders
+from sitegenctl.adapters.postgres.run_lock import LOCK_SPACE, run_lock_key, unsigned_key
+from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
+from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.plans.plan import Action, Step
+from sitegenctl.domain.ports import Actor
+from sitegenctl.domain.statistics.throughput import StepMark
+from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.session import Session
+from tests.support.world import World
+
+ACTOR = Actor(user="ana", host="crm", command="enqueue")
+REASONS = {42: "Redis refused", 43: "Redis refused"}
+
+
+def read(world: World, *order_ids: int) -> dict[int, Order]:
+    return world.with_session(lambda session: session.orders.read_orders(order_ids))
+
+
+def step(order: Order, task_id: str = "task-1") -> Step:
+    return Step(
+        order_id=order.order_id,
+        action=Action.ENQUEUE,
+        before=order.status,
+        after=OrderStatus.GENERATING,
+        last_log_id=order.last_log_id,
+        publish=task_id,
+        verb="enqueued",
+    )
+
+
+def test_an_order_with_everything(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "PHASE_1_ERROR", "ERROR"], name="Ana")
+    order = read(world, 42, 43)[42]
+    assert (order.status, order.customer_name, order.onboarding) == (
+        OrderStatus.GENERATING,
+        "Ana",
+        Onboarding.COMPLETE,
+    )
+    assert order.history.last_run is not None
+    assert order.history.last_run.outcome is RunOutcome.ERROR
+    assert (order.history.attempts, order.last_error) == (1, "ERROR")
+    assert order.last_log_id == world.log(42)[-1]["id"]
+
+
+def begin_run(world: World, order_id: int, details: str | None, *, age: str = "5 minutes") -> None:
+    world.sql(
+        "INSERT INTO site_generation_logs (order_id, step, message, details, created_at)"
+        " VALUES ($1, 'START', '', $2::text::json, localtimestamp - $3::text::interval)",
+        order_id,
+        details,
+        age,
+    )
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ('{"task_id": "t-1", "run_lock": true}', ("t-1", True)),
+        ('{"task_id": "t-1"}', ("t-1", False)),
+        # Only a run that says so takes the lock; an odd value stops nothing.
+        ('{"task_id": ["t-1"], "run_lock": "true"}', (None, False)),
+        ('{"inner": {"task_id": "t-1", "run_lock": true}}', (None, False)),
+        ('["task_id"]', (None, False)),
+        ("[" * 2000 + "]" * 2000, (None, False)),
+        (None, (None, False)),
+    ],
+)
+def test_run_says_when_it_began_and_whose_it_is(
+    world: World, kind: str, details: str | None, expected: tuple[str | None, bool]
+) -> None:
+    world.sql(f"ALTER TABLE site_generation_logs ALTER details TYPE {kind} USING details::text::{kind}")
+    world.order(42, "GENERATING", steps=["START", "ERROR", "OPERATOR_ENQUEUE"])
+    begin_run(world, 42, details)
+    last_run = read(world, 42)[42].history.last_run
+    assert last_run is not None
+    assert last_run.began is not None
+    assert timedelta(minutes=5) <= last_run.began < timedelta(minutes=6)
+    assert (last_run.task_id, last_run.takes_lock) == expected
+
+
+def test_run_lock_is_seen_while_it_is_held(world: World) -> None:
+    world.order(42)
+    world.order(43)
+
+    async def scenario() -> list[dict[int, bool | None]]:
+        store = PostgresOrders(world.database_url, timeout=5)
+        worker = await asyncpg.connect(world.database_url)
+        seen = []
+        async with worker.transaction():
+            await worker.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", LOCK_SPACE, run_lock_key(42))
+            # Another program's lock on the same number is none of ours.
+            await worker.fetchval("SELECT pg_try_advisory_xact_lock(1, 43), pg_try_advisory_xact_lock(43)")
+            seen.append(await store.read_orders([42, 43]))
+        seen.append(await store.read_orders([42, 43]))
+        await worker.close()
+        await store.close()
+        return [{number: order.run_lock_held for number, order in orders.items()} for orders in seen]
+
+    assert asyncio.run(scenario()) == [{42: True, 43: False}, {42: False, 43: False}]
+
+
+@pytest.mark.parametrize("order_id", [1, 2**31 - 1, 2**31, 5_000_000_000, 2**32 + 1, 2**63 - 1])
+def test_every_order_id_has_a_lock_key_that_both_sides_agree_on(world: World, order_id: int) -> None:
+    key = run_lock_key(order_id)
+    assert -(2**31) <= key < 2**31
+    (row,) = world.sql(f"SELECT {unsigned_key('$1::bigint')} AS key", order_id)
+    assert row["key"] == key % 2**32
+
+
+def test_journal_row_says_which_status_it_set(world: World) -> None:
+    world.order(42)
+    order = read(world, 42)[42]
+    assert order.journal is None
+    world.with_session(lambda session: session.orders.apply([step(order)], ACTOR))
+    journal = read(world, 42)[42].journal
+    assert journal is not None
+    assert journal.after == "GENERATING"
+
+
+def test_onboarding_missing_and_partial(world: World) -> None:
+    world.order(1, onboarding="missing")
+    world.order(2, onboarding="partial")
+    orders = read(world, 1, 2)
+    assert (orders[1].onboarding, orders[2].onboarding) == (Onboarding.MISSING, Onboarding.PARTIAL)
+
+
+def test_an_order_that_does_not_exist_is_left_out_and_a_null_status_is_none(world: World) -> None:
+    world.order(1, None)
+    orders = read(world, 1, 99)
+    assert set(orders) == {1}
+    assert orders[1].status is None
+
+
+def test_idle_is_the_newest_movement_each_by_its_own_clock(world: World) -> None:
+    """Order columns are naive UTC, log rows are in the zone of the session: 9 hours apart here."""
+    name = world.database_url.rsplit("/", 1)[1]
+    world.sql(f"ALTER DATABASE {name} SET timezone TO 'Asia/Tokyo'")
+    world.order(1, age="3 hours")
+    world.order(2, age="3 hours")
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (2, 'START', 'now')")
+    orders = read(world, 1, 2)
+    assert orders[1].idle is not None
+    assert orders[2].idle is not None
+    assert timedelta(hours=3) <= orders[1].idle < timedelta(hours=3, minutes=1)
+    assert timedelta(0) <= orders[2].idle < timedelta(minutes=1)
+
+
+def test_apply_sets_status_and_journals_in_one_transaction(world: World) -> None:
+    world.order(42)
+    order = read(world, 42)[42]
+    result = world.with_session(lambda session: session.orders.apply([step(order)], ACTOR))
+    assert result.changed == {}
+    assert world.status(42) == "GENERATING"
+    (row,) = world.log(42)
+    assert result.journal_ids == {42: row["id"]}
+    assert row["step"] == "OPERATOR_ENQUEUE"
+    after = read(world, 42)[42]
+    assert after.journal is not None
+    assert (after.journal.task_id, after.journal.actor) == ("task-1", "ana")
+    assert after.idle is not None
+    assert after.idle < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 42",
+        "INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'START', 's')",
+        "DELETE FROM site_onboardings; DELETE FROM site_orders WHERE id = 42",
+    ],
+    ids=["status", "log", "gone"],
+)
+def test_order_changed_since_the_plan_is_left_alone(world: World, change: str) -> None:
+    world.order(42)
+    world.order(43)
+    orders = read(world, 42, 43)
+    for statement in change.split("; "):
+        world.sql(statement)
+    steps = [step(orders[42]), step(orders[43], "task-2")]
+    result = world.with_session(lambda session: session.orders.apply(steps, ACTOR))
+    assert set(result.changed) == {42}
+    assert set(result.journal_ids) == {43}
+    assert "OPERATOR_ENQUEUE" not in world.steps(42)
+
+
+def test_of_concurrent_transitions_one_wins(world: World) -> None:
+    """The second waits for the lock; it must see what the first has written, not what its statement began with."""
+    world.order(42)
+    order = read(world, 42)[42]
+
+    async def both() -> list[int]:
+        stores = [PostgresOrders(world.database_url, timeout=10) for _ in range(8)]
+        results = await asyncio.gather(
+            *(store.apply([step(order, f"task-{n}")], ACTOR) for n, store in enumerate(stores))
+        )
+        for store in stores:
+            await store.close()
+        return [len(result.journal_ids) for result in results]
+
+    assert sorted(asyncio.run(both())) == [0] * 7 + [1]
+    assert world.steps(42) == ["OPERATOR_ENQUEUE"]
+
+
+def test_transition_does_not_block_a_worker_that_logs(world: World) -> None:
+    world.order(42)
+
+    async def scenario() -> None:
+        operator = await asyncpg.connect(world.database_url)
+        worker = await asyncpg.connect(world.database_url)
+        try:
+            async with operator.transaction():
+                await operator.fetch("SELECT id FROM site_orders WHERE id = 42 FOR NO KEY UPDATE")
+                insert = "INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'START', 's')"
+                await asyncio.wait_for(worker.execute(insert), timeout=5)
+        finally:
+            await operator.close()
+            await worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_roll_back_restores_only_unchanged_orders(world: World) -> None:
+    world.order(42)
+    world.order(43)
+    orders = read(world, 42, 43)
+    steps = [step(orders[42]), step(orders[43], "task-2")]
+    result = world.with_session(lambda session: session.orders.apply(steps, ACTOR))
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (43, 'START', 's')")
+    by_journal_id = {result.journal_ids[s.order_id]: s for s in steps}
+    rolled_back = world.with_session(lambda session: session.orders.roll_back(by_journal_id, ACTOR, REASONS))
+    assert set(rolled_back.journal_ids) == {42}
+    assert "its log has new rows" in rolled_back.changed[43]
+    assert (world.status(42), world.status(43)) == ("BUILDING", "GENERATING")
+    assert world.steps(42) == ["OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"]
+    assert "Redis refused" in world.log(42)[-1]["message"]
+
+
+def test_details_may_be_jsonb(world: World) -> None:
+    world.sql("ALTER TABLE site_generation_logs ALTER COLUMN details TYPE jsonb USING details::jsonb")
+    world.order(42)
+    order = read(world, 42)[42]
+    world.with_session(lambda session: session.orders.apply([step(order)], ACTOR))
+    journal = read(world, 42)[42].journal
+    assert journal is not None
+    assert journal.task_id == "task-1"
+
+
+def test_read_only_is_enforced_by_the_server(world: World) -> None:
+    world.order(42)
+    order = read(world, 42)[42]
+    with pytest.raises(SourceError, match="read-only"):
+        world.with_session(lambda session: session.orders.apply([step(order)], ACTOR), read_only=True)
+    assert world.status(42) == "BUILDING"
+
+
+def test_the_log_is_read_from_where_one_was_and_to_the_newest(world: World) -> None:
+    world.order(1, steps=["START", "AI_STRATEGY", "ERROR"])
+    world.order(2, steps=["START", "SUCCESS"])
+    first = world.log(1)[0]["id"]
+
+    def steps_of(**options: int) -> list[str]:
+        rows = world.with_session(lambda session: session.orders.read_log([1, 2], **options))
+        return [f"{row.order_id}:{row.step}" for row in rows]
+
+    assert steps_of(after_id=first) == ["1:AI_STRATEGY", "1:ERROR", "2:START", "2:SUCCESS"]
+    assert steps_of(last=1) == ["1:ERROR", "2:SUCCESS"]
+
+
+def test_another_kind_of_database_is_a_usage_problem() -> None:
+    with pytest.raises(UsageProblem, match="not a PostgreSQL URL"):
+        PostgresOrders("mysql://crm@localhost/crm", timeout=2)
+
+
+def test_a_server_that_is_away_is_one_line() -> None:
+    async def attempt() -> None:
+        await PostgresOrders("postgresql://crm:pw@127.0.0.1:1/crm", timeout=2).read_orders([1])
+
+    with pytest.raises(SourceError, match="can't be reached") as caught:
+        asyncio.run(attempt())
+    assert "\n" not in caught.value.message
+    assert "pw" not in caught.value.message
+
+
+def test_another_database_is_recognised_as_such(world: World) -> None:
+    world.sql("DROP TABLE site_generation_logs")
+    with pytest.raises(SourceError, match="not an orders database"):
+        read(world, 1)
+
+
+def test_a_connection_that_was_cut_is_opened_again(world: World) -> None:
+    world.order(42)
+
+    async def scenario() -> None:
+        store = PostgresOrders(world.database_url, timeout=5)
+        await store.read_orders([42])
+        cutter = await asyncpg.connect(world.database_url)
+        await cutter.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await cutter.close()
+        with contextlib.suppress(SourceError):  # the cut may be noticed before the call, or by it
+            await store.read_orders([42])
+        assert 42 in await store.read_orders([42])
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("url", "dsn"),
+    [
+        ("postgresql+asyncpg://u:p@h:5/d", "postgresql://u:p@h:5/d"),
+        ("postgresql+psycopg2://u:p@h/d?connect_timeout=3", "postgresql://u:p@h/d"),
+        ("postgres://u:p@h/d", "postgresql://u:p@h/d"),
+        ("postgresql+asyncpg://u:p@h/d?ssl=require", "postgresql://u:p@h/d?sslmode=require"),
+    ],
+)
+def test_urls_as_deployments_have_them(url: str, dsn: str) -> None:
+    assert asyncpg_dsn(url) == dsn
+
+
+def recent(world: World, **options: int) -> list[StepMark]:
+    return world.with_session(lambda session: session.orders.recent_steps(timedelta(minutes=30), **options))
+
+
+def test_the_steps_of_the_last_minutes_oldest_first(world: World) -> None:
+    world.order(1, steps=["START", "ERROR"], age="40 minutes")
+    world.order(2, steps=["START", "SUCCESS"], age="20 minutes")
+    world.order(3, steps=["RESUME"], age="1 minutes")
+    found = recent(world)
+    assert [(mark.order_id, mark.step) for mark in found] == [(2, "START"), (2, "SUCCESS"), (3, "RESUME")]
+    assert [mark.log_id for mark in found] == sorted(mark.log_id for mark in found)
+    assert timedelta(minutes=20) <= found[0].age < timedelta(minutes=21)
+    assert [mark.step for mark in recent(world, after_id=found[1].log_id)] == ["RESUME"]
+    assert recent(world, after_id=found[-1].log_id) == []
+
+
+def test_of_too_many_steps_the_newest_are_read(world: World) -> None:
+    world.order(1, steps=[f"STEP_{number}" for number in range(6)], age="1 minutes")
+    assert [mark.step for mark in recent(world, limit=2)] == ["STEP_4", "STEP_5"]
+
+
+def test_steps_of_no_time_or_a_time_to_come_tell_nothing(world: World) -> None:
+    world.order(1, steps=["START"], age="1 minutes")
+    for time in ("NULL", "'infinity'", "localtimestamp + interval '1 day'"):
+        world.sql(
+            f"INSERT INTO site_generation_logs (order_id, step, message, created_at) VALUES (1, 'A', '', {time})"  # noqa: S608 - a constant of this test
+        )
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (1, 'SUCCESS', '')")
+    assert [mark.step for mark in recent(world)] == ["START", "SUCCESS"]
+
+
+def test_no_steps_at_all(world: World) -> None:
+    assert recent(world) == []
+
+
+FILTERS = [
+    *(OrderFilter(search=words) for words in ("ana", "ANA souza", "bräu", "BRÄU", "padaria", "o'neil", "\\")),
+    *(
+        OrderFilter(search=words)
+        for words in ("%", "_", "100%", "a_b", "a%b", "1", "2 padaria", "99", "0001", "x y z", "2147483647", "9" * 5000)
+    ),
+    *(OrderFilter(search=words) for words in ("ana@example.com", "ana nobody", "[red]x[/]", "'; --", "\u0663")),
+    *(OrderFilter(since=timedelta(minutes=minutes)) for minutes in (0, 5, 61, 500)),
+    *(OrderFilter(still_for=timedelta(minutes=minutes)) for minutes in (0, 5, 61, 500)),
+    OrderFilter(since=timedelta(minutes=500), still_for=timedelta(minutes=5), search="ana"),
+    OrderFilter(statuses=frozenset({OrderStatus.REVIEW}), search="padaria"),
+    OrderFilter(),
+]
+
+
+@pytest.fixture
+def many_names(world: World) -> list[int]:
+    names = ["Ana Souza", "ana_b", "a%b", "100% Pão", "Bräu", "O'Neil", "back\\slash", "[red]x[/]", "Zoë \u0661", "x y"]
+    ages = ["1 minutes", "10 minutes", "60 minutes", "3 hours"]
+    return [
+        world.order(
+            2_147_483_647 if name == "x y" else number,
+            ["REVIEW", "PAID", "DELIVERED"][number % 3],
+            name=name,
+            age=ages[number % len(ages)],
+            onboarding="missing" if number % 4 == 0 else "complete",
+        )
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def test_the_same_orders_are_taken_in_memory_and_in_the_database(world: World, many_names: list[int]) -> None:
+    """Open orders are filtered in memory and all others by the database: one list is made of both."""
+    orders = read(world, *many_names)
+
+    async def asked(session: Session) -> list[set[int]]:
+        answers = []
+        for only in FILTERS:
+            settled = await session.orders.read_settled(OrderQuery(filter=only, limit=100), excluding=())
+            assert await session.orders.count_settled(only, excluding=()) == len(settled)
+            answers.append({order.order_id for order in settled})
+        return answers
+
+    for only, found in zip(FILTERS, world.with_session(asked), strict=True):
+        assert found == {number for number in many_names if only.takes(orders[number])}, only

@@ -1,0 +1,69 @@
+"""What processes hold in memory: of this machine's, by /proc; of others nothing is claimed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sitegenctl.adapters.system.processes import local_memory
+from sitegenctl.domain.queue.worker import WorkerRoster
+from sitegenctl.session import Session
+from tests.support.world import World, eventually
+
+HERE = socket.gethostname()
+
+pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells it in /proc")
+
+
+def test_this_process_holds_what_a_python_holds() -> None:
+    held = local_memory(HERE, [os.getpid()])
+    assert held.keys() == {os.getpid()}
+    assert 10_000_000 < held[os.getpid()] < 10_000_000_000
+
+
+def test_of_another_host_nothing_is_known() -> None:
+    assert local_memory(f"not-{HERE}", [os.getpid()]) == {}
+    assert local_memory("", [os.getpid()]) == {}
+
+
+def test_processes_that_are_gone_or_never_were_are_left_out() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert local_memory(HERE, [gone.pid, -1, 0, 2**40, os.getpid()]).keys() == {os.getpid()}
+
+
+def test_a_number_that_another_program_has_got_is_no_worker() -> None:
+    """In a container processes have numbers of their own: here somebody else may have it."""
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        eventually(lambda: Path(f"/proc/{other.pid}/cmdline").read_bytes().startswith(b"sleep"))
+        assert local_memory(HERE, [other.pid]) == {}
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_real_worker_tells_its_processes_and_which_runs_what(world: World) -> None:
+    world.order(42)
+    worker = world.worker("-c", "2", "--generator", "tests.support.generators:gated", cwd=world.sites_dir.parent)
+    world.enqueue(42)
+    eventually((world.sites_dir.parent / "started").exists)
+
+    async def ask(session: Session) -> WorkerRoster:
+        return await session.queue.worker_details()
+
+    (told,) = world.with_session(ask).workers
+    (running,) = told.active
+    assert (running.order_id, running.started_at is not None) == (42, True)
+    assert running.pid in told.processes
+    assert len(told.processes) == 2
+    assert told.memory.keys() == {told.pid, *told.processes}
+    assert all(held > 1_000_000 for held in told.memory.values())
+    assert told.pid == worker.pid
+    (world.sites_dir.parent / "gate").touch()
+    eventually(lambda: world.status() == "REVIEW")

@@ -1,0 +1,99 @@
+"""``retry-failed`` and ``start-stuck``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.mutations import Run, kinds
+from tests.support.world import World
+
+
+def failed(world: World, order_id: int, times: int = 1, *, age: str = "3 hours", **facts: str) -> None:
+    world.order(order_id, "GENERATING", steps=["START", "ERROR"] * times, age=age, **facts)
+
+
+def test_failed_orders_are_retried_as_long_as_they_have_attempts(world: World, run: Run) -> None:
+    failed(world, 1)
+    failed(world, 2, times=2)
+    failed(world, 3, times=3)
+    failed(world, 4, onboarding="partial")
+    failed(world, 5)
+    world.publish(5)
+    world.order(6, "GENERATING", steps=["START"])
+    code, told = run("retry-failed")
+    assert (code, kinds(told)) == (0, {1: "done", 2: "done", 3: "skipped", 4: "refused"})
+    assert "used up: 3 of 3" in told["outcomes"][3]["reason"]
+    orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
+    assert orders == [1, 2, 5]
+    assert world.steps(1)[-1] == "OPERATOR_ENQUEUE"
+    assert kinds(run("retry-failed", "--max-attempts", "4")[1])[3] == "done"
+
+
+def test_the_next_attempt_waits_longer_each_time(world: World, run: Run) -> None:
+    failed(world, 1, age="3 minutes")
+    failed(world, 2, times=2, age="3 minutes")
+    _, told = run("retry-failed")
+    assert kinds(told) == {1: "done", 2: "skipped"}
+    assert "attempt 2 failed 3m" in told["outcomes"][2]["reason"]
+    assert kinds(run("retry-failed", "--force")[1]) == {2: "done"}
+
+
+def test_only_errors_that_match_and_orders_still_for_long_enough(world: World, run: Run) -> None:
+    failed(world, 1, age="1 hour")
+    failed(world, 2)
+    world.sql("UPDATE site_generation_logs SET message = 'GitHub said 503' WHERE order_id = 1 AND step = 'ERROR'")
+    assert kinds(run("retry-failed", "--match", "GitHub.*50\\d", "--dry-run")[1]) == {1: "done"}
+    assert kinds(run("retry-failed", "--older-than", "2h", "--dry-run")[1]) == {2: "done"}
+    code, told = run("retry-failed", "--match", "(")
+    assert (code, "not a regular expression" in told["errors"][0]["message"]) == (2, True)
+
+
+def test_a_reset_gives_new_attempts(world: World, run: Run) -> None:
+    world.order(1, "GENERATING", steps=["START", "ERROR"] * 3 + ["OPERATOR_RESET", "START", "ERROR"])
+    assert kinds(run("retry-failed")[1]) == {1: "done"}
+
+
+def test_stuck_orders_are_started_and_held_ones_are_not(world: World, run: Run) -> None:
+    world.order(1)
+    world.order(2, steps=["OPERATOR_CANCEL"])
+    world.order(3, age="10 seconds")
+    world.order(4, onboarding="partial")
+    world.order(5)
+    world.publish(5)
+    code, told = run("start-stuck")
+    assert (code, kinds(told)) == (0, {1: "done", 2: "skipped", 3: "skipped"})
+    assert (world.status(1), world.status(2), len(world.queued())) == ("GENERATING", "BUILDING", 2)
+    assert run("enqueue", "2")[1]["outcomes"][2]["outcome"] == "done"
+
+
+def test_limit_takes_the_first_and_tells_how_many_are_left(world: World, run: Run) -> None:
+    for order_id in range(1, 6):
+        world.order(order_id)
+    _, told = run("start-stuck", "--limit", "2")
+    assert (kinds(told), told["data"]["beyond_limit"]) == ({1: "done", 2: "done"}, 3)
+
+
+def test_orders_are_chosen_by_what_they_are(world: World, run: Run) -> None:
+    failed(world, 1)
+    world.order(2)
+    world.order(3, name="Bia Lima")
+    assert kinds(run("enqueue", "--condition", "failed", "--dry-run")[1]) == {1: "done"}
+    assert kinds(run("enqueue", "--status", "building", "--search", "bia", "--dry-run")[1]) == {3: "done"}
+    code, told = run("enqueue", "1", "--condition", "failed")
+    assert (code, "not both" in told["errors"][0]["message"]) == (2, True)
+
+
+def test_orders_chosen_by_what_they_are_are_asked_about(world: World) -> None:
+    failed(world, 1)
+    process = world.run("enqueue", "--condition", "failed")
+    assert (process.returncode, world.queued()) == (2, [])
+    assert "--yes" in process.stderr
+
+
+@pytest.mark.parametrize("command", ["retry-failed", "start-stuck", "reset-empty", "repair", "maintain"])
+def test_with_nothing_to_do_all_is_well(world: World, command: str) -> None:
+    process = world.run(command)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == ("" if command == "maintain" else "nothing to do\n")

@@ -1,0 +1,33 @@
+"""``events`` on RQ: what is seen to happen is told in the words that Celery's workers use."""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.rq_world import RqWorld
+from tests.support.streaming import streaming
+from tests.support.world import eventually
+
+
+def test_what_happens_is_told_with_orders_and_nothing_is_written(rq: RqWorld) -> None:
+    (rq.sites_dir.parent / "gate").touch()
+    with rq.redis() as client, streaming(rq, "events", "-o", "ndjson") as stream:
+        # Nobody lives: it looks, and says that there is nothing to hear.
+        eventually(lambda: "no worker is alive" in stream.notes)
+        before = set(client.scan_iter())
+        assert before == set()
+        rq.stock_worker()
+        stream.shows("worker-online")
+        done = rq.publish(1)
+        failing = rq.publish(99)
+        stream.shows("task-succeeded")
+        stream.shows("task-retried")
+        rows = [json.loads(json.dumps(row)) for row in stream.rows]
+        assert {row["order_id"] for row in rows if row.get("uuid") == done} == {1}
+        ended = next(row for row in rows if row["type"] == "task-succeeded")
+        assert {"uuid", "hostname", "timestamp", "runtime"} <= set(ended)
+        retried = next(row for row in rows if row["type"] == "task-retried")
+        assert (retried["uuid"], retried["order_id"], retried["retries"]) == (failing, 99, 1)
+        assert "eta" in retried
+        assert stream.interrupt() == 130
+        assert "Traceback" not in stream.notes

@@ -1,0 +1,680 @@
+"""RQ's queue on a real Redis, with what RQ itself puts there, and what it should never be asked to do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pickle
+import re
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rq
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.job import Job
+from rq.registry import CanceledJobRegistry, FinishedJobRegistry
+from rq.scheduler import RQScheduler
+from rq.suspension import WORKERS_SUSPENDED
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
+
+from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.reader import QueueReading
+from sitegenctl.adapters.rq.workers import RqWorkers
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.errors import SourceError
+from tests.support.rq_world import JOB, RqWorld
+from tests.support.systems import judged, publication
+from tests.support.world import QUEUE, eventually
+
+RQ = tuple(int(part) for part in rq.__version__.split(".")[:2])
+
+
+def read(world: RqWorld, **flags: Any) -> BrokerReading:
+    return world.with_session(lambda session: session.queue.read(), **flags)
+
+
+def seen(world: RqWorld) -> dict[str, TaskState]:
+    """Where each task is, with what the workers say of it."""
+
+    async def look(session: Any) -> tuple[LiveTask, ...]:
+        return judged(await session.queue.read(), await session.queue.survey())
+
+    return {task.task_id: task.state for task in world.with_session(look)}
+
+
+def publish(world: RqWorld, *order_ids: int, **flags: Any) -> dict[str, Any]:
+    made = [publication(order_id, f"task-{order_id}", resume=True) for order_id in order_ids]
+    return dict(world.with_session(lambda session: session.queue.publish(made), **flags))
+
+
+def test_the_keys_are_rq_s_own(rq: RqWorld) -> None:
+    options = RqOptions()
+    with rq.queue() as queue:
+        registries = {
+            options.started: queue.started_job_registry,
+            options.scheduled: queue.scheduled_job_registry,
+            options.deferred: queue.deferred_job_registry,
+            options.finished: FinishedJobRegistry(queue=queue),
+            options.failed: queue.failed_job_registry,
+            options.canceled: CanceledJobRegistry(queue=queue),
+        }
+        assert options.list_key == queue.key
+        assert options.intermediate == queue.intermediate_queue_key
+    assert all(registry.key == key for key, registry in registries.items())
+    key = Job.key_for("J")
+    assert (key.decode() if isinstance(key, bytes) else key) == options.job("J")
+    assert options.workers == REDIS_WORKER_KEYS
+    assert options.queue_workers == WORKERS_BY_QUEUE_KEY % QUEUE
+    assert options.channel("W") == PUBSUB_CHANNEL_TEMPLATE % "W"
+    assert options.suspended == WORKERS_SUSPENDED
+    assert options.scheduler_lock == RQScheduler.get_locking_key(QUEUE)
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (self.path,)
+
+
+def test_nothing_is_ever_unpickled(rq: RqWorld, tmp_path: Path) -> None:
+    exploded = tmp_path / "exploded"
+    bomb = pickle.dumps(Bomb(exploded))
+    ids = [rq.publish(number) for number in range(1, 5)]
+    with rq.redis() as client:
+        for task_id in ids:
+            client.hset(f"rq:job:{task_id}", mapping={"data": zlib.compress(bomb), "meta": bomb, "result": bomb})
+            client.xadd(f"rq:results:{task_id}", {"type": 1, "return_value": "gASVAA=="})
+    rq.deliver(late=3600)
+
+    async def everything(session: Any) -> None:
+        tasks = (await session.queue.read()).tasks
+        assert {task.order_id for task in tasks} == {1, 2, 3, 4}
+        await session.queue.survey()
+        for task_id in ids:
+            assert await session.queue.task_details(task_id) is not None
+        assert await session.queue.requeue([task for task in tasks if task.task_id == ids[0]]) == {}
+        assert await session.queue.revoke([task for task in tasks if task.task_id == ids[1]]) == {}
+        assert await session.queue.publish([publication(2, ids[1])]) == {}
+
+    rq.with_session(everything)
+    assert rq.run("inspect").returncode == 0
+    assert rq.run("inspect", "task", ids[0]).returncode == 0
+    assert not exploded.exists()
+    pickle.loads(bomb)  # noqa: S301 - its own
+    assert exploded.exists()  # as a bomb it works
+
+
+def test_what_is_published_is_what_a_stock_worker_runs(rq: RqWorld) -> None:
+    assert publish(rq, 42) == {}
+    job = rq.fetch("task-42")
+    assert (job.func_name, job.args, job.kwargs) == (JOB, (42,), {"resume": True})
+    assert (job.retries_left, job.retry_intervals, job.timeout, job.origin) == (3, [60, 120, 240], 600, QUEUE)
+    assert job.meta["order_id"] == 42
+    assert job.description == f"{JOB}(42, resume=True)"
+    assert job.result_ttl == 86400
+    assert rq.queued_ids() == ["task-42"]
+
+
+def test_nothing_of_a_job_that_was_stays_when_it_is_published_again(rq: RqWorld) -> None:
+    """RQ writes over the old job, and it would be forgotten when the old one was to be: a minute later, say."""
+    publish(rq, 42)
+    with rq.redis() as client:
+        client.lpop(f"rq:queue:{QUEUE}")
+        client.hset("rq:job:task-42", mapping={"status": "failed", "retries_left": 0, "exc_info": "x"})
+        client.expire("rq:job:task-42", 60)
+        client.zadd(f"rq:failed:{QUEUE}", {"task-42": time.time() + 60})
+        publish(rq, 42)
+        assert client.ttl("rq:job:task-42") == -1
+        assert client.zcard(f"rq:failed:{QUEUE}") == 0
+        assert client.hget("rq:job:task-42", "exc_info") is None
+    (task,) = read(rq).tasks
+    assert (task.state, task.attempt) == (TaskState.QUEUED, 1)
+    assert rq.fetch("task-42").retries_left == 3
+
+
+@pytest.mark.parametrize(("serializer", "stock"), [("json", "rq.serializers.JSONSerializer"), ("pickle", None)])
+def test_the_serializer_is_a_setting(rq: RqWorld, serializer: str, stock: str | None) -> None:
+    assert publish(rq, 42, rq_serializer=serializer) == {}
+    with rq.redis() as client:
+        job = Job.fetch("task-42", connection=client, serializer=stock)
+    assert job.args[0] == 42
+    assert [task.order_id for task in read(rq).tasks] == [42]
+
+
+@pytest.mark.parametrize("serializer", ["no.such.Module", "json.JSONDecodeError", "nothing"])
+def test_a_serializer_that_is_none_is_told_and_the_order_given_back(rq: RqWorld, serializer: str) -> None:
+    rq.order(42)
+    process = rq.run("enqueue", "42", SITEGENCTL_RQ_SERIALIZER=serializer)
+    assert process.returncode == 1
+    assert f"publishing failed: rq_serializer '{serializer}' can't be used" in process.stdout
+    assert "Traceback" not in process.stderr
+    assert (rq.queued_ids(), rq.status(42)) == ([], "BUILDING")
+
+
+def test_a_prefix_of_one_s_own_needs_rq_3(rq: RqWorld) -> None:
+    rq.order(42)
+    process = rq.run("enqueue", "42", RQ_KEY_PREFIX="crm")
+    with rq.redis() as client:
+        keys = {key.decode() for key in client.scan_iter()}
+    if RQ < (3, 0):
+        assert process.returncode == 2
+        assert "rq_key_prefix can be another from rq 3 on" in process.stderr
+        assert keys == set()
+        assert rq.status(42) == "BUILDING"
+        return
+    assert process.returncode == 0
+    assert {f"crm:queue:{QUEUE}", "crm:queues"} <= keys
+    assert not any(key.startswith("rq:") for key in keys)
+    assert "1 queued" in rq.run("inspect", RQ_KEY_PREFIX="crm").stdout
+    assert rq.run("cancel", "42", "--yes", RQ_KEY_PREFIX="crm").returncode == 0
+
+
+def test_what_waits_for_something_else_than_a_time_is_there_too(rq: RqWorld) -> None:
+    first = rq.publish(1)
+    dependent = rq.publish(2, depends_on=first)
+    ready, held, other = rq.publish(3), rq.publish(4), rq.publish(5)
+    with rq.redis() as client:
+        client.lrem(f"rq:queue:{QUEUE}", 1, ready)
+        client.zadd(f"rq:ready:{QUEUE}", {ready: 1})
+        for task_id in (held, other):
+            client.lrem(f"rq:queue:{QUEUE}", 1, task_id)
+            client.zadd("rq:rl:sites:rate_limited", {task_id: 1})
+        client.sadd("rq:rl-keys", "sites")
+        client.hset(f"rq:job:{other}", "origin", "another")
+    assert seen(rq) == {
+        first: TaskState.QUEUED,
+        **dict.fromkeys((dependent, ready, held), TaskState.SCHEDULED),
+    }
+
+
+def test_a_job_that_a_worker_took_and_never_began_is_orphaned_and_given_back(rq: RqWorld) -> None:
+    taken, other = rq.publish(1), rq.publish(2)
+    with rq.redis() as client:
+        client.lmove(f"rq:queue:{QUEUE}", f"rq:queue:{QUEUE}:intermediate", "LEFT", "RIGHT")
+    assert seen(rq) == {taken: TaskState.ORPHANED, other: TaskState.QUEUED}
+    orphan = next(task for task in read(rq).tasks if task.task_id == taken)
+    assert rq.with_session(lambda session: session.queue.requeue([orphan])) == {}
+    assert rq.queued_ids() == [taken, other]
+    with rq.redis() as client:
+        assert client.llen(f"rq:queue:{QUEUE}:intermediate") == 0
+
+
+def test_delivered_job_is_orphaned_after_its_limit_alone(rq: RqWorld) -> None:
+    """Neither a heartbeat that is overdue nor a worker that is gone says that the process of the job has ended."""
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    for age in (lambda: None, rq.overdue):
+        age()
+        assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
+        (task,) = read(rq).tasks
+        left = rq.with_session(lambda session, task=task: session.queue.requeue([task]))
+        assert "its worker has not answered, and may be running it" in left[task_id]
+        left = rq.with_session(lambda session, task=task: session.queue.revoke([task]))
+        assert "its worker has not answered, and may be running it" in left[task_id]
+    rq.expire()
+    assert seen(rq) == {task_id: TaskState.ORPHANED}
+    (task,) = read(rq).tasks
+    assert rq.with_session(lambda session: session.queue.requeue([task])) == {}
+    assert rq.queued_ids() == [task_id]
+
+
+def test_operator_who_knows_that_the_worker_is_dead_need_not_wait(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    (task,) = read(rq).tasks
+    assert rq.with_session(lambda session: session.queue.requeue([task], worker_dead=True)) == {}
+    assert rq.queued_ids() == [task_id]
+
+
+def test_job_without_time_limit_is_never_orphaned_by_time(rq: RqWorld) -> None:
+    task_id = rq.publish(1, job_timeout=-1)
+    rq.deliver()
+    rq.expire()
+    assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
+    (task,) = read(rq).tasks
+    left = rq.with_session(lambda session: session.queue.requeue([task]))
+    assert "it has no time limit" in left[task_id]
+
+
+# --- places --------------------------------------------------------------------------------------------------
+
+
+def places(world: RqWorld) -> list[tuple[TaskState, str | None, int | None]]:
+    return [(task.state, task.delivery, task.position) for task in read(world).tasks]
+
+
+def deliver_again(world: RqWorld, task_id: str, execution: str, *, late: float = 3600) -> str:
+    """Enter another execution of a job, long over, as it is after it was queued twice; returns its member."""
+    member = f"{task_id}:{execution * 32}"
+    with world.redis() as client:
+        client.zadd(f"rq:wip:{QUEUE}", {member: time.time() - late})
+    return member
+
+
+def test_every_place_of_a_job_is_read(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=3600)
+    second = deliver_again(rq, task_id, "f")
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id, task_id)
+    assert places(rq) == [
+        (TaskState.QUEUED, None, 0),
+        (TaskState.QUEUED, None, 1),
+        (TaskState.UNACKED, f"{task_id}:{'e' * 32}", None),
+        (TaskState.UNACKED, second, None),
+    ]
+    assert {task.limit for task in read(rq).tasks} == {timedelta(seconds=180)}
+    taken_at = read(rq).taken_at
+    assert taken_at is not None
+    assert abs(taken_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_only_the_given_copies_leave_the_queue(rq: RqWorld) -> None:
+    task_id, other = rq.publish(1), rq.publish(2)
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id, task_id)
+    copies = [task for task in read(rq).tasks if task.task_id == task_id]
+    assert rq.with_session(lambda session: session.queue.revoke(copies[1:], keep={task_id})) == {}
+    # The one that was next stays next.
+    assert rq.queued_ids() == [task_id, other]
+    assert rq.fetch(task_id).get_status() == "queued"
+    left = rq.with_session(lambda session: session.queue.revoke(copies[1:], keep={task_id}))
+    assert "no longer in the queue" in left[task_id]
+    assert rq.queued_ids() == [other]
+
+
+def test_every_copy_of_a_job_that_is_not_kept_goes(rq: RqWorld) -> None:
+    task_id, other = rq.publish(1), rq.publish(2)
+    rq.deliver(late=3600)
+    deliver_again(rq, task_id, "f")
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id, task_id, task_id)
+    (queued, *_) = [task for task in read(rq).tasks if task.task_id == task_id]
+    assert rq.with_session(lambda session: session.queue.revoke([queued])) == {}
+    assert [task.task_id for task in read(rq).tasks] == [other]
+    assert rq.fetch(task_id).get_status() == "canceled"
+
+
+def test_only_the_given_delivery_is_removed(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=3600)
+    second = deliver_again(rq, task_id, "f")
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id)
+    (given,) = [task for task in read(rq).tasks if task.delivery == second]
+    assert rq.with_session(lambda session: session.queue.revoke([given], keep={task_id})) == {}
+    assert [delivery for _, delivery, _ in places(rq)] == [None, f"{task_id}:{'e' * 32}"]
+
+
+def test_delivery_that_may_be_running_is_not_removed(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver()
+    with rq.redis() as client:
+        client.rpush(f"rq:queue:{QUEUE}", task_id)
+    before = places(rq)
+    (given,) = [task for task in read(rq).tasks if task.delivery is not None]
+    left = rq.with_session(lambda session: session.queue.revoke([given], keep={task_id}))
+    assert "may be running it until" in left[task_id]
+    assert places(rq) == before
+
+
+def test_put_back_never_makes_a_second_copy(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=3600)
+    deliver_again(rq, task_id, "f")
+    deliveries = read(rq).tasks
+    assert rq.with_session(lambda session: session.queue.requeue(deliveries)) == {}
+    assert places(rq) == [(TaskState.QUEUED, None, 0)]
+    deliver_again(rq, task_id, "a")
+    (delivery,) = [task for task in read(rq).tasks if task.delivery is not None]
+    left = rq.with_session(lambda session: session.queue.requeue([replace(delivery, state=TaskState.ORPHANED)]))
+    assert "waits in the queue already" in left[task_id]
+    assert rq.queued_ids() == [task_id]
+
+
+@pytest.mark.parametrize("at_once", [3, 5, 8])
+async def test_copies_in_a_long_queue_stay_copies(rq: RqWorld, at_once: int) -> None:
+    ids = [f"task-{number}" for number in (1, 2, 1, 3, 4, 4, 5, 1, 6, 7, 1, 1, 8, 9, 2)]
+    await asyncio.to_thread(publish, rq, *range(1, 10))
+    with rq.redis() as client:
+        client.delete(f"rq:queue:{QUEUE}")
+        client.rpush(f"rq:queue:{QUEUE}", *ids)
+    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).link() as link:
+        reading = await QueueReading(link, RqOptions(), at_once=at_once).read()
+    assert [task.task_id for task in reading.tasks] == ids
+
+
+# --- what is left of a job that ended --------------------------------------------------------------------------
+
+
+def test_a_job_cancelled_while_it_runs_is_live_as_long_as_it_gives_signs_of_life(rq: RqWorld) -> None:
+    """RQ's own ``cancel`` marks the job, and its process goes on."""
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "status", "canceled")
+    assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
+    rq.overdue()
+    assert seen(rq) == {}
+
+
+def test_a_job_deleted_while_it_runs_may_be_of_any_order(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    with rq.redis() as client:
+        client.delete(f"rq:job:{task_id}")
+    (message,) = read(
+        rq,
+    ).unattributed
+    assert (message.task_id, message.reason) == (task_id, "its job was deleted while it ran")
+    rq.overdue()
+    assert read(rq).foreign == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "reason"),
+    [
+        ("finished", "SUCCESS", "its job has ended: finished"),
+        ("failed", "FAILURE", "its job has ended: failed"),
+        ("stopped", "REVOKED", "its job has ended: stopped"),
+        ("canceled", "REVOKED", "its job was cancelled"),
+        ("queued", None, None),
+        ("started", None, None),
+        ("\x00odd", None, None),
+    ],
+)
+def test_ids_of_jobs_that_ended_are_burnt(rq: RqWorld, status: str, result: str | None, reason: str | None) -> None:
+    task_id = rq.publish(1)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "status", status)
+    asked = {task_id, "unknown", "\ud800"}
+    assert rq.with_session(lambda session: session.queue.finished(asked)) == ({task_id: result} if result else {})
+    assert rq.with_session(lambda session: session.queue.unusable(asked)) == ({task_id: reason} if reason else {})
+
+
+def test_a_job_that_runs_once_more_has_no_final_result(rq: RqWorld) -> None:
+    """Two workers ran it, and one has ended: what the other runs is no stale claim."""
+    task_id = rq.publish(1)
+    rq.deliver(late=-60)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "status", "finished")
+    assert rq.with_session(lambda session: session.queue.finished([task_id])) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "undo", "message", "hint"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "Redis is out of memory", "maxmem"),
+        (
+            ("CONFIG", "SET", "min-replicas-to-write", "1"),
+            ("CONFIG", "SET", "min-replicas-to-write", "0"),
+            "Redis has too few replicas",
+            "min-replicas-to-write",
+        ),
+    ],
+)
+def test_redis_that_refuses_writes_is_found_before_anything_is_written(
+    rq: RqWorld, command: tuple[str, ...], undo: tuple[str, ...], message: str, hint: str
+) -> None:
+    before = rq.dumped()
+    rq.with_session(lambda session: session.queue.require_writable())
+    with rq.redis() as client:
+        client.execute_command(*command)
+        try:
+            with pytest.raises(SourceError, match=message) as caught:
+                rq.with_session(lambda session: session.queue.require_writable())
+        finally:
+            client.execute_command(*undo)
+    assert hint in str(caught.value.hint)
+    assert caught.value.source == "broker"
+    assert rq.dumped() == before
+
+
+def test_user_who_must_not_write_is_told_the_rule(rq: RqWorld) -> None:
+    with rq.redis() as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+select")
+        url = re.sub("//(.*@)?", "//reader:secret@", rq.redis_url, count=1)
+        try:
+            with pytest.raises(SourceError, match="does not let this user execute LPUSHX"):
+                rq.with_session(lambda session: session.queue.require_writable(), redis_url=url)
+        finally:
+            client.execute_command("ACL", "DELUSER", "reader")
+
+
+# --- odd values ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_worker_that_is_done_left_in_the_registry_is_not_live(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    rq.deliver()
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "status", "finished")
+        client.zadd(f"rq:wip:{QUEUE}", {"forgotten:e": 1})
+        assert seen(rq) == {}
+    assert read(rq).foreign == ()
+
+
+def test_an_id_may_hold_a_colon_as_it_could_before_rq_2(rq: RqWorld) -> None:
+    with rq.redis() as client:
+        for task_id in ("site:1", "site:2"):
+            client.hset(f"rq:job:{task_id}", mapping={"description": f"{JOB}({task_id[-1]})", "status": "queued"})
+        client.rpush(f"rq:queue:{QUEUE}", "site:1")
+        client.zadd(f"rq:wip:{QUEUE}", {"site:2": 1})
+    assert seen(rq) == {"site:1": TaskState.QUEUED, "site:2": TaskState.ORPHANED}
+
+
+def test_a_task_of_another_queue_is_none_of_ours(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    with rq.redis() as client:
+        client.hset(f"rq:job:{task_id}", "origin", "another")
+    assert rq.run("inspect", "task", task_id).returncode == 4
+
+
+def test_keys_of_another_kind_break_nothing_but_themselves(rq: RqWorld) -> None:
+    odd, fine = rq.publish(1), rq.publish(2)
+    with rq.redis() as client:
+        client.delete(f"rq:job:{odd}")
+        client.rpush(f"rq:job:{odd}", "a list")
+        client.set(f"rq:results:{fine}", "no stream")
+        client.sadd("rq:rl-keys", "sites")
+        client.set("rq:rl:sites:rate_limited", "no set")
+        client.sadd("rq:workers", "rq:worker:odd")
+        client.rpush("rq:worker:odd", "a list")
+        client.set("rq:worker:odd:executions", "no set")
+    assert seen(rq) == {fine: TaskState.QUEUED}
+    assert rq.run("inspect", "task", fine).returncode == 0
+    assert rq.run("inspect", "workers").stdout.startswith("no worker is alive")
+
+
+def test_ids_whose_jobs_are_gone_are_shown_and_left_alone(rq: RqWorld) -> None:
+    task_id, other = rq.publish(1), rq.publish(2)
+    with rq.redis() as client:
+        client.delete(f"rq:job:{task_id}")
+    reading = read(rq)
+    assert [task.task_id for task in reading.tasks] == [other]
+    assert [(message.task_id, message.position) for message in reading.foreign] == [(task_id, 0)]
+
+
+@pytest.mark.parametrize("at_once", [7, 10, 39, 40, 1000])
+async def test_a_long_queue_is_read_in_chunks_to_the_same_effect(rq: RqWorld, at_once: int) -> None:
+    await asyncio.to_thread(publish, rq, *range(1, 41))
+    expected = [f"task-{number}" for number in range(1, 41)]
+    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).link() as link:
+        reading = await QueueReading(link, RqOptions(), at_once=at_once).read()
+    assert [task.task_id for task in reading.tasks] == expected
+    assert [task.position for task in reading.tasks] == list(range(40))
+
+
+@pytest.mark.parametrize("at_head", [False, True])
+async def test_no_job_is_missed_or_seen_twice_while_workers_take_from_a_long_queue(rq: RqWorld, at_head: bool) -> None:
+    await asyncio.to_thread(publish, rq, *range(1, 201))
+    options = RqOptions()
+    with rq.redis() as client:
+
+        class Moving:
+            """A link during whose every second question three jobs are taken, or one is put in at the head."""
+
+            def __init__(self, link: Any) -> None:
+                self.link, self.asked = link, 0
+
+            async def execute(self, *commands: Any, **how: Any) -> Any:
+                self.asked += 1
+                if commands[0][0] == "LRANGE" and self.asked % 2:
+                    if at_head and self.asked < 12:
+                        client.lmove(options.list_key, options.list_key, "RIGHT", "LEFT")
+                    elif not at_head:
+                        for _ in range(3):
+                            client.lmove(options.list_key, options.intermediate, "LEFT", "RIGHT")
+                return await self.link.execute(*commands, **how)
+
+        async with RqWorkers(rq.redis_url, options, timeout=5).link() as link:
+            reading = await QueueReading(Moving(link), options, at_once=20).read()  # type: ignore[arg-type]
+    ids = [task.task_id for task in reading.tasks]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {f"task-{number}" for number in range(1, 201)}
+
+
+def test_a_publication_that_redis_takes_in_part_is_told_for_certain(rq: RqWorld) -> None:
+    with rq.redis() as client:
+        client.set(f"rq:queue:{QUEUE}", "no list")
+    failed = publish(rq, 1, 2)
+    assert set(failed) == {"task-1", "task-2"}
+    assert all(failure.certain and "wrong kind" in failure.reason for failure in failed.values())
+
+
+def test_a_paused_worker_is_idle_and_takes_no_second_task(rq: RqWorld) -> None:
+    (rq.sites_dir.parent / "gate").touch()
+    rq.stock_worker()
+    assert rq.run("queue", "pause").stdout.startswith("paused: 1 of 1 workers")
+    # It waits in the queue already, and takes one more; then it heeds the suspension.
+    rq.publish(1)
+    with rq.redis() as client:
+        eventually(lambda: client.zcard(f"rq:finished:{QUEUE}") == 1)
+        (key,) = client.smembers("rq:workers")
+        eventually(lambda: client.hget(key, "state") == b"suspended")
+        waiting = rq.publish(2)
+        assert rq.queued_ids() == [waiting]
+        assert seen(rq) == {waiting: TaskState.QUEUED}
+        assert rq.run("queue", "resume").returncode == 0
+        eventually(lambda: client.zcard(f"rq:finished:{QUEUE}") == 2)
+
+
+def test_without_workers_a_pause_holds_for_those_that_start(rq: RqWorld) -> None:
+    assert "one that starts heeds it" in rq.run("queue", "pause").stdout
+    with rq.redis() as client:
+        assert client.exists("rq:suspended")
+
+
+def test_rq_info_says_the_same(rq: RqWorld) -> None:
+    """RQ's own command, which counts what it cleans up before: here there is nothing to clean up."""
+    rq.stock_worker()
+    running = rq.publish(1)
+    eventually(lambda: seen(rq).get(running) is TaskState.RUNNING)
+    for number in (2, 3, 4):
+        rq.publish(number)
+    rq.publish(5, due=timedelta(hours=1))
+    rq.publish(6, depends_on=running)
+    ours = rq.run("inspect", "queue", "-o", "json").stdout
+    states = re.findall(r'"state": "(\w+)"', ours)
+    told = subprocess.run(
+        [sys.executable, "-m", "rq.cli", "info", "--url", rq.redis_url, "--raw"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    queue = next(line for line in io.StringIO(told) if line.startswith("queue "))
+    counts = [int(number) for number in re.findall(r"\b\d+\b", queue)]
+    assert counts[0] == states.count("queued") == 3
+    if len(counts) > 1:  # RQ 1.15 tells of the queue alone
+        executing, scheduled = counts[1], counts[-3:]
+        assert executing == states.count("running") == 1
+        assert 1 in scheduled
+    assert states.count("scheduled") == 2  # one for its time, one for another job
+    (worker,) = [line for line in io.StringIO(told) if line.startswith("worker ")]
+    assert "busy" in worker
+    assert running in ours
+
+
+def test_who_only_reads_is_spared_importing_rq(rq: RqWorld) -> None:
+    task_id = rq.publish(1)
+    code = (
+        "import sys; from sitegenctl.cli.app import run;"
+        "[run(words.split()) for words in ('inspect queue', 'inspect workers', 'inspect', 'doctor')];"
+        "sys.exit('rq' in sys.modules or 'celery' in sys.modules)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert task_id in process.stdout
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_without_the_package_it_is_said_which_extra_brings_it(rq: RqWorld) -> None:
+    code = (
+        "import sys; sys.modules['rq'] = None;"
+        "import importlib.util as util; found = util.find_spec;"
+        "util.find_spec = lambda name, *rest: None if name == 'rq' else found(name, *rest);"
+        "from sitegenctl.cli.app import run; sys.exit(run(['inspect', 'queue']))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr.splitlines() == [
+        "error: the backend rq needs the package rq",
+        "hint: pip install 'sitegenctl[rq]'",
+    ]
+
+
+def test_a_task_that_failed_for_good_is_found_with_its_traceback(rq: RqWorld) -> None:
+    rq.stock_worker()
+    task_id = rq.publish(99, retry=None)
+    with rq.redis() as client:
+        eventually(lambda: client.zcard(f"rq:failed:{QUEUE}") == 1)
+    found = rq.with_session(lambda session: session.queue.task_details(task_id))
+    assert found is not None
+    assert (found.order_id, found.state, found.result.status) == (99, None, "FAILED")
+    assert "order 99 not found" in found.result.traceback
+    assert abs(datetime.now(UTC) - found.result.date_done) < timedelta(seconds=30)
+    shown = rq.run("inspect", "task", task_id).stdout
+    assert "LookupError" in shown
+
+
+def test_the_tested_release_is_the_one_that_runs(rq: RqWorld) -> None:
+    rq.stock_worker()
+    (worker,) = rq.with_session(lambda session: session.queue.worker_details()).workers
+    assert (worker.software, worker.version) == ("rq", version("rq"))
+    assert f"rq {version('rq')}" in rq.run("inspect", "workers").stdout
+
+
+def test_why_a_worker_keeps_silent_is_told_in_rq_s_terms(rq: RqWorld) -> None:
+    rq.order(42, "GENERATING")
+    rq.publish(42)
+    rq.deliver(late=-60)
+    process = rq.run("inspect", "42")
+    assert process.returncode == 3
+    assert process.stderr.splitlines() == [
+        "error: the living worker did not answer",
+        "hint: it hangs or is paused, or it was killed and what it had begun lives on; a job that it had begun ends at"
+        " its time limit at the latest: look again then",
+    ]
+
+
+def test_a_purge_takes_what_rq_itself_holds_until_it_is_due(rq: RqWorld) -> None:
+    for order_id in (1, 2):
+        rq.order(order_id, "GENERATING")
+    rq.publish(1)
+    rq.publish(2, due=timedelta(hours=1))
+    process = rq.run("queue", "purge", "--yes")
+    assert (process.returncode, process.stdout.splitlines()[0]) == (0, "2 cancelled")
+    assert "workers hold" not in process.stdout
+    assert (rq.status(1), rq.status(2), read(rq).tasks) == ("BUILDING", "BUILDING", ())

@@ -1,0 +1,224 @@
+"""Real worker processes on RQ: what RQ does with our generation, and what the family of processes does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from rq import Retry
+from rq.job import Job
+
+from sitegenctl.domain.diagnosis.condition import Condition
+from tests.support import processes
+from tests.support.faults import condition
+from tests.support.processes import Running
+from tests.support.rq_world import JOB, RqWorld
+from tests.support.world import QUEUE, eventually
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+pytestmark = pytest.mark.parametrize("backend", ["rq"])
+
+
+def children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def ended(world: RqWorld, job_id: str) -> Job:
+    def job() -> Job | None:
+        found = world.fetch(job_id)
+        return found if found.is_finished or found.is_failed else None
+
+    return eventually(job)
+
+
+def busy(world: RqWorld, *arguments: str) -> tuple[Running, str]:
+    """A worker in the middle of a generation that goes on when there is a file ``gate``."""
+    folder = world.sites_dir.parent
+    environ = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
+    world.order(42, "GENERATING")
+    worker = world.worker(*arguments, environ=environ, cwd=folder)
+    job_id = world.publish(42)
+    eventually((folder / "started").exists)
+    return worker, job_id
+
+
+def test_enqueue_wait_follows_the_log_to_a_site_on_disk(world: RqWorld) -> None:
+    world.order(42)
+    world.worker()
+    process = world.run("enqueue", "42", "--wait")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1].startswith("42  generated  BUILDING → REVIEW")
+    assert {"index.html", "404.html"} <= set(world.site_files())
+    job = ended(world, json.loads(world.log()[0]["details"])["task_id"])
+    assert job.return_value() == {
+        "success": True,
+        "skipped": False,
+        "order_id": 42,
+        "message": "order 42 generated: https://sites.example.com/project_42/",
+    }
+    with world.redis() as client:
+        assert 23 * 3600 < client.ttl(job.key) <= 24 * 3600
+
+
+def test_a_run_that_fails_is_over_and_what_could_not_begin_is_tried_again_as_its_job_says(world: RqWorld) -> None:
+    world.order(42, "GENERATING")
+    world.order(43, "GENERATING", onboarding="missing")
+    world.worker("-c", "1", "--generator", "tests.support.generators:broken")
+    failing = world.publish(42)
+    blocked = world.publish(43, retry=Retry(max=1, interval=[1]))
+    stranger = world.publish(7, task="os.path.exists", retry=None)
+    job = ended(world, failing)
+    assert job.is_finished
+    assert job.return_value() == {
+        "success": False,
+        "order_id": 42,
+        "error": "RuntimeError: the oven is cold",
+        "can_retry": True,
+    }
+    assert world.steps(42)[-1] == "ERROR"
+    assert world.status(42) == "GENERATING"
+    notes = world.sql("SELECT admin_notes FROM site_orders WHERE id = 42")[0][0]
+    assert notes == "Generation Failed: RuntimeError: the oven is cold (no retry left)"
+    assert ended(world, stranger).is_failed
+    assert ended(world, blocked).is_failed
+    assert [row["message"] for row in world.log(43)] == [
+        "order 43 has no onboarding (attempt 1, retry in 1 s)",
+        "order 43 has no onboarding (attempt 2, no retry left)",
+    ]
+    assert condition(world, grace="0s") is Condition.FAILED
+
+
+@pytest.mark.parametrize("stage", ["in the generator", "between two steps"])
+def test_a_run_that_takes_too_long_is_ended_and_journaled(world: RqWorld, stage: str) -> None:
+    world.order(42, "GENERATING")
+    if stage == "in the generator":
+        world.worker("-c", "1", "--generator", "tests.support.generators:hanging")
+    else:
+        world.worker("-c", "1", "--pace", "30s")
+    job = ended(world, world.publish(42, job_timeout=1))
+    assert "took longer than" in job.return_value()["error"]
+    assert world.steps()[-1] == "ERROR"
+
+
+def test_told_to_stop_it_finishes_what_it_runs(world: RqWorld) -> None:
+    worker, job_id = busy(world)
+    worker.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.5)
+    (world.sites_dir.parent / "gate").touch()
+    assert worker.wait(20) == 0
+    assert world.fetch(job_id).is_finished
+    assert world.status() == "REVIEW"
+    assert world.worker_names() == set()
+
+
+def test_sigquit_makes_it_let_go_and_the_order_is_an_orphan(world: RqWorld) -> None:
+    worker, job_id = busy(world, "-c", "1")
+    horses = [horse for child in children(worker.pid) for horse in children(child)]
+    assert len(horses) == 1
+    worker.send_signal(signal.SIGQUIT)
+    assert worker.wait(20) == 0
+    eventually(lambda: not any(map(is_alive, horses)))
+    assert world.site_files() == []
+    world.expire()
+    assert condition(world) is Condition.ORPHANED
+    assert world.run("repair", "--yes").returncode == 0
+    assert world.queued_ids() == [job_id]
+
+
+def test_without_its_parent_a_worker_ends_when_it_is_through(world: RqWorld) -> None:
+    worker, job_id = busy(world)
+    family = children(worker.pid)
+    assert len(family) == 3
+    worker.kill()
+    worker.wait()
+    (world.sites_dir.parent / "gate").touch()
+    eventually(lambda: not any(map(is_alive, family)))
+    assert world.fetch(job_id).is_finished
+
+
+def test_a_worker_that_is_killed_is_replaced(world: RqWorld) -> None:
+    worker = world.worker("-c", "1")
+    (name,) = world.worker_names()
+    before = int(name.removeprefix("sitegenctl-").partition("@")[0])
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: world.worker_names() not in ({name}, set()))
+    assert len(children(worker.pid)) == 2  # with the scheduler
+    world.order(42)
+    world.enqueue(42)
+    eventually(lambda: world.status() == "REVIEW")
+
+
+def test_it_waits_for_redis_and_can_be_stopped_meanwhile(world: RqWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:secret@127.0.0.1:1/0")
+    with processes.start("-m", "sitegenctl", "worker", stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        line = worker.stderr.readline()
+        assert "Cannot connect to redis://:***@127.0.0.1:1/0" in line
+        assert "Trying again in 2 seconds" in line
+        worker.terminate()
+        assert worker.wait(20) == 0
+        assert worker.stderr.readlines() == []
+
+
+def test_rq_s_own_command_runs_it_with_our_class_of_jobs(world: RqWorld) -> None:
+    world.order(42)
+    command = [sys.executable, "-m", "rq.cli", "worker", "--url", world.redis_url, "--burst"]
+    world.enqueue(42)
+    subprocess.run(
+        [*command, "--job-class", "sitegenctl.worker.rq_jobs.SiteJob", QUEUE],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert world.status() == "REVIEW"
+
+
+def test_publisher_and_worker_speak_json_where_they_are_told_to(
+    world: RqWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEGENCTL_RQ_SERIALIZER", "json")
+    world.order(42)
+    world.worker("-c", "1")
+    outcome = world.enqueue(42).outcomes[0]
+    with world.redis() as client:
+        raw = client.hget(f"rq:job:{outcome.task_id}", "data")
+    assert raw is not None
+    assert json.loads(zlib.decompress(raw)) == [JOB, None, [42], {"resume": True}]
+    eventually(lambda: world.status() == "REVIEW")
+
+
+def test_what_is_published_names_the_system_s_own_function(world: RqWorld) -> None:
+    world.order(42)
+    outcome = world.enqueue(42).outcomes[0]
+    job = world.fetch(str(outcome.task_id))
+    assert (job.func_name, job.args, job.kwargs) == (JOB, (42,), {"resume": True})
+
+
+def test_without_rq_it_says_what_to_install(world: RqWorld, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['rq'] = None\n")
+    process = subprocess.run(
+        [sys.executable, "-m", "sitegenctl", "worker"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr.splitlines()[1]) == (2, "hint: pip install 'sitegenctl[rq]'")

@@ -1,0 +1,239 @@
+"""One generation, stage by stage, on a real database and directory, without a queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from sitegenctl.domain.orders.generation_input import Brief, Generator
+from sitegenctl.domain.orders.run import RunOutcome, read_history
+from sitegenctl.errors import GenerationError, SitegenError
+from sitegenctl.session import open_workshop
+from sitegenctl.worker.service import Generation, GenerationEnd, WorkerContext, generate, record_failure
+from tests.support import generators
+from tests.support.world import World
+
+FRESH = [
+    "START", "PHASE_1_START", "AI_STRATEGY", "PHASE_1_COMPLETE", "FETCH_DATA", "TEMPLATE_START",
+    "TEMPLATE_CUSTOMIZED", "WRITE_FILES", "WRITE_COMPLETE", "FINALIZE", "SUCCESS",
+]  # fmt: skip
+
+
+def workshop(world: World, generator: Generator = generators.small) -> WorkerContext:
+    store, sites = open_workshop(world.settings())
+    return WorkerContext(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
+
+
+def work(world: World, *, resume: bool = True, generator: Generator = generators.small) -> Generation:
+    return asyncio.run(generate(workshop(world, generator), 42, resume=resume, task_id="task-1"))
+
+
+def briefings(world: World) -> list[asyncpg.Record]:
+    return world.sql("SELECT * FROM site_deliverables WHERE order_id = 42 AND type = 'BRIEFING'")
+
+
+def test_a_whole_generation(world: World) -> None:
+    world.order(42, "GENERATING")
+    assert work(world).end is GenerationEnd.GENERATED
+    assert world.steps() == FRESH
+    assert world.status() == "REVIEW"
+    assert world.sql("SELECT site_url FROM site_orders")[0][0] == "https://sites.test/project_42/"
+    assert len(world.site_files()) == 6
+    (briefing,) = briefings(world)
+    assert "Padaria Ana Souza" in briefing["content"]
+    history = read_history(world.steps())
+    assert history.last_run is not None
+    assert history.last_run.outcome is RunOutcome.SUCCESS
+
+
+def test_an_order_is_not_finished_without_its_run(world: World) -> None:
+    """Whatever comes between the two, there are both or neither."""
+    world.order(42, "GENERATING")
+    world.sql("ALTER TABLE site_generation_logs ADD CHECK (step <> 'SUCCESS')")
+    with pytest.raises(SitegenError):
+        work(world)
+    assert (world.status(), world.steps()[-1]) == ("GENERATING", "FINALIZE")
+
+
+@pytest.mark.parametrize("status", ["REVIEW", "DELIVERED", "CANCELLED"])
+def test_an_order_that_must_not_be_generated_is_skipped(world: World, status: str) -> None:
+    world.order(42, status, files=8)
+    assert work(world).end is GenerationEnd.SKIPPED
+    assert world.steps() == ["SKIP"]
+    assert world.status() == status
+    assert len(world.site_files()) == 8
+
+
+@pytest.mark.parametrize(("onboarding", "message"), [("missing", "no onboarding"), ("partial", "not complete")])
+def test_without_a_complete_onboarding_it_fails(world: World, onboarding: str, message: str) -> None:
+    world.order(42, "GENERATING", onboarding=onboarding)
+    with pytest.raises(GenerationError, match=message):
+        work(world)
+    assert world.status() == "GENERATING"
+
+
+def test_an_order_that_does_not_exist_fails(world: World) -> None:
+    with pytest.raises(GenerationError, match="no order 42"):
+        work(world)
+
+
+def test_a_generator_that_fails_leaves_the_files_as_they_were(world: World) -> None:
+    world.order(42, "GENERATING")
+    with pytest.raises(RuntimeError, match="oven"):
+        work(world, generator=generators.broken)
+    assert (world.status(), world.site().exists()) == ("GENERATING", False)
+
+
+def test_it_resumes_after_the_last_finished_stage(world: World) -> None:
+    world.order(42, "GENERATING")
+    with pytest.raises(RuntimeError):
+        work(world, generator=generators.broken)
+    work(world)
+    after_the_briefing = FRESH[FRESH.index("FETCH_DATA") :]
+    assert world.steps()[6:] == ["RESUME", "RESUME_DECISION", "PHASE_1_SKIP", *after_the_briefing]
+    assert world.status() == "REVIEW"
+    assert len(briefings(world)) == 1
+
+
+def test_with_a_whole_site_there_only_the_end_is_left(world: World) -> None:
+    world.order(42, "GENERATING")
+    work(world)
+    world.sql("UPDATE site_orders SET status = 'GENERATING'")
+    work(world, generator=generators.broken)  # it isn't even called
+    assert world.steps()[len(FRESH) :] == ["RESUME", "RESUME_DECISION", "PHASE_1_SKIP", "FINALIZE", "SUCCESS"]
+
+
+def test_without_resume_it_begins_from_the_start_and_writes_the_briefing_anew(world: World) -> None:
+    world.order(42, "GENERATING")
+    work(world)
+    world.sql("UPDATE site_orders SET status = 'GENERATING'")
+    world.sql("UPDATE site_deliverables SET content = 'old'")
+    work(world, resume=False)
+    assert world.steps()[len(FRESH) :] == [FRESH[0], "CLEANUP", *FRESH[1:]]
+    (briefing,) = briefings(world)
+    assert briefing["content"] != "old"
+
+
+def test_the_old_site_goes_to_the_trash_and_is_not_deleted(world: World) -> None:
+    world.order(42, "GENERATING", files=3)
+    work(world)
+    (trashed,) = (world.sites_dir / ".trash").iterdir()
+    assert len(list(trashed.iterdir())) == 3
+    assert len(world.site_files()) == 6
+
+
+def test_what_a_killed_writer_left_is_cleared_away(world: World) -> None:
+    world.order(42, "GENERATING")
+    leftover = world.sites_dir / ".project_42.partial-dead"
+    leftover.mkdir()
+    (leftover / "half.html").write_text("half")
+    work(world)
+    assert "CLEANUP" in world.steps()
+    assert not leftover.exists()
+
+
+def test_of_two_generations_at_once_the_second_gives_way(world: World) -> None:
+    world.order(42, "GENERATING")
+    ends: list[GenerationEnd] = []
+
+    def while_generating(brief: Brief):
+        # Another task, in another process as far as the database can tell.
+        with_own_loop = asyncio.new_event_loop()
+        second = generate(workshop(world), brief.order_id, resume=True, task_id="task-2")
+        ends.append(_in_thread(with_own_loop, second).end)
+        return generators.small(brief)
+
+    assert work(world, generator=while_generating).end is GenerationEnd.GENERATED
+    assert ends == [GenerationEnd.GAVE_WAY]
+    assert world.steps() == FRESH
+
+
+def test_an_order_cancelled_meanwhile_stays_cancelled(world: World) -> None:
+    world.order(42, "GENERATING")
+
+    def cancelled(brief: Brief):
+        _in_thread(asyncio.new_event_loop(), _cancel(world))
+        return generators.small(brief)
+
+    assert work(world, generator=cancelled).end is GenerationEnd.SKIPPED
+    assert world.status() == "CANCELLED"
+    assert world.steps()[-1] == "SKIP"
+
+
+def test_a_generator_s_paths_stay_inside_the_site(world: World) -> None:
+    world.order(42, "GENERATING")
+    with pytest.raises(SitegenError):
+        work(world, generator=generators.escaping)
+    assert not (world.sites_dir / "outside.html").exists()
+
+
+def test_hostile_onboarding_columns_are_survived(world: World) -> None:
+    world.order(42, "GENERATING")
+    world.sql(
+        "UPDATE site_onboardings SET services = '{\"not\": \"a list\"}', business_hours = '[1, 2]',"
+        ' testimonials = \'[3, {"name": "x"}, {"text": "good"}]\', service_descriptions = \'null\''
+    )
+    seen: list[Brief] = []
+    work(world, generator=lambda brief: (seen.append(brief), generators.small(brief))[1])
+    (brief,) = seen
+    assert (brief.services, brief.business_hours, brief.service_descriptions) == ([], {}, {})
+    assert [testimonial.text for testimonial in brief.testimonials] == ["good"]
+
+
+def test_a_failure_is_journaled_and_noted_beside_other_notes(world: World) -> None:
+    world.order(42, "GENERATING")
+    world.sql("UPDATE site_orders SET admin_notes = 'call\nAna'")
+    shop = workshop(world)
+
+    def fail(attempt: int, retry_in: float | None) -> None:
+        asyncio.run(record_failure(shop, 42, "no\nluck", task_id="t", attempt=attempt, retry_in=retry_in))
+
+    def notes() -> str:
+        return str(world.sql("SELECT admin_notes FROM site_orders")[0][0])
+
+    fail(1, 60.0)
+    assert notes() == "Generation Failed: no luck (retry in 60 s)\ncall\nAna"
+    fail(4, None)
+    assert notes() == "Generation Failed: no luck (no retry left)\ncall\nAna"
+    assert [row["status"] for row in world.log()] == ["error", "error"]
+    work(world)
+    assert notes() == "call\nAna"
+    asyncio.run(record_failure(replace(shop), 99, "no such order", task_id="t", attempt=1, retry_in=None))
+
+
+def test_failure_is_not_journaled_into_the_run_of_another(world: World) -> None:
+    world.order(42, "GENERATING")
+    shop = workshop(world)
+
+    async def scenario() -> None:
+        async with shop.store.lock(42) as records:
+            assert records is not None
+            await records.log(42, "START", "")
+            await record_failure(shop, 42, "too late", task_id="t", attempt=1, retry_in=None)
+
+    asyncio.run(scenario())
+    assert world.steps() == ["START"]
+    assert world.sql("SELECT admin_notes FROM site_orders")[0][0] is None
+
+
+async def _cancel(world: World) -> None:
+    connection = await asyncpg.connect(world.database_url)
+    await connection.execute("UPDATE site_orders SET status = 'CANCELLED'")
+    await connection.close()
+
+
+def _in_thread(loop: asyncio.AbstractEventLoop, coroutine):
+    """Run a coroutine to its end while this thread's own loop stands still."""
+    from threading import Thread
+
+    results: list[object] = []
+    thread: Callable = lambda: results.append(loop.run_until_complete(coroutine))  # noqa: E731
+    running = Thread(target=thread)
+    running.start()
+    running.join()
+    loop.close()
+    return results[0]

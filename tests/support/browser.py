@@ -1,0 +1,183 @@
+"""A real Chromium without a window, over its DevTools protocol: as little of it as the tests need."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.world import eventually
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",  # tests may run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+    "--window-size=1280,800",
+)
+
+# The page keeps its terminal to itself, but the debugger finds every object of a kind: xterm's public ones have a
+# buffer and getSelection.
+_TERMINAL = """function () {
+  for (const one of this) {
+    if (!Object.hasOwn(one, '_core') || typeof one.getSelection !== 'function') continue;
+    const line = (_, row) => one.buffer.active.getLine(row)?.translateToString(true) ?? '';
+    return [one.cols, Array.from({length: one.rows}, line)];
+  }
+  return [0, []];
+}"""
+
+
+class Page:
+    """One page of the browser, and what it has asked for and complained of."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.requested: list[str] = []
+        self.complaints: list[str] = []
+        self._listening = asyncio.create_task(self._listen())
+
+    async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._answers[number] = asyncio.get_running_loop().create_future()
+        await self._socket.send_json({"id": number, "method": method, "params": parameters})
+        answer = await asyncio.wait_for(self._answers[number], 30)
+        del self._answers[number]
+        assert "error" not in answer, (method, answer)
+        return dict(answer["result"])
+
+    async def open(self, link: str) -> None:
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            await self.send(f"{domain}.enable")
+        await self.send("Page.navigate", url=link)
+
+    async def evaluate(self, expression: str) -> Any:
+        return (await self.send("Runtime.evaluate", expression=expression, returnByValue=True))["result"].get("value")
+
+    async def text(self) -> str:
+        """What the terminal in the page shows."""
+        return "\n".join((await self._terminal())[1])
+
+    async def _terminal(self) -> tuple[int, list[str]]:
+        prototype = await self.send("Runtime.evaluate", expression="Object.prototype")
+        found = await self.send("Runtime.queryObjects", prototypeObjectId=prototype["result"]["objectId"])
+        answer = await self.send(
+            "Runtime.callFunctionOn",
+            objectId=found["objects"]["objectId"],
+            functionDeclaration=_TERMINAL,
+            returnByValue=True,
+        )
+        await self.send("Runtime.releaseObject", objectId=found["objects"]["objectId"])
+        columns, lines = answer["result"]["value"]
+        return columns, lines
+
+    async def shows(self, condition: Callable[[str], bool], *, patience: float = 30.0) -> str:
+        """Wait until the terminal shows what is waited for, and return all that it shows."""
+        text = ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while not condition(text := await self.text()):  # noqa: ASYNC110 - the page tells nobody
+                    await asyncio.sleep(0.1)
+        assert condition(text), (text, self.complaints)
+        return text
+
+    async def press(self, key: str) -> None:
+        await self.send("Input.dispatchKeyEvent", type="keyDown", text=key, key=key)
+        await self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    async def place_of(self, word: str) -> tuple[int, int]:
+        """The row and the column of a word in the terminal."""
+        for row, line in enumerate((await self.text()).split("\n")):
+            if word in line:
+                return row, line.index(word)
+        raise AssertionError(f"{word} is not to be seen")
+
+    async def click_at(self, row: int, column: int) -> None:
+        """Click into a cell of the terminal."""
+        columns, lines = await self._terminal()
+        left, top, width, height = await self.evaluate(
+            "(box => [box.left, box.top, box.width, box.height])"
+            "(document.querySelector('.xterm-screen').getBoundingClientRect())"
+        )
+        x, y = left + (column + 0.5) * width / columns, top + (row + 0.5) * height / len(lines)
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    async def screenshot(self) -> bytes:
+        return base64.b64decode((await self.send("Page.captureScreenshot", format="png"))["data"])
+
+    def close(self) -> None:
+        self._listening.cancel()
+
+    async def _listen(self) -> None:
+        async for message in self._socket:
+            told = message.json()
+            if (number := told.get("id")) in self._answers:
+                self._answers[number].set_result(told)
+            elif told.get("method") == "Network.requestWillBeSent":
+                self.requested.append(told["params"]["request"]["url"])
+            elif told.get("method") == "Network.webSocketCreated":
+                self.requested.append(told["params"]["url"])
+            elif told.get("method") == "Log.entryAdded":
+                self.complaints.append(told["params"]["entry"]["text"])
+            elif told.get("method") == "Runtime.exceptionThrown":
+                self.complaints.append(str(told["params"]["exceptionDetails"]))
+
+
+@contextlib.contextmanager
+def chromium(folder: Path) -> Iterator[str]:
+    """A browser with one empty page, and the address of its debugger; ``folder`` is empty and becomes its profile."""
+    assert CHROMIUM is not None
+    ready = folder / "profile" / "DevToolsActivePort"
+    log = folder / "chromium.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [CHROMIUM, *_FLAGS, f"--user-data-dir={ready.parent}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    def port() -> str:
+        assert process.poll() is None, log.read_text(errors="replace")
+        return ready.read_text().partition("\n")[0] if ready.exists() else ""
+
+    try:
+        yield f"http://127.0.0.1:{eventually(port, patience=60)}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def page_of(debugger: str) -> AsyncIterator[Page]:
+    """The browser's one page."""
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{debugger}/json/list") as answer:
+            address = next(each for each in await answer.json() if each["type"] == "page")["webSocketDebuggerUrl"]
+        async with http.ws_connect(address, max_msg_size=0) as socket:
+            page = Page(socket)
+            try:
+                yield page
+            finally:
+                page.close()

@@ -1,0 +1,178 @@
+"""A Redis of our own, that keeps what it has, and three workers on it for all tests of the folder.
+
+Database 0 has a worker as it should be, database 1 one on another queue and with odd limits, database 2 one with
+another task; 3 to 9 have none. What looks at the workers gets its database from here, everything else is each
+test's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sitegenctl.config.settings import parse_duration
+from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.domain.health.check import Check, CheckName, CheckStatus, CheckUp
+from sitegenctl.domain.health.facts import HealthProbes
+from sitegenctl.operations.doctor import check_up
+from sitegenctl.session import doctor_options, open_health, open_session
+from tests.support import processes
+from tests.support.processes import Running
+from tests.support.world import World, eventually
+
+RIGHT, WRONG_QUEUE, WRONG_TASK, NOBODY = 0, 1, 2, 3
+OTHER_TASK = "app.tasks.other"
+
+#: What the check-ups of the test that is running came to.
+_came_to: set[tuple[CheckName, CheckStatus]] = set()
+
+
+@pytest.fixture(autouse=True)
+def _shown(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold the test to what its marks say: whoever reads them may believe them."""
+    _came_to.clear()
+    yield
+    for mark in request.node.iter_markers("shows"):
+        name, *statuses = mark.args
+        assert {(name, status) for status in statuses} <= _came_to
+
+
+@dataclass(frozen=True)
+class Stage:
+    redis: str
+
+    def url(self, database: int) -> str:
+        return f"{self.redis.rsplit('/', 1)[0]}/{database}"
+
+
+@pytest.fixture(scope="session")
+def stage(_postgres: str) -> Iterator[Stage]:
+    """The Redis and its workers."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sitegenctl-doctor-") as folder,
+        redis_server(Path(folder) / "redis", persistence=True) as server,
+    ):
+        found = Stage(redis=server.url)
+        worlds: list[World] = []
+
+        def start(database: int, environ: dict[str, str]) -> None:
+            sites = Path(folder) / str(database) / "sites"
+            sites.mkdir(parents=True)
+            world = World(database_url=_postgres, redis_url=found.url(database), sites_dir=sites)
+            worlds.append(world)
+            world.worker(environ={**world.environ, "SITEGENCTL_CONCURRENCY": "1", **environ})
+
+        environs: dict[int, dict[str, str]] = {
+            RIGHT: {},
+            WRONG_QUEUE: {"SITEGENCTL_QUEUE": "other_queue", "SITEGENCTL_VISIBILITY_TIMEOUT": "300s"},
+            WRONG_TASK: {"SITEGENCTL_TASK": OTHER_TASK},
+        }
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(start, environs, environs.values()))
+            yield found
+        finally:
+            for world in worlds:
+                world.close()
+
+
+@pytest.fixture
+def on_stage(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], World]:
+    """The test's world with its broker moved to a database of the stage."""
+
+    def move(database: int) -> World:
+        moved = replace(world, redis_url=stage.url(database))
+        monkeypatch.setenv("REDIS_URL", moved.redis_url)
+        with moved.redis() as client:
+            client.delete("site_generation", "unacked", "unacked_index")
+        return moved
+
+    return move
+
+
+@contextlib.contextmanager
+def odd_process(world: World, **given: Any) -> Iterator[Running]:
+    """A worker or a beat as ``odd_worker.py`` makes it; as soon as a worker answers."""
+    given = {"name": "odd@crm", **given}
+    process = processes.start(
+        *("-m", "tests.support.odd_worker", json.dumps(given)),
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "REDIS_URL": world.redis_url},
+        start_new_session=True,
+    )
+    try:
+        if "beat" not in given:
+            eventually(lambda: process.poll() is None and given["name"] in world.worker_names())
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def examine(world: World, **options: Any) -> dict[CheckName, Check]:
+    """All checks of a check-up of this world, by name."""
+    return {check.name: check for check in check_up_of(world, **options).checks}
+
+
+def check_up_of(
+    world: World,
+    *,
+    timeout: str = "2s",
+    patience: str = "0.3s",
+    beat_interval: str = "120s",
+    probe: Callable[[HealthProbes], HealthProbes] = lambda probes: probes,
+    **flags: object,
+) -> CheckUp:
+    """A check-up of this world; ``probe`` may put other probes in the place of the real ones."""
+    settings = world.settings(timeout=timeout, **flags)
+    options = replace(
+        doctor_options(settings, patience=parse_duration(patience)), beat_interval=parse_duration(beat_interval)
+    )
+
+    async def run() -> CheckUp:
+        async with open_session(settings, "test") as session, open_health(settings) as probes:
+            return await check_up(session.orders, session.queue, session.sites, probe(probes), options)
+
+    found = asyncio.run(run())
+    _came_to.update((check.name, check.status) for check in found.checks)
+    return found
+
+
+def unproven(module: ModuleType, names: Iterable[CheckName]) -> dict[CheckName, set[CheckStatus]]:
+    """Return the checks that no test of the module proves both to pass and to fail."""
+    shown: dict[CheckName, set[CheckStatus]] = {name: set() for name in names}
+    for name, *statuses in marks(module):
+        shown.setdefault(name, set()).update(statuses)
+    return {
+        name: shown[name]
+        for name in names
+        if CheckStatus.OK not in shown[name] or not shown[name] & {CheckStatus.FAILED, CheckStatus.WARNING}
+    }
+
+
+def marks(module: ModuleType) -> Iterator[tuple[Any, ...]]:
+    """Yield the arguments of each ``shows`` mark on a test, or a case of it, that is never skipped."""
+    for name, test in vars(module).items():
+        on_test = getattr(test, "pytestmark", []) if name.startswith("test_") else []
+        if any(mark.name.startswith("skip") for mark in on_test):
+            continue
+        cases = [case for mark in on_test if mark.name == "parametrize" for case in mark.args[1]]
+        for mark in (*on_test, *(mark for case in cases for mark in getattr(case, "marks", ()))):
+            if mark.name == "shows":
+                yield mark.args

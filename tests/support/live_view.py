@@ -1,0 +1,194 @@
+"""The live view as a test drives it: over real servers, with keys and clicks, and read as somebody reads the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from sitegenctl.domain.diagnosis.listing import ListedOrder
+from sitegenctl.tui.app import LiveApp
+from sitegenctl.tui.preferences import Preferences
+from sitegenctl.tui.screens.action import ActionScreen
+from sitegenctl.tui.views.orders import OrdersView
+from sitegenctl.tui.widgets.live_table import LiveTable
+from tests.support.world import World
+
+T = TypeVar("T")
+
+PATIENCE = 15.0
+
+#: As often as it may look: what a test waits for comes with the next look.
+QUICK = 0.2
+
+
+async def eventually(condition: Callable[[], T], *, patience: float = PATIENCE) -> T:
+    """Wait until the condition holds while everything goes on, and return what it returned; fail when it never does."""
+    deadline = time.monotonic() + patience
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"it never came true: {condition}")
+        await asyncio.sleep(0.02)  # between two looks at a condition, not instead of one
+
+
+async def off(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Do what blocks, or has a loop of its own, beside the screen's loop."""
+    return await asyncio.to_thread(work, *arguments, **options)
+
+
+@dataclass
+class Live:
+    """A running live view."""
+
+    app: LiveApp
+    pilot: Pilot[int]
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    @property
+    def lines(self) -> list[str]:
+        """What is on the screen."""
+        screen = self.app.screen
+        # What lies below a modal is drawn with it, as on a terminal.
+        return [strip.text.rstrip() for strip in screen._compositor.render_strips(self.app.size)]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    async def sees(self, *texts: str, patience: float = PATIENCE) -> str:
+        """Wait until all of it is on the screen at once; returns the screen."""
+        deadline = time.monotonic() + patience
+        while missing := [each for each in texts if each not in self.text]:
+            assert time.monotonic() < deadline, f"never seen: {missing}\n{self.text}"
+            await asyncio.sleep(0.05)  # between two looks at the screen, each of which draws all of it
+        return self.text
+
+    async def until(self, condition: Callable[[], T], *, patience: float = PATIENCE) -> T:
+        """Wait until it holds; what is on the screen is said when it never does."""
+        try:
+            return await eventually(condition, patience=patience)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.text}") from None
+
+    @property
+    def orders(self) -> OrdersView:
+        return self.app.query_one(OrdersView)
+
+    @property
+    def table(self) -> LiveTable[ListedOrder]:
+        return self.orders.table
+
+    @property
+    def listed(self) -> list[int]:
+        """The orders listed, in their order."""
+        return [row.order_id for row in self.table.rows]
+
+    @property
+    def marked(self) -> set[int]:
+        return {key for key in self.table.marked if isinstance(key, int)}
+
+    @property
+    def banner(self) -> str:
+        """What the banner says; nothing where none is shown."""
+        shown = self.app.screen_stack[0].query_one("#banner", Static)
+        return str(shown.render()) if shown.display else ""
+
+    @property
+    def filter(self) -> Input:
+        return self.orders.query_one("#filter", Input)
+
+    def rows_of(self, view: str) -> list[str]:
+        """The lines of a view's table as they stand on the screen, without its headings."""
+        region = self.app.query_one(f"#{view}").region
+        return [line for line in self.lines[region.y + 1 : region.bottom] if line.strip()]
+
+    @property
+    def dialog(self) -> ActionScreen | None:
+        return self.app.screen if isinstance(self.app.screen, ActionScreen) else None
+
+    def told(self, part: str) -> str:
+        """What a part of the dialog says: its title, its notes or its keys."""
+        return str(self.app.screen.query_one(f"#{part}", Static).render())
+
+    @property
+    def outcomes(self) -> list[str]:
+        """The dialog's rows: order, word, text."""
+        assert self.dialog is not None
+        table = self.dialog.query_one("#outcomes", LiveTable)
+        return [" | ".join(cell.text for cell in table.cells_of(row)) for row in table.rows]
+
+    # --- doing --------------------------------------------------------------------------------------------
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def type(self, text: str) -> None:
+        """Type a filter, from its beginning."""
+        await self.pilot.press("slash")
+        self.filter.value = ""
+        await self.pilot.press(*text)
+
+    async def go_to(self, order_id: int) -> None:
+        """Have the cursor on an order, and its details beside the list."""
+        await self.until(lambda: order_id in self.listed)
+        self.table.go_to(order_id)
+        await self.until(lambda: self.orders.detail is not None and self.orders.detail.order_id == order_id)
+
+    async def act(self, key: str, title: str) -> None:
+        """Press an action's key, and wait for its plan."""
+        await self.press(key)
+        await self.until(lambda: self.dialog is not None and title in self.told("title"))
+
+
+@contextlib.asynccontextmanager
+async def live(
+    world: World,
+    *,
+    size: tuple[int, int] = (120, 40),
+    keys: Mapping[str, str] | None = None,
+    theme: str | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    waits: bool = True,
+    may_act: bool = True,
+    **flags: Any,
+) -> AsyncIterator[Live]:
+    """The live view on these servers, once it has its first picture; it is left at the end."""
+    app = LiveApp(
+        world.settings(**flags),
+        Preferences(interval=QUICK, keys=keys or {}, theme=theme),
+        now=now,
+        may_act=may_act,
+    )
+    async with app.run_test(size=size, notifications=True) as pilot:
+        view = Live(app=app, pilot=pilot)
+        if waits:
+            await view.until(lambda: not view.orders._is_waiting and "looking" not in view.text)
+            await pilot.pause()
+        yield view
+
+
+def status(view: Live) -> str:
+    return str(view.orders.query_one("#status").render())
+
+
+def many_orders(world: World, count: int, status: str = "PAID") -> None:
+    """So many at once."""
+    world.sql(
+        "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
+        " SELECT n, 'Customer ' || n, 'c@example.com', $2::text::siteorderstatus, 1,"
+        "        timezone('utc', now()), timezone('utc', now()) - interval '3 hours'"
+        "   FROM generate_series(1, $1::int) n",
+        count,
+        status,
+    )
