@@ -160,8 +160,7 @@ def access(settings: Settings) -> DeploymentCommands:
     from sitegenctl.adapters.redis.client_command import redis_cli
     from sitegenctl.domain.health.check import DeploymentCommands
 
-    # Variables of the environment are the origins in capitals.
-    variables = {name: origin for name, origin in settings.origins.items() if origin.isupper()}
+    variables = settings.variables
 
     def named(setting: str, variable: str) -> str:
         if setting in variables or settings.context is None:

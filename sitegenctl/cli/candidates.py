@@ -61,8 +61,8 @@ def _contexts(prefix: str) -> Iterator[str]:
 
 def _orders(prefix: str, words: Sequence[str]) -> Iterator[str]:
     from sitegenctl.adapters.postgres.completion import suggest_orders
-    from sitegenctl.config.secrets import has_password
     from sitegenctl.config.settings import load_settings
+    from sitegenctl.config.urls import has_password
     from sitegenctl.render.text import shorten
 
     settings = load_settings({name: _given(f"--{name.replace('_', '-')}", words) for name in ("context", "env_file")})

@@ -1,1 +1,1 @@
-"""Settings: their names and defaults, and the files and variables they come from."""
+"""Settings: names, defaults, sources and files."""

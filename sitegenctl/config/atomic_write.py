@@ -1,6 +1,6 @@
-"""Files that are written as a whole or not at all; what is no regular file is written through.
+"""Writing files completely or not at all.
 
-Only regular files are replaced. A symbolic link keeps pointing to its target, and a device or a pipe stays what it is.
+Only regular files are replaced. A symbolic link keeps pointing to its target; a device or pipe is written to.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final
 
 from sitegenctl.errors import UsageProblem
 
-#: The mode of a file that its owner alone can read.
+#: File mode: readable by the owner only.
 PRIVATE: Final = 0o600
 
-# What no open() can write to.
+# File types that open() cannot write to.
 _UNWRITABLE: Final = {stat.S_IFDIR: "it is a directory", stat.S_IFSOCK: "it is a socket"}
 
 
 def output_file(option: str, text: str) -> Path:
-    """Read an option that names a file to write, before any work is done for it.
+    """Check an option that names an output file, before any work is done.
 
-    Raises ``UsageProblem`` for an empty name, and for what can never be written.
+    Raises ``UsageProblem`` for an empty name and for a file that can't be written.
     """
     if not text:
         raise UsageProblem(f"{option}: the file name is empty")
@@ -40,17 +40,17 @@ def output_file(option: str, text: str) -> Path:
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file, all of it or nothing: readers see the old content until the new one is complete.
+    """Replace a file atomically; readers see the old content until the new content is complete.
 
-    ``mode`` is that of the new file, less the umask. What is no regular file, such as a pipe, is written to. Raises
-    ``UsageProblem`` where it can't be written; an old file is still there then.
+    ``mode`` is the mode of a new file before the umask. Raises ``UsageProblem`` and keeps the old file if it can't be
+    written.
     """
     try:
         existing = _mode_of(path)
         target = Path(os.path.realpath(path))
-        # /dev/stdout and the like lead to files by ways that have no path.
-        is_found = existing is None or (target.exists() and target.samefile(path))
-        if is_found and (existing is None or stat.S_ISREG(existing)):
+        # /dev/stdout and the like may lead to a file that has no path.
+        has_path = existing is None or (target.exists() and target.samefile(path))
+        if has_path and (existing is None or stat.S_ISREG(existing)):
             _replace(target, text, mode)
         else:
             with open(os.open(path, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:
@@ -60,7 +60,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, and its folders if need be. Raises ``UsageProblem``."""
+    """Write a file that only its owner can read, creating its directories. Raises ``UsageProblem``."""
     try:
         Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
@@ -69,7 +69,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _mode_of(path: Path) -> int | None:
-    """The type and mode of what is there, None if nothing is. Raises ``OSError`` for what can't be written."""
+    """File type and mode, None if there is no file. Raises ``OSError`` for types that can't be written."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -80,13 +80,13 @@ def _mode_of(path: Path) -> int | None:
 
 
 def _replace(target: Path, text: str, mode: int) -> None:
-    # In the same folder, so that renaming it is all that is left to do.
+    # In the same directory, because a rename is atomic only within one file system.
     partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            # A rename may reach the disk before what it is the name of.
+            # Without this, the rename may reach the disk before the content.
             os.fsync(file.fileno())
         partial.replace(target)
     except BaseException:

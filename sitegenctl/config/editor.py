@@ -1,120 +1,95 @@
-"""Changing the settings file as a person would: what stands in it stays as it is, comments and all.
+"""Edits of the settings file that keep everything else in it, comments and order included.
 
-What comes out is read again before it is believed: where the file is written in a way that isn't understood here, it is
-left alone, and a person is asked to edit it.
+The result is parsed again before it is used: a file that tomlkit cannot change faithfully is left to its owner.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sitegenctl.errors import Refused, UsageProblem
 
-_HEADING = "# Settings of sitegenctl. `sitegenctl config show` tells which value holds, and why.\n"
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+    from tomlkit.items import Table
 
-_TABLE = re.compile(r"\s*\[")
-_CHOSEN = re.compile(r"""(\s*(?:context|"context"|'context')\s*=\s*)("(?:[^"\\]|\\.)*"|'[^']*')""")
-# As it is written here, and as people write it.
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HEADING = "# Settings of sitegenctl. `sitegenctl config show` prints each value and its origin.\n"
 
 
 def read_text(path: Path) -> str:
-    """The file as it stands; empty where there is none. Raises ``UsageProblem``."""
+    """The content of the file; empty if it does not exist. Raises ``UsageProblem``."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as exc:
-        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not a text'}") from exc
+        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not valid UTF-8'}") from exc
 
 
 def with_context(text: str, name: str, values: Mapping[str, Any], *, replace: bool = False) -> str:
-    """The file's text with one context more, which ``replace`` may have the place of one of that name.
+    """Add a context, and select it if none is selected yet.
 
-    Where no context is chosen yet, it becomes the chosen one. Raises ``Refused`` for one that is there already, and
-    where it can't be done without a person.
+    Raises ``Refused`` for an existing context unless ``replace`` is true, and for a file that cannot be edited.
     """
-    before = _read(text)
+    import tomlkit
+
+    document = _parse(text or _HEADING)
+    before = document.unwrap()
     contexts = before.get("contexts", {})
     if not isinstance(contexts, dict):
-        raise Refused("contexts in the settings file are no tables", hint="edit it")
-    after = {**before, "contexts": {**contexts, name: dict(values)}}
-    if name in contexts:
-        if not replace:
-            raise Refused(f"context {name} is there already", hint="choose another --name, or --force writes over it")
-        text = _without_table(text, name)
-    lines = [f"[contexts.{_key(name)}]", *(f"{key} = {_value(value)}" for key, value in values.items())]
-    if not text:
-        text = _HEADING
-    elif not text.endswith("\n"):
-        text += "\n"
-    made = text + "\n" + "\n".join(lines) + "\n"
-    if "context" not in before:
-        made, after = _choosing(made, name), {**after, "context": name}
-    return _checked(made, after)
+        raise Refused("contexts in the settings file is not a table", hint="edit the file")
+    if name in contexts and not replace:
+        raise Refused(f"context {name} already exists", hint="choose another --name, or overwrite it with --force")
+    values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+    document.setdefault("context", name)
+    tables = document.setdefault("contexts", tomlkit.table(is_super_table=True))
+    table = tables.get(name)
+    if isinstance(table, tomlkit.items.Table):
+        _refill(table, values)
+    else:
+        table = tomlkit.table()
+        table.update(values)
+        tables[name] = table
+    return _checked(document, {"context": name, **before, "contexts": {**contexts, name: values}})
 
 
 def with_chosen(text: str, name: str) -> str:
-    """The file's text with this context chosen. Raises ``Refused`` where it can't be done without a person."""
-    return _checked(_choosing(text or _HEADING, name), {**_read(text), "context": name})
+    """Select a context. Raises ``Refused`` for a file that cannot be edited."""
+    document = _parse(text or _HEADING)
+    expected = {**document.unwrap(), "context": name}
+    document["context"] = name
+    return _checked(document, expected)
 
 
-def _choosing(text: str, name: str) -> str:
-    lines = text.splitlines(keepends=True)
-    top = next((place for place, line in enumerate(lines) if _TABLE.match(line)), len(lines))
-    for place in range(top):
-        if match := _CHOSEN.match(lines[place]):
-            lines[place] = match[1] + _value(name) + lines[place][match.end() :]
-            return "".join(lines)
-    # Behind the comment that the file begins with.
-    first = next((place for place, line in enumerate(lines[:top]) if not line.startswith("#")), top)
-    lines.insert(first, f"context = {_value(name)}\n")
-    return "".join(lines)
+def _refill(table: Table, values: Mapping[str, Any]) -> None:
+    """Replace everything but the comments behind the last value: they belong to the table that follows."""
+    body = table.value.body
+    trailing: list[Any] = [item for _, item in itertools.takewhile(lambda entry: entry[0] is None, reversed(body))]
+    table.clear()
+    body.clear()
+    table.update(values)
+    for item in reversed(trailing):
+        table.add(item)
 
 
-def _without_table(text: str, name: str) -> str:
-    """Without the context's table, from its heading to the next; comments above the next one are the next one's."""
-    lines = text.splitlines(keepends=True)
-    headings = [f"[contexts.{key}]" for key in (name, json.dumps(name, ensure_ascii=False), f"'{name}'")]
-    first = next((place for place, line in enumerate(lines) if line.split("#")[0].strip() in headings), None)
-    if first is None:
-        return text
-    last = next((place for place in range(first + 1, len(lines)) if _TABLE.match(lines[place])), len(lines))
-    while last > first + 1 and lines[last - 1].lstrip().startswith("#"):
-        last -= 1
-    # With the empty line above it, which comes with it.
-    above = lines[: first - 1] if first and not lines[first - 1].strip() else lines[:first]
-    return "".join([*above, *lines[last:]])
+def _parse(text: str) -> TOMLDocument:
+    import tomlkit
+
+    try:
+        return tomlkit.parse(text)
+    except tomlkit.exceptions.ParseError as exc:
+        raise UsageProblem(f"the settings file is not valid TOML: {exc}") from exc
 
 
-def _checked(text: str, expected: Mapping[str, Any]) -> str:
+def _checked(document: TOMLDocument, expected: Mapping[str, Any]) -> str:
+    text = document.as_string()
     try:
         if tomllib.loads(text) == expected:
             return text
     except tomllib.TOMLDecodeError:
         pass
-    raise Refused("the settings file is written in a way that can't be changed without a person", hint="edit it")
-
-
-def _read(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise UsageProblem(f"the settings file is not valid TOML: {exc}") from exc
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _value(name)
-
-
-def _value(value: Any) -> str:
-    """As TOML has it: JSON's way of writing texts, numbers, truth and lists of them is TOML's too."""
-    if isinstance(value, Path):
-        value = str(value)
-    # TOML takes no bare DEL, and JSON writes it as it is.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    raise Refused("the settings file is written in a way that sitegenctl can't edit", hint="edit the file")

@@ -1,118 +1,112 @@
-"""The settings file: where it lies, reading it, and writing it so that nobody else can read it."""
+"""Locations of sitegenctl's own files, and reading the settings file."""
 
 from __future__ import annotations
 
-import contextlib
-import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sitegenctl.config.urls import has_password
 from sitegenctl.errors import UsageProblem
 
 DEMO_CONTEXT = "demo"
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
-    """Where the settings file lies: ``SITEGENCTL_CONFIG``, else the user's configuration directory."""
+    """The settings file: ``SITEGENCTL_CONFIG``, else in the user's configuration directory."""
     if explicit := environ.get("SITEGENCTL_CONFIG"):
         return Path(explicit).expanduser()
-    base = environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "sitegenctl" / "config.toml"
+    import platformdirs
+
+    return platformdirs.user_config_path("sitegenctl") / "config.toml"
 
 
 def state_dir(environ: Mapping[str, str]) -> Path | None:
-    """Where state between runs is kept; None where there is no place for it.
+    """The directory for state between runs; None for an account without a home.
 
-    ``SITEGENCTL_STATE_DIR``, else the user's state directory, or systemd's for the service.
+    ``SITEGENCTL_STATE_DIR``, else systemd's ``STATE_DIRECTORY``, else the user's state directory.
     """
     if explicit := environ.get("SITEGENCTL_STATE_DIR"):
         return Path(explicit).expanduser()
     if service := environ.get("STATE_DIRECTORY"):
         return Path(service.partition(":")[0])
-    if base := environ.get("XDG_STATE_HOME"):
-        return Path(base) / "sitegenctl"
-    try:
-        return Path.home() / ".local" / "state" / "sitegenctl"
-    except RuntimeError:  # an account without a home
-        return None
+    import platformdirs
+
+    path = platformdirs.user_state_path("sitegenctl")
+    return path if path.is_absolute() else None
 
 
 def data_dir(environ: Mapping[str, str]) -> Path:
-    """Where the demo keeps its data: ``SITEGENCTL_DATA_DIR``, else the user's data directory."""
+    """The directory for the demo's data: ``SITEGENCTL_DATA_DIR``, else the user's data directory."""
     if explicit := environ.get("SITEGENCTL_DATA_DIR"):
         return Path(explicit).expanduser()
-    base = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "sitegenctl"
+    import platformdirs
+
+    return platformdirs.user_data_path("sitegenctl")
 
 
 def demo_context_path(environ: Mapping[str, str]) -> Path:
-    """The file that a running demo leaves for the context ``demo``."""
+    """The file in which a running demo stores the context ``demo``."""
     return data_dir(environ) / DEMO_CONTEXT / "context.toml"
 
 
 def read_config(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The settings file; empty where there is none. Raises ``UsageProblem`` for one that can't be read."""
+    """The settings file; empty if it does not exist. Raises ``UsageProblem``."""
     return read_toml(config_path(environ))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file's tables; empty where there is none. Raises ``UsageProblem`` for one that can't be read."""
+    """A TOML file; empty if it does not exist. Raises ``UsageProblem``."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as exc:
-        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not a text'}") from exc
+        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not valid UTF-8'}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise UsageProblem(f"{path} is not valid TOML: {exc}") from exc
 
 
 def contexts_of(file: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The contexts of the settings file by their names. Raises ``UsageProblem`` where they are no tables."""
+    """The contexts of the settings file, by name. Raises ``UsageProblem`` if they are not a table."""
     contexts = file.get("contexts", {})
     if not isinstance(contexts, dict):
         raise UsageProblem(f"{config_path(environ)}: contexts must be tables, such as [contexts.production]")
     return contexts
 
 
-def exposures(
+def exposed_passwords(
     config: Path, tables: Mapping[str, Any], env_file: str | Path | None, values: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What to say of files that hold a password and that anybody may read.
+    """Warnings about files that contain a password and are readable by every user.
 
-    ``tables`` are what was read of the settings file, ``values`` the settings that were made of everything.
+    ``tables`` is the content of the settings file, ``values`` are the resolved settings.
     """
-    if any(map(holds_password, _texts(tables))):
-        yield from _exposed(config)
-    if env_file and any(holds_password(value) for name, value in values.items() if name.endswith("_url")):
-        yield from _exposed(Path(env_file))
+    if _contains_password(tables):
+        yield from _warn_if_exposed(config)
+    if env_file and any(has_password(value) for name, value in values.items() if name.endswith("_url")):
+        yield from _warn_if_exposed(Path(env_file))
     for name, value in values.items():
-        # What Docker mounts there can be read by everybody in the container, who is nobody else.
+        # Docker makes its secrets readable for every user of the container, which has only one.
         if name.endswith("_password_file") and value.parent != Path("/run/secrets"):
-            yield from _exposed(value)
+            yield from _warn_if_exposed(value)
 
 
-def _exposed(path: Path) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        if path.stat().st_mode & stat.S_IROTH:
-            yield f"{path} holds a password, and everybody on this machine can read it: chmod 600 {path}"
+def _warn_if_exposed(path: Path) -> Iterator[str]:
+    try:
+        is_exposed = bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return
+    if is_exposed:
+        yield f"{path} contains a password and is readable by every user: chmod 600 {path}"
 
 
-def holds_password(value: str) -> bool:
-    """Whether a text is a URL with a password in it."""
-    # As far as the last @: a password may have one.
-    return re.search(r"://[^@]*:[^@]+@|[?&]password=[^&]", value) is not None
-
-
-def _texts(values: Mapping[str, Any]) -> list[str]:
-    """Every text in it, at any depth; that of a password alone as a URL with it."""
-    found: list[str] = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found += _texts(value)
-        elif isinstance(value, str):
-            found.append(f"x://:{value}@" if key.endswith("_password") and value else value)
-    return found
+def _contains_password(table: Mapping[str, Any]) -> bool:
+    for key, value in table.items():
+        if isinstance(value, dict) and _contains_password(value):
+            return True
+        if isinstance(value, str) and (has_password(value) or (value and key.endswith("_password"))):
+            return True
+    return False

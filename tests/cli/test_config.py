@@ -50,7 +50,7 @@ def test_init_writes_a_private_file_from_the_environment(world: World, config: P
     assert world.run("inspect", "orders", **NOWHERE).returncode == 0
 
 
-def test_init_says_which_backend_it_is_where_it_is_not_celery(world: World, config: Path) -> None:
+def test_init_writes_the_backend_unless_it_is_celery(world: World, config: Path) -> None:
     assert world.run("config", "init", "--name", "one").returncode == 0
     assert world.run("config", "init", "--name", "two", "--backend", "rq").returncode == 0
     assert world.run("config", "init", "--name", "three", SITEGENCTL_BACKEND="rq").returncode == 0
@@ -60,7 +60,7 @@ def test_init_says_which_backend_it_is_where_it_is_not_celery(world: World, conf
     assert (refused.returncode, "'kafka' is not a backend" in refused.stderr) == (2, True)
 
 
-def test_init_adds_to_the_file_that_is_there_and_takes_nothing_away(world: World, config: Path) -> None:
+def test_init_keeps_the_rest_of_the_file(world: World, config: Path) -> None:
     before = '# mine\ncontext = "old"  # why\n[contexts.old]\ngrace = "9m"\n'
     config.write_text(before)
     assert world.run("config", "init", "--name", "new", "--production").returncode == 0
@@ -69,7 +69,7 @@ def test_init_adds_to_the_file_that_is_there_and_takes_nothing_away(world: World
     assert "production = true" in text
     again = world.run("config", "init", "--name", "new")
     assert again.returncode == 4
-    assert "context new is there already" in again.stderr
+    assert "context new already exists" in again.stderr
     assert config.read_text() == text
     assert world.run("config", "init", "--name", "new", "--no-production", "--force").returncode == 0
     assert config.read_text() == text.replace("production = true", "production = false")
@@ -85,7 +85,7 @@ def test_init_adds_to_the_file_that_is_there_and_takes_nothing_away(world: World
         (["--database-password-command", "false", "--database-url", "postgresql://u@h/d"], 2, "false failed (exit 1)"),
     ],
 )
-def test_what_does_not_answer_is_not_written(
+def test_init_writes_nothing_if_a_connection_fails(
     world: World, config: Path, arguments: list[str], code: int, complaint: str
 ) -> None:
     process = world.run("config", "init", *arguments)
@@ -96,14 +96,14 @@ def test_what_does_not_answer_is_not_written(
     assert world.run("config", "init", *arguments, "--untested").returncode == 0
 
 
-def test_without_a_terminal_what_is_missing_is_said(world: World, config: Path) -> None:
+def test_init_without_a_terminal_names_missing_values(world: World, config: Path) -> None:
     process = world.run("config", "init", **NOWHERE)
     assert process.returncode == 2
     assert process.stderr.splitlines()[0] == "error: no PostgreSQL is given"
     assert not config.exists()
 
 
-def test_a_password_stays_where_it_is_kept(world: World, config: Path, tmp_path: Path) -> None:
+def test_init_does_not_copy_passwords(world: World, config: Path, tmp_path: Path) -> None:
     url, password = without_password(world.database_url)
     kept = tmp_path / "kept"
     kept.write_text(password + "\n")
@@ -150,7 +150,7 @@ def converse(arguments: list[str], answers: list[tuple[str, str]], environ: dict
     return process.wait(timeout=30), text.replace("\r\n", "\n")
 
 
-def test_on_a_terminal_it_asks_tries_and_hides_the_password(world: World, config: Path) -> None:
+def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> None:
     url, password = without_password(world.database_url)
     redis, secret = without_password(world.redis_url)
     answers = [
@@ -181,7 +181,7 @@ def test_on_a_terminal_it_asks_tries_and_hides_the_password(world: World, config
     assert world.run("inspect", "orders", **NOWHERE).returncode == 0
 
 
-def test_contexts_are_shown_and_one_is_used(world: World, config: Path) -> None:
+def test_contexts_are_listed_and_selected(world: World, config: Path) -> None:
     assert world.run("config", "contexts").stdout == "there is no context; sitegenctl config init makes one\n"
     assert world.run("config", "init", "--name", "one").returncode == 0
     assert world.run("config", "init", "--name", "two").returncode == 0
@@ -199,7 +199,7 @@ def test_contexts_are_shown_and_one_is_used(world: World, config: Path) -> None:
     assert world.run("config", "use", "one", "--read-only").returncode == 4
 
 
-def test_a_link_to_the_file_stays_a_link(world: World, config: Path, tmp_path: Path) -> None:
+def test_symlinked_settings_file_stays_a_symlink(world: World, config: Path, tmp_path: Path) -> None:
     real = tmp_path / "dotfiles.toml"
     real.write_text("# mine\n")
     config.symlink_to(real)
@@ -208,7 +208,7 @@ def test_a_link_to_the_file_stays_a_link(world: World, config: Path, tmp_path: P
     assert real.read_text().startswith("# mine\n")
 
 
-def test_a_system_s_env_file_leads_to_it_and_so_does_what_is_advised(world: World, tmp_path: Path) -> None:
+def test_env_file_selects_the_system_also_in_remedies(world: World, tmp_path: Path) -> None:
     world.order(42)
     file = tmp_path / "the crm.env"
     parts = urlsplit(world.database_url)
@@ -234,12 +234,12 @@ def test_a_system_s_env_file_leads_to_it_and_so_does_what_is_advised(world: Worl
     assert world.run("--context", "crm", "inspect", "42", **elsewhere).returncode == 0
 
 
-def test_a_file_that_everybody_can_read_is_warned_of_in_one_line(world: World, config: Path) -> None:
+def test_world_readable_settings_file_is_warned_about(world: World, config: Path) -> None:
     assert world.run("config", "init", "--name", "prod").returncode == 0
     assert world.run("inspect", "orders", **NOWHERE).stderr == ""
     config.chmod(0o644)
     process = world.run("inspect", "orders", "-o", "json", **NOWHERE)
     assert process.returncode == 0
     assert process.stderr == (
-        f"warning: {config} holds a password, and everybody on this machine can read it: chmod 600 {config}\n"
+        f"warning: {config} contains a password and is readable by every user: chmod 600 {config}\n"
     )

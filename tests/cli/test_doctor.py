@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
@@ -323,7 +323,7 @@ SECRET = "s3cret"
     ],
 )
 def test_redis_cli_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
-    settings = Settings(redis_url=url, database_url="postgresql:///crm", origins=origins(redis_url=origin))
+    settings = Settings(redis_url=url, database_url="postgresql:///crm", **origin_of("redis_url", origin))
     assert access(settings).redis_cli == command
 
 
@@ -343,12 +343,14 @@ def test_redis_cli_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str,
     ],
 )
 def test_psql_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
-    settings = Settings(redis_url="redis://h", database_url=url, origins=origins(database_url=origin))
+    settings = Settings(redis_url="redis://h", database_url=url, **origin_of("database_url", origin))
     assert access(settings).psql == command
 
 
-def origins(**known: str) -> dict[str, str]:
-    return {"redis_url": "REDIS_URL", "database_url": "DATABASE_URL", "sites_dir": "default", **known}
+def origin_of(setting: str, origin: str) -> dict[str, Any]:
+    """What settings record of a value from an environment variable or a context."""
+    variables = {"redis_url": "REDIS_URL", "database_url": "DATABASE_URL", setting: origin}
+    return {"variables": {name: each for name, each in variables.items() if not each.startswith("context ")}}
 
 
 def test_a_remedy_for_a_context_needs_no_variable_and_tells_no_password(world: World, run: Run, tmp_path: Path) -> None:

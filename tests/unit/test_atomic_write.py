@@ -133,7 +133,7 @@ def _link_into_nowhere(path: Path) -> None:
         (_loop, "Too many levels of symbolic links"),
     ],
 )
-def test_what_can_not_be_written_is_refused_and_kept(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
+def test_unwritable_file_is_refused_and_kept(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
     path = tmp_path / "page"
     make(path)
     before = path.lstat()

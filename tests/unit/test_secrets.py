@@ -1,4 +1,4 @@
-"""Passwords from files and commands: put where they belong, and never shown."""
+"""Passwords from files and commands, and passwords in URLs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.config.secrets import has_password, password_in, password_of, with_password
+from sitegenctl.config.secrets import password_in, password_of
+from sitegenctl.config.urls import has_password, with_password
 from sitegenctl.errors import UsageProblem
 
 
@@ -30,12 +31,12 @@ from sitegenctl.errors import UsageProblem
         ("no url", "no url"),
     ],
 )
-def test_a_password_is_put_where_there_is_none(url: str, whole: str) -> None:
+def test_password_is_added_to_urls_without_one(url: str, whole: str) -> None:
     assert with_password(url, "p@/") == whole
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_any_password_survives_its_url(password: str) -> None:
+def test_any_password_survives_a_url(password: str) -> None:
     url = with_password("postgresql://crm@host:5432/d", password)
     parts = urlsplit(url)
     assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == (
@@ -65,10 +66,10 @@ def python(script: str) -> tuple[str, ...]:
     [
         (("/no/such/thing",), "thing can't be run: No such file"),
         (python("import sys; print('s3cret'); print('s3cret', file=sys.stderr); sys.exit(3)"), "failed (exit 3)"),
-        (python("pass"), "has no password in its first line"),
-        (python("print(); print('s3cret')"), "has no password in its first line"),
-        (python("import sys; sys.stdout.buffer.write(b'\\xff')"), "is not a text"),
-        (python("while True: print('s3cret')"), "more to say than a password"),
+        (python("pass"), "the first line of"),
+        (python("print(); print('s3cret')"), "the first line of"),
+        (python("import sys; sys.stdout.buffer.write(b'\\xff')"), "is not valid UTF-8"),
+        (python("while True: print('s3cret')"), "is too long for a password"),
         (python("import time; print('s3cret', flush=True); time.sleep(60)"), "took longer than 0.5 s"),
         (python("import os, time; print('s3cret', flush=True); os.close(1); time.sleep(60)"), "took longer than 0.5 s"),
         # What it leaves behind holds its stdout open.
@@ -76,12 +77,12 @@ def python(script: str) -> tuple[str, ...]:
     ],
     ids=["none", "failing", "silent", "empty line", "binary", "endless", "hanging", "closed", "forking"],
 )
-def test_what_is_wrong_is_said_without_the_password_and_soon(
+def test_failing_command_is_reported_without_its_output(
     command: tuple[str, ...], complaint: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
     with pytest.raises(UsageProblem) as caught:
-        password_of(command, "redis_password_command", longest=0.5 if "0.5" in complaint else 20)
+        password_of(command, "redis_password_command", timeout=0.5 if "0.5" in complaint else 20)
     assert caught.value.message.startswith("redis_password_command: ")
     assert complaint in caught.value.message
     assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
@@ -89,24 +90,24 @@ def test_what_is_wrong_is_said_without_the_password_and_soon(
     assert time.monotonic() - began < 20
 
 
-def test_a_command_is_run_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
+def test_command_runs_once_per_process(tmp_path: Path) -> None:
     count = tmp_path / "count"
     command = ("sh", "-c", f"echo x >> {count}; echo s3cret")
     assert {password_of(command, "redis_password_command") for _ in range(3)} == {"s3cret"}
     assert count.read_text() == "x\n"
 
 
-def test_a_command_cannot_eat_what_is_typed() -> None:
+def test_command_gets_no_stdin() -> None:
     assert password_of(python("import sys; print(len(sys.stdin.read()))"), "redis_password_command") == "0"
 
 
-def test_a_file_that_is_no_password_is_said(tmp_path: Path) -> None:
+def test_invalid_password_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "kept"
     with pytest.raises(UsageProblem, match=r"redis_password_file: .*kept can't be read: No such file"):
         password_in(path, "redis_password_file")
     path.write_text("\n")
-    with pytest.raises(UsageProblem, match="no password in its first line"):
+    with pytest.raises(UsageProblem, match=r"the first line of .* is empty"):
         password_in(path, "redis_password_file")
     path.write_text("x" * 10_000)
-    with pytest.raises(UsageProblem, match="more to say"):
+    with pytest.raises(UsageProblem, match="too long for a password"):
         password_in(path, "redis_password_file")

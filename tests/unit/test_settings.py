@@ -1,4 +1,4 @@
-"""Where settings come from, and that secrets stay secret."""
+"""Precedence of settings, and secrecy of passwords."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 import sitegenctl
-from sitegenctl.config.settings import load_settings, mask_url
+from sitegenctl.config.settings import load_settings
+from sitegenctl.config.urls import mask_url
 from sitegenctl.errors import UsageProblem
 
 
@@ -23,7 +24,7 @@ def configure(environ: dict[str, str], text: str) -> None:
     Path(environ["SITEGENCTL_CONFIG"]).write_text(text)
 
 
-def test_each_source_beats_the_next(environ: dict[str, str]) -> None:
+def test_precedence_of_sources(environ: dict[str, str]) -> None:
     configure(environ, 'context = "prod"\n[contexts.prod]\ngrace = "1m"\ndatabase_url = "from-file"\n')
     settings = load_settings({}, environ)
     assert (settings.database_url, settings.origins["database_url"]) == ("from-file", "context prod")
@@ -36,14 +37,14 @@ def test_each_source_beats_the_next(environ: dict[str, str]) -> None:
     assert settings.origins["queue"] == "default"
 
 
-def test_a_context_named_on_the_command_line_beats_the_environment(environ: dict[str, str]) -> None:
+def test_context_flag_beats_the_environment(environ: dict[str, str]) -> None:
     """Else ``--context staging`` on a production host would act on production."""
     configure(environ, '[contexts.staging]\ndatabase_url = "staging"\n')
     environ |= {"DATABASE_URL": "production", "SITEGENCTL_DATABASE_URL": "production"}
     assert load_settings({"context": "staging"}, environ).database_url == "staging"
 
 
-def test_the_demo_has_a_context_while_it_is_up(environ: dict[str, str]) -> None:
+def test_running_demo_provides_a_context(environ: dict[str, str]) -> None:
     with pytest.raises(UsageProblem, match="demo is not up") as caught:
         load_settings({"context": "demo"}, environ)
     assert caught.value.hint == "sitegenctl demo up"
@@ -63,14 +64,14 @@ def test_the_demo_has_a_context_while_it_is_up(environ: dict[str, str]) -> None:
         ('context = "prod"\n[contexts.prod]\nbackend = "sidekiq"\n', "not a backend"),
     ],
 )
-def test_a_bad_file_is_one_clear_line(environ: dict[str, str], text: str, complaint: str) -> None:
+def test_invalid_settings_file_is_reported_in_one_line(environ: dict[str, str], text: str, complaint: str) -> None:
     configure(environ, text)
     with pytest.raises(UsageProblem, match=complaint) as caught:
         load_settings({}, environ)
     assert "\n" not in caught.value.message
 
 
-def test_nothing_configured_is_an_error_that_names_the_demo(environ: dict[str, str]) -> None:
+def test_missing_configuration_suggests_the_demo(environ: dict[str, str]) -> None:
     settings = load_settings({}, environ)
     for require in (settings.require_database_url, settings.require_redis_url, settings.require_sites_dir):
         with pytest.raises(UsageProblem, match="is configured") as caught:
@@ -96,7 +97,7 @@ def test_passwords_are_masked(url: str, masked: str) -> None:
     assert mask_url(url) == masked
 
 
-def test_the_sentinels_password_shows_itself_to_no_one(environ: dict[str, str]) -> None:
+def test_sentinel_password_is_never_printed(environ: dict[str, str]) -> None:
     settings = load_settings({}, {**environ, "SITEGENCTL_SENTINEL_PASSWORD": "s3cret"})
     assert settings.sentinel_password is not None
     assert settings.sentinel_password.reveal() == "s3cret"
@@ -106,12 +107,12 @@ def test_the_sentinels_password_shows_itself_to_no_one(environ: dict[str, str]) 
 @pytest.mark.parametrize(
     ("value", "prefix"), [("/{db}.", "/{db}."), ("/sites.", "/sites."), (True, "/{db}."), (False, "")]
 )
-def test_the_fanout_prefix_as_kombu_takes_it(environ: dict[str, str], value: str | bool, prefix: str) -> None:
+def test_fanout_prefix_accepts_kombus_values(environ: dict[str, str], value: str | bool, prefix: str) -> None:
     assert load_settings({"fanout_prefix": value}, environ).fanout_prefix == prefix
 
 
-def test_a_fanout_prefix_that_can_t_be_filled_in_is_refused(environ: dict[str, str]) -> None:
-    with pytest.raises(UsageProblem, match="no prefix"):
+def test_invalid_fanout_prefix_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageProblem, match="not a valid prefix"):
         load_settings({"fanout_prefix": "/{queue}."}, environ)
 
 
@@ -121,7 +122,7 @@ def test_no_password_survives_masking(password: str) -> None:
     assert secret not in mask_url(f"postgresql://user:{secret}@host/db?sslpassword={secret}")
 
 
-def test_the_file_of_a_system_beats_the_environment_and_no_context_is_chosen(environ: dict[str, str]) -> None:
+def test_env_file_beats_environment_and_excludes_contexts(environ: dict[str, str]) -> None:
     configure(environ, 'context = "prod"\n[contexts.prod]\nsites_dir = "/prod"\ngrace = "9m"\n')
     file = Path(environ["SITEGENCTL_CONFIG"]).with_name("crm.env")
     file.write_text("DATABASE_URL=postgresql://u@h/crm\nSITEGENCTL_QUEUE=other\nPATH=/evil\n")
@@ -134,7 +135,7 @@ def test_the_file_of_a_system_beats_the_environment_and_no_context_is_chosen(env
     assert (settings.queue, settings.redis_url) == ("other", "redis://r")
     assert (settings.context, settings.sites_dir, settings.grace) == (None, None, timedelta(minutes=2))
     assert load_settings({"env_file": file, "database_url": "flag"}, environ).database_url == "flag"
-    with pytest.raises(UsageProblem, match="give one"):
+    with pytest.raises(UsageProblem, match="mutually exclusive"):
         load_settings({"env_file": file, "context": "prod"}, environ)
 
 
@@ -145,7 +146,7 @@ def secret(environ: dict[str, str], name: str, text: str) -> Path:
     return path
 
 
-def test_a_password_comes_from_a_file_or_a_command(environ: dict[str, str]) -> None:
+def test_password_from_file_or_command(environ: dict[str, str]) -> None:
     kept = secret(environ, "password", "p@ss/word\nmore\n")
     configure(
         environ,
@@ -163,7 +164,7 @@ redis_password_command = ["echo", "s3 cret"]
     assert settings.database_url == "postgresql://crm@h:5432/crm"
 
 
-def test_a_password_goes_to_no_server_that_another_place_names(environ: dict[str, str]) -> None:
+def test_password_is_not_sent_to_a_server_of_another_source(environ: dict[str, str]) -> None:
     kept = secret(environ, "password", "s3cret")
     configure(
         environ,
@@ -187,26 +188,26 @@ database_password_file = "{kept}"
     assert command.require_database_url() == "postgresql://crm:of%20a%20command@prod/crm"
 
 
-def test_a_url_with_a_password_keeps_it(environ: dict[str, str]) -> None:
+def test_url_keeps_its_own_password(environ: dict[str, str]) -> None:
     environ |= {"REDIS_URL": "redis://:own@h/0", "SITEGENCTL_REDIS_PASSWORD_COMMAND": "false"}
     assert load_settings({}, environ).require_redis_url() == "redis://:own@h/0"
 
 
 @pytest.mark.parametrize("command", ['"echo \'"', "[]", "[1]", '""', "3"])
-def test_a_command_that_is_none_is_refused(environ: dict[str, str], command: str) -> None:
+def test_invalid_password_command_is_refused(environ: dict[str, str], command: str) -> None:
     configure(environ, f'context = "p"\n[contexts.p]\nredis_password_command = {command}\n')
     with pytest.raises(UsageProblem, match=r"redis_password_command .context p.: "):
         load_settings({}, environ)
 
 
-def test_two_ways_to_one_password_are_one_too_many(environ: dict[str, str]) -> None:
+def test_password_file_and_command_are_mutually_exclusive(environ: dict[str, str]) -> None:
     environ |= {"SITEGENCTL_REDIS_PASSWORD_COMMAND": "x", "SITEGENCTL_REDIS_PASSWORD_FILE": "/x"}
-    with pytest.raises(UsageProblem, match="two ways of one thing"):
+    with pytest.raises(UsageProblem, match="mutually exclusive"):
         load_settings({}, environ)
 
 
 @pytest.mark.parametrize(
-    ("values", "is_told"),
+    ("values", "is_warned"),
     [
         ('database_url = "postgresql://u:s3cret@h/d"', True),
         ('sentinel_password = "s3cret"', True),
@@ -214,18 +215,18 @@ def test_two_ways_to_one_password_are_one_too_many(environ: dict[str, str]) -> N
         ('database_url = "postgresql://u@h/d"', False),
     ],
 )
-def test_a_password_that_everybody_can_read_is_told(environ: dict[str, str], values: str, is_told: bool) -> None:
+def test_world_readable_settings_file_is_warned_about(environ: dict[str, str], values: str, is_warned: bool) -> None:
     configure(environ, f'context = "p"\n[contexts.p]\n{values}\n')
     path = Path(environ["SITEGENCTL_CONFIG"])
     path.chmod(0o644)
-    told = load_settings({}, environ).warnings
-    assert bool(told) == is_told
-    assert all(str(path) in warning and "s3cret" not in warning for warning in told)
+    warnings = load_settings({}, environ).warnings
+    assert bool(warnings) == is_warned
+    assert all(str(path) in warning and "s3cret" not in warning for warning in warnings)
     path.chmod(0o640)
     assert load_settings({}, environ).warnings == ()
 
 
-def test_files_with_passwords_beside_the_settings_are_looked_at_too(environ: dict[str, str]) -> None:
+def test_world_readable_secret_files_are_warned_about(environ: dict[str, str]) -> None:
     kept = secret(environ, "password", "s3cret")
     file = secret(environ, "crm.env", f"REDIS_URL=redis://:x@h/0\nSITEGENCTL_DATABASE_PASSWORD_FILE={kept}\n")
     environ["DATABASE_URL"] = "postgresql://u@h/d"
@@ -237,7 +238,7 @@ def test_files_with_passwords_beside_the_settings_are_looked_at_too(environ: dic
         path.chmod(0o600)
 
 
-def test_each_backend_has_the_system_s_own_task_unless_another_is_set(environ: dict[str, str]) -> None:
+def test_default_task_depends_on_the_backend(environ: dict[str, str]) -> None:
     assert load_settings({}, environ).task == "app.tasks.site_generation.generate_site_task"
     environ["SITEGENCTL_BACKEND"] = "rq"
     settings = load_settings({}, environ)
@@ -246,17 +247,17 @@ def test_each_backend_has_the_system_s_own_task_unless_another_is_set(environ: d
     assert load_settings({}, environ).task == "crm.generate"
 
 
-def test_rq_s_own_variable_for_its_prefix_is_heeded(environ: dict[str, str]) -> None:
+def test_rq_key_prefix_from_rqs_own_variable(environ: dict[str, str]) -> None:
     environ["RQ_KEY_PREFIX"] = "crm"
     assert load_settings({}, environ).rq_key_prefix == "crm"
     environ["SITEGENCTL_RQ_KEY_PREFIX"] = "crm:2"
     assert load_settings({}, environ).rq_key_prefix == "crm:2"
     environ["SITEGENCTL_RQ_KEY_PREFIX"] = "crm %s"
-    with pytest.raises(UsageProblem, match="is no prefix of RQ's"):
+    with pytest.raises(UsageProblem, match="is not a valid key prefix"):
         load_settings({}, environ)
 
 
-def test_which_backend_it_is_is_asked_where_all_is_composed_and_nowhere_else() -> None:
+def test_only_the_composition_root_compares_backends() -> None:
     package = Path(sitegenctl.__file__).parent
     asking = {
         str(path.relative_to(package))

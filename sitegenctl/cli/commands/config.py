@@ -61,7 +61,7 @@ def contexts(call: Invocation) -> int:
     """Show the contexts there are; the one that is chosen is marked."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.config.file import DEMO_CONTEXT, contexts_of, demo_context_path, read_config, read_toml
-    from sitegenctl.config.settings import mask_url
+    from sitegenctl.config.urls import mask_url
     from sitegenctl.render.output import Report, write
     from sitegenctl.render.table import Column, Line, table
 
@@ -127,7 +127,7 @@ def use(
 
 
 def _shown(name: str, value: Any) -> Any:
-    from sitegenctl.config.settings import mask_url
+    from sitegenctl.config.urls import mask_url
     from sitegenctl.domain.diagnosis.describe import describe_age
 
     if value is None or isinstance(value, bool | int):

@@ -185,8 +185,7 @@ def _asked(call: Invocation, wanted: _Context, *, untested: bool) -> _Context:
 
 
 def _asked_url(call: Invocation, wanted: _Context, setting: str, example: str, untested: bool) -> _Context:
-    from sitegenctl.config.secrets import has_password, with_password
-    from sitegenctl.config.settings import mask_url
+    from sitegenctl.config.urls import has_password, mask_url, with_password
 
     kind = setting.removesuffix("_url")
     while True:

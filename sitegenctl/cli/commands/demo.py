@@ -235,7 +235,7 @@ def _write_status(call: Invocation, state: StackState) -> int:
 
 
 def _part_row(part: PartState) -> dict[str, Any]:
-    from sitegenctl.config.settings import mask_url
+    from sitegenctl.config.urls import mask_url
 
     return {
         "name": part.name,
