@@ -15,13 +15,18 @@ the edge, in ``adapters/``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.diagnosis.remedy import Hint
+
 
 class SitegenError(Exception):
-    """Something a user is told in one line; ``hint`` says what to do, ``source`` which source it concerns."""
+    """An error that is reported in one line; ``hint`` is what to do about it, ``source`` the source it concerns."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, source: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: Hint | None = None, source: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

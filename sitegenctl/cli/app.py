@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sitegenctl import __version__
-from sitegenctl.cli.options import running, with_globals, working_on
+from sitegenctl.cli.options import running, with_globals
 from sitegenctl.cli.terminal import say_interrupted
 from sitegenctl.errors import OutputLost, SitegenError, UsageProblem
 from sitegenctl.streams import deciding
@@ -91,7 +91,6 @@ def _run(arguments: Sequence[str]) -> int:
     _write_anything(sys.stdout)
     _write_anything(sys.stderr)
     running.set("")
-    working_on.set(None)
     arguments = _with_watch_interval(arguments)
     try:
         _require_text(arguments)
@@ -177,10 +176,10 @@ def _path(exc: Any) -> str:
 
 
 def _report(exc: SitegenError, command: str, arguments: Sequence[str]) -> int:
-    from sitegenctl.render.order import in_context
+    from sitegenctl.render.command import hint_text
     from sitegenctl.render.output import error_lines, write_failure
 
-    exc.hint = in_context(exc.hint, working_on.get())
+    exc.hint = hint_text(exc.hint)
     for line in error_lines(exc.message, exc.hint):
         print(line, file=sys.stderr)
     if _wants_json(arguments):
@@ -192,7 +191,9 @@ def _report(exc: SitegenError, command: str, arguments: Sequence[str]) -> int:
 
 def error_entry(exc: SitegenError) -> dict[str, str | None]:
     """The error as the JSON envelope has it."""
-    return {"message": exc.message, "hint": exc.hint, "source": exc.source}
+    from sitegenctl.render.command import hint_text
+
+    return {"message": exc.message, "hint": hint_text(exc.hint), "source": exc.source}
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -188,8 +188,8 @@ def report(call: Invocation, result: OperationResult, *, done: str) -> int:
     from sitegenctl.render.outcomes import outcomes_report
     from sitegenctl.render.output import write
 
-    context = call.settings().context
-    found = outcomes_report(result, done=done, verbose=call.verbose, context=context, width=width())
+    selector = call.settings().selector
+    found = outcomes_report(result, done=done, verbose=call.verbose, selector=selector, width=width())
     return write(found, call.output)
 
 
@@ -201,7 +201,7 @@ def confirm(call: Invocation, plan: Plan, done: str, *, by_kind: bool = False) -
     from sitegenctl.cli.terminal import width
     from sitegenctl.errors import Refused
     from sitegenctl.operations.execute import preview
-    from sitegenctl.render.outcomes import outcomes_text, result_in_context
+    from sitegenctl.render.outcomes import outcomes_text
 
     number = plan.number_to_type
     if call.agreed and not (by_kind and number):
@@ -212,9 +212,11 @@ def confirm(call: Invocation, plan: Plan, done: str, *, by_kind: bool = False) -
             hint="name the orders: --yes answers only for order numbers, ranges and --from FILE",
         )
     require_terminal(call)
-    would = result_in_context(preview(plan), call.settings().context)
+    would, selector = preview(plan), call.settings().selector
     most = None if call.verbose else _SHOWN
-    print(outcomes_text(would, done=done, most=most, width=width(sys.stderr)), end="", file=sys.stderr)
+    print(
+        outcomes_text(would, done=done, selector=selector, most=most, width=width(sys.stderr)), end="", file=sys.stderr
+    )
     if number:
         if read_answer(f"{number} finished orders would be {done}. Type {number} to go on: ") != str(number):
             raise Refused("nothing was done")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import shlex
 import sys
 import typing
 from collections.abc import Callable
@@ -28,9 +27,11 @@ from typer.models import OptionInfo
 # Pure and without dependencies: importing them doesn't slow --help.
 from sitegenctl.cli import signals
 from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.errors import SitegenError
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
+    from sitegenctl.domain.diagnosis.remedy import Hint
 
 
 class Output(StrEnum):
@@ -44,9 +45,6 @@ class Output(StrEnum):
 
 #: The command that runs, as it names itself in the envelope: failures have to, wherever they come from.
 running: ContextVar[str] = ContextVar("running", default="")
-
-#: The context that it was given: what a failure advises has to name it, too.
-working_on: ContextVar[str | None] = ContextVar("working_on", default=None)
 
 #: Under what the help shows the options that every command has.
 GLOBAL_PANEL = "Global options"
@@ -199,6 +197,13 @@ class Invocation:
         """Whether ``--yes`` has answered every question."""
         return bool(self.options.get("yes"))
 
+    def hint_text(self, hint: Hint | None) -> str | None:
+        """The hint of an error in one line; a command in it names the system that the options name."""
+        from sitegenctl.config.settings import system_option
+        from sitegenctl.render.command import hint_text
+
+        return hint_text(hint, system_option(self.options.get("context"), self.options.get("env_file")))
+
     def require_writable(self) -> None:
         """Refuse where nothing may be changed. Raises ``Refused``."""
         from sitegenctl.errors import Refused
@@ -245,10 +250,12 @@ def command(
             path = ctx.command_path.partition(" ")[2].removesuffix(" ORDER")
             running.set(path)
             options = gathered(ctx)
-            working_on.set(options["context"])
-            return signals.stoppable(
-                lambda: function(Invocation(command=path, options=options), **given), service=service(given)
-            )
+            call = Invocation(command=path, options=options)
+            try:
+                return signals.stoppable(lambda: function(call, **given), service=service(given))
+            except SitegenError as exc:
+                exc.hint = call.hint_text(exc.hint)
+                raise
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
@@ -292,11 +299,6 @@ def gathered(ctx: typer.Context) -> dict[str, Any]:
             if options[key] is None:
                 options[key] = where.params.get(key)
         where = where.parent
-    if options["env_file"] is not None:
-        # What is advised has to lead to the same system.
-        from sitegenctl.render.order import led_by
-
-        led_by.set(f"--env-file {shlex.quote(str(options['env_file']))}")
     return options
 
 

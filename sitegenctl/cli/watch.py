@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, span, working_on
+from sitegenctl.cli.options import Invocation, Output, span
 from sitegenctl.streams import deciding
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | N
 
 async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], interval: float) -> int:
     from sitegenctl.errors import SourceError
-    from sitegenctl.render.order import in_context
     from sitegenctl.render.output import error_lines, write
 
     on_screen = sys.stdout.isatty() and call.output is Output.TABLE
@@ -54,7 +53,7 @@ async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], inter
             report = await look()
         except SourceError as exc:
             # Whoever watches wants to see it come back. What is wrong in another way stays wrong.
-            problems = error_lines(exc.message, in_context(exc.hint, working_on.get()))
+            problems = error_lines(exc.message, call.hint_text(exc.hint))
             if on_screen:
                 _draw(problems)
             else:

@@ -27,6 +27,7 @@ from sitegenctl.config.file import (
     read_toml,
 )
 from sitegenctl.config.sources import all_sources, drop_foreign_password
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 from sitegenctl.errors import UsageProblem
 
@@ -224,6 +225,7 @@ class Settings:
     redis_password_file: Path | None = _setting(_parse_path)
 
     context: str | None = None
+    env_file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -234,6 +236,11 @@ class Settings:
         if self.production is not None:
             return self.production
         return self.context is not None and self.context.lower().startswith("prod")
+
+    @property
+    def selector(self) -> str | None:
+        """The option that selects this system, for commands that are printed to be copied."""
+        return system_option(self.context, self.env_file)
 
     def require_database_url(self) -> str:
         """The database's URL with its password. Raises ``UsageProblem`` if none is configured."""
@@ -255,10 +262,17 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def system_option(context: str | None, env_file: Path | None) -> str | None:
+    """The option that selects a system: without it, a copied command would act on another one."""
+    if context is not None:
+        return f"--context {shlex.quote(context)}"
+    return f"--env-file {shlex.quote(str(env_file))}" if env_file is not None else None
+
+
 def _not_configured(what: str, variable: str) -> str:
     raise UsageProblem(
         f"no {what} is configured",
-        hint=f"set {variable}, choose a --context, or try the demo: sitegenctl demo up",
+        hint=Remedy.run(Command.DEMO_UP, advice=f"set {variable}, choose a --context, or try the demo"),
     )
 
 
@@ -314,7 +328,14 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     for kind in ("database", "redis"):
         drop_foreign_password(kind, values, origins, ranks)
     exposed = exposed_passwords(config_path(environ), file if context_values else {}, flags.get("env_file"), values)
-    return Settings(context=context, origins=origins, variables=variables, warnings=tuple(exposed), **values)
+    return Settings(
+        context=context,
+        env_file=flags.get("env_file"),
+        origins=origins,
+        variables=variables,
+        warnings=tuple(exposed),
+        **values,
+    )
 
 
 def _context_values(name: str, file: Mapping[str, Any], environ: Mapping[str, str]) -> Mapping[str, Any]:
@@ -324,7 +345,7 @@ def _context_values(name: str, file: Mapping[str, Any], environ: Mapping[str, st
     elif name == DEMO_CONTEXT:
         values = read_toml(demo_context_path(environ))
         if not values:
-            raise UsageProblem("the demo is not up", hint="sitegenctl demo up")
+            raise UsageProblem("the demo is not up", hint=Remedy.run(Command.DEMO_UP))
     else:
         known = ", ".join([*contexts, DEMO_CONTEXT])
         raise UsageProblem(f"no context {name!r} in {config_path(environ)}", hint=f"known contexts: {known}")

@@ -17,6 +17,7 @@ from datetime import datetime
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.describe import describe_task
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
 from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore, TransitionResult
@@ -231,7 +232,7 @@ class Batch:
             elif failure is not None:
                 self.failures[step.order_id] = Failure(
                     reason=f"it isn't known whether task {step.publish} was published: {failure.reason}",
-                    hint=f"sitegenctl inspect {step.order_id} tells, once Redis is back",
+                    hint=Remedy.run(Command.INSPECT, step.order_id, advice="once Redis responds again"),
                     certain=False,
                 )
         failpoints.reached(Checkpoint.PUBLISHED)

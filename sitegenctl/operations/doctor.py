@@ -14,6 +14,7 @@ from typing import TypeVar
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.diagnosis.overview import remedy_for
+from sitegenctl.domain.diagnosis.remedy import Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.health import orders as feeding, servers, workers as work
 from sitegenctl.domain.health.backend_texts import CELERY_TERMS, BackendTexts
@@ -281,7 +282,7 @@ async def _broker(
     return checks
 
 
-def _remedies(conditions: Mapping[int, Condition], snapshot: Snapshot) -> dict[Condition, str | None]:
+def _remedies(conditions: Mapping[int, Condition], snapshot: Snapshot) -> dict[Condition, Remedy | None]:
     by_condition: dict[Condition, list[int]] = {}
     for order_id, condition in conditions.items():
         by_condition.setdefault(condition, []).append(order_id)

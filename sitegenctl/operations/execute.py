@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
+from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.plans.plan import Plan, Step, skip
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
@@ -169,7 +170,7 @@ class _Folding:
     went_well: int = 0
     steps: int = 0
     beyond: int = 0
-    notes: dict[str, None] = field(default_factory=dict)
+    notes: dict[Hint, None] = field(default_factory=dict)
     through: int = 0
     interrupted: bool = False
 

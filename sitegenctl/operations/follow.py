@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sitegenctl.domain.diagnosis.liveness import Deciding, attribute
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.log import Cursor
 from sitegenctl.domain.orders.order import LogRow, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_RESET, OUTCOME_STEPS, RunOutcome
@@ -72,6 +73,7 @@ class Ended:
     order_id: int
     ending: Ending
     message: str
+    hint: Hint | None = None
 
     @property
     def failed(self) -> bool:
@@ -131,7 +133,7 @@ def _after(outcome: Outcome, ended: Ended) -> Outcome:
         return replace(outcome, outcome=OutcomeKind.DONE, reason=ended.message, after=OrderStatus.REVIEW)
     if ended.ending is Ending.SKIP:
         return replace(outcome, outcome=OutcomeKind.SKIPPED, reason=ended.message, after=None)
-    return replace(outcome, outcome=OutcomeKind.FAILED, reason=ended.message, after=None)
+    return replace(outcome, outcome=OutcomeKind.FAILED, reason=ended.message, hint=ended.hint, after=None)
 
 
 async def tail(
@@ -251,9 +253,7 @@ class _Runs:
         item = self.open.pop(order_id)
         if item.outcome is not None:
             return Ended(order_id=order_id, ending=Ending(item.outcome), message=item.message)
-        return Ended(
-            order_id=order_id, ending=Ending.GONE, message=f"{why}: look at it with sitegenctl inspect {order_id}"
-        )
+        return Ended(order_id=order_id, ending=Ending.GONE, message=why, hint=Remedy.run(Command.INSPECT, order_id))
 
 
 class _Watch:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderFilter, OrderPage, OrderQuery, merge, sort_key
+from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
@@ -36,9 +37,7 @@ async def list_orders(
     hollow = Condition.HOLLOW in query.conditions
     snapshot = await observe_open(orders, queue, sites, grace=grace, check_hollow=hollow, only=query.filter)
     if Source.DATABASE in snapshot.errors:
-        raise SourceError(
-            snapshot.errors[Source.DATABASE], hint="sitegenctl doctor tells what mends it", source=Source.DATABASE
-        )
+        raise SourceError(snapshot.errors[Source.DATABASE], hint=RUN_DOCTOR, source=Source.DATABASE)
     return await page_of(orders, sites, query, snapshot), snapshot
 
 

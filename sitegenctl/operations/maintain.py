@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.clocks import clock_problem
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
@@ -169,7 +170,7 @@ class _Run:
             return StepReport(
                 step=name,
                 left_out=f"something unexpected happened ({type(exc).__name__})",
-                hint="sitegenctl -v maintain shows what and where; please report it",
+                hint=Remedy.run(Command.MAINTAIN, advice="please report it, with the output of", verbose=True),
                 broke=True,
             )
 

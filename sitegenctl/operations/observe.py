@@ -20,6 +20,7 @@ from sitegenctl.domain.diagnosis.liveness import (
     separate_claims,
     unconfirmed,
 )
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.site import MIN_SITE_FILES, SiteFiles
@@ -331,7 +332,9 @@ async def _require_sites(sites: SiteStore, finished: Sequence[int]) -> None:
         seen = f"{some} of the {len(finished)} newest finished orders has a file"
     raise SourceError(
         f"{seen} in the sites directory: another one than the workers write, or their sites are lost",
-        hint="is its volume mounted, and SITES_BASE_DIR right? (sitegenctl config show)",
+        hint=Remedy.run(
+            Command.CONFIG_SHOW, advice="check that its volume is mounted and that SITES_BASE_DIR is right"
+        ),
         source=Source.FILES,
     )
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
@@ -20,7 +21,7 @@ class Failure:
     """Why a step could not be completed; ``certain`` is False when a task may have been published all the same."""
 
     reason: str
-    hint: str | None = None
+    hint: Hint | None = None
     certain: bool = True
 
 
@@ -49,12 +50,13 @@ def settle(
     if isinstance(release, SourceError):
         release = TransitionResult(failed={order_id: TransitionFailure(reason=release.message)})
     if (stuck := release.failed.get(order_id)) is not None:
-        later = f"enqueue {order_id}" if step.action is Action.ENQUEUE else "repair"
+        advice = f"it is {after} without a task; later"
+        enqueue = Remedy.run(Command.ENQUEUE, order_id, advice=advice)
         return outcome(
             step,
             OutcomeKind.FAILED,
             f"{failure.reason}; and {step.before} could not be restored: {stuck.reason}",
-            hint=f"it is {after} without a task; later: sitegenctl {later}",
+            hint=enqueue if step.action is Action.ENQUEUE else Remedy.run(Command.REPAIR, advice=advice),
             after=after,
         )
     if order_id in release.journal_ids:
@@ -64,7 +66,7 @@ def settle(
         step,
         OutcomeKind.FAILED,
         f"{failure.reason}; but {release.changed.get(order_id, 'it changed meanwhile')}",
-        hint=f"sitegenctl inspect {order_id} tells where it is",
+        hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition"),
     )
 
 
@@ -72,7 +74,9 @@ def unclaimed(step: Step, exc: SourceError) -> Outcome:
     """An order that was not claimed, as far as is known; what was not confirmed nothing is done about on a guess."""
     hint = exc.hint
     if isinstance(exc, Unconfirmed):
-        hint = f"sitegenctl inspect {step.order_id} tells, once the database is back, and sitegenctl repair mends it"
+        hint = Remedy.run(
+            Command.INSPECT, step.order_id, advice="once the database responds again", note="repair fixes it if needed"
+        )
     return outcome(step, OutcomeKind.FAILED, exc.message, hint=hint)
 
 
@@ -105,7 +109,7 @@ def outcome(
     reason: str,
     *,
     task_id: str | None = None,
-    hint: str | None = None,
+    hint: Hint | None = None,
     after: OrderStatus | None = None,
     log_id: int | None = None,
 ) -> Outcome:

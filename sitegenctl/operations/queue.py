@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.liveness import Deciding, Moment, StaleClaim, separate_claims
+from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, WorkerSource
@@ -40,9 +41,7 @@ async def inspect_queue(orders: OrdersStore, queue: QueueBackend) -> Snapshot:
     """Everything live, with the orders that the tasks are for. Raises ``SourceError`` without the broker."""
     snapshot = await observe_live(orders, queue)
     if Source.BROKER in snapshot.errors:
-        raise SourceError(
-            snapshot.errors[Source.BROKER], hint="sitegenctl doctor tells what mends it", source=Source.BROKER
-        )
+        raise SourceError(snapshot.errors[Source.BROKER], hint=RUN_DOCTOR, source=Source.BROKER)
     return snapshot
 
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.health.backend_texts import BackendTexts
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import TaskState
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
+#: What to do about a worker that did not respond.
+_MAY_OBEY = Remedy.run(Command.INSPECT_WORKERS, advice="it may still do so; to check")
+
 
 def consumers_report(
-    consumers: Consumers, *, command: str, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool = False
+    consumers: Consumers,
+    *,
+    command: str,
+    queue: str,
+    terms: BackendTexts,
+    pausing: bool,
+    dry_run: bool = False,
+    selector: str | None = None,
 ) -> Report:
     """Report on a pause or a resume: exit 1 where a worker refused, 3 where one did not answer."""
     rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.acknowledged]
@@ -25,7 +37,7 @@ def consumers_report(
         errors.append(
             {
                 "message": f"{silent} living worker{'' if silent == 1 else 's'} did not answer",
-                "hint": "it may obey later, or not at all: look with sitegenctl inspect workers",
+                "hint": hint_text(_MAY_OBEY, selector),
                 "source": "workers",
             }
         )
@@ -40,14 +52,16 @@ def consumers_report(
     )
 
 
-def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[str]:
+def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[Hint]:
     """What a purge leaves, in a note or none."""
     apart = (TaskState.ORPHANED, TaskState.UNACCOUNTED)
     kept = [f"{count} {state}" for state, count in survivors.items() if state not in apart]
-    notes = []
+    notes: list[Hint] = []
     if orphaned := survivors.get(TaskState.ORPHANED):
         notes.append(
-            f"{orphaned} orphaned: at no worker, and not in the queue; sitegenctl repair puts them back into it"
+            Remedy.run(
+                Command.REPAIR, advice=f"{orphaned} orphaned, at no worker and not in the queue; to requeue them"
+            )
         )
     if unaccounted := survivors.get(TaskState.UNACCOUNTED):
         notes.append(

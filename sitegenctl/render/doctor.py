@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
-from sitegenctl.render.order import in_context
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise, wrap
 
@@ -19,24 +18,22 @@ _COLOURS = {CheckStatus.OK: "32", CheckStatus.WARNING: "33", CheckStatus.FAILED:
 _TWO_COLUMNS = 60
 
 
-def check_row(check: Check) -> dict[str, Any]:
+def check_row(check: Check, selector: str | None = None) -> dict[str, Any]:
     """One check as the envelope has it."""
     return {
         "name": check.name,
         "status": check.status,
         "evidence": list(check.evidence),
-        "remedy": check.remedy,
+        "remedy": hint_text(check.remedy, selector),
         "source": check.source,
     }
 
 
-def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool, context: str | None = None) -> Report:
-    """Report a check-up; ``width`` in columns. The remedies are for the ``context`` that was looked at."""
-    checks = [replace(check, remedy=in_context(check.remedy, context)) for check in found.checks]
-    found = replace(found, checks=checks)
-    rows = [check_row(check) for check in found.checks]
+def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool, selector: str | None = None) -> Report:
+    """Report a check-up; ``width`` in columns. The remedies are for the ``selector`` that was looked at."""
+    rows = [check_row(check, selector) for check in found.checks]
     errors = [
-        {"message": check.evidence[0], "hint": check.remedy, "source": str(check.source)}
+        {"message": check.evidence[0], "hint": hint_text(check.remedy, selector), "source": str(check.source)}
         for check in found.checks
         if check.unreachable
     ]
@@ -44,23 +41,23 @@ def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool, con
         command=command,
         data={"summary": found.summary, "checks": rows},
         rows=rows,
-        text=lambda: doctor_text(found, width=width, colour=colour),
+        text=lambda: doctor_text(found, width=width, colour=colour, selector=selector),
         exit_code=found.exit_code,
         errors=errors,
     )
 
 
-def doctor_text(found: CheckUp, *, width: int, colour: bool) -> str:
+def doctor_text(found: CheckUp, *, width: int, colour: bool, selector: str | None = None) -> str:
     """The checklist; the first line says how it stands."""
     worst = CheckStatus.FAILED if found.exit_code else CheckStatus.OK
     lines = [_painted(line, worst, colour) for line in wrap(found.summary, width)]
     column = max((len(check.name) for check in found.checks), default=0) if width >= _TWO_COLUMNS else 0
     for check in found.checks:
-        lines += _check_lines(check, width, column, colour)
+        lines += _check_lines(check, width, column, colour, selector)
     return "\n".join(lines) + "\n"
 
 
-def _check_lines(check: Check, width: int, column: int, colour: bool) -> Iterator[str]:
+def _check_lines(check: Check, width: int, column: int, colour: bool, selector: str | None) -> Iterator[str]:
     mark = _painted(f"{_MARKS[check.status]} ", check.status, colour)
     indent = " " * (column + 4) if column else "    "
     room = max(width - len(indent), 16)
@@ -74,7 +71,8 @@ def _check_lines(check: Check, width: int, column: int, colour: bool) -> Iterato
         yield f"{indent}{line}"
     if check.remedy:
         # Not wrapped: the terminal may break it, and it can still be copied as one command.
-        yield f"{indent}{_painted(f'→ {neutralise(check.remedy)}', check.status, colour)}"
+        remedy = neutralise(hint_text(check.remedy, selector) or "")
+        yield f"{indent}{_painted(f'→ {remedy}', check.status, colour)}"
 
 
 def _wrapped(text: str, room: int) -> list[str]:

@@ -12,7 +12,7 @@ from sitegenctl.render.order import known_tasks, order_summary
 from sitegenctl.render.table import Column, Line, Screen, table
 
 
-def listing_rows(page: OrderPage, snapshot: Snapshot, *, context: str | None = None) -> list[dict[str, Any]]:
+def listing_rows(page: OrderPage, snapshot: Snapshot, *, selector: str | None = None) -> list[dict[str, Any]]:
     """The orders as the envelope has them."""
     return [
         order_summary(
@@ -21,7 +21,7 @@ def listing_rows(page: OrderPage, snapshot: Snapshot, *, context: str | None = N
             listed.verdict,
             known_tasks(listed.order_id, snapshot),
             snapshot.files.get(listed.order_id),
-            context=context,
+            selector=selector,
         )
         for listed in page.orders
     ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sitegenctl.domain.diagnosis.overview import describe_faults
 from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.plans.result import OutcomeKind
-from sitegenctl.render.order import in_context
-from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text, result_in_context
+from sitegenctl.render.command import hint_text
+from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
 
@@ -30,16 +29,8 @@ _PRUNED = {
 _NAMED = 20
 
 
-def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False, context: str | None = None) -> Report:
+def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False, selector: str | None = None) -> Report:
     """Report a run: nothing for people where there was nothing to do, unless ``verbose``."""
-    run = replace(
-        run,
-        steps=[_in_context(report, context) for report in run.steps],
-        left=[
-            replace(left, outcome=replace(left.outcome, hint=in_context(left.outcome.hint, context)))
-            for left in run.left
-        ],
-    )
     rows = [
         {"step": report.step, **outcome_row(outcome)}
         for report in run.steps
@@ -52,40 +43,37 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False,
             "dry_run": run.dry_run,
             "quiet": run.is_quiet,
             "interrupted": run.interrupted,
-            "steps": [_step_data(report) for report in run.steps],
-            "attention": [_leftover_data(left) for left in run.left],
+            "steps": [_step_data(report, selector) for report in run.steps],
+            "attention": [_leftover_data(left, selector) for left in run.left],
         },
         rows=rows,
         columns=("step", *OUTCOME_COLUMNS),
-        text=lambda: _text(run, verbose=verbose),
+        text=lambda: _text(run, selector, verbose=verbose),
         exit_code=run.exit_code,
-        errors=_errors(run.steps),
+        errors=_errors(run.steps, selector),
     )
 
 
-def _errors(steps: Sequence[StepReport]) -> list[dict[str, str | None]]:
+def _errors(steps: Sequence[StepReport], selector: str | None) -> list[dict[str, str | None]]:
     """Why steps were left out; those that were for the same reason are named together."""
     reasons: dict[tuple[str, str | None, str | None], list[str]] = {}
     for report in steps:
         if report.left_out is not None:
-            reasons.setdefault((report.left_out, report.hint, report.source), []).append(report.step)
+            reasons.setdefault((report.left_out, hint_text(report.hint, selector), report.source), []).append(
+                report.step
+            )
     return [
         {"message": f"{', '.join(names)} left out: {reason}", "hint": hint, "source": source}
         for (reason, hint, source), names in reasons.items()
     ]
 
 
-def _in_context(report: StepReport, context: str | None) -> StepReport:
-    result = result_in_context(report.result, context) if report.result is not None else None
-    return replace(report, result=result, hint=in_context(report.hint, context))
-
-
-def _step_data(report: StepReport) -> dict[str, Any]:
+def _step_data(report: StepReport, selector: str | None) -> dict[str, Any]:
     outcomes = report.result.outcomes if report.result else ()
     return {
         "step": report.step,
         "left_out": report.left_out,
-        "hint": report.hint,
+        "hint": hint_text(report.hint, selector),
         "source": report.source,
         "pruned": report.pruned,
         "not_pruned": dict(report.not_pruned),
@@ -94,16 +82,16 @@ def _step_data(report: StepReport) -> dict[str, Any]:
     }
 
 
-def _text(run: Maintenance, *, verbose: bool) -> str:
+def _text(run: Maintenance, selector: str | None, *, verbose: bool) -> str:
     lines: list[str] = []
     for report in run.steps:
         if report.left_out is None and (verbose or not report.is_quiet):
-            lines += _step_lines(report, dry_run=run.dry_run, verbose=verbose)
-    lines += _attention_lines(run.left if verbose else run.news)
+            lines += _step_lines(report, selector, dry_run=run.dry_run, verbose=verbose)
+    lines += _attention_lines(run.left if verbose else run.news, selector)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _leftover_data(left: Leftover) -> dict[str, Any]:
+def _leftover_data(left: Leftover, selector: str | None) -> dict[str, Any]:
     outcome = left.outcome
     return {
         "order_id": outcome.order_id,
@@ -112,11 +100,11 @@ def _leftover_data(left: Leftover) -> dict[str, Any]:
         "operator": left.obstacle.is_for_operators,
         "new": left.is_new,
         "reason": outcome.reason,
-        "hint": outcome.hint,
+        "hint": hint_text(outcome.hint, selector),
     }
 
 
-def _attention_lines(left: Sequence[Leftover]) -> list[str]:
+def _attention_lines(left: Sequence[Leftover], selector: str | None) -> list[str]:
     """The faults that take somebody's decision, each with the command that could fix it."""
     if not left:
         return []
@@ -125,11 +113,11 @@ def _attention_lines(left: Sequence[Leftover]) -> list[str]:
     for each in sorted(left, key=lambda each: (not each.obstacle.is_for_operators, each.outcome.order_id)):
         lines.append(f"  {each.outcome.order_id:>{digits}}  {each.condition}  {neutralise(each.outcome.reason)}")
         if each.outcome.hint:
-            lines.append(f"  {'':>{digits}}  hint: {neutralise(each.outcome.hint)}")
+            lines.append(f"  {'':>{digits}}  hint: {neutralise(hint_text(each.outcome.hint, selector) or '')}")
     return lines
 
 
-def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:
+def _step_lines(report: StepReport, selector: str | None, *, dry_run: bool, verbose: bool) -> list[str]:
     if report.result is None:
         return _pruned_lines(report, dry_run=dry_run, verbose=verbose)
     done = f"would be {_DONE[report.step]}" if dry_run else _DONE[report.step]
@@ -145,7 +133,7 @@ def _step_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str
     for outcome in shown:
         word = words.get(outcome.outcome, outcome.outcome.value)
         lines.append(f"  {outcome.order_id:>{digits}}  {word}  {outcome_text(outcome, word)}".rstrip())
-    return [*lines, *(f"  {line}" for line in hint_lines(shown))]
+    return [*lines, *(f"  {line}" for line in hint_lines(shown, selector))]
 
 
 def _pruned_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:

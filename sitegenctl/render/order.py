@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 from collections.abc import Sequence
-from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -17,13 +14,11 @@ from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
 from sitegenctl.domain.orders.order import LogRow, Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.stream import NARROW
 from sitegenctl.render.table import Screen, coloured
 from sitegenctl.render.text import clock, fit, folded, hanging, iso, neutralise, shorten
-
-#: The option that leads to the system where no context does: one that was given a system's own file.
-led_by: ContextVar[str | None] = ContextVar("led_by", default=None)
 
 #: Lines of a screen that the timeline leaves free: its heading, what was typed, and the prompt after it.
 _NOT_THE_TIMELINE = 4
@@ -62,7 +57,7 @@ def order_summary(
     tasks: Sequence[LiveTask] | None,
     files: SiteFiles | None,
     *,
-    context: str | None = None,
+    selector: str | None = None,
 ) -> dict[str, Any]:
     """The order as the envelope has it, in lists too. Texts are exact: nothing is neutralised.
 
@@ -74,7 +69,7 @@ def order_summary(
         "condition": verdict.condition,
         "severity": verdict.severity,
         "evidence": list(verdict.evidence),
-        "remedy": in_context(verdict.remedy, context),
+        "remedy": hint_text(verdict.remedy, selector),
         "until": iso(verdict.until),
         "tasks": None if tasks is None else [task_data(task) for task in tasks],
         "files": {"count": files.count, "bytes": files.size} if files and files.complete else None,
@@ -91,22 +86,13 @@ def order_summary(
     }
 
 
-def in_context(remedy: str | None, context: str | None) -> str | None:
-    """The command that mends it, with the context it is about: copied without, it would act on another system."""
-    leads = led_by.get() if context is None else f"--context {shlex.quote(context)}"
-    if remedy is None or leads is None:
-        return remedy
-    # Also within a sentence. The demo's own commands are about the demo, whatever the context.
-    return re.sub(r"(?<![\w./-])sitegenctl (?=[a-z])(?!demo )", lambda _: f"sitegenctl {leads} ", remedy)
-
-
 def order_data(
     order_id: int,
     snapshot: Snapshot,
     log: Sequence[LogRow] = (),
     timeline: Sequence[TimelineEntry] = (),
     *,
-    context: str | None = None,
+    selector: str | None = None,
 ) -> dict[str, Any]:
     """Everything about one order as the envelope has it: its summary and the newest rows of its log."""
     summary = order_summary(
@@ -115,7 +101,7 @@ def order_data(
         snapshot.diagnose(order_id),
         known_tasks(order_id, snapshot),
         snapshot.files.get(order_id),
-        context=context,
+        selector=selector,
     )
     rows = [{"at": iso(row.created_at), "step": row.step, "status": row.status, "message": row.message} for row in log]
     story = [
@@ -150,7 +136,7 @@ def order_text(
     timeline: Sequence[TimelineEntry],
     *,
     screen: Screen,
-    context: str | None = None,
+    selector: str | None = None,
     whole: bool = False,
 ) -> str:
     """The order on one screen; the first line says how it stands.
@@ -164,7 +150,7 @@ def order_text(
     first = folded(f"order {order_id}  {verdict.condition.upper()}{_who(order)}", width)
     lines = [coloured(line, verdict.severity, screen) for line in first]
     lines += [line for reason in verdict.evidence for line in folded(f"  {neutralise(reason)}", width)]
-    lines += _remedy(verdict, context)
+    lines += _remedy(verdict, selector)
     lines.append("")
     facts = {**(order_facts(order) if order else {}), **_whereabouts(order_id, snapshot)}
     lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
@@ -220,9 +206,9 @@ def _who(order: Order | None) -> str:
     return f"  {neutralise(order.label or 'NULL')}  {shorten(name, 50)}"
 
 
-def _remedy(verdict: Diagnosis, context: str | None) -> list[str]:
+def _remedy(verdict: Diagnosis, selector: str | None) -> list[str]:
     # Not folded: the terminal may break it, and it can still be copied as one command.
-    return [f"  → {in_context(verdict.remedy, context)}"] if verdict.remedy else []
+    return [f"  → {hint_text(verdict.remedy, selector)}"] if verdict.remedy else []
 
 
 def order_facts(order: Order) -> dict[str, str]:

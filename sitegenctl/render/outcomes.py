@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
+from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.render.order import in_context
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import hanging, neutralise
 
@@ -36,25 +35,15 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def result_in_context(result: OperationResult, context: str | None) -> OperationResult:
-    """The result, whose hints and notes name the context that they are about."""
-    return replace(
-        result,
-        outcomes=[replace(outcome, hint=in_context(outcome.hint, context)) for outcome in result.outcomes],
-        notes=tuple(in_context(note, context) or "" for note in result.notes),
-    )
-
-
 def outcomes_report(
     result: OperationResult,
     *,
     done: str,
     verbose: bool = False,
-    context: str | None = None,
+    selector: str | None = None,
     width: int = sys.maxsize,
 ) -> Report:
     """Report an operation; ``done`` is the word for what it does, as in "enqueued", ``width`` that of its lines."""
-    result = result_in_context(result, context)
     rows = [outcome_row(outcome) for outcome in result.outcomes]
     bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
     return Report(
@@ -63,14 +52,18 @@ def outcomes_report(
             "dry_run": result.dry_run,
             "outcomes": rows,
             "beyond_limit": result.beyond,
-            "notes": list(result.notes),
+            "notes": [hint_text(note, selector) for note in result.notes],
         },
         rows=rows,
         columns=OUTCOME_COLUMNS,
-        text=lambda: outcomes_text(result, done=done, verbose=verbose, width=width),
+        text=lambda: outcomes_text(result, done=done, selector=selector, verbose=verbose, width=width),
         exit_code=result.exit_code,
         errors=[
-            {"message": f"{outcome.order_id}: {outcome.reason}", "hint": outcome.hint, "source": None}
+            {
+                "message": f"{outcome.order_id}: {outcome.reason}",
+                "hint": hint_text(outcome.hint, selector),
+                "source": None,
+            }
             for outcome in result.outcomes
             if outcome.outcome in bad
         ],
@@ -82,6 +75,7 @@ def outcomes_text(
     result: OperationResult,
     *,
     done: str,
+    selector: str | None = None,
     verbose: bool = False,
     most: int | None = None,
     width: int = sys.maxsize,
@@ -92,7 +86,7 @@ def outcomes_text(
     ``most`` is how many lines there may be. Orders' lines are wrapped to ``width`` columns, commands to copy are not.
     """
     if not result.outcomes:
-        return "".join(["nothing to do\n", *(f"note: {neutralise(note)}\n" for note in result.notes)])
+        return "".join(f"{line}\n" for line in ("nothing to do", *note_lines(result.notes, selector)))
     words = {outcome.order_id: outcome_word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
     shown = list(result.outcomes)
     in_all = len(shown) + result.went_well
@@ -117,26 +111,28 @@ def outcomes_text(
         lines.append(f"({in_all - len(shown)} that went well are not listed; -v lists them)")
     if result.beyond:
         lines.append(f"({result.beyond} more, beyond the limit)")
-    lines += [f"note: {neutralise(note)}" for note in result.notes]
-    return "\n".join([*lines, *hint_lines(shown[:listed])]) + "\n"
+    lines += note_lines(result.notes, selector)
+    return "\n".join([*lines, *hint_lines(shown[:listed], selector)]) + "\n"
 
 
-def hint_lines(shown: Sequence[Outcome]) -> list[str]:
+def note_lines(notes: Sequence[Hint], selector: str | None) -> list[str]:
+    """The notes on a plan or its result, a line each."""
+    return [f"note: {neutralise(hint_text(note, selector) or '')}" for note in notes]
+
+
+def hint_lines(shown: Sequence[Outcome], selector: str | None) -> list[str]:
     """The hints for these orders, each once; what several have for their own numbers is one for any ORDER."""
-    hints: dict[str, list[Outcome]] = {}
+    hints: dict[Hint, list[Outcome]] = {}
     for outcome in shown:
         if outcome.hint:
-            hints.setdefault(_of_any_order(outcome.hint, outcome.order_id), []).append(outcome)
+            shared = outcome.hint.for_any_order if isinstance(outcome.hint, Remedy) else outcome.hint
+            hints.setdefault(shared, []).append(outcome)
     lines = []
-    for hint, outcomes in hints.items():
+    for shared, outcomes in hints.items():
         whom = _whom([outcome.order_id for outcome in outcomes], len(shown))
-        lines.append(f"hint: {whom}{neutralise(hint if len(outcomes) > 1 else outcomes[0].hint or '')}")
+        hint = shared if len(outcomes) > 1 else outcomes[0].hint
+        lines.append(f"hint: {whom}{neutralise(hint_text(hint, selector) or '')}")
     return lines
-
-
-def _of_any_order(hint: str, order_id: int) -> str:
-    # A pattern of its own for each order takes time, and few hints have a number.
-    return re.sub(rf"\b{order_id}\b", "ORDER", hint) if str(order_id) in hint else hint
 
 
 def _blocks(shown: Sequence[Outcome], told: Sequence[tuple[str, str]], *, alone: bool) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ from sitegenctl.domain.diagnosis.overview import Overview, RunCounts, describe_f
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.queue.worker import WorkerDetails
-from sitegenctl.render.order import in_context
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.queue import no_worker_text
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, neutralise, seconds
@@ -25,7 +25,7 @@ _LIFE = tuple(OrderStatus)
 _BESIDE_REMEDY = 28
 
 
-def overview_data(seen: Overview, *, context: str | None = None) -> dict[str, Any]:
+def overview_data(seen: Overview, *, selector: str | None = None) -> dict[str, Any]:
     """The overview as the envelope has it; what a silent source would have told is null."""
     return {
         "taken_at": seen.snapshot.taken_at.isoformat(),
@@ -44,7 +44,7 @@ def overview_data(seen: Overview, *, context: str | None = None) -> dict[str, An
                 "count": _count(orders),
                 "severity": condition.severity,
                 "orders": list(orders) if not isinstance(orders, int) else None,
-                "remedy": in_context(remedy_for(condition, orders, seen.snapshot), context),
+                "remedy": hint_text(remedy_for(condition, orders, seen.snapshot), selector),
             }
             for condition, orders in (seen.by_condition or {}).items()
         }
@@ -66,7 +66,7 @@ def overview_rows(seen: Overview) -> list[dict[str, Any]]:
     ]
 
 
-def overview_text(seen: Overview, screen: Screen, *, queue: str, context: str | None = None) -> str:
+def overview_text(seen: Overview, screen: Screen, *, queue: str, selector: str | None = None) -> str:
     """The overview for people; the first line says whether somebody is needed. ``queue`` is ours."""
     lines = [_verdict(seen, queue, screen), ""]
     lines += _labelled("queue", _queue(seen), screen)
@@ -75,7 +75,7 @@ def overview_text(seen: Overview, screen: Screen, *, queue: str, context: str | 
     lines += _labelled("last day", [_run_words(seen.last_day)], screen)
     text = "\n".join(lines) + "\n"
     if seen.by_condition:
-        text += f"\n{_condition_table(seen.by_condition, seen.snapshot, screen, context)}"
+        text += f"\n{_condition_table(seen.by_condition, seen.snapshot, screen, selector)}"
     if seen.by_status:
         statuses = [f"{count} {status or 'NULL'}" for status, count in _by_life(seen).items()]
         text += "\n" + "\n".join(_labelled("status", _packed(statuses, screen.width - 11), screen)) + "\n"
@@ -133,11 +133,11 @@ def _workers(seen: Overview, queue: str) -> list[str]:
 
 
 def _condition_table(
-    by_condition: Mapping[Condition, Sequence[int] | int], snapshot: Snapshot, screen: Screen, context: str | None
+    by_condition: Mapping[Condition, Sequence[int] | int], snapshot: Snapshot, screen: Screen, selector: str | None
 ) -> str:
     lines = []
     remedies = {
-        condition: in_context(remedy_for(condition, orders, snapshot), context) or ""
+        condition: hint_text(remedy_for(condition, orders, snapshot), selector) or ""
         for condition, orders in by_condition.items()
     }
     for condition, orders in by_condition.items():
@@ -155,7 +155,7 @@ def _condition_table(
         Column(heading="condition"),
         Column(heading="orders", may_shrink=True),
         # Whole or not at all: a command that was cut is another command.
-        Column(heading="what mends it", from_width=_BESIDE_REMEDY + max(map(len, remedies.values()), default=0)),
+        Column(heading="remedy", from_width=_BESIDE_REMEDY + max(map(len, remedies.values()), default=0)),
     ]
     return table(columns, lines, screen)
 

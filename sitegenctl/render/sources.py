@@ -6,24 +6,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR, Hint
 from sitegenctl.domain.health.backend_texts import BackendTexts
-from sitegenctl.render.order import in_context
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report
 
 _EXIT_CODE = 3
 
-_DOCTOR = "sitegenctl doctor tells what mends it"
-
 
 def degraded(
-    report: Report, unanswered: Mapping[Source, str], terms: BackendTexts, *, context: str | None = None
+    report: Report, unanswered: Mapping[Source, str], terms: BackendTexts, *, selector: str | None = None
 ) -> Report:
     """The report with an error for each of these sources, which makes it exit 3: it says what it can."""
     if not unanswered:
         return report
-    hints = {Source.WORKERS: f"{terms.silence}; {terms.patience}"}
+    hints: dict[Source, Hint] = {Source.WORKERS: f"{terms.silence}; {terms.patience}"}
     errors: list[dict[str, str | None]] = [
-        {"message": message, "hint": in_context(hints.get(source, _DOCTOR), context), "source": str(source)}
+        {"message": message, "hint": hint_text(hints.get(source, RUN_DOCTOR), selector), "source": str(source)}
         for source, message in unanswered.items()
     ]
     return replace(report, errors=errors, exit_code=_EXIT_CODE)

@@ -75,7 +75,7 @@ class LiveApp(App[int]):
         self._now = now
         self._orders = OrdersView(
             keys={**DEFAULT_KEYS, **preferences.keys},
-            place=settings.context,
+            selector=settings.selector,
             may_act=self._may_act,
             id="orders",
         )
@@ -127,7 +127,7 @@ class LiveApp(App[int]):
                 nothing="nothing heard yet",
                 id="events",
             )
-            yield DoctorView(place=self._settings.context, id="doctor")
+            yield DoctorView(selector=self._settings.selector, id="doctor")
         yield KeyBar()
 
     def on_mount(self) -> None:

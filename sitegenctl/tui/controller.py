@@ -69,7 +69,9 @@ class ActionController:
         if picture is not None and picture.is_kept:
             complain(self._app, f"not now: {'; '.join(picture.unanswered.values())}")
             return
-        plan = ActionScreen(ACTIONS[name], orders, self._backstage, place=self._settings.context)
+        plan = ActionScreen(
+            ACTIONS[name], orders, self._backstage, place=self._settings.context, selector=self._settings.selector
+        )
         self._app.push_screen(plan, self._has_fixed if name == "fix" else self._has_acted)
 
     def fix(self, picture: LiveSnapshot | None) -> None:

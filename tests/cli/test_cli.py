@@ -534,7 +534,7 @@ def test_on_a_terminal_the_result_is_wrapped_and_commands_to_copy_are_not(world:
     assert shown.lines == [
         "41  refused  it is in DELIVERED: a generation",
         "             would be skipped",
-        "hint: to have its site made anew: sitegenctl reset 41",
+        "hint: to generate its site again: sitegenctl reset 41",
     ]
     assert len(world.run("enqueue", "41").stdout.splitlines()) == 2
 

@@ -23,6 +23,7 @@ from celery import Celery
 from sitegenctl.cli import app as main
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.check import (
     CELERY_CHECKS,
     Check,
@@ -34,7 +35,6 @@ from sitegenctl.domain.health.check import (
     warning,
 )
 from sitegenctl.render.doctor import doctor_report, doctor_text
-from sitegenctl.render.order import in_context
 from sitegenctl.session import access
 from tests.support.doctor_stage import NOBODY, RIGHT
 from tests.support.fake_worker import FakeWorker
@@ -218,7 +218,11 @@ LONG = CheckUp(
     checks=[
         ok(CheckName.REDIS, Source.BROKER, "answers in 0.3 ms, version 7.2.4"),
         failed(
-            CheckName.ORDERS, Source.DATABASE, "word " * 30, "forged\nline \x1b[2J", remedy="sitegenctl inspect orders"
+            CheckName.ORDERS,
+            Source.DATABASE,
+            "word " * 30,
+            "forged\nline \x1b[2J",
+            remedy=Remedy.run(Command.INSPECT_QUEUE),
         ),
         warning(CheckName.PERSISTENCE, Source.BROKER, "unwise", remedy="redis-cli " + "x" * 100),
         unchecked(CheckName.DISK, Source.FILES, "nobody knows"),
@@ -238,25 +242,10 @@ def test_the_checklist_fits_and_stays_whole(width: int) -> None:
 
 
 def test_the_remedies_are_for_the_context_that_was_looked_at() -> None:
-    report = doctor_report(LONG, "doctor", width=80, colour=False, context="demo")
-    assert "→ sitegenctl --context demo inspect orders\n" in report.text()
-    assert report.data["checks"][1]["remedy"] == "sitegenctl --context demo inspect orders"
+    report = doctor_report(LONG, "doctor", width=80, colour=False, selector="--context demo")
+    assert "→ sitegenctl --context demo inspect queue\n" in report.text()
+    assert report.data["checks"][1]["remedy"] == "sitegenctl --context demo inspect queue"
     assert report.data["checks"][2]["remedy"] == "redis-cli " + "x" * 100
-
-
-@pytest.mark.parametrize(
-    ("remedy", "shown"),
-    [
-        ("mend it, then sitegenctl reset 5", "mend it, then sitegenctl --context 'a \\1' reset 5"),
-        ("correct it (sitegenctl config show)", "correct it (sitegenctl --context 'a \\1' config show)"),
-        ("sitegenctl demo status, then sitegenctl demo up", "sitegenctl demo status, then sitegenctl demo up"),
-        ("look for a newer sitegenctl: this one", "look for a newer sitegenctl: this one"),
-        ("celery -A sitegenctl.worker.celery_app worker", "celery -A sitegenctl.worker.celery_app worker"),
-    ],
-)
-def test_every_command_in_a_remedy_gets_the_context(remedy: str, shown: str) -> None:
-    assert in_context(remedy, "a \\1") == shown
-    assert in_context(remedy, None) == remedy
 
 
 def test_the_help_names_every_option_of_the_command(world: World) -> None:

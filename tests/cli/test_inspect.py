@@ -159,9 +159,9 @@ def test_the_overview_names_what_mends_the_orders_that_are_there(world: World) -
     failed = ["START", "ERROR"]
     world.order(31, "GENERATING", steps=failed * 3, age="3 hours")
     world.order(32, "GENERATING", steps=failed * 4, age="3 hours")
-    assert "2  failed     31 32   mend the reason, then sitegenctl reset ORDER" in world.run("inspect").stdout
+    assert "2  failed     31 32   fix the cause, then: sitegenctl reset ORDER" in world.run("inspect").stdout
     doctor = world.run("doctor", "--patience", "0s").stdout
-    assert "mend the reason, then sitegenctl reset ORDER" in doctor
+    assert "fix the cause, then: sitegenctl reset ORDER" in doctor
     world.order(33, "GENERATING", steps=failed, age="3 hours")
     assert data(world, "inspect")["by_condition"]["failed"]["remedy"] == "sitegenctl retry-failed"
 

@@ -155,7 +155,7 @@ def test_with_all_timestamps_in_the_future_nobody_knows_how_long(world: World, c
 def test_a_clock_that_is_a_little_ahead_is_taken_for_now(world: World, console: Console) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     world.sql("UPDATE site_orders SET updated_at = timezone('utc', now()) + interval '30 seconds'")
-    assert console.data("inspect", "42")["evidence"] == ["GENERATING without a live task, but it moved 0s ago"]
+    assert console.data("inspect", "42")["evidence"] == ["GENERATING without a live task, but it changed 0s ago"]
 
 
 # --- a status that this release doesn't know ------------------------------------------------------------------

@@ -25,6 +25,7 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.domain.health.check import CELERY_CHECKS, Check, CheckName, CheckStatus
 from sitegenctl.domain.health.facts import HealthProbes, RedisFacts
 from sitegenctl.domain.health.orders import BEAT_TASK
+from sitegenctl.render.command import hint_text
 from tests.support.doctor_stage import (
     NOBODY,
     OTHER_TASK,
@@ -116,7 +117,7 @@ def test_a_worker_on_another_queue_is_named_with_what_it_consumes(on_stage: OnSt
 
 def test_the_remedy_for_another_queue_mends_it(on_stage: OnStage) -> None:
     world = on_stage(WRONG_QUEUE)
-    remedy = examine(world)[CheckName.WORKER_QUEUE].remedy
+    remedy = hint_text(examine(world)[CheckName.WORKER_QUEUE].remedy)
     assert remedy is not None
     program, *arguments = remedy.partition("   ")[0].split()
     assert program == "sitegenctl"
@@ -227,7 +228,7 @@ def test_the_remedies_for_persistence_and_eviction_mend_them(on_stage: OnStage) 
             assert found[CheckName.EVICTION].status is WARNING
             assert "allkeys-lru with maxmemory 200 MB" in found[CheckName.EVICTION].evidence[0]
             for name in (CheckName.PERSISTENCE, CheckName.EVICTION):
-                words = (found[name].remedy or "").partition("   ")[0].split()
+                words = (hint_text(found[name].remedy) or "").partition("   ")[0].split()
                 assert words[:3] == ["redis-cli", "-u", '"$REDIS_URL"']
                 client.execute_command(*words[3:])
             found = examine(world)
@@ -288,7 +289,7 @@ def test_a_redis_that_is_full_refuses_writes_until_its_remedy_is_followed(world:
     check = examine(world)[CheckName.REDIS]
     assert check.status is FAILED
     assert "of maxmemory 1 B): Redis refuses writes, nothing can be published" in check.evidence[0]
-    words = (check.remedy or "").partition("   ")[0].split()
+    words = (hint_text(check.remedy) or "").partition("   ")[0].split()
     assert words[:3] == ["redis-cli", "-u", '"$REDIS_URL"']
     own_redis.execute_command(*words[3:])
     own_redis.set("key", "value")
@@ -325,7 +326,7 @@ def test_leftover_reply_lists_are_counted_and_the_young_are_not(on_stage: OnStag
         client.restore("old.reply.celery.pidbox", 0, dumped, idletime=3600)
         check = examine(world)[CheckName.LEFTOVERS]
         assert (check.status, check.evidence) == (WARNING, ("1 reply list of clients that are gone",))
-        assert check.remedy == "sitegenctl maintain"
+        assert hint_text(check.remedy) == "sitegenctl maintain"
         assert world.run("maintain").returncode == 0
         assert examine(world)[CheckName.LEFTOVERS].status is OK
         assert client.exists("young.reply.celery.pidbox")
@@ -387,7 +388,7 @@ def test_an_old_message_of_beats_does_not_show_that_it_runs(on_stage: OnStage) -
     check = examine(world)[CheckName.BEAT]
     assert check.status is UNCHECKED
     assert check.evidence[0] == "1 message of its own in the queue, of any age: no worker takes them"
-    assert (check.remedy or "").startswith("sitegenctl doctor --patience 130s")
+    assert (hint_text(check.remedy) or "").startswith("sitegenctl doctor --patience 130s")
 
 
 @pytest.mark.shows(CheckName.BEAT, OK)
@@ -430,7 +431,7 @@ def test_a_worker_without_beats_task_starts_no_order(on_stage: OnStage) -> None:
     awaited_by_beat(world)
     check = examine(world)[CheckName.BEAT]
     assert (check.status, check.evidence) == (WARNING, ("no worker has its task, and 1 order waits to be started",))
-    assert (check.remedy or "").startswith("sitegenctl start-stuck")
+    assert (hint_text(check.remedy) or "").startswith("sitegenctl start-stuck")
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------------------
@@ -570,7 +571,7 @@ def test_orders_that_nobody_enqueued_mean_that_the_backend_does_not(world: World
     found = examine(world)
     assert found[CheckName.BACKEND].status is FAILED
     assert found[CheckName.BACKEND].evidence[0] == "1 order is ready, the oldest for 3h, and nobody enqueued it"
-    assert found[CheckName.BACKEND].remedy == "sitegenctl start-stuck"
+    assert hint_text(found[CheckName.BACKEND].remedy) == "sitegenctl start-stuck"
     assert found[CheckName.ORDERS].status is FAILED
     assert "2 of 4 open orders in fault" in found[CheckName.ORDERS].evidence[0]
     assert {"1 failed", "1 unstarted"} <= set(found[CheckName.ORDERS].evidence[0].partition(": ")[2].split(", "))
@@ -592,7 +593,7 @@ def test_a_directory_that_the_workers_do_not_write_is_recognised(world: World) -
     assert "it is not the directory that the workers write" in check.evidence[1]
     world.order(3, "REVIEW", files=8)
     check = examine(world)[CheckName.FINISHED_SITES]
-    assert (check.status, check.remedy) == (FAILED, "sitegenctl inspect 2")
+    assert (check.status, hint_text(check.remedy)) == (FAILED, "sitegenctl inspect 2")
 
 
 @pytest.mark.shows(CheckName.DIRECTORY, FAILED)

@@ -19,6 +19,7 @@ from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
 from sitegenctl.operations import enqueue, execute as applying, failpoints as failpoints
 from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.faults import condition, held_lock, redis_refusing_from, refusing_redis
@@ -169,7 +170,7 @@ def test_a_refused_compensation_is_said_and_can_be_mended(world: World, monkeypa
         outcome = only(world.enqueue(42))
     assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "GENERATING")
     assert "could not be restored" in outcome.reason
-    assert outcome.hint == "it is GENERATING without a task; later: sitegenctl enqueue 42"
+    assert hint_text(outcome.hint) == "it is GENERATING without a task; later: sitegenctl enqueue 42"
     assert (world.status(), world.queued()) == ("GENERATING", [])
     assert condition(world, grace="0s") is Condition.INTERRUPTED
     assert only(world.enqueue(42, force=True)).outcome is OutcomeKind.DONE

@@ -81,7 +81,7 @@ def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_com
     assert (left["step"], outcome["outcome"]) == (step, "skipped")
     assert outcome["reason"] == "its attempts are used up: 3 of 3"
     assert world.queued() == []
-    assert run("inspect", "42")[1]["data"]["remedy"] == "mend the reason, then sitegenctl reset 42"
+    assert run("inspect", "42")[1]["data"]["remedy"] == "fix the cause, then: sitegenctl reset 42"
     assert run("reset", "42")[0] == 0
     _killed_while_it_ran(world, ["START"])
     world.files(42, files)
@@ -153,7 +153,9 @@ def test_what_is_left_out_says_what_to_do_about_it_in_its_context(
     in_a_context(world, monkeypatch, tmp_path, sites_dir="/nowhere")
     process = world.run("maintain", "--context", "shop")
     assert process.returncode == 3
-    hint = "hint: is its volume mounted, and SITES_BASE_DIR right? (sitegenctl --context shop config show)"
+    hint = (
+        "hint: check that its volume is mounted and that SITES_BASE_DIR is right: sitegenctl --context shop config show"
+    )
     error, told = process.stderr.splitlines()
     assert error.startswith("error: reset-empty, prune-trash left out: ")
     assert told == hint
@@ -165,11 +167,11 @@ def test_hints_of_orders_and_of_failures_name_the_context(
     world.order(41, "DELIVERED")
     world.order(42, "GENERATING", steps=["START"] * 3)
     in_a_context(world, monkeypatch, tmp_path)
-    hint = "to have its site made anew: sitegenctl --context shop reset 41"
+    hint = "to generate its site again: sitegenctl --context shop reset 41"
     process = world.run("--context", "shop", "enqueue", "41", "-o", "json")
     assert json.loads(process.stdout)["errors"][0]["hint"] == hint
     assert f"hint: {hint}\n" in world.run("--context", "shop", "enqueue", "41").stdout
-    used_up = "  hint: mend the reason first; then: sitegenctl --context shop reset 42\n"
+    used_up = "  hint: fix the cause, then: sitegenctl --context shop reset 42\n"
     (world.site(41)).mkdir()
     world.files(41, 8)
     assert used_up in world.run("--context", "shop", "maintain", "-v").stdout

@@ -22,6 +22,7 @@ from sitegenctl.adapters.redis.connection import Link, Links, redis_link
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.adapters.redis.redispy import ClientLink, redis_client
 from sitegenctl.errors import SourceError
+from sitegenctl.render.command import hint_text
 from tests.support.redis_servers import Certificates, free_port, server
 from tests.support.world import eventually
 
@@ -163,7 +164,7 @@ async def test_a_password_where_none_is_wanted(make: Make) -> None:
 async def test_a_redis_that_is_not_there_is_one_line(make: Make, url: str) -> None:
     error = await failure(make, url)
     assert error.message.startswith("Redis can't be reached: ")
-    assert "config show" in (error.hint or "")
+    assert "config show" in (hint_text(error.hint) or "")
 
 
 async def test_a_refused_connection_names_the_place_and_the_reason() -> None:

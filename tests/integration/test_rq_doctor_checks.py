@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sitegenctl.domain.health.check import RQ_CHECKS, CheckName, CheckStatus
+from sitegenctl.render.command import hint_text
 from tests.support.doctor_stage import check_up_of, examine, unproven
 from tests.support.rq_world import JOB, RqWorld
 from tests.support.world import QUEUE, eventually
@@ -53,7 +54,7 @@ def test_a_healthy_system_passes_every_check(rq: RqWorld) -> None:
     assert found[CheckName.LIMITS].evidence == ("1 task with 600 s",)
     # Beside it another system's worker, which is no concern of ours; a queue that is suspended is.
     assert rq.run("queue", "pause").returncode == 0
-    assert examine(rq)[CheckName.WORKER_QUEUE].remedy == "sitegenctl queue resume"
+    assert hint_text(examine(rq)[CheckName.WORKER_QUEUE].remedy) == "sitegenctl queue resume"
     assert rq.run("queue", "resume").returncode == 0
     os.kill(worker.pid, signal.SIGSTOP)
     with rq.redis() as client:
@@ -73,7 +74,7 @@ def test_without_a_worker_that_is_said_with_how_to_start_one(rq: RqWorld) -> Non
     assert rq.dumped() == before
     assert found[CheckName.WORKER].status is FAILED
     assert "may be running them" in found[CheckName.WORKER].evidence[0]
-    assert str(found[CheckName.WORKER].remedy).endswith("docker start crm-rq-worker")
+    assert (hint_text(found[CheckName.WORKER].remedy) or "").endswith("docker start crm-rq-worker")
     assert found[CheckName.SCHEDULER].status is WARNING
     for name in (CheckName.WORKER_QUEUE, CheckName.WORKER_TASK):
         assert found[name].status is CheckStatus.UNCHECKED
@@ -90,7 +91,10 @@ def test_a_worker_of_another_queue_and_jobs_that_are_not_as_they_should_be(rq: R
     found = examine(rq)
     assert found[CheckName.WORKER].status is OK
     assert found[CheckName.WORKER_QUEUE].evidence[1] == "they consume other instead"
-    assert found[CheckName.WORKER_QUEUE].remedy == f"docker start crm-rq-worker   (with {QUEUE} among its queues)"
+    assert (
+        hint_text(found[CheckName.WORKER_QUEUE].remedy)
+        == f"docker start crm-rq-worker   (with {QUEUE} among its queues)"
+    )
     assert found[CheckName.PROGRESS].status is FAILED
     assert (found[CheckName.LIMITS].status, found[CheckName.LIMITS].evidence[0]) == (WARNING, "1 task with 180 s")
     for_ever = rq.publish(2, job_timeout=-1)

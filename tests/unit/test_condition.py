@@ -21,6 +21,7 @@ from sitegenctl.domain.orders.run import (
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.plans.plan import Action
 from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.render.command import hint_text
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOW_AGO = NOW - timedelta(hours=1)
@@ -69,7 +70,7 @@ def test_a_delivered_task_that_a_silent_worker_may_have_is_unknown() -> None:
     for until in (None, NOW + timedelta(minutes=3)):
         found = verdict(order(GENERATING), task(TaskState.UNACCOUNTED, until=until), taken_at=NOW)
         assert (found.condition, found.until) == (Condition.UNKNOWN, until)
-        assert "--worker-dead" in (found.remedy or "")
+        assert "--worker-dead" in (hint_text(found.remedy) or "")
 
 
 def test_an_unaccounted_task_says_since_when_and_until_when() -> None:
@@ -189,7 +190,7 @@ def test_a_running_task_of_a_cancelled_order_says_what_it_will_do() -> None:
     found = verdict(order(OrderStatus.CANCELLED), task(TaskState.RUNNING))
     assert found.condition is Condition.GHOST
     assert found.evidence[-1] == "when it ends, the generator sets the order to REVIEW"
-    assert found.remedy == "sitegenctl cancel 42 --terminate"
+    assert hint_text(found.remedy) == "sitegenctl cancel 42 --terminate"
 
 
 @pytest.mark.parametrize(

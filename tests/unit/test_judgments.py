@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.condition import Condition, Source, fix_then_reset
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.health import orders as feeding, servers, workers as work
 from sitegenctl.domain.health.check import (
@@ -37,6 +37,7 @@ from sitegenctl.domain.health.facts import (
     WorkersFacts,
 )
 from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.render.command import hint_text
 from tests.support.access import FULL_ACCESS
 
 STARTS = WorkerCommands()
@@ -173,7 +174,7 @@ def test_a_lock_is_told_once_it_is_more_than_a_moment() -> None:
     assert check.status is FAILED
     assert check.evidence[0].startswith("site_orders is locked by pid 7 (alembic, as crm), in a transaction that has")
     assert "open for 1m 30s" in check.evidence[0]
-    assert (check.remedy or "").startswith('psql "$DATABASE_URL" -c "SELECT')
+    assert (hint_text(check.remedy) or "").startswith('psql "$DATABASE_URL" -c "SELECT')
 
 
 CONTRACT = SchemaShape(
@@ -246,7 +247,7 @@ def test_clocks(postgres: float | None, redis: float | None, status: CheckStatus
     check = servers.judge_clocks({name: None if s is None else seconds(s) for name, s in offsets.items()})
     assert check.status is status
     assert (check.remedy is None) == (remedy is None)
-    assert (remedy or "") in (check.remedy or "")
+    assert (remedy or "") in (hint_text(check.remedy) or "")
 
 
 FOLDER = DirectoryFacts(
@@ -311,7 +312,7 @@ def test_disk(changes: dict[str, int | None], status: CheckStatus) -> None:
     check = servers.judge_disk(replace(FOLDER, **changes))
     assert check.status is status
     # The command that does it: nobody is to clear the trash by hand.
-    assert ("sitegenctl maintain --keep-trash 1d" in (check.remedy or "")) == (status in (WARNING, FAILED))
+    assert ("sitegenctl maintain --keep-trash 1d" in (hint_text(check.remedy) or "")) == (status in (WARNING, FAILED))
 
 
 # --- workers --------------------------------------------------------------------------------------------------
@@ -366,7 +367,7 @@ def test_stale_claims_are_a_warning() -> None:
     check = work.judge_alive(facts, REDIS, STARTS, ACCESS, stale=claims)
     assert (check.status, check.remedy) == (WARNING, STARTS.restart_worker)
     assert check.evidence[1] == "a@crm lists task t0 of order 0 as running: it has ended"
-    assert check.evidence[-1] == "2 more stale tasks: sitegenctl inspect workers"
+    assert check.evidence[-1] == "2 more stale tasks; inspect workers lists them"
 
 
 def test_queue_and_task_name_what_is_there_instead() -> None:
@@ -374,7 +375,7 @@ def test_queue_and_task_name_what_is_there_instead() -> None:
     idle = replace(WORKER, queues=("celery",))
     check = work.judge_queue(WorkersFacts(workers=(idle,)), OURS, STARTS)
     assert (check.status, check.evidence[1]) == (FAILED, "they consume celery instead")
-    assert (check.remedy or "").startswith("sitegenctl queue resume   (")
+    assert (hint_text(check.remedy) or "").startswith("sitegenctl queue resume   (")
     assert "no queue at all" in told(
         work.judge_queue(WorkersFacts(workers=(replace(WORKER, queues=()),)), OURS, STARTS)
     )
@@ -473,11 +474,11 @@ def test_messages_and_leftovers() -> None:
     assert (check.status, check.evidence[0]) == (FAILED, "2 of 3 messages not JSON: application/x-python-serialize (2)")
     assert work.judge_leftovers(Leftovers(reply_lists=0, bindings=3), "", ACCESS).status is OK
     check = work.judge_leftovers(Leftovers(reply_lists=2, bindings=3), "", ACCESS)
-    assert (check.status, check.remedy) == (WARNING, "sitegenctl maintain")
+    assert (check.status, hint_text(check.remedy)) == (WARNING, "sitegenctl maintain")
     assert work.judge_leftovers(Leftovers(reply_lists=0, bindings=3, undated=2), "", ACCESS).status is UNCHECKED
     check = work.judge_leftovers(Leftovers(reply_lists=0, bindings=1000), "our sites:", ACCESS)
     assert check.status is WARNING
-    assert "DEL 'our sites:_kombu.binding.reply.celery.pidbox'" in (check.remedy or "")
+    assert "DEL 'our sites:_kombu.binding.reply.celery.pidbox'" in (hint_text(check.remedy) or "")
     assert "in part" in told(work.judge_leftovers(Leftovers(reply_lists=0, bindings=0, complete=False), "", ACCESS))
 
 
@@ -488,7 +489,7 @@ def test_backend_names_the_command_for_what_it_forgot() -> None:
     assert feeding.judge_backend({1: Condition.QUEUED, 2: Condition.SETTLING}, {}).status is OK
     forgotten = dict.fromkeys((3, 4, 5, 9), Condition.UNSTARTED)
     check = feeding.judge_backend(forgotten, {3: seconds(60), 4: seconds(7200)})
-    assert (check.status, check.remedy) == (FAILED, "sitegenctl start-stuck")
+    assert (check.status, hint_text(check.remedy)) == (FAILED, "sitegenctl start-stuck")
     assert told(check) == "4 orders are ready, the oldest for 2h, and nobody enqueued them"
 
 
@@ -522,7 +523,7 @@ def test_beat(
     if status is FAILED:
         assert check.remedy == "docker restart crm-celery-beat"
         demo = feeding.judge_beat(watched, replace(MESSAGES, beat=queued), due, OURS, DEMO_COMMANDS)
-        assert demo.remedy == "sitegenctl start-stuck"
+        assert hint_text(demo.remedy) == "sitegenctl start-stuck"
 
 
 @pytest.mark.parametrize(
@@ -560,9 +561,9 @@ def test_orders() -> None:
     check = feeding.judge_orders({1: Condition.FAILED, 2: Condition.FAILED, 3: Condition.GHOST, 4: Condition.WAITING})
     assert (check.status, told(check)) == (FAILED, "3 of 4 open orders in fault: 2 failed, 1 ghost")
     check = feeding.judge_orders({1: Condition.FAILED, 2: Condition.FAILED})
-    assert check.remedy == "sitegenctl retry-failed"
-    used_up = {Condition.FAILED: "mend the reason, then sitegenctl reset ORDER"}
+    assert hint_text(check.remedy) == "sitegenctl retry-failed"
+    used_up = {Condition.FAILED: fix_then_reset(1)}
     assert feeding.judge_orders({1: Condition.FAILED}, used_up).remedy == used_up[Condition.FAILED]
     # Where nothing mends by itself, maintain would be silence.
     check = feeding.judge_orders({1: Condition.FAILED, 2: Condition.BLOCKED}, used_up)
-    assert check.remedy == "sitegenctl inspect   (tells what each of them needs)"
+    assert hint_text(check.remedy) == "sitegenctl inspect   (shows what each of them needs)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.outcomes import outcomes_text
@@ -56,6 +57,9 @@ def test_a_long_plan_is_short_and_says_how_much_of_it_is_not_shown() -> None:
 
 
 def test_what_is_hinted_to_several_with_their_own_numbers_is_said_once() -> None:
-    finished = [refused(order_id, "it is in REVIEW", f"made anew: sitegenctl reset {order_id}") for order_id in (2, 30)]
-    assert text([*finished, refused(9)]).splitlines()[-1] == "hint: 2 30: made anew: sitegenctl reset ORDER"
-    assert text([finished[1], refused(9)]).splitlines()[-1] == "hint: 30: made anew: sitegenctl reset 30"
+    finished = [
+        refused(order_id, "it is in REVIEW", Remedy.run(Command.RESET, order_id, advice="again"))
+        for order_id in (2, 30)
+    ]
+    assert text([*finished, refused(9)]).splitlines()[-1] == "hint: 2 30: again: sitegenctl reset ORDER"
+    assert text([finished[1], refused(9)]).splitlines()[-1] == "hint: 30: again: sitegenctl reset 30"

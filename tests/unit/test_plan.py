@@ -12,6 +12,7 @@ from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.plans.enqueue import plan_enqueue
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.render.command import hint_text
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,7 +64,7 @@ def test_refused_with_the_reason(seen: Snapshot, reason: str) -> None:
 
 def test_a_finished_order_is_told_of_reset() -> None:
     (outcome,) = plan(snapshot(order(status=OrderStatus.REVIEW)), 42).left_alone
-    assert "reset" in (outcome.hint or "")
+    assert "reset" in (hint_text(outcome.hint) or "")
 
 
 @pytest.mark.parametrize("state", list(TaskState))
@@ -82,7 +83,7 @@ def test_generating_within_grace_is_skipped_unless_forced() -> None:
     fresh = snapshot(order(status=OrderStatus.GENERATING, idle=timedelta(seconds=3)))
     (outcome,) = plan(fresh, 42).left_alone
     assert outcome.outcome is OutcomeKind.SKIPPED
-    assert "--force" in (outcome.hint or "")
+    assert "--force" in (hint_text(outcome.hint) or "")
     assert len(plan(fresh, 42, force=True).steps) == 1
 
 

@@ -23,6 +23,7 @@ from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, furthest,
 from sitegenctl.domain.plans.reset import plan_reset, plan_reset_empty
 from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.render.command import hint_text
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GENERATING, BUILDING, REVIEW = OrderStatus.GENERATING, OrderStatus.BUILDING, OrderStatus.REVIEW
@@ -397,7 +398,7 @@ def test_an_unaccounted_task_is_left_alone_and_named_it_is_refused() -> None:
     refused = only(repair(seen, named=[42]))
     assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
-    assert "--worker-dead" in (refused.hint or "")
+    assert "--worker-dead" in (hint_text(refused.hint) or "")
 
 
 def test_worker_dead_requeues_an_unaccounted_task_at_once() -> None:
@@ -582,7 +583,7 @@ def test_a_running_task_of_a_cancelled_order_is_reported_with_what_it_will_do() 
     assert isinstance(left, Outcome)
     assert left.obstacle is Obstacle.RUNNING
     assert "sets the order to REVIEW" in left.reason
-    assert left.hint == "sitegenctl cancel 42 --terminate"
+    assert hint_text(left.hint) == "sitegenctl cancel 42 --terminate"
 
 
 def test_named_orders_without_a_fault_are_skipped_and_missing_ones_refused() -> None:

@@ -13,6 +13,7 @@ import sitegenctl
 from sitegenctl.config.settings import load_settings
 from sitegenctl.config.urls import mask_url
 from sitegenctl.errors import UsageProblem
+from sitegenctl.render.command import hint_text
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_context_flag_beats_the_environment(environ: dict[str, str]) -> None:
 def test_running_demo_provides_a_context(environ: dict[str, str]) -> None:
     with pytest.raises(UsageProblem, match="demo is not up") as caught:
         load_settings({"context": "demo"}, environ)
-    assert caught.value.hint == "sitegenctl demo up"
+    assert hint_text(caught.value.hint) == "sitegenctl demo up"
     context = Path(environ["SITEGENCTL_DATA_DIR"]) / "demo" / "context.toml"
     context.parent.mkdir(parents=True)
     context.write_text('redis_url = "redis://demo"\n')
@@ -76,7 +77,7 @@ def test_missing_configuration_suggests_the_demo(environ: dict[str, str]) -> Non
     for require in (settings.require_database_url, settings.require_redis_url, settings.require_sites_dir):
         with pytest.raises(UsageProblem, match="is configured") as caught:
             require()
-        assert "sitegenctl demo up" in (caught.value.hint or "")
+        assert "sitegenctl demo up" in (hint_text(caught.value.hint) or "")
 
 
 @pytest.mark.parametrize(

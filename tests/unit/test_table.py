@@ -8,7 +8,6 @@ import pytest
 from rich.cells import cell_len
 
 from sitegenctl.domain.diagnosis.condition import Severity
-from sitegenctl.render.order import in_context
 from sitegenctl.render.table import Column, Line, Screen, table
 
 COLUMNS = [
@@ -39,10 +38,3 @@ def test_without_a_terminal_nothing_is_cut() -> None:
     text = table(COLUMNS, LINES, Screen(width=sys.maxsize, colour=False))
     assert "…" not in text
     assert len(text.splitlines()) == 3
-
-
-def test_a_remedy_is_for_the_context_that_was_looked_at() -> None:
-    assert in_context("sitegenctl retry-failed", "my demo") == "sitegenctl --context 'my demo' retry-failed"
-    assert in_context("sitegenctl retry-failed", None) == "sitegenctl retry-failed"
-    assert in_context("sitegenctl demo up", "demo") == "sitegenctl demo up"
-    assert in_context("wait", "demo") == "wait"

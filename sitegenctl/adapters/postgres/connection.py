@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.access import NEEDED_COLUMNS, hidden_rows
 from sitegenctl.errors import SourceError, UsageProblem
 
@@ -195,7 +196,7 @@ def translate(exc: BaseException) -> SourceError:
         return SourceError(f"the database refused: {first_line}", source="database")
     return SourceError(
         f"the database can't be reached: {first_line}",
-        hint="is PostgreSQL up, and DATABASE_URL right? (sitegenctl config show)",
+        hint=Remedy.run(Command.CONFIG_SHOW, advice="check that PostgreSQL is running and that DATABASE_URL is right"),
         source="database",
     )
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from sitegenctl.adapters.postgres.run_lock import HELD_RUN_LOCKS, unsigned_key
-from sitegenctl.domain.diagnosis.listing import OPEN_STATUSES, OrderFilter, OrderQuery, SortBy, order_number
-from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy, order_number
+from sitegenctl.domain.orders.order import OPEN_STATUSES, OrderStatus
 from sitegenctl.domain.orders.run import STARTS
 
 # The history of an order is read from at most so many of its newest rows: a run writes some 25.

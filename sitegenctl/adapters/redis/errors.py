@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.errors import SourceError
 
 _LOGIN = ("WRONGPASS", "NOAUTH")
@@ -33,7 +34,7 @@ def unreachable(reason: str) -> SourceError:
     """No connection, or one that was lost."""
     return SourceError(
         f"Redis can't be reached: {reason.splitlines()[0]}",
-        hint="is Redis up, and REDIS_URL right? (sitegenctl config show)",
+        hint=Remedy.run(Command.CONFIG_SHOW, advice="check that Redis is running and that REDIS_URL is right"),
         source="broker",
     )
 

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from sitegenctl.adapters.system.threads import in_a_thread, to_its_end_in_a_thread
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.generation_input import SiteFile
 from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
 from sitegenctl.domain.ports import PruneResult, TrashResult
@@ -257,7 +258,9 @@ class SiteDirectory:
         if not is_there:
             raise SourceError(
                 f"the sites directory {self._base} is not there",
-                hint="is its volume mounted, and SITES_BASE_DIR right? (sitegenctl config show)",
+                hint=Remedy.run(
+                    Command.CONFIG_SHOW, advice="check that its volume is mounted and that SITES_BASE_DIR is right"
+                ),
                 source="files",
             )
 

@@ -51,7 +51,7 @@ async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str)
         else:
             async with open_session(settings, call.command) as session:
                 found = await check_up(session.orders, session.queue, session.sites, probes, options)
-    report = doctor_report(found, call.command, width=width(), colour=_is_coloured(), context=settings.context)
+    report = doctor_report(found, call.command, width=width(), colour=_is_coloured(), selector=settings.selector)
     if call.output is Output.TABLE:
         # The checklist has said it already, with what mends it.
         report = replace(report, errors=())

@@ -68,9 +68,9 @@ async def _overview(call: Invocation) -> Report:
         )
     report = Report(
         command=call.command,
-        data=overview_data(seen, context=settings.context),
+        data=overview_data(seen, selector=settings.selector),
         rows=overview_rows(seen),
         columns=OVERVIEW_COLUMNS,
-        text=lambda: overview_text(seen, screen(), queue=settings.queue, context=settings.context),
+        text=lambda: overview_text(seen, screen(), queue=settings.queue, selector=settings.selector),
     )
-    return degraded(report, seen.unanswered, queue_terms(settings), context=settings.context)
+    return degraded(report, seen.unanswered, queue_terms(settings), selector=settings.selector)

@@ -55,7 +55,7 @@ async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
             grace=settings.grace,
             last=DEFAULT_LAST if last is None else last,
         )
-    data = order_data(order_id, view.snapshot, view.log, view.timeline, context=settings.context)
+    data = order_data(order_id, view.snapshot, view.log, view.timeline, selector=settings.selector)
     report = Report(
         command=call.command,
         data=data,
@@ -65,8 +65,8 @@ async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
             view.snapshot,
             view.timeline,
             screen=screen(),
-            context=settings.context,
+            selector=settings.selector,
             whole=last is not None,
         ),
     )
-    return degraded(report, view.unanswered, queue_terms(settings), context=settings.context)
+    return degraded(report, view.unanswered, queue_terms(settings), selector=settings.selector)

@@ -58,7 +58,7 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
     settings = call.settings()
     async with open_session(settings, call.command) as session:
         page, snapshot = await list_orders(session.orders, session.queue, session.sites, query, grace=settings.grace)
-    rows = listing_rows(page, snapshot, context=settings.context)
+    rows = listing_rows(page, snapshot, selector=settings.selector)
     report = Report(
         command=call.command,
         data={
@@ -72,4 +72,4 @@ async def _list(call: Invocation, query: OrderQuery) -> Report:
         columns=SUMMARY_COLUMNS,
         text=lambda: listing_text(page, offset=query.offset, screen=screen()),
     )
-    return degraded(report, snapshot.unanswered, queue_terms(settings), context=settings.context)
+    return degraded(report, snapshot.unanswered, queue_terms(settings), selector=settings.selector)

@@ -63,7 +63,7 @@ async def _queue(call: Invocation, limit: int) -> Report:
         columns=QUEUE_COLUMNS,
         text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
     )
-    return degraded(report, snapshot.unanswered, queue_terms(settings), context=settings.context)
+    return degraded(report, snapshot.unanswered, queue_terms(settings), selector=settings.selector)
 
 
 async def _workers(call: Invocation) -> Report:
@@ -89,7 +89,7 @@ async def _workers(call: Invocation) -> Report:
     )
     silence = describe_silence(roster)
     return degraded(
-        report, {Source.WORKERS: silence} if silence else {}, queue_terms(settings), context=settings.context
+        report, {Source.WORKERS: silence} if silence else {}, queue_terms(settings), selector=settings.selector
     )
 
 
@@ -109,4 +109,4 @@ async def _task(call: Invocation, task_id: str) -> Report:
     report = Report(
         command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen())
     )
-    return degraded(report, view.unanswered, queue_terms(settings), context=settings.context)
+    return degraded(report, view.unanswered, queue_terms(settings), selector=settings.selector)

@@ -96,7 +96,7 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
         run = await operation(session.orders, session.queue, session.sites, session.actor, options, session.reported)
     if run is None:
         raise Busy("another maintenance run is at work: this one did nothing")
-    report = maintenance_report(run, command=call.command, verbose=call.verbose, context=settings.context)
+    report = maintenance_report(run, command=call.command, verbose=call.verbose, selector=settings.selector)
     try:
         # Before the notification, which may fail; and that is sent even if nobody reads the output.
         return write(report, call.output)

@@ -90,7 +90,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
         # Cron mails whatever is said.
         text=lambda: text if textfile is None else "",
     )
-    return write(degraded(report, measured.unanswered, queue_terms(settings), context=settings.context), call.output)
+    return write(degraded(report, measured.unanswered, queue_terms(settings), selector=settings.selector), call.output)
 
 
 async def _measure(call: Invocation, settings: Settings) -> Measurement:

@@ -11,7 +11,10 @@ from sitegenctl.cli import signals
 from sitegenctl.cli.options import DryRun, Invocation, command, with_globals
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sitegenctl.config.settings import Settings
+    from sitegenctl.domain.diagnosis.remedy import Hint
     from sitegenctl.operations.cancel import Purge
 
 
@@ -59,7 +62,13 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
             consumers = await (session.queue.pause() if pausing else session.queue.resume())
         terms = session.terms
     report = consumers_report(
-        consumers, command=call.command, queue=settings.queue, terms=terms, pausing=pausing, dry_run=dry_run
+        consumers,
+        command=call.command,
+        queue=settings.queue,
+        terms=terms,
+        pausing=pausing,
+        dry_run=dry_run,
+        selector=settings.selector,
     )
     return write(report, call.output)
 
@@ -84,12 +93,11 @@ async def _purge(call: Invocation, *, dry_run: bool) -> int:
     return report(call, result, done="cancelled")
 
 
-def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], settings: Settings) -> None:
+def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], settings: Settings) -> None:
     """Have the queue's name typed: this concerns everybody's orders."""
     from sitegenctl.cli.execute import read_answer, require_terminal
     from sitegenctl.errors import Refused
-    from sitegenctl.render.order import in_context
-    from sitegenctl.render.text import neutralise
+    from sitegenctl.render.outcomes import note_lines
 
     require_terminal(call)
     count = len(purging.plan.steps)
@@ -97,7 +105,6 @@ def _confirm_by_name(call: Invocation, purging: Purge, notes: tuple[str, ...], s
         f"{count} {'order' if count == 1 else 'orders'} would lose their task and go back to BUILDING, held.",
         file=sys.stderr,
     )
-    for note in notes:
-        print(f"note: {neutralise(in_context(note, settings.context) or '')}", file=sys.stderr)
+    print(*(f"{line}\n" for line in note_lines(notes, settings.selector)), sep="", end="", file=sys.stderr)
     if read_answer(f"Type the queue's name ({settings.queue}) to go on: ") != settings.queue.lower():
         raise Refused("nothing was done")

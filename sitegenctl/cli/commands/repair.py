@@ -20,19 +20,18 @@ from sitegenctl.cli.options import (
     Terminate,
     command,
 )
+from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition
 
 if TYPE_CHECKING:
     from sitegenctl.domain.diagnosis.listing import OrderQuery
     from sitegenctl.domain.plans.repair import RepairOptions
 
 
-class Repairable(StrEnum):
-    """What can be repaired; the values are conditions."""
-
-    DUPLICATED = "duplicated"
-    GHOST = "ghost"
-    ORPHANED = "orphaned"
-    INTERRUPTED = "interrupted"
+#: The choices of ``--only``.
+if TYPE_CHECKING:
+    Repairable = Condition
+else:
+    Repairable = StrEnum("Repairable", {condition.name: condition.value for condition in REPAIRABLE})
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +60,7 @@ def repair(
 ) -> int:
     """Fix duplicated, ghost, orphaned and interrupted orders: all, or these."""
     from sitegenctl.cli.order_selection import read_restriction
-    from sitegenctl.domain.diagnosis.condition import Condition
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.domain.plans.repair import RepairOptions
     from sitegenctl.errors import UsageProblem
 
@@ -69,7 +68,7 @@ def repair(
     if worker_dead and not isinstance(choice, list):
         raise UsageProblem(
             "--worker-dead needs order numbers: it is your word for these orders",
-            hint="sitegenctl repair 42 --worker-dead",
+            hint=Remedy(command=Command.REPAIR, any_order=True, options=(("worker_dead", True),)),
         )
     options = RepairOptions(
         only=frozenset(Condition(name) for name in only or Repairable), terminate=terminate, worker_dead=worker_dead

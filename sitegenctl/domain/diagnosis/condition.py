@@ -1,14 +1,16 @@
-"""The verdict on an order: its condition, with the evidence for it and what mends it.
+"""The registry of conditions, and the rules that decide which one an order is in.
 
-The rules stand in their order, one small function each; the first that matches decides.
+Everything else that lists conditions derives from the registry: severities, remedies, choices of options, keys of the
+live view, metrics, and the tables of the documentation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from sitegenctl.domain.diagnosis.describe import (
     describe_age,
@@ -16,6 +18,7 @@ from sitegenctl.domain.diagnosis.describe import (
     describe_task,
     describe_time,
 )
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS, RunOutcome
 from sitegenctl.domain.orders.site import MIN_SITE_FILES, SiteFiles
@@ -25,90 +28,132 @@ DEFAULT_GRACE = timedelta(minutes=2)
 
 
 class Severity(StrEnum):
-    """Whether somebody has to do something."""
+    """Whether a condition needs attention."""
 
     OK = "ok"
-    UNKNOWN = "unknown"  # a source did not answer: look there first
+    UNKNOWN = "unknown"  # check the source that did not respond
     FAULT = "fault"
 
 
-class Condition(StrEnum):
-    """Where an order really is."""
+@dataclass(frozen=True)
+class _Entry:
+    """One condition of the registry.
 
-    UNKNOWN = "unknown"  # a source did not respond, something may still be running, or its status is not known
-    DUPLICATED = "duplicated"  # two live tasks or more
-    GHOST = "ghost"  # a live task for an order that must not be generated
-    ORPHANED = "orphaned"  # its task was delivered to a worker that is proven dead
-    RUNNING = "running"
-    QUEUED = "queued"
-    SCHEDULED = "scheduled"
-    RETRYING = "retrying"
-    BLOCKED = "blocked"  # GENERATING without a complete onboarding: can't succeed
-    SETTLING = "settling"  # moved a moment ago: look again
-    FAILED = "failed"  # the last run ended in ERROR
-    INTERRUPTED = "interrupted"  # in no one's hands
-    EMPTY = "empty"  # the last run was cut short and left (almost) no files
-    HELD = "held"  # an operator cancelled it
-    UNSTARTED = "unstarted"  # ready, and nobody enqueued it
-    WAITING = "waiting"  # for the customer
-    HOLLOW = "hollow"  # finished, and its files are not there
-    DONE = "done"
-    CANCELLED = "cancelled"
+    ``command`` fixes an order in it, ``advice`` is for a person. Orders outside BUILDING and GENERATING can be in a
+    ``settled`` condition. One ``on_request`` is checked only where a command asks for it: that reads many files.
+    """
+
+    name: str
+    severity: Severity
+    description: str
+    command: Command | None = None
+    advice: str | None = None
+    settled: bool = False
+    on_request: bool = False
+
+
+class Condition(StrEnum):
+    """Where an order really is: the registry of conditions, in the order in which they are listed."""
+
+    _value_: str
+    severity: Severity
+    description: str
+    command: Command | None
+    advice: str | None
+    settled: bool
+    on_request: bool
+
+    UNKNOWN = _Entry(
+        "unknown",
+        Severity.UNKNOWN,
+        "a source did not respond; a task or a run may still be going (with the time until which); a message cannot be"
+        " attributed; the status is NULL or not known to this release",
+        settled=True,
+    )
+    DUPLICATED = _Entry(
+        "duplicated",
+        Severity.FAULT,
+        "two or more live tasks for one order, or one task id in two places",
+        Command.REPAIR,
+    )
+    GHOST = _Entry(
+        "ghost", Severity.FAULT, "a live task for an order that is missing, cancelled or finished", Command.REPAIR
+    )
+    ORPHANED = _Entry("orphaned", Severity.FAULT, "its task was delivered and is proven to run nowhere", Command.REPAIR)
+    RUNNING = _Entry("running", Severity.OK, "a worker runs its task")
+    QUEUED = _Entry("queued", Severity.OK, "its task waits for a free worker process")
+    SCHEDULED = _Entry("scheduled", Severity.OK, "its task waits until it is due")
+    RETRYING = _Entry("retrying", Severity.OK, "its task waits for the next attempt after one that failed")
+    BLOCKED = _Entry(
+        "blocked",
+        Severity.FAULT,
+        "GENERATING without a complete onboarding: it can never succeed",
+        advice="a person must complete the onboarding",
+    )
+    SETTLING = _Entry(
+        "settling",
+        Severity.OK,
+        "changed a moment ago: re-check after the grace period",
+        advice="re-check after the grace period",
+    )
+    FAILED = _Entry("failed", Severity.FAULT, "the last run ended in ERROR", Command.RETRY_FAILED)
+    INTERRUPTED = _Entry("interrupted", Severity.FAULT, "GENERATING without a task", Command.REPAIR)
+    EMPTY = _Entry(
+        "empty",
+        Severity.FAULT,
+        f"the last run was cut short and left fewer than {MIN_SITE_FILES} files",
+        Command.RESET_EMPTY,
+    )
+    HELD = _Entry(
+        "held", Severity.OK, "on hold: an operator cancelled it, whichever status `--to` gave it", Command.ENQUEUE
+    )
+    UNSTARTED = _Entry("unstarted", Severity.FAULT, "ready, and not enqueued", Command.START_STUCK)
+    WAITING = _Entry("waiting", Severity.OK, "for the customer", advice="wait for the customer", settled=True)
+    HOLLOW = _Entry(
+        "hollow", Severity.FAULT, "finished, but its files are not there", Command.RESET, settled=True, on_request=True
+    )
+    DONE = _Entry("done", Severity.OK, "nothing to do", settled=True)
+    CANCELLED = _Entry("cancelled", Severity.OK, "nothing to do", settled=True)
+
+    def __new__(cls, entry: Any) -> Condition:
+        """Make the member out of its entry."""
+        member = str.__new__(cls, entry.name)
+        member._value_ = entry.name
+        member.severity = entry.severity
+        member.description = entry.description
+        member.command = entry.command
+        member.advice = entry.advice
+        member.settled = entry.settled
+        member.on_request = entry.on_request
+        return member
 
     @property
-    def severity(self) -> Severity:
-        """How bad the condition is."""
-        if self is Condition.UNKNOWN:
-            return Severity.UNKNOWN
-        return Severity.FAULT if self in _FAULTS else Severity.OK
+    def is_repairable(self) -> bool:
+        """Whether ``repair`` fixes it."""
+        return self.command is Command.REPAIR
+
+    @property
+    def remedy(self) -> Remedy | None:
+        """What fixes all orders in this condition; None where nothing has to be done."""
+        if self.is_repairable:
+            return Remedy.run(Command.REPAIR, only=self.value)
+        if self.command in (Command.ENQUEUE, Command.RESET):
+            return Remedy(command=self.command, any_order=True)
+        return Remedy(command=self.command, advice=self.advice) if self.command or self.advice else None
+
+    def remedy_of(self, order_id: int) -> Remedy | None:
+        """What fixes one order in this condition, where nothing of its own prevents that."""
+        return Remedy.run(self.command, order_id) if self.command is not None else self.remedy
 
 
-_FAULTS = frozenset(
-    {
-        Condition.DUPLICATED,
-        Condition.GHOST,
-        Condition.ORPHANED,
-        Condition.BLOCKED,
-        Condition.FAILED,
-        Condition.INTERRUPTED,
-        Condition.EMPTY,
-        Condition.UNSTARTED,
-        Condition.HOLLOW,
-    }
-)
+#: The conditions that ``repair`` fixes, in the order in which it does.
+REPAIRABLE = tuple(condition for condition in Condition if condition.is_repairable)
 
-#: The command that mends every order in a condition, or the person who does; other conditions need nobody.
-REMEDIES: Mapping[Condition, str] = {
-    Condition.DUPLICATED: "sitegenctl repair --only duplicated",
-    Condition.GHOST: "sitegenctl repair --only ghost",
-    Condition.ORPHANED: "sitegenctl repair --only orphaned",
-    Condition.BLOCKED: "a person must complete the onboarding",
-    Condition.FAILED: "sitegenctl retry-failed",
-    Condition.INTERRUPTED: "sitegenctl repair --only interrupted",
-    Condition.EMPTY: "sitegenctl reset-empty",
-    Condition.HELD: "sitegenctl enqueue ORDER",
-    Condition.UNSTARTED: "sitegenctl start-stuck",
-    Condition.HOLLOW: "sitegenctl reset ORDER",
-}
-
-#: The command that mends one order in a condition, and is followed by its number.
-REMEDY_OF_ONE: Mapping[Condition, str] = {
-    Condition.DUPLICATED: "sitegenctl repair",
-    Condition.GHOST: "sitegenctl repair",
-    Condition.ORPHANED: "sitegenctl repair",
-    Condition.FAILED: "sitegenctl retry-failed",
-    Condition.INTERRUPTED: "sitegenctl repair",
-    Condition.EMPTY: "sitegenctl reset-empty",
-    Condition.HELD: "sitegenctl enqueue",
-    Condition.UNSTARTED: "sitegenctl start-stuck",
-    Condition.HOLLOW: "sitegenctl reset",
-}
-
-#: What the system's beat does to an order that an operator cancelled: it knows nothing of that.
+#: What the system's beat does to an order that an operator cancelled, which it does not know about.
 BEAT_WARNING = "its onboarding is complete: the system's beat will start it again"
 
-#: What mends an order whose status is NULL.
-NO_STATUS_REMEDY = "a person must set site_orders.status"
+#: What fixes an order whose status is NULL.
+NO_STATUS_REMEDY = Remedy(advice="a person must set site_orders.status")
 
 _BY_TASK_STATE = {
     TaskState.RUNNING: Condition.RUNNING,
@@ -120,7 +165,7 @@ _BY_TASK_STATE = {
 
 
 class Source(StrEnum):
-    """The four places that an order's truth is read from."""
+    """The four systems that an order's condition is read from."""
 
     DATABASE = "database"
     BROKER = "broker"
@@ -130,14 +175,13 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that was seen of one order.
+    """Everything that was read about one order.
 
-    ``order`` is None when the database has no such order. ``files`` is None when they were not, or could not
-    be, counted. ``unavailable`` names the sources that did not answer; ``silent`` workers did not respond.
-    ``check_hollow`` asks for a finished order's files to be judged too. ``unattributed`` messages may be of any order;
-    ``may_be_running`` is whether a run may go on of which nothing is left in the queue, ``possible_until`` when it is
-    over for certain, by the clock of ``taken_at``; ``broker_time`` is that moment by the broker's clock.
-    ``authoritative`` is whether an order that was not found is missing.
+    ``order`` is None when the database has no such order, and ``authoritative`` says whether it is then missing.
+    ``files`` is None when they were not or could not be counted; ``check_hollow`` judges a finished order by them.
+    ``unavailable`` sources and ``silent`` workers did not respond. ``unattributed`` messages may be of any order.
+    ``may_be_running`` is whether a run may go on of which nothing is left in the queue, ``possible_until`` when it must
+    have ended, by the clock of ``taken_at``; ``broker_time`` is that moment by the broker's clock.
     """
 
     order_id: int
@@ -155,128 +199,57 @@ class Evidence:
     silent: int = 0
     authoritative: bool = True
 
+    @property
+    def known_order(self) -> Order:
+        """The order, for the rules after ``_missing``, which decides where there is none."""
+        assert self.order is not None  # noqa: S101 - see above
+        return self.order
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the order could be enqueued."""
+        order = self.known_order
+        return order.status is OrderStatus.BUILDING and order.onboarding is Onboarding.COMPLETE
+
+    @property
+    def is_within_grace(self) -> bool:
+        """Whether the order changed too recently to be judged."""
+        return self.order is not None and self.order.idle is not None and self.order.idle < self.grace
+
+    def suggests(
+        self, condition: Condition, *reasons: str, remedy: Remedy | None = None, until: datetime | None = None
+    ) -> Diagnosis:
+        """The diagnosis; without a ``remedy``, with the condition's own."""
+        return Diagnosis(
+            condition=condition, evidence=reasons, remedy=remedy or condition.remedy_of(self.order_id), until=until
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """A condition with the reasons for it, most telling first, and the command that fixes it (if one does).
+    """A condition, the evidence for it (strongest first), and what fixes it.
 
     ``until`` is when an unknown condition can be decided by waiting; None where waiting does not help.
     """
 
     condition: Condition
     evidence: tuple[str, ...]
-    remedy: str | None = None
+    remedy: Remedy | None = None
     until: datetime | None = None
 
     @property
     def severity(self) -> Severity:
-        """How bad the condition is."""
+        """The condition's severity."""
         return self.condition.severity
 
 
-def diagnose(seen: Evidence) -> Diagnosis:
-    """Decide the condition of one order from everything that was seen of it."""
+def diagnose(evidence: Evidence) -> Diagnosis:
+    """Decide the condition of one order."""
     for rule in _RULES:
-        verdict = rule(seen)
-        if verdict is not None:
-            return verdict
-    raise AssertionError(f"no rule matches {seen!r}")  # the last rules cover every status
-
-
-def usual_remedy(condition: Condition, order_id: int) -> str | None:
-    """What mends this order in a condition, where nothing of its own is in the way."""
-    if condition in REMEDY_OF_ONE:
-        return f"{REMEDY_OF_ONE[condition]} {order_id}"
-    return REMEDIES.get(condition)
-
-
-def _unknown(seen: Evidence) -> Diagnosis | None:
-    missing = [s for s in (Source.DATABASE, Source.BROKER) if s in seen.unavailable]
-    if missing:
-        reasons = [f"the {source} could not be read" for source in missing]
-        return _verdict(seen, Condition.UNKNOWN, *reasons, remedy=f"bring the {missing[0]} back")
-    if seen.order is not None and (problem := seen.order.status_problem):
-        # A status that this release does not know was set on purpose.
-        remedy = NO_STATUS_REMEDY if seen.order.label is None else None
-        return _verdict(seen, Condition.UNKNOWN, problem, remedy=remedy)
-    return None
-
-
-def _duplicated(seen: Evidence) -> Diagnosis | None:
-    # All tasks of a missing order are ghosts, and are believed to be so only later.
-    if len(seen.tasks) < 2 or seen.order is None:
-        return None
-    return _verdict(
-        seen,
-        Condition.DUPLICATED,
-        f"{len(seen.tasks)} live tasks for one order",
-        *(describe_task(task) for task in seen.tasks),
-        remedy=_remedy_of_duplicates(seen),
-    )
-
-
-def _remedy_of_duplicates(seen: Evidence) -> str | None:
-    """What removes the copies: tasks that run are stopped only on request, and lost ones are waited for."""
-    if any(task.state is not TaskState.RUNNING and not task.is_unaccounted for task in seen.tasks):
-        return None  # what waits is removed by the usual command
-    if sum(task.state is TaskState.RUNNING and task.worker is not None for task in seen.tasks) > 1:
-        return f"sitegenctl repair {seen.order_id} --terminate"
-    return f"wait; once its worker is known to be dead: sitegenctl repair {seen.order_id} --worker-dead"
-
-
-def _ghost(seen: Evidence) -> Diagnosis | None:
-    if not seen.tasks:
-        return None
-    if seen.order is None:
-        return _ghost_of_missing(seen)
-    task, status = seen.tasks[0], seen.order.status
-    if task.is_unaccounted:
-        return None
-    if status is OrderStatus.CANCELLED:
-        evidence = ["a live task for a CANCELLED order", describe_task(task)]
-        if task.state is TaskState.RUNNING:
-            evidence.append("when it ends, the generator sets the order to REVIEW")
-            return _verdict(seen, Condition.GHOST, *evidence, remedy=f"sitegenctl cancel {seen.order_id} --terminate")
-        return _verdict(seen, Condition.GHOST, *evidence)
-    if status is not None and status.is_finished and not _within_grace(seen):
-        if task.state is TaskState.RUNNING:
-            remedy = f"sitegenctl repair {seen.order_id} --terminate"
-            return _verdict(
-                seen, Condition.GHOST, f"a live task for an order in {status}", describe_task(task), remedy=remedy
-            )
-        return _verdict(seen, Condition.GHOST, f"a live task for an order in {status}", describe_task(task))
-    return None
-
-
-def _ghost_of_missing(seen: Evidence) -> Diagnosis:
-    """Tasks of an order that the database does not have: believed missing once the newest is older than grace."""
-    described = [describe_task(task) for task in seen.tasks]
-    named = f"sitegenctl repair {seen.order_id}"
-    if not seen.authoritative:
-        return _verdict(
-            seen,
-            Condition.UNKNOWN,
-            "no such order in this database, which is a copy and may lag",
-            *described,
-            remedy="read from the primary",
-        )
-    now = seen.broker_time or seen.taken_at
-    ages = [age for task in seen.tasks if (age := message_age(task, now)) is not None]
-    if len(ages) < len(seen.tasks):
-        return _verdict(
-            seen, Condition.UNKNOWN, "no such order, and its task has no date: it may be new", *described, remedy=named
-        )
-    age = min(ages)
-    if age < seen.grace:
-        return _verdict(
-            seen,
-            Condition.UNKNOWN,
-            f"no such order, but its task is {describe_age(age)} old: the order may not be committed yet",
-            *described,
-            remedy=named,
-            until=seen.taken_at + seen.grace - age if seen.taken_at is not None else None,
-        )
-    return _verdict(seen, Condition.GHOST, "a live task, and no such order", *described)
+        diagnosis = rule(evidence)
+        if diagnosis is not None:
+            return diagnosis
+    raise AssertionError(f"no rule matches {evidence!r}")  # the last rules cover every status
 
 
 def message_age(task: LiveTask, now: datetime | None) -> timedelta | None:
@@ -285,220 +258,276 @@ def message_age(task: LiveTask, now: datetime | None) -> timedelta | None:
     return max(now - min(dates), timedelta(0)) if dates and now is not None else None
 
 
-def _live(seen: Evidence) -> Diagnosis | None:
-    if not seen.tasks:
+def _unknown(evidence: Evidence) -> Diagnosis | None:
+    missing = [source for source in (Source.DATABASE, Source.BROKER) if source in evidence.unavailable]
+    if missing:
+        reasons = [f"the {source} could not be read" for source in missing]
+        return evidence.suggests(Condition.UNKNOWN, *reasons, remedy=_restore(missing[0]))
+    order = evidence.order
+    if order is None or order.status_problem is None:
         return None
-    task = seen.tasks[0]
-    if task.is_unaccounted:
-        return _unaccounted(seen, task)
-    if task.state is TaskState.ORPHANED:
-        proof = "no worker that responds has it"
-        evidence = [describe_task(task), f"{proof}; {task.reason}" if task.reason else proof]
-        if task.until is None:
-            return _verdict(seen, Condition.ORPHANED, *evidence)
-        when = describe_time(task.until, seen.taken_at)
-        evidence.append(f"Redis has restarted a moment ago: its worker may be on its way back until {when}")
-        then = usual_remedy(Condition.ORPHANED, seen.order_id)
-        return _verdict(seen, Condition.ORPHANED, *evidence, remedy=f"wait until {when}; then: {then}")
-    evidence = [describe_task(task)]
-    if task.reason:
-        evidence.append(task.reason)
-    return _verdict(seen, _BY_TASK_STATE[task.state], *evidence)
+    remedy = NO_STATUS_REMEDY if order.label is None else None  # an unknown status was set on purpose
+    return evidence.suggests(Condition.UNKNOWN, order.status_problem, remedy=remedy)
 
 
-def _unaccounted(seen: Evidence, task: LiveTask) -> Diagnosis:
-    remedy = f"sitegenctl repair {seen.order_id} --worker-dead"
-    delivered = "delivered"
-    if task.delivered_at is not None and seen.taken_at is not None:
-        delivered = f"delivered {describe_age(seen.taken_at - task.delivered_at)} ago"
-    text = f"task {task.task_id} unaccounted: {delivered}; no worker that responds has it"
-    if seen.silent:
-        text += f"; {seen.silent} {'worker does' if seen.silent == 1 else 'workers do'} not respond"
-    may = "a worker that is shutting down, paused or cut off may still be running it"
-    if task.eta is not None and seen.taken_at is not None and task.eta > seen.taken_at:
-        may = f"it is due at {describe_time(task.eta, seen.taken_at)}, and such a worker may hold and then run it"
-    if task.until is None:
-        evidence = [f"{text}; {may}", *([task.reason] if task.reason else [])]
-        remedy = f"once its worker is known to be dead: {remedy}"
-        return _verdict(seen, Condition.UNKNOWN, *evidence, remedy=remedy)
-    return _verdict(
-        seen,
-        Condition.UNKNOWN,
-        f"{text}; {may} until {describe_time(task.until, seen.taken_at)}",
-        remedy=f"wait; once its worker is known to be dead: {remedy}",
-        until=task.until,
-    )
+def _restore(source: Source) -> Remedy:
+    return Remedy(advice=f"make the {source} reachable again")
 
 
-def _missing(seen: Evidence) -> Diagnosis | None:
-    if seen.order is None:
-        return _verdict(seen, Condition.UNKNOWN, "the database has no such order, and there is no task for it")
-    return None
+def _worker_dead(order_id: int, *, wait: bool = True) -> Remedy:
+    """Requeue an order's task whose worker is known to be dead."""
+    advice = "once its worker is known to be dead"
+    return Remedy.run(Command.REPAIR, order_id, advice=f"wait; {advice}" if wait else advice, worker_dead=True)
 
 
-def _unattributed(seen: Evidence) -> Diagnosis | None:
-    """A message that may be of any order: none of those that could be generated has no task for certain."""
-    order = _order(seen)
-    if not seen.unattributed or order.status not in (OrderStatus.BUILDING, OrderStatus.GENERATING):
+def _duplicated(evidence: Evidence) -> Diagnosis | None:
+    # All tasks of a missing order are ghosts, once it is old enough to be believed missing.
+    if len(evidence.tasks) < 2 or evidence.order is None:
         return None
-    what = "a message" if seen.unattributed == 1 else f"{seen.unattributed} messages"
-    return _verdict(
-        seen,
-        Condition.UNKNOWN,
-        f"{what} of our task cannot be attributed to an order, and may be of this one",
-        remedy="sitegenctl inspect queue shows the message; a person must remove it",
-    )
+    reasons = [f"{len(evidence.tasks)} live tasks for one order", *map(describe_task, evidence.tasks)]
+    return evidence.suggests(Condition.DUPLICATED, *reasons, remedy=_remedy_of_duplicates(evidence))
 
 
-def _run_lock(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
-    if not order.run_lock_held:
+def _remedy_of_duplicates(evidence: Evidence) -> Remedy | None:
+    """What removes the copies: running tasks are stopped only on request, and unaccounted ones need waiting."""
+    if any(task.state is not TaskState.RUNNING and not task.is_unaccounted for task in evidence.tasks):
+        return None  # the condition's own remedy removes what waits
+    if sum(task.state is TaskState.RUNNING and task.worker is not None for task in evidence.tasks) > 1:
+        return Remedy.run(Command.REPAIR, evidence.order_id, terminate=True)
+    return _worker_dead(evidence.order_id)
+
+
+def _ghost(evidence: Evidence) -> Diagnosis | None:
+    if not evidence.tasks:
         return None
-    return _verdict(seen, Condition.RUNNING, "no task is left, but its run lock is held in PostgreSQL: it is running")
+    if evidence.order is None:
+        return _ghost_of_missing(evidence)
+    task, status = evidence.tasks[0], evidence.order.status
+    is_finished = status is not None and status.is_finished and not evidence.is_within_grace
+    if task.is_unaccounted or not (status is OrderStatus.CANCELLED or is_finished):
+        return None
+    is_running = task.state is TaskState.RUNNING
+    if status is OrderStatus.CANCELLED:
+        reasons = ["a live task for a CANCELLED order", describe_task(task)]
+        if is_running:
+            reasons.append("when it ends, the generator sets the order to REVIEW")
+        stop = Command.CANCEL
+    else:
+        reasons = [f"a live task for an order in {status}", describe_task(task)]
+        stop = Command.REPAIR
+    remedy = Remedy.run(stop, evidence.order_id, terminate=True) if is_running else None
+    return evidence.suggests(Condition.GHOST, *reasons, remedy=remedy)
 
 
-def _possibly_running(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
-    run = order.history.last_run
-    if not seen.may_be_running or run is None:
-        return None
-    if order.status is not OrderStatus.GENERATING and not _is_ready(order):
-        return None
-    remedy = f"once its worker is known to be dead: sitegenctl repair {seen.order_id} --worker-dead"
-    if seen.possible_until is None:
-        return _verdict(
-            seen,
-            Condition.UNKNOWN,
-            f"no task is left, but its run has no outcome (last step {run.last_step}), and its first row has no usable"
-            " time: it may still be running",
-            remedy=remedy,
+def _ghost_of_missing(evidence: Evidence) -> Diagnosis:
+    """Tasks of an order that the database does not have: believed missing once the newest is older than grace."""
+    tasks = [describe_task(task) for task in evidence.tasks]
+    repair = Remedy.run(Command.REPAIR, evidence.order_id)
+    if not evidence.authoritative:
+        reason = "no such order in this database, which is a copy and may lag"
+        return evidence.suggests(
+            Condition.UNKNOWN, reason, *tasks, remedy=Remedy(advice="connect to the primary database")
         )
-    began = f"began {describe_age(run.began)} ago and has" if run.began is not None else "has"
-    return _verdict(
-        seen,
+    now = evidence.broker_time or evidence.taken_at
+    ages = [age for task in evidence.tasks if (age := message_age(task, now)) is not None]
+    if len(ages) < len(evidence.tasks):
+        reason = "no such order, and its task has no date: it may be new"
+        return evidence.suggests(Condition.UNKNOWN, reason, *tasks, remedy=repair)
+    age = min(ages)
+    if age < evidence.grace:
+        reason = f"no such order, but its task is {describe_age(age)} old: the order may not be committed yet"
+        until = evidence.taken_at + evidence.grace - age if evidence.taken_at is not None else None
+        return evidence.suggests(Condition.UNKNOWN, reason, *tasks, remedy=repair, until=until)
+    return evidence.suggests(Condition.GHOST, "a live task, and no such order", *tasks)
+
+
+def _live(evidence: Evidence) -> Diagnosis | None:
+    if not evidence.tasks:
+        return None
+    task = evidence.tasks[0]
+    if task.is_unaccounted:
+        return _unaccounted(evidence, task)
+    if task.state is not TaskState.ORPHANED:
+        reasons = [describe_task(task), *([task.reason] if task.reason else [])]
+        return evidence.suggests(_BY_TASK_STATE[task.state], *reasons)
+    reasons = [describe_task(task), "; ".join(filter(None, ("no worker that responds has it", task.reason)))]
+    if task.until is None:
+        return evidence.suggests(Condition.ORPHANED, *reasons)
+    when = describe_time(task.until, evidence.taken_at)
+    reasons.append(f"Redis restarted a moment ago: its worker may still reconnect until {when}")
+    remedy = Remedy.run(Command.REPAIR, evidence.order_id, advice=f"wait until {when}; then")
+    return evidence.suggests(Condition.ORPHANED, *reasons, remedy=remedy)
+
+
+def _unaccounted(evidence: Evidence, task: LiveTask) -> Diagnosis:
+    now = evidence.taken_at
+    age = f" {describe_age(now - task.delivered_at)} ago" if task.delivered_at is not None and now is not None else ""
+    reason = f"task {task.task_id} unaccounted: delivered{age}; no worker that responds has it"
+    if evidence.silent:
+        reason += f"; {evidence.silent} {'worker does' if evidence.silent == 1 else 'workers do'} not respond"
+    if task.eta is not None and now is not None and task.eta > now:
+        reason += f"; it is due at {describe_time(task.eta, now)}, and such a worker may hold and then run it"
+    else:
+        reason += "; a worker that is shutting down, paused or cut off may still be running it"
+    if task.until is None:
+        reasons = [reason, *([task.reason] if task.reason else [])]
+        return evidence.suggests(Condition.UNKNOWN, *reasons, remedy=_worker_dead(evidence.order_id, wait=False))
+    reason += f" until {describe_time(task.until, now)}"
+    return evidence.suggests(Condition.UNKNOWN, reason, remedy=_worker_dead(evidence.order_id), until=task.until)
+
+
+def _missing(evidence: Evidence) -> Diagnosis | None:
+    if evidence.order is not None:
+        return None
+    return evidence.suggests(Condition.UNKNOWN, "the database has no such order, and there is no task for it")
+
+
+def _unattributed(evidence: Evidence) -> Diagnosis | None:
+    """A message that may be of any order: then no order that could be generated is known to have no task."""
+    if not evidence.unattributed or not evidence.known_order.is_open:
+        return None
+    messages = "a message" if evidence.unattributed == 1 else f"{evidence.unattributed} messages"
+    return evidence.suggests(
         Condition.UNKNOWN,
-        f"no task is left, but its run {began} no outcome (last step {run.last_step}); it may still be running until"
-        f" {describe_time(seen.possible_until, seen.taken_at)}",
-        remedy=f"wait; {remedy}",
-        until=seen.possible_until,
+        f"{messages} of our task cannot be attributed to an order, and may be of this one",
+        remedy=REMOVE_MESSAGE,
     )
 
 
-def _blocked(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
+#: What fixes a message of our task that no order can be read from.
+REMOVE_MESSAGE = Remedy.run(Command.INSPECT_QUEUE, advice="a person must remove the message; to find it")
+
+
+def _run_lock(evidence: Evidence) -> Diagnosis | None:
+    if not evidence.known_order.run_lock_held:
+        return None
+    return evidence.suggests(
+        Condition.RUNNING, "no task is left, but its run lock is held in PostgreSQL: it is running"
+    )
+
+
+def _possibly_running(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
+    run = order.history.last_run
+    if not evidence.may_be_running or run is None:
+        return None
+    if order.status is not OrderStatus.GENERATING and not evidence.is_ready:
+        return None
+    if evidence.possible_until is None:
+        reason = (
+            f"no task is left, but its run has no outcome (last step {run.last_step}), and its first row has no usable"
+            " time: it may still be running"
+        )
+        return evidence.suggests(Condition.UNKNOWN, reason, remedy=_worker_dead(evidence.order_id, wait=False))
+    began = f"began {describe_age(run.began)} ago and has" if run.began is not None else "has"
+    reason = (
+        f"no task is left, but its run {began} no outcome (last step {run.last_step}); it may still be running until"
+        f" {describe_time(evidence.possible_until, evidence.taken_at)}"
+    )
+    return evidence.suggests(
+        Condition.UNKNOWN, reason, remedy=_worker_dead(evidence.order_id), until=evidence.possible_until
+    )
+
+
+def _blocked(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
     if order.status is not OrderStatus.GENERATING or order.onboarding is Onboarding.COMPLETE:
         return None
-    what = "no onboarding" if order.onboarding is Onboarding.MISSING else "an onboarding that is not complete"
-    return _verdict(
-        seen,
-        Condition.BLOCKED,
-        f"GENERATING with {what}: a generation can't succeed",
+    onboarding = "no onboarding" if order.onboarding is Onboarding.MISSING else "an incomplete onboarding"
+    return evidence.suggests(Condition.BLOCKED, f"GENERATING with {onboarding}: a generation can't succeed")
+
+
+def _settling(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
+    if not evidence.is_within_grace or not (order.status is OrderStatus.GENERATING or evidence.is_ready):
+        return None
+    return evidence.suggests(
+        Condition.SETTLING, f"{order.status} without a live task, but it changed {describe_age(order.idle)} ago"
     )
 
 
-def _settling(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
-    if not _within_grace(seen):
-        return None
-    if order.status is OrderStatus.GENERATING or _is_ready(order):
-        return _verdict(
-            seen,
-            Condition.SETTLING,
-            f"{order.status} without a live task, but it moved {describe_age(order.idle)} ago",
-            remedy="look again in a moment",
-        )
-    return None
-
-
-def _failed(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
+def _failed(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
     run = order.history.last_run
     if order.status is not OrderStatus.GENERATING or run is None or run.outcome is not RunOutcome.ERROR:
         return None
-    evidence = ["the last run ended in ERROR, and nothing will retry it"]
+    reasons = ["the last run ended in ERROR, and nothing will retry it"]
     if order.last_error:
-        evidence.append(order.last_error)
-    return _rerunnable(seen, Condition.FAILED, *evidence)
+        reasons.append(order.last_error)
+    return _rerunnable(evidence, Condition.FAILED, *reasons)
 
 
-def _interrupted_or_empty(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
+def _interrupted_or_empty(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
     if order.status is not OrderStatus.GENERATING:
         return None
-    still = f"GENERATING for {describe_age(order.idle)} without a live task"
+    idle = f"GENERATING for {describe_age(order.idle)} without a live task"
     run = order.history.last_run
     if run is None:
-        return _verdict(
-            seen,
-            Condition.INTERRUPTED,
-            still,
-            "its log has no row of a run since it was enqueued",
-        )
+        return evidence.suggests(Condition.INTERRUPTED, idle, "its log has no row of a run since it was enqueued")
     if run.outcome is None:
         ended = f"the last run was cut short at {run.last_step}"
     else:
         ended = f"the last run ended in {run.outcome}, yet the order is GENERATING"
-    if seen.files is None:
-        return _verdict(seen, Condition.UNKNOWN, "its files could not be counted", ended, remedy="bring the files back")
-    files = describe_files(seen.files)
-    if run.outcome is None and seen.files.is_empty:
-        return _rerunnable(seen, Condition.EMPTY, still, ended, files)
-    return _rerunnable(seen, Condition.INTERRUPTED, still, ended, files)
+    if evidence.files is None:
+        uncounted = "its files could not be counted"
+        return evidence.suggests(Condition.UNKNOWN, uncounted, ended, remedy=_restore(Source.FILES))
+    is_empty = run.outcome is None and evidence.files.is_empty
+    condition = Condition.EMPTY if is_empty else Condition.INTERRUPTED
+    return _rerunnable(evidence, condition, idle, ended, describe_files(evidence.files))
 
 
-def _rerunnable(seen: Evidence, condition: Condition, *evidence: str) -> Diagnosis:
-    """The verdict on an order that one more run may mend, unless it has had so many that a person must look."""
-    attempts = _order(seen).history.attempts
+def _rerunnable(evidence: Evidence, condition: Condition, *reasons: str) -> Diagnosis:
+    """Diagnose an order that another run may fix, unless its attempts are exhausted."""
+    attempts = evidence.known_order.history.attempts
     if attempts < MAX_ATTEMPTS:
-        return _verdict(seen, condition, *evidence)
-    return _verdict(
-        seen,
-        condition,
-        *evidence,
-        f"its attempts are used up: {attempts} of {MAX_ATTEMPTS}",
-        remedy=f"mend the reason, then sitegenctl reset {seen.order_id}",
-    )
+        return evidence.suggests(condition, *reasons)
+    exhausted = f"attempts exhausted ({attempts} of {MAX_ATTEMPTS})"
+    return evidence.suggests(condition, *reasons, exhausted, remedy=fix_then_reset(evidence.order_id))
 
 
-def _held(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
+def fix_then_reset(order_id: int) -> Remedy:
+    """What fixes an order whose attempts are exhausted."""
+    return Remedy.run(Command.RESET, order_id, advice="fix the cause, then")
+
+
+def _held(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
     if not order.is_held:
         return None
-    evidence = ["an operator cancelled it"]
+    reasons = ["an operator cancelled it"]
     if order.status is OrderStatus.BUILDING and order.is_ready_for_beat:
-        evidence.append(BEAT_WARNING)
-    return _verdict(seen, Condition.HELD, *evidence)
+        reasons.append(BEAT_WARNING)
+    return evidence.suggests(Condition.HELD, *reasons)
 
 
-def _unstarted(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
-    if not _is_ready(order):
+def _unstarted(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
+    if not evidence.is_ready:
         return None
-    evidence = [f"ready for {describe_age(order.idle)}, and nobody enqueued it"]
+    reasons = [f"ready for {describe_age(order.idle)}, and not enqueued"]
     if order.onboarding_completed_at is None:
-        evidence.append("onboarding_completed_at is empty: the system's own beat never picks it up")
-    return _verdict(seen, Condition.UNSTARTED, *evidence)
+        reasons.append("onboarding_completed_at is empty: the system's own beat never picks it up")
+    return evidence.suggests(Condition.UNSTARTED, *reasons)
 
 
-def _settled(seen: Evidence) -> Diagnosis | None:
-    order = _order(seen)
+def _settled(evidence: Evidence) -> Diagnosis | None:
+    order = evidence.known_order
     if order.status is OrderStatus.CANCELLED:
-        return _verdict(seen, Condition.CANCELLED, "CANCELLED")
+        return evidence.suggests(Condition.CANCELLED, "CANCELLED")
     if order.status is OrderStatus.BUILDING or (order.status is not None and order.status.precedes_building):
-        return _verdict(
-            seen, Condition.WAITING, f"{order.status}, onboarding {order.onboarding}", remedy="wait for the customer"
-        )
-    evidence = [str(order.status)]
-    if seen.files is not None:
-        evidence.append(describe_files(seen.files))
-    if seen.check_hollow:
-        if seen.files is None:
-            return _verdict(seen, Condition.UNKNOWN, *evidence, "its files could not be counted")
-        if seen.files.is_empty:
-            return _verdict(seen, Condition.HOLLOW, *evidence, f"a whole site has {MIN_SITE_FILES} files or more")
-    return _verdict(seen, Condition.DONE, *evidence)
+        return evidence.suggests(Condition.WAITING, f"{order.status}, onboarding {order.onboarding}")
+    reasons = [str(order.status)]
+    if evidence.files is not None:
+        reasons.append(describe_files(evidence.files))
+    if evidence.check_hollow and evidence.files is None:
+        return evidence.suggests(Condition.UNKNOWN, *reasons, "its files could not be counted")
+    if evidence.check_hollow and evidence.files is not None and evidence.files.is_empty:
+        return evidence.suggests(Condition.HOLLOW, *reasons, f"a whole site has {MIN_SITE_FILES} files or more")
+    return evidence.suggests(Condition.DONE, *reasons)
 
 
+#: The rules in their order: the first that returns a diagnosis decides.
 _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _unknown,
     _duplicated,
@@ -508,8 +537,7 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _unattributed,
     _run_lock,
     _blocked,
-    # Before `settling`: an order that was just cancelled is shown as on hold at once.
-    _held,
+    _held,  # before `_settling`: an order that was just cancelled is shown as on hold at once
     _settling,
     _failed,
     _possibly_running,
@@ -517,27 +545,3 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _unstarted,
     _settled,
 )
-
-
-def _verdict(
-    seen: Evidence, condition: Condition, *evidence: str, remedy: str | None = None, until: datetime | None = None
-) -> Diagnosis:
-    return Diagnosis(
-        condition=condition,
-        evidence=evidence,
-        remedy=remedy or usual_remedy(condition, seen.order_id),
-        until=until,
-    )
-
-
-def _order(seen: Evidence) -> Order:
-    assert seen.order is not None  # noqa: S101 - _missing has decided that case
-    return seen.order
-
-
-def _is_ready(order: Order) -> bool:
-    return order.status is OrderStatus.BUILDING and order.onboarding is Onboarding.COMPLETE
-
-
-def _within_grace(seen: Evidence) -> bool:
-    return seen.order is not None and seen.order.idle is not None and seen.order.idle < seen.grace

@@ -15,15 +15,7 @@ from itertools import islice
 from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity
-from sitegenctl.domain.orders.order import MAX_ORDER_ID, Order, OrderStatus
-
-#: Statuses in which an order may need somebody: every such order is read and diagnosed.
-OPEN_STATUSES = frozenset({OrderStatus.BUILDING, OrderStatus.GENERATING})
-
-#: Conditions that orders of the other statuses may be in, too, and by the thousand.
-_SETTLED_CONDITIONS = frozenset(
-    {Condition.WAITING, Condition.DONE, Condition.CANCELLED, Condition.HOLLOW, Condition.UNKNOWN}
-)
+from sitegenctl.domain.orders.order import MAX_ORDER_ID, OPEN_STATUSES, Order, OrderStatus
 
 
 class SortBy(StrEnum):
@@ -99,7 +91,7 @@ class OrderQuery:
         """Whether orders beyond the open ones can be in the answer."""
         statuses = self.filter.statuses
         by_status = not statuses or bool(statuses - OPEN_STATUSES)
-        return by_status and (not self.conditions or bool(self.conditions & _SETTLED_CONDITIONS))
+        return by_status and (not self.conditions or any(condition.settled for condition in self.conditions))
 
     def takes(self, condition: Condition) -> bool:
         """Whether an order in this condition belongs into the answer."""

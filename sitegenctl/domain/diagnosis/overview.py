@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import REMEDIES, Condition, Source, usual_remedy
-from sitegenctl.domain.diagnosis.listing import OPEN_STATUSES
+from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.remedy import Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.order import OPEN_STATUSES, OrderStatus
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, standstill
 
@@ -110,20 +110,19 @@ def describe_standstill(snapshot: Snapshot, roster: WorkerRoster | None, *, queu
     return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {why}"
 
 
-def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snapshot) -> str | None:
-    """What mends the orders in a condition: what mends each of them, where that is the same; else what mends most."""
-    usual = REMEDIES.get(condition)
+def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snapshot) -> Remedy | None:
+    """What fixes the orders in a condition: the remedy of each of them where it is the same, else the condition's."""
     if isinstance(orders, int):
-        return usual
-    own = {_of_any_order(snapshot.diagnose(order_id).remedy, condition, order_id) for order_id in orders}
-    return own.pop() if len(own) == 1 else usual
+        return condition.remedy
+    remedies = {_shared_remedy(condition, order_id, snapshot) for order_id in orders}
+    return remedies.pop() if len(remedies) == 1 else condition.remedy
 
 
-def _of_any_order(remedy: str | None, condition: Condition, order_id: int) -> str | None:
-    if remedy == usual_remedy(condition, order_id):
-        return REMEDIES.get(condition)
-    number = f" {order_id}"
-    return f"{remedy.removesuffix(number)} ORDER" if remedy is not None and remedy.endswith(number) else remedy
+def _shared_remedy(condition: Condition, order_id: int, snapshot: Snapshot) -> Remedy | None:
+    remedy = snapshot.diagnose(order_id).remedy
+    if remedy == condition.remedy_of(order_id):
+        return condition.remedy
+    return remedy.for_any_order if remedy is not None else None
 
 
 def _settled(status: OrderStatus | str) -> Condition:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 
 _INTEGER = frozenset({"smallint", "integer", "bigint"})
@@ -82,7 +83,7 @@ class Obstacle:
     """Why orders can't be changed; ``is_refusal`` unless another server would do, ``is_schema`` if for its tables."""
 
     message: str
-    hint: str
+    hint: Hint
     is_refusal: bool = False
     is_schema: bool = False
 
@@ -106,7 +107,10 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
     if unknown:
         return Obstacle(
             message=f"the schema of the database is not understood: {'; '.join(unknown)}",
-            hint="sitegenctl doctor compares it with the contract; look for a newer release, or for missing migrations",
+            hint=Remedy.run(
+                Command.DOCTOR,
+                advice="look for missing migrations or a newer release; to compare it with the contract",
+            ),
             is_refusal=True,
             is_schema=True,
         )

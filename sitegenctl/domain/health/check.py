@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.remedy import Hint
 
 
 class CheckStatus(StrEnum):
@@ -67,7 +68,7 @@ class Check:
     status: CheckStatus
     evidence: tuple[str, ...]
     source: Source
-    remedy: str | None = None
+    remedy: Hint | None = None
     unreachable: bool = False
 
 
@@ -154,12 +155,12 @@ def ok(name: CheckName, source: Source, *evidence: str) -> Check:
     return Check(name=name, status=CheckStatus.OK, evidence=evidence, source=source)
 
 
-def warning(name: CheckName, source: Source, *evidence: str, remedy: str) -> Check:
+def warning(name: CheckName, source: Source, *evidence: str, remedy: Hint) -> Check:
     """A check that found something unwise."""
     return Check(name=name, status=CheckStatus.WARNING, evidence=evidence, source=source, remedy=remedy)
 
 
-def failed(name: CheckName, source: Source, *evidence: str, remedy: str, unreachable: bool = False) -> Check:
+def failed(name: CheckName, source: Source, *evidence: str, remedy: Hint, unreachable: bool = False) -> Check:
     """A check that found something broken; ``unreachable`` when it is the source itself."""
     return Check(
         name=name,
@@ -171,7 +172,7 @@ def failed(name: CheckName, source: Source, *evidence: str, remedy: str, unreach
     )
 
 
-def unchecked(name: CheckName, source: Source, *evidence: str, remedy: str | None = None) -> Check:
+def unchecked(name: CheckName, source: Source, *evidence: str, remedy: Hint | None = None) -> Check:
     """A check that could not be made."""
     return Check(name=name, status=CheckStatus.UNCHECKED, evidence=evidence, source=source, remedy=remedy)
 

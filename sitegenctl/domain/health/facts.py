@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.health.access import DatabaseAccess
 
 
@@ -60,7 +61,7 @@ class RedisFacts:
     depth: int
     unacked: int
     denied: str | None = None
-    remedy: str | None = None
+    remedy: Hint | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

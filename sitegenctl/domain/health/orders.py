@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import REMEDIES, Condition, Severity, Source
+from sitegenctl.domain.diagnosis.condition import Condition, Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.check import (
     Check,
     CheckName,
@@ -43,7 +44,7 @@ def judge_backend(conditions: Mapping[int, Condition], idle: Mapping[int, timede
         Source.DATABASE,
         f"{counted(len(forgotten), 'order is', 'orders are')} ready, the oldest for {describe_age(longest)},"
         f" and nobody enqueued {'it' if len(forgotten) == 1 else 'them'}",
-        remedy=REMEDIES[Condition.UNSTARTED],
+        remedy=Remedy.run(Command.START_STUCK),
     )
 
 
@@ -81,14 +82,14 @@ def judge_beat(
                 CheckName.BEAT,
                 Source.WORKERS,
                 f"no worker has its task, and {waiting}",
-                remedy=f"{REMEDIES[Condition.UNSTARTED]}   (where there is no beat: maintain, in cron)",
+                remedy=Remedy.run(Command.START_STUCK, note="where there is no beat: maintain, in cron"),
             )
         if min(uptime, max(due.values())) >= _MISSED * interval:
             return failed(
                 CheckName.BEAT,
                 Source.WORKERS,
                 f"{told}, and {waiting}: it does not send its message every {describe_age(interval)}",
-                remedy=starts.restart_beat or REMEDIES[Condition.UNSTARTED],
+                remedy=starts.restart_beat or Remedy.run(Command.START_STUCK),
             )
     return unchecked(CheckName.BEAT, Source.WORKERS, f"{told}; beat itself can't be asked", remedy=starts.beat)
 
@@ -106,11 +107,15 @@ def _beat_unheard(watched: Watched | None, messages: MessageFacts | None, interv
         CheckName.BEAT,
         Source.BROKER,
         told,
-        remedy=f"sitegenctl doctor --patience {round(waits.total_seconds())}s   (waits for its next message)",
+        remedy=Remedy.run(
+            Command.DOCTOR, patience=f"{round(waits.total_seconds())}s", note="waits for its next message"
+        ),
     )
 
 
-def judge_orders(conditions: Mapping[int, Condition], remedies: Mapping[Condition, str | None] = REMEDIES) -> Check:
+def judge_orders(
+    conditions: Mapping[int, Condition], remedies: Mapping[Condition, Remedy | None] | None = None
+) -> Check:
     """No open order needs anybody; ``remedies`` are what mends those that are there in each condition."""
     faults = Counter(condition for condition in conditions.values() if condition.severity is Severity.FAULT)
     unknown = sum(condition.severity is Severity.UNKNOWN for condition in conditions.values())
@@ -122,16 +127,16 @@ def judge_orders(conditions: Mapping[int, Condition], remedies: Mapping[Conditio
             CheckName.ORDERS,
             Source.DATABASE,
             f"{faults.total()} of {counted(len(conditions), 'open order')} in fault: {listed(told, limit=12)}",
-            remedy=_mend({remedies.get(condition) or REMEDIES[condition] for condition in faults}),
+            remedy=_mend({(remedies or {}).get(condition) or condition.remedy for condition in faults}),
         )
     if unknown:
         return unchecked(CheckName.ORDERS, Source.DATABASE, f"{counted(unknown, 'order')} can't be judged now")
     return ok(CheckName.ORDERS, Source.DATABASE, f"{counted(len(conditions), 'open order')}, none in fault")
 
 
-def _mend(remedies: Collection[str]) -> str:
-    if len(remedies) == 1:
-        return next(iter(remedies))
-    if not any(remedy.startswith("sitegenctl ") for remedy in remedies):
-        return "sitegenctl inspect   (tells what each of them needs)"
-    return "sitegenctl maintain --dry-run   (then without --dry-run; sitegenctl inspect shows the rest)"
+def _mend(remedies: Collection[Remedy | None]) -> Remedy:
+    if len(remedies) == 1 and (only := next(iter(remedies))) is not None:
+        return only
+    if any(remedy is not None and remedy.command is not None and remedy.advice is None for remedy in remedies):
+        return Remedy.run(Command.MAINTAIN, dry_run=True, note="then without --dry-run; inspect shows the rest")
+    return Remedy.run(Command.INSPECT, note="shows what each of them needs")

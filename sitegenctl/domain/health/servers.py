@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.access import why_not_writable
 from sitegenctl.domain.health.check import (
     Check,
@@ -167,8 +168,9 @@ def _look_at(lock: TableLock, access: DeploymentCommands) -> str:
     return f'{access.psql} -c "{query}"   (if that is left over: SELECT pg_terminate_backend({lock.pid}))'
 
 
-def _migrate(access: DeploymentCommands) -> str:
-    return f"run the CRM's migrations, or see that {access.database_url} names its database (sitegenctl config show)"
+def _migrate(access: DeploymentCommands) -> Remedy:
+    advice = f"run the CRM's migrations, or check that {access.database_url} names its database"
+    return Remedy.run(Command.CONFIG_SHOW, advice=advice)
 
 
 def judge_schema(expected: SchemaShape, found: SchemaShape, access: DeploymentCommands) -> Check:
@@ -283,7 +285,7 @@ def judge_directory(facts: DirectoryFacts, access: DeploymentCommands, *, read_o
             CheckName.DIRECTORY,
             Source.FILES,
             f"{facts.path} is not there",
-            remedy=f"mount its volume, or correct {access.sites_dir} (sitegenctl config show)",
+            remedy=Remedy.run(Command.CONFIG_SHOW, advice=f"mount its volume, or correct {access.sites_dir}"),
             unreachable=True,
         )
     lacking = [word for word, allowed in (("read", facts.readable), ("written", facts.writable)) if not allowed]
@@ -321,7 +323,7 @@ def judge_finished(
             CheckName.FINISHED_SITES,
             Source.FILES,
             f"of {newest}, {_without_site(hollow)}",
-            remedy=f"sitegenctl inspect {hollow[0]}",
+            remedy=Remedy.run(Command.INSPECT, hollow[0]),
         )
     if uncounted:
         return unchecked(
@@ -346,7 +348,9 @@ def judge_disk(facts: DirectoryFacts) -> Check:
     inodes = facts.free_inodes if facts.inodes else None
     if inodes is not None and inodes < INODES_WARNING:
         evidence += f", but no more than {counted(inodes, 'file')} can be made"
-    remedy = "make room: sitegenctl maintain --keep-trash 1d deletes what has been in the trash for longer"
+    remedy = Remedy.run(
+        Command.MAINTAIN, advice="make room", keep_trash="1d", note="deletes what has been in the trash for longer"
+    )
     if facts.free < DISK_FAILURE or (inodes is not None and inodes < INODES_FAILURE):
         return failed(CheckName.DISK, Source.FILES, evidence, remedy=remedy)
     if facts.free < DISK_WARNING or (inodes is not None and inodes < INODES_WARNING):

@@ -14,6 +14,7 @@ from datetime import timedelta
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.health.backend_texts import CELERY_TERMS, BackendTexts
 from sitegenctl.domain.health.check import (
     Check,
@@ -121,7 +122,9 @@ def judge_alive(
             Source.WORKERS,
             f"{silent} did not answer within {seconds(facts.patience)}",
             terms.silence,
-            remedy=f"sitegenctl inspect queue shows what it may be running; only then: {starts.restart_worker}",
+            remedy=Remedy.run(
+                Command.INSPECT_QUEUE, note=f"shows what it may be running; only then: {starts.restart_worker}"
+            ),
         )
     return _no_worker(redis, starts, access)
 
@@ -133,7 +136,7 @@ def _stale(claims: Sequence[StaleClaim]) -> list[str]:
         of = f" of order {claim.order_id}" if claim.order_id is not None else ""
         lines.append(f"{claim.worker} lists task {claim.task_id}{of} as running: {claim.reason}")
     more = len(claims) - len(lines)
-    return [*lines, f"{counted(more, 'more stale task')}: sitegenctl inspect workers"] if more else lines
+    return [*lines, f"{counted(more, 'more stale task')}; inspect workers lists them"] if more else lines
 
 
 def _skipped(skipped: Mapping[str, int]) -> list[str]:
@@ -163,7 +166,7 @@ def _no_worker(redis: RedisFacts, starts: WorkerCommands, access: DeploymentComm
             Source.WORKERS,
             f"no worker responds, but {counted(redis.unacked, 'task is', 'tasks are')} delivered: a worker that is"
             " shutting down, paused or cut off may be running them",
-            remedy=f"sitegenctl inspect queue shows them; to start another worker: {starts.worker}",
+            remedy=Remedy.run(Command.INSPECT_QUEUE, note=f"shows them; to start another worker: {starts.worker}"),
         )
     here = (redis.connections or {}).get(redis.database)
     if redis.connections is not None and (here is None or not here.taking):
@@ -188,7 +191,7 @@ def judge_queue(facts: WorkersFacts, ours: Ours, starts: WorkerCommands, terms: 
             CheckName.WORKER_QUEUE,
             Source.WORKERS,
             "the workers are suspended, and take nothing",
-            remedy="sitegenctl queue resume",
+            remedy=Remedy.run(Command.QUEUE_RESUME),
         )
     if consumers:
         return ok(CheckName.WORKER_QUEUE, Source.WORKERS, f"{counted(len(consumers), 'worker')} on {ours.queue}")
@@ -202,14 +205,14 @@ def judge_queue(facts: WorkersFacts, ours: Ours, starts: WorkerCommands, terms: 
     )
 
 
-def _consume(facts: WorkersFacts, ours: Ours, starts: WorkerCommands, terms: BackendTexts) -> str:
+def _consume(facts: WorkersFacts, ours: Ours, starts: WorkerCommands, terms: BackendTexts) -> Hint:
     option = terms.consuming.format(queue=ours.queue)
     if facts.suspended:
-        return "sitegenctl queue resume"
+        return Remedy.run(Command.QUEUE_RESUME)
     if any(worker.tasks is None for worker in facts.workers):
         return f"{starts.worker}   (with {option})"
     if all(ours.task in (worker.tasks or ()) for worker in facts.workers):
-        return f"sitegenctl queue resume   (and start the worker with {option})"
+        return Remedy.run(Command.QUEUE_RESUME, note=f"and start the worker with {option}")
     # A worker that is told to consume throws away what it has no task for.
     return f"{starts.worker}   (with {option}; not every worker that runs has the task)"
 
@@ -379,7 +382,7 @@ def judge_serialization(facts: MessageFacts, terms: BackendTexts = CELERY_TERMS)
     if not wrong:
         answer = f"{seen} {'message' if seen == '1' else 'messages'}, all {facts.format}"
         if facts.skipped:
-            remedy = "sitegenctl inspect queue   (shows them; correct their publisher)"
+            remedy = Remedy.run(Command.INSPECT_QUEUE, note="shows them; correct their publisher")
             return warning(CheckName.SERIALIZATION, Source.BROKER, answer, *_skipped(facts.skipped), remedy=remedy)
         return ok(CheckName.SERIALIZATION, Source.BROKER, answer)
     kinds = listed([f"{kind} ({number})" for kind, number in facts.unreadable.items()])
@@ -402,7 +405,7 @@ def judge_leftovers(facts: Leftovers, prefix: str, access: DeploymentCommands) -
             CheckName.LEFTOVERS,
             Source.BROKER,
             f"{counted(facts.reply_lists, 'reply list')} of clients that are gone{searched}",
-            remedy="sitegenctl maintain",
+            remedy=Remedy.run(Command.MAINTAIN),
         )
     if facts.bindings > _BINDINGS:
         return warning(

@@ -37,6 +37,10 @@ class OrderStatus(StrEnum):
         return self in (OrderStatus.PENDING_PAYMENT, OrderStatus.PAID, OrderStatus.ONBOARDING_PENDING)
 
 
+#: Statuses in which an order may need attention: every such order is read and diagnosed.
+OPEN_STATUSES = frozenset({OrderStatus.BUILDING, OrderStatus.GENERATING})
+
+
 class Onboarding(StrEnum):
     """How far the customer's onboarding is."""
 
@@ -107,6 +111,11 @@ class Order:
         if self.status_label is None:
             return "its status is NULL"
         return f"status {self.status_label} is not known to this release"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the order may need attention."""
+        return self.status in OPEN_STATUSES
 
     @property
     def is_held(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.plans.guards import not_withdrawable, possibly_live, waits, withdrawals, without_status
@@ -76,7 +77,7 @@ def plan_purge(snapshot: Snapshot) -> Plan:
                     order_id,
                     f"a worker has another task of it: {others[0].task_id} {others[0].state}",
                     before=order.status if order else None,
-                    hint=f"sitegenctl repair {order_id}",
+                    hint=Remedy.run(Command.REPAIR, order_id),
                 )
             )
     return Plan(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_RESET, RunOutcome
@@ -134,7 +135,7 @@ def _has_failed(order: Order, snapshot: Snapshot) -> bool:
 
 
 def _not_due(order: Order, snapshot: Snapshot, *, max_attempts: int, force: bool) -> Outcome | None:
-    if verdict := used_up(order, max_attempts, hint="mend the reason first; then reset it, or raise --max-attempts"):
+    if verdict := used_up(order, max_attempts, hint="fix the cause; then reset the order, or raise --max-attempts"):
         return verdict
     attempts = order.history.attempts
     wait = max(backoff(attempts), snapshot.grace)
@@ -160,7 +161,7 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
             order.order_id,
             f"it is in {status}: a generation would be skipped",
             before=status,
-            hint=f"to have its site made anew: sitegenctl reset {order.order_id}",
+            hint=Remedy.run(Command.RESET, order.order_id, advice="to generate its site again"),
         )
     verdict = with_live_task(order, snapshot) or without_onboarding(order)
     if verdict is not None:

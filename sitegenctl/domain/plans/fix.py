@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity
+from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition, Diagnosis, Severity
 from sitegenctl.domain.diagnosis.describe import describe_time
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
@@ -14,7 +14,7 @@ from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.enqueue import retry, start
 from sitegenctl.domain.plans.guards import without_onboarding, without_status
 from sitegenctl.domain.plans.plan import Plan, Step, refuse
-from sitegenctl.domain.plans.repair import REPAIRABLE, Repairer, RepairFacts, RepairOptions
+from sitegenctl.domain.plans.repair import Repairer, RepairFacts, RepairOptions
 from sitegenctl.domain.plans.reset import reset, reset_empty
 from sitegenctl.domain.plans.result import Obstacle, Outcome
 

@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import NO_STATUS_REMEDY
+from sitegenctl.domain.diagnosis.condition import NO_STATUS_REMEDY, REMOVE_MESSAGE, fix_then_reset
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_task, describe_time
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX
 from sitegenctl.domain.plans.plan import refuse, skip
 from sitegenctl.domain.plans.result import Obstacle, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-
-_WORKER_DEAD = "wait; or, once its worker is known to be dead: sitegenctl repair {} --worker-dead"
 
 #: States in which a task may be held until it is due, by a worker or by the queue itself.
 _HELD_BACK = (TaskState.SCHEDULED, TaskState.RETRYING)
@@ -76,9 +75,14 @@ def unaccounted(order: Order | None, order_id: int, task: LiveTask, snapshot: Sn
         order_id,
         f"task {short_id(task.task_id)} is unaccounted: no worker that responds has it; {may}{when}",
         before=order.status if order else None,
-        hint=_WORKER_DEAD.format(order_id),
+        hint=_worker_dead(order_id),
         obstacle=Obstacle.UNDATED if task.until is None else None,
     )
+
+
+def _worker_dead(order_id: int) -> Remedy:
+    advice = "wait; or, once its worker is known to be dead"
+    return Remedy.run(Command.REPAIR, order_id, advice=advice, worker_dead=True)
 
 
 def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:
@@ -90,7 +94,7 @@ def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:
             order.order_id,
             "a message of our task cannot be attributed to an order, and may be of this one",
             before=order.status,
-            hint="sitegenctl inspect queue shows the message; a person must remove it",
+            hint=REMOVE_MESSAGE,
             obstacle=Obstacle.UNATTRIBUTED,
         )
     if order.order_id in snapshot.possible:
@@ -100,7 +104,7 @@ def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:
             order.order_id,
             f"its last run has no outcome and may still be going{when}",
             before=order.status,
-            hint=_WORKER_DEAD.format(order.order_id),
+            hint=_worker_dead(order.order_id),
             obstacle=Obstacle.UNDATED if until is None else None,
         )
     return None
@@ -151,7 +155,7 @@ def announced_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
     )
 
 
-def used_up(order: Order, max_attempts: int, *, hint: str) -> Outcome | None:
+def used_up(order: Order, max_attempts: int, *, hint: Hint) -> Outcome | None:
     """Leave an order alone that has had so many attempts."""
     attempts = order.history.attempts
     if attempts < max_attempts:
@@ -169,7 +173,7 @@ def given_up(order: Order, max_attempts: int | None) -> Outcome | None:
     """Leave an order alone that was cut short each time, where there is a maximum: it may be what kills its worker."""
     if max_attempts is None:
         return None
-    return used_up(order, max_attempts, hint=f"mend the reason first; then: sitegenctl reset {order.order_id}")
+    return used_up(order, max_attempts, hint=fix_then_reset(order.order_id))
 
 
 def is_younger(order: Order, age: timedelta) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
@@ -78,7 +79,7 @@ class StepReport:
     pruned: int = 0
     not_pruned: Mapping[str, str] = field(default_factory=dict)
     left_out: str | None = None
-    hint: str | None = None
+    hint: Hint | None = None
     source: str | None = None
     broke: bool = False
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.orders.run import (
     OPERATOR_CANCEL,
@@ -121,7 +122,7 @@ class Plan:
     steps: Sequence[Step]
     left_alone: Sequence[Outcome]
     beyond: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Hint, ...] = ()
     named: bool = True
 
     @classmethod
@@ -181,7 +182,7 @@ class Plan:
         return skip(
             order_id,
             f"it is none of those that {self.command} takes",
-            hint=f"sitegenctl inspect {order_id} tells what it needs",
+            hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition and its fix"),
         )
 
 
@@ -204,7 +205,7 @@ def refuse(
     reason: str,
     *,
     before: OrderStatus | None = None,
-    hint: str | None = None,
+    hint: Hint | None = None,
     obstacle: Obstacle | None = None,
 ) -> Outcome:
     """An order that must not be touched, and why."""
@@ -224,7 +225,7 @@ def skip(
     reason: str,
     *,
     before: OrderStatus | None = None,
-    hint: str | None = None,
+    hint: Hint | None = None,
     task_id: str | None = None,
     log_id: int = 0,
     obstacle: Obstacle | None = None,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity
+from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition, Diagnosis, Severity
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_task
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS
@@ -25,9 +26,6 @@ from sitegenctl.domain.plans.guards import (
 from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.plans.result import Obstacle, Outcome
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-
-#: What ``repair`` fixes, in the order in which it does.
-REPAIRABLE = (Condition.DUPLICATED, Condition.GHOST, Condition.ORPHANED, Condition.INTERRUPTED)
 
 # Which of several tasks is kept: the one that is furthest, and of those that wait the one that is next. One that may be
 # running somewhere comes before those that wait: if it turns out to be dead it is requeued, and nothing is lost.
@@ -273,7 +271,8 @@ class Repairer:
             assert verdict is not None  # noqa: S101 - none of its tasks is removable
             return verdict
         if order is not None and order.status is OrderStatus.CANCELLED:
-            reason, hint = "when it ends, it sets the order to REVIEW", f"sitegenctl cancel {order_id} --terminate"
+            reason = "when it ends, it sets the order to REVIEW"
+            hint: Hint = Remedy.run(Command.CANCEL, order_id, terminate=True)
         else:
             reason, hint = "it goes on until it ends", "--terminate stops it"
         return skip(

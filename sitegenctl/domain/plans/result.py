@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.slotted import light
 
@@ -56,7 +57,7 @@ class Outcome:
     task_id: str | None = None
     before: OrderStatus | None = None
     after: OrderStatus | None = None
-    hint: str | None = None
+    hint: Hint | None = None
     log_id: int = 0
     obstacle: Obstacle | None = None
 
@@ -75,7 +76,7 @@ class OperationResult:
     outcomes: Sequence[Outcome]
     interrupted: bool = False
     beyond: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Hint, ...] = ()
     went_well: int = 0
     named: bool = True
 

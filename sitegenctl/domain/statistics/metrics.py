@@ -131,7 +131,7 @@ class Measurement:
         }
         if self.unanswered:
             return found
-        return {condition: found.get(condition, 0) for condition in Condition if condition is not Condition.HOLLOW}
+        return {condition: found.get(condition, 0) for condition in Condition if not condition.on_request}
 
     def longest_in_fault(self) -> dict[Condition, timedelta]:
         """For how long the order that has been still for longest has been so, by condition of those in fault."""

@@ -16,11 +16,12 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from sitegenctl.domain.diagnosis.condition import Severity
+from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError
 from sitegenctl.operations.execute import apply, preview
-from sitegenctl.render.order import in_context
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise
 from sitegenctl.session import Session
@@ -74,12 +75,15 @@ class ActionScreen(ModalScreen[bool]):
         Binding("pagedown", "page(1)", show=False),
     ]
 
-    def __init__(self, action: Action, orders: Sequence[int], backstage: LiveService, *, place: str | None) -> None:
+    def __init__(
+        self, action: Action, orders: Sequence[int], backstage: LiveService, *, place: str | None, selector: str | None
+    ) -> None:
         super().__init__()
         self._action = action
         self._orders = orders
         self._backstage = backstage
         self._place_name = place
+        self._selector = selector
         self._choices = Choices()
         self._plan: Plan | None = None
         self._verbs: Mapping[int, str] = {}
@@ -281,16 +285,16 @@ class ActionScreen(ModalScreen[bool]):
 
     def _hints(self, outcomes: Sequence[Outcome]) -> list[str]:
         hints = dict.fromkeys(outcome.hint for outcome in outcomes if outcome.hint)
-        return [f"hint: {in_context(hint, self._place_name)}" for hint in list(hints)[:3]]
+        return [f"hint: {hint_text(hint, self._selector)}" for hint in list(hints)[:3]]
 
-    def _tell(self, title: str, *notes: str | None) -> None:
+    def _tell(self, title: str, *notes: Hint | None) -> None:
         colours = palette(self.app)
         place = Text()
         if self._place_name:
             place.append(f" {neutralise(self._place_name)} ", f"bold {colours['background']} on {colours['primary']}")
             place.append(" ")
         self.query_one("#title", Static).update(Text.assemble(place, (title, "bold")))
-        self._notes = [note for note in notes if note]
+        self._notes = [text for note in notes if (text := hint_text(note, self._selector))]
         self._ask_for_number()
         self.query_one("#keys", Static).update(self._keys())
         self._show_notes()

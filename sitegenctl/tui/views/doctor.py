@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
-from sitegenctl.render.order import in_context
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views.rows import DOCTOR_COLUMNS, check_cells
@@ -29,13 +29,13 @@ class DoctorView(Vertical):
     DoctorView > #checked { height: 1; padding: 0 1; color: $text-muted; }
     """
 
-    def __init__(self, *, place: str | None, id: str | None = None) -> None:
+    def __init__(self, *, selector: str | None, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._place_name = place
+        self._selector = selector
         self._table: LiveTable[Check] = LiveTable(
             DOCTOR_COLUMNS,
             lambda check: check.name,
-            lambda check: check_cells(check, place),
+            lambda check: check_cells(check, selector),
             nothing="not checked yet",
         )
         self._told = ""
@@ -81,7 +81,7 @@ class DoctorView(Vertical):
             colours = palette(self.app)
             text = Text("\n").join(Text(neutralise(each)) for each in check.evidence)
             if check.remedy is not None:
-                remedy = in_context(check.remedy, self._place_name) or ""
+                remedy = hint_text(check.remedy, self._selector) or ""
                 colour = colours["error" if check.status is CheckStatus.FAILED else "warning"]
                 text.append(f"\n→ {neutralise(remedy)}", colour)
         self.query_one("#check", Static).update(text)

@@ -57,10 +57,10 @@ class OrdersView(Container):
     class Marked(Message):
         """Other orders are marked."""
 
-    def __init__(self, *, keys: Mapping[str, str], place: str | None, may_act: bool, id: str | None = None) -> None:
+    def __init__(self, *, keys: Mapping[str, str], selector: str | None, may_act: bool, id: str | None = None) -> None:
         super().__init__(id=id)
         self.asked = OrderQuery(limit=PAGE)
-        self._pane = OrderDetailPane(keys=keys, place=place, may_act=may_act)
+        self._pane = OrderDetailPane(keys=keys, selector=selector, may_act=may_act)
         self._table: LiveTable[ListedOrder] = LiveTable(
             ORDER_COLUMNS, lambda listed: listed.order_id, self._cells, nothing="looking …", id="table"
         )

@@ -23,8 +23,8 @@ from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.event import event_detail, event_severity
-from sitegenctl.render.order import in_context
 from sitegenctl.tui.widgets.live_table import Cell, Column
 
 if TYPE_CHECKING:
@@ -302,12 +302,12 @@ _MARKS = {
 }
 
 
-def check_cells(check: Check, place: str | None) -> Sequence[Cell]:
-    """One check; what mends it is named for the context of this name."""
+def check_cells(check: Check, selector: str | None) -> Sequence[Cell]:
+    """One check with its remedy."""
     mark, severity = _MARKS[check.status]
     return (
         Cell(text=mark, severity=severity),
         Cell(text=check.name, severity=severity),
         Cell(text="; ".join(check.evidence), dim=check.status is CheckStatus.OK),
-        Cell(text=in_context(check.remedy, place) or "", dim=True),
+        Cell(text=hint_text(check.remedy, selector) or "", dim=True),
     )

@@ -16,9 +16,10 @@ from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
 from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
 from sitegenctl.domain.orders.site import SiteTree
 from sitegenctl.domain.queue.event import Event
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.event import event_detail
 from sitegenctl.render.log import MARKS, log_severity
-from sitegenctl.render.order import in_context, order_facts
+from sitegenctl.render.order import order_facts
 from sitegenctl.render.text import hanging, neutralise, shorten
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views.rows import progress, size
@@ -38,10 +39,10 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
     OrderDetailPane > Static { width: 1fr; height: auto; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
-    def __init__(self, *, keys: Mapping[str, str], place: str | None, may_act: bool) -> None:
+    def __init__(self, *, keys: Mapping[str, str], selector: str | None, may_act: bool) -> None:
         super().__init__()
         self._keys = keys
-        self._place_name = place
+        self._selector = selector
         self._may_act = may_act
         self._body = Static(markup=False)
         # What can be clicked on is a key already, and looks like one.
@@ -125,7 +126,7 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
                 yield text
         elif self._may_act and detail.verdict.severity is not Severity.OK:
             yield from _wrapped("no fix: ", detail.fix_obstacle or "", width, colours["text-muted"])
-        remedy = in_context(detail.verdict.remedy, self._place_name)
+        remedy = hint_text(detail.verdict.remedy, self._selector)
         if remedy is None:
             return
         for line in hanging("→ ", neutralise(remedy), width):

@@ -1,0 +1,70 @@
+"""What fixes a fault: a command of ours, a sentence for a person, or both. ``render`` writes the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Command(StrEnum):
+    """Commands that a remedy can name; the values are their words."""
+
+    ENQUEUE = "enqueue"
+    RETRY_FAILED = "retry-failed"
+    START_STUCK = "start-stuck"
+    REPAIR = "repair"
+    RESET = "reset"
+    RESET_EMPTY = "reset-empty"
+    CANCEL = "cancel"
+    MAINTAIN = "maintain"
+    INSPECT = "inspect"
+    INSPECT_QUEUE = "inspect queue"
+    INSPECT_WORKERS = "inspect workers"
+    DOCTOR = "doctor"
+    QUEUE_RESUME = "queue resume"
+    CONFIG_SHOW = "config show"
+    CONFIG_INIT = "config init"
+    DEMO_UP = "demo up"
+    DEMO_DOWN = "demo down"
+    DEMO_STATUS = "demo status"
+
+    @property
+    def is_for_demo(self) -> bool:
+        """Whether the command is about the demo, whatever the context."""
+        return self in (Command.DEMO_UP, Command.DEMO_DOWN, Command.DEMO_STATUS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """Advice for a person, then a command for the operator, then a note on it; each may be missing.
+
+    ``options`` are the command's options by parameter name; True is a flag. ``any_order`` stands for the number of any
+    order that the remedy is shown for.
+    """
+
+    advice: str | None = None
+    command: Command | None = None
+    orders: tuple[int, ...] = ()
+    any_order: bool = False
+    options: tuple[tuple[str, str | bool], ...] = ()
+    note: str | None = None
+
+    @classmethod
+    def run(
+        cls, command: Command, *orders: int, advice: str | None = None, note: str | None = None, **options: str | bool
+    ) -> Remedy:
+        """Run a command for these orders, or without any for what it chooses itself."""
+        return cls(advice=advice, command=command, orders=orders, options=tuple(options.items()), note=note)
+
+    @property
+    def for_any_order(self) -> Remedy:
+        """The same for any order, so that the remedies of several orders can be compared."""
+        return replace(self, orders=(), any_order=True) if self.orders else self
+
+
+#: What to do about an error or a refusal: a sentence, or a remedy that names a command.
+Hint: TypeAlias = str | Remedy
+
+#: Where one source cannot be read.
+RUN_DOCTOR = Remedy.run(Command.DOCTOR, advice="to find the cause and its fix")
