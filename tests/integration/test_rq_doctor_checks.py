@@ -74,7 +74,8 @@ def test_without_a_worker_that_is_said_with_how_to_start_one(rq: RqWorld) -> Non
     assert rq.dumped() == before
     assert found[CheckName.WORKER].status is FAILED
     assert "may be running them" in found[CheckName.WORKER].evidence[0]
-    assert (hint_text(found[CheckName.WORKER].remedy) or "").endswith("docker start crm-rq-worker")
+    note = "shows them; to start another worker: docker start crm-rq-worker"
+    assert hint_text(found[CheckName.WORKER].remedy) == f"sitegenctl inspect queue   ({note})"
     assert found[CheckName.SCHEDULER].status is WARNING
     for name in (CheckName.WORKER_QUEUE, CheckName.WORKER_TASK):
         assert found[name].status is CheckStatus.UNCHECKED
