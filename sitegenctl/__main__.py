@@ -1,6 +1,7 @@
 """``python -m sitegenctl``, and the console script."""
 
 import gc
+import os
 import sys
 
 from sitegenctl import streams
@@ -13,11 +14,10 @@ gc.set_threshold(50_000, 20, 20)
 def main() -> None:
     """Run the command line; even a Ctrl-C while everything is still being imported ends in one word."""
     streams.prepare()
-    if sys.argv[1:2] == ["_complete"]:
-        # Somebody holds TAB: there is no time for anything else.
-        from sitegenctl.cli.candidates import complete
+    if "_SITEGENCTL_COMPLETE" in os.environ:
+        from sitegenctl.cli.complete import complete
 
-        complete(sys.argv[2:])
+        complete()
     try:
         from sitegenctl.cli import signals
 

@@ -56,7 +56,7 @@ def make_app(words: Collection[str] = ()) -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
-        # Typer's own would import every command at every TAB.
+        # Its options would import every command; `completion` prints the script instead.
         add_completion=False,
     )
     meant = [module for module, names in COMMANDS.items() if not set(words).isdisjoint(names)]

@@ -25,7 +25,7 @@ from typer.main import get_click_type
 from typer.models import OptionInfo
 
 # Pure and without dependencies: importing them doesn't slow --help.
-from sitegenctl.cli import signals
+from sitegenctl.cli import complete, signals
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.errors import SitegenError
 
@@ -52,14 +52,21 @@ GLOBAL_PANEL = "Global options"
 _GLOBALS: dict[str, Any] = {
     "context": Annotated[
         str | None,
-        typer.Option("--context", metavar="CONTEXT", help="Which system to work on.", rich_help_panel=GLOBAL_PANEL),
+        typer.Option(
+            "--context",
+            metavar="CONTEXT",
+            help="Use this context from the settings file.",
+            autocompletion=complete.contexts,
+            rich_help_panel=GLOBAL_PANEL,
+        ),
     ],
     "env_file": Annotated[
         Path | None,
         typer.Option(
             "--env-file",
             metavar="FILE",
-            help="Work on the system that this .env is of, instead of a context.",
+            help="Read the settings from this .env file.",
+            autocompletion=complete.files,
             rich_help_panel=GLOBAL_PANEL,
         ),
     ],
@@ -98,7 +105,12 @@ _SETTINGS = ("context", "env_file", "read_only", "timeout")
 
 OrderArguments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="ORDER", help="Order numbers and ranges: 42 50-60", show_default=False),
+    typer.Argument(
+        metavar="ORDER",
+        help="Order numbers and ranges, such as 42 50-60.",
+        autocompletion=complete.orders,
+        show_default=False,
+    ),
 ]
 FromFile = Annotated[
     Path | None,
@@ -106,6 +118,7 @@ FromFile = Annotated[
         "--from",
         metavar="FILE",
         help="Read order numbers from a file; - is stdin.",
+        autocompletion=complete.files,
         show_default=False,
         allow_dash=True,
     ),
@@ -116,7 +129,13 @@ Conditions = Annotated[
 ]
 Statuses = Annotated[
     list[str] | None,
-    typer.Option("--status", "-S", metavar="STATUS", help="Only orders in this status; may be repeated."),
+    typer.Option(
+        "--status",
+        "-S",
+        metavar="STATUS",
+        help="Only orders with this status; repeatable.",
+        autocompletion=complete.statuses,
+    ),
 ]
 Search = Annotated[
     str | None, typer.Option("--search", metavar="TEXT", help="In customer, e-mail, business; or the number.")
@@ -137,7 +156,14 @@ LiveState = Annotated[
     typer.Option("--watch", metavar="[TIME]", help="Draw it anew every 2s, or as often as said."),
 ]
 Backend = Annotated[
-    str | None, typer.Option("--backend", metavar="BACKEND", help="celery, or rq (celery).", show_default=False)
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="BACKEND",
+        help="celery or rq (default celery).",
+        autocompletion=complete.backends,
+        show_default=False,
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rq_world import RqWorld
-from tests.world import World, eventually
+from tests.support.rq_world import RqWorld
+from tests.support.world import World, eventually
 
 
 def succeed(world: World, *arguments: str, backend: str) -> str:

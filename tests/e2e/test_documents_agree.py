@@ -1,41 +1,41 @@
-"""``--help``, the completions and the README tell the same."""
+"""``--help``, the README and the runbooks agree."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from sitegenctl.cli.app import make_app
-from sitegenctl.cli.command_tree import Command, grammar
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.fixture(scope="module")
-def root() -> Command:
-    return grammar()
+def everything(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A command and all commands below it, with the words that lead to each."""
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from everything(below, (*path, name))
 
 
-def test_help_shows_what_the_grammar_knows(
-    root: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    program = get_command(make_app())
-    for command in root.everything():
-        program([*command.path, "--help"], standalone_mode=False)
-        shown = capsys.readouterr().out
-        # The names stand before whatever is said of them.
-        rows = re.findall(r"^│ (?:\*  )? *((?:--?[A-Za-z][a-z-]* +)+)", shown, re.MULTILINE)
-        names = {name for option in command.options for name in option.names}
-        assert names == set(" ".join(rows).split()), command.name
-        assert all(each.path[-1] in shown for each in command.commands)
+PROGRAM = get_command(make_app())
+COMMANDS = dict(everything(PROGRAM))
 
 
-# --- what the documents tell to type ----------------------------------------------------------------------------------
+def options(command: Any) -> list[Any]:
+    return [each for each in command.params if each.param_type_name == "option"]
+
+
+def names(option: Any) -> list[str]:
+    return [*option.opts, *option.secondary_opts]
+
+
+# --- commands in documents -------------------------------------------------------------------------------------------
 
 DOCUMENTS = sorted(
     [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + list((ROOT / "docs").rglob("*.md")), key=str
@@ -52,54 +52,55 @@ def _commands(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_whatever_a_document_tells_to_type_exists(document: Path, root: Command) -> None:
+def test_commands_in_documents_exist(document: Path) -> None:
+    shared = {name for option in options(PROGRAM) for name in names(option)}
     for line in _commands(document.read_text()):
-        known = _said(line, root)
-        assert known is not None, f"no such command: {line}"
-        options = set(re.findall(r"(?<=[\s\[(|])--?[a-z][a-z-]*", re.sub(r"(['\"]).*?\1|  # .*|\|.*", "", line)))
-        names = {name for option in (*known.options, *root.options) for name in option.names}
-        assert options <= names, (line, options - names)
+        command = _command_of(line)
+        assert command is not None, f"no such command: {line}"
+        given = set(re.findall(r"(?<=[\s\[(|])--?[a-z][a-z-]*", re.sub(r"(['\"]).*?\1|  # .*|\|.*", "", line)))
+        known = {name for option in options(command) for name in names(option)} | shared | {"--help", "-h"}
+        assert given <= known, (line, given - known)
 
 
-def _said(line: str, root: Command) -> Command | None:
-    """The command that a line is of; None if there is none of that name."""
-    at = root
-    takes = {
+def _command_of(line: str) -> Any:
+    """The command that a line runs; None if there is none of that name."""
+    at: Any = PROGRAM
+    takes_value = {
         name
-        for command in root.everything()
-        for option in command.options
-        if option.needs_value
-        for name in option.names
+        for command in COMMANDS.values()
+        for option in options(command)
+        if not option.is_flag and option.name != "watch"
+        for name in names(option)
     }
     pending = False
     for word in line.split()[1:]:
         if pending or word.startswith(("-", "[")):
-            pending = not pending and word in takes
+            pending = not pending and word in takes_value
             continue
-        below = {each.path[-1]: each for each in at.commands}
+        below = getattr(at, "commands", {})
         name = next(iter(word.split("|")))
         if not below or word == "…":
             return at
         if name not in below:
-            return below.get("ORDER") if at.path else None
+            return below.get("ORDER") if at is not PROGRAM else None
         at = below[name]
     return at
 
 
-def test_the_readme_has_every_option(root: Command) -> None:
+def test_the_readme_has_every_option() -> None:
     """Each is in the section of its command, or where it says what holds for all of a kind."""
     sections = re.split(r"^##+ ", README, flags=re.MULTILINE)
     shared = "".join(text for text in sections if text.startswith(("Everywhere", "Moving orders")))
-    untold = []
-    for command in root.everything():
-        if not command.path:
+    missing = []
+    for path, command in COMMANDS.items():
+        if not path:
             continue
-        (own,) = [text for text in sections if re.match(rf"`{command.path[0]}[` ]", text)]
-        for option in command.options:
-            names = "|".join(map(re.escape, option.names))
-            if not re.search(rf"(?<![\w-])({names})(?![\w-])", own + shared) and "--help" not in option.names:
-                untold.append(f"{command.name} {option.names[0]}")
-    assert untold == []
+        (own,) = [text for text in sections if re.match(rf"`{path[0]}[` ]", text)]
+        for option in options(command):
+            pattern = "|".join(map(re.escape, names(option)))
+            if not re.search(rf"(?<![\w-])({pattern})(?![\w-])", own + shared):
+                missing.append(f"{' '.join(path)} {option.opts[0]}")
+    assert missing == []
 
 
 # --- the runbook in both languages ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import complete
 from sitegenctl.cli.options import (
     Conditions,
     DryRun,
@@ -37,7 +38,12 @@ def cancel(
     status: Statuses = None,
     search: Search = None,
     terminate: Terminate = False,
-    to: Annotated[str, typer.Option("--to", metavar="STATUS", help="Status to set instead of BUILDING.")] = "building",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="STATUS", help="Set this status instead of BUILDING.", autocompletion=complete.statuses
+        ),
+    ] = "building",
     dry_run: DryRun = False,
 ) -> int:
     """Remove orders from the queue and hold them until they are enqueued."""

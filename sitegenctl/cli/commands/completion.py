@@ -1,4 +1,4 @@
-"""``completion SHELL``: the script that makes a shell complete."""
+"""``completion SHELL``: print the completion script of a shell."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from sitegenctl.cli.complete import script
 from sitegenctl.cli.options import Invocation, command
 
 
 class Shell(StrEnum):
-    """The shells that there is a script for."""
+    """The shells that Typer has a completion script for."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -24,10 +25,7 @@ def register(app: typer.Typer) -> None:
     command(app, "completion")(completion)
 
 
-def completion(call: Invocation, shell: Annotated[Shell, typer.Argument(help="Whose script.")]) -> int:
-    """Print the script that makes a shell complete commands, options, contexts and orders."""
-    from sitegenctl.cli.command_tree import grammar
-    from sitegenctl.cli.completion_scripts import script
-
-    print(script(shell, grammar()), end="")
+def completion(call: Invocation, shell: Annotated[Shell, typer.Argument(help="Shell to complete in.")]) -> int:
+    """Print the completion script for a shell."""
+    print(script(shell), end="")
     return 0

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sitegenctl.cli import complete
 from sitegenctl.cli.commands.config_init import init
 from sitegenctl.cli.options import Invocation, command
 
@@ -105,7 +106,10 @@ def contexts(call: Invocation) -> int:
 
 
 def use(
-    call: Invocation, name: Annotated[str, typer.Argument(metavar="CONTEXT", help="One that config contexts shows.")]
+    call: Invocation,
+    name: Annotated[
+        str, typer.Argument(metavar="CONTEXT", help="Context to use by default.", autocompletion=complete.contexts)
+    ],
 ) -> int:
     """Choose the context that holds where none is named."""
     from sitegenctl.config.atomic_write import write_private

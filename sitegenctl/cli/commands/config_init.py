@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sitegenctl.cli import signals
+from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, warn
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ class _Context:
 
 def _option(metavar: str | None, text: str, *names: str) -> Any:
     """One of the options that say what to write."""
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=_PANEL, show_default=False)
+    suggest = complete.files if metavar in ("FILE", "DIR") else None
+    return typer.Option(
+        *names, metavar=metavar, help=text, autocompletion=suggest, rich_help_panel=_PANEL, show_default=False
+    )
 
 
 def init(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli import signals
+from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, Output, command
 from sitegenctl.errors import UsageProblem
 
@@ -33,7 +33,13 @@ def events(
     ] = None,
     orders: Annotated[
         list[str] | None,
-        typer.Option("--order", metavar="ORDER", help="Only of these orders: 42, 50-60.", show_default=False),
+        typer.Option(
+            "--order",
+            metavar="ORDER",
+            help="Only events of these orders, such as 42 or 50-60.",
+            autocompletion=complete.orders,
+            show_default=False,
+        ),
     ] = None,
     worker: Annotated[
         str | None,

@@ -28,6 +28,12 @@ class _OrderOrCommand(TyperGroup):
             args = [_ORDER, *args]
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        suggested = [item for item in super().shell_complete(ctx, incomplete) if item.value != _ORDER]
+        if incomplete.isdigit():
+            suggested += self.commands[_ORDER].params[0].shell_complete(ctx, incomplete)
+        return suggested
+
 
 def register(app: typer.Typer) -> None:
     """Add the group."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sitegenctl.cli import complete
 from sitegenctl.cli.options import Invocation, LiveState, last_rows
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ DEFAULT_LAST = 10
 
 def order(
     call: Invocation,
-    order: Annotated[str, typer.Argument(metavar="ORDER", help="The order's number.", show_default=False)],
+    order: Annotated[
+        str, typer.Argument(metavar="ORDER", help="Order number.", autocompletion=complete.orders, show_default=False)
+    ],
     last: Annotated[
         int | None, last_rows(f"How many log rows to show. [{DEFAULT_LAST}, as far as they fit on the screen]")
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli import signals
+from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, command
 from sitegenctl.cli.terminal import can_draw, is_served
 
@@ -26,7 +26,13 @@ Interval = Annotated[
     str | None, typer.Option("--interval", metavar="TIME", help="How often to look; 1s if not said otherwise.")
 ]
 Theme = Annotated[
-    str | None, typer.Option("--theme", metavar="THEME", help="dark, light or monochrome, or one of Textual's.")
+    str | None,
+    typer.Option(
+        "--theme",
+        metavar="THEME",
+        help="dark, light, monochrome or a Textual theme.",
+        autocompletion=complete.one_of("dark", "light", "monochrome"),
+    ),
 ]
 Web = Annotated[bool, typer.Option("--web", help="Show it in a browser: prints a link.", rich_help_panel=_PANEL)]
 Port = Annotated[
