@@ -101,8 +101,8 @@ def orders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Complete the number of an order, with its customer beside it."""
     from sitegenctl.adapters.postgres.completion import suggest_orders
     from sitegenctl.cli.options import gathered
-    from sitegenctl.config.secrets import has_password
     from sitegenctl.config.settings import load_settings
+    from sitegenctl.config.urls import has_password
 
     given = gathered(ctx)
     settings = load_settings({name: given[name] for name in ("context", "env_file")})
