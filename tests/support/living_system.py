@@ -49,6 +49,7 @@ class System(World):
     options: dict[str, str] = field(default_factory=dict, kw_only=True)
     #: Seconds from the fault to the next run of its order, where that is what a test is about.
     recovery: float | None = field(default=None, kw_only=True)
+    _deployed: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, kw_only=True)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -103,11 +104,19 @@ class System(World):
 
     # --- Redis --------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def redis_restarts(self) -> Iterator[None]:
-        """Redis is down in the block; without persistence it has forgotten everything afterwards."""
+    def stop_redis(self) -> None:
+        """Stop Redis when the only worker has nothing to send; no operator may be at work, nor may it have a heartbeat.
+
+        A worker that cannot send an answer to remote control or a heartbeat tries again until Redis is back. It logs
+        nothing of that, and meanwhile it does not notice that its other connections are gone.
+        """
+        with self.backend_client() as app:
+            # Requests are answered in turn, so that nothing is left from before this one.
+            assert app.control.ping(timeout=PATIENCE, limit=1)
         assert stop_redis(self.folder / "redis")
-        yield
+
+    def start_redis(self) -> None:
+        """Start Redis again; without persistence it has forgotten everything."""
         assert start_redis(self.folder / "redis", persistence=self.persistence).url == self.redis_url
 
     def receivers(self) -> int:
@@ -142,7 +151,9 @@ class System(World):
 
     # --- workers ------------------------------------------------------------------------------------------
 
-    def deployed(self, name: str, concurrency: int = 2, *, proxied: bool = False, **conf: Any) -> Running:
+    def deployed(
+        self, name: str, concurrency: int = 2, *, proxied: bool = False, heartbeat: bool = True, **conf: Any
+    ) -> Running:
         """Start a worker of the deployed kind and wait until it consumes; ``conf`` are Celery settings."""
         assert PYTHON.exists(), "make .venv-deployed/.installed"
         broker = self.redis_url
@@ -159,10 +170,11 @@ class System(World):
             "LIVING_CONF": json.dumps(conf),
         }
         app = ("-A", "tests.support.deployed_worker", "worker", "-n", f"{name}@host", "-Q", QUEUE)
+        options = () if heartbeat else ("--without-heartbeat",)
         log = self.folder / f"{name}.log"
         with log.open("wb") as file:
             worker = subprocess.Popen(
-                [PYTHON, "-m", "celery", *app, "-c", str(concurrency), "-l", "INFO"],
+                [PYTHON, "-m", "celery", *app, "-c", str(concurrency), "-l", "INFO", *options],
                 env=environ,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -171,6 +183,7 @@ class System(World):
                 start_new_session=True,
             )
         self._processes.append(worker)
+        self._deployed[name] = worker
 
         def ready() -> bool:
             assert worker.poll() is None, log.read_text()
@@ -193,11 +206,19 @@ class System(World):
         return (self.folder / f"{name}.log").read_text()
 
     def wait_log(self, name: str, text: str, *, after: str = "") -> None:
-        """Wait until a worker has written this into its log, behind the text ``after``."""
+        """Wait until a deployed worker has written this into its log, behind the text ``after``."""
         deadline = time.monotonic() + PATIENCE
         while text not in (log := self.worker_log(name))[max(log.find(after), 0) :] or after not in log:
-            assert time.monotonic() < deadline, log[-4000:]
+            assert time.monotonic() < deadline, log[-4000:] + self._stack(name)
             time.sleep(0.05)
+
+    def _stack(self, name: str) -> str:
+        """What a deployed worker logs now: the stack of its main process, which it dumps on SIGUSR1."""
+        before = len(self.worker_log(name))
+        self._deployed[name].send_signal(signal.SIGUSR1)
+        with contextlib.suppress(AssertionError):  # a process that is dead or stopped dumps nothing
+            eventually(lambda: "LOCAL VARIABLES" in self.worker_log(name)[before:])
+        return self.worker_log(name)[before:]
 
     def kill(self, worker: Running) -> None:
         """Kill a worker and its pool with -9, and wait until every process of its runs is gone."""
