@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.demo.samples import celery_messages as sample_queue
+from sitegenctl.demo.samples import celery_tasks
 from sitegenctl.demo.samples.manifest import Manifest
 from sitegenctl.demo.samples.plan import plan_samples
 from sitegenctl.demo.samples.seed import restore_order, seed
@@ -141,7 +141,7 @@ def test_a_seeding_that_was_cut_short_is_made_good_by_the_next(world: World, mon
     async def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample_queue, "publish_samples", killed)
+    monkeypatch.setattr(celery_tasks, "publish_samples", killed)
     with pytest.raises(KeyboardInterrupt):
         seeded(world, seed=2)
     assert not (world.sites_dir.parent / "manifest.json").exists()

@@ -27,7 +27,7 @@ ORDERS = st.integers(min_value=MIN_ORDERS, max_value=200)
 
 
 def as_seen(sample: SampleOrder) -> Evidence:
-    """What the domain would be told of this order once it is written, without any worker."""
+    """Return the evidence about this order once it is written, without any worker."""
     ages = [sample.updated, sample.onboarding_completed, *(row.age for row in sample.logs[-1:])]
     order = Order(
         order_id=sample.order_id,
@@ -65,7 +65,7 @@ def test_another_seed_gives_another_plan() -> None:
 
 @settings(max_examples=25)
 @given(orders=ORDERS, seed=SEEDS)
-def test_the_domain_finds_every_order_in_its_planned_condition(orders: int, seed: int) -> None:
+def test_every_order_is_diagnosed_as_planned(orders: int, seed: int) -> None:
     plan = plan_samples(orders, seed)
     for order in plan:
         expected = Condition.QUEUED if order.condition is Condition.RUNNING else order.condition
@@ -74,7 +74,7 @@ def test_the_domain_finds_every_order_in_its_planned_condition(orders: int, seed
 
 @settings(max_examples=25)
 @given(orders=ORDERS, seed=SEEDS)
-def test_every_condition_occurs_and_the_manifest_has_every_order_once(orders: int, seed: int) -> None:
+def test_every_condition_occurs_and_every_order_is_listed_once(orders: int, seed: int) -> None:
     plan = plan_samples(orders, seed)
     manifest = plan.manifest()
     assert set(manifest.conditions) == {condition.value for condition in Condition}
@@ -99,7 +99,7 @@ def test_order_42_is_always_ready_to_be_enqueued(orders: int, seed: int) -> None
 
 
 @pytest.mark.parametrize("orders", [MIN_ORDERS - 1, 0, -1, 10_000_001])
-def test_a_number_that_cannot_be_had_is_refused_with_the_bounds(orders: int) -> None:
+def test_a_number_out_of_range_is_refused_with_the_bounds(orders: int) -> None:
     from sitegenctl.errors import UsageProblem
 
     with pytest.raises(UsageProblem) as refusal:
@@ -107,7 +107,7 @@ def test_a_number_that_cannot_be_had_is_refused_with_the_bounds(orders: int) -> 
     assert str(MIN_ORDERS) in (refusal.value.hint or "")
 
 
-def test_what_fails_has_failed_once_twice_and_more_often_in_different_ways() -> None:
+def test_failed_orders_have_different_histories() -> None:
     failed = of(plan_samples(), Condition.FAILED)
     histories = [read_history(row.step for row in order.logs) for order in failed]
     assert {history.attempts for history in histories} >= {1, 2, 3}
@@ -116,7 +116,7 @@ def test_what_fails_has_failed_once_twice_and_more_often_in_different_ways() -> 
     assert all(history.last_run.outcome is RunOutcome.ERROR for history in histories if history.last_run)
 
 
-def test_interrupted_and_empty_orders_show_every_way_into_it() -> None:
+def test_interrupted_and_empty_orders_come_in_all_variants() -> None:
     plan = plan_samples()
     interrupted = of(plan, Condition.INTERRUPTED)
     assert any(not order.logs for order in interrupted)
@@ -125,14 +125,14 @@ def test_interrupted_and_empty_orders_show_every_way_into_it() -> None:
     assert {order.files for order in of(plan, Condition.EMPTY)} == {0, 3}
 
 
-def test_ghosts_are_a_cancelled_a_delivered_and_a_missing_order() -> None:
+def test_ghosts_are_cancelled_delivered_and_missing() -> None:
     plan = plan_samples()
     ghosts = of(plan, Condition.GHOST)
     assert {order.status for order in ghosts} == {OrderStatus.CANCELLED, OrderStatus.DELIVERED}
     assert plan.missing_task.order_id > plan.orders
 
 
-def test_waiting_blocked_unstarted_and_done_come_in_their_variants() -> None:
+def test_other_conditions_come_in_all_variants() -> None:
     plan = plan_samples()
     assert {order.status for order in of(plan, Condition.WAITING)} == {
         OrderStatus.PENDING_PAYMENT,
@@ -148,7 +148,7 @@ def test_waiting_blocked_unstarted_and_done_come_in_their_variants() -> None:
     assert done >= {(s, n) for s in (OrderStatus.REVIEW, OrderStatus.DELIVERED) for n in (8, 20)}
 
 
-def test_what_a_worker_takes_first_is_what_the_manifest_calls_running() -> None:
+def test_the_running_orders_are_first_in_the_queue() -> None:
     plan = plan_samples()
     ready = [task.order_id for task in plan.tasks if task.lane is Lane.READY]
     assert ready[:2] == list(plan.manifest().conditions["running"])
@@ -187,17 +187,17 @@ def test_a_manifest_survives_being_written() -> None:
     assert json.loads(manifest.to_json())["notes"]["settling"]
 
 
-def test_something_else_is_no_manifest() -> None:
+def test_other_json_is_not_a_manifest() -> None:
     with pytest.raises(ValueError, match="not a manifest"):
         Manifest.from_json("[]")
 
 
-def test_the_condition_of_an_order_that_was_not_seeded_is_not_known() -> None:
+def test_an_unknown_order_has_no_condition() -> None:
     with pytest.raises(KeyError):
         plan_samples().manifest().condition_of(999)
 
 
-def test_a_plan_of_a_hundred_thousand_is_mostly_delivered() -> None:
+def test_a_large_plan_is_mostly_delivered() -> None:
     plan = plan_samples(100_000)
     statuses = [plan.order(order_id).status for order_id in range(1, 100_000, 997)]
     assert statuses.count(OrderStatus.DELIVERED) > 0.8 * len(statuses)
@@ -205,7 +205,7 @@ def test_a_plan_of_a_hundred_thousand_is_mostly_delivered() -> None:
 
 @settings(max_examples=100)
 @given(seed=SEEDS)
-def test_no_business_can_reach_anybody_real(seed: int) -> None:
+def test_no_business_can_reach_a_real_person(seed: int) -> None:
     business = make_business(random.Random(seed))
     for email in (business.order["customer_email"], business.onboarding["business_email"]):
         assert email.endswith((".example", ".example.com"))
@@ -213,7 +213,7 @@ def test_no_business_can_reach_anybody_real(seed: int) -> None:
     assert "-555-01" in phone or " 90000-" in phone
 
 
-def test_a_half_filled_form_keeps_what_the_table_demands() -> None:
+def test_a_half_filled_form_has_all_required_columns() -> None:
     form = half_filled(showcase().onboarding)
     assert form["is_complete"] is False
     assert "testimonials" not in form
@@ -224,13 +224,13 @@ def test_a_half_filled_form_keeps_what_the_table_demands() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 3, 8, 20])
-def test_a_site_has_the_files_asked_for(count: int) -> None:
+def test_a_site_has_the_given_number_of_files(count: int) -> None:
     files = dict(site_files(showcase(), count))
     assert len(files) == count
     assert "Juniper & Rye" not in files.get("index.html", "")
 
 
-def test_planning_imports_no_driver() -> None:
+def test_planning_imports_no_drivers() -> None:
     heavy = {"celery", "sqlalchemy", "redis", "asyncpg", "kombu"}
     code = "import sys, sitegenctl.demo.samples.plan; print(*{m.partition('.')[0] for m in sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)

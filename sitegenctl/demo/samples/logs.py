@@ -1,42 +1,29 @@
-"""Generation logs of the sample orders, in the steps and the order of the system's contract.
-
-Pure. A log is written as lines with the pause before each; ``aged`` turns them into rows with ages.
-"""
+"""Generation logs of the sample orders, with the steps of the deployed system in their order. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_ENQUEUE
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogLine:
-    """One row to be, ``pause`` seconds after the row before it."""
+@dataclass(frozen=True)
+class SampleLog:
+    """One row of ``site_generation_logs``, ``pause`` seconds after the row before it and ``age`` seconds old."""
 
     step: str
     message: str
     status: str = "info"
     details: Mapping[str, Any] | None = None
-    pause: float = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleLog:
-    """One row of ``site_generation_logs``, written ``age`` seconds ago."""
-
-    step: str
-    message: str
-    status: str
-    details: Mapping[str, Any] | None
-    age: float
+    pause: float = 1.0
+    age: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStyle:
-    """What distinguishes the runs of one order: how its site is made, and how many files it gets."""
+    """What distinguishes the runs of one order: how its site is generated, and its number of files."""
 
     order_id: int
     name: str
@@ -45,148 +32,115 @@ class RunStyle:
     slug: str = "site"
 
 
-def whole_run(style: RunStyle, *, resumed: bool = False) -> list[LogLine]:
-    """A run from its first row to SUCCESS."""
-    return [*_beginning(style, resumed=resumed), *_making(style), *_writing(style), *_publishing(style)]
+def whole_run(style: RunStyle, *, resumed: bool = False) -> list[SampleLog]:
+    """Return the rows of a run from its first to SUCCESS."""
+    return [*_begin(style, resumed=resumed), *_generate(style), *_write(style), *_publish(style)]
 
 
-def short_run(style: RunStyle) -> list[LogLine]:
-    """A whole run with its decisive rows only, for orders by the hundred thousand."""
+def short_run(style: RunStyle) -> list[SampleLog]:
+    """Return a whole run with its decisive rows only, for hundreds of thousands of orders."""
     return [row for row in whole_run(style) if row.step in {"START", "WRITE_COMPLETE", "SUCCESS"}]
 
 
-def cut_run(style: RunStyle, last_step: str, *, resumed: bool = False) -> list[LogLine]:
-    """A run that was cut short after ``last_step``: a worker killed, a machine gone."""
+def cut_run(style: RunStyle, last_step: str, *, resumed: bool = False) -> list[SampleLog]:
+    """Return a run that was interrupted after ``last_step``."""
     rows = whole_run(style, resumed=resumed)
     steps = [row.step for row in rows]
     return rows[: steps.index(last_step) + 1]
 
 
-def failed_run(style: RunStyle, last_step: str, error: str, *, resumed: bool = False) -> list[LogLine]:
-    """A run that ended in ERROR after ``last_step``."""
-    return [
-        *cut_run(style, last_step, resumed=resumed),
-        LogLine(
-            step="ERROR",
-            message=f"Generation failed: {error}",
-            status="error",
-            details={"error": error, "can_retry": True},
-            pause=4,
-        ),
-    ]
+def failed_run(style: RunStyle, last_step: str, error: str, *, resumed: bool = False) -> list[SampleLog]:
+    """Return a run that ended in ERROR after ``last_step``."""
+    details = {"error": error, "can_retry": True}
+    end = SampleLog("ERROR", f"Generation failed: {error}", "error", details, pause=4)
+    return [*cut_run(style, last_step, resumed=resumed), end]
 
 
-def enqueued(task_id: str, actor: str, *, before: str = "BUILDING") -> LogLine:
-    """The journal row of an enqueue by an operator, of an order whose status was ``before``."""
+def enqueued(task_id: str, actor: str, *, before: str = "BUILDING") -> SampleLog:
+    """Return the journal row of an enqueue by an operator, of an order whose status was ``before``."""
     user, _, host = actor.partition("@")
-    return LogLine(
-        step=OPERATOR_ENQUEUE,
-        message=f"Enqueued by {actor}",
-        details={
-            "task_id": task_id,
-            "actor": user,
-            "host": host,
-            "command": "sitegenctl enqueue",
-            "resume": True,
-            "before": before,
-        },
-        pause=1800,
-    )
+    details = {
+        "task_id": task_id,
+        "actor": user,
+        "host": host,
+        "command": "sitegenctl enqueue",
+        "resume": True,
+        "before": before,
+    }
+    return SampleLog(OPERATOR_ENQUEUE, f"Enqueued by {actor}", details=details, pause=1800)
 
 
-def cancelled(actor: str) -> LogLine:
-    """The journal row of a cancellation by an operator."""
+def cancelled(actor: str) -> SampleLog:
+    """Return the journal row of a cancellation by an operator."""
     user, _, host = actor.partition("@")
-    return LogLine(
-        step=OPERATOR_CANCEL,
-        message=f"Cancelled by {actor}",
-        details={"actor": user, "host": host, "command": "sitegenctl cancel"},
-        pause=95,
-    )
+    details = {"actor": user, "host": host, "command": "sitegenctl cancel"}
+    return SampleLog(OPERATOR_CANCEL, f"Cancelled by {actor}", details=details, pause=95)
 
 
-def aged(lines: Iterable[LogLine], newest: float) -> tuple[SampleLog, ...]:
-    """Date the lines so that the last one is ``newest`` seconds old, oldest first."""
-    rows: list[SampleLog] = []
+def aged(rows: Iterable[SampleLog], newest: float) -> tuple[SampleLog, ...]:
+    """Set the age of the rows, oldest first, so that the last one is ``newest`` seconds old."""
+    result: list[SampleLog] = []
     age = newest
-    for line in reversed(list(lines)):
-        rows.append(SampleLog(step=line.step, message=line.message, status=line.status, details=line.details, age=age))
-        age += line.pause
-    return tuple(reversed(rows))
+    for row in reversed(list(rows)):
+        result.append(replace(row, age=age))
+        age += row.pause
+    return tuple(reversed(result))
 
 
-def _beginning(style: RunStyle, *, resumed: bool) -> list[LogLine]:
+def _begin(style: RunStyle, *, resumed: bool) -> list[SampleLog]:
     order = f"order #{style.order_id}"
     if resumed:
-        opening = [
-            LogLine(step="RESUME", message=f"Resuming generation for {order}", pause=60),
-            LogLine(step="RESUME_DECISION", message="Incomplete files found, starting over", pause=1),
-            LogLine(step="CLEANUP", message="Removed files of the previous attempt", pause=1),
+        rows = [
+            SampleLog("RESUME", f"Resuming generation for {order}", pause=60),
+            SampleLog("RESUME_DECISION", "Incomplete files found, starting over"),
+            SampleLog("CLEANUP", "Removed files of the previous attempt"),
+            SampleLog("PHASE_1_SKIP", "Briefing exists already, skipping phase 1"),
         ]
-        briefing = [LogLine(step="PHASE_1_SKIP", message="Briefing exists already, skipping phase 1", pause=1)]
     else:
-        opening = [LogLine(step="START", message=f"Starting site generation for {order}", pause=60)]
-        briefing = [
-            LogLine(step="PHASE_1_START", message="Phase 1: strategy and briefing", pause=1),
-            LogLine(step="AI_STRATEGY", message=f"Asking for a site strategy for {style.name}", pause=1),
-            LogLine(step="PHASE_1_COMPLETE", message="Briefing saved", status="success", pause=14),
+        rows = [
+            SampleLog("START", f"Starting site generation for {order}", pause=60),
+            SampleLog("PHASE_1_START", "Phase 1: strategy and briefing"),
+            SampleLog("AI_STRATEGY", f"Asking for a site strategy for {style.name}"),
+            SampleLog("PHASE_1_COMPLETE", "Briefing saved", "success", pause=14),
         ]
-    return [*opening, *briefing, LogLine(step="FETCH_DATA", message="Loading onboarding data", pause=1)]
+    return [*rows, SampleLog("FETCH_DATA", "Loading onboarding data")]
 
 
-def _making(style: RunStyle) -> list[LogLine]:
+def _generate(style: RunStyle) -> list[SampleLog]:
     if style.by_ai:
+        tokens = {"tokens": 11_000 + 37 * (style.order_id % 200)}
         return [
-            LogLine(step="BUILD_PROMPT", message="Building the generation prompt", pause=1),
-            LogLine(step="AI_GENERATION", message="Generating pages (this takes a few minutes)", pause=1),
-            LogLine(
-                step="AI_COMPLETE",
-                message="Pages generated",
-                status="success",
-                details={"tokens": 11_000 + 37 * (style.order_id % 200)},
-                pause=118,
-            ),
-            LogLine(step="PARSE_RESULT", message=f"Parsed {style.files} files", pause=1),
+            SampleLog("BUILD_PROMPT", "Building the generation prompt"),
+            SampleLog("AI_GENERATION", "Generating pages (this takes a few minutes)"),
+            SampleLog("AI_COMPLETE", "Pages generated", "success", tokens, pause=118),
+            SampleLog("PARSE_RESULT", f"Parsed {style.files} files"),
         ]
     return [
-        LogLine(step="TEMPLATE_START", message="Choosing a template", pause=1),
-        LogLine(step="TEMPLATE_COPIED", message="Template copied", pause=2),
-        LogLine(step="TEMPLATE_CUSTOMIZED", message="Template customized", status="success", pause=3),
+        SampleLog("TEMPLATE_START", "Choosing a template"),
+        SampleLog("TEMPLATE_COPIED", "Template copied", pause=2),
+        SampleLog("TEMPLATE_CUSTOMIZED", "Template customized", "success", pause=3),
     ]
 
 
-def _writing(style: RunStyle) -> list[LogLine]:
-    half = style.files // 2
+def _write(style: RunStyle) -> list[SampleLog]:
     return [
-        LogLine(step="WRITE_FILES", message=f"Writing {style.files} files", pause=1),
-        LogLine(step="WRITE_PROGRESS", message=f"{half}/{style.files} files written", pause=1),
-        LogLine(
-            step="WRITE_COMPLETE",
-            message=f"{style.files} files written",
-            status="success",
-            details={"files": style.files},
-            pause=1,
-        ),
+        SampleLog("WRITE_FILES", f"Writing {style.files} files"),
+        SampleLog("WRITE_PROGRESS", f"{style.files // 2}/{style.files} files written"),
+        SampleLog("WRITE_COMPLETE", f"{style.files} files written", "success", {"files": style.files}),
     ]
 
 
-def _publishing(style: RunStyle) -> list[LogLine]:
-    if style.order_id % 5:
-        dns = LogLine(step="DNS_COMPLETE", message="DNS record created", status="success", pause=3)
-    else:
-        dns = LogLine(step="DNS_ERROR", message="DNS: zone not found, skipped", status="warning", pause=3)
+def _publish(style: RunStyle) -> list[SampleLog]:
+    result = {"success": True, "files": style.files}
+    dns = SampleLog("DNS_COMPLETE", "DNS record created", "success", pause=3)
+    if style.order_id % 5 == 0:
+        dns = SampleLog("DNS_ERROR", "DNS: zone not found, skipped", "warning", pause=3)
     return [
-        LogLine(step="INTEGRATIONS_START", message="Publishing the site", pause=1),
-        LogLine(step="GITHUB_COMPLETE", message="Pushed to the repository", status="success", pause=6),
-        LogLine(step="R2_COMPLETE", message="Uploaded to storage", status="success", pause=4),
-        LogLine(step="PAGES_COMPLETE", message="Pages deployment started", status="success", pause=5),
+        SampleLog("INTEGRATIONS_START", "Publishing the site"),
+        SampleLog("GITHUB_COMPLETE", "Pushed to the repository", "success", pause=6),
+        SampleLog("R2_COMPLETE", "Uploaded to storage", "success", pause=4),
+        SampleLog("PAGES_COMPLETE", "Pages deployment started", "success", pause=5),
         dns,
-        LogLine(step="FINALIZE", message="Finalizing the order", pause=1),
-        LogLine(
-            step="SUCCESS",
-            message=f"Site ready: https://{style.slug}.sites.example.com",
-            status="success",
-            details={"success": True, "files": style.files},
-            pause=1,
-        ),
+        SampleLog("FINALIZE", "Finalizing the order"),
+        SampleLog("SUCCESS", f"Site ready: https://{style.slug}.sites.example.com", "success", result),
     ]

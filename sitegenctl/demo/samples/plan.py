@@ -1,8 +1,7 @@
-"""Which sample orders there are: each with its condition and everything that makes it true.
+"""The plan of the sample orders: each with its condition and everything that makes it true.
 
-Pure and deterministic: the same number of orders and the same seed give the same plan, and times are ages in
-seconds, so that nothing depends on when it is made. Every condition of ``domain/condition.py`` occurs; the
-orders beyond those are finished ones. Writing a plan is left to ``samples.py``.
+Pure and deterministic: the same number of orders and the same seed give the same plan, and times are ages in seconds.
+Every condition occurs; further orders are finished ones.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import random
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sitegenctl.demo.samples import logs
 from sitegenctl.demo.samples.businesses import Business, awkward, make_business, showcase
@@ -20,16 +20,14 @@ from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.orders.order import Onboarding, OrderStatus
 from sitegenctl.errors import UsageProblem
 
-#: The order of the tour: BUILDING, its onboarding complete, whatever the seed.
+#: The order of the tour: BUILDING with a complete onboarding, for every seed.
 TOUR_ORDER = 42
 
-#: Up to so many orders every one has a business, an onboarding and a log of its own; above it, the finished
-#: ones share a few hundred businesses and have short logs.
+#: In a larger plan, finished orders share a few hundred businesses and have short logs.
 DETAILED_UP_TO = 2000
 _SHARED_BUSINESSES = 300
 
-
-#: How far ahead a scheduled task's ETA is: no demo lasts so long, and no visibility timeout is so short.
+#: How far ahead the ETA of a scheduled task is: longer than a demo, shorter than the visibility timeout.
 ETA_AHEAD = 45 * MINUTE
 
 ACTORS = ("ana@ops-1", "walter@ops-2")
@@ -37,7 +35,7 @@ ACTORS = ("ana@ops-1", "walter@ops-2")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTask:
-    """A message of ours; ``actor`` and ``enqueued`` (an age) are carried by those that sitegenctl published."""
+    """A message of the task; those that sitegenctl published carry an ``actor`` and ``enqueued``, an age."""
 
     order_id: int
     task_id: str
@@ -49,10 +47,7 @@ class SampleTask:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOrder:
-    """One order, with what makes its condition true. Ages are in seconds; None is a NULL column.
-
-    ``files`` is the number of files of its site, 0 for no folder.
-    """
+    """One order. Ages are in seconds; None is a NULL column; ``files`` is the number of files, 0 for no folder."""
 
     order_id: int
     condition: Condition
@@ -72,13 +67,13 @@ class SampleOrder:
 
     @property
     def has_site(self) -> bool:
-        """Whether its site was finished, so that it has an address."""
+        """Whether its site has an address."""
         return self.status is not None and self.status.is_finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePlan:
-    """Sample orders with ids 1 to ``orders``: the ``crafted`` ones, made by recipe, and finished ones."""
+    """Sample orders with ids 1 to ``orders``: the ``crafted`` ones, created by recipe, and finished ones."""
 
     orders: int
     seed: int
@@ -86,37 +81,27 @@ class SamplePlan:
     missing_task: SampleTask
 
     def __iter__(self) -> Iterator[SampleOrder]:
-        shared = self._shared_businesses()
-        for order_id in range(1, self.orders + 1):
-            crafted = self.crafted.get(order_id)
-            yield crafted if crafted is not None else _finished(order_id, self.orders, self.seed, shared)
+        return map(self.order, range(1, self.orders + 1))
 
     def order(self, order_id: int) -> SampleOrder:
-        """One of the orders. Raises ``KeyError`` for an id that isn't among them."""
+        """Return one of the orders. Raises ``KeyError`` for an id that is not among them."""
         if not 1 <= order_id <= self.orders:
             raise KeyError(order_id)
-        crafted = self.crafted.get(order_id)
-        return crafted or _finished(order_id, self.orders, self.seed, self._shared_businesses())
-
-    def _shared_businesses(self) -> Sequence[Business]:
-        if self.orders <= DETAILED_UP_TO:
-            return ()
-        return [_business(-number, self.seed) for number in range(_SHARED_BUSINESSES)]
+        return self.crafted.get(order_id) or _finished(order_id, self.orders, self.seed)
 
     @property
     def tasks(self) -> tuple[SampleTask, ...]:
-        """Every message of ours in the order of delivery, the running ones first, what is held last."""
-        by_condition = sorted(self.crafted.values(), key=lambda order: (_turn(order), order.order_id))
-        tasks = [task for order in by_condition for task in order.tasks]
-        return (*tasks, self.missing_task)
+        """Every message of the task in the order of delivery, the running ones first."""
+        turns = {Condition.RUNNING: 0, Condition.QUEUED: 1}
+        by_turn = sorted(self.crafted.values(), key=lambda order: (turns.get(order.condition, 2), order.order_id))
+        return (*(task for order in by_turn for task in order.tasks), self.missing_task)
 
     def manifest(self, *, all_sites: bool = True) -> Manifest:
-        """The conditions that hold once the plan is written; ``all_sites`` says whether every folder was."""
+        """Return the conditions that hold once the plan is written; ``all_sites``: with every site folder."""
         conditions: dict[str, list[int]] = {condition.value: [] for condition in Condition}
         for order_id in range(1, self.orders + 1):
             crafted = self.crafted.get(order_id)
-            finished = crafted is None and not _is_cancelled(order_id)
-            default = Condition.DONE if finished else Condition.CANCELLED
+            default = Condition.CANCELLED if _is_cancelled(order_id) else Condition.DONE
             conditions[crafted.condition if crafted else default].append(order_id)
         conditions[Condition.GHOST].append(self.missing_task.order_id)
         return Manifest(
@@ -133,37 +118,36 @@ class SamplePlan:
 
 
 _NOTES = {
-    Condition.RUNNING: "once a worker with two processes has taken them; queued until then, done afterwards",
-    Condition.QUEUED: "until a worker gets to them",
-    Condition.SETTLING: "for the grace period after the seeding; interrupted from then on",
+    Condition.RUNNING: "while a worker with two processes runs them; queued before, done afterwards",
+    Condition.QUEUED: "until a worker takes them",
+    Condition.SETTLING: "for the grace period after the seeding; interrupted afterwards",
     Condition.UNKNOWN: "its status is NULL",
-    Condition.DONE: "the site folders of most were not written: hollow where hollow is looked for",
-    Condition.HOLLOW: "where hollow is looked for; done otherwise",
-    Condition.GHOST: "the largest id is of an order that doesn't exist",
-    Condition.ORPHANED: "until Celery's visibility timeout (an hour by default) gives it back; on RQ for 45 minutes",
+    Condition.DONE: "most site folders were not written: hollow if hollow orders are searched for",
+    Condition.HOLLOW: "if hollow orders are searched for; otherwise done",
+    Condition.GHOST: "the order with the largest id does not exist",
+    Condition.ORPHANED: "until Celery's visibility timeout (one hour by default) restores it; with RQ for 45 minutes",
     Condition.SCHEDULED: "for 45 minutes after the seeding",
     Condition.RETRYING: "for 45 minutes after the seeding",
 }
 
-#: With fewer orders not every condition would occur.
+#: With fewer orders, not every condition would occur.
 MIN_ORDERS = len(RECIPES) + 1
-#: The number of orders is bounded by the ids: those of the sample orders and of the missing one are integers.
+#: Ids are 32-bit integers.
 MAX_ORDERS = 10_000_000
 
 
 def plan_samples(orders: int = 60, seed: int = 42) -> SamplePlan:
-    """Plan so many sample orders. Raises ``UsageProblem`` for a number that can't be had."""
+    """Plan this number of sample orders. Raises ``UsageProblem`` if it is out of range."""
     if not MIN_ORDERS <= orders <= MAX_ORDERS:
         raise UsageProblem(
-            f"{orders} sample orders can't be made",
-            hint=f"at least {MIN_ORDERS}, so that every condition occurs, and at most {MAX_ORDERS}",
+            f"cannot create {orders} sample orders",
+            hint=f"use a number from {MIN_ORDERS}, so that every condition occurs, to {MAX_ORDERS}",
         )
     rng = random.Random(f"plan/{seed}/{orders}")  # noqa: S311 - sample data, no secret
     # One more than needed, in case the tour's order is among them.
     drawn = rng.sample(range(1, orders + 1), k=len(RECIPES) + 1)
     others = [order_id for order_id in drawn if order_id != TOUR_ORDER][: len(RECIPES)]
-    # The two that a worker takes first have the lowest ids of what is ready, and so on: sorted, the queue reads
-    # like one that grew with the orders.
+    # In the order of their ids, as in a queue that grew with the orders.
     ready = sum(Lane.READY in recipe.lanes for recipe in RECIPES)
     others[:ready] = sorted(others[:ready])
     crafted = {
@@ -171,38 +155,34 @@ def plan_samples(orders: int = 60, seed: int = 42) -> SamplePlan:
         for order_id, recipe in zip(others, RECIPES, strict=True)
     }
     crafted[TOUR_ORDER] = _craft(TOUR_ORDER, TOUR, orders, seed, showcase())
-    # Well above the ids that the next orders will get.
+    # Far above the ids of the next orders.
     missing = orders + 900 + rng.randrange(90)
     return SamplePlan(
         orders=orders,
         seed=seed,
         crafted=dict(sorted(crafted.items())),
-        # With a date: a message without one may be of an order that is not committed yet.
+        # With a date: a message without one may belong to an order that is not committed yet.
         missing_task=SampleTask(
             order_id=missing, task_id=_task_id(rng), lane=Lane.HELD, actor=ACTORS[0], enqueued=40 * MINUTE
         ),
     )
 
 
-def _turn(order: SampleOrder) -> int:
-    turns = [Condition.RUNNING, Condition.QUEUED]
-    return turns.index(order.condition) if order.condition in turns else len(turns)
-
-
 def _task_id(rng: random.Random) -> str:
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
-def _rng(order_id: int, seed: int) -> random.Random:
-    return random.Random(f"order/{seed}/{order_id}")  # noqa: S311 - sample data, no secret
-
-
 def _business(order_id: int, seed: int) -> Business:
-    return make_business(_rng(order_id, seed))
+    return make_business(random.Random(f"order/{seed}/{order_id}"))  # noqa: S311 - sample data, no secret
+
+
+@cache
+def _shared_businesses(seed: int) -> Sequence[Business]:
+    return [_business(-number, seed) for number in range(_SHARED_BUSINESSES)]
 
 
 def _created(order_id: int, orders: int) -> float:
-    """Age of an order by its id: some four a day, the newest half a day old; never more than two years."""
+    """Return the age of an order by its id: four a day, the newest half a day old, at most two years."""
     span = min(orders * 6 * HOUR, 720 * DAY)
     return 12 * HOUR + span * (orders - order_id) / orders
 
@@ -218,8 +198,8 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
             task_id=_task_id(rng),
             lane=lane,
             retries=recipe.retries,
-            actor=actor if recipe.by_operator else None,
-            enqueued=recipe.moved,
+            actor=actor if "enqueue" in recipe.runs else None,
+            enqueued=recipe.age,
         )
         for lane in recipe.lanes
     ]
@@ -231,8 +211,8 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
         by_ai=any("AI_" in run or "PARSE" in run for run in recipe.runs) or recipe.files == 20,
     )
     task_id = tasks[0].task_id if tasks else _task_id(rng)
-    history = logs.aged(_history(recipe, style, task_id, actor), recipe.moved)
-    oldest = max([recipe.moved, *(row.age for row in history)])
+    history = logs.aged(_history(recipe, style, task_id, actor), recipe.age)
+    oldest = max([recipe.age, *(row.age for row in history)])
     created = max(_created(order_id, orders), oldest + 5 * HOUR)
     return SampleOrder(
         order_id=order_id,
@@ -241,7 +221,7 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
         business=business,
         onboarding=recipe.onboarding,
         created=created,
-        updated=recipe.moved,
+        updated=recipe.age,
         **_milestones(recipe, created, oldest),
         logs=history,
         files=recipe.files,
@@ -252,18 +232,18 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
 
 
 def _milestones(recipe: Recipe, created: float, oldest: float) -> dict[str, float | None]:
-    """Ages of what happened on the way, each between the order's making and its first run."""
+    """Return the ages of the events between the creation of the order and its first run."""
     completed = recipe.onboarding is Onboarding.COMPLETE and recipe.completed_at
-    # An onboarding is no older than the order, nor younger than the first run; the tour's is its last movement.
-    ready = recipe.moved if not recipe.runs and recipe.moved >= HOUR else oldest + 2 * HOUR
+    # Older than the first run; that of the tour's order is its last change.
+    ready = recipe.age if not recipe.runs and recipe.age >= HOUR else oldest + 2 * HOUR
     return {
         "paid": None if recipe.status is OrderStatus.PENDING_PAYMENT else created - 10 * MINUTE,
         "onboarding_completed": ready if completed else None,
-        "delivered": recipe.moved if recipe.status is OrderStatus.DELIVERED else None,
+        "delivered": recipe.age if recipe.status is OrderStatus.DELIVERED else None,
     }
 
 
-def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> Iterator[logs.LogLine]:
+def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> Iterator[logs.SampleLog]:
     ran = False
     for run in recipe.runs:
         if run == "enqueue":
@@ -273,20 +253,20 @@ def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> 
         elif run == "ok":
             yield from logs.whole_run(style, resumed=ran)
         elif run.startswith("cut:"):
-            # A child killed by the kernel is redelivered at once: START follows START.
+            # The task of a killed child is redelivered at once: START follows START.
             yield from logs.cut_run(style, run.removeprefix("cut:"))
         else:
             yield from logs.failed_run(style, run, recipe.error, resumed=ran and run not in _BEFORE_RESUME)
         ran = ran or run not in {"enqueue", "cancel"}
 
 
-# A resumed run skips these steps: one that failed there had begun from the start.
+# A resumed run skips these steps, so a run that failed there started from the beginning.
 _BEFORE_RESUME = frozenset({"START", "PHASE_1_START", "AI_STRATEGY", "PHASE_1_COMPLETE"})
 
 
 def _notes_of(recipe: Recipe, history: Sequence[logs.SampleLog]) -> str | None:
     if history and history[-1].step == "ERROR":
-        # Word for word what the system promises, although nothing retries such a failure.
+        # The text of the deployed system, although nothing retries such a failure.
         return f"Generation Failed: {recipe.error}\nWill retry automatically"
     return recipe.notes
 
@@ -295,9 +275,10 @@ def _is_cancelled(order_id: int) -> bool:
     return order_id % 29 == 0
 
 
-def _finished(order_id: int, orders: int, seed: int, shared: Sequence[Business]) -> SampleOrder:
-    """An order that is over: DELIVERED mostly, some in REVIEW or CANCELLED."""
-    business = shared[order_id % len(shared)] if shared else _business(order_id, seed)
+def _finished(order_id: int, orders: int, seed: int) -> SampleOrder:
+    """Return a finished order: mostly DELIVERED, some in REVIEW or CANCELLED."""
+    is_detailed = orders <= DETAILED_UP_TO
+    business = _business(order_id, seed) if is_detailed else _shared_businesses(seed)[order_id % _SHARED_BUSINESSES]
     created = _created(order_id, orders) + 4 * DAY
     if _is_cancelled(order_id):
         return SampleOrder(
@@ -311,7 +292,7 @@ def _finished(order_id: int, orders: int, seed: int, shared: Sequence[Business])
             paid=created - HOUR,
         )
     in_review = order_id % 23 == 0
-    files = 20 if not shared and order_id % 4 == 0 else 8
+    files = 20 if is_detailed and order_id % 4 == 0 else 8
     style = logs.RunStyle(order_id=order_id, name=business.name, slug=business.slug, files=files, by_ai=files == 20)
     made = created - 2 * DAY
     delivered = None if in_review else made - DAY
@@ -326,7 +307,7 @@ def _finished(order_id: int, orders: int, seed: int, shared: Sequence[Business])
         paid=created - 10 * MINUTE,
         onboarding_completed=created - DAY,
         delivered=delivered,
-        logs=logs.aged((logs.short_run if shared else logs.whole_run)(style), made),
+        logs=logs.aged((logs.whole_run if is_detailed else logs.short_run)(style), made),
         files=files,
-        briefing=not shared,
+        briefing=is_detailed,
     )

@@ -1,7 +1,7 @@
 """Seeding: writing the planned sample orders into PostgreSQL, Redis and the directory of sites.
 
-What there is to write is decided in ``sample_plan.py``. All times are reckoned by the servers' own clocks:
-order columns from PostgreSQL's UTC, log rows by SQL in the session's time zone, messages by Redis's.
+All times come from the servers' own clocks: order columns from PostgreSQL in UTC, log rows by SQL in the session's time
+zone, messages from Redis.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from sitegenctl.demo.samples.sites import remove_sites, write_sites
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.orders.order import Onboarding
 
-# So many of the newest get their sites in any case: by those one tells that it is the right directory.
+# The newest orders always get their sites: they show that the directory is the right one.
 _NEWEST = 100
-_CHUNK = 5000
+_BATCH_SIZE = 5000
 
 _INSERT_LOGS = """
 INSERT INTO site_generation_logs (order_id, step, message, status, details, created_at)
@@ -47,28 +47,25 @@ SELECT r.order_id, r.step, r.message, r.status, r.details::json, now() - make_in
 
 _TOUCH = "UPDATE site_orders SET updated_at = timezone('utc', clock_timestamp()) WHERE id = ANY($1::int[])"
 
-# Imported when it is needed: each takes a library that the other doesn't.
-_QUEUES = {"celery": "sitegenctl.demo.samples.celery_messages", "rq": "sitegenctl.demo.samples.rq_jobs"}
-
 
 class SampleQueue(Protocol):
     """The module that writes the sample tasks into the queue of one backend."""
 
     async def reset_queue(self, redis_url: str, task_ids: Collection[str]) -> None:
-        """Empty the demo's queue, and forget these tasks."""
+        """Empty the demo's queue, and delete the results of these tasks."""
 
     async def publish_samples(
         self, redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()
     ) -> None:
-        """Publish in the order of delivery: what is ready, the foreign ones, what is held."""
+        """Publish in the order of delivery: ready tasks, foreign ones, held ones."""
 
-    async def withdraw(self, redis_url: str, order_id: int) -> None:
+    async def remove_tasks(self, redis_url: str, order_id: int) -> None:
         """Remove every task of one order, delivered or not."""
 
 
 def sample_queue(backend: str) -> SampleQueue:
-    """The one of this backend."""
-    return cast("SampleQueue", importlib.import_module(_QUEUES[backend]))
+    """Import the module of a backend, each of which needs a library that the others do not."""
+    return cast("SampleQueue", importlib.import_module(f"sitegenctl.demo.samples.{backend}_tasks"))
 
 
 async def seed(
@@ -82,16 +79,13 @@ async def seed(
     manifest_path: Path | None = None,
     bulk_sites: bool = False,
 ) -> Manifest:
-    """Make the schema and the sample orders anew, whatever an earlier seeding left; returns the manifest.
+    """Create the schema and the sample orders, replacing those of an earlier seeding; return the manifest.
 
-    Drops the contract's tables, the demo's queue and its site folders first: never to be pointed at a system
-    in use. No worker may be running. ``manifest_path`` is by default beside ``sites_dir``; the manifest is
-    written last, so that where there is one the seeding was finished. Above ``DETAILED_UP_TO`` orders only
-    those made by recipe and the newest get their site folders (40 kB on disk each, whatever their size), unless
-    ``bulk_sites`` asks for all: the others are then hollow where hollow is looked for, as a note says.
+    Drops the contract's tables, the demo's queue and its site folders first: never use it on a real system. No worker
+    may run. The manifest is written last, by default beside ``sites_dir``. Above ``DETAILED_UP_TO`` orders, only those
+    created by recipe and the newest get their site folders (40 kB on disk each), unless ``bulk_sites`` is set.
 
-    Raises ``UsageProblem`` for a number of orders that can't be had and ``SourceError`` when a server can't
-    be reached.
+    Raises ``UsageProblem`` if the number of orders is out of range, ``SourceError`` if a server is unreachable.
     """
     plan = plan_samples(orders, seed)
     queue = sample_queue(backend)
@@ -102,12 +96,12 @@ async def seed(
     await asyncio.to_thread(remove_sites, sites_dir)
     async with _fresh_schema(database_url) as connection:
         now = await connection.fetchval("SELECT timezone('utc', now())")
-        every = iter(plan)
-        while chunk := list(itertools.islice(every, _CHUNK)):
-            await _insert(connection, chunk, now)
+        remaining = iter(plan)
+        while batch := list(itertools.islice(remaining, _BATCH_SIZE)):
+            await _insert(connection, batch, now)
             with_site = [
                 order
-                for order in chunk
+                for order in batch
                 if all_sites or order.order_id in plan.crafted or order.order_id > orders - _NEWEST
             ]
             await asyncio.to_thread(write_sites, sites_dir, with_site)
@@ -115,7 +109,7 @@ async def seed(
     await queue.publish_samples(redis_url, plan.tasks, FOREIGN)
     manifest = plan.manifest(all_sites=all_sites)
     async with _connected(database_url) as connection:
-        # A hundred thousand orders take longer to write than an order settles.
+        # Writing a hundred thousand orders takes longer than the grace period.
         await connection.execute(_TOUCH, manifest.conditions[Condition.SETTLING])
         await connection.execute("ANALYZE")
     await asyncio.to_thread(write_whole, manifest_path, manifest.to_json())
@@ -131,14 +125,13 @@ async def restore_order(
     backend: str = "celery",
     order_id: int = TOUR_ORDER,
 ) -> None:
-    """Put one order back to where the seeding had it: row, onboarding, log, deliverables, messages, files.
+    """Restore one order as it was seeded: row, onboarding, log, deliverables, messages and files.
 
-    No worker may have it: what it still wrote would come on top. Raises ``SourceError`` when a server can't be
-    reached.
+    No worker may have its task. Raises ``SourceError`` if a server is unreachable.
     """
     order = plan_samples(manifest.orders, manifest.seed).order(order_id)
     queue = sample_queue(backend)
-    await queue.withdraw(redis_url, order_id)
+    await queue.remove_tasks(redis_url, order_id)
     async with _connected(database_url) as connection, connection.transaction():
         for table in ("site_generation_logs", "site_deliverables", "site_onboardings"):
             await connection.execute(f"DELETE FROM {table} WHERE order_id = $1", order_id)  # noqa: S608
@@ -163,7 +156,7 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @asynccontextmanager
 async def _fresh_schema(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """One transaction with the contract's tables made anew: a killed seeding leaves the old ones or none."""
+    """Create the contract's tables again, in one transaction: an interrupted seeding leaves the old ones or none."""
 
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(asyncpg_dsn(database_url))
@@ -187,7 +180,7 @@ async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder],
     await _copy(connection, schema.site_onboardings, [_onboarding_row(order, now) for order in started])
     briefed = [order for order in orders if order.briefing]
     await _copy(connection, schema.site_deliverables, [_briefing_row(order, now) for order in briefed])
-    # Ids grow with time, as they would have.
+    # Ids grow with time, as in a real system.
     rows = sorted(((order.order_id, row) for order in orders for row in order.logs), key=lambda pair: -pair[1].age)
     await connection.execute(
         _INSERT_LOGS,
@@ -201,23 +194,19 @@ async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder],
 
 
 async def _copy(connection: asyncpg.Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """COPY rows of column values; what a row doesn't have is NULL, and a missing id comes of the sequence."""
+    """COPY rows of column values. Missing values are NULL, and a missing id is taken from the sequence."""
     if not rows:
         return
     columns = [column for column in table.columns if column.name != "id" or "id" in rows[0]]
-    names = [column.name for column in columns]
     documents = {column.name for column in columns if isinstance(column.type, JSON)}
 
-    def records() -> Iterable[tuple[Any, ...]]:
-        for row in rows:
-            yield tuple(
-                json.dumps(row[name], ensure_ascii=False)
-                if name in documents and row.get(name) is not None
-                else row.get(name)
-                for name in names
-            )
+    def value(row: dict[str, Any], name: str) -> Any:
+        is_document = name in documents and row.get(name) is not None
+        return json.dumps(row[name], ensure_ascii=False) if is_document else row.get(name)
 
-    await connection.copy_records_to_table(table.name, columns=names, records=records())
+    names = [column.name for column in columns]
+    records = (tuple(value(row, name) for name in names) for row in rows)
+    await connection.copy_records_to_table(table.name, columns=names, records=records)
 
 
 def _order_row(order: SampleOrder, now: datetime) -> dict[str, Any]:

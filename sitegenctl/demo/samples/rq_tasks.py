@@ -1,7 +1,4 @@
-"""The sample tasks as RQ's jobs, made by RQ itself so that they are real to the last byte.
-
-``sample_queue.py`` makes the same of Celery; reading them is left to ``adapters/rq_queue.py``.
-"""
+"""The sample tasks as RQ's jobs, created by RQ itself so that they are real."""
 
 from __future__ import annotations
 
@@ -28,14 +25,13 @@ if TYPE_CHECKING:
     from rq import Queue
 
 _OPTIONS = RqOptions()
-# Seconds; the demo's Redis is on this machine.
 _TIMEOUT = 10.0
 _FOREIGN = {
     ForeignKind.BEAT: ("app.workers.auto_start_stuck_orders.check_and_start_stuck_orders", ()),
     ForeignKind.PICKLED: ("erp.tasks.sync_invoices", (7,)),
 }
-_GONE = "crm-rq-worker-1"
-# Seconds after which RQ's worker has promised another heartbeat.
+_LOST_WORKER = "crm-rq-worker-1"
+# Seconds until a worker's next heartbeat is due.
 _HEARTBEAT = 90
 
 
@@ -45,17 +41,17 @@ async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
 
 
 async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()) -> None:
-    """Publish in the order of delivery: what is ready, the foreign jobs, what is held; all of it at one moment.
+    """Publish in the order of delivery, in one transaction: ready jobs, foreign jobs, held jobs.
 
-    What is lost goes straight to the registry of what is in work.
+    Lost ones go to the registry of started jobs.
     """
     tasks = list(tasks)
     await _with_client(redis_url, lambda client: _publish(client, tasks, foreign))
 
 
-async def withdraw(redis_url: str, order_id: int) -> None:
-    """Remove every job of one order, wherever it is."""
-    await _with_client(redis_url, lambda client: _withdraw(client, order_id))
+async def remove_tasks(redis_url: str, order_id: int) -> None:
+    """Remove every job of one order, in whatever registry."""
+    await _with_client(redis_url, lambda client: _remove(client, order_id))
 
 
 async def _with_client(redis_url: str, work: Callable[[Redis], None]) -> None:
@@ -99,9 +95,9 @@ def _foreign_id(kind: ForeignKind, number: int) -> str:
 def _publish(client: Redis, tasks: Collection[SampleTask], foreign: Collection[ForeignKind]) -> None:
     queue = RqLibrary(_OPTIONS).queue_on(client)
     seconds, _ = client.time()
-    # Redis's clock: the one machine that all who read the jobs share.
+    # The clock that all readers of the jobs share.
     now = datetime.fromtimestamp(seconds, UTC)
-    # A worker that is there meanwhile sees all of it or nothing.
+    # A running worker sees all of it or nothing.
     pipe = client.pipeline(transaction=True)
     for lane in (Lane.LOST, Lane.READY):
         for task in tasks:
@@ -119,7 +115,7 @@ def _publish(client: Redis, tasks: Collection[SampleTask], foreign: Collection[F
 
 def _ready(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
     queue.enqueue_many([queue.prepare_data(_OPTIONS.task, **_facts(task))], pipeline=pipe)
-    _mark(task, now, pipe)
+    _write_fields(task, now, pipe)
 
 
 def _hold(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
@@ -127,23 +123,23 @@ def _hold(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None
 
     job = queue.create_job(_OPTIONS.task, status=JobStatus.SCHEDULED, **_facts(task))
     job.save(pipeline=pipe)
-    # Not by the queue's own means: before RQ 2 they leave the pipeline aside.
+    # Not by the queue's own methods: before RQ 2 they do not use the pipeline.
     pipe.zadd(_OPTIONS.scheduled, {job.id: int(now.timestamp() + ETA_AHEAD)})
     pipe.sadd(queue.redis_queues_keys, queue.key)
-    _mark(task, now, pipe)
+    _write_fields(task, now, pipe)
 
 
 def _lose(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
-    """Have it taken up by a worker that is gone since, and overdue.
+    """Start the job at a worker that is gone, with an overdue heartbeat.
 
-    Any worker that starts would find out, but for another one that was just about to, and died of it.
+    The cleaning lock keeps a worker that starts from moving the job to the failed ones.
     """
     began = now - timedelta(seconds=task.enqueued)
     job = queue.create_job(_OPTIONS.task, **_facts(task))
     job.save(pipeline=pipe)
-    job.prepare_for_execution(_GONE, pipeline=pipe)
+    job.prepare_for_execution(_LOST_WORKER, pipeline=pipe)
     member = job.id
-    # Before RQ 2 there is one for each job.
+    # Before RQ 2, the registry contains job ids.
     if hasattr(queue.started_job_registry, "add_execution"):
         from rq.executions import Execution
 
@@ -151,7 +147,7 @@ def _lose(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None
     pipe.zadd(_OPTIONS.started, {member: began.timestamp() + _HEARTBEAT})
     pipe.sadd(queue.redis_queues_keys, queue.key)
     pipe.set(_OPTIONS.cleaning, 1, ex=int(ETA_AHEAD))
-    _mark(task, now, pipe, began=began)
+    _write_fields(task, now, pipe, began=began)
 
 
 _LANES = {Lane.READY: _ready, Lane.LOST: _lose}
@@ -170,19 +166,19 @@ def _facts(task: SampleTask) -> dict[str, Any]:
     }
 
 
-def _mark(task: SampleTask, now: datetime, pipe: Pipeline, *, began: datetime | None = None) -> None:
-    """Say when it was made and how often it was tried, and what sitegenctl says of what it publishes."""
-    made = now - timedelta(seconds=task.enqueued)
-    fields: dict[Any, Any] = {"created_at": _stamp(made), "enqueued_at": _stamp(made)}
+def _write_fields(task: SampleTask, now: datetime, pipe: Pipeline, *, began: datetime | None = None) -> None:
+    """Write the times and the attempts of a job, and the fields that sitegenctl adds to a published one."""
+    created = now - timedelta(seconds=task.enqueued)
+    fields: dict[Any, Any] = {"created_at": _stamp(created), "enqueued_at": _stamp(created)}
     if task.retries:
-        began = began or made
+        began = began or created
         fields["retries_left"] = RETRIES - task.retries
     if began is not None:
         fields["started_at"] = _stamp(began)
     if task.actor is not None:
         fields |= {
             ORDER_FIELD: task.order_id,
-            ENQUEUED_AT_FIELD: made.isoformat(),
+            ENQUEUED_AT_FIELD: created.isoformat(),
             ACTOR_FIELD: task.actor,
             RETRIES_FIELD: RETRIES,
         }
@@ -190,16 +186,16 @@ def _mark(task: SampleTask, now: datetime, pipe: Pipeline, *, began: datetime | 
 
 
 def _stamp(moment: datetime) -> str:
-    """A time as RQ writes it (``rq.utils.utcformat``)."""
+    """Format a time as RQ does (``rq.utils.utcformat``)."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _withdraw(client: Redis, order_id: int) -> None:
+def _remove(client: Redis, order_id: int) -> None:
     members: list[Any] = [*client.lrange(_OPTIONS.list_key, 0, -1), *client.lrange(_OPTIONS.intermediate, 0, -1)]
     for registry in _REGISTRIES:
         members += client.zrange(registry, 0, -1)
     for member in members:
-        # In the registry of what is in work an execution's id may follow, in no other place a colon of this demo's.
+        # In the registry of started jobs, the id of the execution may follow after a colon.
         job_id = job_in_work(member)
         values: Any = client.hmget(_OPTIONS.job(job_id), FIELDS)
         job = Job.of(job_id, values)

@@ -1,0 +1,152 @@
+"""The sample tasks as messages of Celery, published by Celery itself so that they are real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.asyncio import Redis
+
+from sitegenctl.adapters.celery.codec import ACTOR_HEADER, ENQUEUED_AT_HEADER, Place, decode, decode_unacked
+from sitegenctl.adapters.celery.queue import QueueOptions, kombu_url
+from sitegenctl.adapters.redis.redispy import close, redis_client, translated
+from sitegenctl.demo.samples.plan import ETA_AHEAD, SampleTask
+from sitegenctl.demo.samples.recipes import ForeignKind, Lane
+from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.errors import SourceError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_FOREIGN = {
+    ForeignKind.BEAT: "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders",
+    ForeignKind.PICKLED: "erp.tasks.sync_invoices",
+}
+_OPTIONS = QueueOptions()
+_TIMEOUT = 10.0
+# For decoding, where neither matters.
+_PLACE = Place(state=TaskState.QUEUED)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
+    """Empty the demo's queue: its lists, its bindings, what is unacknowledged, and these tasks' results.
+
+    Every seeding has the same task ids, so a result of an earlier one would belong to a new task.
+    """
+    async with _client(redis_url) as client:
+        keys = [f"_kombu.binding.{_OPTIONS.queue}", *(f"celery-task-meta-{id_}" for id_ in task_ids)]
+        for pattern in (f"{_OPTIONS.queue}*", f"{_OPTIONS.unacked_key}*"):
+            keys += [key async for key in client.scan_iter(match=pattern, count=1000)]
+        await client.delete(*keys)
+
+
+async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()) -> None:
+    """Publish in the order of delivery: ready tasks, foreign messages, held tasks. Lost ones go to ``unacked``.
+
+    No worker may run: it would take messages in between.
+    """
+    tasks = list(tasks)
+    async with _client(redis_url) as client:
+        # The clock that all readers of the messages share.
+        seconds, _ = await client.time()
+        now = datetime.fromtimestamp(seconds, UTC)
+        for task in tasks:
+            if task.lane is Lane.LOST:
+                await asyncio.to_thread(_publish, redis_url, [task], (), now)
+                await _lose(client, task, now)
+        kept = [task for task in tasks if task.lane is not Lane.LOST]
+        await asyncio.to_thread(_publish, redis_url, kept, foreign, now)
+
+
+async def remove_tasks(redis_url: str, order_id: int) -> None:
+    """Remove every message of one order, delivered or not."""
+
+    def is_of_order(items: Iterable[object]) -> bool:
+        return any(isinstance(item, LiveTask) and item.order_id == order_id for item in items)
+
+    async with _client(redis_url) as client:
+        for key in _OPTIONS.lists:
+            for raw in await client.lrange(key, 0, -1):
+                if is_of_order(decode(raw, _PLACE, task_name=_OPTIONS.task, now=_EPOCH)):
+                    await client.lrem(key, 1, cast("str", raw))
+        for tag, raw in (await client.hgetall(_OPTIONS.unacked)).items():
+            if is_of_order(decode_unacked(raw, _PLACE, task_name=_OPTIONS.task, now=_EPOCH)):
+                await client.hdel(_OPTIONS.unacked, tag)
+                await client.zrem(_OPTIONS.unacked_index_key, tag)
+
+
+@asynccontextmanager
+async def _client(redis_url: str) -> AsyncIterator[Redis]:
+    async with translated():
+        client = redis_client(redis_url, timeout=_TIMEOUT)
+        try:
+            yield client
+        finally:
+            await close(client)
+
+
+async def _lose(client: Redis, task: SampleTask, now: datetime) -> None:
+    """Deliver the next message to no worker, with the writes of kombu's ``QoS.append``."""
+    raw = cast("bytes | None", await client.rpop(_OPTIONS.queue))
+    message = json.loads(raw) if raw is not None else None
+    if message is None or message["headers"]["id"] != task.task_id:
+        raise SourceError("a worker consumes the sample messages", hint="stop it before seeding", source="workers")
+    tag = message["properties"]["delivery_tag"]
+    delivery = message["properties"]["delivery_info"]
+    entry = json.dumps([message, delivery["exchange"], delivery["routing_key"]])
+    pipe = client.pipeline(transaction=True)
+    # So long ago that no worker can still run it.
+    pipe.zadd(_OPTIONS.unacked_index_key, {tag: now.timestamp() - task.enqueued})
+    pipe.hset(_OPTIONS.unacked, tag, entry)
+    await pipe.execute()
+
+
+def _publish(redis_url: str, tasks: Collection[SampleTask], foreign: Collection[ForeignKind], now: datetime) -> None:
+    from celery import Celery
+
+    app = Celery("sample_orders", broker=kombu_url(redis_url), set_as_current=False)
+    app.conf.update(task_serializer="json", broker_connection_retry=False)
+    try:
+        with app.connection_for_write() as connection:
+            for task in tasks:
+                if task.lane is not Lane.HELD:
+                    _send(app, connection, task, now)
+            for number, kind in enumerate(foreign):
+                is_pickled = kind is ForeignKind.PICKLED
+                app.send_task(
+                    _FOREIGN[kind],
+                    args=[number] if is_pickled else [],
+                    task_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind}/{number}")),
+                    queue=_OPTIONS.queue,
+                    serializer="pickle" if is_pickled else "json",
+                    connection=connection,
+                )
+            for task in tasks:
+                if task.lane is Lane.HELD:
+                    _send(app, connection, task, now)
+    finally:
+        app.close()
+
+
+def _send(app: Celery, connection: Any, task: SampleTask, now: datetime) -> None:
+    headers = {}
+    if task.actor is not None:
+        enqueued_at = now - timedelta(seconds=task.enqueued)
+        headers = {ENQUEUED_AT_HEADER: enqueued_at.isoformat(), ACTOR_HEADER: task.actor}
+    app.send_task(
+        _OPTIONS.task,
+        args=[task.order_id],
+        kwargs={"resume": True},
+        task_id=task.task_id,
+        queue=_OPTIONS.queue,
+        eta=now + timedelta(seconds=ETA_AHEAD) if task.lane is Lane.HELD else None,
+        retries=task.retries,
+        headers=headers,
+        connection=connection,
+    )
