@@ -32,7 +32,8 @@ from pathlib import Path
 import asyncpg
 from redis import Redis
 
-from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.demo.samples.seed import seed
 from sitegenctl.demo.servers.postgres import postgres_server
 from sitegenctl.demo.servers.redis import redis_server

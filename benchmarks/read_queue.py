@@ -18,7 +18,8 @@ from pathlib import Path
 
 from redis import Redis
 
-from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.redis.redispy import close, redis_client
 from sitegenctl.demo.servers.redis import redis_server
 from sitegenctl.domain.queue.task import Publication

@@ -10,12 +10,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sitegenctl.backends import Backend, backend_of, queue_options, redis_url, rq_options
+from sitegenctl.backends import backend_of
 from sitegenctl.config.settings import Settings
 
 if TYPE_CHECKING:
+    from sitegenctl.adapters.broker.backend import Backend
     from sitegenctl.domain.health.backend_texts import BackendTexts
     from sitegenctl.domain.health.check import DeploymentCommands
     from sitegenctl.domain.health.facts import HealthProbes
@@ -192,17 +193,17 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
         patience=patience,
         read_only=settings.read_only,
         keyprefix=settings.global_keyprefix,
-        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else backend.starts,
+        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else backend.commands,
         access=access(settings),
         checks=backend.checks,
-        terms=backend.terms,
+        terms=backend.texts,
         strict=strict,
     )
 
 
 def queue_terms(settings: Settings) -> BackendTexts:
     """What is said otherwise of this kind of queue than of another."""
-    return backend_of(settings).terms
+    return backend_of(settings).texts
 
 
 def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:
@@ -215,38 +216,9 @@ def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:
     return store, SiteDirectory(settings.require_sites_dir(), timeout=timeout)
 
 
-def kombu_options(settings: Settings) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The broker's URL and transport options as kombu takes them, for the reference worker's own app.
-
-    The last of the three is the transport options of the result backend.
-    """
-    from sitegenctl.adapters.redis.urls import kombu_url
-
-    options = queue_options(settings)
-    return kombu_url(redis_url(settings)), options.transport_options, options.result_options
-
-
 def require_backend(settings: Settings) -> None:
     """Raise ``UsageProblem`` where what the backend takes isn't installed."""
     backend_of(settings).require()
-
-
-def rq_parts(settings: Settings) -> tuple[Any, Any]:
-    """RQ's own queue, and the serializer of its jobs, for the reference worker. Raises ``UsageProblem``.
-
-    RQ is imported here, with the key prefix that it takes from the environment: nobody may import it before.
-    """
-    from sitegenctl.adapters.redis.blocking import blocking_client
-    from sitegenctl.adapters.rq.library import RqLibrary
-
-    options = rq_options(settings)
-    connection = blocking_client(
-        redis_url(settings),
-        sentinel_master=options.sentinel_master,
-        sentinel_password=options.sentinel_password,
-    )
-    library = RqLibrary(options)
-    return library.queue_on(connection), library.serializer
 
 
 def _user() -> str:

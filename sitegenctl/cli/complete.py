@@ -82,9 +82,9 @@ def statuses(incomplete: str) -> list[str]:
 
 def backends(incomplete: str) -> list[str]:
     """Complete the name of a backend."""
-    from sitegenctl.config.settings import TASKS
+    from sitegenctl.config.backends import BACKENDS
 
-    return list(TASKS)
+    return list(BACKENDS)
 
 
 def contexts(incomplete: str) -> list[str]:

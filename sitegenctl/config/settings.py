@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sitegenctl.config.backends import BACKENDS
 from sitegenctl.config.file import (
     DEMO_CONTEXT,
     config_path,
@@ -30,12 +31,6 @@ from sitegenctl.config.sources import all_sources, drop_foreign_password
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 from sitegenctl.errors import UsageProblem
-
-#: The backends, and the task that each publishes by default: the paths in the system itself.
-TASKS = {
-    "celery": "app.tasks.site_generation.generate_site_task",
-    "rq": "app.workers.site_generation_worker.generate_site_job",
-}
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOLEANS = {
@@ -80,8 +75,8 @@ def _parse_bool(value: Any) -> bool:
 
 
 def _parse_backend(value: str) -> str:
-    if value not in TASKS:
-        raise ValueError(f"{value!r} is not a backend; choose {' or '.join(TASKS)}")
+    if value not in BACKENDS:
+        raise ValueError(f"{value!r} is not a backend; choose {' or '.join(BACKENDS)}")
     return value
 
 
@@ -194,7 +189,7 @@ class Settings:
     production: bool | None = _setting(_parse_bool)
     backend: str = _setting(_parse_backend, "celery")
     queue: str = _setting(_parse_text, "site_generation")
-    task: str = _setting(_parse_text, TASKS["celery"])
+    task: str = _setting(_parse_text, BACKENDS["celery"].task)
     grace: timedelta = _setting(parse_duration, timedelta(minutes=2))
     timeout: timedelta = _setting(_parse_timeout, timedelta(seconds=5))
     read_only: bool = _setting(_parse_bool, False)
@@ -324,7 +319,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
             values[name] = parse(source.values[name])
         except (ValueError, TypeError) as exc:
             raise bad_value(f"{name} ({origins[name]})", exc) from exc
-    values.setdefault("task", TASKS[values.get("backend", Settings.backend)])
+    values.setdefault("task", BACKENDS[values.get("backend", Settings.backend)].task)
     for kind in ("database", "redis"):
         drop_foreign_password(kind, values, origins, ranks)
     exposed = exposed_passwords(config_path(environ), file if context_values else {}, flags.get("env_file"), values)

@@ -15,6 +15,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
 from kombu import Exchange, Queue
 
+from sitegenctl.adapters.celery.backend import CeleryBackend
 from sitegenctl.config.settings import Settings, load_settings
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, RESULTS_KEPT, RETRIES, SOFT_LIMIT
 from sitegenctl.errors import GenerationError, SitegenError
@@ -26,9 +27,7 @@ TASKS_PER_CHILD = 50
 
 def make_app(settings: Settings) -> Celery:
     """The Celery app for these settings. Raises ``UsageProblem`` for what is not configured or not found."""
-    from sitegenctl.session import kombu_options
-
-    url, transport_options, result_options = kombu_options(settings)
+    url, transport_options, result_options = CeleryBackend(settings).kombu_options()
     app = Celery("sitegenctl", broker=url, backend=url, set_as_current=False)
     app.conf.update(
         task_queues=[Queue(settings.queue, Exchange(settings.queue), routing_key=settings.queue)],

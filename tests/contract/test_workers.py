@@ -110,14 +110,14 @@ def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(system: Syst
 def test_a_worker_that_hangs_is_silent_and_nothing_of_its_is_touched(system: System) -> None:
     worker = system.start()
     running = system.run_one(1)
-    assert "its worker answers again" in system.put_back(running)[running]
+    assert "its worker responds again" in system.put_back(running)[running]
     system.hang(worker)
     system.expire()
     survey = system.survey(timeout="1s")
     assert (survey.workers, survey.silent) == ((), 1)
     assert system.judged()[0].state is TaskState.UNACCOUNTED
-    assert "has not answered, and may" in system.put_back(running, timeout="1s")[running]
-    assert "has not answered, and may" in system.withdraw(running, timeout="1s")[running]
+    assert "did not respond and may" in system.put_back(running, timeout="1s")[running]
+    assert "did not respond and may" in system.withdraw(running, timeout="1s")[running]
     system.wake(worker)
     system.open_gate()
     eventually(lambda: system.ended(1))

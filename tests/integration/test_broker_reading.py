@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, strategies as st
 from redis.asyncio import Redis
 
-from sitegenctl.adapters.celery import codec as celery_messages, decoder as celery_decoding
-from sitegenctl.adapters.celery.codec import Place, encode
+from sitegenctl.adapters.celery.bodies import parse_json
+from sitegenctl.adapters.celery.codec import Decoder, Encoder, Place, fast_parser
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
 from sitegenctl.adapters.redis.client import RedisWire
@@ -45,15 +45,8 @@ redis.call('RPUSH', KEYS[1], string.sub(delivery, 2, -11))
 
 
 def message(task_id: str, *, order_id: int = 42, **headers: object) -> bytes:
-    return encode(
-        task_name=TASK,
-        queue=QUEUE,
-        task_id=task_id,
-        args=[order_id],
-        kwargs={"resume": True},
-        headers=headers,
-        celery=(5, 7),
-    ).encode()
+    encoder = Encoder(task_name=TASK, queue=QUEUE, kwargs={"resume": True}, headers=headers, celery=(5, 7))
+    return encoder.encode(task_id, [order_id]).encode()
 
 
 class Mover:
@@ -454,7 +447,7 @@ def _cases() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("raw", list(_cases()))
-def test_both_decoders_say_the_same_of_celery_s_messages(raw: bytes) -> None:
+def test_both_parsers_lead_to_the_same_items(raw: bytes) -> None:
     _same(raw, TaskState.QUEUED)
 
 
@@ -462,7 +455,7 @@ def _same(raw: bytes, state: TaskState) -> None:
     place = Place(state, 3)
     skipped: list[Counter[str]] = [Counter(), Counter()]
     found = [
-        decode(raw, place, task_name=TASK, now=NOW, skipped=each)
-        for decode, each in zip((celery_decoding.decode, celery_messages.decode), skipped, strict=True)
+        Decoder(TASK, now=NOW, skipped=each, parse=parse).decode(raw, place)
+        for parse, each in zip((fast_parser(), parse_json), skipped, strict=True)
     ]
     assert (found[0], skipped[0]) == (found[1], skipped[1])

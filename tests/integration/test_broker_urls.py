@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+from sitegenctl.adapters.celery.backend import CeleryBackend
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.redis.blocking import blocking_client
@@ -17,7 +18,7 @@ from sitegenctl.adapters.redis.urls import client_url, database_number, kombu_ur
 from sitegenctl.domain.queue.task import BrokerReading
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError, UsageProblem
-from sitegenctl.session import kombu_options, open_health
+from sitegenctl.session import open_health
 from tests.support.redis_servers import Certificates, free_port, server
 from tests.support.world import QUEUE, TASK, World, eventually
 
@@ -85,7 +86,7 @@ def check(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     world.redis_url = url
     monkeypatch.setenv("REDIS_URL", url)
     world.order(1)
-    broker, transport_options, result_options = kombu_options(world.settings())
+    broker, transport_options, result_options = CeleryBackend(world.settings()).kombu_options()
     with Celery(
         broker=broker,
         backend=broker,

@@ -19,7 +19,8 @@ _BOTH = f"""
 import asyncio, sys
 from datetime import UTC, datetime
 from celery import Celery
-from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.domain.queue.task import Publication
 url = sys.argv[1]
 headers = {{"sitegenctl_enqueued_at": "2026-01-01T00:00:00+00:00", "sitegenctl_actor": "ana@crm"}}

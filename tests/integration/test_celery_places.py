@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters.celery import revoke as celery_withdrawal
+from sitegenctl.adapters.broker import revocation
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
@@ -97,7 +97,7 @@ def test_copies_are_found_far_apart_in_a_long_queue(world: World) -> None:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(celery_withdrawal, "PATIENCE", 1.0)
+    monkeypatch.setattr(revocation, "REVOKE_TIMEOUT", 1.0)
 
 
 class Listening(FakeWorker):
@@ -259,7 +259,7 @@ def test_ended_tasks_that_are_still_listed_do_not_make_a_worker_busy(world: Worl
     world.publish(1, task_id="T")
     world.deliver()
     with Listening(world, ended), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(celery_withdrawal, "PATIENCE", 0.3)
+        patch.setattr(revocation, "REVOKE_TIMEOUT", 0.3)
         left = withdraw(world, [claim("fake@box", TaskState.RESERVED)])
     assert "is about to start at fake@box" in left["T"]
 
@@ -400,7 +400,7 @@ def test_of_two_deliveries_only_the_orphaned_one_is_forgotten(world: World, gate
     assert (claims(world), revoked(world)) == ({(worker, "T", TaskState.RUNNING)}, set())
     # One delivery and one claim: it is the claim's, whatever the plan believed.
     mistaken = replace(orphan, delivery=kept.decode(), delivered_at=None)
-    assert "its worker answers again" in withdraw(world, [mistaken], keep={"T"})["T"]
+    assert "its worker responds again" in withdraw(world, [mistaken], keep={"T"})["T"]
     gate.touch()
     eventually(lambda: world.status(1) == "REVIEW")
     assert world.steps(1).count("START") == 1

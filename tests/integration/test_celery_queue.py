@@ -17,7 +17,8 @@ import pytest
 from redis.asyncio import Redis
 
 from sitegenctl.adapters.celery.control import ask_workers
-from sitegenctl.adapters.celery.queue import CeleryQueue, QueueOptions
+from sitegenctl.adapters.celery.options import QueueOptions
+from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.celery.reader import Bounds
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.redis.client import RedisWire
@@ -188,7 +189,7 @@ async def asking(world: World, link: str) -> AsyncIterator[tuple[Redis, asyncio.
     mute = other.pubsub()
     await mute.subscribe(channel)
     await mute.get_message(timeout=5)
-    question = asyncio.create_task(ask_workers(asker, ["ping"], timeout=10, channels=[channel]))
+    question = asyncio.create_task(ask_workers(asker, ["ping"], QueueOptions(), timeout=10, channels=[channel]))
     while not await _blocked(other):
         pass
     yield other, question

@@ -21,9 +21,9 @@ from kombu import Exchange, Queue
 from kombu.transport.redis import Channel
 from redis import Redis
 
-from sitegenctl.adapters.celery import restore as celery_put_back
+from sitegenctl.adapters.broker import restore
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.celery.restore import Restorer
+from sitegenctl.adapters.celery.restore import CeleryRestorer
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.redis import connection as redis_link
 from sitegenctl.adapters.redis.connection import opened_link
@@ -65,7 +65,7 @@ def put_into_unacked(world: World, *values: str | bytes) -> None:
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody comes back in these tests: there is nothing to wait for."""
-    monkeypatch.setattr(celery_put_back, "_A_MOMENT", 0)
+    monkeypatch.setattr(restore, "RECHECK_DELAY", 0)
 
 
 def deliver(world: World, key: str = QUEUE, *, exchange: str = "", routing_key: str = QUEUE) -> str:
@@ -148,7 +148,7 @@ def test_an_entry_that_vanishes_between_look_and_move_is_not_put_back(world: Wor
 
     with FakeWorker(world, {"active": acknowledge}):
         left = put_back(world, task_id)
-    assert left == {task_id: f"task {task_id} was acknowledged or given back this moment"}
+    assert left == {task_id: f"task {task_id} was finished or requeued meanwhile"}
     assert (lists(world), held(world)) == ({}, (0, 0))
     assert "no longer in unacked" in put_back(world, task_id)[task_id]
 
@@ -170,9 +170,9 @@ def test_one_that_was_delivered_again_meanwhile_is_not_put_back(world: World) ->
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ({"reserved": [request("T")]}, "its worker answers again: task T is reserved at fake@box"),
-        ({"reserved": None}, "a living worker has not answered, and may be running task T"),
-        ({"reserved": {"error": "broken"}}, "a living worker has not answered, and may be running task T"),
+        ({"reserved": [request("T")]}, "its worker responds again: task T is reserved at fake@box"),
+        ({"reserved": None}, "a living worker did not respond and may be running task T"),
+        ({"reserved": {"error": "broken"}}, "a living worker did not respond and may be running task T"),
     ],
 )
 def test_what_may_have_a_worker_is_not_put_back(world: World, answers: dict[str, Any], reason: str) -> None:
@@ -202,7 +202,7 @@ def test_what_was_delivered_before_redis_started_waits_for_its_worker(
 
 
 def test_a_worker_that_turns_out_to_live_keeps_its_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(celery_put_back, "_A_MOMENT", 2)  # time enough to come back in, also on a slow machine
+    monkeypatch.setattr(restore, "RECHECK_DELAY", 2)  # time enough to come back in, also on a slow machine
     task_id, other = world.publish(1), world.publish(2)
     deliver(world)
     deliver(world)
@@ -218,8 +218,8 @@ def test_a_worker_that_turns_out_to_live_keeps_its_task(world: World, monkeypatc
     with FakeWorker(world, {"active": [request(taken), request(waiting)]}):
         putting_back.join()
     assert left.keys() == {waiting}
-    assert left[waiting].startswith("its worker answers again: task")
-    assert left[waiting].endswith("it was put back, and taken out of the queue again")
+    assert left[waiting].startswith("its worker responds again: task")
+    assert left[waiting].endswith("it was requeued, and removed from the queue again")
     assert (world.queued(), held(world)) == ([], (1, 1))
     with world.redis() as client:
         ((tag, value),) = client.hgetall("unacked").items()
@@ -261,7 +261,7 @@ def test_a_dead_worker_s_silence_is_no_obstacle(
     deliver(world)
     place = LiveTask(task_id="T", name=TASK, order_id=1, state=state)
     with FakeWorker(world, {"active": None}):
-        assert "has not answered" in put_back_places(world, place, timeout="600ms")["T"]
+        assert "did not respond" in put_back_places(world, place, timeout="600ms")["T"]
         assert held(world) == (1, 1)
         assert put_back_places(world, place, timeout="600ms", worker_dead=True) == {}
     assert (world.queued_ids(), held(world)) == (["T"], (0, 0))
@@ -273,7 +273,7 @@ def test_a_worker_that_responds_and_has_the_task_is_not_dead(world: World, metho
     deliver(world)
     orphan = LiveTask(task_id="T", name=TASK, order_id=1, state=TaskState.ORPHANED)
     with FakeWorker(world, {method: [request("T")]}):
-        assert "its worker answers again" in put_back_places(world, orphan, worker_dead=True)["T"]
+        assert "its worker responds again" in put_back_places(world, orphan, worker_dead=True)["T"]
     assert held(world) == (1, 1)
 
 
@@ -405,8 +405,8 @@ async def test_redis_out_of_memory_is_a_reason_and_nothing_is_lost(world: World)
         async with opened_link(world.redis_url, options, timeout=3) as link:
             full = Meddled(link, "EVAL", lambda: client.config_set("maxmemory", "1"))
             try:
-                at_the_move = await Restorer(full, options, workers).put_back([orphan])
-                at_the_look = await Restorer(link, options, workers).put_back([orphan])
+                at_the_move = await CeleryRestorer(full, options, workers).requeue([orphan], worker_dead=False)
+                at_the_look = await CeleryRestorer(link, options, workers).requeue([orphan], worker_dead=False)
             finally:
                 client.config_set("maxmemory", "0")
         for left in (at_the_move, at_the_look):
@@ -467,9 +467,9 @@ def test_a_killed_worker_s_task_runs_once_more_and_only_once(world: World, folde
     task_id = world.publish(1)
     eventually((folder / "started").exists)
     eventually(lambda: claims(world).get(task_id) is TaskState.RUNNING)
-    assert "its worker answers again" in put_back(world, task_id)[task_id]
+    assert "its worker responds again" in put_back(world, task_id)[task_id]
     os.kill(worker.pid, signal.SIGSTOP)
-    assert "has not answered, and may be running" in put_back(world, task_id, timeout="1s")[task_id]
+    assert "did not respond and may be running" in put_back(world, task_id, timeout="1s")[task_id]
     assert (world.queued(), held(world)) == ([], (1, 1))
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()

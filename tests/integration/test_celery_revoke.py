@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from sitegenctl.adapters.celery import revoke as celery_withdrawal
+from sitegenctl.adapters.broker import revocation
 from sitegenctl.adapters.celery.messages import RawMessages
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import opened_link
@@ -130,7 +130,7 @@ async def test_a_message_is_found_however_the_list_moves_while_it_is_read(world:
 
         async with opened_link(world.redis_url, QueueOptions(), timeout=5) as link:
             messages = RawMessages(Meddled(link, "LRANGE", meddle), QueueOptions())
-            found = await messages.waiting({f"t{number}" for number in range(500, 3000)} | {"never"})
+            found = await messages.find({f"t{number}" for number in range(500, 3000)} | {"never"})
     assert {message.task_id for message in found} >= {f"t{number}" for number in range(1000, 3000)}
 
 
@@ -195,7 +195,7 @@ def test_an_orphan_that_changes_is_left(world: World, change: str, reading: int)
 
     with FakeWorker(world, {"reserved": reserved, "active": [request("another")]}) as worker:
         left = withdraw(world, [orphan])
-    words = "its worker answers again" if change == "claimed" else "is no longer delivered as it was"
+    words = "its worker responds again" if change == "claimed" else "is no longer delivered as it was"
     assert words in left[task_id]
     assert held(world) == ((0, 0) if change == "acknowledged" else (1, 1))
 
@@ -229,23 +229,23 @@ def test_what_may_be_running_elsewhere_is_left(
 @pytest.mark.parametrize(
     ("answers", "terminate", "reason"),
     [
-        ({"revoke": None}, False, "is at fake@box, which has not answered that it revoked it"),
-        ({"scheduled": None}, False, "a living worker has not answered, and may have task T"),
-        ({"revoke": {"error": "no"}}, False, "is at fake@box, which has not answered that it revoked it"),
+        ({"revoke": None}, False, "is at fake@box, which did not confirm that it revoked the task"),
+        ({"scheduled": None}, False, "a living worker did not respond and may have task T"),
+        ({"revoke": {"error": "no"}}, False, "is at fake@box, which did not confirm that it revoked the task"),
         ({"active": [request("T")]}, False, "started at fake@box meanwhile"),
         (
             {"active": [request("T")], "revoke": lambda _, how: {"error": "no"} if "signal" in how else {"ok": ""}},
             True,
-            "fake@box can't stop task T: no",
+            "fake@box cannot stop task T: no",
         ),
-        ({"active": [request("T")]}, True, "fake@box was told to stop task T, and has not within 1 s"),
+        ({"active": [request("T")]}, True, "fake@box did not stop task T within 1 s"),
         ({"reserved": [request("T")]}, False, "is about to start at fake@box"),
     ],
 )
 def test_what_is_not_certain_is_left_and_the_reason_told(
     world: World, answers: dict[str, Any], terminate: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(celery_withdrawal, "PATIENCE", 1.0)
+    monkeypatch.setattr(revocation, "REVOKE_TIMEOUT", 1.0)
     world.publish(1, task_id="T")
     world.deliver()
     given = {"scheduled": [{"eta": None, "request": request("T")}], **answers} if "revoke" in answers else answers
@@ -260,7 +260,7 @@ def test_what_is_not_certain_is_left_and_the_reason_told(
 def test_a_task_nowhere_may_be_at_a_worker_that_is_silent(world: World) -> None:
     with FakeWorker(world, {"active": None}):
         left = withdraw(world, [live("T")], timeout="600ms")
-    assert left == {"T": "a living worker has not answered, and may have task T"}
+    assert left == {"T": "a living worker did not respond and may have task T"}
 
 
 def test_what_is_taken_out_of_the_queue_is_certain_whoever_is_silent(world: World) -> None:
@@ -372,7 +372,7 @@ def test_a_stopped_worker_s_tasks_can_t_be_judged(world: World, gate: Path) -> N
     eventually(lambda: held(world) == (1, 1))
     os.kill(worker.pid, signal.SIGSTOP)
     left = withdraw(world, [live(task_id)], timeout="1s")
-    assert left == {task_id: f"a living worker has not answered, and may have task {task_id}"}
+    assert left == {task_id: f"a living worker did not respond and may have task {task_id}"}
     assert held(world) == (1, 1)
     os.kill(worker.pid, signal.SIGCONT)
     eventually(lambda: claims(world) == {task_id: TaskState.SCHEDULED})

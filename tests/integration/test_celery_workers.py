@@ -69,8 +69,8 @@ def test_a_method_that_workers_do_not_know_is_refused_in_their_words(world: Worl
     world.worker("-c", "1")
     replies = ask(world, "ping", "no_such_method")
     assert replies.answers == {}
-    assert (replies.silent, replies.unknown) == (0, 1)
-    assert list(replies.refused.values()) == ["KeyError('no_such_method')"]
+    assert (replies.unresponsive, replies.unknown) == (0, 1)
+    assert list(replies.rejected.values()) == ["KeyError('no_such_method')"]
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def test_any_json_is_read_as_far_as_it_goes(world: World, odd: object) -> None:
     given = LiveTask(task_id="T", name="t", order_id=1, state=TaskState.ORPHANED)
     with FakeWorker(world, answers), FakeWorker(world, {"stats": odd, "active": [odd]}, name="other@box"):
         replies = ask(world, *QUESTIONS, timeout=0.8)
-        assert Workload.of(replies).holdings("T") == ()
+        assert Workload.of(replies).claims("T") == ()
         with_queue = {"timeout": "800ms"}
         world.with_session(lambda session: session.queue.revoke([given], terminate=True), **with_queue)
         world.with_session(lambda session: session.queue.requeue([given]), **with_queue)
@@ -163,15 +163,15 @@ def test_two_workers_of_one_name_are_two_answers(world: World) -> None:
     with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": [request("b")]}):
         replies = ask(world, *QUESTIONS)
         workload = Workload.of(replies)
-    assert (replies.silent, replies.shared) == (0, {"fake@box"})
-    assert workload.running == {"a", "b"}
+    assert (replies.unresponsive, replies.shared) == (0, {"fake@box"})
+    assert workload.running_ids == {"a", "b"}
     assert "several workers are named fake@box" in str(workload.why_not_stop("a", "fake@box"))
 
 
 def test_of_two_workers_of_one_name_a_silent_one_is_counted(world: World) -> None:
     with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": None}):
         replies = ask(world, "active", timeout=1)
-    assert (list(replies.answers), replies.silent) == (["fake@box"], 1)
+    assert (list(replies.answers), replies.unresponsive) == (["fake@box"], 1)
 
 
 # --- what an ACL does not permit ---

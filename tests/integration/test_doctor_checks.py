@@ -20,7 +20,7 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from sitegenctl.adapters.celery.health import RedisHealth
+from sitegenctl.adapters.celery.health import CeleryHealth
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.domain.health.check import CELERY_CHECKS, Check, CheckName, CheckStatus
 from sitegenctl.domain.health.facts import HealthProbes, RedisFacts
@@ -710,14 +710,14 @@ def test_a_redis_that_hangs_costs_one_timeout(world: World) -> None:
 def test_a_redis_that_goes_away_in_the_middle_is_unreachable(
     on_stage: OnStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = RedisHealth.facts
+    real = CeleryHealth.facts
 
-    async def facts_and_then_gone(self: RedisHealth) -> RedisFacts:
+    async def facts_and_then_gone(self: CeleryHealth) -> RedisFacts:
         facts = await real(self)
-        self.__dict__ = RedisHealth(NOWHERE, QueueOptions(), timeout=1).__dict__
+        self.__dict__ = CeleryHealth(NOWHERE, QueueOptions(), timeout=1).__dict__
         return facts
 
-    monkeypatch.setattr(RedisHealth, "facts", facts_and_then_gone)
+    monkeypatch.setattr(CeleryHealth, "facts", facts_and_then_gone)
     found = check_up_of(on_stage(RIGHT))
     assert found.exit_code == 3
     statuses = {check.name: check.status for check in found.checks}

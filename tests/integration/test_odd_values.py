@@ -15,12 +15,19 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.adapters.celery import decoder as celery_decoding
-from sitegenctl.adapters.celery.codec import Place, decode, decode_unacked, encode, task_id_of, unacked_envelope
+from sitegenctl.adapters.celery.codec import (
+    Decoder,
+    Encoder,
+    Place,
+    envelope,
+    fast_parser,
+    task_id_of,
+    unacked_envelope,
+)
 from sitegenctl.adapters.celery.control import Replies
 from sitegenctl.adapters.celery.events import decode_events
+from sitegenctl.adapters.celery.health import CeleryHealth
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.celery.survey import read_workers
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
 from sitegenctl.domain.diagnosis.liveness import attribute
@@ -75,16 +82,18 @@ _REPLIES: dict[str, Any] = {
 }
 
 _MESSAGE = json.loads(
-    encode(
+    Encoder(
         task_name=TASK,
         queue=QUEUE,
-        task_id="8d9f1c3e-0001-4000-8000-000000000001",
-        args=[42],
         kwargs={"resume": True},
-        headers={"sitegenctl_enqueued_at": NOW.isoformat(), "sitegenctl_actor": "ana@crm", "expires": None},
+        headers={
+            "sitegenctl_enqueued_at": NOW.isoformat(),
+            "sitegenctl_actor": "ana@crm",
+            "expires": None,
+            "eta": NOW.isoformat(),
+        },
         celery=(5, 7),
-        eta=NOW,
-    )
+    ).encode("8d9f1c3e-0001-4000-8000-000000000001", [42])
 )
 _SIGNATURE = {"task": TASK, "args": [43], "kwargs": {}, "options": {"task_id": "part"}, "immutable": True}
 _BODY = [[42], {"resume": True}, {"callbacks": None, "errbacks": None, "chain": [_SIGNATURE], "chord": _SIGNATURE}]
@@ -169,7 +178,9 @@ def test_any_reply_is_read(given_answers: dict[str, Any], name: str) -> None:
     workers = Answering({name: given_answers})
     survey = asyncio.run(workers.survey())
     roster = asyncio.run(workers.worker_details())
-    facts = asyncio.run(read_workers(workers, task=TASK, beat_task="beat"))
+    health = CeleryHealth("redis://127.0.0.1:1/0", QueueOptions(), timeout=1, beat_task="beat")
+    health._workers = workers
+    facts = asyncio.run(health.workers())
     revoked = asyncio.run(workers.revoked())
     assert storable([survey, roster, facts, revoked])
     assert json.dumps(worker_rows(roster))
@@ -234,13 +245,14 @@ def test_any_message_is_read(message: Any, body: Any, replace_body: bool) -> Non
     raw = json.dumps(message).encode()
     skipped: Counter[str] = Counter()
     place = Place(TaskState.UNACKED, delivery="tag", delivered_at=NOW)
+    decoder = Decoder(TASK, now=NOW, skipped=skipped)
     items = [
-        *decode(raw, place, task_name=TASK, now=NOW, skipped=skipped),
-        *celery_decoding.decode(raw, place, task_name=TASK, now=NOW, skipped=skipped),
-        *decode_unacked(b'[%s, "", "q"]' % raw, place, task_name=TASK, now=NOW, skipped=skipped),
+        *decoder.decode(raw, place),
+        *Decoder(TASK, now=NOW, skipped=skipped, parse=fast_parser()).decode(raw, place),
+        *decoder.decode_unacked(b'[%s, "", "q"]' % raw, place),
     ]
     assert storable([items, dict(skipped)])
-    ids = {task_id_of(unacked_envelope(b'[%s, "", "q"]' % raw) or {}), celery_decoding.task_id_in_list(raw)}
+    ids = {task_id_of(unacked_envelope(b'[%s, "", "q"]' % raw)), task_id_of(envelope(raw, fast_parser()))}
     assert len(ids) == 1
     tasks = [item for item in items if isinstance(item, LiveTask)]
     attribute(BrokerReading(tasks=tuple(tasks)).tasks, WorkerSurvey())

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from sitegenctl.adapters.rq.assignments import assign_jobs, why_undecided
 from sitegenctl.adapters.rq.events import LiveSnapshot, differences
 from sitegenctl.adapters.rq.job import FIELDS, UNLIMITED, Job, Place, decode, read_call
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import Started
-from sitegenctl.adapters.rq.workers import _FIELDS, Record, Records, roll_call, why_undecided
+from sitegenctl.adapters.rq.records import WORKER_FIELDS, Record, Records
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from tests.support.rq_world import JOB
 
@@ -180,7 +181,7 @@ def worker(
     known = {"birth": sign, "last_heartbeat": sign, "state": "busy" if jobs else "idle", "queues": QUEUE, **fields}
     return Record(
         name=name,
-        fields={**dict.fromkeys(_FIELDS, ""), **known},
+        fields={**dict.fromkeys(WORKER_FIELDS, ""), **known},
         is_connected=connected,
         jobs=tuple(jobs),
         deliveries=deliveries,
@@ -210,7 +211,7 @@ NO_RECORD: dict[str, Any] = {"birth": "", "last_heartbeat": "", "state": "", "qu
 
 
 def test_a_connected_worker_has_what_it_says_it_has() -> None:
-    call = roll_call(records(worker("W", "J"), started={"J": 60}, J=STARTED), QUEUE)
+    call = assign_jobs(records(worker("W", "J"), started={"J": 60}, J=STARTED), QUEUE)
     assert (call.running, call.silent) == ({"W": [("J", "J")]}, 0)
     assert call.holders("J") == [("W", TaskState.RUNNING)]
 
@@ -228,7 +229,7 @@ def test_a_connected_worker_has_what_it_says_it_has() -> None:
     ],
 )
 def test_who_can_t_be_believed_is_silent_and_who_is_gone_is_not(seen: Record, left: float, silent: int) -> None:
-    call = roll_call(records(seen, started={"J": left}, J=STARTED), QUEUE)
+    call = assign_jobs(records(seen, started={"J": left}, J=STARTED), QUEUE)
     assert (call.living, call.holders("J"), call.silent) == ({}, [], silent)
 
 
@@ -239,17 +240,17 @@ def test_what_a_killed_worker_left_behind_may_run_its_job_no_longer_than_that_ma
     began: str, timeout: str, silent: int
 ) -> None:
     job_of_w = job(status="started", worker_name="W", started_at=f"2026-01-01T{began}.000000Z", timeout=timeout)
-    call = roll_call(records(worker("W", **NO_RECORD), started={"J": -1}, J=job_of_w), QUEUE)
+    call = assign_jobs(records(worker("W", **NO_RECORD), started={"J": -1}, J=job_of_w), QUEUE)
     assert call.silent == silent
 
 
 def test_a_job_that_ended_while_it_was_looked_is_nobody_s_silence() -> None:
-    call = roll_call(records(worker(), started={"J": 60}, J=job(status="finished")), QUEUE)
+    call = assign_jobs(records(worker(), started={"J": 60}, J=job(status="finished")), QUEUE)
     assert (call.silent, list(call.living)) == (0, ["W"])
 
 
 def test_a_busy_worker_that_names_no_job_yet_has_the_one_that_just_began() -> None:
-    call = roll_call(records(worker(state="busy"), worker("X"), started={"J": 60}, J=STARTED), QUEUE)
+    call = assign_jobs(records(worker(state="busy"), worker("X"), started={"J": 60}, J=STARTED), QUEUE)
     assert (call.holders("J"), call.silent) == ([("W", TaskState.RUNNING)], 0)
 
 
@@ -270,7 +271,7 @@ def test_a_job_on_its_way_may_be_at_who_gave_a_sign_of_life_since(
     seen: Record, created: str, holders: list[str]
 ) -> None:
     taken = job(created_at=f"2026-01-01T{created}.000000Z")
-    call = roll_call(records(seen, taken=("J",), J=taken), QUEUE)
+    call = assign_jobs(records(seen, taken=("J",), J=taken), QUEUE)
     assert call.holders("J") == [(name, TaskState.RESERVED) for name in holders]
     assert call.silent == (not seen.is_connected)
 
@@ -280,7 +281,7 @@ def test_idle_worker_without_subscription_is_silent_while_a_client_waits_for_job
     consumers: int | None, silent: int
 ) -> None:
     """One of those that wait is the worker that listens."""
-    call = roll_call(records(worker("V"), worker("W", connected=False), consumers=consumers), QUEUE)
+    call = assign_jobs(records(worker("V"), worker("W", connected=False), consumers=consumers), QUEUE)
     assert (list(call.living), call.silent) == (["V"], silent)
 
 
@@ -308,9 +309,9 @@ E1, E2 = f"J:{'1' * 32}", f"J:{'2' * 32}"
 def test_each_worker_has_its_own_execution_of_a_job(
     workers: tuple[Record, ...], started: dict[str, float], running: dict[str, str], unclaimed: set[str]
 ) -> None:
-    call = roll_call(records(*workers, started=started, J=STARTED), QUEUE)
+    call = assign_jobs(records(*workers, started=started, J=STARTED), QUEUE)
     assert {name: jobs[0].delivery for name, jobs in call.running.items()} == running
-    assert {member for member in started if call.holds(member) is None} == unclaimed
+    assert {member for member in started if call.runner(member) is None} == unclaimed
 
 
 @pytest.mark.parametrize(
@@ -318,14 +319,14 @@ def test_each_worker_has_its_own_execution_of_a_job(
     [
         ("11:59:00", "600", -1, TaskState.UNACKED, "may be running it until 12:09:30 UTC"),
         ("11:45:00", "600", -1, TaskState.UNACKED, None),
-        ("11:45:00", "600", 20, TaskState.UNACKED, "it has until 12:00:20 UTC to give another sign of life"),
+        ("11:45:00", "600", 20, TaskState.UNACKED, "its next heartbeat is due by 12:00:20 UTC"),
         ("11:45:00", "-1", -1, TaskState.UNACKED, "it has no time limit"),
         ("", "600", -1, TaskState.UNACKED, "until 12:10:29 UTC"),  # it began before its last sign of life
         ("", "600", -631, TaskState.UNACKED, None),
         ("", "", -631, TaskState.UNACKED, None),  # as long as a job may run at most
         # Decided elsewhere: by its run lock, say. A promise that still holds is newer than that.
         ("11:59:00", "600", -1, TaskState.ORPHANED, None),
-        ("11:59:00", "600", 20, TaskState.ORPHANED, "it has until 12:00:20 UTC to give another sign of life"),
+        ("11:59:00", "600", 20, TaskState.ORPHANED, "its next heartbeat is due by 12:00:20 UTC"),
     ],
 )
 def test_delivery_without_worker_is_over_after_its_limit_alone(
@@ -334,7 +335,7 @@ def test_delivery_without_worker_is_over_after_its_limit_alone(
     started = job(status="started", timeout=timeout, started_at=began and f"2026-01-01T{began}.000000Z")
     seen = records(worker("W", connected=False, death=NOW.isoformat()), started={"J": left}, J=started)
     task = LiveTask(task_id="J", name=JOB, order_id=42, state=state, delivery="J")
-    reason = why_undecided(task, seen, roll_call(seen, QUEUE))
+    reason = why_undecided(task, seen, assign_jobs(seen, QUEUE))
     assert (reason is None) == (undecided is None)
     assert undecided is None or undecided in str(reason)
 

@@ -13,7 +13,7 @@ from redis import Redis
 from sitegenctl.adapters.rq.job import FIELDS
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.queue import RqQueue
-from sitegenctl.adapters.rq.workers import _FIELDS
+from sitegenctl.adapters.rq.records import WORKER_FIELDS
 from sitegenctl.domain.queue.task import BrokerReading
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from tests.support.rq_world import JOB
@@ -77,7 +77,7 @@ def prepare(client: Redis) -> None:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fields=st.dictionaries(st.sampled_from(FIELDS), ANYTHING),
-    record=st.dictionaries(st.sampled_from(_FIELDS), ANYTHING),
+    record=st.dictionaries(st.sampled_from(WORKER_FIELDS), ANYTHING),
     member=ANYTHING,
     score=SCORES,
     created_at=ANYTHING,

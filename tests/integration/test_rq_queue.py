@@ -221,9 +221,9 @@ def test_delivered_job_is_orphaned_after_its_limit_alone(rq: RqWorld) -> None:
         assert seen(rq) == {task_id: TaskState.UNACCOUNTED}
         (task,) = read(rq).tasks
         left = rq.with_session(lambda session, task=task: session.queue.requeue([task]))
-        assert "its worker has not answered, and may be running it" in left[task_id]
+        assert "its worker did not respond and may be running it" in left[task_id]
         left = rq.with_session(lambda session, task=task: session.queue.revoke([task]))
-        assert "its worker has not answered, and may be running it" in left[task_id]
+        assert "its worker did not respond and may be running it" in left[task_id]
     rq.expire()
     assert seen(rq) == {task_id: TaskState.ORPHANED}
     (task,) = read(rq).tasks
@@ -341,7 +341,7 @@ def test_put_back_never_makes_a_second_copy(rq: RqWorld) -> None:
     deliver_again(rq, task_id, "a")
     (delivery,) = [task for task in read(rq).tasks if task.delivery is not None]
     left = rq.with_session(lambda session: session.queue.requeue([replace(delivery, state=TaskState.ORPHANED)]))
-    assert "waits in the queue already" in left[task_id]
+    assert "is in the queue already" in left[task_id]
     assert rq.queued_ids() == [task_id]
 
 
@@ -559,7 +559,7 @@ def test_a_paused_worker_is_idle_and_takes_no_second_task(rq: RqWorld) -> None:
     (rq.sites_dir.parent / "gate").touch()
     rq.stock_worker()
     assert rq.run("queue", "pause").stdout.startswith("paused: 1 of 1 workers")
-    # It waits in the queue already, and takes one more; then it heeds the suspension.
+    # It is in the queue already, and takes one more; then it heeds the suspension.
     rq.publish(1)
     with rq.redis() as client:
         eventually(lambda: client.zcard(f"rq:finished:{QUEUE}") == 1)

@@ -394,8 +394,7 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     for name in (
         "operations.observe.SECOND_LOOK",
         "operations.outcomes.SECOND_LOOK",
-        "adapters.celery.restore._A_MOMENT",
-        "adapters.rq.restore._A_MOMENT",
+        "adapters.broker.restore.RECHECK_DELAY",
     ):
         monkeypatch.setattr(f"sitegenctl.{name}", 0.0)
     return system

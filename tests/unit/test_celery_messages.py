@@ -19,7 +19,7 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, read_order
 from sitegenctl.adapters.celery.bodies import MAX_BODY
-from sitegenctl.adapters.celery.codec import Item, Place, decode, decode_unacked
+from sitegenctl.adapters.celery.codec import Decoder, Item, Place
 from sitegenctl.domain.orders.order import MAX_ORDER_ID
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 
@@ -42,7 +42,7 @@ def with_body(body: bytes, **headers: object) -> dict[str, Any]:
 
 
 def items(raw: object, place: Place = QUEUED) -> list[Item]:
-    return decode(json.dumps(raw).encode(), place, task_name=TASK, now=NOW)
+    return Decoder(TASK, now=NOW).decode(json.dumps(raw).encode(), place)
 
 
 def read(raw: object, place: Place = QUEUED) -> Item:
@@ -70,7 +70,7 @@ def test_a_future_eta_says_why_it_waits(minutes: int, retries: int, state: TaskS
 def test_what_is_delivered_stays_unacked_until_a_worker_claims_it() -> None:
     raw = json.dumps([message(), "", "site_generation"]).encode()
     place = Place(TaskState.UNACKED, delivery="tag", delivered_at=NOW)
-    (task,) = decode_unacked(raw, place, task_name=TASK, now=NOW)
+    (task,) = Decoder(TASK, now=NOW).decode_unacked(raw, place)
     assert isinstance(task, LiveTask)
     assert (task.state, task.delivery, task.delivered_at) == (TaskState.UNACKED, "tag", NOW)
 
@@ -260,7 +260,7 @@ def test_the_hard_limit_of_a_message(timelimit: object, limit: timedelta | None)
 def test_an_id_that_is_no_text_for_postgresql_is_escaped_and_counted() -> None:
     raw = json.dumps(message(id="a\0b\ud800")).encode()
     skipped: Counter[str] = Counter()
-    (task,) = decode(raw, QUEUED, task_name=TASK, now=NOW, skipped=skipped)
+    (task,) = Decoder(TASK, now=NOW, skipped=skipped).decode(raw, QUEUED)
     assert task.task_id == "a\\x00b\\ud800"
     assert skipped == {"message: an id with characters that are no text": 1}
 
@@ -268,7 +268,7 @@ def test_an_id_that_is_no_text_for_postgresql_is_escaped_and_counted() -> None:
 def test_values_that_do_not_fit_are_counted() -> None:
     raw = json.dumps(message(retries=float("inf"), eta=[], sitegenctl_actor=7)).encode()
     skipped: Counter[str] = Counter()
-    (task,) = decode(raw, QUEUED, task_name=TASK, now=NOW, skipped=skipped)
+    (task,) = Decoder(TASK, now=NOW, skipped=skipped).decode(raw, QUEUED)
     assert isinstance(task, LiveTask)
     assert (task.order_id, task.attempt, task.actor) == (42, 1, None)
     assert skipped == {f"message: an unusable value of {name}": 1 for name in ("retries", "eta", "sitegenctl_actor")}
@@ -326,8 +326,9 @@ def test_a_part_nested_too_deeply_to_be_found_may_be_of_any_order() -> None:
     [TASK.encode(), b'{"headers": {"task": "%s"' % TASK.encode(), b'{"task": "%s", "id": 1}' % TASK.encode()],
 )
 def test_no_message_of_celery_s_that_names_our_task_may_be_of_any_order(raw: bytes) -> None:
-    for read_raw in (decode, decode_unacked):
-        (found,) = read_raw(raw, QUEUED, task_name=TASK, now=NOW)
+    decoder = Decoder(TASK, now=NOW)
+    for decode in (decoder.decode, decoder.decode_unacked):
+        (found,) = decode(raw, QUEUED)
         assert isinstance(found, ForeignMessage)
         assert found.may_be_ours
 
@@ -362,8 +363,9 @@ def test_a_part_is_where_its_carrier_is() -> None:
     ],
 )
 def test_anything_else_is_foreign_and_breaks_nothing(raw: bytes) -> None:
-    for read_raw in (decode, decode_unacked):
-        (found,) = read_raw(raw, QUEUED, task_name=TASK, now=NOW)
+    decoder = Decoder(TASK, now=NOW)
+    for decode in (decoder.decode, decoder.decode_unacked):
+        (found,) = decode(raw, QUEUED)
         assert isinstance(found, ForeignMessage)
         assert not found.may_be_ours
 

@@ -1,6 +1,6 @@
-"""Reading JSON that others wrote and that may hold anything: what is not of the kind expected is not there.
+"""Reading JSON that others wrote and that may hold anything: a value of an unexpected kind counts as absent.
 
-Texts that neither a terminal nor PostgreSQL takes are escaped here, so that nothing behind this edge meets them.
+Texts that a terminal or PostgreSQL cannot take are escaped here, so that no other module meets them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ _LARGEST = 2**63 - 1
 
 
 def fitting(skipped: Counter[str], where: str, what: str, read: Callable[[Any], T | None], value: Any) -> T | None:
-    """Read the value; count in ``skipped`` one that is there and does not fit."""
-    found = read(value)
-    if found is None and value is not None:
+    """Read the value; count it in ``skipped`` if it is present and does not fit."""
+    if value is None:
+        return None
+    fit = read(value)
+    if fit is None:
         skipped[f"{where}: an unusable value of {what}"] += 1
-    return found
+    return fit
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -51,8 +53,17 @@ def text(value: Any) -> str | None:
     return printable if printable.isascii() else printable.encode("utf-8", "backslashreplace").decode()
 
 
+def is_encodable(value: str) -> bool:
+    """Whether the text can be sent to Redis: half of a surrogate pair, which JSON may hold, cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def moment(value: Any) -> datetime | None:
-    """The time that a number of seconds since 1970 stands for, UTC; None for 0, and beyond what a time can be."""
+    """The UTC time so many seconds after 1970; None for 0, and beyond the range of a datetime."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not value:
         return None
     try:
@@ -62,7 +73,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def span(value: Any) -> timedelta | None:
-    """So many seconds; None beyond what a span of time can be."""
+    """A number of seconds; None beyond the range of a timedelta."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:

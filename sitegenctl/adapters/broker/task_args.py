@@ -1,4 +1,4 @@
-"""Calls of the task that generates a site: the order that one is for, and when it was made."""
+"""Arguments of the task that generates a site: the order that a call is for, and when it was made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WHOLE = re.compile(r"\s*([+-]?[0-9]+)\s*", re.ASCII)
 
 
 class UnreadableOrder(ValueError):
-    """A call may be for any order: its arguments do not name one in a form that can be read."""
+    """The arguments do not name an order in a readable form: the call may be for any order."""
 
 
 def read_order(args: Any, kwargs: Any) -> int | None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from sitegenctl.adapters.broker.json_values import mapping, sequence, text
+
+#: Parses JSON; raises ``ValueError``, or ``RecursionError`` for what is nested too deeply.
+Parse = Callable[[bytes | str], Any]
 
 #: Bytes that a body may have once it is decompressed.
 MAX_BODY = 16 * 1024 * 1024
@@ -22,15 +25,14 @@ MAX_BODY = 16 * 1024 * 1024
 # Memory that decompressing may take; xz's largest preset takes 65 MB.
 _LZMA_MEMORY = 100_000_000
 
-# What kombu puts into the header, and its names for it. Its "gzip" is zlib's format; both are accepted.
+# Values of kombu's header, and its names for them. Its "gzip" is zlib's format; both are accepted.
 _ZLIB = frozenset({"application/x-gzip", "application/gzip", "gzip", "application/zlib", "application/x-zlib", "zlib"})
 _BZIP2 = frozenset({"application/x-bz2", "application/x-bzip2", "bzip2", "bzip", "bz2"})
 _LZMA = frozenset({"application/x-lzma", "lzma", "application/x-xz", "xz"})
 
 _MAPS = ("celery.map", "celery.starmap", "celery.chunks")
 
-# Not json.loads, which guesses at the encoding: kombu reads UTF-8 whatever content-encoding says.
-_read_json = json.JSONDecoder().decode
+_decode = json.JSONDecoder().decode
 
 
 class UnreadableBody(ValueError):
@@ -38,7 +40,7 @@ class UnreadableBody(ValueError):
 
 
 class Call(NamedTuple):
-    """A call of our task inside another's message.
+    """A call of our task inside another task's message.
 
     ``task_id`` is None where Celery will choose it. ``is_complete`` is False where the result of an earlier task will
     be put before the arguments.
@@ -59,6 +61,12 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
+def parse_json(raw: bytes | str) -> Any:
+    """Parse JSON as workers do: as UTF-8, whatever content-encoding says."""
+    # Not json.loads, which guesses the encoding of every message.
+    return _decode(raw.decode() if isinstance(raw, bytes) else raw)
+
+
 def unpack(message: Mapping[str, Any]) -> bytes:
     """The body in kombu's envelope as the producer serialized it. Raises ``UnreadableBody``."""
     body = message.get("body") or ""
@@ -73,21 +81,23 @@ def unpack(message: Mapping[str, Any]) -> bytes:
     return _decompress(data, compression) if compression else data
 
 
-def parse(message: Mapping[str, Any], data: bytes) -> Any:
-    """What the unpacked body of this message says. Raises ``UnreadableBody`` for anything but JSON."""
-    content_type = text(message.get("content-type")) or "an unknown type"
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise UnreadableBody(f"serialized as {content_type[:60]}, not JSON")
+def parse_body(message: Mapping[str, Any], data: bytes, parse: Parse = parse_json) -> Any:
+    """The content of this message's unpacked body. Raises ``UnreadableBody`` for anything but JSON."""
+    content_type = message.get("content-type")
+    if content_type != "application/json":
+        content_type = text(content_type) or "an unknown type"
+        if content_type.partition(";")[0].strip().lower() != "application/json":
+            raise UnreadableBody(f"serialized as {content_type[:60]}, not JSON")
     try:
-        return _read_json(data.decode())
+        return parse(data)
     except (ValueError, RecursionError) as exc:
         raise UnreadableBody("its arguments cannot be decoded") from exc
 
 
 def names(task: str, raw: bytes | str) -> bool:
-    """Whether the task's name is written in this text, as it is or as JSON writes it."""
+    """Whether the task's name is in this text, as it is or as JSON escapes it."""
     data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass")
-    # Not any(): this is asked of every message of a long queue.
+    # Not any(): this runs for every message of a long queue.
     for written in _written(task):  # noqa: SIM110
         if written in data:
             return True
@@ -95,7 +105,7 @@ def names(task: str, raw: bytes | str) -> bool:
 
 
 def may_name(task: str, data: bytes) -> bool:
-    """The same for JSON in which any character may be escaped; quick, because most bodies hold other tasks only."""
+    """The same for JSON in which any character may be escaped."""
     return b"\\u" in data or names(task, data)
 
 
@@ -107,21 +117,21 @@ def _written(task: str) -> tuple[bytes, ...]:
 def contained_calls(
     name: str, args: Any, kwargs: Any, embed: Any, task: str, *, task_id: str | None = None
 ) -> Iterator[Call]:
-    """Every call of ``task`` that a call of the task ``name`` with these arguments, and this id, will make or publish.
+    """Every call of ``task`` that a call of ``name`` with this id and these arguments will make or publish.
 
-    Raises ``RecursionError`` for what is nested too deeply.
+    Raises ``RecursionError`` where the arguments are nested too deeply.
     """
     yield from _in_arguments(name, args, kwargs, task, task_id=task_id, prepended=False)
-    # Steps that follow, callbacks and the body of a chord are given the result of what comes before.
+    # Later steps, callbacks and the body of a chord get the result of the step before.
     yield from _in_any(embed, task, prepended=True)
 
 
 def _in_arguments(
     name: str, args: Any, kwargs: Any, task: str, *, task_id: str | None, prepended: bool
 ) -> Iterator[Call]:
-    """Calls in the arguments of Celery's own tasks, and in those of any other that is given signatures.
+    """Calls in the arguments of Celery's own tasks, and of any other task that takes signatures.
 
-    With ``prepended`` the task is called with more arguments before these.
+    With ``prepended`` the task gets more arguments before these.
     """
     args, options = sequence(args), mapping(kwargs)
     if name in _MAPS:
@@ -134,7 +144,7 @@ def _in_arguments(
         yield from _in_any(first, task, prepended=prepended)
         yield from _in_any(others, task, prepended=True)
     elif name == "celery.group":
-        # The fourth argument, too, is what goes before those of each task.
+        # The fourth argument, too, goes before the arguments of each task.
         partial_args = options.get("partial_args") or next(iter(args[3:4]), None)
         yield from _in_any([*args, *options.values()], task, prepended=prepended or bool(partial_args))
     elif name == "celery.chord":
@@ -150,7 +160,7 @@ def _in_map(items: Any, task_id: str | None, *, each_is_one_argument: bool) -> I
         yield Call(None, items, {}, is_complete=False)
         return
     for number, item in enumerate(items, 1):
-        # The same before and after the map itself is published.
+        # The same id whether the map itself is published already or not.
         call_id = f"{task_id}#{number}" if task_id is not None else None
         yield Call(call_id, [item] if each_is_one_argument else item, {}, is_complete=True)
 
@@ -176,7 +186,7 @@ def _in_any(value: Any, task: str, *, prepended: bool) -> Iterator[Call]:
 
 def _decompress(data: bytes, compression: Any) -> bytes:
     method = compression.lower() if isinstance(compression, str) else ""
-    # Here, because hardly any message is compressed.
+    # Hardly any message is compressed.
     import bz2
     import lzma
     import zlib

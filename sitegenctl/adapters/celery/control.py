@@ -1,8 +1,8 @@
-"""Celery's remote control over Redis, answering as soon as every living worker has answered.
+"""Celery's remote control over Redis, which returns as soon as every living worker has replied.
 
 ``celery inspect`` waits its whole timeout because it doesn't know how many workers there are. PUBLISH returns
 exactly that number, so this module speaks kombu's pidbox protocol itself: the request goes out by PUBLISH, the
-answers come into a list that is bound, read and removed again.
+replies come into a list that is bound, read and removed again.
 Source: kombu/pidbox.py and kombu/transport/redis.py, 5.3 and 5.7.
 """
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sitegenctl.adapters.broker.json_values import mapping, text
+from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.client import Command
 from sitegenctl.adapters.redis.connection import Link, literally
 from sitegenctl.adapters.redis.errors import NotPermitted, Refusal
@@ -26,116 +27,73 @@ from sitegenctl.errors import SourceError
 
 _EXCHANGE = "celery.pidbox"
 _REPLY_EXCHANGE = "reply.celery.pidbox"
-_NONE: Mapping[str, Any] = {}
+_NO_ARGUMENTS: Mapping[str, Any] = {}
 
-#: No worker has such a name, which always holds an @; a request without any destination is for all of them.
-_NOBODY = ("nobody",)
+#: The name of no worker, which always holds an @; a request without any destination is for all of them.
+_NO_WORKER = ("nobody",)
 
-#: Answers by worker name, by method.
+#: Seconds after which a reply list that nobody accessed is abandoned.
+ABANDONED_AFTER = 60
+
+#: Steps of SCAN and keys in each: together the most keys that are searched.
+_SCAN_STEPS = 200
+_SCAN_COUNT = 1000
+
+# KEYS: list, bindings. ARGV: seconds, member. The list must still be idle.
+_PRUNE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('OBJECT', 'IDLETIME', KEYS[1]) < tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SREM', KEYS[2], ARGV[2])
+return 1
+"""
+
+#: Replies by worker name, by method.
 Answers = dict[str, dict[str, Any]]
 
-# The same, with as many answers to a method as workers of this name gave.
+# The same, with as many replies to a method as workers of this name gave.
 _AllAnswers = dict[str, dict[str, list[Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replies:
-    """What came of one question to the workers.
+    """The replies to one request.
 
-    ``answers`` are those of the workers that answered every method, ``refused`` the words of those that
-    answered one with an error: it failed, or they don't know it. ``silent`` living workers did not answer, or
-    not every method, in time. ``shared`` are names under which several workers answered: their lists are joined, and
-    of everything else the first answer counts.
+    ``answers`` are those of workers that replied to every method, ``rejected`` the errors of those that replied with
+    one: the method failed, or they don't know it. ``unresponsive`` living workers did not reply to every method in
+    time. ``shared`` are names under which several workers replied: their lists are joined, and of everything else the
+    first reply counts.
     """
 
     answers: Answers
-    refused: Mapping[str, str] = field(default_factory=dict)
-    silent: int = 0
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    unresponsive: int = 0
     shared: frozenset[str] = frozenset()
 
     @property
     def unknown(self) -> int:
-        """How many living workers there are of which nothing may be concluded."""
-        return self.silent + len(self.refused)
+        """The number of living workers of which nothing may be concluded."""
+        return self.unresponsive + len(self.rejected)
 
 
-async def ask_workers(
-    link: Link,
-    methods: Sequence[str],
-    *,
-    timeout: float,
-    channels: Sequence[str],
-    arguments: Mapping[str, Mapping[str, Any]] = _NONE,
-    destination: Sequence[str] | None = None,
-    prefix: str = "",
-    sep: str = "\x06\x16",
-) -> Replies:
-    """Ask every living worker these remote-control methods.
+@dataclass(frozen=True, kw_only=True)
+class ReplyLists:
+    """Reply lists with the seconds since they were last accessed; None where Redis does not record it.
 
-    ``timeout`` in seconds; the link's own must be longer. ``channels`` are where the workers listen.
-    ``arguments`` are by method. ``destination`` names those who shall answer, where not all. Nothing is left in
-    Redis, unless Redis itself goes away.
+    ``complete`` is False when the keyspace is too large to have been searched to its end.
     """
-    oid = str(uuid.uuid4())
-    reply_list = f"{prefix}{oid}.{_REPLY_EXCHANGE}"
-    binding = (f"{prefix}_kombu.binding.{_REPLY_EXCHANGE}", sep.join((oid, "", f"{oid}.{_REPLY_EXCHANGE}")))
-    tickets = {str(uuid.uuid4()): method for method in methods}
-    requests = [
-        _request(method, arguments.get(method, _NONE), destination, ticket, oid, timeout)
-        for ticket, method in tickets.items()
-    ]
-    # A Redis that is away shall say so here, before there is anything to clean up.
-    await link.execute(("PING",))
-    try:
-        _, *counts = await _publish(link, ("SADD", *binding), requests, channels)
-        asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
-        if destination is not None:
-            asked = min(asked, len(destination))
-        given = await _collect(link, reply_list, tickets, asked * len(methods), timeout)
-        await _clean_up(link, binding, reply_list)
-    except BaseException:
-        # Also when this was cancelled, or the connection is lost: the link makes a new one. If that is of no use
-        # either, the first thing that went wrong is what is told.
-        with suppress(SourceError):
-            await _clean_up(link, binding, reply_list)
-        raise
-    refused = {name: why for name, why in ((name, _error(answers)) for name, answers in given.items()) if why}
-    complete: Answers = {}
-    shared: set[str] = set()
-    counted = 0
-    for name, answers in given.items():
-        # Each worker gives one answer to each method.
-        workers = min((len(answers.get(method, ())) for method in methods), default=0)
-        counted += max(workers, name in refused)
-        if workers and name not in refused:
-            complete[name] = {method: _joined(answers[method]) for method in methods}
-        if max(map(len, answers.values())) > 1:
-            shared.add(name)
-    return Replies(answers=complete, refused=refused, silent=max(0, asked - counted), shared=frozenset(shared))
 
+    idle: Mapping[bytes, int | None]
+    complete: bool
 
-async def count_workers(link: Link, channels: Sequence[str]) -> int:
-    """How many workers listen for remote control, by Redis' own word: each gets a request that it need not answer.
-
-    They subscribe to patterns, which PUBSUB NUMSUB does not count. Nothing is written, and nobody waited for.
-    """
-    request = _request("ping", _NONE, _NOBODY, str(uuid.uuid4()), str(uuid.uuid4()), 1)
-    return sum(await _publish(link, None, [request], channels))
-
-
-async def _publish(link: Link, before: Command | None, requests: Sequence[str], channels: Sequence[str]) -> list[Any]:
-    """Publish these requests in one round trip, which begins with the command ``before``; returns all replies."""
-    publishing: list[Command] = [("PUBLISH", channel, request) for request in requests for channel in channels]
-    try:
-        return await link.execute(*([before] if before else []), *publishing)
-    except NotPermitted as exc:
-        if not exc.is_channel:
-            raise
-        raise ChannelNotPermitted(channels, exc) from exc
+    @property
+    def abandoned(self) -> list[bytes]:
+        """Those that no client will read."""
+        return [key for key, seconds in self.idle.items() if seconds is not None and seconds >= ABANDONED_AFTER]
 
 
 class ChannelNotPermitted(Refusal):
-    """The ACL of Redis does not let this user use the channel on which workers listen for remote control."""
+    """The ACL of Redis denies this user the channel on which workers listen for remote control."""
 
     def __init__(self, channels: Sequence[str], cause: NotPermitted) -> None:
         super().__init__(
@@ -143,6 +101,106 @@ class ChannelNotPermitted(Refusal):
             hint=cause.grant(*(f"&{literally(channel)}*" for channel in channels)),
             source="workers",
         )
+
+
+async def ask_workers(
+    link: Link,
+    methods: Sequence[str],
+    options: QueueOptions,
+    *,
+    timeout: float,
+    channels: Sequence[str],
+    arguments: Mapping[str, Mapping[str, Any]] = _NO_ARGUMENTS,
+    destination: Sequence[str] | None = None,
+) -> Replies:
+    """Send these remote-control methods to every living worker, or to those named by ``destination``.
+
+    ``timeout`` is in seconds; the link's own must be longer. ``channels`` are where the workers listen. ``arguments``
+    are by method. Nothing is left in Redis, unless the connection is lost for good.
+    """
+    oid = str(uuid.uuid4())
+    reply_list = f"{options.global_keyprefix}{oid}.{_REPLY_EXCHANGE}"
+    binding = (bindings_key(options), options.sep.join((oid, "", f"{oid}.{_REPLY_EXCHANGE}")))
+    tickets = {str(uuid.uuid4()): method for method in methods}
+    requests = [
+        _request(method, arguments.get(method, _NO_ARGUMENTS), destination, ticket, oid, timeout)
+        for ticket, method in tickets.items()
+    ]
+    # An unreachable Redis must fail here, before there is anything to clean up.
+    await link.execute(("PING",))
+    try:
+        _, *counts = await _publish(link, ("SADD", *binding), requests, channels)
+        asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
+        if destination is not None:
+            asked = min(asked, len(destination))
+        collected = await _collect(link, reply_list, tickets, asked * len(methods), timeout)
+        await _clean_up(link, binding, reply_list)
+    except BaseException:
+        # Also when cancelled, or when the connection is lost: the link makes a new one. A failure of the clean-up must
+        # not hide the first error.
+        with suppress(SourceError):
+            await _clean_up(link, binding, reply_list)
+        raise
+    return _replies(collected, methods, asked)
+
+
+async def count_workers(link: Link, channels: Sequence[str]) -> int:
+    """The number of workers that listen for remote control, by a request that none of them replies to.
+
+    They subscribe to patterns, which PUBSUB NUMSUB does not count. Nothing is written.
+    """
+    request = _request("ping", _NO_ARGUMENTS, _NO_WORKER, str(uuid.uuid4()), str(uuid.uuid4()), 1)
+    return sum(await _publish(link, None, [request], channels))
+
+
+def bindings_key(options: QueueOptions) -> str:
+    """The key of the set of bindings of reply lists."""
+    return f"{options.global_keyprefix}_kombu.binding.{_REPLY_EXCHANGE}"
+
+
+async def find_reply_lists(link: Link, options: QueueOptions) -> ReplyLists:
+    """Search the keyspace for reply lists, in steps and not beyond a limit. Writes nothing.
+
+    Clients pop each reply at once, so a list that nobody accessed for a minute belongs to a client that died, or came
+    too late. A binding without a list is another matter: its client may be waiting for the first reply.
+    """
+    pattern = f"{literally(options.global_keyprefix)}*.{_REPLY_EXCHANGE}"
+    keys: set[bytes] = set()
+    cursor = b"0"
+    for _ in range(_SCAN_STEPS):
+        ((cursor, page),) = await link.execute(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "list"))
+        keys.update(page)
+        if cursor == b"0":
+            break
+    # Redis records no idle times under an LFU policy; a list may also be gone by now.
+    times = await link.execute(*(("OBJECT", "IDLETIME", key) for key in keys), keep_refusals=True)
+    idle = {
+        key: None if isinstance(seconds, Refusal) else seconds or 0 for key, seconds in zip(keys, times, strict=True)
+    }
+    return ReplyLists(idle=idle, complete=cursor == b"0")
+
+
+async def prune_reply_lists(link: Link, options: QueueOptions) -> int:
+    """Remove abandoned reply lists with their bindings; returns the number of lists."""
+    lists = await find_reply_lists(link, options)
+    commands: list[Command] = []
+    for key in lists.abandoned:
+        queue = key.removeprefix(options.global_keyprefix.encode())
+        # Routing key, pattern and queue.
+        binding = options.sep.encode().join((queue.removesuffix(f".{_REPLY_EXCHANGE}".encode()), b"", queue))
+        commands.append(("EVAL", _PRUNE, 2, key, bindings_key(options), ABANDONED_AFTER, binding))
+    return sum(await link.execute(*commands))
+
+
+async def _publish(link: Link, first: Command | None, requests: Sequence[str], channels: Sequence[str]) -> list[Any]:
+    """Publish these requests in one round trip, after the command ``first``; returns all replies of Redis."""
+    publishing: list[Command] = [("PUBLISH", channel, request) for request in requests for channel in channels]
+    try:
+        return await link.execute(*([first] if first else []), *publishing)
+    except NotPermitted as exc:
+        if not exc.is_channel:
+            raise
+        raise ChannelNotPermitted(channels, exc) from exc
 
 
 async def _clean_up(link: Link, binding: tuple[str, str], reply_list: str) -> None:
@@ -169,7 +227,7 @@ async def _collect(
 
 
 def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
-    """Ticket, worker and answer; nothing of what can't be read, which is as good as no answer."""
+    """Ticket, worker and answer; nothing where they can't be read, which counts as no reply."""
     try:
         message = mapping(json.loads(raw))
         body = mapping(json.loads(base64.b64decode(message["body"])))
@@ -179,20 +237,35 @@ def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
     if not isinstance(ticket, str):
         return
     for worker, answer in body.items():
-        # A name may hold what no terminal should be sent: that is for the screens, and no reason to miss a worker.
         if name := text(worker):
             yield ticket, name, answer
 
 
+def _replies(collected: _AllAnswers, methods: Sequence[str], asked: int) -> Replies:
+    rejected = {name: why for name, why in ((name, _error(answers)) for name, answers in collected.items()) if why}
+    complete: Answers = {}
+    shared: set[str] = set()
+    counted = 0
+    for name, answers in collected.items():
+        # Each worker gives one answer to each method.
+        workers = min((len(answers.get(method, ())) for method in methods), default=0)
+        counted += max(workers, name in rejected)
+        if workers and name not in rejected:
+            complete[name] = {method: _joined(answers[method]) for method in methods}
+        if max(map(len, answers.values())) > 1:
+            shared.add(name)
+    return Replies(answers=complete, rejected=rejected, unresponsive=max(0, asked - counted), shared=frozenset(shared))
+
+
 def _joined(answers: Sequence[Any]) -> Any:
-    """What the workers of one name answered to a method."""
+    """The answers of all workers of one name to a method."""
     if len(answers) > 1 and all(isinstance(answer, list) for answer in answers):
         return [entry for answer in answers for entry in answer]
     return answers[0]
 
 
 def _error(answers: Mapping[str, Sequence[Any]]) -> str | None:
-    """Why a worker could not answer one of the methods; kombu says it so when the method raises, or is unknown."""
+    """The error of a method that raised, or that the worker doesn't know, as kombu reports it."""
     everything = (answer for given in answers.values() for answer in given)
     errors = (answer["error"] for answer in everything if isinstance(answer, dict) and set(answer) == {"error"})
     return next((error if isinstance(error, str) else json.dumps(error) for error in errors), None)

@@ -1,44 +1,42 @@
-"""Measuring Redis as the broker: what it tells of itself, who is connected, what the messages are like.
-
-Reads only, and in bounded steps: a queue or a keyspace of any length is looked at in part. What the workers
-themselves answer is in ``celery_health.py``; what is good or bad is for the domain.
-"""
+"""Doctor's measurements of Celery's broker and workers. Reads only, and in bounded steps: of a long queue, a part."""
 
 from __future__ import annotations
 
 import itertools
-import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import mapping, moment, text
+from sitegenctl.adapters.broker.json_values import mapping, mappings, moment, number, sequence, text
 from sitegenctl.adapters.broker.task_args import parse_time
-from sitegenctl.adapters.celery.codec import Place, decode, decode_unacked
-from sitegenctl.adapters.celery.control import count_workers
+from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, unacked_envelope
+from sitegenctl.adapters.celery.control import bindings_key, count_workers, find_reply_lists
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.celery.replies import bindings_key, find_reply_lists
-from sitegenctl.adapters.celery.survey import read_workers
-from sitegenctl.adapters.celery.workers import CeleryWorkers
+from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, read_claims
 from sitegenctl.adapters.redis.connection import Link, opened_link
 from sitegenctl.adapters.redis.info import Habits, read_facts
-from sitegenctl.adapters.redis.urls import database_number, is_sentinel
-from sitegenctl.domain.health.facts import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkersFacts
+from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.domain.health.facts import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkerFacts, WorkersFacts
 from sitegenctl.domain.health.orders import BEAT_TASK
 from sitegenctl.domain.queue.task import ForeignMessage, TaskState
 
-#: What a worker's connections are recognised by.
+#: What identifies a worker's connections.
 _WORKER = Habits(listening="psub", taking=("brpop",))
 
-#: Messages looked at per list and in ``unacked``, and how many at a time.
-_MESSAGES = 5000
-_CHUNK = 500
+#: Messages read per list and of ``unacked``, and how many at once.
+_MAX_MESSAGES = 5000
+_BATCH_SIZE = 500
+
+# A task's own limits take precedence over the worker's; Celery lists them only when asked for.
+_ARGUMENTS = {"registered": {"taskinfoitems": ["time_limit", "soft_time_limit"]}}
+_METHODS = ("active_queues", "registered", "stats", "conf", *CLAIMS)
 
 
-class RedisHealth:
+class CeleryHealth:
     """``BrokerProbe`` on Celery's Redis transport; ``timeout`` is in seconds, for each call.
 
     Each measurement has a connection of its own, because several are made at once.
@@ -61,12 +59,12 @@ class RedisHealth:
         self._workers = CeleryWorkers(url, options, timeout=timeout)
 
     async def facts(self) -> RedisFacts:
-        """What Redis tells of itself, in a few round trips on one connection."""
+        """The state of Redis and of its connections."""
         async with self._link() as link:
             return await read_facts(
                 link,
                 database=database_number(self._url),
-                count_workers=self._listening,
+                count_workers=lambda link: count_workers(link, self._workers.channels),
                 waiting=[("LLEN", key) for key in self._options.lists],
                 delivered=[("HLEN", self._options.unacked)],
                 worker=_WORKER,
@@ -74,22 +72,22 @@ class RedisHealth:
             )
 
     async def look(self) -> QueueLook:
-        """One glance at the queue."""
+        """The queue's depth and its next messages at one moment."""
         async with self._link() as link:
-            answers = await link.execute(
+            replies = await link.execute(
                 *(command for key in self._options.lists for command in (("LLEN", key), ("LINDEX", key, -1)))
             )
-        return QueueLook(depth=sum(answers[::2]), head=tuple(_identity(raw) for raw in answers[1::2]))
+        return QueueLook(depth=sum(replies[::2]), head=tuple(_identity(raw) for raw in replies[1::2]))
 
     async def messages(self) -> MessageFacts:
         """What the messages are like; a long queue is read in part."""
         async with self._link() as link:
-            total, waiting, held = await self._sample(link)
-            skipped = self._skipped(waiting, held.values())
-            messages: list[tuple[bytes | None, dict[str, Any]]] = [(None, _envelope(raw)) for raw in waiting]
-            messages += [(tag, _envelope(raw)) for tag, raw in held.items()]
+            total, waiting, unacked = await self._sample(link)
+            skipped = self._skipped(waiting, unacked.values())
+            messages: list[tuple[bytes | None, dict[str, Any]]] = [(None, envelope(raw) or {}) for raw in waiting]
+            messages += [(tag, unacked_envelope(raw) or {}) for tag, raw in unacked.items()]
             due = [(tag, eta) for tag, message in messages if (eta := self._eta(message)) is not None]
-            delivered = await self._deliveries(link, [tag for tag, _ in due if tag is not None])
+            delivered = await self._delivery_times(link, [tag for tag, _ in due if tag is not None])
         now = datetime.fromtimestamp(self._now(), UTC)
         headers = [mapping(message.get("headers")) for _, message in messages]
         kinds = (text(str(message.get("content-type", "no message of Celery's"))) or "" for _, message in messages)
@@ -107,29 +105,36 @@ class RedisHealth:
         async with self._link() as link:
             lists = await find_reply_lists(link, self._options)
             (bindings,) = await link.execute(("SCARD", bindings_key(self._options)))
-        # Under an LFU policy Redis forgets when a key was touched.
+        # Under an LFU policy Redis does not record when a key was accessed.
         undated = sum(seconds is None for seconds in lists.idle.values())
         return Leftovers(reply_lists=len(lists.abandoned), bindings=bindings, undated=undated, complete=lists.complete)
 
     async def workers(self) -> WorkersFacts:
-        """Ask every living worker; returns as soon as all have answered."""
-        return await read_workers(self._workers, task=self._options.task, beat_task=self._beat_task)
+        """Ask every living worker what it consumes, has registered, and is configured to do."""
+        replies = await self._workers.ask(_METHODS, arguments=_ARGUMENTS)
+        skipped: Counter[str] = Counter()
+        for name, reply in replies.answers.items():
+            list(read_claims(name, reply, skipped))
+        return WorkersFacts(
+            workers=tuple(
+                _worker(name, reply, self._options.task, self._beat_task)
+                for name, reply in sorted(replies.answers.items())
+            ),
+            silent=replies.unknown,
+            patience=timedelta(seconds=self._workers.reply_timeout),
+            skipped=skipped,
+        )
 
     def _link(self) -> AbstractAsyncContextManager[Link]:
         return opened_link(self._url, self._options, timeout=self._timeout)
 
-    async def _listening(self, link: Link) -> int:
-        """How many workers listen for remote control. Raises ``Refusal`` for a user who may not publish."""
-        sentinel = is_sentinel(self._url)
-        return await count_workers(link, self._options.control_channels(database_number(self._url), sentinel=sentinel))
-
-    def _skipped(self, waiting: Iterable[bytes], held: Iterable[bytes]) -> Counter[str]:
+    def _skipped(self, waiting: Iterable[bytes], unacked: Iterable[bytes]) -> Counter[str]:
         """Values in messages that do not fit, and messages that may be of any order."""
         skipped: Counter[str] = Counter()
-        now, task = datetime.fromtimestamp(self._now(), UTC), self._options.task
+        decoder = Decoder(self._options.task, now=datetime.fromtimestamp(self._now(), UTC), skipped=skipped)
         items = [
-            *(decode(raw, Place(TaskState.QUEUED), task_name=task, now=now, skipped=skipped) for raw in waiting),
-            *(decode_unacked(raw, Place(TaskState.UNACKED), task_name=task, now=now, skipped=skipped) for raw in held),
+            *(decoder.decode(raw, Place(TaskState.QUEUED)) for raw in waiting),
+            *(decoder.decode_unacked(raw, Place(TaskState.UNACKED)) for raw in unacked),
         ]
         for item in itertools.chain.from_iterable(items):
             if isinstance(item, ForeignMessage) and item.may_be_ours:
@@ -141,56 +146,74 @@ class RedisHealth:
         eta = parse_time(mapping(message.get("headers")).get("eta"))
         return eta if eta is not None and eta.timestamp() > self._now() else None
 
-    async def _deliveries(self, link: Link, tags: Sequence[bytes]) -> dict[bytes, datetime]:
+    async def _delivery_times(self, link: Link, tags: Sequence[bytes]) -> dict[bytes, datetime]:
         """When these messages were delivered, by the clock of the worker that has them."""
         delivered: dict[bytes, datetime] = {}
-        for start in range(0, len(tags), _CHUNK):
-            chunk = tags[start : start + _CHUNK]
-            scores = await link.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in chunk))
+        for start in range(0, len(tags), _BATCH_SIZE):
+            batch = tags[start : start + _BATCH_SIZE]
+            scores = await link.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in batch))
             delivered.update(
                 (tag, time)
-                for tag, score in zip(chunk, scores, strict=True)
+                for tag, score in zip(batch, scores, strict=True)
                 if score is not None and (time := moment(float(score))) is not None
             )
         return delivered
 
     async def _sample(self, link: Link) -> tuple[int, list[bytes], dict[bytes, bytes]]:
-        """How many messages there are, and the next ones of each list and some of ``unacked``, in chunks.
-
-        Those of ``unacked`` are by their delivery tags.
-        """
-        *lengths, unacked = await link.execute(
+        """The number of messages, the next ones of each list, and some of ``unacked`` by their delivery tags."""
+        *lengths, delivered = await link.execute(
             *(("LLEN", key) for key in self._options.lists), ("HLEN", self._options.unacked)
         )
-        raws: list[bytes] = []
+        waiting: list[bytes] = []
         for key, length in zip(self._options.lists, lengths, strict=True):
-            for start in range(0, min(length, _MESSAGES), _CHUNK):
-                (messages,) = await link.execute(("LRANGE", key, -start - _CHUNK, -start - 1))
-                raws += messages
-        held: dict[bytes, bytes] = {}
+            for start in range(0, min(length, _MAX_MESSAGES), _BATCH_SIZE):
+                (messages,) = await link.execute(("LRANGE", key, -start - _BATCH_SIZE, -start - 1))
+                waiting += messages
+        unacked: dict[bytes, bytes] = {}
         cursor = b""
-        while cursor != b"0" and len(held) < _MESSAGES:
-            ((cursor, found),) = await link.execute(("HSCAN", self._options.unacked, cursor or 0, "COUNT", _CHUNK))
-            held.update(zip(found[::2], found[1::2], strict=True))
-        # Messages move while they are read: one more than there are would look odd.
-        return max(sum(lengths) + unacked, len(raws) + len(held)), raws, held
+        while cursor != b"0" and len(unacked) < _MAX_MESSAGES:
+            ((cursor, values),) = await link.execute(
+                ("HSCAN", self._options.unacked, cursor or 0, "COUNT", _BATCH_SIZE)
+            )
+            unacked.update(zip(values[::2], values[1::2], strict=True))
+        # Messages move while they are read: more than there are would look odd.
+        return max(sum(lengths) + delivered, len(waiting) + len(unacked)), waiting, unacked
 
 
-def _envelope(raw: bytes) -> dict[str, Any]:
-    """Kombu's envelope, bare or as the first item of a value of ``unacked``; empty for anything else."""
-    try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    if isinstance(message, list) and message:
-        message = message[0]
-    return message if isinstance(message, dict) else {}
+def _worker(name: str, reply: Mapping[str, Any], task: str, beat_task: str) -> WorkerFacts:
+    stats, conf = mapping(reply["stats"]), mapping(reply["conf"])
+    totals = mapping(stats.get("total"))
+    tasks = dict(_registered(entry) for entry in map(text, sequence(reply["registered"])) if entry is not None)
+    own = tasks.get(task, {})
+    # The pool's and not the configuration's: a worker may have been started with --time-limit.
+    pool = mapping(stats.get("pool")).get("timeouts")
+    soft, hard = pool if isinstance(pool, list) and len(pool) == 2 else (None, None)
+    transport = mapping(mapping(stats.get("broker")).get("transport_options"))
+    transport = {**transport, **mapping(conf.get("broker_transport_options"))}
+    return WorkerFacts(
+        name=text(name) or "",
+        queues=tuple(filter(None, (text(queue.get("name")) for queue in mappings(reply["active_queues"])))),
+        tasks=tuple(tasks),
+        hard_limit=limit(own.get("time_limit")) or limit(hard),
+        soft_limit=limit(own.get("soft_time_limit")) or limit(soft),
+        # Workers mask what looks like a secret, so this may be any text.
+        visibility_timeout=limit(transport.get("visibility_timeout")),
+        uptime=limit(stats.get("uptime")),
+        beat_runs=number(totals.get(beat_task)) or 0,
+        finished=sum(number(count) or 0 for count in totals.values()),
+        busy=len(sequence(reply["active"])) + len(sequence(reply["reserved"])),
+    )
+
+
+def _registered(entry: str) -> tuple[str, dict[str, float]]:
+    """A task's name and its own limits from ``name [time_limit=600 soft_time_limit=540]``."""
+    limits = re.findall(r"\b(soft_time_limit|time_limit)=(\d+(?:\.\d+)?)", entry)
+    return entry.partition(" ")[0], {name: float(value) for name, value in limits}
 
 
 def _identity(raw: bytes | None) -> str:
-    """What tells one message from another: its delivery tag, which every publishing makes anew."""
+    """What distinguishes a message from others: its delivery tag, which is new with each publishing."""
     if raw is None:
         return ""
-    properties = _envelope(raw).get("properties")
-    tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
+    tag = mapping((envelope(raw) or {}).get("properties")).get("delivery_tag")
     return str(tag or hash(raw))

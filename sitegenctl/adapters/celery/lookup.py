@@ -1,4 +1,4 @@
-"""Everything to be found of one task, for people who look at just this one."""
+"""Everything known of one task, and the results of tasks."""
 
 from __future__ import annotations
 
@@ -8,30 +8,25 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import mapping, moment, number, text
+from sitegenctl.adapters.broker.json_values import is_encodable, mapping, moment, number, text
 from sitegenctl.adapters.broker.task_args import order_of, parse_time
-from sitegenctl.adapters.celery.codec import (
-    Place,
-    decode_message,
-    envelope,
-    task_id_of,
-    unacked_envelope,
-)
+from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, task_id_of, unacked_envelope
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Link
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskPlace, TaskResult, TaskState
 from sitegenctl.domain.queue.worker import WorkerSurvey
 
-_LOOKS = 2
+#: Readings of queue and ``unacked``: the task may move from one to the other meanwhile.
+_MAX_READINGS = 2
 
 #: Results read at once; one may be as long as a traceback.
 _RESULTS = 200
 
-_FINAL = ("SUCCESS", "FAILURE", "REVOKED")
+_FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 
 class TaskSearch:
-    """Looks for one task; ``chunk`` messages are asked of Redis at once."""
+    """Searches for one task; ``chunk`` messages are read at once."""
 
     def __init__(self, link: Link, options: QueueOptions, *, chunk: int, now: datetime) -> None:
         self._link = link
@@ -41,22 +36,19 @@ class TaskSearch:
 
     async def find(self, task_id: str) -> TaskDetails | None:
         """Find the task's message and its result; None when there is neither."""
-        found = None
-        if not _is_text(task_id):
+        details = None
+        if not is_encodable(task_id):
             return None
-        # It may be on the move from one to the other while they are read.
-        for _ in range(_LOOKS):
-            found = await self._in_lists(task_id) or await self._in_unacked(task_id)
-            if found:
+        for _ in range(_MAX_READINGS):
+            details = await self._in_lists(task_id) or await self._in_unacked(task_id)
+            if details:
                 break
         (results,) = await self._link.execute(("MGET", *self._options.result_keys(task_id)))
-        result = next(filter(None, results), None)
-        if result is None:
-            return found
-        told = _result_of(result)
-        if found is not None:
-            return replace(found, result=told)
-        return replace(_from_meta(task_id, mapping(_json(result)), self._options.task), result=told)
+        raw = next(filter(None, results), None)
+        if raw is None:
+            return details
+        details = details or _from_meta(task_id, mapping(_json(raw)), self._options.task)
+        return replace(details, result=_result_of(raw))
 
     async def _in_lists(self, task_id: str) -> TaskDetails | None:
         before = 0
@@ -77,8 +69,8 @@ class TaskSearch:
         unacked = self._options.unacked
         cursor: Any = 0
         while True:
-            ((cursor, found),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._chunk))
-            for tag, raw in zip(found[::2], found[1::2], strict=True):
+            ((cursor, values),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._chunk))
+            for tag, raw in zip(values[::2], values[1::2], strict=True):
                 if _may_be_of(task_id, raw) and (message := _of(task_id, unacked_envelope(raw))):
                     (score,) = await self._link.execute(("ZSCORE", self._options.unacked_index, tag))
                     details = self._details(task_id, message, Place(TaskState.UNACKED))
@@ -97,8 +89,8 @@ class TaskSearch:
             position=place.position,
             headers=headers,
         )
-        # Whichever task it is: only its own call is wanted, not those that it carries.
-        task, *_ = decode_message(message, place, task_name=details.name or "", now=self._now)
+        # Only its own call, whichever task it is, not those that it carries.
+        task, *_ = Decoder(details.name or "", now=self._now).decode_message(message, place)
         if not isinstance(task, LiveTask):
             return replace(details, undecodable=task.reason)
         return replace(
@@ -113,31 +105,28 @@ class TaskSearch:
         )
 
 
-async def final_statuses(link: Link, options: QueueOptions, task_ids: Collection[str]) -> dict[str, str]:
-    """The status of each of these tasks that has a final result; one that cannot be decoded has none."""
-    statuses: dict[str, str] = {}
-    wanted = [task_id for task_id in dict.fromkeys(task_ids) if _is_text(task_id)]
+async def final_states(link: Link, options: QueueOptions, task_ids: Collection[str]) -> dict[str, str]:
+    """The final state of each of these tasks that has one among the results; a result in another format has none."""
+    states: dict[str, str] = {}
+    wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_encodable(task_id)]
     for start in range(0, len(wanted), _RESULTS):
         chunk = wanted[start : start + _RESULTS]
-        results = await link.execute(*(("MGET", *options.result_keys(task_id)) for task_id in chunk))
-        for task_id, found in zip(chunk, results, strict=True):
-            for raw in filter(None, found):
-                status = mapping(_json(raw)).get("status")
-                if status in _FINAL:
-                    statuses.setdefault(task_id, status)
-    return statuses
+        replies = await link.execute(*(("MGET", *options.result_keys(task_id)) for task_id in chunk))
+        for task_id, results in zip(chunk, replies, strict=True):
+            for raw in filter(None, results):
+                state = text(mapping(_json(raw)).get("status"))
+                if state in _FINAL:
+                    states.setdefault(task_id, state)
+    return states
 
 
 def with_claim(task_id: str, details: TaskDetails | None, survey: WorkerSurvey) -> TaskDetails | None:
-    """Add what the workers say of the task.
-
-    One that nobody claims stays ``unacked``: it takes a second look to call it orphaned.
-    """
+    """Add what the workers report of the task. Without a claim it stays ``unacked``: it may move at this moment."""
     claim = next((task for worker in survey.workers for task in worker.tasks if task.task_id == task_id), None)
     if claim is None:
         return details
     if details is None or details.place is TaskPlace.RESULT:
-        told = TaskDetails(
+        details = TaskDetails(
             task_id=task_id,
             place=TaskPlace.WORKER,
             name=claim.name,
@@ -145,19 +134,8 @@ def with_claim(task_id: str, details: TaskDetails | None, survey: WorkerSurvey) 
             eta=claim.eta,
             result=details.result if details else None,
         )
-    else:
-        told = details
-    retrying = claim.state is TaskState.SCHEDULED and (told.attempt or 1) > 1
-    return replace(told, state=TaskState.RETRYING if retrying else claim.state, worker=claim.worker)
-
-
-def _is_text(task_id: str) -> bool:
-    """Whether it can be asked for at all: half a surrogate pair, which JSON may hold, is no text."""
-    try:
-        task_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    is_retrying = claim.state is TaskState.SCHEDULED and (details.attempt or 1) > 1
+    return replace(details, state=TaskState.RETRYING if is_retrying else claim.state, worker=claim.worker)
 
 
 def _may_be_of(task_id: str, raw: bytes) -> bool:
@@ -166,7 +144,7 @@ def _may_be_of(task_id: str, raw: bytes) -> bool:
 
 
 def _of(task_id: str, message: dict[str, Any] | None) -> dict[str, Any] | None:
-    return message if message is not None and task_id_of(message) == task_id else None
+    return message if task_id_of(message) == task_id else None
 
 
 def _result_of(raw: bytes) -> TaskResult:
@@ -182,7 +160,7 @@ def _result_of(raw: bytes) -> TaskResult:
 
 
 def _from_meta(task_id: str, meta: Mapping[str, Any], task: str) -> TaskDetails:
-    """What a result alone tells: name, arguments and worker are there with ``result_extended`` only."""
+    """What a result alone shows: name, arguments and worker are only there with ``result_extended``."""
     retries = number(meta.get("retries"))
     order_id = order_of(meta.get("args"), meta.get("kwargs"))
     if order_id is None:
@@ -191,7 +169,7 @@ def _from_meta(task_id: str, meta: Mapping[str, Any], task: str) -> TaskDetails:
         task_id=task_id,
         place=TaskPlace.RESULT,
         name=text(meta.get("name")),
-        # Another task's first argument is no order; as a rule a result doesn't say whose it is.
+        # Another task's first argument is no order; usually a result has no name.
         order_id=order_id if text(meta.get("name")) in (None, task) else None,
         worker=text(meta.get("worker")),
         attempt=None if retries is None else retries + 1,

@@ -1,10 +1,9 @@
-"""A Celery queue on Redis: reading every unfinished task, publishing; what asks the workers is ``celery_workers``.
+"""A Celery queue on Redis: reading every unfinished task, publishing, revoking and requeueing.
 
-Neither redis-py nor Celery is imported: they take longer to import than everything here takes to do, and Celery
-publishes one task at a time. Taking tasks away is for ``celery_withdrawal``, giving orphaned ones back for
-``celery_put_back``. Facts of kombu's Redis transport that this module relies on: the queue is a list for each
-priority step (LPUSH to publish, BRPOP to take, so that index -1 is next); what is delivered and not acknowledged,
-ETA tasks included, is in the hash ``unacked``. Reading never writes.
+Facts of kombu's Redis transport that this package relies on: the queue is a list for each priority step (LPUSH to
+publish, BRPOP to take, so that index -1 is next); delivered and unacknowledged messages, ETA tasks included, are in the
+hash ``unacked``. Reading never writes. Neither redis-py nor Celery is imported, because that takes longer than most
+calls.
 """
 
 from __future__ import annotations
@@ -13,25 +12,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sitegenctl.adapters.celery.codec import (
-    Encoder,
-    headers_of,
-    installed_celery,
-    new_id,
-)
-from sitegenctl.adapters.celery.lookup import TaskSearch, final_statuses, with_claim
+from sitegenctl.adapters.celery.codec import Encoder, headers_of, installed_celery, new_id
+from sitegenctl.adapters.celery.lookup import TaskSearch, final_states, with_claim
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.redis.connection import Links, require_writable
 from sitegenctl.adapters.redis.errors import Refusal
-from sitegenctl.adapters.redis.urls import kombu_url
 from sitegenctl.domain.ports import Consumers, PublishFailure
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from sitegenctl.errors import SourceError
-
-__all__ = ["CeleryQueue", "QueueOptions", "kombu_url"]
 
 
 def _utc_now() -> datetime:
@@ -57,7 +48,7 @@ class CeleryQueue:
         self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._links.one)
 
     async def close(self) -> None:
-        """Close the connections, if there are any."""
+        """Close the connections."""
         await self._links.aclose()
 
     def new_task_id(self) -> str:
@@ -65,34 +56,34 @@ class CeleryQueue:
         return new_id()
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
-        """Read every place of every unfinished task, and foreign messages; or just the tasks of these orders."""
+        """Read every place of every unfinished task, and foreign messages; or only the tasks of these orders."""
         async with self._links.one() as link:
             reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
         options = self._options
         return replace(reading, hard_limit=options.hard_limit, reconnect_time=options.reconnect_time)
 
     async def survey(self) -> WorkerSurvey:
-        """Ask every living worker what it holds; returns as soon as all have answered."""
+        """Ask every living worker what it holds."""
         return await self._workers.survey()
 
     async def worker_details(self) -> WorkerRoster:
-        """Ask every living worker about itself; returns as soon as all have answered."""
+        """Ask every living worker about itself."""
         return await self._workers.worker_details()
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        """Find one task in the broker, at the workers (if not at hand as ``survey``) and among the results."""
+        """Find one task in the broker, at the workers and among the results."""
         async with self._links.one() as link:
             search = TaskSearch(link, self._options, chunk=self._bounds.chunk, now=self._now())
-            found = await search.find(task_id)
-        if found is not None and found.place is TaskPlace.QUEUE:
-            return found
-        return with_claim(task_id, found, survey if survey is not None else await self.survey())
+            details = await search.find(task_id)
+        if details is not None and details.place is TaskPlace.QUEUE:
+            return details
+        return with_claim(task_id, details, survey if survey is not None else await self.survey())
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly the given ids; returns the failure of each id that failed.
 
-        One command for all of them: Redis takes all or none. When the connection is lost on the way, it isn't
-        known whether it did: all are reported, and whoever called looks.
+        One command publishes all or none. When the connection is lost meanwhile, it is not known which: then all are
+        reported as uncertain.
         """
         if not publications:
             return {}
@@ -101,7 +92,6 @@ class CeleryQueue:
             async with self._links.one() as link:
                 await link.execute(("LPUSH", self._options.lists[0], *messages))
         except SourceError as exc:
-            # An answer from Redis itself is a refusal; anything else leaves open whether the tasks arrived.
             failure = PublishFailure(reason=exc.message, certain=isinstance(exc, Refusal))
             return {publication.task_id: failure for publication in publications}
         return {}
@@ -110,20 +100,20 @@ class CeleryQueue:
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
         """Remove these places of tasks: from the broker, and by revoking them at the workers."""
-        # Here and below: what only reads, and starts often, is spared these imports.
+        # Imported here and below, so that reading starts fast.
         from sitegenctl.adapters.celery.messages import RawMessages
-        from sitegenctl.adapters.celery.revoke import Revoker
+        from sitegenctl.adapters.celery.revoke import CeleryRevoker
 
         async with self._links.one() as link:
             messages = RawMessages(link, self._options)
-            return await Revoker(messages, self._workers, terminate=terminate).withdraw(tasks, keep)
+            return await CeleryRevoker(messages, self._workers, terminate=terminate).revoke(tasks, keep)
 
     async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
-        """Return orphaned tasks to the queue, to be delivered next; nothing else of them changes."""
-        from sitegenctl.adapters.celery.restore import Restorer
+        """Return orphaned tasks to the queue, to be delivered next."""
+        from sitegenctl.adapters.celery.restore import CeleryRestorer
 
         async with self._links.one() as link:
-            return await Restorer(link, self._options, self._workers).put_back(tasks, worker_dead=worker_dead)
+            return await CeleryRestorer(link, self._options, self._workers).requeue(tasks, worker_dead=worker_dead)
 
     async def pause(self) -> Consumers:
         """Have every living worker stop taking tasks from our queue."""
@@ -134,37 +124,20 @@ class CeleryQueue:
         return await self._workers.resume()
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
-        """Remove, or only count, what clients that died left behind of their questions to workers."""
-        from sitegenctl.adapters.celery.replies import find_reply_lists, prune_reply_lists
+        """Remove, or only count, the abandoned reply lists of clients that died."""
+        from sitegenctl.adapters.celery.control import find_reply_lists, prune_reply_lists
 
         async with self._links.one() as link:
             if dry_run:
                 return len((await find_reply_lists(link, self._options)).abandoned)
             return await prune_reply_lists(link, self._options)
 
-    def _messages(self, publications: Sequence[Publication]) -> list[str]:
-        encoders: dict[tuple[bool, str | None, datetime | None], Encoder] = {}
-        messages = []
-        for each in publications:
-            alike = each.resume, each.actor, each.enqueued_at
-            encoder = encoders.get(alike)
-            if encoder is None:
-                encoder = encoders[alike] = Encoder(
-                    task_name=self._options.task,
-                    queue=self._options.queue,
-                    kwargs={"resume": each.resume},
-                    headers=headers_of(each),
-                    celery=installed_celery(),
-                )
-            messages.append(encoder.encode(each.task_id, [each.order_id]))
-        return messages
-
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """The final result status of each of these ids that has one."""
         if not task_ids:
             return {}
         async with self._links.one() as link:
-            return await final_statuses(link, self._options, task_ids)
+            return await final_states(link, self._options, task_ids)
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """Why each of these ids must not be published again: its final result, or a worker that has revoked it."""
@@ -183,3 +156,20 @@ class CeleryQueue:
         options = self._options
         async with self._links.one() as link:
             await require_writable(link, f"{options.global_keyprefix}{options.queue}{options.sep}probe")
+
+    def _messages(self, publications: Sequence[Publication]) -> list[str]:
+        encoders: dict[tuple[bool, str, datetime], Encoder] = {}
+        messages = []
+        for each in publications:
+            common = each.resume, each.actor, each.enqueued_at
+            encoder = encoders.get(common)
+            if encoder is None:
+                encoder = encoders[common] = Encoder(
+                    task_name=self._options.task,
+                    queue=self._options.queue,
+                    kwargs={"resume": each.resume},
+                    headers=headers_of(each),
+                    celery=installed_celery(),
+                )
+            messages.append(encoder.encode(each.task_id, [each.order_id]))
+        return messages

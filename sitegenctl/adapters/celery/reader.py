@@ -29,10 +29,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sitegenctl.adapters.broker.json_values import moment
-from sitegenctl.adapters.celery.codec import Item, Place, decode as decode_any, decode_unacked
+from sitegenctl.adapters.celery.bodies import parse_json
+from sitegenctl.adapters.celery.codec import Decoder, Item, Place, fast_parser
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.client import Command
 from sitegenctl.adapters.redis.connection import Link
@@ -43,12 +44,6 @@ from sitegenctl.errors import SourceError
 
 # More than are ever published while a list is read.
 _FAR = 10**9
-
-
-class _Decode(Protocol):
-    def __call__(
-        self, raw: bytes, place: Place, *, task_name: str, now: datetime, skipped: Counter[str]
-    ) -> list[Item]: ...
 
 
 class _Entry(NamedTuple):
@@ -151,10 +146,10 @@ class QueueReading:
         self._bounds = bounds
         self._now = now
         self._taken_at: datetime | None = None
+        self._decoder = Decoder(options.task, now=now)  # replaced once the queue's length is known
         self._only = only
         self._chunk = bounds.chunk
         self._patience = bounds.rounds
-        self._decode: _Decode = decode_any
         self._skipped: Counter[str] = Counter()
         self._uptime: timedelta | None = None
 
@@ -184,7 +179,11 @@ class QueueReading:
         messages = [raw for part in (*answers[1::3], *answers[2::3], sample[1::2]) for raw in part]
         size = self._adapt(messages)
         messages_in_all = sum(lengths) + delivered
-        if max(messages_in_all, indexed) <= self._bounds.atomic and messages_in_all * size <= self._bounds.size:
+        is_short = max(messages_in_all, indexed) <= self._bounds.atomic
+        is_short = is_short and messages_in_all * size <= self._bounds.size
+        parse = parse_json if is_short else fast_parser()
+        self._decoder = Decoder(self._options.task, now=self._now, skipped=self._skipped, parse=parse)
+        if is_short:
             return await self._at_once()
         with _collector_paused():
             return await self._in_chunks()
@@ -203,10 +202,6 @@ class QueueReading:
         )
 
     async def _in_chunks(self) -> BrokerReading:
-        # Here, because importing it takes longer than decoding a short queue.
-        from sitegenctl.adapters.celery.decoder import decode
-
-        self._decode = decode
         edge = max(1, min(self._bounds.edge, self._chunk))
         parts = [_Part(key=key, edge=edge) for key in self._options.lists]
         for part in parts:
@@ -352,22 +347,15 @@ class QueueReading:
         return self._queued(messages)
 
     def _queued(self, messages: Iterable[bytes]) -> list[_Entry]:
-        decode, place = self._decode, Place(TaskState.QUEUED)
-        task, now, skipped = self._options.task, self._now, self._skipped
+        decode, place = self._decoder.decode, Place(TaskState.QUEUED)
         if self._only is None:
-            return [_Entry(hash(raw), decode(raw, place, task_name=task, now=now, skipped=skipped)) for raw in messages]
-        return [
-            _Entry(hash(raw), items)
-            for raw in messages
-            if (items := self._wanted(decode(raw, place, task_name=task, now=now, skipped=skipped)))
-        ]
+            return [_Entry(hash(raw), decode(raw, place)) for raw in messages]
+        return [_Entry(hash(raw), items) for raw in messages if (items := self._wanted(decode(raw, place)))]
 
     def _delivered(self, tag: bytes, raw: bytes, score: bytes | None) -> list[Item]:
         delivered_at = moment(float(score)) if score is not None else None
         place = Place(TaskState.UNACKED, None, tag.decode(errors="backslashreplace"), delivered_at)
-        return self._wanted(
-            decode_unacked(raw, place, task_name=self._options.task, now=self._now, skipped=self._skipped)
-        )
+        return self._wanted(self._decoder.decode_unacked(raw, place))
 
     def _wanted(self, items: list[Item]) -> list[Item]:
         if self._only is None:

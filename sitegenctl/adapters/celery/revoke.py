@@ -1,334 +1,400 @@
-"""Removing tasks from a Celery queue and its workers, so that it is certain that they will not run.
+"""Revoking tasks of a Celery queue, so that it is certain that they will not run.
 
 What is removed is a place of a task: a list entry, a delivery, or a worker's claim. Of a task that is to be kept, only
-the places given are touched; any other task is removed wherever it is, and revoked at every living worker.
+the places given are removed; any other task is removed wherever it is, and revoked at every living worker.
 
-A message removed from the queue's lists is at no worker: Redis hands it to one or to the other. What was delivered
-is a worker's to drop, and is judged by what the living workers answer after they have revoked it:
+A message removed from the queue's lists is at no worker: Redis hands it to one or the other. A delivered message is the
+worker's to drop. It is judged by what the living workers reply after they have revoked the task:
 
-- held for its ETA, or until a process is free: Celery looks at its revokes once more when its turn comes. Its
-  entry in ``unacked`` is removed, without which nothing restores it when the worker stops instead.
-- running: its process is killed. Celery forgets the task as soon as it has sent the signal, so that there can't be
-  a second one: it must be the signal that can't be caught. That the process is gone is believed when the pool
-  doesn't list it any more. The late acknowledgement is sent before the process is found dead, so that
-  ``reject_on_worker_lost`` does not give the task back.
-- in ``unacked`` and at no worker that responds: it is left, because one that does not respond may be running it.
+- reserved, or held for its ETA: Celery checks its revokes once more before the task starts. Its entry in ``unacked``
+  is removed, so that nothing restores it when the worker stops instead.
+- running: its process is killed. Celery forgets the task as soon as it has sent the signal, so it must be a signal
+  that cannot be caught. The process is gone when the pool no longer lists it. The late acknowledgement is sent before
+  the process is found dead, so that ``reject_on_worker_lost`` does not requeue the task.
+- in ``unacked`` and at no worker that responds: it is left, because a worker that does not respond may be running it.
   Only an orphaned delivery is removed, provided that it has not changed and no worker claims it.
 
-Which process runs a task is Celery's own record, which may be old: after a lost connection it lists ended tasks among
-the active ones (celery#8541). It is read once more right before a signal, and any doubt leaves the task alone.
+Which process runs a task is Celery's own record, which may be stale: after a lost connection it lists ended tasks as
+active (celery#8541). It is read once more right before a signal, and any doubt leaves the task alone.
 
-Read from celery/worker/control.py, request.py and concurrency/asynpool.py, 5.3 and 5.7, and seen with both.
+Source: celery/worker/control.py, request.py and concurrency/asynpool.py, 5.3 and 5.7, and trials with both.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from sitegenctl.adapters.broker.restore import responds_again
 from sitegenctl.adapters.broker.revocation import (
-    PATIENCE,
-    SECOND_LOOK,
-    SOON,
-    Verdict,
+    MISSES_REQUIRED,
+    RECHECK_DELAY,
+    Pending,
+    Revoker,
+    Step,
     copy_is_gone,
-    delivery_changed,
     has_started,
-    no_longer_reported,
-    not_answered,
     not_removable,
-    too_late,
+    timed_out,
+    unaccounted,
+    unresponsive_workers,
 )
 from sitegenctl.adapters.celery.messages import RawMessages, UnackedMessage
-from sitegenctl.adapters.celery.places import Entries, Pending, is_claimed, is_in_list, running_of
-from sitegenctl.adapters.celery.workers import CeleryWorkers
-from sitegenctl.adapters.celery.workload import QUESTIONS, Holding, Workload
-from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.celery.workers import CeleryWorkers, Claim
+from sitegenctl.adapters.celery.workload import QUESTIONS, Workload, running
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 
-#: Ids in one question: newer workers look up a result for each, and store one, before they answer.
+#: Ids in one request: newer workers read and store a result for each before they reply.
 _REVOKED_AT_ONCE = 200
 
 _SIGNAL = "SIGKILL"
 
+_IN_LISTS = frozenset({TaskState.QUEUED, TaskState.SCHEDULED, TaskState.RETRYING})
 
-class Revoker:
+
+@dataclass(frozen=True)
+class _Observed:
+    """What is in ``unacked`` of the tasks asked for, and what the workers have."""
+
+    entries: Mapping[str, Sequence[UnackedMessage]]
+    workload: Workload
+
+
+@dataclass(kw_only=True)
+class _Pending(Pending):
+    """A task to be removed everywhere, or, with ``workers``, only its claims at these.
+
+    ``spared`` counts the runs at a worker that go on while other claims there are removed. ``is_dequeued``: its message
+    was removed from the queue's lists. ``signalled`` has the process that was killed, by worker. ``unclaimed`` counts
+    the readings that found a delivery which no worker claims.
+    """
+
+    workers: frozenset[str] | None = None
+    spared: Mapping[str, int] = field(default_factory=dict)
+    is_dequeued: bool = False
+    signalled: dict[str, int | None] = field(default_factory=dict)
+    revoked_at: set[str] = field(default_factory=set)
+    unclaimed: int = 0
+
+    def claims(self, workload: Workload) -> list[Claim]:
+        """The claims to remove."""
+        if self.workers is None:
+            return list(workload.live_claims(self.task_id))
+        claims: list[Claim] = []
+        for worker in sorted(self.workers):
+            at_worker = [claim for claim in workload.claims(self.task_id) if claim.worker == worker]
+            claims += running(at_worker)[self.spared.get(worker, 0) :]
+            claims += [claim for claim in at_worker if claim.state is not TaskState.RUNNING]
+        return claims
+
+    def entries(self, observed: _Observed) -> list[UnackedMessage]:
+        """The known deliveries to remove."""
+        entries = list(observed.entries.get(self.task_id, ()))
+        if self.workers is None:
+            return entries
+        named = [place for place in self.places if place.delivery is not None]
+        return [entry for entry in entries if any(entry.is_at(place) for place in named)]
+
+    @property
+    def orphans(self) -> list[LiveTask]:
+        """The places that were known to be orphaned deliveries."""
+        return [place for place in self.places if place.state is TaskState.ORPHANED]
+
+    def orphaned(self, entries: Sequence[UnackedMessage]) -> list[UnackedMessage]:
+        """The deliveries that were known to be orphaned, and have not changed since."""
+        return [entry for entry in entries if any(entry.is_at(place) for place in self.orphans)]
+
+    def count_unclaimed(self, observed: _Observed) -> int:
+        """The number of deliveries that no worker claims and that are not orphaned."""
+        if self.workers is not None:
+            return 0  # the others belong to the place that is kept
+        entries, claims = self.entries(observed), self.claims(observed.workload)
+        stopped = self.signalled.keys() - {claim.worker for claim in claims}
+        return len(entries) - len(self.orphaned(entries)) - len(claims) - len(stopped)
+
+    def why_not_drop(self, workload: Workload, entries: Sequence[UnackedMessage]) -> str | None:
+        """Why orphaned deliveries cannot be removed; ``entries`` are all deliveries of the task."""
+        if not self.orphans:
+            return None
+        orphaned, claims = self.orphaned(entries), workload.live_claims(self.task_id)
+        if not all(any(entry.is_at(place) for entry in orphaned) for place in self.orphans):
+            return _delivery_changed(self.task_id)
+        # A claim accounts for one delivery, and does not show which.
+        if len(claims) > len(entries) - len(orphaned):
+            return responds_again(self.task_id, (claims[0].worker, claims[0].state))
+        return self.why_unclaimed(workload) if workload.unresponsive else None
+
+    def why_not_run(self, workload: Workload, *, terminate: bool) -> str | None:
+        """Why runs of this task, known before or observed now, keep it from being removed."""
+        runs = running(self.claims(workload))
+        known = [place for place in self.places if place.state is TaskState.RUNNING]
+        if (runs or known) and not terminate:
+            workers = [*(claim.worker for claim in runs), *(place.worker or "a worker" for place in known)]
+            return has_started(self.task_id, dict.fromkeys(workers))
+        for place in known:
+            listed = [claim for claim in workload.claims(self.task_id) if place.worker in (None, claim.worker)]
+            if not running(listed):
+                how = f"lists it as {listed[0].state}" if listed else "does not report it"
+                at = place.worker or "a worker"
+                return f"task {self.task_id} runs at {at}, which {how}: it cannot be stopped safely"
+            runs += running(listed)
+        at_work = dict.fromkeys(claim.worker for claim in runs)
+        reasons = (workload.why_not_stop(self.task_id, worker) for worker in at_work)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def why_unclaimed(self, workload: Workload) -> str:
+        """Why a delivery that no worker claims is left."""
+        if workload.unresponsive:
+            return unresponsive_workers(workload.unresponsive, f"have task {self.task_id}")
+        return unaccounted(self.task_id)
+
+    def may_run_unlisted(self, workload: Workload) -> bool:
+        """Whether a worker that had the task may be running it although the task is found nowhere.
+
+        Not where that worker responds, does not list the task, and has revoked it.
+        """
+        return any(
+            place.state is TaskState.RUNNING
+            or (place.worker is not None and not (place.worker in self.revoked_at and workload.responds(place.worker)))
+            for place in self.places
+        )
+
+
+class CeleryRevoker(Revoker[_Pending, _Observed]):
     """One call of ``QueueBackend.revoke``."""
 
     def __init__(self, messages: RawMessages, workers: CeleryWorkers, *, terminate: bool) -> None:
+        super().__init__(terminate=terminate)
         self._messages = messages
         self._workers = workers
-        self._terminate = terminate
-        self._left: dict[str, str] = {}
 
-    async def withdraw(self, tasks: Sequence[LiveTask], keep: Collection[str]) -> Mapping[str, str]:
-        """Remove these places; returns why a task is still there, or may be, by its id."""
-        given: dict[str, list[LiveTask]] = {}
-        for task in tasks:
-            given.setdefault(task.task_id, [])
-            if (reason := not_removable(task)) is None:
-                given[task.task_id].append(task)
-            else:
-                self._leave(task.task_id, reason)
-        kept = {task_id: places for task_id, places in sorted(given.items()) if task_id in keep and places}
-        whole = {
-            task_id: Pending(task_id=task_id, given=places)
-            for task_id, places in sorted(given.items())
-            if task_id not in keep and task_id not in self._left
+    async def _begin(self, whole: Mapping[str, list[LiveTask]], kept: Mapping[str, list[LiveTask]]) -> list[_Pending]:
+        removable = {
+            task_id: _Pending(task_id=task_id, places=[place for place in places if not_removable(place) is None])
+            for task_id, places in {**whole, **kept}.items()
         }
-        try:
-            entries, seen = await self._read({*whole, *kept})
-        except Refusal as exc:
-            # Redis may be out of memory: without the workers' answers nothing is begun.
-            return dict.fromkeys(given, exc.message) | self._left
-        if kept:
-            await self._remove_parts(kept, entries, seen)
-            entries, seen = await self._read(whole)
-        if whole:
-            await self._remove(whole, entries, seen)
-        return self._left
+        for task_id, places in {**whole, **kept}.items():
+            reason = next(filter(None, map(not_removable, places)), None)
+            if reason is not None:
+                self._left[task_id] = reason
+        tasks = [task for task_id, task in removable.items() if task_id in whole and task_id not in self._left]
+        to_keep = [task for task_id, task in removable.items() if task_id in kept and task.places]
+        observed = await self._observe([*tasks, *to_keep])
+        parts = await self._begin_parts(to_keep, observed) if to_keep else []
+        if tasks:
+            await self._begin_whole(tasks, observed)
+        return [*parts, *tasks]
 
     # --- tasks as a whole ---
 
-    async def _remove(self, pending: dict[str, Pending], entries: Entries, seen: Workload) -> None:
-        seen = await self._decide(pending, entries, seen)
-        copies = Counter(place.task_id for task in pending.values() for place in task.given if is_in_list(place))
-        taken = await self._messages.take_out(await self._messages.waiting(copies, copies))
-        for task_id in taken:
-            pending[task_id].taken = True
-        if len(taken) < len(copies):
-            # They were delivered meanwhile.
-            seen = await self._decide(pending, *await self._read(pending))
-        for task in list(pending.values()):
-            if seen.silent and not task.taken and not task.holdings(seen):
-                self._give_up(pending, task.task_id, not_answered(seen.silent, f"have task {task.task_id}"))
-        await self._revoke(pending)
-        await self._follow(pending)
+    async def _begin_whole(self, tasks: Sequence[_Pending], observed: _Observed) -> None:
+        """Remove messages from the queue's lists, and revoke at every worker what is not left."""
+        observed = await self._decide(tasks, observed)
+        tasks = _unsettled(tasks)
+        copies = Counter(task.task_id for task in tasks for place in task.places if _is_in_list(place))
+        removed = await self._messages.remove(await self._messages.find(copies, copies))
+        for task in tasks:
+            task.is_dequeued = task.task_id in removed
+        if len(removed) < len(copies):
+            # The others were delivered meanwhile.
+            observed = await self._decide(tasks, await self._observe(tasks))
+        unresponsive = observed.workload.unresponsive
+        for task in _unsettled(tasks):
+            if unresponsive and not task.is_dequeued and not task.claims(observed.workload):
+                self._leave(task, unresponsive_workers(unresponsive, f"have task {task.task_id}"))
+        await self._revoke_everywhere({task.task_id: task for task in _unsettled(tasks)})
 
-    async def _decide(self, pending: dict[str, Pending], entries: Entries, seen: Workload) -> Workload:
-        """Give up what must be left; returns what the workers have.
+    async def _decide(self, tasks: Sequence[_Pending], observed: _Observed) -> _Observed:
+        """Leave what must be left; returns the last observation.
 
-        A revoke can't be taken back: what is left must not be dropped at its next retry, or when it is put back.
+        A delivery that no worker claims is read again: it may have been acknowledged between the two readings.
         """
         for is_last in (False, True):
-            unclaimed = False
-            for task in list(pending.values()):
-                found = task.entries(entries)
-                reason = task.why_not_run(seen, terminate=self._terminate) or task.why_not_forget(seen, found)
-                if reason is None and task.count_unclaimed(seen, found) > 0:
-                    # It may have been acknowledged between the two readings.
-                    unclaimed = True
-                    reason = task.why_unclaimed(seen) if is_last else None
+            has_unclaimed = False
+            for task in _unsettled(tasks):
+                reason = task.why_not_run(observed.workload, terminate=self._terminate)
+                reason = reason or task.why_not_drop(observed.workload, task.entries(observed))
+                if reason is None and task.count_unclaimed(observed) > 0:
+                    has_unclaimed = True
+                    reason = task.why_unclaimed(observed.workload) if is_last else None
                 if reason is not None:
-                    self._give_up(pending, task.task_id, reason)
-            if not unclaimed:
+                    self._leave(task, reason)
+            if not has_unclaimed:
                 break
-            await asyncio.sleep(SECOND_LOOK)
-            entries, seen = await self._read(pending)
-        return seen
+            await asyncio.sleep(RECHECK_DELAY)
+            observed = await self._observe(_unsettled(tasks))
+        return observed
 
     # --- places of tasks that are kept ---
 
-    async def _remove_parts(self, kept: Mapping[str, Sequence[LiveTask]], entries: Entries, seen: Workload) -> None:
-        """Remove just these places of tasks, by task id; another place of each stays."""
-        listed = {task_id: places for task_id, places in kept.items() if any(map(is_in_list, places))}
-        if listed:
-            await self._remove_copies(listed, entries, seen)
-        pending: dict[str, Pending] = {}
-        for task_id, places in kept.items():
-            every = Pending(task_id=task_id, given=places)
-            await self._remove_orphans(every, entries.get(task_id, ()), seen)
-            if any(place.state is TaskState.UNACKED and not is_claimed(place) for place in places):
-                self._leave(task_id, every.why_unclaimed(seen))
-            claims = [place for place in places if is_claimed(place)]
-            if not claims:
+    async def _begin_parts(self, kept: Sequence[_Pending], observed: _Observed) -> list[_Pending]:
+        """Remove list entries and orphans among the places; returns the claims to follow."""
+        await self._remove_copies([task for task in kept if any(map(_is_in_list, task.places))], observed)
+        parts: list[_Pending] = []
+        workload = observed.workload
+        for task in kept:
+            await self._remove_orphans(task, observed)
+            if any(place.state is TaskState.UNACKED and not _is_claimed(place) for place in task.places):
+                self._leave(task, task.why_unclaimed(workload))
+            claimed = [place for place in task.places if _is_claimed(place)]
+            if not claimed:
                 continue
-            part = _part(task_id, claims, seen)
-            reason = part.why_not_run(seen, terminate=self._terminate) or _why_leave_claims(part, seen)
+            part = _part(task.task_id, claimed, workload)
+            reason = part.why_not_run(workload, terminate=self._terminate) or _why_leave_claims(part, workload)
             if reason is None:
-                pending[task_id] = part
+                parts.append(part)
             else:
-                self._leave(task_id, reason)
-        await self._revoke_parts(pending, seen)
-        await self._follow(pending)
+                self._leave(part, reason)
+        await self._revoke_parts(parts, workload)
+        return parts
 
-    async def _remove_copies(self, listed: Mapping[str, Sequence[LiveTask]], entries: Entries, seen: Workload) -> None:
-        """Remove as many list entries as are given, those furthest from delivery."""
-        copies = await self._messages.copies(listed)
-        for task_id, places in listed.items():
-            number, claims = sum(map(is_in_list, places)), sum(map(is_claimed, places))
-            deliveries = len(entries.get(task_id, ()))
-            is_elsewhere = len(seen.live_holdings(task_id)) > claims or deliveries > len(places) - number
-            found = copies.get(task_id, [])
-            # Where nothing else of it is to be seen, the entry that is next is the one to be kept.
-            staying = max(len(found) - number, 0 if is_elsewhere else 1)
+    async def _remove_copies(self, tasks: Sequence[_Pending], observed: _Observed) -> None:
+        """Remove as many list entries as were given, those furthest from delivery."""
+        copies = await self._messages.find_copies({task.task_id for task in tasks})
+        for task in tasks:
+            places = task.places
+            number, claimed = sum(map(_is_in_list, places)), sum(map(_is_claimed, places))
+            deliveries = len(observed.entries.get(task.task_id, ()))
+            is_also_delivered = deliveries > len(places) - number
+            is_also_claimed = len(observed.workload.live_claims(task.task_id)) > claimed
+            found = copies.get(task.task_id, [])
+            # Where nothing else of the task is visible, the entry that is next must stay.
+            staying = max(len(found) - number, 0 if is_also_delivered or is_also_claimed else 1)
             removed = await self._messages.remove_copies(found[staying:], found[:staying])
             if sum(removed) < number:
-                self._leave(task_id, copy_is_gone(task_id))
+                self._leave(task, copy_is_gone(task.task_id))
 
-    async def _remove_orphans(self, task: Pending, entries: Sequence[UnackedMessage], seen: Workload) -> None:
-        reason, orphaned = task.why_not_forget(seen, entries), task.orphaned(entries)
-        if reason is None and len(await self._messages.forget(orphaned)) < len(orphaned):
-            reason = delivery_changed(task.task_id)
+    async def _remove_orphans(self, task: _Pending, observed: _Observed) -> None:
+        entries = observed.entries.get(task.task_id, ())
+        reason, orphaned = task.why_not_drop(observed.workload, entries), task.orphaned(entries)
+        if reason is None and len(await self._messages.drop_unacked(orphaned)) < len(orphaned):
+            reason = _delivery_changed(task.task_id)
         if reason is not None:
-            self._leave(task.task_id, reason)
+            self._leave(task, reason)
 
     # --- at the workers ---
 
-    async def _read(self, task_ids: Collection[str]) -> tuple[Entries, Workload]:
-        """What is in ``unacked`` of these tasks, and what the workers have."""
-        # In this order: who has it from before it was read in `unacked` says so now.
+    async def _observe(self, pending: Sequence[_Pending]) -> _Observed:
+        # In this order: a worker that had a task when `unacked` was read reports it now.
         entries: dict[str, list[UnackedMessage]] = {}
-        for delivery in await self._messages.delivered(task_ids):
+        for delivery in await self._messages.find_unacked({task.task_id for task in pending}):
             entries.setdefault(delivery.task_id, []).append(delivery)
-        return entries, Workload.of(await self._workers.ask(QUESTIONS))
+        return _Observed(entries, Workload.of(await self._workers.ask(QUESTIONS)))
 
-    def _leave(self, task_id: str, reason: str) -> None:
-        self._left.setdefault(task_id, reason)
-
-    def _give_up(self, pending: dict[str, Pending], task_id: str, reason: str) -> None:
-        self._leave(task_id, reason)
-        del pending[task_id]
-
-    async def _revoke(self, pending: Mapping[str, Pending]) -> None:
-        """Revoke at every living worker; which of them revoked each is known afterwards."""
-        task_ids = list(pending)
+    async def _revoke_everywhere(self, tasks: Mapping[str, _Pending]) -> None:
+        """Revoke at every living worker, and note which workers did."""
+        task_ids = list(tasks)
         destination: list[str] | None = None
         for start in range(0, len(task_ids), _REVOKED_AT_ONCE):
-            revoking = task_ids[start : start + _REVOKED_AT_ONCE]
-            arguments = {"revoke": {"task_id": revoking}}
+            batch = task_ids[start : start + _REVOKED_AT_ONCE]
+            arguments = {"revoke": {"task_id": batch}}
             replies = await self._workers.ask(["revoke"], arguments=arguments, destination=destination)
-            for task_id in revoking:
-                pending[task_id].revoked_at.update(replies.answers)
+            for task_id in batch:
+                tasks[task_id].revoked_at.update(replies.answers)
             if replies.unknown:
-                # Who was silent once is not waited for again.
+                # Do not wait again for a worker that did not respond.
                 destination = sorted(replies.answers)
 
-    async def _revoke_parts(self, pending: Mapping[str, Pending], seen: Workload) -> None:
-        """Revoke each task at just those workers where a claim that waits is to go."""
-        at: dict[str, list[Pending]] = {}
-        for task in pending.values():
-            for holding in task.holdings(seen):
-                if holding.state is not TaskState.RUNNING:
-                    at.setdefault(holding.worker, []).append(task)
-        for worker, tasks in at.items():
+    async def _revoke_parts(self, parts: Sequence[_Pending], workload: Workload) -> None:
+        """Revoke each task only at the workers where a claim that waits is to go."""
+        by_worker: dict[str, list[_Pending]] = {}
+        for part in parts:
+            for worker in {claim.worker for claim in part.claims(workload) if claim.state is not TaskState.RUNNING}:
+                by_worker.setdefault(worker, []).append(part)
+        for worker, tasks in by_worker.items():
             arguments = {"revoke": {"task_id": sorted({task.task_id for task in tasks})}}
             replies = await self._workers.ask(["revoke"], arguments=arguments, destination=[worker])
             for task in tasks:
                 task.revoked_at.update(replies.answers)
 
-    async def _follow(self, pending: dict[str, Pending]) -> None:
-        """Look until each of them is gone, or must be given up."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + PATIENCE
-        while pending:
-            entries, workload = await self._read(pending)
-            verdicts: dict[Verdict, list[Pending]] = {verdict: [] for verdict in Verdict}
-            for task in list(pending.values()):
-                verdict = self._judge(task, workload, task.entries(entries))
-                if isinstance(verdict, str):
-                    self._give_up(pending, task.task_id, verdict)
-                else:
-                    verdicts[verdict].append(task)
-            gone = [*verdicts[Verdict.GONE], *await self._forget(verdicts[Verdict.FORGET], entries)]
-            gone += await self._search(verdicts[Verdict.NOWHERE], pending, workload)
-            for task in gone:
-                del pending[task.task_id]
-            if verdicts[Verdict.STOP]:
-                await self._stop(verdicts[Verdict.STOP], workload, pending)
-                deadline = clock() + PATIENCE
-            elif clock() > deadline:
-                for task in list(pending.values()):
-                    self._give_up(pending, task.task_id, _too_late(task, workload))
-            if pending:
-                is_patient = verdicts[Verdict.NOWHERE] or any(task.unclaimed for task in pending.values())
-                await asyncio.sleep(SECOND_LOOK if is_patient else SOON)
-
-    def _judge(self, task: Pending, workload: Workload, entries: Sequence[UnackedMessage]) -> Verdict | str:
-        task_id, holdings = task.task_id, task.holdings(workload)
-        running = running_of(holdings)
-        if running and not self._terminate:
-            return has_started(task_id, [holding.worker for holding in running])
-        if (reason := task.why_not_forget(workload, entries)) is not None:
+    def _judge(self, task: _Pending, observed: _Observed) -> Step | str:
+        task_id, workload = task.task_id, observed.workload
+        claims, entries = task.claims(workload), task.entries(observed)
+        runs = running(claims)
+        if runs and not self._terminate:
+            return has_started(task_id, [claim.worker for claim in runs])
+        if (reason := task.why_not_drop(workload, entries)) is not None:
             return reason
-        if running:
-            return Verdict.STOP if any(each.worker not in task.signalled for each in running) else Verdict.WAIT
+        if runs:
+            return Step.STOP if any(claim.worker not in task.signalled for claim in runs) else Step.WAIT
         if any(workload.has_process(worker, pid) for worker, pid in task.signalled.items()):
-            return Verdict.WAIT
-        if any(not workload.will_look_again(holding) for holding in holdings):
-            return Verdict.WAIT
-        if any(holding.worker not in task.revoked_at for holding in holdings):
-            return f"task {task_id} is at {holdings[0].worker}, which has not answered that it revoked it"
-        if task.count_unclaimed(workload, entries) > 0:
+            return Step.WAIT
+        if any(not workload.will_check_revokes(claim) for claim in claims):
+            return Step.WAIT
+        if any(claim.worker not in task.revoked_at for claim in claims):
+            return f"task {task_id} is at {claims[0].worker}, which did not confirm that it revoked the task"
+        if task.count_unclaimed(observed) > 0:
             task.unclaimed += 1
-            return task.why_unclaimed(workload) if workload.silent or task.unclaimed > 1 else Verdict.WAIT
+            is_certain = workload.unresponsive or task.unclaimed >= MISSES_REQUIRED
+            return task.why_unclaimed(workload) if is_certain else Step.RECHECK
         if entries:
-            return Verdict.FORGET
-        if holdings or task.taken or task.signalled:
-            return Verdict.GONE
+            return Step.DROP
+        if claims or task.is_dequeued or task.signalled:
+            return Step.DONE
         if task.workers is not None and not task.may_run_unlisted(workload):
-            return Verdict.GONE
-        return not_answered(workload.silent, f"have task {task_id}") if workload.silent else Verdict.NOWHERE
+            return Step.DONE
+        if workload.unresponsive:
+            return unresponsive_workers(workload.unresponsive, f"have task {task_id}")
+        return Step.SEARCH
 
-    async def _forget(self, tasks: Sequence[Pending], entries: Entries) -> list[Pending]:
-        removed = await self._messages.forget([each for task in tasks for each in task.entries(entries)])
-        return [task for task in tasks if all(delivery.tag in removed for delivery in task.entries(entries))]
+    async def _drop(self, tasks: Sequence[_Pending], observed: _Observed) -> Iterable[_Pending]:
+        removed = await self._messages.drop_unacked([entry for task in tasks for entry in task.entries(observed)])
+        return [task for task in tasks if all(entry.tag in removed for entry in task.entries(observed))]
 
-    async def _search(self, tasks: Sequence[Pending], pending: dict[str, Pending], workload: Workload) -> list[Pending]:
-        """Look for them in the queue, where they may have come back to; returns those not found a second time."""
-        whole = {task.task_id for task in tasks if task.workers is None}
-        taken = await self._messages.take_out(await self._messages.waiting(whole))
+    async def _search(self, tasks: Sequence[_Pending], observed: _Observed) -> Iterable[_Pending]:
+        """Remove those that came back to the queue's lists; returns those not found a second time."""
+        removed = await self._messages.remove(
+            await self._messages.find({task.task_id for task in tasks if task.workers is None})
+        )
         for task in tasks:
-            task.taken = task.task_id in taken
-            task.nowhere += not task.taken
-        nowhere = [task for task in tasks if task.nowhere > 1]
-        lost = [task for task in nowhere if task.may_run_unlisted(workload)]
-        ended = await self._messages.finished([task.task_id for task in lost])
-        for task in lost:
+            task.is_dequeued = task.task_id in removed
+            task.misses += not task.is_dequeued
+        missing = [task for task in tasks if task.misses >= MISSES_REQUIRED]
+        doubtful = [task for task in missing if task.may_run_unlisted(observed.workload)]
+        ended = await self._messages.final_states([task.task_id for task in doubtful])
+        for task in doubtful:
             if task.task_id not in ended:
-                workers = [place.worker for place in task.given if place.worker is not None]
-                self._give_up(pending, task.task_id, no_longer_reported(task.task_id, workers))
-        return [task for task in nowhere if task.task_id in pending]
+                workers = [place.worker for place in task.places if place.worker is not None]
+                self._leave(task, _no_longer_reported(task.task_id, workers))
+        return _unsettled(missing)
 
-    async def _stop(self, tasks: Iterable[Pending], workload: Workload, pending: dict[str, Pending]) -> None:
-        """Have the processes killed that run these tasks, as far as it is certain which ones do."""
-        at: dict[str, list[tuple[Pending, Holding]]] = {}
+    async def _stop(self, tasks: Sequence[_Pending], observed: _Observed) -> bool:
+        """Kill the processes that run these tasks, as far as it is certain which ones do."""
+        by_worker: dict[str, list[tuple[_Pending, Claim]]] = {}
         for task in tasks:
-            for holding in running_of(task.holdings(workload)):
-                if holding.worker not in task.signalled:
-                    at.setdefault(holding.worker, []).append((task, holding))
-        for worker, at_it in at.items():
-            at_it = [(task, holding) for task, holding in at_it if task.task_id in pending]
-            for task_id, reason in (await self._why_not_stop(worker, at_it)).items():
-                self._give_up(pending, task_id, reason)
-            stopping = [(task, holding) for task, holding in at_it if task.task_id in pending]
+            for claim in running(task.claims(observed.workload)):
+                if claim.worker not in task.signalled:
+                    by_worker.setdefault(claim.worker, []).append((task, claim))
+        for worker, runs in by_worker.items():
+            await self._why_not_stop(worker, [(task, claim) for task, claim in runs if not task.is_settled])
+            stopping = [(task, claim) for task, claim in runs if not task.is_settled]
             if not stopping:
                 continue
-            for task, holding in stopping:
-                task.signalled[worker] = holding.pid
+            for task, claim in stopping:
+                task.signalled[worker] = claim.pid
             arguments = {"task_id": [task.task_id for task, _ in stopping], "terminate": True, "signal": _SIGNAL}
             replies = await self._workers.ask(["revoke"], arguments={"revoke": arguments}, destination=[worker])
             for task, _ in stopping:
-                if worker in replies.refused:
-                    reason = f"{worker} can't stop task {task.task_id}: {replies.refused[worker]}"
-                    self._give_up(pending, task.task_id, reason)
+                if worker in replies.rejected:
+                    self._leave(task, f"{worker} cannot stop task {task.task_id}: {replies.rejected[worker]}")
+        return bool(tasks)
 
-    async def _why_not_stop(self, worker: str, at_it: Sequence[tuple[Pending, Holding]]) -> dict[str, str]:
-        """Why no signal may be sent for these tasks, by id, from what the worker answers this moment."""
-        finished = await self._messages.finished([task.task_id for task, _ in at_it])
+    async def _why_not_stop(self, worker: str, runs: Sequence[tuple[_Pending, Claim]]) -> None:
+        """Leave the tasks for which no signal may be sent, by what the worker replies right now."""
+        finished = await self._messages.final_states([task.task_id for task, _ in runs])
         with_message: set[str] = set()
         if finished:
-            with_message |= {message.task_id for message in await self._messages.waiting(finished)}
-            with_message |= {delivery.task_id for delivery in await self._messages.delivered(finished)}
+            with_message |= {message.task_id for message in await self._messages.find(finished)}
+            with_message |= {delivery.task_id for delivery in await self._messages.find_unacked(finished)}
         # The last thing before the signal.
         now = Workload.of(await self._workers.ask(QUESTIONS, destination=[worker]))
-        reasons: dict[str, str] = {}
-        for task, holding in at_it:
+        for task, claim in runs:
             task_id = task.task_id
+            pids = {each.pid for each in now.claims(task_id) if each.worker == worker}
+            known = {claim.pid, *(place.pid for place in task.places if place.worker == worker and place.pid)}
             reason = now.why_not_stop(task_id, worker)
-            pids = {each.pid for each in now.holdings(task_id) if each.worker == worker}
-            known = {holding.pid, *(place.pid for place in task.given if place.worker == worker and place.pid)}
             if reason is None and pids != known:
                 reason = f"worker {worker} now runs task {task_id} at another process: nothing was stopped"
             if reason is None and task_id in finished and task_id not in with_message:
@@ -337,37 +403,57 @@ class Revoker:
                     " nothing was stopped"
                 )
             if reason is not None:
-                reasons[task_id] = reason
-        return reasons
+                self._leave(task, reason)
+
+    def _timed_out(self, task: _Pending, observed: _Observed) -> str:
+        claims = task.claims(observed.workload)
+        return timed_out(task.task_id, signalled=task.signalled, worker=claims[0].worker if claims else None)
 
 
-def _part(task_id: str, claims: Sequence[LiveTask], seen: Workload) -> Pending:
-    """Just these claims of a task. Where one that waits is to go, what runs at the same worker goes on."""
-    held = seen.holdings(task_id)
-    with_waiting = {holding.worker for holding in held if holding.state is not TaskState.RUNNING}
-    return Pending(
+def _unsettled(tasks: Iterable[_Pending]) -> list[_Pending]:
+    return [task for task in tasks if not task.is_settled]
+
+
+def _is_in_list(place: LiveTask) -> bool:
+    """Whether the place is a list entry; one that was read for a few orders has no position."""
+    if place.position is not None:
+        return True
+    return place.worker is None and place.delivery is None and place.state in _IN_LISTS
+
+
+def _is_claimed(place: LiveTask) -> bool:
+    return place.worker is not None or place.state is TaskState.RUNNING
+
+
+def _part(task_id: str, places: Sequence[LiveTask], workload: Workload) -> _Pending:
+    """Only these claims of a task. Where one that waits is to go, what runs at the same worker goes on."""
+    claims = workload.claims(task_id)
+    with_waiting = {claim.worker for claim in claims if claim.state is not TaskState.RUNNING}
+    return _Pending(
         task_id=task_id,
-        given=claims,
-        workers=frozenset(place.worker for place in claims if place.worker is not None),
-        spared=Counter(holding.worker for holding in running_of(held) if holding.worker in with_waiting),
+        places=places,
+        workers=frozenset(place.worker for place in places if place.worker is not None),
+        spared=Counter(claim.worker for claim in running(claims) if claim.worker in with_waiting),
     )
 
 
-def _why_leave_claims(part: Pending, seen: Workload) -> str | None:
+def _why_leave_claims(part: _Pending, workload: Workload) -> str | None:
     """Why claims that wait must be left, where another place of the task is kept."""
-    given = Counter(place.worker for place in part.given if place.state is not TaskState.RUNNING)
+    given = Counter(place.worker for place in part.places if place.state is not TaskState.RUNNING)
     for worker, number in given.items():
-        claims = [holding for holding in part.holdings(seen) if holding.worker == worker]
-        if worker is None or not seen.responds(worker):
-            return f"{worker or 'a worker'} has not answered, and may have task {part.task_id}"
+        claims = [claim for claim in part.claims(workload) if claim.worker == worker]
+        if worker is None or not workload.responds(worker):
+            return f"{worker or 'a worker'} did not respond and may have task {part.task_id}"
         if not claims:
-            return no_longer_reported(part.task_id, [worker])
+            return _no_longer_reported(part.task_id, [worker])
         if len(claims) > number:
             return f"{worker} also has the place of task {part.task_id} that is kept, and revokes both or none"
     return None
 
 
-def _too_late(task: Pending, workload: Workload) -> str:
-    holdings = task.holdings(workload)
-    at = holdings[0].worker if holdings else None
-    return too_late(task.task_id, signalled=task.signalled, at=at, patience=PATIENCE)
+def _delivery_changed(task_id: str) -> str:
+    return f"task {task_id} is no longer delivered as it was: it was acknowledged, requeued or delivered again"
+
+
+def _no_longer_reported(task_id: str, workers: Sequence[str]) -> str:
+    return f"{', '.join(workers) or 'its worker'} no longer reports task {task_id} and may be running it: try again"

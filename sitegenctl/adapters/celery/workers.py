@@ -1,8 +1,6 @@
-"""What Celery's workers tell of themselves and of the tasks they hold, asked by remote control.
+"""What Celery's workers report of themselves and of the tasks they hold, asked by remote control.
 
-Reaches Redis by a link of its own for each question, because an answer is waited for on it; who asks again and again
-gives it those of his that are idle. What is in the broker is for ``celery_queue``; neither redis-py nor Celery is
-needed to ask, which makes asking quick.
+Neither redis-py nor Celery is needed, which makes it quick. The broker's side is in ``queue``.
 """
 
 from __future__ import annotations
@@ -30,10 +28,10 @@ from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
 
-#: The methods that tell which tasks a worker holds, and what it means to be told of by each.
+#: The methods that list the tasks which a worker holds, and the state of a task that each lists.
 CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
 
-#: The methods whose answers ``_details`` reads; `report` alone tells Celery's version.
+#: The methods whose answers ``_details`` reads; only `report` has Celery's version.
 _QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled", "report")
 
 #: Steps of SCAN and keys in each: together the most keys that are searched for bindings.
@@ -43,8 +41,12 @@ _SCAN_COUNT = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A task that a worker says it holds, as far as its reply can be read."""
+    """A task that a worker reports; ``task_id`` and ``name`` are empty where they are no text.
 
+    ``pid`` is the process that runs it, ``started_at`` by the worker's clock.
+    """
+
+    worker: str
     task_id: str
     name: str
     state: TaskState
@@ -54,11 +56,15 @@ class Claim:
     started_at: datetime | None
     pid: int | None
 
+    def order_id(self, task: str) -> int | None:
+        """The order that the task is for, if it is ours."""
+        return order_of(self.args, self.kwargs) if self.name == task else None
+
 
 class CeleryWorkers:
-    """``WorkerSource`` on Celery's remote control; ``timeout`` is in seconds, for each question.
+    """``WorkerSource`` on Celery's remote control; ``timeout`` is in seconds, for each request.
 
-    ``link`` lends a link of the same time limit, which nobody else uses meanwhile.
+    ``link`` lends a link of the same time limit for one request; by default each request opens its own.
     """
 
     def __init__(
@@ -75,13 +81,17 @@ class CeleryWorkers:
         self._link = link or partial(opened_link, url, options, timeout=timeout)
 
     @property
-    def patience(self) -> float:
-        """How many seconds the workers are given to answer.
+    def reply_timeout(self) -> float:
+        """How many seconds the workers get to reply.
 
-        Less than the link's own limit: Redis looks only ten times a second whether a client has waited long
-        enough.
+        Less than the link's own limit: Redis checks only ten times a second whether a client has waited long enough.
         """
         return self._timeout - min(0.5, self._timeout / 2)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels on which workers listen for remote control."""
+        return self._options.control_channels(database_number(self._url), sentinel=is_sentinel(self._url))
 
     async def ask(
         self,
@@ -90,28 +100,27 @@ class CeleryWorkers:
         arguments: Mapping[str, Mapping[str, Any]] | None = None,
         destination: Sequence[str] | None = None,
     ) -> Replies:
-        """Ask every living worker, or those named, these methods of remote control; ``arguments`` are by method.
+        """Send these remote-control methods, with arguments by method, to every living worker, or to those named.
 
-        Returns as soon as all have answered. Raises ``SourceError`` without Redis.
+        Returns as soon as all have replied. Raises ``SourceError`` without Redis.
         """
         async with self._link() as link:
             return await ask_workers(
                 link,
                 methods,
-                timeout=self.patience,
-                channels=self._options.control_channels(database_number(self._url), sentinel=is_sentinel(self._url)),
+                self._options,
+                timeout=self.reply_timeout,
+                channels=self.channels,
                 arguments=arguments or {},
                 destination=destination,
-                prefix=self._options.global_keyprefix,
-                sep=self._options.sep,
             )
 
     async def survey(self) -> WorkerSurvey:
-        """Ask every worker what it holds; returns as soon as all have responded."""
+        """Ask every worker what it holds."""
         replies = await self._without_revoked(await self.ask([*CLAIMS, "stats"]))
         skipped: Counter[str] = Counter()
         workers = tuple(
-            _worker(name, given, self._options.task, skipped) for name, given in sorted(replies.answers.items())
+            _worker(name, reply, self._options.task, skipped) for name, reply in sorted(replies.answers.items())
         )
         consumers, ever_consumed = await self._consumption(replies)
         return WorkerSurvey(
@@ -123,11 +132,11 @@ class CeleryWorkers:
         )
 
     async def worker_details(self) -> WorkerRoster:
-        """Ask every worker about itself; returns as soon as all have responded."""
+        """Ask every worker about itself."""
         replies = await self._without_revoked(await self.ask(_QUESTIONS))
         skipped: Counter[str] = Counter()
         workers = tuple(
-            _details(name, given, self._options.task, skipped) for name, given in sorted(replies.answers.items())
+            _details(name, reply, self._options.task, skipped) for name, reply in sorted(replies.answers.items())
         )
         consumers, ever_consumed = await self._consumption(replies)
         return WorkerRoster(
@@ -142,27 +151,33 @@ class CeleryWorkers:
         """The ids of the tasks that each worker will discard."""
         replies = await self.ask(["revoked"])
         return {
-            text(name) or "": frozenset(filter(None, map(text, sequence(given["revoked"]))))
-            for name, given in replies.answers.items()
+            text(name) or "": frozenset(filter(None, map(text, sequence(reply["revoked"]))))
+            for name, reply in replies.answers.items()
         }
 
     async def pause(self) -> Consumers:
         """Have every living worker stop taking tasks from our queue."""
-        return await self._tell("cancel_consumer")
+        return await self._set_consuming("cancel_consumer")
 
     async def resume(self) -> Consumers:
         """Have every living worker take tasks from our queue again."""
-        return await self._tell("add_consumer")
+        return await self._set_consuming("add_consumer")
+
+    async def _set_consuming(self, method: str) -> Consumers:
+        replies = await self.ask([method], arguments={method: {"queue": self._options.queue}})
+        return Consumers(
+            acknowledged=sorted(replies.answers), rejected=replies.rejected, unresponsive=replies.unresponsive
+        )
 
     async def _consumption(self, replies: Replies) -> tuple[int | None, bool]:
-        """How many clients wait for messages, and whether anything shows that a worker ever did.
+        """The number of clients that wait for messages, and whether anything shows that a worker ever did.
 
-        Asked only where no worker listens for remote control: some do not, and consume all the same. What cannot be
-        read counts as if workers had been there.
+        Read only where no worker replied: some have remote control switched off, and consume all the same. What cannot
+        be read counts as if workers had been there.
         """
         if replies.answers or replies.unknown:
             return None, True
-        # Here, because it is seldom needed.
+        # Seldom needed.
         from sitegenctl.adapters.redis.info import read_clients
 
         prefix, queue = self._options.global_keyprefix, self._options.queue
@@ -190,7 +205,7 @@ class CeleryWorkers:
             return consumers, await self._has_bindings(link)
 
     async def _has_bindings(self, link: Link) -> bool:
-        """Whether any exchange but those of replies has a binding, which the first worker to consume leaves."""
+        """Whether an exchange other than those of replies has a binding, which the first consuming worker leaves."""
         pattern = f"{literally(self._options.global_keyprefix)}_kombu.binding*"
         cursor = b"0"
         for _ in range(_SCAN_STEPS):
@@ -204,77 +219,80 @@ class CeleryWorkers:
                 return False
         return True
 
-    async def _tell(self, method: str) -> Consumers:
-        replies = await self.ask([method], arguments={method: {"queue": self._options.queue}})
-        return Consumers(acknowledged=sorted(replies.answers), rejected=replies.refused, unresponsive=replies.silent)
-
     async def _without_revoked(self, replies: Replies) -> Replies:
-        """The same without what will not run: a worker lists it until its turn has come, and drops it then.
+        """The same without revoked tasks, which a worker lists until their turn has come.
 
-        Who holds nothing for later isn't asked for its revokes, which may be many. They are asked for before the
-        tasks are, once more: one that was revoked after it had started runs on.
+        Workers that hold nothing for later aren't asked for their revokes, which may be many. Tasks are asked for once
+        more after the revokes: one that was revoked after it had started runs on.
         """
-        holding = [name for name, given in replies.answers.items() if given.get("reserved") or given.get("scheduled")]
+        holding = [name for name, reply in replies.answers.items() if reply.get("reserved") or reply.get("scheduled")]
         if not holding:
             return replies
         again = await self.ask(["revoked", *CLAIMS], destination=holding)
-        sifted = {
-            name: {**replies.answers[name], **_not_revoked(given)}
-            for name, given in again.answers.items()
+        filtered = {
+            name: {**replies.answers[name], **_not_revoked(reply)}
+            for name, reply in again.answers.items()
             if name in replies.answers
         }
-        return replace(replies, answers={**replies.answers, **sifted})
+        return replace(replies, answers={**replies.answers, **filtered})
 
 
-def _not_revoked(given: Mapping[str, Any]) -> dict[str, Any]:
-    revoked = {task_id for task_id in sequence(given.get("revoked")) if isinstance(task_id, str)}
-
-    def is_revoked(entry: Any) -> bool:
-        task_id = mapping(mapping(entry).get("request", entry)).get("id")
-        return isinstance(task_id, str) and task_id in revoked
-
-    later = {
-        method: [entry for entry in sequence(given.get(method)) if not is_revoked(entry)]
-        for method in ("reserved", "scheduled")
-    }
-    return {"active": given.get("active"), **later}
-
-
-def read_claims(worker: str, given: Mapping[str, Any], skipped: Counter[str]) -> Iterator[Claim]:
-    """The tasks in a worker's answers; what does not fit is counted in ``skipped``."""
+def read_claims(worker: str, reply: Mapping[str, Any], skipped: Counter[str]) -> Iterator[Claim]:
+    """The tasks in a worker's reply; what does not fit is counted in ``skipped``."""
     where = f"reply of {text(worker)}"
     for method, state in CLAIMS.items():
-        entries = given.get(method)
+        entries = reply.get(method)
         if not isinstance(entries, list):
             skipped[f"{where}: {method} is not a list"] += 1
             continue
         for entry in entries:
-            # `scheduled` wraps what the other methods give bare.
-            request = mapping(entry.get("request", entry)) if isinstance(entry, dict) else {}
+            request = _request_in(entry)
             task_id = text(request.get("id"))
-            # The name is what the publisher chose to show, where it chose; the type is the task's.
+            # The name may be one that the publisher chose for display; the type is the task's.
             name = text(request.get("type")) or text(request.get("name"))
             if task_id is None or name is None:
-                lacking = "id" if task_id is None else "name"
-                skipped[f"{where}: a task without a text {lacking}"] += 1
-                continue
+                skipped[f"{where}: a task without a text {'id' if task_id is None else 'name'}"] += 1
             read = partial(fitting, skipped, where)
             yield Claim(
-                task_id=task_id,
-                name=name,
+                worker=worker,
+                task_id=task_id or "",
+                name=name or "",
                 state=state,
                 args=request.get("args"),
                 kwargs=request.get("kwargs"),
-                eta=read("eta", parse_time, entry.get("eta")),
+                eta=read("eta", parse_time, mapping(entry).get("eta")),
                 started_at=read("time_start", moment, request.get("time_start")),
                 pid=read("worker_pid", number, request.get("worker_pid")),
             )
 
 
-def _worker(name: str, given: Mapping[str, Any], task: str, skipped: Counter[str]) -> Worker:
+def _request_in(entry: Any) -> dict[str, Any]:
+    """The request in an entry: `scheduled` wraps what the other methods return bare."""
+    return mapping(mapping(entry).get("request", entry))
+
+
+def _not_revoked(reply: Mapping[str, Any]) -> dict[str, Any]:
+    revoked = {task_id for task_id in sequence(reply.get("revoked")) if isinstance(task_id, str)}
+
+    def is_revoked(entry: Any) -> bool:
+        task_id = _request_in(entry).get("id")
+        return isinstance(task_id, str) and task_id in revoked
+
+    later = {
+        method: [entry for entry in sequence(reply.get(method)) if not is_revoked(entry)]
+        for method in ("reserved", "scheduled")
+    }
+    return {"active": reply.get("active"), **later}
+
+
+def _readable_claims(name: str, reply: Mapping[str, Any], skipped: Counter[str]) -> list[Claim]:
+    return [claim for claim in read_claims(name, reply, skipped) if claim.task_id and claim.name]
+
+
+def _worker(name: str, reply: Mapping[str, Any], task: str, skipped: Counter[str]) -> Worker:
     shown = text(name) or ""
-    claims = list(read_claims(name, given, skipped))
-    slots, _, hard_limit = _pool(given, f"reply of {shown}", skipped)
+    claims = _readable_claims(name, reply, skipped)
+    slots, _, hard_limit = _pool(reply, f"reply of {shown}", skipped)
     ours = (_live(claim, shown, task) for claim in claims if claim.name == task)
     parts = (part for claim in claims for part in _parts(claim, shown, task))
     return Worker(
@@ -283,20 +301,15 @@ def _worker(name: str, given: Mapping[str, Any], task: str, skipped: Counter[str
         others=tuple(_live(claim, shown, task) for claim in claims if claim.name != task),
         slots=slots,
         hard_limit=hard_limit,
-        has_processes="prefork" in str(mapping(mapping(given.get("stats")).get("pool")).get("implementation")),
+        has_processes="prefork" in str(mapping(mapping(reply.get("stats")).get("pool")).get("implementation")),
     )
-
-
-def _order_of(claim: Claim, task: str) -> int | None:
-    """The order that the task is for; another task's first argument is none."""
-    return order_of(claim.args, claim.kwargs) if claim.name == task else None
 
 
 def _live(claim: Claim, worker: str, task: str) -> LiveTask:
     return LiveTask(
         task_id=claim.task_id,
         name=claim.name,
-        order_id=_order_of(claim, task),
+        order_id=claim.order_id(task),
         state=claim.state,
         worker=worker,
         eta=claim.eta,
@@ -323,37 +336,41 @@ def _parts(claim: Claim, worker: str, task: str) -> Iterator[LiveTask]:
 
 
 def _pool(
-    given: Mapping[str, Any], where: str, skipped: Counter[str]
+    reply: Mapping[str, Any], where: str, skipped: Counter[str]
 ) -> tuple[int | None, timedelta | None, timedelta | None]:
-    """How many tasks the worker can run at once, and the soft and the hard limit of its pool."""
-    pool = mapping(mapping(given.get("stats")).get("pool"))
+    """The number of tasks that the worker can run at once, and the soft and the hard limit of its pool."""
+    pool = mapping(mapping(reply.get("stats")).get("pool"))
     slots = fitting(skipped, where, "max-concurrency", number, pool.get("max-concurrency"))
-    # 0 is how the pool says that there is none; a negative one would have ended every task before it began.
-    limits = [span(each) for each in sequence(pool.get("timeouts"))]
-    soft, hard, *_ = (*(each if each and each > timedelta(0) else None for each in limits), None, None)
+    soft, hard, *_ = (*map(limit, sequence(pool.get("timeouts"))), None, None)
     return slots if slots is not None and slots > 0 else None, soft, hard
 
 
-def _details(name: str, given: Mapping[str, Any], task: str, skipped: Counter[str]) -> WorkerDetails:
+def limit(value: Any) -> timedelta | None:
+    """A time limit in seconds; None for 0, which is Celery's "no limit", and for what cannot be one."""
+    time = span(value)
+    return time if time is not None and time > timedelta(0) else None
+
+
+def _details(name: str, reply: Mapping[str, Any], task: str, skipped: Counter[str]) -> WorkerDetails:
     shown = text(name) or ""
     where = f"reply of {shown}"
-    claims = list(read_claims(name, given, skipped))
-    stats = mapping(given.get("stats"))
+    claims = _readable_claims(name, reply, skipped)
+    stats = mapping(reply.get("stats"))
     pool = mapping(stats.get("pool"))
-    slots, soft, hard = _pool(given, where, skipped)
+    slots, soft, hard = _pool(reply, where, skipped)
     totals = {
-        text(task) or "": count
-        for task, each in mapping(stats.get("total")).items()
-        if (count := number(each)) is not None
+        text(each) or "": count
+        for each, value in mapping(stats.get("total")).items()
+        if (count := number(value)) is not None
     }
     processes = tuple(pid for pid in map(number, sequence(pool.get("processes"))) if pid is not None)
     # In kilobytes, as Linux counts it.
     peak = number(mapping(stats.get("rusage")).get("maxrss"))
     pid = fitting(skipped, where, "pid", number, stats.get("pid"))
-    version = re.search(r"celery:(\S+)", text(mapping(given.get("report")).get("ok")) or "")
-    queues = (text(queue.get("name")) for queue in mappings(given.get("active_queues")))
+    version = re.search(r"celery:(\S+)", text(mapping(reply.get("report")).get("ok")) or "")
+    queues = (text(queue.get("name")) for queue in mappings(reply.get("active_queues")))
     # A task with a rate limit is listed as `name [rate_limit=…]`.
-    registered = (text(task) for task in sequence(given.get("registered")))
+    registered = (text(each) for each in sequence(reply.get("registered")))
     held = {state: tuple(_held(claim, task) for claim in claims if claim.state is state) for state in CLAIMS.values()}
     return WorkerDetails(
         name=shown,
@@ -383,16 +400,8 @@ def _held(claim: Claim, task: str) -> HeldTask:
     return HeldTask(
         task_id=claim.task_id,
         name=claim.name,
-        order_id=_order_of(claim, task),
+        order_id=claim.order_id(task),
         started_at=claim.started_at,
         eta=claim.eta,
         pid=claim.pid,
     )
-
-
-def requests(entries: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each entry with the request in it: `scheduled` wraps what the other methods give bare."""
-    for entry in mappings(entries):
-        request = entry.get("request", entry)
-        if isinstance(request, dict):
-            yield entry, request

@@ -16,11 +16,13 @@ from typing import Any
 
 from sitegenctl.adapters.broker.json_values import moment
 from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.rq.assignments import assign_jobs
 from sitegenctl.adapters.rq.job import Job
 from sitegenctl.adapters.rq.lookup import read_result
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import atomically, job_id_of, read_jobs, scored
-from sitegenctl.adapters.rq.workers import RqWorkers, read_records, roll_call
+from sitegenctl.adapters.rq.records import read_records
+from sitegenctl.adapters.rq.workers import RqWorkers
 from sitegenctl.domain.queue.event import HEARTBEAT, Event, Heard, read_event
 from sitegenctl.domain.queue.task import TaskResult
 
@@ -104,8 +106,8 @@ class RqEvents:
 async def look(link: Link, options: RqOptions, before: LiveSnapshot | None = None) -> LiveSnapshot:
     """Look at everything that can change; of jobs that ended since ``before`` also at what came of them."""
     records = await read_records(link, options)
-    seen = roll_call(records, options.queue)
-    running = {job.job_id: name for name, jobs in seen.running.items() for job in jobs}
+    assigned = assign_jobs(records, options.queue)
+    running = {job.job_id: name for name, jobs in assigned.running.items() for job in jobs}
     listed, scheduled, *registries = await atomically(
         link,
         [
@@ -119,11 +121,11 @@ async def look(link: Link, options: RqOptions, before: LiveSnapshot | None = Non
     ended = frozenset(job_id_of(member) for members in registries for member in members)
     picture = LiveSnapshot(
         now=records.now,
-        nobody=not seen.living and not seen.silent,
+        nobody=not assigned.living and not assigned.silent,
         waiting=waiting,
         running=running,
         ended=ended,
-        workers={name: worker.fields["last_heartbeat"] for name, worker in seen.living.items()},
+        workers={name: worker.fields["last_heartbeat"] for name, worker in assigned.living.items()},
         jobs=records.jobs,
     )
     if before is None:

@@ -14,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 from sitegenctl.adapters.redis.connection import Link
 from sitegenctl.adapters.redis.info import Habits, read_facts
 from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.adapters.rq.assignments import Assignments, assign_jobs
 from sitegenctl.adapters.rq.lookup import read_result
 from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
 from sitegenctl.adapters.rq.reader import job_id_of, job_in_work, read_jobs
-from sitegenctl.adapters.rq.workers import Record, RollCall, RqWorkers, read_records, roll_call
+from sitegenctl.adapters.rq.records import Record, read_records
+from sitegenctl.adapters.rq.workers import RqWorkers
 from sitegenctl.domain.health.facts import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkerFacts, WorkersFacts
 
 #: What a worker's connections are recognised by; one that is busy takes nothing.
@@ -107,15 +109,17 @@ class RqHealth:
         """What every living worker has written of itself."""
         async with self._workers.link() as link:
             records = await read_records(link, self._options)
-        seen = roll_call(records, self._options.queue)
-        facts = tuple(_facts(worker, seen, records.now, suspended=records.suspended) for worker in seen.living.values())
+        assigned = assign_jobs(records, self._options.queue)
+        facts = tuple(
+            _facts(worker, assigned, records.now, suspended=records.suspended) for worker in assigned.living.values()
+        )
         patience = timedelta(seconds=self._timeout)
-        return WorkersFacts(workers=facts, silent=seen.silent, patience=patience, suspended=records.suspended)
+        return WorkersFacts(workers=facts, silent=assigned.silent, patience=patience, suspended=records.suspended)
 
     async def _count(self, link: Link) -> int | None:
         """How many are connected, which one that was killed a moment ago is not."""
-        seen = roll_call(await read_records(link, self._options), self._options.queue)
-        return len(seen.living) + seen.silent - seen.missing
+        assigned = assign_jobs(await read_records(link, self._options), self._options.queue)
+        return len(assigned.living) + assigned.silent - assigned.missing
 
     async def _formats(self, link: Link, job_ids: Sequence[str]) -> list[str]:
         """What these jobs are serialized in, by how they begin: no more than that is looked at."""
@@ -135,7 +139,7 @@ class RqHealth:
         return reasons
 
 
-def _facts(worker: Record, seen: RollCall, now: datetime, *, suspended: bool) -> WorkerFacts:
+def _facts(worker: Record, assigned: Assignments, now: datetime, *, suspended: bool) -> WorkerFacts:
     birth = worker.birth
     return WorkerFacts(
         name=worker.name,
@@ -143,7 +147,7 @@ def _facts(worker: Record, seen: RollCall, now: datetime, *, suspended: bool) ->
         tasks=None,
         uptime=max(now - birth, timedelta(0)) if birth is not None else None,
         finished=worker.processed,
-        busy=len(seen.running[worker.name]) + len(seen.taking[worker.name]),
+        busy=len(assigned.running[worker.name]) + len(assigned.taking[worker.name]),
     )
 
 

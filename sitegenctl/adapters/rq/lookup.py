@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import moment
+from sitegenctl.adapters.broker.json_values import is_encodable, moment
 from sitegenctl.adapters.redis.connection import Link
 from sitegenctl.adapters.rq.job import OVER, Job
 from sitegenctl.adapters.rq.options import RqOptions
@@ -38,9 +38,7 @@ class JobSearch:
 
     async def find(self, job_id: str) -> TaskDetails | None:
         """Find the job and what came of it; None when there is neither."""
-        try:
-            job_id.encode()
-        except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
+        if not is_encodable(job_id):
             return None
         details = None
         # It may end, or go from one registry to another, while it is looked for.

@@ -1,8 +1,6 @@
-"""An RQ queue on Redis: reading every unfinished job, publishing; what the workers tell is ``rq_workers``.
+"""An RQ queue on Redis: reading every unfinished job, publishing, revoking and requeueing.
 
-What reads does without RQ itself, whose readings write and unpickle (``rq_reading`` says how); what writes has RQ
-say what is to be written (``rq_library``). Taking jobs away is for ``rq_withdrawal``, giving orphaned ones back for
-``rq_put_back``.
+Reading does without RQ, whose own readings write and unpickle; writing sends the commands that RQ would send.
 """
 
 from __future__ import annotations
@@ -11,17 +9,20 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from sitegenctl.adapters.broker.json_values import is_encodable
 from sitegenctl.adapters.redis.connection import require_writable
+from sitegenctl.adapters.rq.assignments import assign_jobs, why_undecided
 from sitegenctl.adapters.rq.job import OVER, Job
 from sitegenctl.adapters.rq.lookup import JobSearch, with_claim
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import QueueReading, read_jobs
-from sitegenctl.adapters.rq.workers import RqWorkers, read_records, roll_call, why_undecided
+from sitegenctl.adapters.rq.records import read_records
+from sitegenctl.adapters.rq.workers import RqWorkers
 from sitegenctl.domain.ports import Consumers, PublishFailure
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 
-#: What Celery calls the states in which a job of RQ's ends.
+#: Celery's names for the final states of a job.
 _RESULTS = {"finished": "SUCCESS", "failed": "FAILURE", "stopped": "REVOKED", "canceled": "REVOKED"}
 
 
@@ -37,10 +38,10 @@ class RqQueue:
         return str(uuid.uuid4())
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
-        """Read every unfinished job and foreign one, at each place; or just the jobs of these orders.
+        """Read every place of every unfinished job, and foreign jobs; or only the jobs of these orders.
 
-        A delivery of which it is not known when it was taken up is orphaned here, where that is proven: the time limit
-        has passed since the last sign of life that was promised. All others are decided by when they were taken up.
+        A delivery is orphaned here if it is not known when it was taken up, and its time limit has passed since the
+        last heartbeat that was promised. All others are decided by when they were taken up.
         """
         async with self._workers.link() as link:
             reading = await QueueReading(link, self._options, only=only).read()
@@ -48,16 +49,20 @@ class RqQueue:
             if not any(_is_undated(task) for task in reading.tasks):
                 return reading
             records = await read_records(link, self._options)
-        seen = roll_call(records, self._options.queue)
-        orphaned = [
-            _is_undated(task) and not seen.holders(task.task_id) and why_undecided(task, records, seen) is None
-            for task in reading.tasks
-        ]
+        assigned = assign_jobs(records, self._options.queue)
+
+        def is_orphaned(task: LiveTask) -> bool:
+            return (
+                _is_undated(task)
+                and not assigned.holders(task.task_id)
+                and why_undecided(task, records, assigned) is None
+            )
+
         tasks = (
-            replace(task, state=TaskState.ORPHANED, reason="nothing can be running it any more")
-            if is_orphaned
+            replace(task, state=TaskState.ORPHANED, reason="no process can be running it any more")
+            if is_orphaned(task)
             else task
-            for task, is_orphaned in zip(reading.tasks, orphaned, strict=True)
+            for task in reading.tasks
         )
         return replace(reading, tasks=tuple(tasks))
 
@@ -66,11 +71,11 @@ class RqQueue:
         return await self._workers.survey()
 
     async def worker_details(self) -> WorkerRoster:
-        """Read what every living worker tells of itself."""
+        """Read the record of every living worker."""
         return await self._workers.worker_details()
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        """Find one job in the queue, at the workers (if not at hand as ``survey``) and among the results."""
+        """Find one job in the queue, at the workers and among the results."""
         async with self._workers.link() as link:
             found = await JobSearch(link, self._options).find(task_id)
         if found is None or found.place is TaskPlace.QUEUE:
@@ -79,7 +84,7 @@ class RqQueue:
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly the given ids; returns the failure of each id that failed."""
-        # Here and below: what only reads, and starts often, is spared importing RQ.
+        # Imported here and below, so that reading starts fast.
         from sitegenctl.adapters.rq.library import RqLibrary
         from sitegenctl.adapters.rq.publisher import publish
 
@@ -89,31 +94,31 @@ class RqQueue:
     async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
-        """Take jobs away: out of the queue and the registries, and stopped where they run."""
-        from sitegenctl.adapters.rq.revoke import Revoker
+        """Remove these places of jobs from the queue and the registries, and stop those that run."""
+        from sitegenctl.adapters.rq.revoke import RqRevoker
 
         async with self._workers.link() as link:
-            return await Revoker(link, self._options, terminate=terminate).withdraw(tasks, keep)
+            return await RqRevoker(link, self._options, terminate=terminate).revoke(tasks, keep)
 
     async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
-        """Hand orphaned jobs to the queue again, to be taken next; nothing else of them changes."""
-        from sitegenctl.adapters.rq.restore import Restorer
+        """Return orphaned jobs to the queue, to be taken next."""
+        from sitegenctl.adapters.rq.restore import RqRestorer
 
         async with self._workers.link() as link:
-            return await Restorer(link, self._options).put_back(tasks, worker_dead=worker_dead)
+            return await RqRestorer(link, self._options).requeue(tasks, worker_dead=worker_dead)
 
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
-        """The final status of each of these jobs that has one, and that no other worker runs once more."""
+        """The final status of each of these jobs that has one, and that no other worker runs again."""
         ended = await self._ended(task_ids)
         if not ended:
             return {}
         async with self._workers.link() as link:
             records = await read_records(link, self._options)
-        seen = roll_call(records, self._options.queue)
+        assigned = assign_jobs(records, self._options.queue)
         return {
             task_id: _RESULTS[job.status]
             for task_id, job in ended.items()
-            if not seen.holders(task_id) and not records.is_due(task_id)
+            if not assigned.holders(task_id) and not records.is_due(task_id)
         }
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
@@ -125,16 +130,16 @@ class RqQueue:
 
     async def _ended(self, task_ids: Collection[str]) -> dict[str, Job]:
         async with self._workers.link() as link:
-            jobs = await read_jobs(link, self._options, filter(_is_text, task_ids))
+            jobs = await read_jobs(link, self._options, filter(is_encodable, task_ids))
         return {task_id: job for task_id, job in jobs.items() if job is not None and job.status in OVER}
 
     async def require_writable(self) -> None:
-        """Raise ``SourceError`` where Redis refuses writes; a push to a list that does not exist changes nothing."""
+        """Raise ``SourceError`` where Redis refuses writes. Changes nothing."""
         async with self._workers.link() as link:
             await require_writable(link, self._options.probe)
 
     async def pause(self) -> Consumers:
-        """Have every worker of this Redis take no other job."""
+        """Have every worker of this Redis take no more jobs."""
         return await self._workers.pause()
 
     async def resume(self) -> Consumers:
@@ -142,18 +147,9 @@ class RqQueue:
         return await self._workers.resume()
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
-        """Nothing: RQ's workers are told, not asked, and nobody waits for a reply that could be left behind."""
+        """Nothing: RQ's workers send no replies that could be left behind."""
         return 0
 
 
 def _is_undated(task: LiveTask) -> bool:
     return task.state is TaskState.UNACKED and task.delivered_at is None
-
-
-def _is_text(task_id: str) -> bool:
-    """Whether it can be an id at all: half a surrogate pair, which JSON may hold, is no text."""
-    try:
-        task_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,35 +1,24 @@
-"""Giving orphaned jobs back to the queue, to be taken next.
+"""Requeueing orphaned jobs, to be taken next.
 
-RQ itself does something else: once in ten minutes a worker looks for jobs whose worker is gone, counts that as a
-failure and tries them again later, or puts them among the failed ones.
-
-The job keeps the attempts that it has left: it was not its fault. Only what is published anew, under whichever id, has
-all of them again.
-
-The guarantee to strive for is that none runs twice when its worker turns out to live: it is looked for once more
-just before, its job moved only if nothing of it has changed since, and looked for again a moment later. A job in
-several places is in the queue once at most afterwards.
+RQ itself does something else: once in ten minutes a worker searches for jobs whose worker is gone, counts that as a
+failure and retries them later, or moves them to the failed ones. Here the job keeps the attempts that it has left.
+A job in several places is in the queue once at most afterwards.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sitegenctl.adapters.broker.revocation import answers_again
+from sitegenctl.adapters.broker.restore import Holder, Restorer, responds_again
 from sitegenctl.adapters.redis.client import Command
 from sitegenctl.adapters.redis.connection import Link
-from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.rq.assignments import Assignments, assign_jobs, entries_of, why_undecided
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.workers import Records, RollCall, entries_of, read_records, roll_call, why_undecided
+from sitegenctl.adapters.rq.reader import Started
+from sitegenctl.adapters.rq.records import Records, read_records
 from sitegenctl.domain.queue.task import LiveTask
-
-#: Seconds after which a worker that had lost its connection to Redis, and nothing else, is there again.
-_A_MOMENT = 0.25
-
-#: What the script answers when the job is in the queue's list: a second entry would run it twice.
-_WAITS_ALREADY = 2
 
 # KEYS: started, intermediate, queue, job. ARGV: job, then member and score of each of its entries. What may be
 # refused comes first.
@@ -49,8 +38,8 @@ redis.call('PERSIST', KEYS[4])
 return 1
 """
 
-# The same keys and arguments, the other way round.
-_MOVE_BACK = """
+# The same keys and arguments.
+_UNDO = """
 if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i + 1], ARGV[i]) end
 if #ARGV == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end
@@ -59,82 +48,67 @@ return 1
 """
 
 
-class Restorer:
+@dataclass(frozen=True)
+class _Move:
+    """A job that returns to the queue, and its entries of the registry of jobs in work."""
+
+    job_id: str
+    entries: Sequence[Started]
+
+
+class RqRestorer(Restorer[_Move]):
     """One call of ``QueueBackend.requeue``."""
 
     def __init__(self, link: Link, options: RqOptions) -> None:
         self._link = link
         self._options = options
 
-    async def put_back(self, tasks: Sequence[LiveTask], *, worker_dead: bool) -> Mapping[str, str]:
-        """Give these jobs back; returns why one was not, by its id."""
-        records, seen = await self._look()
+    async def _plan(
+        self, tasks: Sequence[LiveTask], *, worker_dead: bool
+    ) -> tuple[dict[str, str], list[tuple[str, _Move]]]:
+        records, assigned = await self._read()
         left: dict[str, str] = {}
-        moving: dict[str, list[LiveTask]] = {}
+        places: dict[str, list[LiveTask]] = {}
         for task in tasks:
-            reason = _why_not(task, records, seen, worker_dead=worker_dead)
+            reason = _why_not(task, records, assigned, worker_dead=worker_dead)
             if reason is None:
-                moving.setdefault(task.task_id, []).append(task)
+                places.setdefault(task.task_id, []).append(task)
             else:
                 left[task.task_id] = reason
-        going = {task_id: places for task_id, places in sorted(moving.items()) if task_id not in left}
-        moved: dict[str, list[LiveTask]] = {}
-        for task_id, answer in zip(going, await self._run(_MOVE, going, records), strict=True):
-            if isinstance(answer, Refusal):
-                left[task_id] = answer.message
-            elif answer == _WAITS_ALREADY:
-                left[task_id] = f"task {task_id} waits in the queue already"
-            elif not answer:
-                left[task_id] = f"task {task_id} was finished or given back this moment"
-            else:
-                moved[task_id] = going[task_id]
-        return left | await self._look_again(moved, records)
+        return left, [
+            (job_id, _Move(job_id, entries_of(places[job_id], records)))
+            for job_id in sorted(places)
+            if job_id not in left
+        ]
 
-    async def _look(self) -> tuple[Records, RollCall]:
+    async def _read(self) -> tuple[Records, Assignments]:
         records = await read_records(self._link, self._options)
-        return records, roll_call(records, self._options.queue)
+        return records, assign_jobs(records, self._options.queue)
 
-    async def _look_again(self, moved: Mapping[str, Sequence[LiveTask]], before: Records) -> dict[str, str]:
-        """Take those out again that still wait, and that a worker has."""
-        if not moved:
-            return {}
-        await asyncio.sleep(_A_MOMENT)
-        _, seen = await self._look()
-        claimed = {task_id: places for task_id, places in moved.items() if seen.holders(task_id)}
-        # Only what still waits is taken out: a worker that has taken it from the queue has it, too.
-        undone = await self._run(_MOVE_BACK, claimed, before)
-        return {
-            task_id: f"{_answers_again(task_id, seen)}; it was put back, and taken out of the queue again"
-            for task_id, done in zip(claimed, undone, strict=True)
-            if done == 1
-        }
+    async def _holders(self) -> Holder:
+        return (await self._read())[1].holder
 
-    async def _run(self, script: str, going: Mapping[str, Sequence[LiveTask]], records: Records) -> list[Any]:
+    async def _run(self, moves: Sequence[_Move], *, undo: bool = False) -> list[Any]:
         options = self._options
+        keys = (options.started, options.intermediate, options.list_key)
         commands: list[Command] = [
             (
-                *("EVAL", script, 4, options.started, options.intermediate, options.list_key, options.job(task_id)),
-                task_id,
-                *(part for entry in entries_of(places, records) for part in (entry.member, entry.score)),
+                *("EVAL", _UNDO if undo else _MOVE, 4, *keys, options.job(move.job_id), move.job_id),
+                *(part for entry in move.entries for part in (entry.member, entry.score)),
             )
-            for task_id, places in going.items()
+            for move in moves
         ]
         return await self._link.execute(*commands, keep_refusals=True) if commands else []
 
 
-def _why_not(task: LiveTask, records: Records, seen: RollCall, *, worker_dead: bool) -> str | None:
+def _why_not(task: LiveTask, records: Records, assigned: Assignments, *, worker_dead: bool) -> str | None:
     task_id = task.task_id
-    if seen.holders(task_id):
-        return _answers_again(task_id, seen)
+    if (holder := assigned.holder(task_id)) is not None:
+        return responds_again(task_id, holder)
     if records.jobs.get(task_id) is None:
         return f"nothing is left of task {task_id} that could be run"
     is_there = entries_of([task], records) or (task.delivery is None and task_id in records.taken)
     if records.is_over(task_id) or not is_there:
-        return f"task {task_id} is no longer in work: it was finished or given back meanwhile"
-    doubt = None if worker_dead else why_undecided(task, records, seen)
+        return f"task {task_id} is no longer in work: it was finished or requeued meanwhile"
+    doubt = None if worker_dead else why_undecided(task, records, assigned)
     return f"task {task_id}: {doubt}" if doubt is not None else None
-
-
-def _answers_again(task_id: str, seen: RollCall) -> str:
-    name, state = seen.holders(task_id)[0]
-    return answers_again(task_id, state, name)

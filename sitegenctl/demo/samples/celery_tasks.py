@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redis.asyncio import Redis
 
-from sitegenctl.adapters.celery.codec import ACTOR_HEADER, ENQUEUED_AT_HEADER, Place, decode, decode_unacked
-from sitegenctl.adapters.celery.queue import QueueOptions, kombu_url
+from sitegenctl.adapters.celery.codec import ACTOR_HEADER, ENQUEUED_AT_HEADER, Decoder, Place
+from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.redispy import close, redis_client, translated
+from sitegenctl.adapters.redis.urls import kombu_url
 from sitegenctl.demo.samples.plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.samples.recipes import ForeignKind, Lane
 from sitegenctl.domain.queue.task import LiveTask, TaskState
@@ -31,7 +32,7 @@ _OPTIONS = QueueOptions()
 _TIMEOUT = 10.0
 # For decoding, where neither matters.
 _PLACE = Place(state=TaskState.QUEUED)
-_EPOCH = datetime.fromtimestamp(0, UTC)
+_DECODER = Decoder(_OPTIONS.task, now=datetime.fromtimestamp(0, UTC))
 
 
 async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
@@ -73,10 +74,10 @@ async def remove_tasks(redis_url: str, order_id: int) -> None:
     async with _client(redis_url) as client:
         for key in _OPTIONS.lists:
             for raw in await client.lrange(key, 0, -1):
-                if is_of_order(decode(raw, _PLACE, task_name=_OPTIONS.task, now=_EPOCH)):
+                if is_of_order(_DECODER.decode(raw, _PLACE)):
                     await client.lrem(key, 1, cast("str", raw))
         for tag, raw in (await client.hgetall(_OPTIONS.unacked)).items():
-            if is_of_order(decode_unacked(raw, _PLACE, task_name=_OPTIONS.task, now=_EPOCH)):
+            if is_of_order(_DECODER.decode_unacked(raw, _PLACE)):
                 await client.hdel(_OPTIONS.unacked, tag)
                 await client.zrem(_OPTIONS.unacked_index_key, tag)
 

@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from sitegenctl.adapters.postgres import schema
 from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, asyncpg_dsn, translate
+from sitegenctl.backends import backend_class
 from sitegenctl.config.atomic_write import write_whole
 from sitegenctl.demo.samples.businesses import half_filled
 from sitegenctl.demo.samples.manifest import Manifest
@@ -65,7 +66,7 @@ class SampleQueue(Protocol):
 
 def sample_queue(backend: str) -> SampleQueue:
     """Import the module of a backend, each of which needs a library that the others do not."""
-    return cast("SampleQueue", importlib.import_module(f"sitegenctl.demo.samples.{backend}_tasks"))
+    return cast("SampleQueue", importlib.import_module(backend_class(backend).samples))
 
 
 async def seed(

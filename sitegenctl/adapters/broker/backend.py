@@ -1,0 +1,84 @@
+"""What the ``backend.py`` of each backend package provides. Adapters are imported when they are first needed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from sitegenctl.config.settings import Settings
+    from sitegenctl.domain.health.backend_texts import BackendTexts
+    from sitegenctl.domain.health.check import CheckName, WorkerCommands
+    from sitegenctl.domain.health.facts import BrokerProbe
+    from sitegenctl.domain.ports import EventSource, QueueBackend, WorkerSource
+
+
+class Backend(ABC):
+    """One kind of queue, with these settings.
+
+    ``container`` is the one that the system's own worker runs in. ``worker`` is the module whose ``run_worker`` runs
+    the reference worker, ``samples`` the module that seeds the demo's queue (``SampleQueue``): both are above the
+    adapters, and imported by name.
+    """
+
+    container: ClassVar[str]
+    worker: ClassVar[str]
+    samples: ClassVar[str]
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def url(self) -> str:
+        """The broker's URL. Raises ``UsageProblem`` for none, or one with an unknown option."""
+        from sitegenctl.adapters.redis.urls import require_redis
+
+        url = self.settings.require_redis_url()
+        require_redis(url)
+        return url
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for each call."""
+        return self.settings.timeout.total_seconds()
+
+    @property
+    def sentinel_password(self) -> str | None:
+        """The password of the sentinels, not of the Redis that they watch."""
+        return self.settings.sentinel_password.reveal() if self.settings.sentinel_password else None
+
+    @property
+    @abstractmethod
+    def texts(self) -> BackendTexts:
+        """Texts that differ between backends."""
+
+    @property
+    @abstractmethod
+    def commands(self) -> WorkerCommands:
+        """The commands that start its workers."""
+
+    @property
+    @abstractmethod
+    def checks(self) -> tuple[CheckName, ...]:
+        """The doctor's checks that apply to it."""
+
+    @abstractmethod
+    def require(self) -> None:
+        """Raise ``UsageProblem`` where a library that it needs is not installed."""
+
+    @abstractmethod
+    def queue(self, closing: AsyncExitStack) -> QueueBackend:
+        """The broker and its workers; ``closing`` closes it."""
+
+    @abstractmethod
+    def workers(self) -> WorkerSource:
+        """The workers alone."""
+
+    @abstractmethod
+    def events(self) -> EventSource:
+        """The events of tasks and workers."""
+
+    @abstractmethod
+    def probe(self) -> BrokerProbe:
+        """The doctor's measurements of the broker."""

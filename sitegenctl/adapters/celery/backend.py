@@ -1,0 +1,104 @@
+"""Everything that the backend ``celery`` provides."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from sitegenctl.adapters.broker.backend import Backend
+
+if TYPE_CHECKING:
+    from sitegenctl.adapters.celery.events import CeleryEvents
+    from sitegenctl.adapters.celery.health import CeleryHealth
+    from sitegenctl.adapters.celery.options import QueueOptions
+    from sitegenctl.adapters.celery.queue import CeleryQueue
+    from sitegenctl.adapters.celery.workers import CeleryWorkers
+    from sitegenctl.domain.health.backend_texts import BackendTexts
+    from sitegenctl.domain.health.check import CheckName, WorkerCommands
+
+
+class CeleryBackend(Backend):
+    """Celery on its Redis transport."""
+
+    container = "crm-celery-worker"
+    worker = "sitegenctl.worker.celery_app"
+    samples = "sitegenctl.demo.samples.celery_tasks"
+
+    @property
+    def texts(self) -> BackendTexts:
+        """Texts that differ between backends."""
+        from sitegenctl.domain.health.backend_texts import CELERY_TERMS
+
+        return CELERY_TERMS
+
+    @property
+    def commands(self) -> WorkerCommands:
+        """The commands that start its workers."""
+        from sitegenctl.domain.health.check import WorkerCommands
+
+        return WorkerCommands()
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]:
+        """The doctor's checks that apply to it."""
+        from sitegenctl.domain.health.check import CELERY_CHECKS
+
+        return CELERY_CHECKS
+
+    @property
+    def options(self) -> QueueOptions:
+        """The queue, the task, and kombu's transport options."""
+        from sitegenctl.adapters.celery.options import QueueOptions
+
+        settings = self.settings
+        return QueueOptions(
+            queue=settings.queue,
+            task=settings.task,
+            global_keyprefix=settings.global_keyprefix,
+            sep=settings.sep,
+            priority_steps=settings.priority_steps,
+            unacked_key=settings.unacked_key,
+            unacked_index_key=settings.unacked_index_key,
+            visibility_timeout=settings.visibility_timeout,
+            fanout_prefix=settings.fanout_prefix,
+            hard_limit=settings.hard_time_limit,
+            reconnect_time=settings.reconnect_time,
+            sentinel_master=settings.sentinel_master,
+            sentinel_password=self.sentinel_password,
+        )
+
+    def require(self) -> None:
+        """Celery is always installed."""
+
+    def queue(self, closing: AsyncExitStack) -> CeleryQueue:
+        """The broker and its workers; ``closing`` closes it."""
+        from sitegenctl.adapters.celery.queue import CeleryQueue
+
+        queue = CeleryQueue(self.url, self.options, timeout=self.timeout)
+        closing.push_async_callback(queue.close)
+        return queue
+
+    def workers(self) -> CeleryWorkers:
+        """The workers alone."""
+        from sitegenctl.adapters.celery.workers import CeleryWorkers
+
+        return CeleryWorkers(self.url, self.options, timeout=self.timeout)
+
+    def events(self) -> CeleryEvents:
+        """The events of tasks and workers."""
+        from sitegenctl.adapters.celery.events import CeleryEvents
+
+        return CeleryEvents(self.url, self.options, timeout=self.timeout)
+
+    def probe(self) -> CeleryHealth:
+        """The doctor's measurements of the broker."""
+        from sitegenctl.adapters.celery.health import CeleryHealth
+
+        return CeleryHealth(self.url, self.options, timeout=self.timeout)
+
+    def kombu_options(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """The broker's URL and the transport options of broker and result backend, as kombu takes them."""
+        from sitegenctl.adapters.redis.urls import kombu_url
+
+        options = self.options
+        return kombu_url(self.url), options.transport_options, options.result_options

@@ -1,0 +1,108 @@
+"""Everything that the backend ``rq`` provides."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from sitegenctl.adapters.broker.backend import Backend
+
+if TYPE_CHECKING:
+    from sitegenctl.adapters.rq.events import RqEvents
+    from sitegenctl.adapters.rq.health import RqHealth
+    from sitegenctl.adapters.rq.options import RqOptions
+    from sitegenctl.adapters.rq.queue import RqQueue
+    from sitegenctl.adapters.rq.workers import RqWorkers
+    from sitegenctl.domain.health.backend_texts import BackendTexts
+    from sitegenctl.domain.health.check import CheckName, WorkerCommands
+
+
+class RqBackend(Backend):
+    """RQ, which is installed with the extra ``rq``."""
+
+    container = "crm-rq-worker"
+    worker = "sitegenctl.worker.rq_worker"
+    samples = "sitegenctl.demo.samples.rq_tasks"
+
+    @property
+    def texts(self) -> BackendTexts:
+        """Texts that differ between backends."""
+        from sitegenctl.domain.health.backend_texts import RQ_TERMS
+
+        return RQ_TERMS
+
+    @property
+    def commands(self) -> WorkerCommands:
+        """The commands that start its workers."""
+        from sitegenctl.domain.health.check import RQ_COMMANDS
+
+        return RQ_COMMANDS
+
+    @property
+    def checks(self) -> tuple[CheckName, ...]:
+        """The doctor's checks that apply to it."""
+        from sitegenctl.domain.health.check import RQ_CHECKS
+
+        return RQ_CHECKS
+
+    @property
+    def options(self) -> RqOptions:
+        """The queue, the job, and how RQ stores them. Raises ``UsageProblem`` where RQ is missing or too old."""
+        from sitegenctl.adapters.rq.options import RqOptions
+
+        self.require()
+        settings = self.settings
+        return RqOptions(
+            queue=settings.queue,
+            task=settings.task,
+            prefix=settings.rq_key_prefix,
+            serializer=settings.rq_serializer,
+            hard_limit=settings.hard_time_limit,
+            sentinel_master=settings.sentinel_master,
+            sentinel_password=self.sentinel_password,
+        )
+
+    def require(self) -> None:
+        """Raise ``UsageProblem`` where RQ is not installed, or too old for the key prefix."""
+        from sitegenctl.adapters.rq.options import require_rq
+
+        require_rq(self.settings.rq_key_prefix)
+
+    def queue(self, closing: AsyncExitStack) -> RqQueue:
+        """The broker and its workers; each call has a connection of its own."""
+        from sitegenctl.adapters.rq.queue import RqQueue
+
+        return RqQueue(self.url, self.options, timeout=self.timeout)
+
+    def workers(self) -> RqWorkers:
+        """The workers alone."""
+        from sitegenctl.adapters.rq.workers import RqWorkers
+
+        return RqWorkers(self.url, self.options, timeout=self.timeout)
+
+    def events(self) -> RqEvents:
+        """The events of tasks and workers."""
+        from sitegenctl.adapters.rq.events import RqEvents
+
+        return RqEvents(self.url, self.options, timeout=self.timeout)
+
+    def probe(self) -> RqHealth:
+        """The doctor's measurements of the broker."""
+        from sitegenctl.adapters.rq.health import RqHealth
+
+        return RqHealth(self.url, self.options, timeout=self.timeout)
+
+    def rq_parts(self) -> tuple[Any, Any]:
+        """RQ's own queue, and the serializer of its jobs, for the reference worker. Raises ``UsageProblem``.
+
+        This imports RQ with its key prefix in the environment: RQ must not be imported before.
+        """
+        from sitegenctl.adapters.redis.blocking import blocking_client
+        from sitegenctl.adapters.rq.library import RqLibrary
+
+        options = self.options
+        connection = blocking_client(
+            self.url, sentinel_master=options.sentinel_master, sentinel_password=options.sentinel_password
+        )
+        library = RqLibrary(options)
+        return library.queue_on(connection), library.serializer
