@@ -20,7 +20,7 @@ from redis import Redis
 
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
-from sitegenctl.adapters.redis.redispy import close, redis_client
+from sitegenctl.adapters.redis.connection import opened_link
 from sitegenctl.demo.servers.redis import redis_server
 from sitegenctl.domain.queue.task import Publication
 from tests.support.world import QUEUE
@@ -71,9 +71,8 @@ async def _publish(url: str) -> None:
 
 
 async def _lrange(url: str) -> int:
-    client = redis_client(url, timeout=30)
-    messages = await client.lrange(QUEUE, 0, -1)
-    await close(client)
+    async with opened_link(url, QueueOptions(), timeout=30) as link:
+        (messages,) = await link.execute(("LRANGE", QUEUE, 0, -1))
     return len(messages)
 
 

@@ -87,7 +87,7 @@ BAD = [
     (["enqueue"], "no order given"),
     (["enqueue", "42", "--form", "x"], "no such option"),
     (["inspect", "1-3"], "1-3 is neither an order number nor one of: orders, queue, workers, task"),
-    (["--timeout", "0s", "inspect", "42"], "timeout (flag): it must be from 10ms to 1h"),
+    (["--timeout", "0s", "inspect", "42"], "timeout (flag): must be between 10ms and 1h"),
     (["enqueu", "42"], "did you mean 'enqueue'"),
     (["enqueue", "42", "-o", "yaml"], "yaml"),
     (["maintain", "--max-actions", "1_000"], "'1_000' is not a valid integer"),

@@ -21,10 +21,9 @@ from sitegenctl.adapters.celery.bodies import parse_json
 from sitegenctl.adapters.celery.codec import Decoder, Encoder, Place, fast_parser
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
-from sitegenctl.adapters.redis.client import RedisWire
 from sitegenctl.adapters.redis.connection import Link
-from sitegenctl.adapters.redis.redispy import close, redis_client
 from sitegenctl.domain.queue.task import BrokerReading, TaskState
+from tests.support.async_redis import async_redis, close
 from tests.support.world import QUEUE, TASK
 
 OPTIONS = QueueOptions()
@@ -137,14 +136,14 @@ async def read(link: Link, *, only: Collection[int] | None = None, **bounds: int
 
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[Link]:
-    link = RedisWire(redis_url, timeout=10)
+    link = Link(redis_url, OPTIONS, timeout=10)
     yield link
     await link.aclose()
 
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = redis_client(redis_url, timeout=10)
+    client = async_redis(redis_url)
     yield client
     await close(client)
 
@@ -184,7 +183,7 @@ async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
 
 
 async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, link: Link, redis_url: str) -> None:
-    mover = Mover(redis_client(redis_url, timeout=10), 1)
+    mover = Mover(async_redis(redis_url), 1)
     # So few that `unacked` (a third of them) is read in one step: in several steps it has a known hole.
     await mover.fill(300)
     reading = asyncio.Event()

@@ -70,6 +70,11 @@ def test_what_is_no_redis_url_is_one_line(url: str) -> None:
         assert "\n" not in caught.value.message
 
 
+def test_unknown_tls_option_is_refused() -> None:
+    with pytest.raises(UsageProblem, match="unknown option 'ssl_min_version'"):
+        require_redis("rediss://h:1/0?ssl_min_version=771")
+
+
 def test_sentinels_without_a_name_to_ask_for_say_which_setting_is_missing() -> None:
     queue = CeleryQueue("sentinel://127.0.0.1:1", QueueOptions(), timeout=1)
     for call in (queue.read, queue.survey):

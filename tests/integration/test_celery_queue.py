@@ -21,12 +21,11 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.celery.reader import Bounds
 from sitegenctl.adapters.celery.workers import CeleryWorkers
-from sitegenctl.adapters.redis.client import RedisWire
 from sitegenctl.adapters.redis.connection import Link
-from sitegenctl.adapters.redis.redispy import ClientLink, close, redis_client
 from sitegenctl.adapters.redis.urls import database_number
 from sitegenctl.domain.queue.task import BrokerReading, Publication, TaskPlace, TaskState
 from sitegenctl.errors import SourceError, UsageProblem
+from tests.support.async_redis import async_redis, close
 from tests.support.world import QUEUE, TASK, World, eventually
 
 _BOUNDS = Bounds()
@@ -175,16 +174,11 @@ def test_a_late_answer_leaves_nothing_behind(world: World) -> None:
     assert leftovers(world) == set()
 
 
-LINKS: dict[str, Callable[[str], Link]] = {
-    "wire": lambda url: RedisWire(url, timeout=20),
-    "client": lambda url: ClientLink(redis_client(url, timeout=20)),
-}
-
-
 @contextlib.asynccontextmanager
-async def asking(world: World, link: str) -> AsyncIterator[tuple[Redis, asyncio.Task[object]]]:
+async def asking(world: World) -> AsyncIterator[tuple[Redis, asyncio.Task[object]]]:
     """A question that is waiting for the answer of a worker who never gives one, and another client."""
-    asker, other = LINKS[link](world.redis_url), redis_client(world.redis_url, timeout=5)
+    asker = Link(world.redis_url, QueueOptions(), timeout=20)
+    other = async_redis(world.redis_url)
     channel = f"/{database_number(world.redis_url)}.celery.pidbox"
     mute = other.pubsub()
     await mute.subscribe(channel)
@@ -203,18 +197,16 @@ async def _blocked(client: Redis) -> list[str]:
     return [each["id"] for each in await client.client_list() if each["cmd"] == "brpop"]
 
 
-@pytest.mark.parametrize("link", LINKS)
-async def test_a_cancelled_question_leaves_nothing_behind(world: World, link: str) -> None:
-    async with asking(world, link) as (_, question):
+async def test_a_cancelled_question_leaves_nothing_behind(world: World) -> None:
+    async with asking(world) as (_, question):
         question.cancel()
         with pytest.raises(asyncio.CancelledError):
             await question
         assert leftovers(world) == set()
 
 
-@pytest.mark.parametrize("link", LINKS)
-async def test_a_connection_that_breaks_meanwhile_leaves_nothing_behind(world: World, link: str) -> None:
-    async with asking(world, link) as (other, question):
+async def test_a_connection_that_breaks_meanwhile_leaves_nothing_behind(world: World) -> None:
+    async with asking(world) as (other, question):
         for blocked in await _blocked(other):
             await other.client_kill_filter(_id=blocked)
         with pytest.raises(SourceError, match="can't be reached"):

@@ -25,9 +25,7 @@ from sitegenctl.adapters.broker import restore
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.restore import CeleryRestorer
 from sitegenctl.adapters.celery.workers import CeleryWorkers
-from sitegenctl.adapters.redis import connection as redis_link
 from sitegenctl.adapters.redis.connection import opened_link
-from sitegenctl.adapters.redis.redispy import ClientLink, redis_client
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests.support.celery_tasks import DEPLOYED, REPOSITORY, Meddled, as_orphans, claims, deliveries, held, lists, read
@@ -416,11 +414,7 @@ async def test_redis_out_of_memory_is_a_reason_and_nothing_is_lost(world: World)
 
 
 @pytest.mark.usefixtures("_soon")
-def test_through_redis_py_as_with_sentinels_it_is_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def through_client(url: str, *, timeout: float, **_: object) -> ClientLink:
-        return ClientLink(redis_client(url, timeout=timeout))
-
-    monkeypatch.setattr(redis_link, "redis_link", through_client)
+def test_requeue_revoke_and_prune(world: World) -> None:
     with FakeWorker(world, {}):
         world.publish(1)
         tag = deliver(world)

@@ -1,4 +1,4 @@
-"""Both ways to a Redis, on real servers: the same replies, the same words for what goes wrong, nothing left over."""
+"""The Redis client on real servers: replies, errors, reconnecting."""
 
 from __future__ import annotations
 
@@ -8,49 +8,35 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from redis import Redis
 
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.client import RedisWire
-from sitegenctl.adapters.redis.connection import Link, Links, redis_link
+from sitegenctl.adapters.redis.connection import Link, Links
 from sitegenctl.adapters.redis.errors import Refusal
-from sitegenctl.adapters.redis.redispy import ClientLink, redis_client
 from sitegenctl.errors import SourceError
 from sitegenctl.render.command import hint_text
 from tests.support.redis_servers import Certificates, free_port, server
 from tests.support.world import eventually
 
-Make = Callable[..., Link]
 
-
-def _wire(url: str, timeout: float = 10) -> Link:
-    return RedisWire(url, timeout=timeout)
-
-
-def _client(url: str, timeout: float = 10) -> Link:
-    return ClientLink(redis_client(url, timeout=timeout))
-
-
-@pytest.fixture(params=[_wire, _client], ids=["wire", "client"])
-def make(request: pytest.FixtureRequest) -> Make:
-    return request.param
+def client(url: str, timeout: float = 10) -> Link:
+    return Link(url, QueueOptions(), timeout=timeout)
 
 
 @contextlib.asynccontextmanager
-async def linked(make: Make, url: str, timeout: float = 10) -> AsyncIterator[Link]:
-    async with contextlib.aclosing(make(url, timeout)) as link:
+async def linked(url: str, timeout: float = 10) -> AsyncIterator[Link]:
+    async with contextlib.aclosing(client(url, timeout)) as link:
         yield link
 
 
-async def failure(make: Make, url: str, *, timeout: float = 2) -> SourceError:
+async def failure(url: str, *, timeout: float = 2) -> SourceError:
     """What is said of the one failure, in one line."""
-    async with linked(make, url, timeout) as link:
+    async with linked(url, timeout) as link:
         with pytest.raises(SourceError) as caught:
             await link.execute(("PING",))
     assert "\n" not in caught.value.message
@@ -58,8 +44,8 @@ async def failure(make: Make, url: str, *, timeout: float = 2) -> SourceError:
     return caught.value
 
 
-async def test_replies_are_as_redis_gives_them_whichever_way(make: Make, redis_url: str) -> None:
-    async with linked(make, redis_url) as link:
+async def test_replies_are_as_redis_gives_them_whichever_way(redis_url: str) -> None:
+    async with linked(redis_url) as link:
         replies = await link.execute(
             ("SET", "text", "São Paulo \x06\x16"),
             ("GET", "text"),
@@ -90,8 +76,8 @@ async def test_replies_are_as_redis_gives_them_whichever_way(make: Make, redis_u
     assert abs(int(clock[0]) - time.time()) < 30
 
 
-async def test_a_connection_that_was_closed_while_nobody_asked_is_made_anew(make: Make, redis_url: str) -> None:
-    async with linked(make, redis_url) as link, linked(_client, redis_url) as other:
+async def test_a_connection_that_was_closed_while_nobody_asked_is_made_anew(redis_url: str) -> None:
+    async with linked(redis_url) as link, linked(redis_url) as other:
         (own,) = await link.execute(("CLIENT", "ID"))
         assert await other.execute(("CLIENT", "KILL", "ID", own)) == [1]
         # What was closed is heard of in the loop's next turns, not in the one in which it is used again.
@@ -100,15 +86,15 @@ async def test_a_connection_that_was_closed_while_nobody_asked_is_made_anew(make
     assert now != own
 
 
-async def test_nothing_to_send_is_no_replies(make: Make, redis_url: str) -> None:
-    async with linked(make, redis_url) as link:
+async def test_nothing_to_send_is_no_replies(redis_url: str) -> None:
+    async with linked(redis_url) as link:
         assert await link.execute() == []
 
 
-async def test_large_replies_arrive_whole(make: Make, redis_url: str) -> None:
+async def test_large_replies_arrive_whole(redis_url: str) -> None:
     """Ten times as much as is read ahead, both ways at once."""
     value = os.urandom(500_000)
-    async with linked(make, redis_url, 30) as link:
+    async with linked(redis_url, 30) as link:
         echoed = await link.execute(*(("ECHO", value) for _ in range(20)))
         assert echoed == [value] * 20
         await link.execute(("RPUSH", "long", *map(str, range(100_000))))
@@ -116,8 +102,8 @@ async def test_large_replies_arrive_whole(make: Make, redis_url: str) -> None:
     assert (len(items), items[-1]) == (100_000, b"99999")
 
 
-async def test_what_redis_refuses_is_told_and_harms_nothing_else(make: Make, redis_url: str) -> None:
-    async with linked(make, redis_url) as link:
+async def test_what_redis_refuses_is_told_and_harms_nothing_else(redis_url: str) -> None:
+    async with linked(redis_url) as link:
         await link.execute(("SET", "text", "1"))
         kept = await link.execute(("LPOP", "text"), ("GET", "text"), keep_refusals=True)
         assert isinstance(kept[0], Refusal)
@@ -128,11 +114,11 @@ async def test_what_redis_refuses_is_told_and_harms_nothing_else(make: Make, red
         assert await link.execute(("GET", "text")) == [b"1"]
 
 
-async def test_a_user_who_may_not_is_told_so(make: Make, redis_url: str) -> None:
+async def test_a_user_who_may_not_is_told_so(redis_url: str) -> None:
     with Redis.from_url(redis_url) as admin:
         admin.execute_command("ACL", "SETUSER", "clerk", "on", ">p@ss", "~*", "&*", "+@all", "-info")
         try:
-            async with linked(make, f"redis://clerk:p%40ss@{redis_url.split('@')[1]}") as link:
+            async with linked(f"redis://clerk:p%40ss@{redis_url.split('@')[1]}") as link:
                 refusal, pong = await link.execute(("INFO",), ("PING",), keep_refusals=True)
         finally:
             admin.execute_command("ACL", "DELUSER", "clerk")
@@ -142,46 +128,46 @@ async def test_a_user_who_may_not_is_told_so(make: Make, redis_url: str) -> None
 
 
 @pytest.mark.parametrize("password", [":wr0ng@", "nobody:wr0ng@", ""], ids=["wrong", "wrong user", "none"])
-async def test_a_wrong_password_says_so_without_telling_it(make: Make, redis_url: str, password: str) -> None:
-    error = await failure(make, f"redis://{password}{redis_url.split('@')[1]}")
+async def test_a_wrong_password_says_so_without_telling_it(redis_url: str, password: str) -> None:
+    error = await failure(f"redis://{password}{redis_url.split('@')[1]}")
     assert error.message.startswith("Redis refuses the login: ")
     assert error.hint == "check the password in REDIS_URL"
     assert "wr0ng" not in error.message
 
 
-async def test_a_password_where_none_is_wanted(make: Make) -> None:
+async def test_a_password_where_none_is_wanted() -> None:
     port = free_port()
     with server("--port", str(port), "--save", "", url=f"redis://127.0.0.1:{port}"):
-        error = await failure(make, f"redis://:wr0ng@127.0.0.1:{port}")
+        error = await failure(f"redis://:wr0ng@127.0.0.1:{port}")
         assert error.message.startswith("Redis refuses the login: ")
-        async with linked(make, f"redis://127.0.0.1:{port}/15") as link:
+        async with linked(f"redis://127.0.0.1:{port}/15") as link:
             assert await link.execute(("PING",)) == [b"PONG"]
-        refused = await failure(make, f"redis://127.0.0.1:{port}/99")
+        refused = await failure(f"redis://127.0.0.1:{port}/99")
         assert "out of range" in refused.message
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nowhere/r.sock", "redis://no.such.host.invalid"])
-async def test_a_redis_that_is_not_there_is_one_line(make: Make, url: str) -> None:
-    error = await failure(make, url)
+async def test_a_redis_that_is_not_there_is_one_line(url: str) -> None:
+    error = await failure(url)
     assert error.message.startswith("Redis can't be reached: ")
     assert "config show" in (hint_text(error.hint) or "")
 
 
 async def test_a_refused_connection_names_the_place_and_the_reason() -> None:
-    error = await failure(_wire, "redis://127.0.0.1:1/0")
+    error = await failure("redis://127.0.0.1:1/0")
     assert error.message == "Redis can't be reached: 127.0.0.1:1: Connection refused"
 
 
-async def test_a_server_that_takes_the_connection_and_never_answers(make: Make) -> None:
+async def test_a_server_that_takes_the_connection_and_never_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        error = await failure(make, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout=0.5)
+        error = await failure(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout=0.5)
         assert 0.4 < time.monotonic() - began < 2
     assert error.message == "Redis can't be reached: it did not answer in time"
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$100\r\ntoo short"])
-async def test_a_server_that_speaks_something_else_or_stops_in_the_middle(make: Make, answer: bytes) -> None:
+async def test_a_server_that_speaks_something_else_or_stops_in_the_middle(answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(answer)
@@ -190,16 +176,16 @@ async def test_a_server_that_speaks_something_else_or_stops_in_the_middle(make: 
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with listening:
-        error = await failure(make, f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0")
+        error = await failure(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0")
     assert error.message.startswith("Redis ")
 
 
-async def test_after_a_redis_that_hung_the_next_answer_is_the_right_one(make: Make) -> None:
+async def test_after_a_redis_that_hung_the_next_answer_is_the_right_one() -> None:
     """The late answer must not be taken for that to the next call."""
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
     with server("--port", str(port), "--save", "", url=url) as process:
-        async with linked(make, url, 0.5) as link:
+        async with linked(url, 0.5) as link:
             assert await link.execute(("SET", "number", 1)) == [b"OK"]
             process.send_signal(signal.SIGSTOP)
             with pytest.raises(SourceError, match="did not answer in time"):
@@ -223,8 +209,8 @@ def blocked(client: Redis) -> list[str]:
     return [each["id"] for each in client.client_list() if (each["cmd"], each["db"]) == ("brpop", number)]
 
 
-async def test_a_connection_lost_in_the_middle_is_told_and_made_anew(make: Make, redis_url: str) -> None:
-    async with linked(make, redis_url) as link:
+async def test_a_connection_lost_in_the_middle_is_told_and_made_anew(redis_url: str) -> None:
+    async with linked(redis_url) as link:
         async with waiting(link, redis_url) as (call, other):
             (connection,) = blocked(other)
             other.client_kill_filter(_id=connection)
@@ -233,8 +219,8 @@ async def test_a_connection_lost_in_the_middle_is_told_and_made_anew(make: Make,
         assert await link.execute(("PING",)) == [b"PONG"]
 
 
-async def test_after_a_cancelled_call_the_next_answer_is_the_right_one(make: Make, redis_url: str) -> None:
-    async with linked(make, redis_url) as link:
+async def test_after_a_cancelled_call_the_next_answer_is_the_right_one(redis_url: str) -> None:
+    async with linked(redis_url) as link:
         async with waiting(link, redis_url) as (call, other):
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -246,8 +232,8 @@ async def test_after_a_cancelled_call_the_next_answer_is_the_right_one(make: Mak
         assert await link.execute(("LRANGE", "nothing", 0, -1)) == [[b"something"]]
 
 
-async def test_closing_closes_the_connection_and_using_it_again_opens_one(make: Make, redis_url: str) -> None:
-    async with linked(make, redis_url) as link:
+async def test_closing_closes_the_connection_and_using_it_again_opens_one(redis_url: str) -> None:
+    async with linked(redis_url) as link:
         await link.execute(("CLIENT", "SETNAME", "tested"))
         await link.aclose()
         await link.aclose()
@@ -257,12 +243,12 @@ async def test_closing_closes_the_connection_and_using_it_again_opens_one(make: 
 
 
 @pytest.mark.parametrize("dialect", ["unix://:{}@{}?db=3", "redis+socket://:{}@{}?virtual_host=3"])
-async def test_a_unix_socket(make: Make, tmp_path: Path, dialect: str) -> None:
+async def test_a_unix_socket(tmp_path: Path, dialect: str) -> None:
     path = tmp_path / "r.sock"
     with server(
         *("--port", "0", "--unixsocket", str(path), "--requirepass", "p/w", "--save", ""), url=f"unix://:p%2Fw@{path}"
     ):
-        async with linked(make, dialect.format("p%2Fw", path)) as link:
+        async with linked(dialect.format("p%2Fw", path)) as link:
             await link.execute(("SET", "key", "value"))
         with Redis.from_url(f"unix://:p%2Fw@{path}?db=3") as client:
             assert client.get("key") == b"value"
@@ -271,46 +257,32 @@ async def test_a_unix_socket(make: Make, tmp_path: Path, dialect: str) -> None:
 # --- TLS: the rest is in test_broker_urls.py --------------------------------------------------------------
 
 
-async def test_tls_and_large_replies(make: Make, tls: str, certificates: Certificates) -> None:
+async def test_tls_and_large_replies(tls: str, certificates: Certificates) -> None:
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
     value = os.urandom(2_000_000)
-    async with linked(make, f"{tls}{own}&ssl_ca_certs={certificates.certificate}") as link:
+    async with linked(f"{tls}{own}&ssl_ca_certs={certificates.certificate}") as link:
         assert await link.execute(("ECHO", value)) == [value]
 
 
 async def test_a_certificate_for_another_host_is_not_taken(tls: str, certificates: Certificates) -> None:
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
     url = f"{tls.replace('127.0.0.1', 'localhost')}{own}&ssl_ca_certs={certificates.certificate}"
-    error = await failure(_wire, url)
+    error = await failure(url)
     assert "Hostname mismatch" in error.message
-    async with linked(_wire, f"{url}&ssl_check_hostname=no") as link:
+    async with linked(f"{url}&ssl_check_hostname=no") as link:
         assert await link.execute(("PING",)) == [b"PONG"]
 
 
-async def test_tls_to_a_redis_without(make: Make, redis_url: str) -> None:
-    error = await failure(make, redis_url.replace("redis://", "rediss://"))
+async def test_tls_to_a_redis_without(redis_url: str) -> None:
+    error = await failure(redis_url.replace("redis://", "rediss://"))
     assert error.message.startswith("Redis can't be reached: ")
 
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
 async def test_a_certificate_file_that_is_not_there_is_named(option: str) -> None:
-    error = await failure(_wire, f"rediss://127.0.0.1:1/0?{option}=/nowhere/c.pem")
-    assert "there is no /nowhere/c.pem" in error.message
+    error = await failure(f"rediss://127.0.0.1:1/0?{option}=/nowhere/c.pem")
+    assert "/nowhere/c.pem does not exist" in error.message
     assert option in error.message
-
-
-async def test_what_the_wire_does_not_know_is_left_to_redis_py() -> None:
-    # An option that redis 4.6 does not know either.
-    newer = [("rediss://h:1/0?ssl_min_version=771", ClientLink)] if redis.VERSION >= (5,) else []
-    for url, kind in [
-        *newer,
-        ("redis://h:1/0?max_connections=5", RedisWire),
-        ("rediss://h:1/0?ssl_ca_certs=/c.pem&ssl_cert_reqs=CERT_NONE", RedisWire),
-        ("sentinel://h:1;sentinel://g:1/0", ClientLink),
-    ]:
-        link = redis_link(url, timeout=1, sentinel_master="orders")
-        assert isinstance(link, kind), url
-        await link.aclose()
 
 
 async def test_a_link_that_is_still_used_when_all_are_closed_is_closed_when_it_is_left(redis_url: str) -> None:
@@ -324,6 +296,6 @@ async def test_a_link_that_is_still_used_when_all_are_closed_is_closed_when_it_i
         await links.aclose()
         (clients,) = await link.execute(("CLIENT", "LIST"))
         assert name in clients
-    async with linked(_wire, redis_url) as asking:
+    async with linked(redis_url) as asking:
         (clients,) = await asking.execute(("CLIENT", "LIST"))
     assert name not in clients

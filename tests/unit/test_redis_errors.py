@@ -1,4 +1,4 @@
-"""What Redis's error replies mean for the person who reads about them."""
+"""Redis's error replies as errors of sitegenctl."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sitegenctl.adapters.redis.errors import Refusal, error_of, explained
     [
         ("WRONGPASS invalid username-password pair", "Redis refuses the login: invalid username-password pair", False),
         ("NOAUTH Authentication required.", "Redis refuses the login: Authentication required.", False),
-        ("ERR invalid password", "Redis refuses the login: invalid password", False),
+        ("ERR unknown command", "Redis refused: unknown command", True),
         ("NOPERM you may not", "Redis does not let this user do that: you may not", True),
-        ("NOPERM No permissions to access a key", "Redis does not let this user use the key", True),
+        ("NOPERM No permissions to access a key", "Redis does not let this user do that: No permissions", True),
         ("NOPERM the 'password' command is not allowed", "Redis does not let this user do that: the 'password'", True),
         ("LOADING Redis is loading", "Redis can't be reached: Redis is loading", False),
         ("ERR max number of clients reached", "Redis can't be reached: max number of clients reached", False),
@@ -22,9 +22,7 @@ from sitegenctl.adapters.redis.errors import Refusal, error_of, explained
         ("ODD", "Redis refused: ODD", True),
     ],
 )
-def test_an_error_reply_says_whether_it_is_the_login_the_server_or_the_command(
-    reply: str, message: str, only_this_command: bool
-) -> None:
+def test_error_replies_are_classified_by_code(reply: str, message: str, only_this_command: bool) -> None:
     error = error_of(reply)
     assert error.message.startswith(message)
     assert error.source == "broker"
@@ -61,7 +59,7 @@ def test_an_error_reply_says_whether_it_is_the_login_the_server_or_the_command(
         ),
     ],
 )
-def test_a_missing_permission_is_named_with_the_rule_that_grants_it(
+def test_missing_permission_names_the_acl_rule(
     reply: str, command: tuple[object, ...], message: str, rule: str
 ) -> None:
     (error,) = explained([command], [error_of(reply)])

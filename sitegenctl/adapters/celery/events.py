@@ -9,18 +9,14 @@ Source: celery/events/dispatcher.py, kombu/transport/redis.py 5.3 and 5.7.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from redis.asyncio.client import PubSub
-
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import literally
-from sitegenctl.adapters.redis.redispy import DRIVER_ERRORS, close, redis_client, translate, translated
+from sitegenctl.adapters.redis.connection import Link, literally
 from sitegenctl.adapters.redis.urls import database_number, is_sentinel
 from sitegenctl.domain.queue.event import Event, Heard, read_event
 
@@ -45,56 +41,22 @@ class CeleryEvents:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[Event | Heard]]:
         """Listen until the block is left; ``EventSource`` has the rest."""
-        client = redis_client(
-            self._url,
-            timeout=self._timeout,
-            sentinel_master=self._options.sentinel_master,
-            sentinel_password=self._options.sentinel_password,
-        )
-        pubsub = client.pubsub()
-        try:
-            async with translated():
-                await self._subscribe(pubsub)
-            events = self._events(pubsub)
-            try:
-                yield events
-            finally:
-                await events.aclose()
-        finally:
-            with suppress(*DRIVER_ERRORS):
-                # redis 4.6 knows no aclose().
-                closing: Callable[[], Awaitable[None]] = getattr(pubsub, "aclose", pubsub.close)
-                await closing()
-            with suppress(*DRIVER_ERRORS):
-                await close(client)
-
-    async def _subscribe(self, pubsub: PubSub) -> None:
         patterns = event_patterns(self._options, database_number(self._url), sentinel=is_sentinel(self._url))
-        await pubsub.psubscribe(*patterns)
-        waiting = len(patterns)
-        async with asyncio.timeout(self._timeout):
-            while waiting:
-                message = await pubsub.get_message(timeout=self._timeout)
-                waiting -= message is not None and message["type"] == "psubscribe"
+        link = Link(self._url, self._options, timeout=self._timeout)
+        async with aclosing(link.subscribe(patterns, idle=self._idle)) as messages:
+            # Returns when Redis has confirmed the subscription.
+            await anext(messages)
+            async with aclosing(_events(messages)) as events:
+                yield events
 
-    async def _events(self, pubsub: PubSub) -> AsyncGenerator[Event | Heard, None]:
-        asked = False
-        while True:
-            try:
-                message = await pubsub.get_message(timeout=self._timeout if asked else self._idle)
-                if message is None and asked:
-                    raise TimeoutError
-                if message is None:
-                    # A connection that was cut off without a word looks like one on which nothing happens.
-                    await pubsub.ping()
-                asked = message is None
-            except DRIVER_ERRORS as exc:
-                raise translate(exc) from exc
-            if message is None:
-                yield Heard.NOTHING
-            elif message["type"] == "pmessage":
-                for event in decode_events(message["data"]):
-                    yield event
+
+async def _events(messages: AsyncIterator[bytes | None]) -> AsyncGenerator[Event | Heard, None]:
+    async for message in messages:
+        if message is None:
+            yield Heard.NOTHING
+        else:
+            for event in decode_events(message):
+                yield event
 
 
 def event_patterns(options: QueueOptions, database: int, *, sentinel: bool) -> tuple[str, ...]:

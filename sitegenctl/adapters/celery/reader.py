@@ -335,7 +335,7 @@ class QueueReading:
         """The replies to these commands, which Redis serves at one moment."""
         *accepted, replies = await self._link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
         refusal = next((reply for reply in accepted if isinstance(reply, Refusal)), None)
-        if refusal is not None and "maxmemory" in refusal.message:
+        if refusal is not None and refusal.code == "OOM":
             # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
             return await self._link.execute(*commands)
         without_errors(accepted if isinstance(replies, Refusal) else replies, keep_refusals=False)

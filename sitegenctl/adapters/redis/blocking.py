@@ -1,17 +1,21 @@
-"""Connections to Redis that block, for RQ's own worker and what else is done by RQ itself: it takes no other.
-
-Everything else goes through ``redis_connection``, which says what a URL may hold.
-"""
+"""redis-py's blocking client, for RQ's own objects: they accept no other."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
 from redis import Redis
+from redis.exceptions import AuthenticationError, ConnectionError as RedisConnectionError, RedisError, TimeoutError
 from redis.sentinel import Sentinel
 
-from sitegenctl.adapters.redis.redispy import client_of
+from sitegenctl.adapters.redis.errors import Refusal, late, login_refused, unreachable
+from sitegenctl.adapters.redis.urls import client_url, credentials, database_number, is_sentinel, sentinels
 
-# Seconds that making a connection may take where nothing else is said.
-_CONNECTING = 5.0
+# Seconds for connecting where the calls themselves have no time limit.
+_CONNECT_TIMEOUT = 5.0
 
 
 def blocking_client(
@@ -21,9 +25,34 @@ def blocking_client(
     sentinel_master: str | None = None,
     sentinel_password: str | None = None,
 ) -> Redis:
-    """A client whose calls block, without ``timeout`` (in seconds) for as long as they must.
+    """A client whose calls block for ``timeout`` seconds at most. Raises ``UsageProblem`` for an invalid URL."""
+    limits: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout or _CONNECT_TIMEOUT}
+    if redis.VERSION >= (5,):
+        # The protocol of all versions; redis-py 8 would use another one by default.
+        limits["protocol"] = 2
+    if not is_sentinel(url):
+        return Redis.from_url(client_url(url), **limits)
+    watchers = Sentinel(  # type: ignore[no-untyped-call]
+        sentinels(url),
+        sentinel_kwargs={**limits, **({"password": sentinel_password} if sentinel_password else {})},
+        **limits,
+        **credentials(url),
+        db=database_number(url),
+    )
+    master: Redis = watchers.master_for(sentinel_master or "", Redis)  # type: ignore[no-untyped-call]
+    return master
 
-    Raises ``UsageProblem`` as ``redis_client`` does.
-    """
-    limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout or _CONNECTING}
-    return client_of(Redis, Sentinel, url, limits, sentinel_master=sentinel_master, sentinel_password=sentinel_password)
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise ``SourceError`` for redis-py's errors."""
+    try:
+        yield
+    except AuthenticationError as exc:
+        raise login_refused(str(exc)) from exc
+    except TimeoutError as exc:
+        raise late() from exc
+    except (RedisConnectionError, OSError) as exc:
+        raise unreachable(str(exc) or type(exc).__name__) from exc
+    except RedisError as exc:
+        raise Refusal(f"Redis refused: {exc}") from exc

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 
-from sitegenctl.adapters.redis.blocking import blocking_client
-from sitegenctl.adapters.redis.redispy import DRIVER_ERRORS, translate
+from sitegenctl.adapters.redis.blocking import blocking_client, translated
 from sitegenctl.adapters.rq.job import ACTOR_FIELD, ENQUEUED_AT_FIELD, FIELDS, ORDER_FIELD, RETRIES_FIELD, Job
 from sitegenctl.adapters.rq.library import INTERVALS, RqLibrary
 from sitegenctl.adapters.rq.options import RqOptions
@@ -58,9 +57,8 @@ async def _with_client(redis_url: str, work: Callable[[Redis], None]) -> None:
     def run() -> None:
         client = blocking_client(redis_url, timeout=_TIMEOUT)
         try:
-            work(client)
-        except DRIVER_ERRORS as exc:
-            raise translate(exc) from exc
+            with translated():
+                work(client)
         finally:
             client.close()
             client.connection_pool.disconnect()
