@@ -28,9 +28,8 @@ def main(folder: Path) -> None:
         f"packages: {len(graph)}, imports between them: {sum(map(len, graph.values()))}, levels: {levels or 'a cycle'}"
     )
     for package, imported in sorted(graph.items()):
-        print(
-            f"  {package:32} {len(list((folder / package.replace('.', '/')).glob('*.py'))) or 1:3} modules, imports {len(imported)}"
-        )
+        count = len(list((folder / package.replace(".", "/")).glob("*.py"))) or 1
+        print(f"  {package:32} {count:3} modules, imports {len(imported)}")
     many = [
         f"{path.relative_to(folder)}:{each.lineno} {each.name} ({parameters(each)})"
         for path, tree in modules.items()
