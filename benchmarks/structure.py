@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -22,11 +21,10 @@ def main(folder: Path) -> None:
     print(f"package: {len(modules)} modules, {lines(modules)} lines")
     inside = sum(length(each) for tree in tests.values() for each in functions(tree) if each.name.startswith("test_"))
     print(f"tests: {len(tests)} modules, {lines(tests)} lines, {inside / lines(tests):.0%} inside test functions")
-    graph = imports_between_packages(folder, modules)
-    levels = level_of_each(graph)
-    print(
-        f"packages: {len(graph)}, imports between them: {sum(map(len, graph.values()))}, levels: {levels or 'a cycle'}"
-    )
+    for what, unit in (("modules", module_of), ("packages", package_of)):
+        graph = imports_between(folder, modules, unit)
+        count = sum(map(len, graph.values()))
+        print(f"{what}: {len(graph)}, imports between them: {count}, levels: {levels_of(graph) or 'a cycle'}")
     for package, imported in sorted(graph.items()):
         count = len(list((folder / package.replace(".", "/")).glob("*.py"))) or 1
         print(f"  {package:32} {count:3} modules, imports {len(imported)}")
@@ -57,30 +55,37 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return sum(each.arg not in ("self", "cls") for each in (*given.posonlyargs, *given.args, *given.kwonlyargs))
 
 
-def imports_between_packages(folder: Path, modules: dict[Path, ast.Module]) -> dict[str, set[str]]:
-    """Return the packages that each package imports; imports for type checking count."""
-    names = {".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__") for path in modules}
-    packages: Counter[tuple[str, str]] = Counter()
+def imports_between(
+    folder: Path, modules: dict[Path, ast.Module], unit: Callable[[Path, Path], str]
+) -> dict[str, set[str]]:
+    """Return the units that each unit imports, counting imports for type checking."""
+    names = {module_of(folder, path) for path in modules}
     graph: dict[str, set[str]] = {}
     for path, tree in modules.items():
-        here = ".".join(path.relative_to(folder).parent.parts)
+        here = unit(folder, path)
         graph.setdefault(here, set())
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sitegenctl"):
                 for alias in node.names:
                     target = f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in names else node.module
-                    package = target if is_package(folder, target) else target.rpartition(".")[0]
-                    if package != here:
-                        packages[here, package] += 1
-                        graph[here].add(package)
+                    imported = unit(folder, folder / f"{target.replace('.', '/')}.py")
+                    if imported != here:
+                        graph[here].add(imported)
     return graph
 
 
-def is_package(folder: Path, name: str) -> bool:
-    return (folder / name.replace(".", "/") / "__init__.py").exists()
+def module_of(folder: Path, path: Path) -> str:
+    return ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
 
 
-def level_of_each(graph: dict[str, set[str]]) -> int | None:
+def package_of(folder: Path, path: Path) -> str:
+    """Return the package of a module; a module at the top of the house stands for itself."""
+    if path.with_suffix("").is_dir() or path.parent.name == "sitegenctl":
+        return module_of(folder, path)
+    return module_of(folder, path.parent)
+
+
+def levels_of(graph: dict[str, set[str]]) -> int | None:
     """Return the number of levels, or None where packages import each other in a cycle."""
     sorter = TopologicalSorter(graph)
     try:
