@@ -1,5 +1,5 @@
-# sitegenctl with everything that a deployment needs of it: the console, the reference worker for Celery and RQ, the
-# live view for browsers and the metrics. docker build --tag sitegenctl .
+# sitegenctl with all deployment extras: the console, the reference worker for Celery and RQ, the live view for
+# browsers, and the metrics. Build it with: docker build --tag sitegenctl .
 FROM python:3.13-slim AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -7,14 +7,14 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY completions completions
 COPY sitegenctl sitegenctl
-# With its bytecode: whoever runs it may not write beside it.
+# Compile the bytecode now: the user that runs it cannot write there.
 RUN python -m venv /opt/sitegenctl \
     && /opt/sitegenctl/bin/pip install '.[metrics,rq,web]' \
     && /opt/sitegenctl/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim
 
-# That of whoever owns the sites: they share the volume. docker build --build-arg UID=1000
+# The owner of the sites volume. Change it with: docker build --build-arg UID=1000
 ARG UID=10001
 RUN useradd --uid "$UID" --create-home --shell /usr/sbin/nologin sitegenctl \
     && install --directory --owner=sitegenctl --group=sitegenctl /app/generated_sites /var/lib/sitegenctl
