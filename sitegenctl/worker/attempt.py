@@ -1,7 +1,6 @@
-"""One attempt at an order's site, whichever queue asked for it: it ends with a result, or with a failure's reason.
+"""One attempt to generate an order's site, for every backend: it ends with a result or with the reason of a failure.
 
-What a generation does is in ``service.py``. Whether there will be another attempt, and how a task says that it failed,
-is left to the queue's own module.
+Further attempts, and how a task reports a failure, depend on the backend.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why an attempt failed, in one line; ``begun`` where all that a run needs was there, and the run itself failed."""
+    """The reason of a failed attempt; ``begun`` if the order was complete and the run itself failed."""
 
     reason: str
     begun: bool
@@ -27,20 +26,20 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """What a task makes of its order, for the ``number``-th time (from 1)."""
+    """The attempt ``number`` (from 1) of a task at its order."""
 
-    workshop: WorkerContext
+    context: WorkerContext
     order_id: int
     task_id: str
     number: int
 
-    def make(
+    def run(
         self, *, resume: bool, limit: float, signal: type[Exception], ahead: float = 0.0
     ) -> dict[str, Any] | Failure:
-        """Generate the site, in ``limit`` seconds; returns what the task returns, or why it failed.
+        """Generate the site within ``limit`` seconds; return the result of the task, or the failure.
 
-        ``signal`` is what the queue's own limit raises, which goes off ``ahead`` seconds before ours or some time
-        after it. Both are needed: ours doesn't reach a generator that hangs, and a signal is lost when it hits a
+        ``signal`` is the exception that the backend's own time limit raises, ``ahead`` seconds before ours or later.
+        Both limits are needed: ours does not reach a generator that hangs, and a signal is lost if it is raised in a
         callback of the event loop.
         """
         begun = False
@@ -49,39 +48,44 @@ class Attempt:
             nonlocal begun
             begun = True
 
-        async def generating() -> Generation:
+        async def generation() -> Generation:
             async with asyncio.timeout(limit + ahead):
                 return await generate(
-                    self.workshop, self.order_id, resume=resume, task_id=self.task_id, on_begin=on_begin
+                    self.context, self.order_id, resume=resume, task_id=self.task_id, on_begin=on_begin
                 )
 
         try:
-            return self._told(asyncio.run(generating()))
+            ended = asyncio.run(generation())
         except (TimeoutError, signal):
             reason = f"it took longer than {limit:.0f} s"
         except SitegenError as exc:
             reason = exc.message
-        except Exception as exc:  # noqa: BLE001 - a generator is anybody's code; whatever it raises is a failure
-            _log.exception("the generator failed on order %s", self.order_id)
+        except Exception as exc:  # noqa: BLE001 - a generator is a plug-in and may raise anything
+            _log.exception("The generator failed for order %s", self.order_id)
             reason = f"{type(exc).__name__}: {exc}"
+        else:
+            is_generated = ended.end is GenerationEnd.GENERATED
+            return {
+                "success": is_generated,
+                "skipped": not is_generated,
+                "order_id": self.order_id,
+                "message": ended.message,
+            }
         return Failure(reason=reason, begun=begun)
 
     def journal(self, failure: Failure, *, retry_in: float | None) -> None:
-        """Write the failure into the generation log; ``retry_in`` is in seconds, None where it was the last attempt."""
-        recording = record_failure(
-            self.workshop,
-            self.order_id,
-            failure.reason,
-            task_id=self.task_id,
-            attempt=self.number,
-            retry_in=retry_in,
-        )
+        """Write the failure into the generation log; ``retry_in`` is in seconds, None after the last attempt."""
         try:
-            asyncio.run(recording)
+            asyncio.run(
+                record_failure(
+                    self.context,
+                    self.order_id,
+                    failure.reason,
+                    task_id=self.task_id,
+                    attempt=self.number,
+                    retry_in=retry_in,
+                )
+            )
         except SitegenError as exc:
-            # The database is away: the task's own state still tells, and so does the retry.
-            _log.warning("the failure of order %s could not be journaled: %s", self.order_id, exc.message)
-
-    def _told(self, ended: Generation) -> dict[str, Any]:
-        generated = ended.end is GenerationEnd.GENERATED
-        return {"success": generated, "skipped": not generated, "order_id": self.order_id, "message": ended.message}
+            # The state of the task still shows the failure.
+            _log.warning("Could not write the failure of order %s into its log: %s", self.order_id, exc.message)

@@ -1,7 +1,6 @@
 """The reference worker's Celery app: ``sitegenctl worker``, or ``celery -A sitegenctl.worker.celery_app worker``.
 
-Owns the queue's configuration, the task and its retries; an attempt is in ``attempt.py``, for RQ too. Unlike
-the deployed worker it doesn't hide failure: after the last retry the task's state is FAILURE.
+Unlike the deployed worker it does not hide failures: after the last retry the state of the task is FAILURE.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from sitegenctl.config.settings import Settings, load_settings
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, RESULTS_KEPT, RETRIES, SOFT_LIMIT
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.worker.attempt import Attempt, Failure
-from sitegenctl.worker.service import WorkerContext, workshop_of
+from sitegenctl.worker.service import worker_context
 
 TASKS_PER_CHILD = 50
 
 
 def make_app(settings: Settings) -> Celery:
-    """The Celery app for these settings. Raises ``UsageProblem`` for what is not configured or not found."""
+    """Return the Celery app for these settings. Raises ``UsageProblem`` if a setting is missing or invalid."""
     url, transport_options, result_options = CeleryBackend(settings).kombu_options()
     app = Celery("sitegenctl", broker=url, backend=url, set_as_current=False)
     app.conf.update(
@@ -54,11 +53,27 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options=transport_options,
         result_backend_transport_options=result_options,
     )
-    workshop = workshop_of(settings)
+    context = worker_context(settings)
     retry_base = settings.retry_base.total_seconds()
 
     def generate_site_task(self: Task, order_id: int, resume: bool = True) -> dict[str, Any]:
-        return _run(self, workshop, retry_base, order_id, resume=resume)
+        retries = self.request.retries
+        attempt = Attempt(context=context, order_id=order_id, task_id=str(self.request.id), number=retries + 1)
+        _, soft_limit = self.request.timelimit or (None, None)
+        # Celery's limit one second before ours, because only it reaches a generator that hangs.
+        result = attempt.run(
+            resume=resume, limit=float(soft_limit or SOFT_LIMIT), signal=SoftTimeLimitExceeded, ahead=1
+        )
+        if not isinstance(result, Failure):
+            return result
+        delay = None
+        if retries < RETRIES:
+            delay = retry_delay(retry_base, retries, random.random())  # noqa: S311 - jitter, no secret
+        attempt.journal(result, retry_in=delay)
+        error = GenerationError(result.reason)
+        if delay is None:
+            raise error
+        raise self.retry(exc=error, countdown=delay)
 
     app.task(
         generate_site_task,
@@ -74,11 +89,11 @@ def make_app(settings: Settings) -> Celery:
 
 
 def run_worker(settings: Settings, *, verbose: bool = False) -> int:
-    """Run a worker in the foreground until it is told to stop; returns its exit code."""
+    """Run a worker in the foreground until it is stopped; return its exit code."""
     worker = make_app(settings).Worker(
         hostname=f"sitegenctl-{os.getpid()}@{socket.gethostname()}",
         loglevel="DEBUG" if verbose else "INFO",
-        # Both wait a second at the start for news of other workers that this one has no use for.
+        # Both delay the start by a second to learn of other workers.
         without_mingle=True,
         without_gossip=True,
     )
@@ -87,37 +102,15 @@ def run_worker(settings: Settings, *, verbose: bool = False) -> int:
 
 
 def retry_delay(base: float, retries: int, jitter: float) -> float:
-    """Seconds until the next attempt: ``base`` doubled with every retry, half of it left to chance.
+    """Return the seconds until the next attempt: ``base`` doubled with every retry, half of it random.
 
-    ``jitter`` is from 0 to 1. The half that is certain keeps a failing generation from coming back at once.
+    ``jitter`` is from 0 to 1.
     """
     return float(base * 2**retries * (0.5 + jitter / 2))
 
 
-def _run(task: Task, workshop: WorkerContext, retry_base: float, order_id: int, *, resume: bool) -> dict[str, Any]:
-    retries = task.request.retries
-    attempt = Attempt(workshop=workshop, order_id=order_id, task_id=str(task.request.id), number=retries + 1)
-    # The signal a second before our own limit, because only it reaches a generator that hangs.
-    ended = attempt.make(resume=resume, limit=_soft_limit(task), signal=SoftTimeLimitExceeded, ahead=1)
-    if not isinstance(ended, Failure):
-        return ended
-    delay = None
-    if retries < RETRIES:
-        delay = retry_delay(retry_base, retries, random.random())  # noqa: S311 - jitter, no secret
-    attempt.journal(ended, retry_in=delay)
-    failure = GenerationError(ended.reason)
-    if delay is None:
-        raise failure
-    raise task.retry(exc=failure, countdown=delay)
-
-
-def _soft_limit(task: Task) -> float:
-    _, soft = task.request.timelimit or (None, None)
-    return float(soft or SOFT_LIMIT)
-
-
 def __getattr__(name: str) -> Celery:
-    """``app``, made when ``celery -A`` asks for it: importing this module must not need any setting."""
+    """Create ``app`` when ``celery -A`` reads it: importing this module requires no settings."""
     if name != "app":
         raise AttributeError(name)
     try:

@@ -1,7 +1,4 @@
-"""The generator plug-in point: finding the generator by its name, and checking what it gave back.
-
-Runs no generator and writes no file; the generation service does both.
-"""
+"""The generator plug-ins: finding a generator by its name, and validating the files that it returns."""
 
 from __future__ import annotations
 
@@ -16,97 +13,84 @@ from sitegenctl.errors import GenerationError, UsageProblem
 ENTRY_POINT_GROUP = "sitegenctl.generators"
 BUILTIN = "builtin"
 
-# What some file systems refuse in one component, or in a whole path, would only fail half-way through writing.
+# Limits of common file systems: longer paths would fail in the middle of writing.
 _MAX_COMPONENT_BYTES = 255
 _MAX_PATH_BYTES = 1024
 
 
 def generator_names() -> list[str]:
-    """The names that ``load_generator`` knows: the built-in one and those of installed packages."""
+    """List the names that ``load_generator`` accepts: the built-in generator and those of installed packages."""
     return sorted({BUILTIN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
 
 
 def load_generator(name: str | None) -> Generator:
-    """The generator of that name.
+    """Return the generator of this name.
 
-    None and ``builtin`` are the built-in one, ``module:callable`` is imported, and any other name is looked up
-    among the entry points of ``sitegenctl.generators``.
+    None and ``builtin`` are the built-in one, ``module:callable`` is imported, and any other name is an entry point of
+    ``sitegenctl.generators``.
 
-    Raises:
-        UsageProblem: It can't be found, can't be imported or can't be called.
+    Raises ``UsageProblem`` if it does not exist, cannot be imported or is not callable.
     """
-    wanted = (name or BUILTIN).strip()
-    if wanted == BUILTIN:
+    name = (name or BUILTIN).strip()
+    if name == BUILTIN:
         from sitegenctl.worker.generator.generator import generate
 
         return generate
-    found = _imported(wanted) if ":" in wanted else _installed(wanted)
-    if not callable(found):
-        raise _problem(f"generator {wanted!r} is not callable")
-    return cast("Generator", found)
+    try:
+        generator = _import(name) if ":" in name else _load_entry_point(name)
+    except (ImportError, AttributeError, ValueError, TypeError) as exc:
+        raise _problem(f"generator {name!r} cannot be imported: {exc}") from exc
+    if not callable(generator):
+        raise _problem(f"generator {name!r} is not callable")
+    return cast("Generator", generator)
 
 
 def checked(files: Collection[SiteFile]) -> list[SiteFile]:
-    """The files of a site, in order, if each may be written into the site's folder.
+    """Return the files of a site, in order, if they can be written into the site's folder.
 
-    Raises:
-        GenerationError: There are none, one is no ``SiteFile`` of text path and bytes, or a path is unsafe,
-            appears twice or is also another file's folder.
+    Raises ``GenerationError`` if there are none, if one is not a ``SiteFile`` of text path and bytes, or if a path is
+    unsafe, appears twice or is also the folder of another file.
     """
-    result = _listed(files)
-    if not result:
-        raise GenerationError("the generator gave back no files")
+    # The annotations of a plug-in are not enforced.
+    if not isinstance(files, Collection):
+        raise GenerationError(f"the generator returned {type(files).__name__} instead of a collection of files")
+    for file in files:
+        is_file = isinstance(file, SiteFile)
+        if not is_file or not isinstance(file.path, str) or not isinstance(file.content, bytes):
+            raise GenerationError("the generator returned an object that is not a SiteFile of text path and bytes")
+        fault = _path_fault(file.path)
+        if fault is not None:
+            raise GenerationError(f"the generator returned a path that {fault}: {file.path[:100]!r}")
+    if not files:
+        raise GenerationError("the generator returned no files")
     # Case-insensitive file systems would write two such files into one.
-    paths = {_checked_path(file).casefold() for file in result}
-    if len(paths) != len(result):
-        raise GenerationError("the generator gave back the same path twice")
+    paths = {file.path.casefold() for file in files}
+    if len(paths) != len(files):
+        raise GenerationError("the generator returned the same path twice")
     for path in sorted(paths):
         parents = path.split("/")[:-1]
         if any("/".join(parents[:depth]) in paths for depth in range(1, len(parents) + 1)):
-            raise GenerationError(f"the generator gave back a path inside a file: {path!r}")
-    return result
+            raise GenerationError(f"the generator returned a path inside a file: {path!r}")
+    return list(files)
 
 
-def _imported(wanted: str) -> object:
-    module_name, _, attributes = wanted.partition(":")
-    try:
-        found: object = importlib.import_module(module_name)
-        for attribute in attributes.split("."):
-            found = getattr(found, attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as exc:
-        raise _problem(f"generator {wanted!r} can't be imported: {exc}") from exc
-    return found
+def _import(name: str) -> object:
+    module_name, _, attributes = name.partition(":")
+    generator: object = importlib.import_module(module_name)
+    for attribute in attributes.split("."):
+        generator = getattr(generator, attribute)
+    return generator
 
 
-def _installed(wanted: str) -> object:
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=wanted):
-        try:
-            return point.load()
-        except (ImportError, AttributeError) as exc:
-            raise _problem(f"generator {wanted!r} ({point.value}) can't be imported: {exc}") from exc
-    raise _problem(f"there is no generator {wanted!r}")
+def _load_entry_point(name: str) -> object:
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        generator: object = point.load()
+        return generator
+    raise _problem(f"no generator {name!r} is installed")
 
 
 def _problem(message: str) -> UsageProblem:
-    return UsageProblem(message, hint=f"known generators: {', '.join(generator_names())}; or module:callable")
-
-
-def _listed(given: object) -> list[SiteFile]:
-    """The files of what a plug-in gave back, which nothing holds to its annotations."""
-    if not isinstance(given, Collection):
-        raise GenerationError(f"the generator gave back {type(given).__name__} instead of a collection of files")
-    for file in given:
-        is_file = isinstance(file, SiteFile)
-        if not is_file or not isinstance(file.path, str) or not isinstance(file.content, bytes):
-            raise GenerationError("the generator gave back something that is no SiteFile of text path and bytes")
-    return list(given)
-
-
-def _checked_path(file: SiteFile) -> str:
-    fault = _path_fault(file.path)
-    if fault is not None:
-        raise GenerationError(f"the generator gave back a path that {fault}: {file.path[:100]!r}")
-    return file.path
+    return UsageProblem(message, hint=f"use one of {', '.join(generator_names())}, or module:callable")
 
 
 def _path_fault(path: str) -> str | None:
@@ -117,11 +101,11 @@ def _path_fault(path: str) -> str | None:
         return "is not valid text"
     faults = {
         "is empty": not path,
-        "holds a control character": any(ord(character) < 32 or ord(character) == 127 for character in path),
-        "holds a backslash": "\\" in path,
+        "contains a control character": any(ord(character) < 32 or ord(character) == 127 for character in path),
+        "contains a backslash": "\\" in path,
         "is absolute": path.startswith("/") or path[1:2] == ":",
         "has an empty component": "" in components,
-        "leads outside or nowhere": "." in components or ".." in components,
+        "leads outside the folder": "." in components or ".." in components,
         "is too long": max(sizes) > _MAX_COMPONENT_BYTES or sum(sizes) + len(sizes) > _MAX_PATH_BYTES,
     }
-    return next((fault for fault, present in faults.items() if present), None)
+    return next((fault for fault, is_present in faults.items() if is_present), None)

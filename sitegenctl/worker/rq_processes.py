@@ -1,15 +1,16 @@
-"""The processes of a reference worker on RQ: one parent, and below it workers as RQ knows them, and a scheduler.
+"""The processes of a reference worker on RQ: a parent, RQ's workers and RQ's scheduler.
 
-RQ's own pool is not used: in 1.15 it runs no scheduler, without which nothing that waits for its time or for its
-next attempt is ever taken. And where it does, the scheduler is a child of a worker and has inherited its connection:
-when that worker is killed, the connection stays open, and takes one more job that nobody will run.
+RQ's own pool is not used. In RQ 1.15 it runs no scheduler, so that scheduled jobs and retries never start. In later
+releases the scheduler is a child of a worker and inherits its connection: when that worker is killed, the connection
+stays open and takes one more job, which then never runs.
 
-One that ends is replaced; all of them end when the parent does, however it ends. On SIGTERM or SIGINT the workers
-finish what they run; a second time, or on SIGQUIT, they let go of it.
+A process that ends is replaced, and all of them end with the parent. On SIGTERM or SIGINT the workers finish their
+jobs; on a second signal, or on SIGQUIT, they abandon them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -18,9 +19,9 @@ import socket
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -36,21 +37,22 @@ from sitegenctl.worker.rq_jobs import job_class
 
 # As the Celery worker's.
 _LOG_FORMAT = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
-# Seconds until one more try to reach Redis, or to replace a worker that did not live for long: twice as many each time.
-_FIRST_WAIT, _LONGEST_WAIT = 2.0, 32.0
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+# Seconds before another attempt to connect, or to replace a process that ended early; doubled each time.
+_FIRST_DELAY, _MAX_DELAY = 2.0, 32.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _log = logging.getLogger(__name__)
 
 
 def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bool = False) -> int:
-    """Run a worker on this queue in the foreground until it is told to stop; returns its exit code."""
+    """Run a worker on this queue in the foreground until it is stopped; return its exit code."""
     level = "DEBUG" if verbose else "INFO"
     logging.basicConfig(level=level, format=_LOG_FORMAT, stream=sys.stderr, force=True)
     jobs = job_class(settings)
+    url = mask_url(settings.require_redis_url())
 
     def work() -> None:
-        _await_redis(queue.connection, settings)
+        _await_redis(queue.connection, url)
         worker = _Worker(
             [queue],
             name=f"sitegenctl-{os.getpid()}@{socket.gethostname()}",
@@ -62,158 +64,134 @@ def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bo
         worker.work(logging_level=level)
 
     def schedule() -> None:
-        _await_redis(queue.connection, settings)
+        _await_redis(queue.connection, url)
         scheduler = RQScheduler([queue], connection=queue.connection, logging_level=level, serializer=serializer)
         signal.signal(signal.SIGQUIT, scheduler.request_stop)
         scheduler.work()  # type: ignore[no-untyped-call]
 
-    def is_ready(seconds: float) -> bool:
-        answers = _answers(queue.connection, settings, seconds)
-        # The processes that are forked from this one make connections of their own.
-        queue.connection.connection_pool.disconnect()
-        return answers
-
-    roles = [_Role(name="Scheduler", work=schedule), *[_Role(name="Worker", work=work)] * settings.concurrency]
-    return _Family(roles, is_ready).run()
+    roles = {f"Worker {number}": work for number in range(1, settings.concurrency + 1)}
+    return _Processes({"Scheduler": schedule, **roles}, queue.connection, url).run()
 
 
 class _Worker(Worker):
-    """RQ's worker, which also knows SIGQUIT: it lets go of its job and ends."""
+    """RQ's worker, which on SIGQUIT abandons its job and ends."""
 
     def _install_signal_handlers(self) -> None:
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]
-        signal.signal(signal.SIGQUIT, self._let_go)
+        signal.signal(signal.SIGQUIT, self._abandon)
 
     def setup_work_horse_signals(self) -> None:
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
-    def _let_go(self, number: int, frame: FrameType | None) -> None:
+    def _abandon(self, number: int, frame: FrameType | None) -> None:
         if self.horse_pid:
             self.kill_horse()
             self.wait_for_horse()
         raise SystemExit
 
 
-def _await_redis(connection: Redis, settings: Settings) -> None:
-    """Return once Redis answers."""
-    seconds = _FIRST_WAIT
-    while not _answers(connection, settings, seconds):
-        time.sleep(seconds)
-        seconds = min(seconds * 2, _LONGEST_WAIT)
+def _await_redis(connection: Redis, url: str, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+    """Return once Redis responds, or when it is cancelled."""
+    delay = _FIRST_DELAY
+    while not is_cancelled():
+        try:
+            connection.ping()
+        except (RedisError, OSError) as exc:
+            _log.error("Cannot connect to %s: %s. Trying again in %.0f seconds...", url, exc, delay)
+            _sleep(delay, is_cancelled)
+            delay = min(delay * 2, _MAX_DELAY)
+        else:
+            return
 
 
-def _answers(connection: Redis, settings: Settings, seconds: float) -> bool:
-    """Whether Redis answers; says so if it doesn't, and that it will be asked again in so many seconds."""
-    try:
-        connection.ping()
-    except (RedisError, OSError) as exc:
-        where = mask_url(settings.require_redis_url())
-        _log.error("Cannot connect to %s: %s. Trying again in %.0f seconds...", where, exc, seconds)
-        return False
-    return True
+def _sleep(seconds: float, is_cancelled: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_cancelled() and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, 0.2))  # a signal handler does not end it
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Role:
-    """What one process does; ``name`` is for the log."""
+class _Processes:
+    """One process for each role, by its name in the log. A process that ends too early is replaced."""
 
-    name: str
-    work: Callable[[], None]
-
-
-class _Family:
-    """One process for each role, as soon as they can be of use; one that ends before it is told to is replaced."""
-
-    def __init__(self, roles: Sequence[_Role], is_ready: Callable[[float], bool]) -> None:
-        self._is_ready = is_ready
-        self._missing = list(roles)
-        self._children: dict[int, _Role] = {}
-        self._stopping = False
-        # The reading end is at its end when the last copy of the writing one is gone, which is the parent's.
-        self._reading, self._writing = os.pipe()
+    def __init__(self, roles: Mapping[str, Callable[[], None]], connection: Redis, url: str) -> None:
+        self._roles = roles
+        self._connection = connection
+        self._url = url
+        self._running: dict[str, BaseProcess] = {}
+        self._is_stopping = False
+        # Not multiprocessing's own: processes that are forked later would keep it open.
+        self._parent_alive, self._alive = os.pipe()
 
     def run(self) -> int:
-        """Start them, and return when all have ended because they were told to."""
-        before = {number: signal.signal(number, self._stop) for number in _STOPS}
-        seconds = _FIRST_WAIT
+        """Start the processes; return when all have ended because they were stopped."""
+        previous = {number: signal.signal(number, self._stop) for number in _STOP_SIGNALS}
+        delay = 0.0
         try:
-            while not self._stopping and not self._is_ready(seconds):
-                self._pause(seconds)
-                seconds = min(seconds * 2, _LONGEST_WAIT)
-            seconds = 0.0
-            self._fill()
-            while self._children:
-                began = time.monotonic()
-                self._bury()
-                lived = time.monotonic() - began
-                seconds = 0.0 if lived > _LONGEST_WAIT else min(seconds * 2 or _FIRST_WAIT, _LONGEST_WAIT)
-                self._pause(seconds)
-                self._fill()
+            _await_redis(self._connection, self._url, lambda: self._is_stopping)
+            # Forked processes open connections of their own.
+            self._connection.connection_pool.disconnect()
+            self._start_missing()
+            while self._running:
+                started = time.monotonic()
+                self._collect_ended()
+                lived_long = time.monotonic() - started > _MAX_DELAY
+                delay = 0.0 if lived_long else min(delay * 2 or _FIRST_DELAY, _MAX_DELAY)
+                _sleep(delay, lambda: self._is_stopping)
+                self._start_missing()
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
-            os.close(self._writing)
-            os.close(self._reading)
+            os.close(self._alive)
+            os.close(self._parent_alive)
         return 0
 
-    def _fill(self) -> None:
-        """Start as many as are missing."""
-        # A signal in between would be for a child that nobody knows of yet, or meet the parent's handlers in it.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    def _start_missing(self) -> None:
+        # Blocked: a signal in between would miss the new process, or call this process's handler in it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         try:
-            while self._missing and not self._stopping:
-                role = self._missing.pop(0)
-                pid = os.fork()
-                if pid == 0:
-                    os._exit(self._live(role, held))
-                self._children[pid] = role
+            for name in self._roles.keys() - self._running.keys():
+                if not self._is_stopping:
+                    process = multiprocessing.get_context("fork").Process(
+                        target=self._run_role, args=(self._roles[name], mask), name=name
+                    )
+                    process.start()
+                    self._running[name] = process
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _bury(self) -> None:
-        """Wait for one to end."""
-        pid, status = os.wait()
-        role = self._children.pop(pid)
-        self._missing.append(role)
-        if not self._stopping:
-            _log.error("%s %s has ended with exit code %s", role.name, pid, os.waitstatus_to_exitcode(status))
-
-    def _pause(self, seconds: float) -> None:
-        """Let so much time pass, unless it is time to stop."""
-        deadline = time.monotonic() + seconds
-        while not self._stopping and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))  # a signal's handler doesn't end it
+    def _collect_ended(self) -> None:
+        """Wait until at least one process has ended."""
+        wait([process.sentinel for process in self._running.values()])
+        for name, process in list(self._running.items()):
+            if not process.is_alive():
+                del self._running[name]
+                if not self._is_stopping:
+                    _log.error("%s (pid %s) has ended with exit code %s", name, process.pid, process.exitcode)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        # A worker takes a first SIGTERM for a request, and a second for an order.
-        self._stopping = True
-        for pid in self._children:
-            os.kill(pid, signal.SIGQUIT if number == signal.SIGQUIT else signal.SIGTERM)
+        self._is_stopping = True
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                # A worker finishes its job on the first SIGTERM and abandons it on the second.
+                if process.pid is not None:
+                    os.kill(process.pid, signal.SIGQUIT if number == signal.SIGQUIT else signal.SIGTERM)
 
-    def _live(self, role: _Role, mask: set[int | signal.Signals]) -> int:
-        """Be one of them; returns its exit code."""
-        os.close(self._writing)
-        multiprocessing.current_process().name = f"{role.name}-{os.getpid()}"
-        try:
-            for number in _STOPS:
-                signal.signal(number, _leave)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
-            role.work()
-        except SystemExit:
-            return 0
-        except BaseException:  # noqa: BLE001 - here a process ends
-            traceback.print_exc()
-            return 1
-        return 0
+    def _run_role(self, role: Callable[[], None], mask: set[int | signal.Signals]) -> None:
+        """Run one role in a forked process."""
+        os.close(self._alive)
+        for number in _STOP_SIGNALS:
+            signal.signal(number, _exit)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        threading.Thread(target=self._end_with_parent, name="parent", daemon=True).start()
+        role()
 
     def _end_with_parent(self) -> None:
-        os.read(self._reading, 1)
+        os.read(self._parent_alive, 1)  # at its end when the parent is gone
         main = threading.main_thread().ident
         if main is not None:
             signal.pthread_kill(main, signal.SIGTERM)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit

@@ -1,8 +1,8 @@
-"""Generating one order, stage by stage, with the generation log as the system words it.
+"""Generating one order in stages, with the generation log of the deployed system.
 
-Stages: strategy (ends with the BRIEFING deliverable), site (ends with the whole folder renamed into place) and
-the move to REVIEW. A generation that resumes goes on after the last stage whose result is there. Knows nothing
-of Celery or RQ: an exception means that it failed, and the caller decides about another attempt.
+The stages are the strategy (ends with the BRIEFING deliverable), the site (ends with the renaming of the complete
+folder) and the transition to REVIEW. A resumed generation continues after the last completed stage. An exception means
+that it failed; the caller decides about another attempt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sitegenctl.worker.plugins import checked, load_generator
 
 
 class GenerationEnd(StrEnum):
-    """How a generation that didn't fail ended."""
+    """How a generation that did not fail ended."""
 
     GENERATED = "generated"
     SKIPPED = "skipped"  # the order is finished or cancelled
@@ -33,7 +33,7 @@ class GenerationEnd(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """The end of a generation, with a line for people."""
+    """The end of a generation, with a message for the operator."""
 
     end: GenerationEnd
     message: str
@@ -41,7 +41,7 @@ class Generation:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerContext:
-    """What a generation works with. ``pace`` is a pause in seconds after each step, for people to watch."""
+    """What a generation works with. ``pace`` is a pause in seconds after each step, for demonstrations."""
 
     store: GenerationStore
     sites: SiteStore
@@ -50,8 +50,8 @@ class WorkerContext:
     pace: float = 0.0
 
 
-def workshop_of(settings: Settings) -> WorkerContext:
-    """The workshop of these settings. Raises ``UsageProblem`` for what is not configured or not found."""
+def worker_context(settings: Settings) -> WorkerContext:
+    """Return the context for these settings. Raises ``UsageProblem`` for missing settings or an unknown generator."""
     store, sites = open_workshop(settings)
     return WorkerContext(
         store=store,
@@ -63,42 +63,40 @@ def workshop_of(settings: Settings) -> WorkerContext:
 
 
 async def generate(
-    workshop: WorkerContext, order_id: int, *, resume: bool, task_id: str, on_begin: Callable[[], None] = lambda: None
+    context: WorkerContext, order_id: int, *, resume: bool, task_id: str, on_begin: Callable[[], None] = lambda: None
 ) -> Generation:
-    """Generate the order's site. Raises ``SitegenError`` or whatever the generator raises when it fails.
+    """Generate the site of an order. Raises ``SitegenError``, or any exception of the generator, if it fails.
 
-    ``on_begin`` is called when all that a run needs is there: what fails from then on is the run itself.
+    ``on_begin`` is called when the order has been read: whatever fails afterwards is the run itself.
     """
-    async with workshop.store.lock(order_id) as records:
+    async with context.store.lock(order_id) as records:
         if records is None:
-            return Generation(
-                end=GenerationEnd.GAVE_WAY, message=f"another task is generating order {order_id}: gave way"
-            )
+            message = f"another task is generating order {order_id}: gave way"
+            return Generation(end=GenerationEnd.GAVE_WAY, message=message)
         status = await records.status(order_id)
         if status is OrderStatus.CANCELLED or (status is not None and status.is_finished):
             message = f"Order is {status}: nothing to generate"
             await records.log(order_id, "SKIP", message, "warning", task_id=task_id)
             return Generation(end=GenerationEnd.SKIPPED, message=message)
-        site_url = f"{workshop.site_url_base.rstrip('/')}/project_{order_id}/"
+        site_url = f"{context.site_url_base.rstrip('/')}/project_{order_id}/"
         brief = await records.brief(order_id, site_url)
-        run = _Run(workshop=workshop, records=records, brief=brief, task_id=task_id)
         on_begin()
-        return await run.work(resume=resume)
+        return await _Run(context=context, records=records, brief=brief, task_id=task_id).run(resume=resume)
 
 
 async def record_failure(
-    workshop: WorkerContext, order_id: int, message: str, *, task_id: str, attempt: int, retry_in: float | None
+    context: WorkerContext, order_id: int, message: str, *, task_id: str, attempt: int, retry_in: float | None
 ) -> None:
-    """Journal a failed attempt: an ERROR row and the note that the system's own screens show.
+    """Write an ERROR row for a failed attempt, and the note that the system's own screens show.
 
     ``retry_in`` is in seconds, None after the last attempt. Nothing is written while another run holds the order's
     lock.
     """
-    what_next = "no retry left" if retry_in is None else f"retry in {retry_in:.0f} s"
-    await workshop.store.record_failure(
+    next_attempt = "no retry left" if retry_in is None else f"retry in {retry_in:.0f} s"
+    await context.store.record_failure(
         order_id,
-        f"{message} (attempt {attempt}, {what_next})",
-        f"{message} ({what_next})",
+        f"{message} (attempt {attempt}, {next_attempt})",
+        f"{message} ({next_attempt})",
         task_id=task_id,
         attempt=attempt,
         retry_in=retry_in,
@@ -107,59 +105,58 @@ async def record_failure(
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    workshop: WorkerContext
+    context: WorkerContext
     records: GenerationRecords
     brief: Brief
     task_id: str
 
-    async def work(self, *, resume: bool) -> Generation:
+    async def run(self, *, resume: bool) -> Generation:
         has_briefing, has_site = await self._begin(resume=resume)
         if has_briefing:
-            await self._log("PHASE_1_SKIP", "Briefing is there already")
+            await self._log("PHASE_1_SKIP", "Briefing exists")
         else:
             await self._strategy()
         if not has_site:
             await self._site()
-        await self._log("FINALIZE", "Moving the order to REVIEW")
+        await self._log("FINALIZE", "Setting the order to REVIEW")
         success = f"Site generated: {self.brief.site_url}"
         if not await self.records.finish(self.brief.order_id, self.brief.site_url, success, task_id=self.task_id):
-            message = "The order is no longer being generated: somebody moved it meanwhile"
+            message = "The order is no longer GENERATING: its status was changed during the run"
             await self._log("SKIP", message, "warning")
             return Generation(end=GenerationEnd.SKIPPED, message=message)
         message = f"order {self.brief.order_id} generated: {self.brief.site_url}"
         return Generation(end=GenerationEnd.GENERATED, message=message)
 
     async def _begin(self, *, resume: bool) -> tuple[bool, bool]:
-        """Write the first rows and clear away what is half done; returns (has briefing, has whole site)."""
+        """Write the first rows and remove incomplete files; return whether there is a briefing, and a whole site."""
         order_id = self.brief.order_id
-        counted = await self.workshop.sites.count([order_id])
-        if order_id not in counted:
-            raise GenerationError(f"the files of order {order_id} can't be counted")
-        files = counted[order_id]
+        sites = self.context.sites
+        counts = await sites.count([order_id])
+        if order_id not in counts:
+            raise GenerationError(f"cannot count the files of order {order_id}")
+        files = counts[order_id]
         has_briefing = resume and await self.records.has_briefing(order_id)
         has_site = resume and not files.is_empty
-        # With `run_lock` observers know that this run is dead once its lock is free.
+        # `run_lock` shows observers that this run is over once its lock is free.
         if resume and (has_briefing or files.count):
             await self._log("RESUME", f"Resuming: {files.count} files on disk", run_lock=True, files=files.count)
             next_stage = "finalize" if has_site else "site" if has_briefing else "strategy"
-            await self._log("RESUME_DECISION", f"Going on with stage {next_stage}", stage=next_stage)
+            await self._log("RESUME_DECISION", f"Continuing with stage {next_stage}", stage=next_stage)
         else:
             await self._log("START", f"Generating the site of {self.brief.business_name}", run_lock=True)
-        leftovers = await self.workshop.sites.discard_leftovers(order_id)
-        trashed = not has_site and await self._trash()
-        if leftovers or trashed:
-            await self._log("CLEANUP", "Cleared away what an earlier run left", leftovers=leftovers, trashed=trashed)
+        leftovers = await sites.discard_leftovers(order_id)
+        is_trashed = False
+        if not has_site:
+            trashing = await sites.trash([order_id])
+            if order_id in trashing.failed:
+                raise GenerationError(f"cannot move the old site to the trash: {trashing.failed[order_id]}")
+            is_trashed = order_id in trashing.moved
+        if leftovers or is_trashed:
+            await self._log("CLEANUP", "Removed files of an earlier run", leftovers=leftovers, trashed=is_trashed)
         return has_briefing, has_site
 
-    async def _trash(self) -> bool:
-        order_id = self.brief.order_id
-        trashing = await self.workshop.sites.trash([order_id])
-        if order_id in trashing.failed:
-            raise GenerationError(f"the old site can't be cleared away: {trashing.failed[order_id]}")
-        return order_id in trashing.moved
-
     async def _strategy(self) -> None:
-        await self._log("PHASE_1_START", "Working out the strategy")
+        await self._log("PHASE_1_START", "Preparing the strategy")
         title, content = briefing(self.brief)
         await self._log("AI_STRATEGY", f"Strategy for {self.brief.niche} in {self.brief.primary_city}")
         await self.records.save_briefing(self.brief.order_id, title, content)
@@ -168,22 +165,22 @@ class _Run:
     async def _site(self) -> None:
         await self._log("FETCH_DATA", "Onboarding read", services=len(self.brief.services))
         await self._log("TEMPLATE_START", "Rendering the pages")
-        # Not in a thread: a time limit is raised in the main thread, and must reach a generator that hangs.
-        files = checked(self.workshop.generator(self.brief))
+        # Not in a thread: a time limit is raised in the main thread and must reach a generator that hangs.
+        files = checked(self.context.generator(self.brief))
         await self._log("TEMPLATE_CUSTOMIZED", f"{len(files)} files rendered", files=len(files))
         await self._log("WRITE_FILES", f"Writing {len(files)} files")
-        await self.workshop.sites.replace(self.brief.order_id, files, self.task_id)
+        await self.context.sites.replace(self.brief.order_id, files, self.task_id)
         size = sum(len(file.content) for file in files)
         await self._log("WRITE_COMPLETE", f"{len(files)} files, {size} bytes", "success", files=len(files))
 
     async def _log(self, step: str, message: str, status: str = "info", **details: Any) -> None:
         await self.records.log(self.brief.order_id, step, message, status, task_id=self.task_id, **details)
-        if self.workshop.pace:
-            await asyncio.sleep(self.workshop.pace)
+        if self.context.pace:
+            await asyncio.sleep(self.context.pace)
 
 
 def briefing(brief: Brief) -> tuple[str, str]:
-    """The BRIEFING deliverable: title and Markdown, from the customer's own words."""
+    """Return the BRIEFING deliverable: title and Markdown, in the customer's own words."""
     sections: Mapping[str, str | None] = {
         "Business": f"{brief.business_name}, {brief.custom_niche or brief.niche.title()}",
         "Place": f"{brief.primary_city}, {brief.state}",

@@ -51,7 +51,7 @@ def test_enqueue_wait_follows_the_log_to_a_site_on_disk(world: World) -> None:
         eventually(lambda: not client.hlen("unacked"))
 
 
-def test_a_failing_generation_is_retried_and_then_not_hidden(world: World) -> None:
+def test_a_failing_generation_is_retried_and_then_fails(world: World) -> None:
     world.order(42)
     world.worker("--generator", "tests.support.generators:broken", environ={"SITEGENCTL_RETRY_BASE": "0.2s"})
     process = world.run("enqueue", "42", "--wait", "-o", "json")
@@ -77,7 +77,7 @@ def test_while_a_retry_is_due_the_order_is_retrying(world: World) -> None:
 
 
 @pytest.mark.parametrize("stage", ["in the generator", "between two steps"])
-def test_the_soft_limit_is_caught_journaled_and_retried(world: World, stage: str) -> None:
+def test_a_run_over_the_soft_limit_is_logged_and_retried(world: World, stage: str) -> None:
     world.order(42, "GENERATING")
     if stage == "in the generator":
         world.worker("--generator", "tests.support.generators:hanging")
@@ -89,7 +89,7 @@ def test_the_soft_limit_is_caught_journaled_and_retried(world: World, stage: str
     eventually(lambda: condition(world, grace="0s") is Condition.RETRYING)
 
 
-def test_a_killed_child_s_task_is_redelivered_at_once_and_leaves_no_half_site(world: World) -> None:
+def test_the_task_of_a_killed_child_is_redelivered(world: World) -> None:
     world.order(42)
     folder = world.sites_dir.parent
     gate = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
@@ -105,7 +105,7 @@ def test_a_killed_child_s_task_is_redelivered_at_once_and_leaves_no_half_site(wo
     assert len(world.site_files()) == 6
 
 
-def test_a_killed_worker_s_task_is_orphaned(world: World) -> None:
+def test_the_task_of_a_killed_worker_is_orphaned(world: World) -> None:
     world.order(42)
     worker = world.worker("--pace", "30s")
     world.enqueue(42)
@@ -119,7 +119,7 @@ def test_a_killed_worker_s_task_is_orphaned(world: World) -> None:
     assert order["evidence"][-1] == "no worker that responds has it; its run takes a run lock, and that is free"
 
 
-def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: World) -> None:
+def test_waiting_ends_when_the_worker_is_killed(world: World) -> None:
     world.order(42)
     worker = world.worker("--pace", "30s")
     with processes.start(
@@ -129,10 +129,13 @@ def test_waiting_for_an_order_whose_worker_is_killed_ends_and_says_why(world: Wo
         os.killpg(worker.pid, signal.SIGKILL)
         stdout, _ = waiting.communicate(timeout=60)
     assert waiting.returncode == 1
-    assert "its task is orphaned: the worker that had it is gone" in stdout.splitlines()[-1]
+    assert stdout.splitlines()[-2:] == [
+        "42  failed  its task is orphaned: the worker that had it is gone",
+        "hint: sitegenctl inspect 42",
+    ]
 
 
-def test_ctrl_c_while_waiting_does_not_call_it_generated(world: World) -> None:
+def test_ctrl_c_while_waiting_reports_the_order_as_enqueued(world: World) -> None:
     world.order(42)
     world.worker("--pace", "30s")
     with processes.start(
@@ -159,7 +162,7 @@ def test_a_paused_worker_that_holds_the_run_lock_is_running(world: World) -> Non
     os.kill(worker.pid, signal.SIGCONT)
 
 
-def test_two_tasks_for_one_order_at_once_make_one_site(world: World) -> None:
+def test_two_tasks_for_one_order_generate_one_site(world: World) -> None:
     world.order(42, "GENERATING")
     folder = world.sites_dir.parent
     gate = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
@@ -176,7 +179,7 @@ def test_two_tasks_for_one_order_at_once_make_one_site(world: World) -> None:
     assert len(world.sql("SELECT 1 FROM site_deliverables WHERE type = 'BRIEFING'")) == 1
 
 
-def test_the_app_runs_under_celery_s_own_command(world: World) -> None:
+def test_the_app_runs_with_the_celery_command(world: World) -> None:
     world.order(42)
     log = (world.sites_dir.parent / "celery.log").open("wb")
     with log:
@@ -190,7 +193,7 @@ def test_the_app_runs_under_celery_s_own_command(world: World) -> None:
         process.wait()
 
 
-def test_the_worker_is_configured_as_the_contract_says(world: World) -> None:
+def test_the_worker_configuration_matches_the_contract(world: World) -> None:
     from sitegenctl.worker.celery_app import make_app
 
     app = make_app(world.settings())
@@ -209,7 +212,7 @@ def test_retries_are_spaced_exponentially_with_jitter(retries: int) -> None:
     assert (least, most) == (30 * 2**retries, 60 * 2**retries)
 
 
-def test_a_deployed_worker_with_its_old_pins_does_what_this_console_asks(world: World) -> None:
+def test_a_worker_with_the_deployed_pins_generates_an_order(world: World) -> None:
     """The worker runs celery 5.3.4 with redis 4.6.0 in an environment of its own."""
     python = REPOSITORY / ".venv-deployed" / "bin" / "python"
     assert python.exists(), "make .venv-deployed/.installed"

@@ -77,7 +77,7 @@ def test_enqueue_wait_follows_the_log_to_a_site_on_disk(world: RqWorld) -> None:
         assert 23 * 3600 < client.ttl(job.key) <= 24 * 3600
 
 
-def test_a_run_that_fails_is_over_and_what_could_not_begin_is_tried_again_as_its_job_says(world: RqWorld) -> None:
+def test_a_failed_run_ends_and_a_run_that_did_not_begin_is_retried(world: RqWorld) -> None:
     world.order(42, "GENERATING")
     world.order(43, "GENERATING", onboarding="missing")
     world.worker("-c", "1", "--generator", "tests.support.generators:broken")
@@ -106,7 +106,7 @@ def test_a_run_that_fails_is_over_and_what_could_not_begin_is_tried_again_as_its
 
 
 @pytest.mark.parametrize("stage", ["in the generator", "between two steps"])
-def test_a_run_that_takes_too_long_is_ended_and_journaled(world: RqWorld, stage: str) -> None:
+def test_a_run_over_the_time_limit_is_ended_and_logged(world: RqWorld, stage: str) -> None:
     world.order(42, "GENERATING")
     if stage == "in the generator":
         world.worker("-c", "1", "--generator", "tests.support.generators:hanging")
@@ -117,7 +117,7 @@ def test_a_run_that_takes_too_long_is_ended_and_journaled(world: RqWorld, stage:
     assert world.steps()[-1] == "ERROR"
 
 
-def test_told_to_stop_it_finishes_what_it_runs(world: RqWorld) -> None:
+def test_on_sigterm_the_worker_finishes_its_job(world: RqWorld) -> None:
     worker, job_id = busy(world)
     worker.terminate()
     with pytest.raises(subprocess.TimeoutExpired):
@@ -129,7 +129,7 @@ def test_told_to_stop_it_finishes_what_it_runs(world: RqWorld) -> None:
     assert world.worker_names() == set()
 
 
-def test_sigquit_makes_it_let_go_and_the_order_is_an_orphan(world: RqWorld) -> None:
+def test_on_sigquit_the_job_is_abandoned_and_the_order_orphaned(world: RqWorld) -> None:
     worker, job_id = busy(world, "-c", "1")
     horses = [horse for child in children(worker.pid) for horse in children(child)]
     assert len(horses) == 1
@@ -143,7 +143,7 @@ def test_sigquit_makes_it_let_go_and_the_order_is_an_orphan(world: RqWorld) -> N
     assert world.queued_ids() == [job_id]
 
 
-def test_without_its_parent_a_worker_ends_when_it_is_through(world: RqWorld) -> None:
+def test_without_its_parent_a_worker_ends_after_its_job(world: RqWorld) -> None:
     worker, job_id = busy(world)
     family = children(worker.pid)
     assert len(family) == 3
@@ -154,7 +154,7 @@ def test_without_its_parent_a_worker_ends_when_it_is_through(world: RqWorld) -> 
     assert world.fetch(job_id).is_finished
 
 
-def test_a_worker_that_is_killed_is_replaced(world: RqWorld) -> None:
+def test_a_killed_worker_is_replaced(world: RqWorld) -> None:
     worker = world.worker("-c", "1")
     (name,) = world.worker_names()
     before = int(name.removeprefix("sitegenctl-").partition("@")[0])
@@ -166,7 +166,7 @@ def test_a_worker_that_is_killed_is_replaced(world: RqWorld) -> None:
     eventually(lambda: world.status() == "REVIEW")
 
 
-def test_it_waits_for_redis_and_can_be_stopped_meanwhile(world: RqWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_waits_for_redis_and_can_be_stopped(world: RqWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:secret@127.0.0.1:1/0")
     with processes.start("-m", "sitegenctl", "worker", stderr=subprocess.PIPE, text=True) as worker:
         assert worker.stderr is not None
@@ -178,7 +178,7 @@ def test_it_waits_for_redis_and_can_be_stopped_meanwhile(world: RqWorld, monkeyp
         assert worker.stderr.readlines() == []
 
 
-def test_rq_s_own_command_runs_it_with_our_class_of_jobs(world: RqWorld) -> None:
+def test_the_rq_command_runs_our_job_class(world: RqWorld) -> None:
     world.order(42)
     command = [sys.executable, "-m", "rq.cli", "worker", "--url", world.redis_url, "--burst"]
     world.enqueue(42)
@@ -191,9 +191,7 @@ def test_rq_s_own_command_runs_it_with_our_class_of_jobs(world: RqWorld) -> None
     assert world.status() == "REVIEW"
 
 
-def test_publisher_and_worker_speak_json_where_they_are_told_to(
-    world: RqWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publisher_and_worker_can_use_json(world: RqWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITEGENCTL_RQ_SERIALIZER", "json")
     world.order(42)
     world.worker("-c", "1")
@@ -205,14 +203,14 @@ def test_publisher_and_worker_speak_json_where_they_are_told_to(
     eventually(lambda: world.status() == "REVIEW")
 
 
-def test_what_is_published_names_the_system_s_own_function(world: RqWorld) -> None:
+def test_published_jobs_name_the_function_of_the_system(world: RqWorld) -> None:
     world.order(42)
     outcome = world.enqueue(42).outcomes[0]
     job = world.fetch(str(outcome.task_id))
     assert (job.func_name, job.args, job.kwargs) == (JOB, (42,), {"resume": True})
 
 
-def test_without_rq_it_says_what_to_install(world: RqWorld, tmp_path: Path) -> None:
+def test_without_rq_the_hint_says_what_to_install(world: RqWorld, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['rq'] = None\n")
     process = subprocess.run(
         [sys.executable, "-m", "sitegenctl", "worker"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -23,13 +22,13 @@ FRESH = [
 ]  # fmt: skip
 
 
-def workshop(world: World, generator: Generator = generators.small) -> WorkerContext:
+def worker_context(world: World, generator: Generator = generators.small) -> WorkerContext:
     store, sites = open_workshop(world.settings())
     return WorkerContext(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
 
 
 def work(world: World, *, resume: bool = True, generator: Generator = generators.small) -> Generation:
-    return asyncio.run(generate(workshop(world, generator), 42, resume=resume, task_id="task-1"))
+    return asyncio.run(generate(worker_context(world, generator), 42, resume=resume, task_id="task-1"))
 
 
 def briefings(world: World) -> list[asyncpg.Record]:
@@ -50,8 +49,7 @@ def test_a_whole_generation(world: World) -> None:
     assert history.last_run.outcome is RunOutcome.SUCCESS
 
 
-def test_an_order_is_not_finished_without_its_run(world: World) -> None:
-    """Whatever comes between the two, there are both or neither."""
+def test_the_order_and_its_log_finish_together(world: World) -> None:
     world.order(42, "GENERATING")
     world.sql("ALTER TABLE site_generation_logs ADD CHECK (step <> 'SUCCESS')")
     with pytest.raises(SitegenError):
@@ -60,7 +58,7 @@ def test_an_order_is_not_finished_without_its_run(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["REVIEW", "DELIVERED", "CANCELLED"])
-def test_an_order_that_must_not_be_generated_is_skipped(world: World, status: str) -> None:
+def test_finished_and_cancelled_orders_are_skipped(world: World, status: str) -> None:
     world.order(42, status, files=8)
     assert work(world).end is GenerationEnd.SKIPPED
     assert world.steps() == ["SKIP"]
@@ -81,14 +79,14 @@ def test_an_order_that_does_not_exist_fails(world: World) -> None:
         work(world)
 
 
-def test_a_generator_that_fails_leaves_the_files_as_they_were(world: World) -> None:
+def test_a_failing_generator_changes_no_files(world: World) -> None:
     world.order(42, "GENERATING")
     with pytest.raises(RuntimeError, match="oven"):
         work(world, generator=generators.broken)
     assert (world.status(), world.site().exists()) == ("GENERATING", False)
 
 
-def test_it_resumes_after_the_last_finished_stage(world: World) -> None:
+def test_a_run_resumes_after_the_last_completed_stage(world: World) -> None:
     world.order(42, "GENERATING")
     with pytest.raises(RuntimeError):
         work(world, generator=generators.broken)
@@ -99,15 +97,15 @@ def test_it_resumes_after_the_last_finished_stage(world: World) -> None:
     assert len(briefings(world)) == 1
 
 
-def test_with_a_whole_site_there_only_the_end_is_left(world: World) -> None:
+def test_a_run_resumes_after_a_complete_site(world: World) -> None:
     world.order(42, "GENERATING")
     work(world)
     world.sql("UPDATE site_orders SET status = 'GENERATING'")
-    work(world, generator=generators.broken)  # it isn't even called
+    work(world, generator=generators.broken)  # not called
     assert world.steps()[len(FRESH) :] == ["RESUME", "RESUME_DECISION", "PHASE_1_SKIP", "FINALIZE", "SUCCESS"]
 
 
-def test_without_resume_it_begins_from_the_start_and_writes_the_briefing_anew(world: World) -> None:
+def test_without_resume_everything_is_generated_again(world: World) -> None:
     world.order(42, "GENERATING")
     work(world)
     world.sql("UPDATE site_orders SET status = 'GENERATING'")
@@ -118,7 +116,7 @@ def test_without_resume_it_begins_from_the_start_and_writes_the_briefing_anew(wo
     assert briefing["content"] != "old"
 
 
-def test_the_old_site_goes_to_the_trash_and_is_not_deleted(world: World) -> None:
+def test_the_old_site_is_moved_to_the_trash(world: World) -> None:
     world.order(42, "GENERATING", files=3)
     work(world)
     (trashed,) = (world.sites_dir / ".trash").iterdir()
@@ -126,7 +124,7 @@ def test_the_old_site_goes_to_the_trash_and_is_not_deleted(world: World) -> None
     assert len(world.site_files()) == 6
 
 
-def test_what_a_killed_writer_left_is_cleared_away(world: World) -> None:
+def test_files_of_a_killed_run_are_removed(world: World) -> None:
     world.order(42, "GENERATING")
     leftover = world.sites_dir / ".project_42.partial-dead"
     leftover.mkdir()
@@ -136,14 +134,14 @@ def test_what_a_killed_writer_left_is_cleared_away(world: World) -> None:
     assert not leftover.exists()
 
 
-def test_of_two_generations_at_once_the_second_gives_way(world: World) -> None:
+def test_a_second_generation_at_the_same_time_gives_way(world: World) -> None:
     world.order(42, "GENERATING")
     ends: list[GenerationEnd] = []
 
     def while_generating(brief: Brief):
         # Another task, in another process as far as the database can tell.
         with_own_loop = asyncio.new_event_loop()
-        second = generate(workshop(world), brief.order_id, resume=True, task_id="task-2")
+        second = generate(worker_context(world), brief.order_id, resume=True, task_id="task-2")
         ends.append(_in_thread(with_own_loop, second).end)
         return generators.small(brief)
 
@@ -152,7 +150,7 @@ def test_of_two_generations_at_once_the_second_gives_way(world: World) -> None:
     assert world.steps() == FRESH
 
 
-def test_an_order_cancelled_meanwhile_stays_cancelled(world: World) -> None:
+def test_an_order_cancelled_during_the_run_stays_cancelled(world: World) -> None:
     world.order(42, "GENERATING")
 
     def cancelled(brief: Brief):
@@ -164,33 +162,33 @@ def test_an_order_cancelled_meanwhile_stays_cancelled(world: World) -> None:
     assert world.steps()[-1] == "SKIP"
 
 
-def test_a_generator_s_paths_stay_inside_the_site(world: World) -> None:
+def test_a_generator_cannot_write_outside_the_site(world: World) -> None:
     world.order(42, "GENERATING")
     with pytest.raises(SitegenError):
         work(world, generator=generators.escaping)
     assert not (world.sites_dir / "outside.html").exists()
 
 
-def test_hostile_onboarding_columns_are_survived(world: World) -> None:
+def test_malformed_onboarding_columns_are_tolerated(world: World) -> None:
     world.order(42, "GENERATING")
     world.sql(
         "UPDATE site_onboardings SET services = '{\"not\": \"a list\"}', business_hours = '[1, 2]',"
         ' testimonials = \'[3, {"name": "x"}, {"text": "good"}]\', service_descriptions = \'null\''
     )
-    seen: list[Brief] = []
-    work(world, generator=lambda brief: (seen.append(brief), generators.small(brief))[1])
-    (brief,) = seen
+    briefs: list[Brief] = []
+    work(world, generator=lambda brief: (briefs.append(brief), generators.small(brief))[1])
+    (brief,) = briefs
     assert (brief.services, brief.business_hours, brief.service_descriptions) == ([], {}, {})
     assert [testimonial.text for testimonial in brief.testimonials] == ["good"]
 
 
-def test_a_failure_is_journaled_and_noted_beside_other_notes(world: World) -> None:
+def test_a_failure_is_logged_and_other_notes_are_kept(world: World) -> None:
     world.order(42, "GENERATING")
     world.sql("UPDATE site_orders SET admin_notes = 'call\nAna'")
-    shop = workshop(world)
+    context = worker_context(world)
 
     def fail(attempt: int, retry_in: float | None) -> None:
-        asyncio.run(record_failure(shop, 42, "no\nluck", task_id="t", attempt=attempt, retry_in=retry_in))
+        asyncio.run(record_failure(context, 42, "no\nluck", task_id="t", attempt=attempt, retry_in=retry_in))
 
     def notes() -> str:
         return str(world.sql("SELECT admin_notes FROM site_orders")[0][0])
@@ -202,18 +200,18 @@ def test_a_failure_is_journaled_and_noted_beside_other_notes(world: World) -> No
     assert [row["status"] for row in world.log()] == ["error", "error"]
     work(world)
     assert notes() == "call\nAna"
-    asyncio.run(record_failure(replace(shop), 99, "no such order", task_id="t", attempt=1, retry_in=None))
+    asyncio.run(record_failure(context, 99, "no such order", task_id="t", attempt=1, retry_in=None))
 
 
-def test_failure_is_not_journaled_into_the_run_of_another(world: World) -> None:
+def test_a_failure_is_not_logged_into_another_run(world: World) -> None:
     world.order(42, "GENERATING")
-    shop = workshop(world)
+    context = worker_context(world)
 
     async def scenario() -> None:
-        async with shop.store.lock(42) as records:
+        async with context.store.lock(42) as records:
             assert records is not None
             await records.log(42, "START", "")
-            await record_failure(shop, 42, "too late", task_id="t", attempt=1, retry_in=None)
+            await record_failure(context, 42, "too late", task_id="t", attempt=1, retry_in=None)
 
     asyncio.run(scenario())
     assert world.steps() == ["START"]

@@ -1,4 +1,4 @@
-"""The generator plug-in point: what can be loaded, and what a plug-in may give back."""
+"""The generator plug-ins: loading them, and validating the files that they return."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plugin_module(monkeypatch):
 
 @pytest.fixture
 def installed(monkeypatch, plugin_module):
-    """Entry points as they would be with a plug-in package installed, and one whose module is gone."""
+    """Entry points of an installed plug-in package, and one whose module is missing."""
     group = plugins.ENTRY_POINT_GROUP
     points = importlib.metadata.EntryPoints(
         [
@@ -55,7 +55,7 @@ def test_the_built_in_generator_is_the_default(name):
     assert load_generator(name) is generate
 
 
-def test_the_built_in_generator_is_declared_under_its_name():
+def test_the_built_in_generator_is_an_entry_point():
     assert plugins.BUILTIN in {point.name for point in importlib.metadata.entry_points(group=plugins.ENTRY_POINT_GROUP)}
 
 
@@ -71,18 +71,18 @@ def test_an_installed_generator_is_found_by_its_name(installed):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("no_such_module_anywhere:make", "can't be imported"),
-        ("a_site_plugin:absent", "can't be imported"),
-        ("a_site_plugin:", "can't be imported"),
-        (":make", "can't be imported"),
-        ("..relative:make", "can't be imported"),
+        ("no_such_module_anywhere:make", "cannot be imported"),
+        ("a_site_plugin:absent", "cannot be imported"),
+        ("a_site_plugin:", "cannot be imported"),
+        (":make", "cannot be imported"),
+        ("..relative:make", "cannot be imported"),
         ("a_site_plugin:number", "not callable"),
         ("unheard-of", "no generator"),
-        ("broken", "can't be imported"),
+        ("broken", "cannot be imported"),
         ("number", "not callable"),
     ],
 )
-def test_what_cant_be_loaded_says_so_and_names_what_can(installed, name, reason):
+def test_an_invalid_generator_is_refused_with_the_valid_names(installed, name, reason):
     with pytest.raises(UsageProblem, match=reason) as caught:
         load_generator(name)
     assert name in caught.value.message
@@ -93,7 +93,7 @@ def test_the_known_names_include_installed_ones(installed):
     assert generator_names() == ["broken", "builtin", "fancy", "number"]
 
 
-def test_sound_files_are_given_back_in_their_order():
+def test_valid_files_are_returned_in_order():
     files = [file("index.html"), file("services/a.html", b""), file("assets/.well-known/ü.txt")]
     assert checked(tuple(files)) == files
 
@@ -132,12 +132,12 @@ def test_unsafe_paths_are_refused(path, reason):
         ([file("a"), file("a/b.html")], "inside a file"),
         (None, "NoneType"),
         (iter([file("a")]), "instead of a collection"),
-        ("index.html", "no SiteFile"),
-        ([("index.html", b"x")], "no SiteFile"),
-        ([file("index.html", "text")], "no SiteFile"),
-        ([file(7)], "no SiteFile"),
+        ("index.html", "not a SiteFile"),
+        ([("index.html", b"x")], "not a SiteFile"),
+        ([file("index.html", "text")], "not a SiteFile"),
+        ([file(7)], "not a SiteFile"),
     ],
 )
-def test_collections_that_are_no_site_are_refused(files, reason):
+def test_invalid_collections_are_refused(files, reason):
     with pytest.raises(GenerationError, match=reason):
         checked(files)
