@@ -106,7 +106,7 @@ class Stack:
     def up(
         self,
         progress: Callable[[str], None],
-        seed: Callable[[StackState], None],
+        seed: Callable[[StackState], object],
         worker_env: Mapping[str, str],
         *,
         keep: bool = True,
@@ -230,7 +230,7 @@ class Stack:
             server.start()
         return any_started
 
-    def _seed_once(self, progress: Callable[[str], None], seed: Callable[[StackState], None]) -> None:
+    def _seed_once(self, progress: Callable[[str], None], seed: Callable[[StackState], object]) -> None:
         database = self._postgres.find()
         if database is None or self._read_state().get("seeded") == database.identity:
             return

@@ -1,7 +1,4 @@
-"""The tour: order 42 on the embedded stack, from BUILDING to a site on disk, with its log as it is written.
-
-Owns what happens in which order; how it is shown is the caller's, through ``Guide``.
-"""
+"""The tour: order 42 on the embedded stack, from BUILDING to a site on disk, with its log."""
 
 from __future__ import annotations
 
@@ -28,27 +25,26 @@ MANIFEST = "manifest.json"
 
 
 class Guide(Protocol):
-    """Whoever shows the tour."""
+    """Shows the progress of the tour."""
 
     def enqueued(self, outcome: Outcome) -> None:
-        """The order was enqueued."""
+        """Show that the order was enqueued."""
 
     def logged(self, row: LogRow) -> None:
-        """A row of its log was written."""
+        """Show a new row of its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Toured:
-    """Where the tour ended: the order, its folder, how many files are in it, and orders to try next."""
+class TourResult:
+    """The folder of the generated site, its number of files, and orders to enqueue next."""
 
-    order_id: int
     folder: Path
     files: int
     unstarted: Sequence[int]
 
 
 def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
-    """Write the sample orders into a stack that has none; the manifest goes beside them."""
+    """Write the sample orders and their manifest into a new stack."""
     return asyncio.run(
         seed_samples(
             database_url=state.database_url,
@@ -63,7 +59,7 @@ def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
 
 
 def samples_of(stack: Stack) -> tuple[int, int, str] | None:
-    """How many orders of which seed a stack has, and on which backend; None when it has not been seeded."""
+    """Return the number of orders, the seed and the backend of a stack; None if it is not seeded."""
     state = stack.status()
     if state is None or not state.seeded:
         return None
@@ -71,8 +67,8 @@ def samples_of(stack: Stack) -> tuple[int, int, str] | None:
     return manifest.orders, manifest.seed, state.backend
 
 
-def worker_answers(settings: Settings) -> bool:
-    """Whether a living worker answers on this stack's broker."""
+def worker_responds(settings: Settings) -> bool:
+    """Whether a worker of the stack responds to remote control."""
 
     async def ask() -> bool:
         async with open_session(settings, "demo") as session:
@@ -84,10 +80,10 @@ def worker_answers(settings: Settings) -> bool:
         return False
 
 
-async def tour(stack: Stack, settings: Settings, guide: Guide) -> Toured:
-    """Generate the tour's order. Raises ``SitegenError`` when it doesn't end in REVIEW with its site on disk."""
+async def tour(stack: Stack, settings: Settings, guide: Guide) -> TourResult:
+    """Generate the order of the tour. Raises ``SitegenError`` unless it ends in REVIEW with its site on disk."""
     async with open_session(settings, "demo tour") as session:
-        await _rewind(stack, session)
+        await _restore(stack, session)
         plan = await enqueue.plan(session.orders, session.queue, [TOUR_ORDER], resume=True)
         result = await apply(session.orders, session.queue, None, plan, session.actor)
         (outcome,) = result.outcomes
@@ -105,11 +101,11 @@ async def tour(stack: Stack, settings: Settings, guide: Guide) -> Toured:
         (outcome,) = follow_result(result, endings).outcomes
         if outcome.outcome is not OutcomeKind.DONE:
             raise SitegenError(f"order {TOUR_ORDER} was not generated: {outcome.reason}")
-        return await _arrived(stack, session)
+        return await _result(stack, session)
 
 
-async def _rewind(stack: Stack, session: Session) -> None:
-    """Put the tour's order back to where it began, for a tour on a stack that has seen one."""
+async def _restore(stack: Stack, session: Session) -> None:
+    """Restore the order of the tour if an earlier tour generated it."""
     order = (await session.orders.read_orders([TOUR_ORDER])).get(TOUR_ORDER)
     if order is not None and order.status is OrderStatus.BUILDING:
         return
@@ -126,15 +122,14 @@ def _manifest(stack: Stack) -> Manifest:
     return Manifest.from_json((stack.root / MANIFEST).read_text(encoding="utf-8"))
 
 
-async def _arrived(stack: Stack, session: Session) -> Toured:
-    """See with own eyes that the order is in REVIEW and its site on disk."""
+async def _result(stack: Stack, session: Session) -> TourResult:
+    """Check that the order is in REVIEW and its site on disk."""
     order = (await session.orders.read_orders([TOUR_ORDER])).get(TOUR_ORDER)
     files = (await session.sites.count([TOUR_ORDER])).get(TOUR_ORDER)
     if order is None or order.status is not OrderStatus.REVIEW or files is None or files.is_empty:
-        found = order.status if order else "gone"
-        raise SitegenError(f"order {TOUR_ORDER} ended, but it is {found}, with {files.count if files else 'no'} files")
-    return Toured(
-        order_id=TOUR_ORDER,
+        status = order.status if order else "missing"
+        raise SitegenError(f"order {TOUR_ORDER} is {status} with {files.count if files else 'no'} files after its run")
+    return TourResult(
         folder=stack.root / "sites" / f"project_{TOUR_ORDER}",
         files=files.count,
         unstarted=[order_id for order_id in _manifest(stack).conditions["unstarted"] if order_id != TOUR_ORDER],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sitegenctl.demo.servers.lock import only_tour
@@ -23,7 +25,7 @@ FAST = ("--pace", "0s", "--orders", "47")
 
 @pytest.fixture
 def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The user's data directory; whatever a failing test leaves up is taken down."""
+    """The user's data directory; the demo is taken down afterwards."""
     folder = tmp_path_factory.mktemp("data")
     monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(folder))
     yield folder
@@ -32,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory of a demo that is up, for tests that leave its servers and its sample orders in place."""
+    """The data directory of a running demo, for tests that keep its servers and orders."""
     folder = tmp_path_factory.mktemp("standing")
     up = demo("demo", "up", *FAST, SITEGENCTL_DATA_DIR=str(folder))
     assert up.returncode == 0, up.stderr
@@ -61,19 +63,15 @@ def demo(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def processes(data: Path) -> list[int]:
-    """All processes whose command line or environment names this data directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except OSError:
-            continue
-        if str(data).encode() in told and not is_zombie:
-            found.append(int(entry.name))
-    return found
+    """All processes whose command line or environment contains this data directory."""
+    pids = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            texts = [*process.cmdline(), *process.environ().values()]
+            is_running = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+            if is_running and any(str(data) in text for text in texts):
+                pids.append(process.pid)
+    return pids
 
 
 def test_the_tour_without_a_terminal(data: Path) -> None:
@@ -87,7 +85,7 @@ def test_the_tour_without_a_terminal(data: Path) -> None:
     assert [path.name for path in (data / "demo").iterdir()] == ["sites"]
 
 
-def test_a_second_tour_at_the_same_time_gives_way(data: Path) -> None:
+def test_a_second_tour_at_the_same_time_is_refused(data: Path) -> None:
     with only_tour(data):
         second = demo("demo", "tour", *FAST)
     assert second.returncode == 1
@@ -110,7 +108,7 @@ def test_up_defines_a_context_and_down_leaves_nothing(data: Path) -> None:
     assert (down.returncode, down.stdout) == (0, "stopped worker, Redis, PostgreSQL\n")
     assert processes(data) == []
     assert list(data.iterdir()) == []
-    assert demo("demo", "down").stdout == "the demo was not up\n"
+    assert demo("demo", "down").stdout == "the demo is not up\n"
     refused = demo("--context", "demo", "inspect", "42")
     assert (refused.returncode, refused.stderr) == (2, "error: the demo is not up\nhint: sitegenctl demo up\n")
 
@@ -122,7 +120,7 @@ def pids() -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("stands")
-def test_the_tour_on_a_stack_that_is_up_leaves_it_up_and_can_be_taken_again_after_a_kill() -> None:
+def test_the_tour_leaves_a_running_demo_up() -> None:
     before = pids()
     tour = demo("demo", "tour", *FAST)
     assert tour.returncode == 0, tour.stderr
@@ -135,10 +133,10 @@ def test_the_tour_on_a_stack_that_is_up_leaves_it_up_and_can_be_taken_again_afte
     assert tour.returncode == 0, tour.stderr
 
 
-def test_on_rq_everything_is_as_on_celery(data: Path) -> None:
+def test_the_demo_on_rq(data: Path) -> None:
     up = demo("demo", "up", "--backend", "rq", *FAST)
     assert up.returncode == 0, up.stderr
-    # Whoever doesn't say which keeps what is there.
+    # Without --backend, the demo keeps its backend.
     again = demo("demo", "up", *FAST)
     assert (again.stdout, "note:" in again.stderr) == (up.stdout, False)
     status = json.loads(demo("demo", "status", "-o", "json").stdout)["data"]
@@ -147,7 +145,7 @@ def test_on_rq_everything_is_as_on_celery(data: Path) -> None:
     eventually(lambda: demo("demo", "status").returncode == 3)
     other = demo("demo", "up", "--backend", "celery", *FAST)
     assert other.returncode == 0, other.stderr
-    assert "note: 47 orders of seed 42 on rq are there already; sitegenctl demo down first" in other.stderr
+    assert "note: the demo already has 47 orders with seed 42 on rq" in other.stderr
     tour = demo("demo", "tour", "--backend", "rq", *FAST)
     assert tour.returncode == 0, tour.stderr
     assert "SUCCESS" in tour.stdout
@@ -158,14 +156,14 @@ def test_on_rq_everything_is_as_on_celery(data: Path) -> None:
     assert processes(data) == []
 
 
-def test_a_backend_that_is_none_is_told_before_anything_starts(data: Path) -> None:
+def test_an_unknown_backend_is_refused_before_anything_starts(data: Path) -> None:
     process = demo("demo", "up", "--backend", "sidekiq")
     assert process.returncode == 2
     assert "'sidekiq' is not a backend" in process.stderr
     assert list(data.iterdir()) == []
 
 
-def test_a_generation_that_fails_fails_the_tour(stands: Path) -> None:
+def test_a_failed_generation_fails_the_tour(stands: Path) -> None:
     # The sites folder can't be written: a file stands where the tour's site would be written to.
     sites, elsewhere = stands / "demo" / "sites", stands / "demo" / "elsewhere"
     sites.rename(elsewhere)
@@ -194,19 +192,18 @@ def test_a_signal_at_any_moment_stops_everything(data: Path) -> None:
             start_new_session=True,
             preexec_fn=background,
         )
-        # A moment is what is tested here, so there is no condition to wait for.
+        # The moment itself is tested, so there is no condition to wait for.
         time.sleep(moments.uniform(earliest, earliest + 1.1))
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-        # Killed outright only while nothing had been started yet. A Ctrl-C that meets Python in the middle of making a
-        # dataclass ends it by SIGINT in any case, whoever has caught it.
+        # Killed by the signal only before anything had been started.
         killed = process.returncode in (-number, -signal.SIGINT) and b"Starting" not in stderr
         assert killed or process.returncode in (130, 0), stderr.decode()
         assert b"Traceback" not in stderr
         assert processes(data) == []
 
 
-def test_a_bad_pace_is_told_before_anything_starts(data: Path) -> None:
+def test_an_invalid_pace_is_refused_before_anything_starts(data: Path) -> None:
     process = demo("demo", "up", "--pace", "slow")
     assert process.returncode == 2
     assert "'slow' is not a duration" in process.stderr

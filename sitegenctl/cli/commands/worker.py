@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -18,20 +19,23 @@ def worker(
     call: Invocation,
     backend: Backend = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="Processes (2).", show_default=False)
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Number of processes (2).", show_default=False)
     ] = None,
     pace: Annotated[
         str | None,
-        typer.Option("--pace", metavar="TIME", help="Pause after each stage, for people to watch (0s)."),
+        typer.Option("--pace", metavar="TIME", help="Pause after each step (0s)."),
     ] = None,
     generator: Annotated[
         str | None,
-        typer.Option("--generator", metavar="NAME", help="module:callable, or a plug-in's name (builtin)."),
+        typer.Option("--generator", metavar="NAME", help="Plug-in, or module:callable (builtin)."),
     ] = None,
 ) -> int:
     """Run the reference worker until it is stopped."""
-    from sitegenctl.worker.backends import run_worker
+    from sitegenctl.backends import backend_of
 
     call.require_writable()
     settings = call.settings(backend=backend, concurrency=concurrency, pace=pace, generator=generator)
-    return run_worker(settings, verbose=call.verbose)
+    provider = backend_of(settings)
+    provider.require()
+    exit_code: int = import_module(provider.worker).run_worker(settings, verbose=call.verbose)
+    return exit_code
