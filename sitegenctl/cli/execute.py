@@ -1,12 +1,13 @@
-"""What every command does that moves orders: plan, show, confirm, apply with a progress bar, report."""
+"""Run a command that changes orders: plan, show, confirm, execute with a progress bar, report."""
 
 from __future__ import annotations
 
 import asyncio
 import select
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sitegenctl.cli import signals
@@ -17,211 +18,181 @@ if TYPE_CHECKING:
     from sitegenctl.domain.diagnosis.listing import OrderQuery
     from sitegenctl.domain.plans.plan import Plan
     from sitegenctl.domain.plans.result import OperationResult
-    from sitegenctl.operations.bulk_plan import BulkPlanner
+    from sitegenctl.operations.bulk_plan import Planner, Selection
     from sitegenctl.session import Session
 
 T = TypeVar("T")
 
 # Orders of a plan that are listed before the question; --dry-run lists all.
-_SHOWN = 20
+_MAX_LISTED = 20
 
-# Seconds that something may take before it is shown how far it is.
-_UNNOTICED = 1.0
+# Seconds before a spinner or a progress bar is shown.
+SPINNER_DELAY = 1.0
 
-# Seconds after which somebody who answers nothing is looked after again.
-_A_MOMENT = 0.2
+# Seconds between checks for an interrupt while waiting for an answer.
+_POLL_INTERVAL = 0.2
 
 
-def changing(call: Invocation, *, dry_run: bool) -> Settings:
-    """The settings of a command that changes orders. Raises ``Refused`` where nothing may be changed."""
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How one run of a command goes; ``done`` is the past participle for what it does to an order.
+
+    ``limit`` is the maximum number of orders changed. ``by_kind`` is set where finished orders may be reset and orders
+    were selected by condition, status or search: ``--yes`` does not confirm many of those. ``keep_all`` keeps the
+    outcome of each completed order, however many there are. ``journal_as`` is the command as the journal records it.
+    """
+
+    done: str
+    dry_run: bool = False
+    asks: bool = True
+    limit: int | None = None
+    by_kind: bool = False
+    keep_all: bool = False
+    journal_as: str | None = None
+
+
+def run_mutation(call: Invocation, planner: Planner, choice: list[int] | OrderQuery | None, options: RunOptions) -> int:
+    """Plan for the chosen orders, execute the plan and report it; returns the exit code."""
+
+    async def mutate() -> int:
+        async with mutating_session(call, options) as session:
+            result = await execute(call, session, planner, choice, options)
+        return report(call, result, options.done)
+
+    return signals.run(mutate())
+
+
+def require_writable(call: Invocation, *, dry_run: bool) -> Settings:
+    """The settings of a command that changes orders. Raises ``Refused`` if they are read-only."""
     from sitegenctl.errors import Refused
 
     settings = call.settings()
     if settings.read_only and not dry_run:
-        raise Refused(
-            f"{call.command} changes orders, and this is --read-only", hint="--dry-run shows what it would do"
-        )
+        raise Refused(f"{call.command} changes orders, and --read-only is set", hint="--dry-run shows what it would do")
     return settings
 
 
-async def chosen(session: Session, choice: list[int] | OrderQuery) -> list[int]:
-    """The orders meant, by number."""
-    if isinstance(choice, list):
-        return choice
-    from sitegenctl.operations.listing import choose_orders
-
-    return await planned(
-        choose_orders(session.orders, session.queue, session.sites, choice, grace=session.settings.grace)
-    )
-
-
-async def within(session: Session, planning: BulkPlanner, choice: list[int] | OrderQuery | None) -> BulkPlanner:
-    """The planning of a command that chooses its orders by itself, as far as it is for the orders meant."""
-    if choice is None:
-        return planning
-    from sitegenctl.operations.bulk_plan import restricted
-
-    return restricted(planning, session.orders, await chosen(session, choice), named=isinstance(choice, list))
-
-
-def move(
-    call: Invocation,
-    plan: Callable[[Session], Awaitable[BulkPlanner]],
-    *,
-    done: str,
-    dry_run: bool,
-    asks: bool = True,
-    files: bool = False,
-    limit: int | None = None,
-    keep_all: bool = False,
-    by_kind: bool = False,
-    then: Callable[[Session, OperationResult], Awaitable[OperationResult]] | None = None,
-) -> int:
-    """All of a command: what is planned is carried out and reported; returns the exit code.
-
-    ``limit`` is how many orders to move at most, ``keep_all`` for who needs the outcomes of orders that went well,
-    however many there are. ``by_kind`` is for a command that may reset finished orders, and whose orders are chosen by
-    condition, status or search: ``--yes`` does not answer for many of those. ``then`` goes on with what came of it,
-    before it is reported. ``carry_out`` has the rest.
-    """
+@asynccontextmanager
+async def mutating_session(call: Invocation, options: RunOptions) -> AsyncIterator[Session]:
+    """A session on a writable database. Raises ``Refused`` or ``SourceError`` where nothing can be changed."""
     from sitegenctl.session import open_session
 
-    async def moving() -> int:
-        settings = changing(call, dry_run=dry_run)
-        async with open_session(settings, call.command) as session:
-            await session.orders.require_writable()
-            result = await _plan_and_carry_out(
-                call,
-                session,
-                await plan(session),
-                done=done,
-                dry_run=dry_run,
-                asks=asks,
-                files=files,
-                limit=limit,
-                keep_all=keep_all,
-                by_kind=by_kind,
-            )
-            if then is not None:
-                result = await then(session, result)
-        return report(call, result, done=done)
-
-    return signals.run(moving())
+    settings = require_writable(call, dry_run=options.dry_run)
+    async with open_session(settings, options.journal_as or call.command) as session:
+        await session.orders.require_writable()
+        yield session
 
 
-async def _plan_and_carry_out(
+async def resolve_selection(session: Session, choice: list[int] | OrderQuery | None) -> Selection | None:
+    """The chosen orders by number; None if none were chosen."""
+    from sitegenctl.operations.bulk_plan import Selection
+
+    if choice is None:
+        return None
+    if isinstance(choice, list):
+        return Selection(order_ids=choice)
+    from sitegenctl.operations.listing import choose_orders
+
+    choosing = choose_orders(session.orders, session.queue, session.sites, choice, grace=session.grace)
+    return Selection(order_ids=await with_spinner(choosing), named=False)
+
+
+async def execute(
     call: Invocation,
     session: Session,
-    planning: BulkPlanner,
-    *,
-    done: str,
-    dry_run: bool,
-    asks: bool,
-    files: bool,
-    limit: int | None,
-    keep_all: bool,
-    by_kind: bool,
+    planner: Planner,
+    choice: list[int] | OrderQuery | None,
+    options: RunOptions,
 ) -> OperationResult:
-    """Make the plan and carry it out, part by part where no question has to be answered first."""
+    """Plan and execute, batch by batch unless the plan must be confirmed first."""
     from sitegenctl.cli.options import Output
-    from sitegenctl.operations.execute import apply_parts, preview_parts
+    from sitegenctl.operations.execute import execute_batches, preview_batches
     from sitegenctl.render.outcomes import LISTED
 
-    if asks and not dry_run and (by_kind or not call.agreed):
-        plan = (await planned(planning)).limited(limit)
-        return await carry_out(call, session, plan, done=done, asks=True, dry_run=False, files=files, by_kind=by_kind)
-    async with aclosing(planning.parts()) as parts:
-        if dry_run:
-            return await planned(preview_parts(parts, limit=limit))
-        first = await planned(anext(parts))
-        listed = keep_all or call.verbose or call.output is not Output.TABLE
-        with progress(len(first.order_ids) + len(first.rest), done) as advance:
-            return await apply_parts(
-                session.orders,
-                session.queue,
-                session.sites if files else None,
+    selection = await resolve_selection(session, choice)
+    if options.asks and not options.dry_run and (options.by_kind or not call.agreed):
+        plan = await with_spinner(planner.plan_all(session, selection))
+        return await execute_plan(call, session, plan.limited(options.limit), options)
+    async with aclosing(planner.batches(session, selection)) as batches:
+        if options.dry_run:
+            return await with_spinner(preview_batches(batches, limit=options.limit))
+        first = await with_spinner(anext(batches))
+        keep_all = options.keep_all or call.verbose or call.output is not Output.TABLE
+        with progress_bar(len(first.order_ids) + len(first.remaining), options.done) as progress:
+            return await execute_batches(
+                session,
                 first,
-                parts,
-                session.actor,
-                limit=limit,
-                keep=None if listed else LISTED,
-                progress=advance,
+                batches,
+                limit=options.limit,
+                keep_done=None if keep_all else LISTED,
+                progress=progress,
             )
 
 
-async def carry_out(
-    call: Invocation,
-    session: Session,
-    plan: Plan,
-    *,
-    done: str,
-    asks: bool,
-    dry_run: bool,
-    files: bool = False,
-    by_kind: bool = False,
-) -> OperationResult:
-    """Show the plan, ask, and apply it; a dry run ends before the question.
+async def execute_plan(call: Invocation, session: Session, plan: Plan, options: RunOptions) -> OperationResult:
+    """Show a plan, ask, and execute it; a dry run ends before the question.
 
-    ``done`` is the word for what is done to an order; ``files`` says that the plan may move files. ``by_kind`` as in
-    ``move``. Raises ``Refused`` where the answer is no, ``UsageProblem`` where there is no terminal.
+    Raises ``Refused`` if the answer is no, ``UsageProblem`` without a terminal.
     """
-    from sitegenctl.operations.execute import apply, preview
+    from sitegenctl.operations.execute import execute_plan, preview
 
-    if dry_run:
+    if options.dry_run:
         return preview(plan)
-    if asks and plan.steps:
-        confirm(call, plan, done, by_kind=by_kind)
-    with progress(len(plan.steps), done) as advance:
-        return await apply(
-            session.orders,
-            session.queue,
-            session.sites if files else None,
-            plan,
-            session.actor,
-            progress=advance,
-        )
+    if options.asks and plan.steps:
+        _confirm(call, plan, options)
+    with progress_bar(len(plan.steps), options.done) as progress:
+        return await execute_plan(session, plan, progress=progress)
 
 
-def report(call: Invocation, result: OperationResult, *, done: str) -> int:
-    """Write what became of each order; returns the exit code."""
+def report(call: Invocation, result: OperationResult, done: str) -> int:
+    """Write the outcome of each order; returns the exit code."""
     from sitegenctl.cli.terminal import width
     from sitegenctl.render.outcomes import outcomes_report
     from sitegenctl.render.output import write
 
     selector = call.settings().selector
-    found = outcomes_report(result, done=done, verbose=call.verbose, selector=selector, width=width())
-    return write(found, call.output)
+    written = outcomes_report(result, done=done, verbose=call.verbose, selector=selector, width=width())
+    return write(written, call.output)
 
 
-def confirm(call: Invocation, plan: Plan, done: str, *, by_kind: bool = False) -> None:
-    """Show the plan on stderr and ask, unless ``--yes`` answers; many finished orders are reset only by their number.
+def _confirm(call: Invocation, plan: Plan, options: RunOptions) -> None:
+    """Show the plan on stderr and ask, unless ``--yes`` answers.
 
-    Raises ``Refused`` where the answer is another, or where ``--yes`` does not answer and there is no terminal.
+    Resetting many finished orders requires typing their number. Raises ``Refused`` for any other answer, or where
+    ``--yes`` does not answer and there is no terminal.
     """
     from sitegenctl.cli.terminal import width
     from sitegenctl.errors import Refused
     from sitegenctl.operations.execute import preview
     from sitegenctl.render.outcomes import outcomes_text
 
-    number = plan.number_to_type
-    if call.agreed and not (by_kind and number):
+    done, number = options.done, plan.number_to_type
+    must_type = options.by_kind and number
+    if call.agreed and not must_type:
         return
-    if by_kind and number and not _has_terminal():
+    if must_type and not _has_terminal():
         raise Refused(
             f"{number} finished orders would be reset, and their number must be typed on a terminal",
             hint="name the orders: --yes answers only for order numbers, ranges and --from FILE",
         )
     require_terminal(call)
-    would, selector = preview(plan), call.settings().selector
-    most = None if call.verbose else _SHOWN
-    print(
-        outcomes_text(would, done=done, selector=selector, most=most, width=width(sys.stderr)), end="", file=sys.stderr
+    text = outcomes_text(
+        preview(plan),
+        done=done,
+        selector=call.settings().selector,
+        most=None if call.verbose else _MAX_LISTED,
+        width=width(sys.stderr),
     )
+    print(text, end="", file=sys.stderr)
     if number:
-        if read_answer(f"{number} finished orders would be {done}. Type {number} to go on: ") != str(number):
-            raise Refused("nothing was done")
-        return
-    ask(f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'} would be {done}. Go on?")
+        is_confirmed = read_answer(f"{number} finished orders would be {done}. Type {number} to continue: ") == str(
+            number
+        )
+    else:
+        count = f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'}"
+        is_confirmed = read_answer(f"{count} would be {done}. Continue? [y/N] ") in ("y", "yes")
+    if not is_confirmed:
+        raise Refused("nothing was done")
 
 
 def _has_terminal() -> bool:
@@ -234,97 +205,75 @@ def require_terminal(call: Invocation) -> None:
 
     if not _has_terminal():
         raise UsageProblem(
-            f"{call.command} asks before it acts, and there is no terminal to ask at",
-            hint="--dry-run shows the plan, --yes agrees to it",
+            f"{call.command} asks for confirmation, and there is no terminal",
+            hint="--dry-run shows the plan, --yes confirms it",
         )
 
 
-def ask(question: str) -> None:
-    """Ask on stderr, the answer being no unless it is yes. Raises ``Refused`` where it isn't."""
-    from sitegenctl.errors import Refused
-
-    if read_answer(f"{question} [y/N] ") not in ("y", "yes"):
-        raise Refused("nothing was done")
-
-
 def read_answer(question: str) -> str:
-    """The answer to a question put on stderr, in lower case; Ctrl-C and SIGTERM interrupt at once."""
+    """Ask on stderr; returns the answer in lower case. Ctrl-C and SIGTERM interrupt at once."""
     try:
         with signals.outside_the_loop():
             print(question, end="", file=sys.stderr, flush=True)
-            # A Ctrl-C in the moment before a read begins would not end it.
-            while not select.select([sys.stdin], [], [], _A_MOMENT)[0]:
+            # A Ctrl-C just before a read begins would not end it.
+            while not select.select([sys.stdin], [], [], _POLL_INTERVAL)[0]:
                 pass
             return sys.stdin.readline().strip().lower()
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # what comes next stands in a line of its own
+        print(file=sys.stderr)  # end the line of the question
         raise
     except OSError:
-        return ""  # the terminal has gone
+        return ""  # the terminal is closed
+
+
+async def with_spinner(work: Awaitable[T], text: str = "planning…") -> T:
+    """Await something, with a spinner on stderr if it takes a while."""
+    with _delayed(text, None):
+        return await work
 
 
 @contextmanager
-def progress(total: int, done: str) -> Iterator[Callable[[int], None] | None]:
-    """A bar with rate and remaining time on stderr, once it has taken a second, and only on a terminal."""
-    with _later(lambda: _bar(total, done)) as advance:
+def progress_bar(total: int, text: str) -> Iterator[Callable[[int], None] | None]:
+    """A bar with rate and remaining time on stderr, if it takes a while; yields the function that advances it."""
+    with _delayed(text, total) as advance:
         yield advance
 
 
-async def planned(planning: Awaitable[T], doing: str = "planning…") -> T:
-    """The plan, as soon as it is made; a spinner on stderr tells that it takes a while, and what is being done."""
-    with _later(lambda: _spinner(doing)):
-        return await planning
-
-
 @contextmanager
-def _later(make: Callable[[], Any]) -> Iterator[Callable[[int], None] | None]:
-    """Show on stderr what ``make`` makes (of rich's) when it has taken a while, and only on a terminal.
+def _delayed(text: str, total: int | None) -> Iterator[Callable[[int], None] | None]:
+    """Show progress after ``SPINNER_DELAY``, on a terminal only.
 
-    It appears by a timer: what is waited for may be the very first thing. Yields how it is told how far it is.
+    It appears by a timer: the first thing awaited may take all the time.
     """
     if not sys.stderr.isatty():
         yield None
         return
-    shown = None
-    through = 0
+    display: Any = None
+    completed = 0
 
     def show() -> None:
-        nonlocal shown
-        shown = make()
-        shown.update(shown.task_ids[0], completed=through)
-        shown.start()
+        nonlocal display
+        display = _display(total)
+        display.add_task(text, total=total, completed=completed)
+        display.start()
 
     def advance(to: int) -> None:
-        nonlocal through
-        through = to
-        if shown is not None:
-            shown.update(shown.task_ids[0], completed=to)
+        nonlocal completed
+        completed = to
+        if display is not None:
+            display.update(display.task_ids[0], completed=to)
 
-    timer = asyncio.get_running_loop().call_later(_UNNOTICED, show)
+    timer = asyncio.get_running_loop().call_later(SPINNER_DELAY, show)
     try:
         yield advance
     finally:
         timer.cancel()
-        if shown is not None:
-            shown.stop()
+        if display is not None:
+            display.stop()
 
 
-def _spinner(doing: str):  # type: ignore[no-untyped-def]  # rich is imported when it is needed
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    spinner = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    spinner.add_task(doing, total=None)
-    return spinner
-
-
-def _bar(total: int, done: str):  # type: ignore[no-untyped-def]  # rich is imported when it is needed
+def _display(total: int | None) -> Any:
+    """A progress display of rich, which is imported only when needed."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -333,25 +282,19 @@ def _bar(total: int, done: str):  # type: ignore[no-untyped-def]  # rich is impo
         ProgressColumn,
         SpinnerColumn,
         TextColumn,
+        TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """Orders a second."""
+        """Orders per second."""
 
-        def render(self, task):  # type: ignore[no-untyped-def]
+        def render(self, task: Any) -> Text:
             return Text(f"{task.speed:.0f}/s" if task.speed else "")
 
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    bar.add_task(done, total=total)
-    return bar
+    columns: list[ProgressColumn] = [TimeElapsedColumn()]
+    if total is not None:
+        columns = [BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()]
+    text = TextColumn("{task.description}")
+    return Progress(SpinnerColumn(), text, *columns, console=Console(stderr=True), transient=True)

@@ -16,8 +16,9 @@ from sitegenctl.demo.stack import Stack, StackState
 from sitegenctl.domain.orders.order import LogRow, OrderStatus
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError, SourceError
-from sitegenctl.operations import enqueue
-from sitegenctl.operations.execute import apply
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
 from sitegenctl.session import Session, open_session
 
@@ -84,8 +85,8 @@ async def tour(stack: Stack, settings: Settings, guide: Guide) -> TourResult:
     """Generate the order of the tour. Raises ``SitegenError`` unless it ends in REVIEW with its site on disk."""
     async with open_session(settings, "demo tour") as session:
         await _restore(stack, session)
-        plan = await enqueue.plan(session.orders, session.queue, [TOUR_ORDER], resume=True)
-        result = await apply(session.orders, session.queue, None, plan, session.actor)
+        plan = await EnqueuePlanner().plan_all(session, Selection(order_ids=[TOUR_ORDER]))
+        result = await execute_plan(session, plan)
         (outcome,) = result.outcomes
         if outcome.outcome is not OutcomeKind.DONE:
             raise SitegenError(f"order {TOUR_ORDER} was not enqueued: {outcome.reason}", hint=outcome.hint)

@@ -1,291 +1,303 @@
-"""Some orders of a plan on their way through its parts, and what became of each of them.
+"""One batch of a plan: its steps are executed together, phase by phase, with an outcome for each.
 
-The parts, in this order for every step: look at the queue once more; claim (one transaction: lock, re-check, set the
-status, journal with the id of the task to come); withdraw tasks; move files to the trash; publish, put back, or hand
-to another queue. What fails on the way is taken back, files first. A process killed in between leaves orders whose
-journal says what was meant: a task that exists nowhere, which ``repair`` publishes under the same id, or tasks and
-files as they were.
+The phases, always in this order: read the queue again; apply the transitions (one transaction: lock, re-check, set the
+status, journal with the id of the task to come); revoke tasks; move files to the trash; publish or requeue. What fails
+on the way is rolled back, files first. A process killed in between leaves orders whose journal has the intention: a
+task that exists nowhere, which ``repair`` publishes under the same id, or tasks and files as they were.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.describe import describe_task
-from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.plans.result import Outcome, OutcomeKind
-from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore, TransitionResult
-from sitegenctl.domain.queue.task import LiveTask, Publication
+from sitegenctl.domain.plans.result import Outcome
+from sitegenctl.domain.ports import Actor, Sources, TransitionResult
+from sitegenctl.domain.queue.task import LiveTask, Publication, TaskState
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.failpoints import Checkpoint
-from sitegenctl.operations.outcomes import Failure, has_gone, look_for, outcome, settle, unclaimed
+from sitegenctl.operations.failpoints import Failpoint
+from sitegenctl.operations.outcomes import Failure, find_published, not_applied, skipped, step_outcome
 from sitegenctl.operations.queue_cache import QueueCache
 
 
 @dataclass(kw_only=True)
 class ExecutionContext:
-    """What the chunks of one plan share."""
+    """What the batches of one plan share; ``refusal`` is set once the broker has refused to publish."""
 
-    orders: OrdersStore
-    queue: QueueBackend
-    sites: SiteStore | None
+    sources: Sources
     actor: Actor
     now: Callable[[], datetime]
-    belief: QueueCache
+    cache: QueueCache
+    progress: Callable[[int], None] | None = None
+    completed: int = 0
     refusal: SourceError | None = None
 
     async def require_writable(self) -> None:
-        """Raise ``SourceError`` where the broker refuses writes; after the first refusal nothing more is tried."""
+        """Raise ``SourceError`` where the broker refuses writes; it is not asked again after a refusal."""
         if self.refusal is not None:
             raise self.refusal
         try:
-            await self.queue.require_writable()
+            await self.sources.queue.require_writable()
         except SourceError as exc:
             self.refusal = exc
             raise
 
+    def advance(self, count: int) -> None:
+        """Report that this many more orders are completed."""
+        self.completed += count
+        if self.progress is not None and count:
+            self.progress(self.completed)
+
 
 @dataclass(kw_only=True)
 class Batch:
-    """Some steps of a plan on their way through the parts; what went wrong is kept by order.
+    """Steps that are executed together; skips and failures are kept by order.
 
-    What it publishes comes behind what the ``previous`` one publishes. ``lost`` says which source was away when its
-    orders were to be claimed.
+    It publishes after the ``previous`` batch has. ``lost`` is the source that could not be reached before anything was
+    changed.
     """
 
-    hands: ExecutionContext
+    context: ExecutionContext
     steps: Sequence[Step]
-    tell: Callable[[int], None]
-    skipped: dict[int, Outcome] = field(default_factory=dict)
-    claim: TransitionResult = field(default_factory=TransitionResult)
+    skips: dict[int, Outcome] = field(default_factory=dict)
+    applied: TransitionResult = field(default_factory=TransitionResult)
     failures: dict[int, Failure] = field(default_factory=dict)
     trashed: dict[int, str] = field(default_factory=dict)
     previous: Batch | None = None
     lost: SourceError | None = None
     has_published: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def apply(self) -> list[Outcome]:
-        """Take the steps; returns an outcome for each."""
+    async def run(self) -> list[Outcome]:
+        """Execute the steps; returns an outcome for each."""
         try:
-            return await self._apply()
+            try:
+                await self._apply()
+            except SourceError as exc:
+                self.lost = exc
+                # The next batch only waits for this one.
+                await self._wait_for_previous()
+                self.context.advance(len(self.steps))
+                return [self.skips.get(step.order_id) or not_applied(step, exc) for step in self.steps]
+            skipped_count = len(self.steps) - len(self._active())
+            self.context.advance(skipped_count)
+            await self._revoke()
+            await self._confirm()
+            await self._trash()
+            await self._wait_for_previous()
+            await self._publish()
+            await self._requeue()
+            self.has_published.set()
+            rollback = await self._roll_back()
         finally:
             self.has_published.set()
-
-    async def _apply(self) -> list[Outcome]:
-        try:
-            await self._look()
-            if any(step.publish is not None or step.requeue is not None for step in self.steps):
-                # Before the orders are changed: taking that back writes two journal rows for each.
-                await self.hands.require_writable()
-            await self._claim()
-        except SourceError as exc:
-            self.lost = exc
-            # The next one waits for this one alone.
-            await self._turn()
-            return [self.skipped.get(step.order_id) or unclaimed(step, exc) for step in self.steps]
-        self.tell(len(self.steps) - sum(1 for _ in self._going()))
-        await self._withdraw()
-        await self._confirm()
-        await self._trash()
-        await self._turn()
-        await self._publish()
-        await self._put_back()
-        self.has_published.set()
-        release = await self._take_back()
+        self.context.advance(len(self.steps) - skipped_count)
         return [
-            settle(step, self.skipped.get(step.order_id), self.claim, self.failures.get(step.order_id), release)
+            self.skips.get(step.order_id)
+            or step_outcome(step, self.applied, self.failures.get(step.order_id), rollback)
             for step in self.steps
         ]
 
-    async def _turn(self) -> None:
-        """Wait until the previous one has published, if there is one."""
-        if self.previous is not None:
-            # Orders are expected to be generated in the order in which they were enqueued.
-            await self.previous.has_published.wait()
-            self.previous = None
-
-    def _going(self) -> Iterator[Step]:
-        """The steps that nothing has stopped so far."""
-        for step in self.steps:
-            if step.order_id in self.skipped or step.order_id in self.failures:
-                continue
-            # A missing order has no row to claim: its tasks are all there is.
-            if step.before is None or step.order_id in self.claim.journal_ids:
-                yield step
-
-    async def _look(self) -> None:
-        """Find out who got a task since the plan was made, or lost the one to be kept, and which orders exist now."""
-        missing = [step.order_id for step in self.steps if step.before is None]
-        # A plan may wait long for its answer, and an order may be committed after its task was published.
-        existing = await self.hands.orders.existing(missing) if missing else ()
-        live = await self.hands.belief.tasks()
-        unattributed = (await self.hands.belief.reading()).unattributed
-        for step in self.steps:
-            tasks = live.get(step.order_id, ())
-            strange = _unexpected(step, tasks)
-            if step.order_id in existing:
-                self.skipped[step.order_id] = outcome(step, OutcomeKind.SKIPPED, "the order exists now")
-            elif strange is not None:
-                self.skipped[step.order_id] = outcome(
-                    step, OutcomeKind.SKIPPED, describe_task(strange), task_id=strange.task_id
-                )
-            elif unattributed and not step.expected_tasks and step.publish is not None:
-                self.skipped[step.order_id] = outcome(
-                    step, OutcomeKind.SKIPPED, "a message of our task that cannot be attributed may be of this order"
-                )
-            elif step.keep is not None and has_gone(step.keep, tasks):
-                self.skipped[step.order_id] = outcome(
-                    step, OutcomeKind.SKIPPED, f"task {step.keep.task_id} is no longer there: look again"
-                )
-        failpoints.reached(Checkpoint.LOOKED)
-
-    async def _claim(self) -> None:
-        with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skipped]
+    async def _apply(self) -> None:
+        """Read the queue again, then apply the transitions. Raises ``SourceError``: nothing was changed then."""
+        await self._recheck()
+        if any(step.publish is not None or step.requeue is not None for step in self.steps):
+            # Before the orders are changed: a rollback writes two journal rows for each.
+            await self.context.require_writable()
+        with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skips]
         if with_row:
-            self.claim = await self.hands.orders.apply(with_row, self.hands.actor)
-        failpoints.reached(Checkpoint.CLAIMED)
+            self.applied = await self.context.sources.orders.apply(with_row, self.context.actor)
+        failpoints.reached(Failpoint.APPLIED)
 
-    async def _withdraw(self) -> None:
-        going = [step for step in self._going() if step.revoke]
-        if not going:
+    async def _recheck(self) -> None:
+        """Skip orders that have a new task since the plan was made, lost the one to keep, or exist by now."""
+        missing = [step.order_id for step in self.steps if step.before is None]
+        # A plan may wait long for its confirmation, and an order may be committed after its task was published.
+        existing = await self.context.sources.orders.existing(missing) if missing else ()
+        reading = await self.context.cache.read()
+        for step in self.steps:
+            tasks = self.context.cache.by_order.get(step.order_id, ())
+            unexpected = _unexpected(step, tasks)
+            if step.order_id in existing:
+                self._skip(step, "the order exists now")
+            elif unexpected is not None:
+                self._skip(step, describe_task(unexpected), task_id=unexpected.task_id)
+            elif reading.unattributed and not step.planned_tasks and step.publish is not None:
+                self._skip(step, "a message of our task that cannot be attributed may be of this order")
+            elif step.keep is not None and _has_gone(step.keep, tasks):
+                self._skip(step, f"task {step.keep.task_id} is gone: plan again")
+        failpoints.reached(Failpoint.RECHECKED)
+
+    async def _revoke(self) -> None:
+        steps = [step for step in self._active() if step.revoke]
+        if not steps:
             return
         try:
-            left = await self.hands.queue.revoke(
-                [task for step in going for task in step.revoke],
-                terminate=any(step.terminate for step in going),
-                # Another place of what stays may be among those to be removed.
-                keep={task.task_id for step in going for task in step.staying},
+            failed = await self.context.sources.queue.revoke(
+                [task for step in steps for task in step.revoke],
+                terminate=any(step.terminate for step in steps),
+                # Another place of a task that stays may be among those to be removed.
+                keep={task.task_id for step in steps for task in step.kept_tasks},
             )
         except SourceError as exc:
-            reason = f"it isn't known whether its tasks were withdrawn: {exc.message}"
-            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step in going}
+            self._fail(steps, f"could not confirm that its tasks were revoked: {exc.message}", hint=exc.hint)
             return
-        for step in going:
-            still = [left[task.task_id] for task in step.revoke if task.task_id in left]
-            if still:
-                self.failures[step.order_id] = Failure(reason=still[0])
-        failpoints.reached(Checkpoint.WITHDRAWN)
+        for step in steps:
+            self._fail([step], next((failed[task.task_id] for task in step.revoke if task.task_id in failed), None))
+        failpoints.reached(Failpoint.REVOKED)
 
     async def _confirm(self) -> None:
-        """Find out who went on until the tasks were gone: a site that was finished meanwhile is not to be moved."""
-        going = [step for step in self._going() if step.before is not None and (step.revoke or step.trash)]
-        if not going:
+        """Fail orders whose generation went on until the tasks were gone: a finished site must not be moved."""
+        steps = [step for step in self._active() if step.before is not None and (step.revoke or step.trash)]
+        if not steps:
             return
-        by_journal_id = {self.claim.journal_ids[step.order_id]: step for step in going}
         try:
-            went_on = await self.hands.orders.confirm(by_journal_id)
+            progress = await self.context.sources.orders.confirm(self._by_journal_id(steps))
         except SourceError as exc:
-            self.failures |= {step.order_id: Failure(reason=exc.message, hint=exc.hint) for step in going}
+            self._fail(steps, exc.message, hint=exc.hint)
             return
-        for order_id, reason in went_on.items():
-            self.failures[order_id] = Failure(reason=f"its task ended by itself: {reason}")
+        for step in steps:
+            if step.order_id in progress:
+                self._fail([step], f"its task ended by itself: {progress[step.order_id]}")
 
     async def _trash(self) -> None:
-        going = [step.order_id for step in self._going() if step.trash]
-        if not going:
+        steps = [step for step in self._active() if step.trash]
+        if not steps:
             return
-        assert self.hands.sites is not None  # noqa: S101 - a plan that moves files is applied with them
         try:
-            trashing = await self.hands.sites.trash(going)
+            result = await self.context.sources.sites.trash([step.order_id for step in steps])
         except SourceError as exc:
-            self.failures |= {order_id: Failure(reason=exc.message, hint=exc.hint) for order_id in going}
+            self._fail(steps, exc.message, hint=exc.hint)
             return
-        self.trashed = dict(trashing.moved)
-        self.failures |= {order_id: Failure(reason=reason) for order_id, reason in trashing.failed.items()}
-        failpoints.reached(Checkpoint.TRASHED)
+        self.trashed = dict(result.moved)
+        for step in steps:
+            self._fail([step], result.failed.get(step.order_id))
+        failpoints.reached(Failpoint.TRASHED)
 
     async def _publish(self) -> None:
-        going = [step for step in self._going() if step.publish is not None]
-        if going and (refusal := self.hands.refusal) is not None:
+        steps = [step for step in self._active() if step.publish is not None]
+        if not steps:
+            return
+        if (refusal := self.context.refusal) is not None:
             # Another batch was refused meanwhile.
-            reason = f"publishing failed: {refusal.message}"
-            self.failures |= {step.order_id: Failure(reason=reason, hint=refusal.hint) for step in going}
+            self._fail(steps, f"publishing failed: {refusal.message}", hint=refusal.hint)
             return
-        if not going:
-            return
-        enqueued_at = self.hands.now()
+        enqueued_at = self.context.now()
         publications = [
             Publication(
                 task_id=step.publish or "",
                 order_id=step.order_id,
                 resume=step.resume,
-                actor=str(self.hands.actor),
+                actor=str(self.context.actor),
                 enqueued_at=enqueued_at,
             )
-            for step in going
+            for step in steps
         ]
-        failures = dict(await self.hands.queue.publish(publications))
+        queue = self.context.sources.queue
+        failures = dict(await queue.publish(publications))
         if any(not failure.certain for failure in failures.values()):
-            failures = await look_for(self.hands.queue, {step.order_id for step in going}, failures)
-        for step in going:
+            failures = await find_published(queue, {step.order_id for step in steps}, failures)
+        for step in steps:
             failure = failures.get(step.publish or "")
             if failure is not None and failure.certain:
-                self.failures[step.order_id] = Failure(reason=f"publishing failed: {failure.reason}")
-                self.hands.refusal = SourceError(failure.reason, source=Source.BROKER)
+                self._fail([step], f"publishing failed: {failure.reason}")
+                self.context.refusal = SourceError(failure.reason, source=Source.BROKER)
             elif failure is not None:
                 self.failures[step.order_id] = Failure(
-                    reason=f"it isn't known whether task {step.publish} was published: {failure.reason}",
+                    reason=f"could not confirm that task {step.publish} was published: {failure.reason}",
                     hint=Remedy.run(Command.INSPECT, step.order_id, advice="once Redis responds again"),
                     certain=False,
                 )
-        failpoints.reached(Checkpoint.PUBLISHED)
+        failpoints.reached(Failpoint.PUBLISHED)
 
-    async def _put_back(self) -> None:
-        going = [(step, step.requeue) for step in self._going() if step.requeue is not None]
-        if not going:
+    async def _requeue(self) -> None:
+        steps = [(step, step.requeue) for step in self._active() if step.requeue is not None]
+        if not steps:
             return
+        failed: dict[str, str] = {}
         try:
-            left: dict[str, str] = {}
-            for worker_dead in {step.worker_dead for step, _ in going}:
-                tasks = [task for step, task in going if step.worker_dead is worker_dead]
-                left |= await self.hands.queue.requeue(tasks, worker_dead=worker_dead)
+            for worker_dead in {step.worker_dead for step, _ in steps}:
+                tasks = [task for step, task in steps if step.worker_dead is worker_dead]
+                failed |= await self.context.sources.queue.requeue(tasks, worker_dead=worker_dead)
         except SourceError as exc:
-            reason = f"it isn't known whether its task was put back: {exc.message}"
-            self.failures |= {step.order_id: Failure(reason=reason, hint=exc.hint) for step, _ in going}
+            reason = f"could not confirm that its task was requeued: {exc.message}"
+            self._fail((step for step, _ in steps), reason, hint=exc.hint)
             return
-        for step, task in going:
-            if task.task_id in left:
-                self.failures[step.order_id] = Failure(reason=left[task.task_id])
-        failpoints.reached(Checkpoint.PUT_BACK)
+        for step, task in steps:
+            self._fail([step], failed.get(task.task_id))
+        failpoints.reached(Failpoint.REQUEUED)
 
-    async def _take_back(self) -> TransitionResult | SourceError:
+    async def _roll_back(self) -> TransitionResult | SourceError:
         """Restore what failed: first the files, then the status, with the reason in the journal."""
         failed = [
             step
             for step in self.steps
-            if step.order_id in self.claim.journal_ids
+            if step.order_id in self.applied.journal_ids
             and step.order_id in self.failures
             and self.failures[step.order_id].certain
         ]
         if not failed:
             return TransitionResult()
         moved = {step.order_id: self.trashed[step.order_id] for step in failed if step.order_id in self.trashed}
-        if moved and self.hands.sites is not None:
+        if moved:
             try:
-                still = await self.hands.sites.untrash(moved)
+                left = await self.context.sources.sites.untrash(moved)
             except SourceError as exc:
-                still = dict.fromkeys(moved, exc.message)
-            for order_id, reason in still.items():
+                left = dict.fromkeys(moved, exc.message)
+            for order_id, reason in left.items():
                 self.failures[order_id].reason += f"; its files are in the trash as {moved[order_id]}: {reason}"
-        by_journal_id = {self.claim.journal_ids[step.order_id]: step for step in failed}
         reasons = {step.order_id: self.failures[step.order_id].reason for step in failed}
         try:
-            release = await self.hands.orders.roll_back(by_journal_id, self.hands.actor, reasons)
+            rollback = await self.context.sources.orders.roll_back(
+                self._by_journal_id(failed), self.context.actor, reasons
+            )
         except SourceError as exc:
             return exc
-        failpoints.reached(Checkpoint.TAKEN_BACK)
-        return release
+        failpoints.reached(Failpoint.ROLLED_BACK)
+        return rollback
+
+    async def _wait_for_previous(self) -> None:
+        """Wait until the previous batch has published: orders are generated in the order of their publication."""
+        if self.previous is not None:
+            await self.previous.has_published.wait()
+            self.previous = None
+
+    def _active(self) -> list[Step]:
+        """The steps that were applied and have not failed; a missing order has no row, only tasks."""
+        return [
+            step
+            for step in self.steps
+            if step.order_id not in self.skips
+            and step.order_id not in self.failures
+            and (step.before is None or step.order_id in self.applied.journal_ids)
+        ]
+
+    def _by_journal_id(self, steps: Iterable[Step]) -> dict[int, Step]:
+        return {self.applied.journal_ids[step.order_id]: step for step in steps}
+
+    def _skip(self, step: Step, reason: str, *, task_id: str | None = None) -> None:
+        self.skips[step.order_id] = skipped(step, reason, task_id=task_id)
+
+    def _fail(self, steps: Iterable[Step], reason: str | None, *, hint: Hint | None = None) -> None:
+        """Record why these steps failed; None: they did not."""
+        if reason is not None:
+            self.failures |= {step.order_id: Failure(reason=reason, hint=hint) for step in steps}
 
 
 def _unexpected(step: Step, tasks: Sequence[LiveTask]) -> LiveTask | None:
     """A task that the plan did not see: of another id, or another copy of one that it saw."""
     expected = Counter(task.task_id for task in step.planned_tasks)
-    found = Counter(task.task_id for task in tasks)
-    return next((task for task in tasks if found[task.task_id] > expected[task.task_id]), None)
+    current = Counter(task.task_id for task in tasks)
+    return next((task for task in tasks if current[task.task_id] > expected[task.task_id]), None)
+
+
+def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
+    # A running task may end at any moment, and a worker that acknowledges early has it out of the broker.
+    return kept.state is not TaskState.RUNNING and all(task.task_id != kept.task_id for task in tasks)

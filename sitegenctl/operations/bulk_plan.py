@@ -1,99 +1,87 @@
-"""Plans for many orders, made a window at a time, so that not all of them have to be in memory at once.
-
-Each window is looked at for itself. Whoever shows the plan before it is carried out awaits the whole of it; who has
-been agreed with beforehand takes the parts as they come.
-"""
+"""Plans for many orders, made a batch at a time, so that a large plan need not be in memory as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sitegenctl.domain.plans.plan import Plan, joined
-from sitegenctl.domain.ports import OrdersStore, QueueBackend
+from sitegenctl.domain.ports import Sources
 from sitegenctl.operations.queue_cache import QueueCache
 
-#: Orders looked at together.
-WINDOW = 5000
+#: Orders planned together.
+BATCH_SIZE = 5000
 
-# Orders of which it is of interest how far each is from its turn, and for which the queue is read anew each time.
-_FEW = 1000
+# Up to this many orders the queue is read again for each plan, with the position of each task.
+_SMALL_PLAN = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Orders that an operator selected; if they are ``named`` by number, each of them gets an outcome."""
+
+    order_ids: Sequence[int]
+    named: bool = True
 
 
 class PlanBatch(NamedTuple):
-    """The plan for some orders, and those that come after them and are not planned for yet.
+    """The plan for some orders, and the orders not planned yet; ``cache`` is the queue that the plan is based on."""
 
-    ``belief`` is what the plan believes of the queue; None where whoever carries it out looks anew.
-    """
-
-    order_ids: Sequence[int]
     plan: Plan
-    rest: Sequence[int]
-    belief: QueueCache | None
+    order_ids: Sequence[int]
+    remaining: Sequence[int] = ()
+    cache: QueueCache | None = None
 
 
-@dataclass(kw_only=True)
-class BulkPlanner:
-    """A plan that is still to be made: awaited, it is the whole plan.
+class Planner(ABC):
+    """Plans an action for many orders; subclasses are dataclasses with the action's options."""
 
-    ``choose`` tells which orders to look at, and ``window`` plans for some of them, with what is believed of the queue
-    where there are many. Both may raise ``SourceError``.
-    """
+    @abstractmethod
+    def batches(self, sources: Sources, selection: Selection | None = None) -> AsyncGenerator[PlanBatch]:
+        """Plan for the selected orders, or those that the action chooses itself; yields one batch at least.
 
-    queue: QueueBackend
-    choose: Callable[[], Awaitable[Sequence[int]]]
-    window: Callable[[Sequence[int], QueueCache | None], Awaitable[Plan]]
+        Raises ``SourceError`` where a needed source can't be read.
+        """
 
-    def __await__(self) -> Generator[Any, Any, Plan]:
-        """Make the whole plan."""
-        return self._whole().__await__()
-
-    async def parts(self) -> AsyncGenerator[PlanBatch]:
-        """The plan a window at a time; at least one, so that sources are asked in any case."""
-        chosen = await self.choose()
-        remaining = set(chosen)
-        belief = QueueCache(queue=self.queue, order_ids=remaining) if len(chosen) > _FEW else None
-        for start in range(0, max(len(chosen), 1), WINDOW):
-            some, rest = chosen[start : start + WINDOW], chosen[start + WINDOW :]
-            plan = await self.window(some, belief)
-            yield PlanBatch(some, plan, rest, belief)
-            # Whoever asks for the next part plans ahead: the last but one is through.
-            remaining.difference_update(chosen[max(0, start - WINDOW) : start])
-
-    async def _whole(self) -> Plan:
-        return joined([part.plan async for part in self.parts()])
+    async def plan_all(self, sources: Sources, selection: Selection | None = None) -> Plan:
+        """Make the whole plan. Raises ``SourceError`` where a needed source can't be read."""
+        return joined([batch.plan async for batch in self.batches(sources, selection)])
 
 
-def planning_for(
-    queue: QueueBackend, order_ids: Sequence[int], window: Callable[[Sequence[int], QueueCache | None], Awaitable[Plan]]
-) -> BulkPlanner:
-    """A plan for orders that somebody has named."""
+class BulkPlanner(Planner):
+    """Plans for each batch of orders by itself."""
 
-    async def choose() -> Sequence[int]:
-        return order_ids
+    async def choose(self, sources: Sources) -> Sequence[int] | None:
+        """The orders that the action is for; None for any that is selected."""
+        return None
 
-    return BulkPlanner(queue=queue, choose=choose, window=window)
+    @abstractmethod
+    async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
+        """Read these orders and plan for them."""
 
-
-def restricted(planning: BulkPlanner, orders: OrdersStore, order_ids: Sequence[int], *, named: bool) -> BulkPlanner:
-    """The same planning for these orders alone; of those that somebody has ``named`` it says what becomes of each."""
-    candidates: set[int] = set()
-
-    async def choose() -> Sequence[int]:
-        meant = frozenset(order_ids)
-        chosen = [order_id for order_id in await planning.choose() if order_id in meant]
-        candidates.update(chosen)
-        return order_ids if named else chosen
-
-    async def window(some: Sequence[int], belief: QueueCache | None) -> Plan:
-        plan = await planning.window([order_id for order_id in some if order_id in candidates], belief)
-        return await naming(plan, orders, some) if named else plan
-
-    return BulkPlanner(queue=planning.queue, choose=choose, window=window)
-
-
-async def naming(plan: Plan, orders: OrdersStore, order_ids: Sequence[int]) -> Plan:
-    """The plan, which says of each of these orders what becomes of it."""
-    taken = set(plan.order_ids)
-    return plan.naming(order_ids, await orders.existing([order_id for order_id in order_ids if order_id not in taken]))
+    async def batches(self, sources: Sources, selection: Selection | None = None) -> AsyncGenerator[PlanBatch]:
+        """Plan for ``BATCH_SIZE`` orders at a time."""
+        candidates = await self.choose(sources)
+        selected = candidates if selection is None else selection.order_ids
+        suitable: Collection[int] | None = None
+        if candidates is not None and selection is not None:
+            if selection.named:
+                suitable = frozenset(candidates)
+            else:
+                meant = frozenset(selection.order_ids)
+                selected = [order_id for order_id in candidates if order_id in meant]
+        selected = selected or ()
+        not_executed = set(selected)
+        cache = QueueCache(queue=sources.queue, order_ids=not_executed) if len(selected) > _SMALL_PLAN else None
+        for start in range(0, max(len(selected), 1), BATCH_SIZE):
+            order_ids, remaining = selected[start : start + BATCH_SIZE], selected[start + BATCH_SIZE :]
+            plannable = order_ids if suitable is None else [each for each in order_ids if each in suitable]
+            plan = await self.plan(sources, plannable, cache)
+            if suitable is not None and len(plan.order_ids) < len(order_ids):
+                others = set(order_ids).difference(plan.order_ids)
+                plan = plan.naming(order_ids, await sources.orders.existing(others))
+            yield PlanBatch(plan, order_ids, remaining, cache)
+            # The caller plans one batch ahead: the last but one is executed.
+            not_executed.difference_update(selected[max(0, start - BATCH_SIZE) : start])

@@ -1,57 +1,49 @@
-"""Taking orders out of the queue: named ones, or every one that waits in it."""
+"""Remove orders from the queue: those selected, or all that wait in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
 from sitegenctl.domain.plans.guards import waits
 from sitegenctl.domain.plans.plan import Plan
-from sitegenctl.domain.ports import OrdersStore, QueueBackend
+from sitegenctl.domain.ports import Sources
 from sitegenctl.domain.queue.task import TaskState
-from sitegenctl.operations.bulk_plan import BulkPlanner, planning_for
+from sitegenctl.operations.bulk_plan import BulkPlanner
 from sitegenctl.operations.observe import observe, observe_live, require
 from sitegenctl.operations.queue_cache import QueueCache
 
 
 @dataclass(frozen=True, kw_only=True)
+class CancelPlanner(BulkPlanner):
+    """Cancel the selected orders."""
+
+    terminate: bool = False
+    to: OrderStatus = OrderStatus.BUILDING
+
+    async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
+        """Read these orders and decide which to cancel; positions matter here, so the queue is read each time."""
+        snapshot = await observe(sources.orders, sources.queue, None, order_ids, grace=sources.grace)
+        require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
+        return plan_cancel(snapshot, order_ids, terminate=self.terminate, to=self.to)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Purge:
-    """A plan to purge the queue, and how much of what is live survives it, by state; ``foreign`` messages too."""
+    """A plan to purge the queue, and the number of tasks and foreign messages that survive it."""
 
     plan: Plan
-    survivors: dict[TaskState, int]
+    survivors: Mapping[TaskState, int]
     foreign: int
 
 
-def plan(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    order_ids: Sequence[int],
-    *,
-    terminate: bool = False,
-    to: OrderStatus = OrderStatus.BUILDING,
-    grace: timedelta = DEFAULT_GRACE,
-) -> BulkPlanner:
-    """Look, and decide which of these orders to cancel. Raises ``SourceError`` if a source is away."""
-
-    async def window(ids: Sequence[int], _: QueueCache | None) -> Plan:
-        snapshot = await observe(orders, queue, None, ids, grace=grace)
-        require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
-        return plan_cancel(snapshot, ids, terminate=terminate, to=to)
-
-    return planning_for(queue, order_ids, window)
-
-
-async def plan_to_purge(orders: OrdersStore, queue: QueueBackend) -> Purge:
-    """Look, and decide what purging the queue cancels. Raises ``SourceError`` if a source is away."""
-    snapshot = await observe_live(orders, queue)
+async def plan_purge_of(sources: Sources) -> Purge:
+    """Read everything live and decide which orders purging the queue cancels. Raises ``SourceError``."""
+    snapshot = await observe_live(sources.orders, sources.queue)
     require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
-    survivors: dict[TaskState, int] = {}
-    for task in snapshot.tasks:
-        if not waits(task):
-            survivors[task.state] = survivors.get(task.state, 0) + 1
+    survivors = Counter(task.state for task in snapshot.tasks if not waits(task))
     return Purge(plan=plan_purge(snapshot), survivors=survivors, foreign=len(snapshot.foreign))

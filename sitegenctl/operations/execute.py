@@ -1,246 +1,211 @@
-"""Carrying out a plan so that no order is lost and none is generated twice, whatever dies half-way.
+"""Execute a plan so that no order is lost and none is generated twice, whatever dies half-way.
 
-Batch by chunk, a few of them at once; ``chunk`` has what is done to each.
+Batch by batch, several of them in flight; ``batch`` has what is done to each.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-from sitegenctl.domain.diagnosis.remedy import Hint
-from sitegenctl.domain.plans.plan import Plan, Step, skip
+from sitegenctl.domain.plans.plan import Plan, left_alone, skip
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations.batch import Batch, ExecutionContext
 from sitegenctl.operations.bulk_plan import PlanBatch
-from sitegenctl.operations.observe import utc_now
-from sitegenctl.operations.outcomes import outcome, would_be
+from sitegenctl.operations.outcomes import done, failed, skipped
 from sitegenctl.operations.queue_cache import QueueCache
 
-#: Orders claimed and published together.
-CHUNK = 500
+#: Orders whose transitions are applied together, and whose tasks are published together.
+BATCH_SIZE = 500
 
-#: Chunks that are on their way at once: PostgreSQL, Redis, the disk and we work side by side.
-IN_HAND = 3
+#: Batches in flight: PostgreSQL, Redis, the disk and this process work side by side.
+MAX_IN_FLIGHT = 3
 
-#: So many chunks in a row may find a source away before the others are given up: each may wait for all of its timeout.
-PATIENCE = 2
+#: Batches in a row that may lose a source before the others are given up: each may wait for its whole timeout.
+MAX_LOST = 2
 
 
 def preview(plan: Plan) -> OperationResult:
-    """What applying the plan would do, as the same type that applying it returns."""
-    would = [would_be(step) for step in plan.steps]
-    return _result(plan, would, dry_run=True)
+    """The result that executing the plan would have; new tasks have no id yet."""
+    return _result(plan, [done(step, f"would be {step.description}") for step in plan.steps], dry_run=True)
 
 
-async def apply(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore | None,
+async def execute_plan(
+    sources: Sources,
     plan: Plan,
-    actor: Actor,
     *,
-    now: Callable[[], datetime] = utc_now,
+    actor: Actor | None = None,
+    cache: QueueCache | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     progress: Callable[[int], None] | None = None,
     report: Callable[[Sequence[Outcome]], None] | None = None,
-    belief: QueueCache | None = None,
 ) -> OperationResult:
-    """Carry the plan out, chunk by chunk; ``progress`` is told how many orders are through, ``report`` their outcomes.
+    """Execute a plan; ``progress`` gets the number of completed orders, ``report`` the outcomes of each batch.
 
-    Those of a chunk get through together, but for those that turn out not to be taken. A cancellation (Ctrl-C) lets
-    what was begun finish, so that nothing is left half-done; the rest is reported as not done. So is what comes behind
-    ``PATIENCE`` chunks in a row that found a source away. ``sites`` may be None where no step moves files.
-    ``belief`` is for who has looked at the queue just now; else it is looked at anew.
+    A cancellation (Ctrl-C) lets the batches in flight finish, so that nothing is left half-done; the other orders are
+    reported as not done. So are those behind ``MAX_LOST`` batches in a row that lost a source. ``cache`` is a recent
+    reading of the queue; without it the queue is read.
     """
-    to_do = {step.order_id for step in plan.steps}
-    belief = belief or QueueCache(queue=queue, order_ids=to_do)
-    hands = ExecutionContext(orders=orders, queue=queue, sites=sites, actor=actor, now=now, belief=belief)
-    done: list[Outcome] = []
-
-    def tell(of_the_chunk: int = 0) -> None:
-        if progress is not None:
-            progress(len(done) + of_the_chunk)
-
-    waiting = deque(Batch(hands=hands, steps=steps, tell=tell) for steps in _chunks(plan.steps))
-    in_hand: deque[tuple[Batch, asyncio.Future[list[Outcome]]]] = deque()
-    in_vain = 0
+    remaining = {step.order_id for step in plan.steps}
+    context = ExecutionContext(
+        sources=sources,
+        actor=actor or sources.actor,
+        now=now,
+        cache=cache or QueueCache(queue=sources.queue, order_ids=remaining),
+        progress=progress,
+    )
+    waiting = deque(
+        Batch(context=context, steps=plan.steps[start : start + BATCH_SIZE])
+        for start in range(0, len(plan.steps), BATCH_SIZE)
+    )
+    in_flight: deque[tuple[Batch, asyncio.Future[list[Outcome]]]] = deque()
+    outcomes: list[Outcome] = []
+    lost_in_a_row = 0
     try:
-        while waiting or in_hand:
-            while waiting and len(in_hand) < IN_HAND:
-                chunk = waiting.popleft()
-                chunk.previous = in_hand[-1][0] if in_hand else None
-                in_hand.append((chunk, asyncio.ensure_future(chunk.apply())))
-            chunk, work = in_hand[0]
-            outcomes = await asyncio.shield(work)
-            in_hand.popleft()
-            to_do.difference_update(step.order_id for step in chunk.steps)
-            in_vain = in_vain + 1 if chunk.lost is not None else 0
-            if chunk.lost is not None and in_vain >= PATIENCE:
-                outcomes += [_untried(step, chunk.lost) for given_up in waiting for step in given_up.steps]
+        while waiting or in_flight:
+            while waiting and len(in_flight) < MAX_IN_FLIGHT:
+                batch = waiting.popleft()
+                batch.previous = in_flight[-1][0] if in_flight else None
+                in_flight.append((batch, asyncio.ensure_future(batch.run())))
+            batch, running = in_flight[0]
+            completed = await asyncio.shield(running)
+            in_flight.popleft()
+            remaining.difference_update(step.order_id for step in batch.steps)
+            lost_in_a_row = lost_in_a_row + 1 if batch.lost is not None else 0
+            if batch.lost is not None and lost_in_a_row >= MAX_LOST:
+                # The hint of an unconfirmed transition concerns that transition only.
+                hint = None if isinstance(batch.lost, Unconfirmed) else batch.lost.hint
+                reason = f"not attempted: {batch.lost.message}"
+                given_up = [failed(step, reason, hint=hint) for each in waiting for step in each.steps]
                 waiting.clear()
-            done += outcomes
-            tell()
+                completed += given_up
+                context.advance(len(given_up))
+            outcomes += completed
             if report is not None:
-                report(outcomes)
+                report(completed)
     except asyncio.CancelledError:
-        for _, work in in_hand:
-            done += await work
-        rest = [step for chunk in waiting for step in chunk.steps]
-        done += [outcome(step, OutcomeKind.SKIPPED, "interrupted before its turn") for step in rest]
-        return _result(plan, done, interrupted=True)
+        for _, running in in_flight:
+            outcomes += await running
+        outcomes += [skipped(step, "interrupted before its turn") for batch in waiting for step in batch.steps]
+        return _result(plan, outcomes, interrupted=True)
     finally:
-        # Only where something went wrong that nobody thought of is there anything left: nobody would wait for it.
-        for _, work in in_hand:
-            work.cancel()
-        await asyncio.gather(*(work for _, work in in_hand), return_exceptions=True)
-    return _result(plan, done)
+        # Batches are left only after an unexpected exception.
+        for _, running in in_flight:
+            running.cancel()
+        await asyncio.gather(*(running for _, running in in_flight), return_exceptions=True)
+    return _result(plan, outcomes)
 
 
-async def apply_parts(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore | None,
-    part: PlanBatch,
+async def execute_batches(
+    sources: Sources,
+    first: PlanBatch,
     others: AsyncIterator[PlanBatch],
-    actor: Actor,
     *,
     limit: int | None = None,
-    keep: int | None = None,
+    keep_done: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> OperationResult:
-    """Carry a plan out as its parts are made: while one is applied, the next one of the ``others`` is planned.
+    """Execute a plan as it is made: while one batch is executed, the next one is planned.
 
-    So the memory it takes doesn't depend on how many orders there are: of those that go well only ``keep`` outcomes
-    are kept (None: all), the others are counted. ``limit`` is for the steps of all parts together, and ``progress`` is
-    told how many orders have been looked at. When a source goes away on the way, the orders that were not looked at
-    any more have failed.
+    The memory needed doesn't depend on the number of orders: only ``keep_done`` outcomes of completed orders are kept
+    (None: all), the others are counted. ``limit`` is the number of steps of all batches. ``progress`` gets the number
+    of orders planned and executed. When a source is lost on the way, the orders not planned yet have failed.
     """
-    folding = _Folding(keep=keep, limit=limit)
+    results = _Results(limit=limit, keep_done=keep_done)
+    batch = first
     while True:
-        following = asyncio.ensure_future(anext(others, None))
-        through = folding.through
-        advance = None if progress is None else lambda done, through=through: progress(through + done)
+        planning = asyncio.ensure_future(anext(others, None))
+        start = results.count
+        advance = None if progress is None else lambda completed, start=start: progress(start + completed)
         try:
-            plan = folding.within(part.plan)
-            result = await apply(orders, queue, sites, plan, actor, progress=advance, belief=part.belief)
-            folding.add(part, result)
+            plan = results.limited(batch.plan)
+            results.add(batch, await execute_plan(sources, plan, cache=batch.cache, progress=advance))
             if progress is not None:
-                progress(folding.through)
-            if folding.interrupted:
+                progress(results.count)
+            if results.interrupted:
                 break
-            next_part = await following
+            following = await planning
         except asyncio.CancelledError:
-            folding.interrupted = True
+            results.interrupted = True
             break
         except SourceError as exc:
-            return folding.result(part.rest, exc)
+            reason = f"not planned: {exc.message}"
+            kind = OutcomeKind.FAILED
+            return results.joined([left_alone(kind, each, reason, hint=exc.hint) for each in batch.remaining])
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-        if next_part is None:
-            return folding.result()
-        part = next_part
-    return folding.result(part.rest)
+            planning.cancel()
+            await asyncio.gather(planning, return_exceptions=True)
+        if following is None:
+            return results.joined()
+        batch = following
+    return results.joined([skip(order_id, "interrupted before it was planned") for order_id in batch.remaining])
 
 
-async def preview_parts(parts: AsyncIterator[PlanBatch], *, limit: int | None = None) -> OperationResult:
-    """What applying these parts would do."""
-    folding = _Folding(keep=None, limit=limit)
-    async for part in parts:
-        folding.add(part, preview(folding.within(part.plan)))
-    return folding.result()
+async def preview_batches(batches: AsyncIterator[PlanBatch], *, limit: int | None = None) -> OperationResult:
+    """The result that executing these batches would have."""
+    results = _Results(limit=limit)
+    async for batch in batches:
+        results.add(batch, preview(results.limited(batch.plan)))
+    return results.joined()
 
 
 @dataclass(kw_only=True)
-class _Folding:
-    """What the results of a plan's parts come to."""
+class _Results:
+    """The results of a plan's batches, joined; ``count`` is the number of orders in them."""
 
-    keep: int | None
-    limit: int | None
-    command: str = ""
-    dry_run: bool = False
-    named: bool = True
-    outcomes: list[Outcome] = field(default_factory=list)
-    went_well: int = 0
+    limit: int | None = None
+    keep_done: int | None = None
+    count: int = 0
     steps: int = 0
-    beyond: int = 0
-    notes: dict[Hint, None] = field(default_factory=dict)
-    through: int = 0
     interrupted: bool = False
+    results: list[OperationResult] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
-    def within(self, plan: Plan) -> Plan:
-        """As much of the next part as the limit leaves."""
+    def limited(self, plan: Plan) -> Plan:
+        """The part of the next plan that is within the limit."""
         plan = plan if self.limit is None else plan.limited(self.limit - self.steps)
         self.steps += len(plan.steps)
         return plan
 
-    def add(self, part: PlanBatch, result: OperationResult) -> None:
-        self.command, self.dry_run, self.named = result.command, result.dry_run, result.named
-        for each in result.outcomes:
-            if each.outcome is OutcomeKind.DONE and self.keep is not None and len(self.outcomes) >= self.keep:
-                self.went_well += 1
+    def add(self, batch: PlanBatch, result: OperationResult) -> None:
+        omitted = 0
+        for outcome in result.outcomes:
+            is_done = outcome.outcome is OutcomeKind.DONE
+            if is_done and self.keep_done is not None and len(self.outcomes) >= self.keep_done:
+                omitted += 1
             else:
-                self.outcomes.append(each)
-        self.beyond += result.beyond
-        self.notes |= dict.fromkeys(result.notes)
-        self.through += len(part.order_ids)
+                self.outcomes.append(outcome)
+        self.results.append(replace(result, outcomes=(), omitted=omitted))
+        self.count += len(batch.order_ids)
         self.interrupted = self.interrupted or result.interrupted
 
-    def result(self, rest: Sequence[int] = (), lost: SourceError | None = None) -> OperationResult:
-        """All of it; ``rest`` are orders that were not looked at, because a source was ``lost`` or of a Ctrl-C."""
-        if lost is None:
-            unseen = [skip(order_id, "interrupted before it was looked at") for order_id in rest]
-        else:
-            unseen = [
-                Outcome(
-                    order_id=order_id,
-                    outcome=OutcomeKind.FAILED,
-                    reason=f"it was not looked at: {lost.message}",
-                    hint=lost.hint,
-                )
-                for order_id in rest
-            ]
-        return OperationResult(
-            command=self.command,
-            dry_run=self.dry_run,
-            outcomes=[*self.outcomes, *unseen],
+    def joined(self, unplanned: Sequence[Outcome] = ()) -> OperationResult:
+        """One result; ``unplanned`` are the outcomes of orders that no batch has."""
+        return replace(
+            self.results[-1],
+            outcomes=[*self.outcomes, *unplanned],
             interrupted=self.interrupted,
-            beyond=self.beyond,
-            notes=tuple(self.notes),
-            went_well=self.went_well,
-            named=self.named,
+            beyond=sum(result.beyond for result in self.results),
+            notes=tuple(dict.fromkeys(note for result in self.results for note in result.notes)),
+            omitted=sum(result.omitted for result in self.results),
         )
 
 
-def _untried(step: Step, lost: SourceError) -> Outcome:
-    # What an unconfirmed claim would have to be asked about is of that claim alone.
-    hint = None if isinstance(lost, Unconfirmed) else lost.hint
-    return outcome(step, OutcomeKind.FAILED, f"it was not tried: {lost.message}", hint=hint)
-
-
 def _result(
-    plan: Plan, done: Sequence[Outcome], *, dry_run: bool = False, interrupted: bool = False
+    plan: Plan, outcomes: Sequence[Outcome], *, dry_run: bool = False, interrupted: bool = False
 ) -> OperationResult:
-    place = {order_id: index for index, order_id in enumerate(plan.order_ids)}
-    outcomes = sorted([*done, *plan.left_alone], key=lambda outcome: place[outcome.order_id])
+    position = {order_id: index for index, order_id in enumerate(plan.order_ids)}
     return OperationResult(
         command=plan.command,
         dry_run=dry_run,
-        outcomes=outcomes,
+        outcomes=sorted([*outcomes, *plan.left_alone], key=lambda outcome: position[outcome.order_id]),
         interrupted=interrupted,
         beyond=plan.beyond,
         notes=plan.notes,
         named=plan.named,
     )
-
-
-def _chunks(steps: Sequence[Step]) -> Iterator[list[Step]]:
-    remaining = iter(steps)
-    while chunk := list(islice(remaining, CHUNK)):
-        yield chunk

@@ -1,6 +1,6 @@
-"""The moments between the parts of a mutation, at which a process may die and nothing may be lost.
+"""Points between the parts of a mutation at which a process may die without losing anything.
 
-Nothing happens at any of them: crash tests put a kill there.
+Nothing happens at any of them; crash tests kill the process there.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Checkpoint(StrEnum):
-    """What has just been completed, for the orders of one chunk."""
+class Failpoint(StrEnum):
+    """What has just been completed, for the orders of one batch."""
 
-    LOOKED = "looked"  # the queue was read once more
-    CLAIMED = "claimed"  # the database has the new status and the journal
-    WITHDRAWN = "withdrawn"  # the tasks to take away are gone
+    RECHECKED = "rechecked"  # the queue was read again
+    APPLIED = "applied"  # the database has the new status and the journal
+    REVOKED = "revoked"  # the tasks to remove are gone
     TRASHED = "trashed"  # the files are in the trash
     PUBLISHED = "published"  # the new tasks are in the queue
-    PUT_BACK = "put_back"  # orphaned tasks are in the queue again
-    TAKEN_BACK = "taken_back"  # what failed has been restored
+    REQUEUED = "requeued"  # orphaned tasks are in the queue again
+    ROLLED_BACK = "rolled_back"  # what failed has been restored
     LOCKED = "locked"  # maintenance holds its lock
-    STEPPED = "stepped"  # one step of maintenance is done
+    STEP_DONE = "step_done"  # one step of maintenance is done
 
 
-def reached(checkpoint: Checkpoint) -> None:
-    """Pass a checkpoint."""
+def reached(failpoint: Failpoint) -> None:
+    """Pass a failpoint."""

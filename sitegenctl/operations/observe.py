@@ -66,14 +66,14 @@ async def observe(
     None when the files don't matter; they are counted up to ``enough``, without it all of them and their sizes.
     """
     look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
-    reading = await look.attempts.make(Source.BROKER, belief.reading if belief is not None else queue.read)
+    reading = await look.attempts.make(Source.BROKER, belief.read if belief is not None else queue.read)
     survey, known, files = await asyncio.gather(
         look.survey(reading),
         look.attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
         look.count(orders, sites, order_ids, enough, sizes=enough is None),
     )
     if belief is not None and reading is not None and not belief.covers((known or {}).values()):
-        reading = await look.attempts.make(Source.BROKER, belief.anew)
+        reading = await look.attempts.make(Source.BROKER, lambda: belief.read(refresh=True))
     return await look.snapshot(orders, reading, survey, known, files, sure_of=set(order_ids))
 
 

@@ -1,9 +1,9 @@
-"""What became of each step of a plan, in words: done, skipped, failed and taken back, or not known."""
+"""The outcome of each step of a plan: done, skipped, failed and rolled back, or unknown."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
@@ -11,7 +11,6 @@ from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
 from sitegenctl.domain.ports import PublishFailure, QueueBackend, TransitionFailure, TransitionResult
-from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError, Unconfirmed
 from sitegenctl.operations.observe import SECOND_LOOK
 
@@ -25,116 +24,105 @@ class Failure:
     certain: bool = True
 
 
-def settle(
-    step: Step,
-    skipped: Outcome | None,
-    claim: TransitionResult,
-    failure: Failure | None,
-    release: TransitionResult | SourceError,
+def step_outcome(
+    step: Step, applied: TransitionResult, failure: Failure | None, rollback: TransitionResult | SourceError
 ) -> Outcome:
-    """What became of a step that was ``skipped``, or was claimed, failed, and was taken back or could not be."""
+    """The outcome of a step after its transition was attempted; a failure after that was rolled back."""
     order_id = step.order_id
-    if skipped is not None:
-        return skipped
-    if order_id in claim.changed:
-        return outcome(step, OutcomeKind.SKIPPED, claim.changed[order_id])
-    if (refused := claim.failed.get(order_id)) is not None:
-        return outcome(step, OutcomeKind.FAILED, refused.reason, hint=refused.hint)
+    if order_id in applied.changed:
+        return skipped(step, applied.changed[order_id])
+    if (refused := applied.failed.get(order_id)) is not None:
+        return failed(step, refused.reason, hint=refused.hint)
     if failure is None:
-        return outcome(step, OutcomeKind.DONE, step.description, log_id=claim.journal_ids.get(order_id))
+        return done(step, step.description, task_id=step.task_id, log_id=applied.journal_ids.get(order_id))
     after = step.after or step.before
     if not failure.certain:
-        return outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint, after=after)
+        return failed(step, failure.reason, hint=failure.hint, after=after)
     if step.before is None:
-        return outcome(step, OutcomeKind.FAILED, failure.reason, hint=failure.hint)
-    if isinstance(release, SourceError):
-        release = TransitionResult(failed={order_id: TransitionFailure(reason=release.message)})
-    if (stuck := release.failed.get(order_id)) is not None:
+        return failed(step, failure.reason, hint=failure.hint)
+    if isinstance(rollback, SourceError):
+        rollback = TransitionResult(failed={order_id: TransitionFailure(reason=rollback.message)})
+    if (stuck := rollback.failed.get(order_id)) is not None:
         advice = f"it is {after} without a task; later"
         enqueue = Remedy.run(Command.ENQUEUE, order_id, advice=advice)
-        return outcome(
+        return failed(
             step,
-            OutcomeKind.FAILED,
             f"{failure.reason}; and {step.before} could not be restored: {stuck.reason}",
             hint=enqueue if step.action is Action.ENQUEUE else Remedy.run(Command.REPAIR, advice=advice),
             after=after,
         )
-    if order_id in release.journal_ids:
+    if order_id in rollback.journal_ids:
         again = f"; {step.before} again" if step.after not in (None, step.before) else ""
-        return outcome(step, OutcomeKind.FAILED, f"{failure.reason}{again}", hint=failure.hint, after=step.before)
-    return outcome(
+        return failed(step, f"{failure.reason}{again}", hint=failure.hint, after=step.before)
+    return failed(
         step,
-        OutcomeKind.FAILED,
-        f"{failure.reason}; but {release.changed.get(order_id, 'it changed meanwhile')}",
+        f"{failure.reason}; but {rollback.changed.get(order_id, 'it changed meanwhile')}",
         hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition"),
     )
 
 
-def unclaimed(step: Step, exc: SourceError) -> Outcome:
-    """An order that was not claimed, as far as is known; what was not confirmed nothing is done about on a guess."""
+def not_applied(step: Step, exc: SourceError) -> Outcome:
+    """The outcome of a step whose transition could not be applied, or not be confirmed."""
     hint = exc.hint
     if isinstance(exc, Unconfirmed):
         hint = Remedy.run(
             Command.INSPECT, step.order_id, advice="once the database responds again", note="repair fixes it if needed"
         )
-    return outcome(step, OutcomeKind.FAILED, exc.message, hint=hint)
+    return failed(step, exc.message, hint=hint)
 
 
-def has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
-    """Whether a task that was to be kept is there no more."""
-    # One that runs may end at any moment, and a worker that acknowledges early has it out of the broker.
-    return kept.state is not TaskState.RUNNING and all(task.task_id != kept.task_id for task in tasks)
-
-
-async def look_for(
+async def find_published(
     queue: QueueBackend, order_ids: Collection[int], failures: dict[str, PublishFailure]
 ) -> dict[str, PublishFailure]:
-    """Find out about the tasks whose answer was lost: an answer lost on its way is not a task lost.
+    """Look for tasks whose reply was lost; returns the failures of those that were not published after all.
 
-    Not being there is believed only of two looks: Redis may still have the call before it when the first one
-    is answered. Where it can't be looked, the doubt stays.
+    A task is missing only if two readings miss it: Redis may execute the publishing call after it answered the first
+    one. Where the queue can't be read, the doubt stays.
     """
     try:
         first = {task.task_id for task in (await queue.read(order_ids)).tasks}
         await asyncio.sleep(SECOND_LOOK)
-        arrived = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
+        published = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
     except SourceError:
         return failures
-    return {task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in arrived}
+    return {
+        task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in published
+    }
 
 
-def outcome(
-    step: Step,
-    kind: OutcomeKind,
-    reason: str,
-    *,
-    task_id: str | None = None,
-    hint: Hint | None = None,
-    after: OrderStatus | None = None,
-    log_id: int | None = None,
-) -> Outcome:
-    """The outcome of a step, which is done or has changed nothing unless something else is said."""
-    is_done = kind is OutcomeKind.DONE
+def done(step: Step, reason: str, *, task_id: str | None = None, log_id: int | None = None) -> Outcome:
+    """The outcome of a completed step."""
     return Outcome(
         order_id=step.order_id,
-        outcome=kind,
+        outcome=OutcomeKind.DONE,
         reason=reason,
-        task_id=task_id or (step.task_id if is_done else None),
+        task_id=task_id,
         before=step.before,
-        after=after or (step.after or step.before if is_done else None),
-        hint=hint,
+        after=step.after or step.before,
         log_id=(step.last_log_id or 0) if log_id is None else log_id,
     )
 
 
-def would_be(step: Step) -> Outcome:
-    """What would become of an order, without the id of its new task: that will never exist."""
-    after = step.after or step.before
+def skipped(step: Step, reason: str, *, task_id: str | None = None) -> Outcome:
+    """The outcome of a step that changed nothing because its order changed meanwhile."""
     return Outcome(
         order_id=step.order_id,
-        outcome=OutcomeKind.DONE,
-        reason=f"would be {step.description}",
+        outcome=OutcomeKind.SKIPPED,
+        reason=reason,
+        task_id=task_id,
+        before=step.before,
+        log_id=step.last_log_id or 0,
+    )
+
+
+def failed(step: Step, reason: str, *, hint: Hint | None = None, after: OrderStatus | None = None) -> Outcome:
+    """The outcome of a failed step, which changed nothing unless there is a status ``after`` it."""
+    return Outcome(
+        order_id=step.order_id,
+        outcome=OutcomeKind.FAILED,
+        reason=reason,
         before=step.before,
         after=after,
+        hint=hint,
         log_id=step.last_log_id or 0,
     )

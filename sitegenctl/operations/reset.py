@@ -1,89 +1,75 @@
-"""Beginning again from nothing: named orders, or every empty one."""
+"""Generate sites again from the beginning: of the selected orders, or of every empty one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
 from sitegenctl.domain.plans.plan import Plan
-from sitegenctl.domain.plans.reset import plan_reset, plan_reset_empty
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
-from sitegenctl.operations.bulk_plan import BulkPlanner, planning_for
+from sitegenctl.domain.plans.reset import EMPTY_FOR, ResetOptions, plan_reset, plan_reset_empty
+from sitegenctl.domain.ports import Sources
+from sitegenctl.operations.bulk_plan import BulkPlanner
 from sitegenctl.operations.observe import observe, require, require_right_directory
 from sitegenctl.operations.queue_cache import QueueCache
 
-#: How long an empty order must have been still.
-OLDER_THAN = timedelta(minutes=5)
 
+@dataclass(frozen=True, kw_only=True)
+class ResetPlanner(BulkPlanner):
+    """Reset the selected orders."""
 
-def plan(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore,
-    order_ids: Sequence[int],
-    *,
-    enqueue: bool = True,
-    keep_files: bool = False,
-    terminate: bool = False,
-    force: bool = False,
-    grace: timedelta = DEFAULT_GRACE,
-) -> BulkPlanner:
-    """Look, and decide which of these orders to reset. Raises ``SourceError`` if a source is away."""
+    options: ResetOptions = field(default_factory=ResetOptions)
 
-    async def window(ids: Sequence[int], belief: QueueCache | None) -> Plan:
-        snapshot = await observe(orders, queue, None if keep_files else sites, ids, grace=grace, belief=belief)
+    async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
+        """Read these orders and decide which to reset."""
+        sites = None if self.options.keep_files else sources.sites
+        snapshot = await observe(sources.orders, sources.queue, sites, order_ids, grace=sources.grace, belief=cache)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
-        if not keep_files:
+        if not self.options.keep_files:
             require(snapshot, Source.FILES)
-        return plan_reset(
-            snapshot,
-            ids,
-            enqueue=enqueue,
-            keep_files=keep_files,
-            terminate=terminate,
-            force=force,
-            new_task_id=queue.new_task_id,
+        return plan_reset(snapshot, order_ids, self.options, new_task_id=sources.queue.new_task_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetEmptyPlanner(BulkPlanner):
+    """Reset empty orders; the fields are those of ``plan_reset_empty``."""
+
+    min_files: int = MIN_SITE_FILES
+    older_than: timedelta = EMPTY_FOR
+    enqueue: bool = True
+    spare_failed: bool = False
+    max_attempts: int | None = None
+
+    async def choose(self, sources: Sources) -> Sequence[int]:
+        """All GENERATING orders.
+
+        Raises ``SourceError`` where the sites directory is evidently not the workers' one: every order would look
+        empty.
+        """
+        await require_right_directory(sources.orders, sources.sites)
+        return await sources.orders.in_status(OrderStatus.GENERATING)
+
+    async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
+        """Read these orders and decide which to reset."""
+        snapshot = await observe(
+            sources.orders,
+            sources.queue,
+            sources.sites,
+            order_ids,
+            grace=sources.grace,
+            enough=self.min_files,
+            belief=cache,
         )
-
-    return planning_for(queue, order_ids, window)
-
-
-def reset_empty(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore,
-    *,
-    min_files: int = MIN_SITE_FILES,
-    older_than: timedelta = OLDER_THAN,
-    enqueue: bool = True,
-    spare_failed: bool = False,
-    max_attempts: int | None = None,
-    grace: timedelta = DEFAULT_GRACE,
-) -> BulkPlanner:
-    """Look, and decide which empty orders to reset.
-
-    Raises ``SourceError`` if a source is away, or the sites directory is evidently another one than the
-    workers': every order would look empty.
-    """
-
-    async def choose() -> Sequence[int]:
-        await require_right_directory(orders, sites)
-        return await orders.in_status(OrderStatus.GENERATING)
-
-    async def window(ids: Sequence[int], belief: QueueCache | None) -> Plan:
-        snapshot = await observe(orders, queue, sites, ids, grace=grace, enough=min_files, belief=belief)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(
             snapshot,
-            min_files=min_files,
-            older_than=older_than,
-            enqueue=enqueue,
-            spare_failed=spare_failed,
-            max_attempts=max_attempts,
-            new_task_id=queue.new_task_id,
+            min_files=self.min_files,
+            older_than=self.older_than,
+            enqueue=self.enqueue,
+            spare_failed=self.spare_failed,
+            max_attempts=self.max_attempts,
+            new_task_id=sources.queue.new_task_id,
         )
-
-    return BulkPlanner(queue=queue, choose=choose, window=window)

@@ -89,10 +89,10 @@ def outcomes_text(
         return "".join(f"{line}\n" for line in ("nothing to do", *note_lines(result.notes, selector)))
     words = {outcome.order_id: outcome_word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
     shown = list(result.outcomes)
-    in_all = len(shown) + result.went_well
+    in_all = len(shown) + result.omitted
     lines = []
     if in_all != 1:
-        counts = Counter(words.values()) + Counter({done: result.went_well})
+        counts = Counter(words.values()) + Counter({done: result.omitted})
         lines.append(", ".join(f"{count} {word}" for word, count in counts.items()))
     if in_all > LISTED and not verbose and not result.dry_run:
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]

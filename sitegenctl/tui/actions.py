@@ -6,13 +6,12 @@ imported when they are first wanted: the screen is there sooner.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sitegenctl.domain.plans.plan import Plan
-    from sitegenctl.session import Session
+    from sitegenctl.operations.bulk_plan import Planner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,85 +27,72 @@ class Action:
     """``verb`` is what the operator wants, ``done`` the word for what is then done.
 
     ``destroys`` is whether it always takes something away; a plan that resets orders does so in any case. ``choices``
-    are the fields of ``Choices`` that it knows.
+    are the fields of ``Choices`` that it knows. ``names_orders`` is whether each order gets an outcome, even if the
+    action does not apply to it.
     """
 
     name: str
     verb: str
     done: str
-    plan: Callable[[Session, Sequence[int], Choices], Awaitable[Plan]]
+    planner: Callable[[Choices], Planner]
+    names_orders: bool = True
     destroys: bool = False
     choices: tuple[str, ...] = ()
 
 
-async def _enqueue(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
-    from sitegenctl.operations import enqueue
+def _fix(_: Choices) -> Planner:
+    from sitegenctl.operations.repair import FixPlanner
 
-    return await enqueue.plan(session.orders, session.queue, orders, force=choices.force, grace=session.settings.grace)
-
-
-async def _start(session: Session, orders: Sequence[int], _: Choices) -> Plan:
-    from sitegenctl.operations import enqueue
-
-    return (await enqueue.start_stuck(session.orders, session.queue, grace=session.settings.grace)).only(orders)
+    return FixPlanner()
 
 
-async def _retry(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
-    from sitegenctl.operations import enqueue
+def _enqueue(choices: Choices) -> Planner:
+    from sitegenctl.operations.enqueue import EnqueuePlanner
 
-    planned = await enqueue.retry_failed(
-        session.orders, session.queue, force=choices.force, grace=session.settings.grace
-    )
-    return planned.only(orders)
+    return EnqueuePlanner(force=choices.force)
 
 
-async def _repair(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
+def _start(_: Choices) -> Planner:
+    from sitegenctl.operations.enqueue import StartPlanner
+
+    return StartPlanner()
+
+
+def _retry(choices: Choices) -> Planner:
+    from sitegenctl.operations.enqueue import RetryPlanner
+
+    return RetryPlanner(force=choices.force)
+
+
+def _repair(choices: Choices) -> Planner:
     from sitegenctl.domain.plans.repair import RepairOptions
-    from sitegenctl.operations import repair
+    from sitegenctl.operations.repair import RepairPlanner
 
-    options = RepairOptions(terminate=choices.terminate)
-    return await repair.plan(
-        session.orders, session.queue, session.sites, options, named=orders, grace=session.settings.grace
-    )
+    return RepairPlanner(options=RepairOptions(terminate=choices.terminate))
 
 
-async def _fix(session: Session, orders: Sequence[int], _: Choices) -> Plan:
-    from sitegenctl.operations import repair
+def _reset(choices: Choices) -> Planner:
+    from sitegenctl.domain.plans.reset import ResetOptions
+    from sitegenctl.operations.reset import ResetPlanner
 
-    return await repair.fix(session.orders, session.queue, session.sites, orders, grace=session.settings.grace)
-
-
-async def _reset(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
-    from sitegenctl.operations import reset
-
-    return await reset.plan(
-        session.orders,
-        session.queue,
-        session.sites,
-        orders,
-        terminate=choices.terminate,
-        force=choices.force,
-        grace=session.settings.grace,
-    )
+    return ResetPlanner(options=ResetOptions(terminate=choices.terminate, force=choices.force))
 
 
-async def _cancel(session: Session, orders: Sequence[int], choices: Choices) -> Plan:
-    from sitegenctl.operations import cancel
+def _cancel(choices: Choices) -> Planner:
+    from sitegenctl.operations.cancel import CancelPlanner
 
-    return await cancel.plan(
-        session.orders, session.queue, orders, terminate=choices.terminate, grace=session.settings.grace
-    )
+    return CancelPlanner(terminate=choices.terminate)
 
 
 ACTIONS: Mapping[str, Action] = {
     action.name: action
     for action in (
-        Action(name="fix", verb="fix", done="fixed", plan=_fix),
-        Action(name="enqueue", verb="enqueue", done="enqueued", plan=_enqueue, choices=("force",)),
-        Action(name="start", verb="start", done="started", plan=_start),
-        Action(name="retry", verb="retry", done="retried", plan=_retry, choices=("force",)),
-        Action(name="repair", verb="repair", done="repaired", plan=_repair, choices=("terminate",)),
-        Action(name="reset", verb="reset", done="reset", plan=_reset, destroys=True, choices=("terminate", "force")),
-        Action(name="cancel", verb="cancel", done="cancelled", plan=_cancel, destroys=True, choices=("terminate",)),
+        Action(name="fix", verb="fix", done="fixed", planner=_fix),
+        Action(name="enqueue", verb="enqueue", done="enqueued", planner=_enqueue, choices=("force",)),
+        Action(name="start", verb="start", done="started", planner=_start, names_orders=False),
+        Action(name="retry", verb="retry", done="retried", planner=_retry, names_orders=False, choices=("force",)),
+        Action(name="repair", verb="repair", done="repaired", planner=_repair, choices=("terminate",)),
+        Action(name="reset", verb="reset", done="reset", planner=_reset, destroys=True, choices=("terminate", "force")),
+        Action(name="cancel", verb="cancel", done="cancelled", planner=_cancel, destroys=True, choices=("terminate",)),
     )
 }

@@ -194,7 +194,7 @@ def test_read_only_refuses_to_enqueue(world: World) -> None:
     world.order(42)
     process = world.run("--read-only", "enqueue", "42")
     assert process.returncode == 4
-    assert process.stderr.splitlines()[0] == "error: enqueue changes orders, and this is --read-only"
+    assert process.stderr.splitlines()[0] == "error: enqueue changes orders, and --read-only is set"
     assert world.status() == "BUILDING"
     assert world.run("--read-only", "enqueue", "42", "--dry-run").returncode == 0
     assert world.run("inspect", "42", "--read-only").returncode == 0

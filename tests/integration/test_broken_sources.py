@@ -8,16 +8,19 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import cancel, enqueue, execute as applying, reset
+from sitegenctl.operations import execute as applying
+from sitegenctl.operations.bulk_plan import Planner, Selection
+from sitegenctl.operations.cancel import CancelPlanner
+from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations.reset import ResetPlanner
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.faults import refusing_redis
@@ -108,11 +111,7 @@ def test_an_output_that_can_not_be_written_is_said(world: World) -> None:
 # --- Ctrl-C ---------------------------------------------------------------------------------------------------
 
 
-_PLANNERS: dict[str, Callable[[Session, Sequence[int]], Awaitable[Plan]]] = {
-    "enqueue": lambda s, ids: enqueue.plan(s.orders, s.queue, ids),
-    "reset": lambda s, ids: reset.plan(s.orders, s.queue, s.sites, ids),
-    "cancel": lambda s, ids: cancel.plan(s.orders, s.queue, ids),
-}
+_PLANNERS: dict[str, Planner] = {"enqueue": EnqueuePlanner(), "reset": ResetPlanner(), "cancel": CancelPlanner()}
 
 
 @pytest.mark.parametrize(
@@ -124,13 +123,13 @@ def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
 ) -> None:
     for order_id in range(1, 11):
         world.order(order_id)
-    monkeypatch.setattr(applying, "CHUNK", 2)
-    monkeypatch.setattr(applying, "IN_HAND", 3)
+    monkeypatch.setattr(applying, "BATCH_SIZE", 2)
+    monkeypatch.setattr(applying, "MAX_IN_FLIGHT", 3)
 
     async def work(session: Session) -> OperationResult:
-        plan = await _PLANNERS[command](session, range(1, 11))
+        plan = await _PLANNERS[command].plan_all(session, Selection(order_ids=range(1, 11)))
         apply = session.orders.apply
-        task = asyncio.ensure_future(applying.apply(session.orders, session.queue, session.sites, plan, session.actor))
+        task = asyncio.ensure_future(applying.execute_plan(session, plan))
 
         async def interrupted_on_the_second(steps: Sequence[Any], actor: Any) -> Any:
             if steps[0].order_id == 3:
@@ -158,12 +157,12 @@ def test_one_chunk_that_can_t_be_claimed_lets_none_behind_it_pass(
 ) -> None:
     for order_id in (1, 2, 3):
         world.order(order_id)
-    monkeypatch.setattr(applying, "CHUNK", 1)
-    monkeypatch.setattr(applying, "IN_HAND", 3)
+    monkeypatch.setattr(applying, "BATCH_SIZE", 1)
+    monkeypatch.setattr(applying, "MAX_IN_FLIGHT", 3)
     published: list[int] = []
 
     async def work(session: Session) -> OperationResult:
-        plan = await enqueue.plan(session.orders, session.queue, range(1, 4))
+        plan = await EnqueuePlanner().plan_all(session, Selection(order_ids=range(1, 4)))
         apply, publish = session.orders.apply, session.queue.publish
         last_is_applied = asyncio.Event()
 
@@ -185,7 +184,7 @@ def test_one_chunk_that_can_t_be_claimed_lets_none_behind_it_pass(
 
         monkeypatch.setattr(session.orders, "apply", apply_slowly)
         monkeypatch.setattr(session.queue, "publish", publishing)
-        return await applying.apply(session.orders, session.queue, None, plan, session.actor)
+        return await applying.execute_plan(session, plan)
 
     result = world.with_session(work)
     assert [outcome.outcome for outcome in result.outcomes] == ["done", "failed", "done"]

@@ -15,15 +15,17 @@ from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import Actor, TransitionResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import bulk_plan as planning, enqueue, execute as applying, queue_cache as belief
-from sitegenctl.operations.execute import apply_parts, preview_parts
+from sitegenctl.operations import bulk_plan as planning, execute as applying, queue_cache as belief
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations.execute import execute_batches, preview_batches
 from sitegenctl.session import Session
 from tests.support.world import World
 
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "WINDOW", 3)
+    monkeypatch.setattr(planning, "BATCH_SIZE", 3)
 
 
 def applied(
@@ -44,14 +46,11 @@ def applied(
             return await read_orders(order_ids)
 
         session.orders.read_orders = meddled  # type: ignore[method-assign]
-        async with aclosing(enqueue.plan(session.orders, session.queue, range(1, 9)).parts()) as parts:
-            return await apply_parts(
-                session.orders,
-                session.queue,
-                None,
+        async with aclosing(EnqueuePlanner().batches(session, Selection(order_ids=range(1, 9)))) as parts:
+            return await execute_batches(
+                session,
                 await anext(parts),
                 parts,
-                session.actor,
                 progress=told.append if told is not None else None,
                 **named,
             )
@@ -59,13 +58,13 @@ def applied(
     return world.with_session(work)
 
 
-def test_every_window_is_carried_out_and_those_that_went_well_are_counted(world: World) -> None:
+def test_every_window_is_carried_out_and_those_that_omitted_are_counted(world: World) -> None:
     for order_id in range(1, 9):
         world.order(order_id, "DELIVERED" if order_id == 5 else "BUILDING")
     told: list[int] = []
-    result = applied(world, keep=2, told=told)
+    result = applied(world, keep_done=2, told=told)
     assert [(each.order_id, each.outcome) for each in result.outcomes] == [(1, "done"), (2, "done"), (5, "refused")]
-    assert (result.went_well, result.exit_code) == (5, 4)
+    assert (result.omitted, result.exit_code) == (5, 4)
     assert [world.status(n) for n in range(1, 9)] == ["GENERATING"] * 4 + ["DELIVERED"] + ["GENERATING"] * 3
     assert len(world.queued()) == 7
     assert (told[-1], told) == (8, sorted(told))
@@ -89,13 +88,13 @@ def test_what_a_lost_source_left_unseen_has_failed_and_the_rest_is_done(world: W
 
     result = applied(world, meddle=lost)
     assert [each.outcome for each in result.outcomes] == ["done"] * 3 + ["failed"] * 5
-    assert result.outcomes[3].reason == "it was not looked at: the database can't be reached: gone"
+    assert result.outcomes[3].reason == "not planned: the database can't be reached: gone"
     assert (result.exit_code, len(world.queued())) == (1, 3)
 
 
 def test_what_got_a_task_after_the_queue_was_read_gets_no_second(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_FEW", 2)
-    monkeypatch.setattr(belief, "_FRESH", 60.0)
+    monkeypatch.setattr(planning, "_SMALL_PLAN", 2)
+    monkeypatch.setattr(belief, "_MIN_AGE", 60.0)
     for order_id in range(1, 9):
         world.order(order_id)
 
@@ -129,16 +128,16 @@ def test_ctrl_c_between_windows_tells_what_was_not_looked_at(world: World) -> No
             return await read_orders(order_ids)
 
         session.orders.read_orders = interrupting  # type: ignore[method-assign]
-        async with aclosing(enqueue.plan(session.orders, session.queue, range(1, 9)).parts()) as parts:
+        async with aclosing(EnqueuePlanner().batches(session, Selection(order_ids=range(1, 9)))) as parts:
             first = await anext(parts)
-            result = await apply_parts(session.orders, session.queue, None, first, parts, session.actor)
+            result = await execute_batches(session, first, parts)
         running.uncancel()
         return result
 
     result = world.with_session(in_the_loop)
     assert (result.interrupted, result.exit_code) == (True, 130)
     assert [each.outcome for each in result.outcomes] == ["done"] * 3 + ["skipped"] * 5
-    assert {each.reason for each in result.outcomes[3:]} == {"interrupted before it was looked at"}
+    assert {each.reason for each in result.outcomes[3:]} == {"interrupted before it was planned"}
     assert len(world.queued()) == 3
 
 
@@ -147,8 +146,8 @@ def test_a_preview_is_made_of_every_window(world: World) -> None:
         world.order(order_id)
 
     async def work(session: Session) -> OperationResult:
-        async with aclosing(enqueue.plan(session.orders, session.queue, range(1, 9)).parts()) as parts:
-            return await preview_parts(parts, limit=5)
+        async with aclosing(EnqueuePlanner().batches(session, Selection(order_ids=range(1, 9)))) as parts:
+            return await preview_batches(parts, limit=5)
 
     result = world.with_session(work)
     assert [each.reason for each in result.outcomes] == ["would be enqueued"] * 5
@@ -159,14 +158,14 @@ def test_a_preview_is_made_of_every_window(world: World) -> None:
 def test_a_source_that_stays_away_is_not_waited_for_by_every_chunk(
     world: World, monkeypatch: pytest.MonkeyPatch, away: int, done: list[int]
 ) -> None:
-    monkeypatch.setattr(applying, "CHUNK", 2)
-    monkeypatch.setattr(applying, "IN_HAND", 1)
+    monkeypatch.setattr(applying, "BATCH_SIZE", 2)
+    monkeypatch.setattr(applying, "MAX_IN_FLIGHT", 1)
     for order_id in range(1, 9):
         world.order(order_id)
     asked = []
 
     async def work(session: Session) -> OperationResult:
-        plan = await enqueue.plan(session.orders, session.queue, range(1, 9))
+        plan = await EnqueuePlanner().plan_all(session, Selection(order_ids=range(1, 9)))
         apply = session.orders.apply
 
         async def gone(steps: Sequence[Step], actor: Actor) -> TransitionResult:
@@ -176,12 +175,12 @@ def test_a_source_that_stays_away_is_not_waited_for_by_every_chunk(
             return await apply(steps, actor)
 
         session.orders.apply = gone  # type: ignore[method-assign]
-        return await applying.apply(session.orders, session.queue, None, plan, session.actor)
+        return await applying.execute_plan(session, plan)
 
     result = world.with_session(work)
     assert asked == [[1, 2], [3, 4], *([[5, 6], [7, 8]] if done else [])]
     assert [each.order_id for each in result.outcomes if each.outcome == "done"] == done
     reasons = {each.order_id: each.reason for each in result.outcomes if each.outcome == "failed"}
     away_is = "the database did not answer in time"
-    untried = {} if done else dict.fromkeys((5, 6, 7, 8), f"it was not tried: {away_is}")
+    untried = {} if done else dict.fromkeys((5, 6, 7, 8), f"not attempted: {away_is}")
     assert reasons == {order_id: away_is for order_id in range(1, 9) if order_id not in {*done, *untried}} | untried

@@ -14,9 +14,11 @@ import pytest
 
 from sitegenctl.domain.health.orders import BEAT_TASK
 from sitegenctl.domain.plans.result import OperationResult, OutcomeKind
-from sitegenctl.operations import failpoints as failpoints, repair
-from sitegenctl.operations.execute import apply
-from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.operations import failpoints as failpoints
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.execute import execute_plan
+from sitegenctl.operations.failpoints import Failpoint
+from sitegenctl.operations.repair import RepairPlanner
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.mutations import Run, kinds
@@ -75,10 +77,10 @@ def test_the_task_of_an_order_committed_after_the_plan_stays(world: World) -> No
     world.publish(77)
 
     async def commit_before_applying(session: Session) -> OperationResult:
-        plan = await repair.plan(session.orders, session.queue, session.sites, named=[77])
+        plan = await RepairPlanner().plan_all(session, Selection(order_ids=[77]))
         assert plan.steps
         await asyncio.to_thread(world.order, 77, "GENERATING")
-        return await apply(session.orders, session.queue, session.sites, plan, session.actor)
+        return await execute_plan(session, plan)
 
     (outcome,) = world.with_session(commit_before_applying).outcomes
     assert (outcome.outcome, len(world.queued())) == (OutcomeKind.SKIPPED, 1)
@@ -265,8 +267,8 @@ def test_a_site_that_is_finished_meanwhile_is_not_moved_and_it_is_said(
     world.order(42, "GENERATING", steps=["START"], files=8)
     world.publish(42)
 
-    def finish(checkpoint: Checkpoint) -> None:
-        if checkpoint is Checkpoint.CLAIMED:
+    def finish(checkpoint: Failpoint) -> None:
+        if checkpoint is Failpoint.APPLIED:
             with ThreadPoolExecutor(1) as thread:  # a loop runs in this one
                 thread.submit(_finish, world).result()
 
@@ -291,8 +293,8 @@ def test_an_orphan_whose_log_moved_after_the_plan_is_not_put_back(
     world.publish(42)
     world.deliver()
 
-    def go_on(checkpoint: Checkpoint) -> None:
-        if checkpoint is Checkpoint.LOOKED:
+    def go_on(checkpoint: Failpoint) -> None:
+        if checkpoint is Failpoint.RECHECKED:
             row = "INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'WRITE_FILES', 'it lives')"
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(world.sql, row).result()

@@ -22,8 +22,9 @@ from sitegenctl.adapters.redis.connection import opened_link
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.queue.task import Publication, TaskState
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import execute as applying, repair
+from sitegenctl.operations import execute as applying
 from sitegenctl.operations.observe import observe
+from sitegenctl.operations.repair import RepairPlanner
 from sitegenctl.session import Session
 from tests.support.celery_tasks import (
     DEPLOYED,
@@ -391,8 +392,8 @@ def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(world: World
         return (await observe(session.orders, session.queue, None, [1])).diagnose(1).condition
 
     async def mend(session: Session) -> list[str]:
-        plan = await repair.plan(session.orders, session.queue, session.sites)
-        result = await applying.apply(session.orders, session.queue, None, plan, session.actor)
+        plan = await RepairPlanner().plan_all(session)
+        result = await applying.execute_plan(session, plan)
         return [outcome.outcome for outcome in result.outcomes]
 
     assert world.with_session(look) is Condition.DUPLICATED

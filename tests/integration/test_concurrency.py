@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from sitegenctl.domain.plans.result import OperationResult
-from sitegenctl.operations import failpoints as failpoints, reset
-from sitegenctl.operations.execute import apply
-from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.operations import failpoints as failpoints
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.execute import execute_plan
+from sitegenctl.operations.failpoints import Failpoint
+from sitegenctl.operations.reset import ResetPlanner
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.rq_world import RqWorld
@@ -151,13 +153,13 @@ def test_two_resets_of_one_order_at_once_publish_one_task(world: World, monkeypa
     world.publish(42)
     told: list[subprocess.CompletedProcess[str]] = []
 
-    def reached(checkpoint: Checkpoint) -> None:
-        if checkpoint is Checkpoint.CLAIMED:
+    def reached(checkpoint: Failpoint) -> None:
+        if checkpoint is Failpoint.APPLIED:
             told.append(world.run("reset", "42", "--yes", "-o", "json"))
 
     async def work(session: Session) -> OperationResult:
-        plan = await reset.plan(session.orders, session.queue, session.sites, [42])
-        return await apply(session.orders, session.queue, session.sites, plan, session.actor)
+        plan = await ResetPlanner().plan_all(session, Selection(order_ids=[42]))
+        return await execute_plan(session, plan)
 
     monkeypatch.setattr(failpoints, "reached", reached)
     (first,) = world.with_session(work).outcomes

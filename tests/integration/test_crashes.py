@@ -14,7 +14,7 @@ import pytest
 
 from sitegenctl.config.settings import parse_duration
 from sitegenctl.domain.diagnosis.condition import Condition
-from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.session import Session
 from tests.support import processes
@@ -35,10 +35,10 @@ from sitegenctl.cli.app import run
 sys.exit(run({arguments!r}))
 """
 
-LOOKED, CLAIMED = Checkpoint.LOOKED, Checkpoint.CLAIMED
-WITHDRAWN, TRASHED = Checkpoint.WITHDRAWN, Checkpoint.TRASHED
-PUBLISHED, PUT_BACK = Checkpoint.PUBLISHED, Checkpoint.PUT_BACK
-TAKEN_BACK, LOCKED, STEPPED = Checkpoint.TAKEN_BACK, Checkpoint.LOCKED, Checkpoint.STEPPED
+LOOKED, CLAIMED = Failpoint.RECHECKED, Failpoint.APPLIED
+WITHDRAWN, TRASHED = Failpoint.REVOKED, Failpoint.TRASHED
+PUBLISHED, PUT_BACK = Failpoint.PUBLISHED, Failpoint.REQUEUED
+TAKEN_BACK, LOCKED, STEPPED = Failpoint.ROLLED_BACK, Failpoint.LOCKED, Failpoint.STEP_DONE
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Scenario:
     name: str
     arguments: tuple[str, ...]
     prepare: Callable[[World], object]
-    passes: frozenset[Checkpoint]
+    passes: frozenset[Failpoint]
 
 
 def _finished(world: World) -> None:
@@ -85,7 +85,7 @@ def _link(world: World) -> None:
     (world.sites_dir / ".trash").write_text("in the way")
 
 
-def scenario(name: str, command: str, prepare: Callable[[World], object], *passes: Checkpoint) -> Scenario:
+def scenario(name: str, command: str, prepare: Callable[[World], object], *passes: Failpoint) -> Scenario:
     return Scenario(name, tuple(command.split()), prepare, frozenset(passes))
 
 
@@ -155,7 +155,7 @@ def assert_whole(world: World) -> None:
         assert len(world.site_files(row["id"])) == 8
 
 
-def _cases() -> list[tuple[str, Scenario, Checkpoint]]:
+def _cases() -> list[tuple[str, Scenario, Failpoint]]:
     """Every command at each of its steps; on RQ each step of one command, or with ``RQ_CRASHES`` as on Celery.
 
     What is done at a step, and what it leaves when nothing is done after it, is nowhere decided by the backend.
@@ -170,7 +170,7 @@ def _cases() -> list[tuple[str, Scenario, Checkpoint]]:
 
 @pytest.mark.parametrize(("backend", "scenario", "at"), _cases(), ids=lambda value: getattr(value, "name", str(value)))
 def test_killed_at_a_step_and_maintained_once_all_orders_are_whole(
-    world: World, run: Run, scenario: Scenario, at: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    world: World, run: Run, scenario: Scenario, at: Failpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
     scenario.prepare(world)
@@ -204,10 +204,10 @@ def test_a_command_passes_the_steps_at_which_it_is_killed_and_no_other(
     monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
     scenario.prepare(world)
     told = run_script(world, scenario.arguments).stderr.splitlines()
-    assert {line for line in told if line in {each.value for each in Checkpoint}} == {
+    assert {line for line in told if line in {each.value for each in Failpoint}} == {
         each.value for each in scenario.passes
     }
 
 
 def test_every_step_is_one_at_which_something_is_killed() -> None:
-    assert frozenset().union(*(each.passes for each in SCENARIOS)) == frozenset(Checkpoint)
+    assert frozenset().union(*(each.passes for each in SCENARIOS)) == frozenset(Failpoint)

@@ -17,8 +17,10 @@ from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
-from sitegenctl.operations import enqueue, execute as applying, failpoints as failpoints
-from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.operations import execute as applying, failpoints as failpoints
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support import processes
@@ -61,9 +63,9 @@ def apply(
     """Plan, let something happen, apply."""
 
     async def work(session: Session) -> OperationResult:
-        plan = await enqueue.plan(session.orders, session.queue, order_ids)
+        plan = await EnqueuePlanner().plan_all(session, Selection(order_ids=order_ids))
         await asyncio.to_thread(before, session)
-        return await applying.apply(session.orders, session.queue, None, plan, session.actor)
+        return await applying.execute_plan(session, plan)
 
     return world.with_session(work, **flags)
 
@@ -127,11 +129,11 @@ def test_a_redis_that_refuses_writes_is_found_out_before_the_order_is_changed(wo
 
 
 def test_after_the_first_refusal_nothing_more_is_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applying, "CHUNK", 1)
-    monkeypatch.setattr(applying, "IN_HAND", 1)
+    monkeypatch.setattr(applying, "BATCH_SIZE", 1)
+    monkeypatch.setattr(applying, "MAX_IN_FLIGHT", 1)
     for order_id in range(1, 6):
         world.order(order_id)
-    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
+    with redis_refusing_from(world, Failpoint.APPLIED, monkeypatch):
         outcomes = world.enqueue(*range(1, 6)).outcomes
     assert {outcome.outcome for outcome in outcomes} == {OutcomeKind.FAILED}
     assert sum(len(world.steps(order_id)) for order_id in range(1, 6)) == 2  # of the first, and that it was rolled back
@@ -139,7 +141,7 @@ def test_after_the_first_refusal_nothing_more_is_published(world: World, monkeyp
 
 def test_a_refused_publish_gives_the_order_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42)
-    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
+    with redis_refusing_from(world, Failpoint.APPLIED, monkeypatch):
         outcome = only(world.enqueue(42))
     assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "BUILDING")
     assert "maxmemory" in outcome.reason
@@ -154,7 +156,7 @@ def test_a_failed_order_whose_enqueue_is_given_back_is_failed_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
-    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
+    with redis_refusing_from(world, Failpoint.APPLIED, monkeypatch):
         world.enqueue(42)
     assert condition(world, grace="0s") is Condition.FAILED
 
@@ -166,7 +168,7 @@ def test_a_refused_compensation_is_said_and_can_be_mended(world: World, monkeypa
         "CREATE TRIGGER refuse BEFORE INSERT ON site_generation_logs FOR EACH ROW"
         " WHEN (NEW.step = 'OPERATOR_ENQUEUE_FAILED') EXECUTE FUNCTION refuse()"
     )
-    with redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch):
+    with redis_refusing_from(world, Failpoint.APPLIED, monkeypatch):
         outcome = only(world.enqueue(42))
     assert (outcome.outcome, outcome.after) == (OutcomeKind.FAILED, "GENERATING")
     assert "could not be restored" in outcome.reason
@@ -228,7 +230,7 @@ def test_a_publish_that_redis_answers_too_late_is_not_taken_back_on_a_guess(worl
     finally:
         os.kill(redis_pid, signal.SIGCONT)
     assert outcome.outcome is OutcomeKind.FAILED
-    assert "it isn't known whether task" in outcome.reason
+    assert "could not confirm that task" in outcome.reason
     assert (world.status(), world.steps()) == ("GENERATING", ["OPERATOR_ENQUEUE"])
     # It had reached Redis all the same, and the order is where it says it is.
     eventually(lambda: world.queued_ids() == [journaled_task(world)])

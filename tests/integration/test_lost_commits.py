@@ -14,9 +14,10 @@ import pytest
 from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
-from sitegenctl.operations import enqueue
-from sitegenctl.operations.execute import apply
-from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations.execute import execute_plan
+from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support.faults import LOCK, held, redis_refusing_from, refusing_redis
@@ -133,7 +134,7 @@ def test_what_is_taken_back_is_taken_back_once(
     world: World, run: Run, passes_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.order(42)
-    refusing = redis_refusing_from(world, Checkpoint.CLAIMED, monkeypatch)
+    refusing = redis_refusing_from(world, Failpoint.APPLIED, monkeypatch)
     with refusing, proxy(world, cut_at=2, passes_on=passes_on) as url:
         code, told = run("enqueue", "42", DATABASE_URL=url)
     assert (code, told["outcomes"][42]["after"]) == (1, "BUILDING")
@@ -145,7 +146,7 @@ def test_an_order_that_is_locked_when_it_is_to_be_taken_back_does_not_hold_up_th
         world.order(order_id)
 
     async def work(session: Session) -> OperationResult:
-        plan = await enqueue.plan(session.orders, session.queue, [41, 42])
+        plan = await EnqueuePlanner().plan_all(session, Selection(order_ids=[41, 42]))
         publish = session.queue.publish
 
         async def locked_meanwhile(publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
@@ -154,7 +155,7 @@ def test_an_order_that_is_locked_when_it_is_to_be_taken_back_does_not_hold_up_th
             return await publish(publications)
 
         session.queue.publish = locked_meanwhile  # type: ignore[method-assign]
-        return await apply(session.orders, session.queue, None, plan, session.actor)
+        return await execute_plan(session, plan)
 
     with contextlib.ExitStack() as locking:
         result = world.with_session(work, timeout="1s")

@@ -38,7 +38,7 @@ def test_only_the_orders_meant_are_taken(world: World, run: Run, tmp_path: Path,
     assert list(outcomes) == [MISSING, 2, OTHER]  # as they were named
     assert (code, outcomes[MISSING]) == (4, ("refused", "no such order"))
     assert outcomes[2][0] == "done"
-    other = "nothing to repair: REVIEW" if command == "repair" else f"it is none of those that {command} takes"
+    other = "nothing to repair: REVIEW" if command == "repair" else f"{command} does not apply to it"
     assert outcomes[OTHER] == ("skipped", other)
     (message,) = world.queued()
     assert message["headers"]["argsrepr"].startswith("[2")

@@ -9,8 +9,9 @@ import subprocess
 
 import pytest
 
-from sitegenctl.operations import enqueue
-from sitegenctl.operations.execute import apply
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations.execute import execute_plan
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.world import World
@@ -19,8 +20,8 @@ _SCRIPT = """
 import sys
 from sitegenctl.cli import execute as cli_execute
 from sitegenctl.operations import execute
-execute.CHUNK = {chunk}
-cli_execute._UNNOTICED = {unnoticed}
+execute.BATCH_SIZE = {chunk}
+cli_execute.SPINNER_DELAY = {unnoticed}
 {slow}
 from sitegenctl.cli.app import run
 sys.exit(run(["enqueue", "1-6"]))
@@ -84,9 +85,9 @@ def test_orders_that_are_not_taken_are_through_before_their_chunk_is(world: Worl
     told: list[int] = []
 
     async def work(session: Session) -> None:
-        plan = await enqueue.plan(session.orders, session.queue, [1, 2, 3])
+        plan = await EnqueuePlanner().plan_all(session, Selection(order_ids=[1, 2, 3]))
         await asyncio.to_thread(world.sql, "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 2")
-        await apply(session.orders, session.queue, None, plan, session.actor, progress=told.append)
+        await execute_plan(session, plan, progress=told.append)
 
     world.with_session(work)
     assert told == [1, 3]

@@ -15,8 +15,10 @@ import pytest
 from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
-from sitegenctl.operations import bulk_plan as planning, reset
-from sitegenctl.operations.execute import apply
+from sitegenctl.operations import bulk_plan as planning
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.execute import execute_plan
+from sitegenctl.operations.reset import ResetPlanner
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.faults import refusing_redis
@@ -70,7 +72,7 @@ def test_a_queued_task_is_withdrawn_and_replaced(world: World, run: Run) -> None
     old = world.publish(42)
     code, told = run("reset", "42")
     assert code == 0
-    assert f"task {old[:8]} withdrawn" in told["outcomes"][42]["reason"]
+    assert f"task {old[:8]} revoked" in told["outcomes"][42]["reason"]
     assert world.queued_ids() == [told["outcomes"][42]["task_id"]] != [old]
     assert journal(world)["withdrawn"] == [old]
 
@@ -97,7 +99,7 @@ def seven_finished(world: World) -> None:
 def test_yes_does_not_answer_for_finished_orders_that_are_not_named(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch, chosen: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(planning, "WINDOW", 2)  # counted over the whole plan
+    monkeypatch.setattr(planning, "BATCH_SIZE", 2)  # counted over the whole plan
     seven_finished(world)
     code, told = run("reset", *chosen)
     assert (code, told["outcomes"], world.queued(), trash(world)) == (4, {}, [], [])
@@ -151,7 +153,7 @@ def test_many_finished_orders_are_reset_by_their_number(
     os.close(terminal)
     assert process.stdout is not None
     process.stdout.close()
-    assert "7 finished orders would be reset. Type 7 to go on: " in shown.decode()
+    assert "7 finished orders would be reset. Type 7 to continue: " in shown.decode()
     in_all = 8 if "1-8" in arguments else 7
     assert (len(world.queued()), len(trash(world))) == ((in_all, 7) if is_right else (0, 0))
 
@@ -171,9 +173,9 @@ def test_a_publish_that_redis_refuses_puts_the_site_back(world: World) -> None:
         return {p.task_id: PublishFailure(reason="Redis refused: OOM", certain=True) for p in publications}
 
     async def work(session: Session) -> OperationResult:
-        plan = await reset.plan(session.orders, session.queue, session.sites, [42])
+        plan = await ResetPlanner().plan_all(session, Selection(order_ids=[42]))
         session.queue.publish = refused  # type: ignore[method-assign]
-        return await apply(session.orders, session.queue, session.sites, plan, session.actor)
+        return await execute_plan(session, plan)
 
     (outcome,) = world.with_session(work).outcomes
     assert (outcome.outcome, outcome.reason) == ("failed", "publishing failed: Redis refused: OOM; REVIEW again")
@@ -228,10 +230,10 @@ def test_a_link_that_came_after_the_plan_is_not_touched_either(world: World, tmp
     finished(world)
 
     async def work(session: Session) -> OperationResult:
-        plan = await reset.plan(session.orders, session.queue, session.sites, [42])
+        plan = await ResetPlanner().plan_all(session, Selection(order_ids=[42]))
         world.site().rename(tmp_path / "moved")
         world.site().symlink_to(tmp_path / "moved")
-        return await apply(session.orders, session.queue, session.sites, plan, session.actor)
+        return await execute_plan(session, plan)
 
     (outcome,) = world.with_session(work).outcomes
     assert outcome.outcome == "failed"

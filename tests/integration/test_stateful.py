@@ -388,8 +388,8 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     # Longer than any example takes on a busy machine: time passes where a test says so.
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
     # Small enough for a plan of a few orders to be made and applied in several parts.
-    monkeypatch.setattr("sitegenctl.operations.execute.CHUNK", 2)
-    monkeypatch.setattr("sitegenctl.operations.bulk_plan.WINDOW", 3)
+    monkeypatch.setattr("sitegenctl.operations.execute.BATCH_SIZE", 2)
+    monkeypatch.setattr("sitegenctl.operations.bulk_plan.BATCH_SIZE", 3)
     # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
     for name in (
         "operations.observe.SECOND_LOOK",

@@ -12,7 +12,7 @@ import pytest
 from sitegenctl.config.settings import parse_duration
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.failpoints import Checkpoint
+from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
 from tests.support.world import World
@@ -38,11 +38,11 @@ def refusing_redis(world: World):
 
 
 @contextlib.contextmanager
-def redis_refusing_from(world: World, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch):
+def redis_refusing_from(world: World, checkpoint: Failpoint, monkeypatch: pytest.MonkeyPatch):
     """Redis that runs out of memory at this moment of the enqueue."""
     with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
 
-        def reach(reached: Checkpoint) -> None:
+        def reach(reached: Failpoint) -> None:
             if reached is checkpoint:
                 stack.enter_context(refusing_redis(world))
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.result import OperationResult
-from sitegenctl.domain.ports import Actor, OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import Sources
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.execute import apply
+from sitegenctl.operations.execute import execute_plan
 from tests.support.simulated_system import LivingSystem
 
 #: When something happens: before the command, when it has made its plan, or after so many failpoints.
@@ -53,7 +53,7 @@ def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], objec
     passed = 0
     has_planned = False
 
-    def reached(_: failpoints.Checkpoint) -> None:
+    def reached(_: failpoints.Failpoint) -> None:
         nonlocal passed
         passed += 1
         if passed == number:
@@ -62,21 +62,19 @@ def at_checkpoint(system: LivingSystem, number: int, happens: Callable[[], objec
             happens()
             system.meddling = False
 
-    async def apply_planned(
-        orders: OrdersStore, queue: QueueBackend, sites: SiteStore | None, plan: Plan, actor: Actor, **named: Any
-    ) -> OperationResult:
+    async def execute_planned(sources: Sources, plan: Plan, **named: Any) -> OperationResult:
         nonlocal has_planned
         moment.planned = [step.order_id for step in plan.steps]
         if number == PLANNED and not has_planned:
             has_planned = True
             happens()
-        return await apply(orders, queue, sites, plan, actor, **named)
+        return await execute_plan(sources, plan, **named)
 
     if number == BEFORE:
         happens()
     with (
         mock.patch.object(failpoints, "reached", reached),
-        mock.patch("sitegenctl.operations.execute.apply", apply_planned),
-        mock.patch("sitegenctl.operations.maintain.apply", apply_planned),
+        mock.patch("sitegenctl.operations.execute.execute_plan", execute_planned),
+        mock.patch("sitegenctl.operations.maintain.execute_plan", execute_planned),
     ):
         yield moment

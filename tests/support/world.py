@@ -26,7 +26,9 @@ from sitegenctl.adapters.postgres.connection import asyncpg_dsn
 from sitegenctl.adapters.postgres.schema import metadata
 from sitegenctl.config.settings import Settings, load_settings
 from sitegenctl.domain.plans.result import OperationResult
-from sitegenctl.operations import enqueue, execute as applying
+from sitegenctl.operations import execute as applying
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.enqueue import EnqueuePlanner
 from sitegenctl.session import Session, open_session
 from tests.support import processes
 from tests.support.processes import Running
@@ -217,8 +219,8 @@ class World:
 
     def enqueue(self, *order_ids: int, resume: bool = True, force: bool = False) -> OperationResult:
         async def work(session: Session) -> OperationResult:
-            plan = await enqueue.plan(session.orders, session.queue, order_ids, resume=resume, force=force)
-            return await applying.apply(session.orders, session.queue, None, plan, session.actor)
+            plan = await EnqueuePlanner(resume=resume, force=force).plan_all(session, Selection(order_ids=order_ids))
+            return await applying.execute_plan(session, plan)
 
         return self.with_session(work)
 

@@ -20,7 +20,7 @@ from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
 from sitegenctl.domain.plans.maintenance import Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.plans.plan import Action, Plan
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, furthest, plan_repair
-from sitegenctl.domain.plans.reset import plan_reset, plan_reset_empty
+from sitegenctl.domain.plans.reset import ResetOptions, plan_reset, plan_reset_empty
 from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.render.command import hint_text
@@ -126,8 +126,7 @@ def test_a_purge_cancels_what_waits_and_spares_what_workers_hold() -> None:
 
 
 def reset(seen: Snapshot, **options: bool) -> Plan:
-    given = {"enqueue": True, "keep_files": False, "terminate": False, "force": False, **options}
-    return plan_reset(seen, [42], new_task_id=ids(), **given)
+    return plan_reset(seen, [42], ResetOptions(**options), new_task_id=ids())
 
 
 def test_a_reset_publishes_a_task_that_resumes_nothing() -> None:
@@ -429,7 +428,7 @@ def test_an_orphan_is_not_removed_while_its_worker_may_reconnect(command: str, s
         seen = snapshot(order(42, status), tasks=(task(TaskState.ORPHANED, until=until),))
         if command == "cancel":
             return plan_cancel(seen, [42], terminate=True)
-        return plan_reset(seen, [42], enqueue=True, keep_files=False, terminate=True, force=True, new_task_id=ids())
+        return plan_reset(seen, [42], ResetOptions(terminate=True, force=True), new_task_id=ids())
 
     refused = only(plan(NOW + timedelta(seconds=9)))
     assert isinstance(refused, Outcome)
@@ -517,9 +516,7 @@ def test_an_order_that_may_have_a_live_task_gets_no_other(command: str, doubt: s
     new = ids()
     plan = {
         "enqueue": lambda: plan_enqueue(seen, [42], resume=True, force=True, new_task_id=new),
-        "reset": lambda: plan_reset(
-            seen, [42], enqueue=True, keep_files=False, terminate=True, force=True, new_task_id=new
-        ),
+        "reset": lambda: plan_reset(seen, [42], ResetOptions(terminate=True, force=True), new_task_id=new),
         "reset-empty": lambda: plan_reset_empty(
             seen, min_files=5, older_than=timedelta(0), enqueue=True, spare_failed=False, new_task_id=new
         ),
@@ -679,10 +676,6 @@ def test_more_than_five_finished_orders_take_their_number(
     plan = plan_reset(
         snapshot(*orders),
         [each.order_id for each in orders],
-        enqueue=True,
-        keep_files=False,
-        terminate=False,
-        force=False,
         new_task_id=ids(),
     )
     assert (len(plan.steps), plan.number_to_type) == (finished + others, expected)
@@ -718,7 +711,7 @@ def test_no_plan_touches_what_it_must_not(seen: Snapshot, terminate: bool) -> No
     plans = [
         plan_cancel(seen, asked, terminate=terminate),
         plan_purge(seen),
-        plan_reset(seen, asked, enqueue=True, keep_files=False, terminate=terminate, force=True, new_task_id=ids()),
+        plan_reset(seen, asked, ResetOptions(terminate=terminate, force=True), new_task_id=ids()),
         plan_repair(seen, RepairOptions(terminate=terminate), new_task_id=ids()),
         plan_repair(seen, RepairOptions(terminate=terminate), new_task_id=ids(), named=asked),
         plan_fix(seen, new_task_id=ids()),

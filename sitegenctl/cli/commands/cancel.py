@@ -21,8 +21,6 @@ from sitegenctl.cli.options import (
 
 if TYPE_CHECKING:
     from sitegenctl.domain.orders.order import OrderStatus
-    from sitegenctl.operations.bulk_plan import BulkPlanner
-    from sitegenctl.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -47,24 +45,13 @@ def cancel(
     dry_run: DryRun = False,
 ) -> int:
     """Remove orders from the queue and hold them until they are enqueued."""
-    from sitegenctl.cli.execute import chosen, move
+    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.cli.order_selection import read_choice
-    from sitegenctl.operations import cancel as operation
+    from sitegenctl.operations.cancel import CancelPlanner
 
-    target = _target(to)
+    planner = CancelPlanner(terminate=terminate, to=_target(to))
     choice = read_choice(orders, source, condition, status, search)
-
-    async def plan(session: Session) -> BulkPlanner:
-        return operation.plan(
-            session.orders,
-            session.queue,
-            await chosen(session, choice),
-            terminate=terminate,
-            to=target,
-            grace=session.settings.grace,
-        )
-
-    return move(call, plan, done="cancelled", dry_run=dry_run)
+    return run_mutation(call, planner, choice, RunOptions(done="cancelled", dry_run=dry_run))
 
 
 def _target(word: str) -> OrderStatus:

@@ -23,8 +23,10 @@ from sitegenctl.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from sitegenctl.cli.execute import RunOptions
+    from sitegenctl.domain.diagnosis.listing import OrderQuery
     from sitegenctl.domain.plans.result import OperationResult
-    from sitegenctl.operations.bulk_plan import BulkPlanner
+    from sitegenctl.operations.bulk_plan import Planner
     from sitegenctl.session import Session
 
 
@@ -51,23 +53,29 @@ def enqueue(
     dry_run: DryRun = False,
 ) -> int:
     """Enqueue orders: set them GENERATING, journal it, publish their tasks."""
-    from sitegenctl.cli.execute import chosen, move
+    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.cli.order_selection import read_choice
-    from sitegenctl.operations import enqueue as operation
+    from sitegenctl.operations.enqueue import EnqueuePlanner
 
     choice = read_choice(orders, source, condition, status, search)
+    planner = EnqueuePlanner(resume=resume, force=force)
+    # Numbers are a decision about each order: no question.
+    options = RunOptions(done="enqueued", dry_run=dry_run, asks=not isinstance(choice, list), keep_all=wait)
+    if wait and not dry_run:
+        return signals.run(_enqueue_and_wait(call, planner, choice, options))
+    return run_mutation(call, planner, choice, options)
 
-    async def plan(session: Session) -> BulkPlanner:
-        order_ids = await chosen(session, choice)
-        grace = session.settings.grace
-        return operation.plan(session.orders, session.queue, order_ids, grace=grace, resume=resume, force=force)
 
-    async def then(session: Session, result: OperationResult) -> OperationResult:
-        return await _wait(session, call, result) if wait and not dry_run and not result.interrupted else result
+async def _enqueue_and_wait(
+    call: Invocation, planner: Planner, choice: list[int] | OrderQuery, options: RunOptions
+) -> int:
+    from sitegenctl.cli.execute import execute, mutating_session, report
 
-    # Orders named one by one were thought of one by one.
-    asks = not isinstance(choice, list)
-    return move(call, plan, done="enqueued", dry_run=dry_run, then=then, asks=asks, keep_all=wait)
+    async with mutating_session(call, options) as session:
+        result = await execute(call, session, planner, choice, options)
+        if not result.interrupted:
+            result = await _wait(session, call, result)
+    return report(call, result, options.done)
 
 
 async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:

@@ -76,24 +76,22 @@ def maintain(
 
 async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta, notify: str | None) -> int:
     import random
-    from dataclasses import replace
 
-    from sitegenctl.cli.execute import changing
+    from sitegenctl.cli.execute import require_writable
     from sitegenctl.errors import Busy
     from sitegenctl.operations.maintain import maintain as operation
     from sitegenctl.render.maintenance import maintenance_report
     from sitegenctl.render.output import write
     from sitegenctl.session import open_session
 
-    settings = changing(call, dry_run=options.dry_run)
+    settings = require_writable(call, dry_run=options.dry_run)
     if notify is not None:
         from sitegenctl.adapters.system.webhook import require_http
 
         require_http(notify)
     await asyncio.sleep(random.uniform(0, wait.total_seconds()))  # noqa: S311 - to spread hosts, not to hide anything
     async with open_session(settings, call.command) as session:
-        options = replace(options, grace=settings.grace)
-        run = await operation(session.orders, session.queue, session.sites, session.actor, options, session.reported)
+        run = await operation(session, session.reported, options)
     if run is None:
         raise Busy("another maintenance run is at work: this one did nothing")
     report = maintenance_report(run, command=call.command, verbose=call.verbose, selector=settings.selector)

@@ -48,13 +48,13 @@ def purge(call: Invocation, dry_run: DryRun = False) -> int:
 
 
 async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
-    from sitegenctl.cli.execute import changing
+    from sitegenctl.cli.execute import require_writable
     from sitegenctl.operations.queue import would_consume
     from sitegenctl.render.consumers import consumers_report
     from sitegenctl.render.output import write
     from sitegenctl.session import open_session
 
-    settings = changing(call, dry_run=dry_run)
+    settings = require_writable(call, dry_run=dry_run)
     async with open_session(settings, call.command) as session:
         if dry_run:
             consumers = await would_consume(session.workers)
@@ -76,21 +76,19 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
 async def _purge(call: Invocation, *, dry_run: bool) -> int:
     from dataclasses import replace
 
-    from sitegenctl.cli.execute import carry_out, changing, planned, report
-    from sitegenctl.operations import cancel as operation
+    from sitegenctl.cli.execute import RunOptions, execute_plan, mutating_session, report, with_spinner
+    from sitegenctl.operations.cancel import plan_purge_of
     from sitegenctl.render.consumers import survivors_note
-    from sitegenctl.session import open_session
 
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, call.command) as session:
-        await session.orders.require_writable()
-        purging = await planned(operation.plan_to_purge(session.orders, session.queue))
+    options = RunOptions(done="cancelled", dry_run=dry_run, asks=False)
+    async with mutating_session(call, options) as session:
+        purging = await with_spinner(plan_purge_of(session))
         surviving = survivors_note(purging.survivors, purging.foreign)
         plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
         if plan.steps and not dry_run and not call.agreed:
-            _confirm_by_name(call, purging, plan.notes, settings)
-        result = await carry_out(call, session, plan, done="cancelled", asks=False, dry_run=dry_run)
-    return report(call, result, done="cancelled")
+            _confirm_by_name(call, purging, plan.notes, session.settings)
+        result = await execute_plan(call, session, plan, options)
+    return report(call, result, options.done)
 
 
 def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], settings: Settings) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     Conditions,
     DryRun,
@@ -21,11 +20,6 @@ from sitegenctl.cli.options import (
     command,
 )
 from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition
-
-if TYPE_CHECKING:
-    from sitegenctl.domain.diagnosis.listing import OrderQuery
-    from sitegenctl.domain.plans.repair import RepairOptions
-
 
 #: The choices of ``--only``.
 if TYPE_CHECKING:
@@ -59,10 +53,13 @@ def repair(
     dry_run: DryRun = False,
 ) -> int:
     """Fix duplicated, ghost, orphaned and interrupted orders: all, or these."""
+    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.cli.order_selection import read_restriction
     from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+    from sitegenctl.domain.orders.run import WORKER_DEAD
     from sitegenctl.domain.plans.repair import RepairOptions
     from sitegenctl.errors import UsageProblem
+    from sitegenctl.operations.repair import RepairPlanner
 
     choice = read_restriction(orders, source, condition, status, search)
     if worker_dead and not isinstance(choice, list):
@@ -73,30 +70,7 @@ def repair(
     options = RepairOptions(
         only=frozenset(Condition(name) for name in only or Repairable), terminate=terminate, worker_dead=worker_dead
     )
-    return signals.run(_repair(call, options, choice, limit=limit, dry_run=dry_run))
-
-
-async def _repair(
-    call: Invocation,
-    options: RepairOptions,
-    choice: list[int] | OrderQuery | None,
-    *,
-    limit: int | None,
-    dry_run: bool,
-) -> int:
-    from sitegenctl.cli.execute import carry_out, changing, chosen, planned, report
-    from sitegenctl.domain.orders.run import WORKER_DEAD
-    from sitegenctl.operations import repair as operation
-    from sitegenctl.session import open_session
-
-    settings = changing(call, dry_run=dry_run)
-    async with open_session(settings, WORKER_DEAD if options.worker_dead else call.command) as session:
-        await session.orders.require_writable()
-        named = choice if isinstance(choice, list) else None
-        plan = await planned(
-            operation.plan(session.orders, session.queue, session.sites, options, named=named, grace=settings.grace)
-        )
-        if choice is not None and named is None:
-            plan = plan.only(await chosen(session, choice))
-        result = await carry_out(call, session, plan.limited(limit), done="repaired", asks=True, dry_run=dry_run)
-    return report(call, result, done="repaired")
+    run_options = RunOptions(
+        done="repaired", dry_run=dry_run, limit=limit, journal_as=WORKER_DEAD if worker_dead else None
+    )
+    return run_mutation(call, RepairPlanner(options=options), choice, run_options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +21,6 @@ from sitegenctl.cli.options import (
     command,
     span,
 )
-
-if TYPE_CHECKING:
-    from sitegenctl.operations.bulk_plan import BulkPlanner
-    from sitegenctl.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -47,28 +43,17 @@ def reset(
     dry_run: DryRun = False,
 ) -> int:
     """Begin orders again: tasks withdrawn, files to the trash, a fresh task that resumes nothing."""
-    from sitegenctl.cli.execute import chosen, move
+    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.cli.order_selection import read_choice
-    from sitegenctl.operations import reset as operation
+    from sitegenctl.domain.plans.reset import ResetOptions
+    from sitegenctl.operations.reset import ResetPlanner
 
     choice = read_choice(orders, source, condition, status, search)
-
-    async def plan(session: Session) -> BulkPlanner:
-        return operation.plan(
-            session.orders,
-            session.queue,
-            session.sites,
-            await chosen(session, choice),
-            enqueue=not no_enqueue,
-            keep_files=keep_files,
-            terminate=terminate,
-            force=force,
-            grace=session.settings.grace,
-        )
-
-    # Numbers are a decision about each order; a condition or status may take every site there is.
+    options = ResetOptions(enqueue=not no_enqueue, keep_files=keep_files, terminate=terminate, force=force)
+    # Numbers are a decision about each order; a condition or status may select every site there is.
     by_kind = not isinstance(choice, list)
-    return move(call, plan, done="reset", dry_run=dry_run, files=True, by_kind=by_kind)
+    run_options = RunOptions(done="reset", dry_run=dry_run, by_kind=by_kind)
+    return run_mutation(call, ResetPlanner(options=options), choice, run_options)
 
 
 def reset_empty(
@@ -89,23 +74,12 @@ def reset_empty(
     dry_run: DryRun = False,
 ) -> int:
     """Reset every GENERATING order that has no task and (almost) no files, or these of them."""
-    from sitegenctl.cli.execute import move, within
+    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.cli.order_selection import read_restriction
-    from sitegenctl.operations import reset as operation
+    from sitegenctl.operations.reset import ResetEmptyPlanner
 
     choice = read_restriction(orders, source, condition, status, search)
-    patience = span("--older-than", older_than)
-
-    async def plan(session: Session) -> BulkPlanner:
-        planning = operation.reset_empty(
-            session.orders,
-            session.queue,
-            session.sites,
-            min_files=min_files,
-            older_than=patience,
-            enqueue=not no_enqueue,
-            grace=session.settings.grace,
-        )
-        return await within(session, planning, choice)
-
-    return move(call, plan, done="reset", dry_run=dry_run, files=True, limit=limit)
+    planner = ResetEmptyPlanner(
+        min_files=min_files, older_than=span("--older-than", older_than), enqueue=not no_enqueue
+    )
+    return run_mutation(call, planner, choice, RunOptions(done="reset", dry_run=dry_run, limit=limit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +21,6 @@ from sitegenctl.cli.options import (
     command,
     span,
 )
-
-if TYPE_CHECKING:
-    from sitegenctl.operations.bulk_plan import BulkPlanner
-    from sitegenctl.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -53,27 +49,18 @@ def retry_failed(
     dry_run: DryRun = False,
 ) -> int:
     """Retry every order whose last generation failed, as long as it has attempts left, or these of them."""
-    from sitegenctl.cli.execute import move, within
+    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.cli.order_selection import read_restriction
-    from sitegenctl.operations import enqueue as operation
+    from sitegenctl.operations.enqueue import RetryPlanner
 
     choice = read_restriction(orders, source, condition, status, search)
-    pattern = _pattern(match)
-    patience = span("--older-than", older_than) if older_than is not None else timedelta(0)
-
-    async def plan(session: Session) -> BulkPlanner:
-        planning = operation.retry_failed(
-            session.orders,
-            session.queue,
-            max_attempts=max_attempts,
-            match=pattern,
-            older_than=patience,
-            force=force,
-            grace=session.settings.grace,
-        )
-        return await within(session, planning, choice)
-
-    return move(call, plan, done="retried", dry_run=dry_run, limit=limit)
+    planner = RetryPlanner(
+        max_attempts=max_attempts,
+        match=_pattern(match),
+        older_than=span("--older-than", older_than) if older_than is not None else timedelta(0),
+        force=force,
+    )
+    return run_mutation(call, planner, choice, RunOptions(done="retried", dry_run=dry_run, limit=limit))
 
 
 def start_stuck(
@@ -87,17 +74,12 @@ def start_stuck(
     dry_run: DryRun = False,
 ) -> int:
     """Start every BUILDING order that is ready and that nobody enqueued, or these of them."""
-    from sitegenctl.cli.execute import move, within
+    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.cli.order_selection import read_restriction
-    from sitegenctl.operations import enqueue as operation
+    from sitegenctl.operations.enqueue import StartPlanner
 
     choice = read_restriction(orders, source, condition, status, search)
-
-    async def plan(session: Session) -> BulkPlanner:
-        planning = operation.start_stuck(session.orders, session.queue, grace=session.settings.grace)
-        return await within(session, planning, choice)
-
-    return move(call, plan, done="started", dry_run=dry_run, limit=limit)
+    return run_mutation(call, StartPlanner(), choice, RunOptions(done="started", dry_run=dry_run, limit=limit))
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

@@ -73,9 +73,9 @@ def stats(
 
 
 async def _statistics(call: Invocation, settings: Settings, since: timedelta | datetime) -> Statistics:
-    from sitegenctl.cli.execute import planned
+    from sitegenctl.cli.execute import with_spinner
     from sitegenctl.operations.stats import statistics
     from sitegenctl.session import open_session
 
     async with open_session(settings, call.command) as session:
-        return await planned(statistics(session.orders, since), "reading the log…")
+        return await with_spinner(statistics(session.orders, since), "reading the log…")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order, OrderStatus
-from sitegenctl.domain.plans.guards import not_withdrawable, possibly_live, waits, withdrawals, without_status
+from sitegenctl.domain.plans.guards import describe_revoked, not_revocable, possibly_live, waits, without_status
 from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.plans.result import Outcome
 from sitegenctl.domain.queue.task import LiveTask, TaskState
@@ -37,7 +37,7 @@ def plan_cancel(
         tasks = snapshot.tasks_of(order_id)
         verdict = (
             (without_status(order) if order is not None else None)
-            or not_withdrawable(order, order_id, tasks, snapshot, terminate=terminate)
+            or not_revocable(order, order_id, tasks, snapshot, terminate=terminate)
             or _nothing_to_do(order, order_id, tasks, to)
             or (possibly_live(order, snapshot) if order is not None and not tasks else None)
         )
@@ -135,6 +135,6 @@ def _cancel(
         last_log_id=None if runs or order is None else order.last_log_id,
         revoke=tasks,
         terminate=terminate,
-        verb="cancelled" if moves else "withdrawn",
-        details=(*details, *withdrawals(tasks)),
+        verb="cancelled" if moves else "revoked",
+        details=(*details, *describe_revoked(tasks)),
     )

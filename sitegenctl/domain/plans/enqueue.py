@@ -12,8 +12,8 @@ from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_RESET, RunOutcome
 from sitegenctl.domain.plans.guards import (
+    changed_recently,
     is_younger,
-    moved_recently,
     possibly_live,
     used_up,
     with_live_task,
@@ -168,7 +168,7 @@ def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
         return verdict
     if status.precedes_building and not order.is_held:
         return refuse(order.order_id, f"it is {status}, not yet BUILDING", before=status)
-    return None if force else moved_recently(order, snapshot)
+    return None if force else changed_recently(order, snapshot)
 
 
 def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> Step:

@@ -20,9 +20,6 @@ from sitegenctl.domain.plans.result import Obstacle, Outcome
 
 _RANKS = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.OK: 2}
 
-#: How long an empty order must have been unchanged.
-EMPTY_FOR = timedelta(minutes=5)
-
 
 def plan_fix(
     snapshot: Snapshot,
@@ -94,8 +91,7 @@ def _decide(order_id: int, snapshot: Snapshot, repairer: Repairer, *, max_attemp
         case Condition.FAILED:
             return retry(order, snapshot, max_attempts=max_attempts, new_task_id=new_task_id)
         case Condition.EMPTY:
-            patience = max(EMPTY_FOR, snapshot.grace)
-            return reset_empty(order, snapshot, patience=patience, max_attempts=max_attempts, new_task_id=new_task_id)
+            return reset_empty(order, snapshot, max_attempts=max_attempts, new_task_id=new_task_id)
         case Condition.UNSTARTED:
             return start(order, snapshot, new_task_id=new_task_id)
         case Condition.HOLLOW:

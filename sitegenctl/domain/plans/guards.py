@@ -123,7 +123,7 @@ def reconnecting(order: Order | None, order_id: int, task: LiveTask, snapshot: S
     )
 
 
-def moved_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
+def changed_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
     """Leave a GENERATING order alone that moved within grace: its task may be on its way."""
     if order.status is not OrderStatus.GENERATING or not is_younger(order, snapshot.grace):
         return None
@@ -169,7 +169,7 @@ def used_up(order: Order, max_attempts: int, *, hint: Hint) -> Outcome | None:
     )
 
 
-def given_up(order: Order, max_attempts: int | None) -> Outcome | None:
+def attempts_exhausted(order: Order, max_attempts: int | None) -> Outcome | None:
     """Leave an order alone that was cut short each time, where there is a maximum: it may be what kills its worker."""
     if max_attempts is None:
         return None
@@ -181,7 +181,7 @@ def is_younger(order: Order, age: timedelta) -> bool:
     return order.idle is not None and order.idle < age
 
 
-def not_withdrawable(
+def not_revocable(
     order: Order | None, order_id: int, tasks: Iterable[LiveTask], snapshot: Snapshot, *, terminate: bool
 ) -> Outcome | None:
     """Refuse where a task can't be removed, or must not be."""
@@ -217,11 +217,10 @@ def not_withdrawable(
     return None
 
 
-def withdrawals(tasks: Iterable[LiveTask]) -> list[str]:
+def describe_revoked(tasks: Iterable[LiveTask]) -> list[str]:
     """Say of each task how it is taken away."""
     return [
-        f"task {short_id(task.task_id)} {'stopped' if task.state is TaskState.RUNNING else 'withdrawn'}"
-        for task in tasks
+        f"task {short_id(task.task_id)} {'stopped' if task.state is TaskState.RUNNING else 'revoked'}" for task in tasks
     ]
 
 

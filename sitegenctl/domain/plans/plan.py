@@ -1,7 +1,7 @@
-"""What is to be done with orders: the steps of a plan, whoever made it (``planners/``) and carries it out.
+"""Plans: the steps to execute, one per order, and the orders left alone.
 
-A step says everything that changes for one order. Whoever applies it takes the parts in one order, always:
-claim (lock, re-check, set the status, journal), withdraw tasks, move files to the trash, publish or put back.
+A step has everything that changes for one order. Its parts are always executed in one order: apply the transition
+(lock, re-check, set the status, journal), revoke tasks, move files to the trash, publish or requeue.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
@@ -23,12 +24,12 @@ from sitegenctl.domain.plans.result import Obstacle, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.domain.slotted import light
 
-#: More finished orders than this are reset only after their number was typed.
+#: Resetting more finished orders than this requires typing their number.
 MAX_FINISHED_RESETS = 5
 
 
 class Action(StrEnum):
-    """What an operator does to an order; the values are the journal's steps."""
+    """Actions on an order; the values are steps of the journal."""
 
     ENQUEUE = OPERATOR_ENQUEUE
     RESET = OPERATOR_RESET
@@ -37,23 +38,22 @@ class Action(StrEnum):
 
     @property
     def rollback_step(self) -> str:
-        """The journal's step for having taken it back."""
+        """The journal's step for a rollback."""
         return f"{self.value}{OPERATOR_FAILED_SUFFIX}"
 
 
 @light
 class Step:
-    """What is to be done with one order, provided that it is still as the plan saw it.
+    """The changes to one order, provided that it is still as planned.
 
-    ``before`` and ``last_log_id`` are what the plan saw. ``before`` is None for an order that doesn't exist: only
-    its tasks can be taken away. ``last_log_id`` is None where the log may grow meanwhile, because a task runs.
-    ``after`` is the status to set, None to leave it.
+    ``before`` and ``last_log_id`` are the state as planned. ``before`` is None for a missing order: only its tasks can
+    be removed. ``last_log_id`` is None where the log may grow meanwhile, because a task runs. ``after`` is the status
+    to set; None leaves it.
 
-    ``revoke`` are tasks to remove, those that run only with ``terminate``; ``keep`` is a task that must still be
-    there, ``leave`` others that may not be touched; ``requeue`` one to return to the queue, which a person has
-    confirmed to be on no living worker where ``worker_dead``. ``publish`` is the id of a new task, chosen now so that
-    the journal can name it before the task exists. ``verb`` is what is done to the order, in a word that follows
-    "would be …" and stands alone once it is done; ``details`` say more.
+    ``revoke`` are tasks to remove, running ones only with ``terminate``. ``keep`` is a task that must still exist, and
+    ``leave`` are others that must not be touched. ``requeue`` is a task to return to the queue; with ``worker_dead``
+    an operator has confirmed that no living worker has it. ``publish`` is the id of a new task, chosen now so that the
+    journal can name it before the task exists. ``verb`` is a past participle such as "enqueued"; ``details`` follow it.
     """
 
     order_id: int
@@ -75,17 +75,17 @@ class Step:
 
     @property
     def description(self) -> str:
-        """What the step does, in words."""
+        """The verb and the details in one line."""
         return "; ".join((self.verb, *self.details))
 
     @property
     def resets_finished(self) -> bool:
-        """Whether the step discards a site that is finished."""
+        """Whether the step discards a finished site."""
         return self.action is Action.RESET and self.before is not None and self.before.is_finished
 
     @property
     def task_id(self) -> str | None:
-        """The task that the order has when the step is done."""
+        """The id of the order's task once the step is done."""
         if self.publish is not None:
             return self.publish
         task = self.requeue or self.keep
@@ -93,28 +93,21 @@ class Step:
 
     @property
     def planned_tasks(self) -> tuple[LiveTask, ...]:
-        """Every place of a task that the plan saw and that the order may still have when the step is taken."""
-        named = (*self.revoke, *self.leave, self.keep, self.requeue)
-        return tuple(task for task in named if task is not None)
+        """Every task, at each of its places, that the order may still have when the step is executed."""
+        return (*self.revoke, *self.kept_tasks)
 
     @property
-    def staying(self) -> tuple[LiveTask, ...]:
-        """The tasks that are left where they are, or returned to the queue."""
+    def kept_tasks(self) -> tuple[LiveTask, ...]:
+        """The tasks that stay where they are or are requeued."""
         return tuple(task for task in (self.keep, self.requeue, *self.leave) if task is not None)
-
-    @property
-    def expected_tasks(self) -> frozenset[str]:
-        """The ids of these tasks."""
-        return frozenset(task.task_id for task in self.planned_tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The steps to take, and the orders left alone with the reason.
+    """The steps to execute, and the orders left alone with the reason.
 
-    ``order_ids`` are all of them in the order in which they are reported; ``beyond`` is how many more would have
-    been taken but for a limit. ``notes`` are for whoever decides on the plan. ``named`` is whether a person named the
-    orders: one that is refused is an error then.
+    ``order_ids`` are all orders as they are reported; ``beyond`` is the number of steps cut off by a limit. ``notes``
+    help to decide on the plan. ``named`` is whether the orders were named by number: a refusal is an error then.
     """
 
     command: str
@@ -127,7 +120,7 @@ class Plan:
 
     @classmethod
     def of(cls, command: str, decisions: Sequence[Step | Outcome], *, named: bool = True) -> Plan:
-        """The plan of what was decided, order by order."""
+        """The plan of these decisions, order by order."""
         return cls(
             command=command,
             order_ids=[decision.order_id for decision in decisions],
@@ -143,12 +136,12 @@ class Plan:
 
     @property
     def number_to_type(self) -> int | None:
-        """How many finished orders the plan resets, where that number must be typed; None where it need not be."""
+        """The number of finished orders that are reset, if it must be typed to confirm the plan."""
         count = sum(step.resets_finished for step in self.steps)
         return count if count > MAX_FINISHED_RESETS else None
 
     def limited(self, limit: int | None) -> Plan:
-        """The same plan with so many steps at most."""
+        """The same plan with at most this many steps."""
         if limit is None or len(self.steps) <= limit:
             return self
         cut = {step.order_id for step in self.steps[limit:]}
@@ -166,24 +159,24 @@ class Plan:
         )
 
     def only(self, order_ids: Collection[int]) -> Plan:
-        """The same plan for these orders alone."""
-        meant = frozenset(order_ids)
-        return self.without({order_id for order_id in self.order_ids if order_id not in meant})
+        """The same plan for these orders only."""
+        return self.without(set(self.order_ids).difference(order_ids))
 
     def naming(self, order_ids: Sequence[int], existing: Collection[int]) -> Plan:
-        """The same plan, which says what becomes of each of these orders, as they stand; ``existing`` are there."""
-        known = set(self.order_ids)
-        others = [self._not_taken(order_id, existing) for order_id in order_ids if order_id not in known]
+        """The same plan with an outcome for each of these orders; ``existing`` are those of the others that exist."""
+        planned = set(self.order_ids)
+        others = [
+            skip(
+                order_id,
+                f"{self.command} does not apply to it",
+                hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition and its fix"),
+            )
+            if order_id in existing
+            else refuse(order_id, "no such order")
+            for order_id in order_ids
+            if order_id not in planned
+        ]
         return replace(self, order_ids=list(order_ids), left_alone=[*self.left_alone, *others], named=True)
-
-    def _not_taken(self, order_id: int, existing: Collection[int]) -> Outcome:
-        if order_id not in existing:
-            return refuse(order_id, "no such order")
-        return skip(
-            order_id,
-            f"it is none of those that {self.command} takes",
-            hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition and its fix"),
-        )
 
 
 def joined(plans: Sequence[Plan]) -> Plan:
@@ -200,27 +193,8 @@ def joined(plans: Sequence[Plan]) -> Plan:
     )
 
 
-def refuse(
-    order_id: int,
-    reason: str,
-    *,
-    before: OrderStatus | None = None,
-    hint: Hint | None = None,
-    obstacle: Obstacle | None = None,
-) -> Outcome:
-    """An order that must not be touched, and why."""
-    return Outcome(
-        order_id=order_id,
-        outcome=OutcomeKind.REFUSED,
-        reason=reason,
-        before=before,
-        after=before,
-        hint=hint,
-        obstacle=obstacle,
-    )
-
-
-def skip(
+def left_alone(
+    kind: OutcomeKind,
     order_id: int,
     reason: str,
     *,
@@ -230,10 +204,10 @@ def skip(
     log_id: int = 0,
     obstacle: Obstacle | None = None,
 ) -> Outcome:
-    """An order for which there is nothing to do, and why."""
+    """The outcome for an order that is not changed."""
     return Outcome(
         order_id=order_id,
-        outcome=OutcomeKind.SKIPPED,
+        outcome=kind,
         reason=reason,
         before=before,
         after=before,
@@ -242,3 +216,10 @@ def skip(
         log_id=log_id,
         obstacle=obstacle,
     )
+
+
+#: An order that must not be changed.
+refuse = partial(left_alone, OutcomeKind.REFUSED)
+
+#: An order that needs no change, or not yet.
+skip = partial(left_alone, OutcomeKind.SKIPPED)

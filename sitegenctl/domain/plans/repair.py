@@ -14,13 +14,13 @@ from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS
 from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.domain.plans.guards import (
-    given_up,
+    attempts_exhausted,
+    describe_revoked,
     is_younger,
-    not_withdrawable,
+    not_revocable,
     possibly_live,
     reconnecting,
     short_id,
-    withdrawals,
     without_status,
 )
 from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
@@ -233,7 +233,7 @@ class Repairer:
                 task_id=task.task_id,
                 hint=f"re-check after {describe_age(self.options.patience)}",
             )
-        if spent := given_up(order, self.options.max_attempts):
+        if spent := attempts_exhausted(order, self.options.max_attempts):
             return spent
         if (why := self.facts.unusable.get(task.task_id)) is not None:
             return self._replaced(order, (task, *others), why)
@@ -246,7 +246,7 @@ class Repairer:
         others = tuple(task for task in tasks if task is not kept)
         removable, left = self._divided(order, order_id, others)
         if not removable:
-            verdict = not_withdrawable(order, order_id, others, self.snapshot, terminate=self.options.terminate)
+            verdict = not_revocable(order, order_id, others, self.snapshot, terminate=self.options.terminate)
             assert verdict is not None  # noqa: S101 - of two tasks or more there is another one
             return verdict
         details = (f"task {short_id(kept.task_id)} kept ({kept.state})", *_what_goes(removable, left))
@@ -267,7 +267,7 @@ class Repairer:
             return self._step(order, order_id, details=details, revoke=removable, leave=left)
         running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
         if running is None or running.worker is None:
-            verdict = not_withdrawable(order, order_id, tasks, self.snapshot, terminate=self.options.terminate)
+            verdict = not_revocable(order, order_id, tasks, self.snapshot, terminate=self.options.terminate)
             assert verdict is not None  # noqa: S101 - none of its tasks is removable
             return verdict
         if order is not None and order.status is OrderStatus.CANCELLED:
@@ -290,7 +290,7 @@ class Repairer:
         removable = tuple(
             task
             for task in tasks
-            if not_withdrawable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
+            if not_revocable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
         )
         return removable, tuple(task for task in tasks if task not in removable)
 
@@ -311,7 +311,7 @@ class Repairer:
             # The task that the journal promised keeps its id, so that it can be found again by it. This is not another
             # attempt: attempts were counted before it was promised.
             task_id, resume, details = promised, journal.resume, ("published again",)
-        elif spent := given_up(order, self.options.max_attempts):
+        elif spent := attempts_exhausted(order, self.options.max_attempts):
             return spent
         else:
             task_id, resume, details = self.new_task_id(), True, ("enqueued",)
@@ -340,7 +340,7 @@ class Repairer:
             self._step(
                 order,
                 order.order_id,
-                details=(*withdrawals(tasks), f"enqueued under a new id: {why}"),
+                details=(*describe_revoked(tasks), f"enqueued under a new id: {why}"),
                 revoke=tasks,
             ),
             after=OrderStatus.GENERATING,
@@ -386,7 +386,7 @@ class Repairer:
 
 
 def _what_goes(removed: tuple[LiveTask, ...], left: tuple[LiveTask, ...]) -> tuple[str, ...]:
-    return (*withdrawals(removed), *(f"task {short_id(task.task_id)} left ({task.state})" for task in left))
+    return (*describe_revoked(removed), *(f"task {short_id(task.task_id)} left ({task.state})" for task in left))
 
 
 def _turn(task: LiveTask) -> tuple[int, int, str, str]:

@@ -1,4 +1,4 @@
-"""What an operation reports: an outcome per order, and the versioned JSON envelope around everything."""
+"""The result of an operation: an outcome per order, and the versioned JSON envelope."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SCHEMA = "sitegenctl/1"
 
 
 class OutcomeKind(StrEnum):
-    """What became of one order."""
+    """The kinds of outcome."""
 
     DONE = "done"
-    SKIPPED = "skipped"  # nothing to do, or somebody else has it in hand
-    REFUSED = "refused"  # it must not be done, or there is no such order
-    FAILED = "failed"  # it was tried
+    SKIPPED = "skipped"  # nothing to do, or the order changed meanwhile
+    REFUSED = "refused"  # must not be done, or no such order
+    FAILED = "failed"  # attempted
 
 
 class Obstacle(StrEnum):
-    """What keeps a fault from being fixed without a decision; the same until somebody decides."""
+    """What prevents a fix until it is removed; stays the same from run to run."""
 
     RUNNING = "running"  # the task to remove runs, and may be stopped only on request
     NOT_REMOVABLE = "not-removable"  # the task is part of a chain or group, or no worker answers for it
@@ -38,17 +38,17 @@ class Obstacle(StrEnum):
 
     @property
     def is_for_operators(self) -> bool:
-        """Whether an operator can remove it; else the customer, or a look at the system, is needed."""
+        """Whether an operator's command removes it; the others need the customer or a change of the system."""
         return self in (Obstacle.RUNNING, Obstacle.NOT_REMOVABLE, Obstacle.UNDATED, Obstacle.ATTEMPTS_EXHAUSTED)
 
 
 @light
 class Outcome:
-    """What became of one order.
+    """The outcome for one order.
 
-    ``obstacle`` is what has to be decided before a fault can be fixed; None where nothing has, or time will tell.
-    ``before`` and ``after`` are its status, None where it is not known. ``log_id`` is the id of the newest row
-    of its log when that was so: what happens to it from then on stands behind it.
+    ``obstacle`` is what must be removed before a fault can be fixed; None where nothing must, or waiting is enough.
+    ``before`` and ``after`` are the order's status, None where unknown. ``log_id`` is the newest row of the order's log
+    at that time: later rows are about what happened afterwards.
     """
 
     order_id: int
@@ -66,9 +66,8 @@ class Outcome:
 class OperationResult:
     """The outcomes of one operation, the same type dry or not.
 
-    ``beyond`` is how many more orders there were than the limit allowed; ``notes`` are for whoever reads it.
-    ``went_well`` is how many more are done than there are outcomes of: of very many, not all are kept. ``named`` is
-    whether a person named the orders: only then is one that is refused an error.
+    ``beyond`` is the number of orders beyond the limit, ``omitted`` that of completed orders whose outcomes were not
+    kept. ``named`` is whether the orders were named by number: only then is a refusal an error.
     """
 
     command: str
@@ -77,7 +76,7 @@ class OperationResult:
     interrupted: bool = False
     beyond: int = 0
     notes: tuple[Hint, ...] = ()
-    went_well: int = 0
+    omitted: int = 0
     named: bool = True
 
     @property

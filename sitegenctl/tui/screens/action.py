@@ -20,7 +20,8 @@ from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError
-from sitegenctl.operations.execute import apply, preview
+from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations.execute import execute_plan, preview
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise
@@ -129,7 +130,8 @@ class ActionScreen(ModalScreen[bool]):
 
         async def plan(session: Session) -> Plan:
             await session.orders.require_writable()
-            return await self._action.plan(session, self._orders, choices)
+            selection = Selection(order_ids=self._orders, named=self._action.names_orders)
+            return await self._action.planner(choices).plan_all(session, selection)
 
         try:
             self._plan = await self._backstage.ask(plan)
@@ -198,12 +200,10 @@ class ActionScreen(ModalScreen[bool]):
         self._outcomes.show([])
 
         async def carry_out(session: Session) -> OperationResult:
-            return await apply(
-                session.orders,
-                session.queue,
-                session.sites,
+            return await execute_plan(
+                session,
                 plan,
-                replace(session.actor, command=f"live: {self._action.name}"),
+                actor=replace(session.actor, command=f"live: {self._action.name}"),
                 report=lambda outcomes: self.app.call_from_thread(self._more, outcomes),
             )
 
