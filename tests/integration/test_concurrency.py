@@ -35,7 +35,7 @@ from sitegenctl.cli.app import run
 from sitegenctl.cli.commands import enqueue, maintain
 from sitegenctl.adapters.celery import messages, queue as celery_queue
 from sitegenctl.adapters.postgres import orders
-from sitegenctl.adapters.rq import library, publisher, queue as rq_queue
+from sitegenctl.adapters.rq import library, queue as rq_queue
 from sitegenctl.operations import execute, maintain
 ready, gate = Path(sys.argv[1]), Path(sys.argv[2])
 ready.touch()

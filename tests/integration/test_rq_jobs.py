@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sitegenctl.adapters.rq.assignments import assign_jobs, why_undecided
-from sitegenctl.adapters.rq.events import LiveSnapshot, differences
+from sitegenctl.adapters.rq.events import QueueState, differences
 from sitegenctl.adapters.rq.job import FIELDS, UNLIMITED, Job, Place, decode, read_call
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import Started
@@ -343,20 +343,20 @@ def test_delivery_without_worker_is_over_after_its_limit_alone(
 # --- what has happened ----------------------------------------------------------------------------------------
 
 
-def picture(**given: Any) -> LiveSnapshot:
+def picture(**given: Any) -> QueueState:
     nothing: dict[str, Any] = {
         "now": NOW,
-        "nobody": False,
+        "has_workers": True,
         "waiting": {},
         "running": {},
         "ended": frozenset(),
         "workers": {"W": "now"},
         "jobs": {},
     }
-    return LiveSnapshot(**{**nothing, **given})
+    return QueueState(**{**nothing, **given})
 
 
-def kinds(before: LiveSnapshot, after: LiveSnapshot) -> list[str]:
+def kinds(before: QueueState, after: QueueState) -> list[str]:
     return [fields["type"] for fields in differences(before, after, JOB)]
 
 
@@ -407,5 +407,5 @@ FRESH = {"created_at": "2026-01-01T12:00:00.000000Z"}
         (picture(running={"J": "W"}), picture(jobs={"J": None}), []),
     ],
 )
-def test_what_happened_between_two_looks(before: LiveSnapshot, after: LiveSnapshot, expected: list[str]) -> None:
+def test_what_happened_between_two_looks(before: QueueState, after: QueueState, expected: list[str]) -> None:
     assert kinds(before, after) == expected

@@ -24,7 +24,7 @@ from rq.job import Job
 from rq.registry import CanceledJobRegistry, FinishedJobRegistry
 from rq.scheduler import RQScheduler
 from rq.suspension import WORKERS_SUSPENDED
-from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
+from rq.worker_registration import REDIS_WORKER_KEYS
 
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import QueueReading
@@ -73,7 +73,6 @@ def test_the_keys_are_rq_s_own(rq: RqWorld) -> None:
     key = Job.key_for("J")
     assert (key.decode() if isinstance(key, bytes) else key) == options.job("J")
     assert options.workers == REDIS_WORKER_KEYS
-    assert options.queue_workers == WORKERS_BY_QUEUE_KEY % QUEUE
     assert options.channel("W") == PUBSUB_CHANNEL_TEMPLATE % "W"
     assert options.suspended == WORKERS_SUSPENDED
     assert options.scheduler_lock == RQScheduler.get_locking_key(QUEUE)

@@ -26,28 +26,24 @@ class CeleryBackend(Backend):
 
     @property
     def texts(self) -> BackendTexts:
-        """Texts that differ between backends."""
         from sitegenctl.domain.health.backend_texts import CELERY_TERMS
 
         return CELERY_TERMS
 
     @property
     def commands(self) -> WorkerCommands:
-        """The commands that start its workers."""
         from sitegenctl.domain.health.check import WorkerCommands
 
         return WorkerCommands()
 
     @property
     def checks(self) -> tuple[CheckName, ...]:
-        """The doctor's checks that apply to it."""
         from sitegenctl.domain.health.check import CELERY_CHECKS
 
         return CELERY_CHECKS
 
     @property
     def options(self) -> QueueOptions:
-        """The queue, the task, and kombu's transport options."""
         from sitegenctl.adapters.celery.options import QueueOptions
 
         settings = self.settings
@@ -71,7 +67,6 @@ class CeleryBackend(Backend):
         """Celery is always installed."""
 
     def queue(self, closing: AsyncExitStack) -> CeleryQueue:
-        """The broker and its workers; ``closing`` closes it."""
         from sitegenctl.adapters.celery.queue import CeleryQueue
 
         queue = CeleryQueue(self.url, self.options, timeout=self.timeout)
@@ -79,19 +74,16 @@ class CeleryBackend(Backend):
         return queue
 
     def workers(self) -> CeleryWorkers:
-        """The workers alone."""
         from sitegenctl.adapters.celery.workers import CeleryWorkers
 
         return CeleryWorkers(self.url, self.options, timeout=self.timeout)
 
     def events(self) -> CeleryEvents:
-        """The events of tasks and workers."""
         from sitegenctl.adapters.celery.events import CeleryEvents
 
         return CeleryEvents(self.url, self.options, timeout=self.timeout)
 
     def probe(self) -> CeleryHealth:
-        """The doctor's measurements of the broker."""
         from sitegenctl.adapters.celery.health import CeleryHealth
 
         return CeleryHealth(self.url, self.options, timeout=self.timeout)

@@ -1,9 +1,9 @@
 """Celery's task and worker events over Redis: a subscription, and events decoded without trusting them.
 
-Events are published on a fanout exchange, which is a channel for each routing key: ``/0.celeryev/task.started``,
-under kombu's global key prefix like everything else; without a routing key ``/0.celeryev`` alone. A pattern
-subscription hears them all and, other than ``celery events``, writes no binding into Redis. Task events come
-one at a time or, from a worker with an event loop, as a list under ``task.multi``.
+Events are published on a fanout exchange, with a channel for each routing key: ``/0.celeryev/task.started``, under
+kombu's global key prefix; without a routing key ``/0.celeryev`` alone. A pattern subscription receives them all and,
+unlike ``celery events``, writes no binding into Redis. Task events come one at a time or, from a worker with an event
+loop, as a list under ``task.multi``.
 Source: celery/events/dispatcher.py, kombu/transport/redis.py 5.3 and 5.7.
 """
 
@@ -24,10 +24,10 @@ _EXCHANGE = "celeryev"
 
 
 class CeleryEvents:
-    """``EventSource`` on Redis. Each listening has a connection of its own.
+    """``EventSource`` on Redis, over a connection of its own.
 
-    ``timeout`` is in seconds, for each answer; after ``idle`` seconds without a message that is passed on, and
-    Redis is asked whether it is still there.
+    ``timeout`` is in seconds, for each reply. After ``idle`` seconds without a message the silence is reported, and the
+    connection is checked.
     """
 
     enabling = "celery -A APP control enable_events, or start the worker with -E"
@@ -40,7 +40,7 @@ class CeleryEvents:
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[Event | Heard]]:
-        """Listen until the block is left; ``EventSource`` has the rest."""
+        """Listen until the block is left."""
         patterns = event_patterns(self._options, database_number(self._url), sentinel=is_sentinel(self._url))
         link = Link(self._url, self._options, timeout=self._timeout)
         async with aclosing(link.subscribe(patterns, idle=self._idle)) as messages:
@@ -60,17 +60,17 @@ async def _events(messages: AsyncIterator[bytes | None]) -> AsyncGenerator[Event
 
 
 def event_patterns(options: QueueOptions, database: int, *, sentinel: bool) -> tuple[str, ...]:
-    """What to subscribe to, as Redis's patterns: for each channel itself, and all its routing keys."""
+    """The patterns to subscribe to: for each channel itself, and all its routing keys."""
     patterns: list[str] = []
     for control in options.control_channels(database, sentinel=sentinel):
-        # Remote control and events are laid out alike; only the exchange is another.
+        # The channels of events differ from those of remote control only in the exchange.
         channel = literally(control.removesuffix("celery.pidbox") + _EXCHANGE)
         patterns += [channel, f"{channel}/*"]
     return tuple(patterns)
 
 
 def decode_events(raw: bytes | str) -> list[Event | Heard]:
-    """The events in one message, and ``GARBAGE`` for what is none, so that it can be told of."""
+    """The events in one message, and ``GARBAGE`` for everything else."""
     try:
         message = json.loads(raw)
         sent = _body(message) if isinstance(message, dict) else None
@@ -84,7 +84,7 @@ def decode_events(raw: bytes | str) -> list[Event | Heard]:
 
 def _body(message: Mapping[str, Any]) -> Any:
     if message.get("content-type") != "application/json":
-        # It might be pickle, which is never opened.
+        # It might be a pickle, which is never loaded.
         return None
     body = message.get("body") or ""
     properties = message.get("properties")

@@ -59,7 +59,6 @@ class CeleryHealth:
         self._workers = CeleryWorkers(url, options, timeout=timeout)
 
     async def facts(self) -> RedisFacts:
-        """The state of Redis and of its connections."""
         async with self._link() as link:
             return await read_facts(
                 link,
@@ -72,7 +71,6 @@ class CeleryHealth:
             )
 
     async def look(self) -> QueueLook:
-        """The queue's depth and its next messages at one moment."""
         async with self._link() as link:
             replies = await link.execute(
                 *(command for key in self._options.lists for command in (("LLEN", key), ("LINDEX", key, -1)))
@@ -80,7 +78,6 @@ class CeleryHealth:
         return QueueLook(depth=sum(replies[::2]), head=tuple(_identity(raw) for raw in replies[1::2]))
 
     async def messages(self) -> MessageFacts:
-        """What the messages are like; a long queue is read in part."""
         async with self._link() as link:
             total, waiting, unacked = await self._sample(link)
             skipped = self._skipped(waiting, unacked.values())
@@ -101,7 +98,6 @@ class CeleryHealth:
         )
 
     async def leftovers(self) -> Leftovers:
-        """What dead clients left behind."""
         async with self._link() as link:
             lists = await find_reply_lists(link, self._options)
             (bindings,) = await link.execute(("SCARD", bindings_key(self._options)))
@@ -110,7 +106,6 @@ class CeleryHealth:
         return Leftovers(reply_lists=len(lists.abandoned), bindings=bindings, undated=undated, complete=lists.complete)
 
     async def workers(self) -> WorkersFacts:
-        """Ask every living worker what it consumes, has registered, and is configured to do."""
         replies = await self._workers.ask(_METHODS, arguments=_ARGUMENTS)
         skipped: Counter[str] = Counter()
         for name, reply in replies.answers.items():

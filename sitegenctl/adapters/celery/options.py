@@ -1,4 +1,4 @@
-"""Which queue and task are ours, and how kombu was told to lay them out in Redis."""
+"""Which queue and task are ours, and kombu's layout of them in Redis."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ _PIDBOX = "celery.pidbox"
 
 @dataclass(frozen=True, kw_only=True)
 class QueueOptions:
-    """Which queue and task are ours, and kombu's transport options where they differ from its defaults.
+    """Which queue and task are ours, and kombu's transport options.
 
-    ``hard_limit`` is after what time a run is ended where neither its message nor a worker names a limit,
-    ``reconnect_time`` how long after a restart of Redis a worker may still be on its way back.
-    ``fanout_prefix`` is kombu's text for it, empty for its False. ``sentinel_master`` is kombu's
-    ``master_name``; ``sentinel_password`` is that of the sentinels, not of the Redis that they watch.
+    ``hard_limit`` is the time limit where neither a message nor a worker names one, ``reconnect_time`` how long after
+    a restart of Redis workers may still be reconnecting. ``fanout_prefix`` is kombu's text for it, empty for its
+    False. ``sentinel_master`` is kombu's ``master_name``, ``sentinel_password`` that of the sentinels.
     """
 
     queue: str = "site_generation"
@@ -38,34 +37,33 @@ class QueueOptions:
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """The keys of the queue's lists, the one that is served first first."""
+        """The keys of the queue's lists, in the order in which they are served."""
         return tuple(self.list_for(self.queue, step) for step in self.priority_steps)
 
     def list_for(self, queue: str, priority: int) -> str:
-        """The key of the list that a queue's messages of this priority are in."""
+        """The key of the list of a queue's messages with this priority."""
         step = self.priority_steps[bisect(self.priority_steps, priority) - 1]
         return self.global_keyprefix + (f"{queue}{self.sep}{step}" if step else queue)
 
     @property
     def unacked(self) -> str:
-        """The key of the hash of what is delivered and not acknowledged."""
+        """The key of the hash of delivered and unacknowledged messages."""
         return self.global_keyprefix + self.unacked_key
 
     @property
     def unacked_index(self) -> str:
-        """The key of the sorted set of when each of those was delivered."""
+        """The key of the sorted set of their delivery times."""
         return self.global_keyprefix + self.unacked_index_key
 
     def result_keys(self, task_id: str) -> tuple[str, ...]:
-        """Where the task's result may be: Celery's prefix for results is another setting than kombu's."""
+        """The keys that the task's result may have: Celery's prefix for results is another setting than kombu's."""
         plain = f"celery-task-meta-{task_id}"
         return (plain, self.global_keyprefix + plain) if self.global_keyprefix else (plain,)
 
     def control_channels(self, database: int, *, sentinel: bool) -> tuple[str, ...]:
         """The channels on which workers listen for remote control.
 
-        On a sentinel kombu before 5.4 leaves the placeholder for the database's number as it is, newer ones
-        fill it in: either may be listening.
+        With sentinels kombu before 5.4 leaves the placeholder for the database's number as it is.
         """
         filled = self.fanout_prefix.format(db=database)
         prefixes = dict.fromkeys((filled, self.fanout_prefix) if sentinel else (filled,))
@@ -73,7 +71,7 @@ class QueueOptions:
 
     @property
     def transport_options(self) -> dict[str, Any]:
-        """The same options as kombu takes them."""
+        """The options as kombu takes them."""
         return {
             "global_keyprefix": self.global_keyprefix,
             "sep": self.sep,
@@ -87,9 +85,8 @@ class QueueOptions:
 
     @property
     def result_options(self) -> dict[str, Any]:
-        """What Celery's result backend must know too, as it takes it."""
+        """The options of Celery's result backend."""
         if self.sentinel_master is None:
             return {}
-        # Celery's backend wants a dict, and the sentinels' connections take no timeouts but from here.
         sentinel_kwargs = {"password": self.sentinel_password} if self.sentinel_password else {}
         return {"master_name": self.sentinel_master, "sentinel_kwargs": sentinel_kwargs}

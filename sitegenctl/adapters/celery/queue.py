@@ -48,30 +48,24 @@ class CeleryQueue:
         self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._links.one)
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._links.aclose()
 
     def new_task_id(self) -> str:
-        """An id as Celery makes them."""
         return new_id()
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
-        """Read every place of every unfinished task, and foreign messages; or only the tasks of these orders."""
         async with self._links.one() as link:
             reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
         options = self._options
         return replace(reading, hard_limit=options.hard_limit, reconnect_time=options.reconnect_time)
 
     async def survey(self) -> WorkerSurvey:
-        """Ask every living worker what it holds."""
         return await self._workers.survey()
 
     async def worker_details(self) -> WorkerRoster:
-        """Ask every living worker about itself."""
         return await self._workers.worker_details()
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        """Find one task in the broker, at the workers and among the results."""
         async with self._links.one() as link:
             search = TaskSearch(link, self._options, chunk=self._bounds.chunk, now=self._now())
             details = await search.find(task_id)
@@ -99,7 +93,6 @@ class CeleryQueue:
     async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
-        """Remove these places of tasks: from the broker, and by revoking them at the workers."""
         # Imported here and below, so that reading starts fast.
         from sitegenctl.adapters.celery.messages import RawMessages
         from sitegenctl.adapters.celery.revoke import CeleryRevoker
@@ -120,11 +113,9 @@ class CeleryQueue:
         return await self._workers.pause()
 
     async def resume(self) -> Consumers:
-        """Have every living worker take tasks from our queue again."""
         return await self._workers.resume()
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
-        """Remove, or only count, the abandoned reply lists of clients that died."""
         from sitegenctl.adapters.celery.control import find_reply_lists, prune_reply_lists
 
         async with self._links.one() as link:
@@ -133,14 +124,12 @@ class CeleryQueue:
             return await prune_reply_lists(link, self._options)
 
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
-        """The final result status of each of these ids that has one."""
         if not task_ids:
             return {}
         async with self._links.one() as link:
             return await final_states(link, self._options, task_ids)
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
-        """Why each of these ids must not be published again: its final result, or a worker that has revoked it."""
         if not task_ids:
             return {}
         reasons = {
@@ -152,7 +141,6 @@ class CeleryQueue:
         return reasons
 
     async def require_writable(self) -> None:
-        """Raise ``SourceError`` where Redis refuses writes. Changes nothing."""
         options = self._options
         async with self._links.one() as link:
             await require_writable(link, f"{options.global_keyprefix}{options.queue}{options.sep}probe")

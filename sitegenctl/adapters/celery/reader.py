@@ -1,22 +1,21 @@
-"""Reading every unfinished message of a queue, whatever moves meanwhile, without holding Redis up.
+"""Reading every unfinished message of a queue while messages move, without blocking Redis.
 
-A queue that is small is read in one MULTI/EXEC. A long one is read in chunks, which can't be atomic, so the
-order of reading has to make up for it:
+A small queue is read in one MULTI/EXEC. A long one is read in chunks, which can't be atomic; the order of reading makes
+up for it:
 
-1. Each list from its head on. Publishing shifts what is not read yet away from the head, towards what is read
-   next, and taking from the tail shifts nothing: a message that stays is met.
-2. Then, in one MULTI/EXEC, both ends of every list and ``unacked``. A task that was on the move in step 1 is
-   by then in ``unacked``, or published anew at a head (a retry), or restored at a tail. An end counts as read
-   when its inner part is known from step 1; otherwise there is more, and it is looked at again.
+1. Each list from its head on. Publishing shifts unread messages away from the head, towards what is read next, and
+   taking from the tail shifts nothing: a message that stays is met.
+2. Then, in one MULTI/EXEC, both ends of every list and ``unacked``. A task that moved during step 1 is by then in
+   ``unacked``, or published again at a head (a retry), or restored at a tail. An end is complete when its inner part is
+   known from step 1; otherwise there is more, and it is read again.
 
 A task id may be in several places at once, and each is reported: a message pushed twice, one restored while its task
-still runs, a retry whose last delivery is about to be acknowledged. What only this reading saw twice, because the
-message changed place during the reading, is reported once.
+still runs, a retry whose last delivery is about to be acknowledged. A message that was met twice only because it moved
+during the reading is reported once.
 
-What this can't see, nor could one MULTI/EXEC: kombu takes a message and enters it in ``unacked`` in two steps,
-and between them it is nowhere. Where ``unacked`` itself takes several steps to read, a task that goes from it
-and comes back under another tag between two of them may be missed. Hence the rule that "no task" is believed
-only after a grace period.
+Neither this nor one MULTI/EXEC can see a message between the two steps in which kombu takes it and enters it in
+``unacked``. Where ``unacked`` itself takes several steps to read, a task that leaves it and returns under another tag
+between two of them may be missed. So "no task" is believed only after a grace period.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ from sitegenctl.adapters.redis.info import uptime_in
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 
-# More than are ever published while a list is read.
+# More messages than are ever published while a list is read.
 _FAR = 10**9
 
 
 class _Entry(NamedTuple):
-    """What one message in a list is, and the hash of the message."""
+    """The hash of a message in a list, and its items."""
 
     key: int
     items: list[Item]
@@ -55,10 +54,9 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """How much is asked of Redis at once: messages, and about how many bytes.
+    """How much is read at once: messages, and about how many bytes, estimated from the messages at the ends.
 
-    Reading 2,000 messages of a kilobyte takes Redis 2 ms. The size is estimated from messages at the ends:
-    Redis can't tell it of a list without looking at each.
+    Reading 2,000 messages of a kilobyte takes Redis 2 ms. ``rounds`` limits readings of a list that moves.
     """
 
     atomic: int = 2000
@@ -70,29 +68,28 @@ class Bounds:
 
 @dataclass(kw_only=True)
 class _Part:
-    """One of the queue's lists, and what has been read of it, from the head on."""
+    """One of the queue's lists, and the entries read so far, from the head on."""
 
     key: str
     edge: int
     entries: list[_Entry] = field(default_factory=list)
     at_the_tail: Iterator[int] = field(default_factory=count)
     _lowest: int = 0
-    # By the hash of the message itself (a task may come back as another message), where it stood: a number
-    # that only grows from the head to the tail.
+    # The place of each message, by its hash (a task may return in another message): numbers grow from head to tail.
     known: dict[int, int] = field(default_factory=dict)
-    # Those that are in the list more than once, to the byte: their numbers say nothing of the order.
+    # Messages that are in the list more than once, to the byte: their numbers don't show the order.
     twins: set[int] = field(default_factory=set)
 
     def knows(self, messages: Iterable[bytes]) -> bool:
-        """Whether these were seen before, in this order: what was taken and given back has another."""
+        """Whether these were read before, in this order: what was taken and requeued has another."""
         keys = list(map(hash, messages))
         numbers = [self.known[key] for key in keys if key in self.known and key not in self.twins]
         return numbers == sorted(numbers) and all(key in self.known for key in keys)
 
     def new(self, messages: Iterable[bytes], numbers: Iterator[int], *, copies: bool = False) -> list[bytes]:
-        """Those not known yet; from now on they are known.
+        """Those not known yet, which are known from now on.
 
-        With ``copies`` also those that are in the list twice: nothing that was read before is behind what is new.
+        With ``copies`` also those that are in the list twice: nothing known is behind what is new.
         """
         fresh: list[bytes] = []
         for raw, number in zip(messages, numbers, strict=False):
@@ -105,21 +102,21 @@ class _Part:
         return fresh
 
     def left_behind(self, ends: _Ends) -> Iterator[_Entry]:
-        """Entries that a worker has taken since they were read, judging by the end of the list."""
+        """Entries that a worker has taken since they were read, by the present end of the list."""
         still_there = {hash(raw) for raw in (*ends.head, *ends.tail)}
         inner = next((key for key in map(hash, ends.tail) if key in self.known and key not in self.twins), None)
         end = -_FAR * _FAR if inner is None or ends.length <= len(ends.head) else self.known[inner]
         return (entry for entry in self.entries if self.known[entry.key] > end and entry.key not in still_there)
 
     def before_the_head(self) -> Iterator[int]:
-        """Numbers for what was published since the list was read last."""
+        """Numbers for messages published since the last reading."""
         self._lowest -= _FAR
         return count(self._lowest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Ends:
-    """Both ends of a list at one moment; a short list is in either as a whole."""
+    """Both ends of a list at one moment; either holds all of a short list."""
 
     length: int
     head: list[bytes]
@@ -127,9 +124,9 @@ class _Ends:
 
 
 class QueueReading:
-    """One reading of the queue; ``now`` is the time where the broker does not give its own.
+    """One reading of the queue; with ``only``, of the tasks of these orders, which have no positions then.
 
-    With ``only``, nothing is kept but tasks of these orders, and they have no positions.
+    ``now`` is the time where the broker does not report its own.
     """
 
     def __init__(
@@ -149,12 +146,12 @@ class QueueReading:
         self._decoder = Decoder(options.task, now=now)  # replaced once the queue's length is known
         self._only = only
         self._chunk = bounds.chunk
-        self._patience = bounds.rounds
+        self._retries_left = bounds.rounds
         self._skipped: Counter[str] = Counter()
         self._uptime: timedelta | None = None
 
     async def read(self) -> BrokerReading:
-        """Read what is unfinished, in the order of delivery: every place of every task."""
+        """Read every place of every task, in the order of delivery."""
         lists = [
             command
             for key in self._options.lists
@@ -222,9 +219,9 @@ class QueueReading:
     async def _moved(
         self, queued: Iterable[list[Item]], delivered: Mapping[bytes, list[Item]], left: Iterable[list[Item]]
     ) -> set[int]:
-        """What this reading saw twice by itself: places that a task has left, which was seen in another one too.
+        """Places that a task has left for another one that was also read; returns the ids of the lists of items.
 
-        ``left`` are of messages that are in no list any more. Returns the ids of the lists of items.
+        ``left`` are the items of messages that are in no list any more.
         """
         left = list(left)
         if not left and not delivered:
@@ -248,14 +245,14 @@ class QueueReading:
         return replies
 
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[_Entry]:
-        """What is new in the list, to its end or until so many messages in a row are known already."""
+        """The new entries of the list, to its end or until so many messages in a row are known."""
         found: list[_Entry] = []
         messages: list[Any]
         undecoded: list[bytes] = []
         start = 0
         while True:
             overlap, wanted = min(start, 1), self._chunk
-            # Redis is at a chunk while the one before it is decoded.
+            # Redis prepares a chunk while the one before it is decoded.
             (messages,), decoded = await asyncio.gather(
                 self._link.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
                 self._decoded(undecoded),
@@ -263,9 +260,9 @@ class QueueReading:
             found += decoded
             undecoded = []
             if overlap and messages and not part.knows(messages[:1]):
-                # Either more was published at once than was read so far; or messages were taken out of the
-                # middle, and what is not read yet has come nearer to the head.
-                self._lose_patience()
+                # Either more was published at once than was read so far, or messages were removed from the middle, and
+                # unread ones have come nearer to the head.
+                self._count_retry()
                 before = len(part.known)
                 found[:0] = await self._from_head(part, part.before_the_head(), until_known=1)
                 newer = len(part.known) - before
@@ -280,13 +277,13 @@ class QueueReading:
             start += len(messages)
 
     async def _settle(self, parts: Sequence[_Part]) -> tuple[dict[bytes, bytes], list[_Ends]]:
-        """Read ``unacked`` together with the ends of all lists; returns both as they are at the end."""
+        """Read ``unacked`` together with the ends of all lists until nothing is missing; returns both."""
         unacked: dict[bytes, bytes] = {}
         cursor = 0
         while True:
             ends, cursor_after, values = await self._ends(parts, cursor)
             unacked |= values
-            # All of them, also when one isn't: each is looked at further.
+            # Not a generator: every part must be completed.
             if not all([await self._is_complete(part, each) for part, each in zip(parts, ends, strict=True)]):
                 continue
             cursor = cursor_after
@@ -304,15 +301,15 @@ class QueueReading:
         return ends, int(cursor_after), dict(zip(found[::2], found[1::2], strict=True))
 
     async def _is_complete(self, part: _Part, ends: _Ends) -> bool:
-        """Take in what is new at the ends; False when there may be more, and the ends must be read again."""
+        """Add what is new at the ends; False when there may be more, and the ends must be read again."""
         run = max(1, part.edge // 4)
         whole = ends.length <= len(ends.head)
         if not whole and not part.knows(ends.head[-run:]):
-            self._lose_patience()
+            self._count_retry()
             part.entries[:0] = await self._from_head(part, part.before_the_head(), until_known=run)
             return False
         if not whole and not part.knows(ends.tail[:run]):
-            self._lose_patience()
+            self._count_retry()
             part.edge *= 2
             return False
         old = next((place for place, raw in enumerate(ends.head) if part.knows([raw])), ends.length)
@@ -320,19 +317,19 @@ class QueueReading:
         part.entries += self._queued(part.new([*ends.head[old:], *ends.tail], part.at_the_tail))
         return True
 
-    def _lose_patience(self) -> None:
-        self._patience -= 1
-        if self._patience < 0:
+    def _count_retry(self) -> None:
+        self._retries_left -= 1
+        if self._retries_left < 0:
             raise SourceError("the queue moves faster than it can be read", hint="try again", source="broker")
 
     def _adapt(self, messages: Sequence[bytes]) -> int:
-        """Ask for fewer messages at once where they are large; returns the size of the largest, in bytes."""
+        """Read fewer messages at once where they are large; returns the size of the largest, in bytes."""
         size = max(map(len, messages), default=0)
         self._chunk = max(1, min(self._bounds.chunk, self._bounds.size // 3 // max(size, 1)))
         return size
 
     async def _transaction(self, *commands: Command) -> list[Any]:
-        """The replies to these commands, which Redis serves at one moment."""
+        """The replies to these commands, executed at one moment."""
         *accepted, replies = await self._link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
         refusal = next((reply for reply in accepted if isinstance(reply, Refusal)), None)
         if refusal is not None and refusal.code == "OOM":
@@ -342,7 +339,7 @@ class QueueReading:
         return list(without_errors([replies], keep_refusals=False)[0])
 
     async def _decoded(self, messages: Iterable[bytes]) -> list[_Entry]:
-        """``_queued``, when the command given before it is sent: some links send it in their second turn."""
+        """``_queued``, once the concurrent command is sent: some links send in the second turn of the event loop."""
         await asyncio.sleep(0)
         return self._queued(messages)
 
@@ -366,7 +363,7 @@ class QueueReading:
         if self._only is None:
             for position, items in enumerate(queued):
                 for item in items:
-                    # Not by replace(): 100,000 copies would take as long as all the rest. The item is not shared yet.
+                    # Not by replace(), which would double the time of a long queue: the item is not shared yet.
                     object.__setattr__(item, "position", position)
         items = [item for part in (queued, delivered) for each in part for item in each]
         tasks = [item for item in items if isinstance(item, LiveTask)]
@@ -380,7 +377,7 @@ class QueueReading:
 
 
 def _id_of(items: Sequence[Item]) -> str | None:
-    """The id of the task whose message these are from."""
+    """The id of the task in whose message these items are."""
     if not items:
         return None
     first = items[0]
@@ -388,9 +385,9 @@ def _id_of(items: Sequence[Item]) -> str | None:
 
 
 def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
-    """Each task that another carries once: all messages of a chain or a chord carry what is still to come.
+    """Each carried task once: all messages of a chain or a chord carry the steps to come.
 
-    One that has been published by now is reported as a message.
+    A step that has been published by now is reported as a message.
     """
     if all(task.carrier is None for task in tasks):
         yield from tasks
@@ -405,13 +402,13 @@ def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
 
 
 def _is_published_later(task: LiveTask) -> bool:
-    """Whether the task will be in a message of its own, under its own id; an item of a map never is."""
+    """Whether the task will be in a message of its own; an item of a map never is."""
     return task.carrier is not None and not task.task_id.startswith(f"{task.carrier}#")
 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Let nobody look for cycles among the tasks decoded inside: there are none, and looking takes long."""
+    """Pause the search for reference cycles, which takes long: decoded tasks have none."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

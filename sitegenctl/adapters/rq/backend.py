@@ -26,28 +26,24 @@ class RqBackend(Backend):
 
     @property
     def texts(self) -> BackendTexts:
-        """Texts that differ between backends."""
         from sitegenctl.domain.health.backend_texts import RQ_TERMS
 
         return RQ_TERMS
 
     @property
     def commands(self) -> WorkerCommands:
-        """The commands that start its workers."""
         from sitegenctl.domain.health.check import RQ_COMMANDS
 
         return RQ_COMMANDS
 
     @property
     def checks(self) -> tuple[CheckName, ...]:
-        """The doctor's checks that apply to it."""
         from sitegenctl.domain.health.check import RQ_CHECKS
 
         return RQ_CHECKS
 
     @property
     def options(self) -> RqOptions:
-        """The queue, the job, and how RQ stores them. Raises ``UsageProblem`` where RQ is missing or too old."""
         from sitegenctl.adapters.rq.options import RqOptions
 
         self.require()
@@ -69,25 +65,21 @@ class RqBackend(Backend):
         require_rq(self.settings.rq_key_prefix)
 
     def queue(self, closing: AsyncExitStack) -> RqQueue:
-        """The broker and its workers; each call has a connection of its own."""
         from sitegenctl.adapters.rq.queue import RqQueue
 
         return RqQueue(self.url, self.options, timeout=self.timeout)
 
     def workers(self) -> RqWorkers:
-        """The workers alone."""
         from sitegenctl.adapters.rq.workers import RqWorkers
 
         return RqWorkers(self.url, self.options, timeout=self.timeout)
 
     def events(self) -> RqEvents:
-        """The events of tasks and workers."""
         from sitegenctl.adapters.rq.events import RqEvents
 
         return RqEvents(self.url, self.options, timeout=self.timeout)
 
     def probe(self) -> RqHealth:
-        """The doctor's measurements of the broker."""
         from sitegenctl.adapters.rq.health import RqHealth
 
         return RqHealth(self.url, self.options, timeout=self.timeout)

@@ -1,7 +1,7 @@
-"""What tasks and workers of an RQ queue do, found by looking again and again: RQ's workers send no events.
+"""Events of an RQ queue, derived by polling, because RQ's workers send none.
 
-Told in Celery's words, which everybody above knows. What begins and ends between two looks is told of at its end
-alone; nothing is written, and nothing unpickled, so that what a job returned is told only where it is JSON.
+They have Celery's names and fields. What begins and ends between two readings has only its final event. Nothing is
+written, and nothing unpickled: a returned value is reported only if it is JSON.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from sitegenctl.adapters.rq.workers import RqWorkers
 from sitegenctl.domain.queue.event import HEARTBEAT, Event, Heard, read_event
 from sitegenctl.domain.queue.task import TaskResult
 
-#: Seconds between two looks.
+#: Seconds between two readings.
 INTERVAL = 1.0
 
-#: So many of those that were published last, and of those that ended last, are looked at.
+#: How many of the jobs published last, and of those ended last, are read.
 _NEWEST = 200
 
-#: What it is called that a job came to this state.
-_ENDS = {
+#: The event for a job that reached this state.
+_EVENTS = {
     "finished": "task-succeeded",
     "failed": "task-failed",
     "stopped": "task-revoked",
@@ -42,19 +42,19 @@ _ENDS = {
     "queued": "task-retried",
 }
 
-#: A job that was made so long before the last look was there then, wherever it is met now.
+#: A job created so long before the last reading was there then.
 _SLACK = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveSnapshot:
-    """What one look saw: jobs by where they are, who runs which, and the last sign of life of each worker.
+class QueueState:
+    """One reading: jobs by where they are, running ones with their workers, and each worker's last heartbeat.
 
-    ``waiting`` has when each is due, where it waits for a time. ``nobody`` is whether no worker lives at all.
+    ``waiting`` has the time of a scheduled job. ``has_workers`` is whether any worker is alive, silent or not.
     """
 
     now: datetime
-    nobody: bool
+    has_workers: bool
     waiting: Mapping[str, datetime | None]
     running: Mapping[str, str]
     ended: frozenset[str]
@@ -62,16 +62,16 @@ class LiveSnapshot:
     jobs: Mapping[str, Job | None]
     results: Mapping[str, TaskResult | None] = field(default_factory=dict)
 
-    def moved(self, before: LiveSnapshot) -> set[str]:
+    def newly_waiting(self, before: QueueState) -> set[str]:
         """The jobs that wait now and did not before, or for another time."""
         waited = before.waiting
         return {job_id for job_id, due in self.waiting.items() if job_id not in waited or waited[job_id] != due}
 
 
 class RqEvents:
-    """``EventSource`` on RQ. Each listening has a connection of its own; it looks every ``interval`` seconds."""
+    """``EventSource`` on RQ; reads every ``interval`` seconds, over a connection of its own."""
 
-    enabling = "they need not send any, and are looked at instead"
+    enabling = "RQ's workers need not send events: their state is polled"
 
     def __init__(self, url: str, options: RqOptions, *, timeout: float, interval: float = INTERVAL) -> None:
         self._options = options
@@ -80,31 +80,31 @@ class RqEvents:
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[Event | Heard]]:
-        """Listen until the block is left; ``EventSource`` has the rest."""
+        """Listen until the block is left."""
         async with self._workers.link() as link:
-            first = await look(link, self._options)
+            first = await read_state(link, self._options)
             events = self._events(link, first)
             try:
                 yield events
             finally:
                 await events.aclose()
 
-    async def _events(self, link: Link, before: LiveSnapshot) -> AsyncGenerator[Event | Heard, None]:
+    async def _events(self, link: Link, before: QueueState) -> AsyncGenerator[Event | Heard, None]:
         while True:
             await asyncio.sleep(self._interval)
-            after = await look(link, self._options, before)
-            found = [
+            after = await read_state(link, self._options, before)
+            events = [
                 event for fields in differences(before, after, self._options.task) if (event := read_event(fields))
             ]
-            for event in found:
+            for event in events:
                 yield event
-            if not found and after.nobody:
+            if not events and not after.has_workers:
                 yield Heard.NOTHING
             before = after
 
 
-async def look(link: Link, options: RqOptions, before: LiveSnapshot | None = None) -> LiveSnapshot:
-    """Look at everything that can change; of jobs that ended since ``before`` also at what came of them."""
+async def read_state(link: Link, options: RqOptions, before: QueueState | None = None) -> QueueState:
+    """Read everything that can change, and the results of jobs that ended since ``before``."""
     records = await read_records(link, options)
     assigned = assign_jobs(records, options.queue)
     running = {job.job_id: name for name, jobs in assigned.running.items() for job in jobs}
@@ -118,41 +118,40 @@ async def look(link: Link, options: RqOptions, before: LiveSnapshot | None = Non
     )
     waiting: dict[str, datetime | None] = {job_id_of(member): None for member in listed}
     waiting |= {job_id: moment(due) for job_id, due in scored(scheduled)}
-    ended = frozenset(job_id_of(member) for members in registries for member in members)
-    picture = LiveSnapshot(
+    state = QueueState(
         now=records.now,
-        nobody=not assigned.living and not assigned.silent,
+        has_workers=bool(assigned.living or assigned.silent),
         waiting=waiting,
         running=running,
-        ended=ended,
+        ended=frozenset(job_id_of(member) for members in registries for member in members),
         workers={name: worker.fields["last_heartbeat"] for name, worker in assigned.living.items()},
         jobs=records.jobs,
     )
     if before is None:
-        return picture
-    changed = picture.moved(before) | (ended - before.ended) | (before.running.keys() ^ running.keys())
+        return state
+    changed = state.newly_waiting(before) | (state.ended - before.ended) | (before.running.keys() ^ running.keys())
     over = sorted(job_id for job_id in changed if job_id not in running and job_id not in waiting)
     return replace(
-        picture,
+        state,
         jobs={**records.jobs, **await read_jobs(link, options, sorted(changed))},
         results={job_id: await read_result(link, options, job_id) for job_id in over},
     )
 
 
-def differences(before: LiveSnapshot, after: LiveSnapshot, task: str) -> Iterator[dict[str, Any]]:
-    """What happened from one look to the next, as the fields of events, in the order in which it must have been."""
+def differences(before: QueueState, after: QueueState, task: str) -> Iterator[dict[str, Any]]:
+    """The fields of the events from one reading to the next, in the order in which they must have happened."""
     at = after.now.timestamp()
     for name in after.workers.keys() - before.workers.keys():
         yield {"type": "worker-online", "hostname": name, "timestamp": at}
-    for job_id in sorted(after.moved(before) - before.running.keys()):
+    for job_id in sorted(after.newly_waiting(before) - before.running.keys()):
         job = after.jobs.get(job_id)
         if job is None or job.created_at is None:
             continue
-        if job.attempt > 1 and job.status in _ENDS:  # a worker may have taken it since
+        if job.attempt > 1 and job.status in _EVENTS:  # a worker may have taken it since
             yield _end(job, after, None, task)
         elif job.attempt == 1 and job.created_at > before.now - _SLACK:
-            told = {"type": "task-sent", "timestamp": job.created_at.timestamp(), **_called(job, task)}
-            yield told | _eta(after.waiting[job_id])
+            sent = {"type": "task-sent", "timestamp": job.created_at.timestamp(), **_called(job, task)}
+            yield sent | _eta(after.waiting[job_id])
     for job_id, name in after.running.items():
         job = after.jobs.get(job_id)
         if job is not None and before.running.get(job_id) != name:
@@ -160,10 +159,10 @@ def differences(before: LiveSnapshot, after: LiveSnapshot, task: str) -> Iterato
             yield {"type": "task-started", "timestamp": began, "hostname": name, **_called(job, task)}
     for job_id in sorted((before.running.keys() - after.running.keys()) | (after.ended - before.ended)):
         job = after.jobs.get(job_id)
-        if job is not None and job_id not in after.running and job.status in _ENDS:
+        if job is not None and job_id not in after.running and job.status in _EVENTS:
             yield _end(job, after, before.running.get(job_id), task)
-    for name, sign in after.workers.items():
-        if name in before.workers and before.workers[name] != sign:
+    for name, heartbeat in after.workers.items():
+        if name in before.workers and before.workers[name] != heartbeat:
             yield {"type": HEARTBEAT, "hostname": name, "timestamp": at}
     for name in before.workers.keys() - after.workers.keys():
         yield {"type": "worker-offline", "hostname": name, "timestamp": at}
@@ -176,30 +175,30 @@ def _eta(due: datetime | None) -> dict[str, str]:
 def _called(job: Job, task: str) -> dict[str, Any]:
     call = job.call()
     order_id = job.order_id(task)
-    told: dict[str, Any] = {"uuid": job.job_id}
+    fields: dict[str, Any] = {"uuid": job.job_id, "retries": job.attempt - 1}
     if job.is_of(task):
-        told["name"] = task
+        fields["name"] = task
     elif call is not None:
-        told["name"] = call.function
+        fields["name"] = call.function
     if order_id is not None:
-        told["args"] = f"({order_id},)"
-    return {**told, "retries": job.attempt - 1}
+        fields["args"] = f"({order_id},)"
+    return fields
 
 
-def _end(job: Job, after: LiveSnapshot, worker: str | None, task: str) -> dict[str, Any]:
+def _end(job: Job, after: QueueState, worker: str | None, task: str) -> dict[str, Any]:
     ended = job.ended_at or after.now
-    told: dict[str, Any] = {"type": _ENDS[job.status], "timestamp": ended.timestamp(), **_called(job, task)}
-    told |= _eta(after.waiting.get(job.job_id))
+    fields: dict[str, Any] = {"type": _EVENTS[job.status], "timestamp": ended.timestamp(), **_called(job, task)}
+    fields |= _eta(after.waiting.get(job.job_id))
     if name := worker or job.worker:
-        told["hostname"] = name
+        fields["hostname"] = name
     result = after.results.get(job.job_id)
     if job.status == "finished" and job.started_at is not None:
-        told["runtime"] = max((ended - job.started_at).total_seconds(), 0.0)
+        fields["runtime"] = max((ended - job.started_at).total_seconds(), 0.0)
     if job.status == "finished" and result is not None and result.value is not None:
         # As Celery's workers represent it.
-        told["result"] = repr(json.loads(result.value))
+        fields["result"] = repr(json.loads(result.value))
     if job.status == "failed" and result is not None and result.traceback:
-        told["exception"] = result.traceback.strip().splitlines()[-1]
+        fields["exception"] = result.traceback.strip().splitlines()[-1]
     if job.status == "stopped":
-        told["terminated"] = True
-    return told
+        fields["terminated"] = True
+    return fields

@@ -1,9 +1,9 @@
-"""RQ's jobs as they are in Redis: which order one is for and how far it is, without ever trusting it.
+"""RQ's jobs as they are in Redis: which order a job is for, and how far it is, without ever trusting it.
 
-A job's ``data``, ``meta`` and result are pickles, which are never loaded: a pickle can run anything. What we publish
-therefore carries its facts a second time, in plain fields of the job's hash that RQ leaves alone, whatever becomes
-of the job. A job that others published is known by its description alone, if that is the call that RQ
-writes there by itself: ``app.module.function(42, resume=True)``. One with a description of its own may be of our task.
+A job's ``data``, ``meta`` and result are pickles, which are never loaded: a pickle can run anything. So published jobs
+carry their facts a second time, in plain fields of the job's hash, which RQ leaves alone. Other publishers' jobs are
+recognised by their description alone, if it is the call that RQ writes there: ``app.module.function(42, resume=True)``.
+A job with another description may be of our task.
 Source: rq/job.py, get_call_string() in rq/utils.py, 1.15 to 3.0.
 """
 
@@ -24,7 +24,7 @@ ENQUEUED_AT_FIELD = "sitegenctl_enqueued_at"
 ACTOR_FIELD = "sitegenctl_actor"
 RETRIES_FIELD = "sitegenctl_retries"
 
-#: What is read of a job's hash: never ``data``, ``meta`` or ``result``.
+#: The fields of a job's hash that are read: never ``data``, ``meta`` or ``result``.
 FIELDS = (
     "description",
     "status",
@@ -41,10 +41,10 @@ FIELDS = (
     RETRIES_FIELD,
 )
 
-#: The states of a job that nobody will run, unless somebody queues it again.
+#: The states of a job that no worker will run.
 OVER = frozenset({"finished", "failed", "stopped", "canceled"})
 
-#: The states of a job that has not begun its next attempt: the time of its beginning is then of the last one.
+#: The states of a job that has not begun its next attempt: then its start time is that of the last one.
 WAITING = frozenset({"", "created", "queued", "scheduled", "deferred", "ready"})
 
 #: The time limit of a job without one: too far away for anything to be concluded from it.
@@ -54,33 +54,32 @@ UNLIMITED = timedelta(days=36_525)
 _MAX_DESCRIPTION = 10_000
 
 _CALL = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)\((.*)\)", re.DOTALL)
-# What arguments consist of: a text, a bracket, a comma, or anything else. A quote that is not closed is none of these.
+# Parts of arguments: a text, a bracket, a comma, or anything else. An unclosed quote matches none.
 _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[(\[{]|[)\]}]|,|[^'"()\[\]{},]+""", re.DOTALL)
 _ARGUMENT = re.compile(r"\s*(?:([A-Za-z_][A-Za-z0-9_]*)=)?(.*?)\s*", re.DOTALL)
 # A whole number, as text too, or as a float.
 _WHOLE = re.compile(r"""([+-]?\d+)(?:\.0*)?|(['"])\s*([+-]?\d+)\s*\2""", re.ASCII)
-# No order has a longer one, and Python refuses to read very long ones.
+# No order id is longer, and Python refuses to read very long ones.
 _MAX_DIGITS = 20
 
 
 class Call(NamedTuple):
-    """A call as a description has it.
+    """A call in a description.
 
     ``order_id`` is None for a number that no order can have, and where it ``is_unreadable``: no whole number.
     """
 
     function: str
     order_id: int | None
-    resume: bool = True
     is_unreadable: bool = False
 
 
 class Place(NamedTuple):
-    """Where a job was found: the state that follows, when it is due, and its place in the order of delivery.
+    """Where a job was found: its state there, when it is due, and its place in the order of delivery.
 
-    ``delivery`` is the member of the registry of jobs in work, with the time until which its worker promised another
-    sign of life (None where that is no time), and when it was taken up, if the registry knows. A job on its way from
-    the queue to that registry has none.
+    ``delivery`` is its member of the registry of jobs in work, with the time when the next heartbeat is due (None
+    where that is no time), and when it was taken up, if the registry knows. A job on its way from the queue to that
+    registry has none.
     """
 
     state: TaskState
@@ -93,31 +92,31 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What is read of one job; a field that it lacks, or that is no text, is empty."""
+    """One job; a field that it lacks is empty."""
 
     job_id: str
     fields: Mapping[str, str]
 
     @classmethod
     def of(cls, job_id: str, values: Sequence[bytes | None]) -> Job | None:
-        """The job from its values of ``FIELDS``; None where there is no such job."""
+        """The job with these values of ``FIELDS``; None where it does not exist."""
         if not any(value is not None for value in values):
             return None
         return cls(job_id=job_id, fields={name: _text(value) for name, value in zip(FIELDS, values, strict=True)})
 
     @property
     def status(self) -> str:
-        """RQ's word for where it is."""
+        """RQ's state of it."""
         return self.fields["status"]
 
     @property
     def worker(self) -> str | None:
-        """The name of the worker that took it up last."""
+        """The worker that took it up last."""
         return self.fields["worker_name"] or None
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was made."""
+        """When it was created."""
         return parse_time(self.fields["created_at"])
 
     @property
@@ -132,40 +131,37 @@ class Job:
 
     @property
     def limit(self) -> timedelta | None:
-        """After what time a worker ends it; None for never, for which RQ has -1."""
-        told = self.fields["timeout"]
-        return timedelta(seconds=int(told)) if _is_number(told) else None
+        """Its time limit; None for no limit, for which RQ has -1."""
+        seconds = self.fields["timeout"]
+        return timedelta(seconds=int(seconds)) if _is_number(seconds) else None
 
     @property
     def time_limit(self) -> timedelta | None:
-        """Likewise; ``UNLIMITED`` for never, and None where it is not known."""
-        told = self.fields["timeout"]
-        if told.startswith("-"):
-            return UNLIMITED
-        return self.limit or None
+        """Likewise; ``UNLIMITED`` for no limit, and None where it is not known."""
+        return UNLIMITED if self.fields["timeout"].startswith("-") else self.limit or None
 
     def taken_up_at(self, place: Place) -> datetime | None:
-        """When it was taken up at this place, as far as is known.
+        """When it was taken up at this place, if that is known.
 
-        The time in the job is of the attempt that began last, which may be at another place: the later one counts.
+        The job has the start of its last attempt, which may be at another place: the later time counts.
         """
         began = self.started_at if self.status not in WAITING else None
         return max((time for time in (place.taken_up_at, began) if time is not None), default=None)
 
     @property
     def attempt(self) -> int:
-        """Which attempt is under way, or comes next, from 1; of others' jobs it is only known that one has been."""
+        """The current or next attempt, from 1; of other publishers' jobs only whether it is the first."""
         first, left = self.fields[RETRIES_FIELD], self.fields["retries_left"]
         if _is_number(first) and _is_number(left):
             return max(int(first) - int(left), 0) + 1
         return 2 if self.started_at is not None and self.status in ("scheduled", "queued") else 1
 
     def call(self) -> Call | None:
-        """What it calls, as far as its description tells; None where that is something else."""
+        """The call in its description; None where that is something else."""
         return read_call(self.fields["description"])
 
     def order_id(self, task: str) -> int | None:
-        """The order that it is for, if it is ours: by the field that we wrote, else by its call of ``task``."""
+        """The order that it is for, if it is ours: by our own field, else by its call of ``task``."""
         written = self.fields[ORDER_FIELD]
         if written:
             return _order_of(written) if written.isascii() and written.isdigit() else None
@@ -173,11 +169,11 @@ class Job:
         return call.order_id if call is not None and call.function == task else None
 
     def is_of(self, task: str) -> bool:
-        """Whether it is a call of ``task``, whichever order that is for."""
+        """Whether it is a call of ``task`` for any order."""
         return bool(self.fields[ORDER_FIELD]) or ((call := self.call()) is not None and call.function == task)
 
     def why_unattributed(self, task: str) -> str | None:
-        """Why it may be of ``task`` although no order can be read; None where it is certainly of it or of another."""
+        """Why it may be a call of ``task`` for an order that cannot be read; None where that is certain."""
         if self.fields[ORDER_FIELD]:
             return None
         call = self.call()
@@ -190,7 +186,7 @@ class Job:
         return None
 
     def oddities(self) -> Iterator[str]:
-        """What of it is not of the kind that RQ writes: each is as if it were not there."""
+        """Fields with values that RQ never writes, which count as absent."""
         for name in ("created_at", "started_at", "ended_at", ENQUEUED_AT_FIELD):
             if self.fields[name] and parse_time(self.fields[name]) is None:
                 yield f"{name} of a job"
@@ -200,17 +196,17 @@ class Job:
 
     @property
     def enqueued_at(self) -> datetime | None:
-        """When it was enqueued; RQ's own time for that is of the last attempt."""
+        """When it was first enqueued; RQ's own time is that of the last attempt."""
         return parse_time(self.fields[ENQUEUED_AT_FIELD]) or self.created_at
 
     @property
     def actor(self) -> str | None:
-        """Who enqueued it, if we did."""
+        """The operator who enqueued it, if sitegenctl did."""
         return self.fields[ACTOR_FIELD] or None
 
 
 def read_call(description: str) -> Call | None:
-    """Read a description that is the call of a function; None where it is none."""
+    """Read a description that is a call; None for another one."""
     match = _CALL.fullmatch(description) if len(description) <= _MAX_DESCRIPTION else None
     if match is None:
         return None
@@ -224,16 +220,14 @@ def read_call(description: str) -> Call | None:
             named[found[1]] = found[2]
         else:
             positional.append(found[2])
-    order = positional[0] if positional else named.get("order_id")
-    resume = positional[1] if len(positional) > 1 else named.get("resume")
-    number = _WHOLE.fullmatch(order or "")
+    number = _WHOLE.fullmatch(positional[0] if positional else named.get("order_id", ""))
     if number is None:
-        return Call(match[1], None, resume != "False", is_unreadable=True)
-    return Call(match[1], _order_of(number[1] or number[3]), resume != "False")
+        return Call(match[1], None, is_unreadable=True)
+    return Call(match[1], _order_of(number[1] or number[3]))
 
 
 def _arguments(text: str) -> Iterator[str]:
-    """The arguments, up to the first that is incomplete: RQ cuts long ones."""
+    """The arguments up to the first incomplete one: RQ cuts long ones."""
     begin = at = depth = 0
     while at < len(text):
         token = _TOKEN.match(text, at)
@@ -256,13 +250,13 @@ def _order_of(digits: str) -> int | None:
 
 
 def decode(job_id: str, job: Job | None, place: Place, options: RqOptions) -> LiveTask | ForeignMessage:
-    """What one entry of the queue or of a registry is; anything that is not a job of ours becomes foreign."""
+    """Decode one entry of the queue or of a registry; anything but a job of ours becomes foreign."""
     task = options.task
     if job is None:
         delivered = place.state is TaskState.UNACKED
         return ForeignMessage(
             name="nothing",
-            reason="its job was deleted while it ran" if delivered else "its job is gone: a worker passes over it",
+            reason="its job was deleted while it ran" if delivered else "its job is gone: workers skip it",
             state=place.state,
             task_id=job_id,
             position=place.position,

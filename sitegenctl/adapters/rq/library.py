@@ -1,16 +1,14 @@
-"""RQ itself, for what writes: it says how a job is queued and a worker told, and our own link sends it.
+"""RQ itself, for everything that writes: it decides the commands, and our own link sends them.
 
-RQ's client is a blocking one, and waits without a limit. What RQ would send is taken down instead of being sent, by
-something that RQ takes for its connection; so RQ decides what is written, and how, when and whether for certain it
-is sent is decided where everything else is.
-
-Here alone RQ is imported. It takes its key prefix from the environment, when it is imported.
+RQ's client blocks, and waits without a limit. So RQ gets a recorder for its connection, which records the commands
+instead of sending them. RQ is imported only here. It reads its key prefix from the environment when it is imported.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -19,49 +17,49 @@ from typing import Any
 from redis import Redis
 
 from sitegenctl.adapters.redis.client import Command
+from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.rq.job import ACTOR_FIELD, ENQUEUED_AT_FIELD, ORDER_FIELD, RETRIES_FIELD
 from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
+from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, RESULTS_KEPT, RETRIES
 from sitegenctl.domain.queue.task import Publication
-from sitegenctl.errors import UsageProblem
+from sitegenctl.errors import SourceError, UsageProblem
 
 _PREFIX = "RQ_KEY_PREFIX"
 
-#: Seconds after which what could not begin is tried again, for each of the retries.
+#: Seconds before each retry.
 INTERVALS = (60, 120, 240)
+
+#: Jobs in one transaction, which takes Redis a millisecond or two.
+_BATCH_SIZE = 100
 
 
 class Recorder(Redis):
-    """What RQ takes for a connection or pipeline, and notes the commands that it would have sent. It never connects."""
+    """A connection or pipeline that records commands instead of sending them. It never connects."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._noted: list[Command] = []
+        self._commands: list[Command] = []
 
     def execute_command(self, *args: Any, **_: Any) -> Recorder:
-        """Note one command; it has no reply."""
-        self._noted.append(tuple(map(_plain, args)))
+        """Record one command; it has no reply."""
+        self._commands.append(tuple(map(_plain, args)))
         return self
 
     def pipeline(self, *_: Any, **__: Any) -> Any:
-        """Another one for the same commands."""
+        """A pipeline that records to the same list."""
         return self
 
     def take(self) -> list[Command]:
-        """What was noted, once."""
-        noted, self._noted = self._noted, []
-        return noted
-
-
-def _plain(value: Any) -> str | bytes | int | float:
-    """The value as it is sent; RQ's states are texts of a kind of their own."""
-    if isinstance(value, Enum):
-        return str(value.value)
-    return value if isinstance(value, str | bytes | int | float) else str(value)
+        """Return the recorded commands, and forget them."""
+        commands, self._commands = self._commands, []
+        return commands
 
 
 @dataclass(frozen=True)
 class RqLibrary:
-    """RQ, as far as it is needed. Raises ``UsageProblem`` where it isn't what the options want it to be."""
+    """The commands that RQ would send. Raises ``UsageProblem`` where RQ cannot work with these options."""
 
     options: RqOptions
 
@@ -71,21 +69,19 @@ class RqLibrary:
 
     @cached_property
     def _queue(self) -> Any:
-        rq = _imported(self.options.prefix)
-        queue = rq.Queue(self.options.queue, connection=self._recorder, serializer=self.serializer)
-        # Else it would ask its connection, for the sake of Redis before 4.0.
+        queue = self.queue_on(self._recorder)
+        # Otherwise RQ asks its connection for the version.
         queue.redis_server_version = (6, 2, 0)
         return queue
 
     def queue_on(self, connection: Any) -> Any:
-        """RQ's own queue on a connection that RQ's own worker, or somebody in its place, works with."""
-        return _imported(self.options.prefix).Queue(
-            self.options.queue, connection=connection, serializer=self.serializer
-        )
+        """RQ's own queue on this connection."""
+        rq = _import_rq(self.options.prefix)
+        return rq.Queue(self.options.queue, connection=connection, serializer=self.serializer)
 
     @property
     def serializer(self) -> Any:
-        """What turns jobs into bytes, and bytes into jobs."""
+        """The serializer of jobs."""
         from rq.serializers import resolve_serializer
 
         name = self.options.serializer
@@ -94,32 +90,51 @@ class RqLibrary:
         except (ImportError, AttributeError, ValueError, NotImplementedError) as exc:
             raise UsageProblem(
                 f"rq_serializer {name!r} can't be used: {str(exc).splitlines()[0]}",
-                hint=f"it is {' or '.join(SERIALIZERS)}, or the path of a class with dumps and loads",
+                hint=f"set {' or '.join(SERIALIZERS)}, or the path of a class with dumps and loads",
             ) from exc
 
-    def publication(self, publication: Publication) -> list[Command]:
-        """The commands that queue a job under exactly this id."""
+    def enqueue(self, publication: Publication) -> list[Command]:
+        """The commands that queue a job under exactly this id; the last one puts it into the queue.
+
+        Nothing of an earlier job of that id stays: RQ would write over it, and it would expire when the old one does.
+        """
+        queue = self._queue
+        # Not before: this imports RQ.
         from rq import Retry
 
-        queue = self._queue
+        options, job_id = self.options, publication.task_id
         data = queue.prepare_data(
-            self.options.task,
+            options.task,
             args=(publication.order_id,),
             kwargs={"resume": publication.resume},
-            job_id=publication.task_id,
+            job_id=job_id,
             # RQ's own defaults are three minutes and eight.
             timeout=HARD_LIMIT,
             result_ttl=RESULTS_KEPT,
             retry=Retry(max=RETRIES, interval=list(INTERVALS)),
-            # For people and for other tools; what we read of it is beside it.
+            # For people and other tools; sitegenctl reads the plain fields.
             meta={"order_id": publication.order_id, "actor": publication.actor},
         )
         queue.enqueue_many([data], pipeline=self._recorder)
-        return self._recorder.take()
+        *writing, queueing = self._recorder.take()
+        registries = (options.finished, options.failed, options.canceled, options.scheduled, options.deferred)
+        fields: dict[str, str | int] = {
+            ORDER_FIELD: publication.order_id,
+            ENQUEUED_AT_FIELD: publication.enqueued_at.isoformat(),
+            ACTOR_FIELD: publication.actor,
+            RETRIES_FIELD: RETRIES,
+        }
+        return [
+            ("DEL", options.job(job_id)),
+            *(("ZREM", registry, job_id) for registry in registries),
+            *writing,
+            ("HSET", options.job(job_id), *(part for field in fields.items() for part in field)),
+            queueing,
+        ]
 
     def stop(self, worker: str, job_id: str) -> list[Command]:
-        """The commands that tell a worker to stop this job, if it is the one that it runs."""
-        _imported(self.options.prefix)
+        """The commands that have a worker stop this job if it runs it."""
+        _import_rq(self.options.prefix)
         from rq.command import send_command
 
         # Not send_stop_job_command, which would unpickle the job's meta to find the worker.
@@ -128,23 +143,70 @@ class RqLibrary:
 
     def suspend(self) -> list[Command]:
         """The commands that keep every worker from taking another job."""
-        _imported(self.options.prefix)
+        _import_rq(self.options.prefix)
         from rq.suspension import suspend
 
         suspend(self._recorder)
         return self._recorder.take()
 
     def resume(self) -> list[Command]:
-        """The commands that let them again."""
-        _imported(self.options.prefix)
+        """The commands that end the suspension."""
+        _import_rq(self.options.prefix)
         from rq.suspension import resume
 
         resume(self._recorder)
         return self._recorder.take()
 
 
-def _imported(prefix: str) -> Any:
-    """The package, with its keys under this prefix."""
+async def publish(link: Link, library: RqLibrary, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
+    """Publish under exactly the given ids, many in one round trip; returns the failure of each id that failed.
+
+    Where RQ cannot write jobs with these options, all fail for certain. When the connection is lost meanwhile, all that
+    were not confirmed are reported as uncertain.
+    """
+    failures: dict[str, PublishFailure] = {}
+    try:
+        jobs = [(publication.task_id, library.enqueue(publication)) for publication in publications]
+    except UsageProblem as exc:
+        return {each.task_id: PublishFailure(reason=exc.message, certain=True) for each in publications}
+    for start in range(0, len(jobs), _BATCH_SIZE):
+        batch = jobs[start : start + _BATCH_SIZE]
+        commands = [command for _, job in batch for command in job]
+        try:
+            *queued, done = await link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
+        except SourceError as exc:
+            lost = PublishFailure(reason=exc.message, certain=False)
+            return failures | {task_id: lost for task_id, _ in jobs[start:]}
+        if not isinstance(done, list):
+            # The reply to the refused command has the reason; none of them was executed.
+            refusal = next((reply for reply in queued if isinstance(reply, Refusal)), done)
+            failures |= {task_id: PublishFailure(reason=refusal.message, certain=True) for task_id, _ in batch}
+            continue
+        replies = iter(done)
+        for task_id, job in batch:
+            failure = _failure([next(replies) for _ in job])
+            if failure is not None:
+                failures[task_id] = failure
+    return failures
+
+
+def _failure(replies: Sequence[Any]) -> PublishFailure | None:
+    refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
+    if refused is None:
+        return None
+    # A worker skips or fails a queued job whose hash is not as it should be.
+    return PublishFailure(reason=str(refused), certain=isinstance(replies[-1], Exception))
+
+
+def _plain(value: Any) -> str | bytes | int | float:
+    """The value as it is sent; RQ's states are enums."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    return value if isinstance(value, str | bytes | int | float) else str(value)
+
+
+def _import_rq(prefix: str) -> Any:
+    """Import RQ with its keys under this prefix."""
     if "rq" not in sys.modules:
         os.environ[_PREFIX] = prefix
     try:
@@ -152,7 +214,7 @@ def _imported(prefix: str) -> Any:
         from rq import defaults
     except ImportError as exc:
         raise UsageProblem(f"rq can't be imported: {exc}") from exc
-    # Somebody else has imported it before; a generator's plug-in, say. Before RQ 3 there is only one prefix.
+    # A generator's plug-in may have imported RQ before. Before RQ 3 there is only one prefix.
     known = getattr(defaults, _PREFIX, prefix)
     if known != prefix:
         raise UsageProblem(f"rq was imported before, and keeps its keys under {known!r}, not under {prefix!r}")

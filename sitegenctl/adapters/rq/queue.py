@@ -34,7 +34,6 @@ class RqQueue:
         self._workers = RqWorkers(url, options, timeout=timeout)
 
     def new_task_id(self) -> str:
-        """An id as RQ makes them."""
         return str(uuid.uuid4())
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
@@ -67,15 +66,12 @@ class RqQueue:
         return replace(reading, tasks=tuple(tasks))
 
     async def survey(self) -> WorkerSurvey:
-        """Read what every living worker holds."""
         return await self._workers.survey()
 
     async def worker_details(self) -> WorkerRoster:
-        """Read the record of every living worker."""
         return await self._workers.worker_details()
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        """Find one job in the queue, at the workers and among the results."""
         async with self._workers.link() as link:
             found = await JobSearch(link, self._options).find(task_id)
         if found is None or found.place is TaskPlace.QUEUE:
@@ -85,16 +81,14 @@ class RqQueue:
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly the given ids; returns the failure of each id that failed."""
         # Imported here and below, so that reading starts fast.
-        from sitegenctl.adapters.rq.library import RqLibrary
-        from sitegenctl.adapters.rq.publisher import publish
+        from sitegenctl.adapters.rq.library import RqLibrary, publish
 
         async with self._workers.link() as link:
-            return await publish(link, RqLibrary(self._options), self._options, publications)
+            return await publish(link, RqLibrary(self._options), publications)
 
     async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
-        """Remove these places of jobs from the queue and the registries, and stop those that run."""
         from sitegenctl.adapters.rq.revoke import RqRevoker
 
         async with self._workers.link() as link:
@@ -108,7 +102,6 @@ class RqQueue:
             return await RqRestorer(link, self._options).requeue(tasks, worker_dead=worker_dead)
 
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
-        """The final status of each of these jobs that has one, and that no other worker runs again."""
         ended = await self._ended(task_ids)
         if not ended:
             return {}
@@ -122,7 +115,6 @@ class RqQueue:
         }
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
-        """Why each of these ids must not be published again: its job has ended, or was cancelled."""
         return {
             task_id: "its job was cancelled" if job.status == "canceled" else f"its job has ended: {job.status}"
             for task_id, job in (await self._ended(task_ids)).items()
@@ -134,20 +126,17 @@ class RqQueue:
         return {task_id: job for task_id, job in jobs.items() if job is not None and job.status in OVER}
 
     async def require_writable(self) -> None:
-        """Raise ``SourceError`` where Redis refuses writes. Changes nothing."""
         async with self._workers.link() as link:
-            await require_writable(link, self._options.probe)
+            await require_writable(link, f"{self._options.list_key}:probe")
 
     async def pause(self) -> Consumers:
         """Have every worker of this Redis take no more jobs."""
         return await self._workers.pause()
 
     async def resume(self) -> Consumers:
-        """Have every worker take jobs again."""
         return await self._workers.resume()
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
-        """Nothing: RQ's workers send no replies that could be left behind."""
         return 0
 
 

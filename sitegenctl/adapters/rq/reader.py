@@ -1,11 +1,11 @@
-"""Reading every unfinished job of an RQ queue, whatever moves meanwhile. Writes nothing, and unpickles nothing.
+"""Reading every unfinished job of an RQ queue while jobs move. Writes nothing, and unpickles nothing.
 
-RQ's own ways of listing are not taken: they clean up as they go (jobs are moved to the failed ones, and callbacks
-run), and they unpickle every job's ``meta``.
+RQ's own listings are not used: they clean up as they go (jobs move to the failed ones, and callbacks run), and they
+unpickle every job's ``meta``.
 
-The ids in the queue and in the registries are read at one moment, in one MULTI/EXEC; a queue that is very long is
-read before, from its tail to its head, because workers take from the head: what is not read yet then moves only
-towards what is read next. What the jobs are is read afterwards, in chunks.
+The ids in the queue and in the registries are read at one moment, in one MULTI/EXEC. A very long queue is read before
+that, from its tail to its head: workers take from the head, so unread jobs only move towards what is read next. The
+jobs themselves are read afterwards, in batches.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 
-#: Ids that are asked of Redis at once: it takes about a millisecond for ten thousand.
+#: Ids that are read at once: Redis takes about a millisecond for ten thousand.
 _AT_ONCE = 20_000
 #: Jobs in one round trip.
-_CHUNK = 500
-#: How often a long queue is read anew because it moved meanwhile.
-_PATIENCE = 20
+_BATCH_SIZE = 500
+#: How often a long queue is read again because it moved meanwhile.
+_MAX_RETRIES = 20
 
 # Before 2 a job's id could hold a colon, too.
 _EXECUTION = re.compile(r":[0-9a-f]{32}$")
 
-#: Where each job was found: as often as it is in the queue or in a registry.
+#: Every place of every job, in the queue and the registries.
 Places = list[tuple[str, Place]]
 
 
 class Started(NamedTuple):
-    """One entry of the registry of jobs in work, as it is and as what it means.
+    """One entry of the registry of jobs in work.
 
-    ``promised_until`` is the time until which the worker promised another sign of life; None where it is no time.
+    ``promised_until`` is when the worker's next heartbeat is due; None where it is no time.
     """
 
     member: bytes
@@ -60,25 +60,25 @@ class Started(NamedTuple):
         return job_id_of(self.member)
 
     def is_promised(self, now: datetime) -> bool:
-        """Whether the worker has still time for its next sign of life, so that it may well live."""
+        """Whether the next heartbeat is not overdue, so that the worker may well be alive."""
         return self.promised_until is not None and self.promised_until >= now
 
 
 def started_entries(reply: Sequence[bytes]) -> Iterator[Started]:
-    """The entries of the registry of jobs in work, from a reply with scores."""
+    """The entries of the registry of jobs in work in a reply with scores."""
     for member, score in zip(reply[::2], reply[1::2], strict=True):
         yield Started(member, score, moment(float(score)))
 
 
 def moment_of(reply: Sequence[bytes]) -> datetime:
-    """The time that Redis answers TIME with."""
+    """The time in a reply to TIME."""
     return datetime.fromtimestamp(int(reply[0]) + int(reply[1]) / 1e6, UTC)
 
 
 async def atomically(link: Link, commands: Sequence[Command], *, keep_refusals: bool = False) -> list[Any]:
-    """The replies to commands that read, all of one moment; ``keep_refusals`` as for a link.
+    """The replies to reading commands, all of one moment; ``keep_refusals`` as for a link.
 
-    One after the other where Redis refuses that: when it is out of memory, for one.
+    A Redis that is out of memory refuses a transaction: then they are executed one after the other.
     """
     *_, replies = await link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
     if not isinstance(replies, list):
@@ -87,9 +87,9 @@ async def atomically(link: Link, commands: Sequence[Command], *, keep_refusals: 
 
 
 def on_the_way(taken: Sequence[bytes], started: Iterable[Started]) -> list[str]:
-    """The ids of jobs that a worker has taken and that are not in the registry of those in work yet.
+    """The ids of jobs that a worker has taken, and that are not yet in the registry of jobs in work.
 
-    RQ leaves a job on the list of those taken until its own process has begun it, which is after it was registered.
+    RQ leaves a job in the list of taken ones until its process has begun it, which is after it was registered.
     """
     registered = Counter(entry.job_id for entry in started)
     ids: list[str] = []
@@ -102,10 +102,10 @@ def on_the_way(taken: Sequence[bytes], started: Iterable[Started]) -> list[str]:
 
 
 def is_left_over(job: Job | None, place: Place, now: datetime) -> bool:
-    """Whether a delivery of a job that has ended is merely what a worker, or a dead one, left in a registry.
+    """Whether a delivery of an ended job is only an entry that a worker left in the registry.
 
-    The job's state is not of this delivery alone: it may have ended at another worker, or have been cancelled, while
-    the process that runs it goes on, which renews the promise of another sign of life.
+    The job may have ended at another worker, or have been cancelled, while the process of this delivery goes on and
+    sends heartbeats.
     """
     if job is not None and job.status not in OVER:
         return False
@@ -115,17 +115,13 @@ def is_left_over(job: Job | None, place: Place, now: datetime) -> bool:
 async def read_jobs(
     link: Link, options: RqOptions, job_ids: Iterable[str], skipped: Counter[str] | None = None
 ) -> dict[str, Job | None]:
-    """Read these jobs' hashes, as far as they may be trusted; None for one that is gone.
-
-    ``skipped`` counts those that are something else than a hash.
-    """
+    """Read these jobs' hashes; None for a job that is gone, or is no hash, which is counted in ``skipped``."""
     wanted = list(job_ids)
     jobs: dict[str, Job | None] = {}
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = wanted[start : start + _CHUNK]
-        answers = await link.execute(*(("HMGET", options.job(job_id), *FIELDS) for job_id in chunk), keep_refusals=True)
-        for job_id, values in zip(chunk, answers, strict=True):
-            # What is no hash is no job.
+    for start in range(0, len(wanted), _BATCH_SIZE):
+        batch = wanted[start : start + _BATCH_SIZE]
+        replies = await link.execute(*(("HMGET", options.job(job_id), *FIELDS) for job_id in batch), keep_refusals=True)
+        for job_id, values in zip(batch, replies, strict=True):
             jobs[job_id] = None if isinstance(values, Refusal) else Job.of(job_id, values)
             if skipped is not None and isinstance(values, Refusal):
                 skipped["job that is no hash"] += 1
@@ -144,12 +140,12 @@ def job_id_of(member: bytes) -> str:
 
 
 def job_in_work(member: bytes) -> str:
-    """The id of the job in a member of the registry of those in work; from 2 on RQ adds the execution's."""
+    """The id of the job in a member of the registry of jobs in work, to which RQ 2 adds the execution's."""
     return _EXECUTION.sub("", job_id_of(member))
 
 
 class QueueReading:
-    """One reading of the queue. With ``only``, nothing is kept but jobs of these orders, and they have no positions."""
+    """One reading of the queue; with ``only``, of the jobs of these orders, which have no positions then."""
 
     def __init__(
         self, link: Link, options: RqOptions, *, only: Collection[int] | None = None, at_once: int = _AT_ONCE
@@ -160,7 +156,7 @@ class QueueReading:
         self._at_once = at_once
 
     async def read(self) -> BrokerReading:
-        """Read what is unfinished, each place of a job, in the order of delivery."""
+        """Read every place of every unfinished job, in the order of delivery."""
         skipped: Counter[str] = Counter()
         now, places = await self._places(await self._long_list(), skipped)
         jobs = await read_jobs(self._link, self._options, dict.fromkeys(job_id for job_id, _ in places), skipped)
@@ -179,14 +175,14 @@ class QueueReading:
         skipped.update(oddity for job in jobs.values() if job is not None for oddity in job.oddities())
         return BrokerReading(
             tasks=tuple(tasks),
-            # A message that may be of any order may be of these.
+            # A job that may be of any order may be of these.
             foreign=tuple(item for item in foreign if self._only is None or item.may_be_ours),
             taken_at=now,
             skipped=+skipped,
         )
 
     async def _places(self, waiting: list[str] | None, skipped: Counter[str]) -> tuple[datetime, Places]:
-        """When they were read by Redis' clock, and every place of every job, the queue first."""
+        """The time by Redis' clock, and every place of every job, the queue first."""
         options = self._options
         now, listed, scheduled, deferred, ready, limits, started, taken = await atomically(
             self._link,
@@ -203,7 +199,7 @@ class QueueReading:
         )
         in_line = [job_id_of(member) for member in listed]
         if waiting is not None:
-            # What was taken since is at the head no longer; what was put there is.
+            # The head is of this moment: without what was taken since, and with what was requeued.
             in_line = [*in_line, *_behind(in_line, waiting)]
         places: Places = []
         for position, job_id in enumerate(in_line):
@@ -213,7 +209,7 @@ class QueueReading:
                 skipped["due time of a scheduled job"] += 1
             places.append((job_id, Place(TaskState.SCHEDULED, moment(due))))
         for member in dict.fromkeys((*deferred, *ready, *await self._held_back(limits))):
-            # They wait for something else than a time.
+            # They wait for something other than a time.
             places.append((job_id_of(member), Place(TaskState.SCHEDULED)))
         entries = list(started_entries(started))
         for entry in entries:
@@ -227,7 +223,7 @@ class QueueReading:
         return moment_of(now), places
 
     async def _with_times(self, places: Places) -> Places:
-        """The places, with the time when each delivery was taken up, where RQ has written it beside the registry."""
+        """Add when each delivery was taken up, which RQ stores in another hash."""
         members = {place.delivery for _, place in places if place.delivery and _EXECUTION.search(place.delivery)}
         if not members:
             return places
@@ -239,7 +235,7 @@ class QueueReading:
         return [(job_id, place._replace(taken_up_at=times.get(place.delivery or ""))) for job_id, place in places]
 
     async def _held_back(self, limits: Sequence[bytes]) -> list[bytes]:
-        """The ids of jobs of our queue that RQ 3 holds back because too many of a kind are running."""
+        """The ids of jobs of our queue that RQ 3 holds back because of a rate limit."""
         if not limits:
             return []
         prefix = f"{self._options.prefix}:rl:".encode()
@@ -254,14 +250,14 @@ class QueueReading:
         return [member for member, origin in zip(members, origins, strict=True) if origin == ours]
 
     async def _long_list(self) -> list[str] | None:
-        """All ids of a long queue in the order of delivery; None where it is short enough to be read at once."""
-        for _ in range(_PATIENCE):
+        """All ids of a long queue in the order of delivery; None where it can be read at once."""
+        for _ in range(_MAX_RETRIES):
             (length,) = await self._link.execute(("LLEN", self._options.list_key))
             if length <= self._at_once:
                 return None
             chunks: list[list[bytes]] = []
             for start in range(max(0, length - self._at_once), -self._at_once, -self._at_once):
-                # One more than is new, to see whether something was put in at the head, which moves all away.
+                # One id more than is new, which shows whether something was pushed to the head meanwhile.
                 last = start + self._at_once
                 (chunk,) = await self._link.execute(("LRANGE", self._options.list_key, max(0, start), last))
                 if chunks and chunk and chunk[-1] not in chunks[-1]:
@@ -280,7 +276,7 @@ def _seconds(reply: Any) -> datetime | None:
 
 
 def _joined(chunks: Sequence[Sequence[str]]) -> list[str]:
-    """Chunks of a list, each of which ends with what the next begins with; one id may be in the list several times."""
+    """Join chunks that overlap at their ends; an id may be in the list several times."""
     ids: list[str] = []
     for chunk in chunks:
         ends = [place + 1 for place, job_id in enumerate(chunk) if ids and job_id == ids[-1]]
@@ -290,7 +286,7 @@ def _joined(chunks: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _behind(head: Sequence[str], waiting: Sequence[str]) -> Sequence[str]:
-    """What waits behind the head, in a list that was read a moment before: from where the head ends in it on.
+    """The part of a list read a moment before that is behind the head read now.
 
     Ids at the end of the head that are not in that list were added since.
     """
@@ -307,5 +303,5 @@ def _behind(head: Sequence[str], waiting: Sequence[str]) -> Sequence[str]:
             count += 1
         return count
 
-    # An id that is there several times: where most of what precedes it is as in the head.
+    # Of several places of that id, the one whose predecessors match the head best.
     return waiting[max((place + 1 for place in places[head[known - 1]]), key=matching) :]
