@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sitegenctl.domain.diagnosis.liveness import Deciding, attribute
+from sitegenctl.domain.diagnosis.liveness import Liveness, attribute
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.log import Cursor
 from sitegenctl.domain.orders.order import LogRow, OrderStatus
@@ -316,10 +316,10 @@ class _Watch:
     async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Quiet | None]:
         """Find out why nothing moves: orphaned tasks, or no worker to take them."""
         survey = await self._queue.survey()
-        deciding = Deciding.of(reading, survey, utc_now())
+        liveness = Liveness(reading=reading, survey=survey, now=utc_now())
         tasks = attribute(reading.tasks, survey)
         unaccounted = {task.order_id for task in tasks if task.is_unaccounted and task.order_id is not None}
-        held = deciding.settle(tasks, await self._orders.read_orders(unaccounted) if unaccounted else {})
+        held = liveness.decide(tasks, await self._orders.read_orders(unaccounted) if unaccounted else {})
         orphaned = runs.with_task([task for task in held if task.state is TaskState.ORPHANED])
         ended = [runs.give_up(order_id, _ORPHANED) for order_id in sorted(orphaned & self._orphaned)]
         self._orphaned = orphaned

@@ -56,18 +56,18 @@ class SettledOrders(Protocol):
 async def page_of(orders: SettledOrders, sites: SiteStore, query: OrderQuery, snapshot: Snapshot) -> OrderPage:
     """The page of a query whose open orders are in the snapshot; there may be others in it than the query takes."""
     hollow = Condition.HOLLOW in query.conditions
-    if query.filter.takes_everything:
+    if query.filter.is_empty:
         # A task may name an order that doesn't exist; one that was merely filtered out must not look like that.
         ids: Collection[int] = snapshot.known_ids()
     else:
-        ids = [order_id for order_id, order in snapshot.orders.items() if query.filter.takes(order)]
+        ids = [order_id for order_id, order in snapshot.orders.items() if query.filter.matches(order)]
     judged = [_listed(order_id, snapshot) for order_id in ids]
-    open_orders = [listed for listed in judged if query.takes(listed.verdict.condition)]
+    open_orders = [listed for listed in judged if query.includes(listed.verdict.condition)]
     open_orders.sort(key=sort_key(query))
     undecided = 0
     if snapshot.unanswered and Condition.UNKNOWN not in query.conditions:
         undecided = sum(listed.verdict.condition is Condition.UNKNOWN for listed in judged) if query.conditions else 0
-    if not query.wants_settled or (hollow and Source.FILES in snapshot.errors):
+    if not query.includes_settled or (hollow and Source.FILES in snapshot.errors):
         # Without the files no finished order can be called hollow, however many are gone through.
         return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders), undecided=undecided)
     settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
@@ -104,7 +104,7 @@ async def _settled(
         seen = await _with_files(sites, snapshot, chunk)
         for order in chunk:
             listed = _listed(order.order_id, seen)
-            if query.takes(listed.verdict.condition):
+            if query.includes(listed.verdict.condition):
                 found += 1
                 yield listed
         if len(chunk) < size:

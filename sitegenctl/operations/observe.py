@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
 from sitegenctl.domain.diagnosis.listing import OrderFilter
 from sitegenctl.domain.diagnosis.liveness import (
-    Deciding,
+    Liveness,
     attribute,
     confirmed,
     doubtful,
@@ -248,8 +248,8 @@ class _Look:
         """Put the sources together; doubtful tasks of ``sure_of`` (None: all orders) take a second reading."""
         reading = reading or BrokerReading()
         finished = await self._finished(reading, survey)
-        deciding = Deciding.of(reading, survey, self.taken_at)
-        tasks = deciding.settle(attribute(reading.tasks, survey, finished=finished), known or {})
+        liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
+        tasks = liveness.decide(attribute(reading.tasks, survey, finished=finished), known or {})
         doubted = doubtful(tasks, self.before)
         in_doubt = [task for task in tasks if task.task_id in doubted]
         if any(sure_of is None or task.order_id in sure_of for task in in_doubt):
@@ -263,19 +263,17 @@ class _Look:
             taken_at=self.taken_at,
             orders=known or {},
             tasks=tasks,
-            foreign=reading.foreign,
+            reading=reading,
             workers=survey,
             files=files or {},
             errors=dict(self.attempts.errors),
             grace=self.grace,
             check_hollow=self.check_hollow,
-            unattributed=reading.unattributed,
-            possible=_possible(deciding, known or {}, with_task),
+            possible=liveness.possible_runs(
+                order for order_id, order in (known or {}).items() if order_id not in with_task
+            ),
             stale=separate_claims(survey, {task.task_id for task in reading.tasks}, finished)[1],
             authoritative=await self._is_authoritative(orders, known, with_task),
-            broker_time=reading.taken_at,
-            broker_uptime=reading.uptime,
-            reconnecting=deciding.reconnecting,
         )
 
     async def _finished(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Mapping[str, str]:
@@ -306,7 +304,8 @@ class _Look:
             second = attribute(reading.tasks, survey, finished=await self._finished(reading, survey))
         except SourceError:
             return unconfirmed(tasks), {}
-        return confirmed(tasks, Deciding.of(reading, survey, self.taken_at).settle(second, known)), known
+        liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
+        return confirmed(tasks, liveness.decide(second, known)), known
 
 
 async def require_right_directory(orders: OrdersStore, sites: SiteStore) -> None:
@@ -348,18 +347,6 @@ def _claims(survey: WorkerSurvey | None) -> Iterator[LiveTask]:
     """Every claim of a task of ours."""
     for worker in survey.workers if survey is not None else ():
         yield from worker.tasks
-
-
-def _possible(
-    deciding: Deciding, orders: Mapping[int, Order], with_task: Collection[int]
-) -> dict[int, datetime | None]:
-    """The orders without a live task whose last run may still be going, and until when."""
-    candidates = {
-        order_id: deciding.may_be_running(order)
-        for order_id, order in orders.items()
-        if order_id not in with_task and order.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
-    }
-    return {order_id: until for order_id, (may_run, until) in candidates.items() if may_run}
 
 
 def require(snapshot: Snapshot, *sources: Source) -> None:

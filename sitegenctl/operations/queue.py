@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
-from sitegenctl.domain.diagnosis.liveness import Deciding, Moment, StaleClaim, separate_claims
+from sitegenctl.domain.diagnosis.liveness import Liveness, StaleClaim, separate_claims
 from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, WorkerSource
-from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, LiveTask, TaskDetails, TaskPlace, TaskState
+from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
 from sitegenctl.errors import Refused, SourceError
 from sitegenctl.operations.observe import SECOND_LOOK, observe_live, utc_now
@@ -118,8 +118,8 @@ def _decided(task: TaskDetails, order: Order | None, survey: WorkerSurvey, fallb
         state=TaskState.UNACCOUNTED,
         delivered_at=task.delivered_at,
     )
-    deciding = Deciding(moment=Moment(local=utc_now()), survey=survey, fallback=fallback)
-    (settled,) = deciding.settle([place], {order.order_id: order} if order is not None else {})
+    liveness = Liveness(reading=BrokerReading(hard_limit=fallback), survey=survey, now=utc_now())
+    (settled,) = liveness.decide([place], {order.order_id: order} if order is not None else {})
     return replace(task, state=settled.state, until=settled.until)
 
 

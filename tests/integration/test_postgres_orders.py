@@ -414,4 +414,4 @@ def test_the_same_orders_are_taken_in_memory_and_in_the_database(world: World, m
         return answers
 
     for only, found in zip(FILTERS, world.with_session(asked), strict=True):
-        assert found == {number for number in many_names if only.takes(orders[number])}, only
+        assert found == {number for number in many_names if only.matches(orders[number])}, only

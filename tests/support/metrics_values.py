@@ -29,7 +29,6 @@ def measured(*, unanswered: dict[Source, str] | None = None, totals: RunTotals |
         taken_at=datetime(2026, 3, 1, tzinfo=UTC),
         orders={},
         tasks=(),
-        foreign=(),
         workers=None,
         files={},
         errors=away,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sitegenctl.domain.diagnosis.liveness import Deciding, Moment, attribute
+from sitegenctl.domain.diagnosis.liveness import Liveness, attribute
 from sitegenctl.domain.ports import QueueBackend
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskState
 from sitegenctl.domain.queue.worker import WorkerSurvey
@@ -34,9 +34,8 @@ def publication(order_id: int = 42, task_id: str = "task-1", *, resume: bool = F
 
 def judged(reading: BrokerReading, survey: WorkerSurvey | None) -> tuple[LiveTask, ...]:
     """What a command concludes from broker and workers, where it knows nothing of the orders."""
-    moment = Moment(local=datetime.now(UTC), broker=reading.taken_at)
-    deciding = Deciding(moment=moment, survey=survey, fallback=reading.hard_limit)
-    return deciding.settle(attribute(reading.tasks, survey), {})
+    liveness = Liveness(reading=replace(reading, uptime=None), survey=survey, now=datetime.now(UTC))
+    return liveness.decide(attribute(reading.tasks, survey), {})
 
 
 class System:

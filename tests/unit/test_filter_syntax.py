@@ -29,7 +29,7 @@ def order(**facts: object) -> Order:
 
 def test_nothing_filters_nothing() -> None:
     assert parse_filter("") == parse_filter("   ") == FilterText()
-    assert parse_filter("").filter.takes_everything
+    assert parse_filter("").filter.is_empty
 
 
 def test_words_and_facets_and_ages_together() -> None:
@@ -128,7 +128,7 @@ def test_whatever_is_typed_is_never_an_error(typed: str) -> None:
     found = parse_filter(typed)
     assert found.problem is None or "\n" not in found.problem
     # What becomes of it is asked for at every key: neither a list in memory nor a query may fail.
-    found.filter.takes(order())
+    found.filter.matches(order())
     query = found.applied_to(OrderQuery(sort=SortBy.NAME, limit=7, offset=500))
     assert (query.sort, query.limit, query.offset) == (SortBy.NAME, 7, 0)
 
@@ -159,7 +159,7 @@ def test_every_beginning_of_a_name_finds_it(kind: str, data: st.DataObject) -> N
     ],
 )
 def test_words_are_looked_for_in_names_and_addresses(search: str, takes: bool) -> None:
-    assert OrderFilter(search=search).takes(order()) is takes
+    assert OrderFilter(search=search).matches(order()) is takes
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_words_are_looked_for_in_names_and_addresses(search: str, takes: bool) -
     ],
 )
 def test_ages_and_statuses(only: OrderFilter, takes: bool) -> None:
-    assert only.takes(order()) is takes
+    assert only.matches(order()) is takes
 
 
 def test_an_order_without_a_time_is_of_no_age() -> None:
     for only in (OrderFilter(since=MINUTE), OrderFilter(still_for=MINUTE)):
-        assert not only.takes(order(idle=None))
+        assert not only.matches(order(idle=None))

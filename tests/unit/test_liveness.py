@@ -10,8 +10,7 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.domain.diagnosis.liveness import (
     LIMIT_MARGIN,
-    Deciding,
-    Moment,
+    Liveness,
     attribute,
     confirmed,
     doubtful,
@@ -21,7 +20,7 @@ from sitegenctl.domain.diagnosis.liveness import (
 )
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.run import History, Run, RunOutcome
-from sitegenctl.domain.queue.task import DEFAULT_RECONNECT, LiveTask, TaskState
+from sitegenctl.domain.queue.task import DEFAULT_RECONNECT, BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import Worker, WorkerSurvey
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -59,9 +58,9 @@ def settled(
     place: LiveTask, the_order: Order | None = None, replies: WorkerSurvey | None = None, *, now: datetime = NOW
 ) -> LiveTask:
     replies = survey() if replies is None else replies
-    deciding = Deciding(moment=Moment(local=now, broker=now), survey=replies, fallback=LIMIT)
+    liveness = Liveness(reading=BrokerReading(taken_at=now, hard_limit=LIMIT), survey=replies, now=now)
     orders = {1: the_order} if the_order is not None else {}
-    (decided,) = deciding.settle(attribute([place], replies), orders)
+    (decided,) = liveness.decide(attribute([place], replies), orders)
     return decided
 
 
@@ -245,8 +244,9 @@ def test_after_its_time_limit_a_delivery_is_orphaned(ago: timedelta) -> None:
 def test_an_orphan_waits_for_workers_on_their_way_back(
     uptime: timedelta | None, delivered: timedelta, until: datetime | None
 ) -> None:
-    deciding = Deciding(moment=Moment(local=NOW, broker=NOW), survey=survey(), fallback=LIMIT, uptime=uptime)
-    (decided,) = deciding.settle(attribute([delivery("a", delivered)], survey()), {})
+    reading = BrokerReading(taken_at=NOW, hard_limit=LIMIT, uptime=uptime)
+    liveness = Liveness(reading=reading, survey=survey(), now=NOW)
+    (decided,) = liveness.decide(attribute([delivery("a", delivered)], survey()), {})
     assert (decided.state, decided.until) == (TaskState.ORPHANED, until)
 
 
@@ -352,22 +352,22 @@ def test_a_reserved_task_whose_log_has_begun_since_is_running(
 @pytest.mark.parametrize(
     ("run", "lock", "expected"),
     [
-        (None, None, (False, None)),
-        (Run(outcome=None, last_step="START", began=SECOND), None, (True, NOW + OVER - SECOND)),
-        (Run(outcome=None, last_step="START", began=SECOND), False, (True, NOW + OVER - SECOND)),
-        (Run(outcome=None, last_step="START", began=OVER), None, (False, None)),
-        (Run(outcome=None, last_step="START", began=None), None, (True, None)),  # no usable time: nobody can tell
-        (Run(outcome=None, last_step="START", began=SECOND, cut_short=True), None, (False, None)),
-        (Run(outcome=RunOutcome.ERROR, last_step="ERROR", began=SECOND), None, (False, None)),
-        (LOCKING, False, (False, None)),
-        (LOCKING, None, (True, NOW + OVER - SECOND)),
+        (None, None, {}),
+        (Run(outcome=None, last_step="START", began=SECOND), None, {1: NOW + OVER - SECOND}),
+        (Run(outcome=None, last_step="START", began=SECOND), False, {1: NOW + OVER - SECOND}),
+        (Run(outcome=None, last_step="START", began=OVER), None, {}),
+        (Run(outcome=None, last_step="START", began=None), None, {1: None}),  # no usable time: nobody can tell
+        (Run(outcome=None, last_step="START", began=SECOND, cut_short=True), None, {}),
+        (Run(outcome=RunOutcome.ERROR, last_step="ERROR", began=SECOND), None, {}),
+        (LOCKING, False, {}),
+        (LOCKING, None, {1: NOW + OVER - SECOND}),
     ],
 )
 def test_an_open_run_may_go_on_until_its_time_limit(
-    run: Run | None, lock: bool, expected: tuple[bool, datetime | None]
+    run: Run | None, lock: bool, expected: dict[int, datetime | None]
 ) -> None:
-    deciding = Deciding(moment=Moment(local=NOW), survey=survey(), fallback=LIMIT)
-    assert deciding.may_be_running(order(run, lock=lock)) == expected
+    liveness = Liveness(reading=BrokerReading(hard_limit=LIMIT), survey=survey(), now=NOW)
+    assert liveness.possible_runs([order(run, lock=lock)]) == expected
 
 
 @given(
@@ -397,10 +397,10 @@ def test_a_claim_of_the_run_that_succeeded_is_over(
 ) -> None:
     claim = running("a", started_at=NOW - timedelta(minutes=3))
     known = {1: order(Run(outcome=outcome, last_step="FINALIZE", began=began), status=status)}
-    deciding = Deciding(moment=Moment(local=NOW, broker=NOW), survey=survey(claim), fallback=LIMIT)
-    assert bool(deciding.settle(attribute([], survey(claim)), known)) is is_live
+    liveness = Liveness(reading=BrokerReading(taken_at=NOW, hard_limit=LIMIT), survey=survey(claim), now=NOW)
+    assert bool(liveness.decide(attribute([], survey(claim)), known)) is is_live
     delivered = delivery("a", timedelta(minutes=3), delivery="tag")
-    (left,) = deciding.settle(attribute([delivered], survey(claim)), known)
+    (left,) = liveness.decide(attribute([delivered], survey(claim)), known)
     assert left.state is (TaskState.RUNNING if is_live else TaskState.UNACCOUNTED)
 
 

@@ -22,7 +22,7 @@ from sitegenctl.domain.plans.plan import Action, Plan
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, furthest, plan_repair
 from sitegenctl.domain.plans.reset import ResetOptions, plan_reset, plan_reset_empty
 from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.render.command import hint_text
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -117,7 +117,7 @@ def test_a_purge_cancels_what_waits_and_spares_what_workers_hold() -> None:
         task(TaskState.QUEUED, "g", 9, position=2),
     )
     foreign = (ForeignMessage(name="beat", reason="another task", state=TaskState.QUEUED),)
-    plan = plan_purge(snapshot(order(1), order(2), order(3), tasks=tasks, foreign=foreign))
+    plan = plan_purge(snapshot(order(1), order(2), order(3), tasks=tasks, reading=BrokerReading(foreign=foreign)))
     assert {step.order_id: step.after for step in plan.steps} == {2: BUILDING, 9: None}
     assert [outcome.order_id for outcome in plan.left_alone] == [3]
 
@@ -256,8 +256,8 @@ def test_after_a_restart_of_redis_an_order_enqueued_since_needs_no_wait(
     age: timedelta | None, task_id: str | None, kind: Action | OutcomeKind
 ) -> None:
     journal = JournalEntry(step="OPERATOR_ENQUEUE", task_id=task_id, age=age)
-    restarted: dict[str, object] = {"broker_uptime": timedelta(seconds=20), "reconnecting": timedelta(seconds=12)}
-    seen = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", journal=journal), **restarted)
+    restarted = BrokerReading(uptime=timedelta(seconds=20), reconnect_time=timedelta(seconds=32))
+    seen = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", journal=journal), reading=restarted)
     decision = only(repair(seen))
     assert (decision.outcome if isinstance(decision, Outcome) else decision.action) is kind  # type: ignore[attr-defined]
 
@@ -509,7 +509,7 @@ def test_an_order_that_may_have_a_live_task_gets_no_other(command: str, doubt: s
     message = ForeignMessage(name="generate", reason="unreadable", state=TaskState.QUEUED, may_be_ours=True)
     facts: dict[str, object] = {}
     if doubt == "unattributed":
-        facts = {"unattributed": (message,)}
+        facts = {"reading": BrokerReading(foreign=(message,))}
     elif doubt == "possible":
         facts = {"possible": {42: UNTIL}}
     seen = snapshot(order(42, status, *steps, run_lock_held=doubt == "lock"), **facts)

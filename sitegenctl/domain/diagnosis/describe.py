@@ -1,4 +1,4 @@
-"""What is said in a few words everywhere alike: a task, an order's files, an age."""
+"""Short descriptions that are the same everywhere: of a task, an order's files, an age, a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sitegenctl.domain.queue.task import LiveTask
 
 
 def describe_task(task: LiveTask) -> str:
-    """Say in a few words which task it is and where."""
+    """Describe which task it is and where."""
     where = f" at {task.worker}" if task.worker else ""
     if task.position is not None:
         where = " (next)" if task.position == 0 else f" (place {task.position + 1})"
@@ -17,14 +17,14 @@ def describe_task(task: LiveTask) -> str:
 
 
 def describe_files(files: SiteFiles) -> str:
-    """Say how many files there are."""
+    """Describe how many files there are."""
     if not files.complete:
         return f"{files.count} files or more"
     return "1 file" if files.count == 1 else f"{files.count} files"
 
 
 def describe_age(age: timedelta | None) -> str:
-    """Say an age in its two largest units, as in ``3h 12m``; an unknown one as "an unknown time"."""
+    """Describe an age in its two largest units, as in ``3h 12m``."""
     if age is None:
         return "an unknown time"
     seconds = max(0, int(age.total_seconds()))

@@ -1,6 +1,6 @@
-"""What is typed to filter a list of orders: words, and ``condition:failed status:review age>10m``.
+"""The syntax of the live view's filter: words, and ``condition:failed status:review age>10m``.
 
-Typed text is never wrong for long: what is not finished yet filters nothing, and ``FilterText.problem`` says so.
+The text is parsed as it is typed: an unfinished term filters nothing, and ``FilterText.problem`` names it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _AGE = re.compile(r"age\s*([<>])\s*(\d{1,9}(?:\.\d{1,9})?)([smhdw])", re.IGNOREC
 
 @dataclass(frozen=True, kw_only=True)
 class FilterText:
-    """What was typed, understood: the orders meant, and what could not be understood."""
+    """The parsed filter, and the first problem in it."""
 
     filter: OrderFilter = field(default_factory=OrderFilter)
     conditions: frozenset[Condition] = frozenset()
     problem: str | None = None
 
     def applied_to(self, query: OrderQuery) -> OrderQuery:
-        """The same query, for these orders only, from its beginning."""
+        """The first page of the query with this filter."""
         return replace(query, filter=self.filter, conditions=self.conditions, offset=0)
 
 
 def parse_filter(text: str) -> FilterText:
-    """Understand what was typed; several conditions, or several statuses, mean any of them."""
+    """Parse a filter; several conditions, or several statuses, mean any of them."""
     words: list[str] = []
     conditions: set[Condition] = set()
     statuses: set[OrderStatus] = set()
@@ -45,13 +45,13 @@ def parse_filter(text: str) -> FilterText:
     for word in text.split():
         name, colon, value = word.partition(":")
         if colon and name.lower() in ("condition", "c"):
-            found = _beginning(Condition, value)
-            conditions |= found
-            problem = problem or (None if found else f"no condition begins with {value!r}")
+            matching = _with_prefix(Condition, value)
+            conditions |= matching
+            problem = problem or (None if matching else f"no condition begins with {value!r}")
         elif colon and name.lower() in ("status", "s"):
-            found_statuses = _beginning(OrderStatus, value)
-            statuses |= found_statuses
-            problem = problem or (None if found_statuses else f"no status begins with {value!r}")
+            matching_statuses = _with_prefix(OrderStatus, value)
+            statuses |= matching_statuses
+            problem = problem or (None if matching_statuses else f"no status begins with {value!r}")
         elif word.lower().startswith(("age>", "age<")):
             match = _AGE.fullmatch(word)
             if match is None:
@@ -73,10 +73,10 @@ def parse_filter(text: str) -> FilterText:
     )
 
 
-def _beginning(kind: type[E], value: str) -> set[E]:
-    """The members whose value begins so; one that is named in full is meant alone."""
-    wanted = value.lower()
-    if not wanted:
+def _with_prefix(kind: type[E], prefix: str) -> set[E]:
+    """The members whose value begins with the prefix, or the one that equals it."""
+    prefix = prefix.lower()
+    if not prefix:
         return set()
-    exact = {member for member in kind if member.lower() == wanted}
-    return exact or {member for member in kind if member.lower().startswith(wanted)}
+    exact = {member for member in kind if member.lower() == prefix}
+    return exact or {member for member in kind if member.lower().startswith(prefix)}

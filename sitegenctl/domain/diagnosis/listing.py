@@ -1,7 +1,7 @@
-"""Lists of orders: what is asked for, in which order, and how the pages come together.
+"""Lists of orders: queries, sorting, and how pages are merged.
 
-Orders that may need somebody are few and are diagnosed all; the others (waiting, finished, cancelled) may be
-millions, and the database hands out a page of them. Both come sorted the same way and are merged.
+Open orders are few, and all of them are diagnosed. The others (waiting, finished, cancelled) may be millions, and the
+database returns a page of them. Both are sorted the same way and merged.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sitegenctl.domain.orders.order import MAX_ORDER_ID, OPEN_STATUSES, Order, O
 
 
 class SortBy(StrEnum):
-    """What a list of orders is sorted by."""
+    """The sort keys of a list of orders."""
 
     FAULT = "fault"  # faults first, then the newest order
     ID = "id"
-    UPDATED = "updated"  # what moved last first
+    UPDATED = "updated"  # last change first
     CREATED = "created"  # newest first
     NAME = "name"
     STATUS = "status"  # in the order of an order's life
@@ -31,10 +31,10 @@ class SortBy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFilter:
-    """Which orders: empty sets and None filter nothing.
+    """Which orders to list: empty sets and None filter nothing.
 
-    Every word of ``search`` must be in the customer's name or address or the business's name, or be the order's
-    number. ``since`` is the time within which the order moved, ``still_for`` the time for which it has not.
+    Every word of ``search`` must be in the customer's name or e-mail address or the name of the business, or be the
+    order's number. The order changed within ``since``, and is unchanged for ``still_for``.
     """
 
     statuses: frozenset[OrderStatus] = frozenset()
@@ -43,19 +43,19 @@ class OrderFilter:
     still_for: timedelta | None = None
 
     @property
-    def takes_everything(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing is filtered."""
         return self == OrderFilter()
 
     @property
     def words(self) -> Sequence[str]:
-        """What is searched for."""
+        """The words of the search."""
         return self.search.split() if self.search is not None else ()
 
-    def takes(self, order: Order) -> bool:
-        """Whether the order is one of these; of orders that have been read, what the database says of others.
+    def matches(self, order: Order) -> bool:
+        """Whether an order that was read matches.
 
-        An order moved when anything of it did; of the orders that it alone knows the database takes ``updated_at``.
+        Any change of the order counts here; where the database filters, it compares ``updated_at``.
         """
         if self.statuses and order.status not in self.statuses:
             return False
@@ -70,14 +70,14 @@ class OrderFilter:
 
 
 def order_number(word: str) -> int | None:
-    """The number of an order that a word of a search may be; digits of other scripts are letters."""
+    """The order number that a word of a search may be, in ASCII digits."""
     number = int(word) if word.isascii() and word.isdecimal() and len(word) <= len(str(MAX_ORDER_ID)) else None
     return None if number is None or number > MAX_ORDER_ID else number
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderQuery:
-    """A page of orders: ``limit`` of them after ``offset``."""
+    """A page of a list of orders: ``limit`` of them after ``offset``."""
 
     filter: OrderFilter = OrderFilter()
     conditions: frozenset[Condition] = frozenset()
@@ -87,20 +87,20 @@ class OrderQuery:
     offset: int = 0
 
     @property
-    def wants_settled(self) -> bool:
-        """Whether orders beyond the open ones can be in the answer."""
+    def includes_settled(self) -> bool:
+        """Whether orders that are not open can be in the result."""
         statuses = self.filter.statuses
         by_status = not statuses or bool(statuses - OPEN_STATUSES)
         return by_status and (not self.conditions or any(condition.settled for condition in self.conditions))
 
-    def takes(self, condition: Condition) -> bool:
-        """Whether an order in this condition belongs into the answer."""
+    def includes(self, condition: Condition) -> bool:
+        """Whether orders in this condition are in the result."""
         return not self.conditions or condition in self.conditions
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedOrder:
-    """An order in a list, with its verdict; ``order`` is None for one that is missing and has a live task."""
+    """An order in a list with its diagnosis; ``order`` is None for a missing one that has a live task."""
 
     order_id: int
     order: Order | None
@@ -109,9 +109,9 @@ class ListedOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderPage:
-    """A page of a list; ``total`` is None where counting would mean judging every finished order.
+    """A page of a list; ``total`` is None where counting would mean diagnosing every finished order.
 
-    ``undecided`` more may be in one of the conditions asked for: a source that did not answer would tell.
+    ``undecided`` more orders may be in one of the conditions: a source that did not respond would decide that.
     """
 
     orders: Sequence[ListedOrder]
@@ -124,7 +124,7 @@ _LIFE = {status: place for place, status in enumerate(OrderStatus)}
 
 
 def sort_key(query: OrderQuery) -> Callable[[ListedOrder], Any]:
-    """What the list is sorted by; the database sorts by the same, NULLs last, ties by id."""
+    """The sort key of a query, the same as the database's: NULLs last, ties by id."""
     sign = -1 if query.reverse else 1
 
     def newest_first(time: datetime | None) -> float:
@@ -155,7 +155,7 @@ def sort_key(query: OrderQuery) -> Callable[[ListedOrder], Any]:
 
 @dataclass(frozen=True)
 class _Reversed:
-    """Bytes that sort the other way round."""
+    """Bytes in descending order."""
 
     value: bytes
 
@@ -164,6 +164,6 @@ class _Reversed:
 
 
 def merge(query: OrderQuery, parts: Iterable[Iterable[ListedOrder]]) -> list[ListedOrder]:
-    """The page of the query from parts that are each sorted already."""
+    """Merge sorted parts into the page of the query."""
     merged = heapq.merge(*parts, key=sort_key(query))
     return list(islice(merged, query.offset, query.offset + query.limit))

@@ -1,10 +1,8 @@
-"""Which places of a task are live, and what a delivery that no worker claims allows to conclude.
+"""Which places of a task are live, and what follows from a delivery that no worker claims.
 
-Broker and workers are joined by task id: list entries, deliveries and claims are counted, not merely looked up, so that
-one id in two places stays two places. Nothing is concluded from a missing reply: a delivery that nobody claims is
-unaccounted until the time limit of whatever may be running it has passed, or until something proves that it runs
-nowhere. All functions are pure; times of the broker and of the database are compared as ages only, each by its own
-clock.
+Broker and workers are joined by task id and place: one id in two places stays two places. A missing reply proves
+nothing: a delivery that no worker claims is unaccounted until its time limit has passed, or until something proves that
+it runs nowhere. Times of the broker and of the database are compared as ages only, each by its own clock.
 """
 
 from __future__ import annotations
@@ -16,14 +14,14 @@ from datetime import datetime, timedelta
 
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.run import Run, RunOutcome
-from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT, BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import Worker, WorkerSurvey
 from sitegenctl.domain.slotted import light
 
 #: How long after its hard time limit a run may still be ending.
 LIMIT_MARGIN = timedelta(seconds=30)
 
-# A run that began this much before its delivery by our reckoning may still be of it: two clocks are involved.
+# Two clocks are involved: a run may seem to begin this long before its delivery.
 _CLOCK_TOLERANCE = timedelta(seconds=5)
 
 _RUNNING_FIRST = sorted(TaskState, key=lambda state: state is not TaskState.RUNNING)
@@ -31,24 +29,12 @@ _RUNNING_FIRST = sorted(TaskState, key=lambda state: state is not TaskState.RUNN
 
 @light
 class StaleClaim:
-    """A task that a worker still lists as running although it cannot be; ``reason`` says why."""
+    """A task that a worker lists as running although it cannot be, with the ``reason``."""
 
     worker: str
     task_id: str
     order_id: int | None
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moment:
-    """When a snapshot was taken, by this machine's clock and by the broker's (None where it is not known)."""
-
-    local: datetime
-    broker: datetime | None = None
-
-    def broker_age(self, at: datetime) -> timedelta:
-        """How long ago a time by the broker's clock was; one in the future was just now."""
-        return max((self.broker or self.local) - at, timedelta(0))
 
 
 def attribute(
@@ -60,9 +46,8 @@ def attribute(
     """Join the broker's tasks with the workers' claims, by task id and place.
 
     A claim accounts for one delivery of its task. List entries stay places of their own. A delivery without a claim is
-    unaccounted, unless the broker itself has shown that it is orphaned. A claim without a message is live, too: the
-    task was acknowledged early, or its message was lost. ``finished`` has the final results of tasks without a message.
-    What is ``doubtful`` takes a second reading.
+    unaccounted, unless the broker has shown that it is orphaned. A claim without a message is live, too: the task was
+    acknowledged early, or its message was lost. ``finished`` has the final results of tasks without a message.
     """
     by_id: dict[str, list[LiveTask]] = {}
     for task in tasks:
@@ -86,10 +71,10 @@ def attribute(
 def separate_claims(
     survey: WorkerSurvey | None, messages: Collection[str], finished: Mapping[str, str]
 ) -> tuple[list[LiveTask], list[StaleClaim]]:
-    """The workers' claims of our task that are live, and the stale ones of any task.
+    """The live claims of our task, and the stale claims of any task.
 
     Celery keeps ended tasks among the active ones after a lost connection (celery#8541). ``messages`` are the ids of
-    tasks that the broker has a message of, ``finished`` those with a final result.
+    tasks with a message in the broker, ``finished`` those with a final result.
     """
     live: list[LiveTask] = []
     stale: list[StaleClaim] = []
@@ -107,7 +92,7 @@ def separate_claims(
 
 
 def _stale_reasons(worker: Worker, messages: Collection[str], finished: Mapping[str, str]) -> dict[str, str]:
-    """Why running claims of one worker are stale, by task id; what another task carries is as stale as that one."""
+    """Why running claims of one worker are stale, by task id; a carried task is as stale as its carrier."""
     running = {
         task.task_id: task
         for task in (*worker.others, *worker.tasks)
@@ -129,7 +114,7 @@ def _stale_reasons(worker: Worker, messages: Collection[str], finished: Mapping[
             if newest is not None and (task.started_at is None or task.started_at < newest):
                 reasons[task.task_id] = f"process {pid} has begun another task since"
     if worker.slots is not None:
-        # What has a message still is more likely to be running than what has none; then the latest begun is.
+        # Those with a message are the most likely to be running, then those that began last.
         left = sorted(
             (task for task_id, task in running.items() if task_id not in reasons),
             key=lambda task: (task.task_id in messages, task.started_at.timestamp() if task.started_at else 0.0),
@@ -144,7 +129,7 @@ def _is_delivered(task: LiveTask) -> bool:
 
 
 def _delivery_order(task: LiveTask) -> tuple[bool, float]:
-    # The oldest first: what is left without a claim is then the latest, which has to be waited for the longest.
+    # The oldest first: the delivery left without a claim is then the latest, which takes the longest to decide.
     return task.delivered_at is None, task.delivered_at.timestamp() if task.delivered_at is not None else 0.0
 
 
@@ -173,14 +158,14 @@ def _unclaimed(task: LiveTask) -> LiveTask:
     return replace(task, state=TaskState.SCHEDULED if task.part_of is not None else TaskState.UNACCOUNTED)
 
 
-# --- deliveries that nobody claims ---
+# --- deliveries that no worker claims ---
 
 
 def hard_limit(task: LiveTask | None, survey: WorkerSurvey | None, fallback: timedelta) -> timedelta:
-    """After what time a run of this task is over for certain.
+    """How long a run of this task can last.
 
     The message's own limit, else the longest of the workers that responded, which run the same program as the one that
-    did not; ``fallback`` where no worker names one. A worker without any limit counts as having the fallback.
+    did not; ``fallback`` where no worker reports one. A worker without any limit counts as having the fallback.
     """
     if task is not None and task.limit is not None:
         return task.limit
@@ -189,121 +174,105 @@ def hard_limit(task: LiveTask | None, survey: WorkerSurvey | None, fallback: tim
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deciding:
-    """What unaccounted deliveries and open runs are judged by."""
+class Liveness:
+    """Decides about unaccounted deliveries and open runs; ``now`` is by this machine's clock."""
 
-    moment: Moment
+    reading: BrokerReading
     survey: WorkerSurvey | None
-    fallback: timedelta = DEFAULT_HARD_LIMIT
-    uptime: timedelta | None = None
-    reconnect_time: timedelta = DEFAULT_RECONNECT
+    now: datetime
 
-    @classmethod
-    def of(cls, reading: BrokerReading, survey: WorkerSurvey | None, now: datetime) -> Deciding:
-        """What the tasks of this reading are judged by; ``now`` is by this machine's clock."""
-        moment = Moment(local=now, broker=reading.taken_at)
-        return cls(
-            moment=moment,
-            survey=survey,
-            fallback=reading.hard_limit,
-            uptime=reading.uptime,
-            reconnect_time=reading.reconnect_time,
-        )
-
-    def settle(self, tasks: Sequence[LiveTask], orders: Mapping[int, Order]) -> tuple[LiveTask, ...]:
-        """The tasks, each unaccounted one with the time at which it can be decided, or as what it proves to be."""
+    def decide(self, tasks: Sequence[LiveTask], orders: Mapping[int, Order]) -> tuple[LiveTask, ...]:
+        """The tasks; an unaccounted one gets its proven state, or the time at which it can be decided."""
         decided = []
         places = Counter(task.task_id for task in tasks)
         for task in tasks:
-            order = self._order_of(task, orders)
-            # Of two claims of one id nothing shows which of them is over.
+            order = orders.get(task.order_id) if task.order_id is not None else None
+            # Of two claims of one id, nothing shows which of them has ended.
             if places[task.task_id] == 1 and self._has_ended(task, order):
                 if task.delivery is None:
                     continue
-                # The delivery is left, for the lost connection could not acknowledge it.
+                # The lost connection could not acknowledge the delivery.
                 task = replace(task, state=TaskState.UNACCOUNTED, worker=None, pid=None)
-            decided.append(self._settled(task, order))
+            if task.state is TaskState.RESERVED and self._has_begun(task, order):
+                task = replace(task, state=TaskState.RUNNING)
+            decided.append(self._account_for(task, order) if task.state is TaskState.UNACCOUNTED else task)
         return _in_order(decided)
 
-    def limit(self, task: LiveTask | None = None) -> timedelta:
-        """How long whatever runs this task may go on."""
-        return hard_limit(task, self.survey, self.fallback) + LIMIT_MARGIN
+    def possible_runs(self, orders: Iterable[Order]) -> dict[int, datetime | None]:
+        """Those of these orders without a task whose last run may still be going, and until when.
 
-    def may_be_running(self, order: Order) -> tuple[bool, datetime | None]:
-        """Whether the order's last run may still be going, and until when, by this machine's clock.
-
-        The time is None where the run's first row has no usable time. A run without an outcome that began less than its
-        time limit ago may go on, whether or not anything of its task is left: Redis may have lost the message, and the
-        worker its connection.
+        Redis may have lost the message, and the worker its connection. The time is by this machine's clock, None
+        where the run's first row has no usable time.
         """
-        run = order.history.last_run
-        if run is None or not _is_open(run) or _is_dead(order, run):
-            return False, None
-        if run.began is None:
-            return True, None
-        rest = self.limit() - run.began
-        return (True, self.moment.local + rest) if rest > timedelta(0) else (False, None)
+        possible: dict[int, datetime | None] = {}
+        for order in orders:
+            run = order.history.last_run
+            if not order.is_open or run is None or not _is_open(run) or _is_dead(order, run):
+                continue
+            rest = self._limit() - run.began if run.began is not None else None
+            if rest is None or rest > timedelta(0):
+                possible[order.order_id] = self.now + rest if rest is not None else None
+        return possible
 
-    def _settled(self, task: LiveTask, order: Order | None) -> LiveTask:
+    def _limit(self, task: LiveTask | None = None) -> timedelta:
+        return hard_limit(task, self.survey, self.reading.hard_limit) + LIMIT_MARGIN
+
+    def _age(self, at: datetime) -> timedelta:
+        """The age of a time by the broker's clock; one in the future is taken for now."""
+        return max((self.reading.taken_at or self.now) - at, timedelta(0))
+
+    def _account_for(self, task: LiveTask, order: Order | None) -> LiveTask:
+        """An unaccounted task with its proven state, or with the time until which it may be running."""
         run = order.history.last_run if order is not None else None
-        if task.state is TaskState.RESERVED:
-            return replace(task, state=TaskState.RUNNING) if self._has_begun(task, order) else task
-        if task.state is not TaskState.UNACCOUNTED:
-            return task
         if order is not None and order.run_lock_held and (run is None or run.task_id in (None, task.task_id)):
             return replace(task, state=TaskState.RUNNING, reason="its run lock is held in PostgreSQL")
-        if order is not None and run is not None and run.task_id == task.task_id and _is_dead(order, run):
-            return self._orphaned(task, "its run takes a run lock, and that is free")
-        if order is not None and run is not None and self._is_done(task, order, run):
-            return self._orphaned(task, "its run has ended")
         open_for = run.began if run is not None and _is_open(run) else None
-        is_over = open_for is None or open_for >= self.limit(task)
-        if self.survey is not None and not self.survey.ever_consumed and is_over:
-            return self._orphaned(task, "no worker has ever consumed from this Redis")
+        if (proof := self._proof_of_death(task, order, open_for)) is not None:
+            return self._orphaned(task, proof)
         if task.delivered_at is None:
             return replace(task, reason="its delivery time is not recorded")
-        rest = self.limit(task) - self.moment.broker_age(task.delivered_at)
+        limit = self._limit(task)
+        rest = limit - self._age(task.delivered_at)
         if task.eta is not None:
             # Its worker holds it until then, and runs it only afterwards.
-            rest = max(rest, self.limit(task) + (task.eta - (self.moment.broker or self.moment.local)))
+            rest = max(rest, limit + (task.eta - (self.reading.taken_at or self.now)))
         if open_for is not None:
             # Redelivered, or delivered by a clock that is behind: the log says that it began later.
-            rest = max(rest, self.limit(task) - open_for)
+            rest = max(rest, limit - open_for)
         if rest > timedelta(0):
-            return replace(task, until=self.moment.local + rest)
+            return replace(task, until=self.now + rest)
         if self.survey is None or self.survey.silent:
-            # A worker that is there and does not respond may be one without a time limit, or a paused one.
+            # A worker that does not respond may be paused, or have no time limit.
             return task
         return self._orphaned(task, "its time limit has passed")
 
+    def _proof_of_death(self, task: LiveTask, order: Order | None, open_for: timedelta | None) -> str | None:
+        """Why an unaccounted task cannot be running, whatever its age; None where nothing proves that."""
+        run = order.history.last_run if order is not None else None
+        if order is not None and run is not None and run.task_id == task.task_id:
+            if _is_dead(order, run):
+                return "its run takes a run lock, and that is free"
+            if self._is_done(task, order, run):
+                return "its run has ended"
+        is_over = open_for is None or open_for >= self._limit(task)
+        if self.survey is not None and not self.survey.ever_consumed and is_over:
+            return "no worker has ever consumed from this Redis"
+        return None
+
     def _orphaned(self, task: LiveTask, reason: str) -> LiveTask:
-        """The task as an orphan, which may not be requeued before workers had the time to reconnect."""
-        reconnecting = self._reconnecting(task.delivered_at)
-        until = self.moment.local + reconnecting if reconnecting > timedelta(0) else None
+        """The task as an orphan; one delivered before the broker restarted is requeued only after workers reconnect."""
+        uptime, wait = self.reading.uptime, self.reading.reconnecting
+        is_older = uptime is not None and (task.delivered_at is None or self._age(task.delivered_at) > uptime)
+        until = self.now + wait if wait and is_older else None
         return replace(task, state=TaskState.ORPHANED, reason=reason, until=until)
 
     def _is_done(self, task: LiveTask, order: Order, run: Run) -> bool:
         """Whether this delivery is of a run that has finished its order; one of a later delivery may be going on."""
-        if order.status is None or not order.status.is_finished or run.task_id != task.task_id:
+        if order.status is None or not order.status.is_finished:
             return False
         if run.outcome not in (RunOutcome.SUCCESS, RunOutcome.SKIP) or run.began is None or task.delivered_at is None:
             return False
-        return run.began <= self.moment.broker_age(task.delivered_at) + _CLOCK_TOLERANCE
-
-    @property
-    def reconnecting(self) -> timedelta:
-        """How much longer workers may be on their way back to a broker that has restarted.
-
-        They wait longer after each attempt that failed, and may hold what they had not begun.
-        """
-        return max(self.reconnect_time - self.uptime, timedelta(0)) if self.uptime is not None else timedelta(0)
-
-    def _reconnecting(self, delivered_at: datetime | None) -> timedelta:
-        """The same, where the delivery is older than the broker's start, or its time is not known."""
-        if delivered_at is None:
-            return self.reconnecting
-        is_older = self.uptime is not None and self.moment.broker_age(delivered_at) > self.uptime
-        return self.reconnecting if is_older else timedelta(0)
+        return run.began <= self._age(task.delivered_at) + _CLOCK_TOLERANCE
 
     def _has_ended(self, task: LiveTask, order: Order | None) -> bool:
         """Whether the log shows that a task is over which a worker still lists as running, after a lost connection.
@@ -316,8 +285,7 @@ class Deciding:
             return False
         if order.status is None or not order.status.is_finished or run.outcome is not RunOutcome.SUCCESS:
             return False
-        age = self.moment.local - task.started_at
-        return run.began is not None and abs(age - run.began) <= _CLOCK_TOLERANCE
+        return run.began is not None and abs(self.now - task.started_at - run.began) <= _CLOCK_TOLERANCE
 
     def _has_begun(self, task: LiveTask, order: Order | None) -> bool:
         """Whether the log shows that a task runs which its worker lists as reserved, as after a lost connection."""
@@ -326,15 +294,9 @@ class Deciding:
             return False
         if order.run_lock_held and run.task_id == task.task_id:
             return True
-        if run.began > self.limit(task):
+        if run.began > self._limit(task):
             return False
-        if task.delivered_at is None:
-            return True
-        return run.began <= self.moment.broker_age(task.delivered_at) + _CLOCK_TOLERANCE
-
-    @staticmethod
-    def _order_of(task: LiveTask, orders: Mapping[int, Order]) -> Order | None:
-        return orders.get(task.order_id) if task.order_id is not None else None
+        return task.delivered_at is None or run.began <= self._age(task.delivered_at) + _CLOCK_TOLERANCE
 
 
 def _is_open(run: Run) -> bool:
@@ -347,7 +309,7 @@ def _is_dead(order: Order, run: Run) -> bool:
 
 
 def may_run(tasks: Iterable[LiveTask], orders: Iterable[Order]) -> bool:
-    """Whether a task may be running that no worker claims."""
+    """Whether a task that no worker claims may be running."""
     if any(task.is_unaccounted or (task.state is TaskState.RUNNING and task.worker is None) for task in tasks):
         return True
     return any(order.run_lock_held for order in orders)
@@ -357,23 +319,23 @@ def may_run(tasks: Iterable[LiveTask], orders: Iterable[Order]) -> bool:
 
 
 def doubtful(tasks: Iterable[LiveTask], before: Iterable[LiveTask] = ()) -> frozenset[str]:
-    """The ids of tasks that one reading is not enough to believe: orphaned, or in two places.
+    """The ids of tasks that need a second reading: orphaned, or in two places.
 
-    It may have met a task that finishes, whose worker had let go of it already, or one that is tried again: that is
-    published before its last delivery is acknowledged. What an earlier reading found to be so ``before`` is believed.
+    A worker drops a task that finishes before the broker does, and publishes a retry before it acknowledges the last
+    delivery. Those that the reading ``before`` shows in the same state need none.
     """
     known = doubtful(before) if before else frozenset()
-    seen: set[str] = set()
+    ids: set[str] = set()
     doubted: set[str] = set()
     for task in tasks:
-        if task.state is TaskState.ORPHANED or task.task_id in seen:
+        if task.state is TaskState.ORPHANED or task.task_id in ids:
             doubted.add(task.task_id)
-        seen.add(task.task_id)
+        ids.add(task.task_id)
     return frozenset(doubted - known)
 
 
 def confirmed(first: Sequence[LiveTask], second: Sequence[LiveTask]) -> tuple[LiveTask, ...]:
-    """The tasks of the first reading; the doubtful ones are as the second has them, if both saw the same."""
+    """The tasks of the first reading; the doubtful ones as the second has them, where both agree."""
     doubted = doubtful(first)
     both = {(task.task_id, task.state) for task in first}
     again = [task for task in second if task.task_id in doubted]
@@ -385,7 +347,7 @@ def confirmed(first: Sequence[LiveTask], second: Sequence[LiveTask]) -> tuple[Li
 
 
 def unconfirmed(tasks: Iterable[LiveTask]) -> tuple[LiveTask, ...]:
-    """The tasks as far as one reading can be believed: each of them once, and none orphaned."""
+    """The tasks as far as one reading proves them: each of them once, and none orphaned."""
     once: dict[str, LiveTask] = {}
     for task in tasks:
         orphaned = task.state is TaskState.ORPHANED

@@ -1,4 +1,4 @@
-"""The overview: what is in the queue, who works, how many orders are in which condition, and how it goes."""
+"""The overview: the queue, the workers, the orders by condition, and the results of the last day."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sitegenctl.domain.queue.worker import WorkerRoster, standstill
 
 @dataclass(frozen=True, kw_only=True)
 class RunCounts:
-    """Runs that ended within a window: how many in which way."""
+    """The runs that ended within a window, by outcome."""
 
     succeeded: int = 0
     failed: int = 0
@@ -25,14 +25,14 @@ class RunCounts:
 
     @property
     def success_rate(self) -> float | None:
-        """The part of the runs that succeeded, from 0 to 1; None without any."""
+        """The share of runs that succeeded, from 0 to 1; None without any."""
         ended = self.succeeded + self.failed
         return self.succeeded / ended if ended else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """How many tasks are in a state, and how long the oldest of them has been waiting or working."""
+    """The number of tasks in a state, and the age of the oldest."""
 
     count: int
     oldest: timedelta | None
@@ -40,9 +40,9 @@ class Depth:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """Everything on one screen. What a source that did not answer would have told is None.
+    """Everything on one screen; a field is None where its source did not respond.
 
-    ``unanswered`` says of each source that did not answer, or not fully, why.
+    ``unanswered`` says why each source did not respond, or not fully.
     """
 
     snapshot: Snapshot
@@ -57,7 +57,7 @@ class Overview:
 
 
 def depths(snapshot: Snapshot) -> dict[TaskState, Depth]:
-    """Tasks by state. A task's age is since its enqueue; where its message doesn't tell, since its order moved."""
+    """Tasks by state. A task's age counts from its enqueue time, else from the last change of its order."""
     counts = Counter(task.state for task in snapshot.tasks)
     oldest: dict[TaskState, timedelta] = {}
     for task in snapshot.tasks:
@@ -73,16 +73,15 @@ def depths(snapshot: Snapshot) -> dict[TaskState, Depth]:
 def conditions(
     snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]
 ) -> dict[Condition, Sequence[int] | int]:
-    """Orders by condition: the ids of those that were diagnosed, the mere number of the others.
+    """Orders by condition: the ids of those that were diagnosed, and only the number of the others.
 
-    The others are the ones without a live task that wait for the customer or are finished or cancelled, or in a
-    status that is not known.
+    The others have no live task, and wait for the customer, are finished or cancelled, or in an unknown status.
     """
-    found: dict[Condition, list[int]] = {}
+    ids: dict[Condition, list[int]] = {}
     for order_id in snapshot.known_ids():
-        found.setdefault(snapshot.diagnose(order_id).condition, []).append(order_id)
+        ids.setdefault(snapshot.diagnose(order_id).condition, []).append(order_id)
     diagnosed = Counter(order.label for order in snapshot.orders.values())
-    counted: dict[Condition, Sequence[int] | int] = {**found}
+    counted: dict[Condition, Sequence[int] | int] = {**ids}
     for status, count in by_status.items():
         rest = count - diagnosed[status]
         if status is None or status in OPEN_STATUSES or rest <= 0:
@@ -94,20 +93,17 @@ def conditions(
 
 
 def describe_faults(number: int) -> str:
-    """How many orders are in fault."""
+    """Describe how many orders need attention."""
     return f"{number} {'order needs' if number == 1 else 'orders need'} attention"
 
 
 def describe_standstill(snapshot: Snapshot, roster: WorkerRoster | None, *, queue: str) -> str | None:
-    """Say why nothing of our queue is going to be done, and how much waits for it; None where something may be.
-
-    Where nobody could be asked, nothing is known.
-    """
-    why = standstill(snapshot.workers, roster, queue=queue) if snapshot.workers is not None else None
+    """Describe why no task of our queue will run, and how many wait; None where that is not known to be so."""
+    reason = standstill(snapshot.workers, roster, queue=queue) if snapshot.workers is not None else None
     waiting = sum(task.state is TaskState.QUEUED for task in snapshot.tasks)
-    if why is None or not waiting:
-        return why
-    return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {why}"
+    if reason is None or not waiting:
+        return reason
+    return f"{waiting} {'task waits' if waiting == 1 else 'tasks wait'}, and {reason}"
 
 
 def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snapshot) -> Remedy | None:

@@ -1,4 +1,4 @@
-"""The queue in the order in which it will run: what runs, what is next, what is held, what nobody has."""
+"""The queue in the order in which it will run."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def running_order(snapshot: Snapshot) -> list[QueueItem]:
-    """Every task and foreign message of the snapshot, the one that runs or would run first first."""
+    """Every task and foreign message of the snapshot: the one that runs, or runs first, comes first."""
 
     def key(item: QueueItem) -> tuple[int, datetime, int, int]:
         eta = item.eta if isinstance(item, LiveTask) else None
-        # Of those that nothing tells apart each look would show another first.
+        # The order id makes the order the same in each snapshot.
         order_id = item.order_id if isinstance(item, LiveTask) else None
-        # A place in the queue says nothing of a task that its worker will hold until its ETA.
-        place = item.position if item.position is not None else -1
+        position = item.position if item.position is not None else -1
         held = _STAGES[item.state] == _STAGES[TaskState.SCHEDULED]
-        return (_STAGES[item.state], (eta or _NEVER) if held else _NEVER, place, order_id or 0)
+        # A task that is held until its ETA runs then, whatever its position.
+        return (_STAGES[item.state], (eta or _NEVER) if held else _NEVER, position, order_id or 0)
 
     return sorted([*snapshot.tasks, *snapshot.foreign], key=key)

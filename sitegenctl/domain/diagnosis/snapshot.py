@@ -1,4 +1,4 @@
-"""Everything seen at one moment; how broker and workers are joined is in ``liveness``."""
+"""Everything that was read at one moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Diagnosis, Evid
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.site import SiteFiles
-from sitegenctl.domain.queue.task import ForeignMessage, LiveTask
+from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask
 from sitegenctl.domain.queue.worker import WorkerSurvey, describe_silence
 
 
@@ -19,39 +19,43 @@ from sitegenctl.domain.queue.worker import WorkerSurvey, describe_silence
 class Snapshot:
     """Orders, tasks, workers and files as they were at ``taken_at`` (UTC, aware).
 
-    ``errors`` names each source that did not answer, with the reason: what depends on it is unknown. ``unattributed``
-    are messages that may be of any order. ``possible`` has the orders whose last run may still be going although
-    nothing of its task is left, and until when. ``stale`` are claims of tasks that have ended.
-    ``authoritative`` is whether an order that was not found is missing: a standby may merely not have it yet.
-    ``broker_time`` is when it was taken by the broker's clock, ``broker_uptime`` how long ago the broker started, and
-    ``reconnecting`` how much longer workers may be on their way back to it.
+    ``errors`` has each source that did not respond, with the reason: what depends on it is unknown. ``possible`` has
+    the orders without a task whose last run may still be going, and until when. ``stale`` are claims of tasks that have
+    ended. ``authoritative`` is whether an order that was not found is missing: a standby may not have it yet.
+    ``reading`` is what the broker holds, whose tasks ``tasks`` has with their workers.
     """
 
     taken_at: datetime
     orders: Mapping[int, Order] = field(default_factory=dict)
     tasks: Sequence[LiveTask] = ()
-    foreign: Sequence[ForeignMessage] = ()
+    reading: BrokerReading = field(default_factory=BrokerReading)
     workers: WorkerSurvey | None = None
     files: Mapping[int, SiteFiles] = field(default_factory=dict)
     errors: Mapping[Source, str] = field(default_factory=dict)
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
-    unattributed: Sequence[ForeignMessage] = ()
     possible: Mapping[int, datetime | None] = field(default_factory=dict)
     stale: Sequence[StaleClaim] = ()
     authoritative: bool = True
-    broker_time: datetime | None = None
-    broker_uptime: timedelta | None = None
-    reconnecting: timedelta = timedelta(0)
+
+    @property
+    def foreign(self) -> Sequence[ForeignMessage]:
+        """Messages in our queue that belong to no order."""
+        return self.reading.foreign
+
+    @property
+    def unattributed(self) -> Sequence[ForeignMessage]:
+        """Messages that may be of any order."""
+        return self.reading.unattributed
 
     @property
     def unanswered(self) -> Mapping[Source, str]:
-        """What is missing in it, by source: ``errors``, and workers that are alive and silent."""
+        """Why each source did not respond, or not fully: ``errors``, and workers that did not respond."""
         silence = describe_silence(self.workers) if self.workers else None
         return {**self.errors, Source.WORKERS: silence} if silence else self.errors
 
     def tasks_of(self, order_id: int) -> tuple[LiveTask, ...]:
-        """The order's live tasks, the one that runs or would run next first."""
+        """The order's live tasks: the one that runs, or runs next, comes first."""
         return self._tasks_by_order.get(order_id, ())
 
     @cached_property
@@ -62,15 +66,16 @@ class Snapshot:
         return {order_id: tuple(tasks) for order_id, tasks in by_order.items()}
 
     def known_ids(self) -> list[int]:
-        """Every order that was read or has a live task, lowest first; a task may name one that is missing."""
+        """Every order that was read or has a live task, lowest first; a missing one may have a task."""
         with_task = {task.order_id for task in self.tasks if task.order_id is not None}
         return sorted({*self.orders, *with_task})
 
     def diagnose(self, order_id: int) -> Diagnosis:
-        """The verdict on one order, from everything in this snapshot."""
-        if (known := self._verdicts.get(order_id)) is not None:
+        """The condition of one order, from everything in this snapshot."""
+        # Lists are sorted and counted by condition many times.
+        if (known := self._diagnoses.get(order_id)) is not None:
             return known
-        verdict = diagnose(
+        diagnosis = self._diagnoses[order_id] = diagnose(
             Evidence(
                 order_id=order_id,
                 order=self.orders.get(order_id),
@@ -83,15 +88,13 @@ class Snapshot:
                 unattributed=len(self.unattributed),
                 may_be_running=order_id in self.possible,
                 possible_until=self.possible.get(order_id),
-                broker_time=self.broker_time,
+                broker_time=self.reading.taken_at,
                 silent=self.workers.silent if self.workers is not None else 0,
                 authoritative=self.authoritative,
             )
         )
-        self._verdicts[order_id] = verdict
-        return verdict
+        return diagnosis
 
     @cached_property
-    def _verdicts(self) -> dict[int, Diagnosis]:
-        # Lists are sorted and counted by verdict, again and again.
+    def _diagnoses(self) -> dict[int, Diagnosis]:
         return {}

@@ -1,4 +1,4 @@
-"""One order's story: its generation log, the operators' journal and its tasks' own times, in one line of time."""
+"""An order's timeline: its generation log, the operators' journal and the times of its tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sitegenctl.domain.queue.task import TaskDetails
 
 
 class EntryKind(StrEnum):
-    """Who tells it."""
+    """The source of an entry."""
 
     LOG = "log"  # the generator
     JOURNAL = "journal"  # an operator
@@ -22,7 +22,7 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineEntry:
-    """One thing that happened, ``at`` a time in UTC; None where its row has none."""
+    """One event; ``at`` is in UTC, None where its row has no time."""
 
     at: datetime | None
     kind: EntryKind
@@ -32,13 +32,13 @@ class TimelineEntry:
 
 
 def timeline(rows: Iterable[LogRow], tasks: Sequence[TaskDetails], *, now: datetime) -> list[TimelineEntry]:
-    """Merge them, oldest first.
+    """Merge log rows and task times, oldest first.
 
-    A row's time is ``now`` less its age, which the database measured against the row's own clock: the rows'
-    timestamps are in the zone of a session, the broker's are in UTC.
+    A row's time is ``now`` less its age by the database's clock: rows are in the time zone of a session, the broker's
+    times in UTC.
     """
     entries = [*(_of_row(row, now) for row in rows), *(entry for task in tasks for entry in _of_task(task))]
-    # Rows without a time stay where the log has them: at the front, sorted is stable.
+    # Rows without a time come first, in the order of the log.
     return sorted(entries, key=lambda entry: entry.at.timestamp() if entry.at else float("-inf"))
 
 
@@ -57,7 +57,7 @@ def _of_task(task: TaskDetails) -> Iterator[TimelineEntry]:
         return TimelineEntry(at=at, kind=EntryKind.TASK, step=step, status=status, message=message)
 
     name = f"task {task.task_id}"
-    # Names last: where the line is too short for all of it, they are what can be spared.
+    # The names come last: they are cut where the line is too long.
     if task.enqueued_at is not None:
         yield entry(task.enqueued_at, "task enqueued", f"by {task.actor}, {name}" if task.actor else name)
     if task.delivered_at is not None:

@@ -297,12 +297,13 @@ class Repairer:
     def _interrupted(self, order: Order) -> Step | Outcome:
         if not self.options.worker_dead and (live := possibly_live(order, self.snapshot)):
             return live
-        if self.snapshot.reconnecting and not self.options.worker_dead and not self._was_enqueued_since_start(order):
+        wait = self.snapshot.reading.reconnecting
+        if wait and not self.options.worker_dead and not self._was_enqueued_since_start(order):
             return skip(
                 order.order_id,
                 "the broker has restarted a moment ago: a worker on its way back may hold its task",
                 before=order.status,
-                hint=f"re-check in {describe_age(self.snapshot.reconnecting)}",
+                hint=f"re-check in {describe_age(wait)}",
             )
         journal, promised = order.journal, _promised(order)
         why = self.facts.unusable.get(promised) if promised is not None else None
@@ -331,7 +332,7 @@ class Repairer:
 
     def _was_enqueued_since_start(self, order: Order) -> bool:
         """Whether its task was published after the broker started, so that no worker can be bringing it back."""
-        age, uptime = order.journal.age if order.journal is not None else None, self.snapshot.broker_uptime
+        age, uptime = order.journal.age if order.journal is not None else None, self.snapshot.reading.uptime
         return _promised(order) is not None and age is not None and uptime is not None and age < uptime
 
     def _replaced(self, order: Order, tasks: tuple[LiveTask, ...], why: str) -> Step:

@@ -108,6 +108,14 @@ class BrokerReading:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def reconnecting(self) -> timedelta:
+        """How much longer workers may need to reconnect to a broker that has restarted.
+
+        They wait longer after each attempt that failed, and may hold tasks that they had not begun.
+        """
+        return max(self.reconnect_time - self.uptime, timedelta(0)) if self.uptime is not None else timedelta(0)
+
+    @property
     def unattributed(self) -> tuple[ForeignMessage, ...]:
         """Messages that may be of any order."""
         return tuple(message for message in self.foreign if message.may_be_ours)

@@ -90,9 +90,7 @@ class OrdersView(Container):
         if page is not None and query == self.asked:
             self._page = page
             self._is_waiting = False
-            self._table.nothing = (
-                "no such orders" if not query.filter.takes_everything or query.conditions else "no orders"
-            )
+            self._table.nothing = "no such orders" if not query.filter.is_empty or query.conditions else "no orders"
             self._table.show(page.orders)
             if self._fixed_at is not None and picture.taken_at >= self._fixed_at:
                 self._fixed_at = None
