@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -49,6 +50,7 @@ def verdict(the_order: Order | None, *tasks: LiveTask, files: int | None = 0, **
     return diagnose(Evidence(order_id=42, order=the_order, tasks=tasks, files=counted, **facts))  # type: ignore[arg-type]
 
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
 GENERATING, BUILDING = OrderStatus.GENERATING, OrderStatus.BUILDING
 CUT_SHORT = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START")
 ENDED_BADLY = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START", "ERROR")
@@ -367,3 +369,9 @@ def test_only_the_database_answering_too_late_makes_an_order_wait_in_doubt(seen:
 )
 def test_ages_are_said_in_two_units(seconds: float, text: str) -> None:
     assert describe_age(timedelta(seconds=seconds)) == text
+
+
+def test_readme_has_the_registry_as_a_table() -> None:
+    _, _, table = README.partition("| condition | what it means |\n|---|---|\n")
+    rows = table.partition("\n\n")[0].splitlines()
+    assert rows == [f"| `{condition}` | {condition.description} |" for condition in Condition]
