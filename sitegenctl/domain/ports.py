@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.diagnosis.overview import RunCounts
 from sitegenctl.domain.orders.generation_input import SiteFile
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
 from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.queue.event import Event, Heard
+from sitegenctl.domain.queue.event import Event, NoEvent
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from sitegenctl.domain.statistics.statistics import LogWindow
@@ -247,7 +247,7 @@ class EventSource(Protocol):
         """How workers that send none are made to, for people."""
         ...
 
-    def listen(self) -> AbstractAsyncContextManager[AsyncIterator[Event | Heard]]:
+    def listen(self) -> AbstractAsyncContextManager[AsyncIterator[Event | NoEvent]]:
         """Listen; once inside, no event is missed until the connection is lost, which raises ``SourceError``.
 
         A silence is passed on too, once in a while. Nothing is written.

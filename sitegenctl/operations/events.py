@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sitegenctl.domain.ports import EventSource, QueueBackend
-from sitegenctl.domain.queue.event import Event, EventFilter, Heard, OrderMemory, Silence
+from sitegenctl.domain.queue.event import Event, EventFilter, NoEvent, OrderMemory, SilentWorkers
 from sitegenctl.domain.queue.worker import describe_no_worker
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.follow import Lost, Regained, back_off
@@ -50,7 +50,7 @@ async def stream(
                     advice = await hearing.advice(event)
                     if advice is not None:
                         yield advice
-                    if isinstance(event, Event) and wanted.wants(known := memory.attribute(event)):
+                    if isinstance(event, Event) and wanted.matches(known := memory.attribute(event)):
                         yield known
         except SourceError as exc:
             if not begun:
@@ -67,10 +67,10 @@ class _Hearing:
     def __init__(self, queue: QueueBackend, enabling: str) -> None:
         self._queue = queue
         self._enabling = enabling
-        self._silence = Silence()
+        self._silence = SilentWorkers()
         self._told_of_silence = self._told_of_garbage = self._heard = False
 
-    async def advice(self, event: Event | Heard) -> Advice | None:
+    async def advice(self, event: Event | NoEvent) -> Advice | None:
         """Take what was heard into account, and say what it is a sign of."""
         if isinstance(event, Event):
             self._heard = True
@@ -78,7 +78,7 @@ class _Hearing:
             if worker is None:
                 return None
             return Advice(message=f"{worker} works, and sends no events of its tasks: {self._enabling}")
-        if event is Heard.GARBAGE:
+        if event is NoEvent.MALFORMED:
             told, self._told_of_garbage = self._told_of_garbage, True
             return None if told else Advice(message="something was sent that is no event in JSON; it is left out")
         told, self._told_of_silence = self._told_of_silence or self._heard, True

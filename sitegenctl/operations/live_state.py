@@ -16,17 +16,18 @@ from typing import TypeVar, cast
 
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Source
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderPage, OrderQuery
-from sitegenctl.domain.diagnosis.overview import RunCounts, conditions
+from sitegenctl.domain.diagnosis.overview import conditions
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import TimelineEntry, timeline
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, standstill, survey_of
-from sitegenctl.domain.statistics.throughput import WINDOW, Bar, Pulse
+from sitegenctl.domain.statistics.throughput import WINDOW, Bar, Throughput
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.listing import list_orders, page_of
 from sitegenctl.operations.observe import Attempts, observe_open, utc_now
@@ -123,7 +124,7 @@ class LiveState:
     now: Callable[[], datetime] = utc_now
     clock: Callable[[], float] = time.monotonic
     _last: LiveSnapshot | None = None
-    _pulse: Pulse = field(default_factory=Pulse)
+    _throughput: Throughput = field(default_factory=Throughput)
     _slow: _Slow = field(init=False)
     _roster: WorkerRoster | None = None
     _roster_at: float = float("-inf")
@@ -161,7 +162,7 @@ class LiveState:
         marks = await attempts.make(
             Source.DATABASE,
             lambda: slow.known(
-                ("steps", logged), lambda: self.orders.recent_steps(WINDOW, after_id=self._pulse.newest)
+                ("steps", logged), lambda: self.orders.recent_steps(WINDOW, after_id=self._throughput.newest)
             ),
         )
         unanswered = {**attempts.errors, **snapshot.unanswered}
@@ -179,10 +180,10 @@ class LiveState:
             roster=self._roster,
             standstill=standstill(snapshot.workers, self._roster, queue=self.queue_name) if snapshot.workers else None,
         )
-        self._pulse.note_steps(marks or (), now)
+        self._throughput.note_steps(marks or (), now)
         if Source.BROKER not in unanswered:
-            self._pulse.note_depth(picture.waiting, now)
-        self._last = replace(picture, bars=self._pulse.bars(now))
+            self._throughput.note_depth(picture.waiting, now)
+        self._last = replace(picture, bars=self._throughput.bars(now))
         return self._last
 
     async def page(self, picture: LiveSnapshot, query: OrderQuery) -> OrderPage:

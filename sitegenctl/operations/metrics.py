@@ -26,7 +26,7 @@ async def measure(
     seen = await overview(orders, queue, sites, task_name=task_name, grace=grace, attempts=attempts)
     totals = await attempts.make(Source.DATABASE, lambda: _totals(orders))
     return Measurement(
-        seen=seen,
+        overview=seen,
         totals=totals,
         unanswered={**seen.unanswered, **attempts.errors},
         took=attempts.took,
@@ -38,5 +38,5 @@ async def _totals(orders: OrdersStore) -> RunTotals:
     window = await orders.log_window(None, lead=LEAD)
     meter = RunMeter(window.since)
     async for run in runs_of(orders, window):
-        meter.take(run)
+        meter.add(run)
     return meter.totals()

@@ -21,7 +21,7 @@ async def statistics(orders: OrdersStore, since: timedelta | datetime) -> Statis
     window = await orders.log_window(since, lead=LEAD)
     collector = Collector(window)
     async for run in runs_of(orders, window):
-        collector.take(run)
+        collector.add(run)
     return collector.result()
 
 

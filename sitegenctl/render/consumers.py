@@ -36,7 +36,7 @@ def consumers_report(
     if silent := consumers.unresponsive:
         errors.append(
             {
-                "message": f"{silent} living worker{'' if silent == 1 else 's'} did not answer",
+                "message": f"{silent} living worker{'' if silent == 1 else 's'} did not respond",
                 "hint": hint_text(_MAY_OBEY, selector),
                 "source": "workers",
             }

@@ -82,7 +82,7 @@ def families(measured: Measurement, *, context: str | None, version: str) -> Ite
     yield made.gauge(
         "sitegenctl_measurement_timestamp_seconds",
         "When this was measured, by the clock of the machine that did.",
-        measured.seen.snapshot.taken_at.timestamp(),
+        measured.overview.snapshot.taken_at.timestamp(),
     )
     yield made.gauge("sitegenctl_measurement_duration_seconds", "How long it took to measure.", measured.seconds)
 
@@ -103,7 +103,7 @@ def _sources(made: _Families, measured: Measurement) -> Iterator[Metric]:
 
 
 def _queue(made: _Families, measured: Measurement) -> Iterator[Metric]:
-    depth = measured.seen.depth
+    depth = measured.overview.depth
     if depth is None:
         return
     yield made.gauges(
@@ -123,16 +123,16 @@ def _queue(made: _Families, measured: Measurement) -> Iterator[Metric]:
             if age is not None or state not in depth
         ),
     )
-    if measured.seen.foreign is not None:
+    if measured.overview.foreign is not None:
         yield made.gauge(
             "sitegenctl_queue_foreign_messages",
             "Messages in the queue that belong to no order.",
-            measured.seen.foreign,
+            measured.overview.foreign,
         )
 
 
 def _workers(made: _Families, measured: Measurement) -> Iterator[Metric]:
-    roster = measured.seen.roster
+    roster = measured.overview.roster
     if roster is None:
         return
     yield made.gauge("sitegenctl_workers", "Workers that responded to remote control.", len(roster.workers))
@@ -150,7 +150,7 @@ def _workers(made: _Families, measured: Measurement) -> Iterator[Metric]:
 
 
 def _orders(made: _Families, measured: Measurement) -> Iterator[Metric]:
-    if (by_status := measured.seen.by_status) is not None:
+    if (by_status := measured.overview.by_status) is not None:
         yield made.gauges(
             "sitegenctl_orders_in_status",
             "Orders by their status in the database.",

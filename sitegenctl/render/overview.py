@@ -7,9 +7,10 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
-from sitegenctl.domain.diagnosis.overview import Overview, RunCounts, describe_faults, describe_standstill, remedy_for
+from sitegenctl.domain.diagnosis.overview import Overview, describe_faults, describe_standstill, remedy_for
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.queue import no_worker_text
@@ -98,7 +99,7 @@ def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
     if unknown:
         return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
     if seen.unanswered:
-        return coloured(f"nothing wrong is seen, but {sources} did not answer fully", Severity.UNKNOWN, screen)
+        return coloured(f"nothing wrong is seen, but {sources} did not respond fully", Severity.UNKNOWN, screen)
     return "all well"
 
 

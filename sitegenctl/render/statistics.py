@@ -9,8 +9,9 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.statistics.failure_reasons import essence
-from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics, Tally
+from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics
 from sitegenctl.render.plot import bar, sparkline
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, iso, neutralise, wrap
@@ -110,7 +111,7 @@ def throughput_words(seen: Statistics) -> str:
     return ", ".join(words)
 
 
-def rate_words(tally: Tally) -> str:
+def rate_words(tally: RunCounts) -> str:
     """The part that succeeded, never rounded to all while one failed."""
     if tally.success_rate is None:
         return "-"
@@ -228,7 +229,7 @@ def _labelled(label: str, words: str, screen: Screen) -> Sequence[str]:
     return hanging(f"{label:<{_LABEL}}", words, screen.width)
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
+def _tally(tally: RunCounts) -> dict[str, Any]:
     return {
         "succeeded": tally.succeeded,
         "failed": tally.failed,

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.statistics.failure_reasons import essence
-from sitegenctl.domain.statistics.statistics import Statistics, Tally
+from sitegenctl.domain.statistics.statistics import Statistics
 from sitegenctl.render.statistics import brief, number_words, rate_words, reason_words, run_words, window_words
 from sitegenctl.render.text import neutralise
 
@@ -35,7 +36,7 @@ class _Column:
     """A column of a plot: what it stands for, and how its label goes below it, if it has one."""
 
     title: str
-    tally: Tally
+    tally: RunCounts
     mark: str | None = None
 
 
@@ -196,7 +197,7 @@ def _reasons(seen: Statistics) -> list[dict[str, Any]]:
     return told
 
 
-def _words(tally: Tally) -> str:
+def _words(tally: RunCounts) -> str:
     return f"{tally.succeeded} generated, {tally.failed} failed"
 
 

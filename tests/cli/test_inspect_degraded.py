@@ -60,7 +60,7 @@ def test_a_task_that_no_reply_names_is_unaccounted_whoever_replies(world: World)
     os.kill(worker.pid, signal.SIGSTOP)
     told = seen(world, "inspect", "task", task, "--timeout", "1s")
     assert (told["exit_code"], told["data"]["state"]) == (3, "unaccounted")
-    assert told["errors"][0]["message"] == "the living worker did not answer"
+    assert told["errors"][0]["message"] == "the living worker did not respond"
     told = seen(world, "inspect", "task", "nowhere", "--timeout", "1s")
     assert (told["exit_code"], told["errors"][0]["source"]) == (3, "workers")
 
@@ -73,10 +73,10 @@ def test_a_silent_worker_is_told_by_every_inspect_and_what_there_is_is_shown(wor
         found = json.loads(process.stdout)
         assert (process.returncode, found["ok"], found["exit_code"]) == (3, False, 3), command
         (error,) = found["errors"]
-        assert (error["source"], error["message"]) == ("workers", "the living worker did not answer")
+        assert (error["source"], error["message"]) == ("workers", "the living worker did not respond")
         assert found["data"]
         shown = world.run(*command, "--timeout", "1s")
-        assert (shown.returncode, shown.stderr.splitlines()[0]) == (3, "error: the living worker did not answer")
+        assert (shown.returncode, shown.stderr.splitlines()[0]) == (3, "error: the living worker did not respond")
         assert shown.stdout
         assert shown.stdout.splitlines()[0] != "all well"
 
@@ -86,10 +86,10 @@ def test_one_silent_worker_among_several_is_told_too(world: World) -> None:
     os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
     for command in (["inspect"], ["inspect", "workers"]):
         found = json.loads(world.run(*command, "--timeout", "2s", "-o", "json").stdout)
-        assert [error["message"] for error in found["errors"]] == ["1 of 2 living workers did not answer"]
+        assert [error["message"] for error in found["errors"]] == ["1 of 2 living workers did not respond"]
         assert len(found["data"]["workers"]) == 1
     text = world.run("inspect", "--timeout", "2s").stdout
-    assert text.splitlines()[0] == "nothing wrong is seen, but the workers did not answer fully"
+    assert text.splitlines()[0] == "nothing wrong is seen, but the workers did not respond fully"
 
 
 @pytest.mark.parametrize("command", EVERY_INSPECT, ids=" ".join)

@@ -662,7 +662,7 @@ def test_why_a_worker_keeps_silent_is_told_in_rq_s_terms(rq: RqWorld) -> None:
     process = rq.run("inspect", "42")
     assert process.returncode == 3
     assert process.stderr.splitlines() == [
-        "error: the living worker did not answer",
+        "error: the living worker did not respond",
         "hint: it hangs or is paused, or it was killed and what it had begun lives on; a job that it had begun ends at"
         " its time limit at the latest: look again then",
     ]

@@ -17,9 +17,9 @@ def counted(rows: list[RunRow], since: datetime = T0) -> RunTotals:
     stream, meter = RunStream(), RunMeter(since)
     for row in rows:
         if (run := stream.feed(row)) is not None:
-            meter.take(run)
+            meter.add(run)
     for run in stream.close():
-        meter.take(run)
+        meter.add(run)
     return meter.totals()
 
 
@@ -47,4 +47,4 @@ def measured(*, unanswered: dict[Source, str] | None = None, totals: RunTotals |
         unanswered=away,
     )
     took = {source: 0.01 for source in Source if source not in away}
-    return Measurement(seen=seen, totals=totals, unanswered=away, took=took, seconds=0.1)
+    return Measurement(overview=seen, totals=totals, unanswered=away, took=took, seconds=0.1)

@@ -178,7 +178,7 @@ async def test_silent_workers_are_told_of_and_the_picture_is_not_kept(world: Wor
     async with live(world, timeout="1s") as view:
         await view.until(lambda: not view.banner)
         async with hanging(worker.pid):
-            await view.until(lambda: "workers: the living worker did not answer" in view.banner)
+            await view.until(lambda: "workers: the living worker did not respond" in view.banner)
             assert "what is shown is old" not in view.banner
         await view.until(lambda: not view.banner)
 

@@ -13,12 +13,11 @@ import pytest
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQuery
-from sitegenctl.domain.diagnosis.overview import RunCounts
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import timeline
 from sitegenctl.domain.health.check import Check, CheckName, CheckStatus, CheckUp
 from sitegenctl.domain.orders.order import LogRow, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import read_history
+from sitegenctl.domain.orders.run import RunCounts, read_history
 from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
 from sitegenctl.domain.plans.fix import plan_fix
 from sitegenctl.domain.queue.event import Event
@@ -127,7 +126,7 @@ PICTURE = LiveSnapshot(
         Condition.DONE: 1,
     },
     bars=[
-        Bar(depth=n % 9, succeeded=n % 4, failed=n % 13 == 5, seen=n > 30)  # some of everything
+        Bar(depth=n % 9, succeeded=n % 4, failed=n % 13 == 5, observed=n > 30)  # some of everything
         for n in range(60)
     ],
     last_hour=RunCounts(succeeded=41, failed=3, skipped=0),

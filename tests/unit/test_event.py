@@ -12,7 +12,15 @@ from rich.cells import cell_len
 from sitegenctl.adapters.celery.events import decode_events, event_patterns
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.domain.queue import event as event_module
-from sitegenctl.domain.queue.event import Event, EventFilter, Heard, OrderMemory, Silence, order_of_call, read_event
+from sitegenctl.domain.queue.event import (
+    Event,
+    EventFilter,
+    NoEvent,
+    OrderMemory,
+    SilentWorkers,
+    order_of_call,
+    read_event,
+)
 from sitegenctl.render.event import event_lines
 
 TASK = "app.generate"
@@ -75,24 +83,24 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_filters() -> None:
     started = event("task-started", uuid="a")
     beat = event("worker-heartbeat")
-    assert EventFilter().wants(started)
-    assert not EventFilter().wants(beat)
-    assert EventFilter(heartbeats=True).wants(beat)
-    assert EventFilter(types=frozenset({"worker-heartbeat"})).wants(beat)
-    assert not EventFilter(types=frozenset({"task-failed"})).wants(started)
-    assert not EventFilter(orders=frozenset({42})).wants(started)
+    assert EventFilter().matches(started)
+    assert not EventFilter().matches(beat)
+    assert EventFilter(heartbeats=True).matches(beat)
+    assert EventFilter(types=frozenset({"worker-heartbeat"})).matches(beat)
+    assert not EventFilter(types=frozenset({"task-failed"})).matches(started)
+    assert not EventFilter(orders=frozenset({42})).matches(started)
     for name, wanted in {"celery@box": True, "box": True, "celery": True, "bo": False, "celery@bo": False}.items():
-        assert EventFilter(worker=name).wants(started) is wanted
+        assert EventFilter(worker=name).matches(started) is wanted
 
 
 def test_a_worker_that_works_and_tells_nothing_is_found_once_and_a_talking_one_never() -> None:
-    silence = Silence()
+    silence = SilentWorkers()
 
     def beats(*counts: int) -> list[str | None]:
         return [silence.note(event("worker-heartbeat", processed=count)) for count in counts]
 
     assert beats(5, 5, 6, 6, 7) == [None, None, None, "celery@box", None]
-    silence = Silence()
+    silence = SilentWorkers()
     assert beats(5, 6) == [None, None]
     silence.note(event("task-started", uuid="a"))
     assert beats(7, 8, 9) == [None, None, None]
@@ -136,7 +144,7 @@ def test_a_long_exception_is_readable_whole(width: int) -> None:
 
 @given(st.binary())
 def test_no_message_breaks_the_stream(raw: bytes) -> None:
-    assert all(isinstance(each, Event | Heard) for each in decode_events(raw))
+    assert all(isinstance(each, Event | NoEvent) for each in decode_events(raw))
 
 
 def test_kombu_s_layout_is_followed() -> None:

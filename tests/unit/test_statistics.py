@@ -8,10 +8,10 @@ from datetime import date, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
 from sitegenctl.domain.statistics.failure_reasons import LONGEST, reason_of
-from sitegenctl.domain.statistics.statistics import Collector, LogWindow, Statistics, Tally, durations
+from sitegenctl.domain.statistics.statistics import Collector, LogWindow, Statistics, durations
 from sitegenctl.render.plot import bar, sparkline
 from sitegenctl.render.statistics import brief, rate_words
 
@@ -46,7 +46,7 @@ def run(
 def collected(*runs: LoggedRun, days: float = 7) -> Statistics:
     collector = Collector(LogWindow(since=UNTIL - timedelta(days=days), until=UNTIL, first_id=1, last_id=99))
     for each in runs:
-        collector.take(each)
+        collector.add(each)
     return collector.result()
 
 
@@ -57,7 +57,7 @@ def test_a_run_counts_where_it_ended() -> None:
         run(RunOutcome.ERROR, ago=timedelta(0), error="no"),
         run(ago=-timedelta(seconds=1)),
     )
-    assert seen.runs == Tally(succeeded=1, failed=1)
+    assert seen.runs == RunCounts(succeeded=1, failed=1)
 
 
 def test_skipped_runs_take_no_time_and_no_part_in_success() -> None:
@@ -97,12 +97,12 @@ def test_no_runs_are_no_durations_and_no_rate() -> None:
 def test_days_without_a_run_are_there_from_the_first_on() -> None:
     seen = collected(run(ago=timedelta(days=3)), run(RunOutcome.ERROR, ago=timedelta(days=1), error="no"))
     assert seen.by_day() == {
-        date(2026, 3, 5): Tally(succeeded=1),
-        date(2026, 3, 6): Tally(),
-        date(2026, 3, 7): Tally(failed=1),
-        date(2026, 3, 8): Tally(),
+        date(2026, 3, 5): RunCounts(succeeded=1),
+        date(2026, 3, 6): RunCounts(),
+        date(2026, 3, 7): RunCounts(failed=1),
+        date(2026, 3, 8): RunCounts(),
     }
-    assert seen.by_hour_of_day()[12] == Tally(succeeded=1, failed=1)
+    assert seen.by_hour_of_day()[12] == RunCounts(succeeded=1, failed=1)
 
 
 @given(st.lists(st.floats(0, 7 * 86400), max_size=50), st.integers(1, 200))
@@ -110,7 +110,7 @@ def test_spans_have_every_run_and_are_no_more_than_there_is_room_for(ages: list[
     seen = collected(*(run(ago=timedelta(seconds=age)) for age in ages))
     span, spans = seen.in_spans(most)
     assert len(spans) <= most
-    assert sum(spans, Tally()) == seen.runs
+    assert sum(spans, RunCounts()) == seen.runs
     assert span * len(spans) >= seen.length
 
 
@@ -118,7 +118,7 @@ def test_a_century_is_summed_up_as_fast_as_a_day() -> None:
     seen = collected(run(), days=36500)
     began = time.perf_counter()
     span, spans = seen.in_spans(72)
-    assert (len(spans), sum(spans, Tally())) == (72, seen.runs)
+    assert (len(spans), sum(spans, RunCounts())) == (72, seen.runs)
     assert span > timedelta(days=365)
     assert len(seen.by_day()) == 1
     assert time.perf_counter() - began < 1
@@ -127,7 +127,7 @@ def test_a_century_is_summed_up_as_fast_as_a_day() -> None:
 def test_throughput_is_over_the_whole_window() -> None:
     seen = collected(run(), run(ago=2 * HOUR), run(ago=2 * HOUR), days=1)
     assert (seen.per(timedelta(days=1)), seen.per(HOUR)) == (3, 3 / 24)
-    assert seen.busiest_hour == (datetime.fromisoformat("2026-03-08T10:00"), Tally(succeeded=2))
+    assert seen.busiest_hour == (datetime.fromisoformat("2026-03-08T10:00"), RunCounts(succeeded=2))
 
 
 def test_reasons_are_counted_with_the_newest_for_an_example() -> None:
@@ -196,14 +196,14 @@ def test_no_message_takes_long(evil: str) -> None:
 @pytest.mark.parametrize(
     ("tally", "words"),
     [
-        (Tally(), "-"),
-        (Tally(succeeded=3), "100%"),
-        (Tally(succeeded=2, failed=1), "66.7%"),
-        (Tally(succeeded=99999, failed=1), "99.9%"),
-        (Tally(failed=1), "0%"),
+        (RunCounts(), "-"),
+        (RunCounts(succeeded=3), "100%"),
+        (RunCounts(succeeded=2, failed=1), "66.7%"),
+        (RunCounts(succeeded=99999, failed=1), "99.9%"),
+        (RunCounts(failed=1), "0%"),
     ],
 )
-def test_a_rate_is_never_all_while_one_failed(tally: Tally, words: str) -> None:
+def test_a_rate_is_never_all_while_one_failed(tally: RunCounts, words: str) -> None:
     assert rate_words(tally) == words
 
 

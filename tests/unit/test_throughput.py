@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.statistics.throughput import SPAN, WINDOW, Bar, Pulse, StepMark
+from sitegenctl.domain.statistics.throughput import SPAN, WINDOW, Bar, StepMark, Throughput
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -24,7 +24,7 @@ def at(bars: list[Bar], age: timedelta) -> Bar:
 
 
 def told(*marks: StepMark, now: datetime = NOW) -> list[Bar]:
-    pulse = Pulse()
+    pulse = Throughput()
     pulse.note_steps(marks, now)
     return list(pulse.bars(now))
 
@@ -62,7 +62,7 @@ def test_the_depth_before_the_first_look_is_told_from_the_waits() -> None:
     assert at(bars, 7 * MINUTE).depth == 2
     assert at(bars, 5 * MINUTE).depth == 1
     assert (depths[0], depths[-1], max(depths)) == (0, 0, 2)
-    assert not any(bar.seen for bar in bars)
+    assert not any(bar.observed for bar in bars)
 
 
 def test_who_was_enqueued_and_has_not_begun_waits_until_now() -> None:
@@ -76,26 +76,26 @@ def test_an_order_that_the_backend_enqueued_is_not_known_to_have_waited() -> Non
 
 
 def test_what_was_seen_counts_more_than_what_is_told() -> None:
-    pulse = Pulse()
+    pulse = Throughput()
     pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
     pulse.note_depth(7, NOW)
     pulse.note_depth(9, NOW + timedelta(seconds=1))
     pulse.note_depth(3, NOW + timedelta(seconds=2))
     bars = list(pulse.bars(NOW + timedelta(seconds=2)))
-    assert bars[-1] == Bar(depth=9, seen=True)  # the most of its span
-    assert bars[-3] == Bar(depth=1, seen=False)
+    assert bars[-1] == Bar(depth=9, observed=True)  # the most of its span
+    assert bars[-3] == Bar(depth=1, observed=False)
 
 
 def test_an_empty_queue_that_was_seen_is_not_told_otherwise() -> None:
     """Somebody withdrew the task: the log has no row of that, and the look has seen it."""
-    pulse = Pulse()
+    pulse = Throughput()
     pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
     pulse.note_depth(0, NOW)
-    assert pulse.bars(NOW)[-1] == Bar(depth=0, seen=True)
+    assert pulse.bars(NOW)[-1] == Bar(depth=0, observed=True)
 
 
 def test_rows_are_counted_once() -> None:
-    pulse = Pulse()
+    pulse = Throughput()
     rows = [mark(5, "SUCCESS", MINUTE), mark(6, "ERROR", MINUTE)]
     for _ in range(3):
         pulse.note_steps(rows, NOW)
@@ -104,17 +104,17 @@ def test_rows_are_counted_once() -> None:
 
 
 def test_bars_wander_and_are_forgotten() -> None:
-    pulse = Pulse()
+    pulse = Throughput()
     pulse.note_steps([mark(1, "SUCCESS", timedelta(0))], NOW)
     pulse.note_depth(4, NOW)
     for minutes in (0, 10, 29):
         then = NOW + minutes * MINUTE
-        assert at(list(pulse.bars(then)), minutes * MINUTE) == Bar(depth=4, succeeded=1, seen=True)
+        assert at(list(pulse.bars(then)), minutes * MINUTE) == Bar(depth=4, succeeded=1, observed=True)
     assert set(pulse.bars(NOW + WINDOW)) == {Bar()}
 
 
 def test_a_clock_set_back_is_no_error() -> None:
-    pulse = Pulse()
+    pulse = Throughput()
     pulse.note_depth(4, NOW)
     pulse.note_steps([mark(1, "SUCCESS", timedelta(0))], NOW)
     assert {bar.succeeded for bar in pulse.bars(NOW - 10 * MINUTE)} == {0}
@@ -139,7 +139,7 @@ def test_any_log_makes_bars(rows: list[tuple[str, int, int]]) -> None:
 
 
 def test_hours_of_work_take_no_more_memory_than_half_an_hour() -> None:
-    pulse = Pulse()
+    pulse = Throughput()
 
     def half_hours(first: int, count: int) -> int:
         log_id = first * 18000

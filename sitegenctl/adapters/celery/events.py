@@ -18,7 +18,7 @@ from typing import Any
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Link, literally
 from sitegenctl.adapters.redis.urls import database_number, is_sentinel
-from sitegenctl.domain.queue.event import Event, Heard, read_event
+from sitegenctl.domain.queue.event import Event, NoEvent, read_event
 
 _EXCHANGE = "celeryev"
 
@@ -39,7 +39,7 @@ class CeleryEvents:
         self._idle = idle
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[AsyncIterator[Event | Heard]]:
+    async def listen(self) -> AsyncIterator[AsyncIterator[Event | NoEvent]]:
         """Listen until the block is left."""
         patterns = event_patterns(self._options, database_number(self._url), sentinel=is_sentinel(self._url))
         link = Link(self._url, self._options, timeout=self._timeout)
@@ -50,10 +50,10 @@ class CeleryEvents:
                 yield events
 
 
-async def _events(messages: AsyncIterator[bytes | None]) -> AsyncGenerator[Event | Heard, None]:
+async def _events(messages: AsyncIterator[bytes | None]) -> AsyncGenerator[Event | NoEvent, None]:
     async for message in messages:
         if message is None:
-            yield Heard.NOTHING
+            yield NoEvent.SILENCE
         else:
             for event in decode_events(message):
                 yield event
@@ -69,17 +69,17 @@ def event_patterns(options: QueueOptions, database: int, *, sentinel: bool) -> t
     return tuple(patterns)
 
 
-def decode_events(raw: bytes | str) -> list[Event | Heard]:
-    """The events in one message, and ``GARBAGE`` for everything else."""
+def decode_events(raw: bytes | str) -> list[Event | NoEvent]:
+    """The events in one message, and ``MALFORMED`` for everything else."""
     try:
         message = json.loads(raw)
         sent = _body(message) if isinstance(message, dict) else None
     except (ValueError, TypeError, RecursionError):
-        return [Heard.GARBAGE]
+        return [NoEvent.MALFORMED]
     events = [
         read_event(each) if isinstance(each, dict) else None for each in (sent if isinstance(sent, list) else [sent])
     ]
-    return [Heard.GARBAGE if event is None else event for event in events]
+    return [NoEvent.MALFORMED if event is None else event for event in events]
 
 
 def _body(message: Mapping[str, Any]) -> Any:

@@ -22,9 +22,9 @@ from sitegenctl.adapters.postgres.log import read_log
 from sitegenctl.adapters.postgres.rows import order_of, status_of
 from sitegenctl.adapters.postgres.runs import log_window, read_run_rows
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.diagnosis.overview import RunCounts
 from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.ports import Actor, TransitionResult

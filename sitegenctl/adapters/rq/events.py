@@ -23,7 +23,7 @@ from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import atomically, job_id_of, read_jobs, scored
 from sitegenctl.adapters.rq.records import read_records
 from sitegenctl.adapters.rq.workers import RqWorkers
-from sitegenctl.domain.queue.event import HEARTBEAT, Event, Heard, read_event
+from sitegenctl.domain.queue.event import HEARTBEAT, Event, NoEvent, read_event
 from sitegenctl.domain.queue.task import TaskResult
 
 #: Seconds between two readings.
@@ -79,7 +79,7 @@ class RqEvents:
         self._workers = RqWorkers(url, options, timeout=timeout)
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[AsyncIterator[Event | Heard]]:
+    async def listen(self) -> AsyncIterator[AsyncIterator[Event | NoEvent]]:
         """Listen until the block is left."""
         async with self._workers.link() as link:
             first = await read_state(link, self._options)
@@ -89,7 +89,7 @@ class RqEvents:
             finally:
                 await events.aclose()
 
-    async def _events(self, link: Link, before: QueueState) -> AsyncGenerator[Event | Heard, None]:
+    async def _events(self, link: Link, before: QueueState) -> AsyncGenerator[Event | NoEvent, None]:
         while True:
             await asyncio.sleep(self._interval)
             after = await read_state(link, self._options, before)
@@ -99,7 +99,7 @@ class RqEvents:
             for event in events:
                 yield event
             if not events and not after.has_workers:
-                yield Heard.NOTHING
+                yield NoEvent.SILENCE
             before = after
 
 

@@ -11,23 +11,9 @@ from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.remedy import Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OPEN_STATUSES, OrderStatus
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, standstill
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunCounts:
-    """The runs that ended within a window, by outcome."""
-
-    succeeded: int = 0
-    failed: int = 0
-    skipped: int = 0
-
-    @property
-    def success_rate(self) -> float | None:
-        """The share of runs that succeeded, from 0 to 1; None without any."""
-        ended = self.succeeded + self.failed
-        return self.succeeded / ended if ended else None
 
 
 @dataclass(frozen=True, kw_only=True)

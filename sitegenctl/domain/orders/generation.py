@@ -1,7 +1,7 @@
-"""What the reference worker needs from outside for one generation; ``adapters/`` provides it.
+"""The ports of the reference worker, implemented in ``adapters/``.
 
-Every method may raise ``sitegenctl.errors.SourceError`` when the database can't be reached, and no exception of
-any driver.
+Every method may raise ``sitegenctl.errors.SourceError`` when the database can't be reached, and no exception of a
+driver.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from sitegenctl.domain.orders.order import OrderStatus
 
 
 class GenerationRecords(Protocol):
-    """What the reference worker reads and writes while it generates one order.
+    """The records of one order that the reference worker reads and writes while it generates it.
 
-    Whatever writes raises ``SourceError`` once the order's lock is lost.
+    Writing raises ``SourceError`` once the order's lock is lost.
     """
 
     async def status(self, order_id: int) -> OrderStatus | None:
-        """The order's status. Raises ``GenerationError`` when there is no such order."""
+        """Read the order's status. Raises ``GenerationError`` when there is no such order."""
         ...
 
     async def brief(self, order_id: int, site_url: str) -> Brief:
-        """Everything the generator needs; ``site_url`` is where the site will be.
+        """Read the generator's input; ``site_url`` is the address of the site.
 
         Raises ``GenerationError`` without a complete onboarding.
         """
@@ -35,28 +35,28 @@ class GenerationRecords(Protocol):
         ...
 
     async def has_briefing(self, order_id: int) -> bool:
-        """Whether the BRIEFING deliverable is there already."""
+        """Whether the BRIEFING deliverable exists."""
         ...
 
     async def save_briefing(self, order_id: int, title: str, content: str) -> None:
-        """Write the BRIEFING deliverable, or write it anew: there is never a second."""
+        """Write or replace the BRIEFING deliverable."""
         ...
 
     async def finish(self, order_id: int, site_url: str, message: str, **details: Any) -> bool:
-        """Move the order to REVIEW and log SUCCESS, as one; neither, and False, when it is not being generated."""
+        """Set REVIEW and log SUCCESS in one transaction; False, and neither, when the order is not GENERATING."""
         ...
 
 
 class GenerationStore(Protocol):
-    """Where the reference worker gets its records."""
+    """The database of the reference worker."""
 
     def lock(self, order_id: int) -> AbstractAsyncContextManager[GenerationRecords | None]:
-        """Hold the order's generation lock; None when another generation holds it."""
+        """Hold the order's run lock; None when another generation holds it."""
         ...
 
     async def record_failure(self, order_id: int, message: str, note: str, **details: Any) -> None:
-        """Log an ERROR and put the note into ``admin_notes`` as the system does, both as one.
+        """Log an ERROR and set ``admin_notes`` as the system does, in one transaction.
 
-        Neither while another run holds the order's lock, whose end the row would seem to be.
+        Neither while another run holds the order's lock: the row would look like the end of that run.
         """
         ...

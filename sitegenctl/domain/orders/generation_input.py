@@ -1,4 +1,4 @@
-"""What a generator gets and what it gives back: the contract of the generator plug-in point."""
+"""The input and output of generators: the contract of the plug-in point."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Testimonial:
-    """What a customer of the business said."""
+    """A testimonial of a customer of the business."""
 
     name: str
     text: str
@@ -17,7 +17,7 @@ class Testimonial:
 
 @dataclass(frozen=True, kw_only=True)
 class TeamMember:
-    """Somebody who works there."""
+    """A member of the team."""
 
     name: str
     role: str | None = None
@@ -25,10 +25,10 @@ class TeamMember:
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """Everything the customer told in the onboarding, as typed: nothing here is escaped or checked.
+    """Everything in the customer's onboarding, as typed: nothing is escaped or validated.
 
-    Enum columns come as their upper-case labels. Lists and mappings are empty, and texts None, where the
-    column is NULL. ``business_hours`` maps a day to its hours; ``social`` a network's name to its address.
+    Enum columns are their upper-case labels. Where a column is NULL, lists and mappings are empty and texts None.
+    ``business_hours`` maps a day to its hours, ``social`` a network to its address.
     """
 
     order_id: int
@@ -70,11 +70,11 @@ class Brief:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteFile:
-    """One file of a site: its path relative to the site's folder, with ``/``, and its bytes."""
+    """One file of a site: its path relative to the site's folder, with slashes, and its content."""
 
     path: str
     content: bytes
 
 
-#: A generator: the brief in, the whole site out. It may raise anything; the worker journals and retries.
+#: A generator makes a whole site from a brief. It may raise any exception; the worker logs it and retries.
 Generator = Callable[[Brief], Collection[SiteFile]]

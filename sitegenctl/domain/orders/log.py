@@ -1,7 +1,4 @@
-"""The generation log as it is read: levels, what to read of it, and which rows are new while it grows.
-
-Owns no reading and no clock: times are handed in. What a row says of a run is ``run.py``'s.
-"""
+"""Queries of the generation log: levels, and which rows are new while it grows."""
 
 from __future__ import annotations
 
@@ -12,16 +9,16 @@ from enum import StrEnum
 
 from sitegenctl.domain.orders.order import LogRow
 
-#: Seconds within which a row that was given its id becomes visible: for so long rows with a lower id than
-#: those already seen are still looked for. Ids are given when a row is written, not when it is committed.
+#: Seconds for which rows with a lower id than those already read are still read: a row gets its id when it is written,
+#: and becomes visible when it is committed.
 LATE = 5.0
 
-#: A reading made at one moment need not look back further than so many ids for rows that are committed late.
+#: Number of ids within which rows that are committed late are still read.
 LOOK_BACK = 1000
 
 
 class LogLevel(StrEnum):
-    """The statuses of log rows, the mildest first."""
+    """The statuses of log rows, least severe first."""
 
     INFO = "info"
     SUCCESS = "success"
@@ -30,7 +27,7 @@ class LogLevel(StrEnum):
 
     @property
     def and_worse(self) -> frozenset[str] | None:
-        """The statuses from this one on; None for all, those that are in no contract included."""
+        """This status and the more severe ones; None for all, including unknown ones."""
         ranks = list(LogLevel)
         return None if self is LogLevel.INFO else frozenset(ranks[ranks.index(self) :])
 
@@ -43,8 +40,8 @@ class LogLevel(StrEnum):
 class LogQuery:
     """What to read of the logs.
 
-    ``since`` is an age, measured by the database's own clock, or a moment; a moment without a zone is in the
-    clock of the log's rows. ``last`` is the number of newest rows of each order, None for all.
+    ``since`` is an age by the database's clock, or a time; one without a zone is in the clock of the log's rows.
+    ``last`` is the number of newest rows of each order, None for all.
     """
 
     since: timedelta | datetime | None = None
@@ -53,10 +50,10 @@ class LogQuery:
 
 
 class Cursor:
-    """Tells which rows are new while logs are read again and again, whatever order they are committed in.
+    """Finds the new rows when logs are polled, whatever order the rows are committed in.
 
-    ``known`` holds for every order the id up to which its rows are known; ``seen`` are ids of rows known above
-    that; nothing up to ``floor`` is looked for. ``now`` is a monotonic time in seconds.
+    ``known`` has for every order the id up to which its rows are known, ``seen`` the ids of known rows above that; rows
+    up to ``floor`` are not read. ``now`` is a monotonic time in seconds.
     """
 
     def __init__(self, known: Mapping[int, int], *, seen: Iterable[int] = (), floor: int = 0, now: float) -> None:
@@ -70,12 +67,12 @@ class Cursor:
         return self._settled
 
     def fresh(self, rows: Iterable[LogRow], *, now: float) -> list[LogRow]:
-        """Those of the rows read after ``after_id`` that were not seen before, in their order."""
+        """The new ones of the rows read after ``after_id``, in their order."""
         new = [row for row in rows if row.log_id not in self._seen and row.log_id > self._known.get(row.order_id, 0)]
         self._seen.update((row.log_id, now) for row in new)
         old = [log_id for log_id, at in self._seen.items() if at < now - LATE]
         if old:
-            # Whatever was to come between them has come.
+            # Rows between them would have been committed by now.
             self._settled = max(self._settled, *old)
             self._seen = {log_id: at for log_id, at in self._seen.items() if log_id > self._settled}
         return new

@@ -1,4 +1,4 @@
-"""An order as the database tells it, without any verdict on it (``condition.py`` gives that)."""
+"""An order as it is in the database."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class OrderStatus(StrEnum):
     PENDING_PAYMENT = "PENDING_PAYMENT"
     PAID = "PAID"
     ONBOARDING_PENDING = "ONBOARDING_PENDING"
-    BUILDING = "BUILDING"  # onboarding done, generation not asked for
-    GENERATING = "GENERATING"  # asked for; also what a failed generation stays in
-    REVIEW = "REVIEW"  # site made
+    BUILDING = "BUILDING"  # onboarding done, generation not requested
+    GENERATING = "GENERATING"  # generation requested; a failed one stays in it
+    REVIEW = "REVIEW"  # site generated
     DELIVERED = "DELIVERED"
     CANCELLED = "CANCELLED"
 
     @property
     def is_finished(self) -> bool:
-        """Whether a generation of such an order is skipped by the generator."""
+        """Whether the generator skips such an order."""
         return self in (OrderStatus.REVIEW, OrderStatus.DELIVERED)
 
     @property
@@ -51,10 +51,10 @@ class Onboarding(StrEnum):
 
 @light
 class JournalEntry:
-    """One operator row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task it promises.
+    """One journal row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task that it announces.
 
-    ``age`` is how long ago it was written, by the database's clock; None when its time says nothing. ``after`` is the
-    status that it set, None when it left the status alone.
+    ``age`` is by the database's clock, None when its time is unusable. ``after`` is the status that it set, None when
+    it left the status unchanged.
     """
 
     step: str
@@ -67,16 +67,15 @@ class JournalEntry:
 
 @light
 class Order:
-    """One order with all that the database knows that bears on a verdict.
+    """One order with everything in the database that its condition depends on.
 
-    ``status`` is None where it is NULL, and where it is none that this release knows: then ``status_label`` has it.
-    ``idle`` is the time since anything moved it, measured by the database against each column's own clock;
-    None when it has no timestamp at all. ``last_log_id`` is the id of its newest log row, 0 without any:
-    together with ``status`` it tells whether the order moved since it was read.
+    ``status`` is None where it is NULL or unknown to this release; ``status_label`` has an unknown one. ``idle`` is the
+    time since the last change, by the database against each column's own clock; None without any timestamp.
+    ``last_log_id`` is the id of its newest log row, 0 without any: with ``status`` it shows whether the order changed.
 
-    ``run_lock_held`` is whether some run holds the order's run lock in PostgreSQL; None when the database could not
-    know, as a standby does not. It was read a moment after the order: a run that has ended in between is an open run
-    without a lock, so re-check before acting.
+    ``run_lock_held`` is whether a run holds the order's run lock in PostgreSQL; None where the database does not know,
+    such as a standby. It is read after the order: a run that ends in between is an open run without a lock, so re-check
+    before acting.
     """
 
     order_id: int
@@ -105,7 +104,7 @@ class Order:
 
     @property
     def status_problem(self) -> str | None:
-        """Why nothing can be said of the order, let alone done with it; None where its status is known."""
+        """Why the order cannot be diagnosed or changed; None where its status is known."""
         if self.status is not None:
             return None
         if self.status_label is None:
@@ -119,7 +118,7 @@ class Order:
 
     @property
     def is_held(self) -> bool:
-        """Whether an operator cancelled it, and it is still where that sent it."""
+        """Whether an operator cancelled it, and its status is still the one that the cancel set."""
         if self.history.last_journal != OPERATOR_CANCEL or self.status is None:
             return False
         return self.status is OrderStatus.BUILDING or (self.journal is not None and self.journal.after == self.status)
@@ -132,10 +131,9 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class LogRow:
-    """One row of ``site_generation_logs``; ``created_at`` is in the database session's time zone, naive.
+    """One row of ``site_generation_logs``; ``created_at`` is naive, in the time zone of the database session.
 
-    ``age`` is how old the row was when it was read, by the database's clock. ``details`` is whatever JSON the
-    writer left there.
+    ``age`` is the row's age when it was read, by the database's clock. ``details`` can be any JSON.
     """
 
     log_id: int

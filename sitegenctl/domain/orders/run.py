@@ -1,13 +1,13 @@
 """Runs of the generator, read from the steps of an order's generation log.
 
-A run begins at START or RESUME, or at the first row after an enqueue; its outcome is its last SUCCESS, SKIP
-or ERROR. A run without outcome was cut short, or is still going: the log alone can't tell which.
+A run begins at START or RESUME, or at the first row after an enqueue. Its outcome is its last SUCCESS, SKIP or ERROR.
+Without an outcome it was cut short or is still going; the log alone does not show which.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -18,36 +18,62 @@ OPERATOR_RESET = "OPERATOR_RESET"
 OPERATOR_CANCEL = "OPERATOR_CANCEL"
 OPERATOR_REPAIR = "OPERATOR_REPAIR"
 
-#: What the step of an action that was taken back ends with, as in ``OPERATOR_ENQUEUE_FAILED``.
+#: Suffix of the step of a transition that was rolled back, as in ``OPERATOR_ENQUEUE_FAILED``.
 OPERATOR_FAILED_SUFFIX = "_FAILED"
 
-#: What every journal row's step begins with; the generator writes none of these.
+#: Prefix of the steps of journal rows; the generator writes none of these.
 OPERATOR_PREFIX = "OPERATOR_"
 
-#: Attempts that ``retry-failed`` makes of an order unless told otherwise, the first one included.
+#: Default number of attempts of an order, including the first one.
 MAX_ATTEMPTS = 3
 
-#: Commands that reset orders without being told which: what they do over and over must come to an end.
+#: Commands that choose the orders that they reset: their resets give no new attempts, or they would never end.
 _AUTOMATIC = frozenset({"maintain", "reset-empty"})
 
-#: Command, as the journal records it, by which a person confirms that the worker of a run is dead.
+#: The command in the journal with which an operator confirms that the worker of a run is dead.
 WORKER_DEAD = "repair --worker-dead"
 
-#: Steps with which a generator announces a run.
+#: Steps that announce a run.
 STARTS = frozenset({"START", "RESUME"})
-# A resumed run tells what it decided and cleans up before the START that may follow: still the same run.
+# A resumed run writes these before its START; they belong to the same run.
 _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
 
-#: What puts an order into a worker's hands: whatever is written next begins a run; and what takes that back.
+#: Steps that publish a task, after which the next row begins a run; and the steps that roll them back.
 ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET})
 TAKEN_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCounts:
+    """How many runs ended, by outcome."""
+
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Runs that tried to generate a site."""
+        return self.succeeded + self.failed
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of these that succeeded, from 0 to 1; None without any."""
+        return self.succeeded / self.ended if self.ended else None
+
+    def __add__(self, other: RunCounts) -> RunCounts:
+        return RunCounts(
+            succeeded=self.succeeded + other.succeeded,
+            failed=self.failed + other.failed,
+            skipped=self.skipped + other.skipped,
+        )
 
 
 class RunOutcome(StrEnum):
     """How a run ended; the values are the log's own steps."""
 
     SUCCESS = "SUCCESS"
-    SKIP = "SKIP"  # the order was finished already; nothing was done
+    SKIP = "SKIP"  # the order was already finished; nothing was done
     ERROR = "ERROR"
 
 
@@ -55,22 +81,22 @@ OUTCOME_STEPS = frozenset(RunOutcome)
 
 
 def begins_run(step: str, *, in_run: bool, in_preamble: bool) -> bool:
-    """Whether a row of the generator begins a run, behind a row of a run or of a run's preamble."""
+    """Whether a row begins a run, given what the row before it belongs to."""
     return not in_run or (step in STARTS and not (in_preamble and step == "START"))
 
 
 def is_preamble(step: str) -> bool:
-    """Whether a START behind this row would still belong to the same run."""
+    """Whether a START after this row still belongs to the same run."""
     return step in _PREAMBLE
 
 
 @light
 class Run:
-    """One run: its outcome (None when cut short or still going) and the last step it wrote.
+    """One run: its outcome (None when cut short or still going) and its last step.
 
     ``began`` is the age of its first row by the database's clock, None when that row has no usable time. ``task_id``
-    and ``takes_lock`` come from its START or RESUME row: ``takes_lock`` means that the run holds the order's run lock
-    for as long as it lives. ``cut_short`` is set when a person has confirmed that its worker is dead.
+    and ``takes_lock`` come from its START or RESUME row; a run that takes the order's run lock holds it until it ends.
+    ``cut_short`` is set when an operator cancelled it or confirmed that its worker is dead.
     """
 
     outcome: RunOutcome | None
@@ -83,7 +109,7 @@ class Run:
 
 @light
 class Announcement:
-    """What the newest START or RESUME row says of its run."""
+    """The details in the newest START or RESUME row."""
 
     task_id: str | None = None
     takes_lock: bool = False
@@ -91,11 +117,11 @@ class Announcement:
 
 @light
 class History:
-    """What an order's log says of its generations.
+    """The runs in an order's log.
 
-    ``last_run`` is the newest run since the order was last enqueued, None when there is no row of one;
-    ``attempts`` counts the runs begun since the last SUCCESS, or since a person reset the order, ended or cut short;
-    ``last_journal`` is the step of the newest operator row.
+    ``last_run`` is the newest run since the order was last enqueued, None without one. ``attempts`` counts the runs
+    begun since the last SUCCESS, or since an operator reset the order. ``last_journal`` is the step of the newest
+    journal row.
     """
 
     last_run: Run | None = None
@@ -110,16 +136,15 @@ def read_history(
     ages: Sequence[timedelta | None] = (),
     announcement: Announcement | None = None,
 ) -> History:
-    """Read a log's steps, oldest first, into runs; ``commands`` are those that wrote its operator rows, in their order.
+    """Read the steps of a log, oldest first, into runs.
 
-    ``ages`` are those of the steps' rows, ``announcement`` is from the newest START or RESUME among them.
-
-    A reset by ``maintain`` and its like gives an order no new attempts: one that kills its worker each time would be
-    begun again for ever. A reset of which nobody knows who made it is taken for a person's.
+    ``commands`` are the commands that wrote its journal rows, in the same order; ``ages`` are those of the steps' rows;
+    ``announcement`` is from the newest START or RESUME among them. A reset by an unknown command counts as an
+    operator's.
     """
     written_by = iter(commands)
     last_run: _Reading | None = None
-    # What held before the newest enqueue or reset, for the case that it was taken back.
+    # The state before the newest enqueue or reset, in case it was rolled back.
     before: tuple[_Reading | None, int] | None = None
     cancelled: _Reading | None = None
     attempts = 0
@@ -132,10 +157,10 @@ def read_history(
                 before = (last_run, attempts)
                 last_run, in_preamble = None, False
             elif step in TAKEN_BACK and before is not None and last_run is None:
-                # No worker had seen it: what held before it holds again.
+                # No worker received the task: the state before it holds again.
                 last_run, attempts = before
             elif step == OPERATOR_CANCEL and last_run is not None:
-                # Whatever ran or waited was removed, or the cancel is rolled back in the next row.
+                # Its task was removed, unless the next row rolls the cancel back.
                 cancelled, last_run = last_run, replace(last_run, cut_short=last_run.outcome is None)
             elif step == OPERATOR_CANCEL + OPERATOR_FAILED_SUFFIX and cancelled is not None:
                 last_run, cancelled = cancelled, None
@@ -167,7 +192,7 @@ def read_history(
 
 @light
 class _Reading:
-    """A run while the rows behind it are still being read; ``first`` is the index of its first row."""
+    """A run that is being read; ``first`` is the index of its first row."""
 
     first: int
     last_step: str
@@ -176,7 +201,7 @@ class _Reading:
     cut_short: bool = False
 
     def run(self, ages: Sequence[timedelta | None], announcement: Announcement | None) -> Run:
-        # The newest START or RESUME of the log is this run's, if the run has one: any other would have begun a run.
+        # A START or RESUME after this run's own would have begun another run.
         announced = announcement if self.is_announced and announcement is not None else Announcement()
         return Run(
             outcome=self.outcome,

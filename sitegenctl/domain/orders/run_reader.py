@@ -1,8 +1,7 @@
-"""Runs told one after another, from the rows of many orders' logs as they were written.
+"""Runs with their times, stages and errors, read from the interleaved log rows of many orders.
 
-What begins and ends a run is ``run.py``'s; here is when it did, how long each of its stages took and why it failed.
-A SKIP behind an outcome, which has no beginning, is told as a run of its own: it doesn't undo that outcome.
-Of an order no more is kept than its newest run, so that a log of any length can be read in pieces.
+A SKIP after an outcome, without a START, is a run of its own and does not change that outcome. Only the newest run of
+each order is kept in memory, so that a log of any length can be read in pieces.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from sitegenctl.domain.orders.run import (
     ENQUEUES,
     OPERATOR_PREFIX,
     OUTCOME_STEPS,
+    STARTS,
     TAKEN_BACK,
     RunOutcome,
     begins_run,
@@ -24,11 +24,7 @@ from sitegenctl.domain.orders.run import (
 from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.domain.slotted import light
 
-# A run that is read from one of these, or from the first row after an enqueue, is known from its beginning.
-_BEGINNINGS = frozenset({"START", "RESUME"})
 
-
-# The same few steps over and over, row by row.
 @lru_cache(maxsize=1024)
 def _stage_name(step: str) -> str | None:
     stage = stage_of(step)
@@ -37,10 +33,7 @@ def _stage_name(step: str) -> str | None:
 
 @light
 class RunRow:
-    """A row of the log, as far as runs are told from it.
-
-    ``at`` is on the log's own clock, None for a time that makes no sense; ``message`` is an ERROR's, None of others.
-    """
+    """A log row; ``at`` is by the log's clock, None for an unusable time; ``message`` is that of an ERROR."""
 
     log_id: int
     order_id: int
@@ -53,11 +46,10 @@ class RunRow:
 class LoggedRun:
     """One run of one order.
 
-    ``outcome`` is the last that it wrote, None when it wrote none; ``outcomes`` has the time of the first of each.
-    ``began_at`` is None when its beginning was not read, or has no time; ``last_at`` is its last row's time. ``stages``
-    are the seconds spent in each stage, by its name, until it succeeded or wrote its last row. ``last_stage`` is the
-    one in which it ended, and ``error`` the message of its last ERROR. ``is_newest`` says that nothing was read behind
-    it: without an outcome it may still be going.
+    ``outcome`` is its last one, None without any; ``outcomes`` has the time of the first of each. ``began_at`` is None
+    when its first row was not read or has no time; ``last_at`` is the time of its last row. ``stages`` are the seconds
+    spent in each stage until it succeeded or ended. ``last_stage`` is the stage in which it ended, ``error`` the
+    message of its last ERROR. ``is_newest`` means that no later run was read: without an outcome it may still be going.
     """
 
     order_id: int
@@ -72,14 +64,14 @@ class LoggedRun:
     is_newest: bool
 
     def duration_to(self, end: datetime | None) -> float | None:
-        """Seconds from its beginning until then; None where either isn't known."""
+        """Seconds from its beginning until ``end``; None where either is unknown."""
         if self.began_at is None or end is None:
             return None
         return max((end - self.began_at).total_seconds(), 0.0)
 
     @property
     def duration(self) -> float | None:
-        """Seconds from its beginning to its outcome; None where either isn't known."""
+        """Seconds from its beginning to its outcome; None where either is unknown."""
         return self.duration_to(self.ended_at)
 
 
@@ -97,8 +89,8 @@ class _Open:
     stage: str | None = None
     error: str | None = None
 
-    def take(self, row: RunRow) -> None:
-        """Take its next row into account."""
+    def add(self, row: RunRow) -> None:
+        """Add its next row."""
         if self.stage is not None and row.at is not None and RunOutcome.SUCCESS not in self.outcomes:
             passed = (row.at - (self.last_at or row.at)).total_seconds()
             self.stages[self.stage] = self.stages.get(self.stage, 0.0) + max(passed, 0.0)
@@ -115,7 +107,7 @@ class _Open:
 
 @dataclass(slots=True)
 class _Reading:
-    """Where the reading of one order's log is: its newest run, or the one that was before the newest enqueue."""
+    """The state of one order's log: its newest run, or the one before the newest enqueue."""
 
     run: _Open | None = None
     before: _Open | None = None
@@ -123,57 +115,53 @@ class _Reading:
 
 
 class RunStream:
-    """Takes rows in the order of their ids, and gives each run when nothing of it can come any more."""
+    """Reads rows in the order of their ids into runs; a run is complete when another one begins."""
 
     def __init__(self) -> None:
         self._readings: dict[int, _Reading] = {}
 
     def feed(self, row: RunRow) -> LoggedRun | None:
-        """Take the next row; returns the run of its order that is over with it."""
+        """Add the next row; returns the run of its order that it completes."""
         reading = self._readings.get(row.order_id)
         if reading is None:
             reading = self._readings[row.order_id] = _Reading()
         if row.step.startswith(OPERATOR_PREFIX):
             return self._journal(row, reading)
-        over = None
+        completed = None
         run = reading.run
-        if (
-            run is None
-            or begins_run(row.step, in_run=True, in_preamble=run.in_preamble)
-            or _is_skip_of_its_own(row, run)
-        ):
-            over = run or reading.before
-            knows_beginning = reading.enqueued or row.step in _BEGINNINGS
+        if run is None or begins_run(row.step, in_run=True, in_preamble=run.in_preamble) or _is_separate_skip(row, run):
+            completed = run or reading.before
+            knows_beginning = reading.enqueued or row.step in STARTS
             run = _Open(began_at=row.at if knows_beginning else None, in_preamble=is_preamble(row.step))
             reading.run, reading.before, reading.enqueued = run, None, False
         run.in_preamble = run.in_preamble and is_preamble(row.step)
-        run.take(row)
-        return _told(row.order_id, over, is_newest=False) if over is not None else None
+        run.add(row)
+        return _logged(row.order_id, completed, is_newest=False) if completed is not None else None
 
     def close(self) -> Iterator[LoggedRun]:
-        """The newest run of every order, as far as it was read."""
+        """The newest run of every order."""
         for order_id, reading in self._readings.items():
             if (run := reading.run or reading.before) is not None:
-                yield _told(order_id, run, is_newest=True)
+                yield _logged(order_id, run, is_newest=True)
         self._readings.clear()
 
     def _journal(self, row: RunRow, reading: _Reading) -> LoggedRun | None:
         if row.step in ENQUEUES:
-            over, reading.before, reading.run = reading.before, reading.run, None
+            completed, reading.before, reading.run = reading.before, reading.run, None
             reading.enqueued = True
-            return _told(row.order_id, over, is_newest=False) if over is not None else None
+            return _logged(row.order_id, completed, is_newest=False) if completed is not None else None
         if row.step in TAKEN_BACK and reading.run is None:
-            # No worker had seen it: what is written next goes on with what was before.
+            # No worker received the task: the next row continues the run before it.
             reading.run, reading.before, reading.enqueued = reading.before, None, False
         return None
 
 
-def _is_skip_of_its_own(row: RunRow, run: _Open) -> bool:
-    """Whether a task came when the order was finished already: it writes a SKIP and nothing else."""
+def _is_separate_skip(row: RunRow, run: _Open) -> bool:
+    """Whether the row is the only one of a task for an order that was already finished."""
     return row.step == RunOutcome.SKIP and run.outcome is not None
 
 
-def _told(order_id: int, run: _Open, *, is_newest: bool) -> LoggedRun:
+def _logged(order_id: int, run: _Open, *, is_newest: bool) -> LoggedRun:
     return LoggedRun(
         order_id=order_id,
         outcome=run.outcome,

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from sitegenctl.domain.slotted import light
 
-#: With fewer files than this the system calls a generation empty.
+#: A site with fewer files is empty to the system.
 MIN_SITE_FILES = 5
 
 
 @light
 class SiteFiles:
-    """What lies in an order's site folder: number of files and their size in bytes, None where nobody asked for it.
+    """The number of files in an order's site folder, and their size in bytes (None where it was not read).
 
-    A missing folder has 0 files. "Could not be counted" is no value of this class: it is ``None`` wherever a
-    ``SiteFiles`` is expected, never 0. With ``complete`` False counting stopped early: there may be more.
+    A missing folder has 0 files; one that could not be counted is ``None`` instead of a ``SiteFiles``. With
+    ``complete`` False counting stopped early: there may be more.
     """
 
     count: int
@@ -25,15 +25,15 @@ class SiteFiles:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the system would call the generation empty."""
+        """Whether the site is empty to the system."""
         return self.count < MIN_SITE_FILES
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteEntry:
-    """A file in a site: its path from the site's folder, with slashes, and its size in bytes.
+    """A file in a site: its path relative to the site's folder, with slashes, and its size in bytes.
 
-    A symbolic link is an entry like a file, of ``size`` None, whatever it points to.
+    A symbolic link is an entry with ``size`` None.
     """
 
     path: str

@@ -1,7 +1,4 @@
-"""How far a run is: its stages, told from the last step that it wrote.
-
-The steps are those of the system's own log; a step that is not known says nothing, and the run stays where it was.
-"""
+"""The stages of a run, by the last step that it wrote; an unknown step belongs to no stage."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of a run; ``share`` of its work, from 0 to 1, is behind it when the stage begins."""
+    """A part of a run; ``share`` of its work, from 0 to 1, is done when the stage begins."""
 
     name: str
     share: float
 
 
-# By how a step begins; the first that matches decides. Shares are by the steps of a run, not by their durations:
-# those depend on the generator.
+# By prefix; the first match decides. Shares follow the steps of a run, not their durations, which depend on the
+# generator.
 _STAGES: Sequence[tuple[str, Stage]] = (
     ("SUCCESS", Stage(name="done", share=1.0)),
     ("SKIP", Stage(name="skipped", share=1.0)),
@@ -51,7 +48,7 @@ _STAGES: Sequence[tuple[str, Stage]] = (
 
 
 def stage_of(step: str | None) -> Stage | None:
-    """The stage in which a run is whose last step this is; None for a step that doesn't tell."""
+    """The stage of a run with this last step; None for an unknown step."""
     if step is None:
         return None
-    return next((stage for beginning, stage in _STAGES if step.startswith(beginning)), None)
+    return next((stage for prefix, stage in _STAGES if step.startswith(prefix)), None)

@@ -1,18 +1,15 @@
-"""What the system allows a generation: how long it may take, how often it is tried again. Times are in seconds.
-
-The reference worker keeps to them, what is published carries them, and ``doctor`` holds other workers to them.
-"""
+"""The system's limits for a generation, in seconds: the reference worker, publishing and ``doctor`` use them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: A generation is told of the first, and ended at the second.
+#: A generation is interrupted at the soft limit, and killed at the hard limit.
 SOFT_LIMIT: Final = 540
 HARD_LIMIT: Final = 600
 
-#: How often a task is tried again that raised something.
+#: Retries of a task that raised an exception.
 RETRIES: Final = 3
 
-#: For so long its result is kept.
+#: Expiry of a result.
 RESULTS_KEPT: Final = 24 * 3600

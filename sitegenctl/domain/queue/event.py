@@ -1,7 +1,6 @@
-"""What workers say while they work: task and worker events, which order each is of, and who keeps silent.
+"""Task and worker events, the orders that they are for, and workers that send none.
 
-Pure: where events come from is ``adapters/celery_events.py``, what is shown of them ``render/``.
-Source of the fields: https://docs.celeryq.dev/en/stable/userguide/monitoring.html#event-reference
+Fields: https://docs.celeryq.dev/en/stable/userguide/monitoring.html#event-reference
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sitegenctl.domain.orders.order import MAX_ORDER_ID
 
 HEARTBEAT = "worker-heartbeat"
 
-#: The events that Celery knows.
+#: Celery's event types.
 EVENT_TYPES = (
     "task-sent",
     "task-received",
@@ -34,11 +33,10 @@ EVENT_TYPES = (
     HEARTBEAT,
 )
 
-#: For so many tasks the order is remembered.
+#: Number of tasks whose order is remembered.
 REMEMBERED = 50_000
 
-# The representation of `generate_site_task`'s arguments and of nothing else. Celery cuts a long one: then no
-# order is known.
+# The representation of the arguments of `generate_site_task`. Celery cuts a long one: then the order is unknown.
 _ARGS = re.compile(r"[\[(]\s*(\d{1,10})\s*(?:,\s*(?:True|False))?\s*,?\s*[\])]", re.ASCII)
 _KWARGS = re.compile(
     r"\{(?:'resume': (?:True|False), )?'order_id': (\d{1,10})(?:, 'resume': (?:True|False))?\}", re.ASCII
@@ -47,9 +45,9 @@ _KWARGS = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event. ``fields`` is all of it exactly as sent; the rest is what could be made out of that.
+    """One event; ``fields`` has it exactly as sent, the others what could be read from it.
 
-    ``at`` is the sender's clock, UTC. ``worker`` is the sender's name, which for ``task-sent`` is a client's.
+    ``at`` is by the sender's clock, in UTC. ``worker`` is the name of the sender, a client for ``task-sent``.
     ``runtime`` is in seconds.
     """
 
@@ -64,15 +62,15 @@ class Event:
     error: str | None = None
 
 
-class Heard(Enum):
-    """What else can be heard."""
+class NoEvent(Enum):
+    """What an event source yields besides events."""
 
-    NOTHING = "nothing"  # for a while there was no message at all
-    GARBAGE = "garbage"  # a message that is no event
+    SILENCE = "silence"  # no message for a while
+    MALFORMED = "malformed"  # a message that is not an event
 
 
 def read_event(fields: Mapping[str, Any]) -> Event | None:
-    """Make an event out of what was sent, trusting no field to be what it should; None if it is no event."""
+    """Read an event from untrusted fields; None if it is not an event."""
     kind = _text(fields.get("type"))
     if kind is None:
         return None
@@ -90,7 +88,7 @@ def read_event(fields: Mapping[str, Any]) -> Event | None:
 
 
 def order_of_call(args: Any, kwargs: Any) -> int | None:
-    """The order in the representation of a call's arguments, as in ``[42]`` or ``(42,)``."""
+    """Read the order from the representation of a call's arguments, such as ``[42]`` or ``(42,)``."""
     match = _ARGS.fullmatch(args) if isinstance(args, str) else None
     if match is None and isinstance(kwargs, str):
         match = _KWARGS.fullmatch(kwargs)
@@ -99,21 +97,21 @@ def order_of_call(args: Any, kwargs: Any) -> int | None:
 
 
 class OrderMemory:
-    """Which order a task is for: only its first events say so, the later ones name the task alone."""
+    """Remembers the order of each task: only its first events name the order."""
 
     def __init__(self, task_name: str) -> None:
         self._task_name = task_name
         self._orders: OrderedDict[str, int] = OrderedDict()
 
     def learn(self, task_id: str, order_id: int) -> None:
-        """Remember a task's order; what was used longest ago is forgotten first."""
+        """Remember a task's order, and forget the least recently used one."""
         self._orders[task_id] = order_id
         self._orders.move_to_end(task_id)
         while len(self._orders) > REMEMBERED:
             self._orders.popitem(last=False)
 
     def attribute(self, event: Event) -> Event:
-        """The event with its order, where that is known."""
+        """The event with its order, where it is known."""
         if event.task_id is None:
             return event
         if event.task_name == self._task_name:
@@ -125,15 +123,15 @@ class OrderMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class EventFilter:
-    """Which events are wanted; an empty set means any."""
+    """Selects events; an empty set selects all."""
 
     types: frozenset[str] = frozenset()
     orders: frozenset[int] = frozenset()
     worker: str | None = None
     heartbeats: bool = False
 
-    def wants(self, event: Event) -> bool:
-        """Whether this event is wanted. Heartbeats are wanted only where asked for."""
+    def matches(self, event: Event) -> bool:
+        """Whether this event is selected. Heartbeats are so only where requested."""
         if event.type == HEARTBEAT and not self.heartbeats and HEARTBEAT not in self.types:
             return False
         if self.types and event.type not in self.types:
@@ -143,35 +141,35 @@ class EventFilter:
         return self.worker is None or _is_named(event.worker, self.worker)
 
 
-class Silence:
-    """Finds workers that work and send no events of it: their heartbeats count tasks that nobody told of."""
+class SilentWorkers:
+    """Finds workers that send no task events although their heartbeats count tasks."""
 
     def __init__(self) -> None:
-        self._talkers: set[str] = set()
+        self._senders: set[str] = set()
         self._processed: dict[str, int] = {}
         self._suspects: set[str] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def note(self, event: Event) -> str | None:
-        """Take an event into account; returns the name of a worker found silent by it, each once.
+        """Note an event; returns the name of the worker that it shows to be silent, each once.
 
-        A worker is found by the second heartbeat that counts more tasks than its first one: task events are
-        sent in batches and may come a moment after the heartbeat.
+        This takes two heartbeats that count more tasks than the first one: task events are sent in batches, and may
+        arrive after the heartbeat.
         """
         worker = event.worker
-        if worker is None or worker in self._told:
+        if worker is None or worker in self._reported:
             return None
         if event.type.startswith("task-"):
-            self._talkers.add(worker)
+            self._senders.add(worker)
         processed = event.fields.get("processed")
-        if event.type != HEARTBEAT or worker in self._talkers or not isinstance(processed, int):
+        if event.type != HEARTBEAT or worker in self._senders or not isinstance(processed, int):
             return None
         if processed <= self._processed.setdefault(worker, processed):
             return None
         if worker not in self._suspects:
             self._suspects.add(worker)
             return None
-        self._told.add(worker)
+        self._reported.add(worker)
         return worker
 
 

@@ -1,4 +1,4 @@
-"""Tasks as the broker and the workers tell of them."""
+"""Tasks in the broker and at the workers."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ from typing import Any
 from sitegenctl.domain.queue.defaults import HARD_LIMIT
 from sitegenctl.domain.slotted import light
 
-#: After what time a run is ended where nothing names another limit.
+#: The hard time limit where no message, worker or setting has one.
 DEFAULT_HARD_LIMIT = timedelta(seconds=HARD_LIMIT)
 
-#: How long after a restart of the broker a worker may still be on its way back to it.
+#: How long workers may take to reconnect after the broker restarted.
 DEFAULT_RECONNECT = timedelta(seconds=30)
 
 
 class TaskState(StrEnum):
-    """Where a live task is. "Live" means: not finished, whoever has it."""
+    """Where a live task is. A task is live until it has ended."""
 
     QUEUED = "queued"  # in a queue's list, for the next free worker
     RESERVED = "reserved"  # at a worker, waiting for a free process
     RUNNING = "running"
     SCHEDULED = "scheduled"  # held until its ETA
     RETRYING = "retrying"  # held until its ETA, after a failed attempt
-    UNACKED = "unacked"  # delivered to a worker and not acknowledged, before it is compared with the workers' replies
-    UNACCOUNTED = "unaccounted"  # delivered; no worker that responded has it, and one that did not may be running it
-    ORPHANED = "orphaned"  # delivered, and proven to run nowhere: its time is over, or its run lock is free
+    UNACKED = "unacked"  # delivered and not acknowledged; not yet compared with the workers' replies
+    UNACCOUNTED = "unaccounted"  # delivered; no worker that responded has it, another one may be running it
+    ORPHANED = "orphaned"  # delivered, and proven to run nowhere
 
 
 @light
 class LiveTask:
     """One place of a task that is not finished: a list entry, a delivery, or a worker's claim.
 
-    The same task id may be in several places at once; each is a ``LiveTask``. ``order_id`` is None for a task of ours
-    whose arguments name no order that can exist. ``attempt`` counts from 1. ``enqueued_at`` is known only for tasks
-    that carry it (ours do: a Celery message has no enqueue time). ``position`` is the place in the order of delivery,
-    0 being next; None once delivered. ``delivered_at`` is by the broker's word, ``delivery`` the key of the delivery
-    there (kombu's tag, RQ's registry member). ``limit`` is the task's own hard time limit. ``started_at`` and ``pid``
-    are known of tasks that a worker says it runs, by the worker's clock. ``part_of`` names the chain, group or map
-    that carries the task, and ``carrier`` is its id: such a task cannot be removed by itself. ``until`` is when an
-    unaccounted task can be decided, or an orphaned one requeued where that must wait, by this machine's clock; None
-    where that cannot be known. ``reason`` says why the state is what it is.
+    A task id can be in several places; each is a ``LiveTask``. ``order_id`` is None for a task of ours whose arguments
+    name no possible order. ``attempt`` counts from 1. ``enqueued_at`` is known for tasks that carry it, as ours do (a
+    Celery message has no enqueue time). ``position`` is the position in the order of delivery, 0 being next; None once
+    delivered. ``delivered_at`` is by the broker's clock, ``delivery`` the key of the delivery there (kombu's tag, RQ's
+    registry member). ``limit`` is the task's own hard time limit. ``started_at`` (by the worker's clock) and ``pid``
+    are known for running tasks. ``part_of`` names the chain, group or map that carries the task, ``carrier`` is its id:
+    such a task cannot be removed alone. ``until`` is when an unaccounted task can be decided, or an orphaned one
+    requeued, by this machine's clock; None where unknown. ``reason`` is the reason for the state.
     """
 
     task_id: str
@@ -68,16 +67,16 @@ class LiveTask:
 
     @property
     def is_unaccounted(self) -> bool:
-        """Whether it was delivered and nothing shows who has it, if anyone does."""
+        """Whether it was delivered, and nothing shows which worker has it, if any."""
         return self.state in (TaskState.UNACCOUNTED, TaskState.UNACKED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignMessage:
-    """A message in our queue that belongs to no order: shown as what it is, and left alone.
+    """A message in our queue that belongs to no order; it is shown and never changed.
 
-    ``may_be_ours`` where it names our task, or may contain it, but the order cannot be read: then no order can be said
-    to have no task.
+    ``may_be_ours`` is set where it is or may contain our task, but the order cannot be read: then every order may have
+    a task.
     """
 
     name: str
@@ -90,13 +89,12 @@ class ForeignMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerReading:
-    """Everything unfinished that the broker holds, read in one go.
+    """Everything unfinished that the broker holds, read at one moment.
 
     ``tasks`` has every list entry and every delivery, also of the same id. ``taken_at`` is by the broker's clock, None
-    where it could not be read, ``uptime`` how long the broker has been up, None where that is not known or does not
-    matter. ``hard_limit`` is after what time a run is ended, where neither its message nor a worker
-    names another; ``reconnect_time`` how long workers may take to come back after a restart of the broker. ``skipped``
-    counts values that did not fit, by what was wrong with them.
+    where it could not be read. ``uptime`` is that of the broker, None where it is unknown or does not matter.
+    ``hard_limit`` applies where neither the message nor a worker has a limit; ``reconnect_time`` is how long workers
+    may take to reconnect after the broker restarted. ``skipped`` counts malformed values by what was wrong with them.
     """
 
     tasks: tuple[LiveTask, ...] = ()
@@ -122,12 +120,12 @@ class BrokerReading:
 
     @property
     def order_ids(self) -> set[int]:
-        """The orders that have a task, whether they exist or not."""
+        """The orders that have a task; some may not exist."""
         return {task.order_id for task in self.tasks if task.order_id is not None}
 
 
 class TaskPlace(StrEnum):
-    """Where something of a task was found; the first of these that holds it."""
+    """Where a task was found; the first of these that has it."""
 
     QUEUE = "queue"  # its message is in one of the queue's lists
     UNACKED = "unacked"  # its message is delivered and not acknowledged
@@ -137,11 +135,11 @@ class TaskPlace(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """What a task left in the result backend.
+    """A task's result in the result backend.
 
-    ``status`` is Celery's word, which says SUCCESS of a generation that failed; ``value`` is the result as JSON
-    text, with what the task returned, or the exception's type and message. A result that isn't JSON has the
-    status ``UNDECODABLE`` and no value: it is never unpickled.
+    ``status`` is Celery's, which is SUCCESS for a failed generation too. ``value`` is the result as JSON: the return
+    value, or the type and message of the exception. A result that is not JSON is never unpickled: its status is
+    ``UNDECODABLE``, without a value.
     """
 
     status: str
@@ -152,12 +150,11 @@ class TaskResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDetails:
-    """Everything to be found of one task; None is what is not known.
+    """Everything known about one task; None is unknown.
 
-    ``list_key`` names the queue's list that it is in, and ``position`` counts from the next to be delivered of
-    all lists; ``delivered_at`` is when the broker last handed it to a worker, ``until`` when an
-    unaccounted one can be decided. ``headers`` are its message's,
-    as they came, and ``undecodable`` says why its arguments could not be read.
+    ``list_key`` is the key of the queue's list that it is in, ``position`` counts from the next message of all lists.
+    ``delivered_at`` is the time of its last delivery, ``until`` when an unaccounted one can be decided. ``headers`` are
+    those of its message, ``undecodable`` is why its arguments could not be read.
     """
 
     task_id: str

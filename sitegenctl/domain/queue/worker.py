@@ -1,4 +1,4 @@
-"""Workers, and what they answered when asked."""
+"""Workers and their replies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """One worker that responded; ``tasks`` are those of ours that it says it holds, ``others`` all else that it runs.
+    """One worker that responded; ``tasks`` are the tasks of ours that it holds, ``others`` all others that it runs.
 
-    ``slots`` is how many tasks it can run at once, ``hard_limit`` after what time it ends a task; None where unknown.
-    ``has_processes`` is whether it runs each task in a process of its own, as a prefork pool does.
+    ``slots`` is how many tasks it can run at once, ``hard_limit`` its time limit; None where unknown. ``has_processes``
+    is whether it runs each task in its own process, as a prefork pool does.
     """
 
     name: str
@@ -27,14 +27,13 @@ class Worker:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSurvey:
-    """The answers to one question to all workers.
+    """The replies of all workers to one request.
 
-    ``silent`` is the number of workers that were asked and did not respond in time: they are there, so nothing may be
-    concluded from their silence. ``consumers`` is the number of clients that wait for messages of this broker's
-    database, None where that could not be read or was not needed. ``ever_consumed`` is False only where nothing in the
-    broker shows that a worker ever consumed from it. ``skipped`` counts values that did not fit, by what was wrong.
-    ``asked_by`` is how workers are asked, None where they are not asked but leave records. ``may_run`` is whether a
-    task may be running although no worker claims it.
+    ``silent`` workers were asked and did not respond in time; nothing follows from their silence. ``consumers`` is the
+    number of clients that wait for messages in the broker's database, None where it was not or could not be read.
+    ``ever_consumed`` is False only where nothing in the broker shows that a worker ever consumed from it. ``skipped``
+    counts malformed values by what was wrong. ``asked_by`` is how workers are asked, None where they leave records
+    instead. ``may_run`` is whether a task that no worker claims may be running.
     """
 
     workers: tuple[Worker, ...] = ()
@@ -47,16 +46,15 @@ class WorkerSurvey:
 
     @property
     def anyone_alive(self) -> bool:
-        """Whether there is a worker at all, silent or not."""
+        """Whether there is any worker, silent or not."""
         return bool(self.workers or self.silent)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldTask:
-    """A task that a worker says it holds, ours or another; ``order_id`` is None where it is for no order.
+    """A task that a worker holds, ours or another; ``order_id`` is None where it is for no order.
 
-    ``started_at`` is by the worker's own clock, and ``pid`` the process that runs it: both known of tasks that run;
-    ``eta`` of those held for later.
+    ``started_at`` (by the worker's clock) and ``pid`` are known for running tasks, ``eta`` for scheduled ones.
     """
 
     task_id: str
@@ -69,15 +67,13 @@ class HeldTask:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerDetails:
-    """Everything that one living worker tells of itself; None is what it did not tell.
+    """Everything that one worker reports about itself; None is unknown.
 
-    ``concurrency`` is the number of tasks it can run at once, ``pool`` the module of its execution pool,
-    ``processed`` the number of tasks since it started, also by the tasks' names, ``version`` that of the ``software``
-    that it runs.
-    ``soft_limit`` and ``hard_limit`` are those of the whole pool; a task may have its own. ``processes`` are the ids of
-    the processes that run tasks, ``peak_memory`` is the most that its main process ever held, in bytes, and ``memory``
-    what each process holds now, known of those on this machine. ``parts`` are tasks of ours that the others which it
-    holds carry.
+    ``concurrency`` is the number of tasks it can run at once, ``pool`` the module of its execution pool, ``processed``
+    the number of tasks since it started (also by task name), ``version`` that of its ``software``. ``soft_limit`` and
+    ``hard_limit`` are those of the pool; a task may have its own. ``processes`` are the ids of the processes that run
+    tasks. ``peak_memory`` is the peak of its main process in bytes, ``memory`` the current use of each process on this
+    machine. ``parts`` are tasks of ours carried by others that it holds.
     """
 
     name: str
@@ -104,7 +100,7 @@ class WorkerDetails:
 
     @property
     def held(self) -> Iterator[LiveTask]:
-        """Every task that it says it holds."""
+        """Every task that it holds."""
         states = (
             (TaskState.RUNNING, self.active),
             (TaskState.RESERVED, self.reserved),
@@ -126,7 +122,7 @@ class WorkerDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRoster:
-    """What the workers that responded report of themselves; the other fields are as in ``WorkerSurvey``."""
+    """The details of the workers that responded; the other fields are as in ``WorkerSurvey``."""
 
     workers: tuple[WorkerDetails, ...] = ()
     silent: int = 0
@@ -138,7 +134,7 @@ class WorkerRoster:
 
 
 def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
-    """What the workers hold of this task, out of all that they told."""
+    """The survey of one task name in a roster."""
     return WorkerSurvey(
         workers=tuple(
             Worker(
@@ -160,35 +156,36 @@ def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
     )
 
 
-def describe_silence(seen: WorkerSurvey | WorkerRoster) -> str | None:
-    """Say how many living workers did not answer; None if all did."""
-    if not seen.silent:
+def describe_silence(replies: WorkerSurvey | WorkerRoster) -> str | None:
+    """Describe how many living workers did not respond; None if all did."""
+    silent, responded = replies.silent, len(replies.workers)
+    if not silent:
         return None
-    if not seen.workers:
-        return (
-            "the living worker did not answer" if seen.silent == 1 else f"{seen.silent} living workers did not answer"
-        )
-    return f"{seen.silent} of {seen.silent + len(seen.workers)} living workers did not answer"
+    if not responded:
+        return "the living worker did not respond" if silent == 1 else f"{silent} living workers did not respond"
+    return f"{silent} of {silent + responded} living workers did not respond"
 
 
-def describe_no_worker(seen: WorkerSurvey | WorkerRoster) -> str:
-    """What it means that no worker responded.
+def describe_no_worker(replies: WorkerSurvey | WorkerRoster) -> str:
+    """Describe what follows where no worker responded.
 
-    That none responds does not mean that none works: remote control may be off, or cut off, and a worker that shuts
-    down no longer responds.
+    One may be working all the same: remote control may be off or cut off, and a worker that shuts down does not
+    respond.
     """
-    if seen.consumers == 0 and not seen.may_run:
+    if replies.consumers == 0 and not replies.may_run:
         return "no worker is alive"
-    return f"no worker responds to {seen.asked_by}" if seen.asked_by else "no worker responds"
+    return f"no worker responds to {replies.asked_by}" if replies.asked_by else "no worker responds"
 
 
-def standstill(seen: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -> str | None:
-    """Why nothing of a queue is going to be done, as far as workers can tell; None if something may be.
+def standstill(survey: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -> str | None:
+    """Why no task of a queue will run, as far as workers show; None if one may.
 
-    ``roster`` may be older than ``seen``: of workers that have come or gone since it says nothing.
+    ``roster`` may be older than ``survey``: it counts only where both have the same workers.
     """
-    if not seen.anyone_alive:
-        return describe_no_worker(seen)
-    if roster is None or seen.silent or {each.name for each in seen.workers} != {each.name for each in roster.workers}:
+    if not survey.anyone_alive:
+        return describe_no_worker(survey)
+    if roster is None or survey.silent:
         return None
-    return None if any(queue in each.queues for each in roster.workers) else f"no worker consumes {queue}"
+    if {worker.name for worker in survey.workers} != {worker.name for worker in roster.workers}:
+        return None
+    return None if any(queue in worker.queues for worker in roster.workers) else f"no worker consumes {queue}"

@@ -1,18 +1,18 @@
-"""Why generations fail: messages that differ in numbers and names alone are one reason."""
+"""Reasons of failed generations: messages that differ only in numbers and names are one reason."""
 
 from __future__ import annotations
 
 import re
 
-#: A reason is told in so many characters.
+#: Maximum length of a reason.
 LONGEST = 300
 
-# What the generator puts before and behind what went wrong.
+# What the generator adds before and after the cause.
 _PREFIX = re.compile(r"^(?:generation failed|error)\s*:\s*", re.IGNORECASE)
 _ATTEMPT = re.compile(r"\s*\((?:attempt|try) \d+\b[^()]*\)\s*$", re.IGNORECASE)
 
-# In this order: what one leaves behind must not be taken for another. Quantifiers are bounded: a message is anybody's.
-_FOLDED = (
+# Order matters: a replacement must not match a later pattern. Quantifiers are bounded, because messages are untrusted.
+_PLACEHOLDERS = (
     (re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s'\"<>]{1,500}", re.IGNORECASE), "<url>"),
     (re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,8}"), "<email>"),
     (re.compile(r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
@@ -25,21 +25,21 @@ _FOLDED = (
 
 
 def essence(message: str) -> str:
-    """What went wrong, in the message's own words and on one line."""
-    # Only so much is looked at: what comes behind is a traceback, or nothing that anybody wrote by hand.
+    """The cause of a failure in the words of its message, on one line."""
+    # The rest of a longer message is a traceback, or nothing that explains it.
     text = " ".join(message[: LONGEST * 4].split())
     return _ATTEMPT.sub("", _PREFIX.sub("", text))
 
 
 def reason_of(message: str) -> str:
-    """What an ERROR's message says went wrong, with numbers, ids, quoted names, addresses and paths folded together.
+    """The reason in an ERROR's message, with placeholders for numbers, ids, quoted names, addresses and paths.
 
     ``Generation failed: order 42: timed out after 30.5 s (attempt 2, retry in 60 s)`` is ``order N: timed out after
-    N s``. A message that says nothing is ``(no message)``.
+    N s``. An empty message is ``(no message)``.
     """
     text = essence(message)
-    for pattern, stand_in in _FOLDED:
-        text = pattern.sub(stand_in, text)
+    for pattern, placeholder in _PLACEHOLDERS:
+        text = pattern.sub(placeholder, text)
     if len(text) > LONGEST:
         text = text[: LONGEST - 1].rstrip() + "…"
     return text or "(no message)"

@@ -1,9 +1,8 @@
-"""What is measured for monitoring: one look at everything, and what the log has counted since its day began.
+"""Measurements for monitoring: the overview, and counters of the runs in the log since midnight.
 
-A counter must never go down, or whoever reads it takes it for begun anew. The log's rows of a day only become more:
-so a run counts once under each outcome that it wrote, under the first of each; a run that wrote an ERROR and then a
-SUCCESS is both. At midnight, on the log's own clock, all counters begin again at nought, as after a restart: what is
-read depends on a day, and not on how long the system has been running.
+A counter must never go down: Prometheus would take that for a restart. Rows are only added to the log of a day, so a
+run counts under each outcome that it wrote, once each; one with an ERROR and then a SUCCESS counts under both. All
+counters restart at zero at midnight by the log's clock, so that the cost depends on a day of log only.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
 from sitegenctl.domain.statistics.statistics import TIMED_STAGES
 
-#: Seconds up to which runs are counted: a generation takes minutes, and is stopped after ten.
+#: Buckets in seconds: a generation takes minutes, and is stopped after ten.
 RUN_BOUNDS = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 420.0, 540.0, 600.0)
 STAGE_BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 540.0)
 
-#: Runs that were skipped took no time that anybody asks for.
+#: Outcomes whose duration is measured; a skipped run takes no time.
 TIMED_OUTCOMES = (RunOutcome.SUCCESS, RunOutcome.ERROR)
 
 
 @dataclass(kw_only=True)
 class Histogram:
-    """Durations counted by how long they were: ``counts`` are those up to each bound, the last those beyond all.
+    """Durations by bucket: ``counts`` has those up to each bound, and last those above all bounds.
 
-    They are added up in whole ``microseconds``: a sum of fractions depends on their order, and might go down.
+    The sum is in whole ``microseconds``: a sum of floats depends on their order, and might go down.
     """
 
     bounds: Sequence[float]
@@ -50,7 +49,7 @@ class Histogram:
 
 @dataclass(frozen=True, kw_only=True)
 class RunTotals:
-    """What the log has counted since a moment: runs by outcome, runs that were cut short, and how long they took."""
+    """Runs since a point in time: by outcome, those that were cut short, and their durations."""
 
     outcomes: Mapping[RunOutcome, int]
     cut_short: int
@@ -59,7 +58,7 @@ class RunTotals:
 
 
 class RunMeter:
-    """Counts runs from ``since`` on, a moment on the log's own clock."""
+    """Counts runs since a point in time by the log's clock."""
 
     def __init__(self, since: datetime) -> None:
         self._since = since
@@ -68,8 +67,8 @@ class RunMeter:
         self._durations = {outcome: Histogram(bounds=RUN_BOUNDS) for outcome in TIMED_OUTCOMES}
         self._stages = {stage: Histogram(bounds=STAGE_BOUNDS) for stage in TIMED_STAGES}
 
-    def take(self, run: LoggedRun) -> None:
-        """Count a run, as far as it wrote its outcomes since then."""
+    def add(self, run: LoggedRun) -> None:
+        """Count the outcomes of a run in that time."""
         if run.outcome is None:
             self._cut_short += not run.is_newest and self._is_counted(run.last_at)
             return
@@ -87,7 +86,7 @@ class RunMeter:
                         self._stages[stage].observe(seconds)
 
     def totals(self) -> RunTotals:
-        """All that was counted."""
+        """The counts."""
         return RunTotals(
             outcomes={outcome: self._outcomes[outcome] for outcome in RunOutcome},
             cut_short=self._cut_short,
@@ -101,13 +100,13 @@ class RunMeter:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One look at everything, for monitoring.
+    """Everything that monitoring measures.
 
-    ``unanswered`` says of each source that did not answer, or not fully, why; ``took`` are the seconds of each source's
-    first answer, ``seconds`` those of the whole look. ``totals`` is None where the log could not be read.
+    ``unanswered`` says why each source did not respond, or not fully. ``took`` are the seconds of each source's first
+    response, ``seconds`` those of the whole measurement. ``totals`` is None where the log could not be read.
     """
 
-    seen: Overview
+    overview: Overview
     totals: RunTotals | None
     unanswered: Mapping[Source, str]
     took: Mapping[Source, float]
@@ -115,31 +114,31 @@ class Measurement:
 
     @property
     def sources(self) -> dict[Source, bool]:
-        """Whether each source answered fully. Without the broker no worker can be asked."""
+        """Whether each source responded fully. Without the broker no worker can be asked."""
         return {source: source in self.took and source not in self.unanswered for source in Source}
 
     def orders_by_condition(self) -> dict[Condition, int] | None:
-        """How many orders are in each condition, none where all sources answered and nobody is; None if unknown.
+        """The number of orders in each condition, 0 included where all sources responded; None if unknown.
 
-        Of hollow orders nothing is told: they are looked for only where that is asked for.
+        Conditions that are checked only on request are left out.
         """
-        by_condition = self.seen.by_condition
+        by_condition = self.overview.by_condition
         if by_condition is None:
             return None
-        found = {
+        counts = {
             condition: orders if isinstance(orders, int) else len(orders) for condition, orders in by_condition.items()
         }
         if self.unanswered:
-            return found
-        return {condition: found.get(condition, 0) for condition in Condition if not condition.on_request}
+            return counts
+        return {condition: counts.get(condition, 0) for condition in Condition if not condition.on_request}
 
     def longest_in_fault(self) -> dict[Condition, timedelta]:
-        """For how long the order that has been still for longest has been so, by condition of those in fault."""
+        """How long the order that was unchanged for longest was so, by condition in fault."""
         longest: dict[Condition, timedelta] = {}
-        for condition, orders in (self.seen.by_condition or {}).items():
+        for condition, orders in (self.overview.by_condition or {}).items():
             if condition.severity is not Severity.FAULT or isinstance(orders, int):
                 continue
-            known = (self.seen.snapshot.orders.get(order_id) for order_id in orders)
+            known = (self.overview.snapshot.orders.get(order_id) for order_id in orders)
             idle = [order.idle for order in known if order is not None and order.idle is not None]
             if idle:
                 longest[condition] = max(idle)

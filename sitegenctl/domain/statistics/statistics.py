@@ -1,7 +1,6 @@
-"""How generation went over a stretch of time: how many, how long, how well, and why not.
+"""Statistics of the runs in a window of time: numbers, durations, success rates and reasons of failure.
 
-Pure: runs are handed in one by one, as ``run_stream.py`` tells them from the log. A run counts where it ended. All
-times are on the log's own clock.
+A run counts in the window in which it ended. All times are by the log's clock.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
 from sitegenctl.domain.statistics.failure_reasons import reason_of
 
-#: The stages that take time, in the order of a run; ``stage.py`` tells them from the steps.
+#: The stages that take time, in the order of a run.
 TIMED_STAGES = ("starting", "briefing", "reading", "building", "writing", "publishing", "finishing")
 
-#: A run that began before the window is read from its beginning if it took no longer than this.
+#: A run that began up to this long before the window is read from its beginning.
 LEAD = timedelta(hours=1)
 
-#: So many different reasons are told apart; messages that nobody could fold are counted together.
-_MOST_REASONS = 2000
+#: Maximum number of different reasons; the others are counted together.
+_MAX_REASONS = 2000
 OTHER_REASONS = "(other reasons)"
 
 _HOUR = timedelta(hours=1)
@@ -32,9 +31,9 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class LogWindow:
-    """A stretch of the log: ``since`` and ``until`` on its own clock, and the ids between which its rows are.
+    """A window of the log, ``since`` and ``until`` by its clock, and the ids of its first and last row.
 
-    The first id is that of a row before ``since``, where runs may have begun that ended behind it.
+    The first id is that of a row before ``since``: runs that ended in the window may have begun there.
     """
 
     since: datetime
@@ -44,41 +43,15 @@ class LogWindow:
 
     @property
     def length(self) -> timedelta:
-        """How long it is."""
+        """The length of the window."""
         return max(self.until - self.since, timedelta(0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
-    """Runs that ended, by how they did."""
-
-    succeeded: int = 0
-    failed: int = 0
-    skipped: int = 0
-
-    @property
-    def ended(self) -> int:
-        """Runs that tried to make a site."""
-        return self.succeeded + self.failed
-
-    @property
-    def success_rate(self) -> float | None:
-        """The part of them that succeeded, from 0 to 1; None without any."""
-        return self.succeeded / self.ended if self.ended else None
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            succeeded=self.succeeded + other.succeeded,
-            failed=self.failed + other.failed,
-            skipped=self.skipped + other.skipped,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Durations:
-    """How long so many runs, or one stage of them, took, in seconds.
+    """The durations in seconds of runs, or of one stage of runs.
 
-    A percentile is the duration of a run: the shortest of those than which so many percent took no longer.
+    A percentile is the duration of one of the runs, by nearest rank.
     """
 
     count: int
@@ -91,7 +64,7 @@ class Durations:
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """Why runs failed: how many, of how many orders, and the newest of them in its own words."""
+    """A reason of failure: the number of runs and orders, and the message of the newest run."""
 
     text: str
     count: int
@@ -103,16 +76,16 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """How it went from ``since`` to ``until``, on the log's own clock.
+    """The runs from ``since`` to ``until``, by the log's clock.
 
-    ``cut_short`` runs wrote no outcome, and another began behind them. ``untimed`` ones ended in SUCCESS or ERROR, and
-    their beginning isn't known. ``hours`` has the hours in which any run ended, the oldest first; ``stages`` are of
-    runs that succeeded.
+    ``cut_short`` runs have no outcome, and another run followed. ``untimed`` runs ended in SUCCESS or ERROR, but their
+    beginning is unknown. ``hours`` has the hours in which a run ended, oldest first; ``stages`` are of runs that
+    succeeded.
     """
 
     since: datetime
     until: datetime
-    runs: Tally
+    runs: RunCounts
     orders: int
     cut_short: int
     untimed: int
@@ -121,51 +94,51 @@ class Statistics:
     stages: Mapping[str, Durations]
     failed_in: Mapping[str, int]
     reasons: Sequence[Reason]
-    hours: Mapping[datetime, Tally]
+    hours: Mapping[datetime, RunCounts]
 
     @property
     def length(self) -> timedelta:
-        """How long the window is."""
+        """The length of the window."""
         return self.until - self.since
 
     def per(self, span: timedelta) -> float | None:
-        """Sites generated in so much time, on the average of the whole window; None for a window of no length."""
+        """The average number of sites generated in a span of time; None for an empty window."""
         return self.runs.succeeded * (span / self.length) if self.length else None
 
     @property
-    def busiest_hour(self) -> tuple[datetime, Tally] | None:
-        """The hour in which most runs ended, the first of several; None without any."""
+    def busiest_hour(self) -> tuple[datetime, RunCounts] | None:
+        """The hour in which most runs ended, the first of equals; None without any."""
         return max(self.hours.items(), key=lambda hour: hour[1].ended, default=None)
 
-    def by_day(self) -> dict[date, Tally]:
-        """Every day from the first in which a run ended to the window's last, those without a run too."""
+    def by_day(self) -> dict[date, RunCounts]:
+        """Every day from the first in which a run ended to the last of the window, including days without a run."""
         if not self.hours:
             return {}
-        days = dict.fromkeys(_days(min(self.hours).date(), self.until.date()), Tally())
-        for hour, tally in self.hours.items():
-            days[hour.date()] += tally
+        days = dict.fromkeys(_days(min(self.hours).date(), self.until.date()), RunCounts())
+        for hour, counts in self.hours.items():
+            days[hour.date()] += counts
         return days
 
-    def by_hour_of_day(self) -> list[Tally]:
-        """What ended at each of the 24 hours of the day, over all days."""
-        hours = [Tally()] * 24
-        for hour, tally in self.hours.items():
-            hours[hour.hour] += tally
+    def by_hour_of_day(self) -> list[RunCounts]:
+        """The runs that ended in each hour of the day, over all days."""
+        hours = [RunCounts()] * 24
+        for hour, counts in self.hours.items():
+            hours[hour.hour] += counts
         return hours
 
-    def in_spans(self, most: int) -> tuple[timedelta, list[Tally]]:
-        """The window in ``most`` equal spans or fewer of whole hours, the oldest first, and how long each is."""
+    def in_spans(self, limit: int) -> tuple[timedelta, list[RunCounts]]:
+        """The window in at most ``limit`` equal spans of whole hours, oldest first, and the length of a span."""
         first = _hour(self.since)
         count = int((_hour(self.until) - first) / _HOUR) + 1
-        together = -(-count // max(most, 1))
-        spans = [Tally()] * -(-count // together)
-        for hour, tally in self.hours.items():
-            spans[int((hour - first) / _HOUR) // together] += tally
-        return _HOUR * together, spans
+        hours = math.ceil(count / max(limit, 1))
+        spans = [RunCounts()] * math.ceil(count / hours)
+        for hour, counts in self.hours.items():
+            spans[int((hour - first) / _HOUR) // hours] += counts
+        return _HOUR * hours, spans
 
 
 @dataclass
-class _ReasonSoFar:
+class _Reason:
     count: int = 0
     orders: set[int] = field(default_factory=set)
     example: str = ""
@@ -174,7 +147,7 @@ class _ReasonSoFar:
 
 
 class Collector:
-    """Collects runs into ``Statistics``; of each it keeps no more than a few numbers."""
+    """Collects runs into ``Statistics``; it keeps a few numbers of each."""
 
     def __init__(self, window: LogWindow) -> None:
         self._window = window
@@ -185,10 +158,10 @@ class Collector:
         self._durations = {RunOutcome.SUCCESS: array("d"), RunOutcome.ERROR: array("d")}
         self._stages: dict[str, array[float]] = {}
         self._failed_in: Counter[str] = Counter()
-        self._reasons: dict[str, _ReasonSoFar] = {}
+        self._reasons: dict[str, _Reason] = {}
 
-    def take(self, run: LoggedRun) -> None:
-        """Take a run into account, if it ended in the window."""
+    def add(self, run: LoggedRun) -> None:
+        """Add a run, if it ended in the window."""
         ended = run.ended_at if run.outcome is not None else run.last_at
         if ended is None or not self._window.since <= ended <= self._window.until:
             return
@@ -210,9 +183,9 @@ class Collector:
                 self._stages.setdefault(stage, array("d")).append(seconds)
 
     def result(self) -> Statistics:
-        """All that was collected."""
+        """The statistics of the runs added."""
         hours = {
-            hour: Tally(
+            hour: RunCounts(
                 succeeded=counts[RunOutcome.SUCCESS],
                 failed=counts[RunOutcome.ERROR],
                 skipped=counts[RunOutcome.SKIP],
@@ -222,25 +195,25 @@ class Collector:
         return Statistics(
             since=self._window.since,
             until=self._window.until,
-            runs=sum(hours.values(), Tally()),
+            runs=sum(hours.values(), RunCounts()),
             orders=len(self._orders),
             cut_short=self._cut_short,
             untimed=self._untimed,
             generated=durations(self._durations[RunOutcome.SUCCESS]),
             failures=durations(self._durations[RunOutcome.ERROR]),
-            stages={stage: told for stage in TIMED_STAGES if (told := durations(self._stages.get(stage, ())))},
+            stages={stage: known for stage in TIMED_STAGES if (known := durations(self._stages.get(stage, ())))},
             failed_in=dict(self._failed_in.most_common()),
             reasons=sorted(
                 (
                     Reason(
                         text=text,
-                        count=found.count,
-                        orders=len(found.orders),
-                        example=found.example,
-                        example_order=found.example_order,
-                        last_at=found.last_at,
+                        count=reason.count,
+                        orders=len(reason.orders),
+                        example=reason.example,
+                        example_order=reason.example_order,
+                        last_at=reason.last_at,
                     )
-                    for text, found in self._reasons.items()
+                    for text, reason in self._reasons.items()
                 ),
                 key=lambda reason: (-reason.count, reason.text),
             ),
@@ -251,9 +224,9 @@ class Collector:
         self._failed_in[run.last_stage or "starting"] += 1
         message = run.error or ""
         text = reason_of(message)
-        if text not in self._reasons and len(self._reasons) >= _MOST_REASONS:
+        if text not in self._reasons and len(self._reasons) >= _MAX_REASONS:
             text = OTHER_REASONS
-        reason = self._reasons.setdefault(text, _ReasonSoFar())
+        reason = self._reasons.setdefault(text, _Reason())
         reason.count += 1
         reason.orders.add(run.order_id)
         if reason.last_at is None or ended >= reason.last_at:
@@ -261,13 +234,12 @@ class Collector:
 
 
 def durations(seconds: Iterable[float]) -> Durations | None:
-    """Sum up how long runs took; None for none at all."""
+    """Summarise durations in seconds; None without any."""
     ordered = sorted(seconds)
     if not ordered:
         return None
 
     def percentile(percent: int) -> float:
-        # The nearest rank: no run is told to have taken what none took.
         return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
 
     return Durations(

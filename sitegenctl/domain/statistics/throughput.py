@@ -1,30 +1,29 @@
-"""How the last minutes went: tasks that waited, and runs that ended, in equal spans of time until now.
+"""The last minutes: tasks that waited and runs that ended, in equal spans of time.
 
-What was seen is counted; what was before anybody looked is told from the generation log, which knows when runs began
-and ended, and of those that an operator enqueued how long they waited. The backend writes no row when it enqueues:
-of its orders the waiting before the first look isn't known, and the depth told is the least that it was.
+Observed depths are counted. Depths from before the first observation are derived from the generation log, which has the
+waiting time of orders that an operator enqueued. The backend logs no enqueue, so a derived depth is a lower bound.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, OUTCOME_STEPS
+from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, OUTCOME_STEPS, STARTS
 
-#: How far back the plots go, and how long each of their bars is.
+#: The length of the plots, and of each bar.
 WINDOW = timedelta(minutes=30)
 SPAN = timedelta(seconds=30)
 
-_BEGINNINGS = frozenset({"START", "RESUME"})
 _ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepMark:
-    """A row of the log without its text; ``age`` is by the database's clock, when it was read."""
+    """A log row without its text; ``age`` is by the database's clock when it was read."""
 
     log_id: int
     order_id: int
@@ -34,39 +33,39 @@ class StepMark:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One span: how many tasks waited at most, how many runs succeeded and failed.
+    """One span: the maximum number of waiting tasks, and the runs that succeeded and failed.
 
-    ``seen`` is False for a depth that is told from the log.
+    ``observed`` is False for a depth that is derived from the log.
     """
 
     depth: int = 0
     succeeded: int = 0
     failed: int = 0
-    seen: bool = False
+    observed: bool = False
 
 
-def squeezed(bars: Sequence[Bar], most: int) -> Sequence[Bar]:
-    """The same time in ``most`` bars or fewer, each as deep as the deepest of those that it stands for."""
-    together = -(-len(bars) // max(most, 1))
-    if together <= 1:
+def merge_bars(bars: Sequence[Bar], limit: int) -> Sequence[Bar]:
+    """The same time in at most ``limit`` bars, each as deep as the deepest of those that it replaces."""
+    size = math.ceil(len(bars) / max(limit, 1))
+    if size <= 1:
         return bars
-    # From the newest on: what the oldest bar stands for may be shorter.
-    first = len(bars) % together
-    groups = [bars[:first], *(bars[start : start + together] for start in range(first, len(bars), together))]
+    # Only the oldest bar may be shorter.
+    first = len(bars) % size
+    groups = [bars[:first], *(bars[start : start + size] for start in range(first, len(bars), size))]
     return [
         Bar(
             depth=max(bar.depth for bar in group),
             succeeded=sum(bar.succeeded for bar in group),
             failed=sum(bar.failed for bar in group),
-            seen=any(bar.seen for bar in group),
+            observed=any(bar.observed for bar in group),
         )
         for group in groups
         if group
     ]
 
 
-class Pulse:
-    """Collects what happens, and tells it as bars. Times are aware."""
+class Throughput:
+    """Collects steps and depths into bars. Times are aware."""
 
     def __init__(self, *, window: timedelta = WINDOW, span: timedelta = SPAN) -> None:
         self._window = window
@@ -79,11 +78,11 @@ class Pulse:
 
     @property
     def newest(self) -> int:
-        """The id of the newest row taken into account: only those behind it are news."""
+        """The id of the newest row noted."""
         return self._newest
 
     def note_steps(self, marks: Iterable[StepMark], now: datetime) -> None:
-        """Take log rows into account, oldest first; those that were already are left out."""
+        """Note log rows, oldest first; those noted before are ignored."""
         for mark in marks:
             if mark.log_id <= self._newest:
                 continue
@@ -91,7 +90,7 @@ class Pulse:
             at = now - mark.age
             if mark.step in _ENQUEUES:
                 self._enqueued[mark.order_id] = at
-            elif mark.step in _BEGINNINGS and (began := self._enqueued.pop(mark.order_id, None)) is not None:
+            elif mark.step in STARTS and (began := self._enqueued.pop(mark.order_id, None)) is not None:
                 self._waits.append((began, at))
             elif mark.step in OUTCOME_STEPS:
                 self._enqueued.pop(mark.order_id, None)
@@ -99,29 +98,29 @@ class Pulse:
         self._forget(now)
 
     def note_depth(self, waiting: int, now: datetime) -> None:
-        """Take into account how many tasks wait now."""
+        """Note how many tasks wait now."""
         self._depths.append((now, waiting))
         self._forget(now)
 
     def bars(self, now: datetime) -> Sequence[Bar]:
-        """The spans until now, the oldest first."""
+        """The spans until now, oldest first."""
         count = int(self._window / self._span)
         depth, succeeded, failed = [0] * count, [0] * count, [0] * count
-        seen = [False] * count
+        observed = [False] * count
         for at, has_failed in self._ended:
             if (place := self._place(at, now, count)) is not None:
                 (failed if has_failed else succeeded)[place] += 1
         for at, waiting in self._depths:
             if (place := self._place(at, now, count)) is not None:
-                depth[place] = max(depth[place], waiting) if seen[place] else waiting
-                seen[place] = True
+                depth[place] = max(depth[place], waiting) if observed[place] else waiting
+                observed[place] = True
         waits = [*self._waits, *((began, now) for began in self._enqueued.values())]
         for place in range(count):
-            if not seen[place]:
+            if not observed[place]:
                 end = now - self._span * (count - place - 1)
                 depth[place] = sum(began < end and ended > end - self._span for began, ended in waits)
         return [
-            Bar(depth=depth[place], succeeded=succeeded[place], failed=failed[place], seen=seen[place])
+            Bar(depth=depth[place], succeeded=succeeded[place], failed=failed[place], observed=observed[place])
             for place in range(count)
         ]
 

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity
 from sitegenctl.domain.diagnosis.overview import describe_faults
-from sitegenctl.domain.statistics.throughput import SPAN, Bar, squeezed
+from sitegenctl.domain.statistics.throughput import SPAN, Bar, merge_bars
 from sitegenctl.render.text import neutralise
 from sitegenctl.tui.theme import palette
 
@@ -66,7 +66,7 @@ class Summary(Widget):
         )
         beside = width >= _BESIDE
         room = (width - waits.cell_len - done.cell_len - 18) // 2 if beside else width - done.cell_len - 7
-        bars = squeezed(picture.bars, max(10, room))
+        bars = merge_bars(picture.bars, max(10, room))
         depth = Text.assemble(("queue ", colours["text-muted"]), *_depth(bars, colours), waits)
         done = Text.assemble(("done  ", colours["text-muted"]), *_ended(bars, colours), done)
         lines += [Text.assemble(depth, "    ", done)] if beside else [depth, done]
@@ -116,7 +116,7 @@ def _since(picture: LiveSnapshot) -> str:
 def _depth(bars: Sequence[Bar], colours: Mapping[str, str]) -> list[tuple[str, str]]:
     most = max((bar.depth for bar in bars), default=0)
     # What was not seen but told from the log is dim.
-    return [(_block(bar.depth, most), colours["primary"] if bar.seen else colours["text-disabled"]) for bar in bars]
+    return [(_block(bar.depth, most), colours["primary"] if bar.observed else colours["text-disabled"]) for bar in bars]
 
 
 def _ended(bars: Sequence[Bar], colours: Mapping[str, str]) -> list[tuple[str, str]]:
