@@ -229,6 +229,6 @@ async def test_what_comes_while_it_is_left_is_not_shown(world: World) -> None:
         late = SnapshotReady(app._picture, None, None, view.orders.asked)
         await app.query_one("#banner").remove()
         app._running = False  # as the first thing that Textual does then
-        app.on_looked(late)
-    app.on_looked(late)
+        app.on_snapshot_ready(late)
+    app.on_snapshot_ready(late)
     app.on_events_heard(EventsHeard([]))
