@@ -13,13 +13,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
 from sitegenctl.config.file import DEMO_CONTEXT, data_dir
-from sitegenctl.demo.servers.base import PrivateServer, Server, read_json, read_log, relevant_line, write_json
+from sitegenctl.demo.servers.base import PrivateServer, ServerState, read_json, read_log, relevant_line, write_json
 from sitegenctl.demo.servers.lock import exclusive
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.processes import Daemon, Process, StopSteps, wait_until
@@ -36,29 +36,18 @@ _FOREIGN_SETTINGS: Final = ("SITEGENCTL_", "CELERY_", "PG")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartState:
-    """One process of the stack; ``url`` contains the password and is None for the worker."""
-
-    name: str
-    pid: int | None
-    alive: bool
-    url: str | None = field(default=None, repr=False)
-    log: Path
-
-
-@dataclass(frozen=True, kw_only=True)
 class StackState:
     """The state of the stack at one moment."""
 
     root: Path
-    redis: PartState
-    postgres: PartState
-    worker: PartState
+    redis: ServerState
+    postgres: ServerState
+    worker: ServerState
     seeded: bool
     backend: str
 
     @property
-    def parts(self) -> tuple[PartState, ...]:
+    def parts(self) -> tuple[ServerState, ...]:
         """All processes, in the order in which they start."""
         return (self.redis, self.postgres, self.worker)
 
@@ -66,16 +55,6 @@ class StackState:
     def sites(self) -> Path:
         """The directory of the generated sites."""
         return self.root / "sites"
-
-    @property
-    def redis_url(self) -> str:
-        """The broker's URL, with the password; empty before the first start."""
-        return self.redis.url or ""
-
-    @property
-    def database_url(self) -> str:
-        """The database's URL, with the password; empty before the first start."""
-        return self.postgres.url or ""
 
 
 def default_root() -> Path:
@@ -211,8 +190,7 @@ class Stack:
         """Start the servers that do not run; return whether there were any."""
         (self.root / "sites").mkdir(mode=0o700, exist_ok=True)
         seeded = self._read_state().get("seeded")
-        database = self._postgres.find()
-        if database is None or seeded != database.identity:
+        if seeded is None or seeded != self._postgres.state().identity:
             # Never seeded, or only partly: start with an empty database and an empty queue.
             self._stop_worker()
             self._redis.remove()
@@ -221,8 +199,7 @@ class Stack:
         any_started = False
         servers: tuple[PrivateServer, ...] = (self._redis, self._postgres)
         for server in servers:
-            existing = server.find()
-            if existing is None or not existing.alive:
+            if not server.state().alive:
                 any_started = True
                 progress(f"Starting {server.name}")
                 # Before the start, so that an interruption cannot come between the two.
@@ -231,13 +208,13 @@ class Stack:
         return any_started
 
     def _seed_once(self, progress: Callable[[str], None], seed: Callable[[StackState], object]) -> None:
-        database = self._postgres.find()
-        if database is None or self._read_state().get("seeded") == database.identity:
+        identity = self._postgres.state().identity
+        if self._read_state().get("seeded") == identity:
             return
         progress("Writing the sample orders")
         self._remember(backend=self.backend or _DEFAULT_BACKEND)
         seed(self._state())
-        self._remember(seeded=database.identity)
+        self._remember(seeded=identity)
 
     def _start_worker(
         self,
@@ -249,8 +226,8 @@ class Stack:
     ) -> None:
         state = self._state()
         addresses = {
-            "DATABASE_URL": state.database_url,
-            "REDIS_URL": state.redis_url,
+            "DATABASE_URL": state.postgres.url,
+            "REDIS_URL": state.redis.url,
             "SITES_BASE_DIR": str(state.sites),
             "SITEGENCTL_BACKEND": state.backend,
         }
@@ -290,8 +267,8 @@ class Stack:
     def _write_context(self) -> None:
         state = self._state()
         values = {
-            "database_url": state.database_url,
-            "redis_url": state.redis_url,
+            "database_url": state.postgres.url,
+            "redis_url": state.redis.url,
             "sites_dir": str(state.sites),
             "backend": state.backend,
         }
@@ -300,23 +277,13 @@ class Stack:
         write_whole(self.root / "context.toml", "".join(lines), mode=PRIVATE)
 
     def _state(self) -> StackState:
-        database = self._postgres.find()
-        worker = self._worker.process()
+        postgres = self._postgres.state()
         state = self._read_state()
         return StackState(
             root=self.root,
-            redis=_part(self._redis, self._redis.find()),
-            postgres=_part(self._postgres, database),
-            worker=PartState(
-                name="worker", pid=worker.pid if worker else None, alive=worker is not None, log=self._worker_log
-            ),
-            seeded=database is not None and state.get("seeded") == database.identity,
+            redis=self._redis.state(),
+            postgres=postgres,
+            worker=ServerState(name="worker", log=self._worker_log, process=self._worker.process()),
+            seeded=bool(postgres.identity) and state.get("seeded") == postgres.identity,
             backend=state.get("backend", _DEFAULT_BACKEND),
         )
-
-
-def _part(server: PrivateServer, found: Server | None) -> PartState:
-    if found is None:
-        return PartState(name=server.name, pid=None, alive=False, log=server.log)
-    pid = found.process.pid if found.process else None
-    return PartState(name=found.name, pid=pid, alive=found.alive, url=found.url, log=found.log)

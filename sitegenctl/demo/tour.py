@@ -48,8 +48,8 @@ def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
     """Write the sample orders and their manifest into a new stack."""
     return asyncio.run(
         seed_samples(
-            database_url=state.database_url,
-            redis_url=state.redis_url,
+            database_url=state.postgres.url,
+            redis_url=state.redis.url,
             sites_dir=state.sites,
             backend=state.backend,
             orders=orders,

@@ -101,7 +101,7 @@ def test_passwords_are_only_in_private_files(tmp_path: Path, database: Path) -> 
     with redis_server(tmp_path / "redis") as server:
         for private in (PrivateRedis(tmp_path / "redis"), PrivatePostgres(database)):
             password = private.settings().password
-            process = psutil.Process(private.find().process.pid)
+            process = psutil.Process(private.state().process.pid)
             assert password not in str(process.cmdline())
             assert password not in str(process.environ())
             for path in private.home.iterdir():
@@ -116,7 +116,7 @@ def test_persistent_redis_keeps_acknowledged_writes_when_killed(tmp_path: Path) 
         server = start_redis(folder, persistence=True)
         in_redis(server.url, "LPUSH", "site_generation", "task")
         kill(server.process)
-        assert PrivateRedis(folder).find().alive is False
+        assert PrivateRedis(folder).state().alive is False
         again = start_redis(folder, persistence=True)
         assert again.url == server.url
         assert in_redis(again.url, "LRANGE", "site_generation", "0", "-1") == ["task"]
@@ -133,7 +133,7 @@ def test_starting_a_running_server_changes_nothing(tmp_path: Path, database: Pat
         assert not stop_redis(tmp_path / "redis")
     postgres = start_postgres(database, durable=False)
     assert start_postgres(database, durable=False) == postgres
-    assert postgres == PrivatePostgres(database).find()
+    assert postgres == PrivatePostgres(database).state()
 
 
 def test_postgres_settings_match_the_contract(database: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_reused_pid_is_neither_trusted_nor_killed(tmp_path: Path, database: Pa
     with redis_server(folder) as server:
         kill(server.process)
         (folder / "server.pid").write_text(json.dumps({"pid": sleeper.pid, "started": sleeper.started - 86_400}))
-        assert not PrivateRedis(folder).find().alive
+        assert not PrivateRedis(folder).state().alive
         assert not stop_redis(folder)
         assert sleeper.alive()
         assert start_redis(folder, persistence=False).process.pid != sleeper.pid
@@ -212,7 +212,7 @@ def test_a_taken_port_is_replaced(tmp_path: Path, database: Path, monkeypatch: p
         with redis_server(tmp_path / "redis") as server:
             assert server.port != taken
             assert in_redis(server.url, "PING")
-            assert PrivateRedis(tmp_path / "redis").find() == server
+            assert PrivateRedis(tmp_path / "redis").state() == server
 
     port = start_postgres(database, durable=False).port
     assert stop_postgres(database)

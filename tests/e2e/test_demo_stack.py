@@ -25,10 +25,11 @@ import pytest
 import redis
 
 import sitegenctl
+from sitegenctl.demo.servers.base import ServerState
 from sitegenctl.demo.servers.lock import exclusive
-from sitegenctl.demo.servers.processes import Account, Process, run_to_end, wait_until
+from sitegenctl.demo.servers.processes import Account, run_to_end, wait_until
 from sitegenctl.demo.servers.unprivileged import existing_home, unprivileged_account
-from sitegenctl.demo.stack import PartState, Stack, StackState, default_root
+from sitegenctl.demo.stack import Stack, StackState, default_root
 from sitegenctl.errors import SitegenError, SourceError, UsageProblem
 
 # A worker with children: one that inherits everything, as a prefork pool's, and one that closes everything.
@@ -49,7 +50,9 @@ STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 
 def make_stack(root: Path, script: str = WORKER, **options: Any) -> Stack:
     argv = (sys.executable, "-c", script, str(root))
-    options.setdefault("worker_ready", lambda state: f"ready {state.worker.pid}\n" in state.worker.log.read_text())
+    options.setdefault(
+        "worker_ready", lambda state: f"ready {state.worker.process.pid}\n" in state.worker.log.read_text()
+    )
     return Stack(root=root, worker_argv=argv, **options)
 
 
@@ -57,25 +60,25 @@ def write_order(state: StackState) -> None:
     """What a seed does: it fails where anything is left of an earlier one."""
 
     async def write() -> None:
-        connection = await asyncpg.connect(state.database_url)
+        connection = await asyncpg.connect(state.postgres.url)
         await connection.execute("CREATE TABLE orders AS SELECT 42 AS id")
         await connection.close()
 
     asyncio.run(write())
-    with contextlib.closing(redis.Redis.from_url(state.redis_url)) as client:
+    with contextlib.closing(redis.Redis.from_url(state.redis.url)) as client:
         assert client.lpush("site_generation", "task") == 1
     (state.sites / "project_1").mkdir(exist_ok=True)
 
 
 def holds_the_order(state: StackState) -> bool:
     async def read() -> object:
-        connection = await asyncpg.connect(state.database_url)
+        connection = await asyncpg.connect(state.postgres.url)
         try:
             return await connection.fetchval("SELECT id FROM orders")
         finally:
             await connection.close()
 
-    with contextlib.closing(redis.Redis.from_url(state.redis_url)) as client:
+    with contextlib.closing(redis.Redis.from_url(state.redis.url)) as client:
         return asyncio.run(read()) == 42 and client.lrange("site_generation", 0, -1) == [b"task"]
 
 
@@ -88,11 +91,10 @@ def up(stack: Stack, **changes: Any) -> StackState:
     return stack.up(**arguments)
 
 
-def kill(part: PartState) -> None:
-    assert part.pid is not None
-    process = Process(pid=part.pid, started=psutil.Process(part.pid).create_time())
-    os.kill(part.pid, signal.SIGKILL)
-    assert wait_until(lambda: not process.alive(), 5)
+def kill(part: ServerState) -> None:
+    assert part.process is not None
+    os.kill(part.process.pid, signal.SIGKILL)
+    assert wait_until(lambda: not part.alive, 5)
 
 
 def places(root: Path) -> list[str]:
@@ -152,19 +154,19 @@ def test_up_starts_everything_once_and_down_leaves_nothing(root: Path) -> None:
     assert [part.alive for part in state.parts] == [True, True, True]
     assert state.seeded
     assert holds_the_order(state)
-    assert state.worker.log.read_text().startswith(f"worker of {state.redis_url} 1\n")
+    assert state.worker.log.read_text().startswith(f"worker of {state.redis.url} 1\n")
     assert state == stack.status()
 
     context = tomllib.loads((root / "context.toml").read_text())
     assert context == {
-        "database_url": state.database_url,
-        "redis_url": state.redis_url,
+        "database_url": state.postgres.url,
+        "redis_url": state.redis.url,
         "sites_dir": str(root / "sites"),
         "backend": "celery",
     }
     for path in (root, *root.iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 in (0, 0o011), path
-    password = state.database_url.split(":")[2].split("@")[0]
+    password = state.postgres.url.split(":")[2].split("@")[0]
     assert password not in repr(state)
 
     messages.clear()
@@ -191,10 +193,10 @@ def test_up_recovers_killed_parts_and_keeps_the_data(standing: Path) -> None:
         before, state = state, up(stack, seed=lambda _: pytest.fail("seeded twice"))
         assert [part.alive for part in state.parts] == [True, True, True]
         assert holds_the_order(state)
-        # The worker goes with its servers: it may not get over the loss of one.
-        anew = victims | {"worker"}
-        assert {name for name in PARTS if getattr(before, name).pid != getattr(state, name).pid} == anew
-        # Nothing of the killed ones is left beside the new: a worker, its two children, the servers.
+        # The worker restarts with its servers: it may not survive the loss of one.
+        restarted = victims | {"worker"}
+        assert {name for name in PARTS if getattr(before, name).process != getattr(state, name).process} == restarted
+        # Only the new processes are left: a worker and its two children, and the servers.
         assert len([line for line in processes_of([str(standing)]) if sys.executable in line]) == 3
 
 
@@ -202,12 +204,12 @@ def test_the_worker_restarts_when_redis_gets_another_port(standing: Path) -> Non
     stack = make_stack(standing)
     state = up(stack)
     kill(state.redis)
-    with socket.create_server(("127.0.0.1", int(state.redis_url.split(":")[-1].split("/")[0]))):
+    with socket.create_server(("127.0.0.1", int(state.redis.url.split(":")[-1].split("/")[0]))):
         again = up(stack)
-    assert again.redis_url != state.redis_url
-    assert again.worker.pid != state.worker.pid
-    assert again.worker.log.read_text().count(again.redis_url) == 1
-    assert tomllib.loads((standing / "context.toml").read_text())["redis_url"] == again.redis_url
+    assert again.redis.url != state.redis.url
+    assert again.worker.process.pid != state.worker.process.pid
+    assert again.worker.log.read_text().count(again.redis.url) == 1
+    assert tomllib.loads((standing / "context.toml").read_text())["redis_url"] == again.redis.url
     assert holds_the_order(again)
 
 
@@ -294,7 +296,7 @@ def test_an_interrupted_up_stops_what_it_started(root: Path) -> None:
     found = stack.status()
     assert found is not None
     assert [part.alive for part in found.parts] == [False, True, False]
-    assert found.postgres.pid == state.postgres.pid
+    assert found.postgres.process.pid == state.postgres.process.pid
     assert [line for line in processes_of([str(root)]) if sys.executable in line] == []
 
 
@@ -345,7 +347,7 @@ def test_the_worker_does_not_inherit_the_operators_settings(standing: Path, monk
     state = up(make_stack(standing, script))
     printed = state.worker.log.read_text()
     assert "production" not in printed
-    assert state.database_url in printed
+    assert state.postgres.url in printed
 
 
 def test_down_can_keep_the_sites_for_the_next_up(root: Path) -> None:
@@ -402,7 +404,7 @@ from sitegenctl.demo.stack import Stack
 stack = Stack(root=Path(sys.argv[1]), worker_argv=["/bin/sh", "-c", "sleep 600 & wait"])
 def up(seed):
     return stack.up(progress=print, seed=seed, worker_env={})
-os.kill(up(lambda state: print(state.parts)).postgres.pid, signal.SIGKILL)
+os.kill(up(lambda state: print(state.parts)).postgres.process.pid, signal.SIGKILL)
 assert wait_until(lambda: not stack.status().postgres.alive, 5)
 assert up(None).postgres.alive
 assert (stack.root / "postgres" / "data").stat().st_uid == os.getuid() != 0

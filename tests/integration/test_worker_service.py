@@ -139,7 +139,7 @@ def test_a_second_generation_at_the_same_time_gives_way(world: World) -> None:
     ends: list[GenerationEnd] = []
 
     def while_generating(brief: Brief):
-        # Another task, in another process as far as the database can tell.
+        # Another task; for the database, another process.
         with_own_loop = asyncio.new_event_loop()
         second = generate(worker_context(world), brief.order_id, resume=True, task_id="task-2")
         ends.append(_in_thread(with_own_loop, second).end)

@@ -16,7 +16,8 @@ from sitegenctl.cli.options import Backend, Invocation, command
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
-    from sitegenctl.demo.stack import PartState, Stack, StackState
+    from sitegenctl.demo.servers.base import ServerState
+    from sitegenctl.demo.stack import Stack, StackState
     from sitegenctl.demo.tour import TourResult
     from sitegenctl.domain.orders.order import LogRow
     from sitegenctl.domain.plans.result import Outcome
@@ -120,8 +121,8 @@ def _stack(call: Invocation, backend: str | None = None) -> Stack:
         from sitegenctl.demo.tour import worker_responds
 
         flags = {
-            "database_url": state.database_url,
-            "redis_url": state.redis_url,
+            "database_url": state.postgres.url,
+            "redis_url": state.redis.url,
             "backend": state.backend,
             "timeout": "2s",
         }
@@ -211,13 +212,13 @@ def _write_status(call: Invocation, state: StackState) -> int:
     )
 
 
-def _part_row(part: PartState) -> dict[str, Any]:
+def _part_row(part: ServerState) -> dict[str, Any]:
     from sitegenctl.config.urls import mask_url
 
     return {
         "name": part.name,
         "alive": part.alive,
-        "pid": part.pid if part.alive else None,
+        "pid": part.process.pid if part.process else None,
         "url": mask_url(part.url) if part.url else None,
         "log": str(part.log),
     }

@@ -1,7 +1,6 @@
 """Seeding: writing the planned sample orders into PostgreSQL, Redis and the directory of sites.
 
-All times come from the servers' own clocks: order columns from PostgreSQL in UTC, log rows by SQL in the session's time
-zone, messages from Redis.
+All times come from the servers' own clocks: those of rows from PostgreSQL, those of messages from Redis.
 """
 
 from __future__ import annotations
@@ -38,14 +37,8 @@ from sitegenctl.domain.orders.order import Onboarding
 _NEWEST = 100
 _BATCH_SIZE = 5000
 
-_INSERT_LOGS = """
-INSERT INTO site_generation_logs (order_id, step, message, status, details, created_at)
-SELECT r.order_id, r.step, r.message, r.status, r.details::json, now() - make_interval(secs => r.age)
-  FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[])
-       WITH ORDINALITY AS r(order_id, step, message, status, details, age, place)
- ORDER BY r.place
-"""
-
+# Order columns are in UTC, log rows in the session's time zone.
+_CLOCKS = "SELECT timezone('utc', now()) AS utc, localtimestamp AS local"
 _TOUCH = "UPDATE site_orders SET updated_at = timezone('utc', clock_timestamp()) WHERE id = ANY($1::int[])"
 
 
@@ -96,10 +89,10 @@ async def seed(
     await queue.reset_queue(redis_url, [task.task_id for task in plan.tasks])
     await asyncio.to_thread(remove_sites, sites_dir)
     async with _fresh_schema(database_url) as connection:
-        now = await connection.fetchval("SELECT timezone('utc', now())")
+        clocks = await connection.fetchrow(_CLOCKS)
         remaining = iter(plan)
         while batch := list(itertools.islice(remaining, _BATCH_SIZE)):
-            await _insert(connection, batch, now)
+            await _insert(connection, batch, clocks)
             with_site = [
                 order
                 for order in batch
@@ -137,7 +130,7 @@ async def restore_order(
         for table in ("site_generation_logs", "site_deliverables", "site_onboardings"):
             await connection.execute(f"DELETE FROM {table} WHERE order_id = $1", order_id)  # noqa: S608
         await connection.execute("DELETE FROM site_orders WHERE id = $1", order_id)
-        await _insert(connection, [order], await connection.fetchval("SELECT timezone('utc', now())"))
+        await _insert(connection, [order], await connection.fetchrow(_CLOCKS))
     await asyncio.to_thread(shutil.rmtree, sites_dir / f"project_{order_id}", ignore_errors=True)
     await asyncio.to_thread(write_sites, sites_dir, [order])
     await queue.publish_samples(redis_url, order.tasks)
@@ -175,23 +168,27 @@ async def _fresh_schema(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         await engine.dispose()
 
 
-async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder], now: datetime) -> None:
+async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder], clocks: asyncpg.Record) -> None:
+    now = clocks["utc"]
     await _copy(connection, schema.site_orders, [_order_row(order, now) for order in orders])
     started = [order for order in orders if order.onboarding is not Onboarding.MISSING]
     await _copy(connection, schema.site_onboardings, [_onboarding_row(order, now) for order in started])
     briefed = [order for order in orders if order.briefing]
     await _copy(connection, schema.site_deliverables, [_briefing_row(order, now) for order in briefed])
+    logs = [
+        {
+            "order_id": order.order_id,
+            "step": row.step,
+            "message": row.message,
+            "status": row.status,
+            "details": row.details,
+            "created_at": clocks["local"] - timedelta(seconds=row.age),
+        }
+        for order in orders
+        for row in order.logs
+    ]
     # Ids grow with time, as in a real system.
-    rows = sorted(((order.order_id, row) for order in orders for row in order.logs), key=lambda pair: -pair[1].age)
-    await connection.execute(
-        _INSERT_LOGS,
-        [order_id for order_id, _ in rows],
-        [row.step for _, row in rows],
-        [row.message for _, row in rows],
-        [row.status for _, row in rows],
-        [None if row.details is None else json.dumps(dict(row.details)) for _, row in rows],
-        [row.age for _, row in rows],
-    )
+    await _copy(connection, schema.site_generation_logs, sorted(logs, key=lambda row: row["created_at"]))
 
 
 async def _copy(connection: asyncpg.Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

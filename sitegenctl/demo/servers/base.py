@@ -39,15 +39,19 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
-    """A private server; ``identity`` changes when its data is created again."""
+class ServerState:
+    """A part of the stack at one moment; ``process`` is None unless it runs.
+
+    ``url`` contains the password. It is empty before the first start, and for a worker. ``identity`` changes when the
+    data is created again.
+    """
 
     name: str
-    url: str = field(repr=False)  # contains the password
-    port: int
-    process: Process | None
     log: Path
-    identity: str
+    process: Process | None
+    url: str = field(default="", repr=False)
+    port: int = 0
+    identity: str = ""
 
     @property
     def alive(self) -> bool:
@@ -98,12 +102,14 @@ class PrivateServer(ABC):
     def url(self, settings: Settings) -> str:
         """Return the URL for clients, with the password."""
 
-    def find(self) -> Server | None:
-        """Return the server of this folder, running or not; None if there never was one. Reads only."""
+    def state(self) -> ServerState:
+        """Return the state of the server, running or not. Reads only."""
         settings = self.settings()
-        return None if settings is None else self._server(settings, self.daemon.process())
+        if settings is None:
+            return ServerState(name=self.name, log=self.log, process=None)
+        return self._state(settings, self.daemon.process())
 
-    def start(self) -> Server:
+    def start(self) -> ServerState:
         """Start the server unless it runs, and wait until it responds.
 
         A server that this call started is stopped again if the call fails or is interrupted.
@@ -113,7 +119,7 @@ class PrivateServer(ABC):
         settings, process = self.settings(), self.daemon.process()
         if settings is not None and process is not None:
             if self._await_ready(settings, process):
-                return self._server(settings, process)
+                return self._state(settings, process)
             if process.alive():
                 raise SourceError(
                     f"{self.name} runs (pid {process.pid}) but does not respond",
@@ -123,7 +129,7 @@ class PrivateServer(ABC):
         if settings is not None:
             self.daemon.stop()
         try:
-            return self._server(*self._launch())
+            return self._state(*self._launch())
         except BaseException:
             self.stop()
             raise
@@ -151,7 +157,7 @@ class PrivateServer(ABC):
         return stopped
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Server]:
+    def running(self) -> Iterator[ServerState]:
         """Run the server for the length of a ``with`` block; remove it and its folder afterwards."""
         try:
             yield self.start()
@@ -194,13 +200,13 @@ class PrivateServer(ABC):
             time.sleep(POLL_INTERVAL)
         return False
 
-    def _server(self, settings: Settings, process: Process | None) -> Server:
-        return Server(
+    def _state(self, settings: Settings, process: Process | None) -> ServerState:
+        return ServerState(
             name=self.name,
+            log=self.log,
+            process=process,
             url=self.url(settings),
             port=settings.port,
-            process=process,
-            log=self.log,
             identity=hashlib.sha256(settings.password.encode()).hexdigest()[:16],
         )
 

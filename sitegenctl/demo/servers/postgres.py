@@ -21,7 +21,7 @@ from sitegenctl.demo.servers.base import (
     HOST,
     INSTALL_HINT,
     PrivateServer,
-    Server,
+    ServerState,
     Settings,
     environment,
     new_settings,
@@ -75,7 +75,7 @@ class PrivatePostgres(PrivateServer):
         account = unprivileged_account()
         super().__init__(existing_home(folder, account), account)
 
-    def start(self) -> Server:
+    def start(self) -> ServerState:
         """Create the home where the account can reach it, then start."""
         _installation()
         self.home = make_home(self._folder, self.account)
@@ -222,7 +222,7 @@ def _installation() -> Path:
     return installs[0]
 
 
-def start_postgres(folder: Path, *, durable: bool) -> Server:
+def start_postgres(folder: Path, *, durable: bool) -> ServerState:
     """Start a private PostgreSQL for ``folder`` unless it runs. Not for a thread with a running event loop."""
     return PrivatePostgres(folder, durable=durable).start()
 
@@ -237,6 +237,6 @@ def remove_postgres(folder: Path) -> bool:
     return PrivatePostgres(folder).remove()
 
 
-def postgres_server(folder: Path, *, durable: bool = False) -> AbstractContextManager[Server]:
+def postgres_server(folder: Path, *, durable: bool = False) -> AbstractContextManager[ServerState]:
     """Run a private PostgreSQL for the length of a ``with`` block. All of its files are removed afterwards."""
     return PrivatePostgres(folder, durable=durable).running()

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
-from sitegenctl.demo.servers.base import HOST, INSTALL_HINT, PrivateServer, Server, Settings, new_settings
+from sitegenctl.demo.servers.base import HOST, INSTALL_HINT, PrivateServer, ServerState, Settings, new_settings
 from sitegenctl.errors import SourceError
 
 _CONFIGURATION = """\
@@ -95,7 +95,7 @@ def redis_binary() -> Path:
     )
 
 
-def start_redis(folder: Path, *, persistence: bool) -> Server:
+def start_redis(folder: Path, *, persistence: bool) -> ServerState:
     """Start a private Redis in ``folder`` unless it runs."""
     return PrivateRedis(folder, persistence=persistence).start()
 
@@ -105,6 +105,6 @@ def stop_redis(folder: Path) -> bool:
     return PrivateRedis(folder).stop()
 
 
-def redis_server(folder: Path, *, persistence: bool = False) -> AbstractContextManager[Server]:
+def redis_server(folder: Path, *, persistence: bool = False) -> AbstractContextManager[ServerState]:
     """Run a private Redis for the length of a ``with`` block."""
     return PrivateRedis(folder, persistence=persistence).running()
