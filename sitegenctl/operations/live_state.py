@@ -1,7 +1,7 @@
-"""Looking again and again: one picture after another for whoever keeps the screen open.
+"""State of a view that polls the same system: the last snapshot, slowly changing answers, and recent throughput.
 
-Owns what is remembered from one look to the next: the last whole picture, what changes slowly and is therefore asked
-for less often, and the last minutes. What one look is, ``observe`` says; who shows it is not known here.
+``observe`` reads the sources; this module decides what to read again, and keeps the last snapshot while a source is
+unreachable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
 from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, standstill, survey_of
 from sitegenctl.domain.statistics.throughput import WINDOW, Bar, Throughput
@@ -34,34 +34,30 @@ from sitegenctl.operations.observe import Attempts, observe_open, utc_now
 
 T = TypeVar("T")
 
-#: Seconds for which what changes slowly is believed: counts of all orders, finished orders, the last hour; and the
-#: files of an order that no worker writes.
+#: Seconds until these are read again: counts of all orders, finished orders and the last hour; the files of a site
+#: that no worker writes.
 SLOW = 10.0
-_FILES = 3.0
+_FILES_MAX_AGE = 3.0
 
-#: Rows of an order's log, and files of its site, that are looked at.
+#: Rows of an order's log and files of its site to read.
 LOG_ROWS = 200
-FILES_SHOWN = 200
+MAX_FILES = 200
 
-#: Without these there is no picture: the last one is kept, and gets old.
+#: Without these sources there is no new snapshot.
 _ESSENTIAL = (Source.DATABASE, Source.BROKER)
 
-_WAITING = (TaskState.QUEUED, TaskState.RESERVED)
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LiveSnapshot:
-    """Everything seen in one look.
+    """Everything read by one poll.
 
-    ``unanswered`` says of each source why it did not answer; if one of them is essential, all else is as it was in the
-    last look that all essential ones answered. ``took`` are the seconds of each source's first answer. ``roster`` is
-    what workers told of themselves when they were last asked for so much; ``standstill`` is why nothing is going to be
-    generated, if nothing is.
+    ``errors`` has the reason for each source that did not respond. If an essential source is among them, the rest is
+    from an earlier poll. ``latency`` is in seconds per source. ``standstill`` says why no order will be generated.
     """
 
     snapshot: Snapshot
-    took: Mapping[Source, float] = field(default_factory=dict)
-    unanswered: Mapping[Source, str] = field(default_factory=dict)
+    latency: Mapping[Source, float] = field(default_factory=dict)
+    errors: Mapping[Source, str] = field(default_factory=dict)
     by_status: Mapping[OrderStatus | str | None, int] = field(default_factory=dict)
     by_condition: Mapping[Condition, int] = field(default_factory=dict)
     bars: Sequence[Bar] = ()
@@ -71,30 +67,24 @@ class LiveSnapshot:
 
     @property
     def taken_at(self) -> datetime:
-        """When it was taken."""
+        """Time of the poll that read the orders."""
         return self.snapshot.taken_at
 
     @property
-    def is_kept(self) -> bool:
-        """Whether it is an older one, kept because an essential source is away."""
-        return any(source in self.unanswered for source in _ESSENTIAL)
+    def is_stale(self) -> bool:
+        """Whether the orders are from an earlier poll."""
+        return any(source in self.errors for source in _ESSENTIAL)
 
-    @property
-    def waiting(self) -> int:
-        """How many tasks wait for a process."""
-        return sum(task.state in _WAITING for task in self.snapshot.tasks)
-
-    @property
-    def running(self) -> int:
-        """How many tasks run."""
-        return sum(task.state is TaskState.RUNNING for task in self.snapshot.tasks)
+    def count(self, *states: TaskState) -> int:
+        """Number of tasks in these states."""
+        return sum(task.state in states for task in self.snapshot.tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderDetail:
-    """Everything about one order as of ``read_at``; None is what could not be read, or isn't there.
+    """Everything about one order. None is what could not be read or does not exist.
 
-    ``fix`` is what fixes it, and ``fix_obstacle`` why nothing would be changed.
+    ``fix`` is the step that a fix would execute; ``fix_obstacle`` is the reason if it would change nothing.
     """
 
     order_id: int
@@ -111,191 +101,189 @@ class OrderDetail:
     fix_obstacle: str | None = None
 
 
-@dataclass(kw_only=True)
 class LiveState:
-    """One who looks at the same system for a long time; ``clock`` is monotonic, in seconds."""
+    """Polls ``sources``; ``clock`` is monotonic, in seconds."""
 
-    orders: OrdersStore
-    queue: QueueBackend
-    sites: SiteStore
-    task_name: str
-    queue_name: str
-    grace: timedelta
-    now: Callable[[], datetime] = utc_now
-    clock: Callable[[], float] = time.monotonic
-    _last: LiveSnapshot | None = None
-    _throughput: Throughput = field(default_factory=Throughput)
-    _slow: _Slow = field(init=False)
-    _roster: WorkerRoster | None = None
-    _roster_at: float = float("-inf")
+    def __init__(
+        self, sources: Sources, *, now: Callable[[], datetime] = utc_now, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sources = sources
+        self._now = now
+        self._clock = clock
+        self._last: LiveSnapshot | None = None
+        self._throughput = Throughput()
+        self._cache = _Cache(orders=sources.orders, clock=clock)
+        self._roster: WorkerRoster | None = None
+        self._roster_read_at = float("-inf")
 
-    def __post_init__(self) -> None:
-        self._slow = _Slow(orders=self.orders, clock=self.clock)
-
-    async def look(self, *, ask_all: bool = False) -> LiveSnapshot:
-        """Take a picture; with ``ask_all`` workers tell everything of themselves. Nothing is raised for a source."""
+    async def poll(self, *, worker_details: bool = False) -> LiveSnapshot:
+        """Read all sources; errors are part of the result. Worker details are also read every ``SLOW`` seconds."""
+        sources, cache, last = self._sources, self._cache, self._last
         attempts = Attempts()
-        # Now and then unasked: a worker that is alive, and consumes another queue, else looks as one that is well.
-        ask_all = ask_all or self.clock() - self._roster_at >= SLOW
 
         async def ask_workers() -> WorkerSurvey:
-            self._roster = await self.queue.worker_details()
-            self._roster_at = self.clock()
-            return survey_of(self._roster, task_name=self.task_name)
+            self._roster = await sources.queue.worker_details()
+            self._roster_read_at = self._clock()
+            return survey_of(self._roster, task_name=sources.task_name)
 
+        # Without its details, a worker that consumes another queue would look healthy.
+        needs_details = worker_details or self._clock() - self._roster_read_at >= SLOW
         snapshot = await observe_open(
-            self.orders,
-            self.queue,
-            self.sites,
-            grace=self.grace,
-            ask_workers=ask_workers if ask_all else None,
+            sources.orders,
+            sources.queue,
+            sources.sites,
+            grace=sources.grace,
+            ask_workers=ask_workers if needs_details else None,
             attempts=attempts,
-            before=self._last.snapshot.tasks if self._last is not None else (),
-            recall=self._slow.known,
-            now=self.now,
+            before=last.snapshot.tasks if last is not None else (),
+            recall=cache.get,
+            now=self._now,
         )
-        slow = self._slow
-        counts = await attempts.make(Source.DATABASE, lambda: slow.counts(snapshot))
-        last_hour = await attempts.make(Source.DATABASE, slow.last_hour)
-        # Whatever is written is written of an open order, and a run that ends leaves these.
-        logged = frozenset((order.order_id, order.last_log_id) for order in snapshot.orders.values())
-        marks = await attempts.make(
+        by_status = await attempts.make(Source.DATABASE, lambda: cache.counts(snapshot))
+        last_hour = await attempts.make(
+            Source.DATABASE, lambda: cache.get("last hour", lambda: sources.orders.count_runs(timedelta(hours=1)))
+        )
+        # Any new log row belongs to an open order, or closes one.
+        logs = frozenset((order.order_id, order.last_log_id) for order in snapshot.orders.values())
+        steps = await attempts.make(
             Source.DATABASE,
-            lambda: slow.known(
-                ("steps", logged), lambda: self.orders.recent_steps(WINDOW, after_id=self._throughput.newest)
+            lambda: cache.get(
+                ("steps", logs), lambda: sources.orders.recent_steps(WINDOW, after_id=self._throughput.newest)
             ),
         )
-        unanswered = {**attempts.errors, **snapshot.unanswered}
-        if self._last is not None and any(source in unanswered for source in _ESSENTIAL):
-            self._last = replace(self._last, took=attempts.took, unanswered=unanswered)
+        errors = {**attempts.errors, **snapshot.unanswered}
+        if last is not None and any(source in errors for source in _ESSENTIAL):
+            self._last = replace(last, latency=attempts.took, errors=errors)
             return self._last
-        now = self.now()
-        picture = LiveSnapshot(
+        live = LiveSnapshot(
             snapshot=snapshot,
-            took=attempts.took,
-            unanswered=unanswered,
-            by_status=counts or {},
-            by_condition=_counted(snapshot, counts) if counts is not None else {},
+            latency=attempts.took,
+            errors=errors,
+            by_status=by_status or {},
+            by_condition=_count_conditions(snapshot, by_status) if by_status is not None else {},
             last_hour=last_hour,
             roster=self._roster,
-            standstill=standstill(snapshot.workers, self._roster, queue=self.queue_name) if snapshot.workers else None,
+            standstill=standstill(snapshot.workers, self._roster, queue=sources.queue_name)
+            if snapshot.workers
+            else None,
         )
-        self._throughput.note_steps(marks or (), now)
-        if Source.BROKER not in unanswered:
-            self._throughput.note_depth(picture.waiting, now)
-        self._last = replace(picture, bars=self._throughput.bars(now))
+        now = self._now()
+        self._throughput.note_steps(steps or (), now)
+        if Source.BROKER not in errors:
+            self._throughput.note_depth(live.count(TaskState.QUEUED, TaskState.RESERVED), now)
+        self._last = replace(live, bars=self._throughput.bars(now))
         return self._last
 
-    async def page(self, picture: LiveSnapshot, query: OrderQuery) -> OrderPage:
-        """The orders that the query takes. Raises ``SourceError`` where the database is asked and doesn't answer."""
+    async def page(self, live: LiveSnapshot, query: OrderQuery) -> OrderPage:
+        """The orders of a query. Raises ``SourceError`` if the database is needed and does not respond."""
+        sources = self._sources
         if Condition.HOLLOW in query.conditions:
-            page, _ = await list_orders(self.orders, self.queue, self.sites, query, grace=self.grace)
+            page, _ = await list_orders(sources.orders, sources.queue, sources.sites, query, grace=sources.grace)
             return page
-        return await page_of(self._slow, self.sites, query, picture.snapshot)
+        return await page_of(self._cache, sources.sites, query, live.snapshot)
 
-    async def detail(self, picture: LiveSnapshot, order_id: int) -> OrderDetail:
-        """Everything about one order. Nothing is raised for a source: ``problem`` says what is missing."""
-        snapshot = picture.snapshot
-        # A directory that hung in the look itself is not waited for a second time.
+    async def detail(self, live: LiveSnapshot, order_id: int) -> OrderDetail:
+        """Everything about one order; ``problem`` in it says what could not be read."""
+        orders, cache = self._sources.orders, self._cache
         attempts = Attempts()
-        if (hung := picture.unanswered.get(Source.FILES)) is not None:
-            attempts.errors[Source.FILES] = hung
-        order = snapshot.orders.get(order_id)
-        # Files that nobody writes are looked at less often: each look is a thread's work.
-        is_written = any(task.state is TaskState.RUNNING for task in snapshot.tasks_of(order_id))
-        patience = 0.0 if is_written else _FILES
-        written = ("log", order_id, order.last_log_id if order is not None else None)
-        known, log, seen_files = await asyncio.gather(
-            attempts.make(Source.DATABASE, lambda: self.orders.read_orders([order_id] if order is None else [])),
-            attempts.make(Source.DATABASE, lambda: self._slow.known(written, lambda: self._log(order_id))),
+        if Source.FILES in live.errors:
+            # Do not wait a second time for a directory that hangs.
+            attempts.errors[Source.FILES] = live.errors[Source.FILES]
+        order = live.snapshot.orders.get(order_id)
+        is_written = any(task.state is TaskState.RUNNING for task in live.snapshot.tasks_of(order_id))
+        log_key = ("log", order_id, order.last_log_id if order is not None else None)
+        others, log, site = await asyncio.gather(
+            attempts.make(Source.DATABASE, lambda: orders.read_orders([order_id] if order is None else [])),
+            attempts.make(Source.DATABASE, lambda: cache.get(log_key, lambda: self._log(order_id))),
             attempts.make(
                 Source.FILES,
-                lambda: self._slow.known(("files", order_id), lambda: self._look_into(order_id), patience=patience),
+                lambda: cache.get(
+                    ("files", order_id),
+                    lambda: self._site(order_id),
+                    max_age=0.0 if is_written else _FILES_MAX_AGE,
+                ),
             ),
         )
-        files, tree, unread = seen_files or (None, None, None)
-        order = order or (known or {}).get(order_id)
-        seen = replace(
-            snapshot,
+        files, tree, tree_error = site or (None, None, None)
+        order = order or (others or {}).get(order_id)
+        snapshot = replace(
+            live.snapshot,
             orders={order_id: order} if order is not None else {},
             files=files or {},
-            errors={**snapshot.errors, **attempts.errors},
+            errors={**live.snapshot.errors, **attempts.errors},
             check_hollow=True,
         )
-        tasks = seen.tasks_of(order_id)
-        # The id of a new task is chosen only when the fix is planned.
-        fixed = plan_fix(seen, [order_id], new_task_id=lambda: "new")
-        # Its rows' ages are as of when they were read.
-        rows, read_at = log or ((), self.now())
+        tasks = snapshot.tasks_of(order_id)
+        # The plan is made again when the user asks for the fix; only then does a task id matter.
+        fix = plan_fix(snapshot, [order_id], new_task_id=lambda: "new")
+        rows, read_at = log or ((), self._now())
         return OrderDetail(
             order_id=order_id,
             read_at=read_at,
             order=order,
-            verdict=seen.diagnose(order_id),
+            verdict=snapshot.diagnose(order_id),
             tasks=tasks,
-            story=timeline(rows, [_times(task) for task in tasks], now=read_at),
+            story=timeline(rows, [_task_details(task) for task in tasks], now=read_at),
             log=rows,
             files=(files or {}).get(order_id),
             tree=tree,
-            problem="; ".join(filter(None, (*attempts.errors.values(), unread))) or None,
-            fix=next(iter(fixed.steps), None),
-            fix_obstacle=fix_obstacle(seen, [order_id]),
+            problem="; ".join(filter(None, (*attempts.errors.values(), tree_error))) or None,
+            fix=next(iter(fix.steps), None),
+            fix_obstacle=fix_obstacle(snapshot, [order_id]),
         )
 
     async def _log(self, order_id: int) -> tuple[Sequence[LogRow], datetime]:
-        rows = await self.orders.read_log([order_id], last=LOG_ROWS)
-        return rows, self.now()
+        """Log rows, and when they were read: their ages are as of then."""
+        rows = await self._sources.orders.read_log([order_id], last=LOG_ROWS)
+        return rows, self._now()
 
-    async def _look_into(self, order_id: int) -> tuple[Mapping[int, SiteFiles], SiteTree | None, str | None]:
-        """Its files, and as a tree; why not, where its folder can't be read."""
-        files = await self.sites.count([order_id])
+    async def _site(self, order_id: int) -> tuple[Mapping[int, SiteFiles], SiteTree | None, str | None]:
+        """Number of files, their tree, and the error if the folder cannot be read."""
+        files = await self._sources.sites.count([order_id])
         try:
-            return files, await self.sites.tree(order_id, limit=FILES_SHOWN), None
+            return files, await self._sources.sites.tree(order_id, limit=MAX_FILES), None
         except SourceError as exc:
             return files, None, exc.message
 
 
 @dataclass(kw_only=True)
-class _Slow:
-    """What changes slowly, and costs the database more the longer it has been in use."""
+class _Cache:
+    """Answers that change slowly, and whose queries get slower with the number of orders ever delivered."""
 
     orders: OrdersStore
     clock: Callable[[], float]
     _answers: dict[Hashable, tuple[float, object]] = field(default_factory=dict)
 
-    async def counts(self, snapshot: Snapshot) -> Mapping[OrderStatus | str | None, int]:
-        """Orders by status; counted anew as soon as one of the open ones has moved."""
-        seen = frozenset(Counter(order.label for order in snapshot.orders.values()).items())
-        return await self.known(("counts", seen), self.orders.count_by_status)
-
-    async def last_hour(self) -> RunCounts:
-        return await self.known("last hour", lambda: self.orders.count_runs(timedelta(hours=1)))
-
-    async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
-        key = ("settled", query, frozenset(excluding))
-        return await self.known(key, lambda: self.orders.read_settled(query, excluding=excluding))
-
-    async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
-        key = ("number", only, frozenset(excluding))
-        return await self.known(key, lambda: self.orders.count_settled(only, excluding=excluding))
-
-    async def known(self, key: Hashable, ask: Callable[[], Awaitable[T]], *, patience: float = SLOW) -> T:
-        """The answer that there is, if it is younger than ``patience`` seconds; else one that is asked for now."""
+    async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]], *, max_age: float = SLOW) -> T:
+        """The answer stored under ``key``, if it is younger than ``max_age`` seconds; otherwise a new one."""
         now = self.clock()
         asked_at, answer = self._answers.get(key, (float("-inf"), None))
-        if now - asked_at >= patience:
+        if now - asked_at >= max_age:
             answer = await ask()
-            self._answers = {known: kept for known, kept in self._answers.items() if now - kept[0] < SLOW}
+            self._answers = {other: entry for other, entry in self._answers.items() if now - entry[0] < SLOW}
             self._answers[key] = (now, answer)
         return cast("T", answer)
 
+    async def counts(self, snapshot: Snapshot) -> Mapping[OrderStatus | str | None, int]:
+        """Orders by status; counted again when an open order changed its status."""
+        open_counts = frozenset(Counter(order.label for order in snapshot.orders.values()).items())
+        return await self.get(("counts", open_counts), self.orders.count_by_status)
 
-def _counted(snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]) -> dict[Condition, int]:
+    async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
+        key = ("settled", query, frozenset(excluding))
+        return await self.get(key, lambda: self.orders.read_settled(query, excluding=excluding))
+
+    async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
+        key = ("number", only, frozenset(excluding))
+        return await self.get(key, lambda: self.orders.count_settled(only, excluding=excluding))
+
+
+def _count_conditions(snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]) -> dict[Condition, int]:
     found = conditions(snapshot, by_status)
-    return {condition: each if isinstance(each, int) else len(each) for condition, each in found.items()}
+    return {condition: orders if isinstance(orders, int) else len(orders) for condition, orders in found.items()}
 
 
-def _times(task: LiveTask) -> TaskDetails:
+def _task_details(task: LiveTask) -> TaskDetails:
     return TaskDetails(
         task_id=task.task_id,
         place=TaskPlace.QUEUE if task.worker is None else TaskPlace.WORKER,

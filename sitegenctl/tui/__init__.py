@@ -1,1 +1,1 @@
-"""The live view: one screen over the queue and the orders, for whoever keeps it open all day."""
+"""The live view: a full-screen application that shows orders, queue and workers, and fixes faults."""

@@ -1,11 +1,11 @@
-"""How somebody likes the live view: the table ``[live]`` of the settings file.
+"""Preferences for the live view: the table ``[live]`` of the settings file.
 
 [live]
-theme = "light"            # dark, light, monochrome, or one of Textual's own
+theme = "light"            # dark, light, monochrome, or a theme of Textual
 interval = "2s"
 
 [live.keys]
-reset = "ctrl+r"           # by the key's name, as the help lists them
+reset = "ctrl+r"           # names as in DEFAULT_KEYS
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from textual.theme import BUILTIN_THEMES
 from sitegenctl.config.file import config_path, read_config
 from sitegenctl.config.settings import bad_value, parse_duration
 from sitegenctl.errors import UsageProblem
-from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS, MOVING_KEYS
-from sitegenctl.tui.theme import NAMES
+from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS
+from sitegenctl.tui.theme import THEMES
+from sitegenctl.tui.widgets.live_table import TABLE_KEYS
 
-_KNOWN = ("theme", "interval", "keys")
+_SETTINGS = ("theme", "interval", "keys")
 
-#: Seconds between two looks, at least and at most.
-_SOONEST, _LATEST = 0.2, 3600.0
+#: Limits of the poll interval in seconds.
+_MIN_INTERVAL, _MAX_INTERVAL = 0.2, 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preferences:
-    """``interval`` is in seconds between two looks; ``keys`` has the keys of an action as written, by its id."""
+    """``interval`` is in seconds between two polls; ``keys`` are keys by the id of their binding, as written."""
 
     theme: str | None = None
     interval: float = 1.0
@@ -39,60 +40,62 @@ class Preferences:
 
     @property
     def keymap(self) -> dict[str, str]:
-        """The same keys by the names that Textual has for them: it knows ``slash`` and no ``/``."""
+        """The keys by Textual's names for them, such as ``slash`` for ``/``."""
         return {name: ",".join(_names(key)) for name, key in self.keys.items()}
 
 
 def read_preferences(environ: Mapping[str, str]) -> Preferences:
-    """Read them; what isn't there is as it comes. Raises ``UsageProblem`` for what is no good."""
-    place = f"{config_path(environ)}, [live]"
-    given = read_config(environ).get("live", {})
-    if not isinstance(given, dict):
-        raise UsageProblem(f"{config_path(environ)}: live must be a table, [live]")
-    for name in given:
-        if name not in _KNOWN:
-            raise UsageProblem(f"{place}: unknown setting {name!r}", hint=f"known settings: {', '.join(_KNOWN)}")
-    theme = known_theme(given["theme"], place) if "theme" in given else None
-    interval = interval_of(given.get("interval", "1s"), place)
-    return Preferences(theme=theme, interval=interval, keys=_keys(given, place))
+    """Read the settings file. Raises ``UsageProblem`` for invalid values."""
+    path = config_path(environ)
+    source = f"{path}, [live]"
+    table = read_config(environ).get("live", {})
+    if not isinstance(table, dict):
+        raise UsageProblem(f"{path}: live must be a table, [live]")
+    for name in table:
+        if name not in _SETTINGS:
+            raise UsageProblem(f"{source}: unknown setting {name!r}", hint=f"known settings: {', '.join(_SETTINGS)}")
+    return Preferences(
+        theme=parse_theme(table["theme"], source) if "theme" in table else None,
+        interval=parse_interval(table.get("interval", "1s"), source),
+        keys=_parse_keys(table.get("keys", {}), source),
+    )
 
 
-def known_theme(value: Any, place: str) -> str:
-    """A theme's name, out of what was written at a ``place``. Raises ``UsageProblem``."""
-    known = [*NAMES, *BUILTIN_THEMES]
+def parse_theme(value: Any, source: str) -> str:
+    """The name of a theme, as given in ``source``. Raises ``UsageProblem``."""
+    known = [*(theme.name for theme in THEMES), *BUILTIN_THEMES]
     if value not in known:
-        raise UsageProblem(f"{place}: there is no theme {value!r}", hint=f"themes: {', '.join(known)}")
+        raise UsageProblem(f"{source}: unknown theme {value!r}", hint=f"themes: {', '.join(known)}")
     return str(value)
 
 
-def interval_of(value: Any, place: str) -> float:
-    """Seconds between two looks, out of what was written at a ``place``. Raises ``UsageProblem``."""
+def parse_interval(value: Any, source: str) -> float:
+    """The poll interval in seconds, as given in ``source``. Raises ``UsageProblem``."""
     try:
         interval = parse_duration(value).total_seconds()
     except ValueError as exc:
-        raise bad_value(f"{place}: interval", exc) from exc
-    if not _SOONEST <= interval <= _LATEST:
-        raise UsageProblem(f"{place}: interval must be from 200ms to 1h")
+        raise bad_value(f"{source}: interval", exc) from exc
+    if not _MIN_INTERVAL <= interval <= _MAX_INTERVAL:
+        raise UsageProblem(f"{source}: interval must be from 200ms to 1h")
     return interval
 
 
-def _keys(given: Mapping[str, Any], place: str) -> dict[str, str]:
-    keys = given.get("keys", {})
+def _parse_keys(keys: Any, source: str) -> dict[str, str]:
     if not isinstance(keys, dict):
-        raise UsageProblem(f"{place}: keys must be a table, [live.keys]")
+        raise UsageProblem(f"{source}: keys must be a table, [live.keys]")
     for name, key in keys.items():
         if name not in DEFAULT_KEYS:
-            raise UsageProblem(f"{place}.keys: nothing is called {name!r}", hint=f"names: {', '.join(DEFAULT_KEYS)}")
-        if not isinstance(key, str) or not all(each.strip() for each in key.split(",")):
-            raise UsageProblem(f"{place}.keys: {name} must be a key such as ctrl+r")
-    # The list has the keys first, and the app never hears of those.
-    taken = {each: binding.description for binding in MOVING_KEYS for each in _names(binding.key)}
+            raise UsageProblem(f"{source}.keys: unknown key name {name!r}", hint=f"names: {', '.join(DEFAULT_KEYS)}")
+        if not isinstance(key, str) or not all(part.strip() for part in key.split(",")):
+            raise UsageProblem(f"{source}.keys: {name} must be a key such as ctrl+r")
+    # Tables handle their keys first, so that a key of the same name would never work.
+    taken = {key: binding.description for binding in TABLE_KEYS for key in _names(binding.key)}
     taken |= {"ctrl+p": "palette", "ctrl+q": "quit"}
     for binding in KEYS:
         name = binding.id or binding.description
-        for each in _names(keys.get(name, binding.key)):
-            if (other := taken.setdefault(each, name)) != name:
-                raise UsageProblem(f"{place}.keys: {each} would be both {other} and {name}")
+        for key in _names(keys.get(name, binding.key)):
+            if (other := taken.setdefault(key, name)) != name:
+                raise UsageProblem(f"{source}.keys: {key} is assigned to both {other} and {name}")
     return dict(keys)
 
 

@@ -1,19 +1,18 @@
-"""Where the live view waits for servers: a thread of its own, with the session, the one poller and the events.
+"""The background thread of the live view: the session, polling, events, and jobs for the screen.
 
-The screen never waits: it hears of each look by a message, and asks for what an operator wants by ``ask``. One loop
-looks, rests and looks again; a look that takes long makes the next one later, so that looking never takes more than a
-part of a processor. Celery's events make it look sooner.
+The screen never freezes while a server is slow: this thread reads, and posts messages to the app. The longer a poll
+takes, the longer the pause before the next, so that polling uses a limited share of one processor. Task events make the
+next poll come sooner.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -32,289 +31,270 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Of a processor's time looking takes a third at most: it rests twice as long as it took.
-_REST = 2.0
+#: Pause between polls, as a multiple of the time that the last one took: polling takes at most a third of the time.
+_PAUSE_FACTOR = 2.0
 
-#: Seconds that events are collected for before the screen hears of them, and that lie between two looks at least.
-_BATCH = 0.1
-_SOONEST = 0.25
+#: Shortest time between two polls, in seconds.
+_MIN_PAUSE = 0.25
 
-#: Events that are kept while nobody takes them, and told at once.
-_MOST = 2000
+#: Events are delivered to the screen in batches: one every so many seconds, with at most so many events.
+_EVENT_INTERVAL = 0.1
+_MAX_EVENTS = 2000
 
-#: Seconds that leaving may take: as a rule, and when orders are being moved.
-_LEAVING, _FINISHING = 0.5, 30.0
+#: Seconds to wait for the thread at exit, without and with an action under way.
+_EXIT_TIMEOUT, _ACTION_TIMEOUT = 0.5, 30.0
 
-# A thread gives way after so many seconds, not only after Python's 5 ms: a key must not wait for a look.
-_GIVE_WAY = 0.0005
+#: Python switches threads every 5 ms by default; a key press must not wait that long for a poll.
+_SWITCH_INTERVAL = 0.0005
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ViewData:
+    """A poll's snapshot, with the page of orders and the one order that the screen asked for.
+
+    ``page`` is None if it could not be read, ``detail`` if there is nothing new. Compared by identity: it is large.
+    """
+
+    live: LiveSnapshot
+    query: OrderQuery
+    page: OrderPage | None = None
+    detail: OrderDetail | None = None
+
+
+@dataclass
 class SnapshotReady(Message):
-    """There is a new picture, with the page of orders and the one order that are on the screen."""
+    """There is new data."""
 
-    def __init__(
-        self, picture: LiveSnapshot, page: OrderPage | None, detail: OrderDetail | None, query: OrderQuery
-    ) -> None:
-        super().__init__()
-        self.picture = picture
-        self.page = page
-        self.detail = detail
-        self.query = query
+    data: ViewData
 
 
+@dataclass
 class DetailReady(Message):
-    """There is news of the order that is on the screen."""
+    """There are new details of the order under the cursor."""
 
-    def __init__(self, detail: OrderDetail) -> None:
-        super().__init__()
-        self.detail = detail
+    detail: OrderDetail
 
 
-class EventsHeard(Message):
-    """Workers have told of their tasks, or somebody of the events themselves."""
+@dataclass
+class EventsReceived(Message):
+    """Workers sent events, or the connection to them changed."""
 
-    def __init__(self, events: list[Event | Advice | Lost | Regained]) -> None:
-        super().__init__()
-        self.events = events
+    events: list[Event | Advice | Lost | Regained]
 
 
-class Failed(Message):
-    """The live view can't go on."""
+@dataclass
+class ServiceFailed(Message):
+    """The thread ended with an error."""
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+    error: BaseException
 
 
 @dataclass
 class ViewRequest:
-    """What is on the screen, so that it is looked at."""
+    """What the screen shows, and the next poll reads."""
 
     query: OrderQuery
     order_id: int | None = None
-    workers: bool = False
+    worker_details: bool = False
 
 
 class Job(Generic[T]):
-    """Something that is being done on the other thread."""
+    """Work that runs on the service's thread."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[[Session], Awaitable[T]], session: Session
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
         self._loop = loop
-        self._outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self.task: asyncio.Task[None] | None = None
-        loop.call_soon_threadsafe(self._begin, work, session)
+        self.task: asyncio.Task[T] | None = None
+        self._future = asyncio.run_coroutine_threadsafe(self._run(work), loop)
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        self.task = asyncio.create_task(work)
+        return await self.task
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether it has not ended."""
-        return not self._outcome.done()
+    def is_running(self) -> bool:
+        return self.task is None or not self.task.done()
 
-    async def outcome(self) -> T:
-        """What comes of it; raises what the work raises."""
-        return await asyncio.wrap_future(self._outcome)
+    async def result(self) -> T:
+        """Wait for the result without blocking the screen; raises what the work raises."""
+        return await asyncio.wrap_future(self._future)
 
     def interrupt(self) -> None:
-        """Have it end as Ctrl-C has a command end: with the chunk in hand done, and an outcome."""
+        """Cancel it as Ctrl-C cancels a command: the current batch is completed, and there is a result."""
         self._loop.call_soon_threadsafe(lambda: self.task is not None and self.task.cancel())
-
-    def _begin(self, work: Callable[[Session], Awaitable[T]], session: Session) -> None:
-        async def do() -> None:
-            try:
-                self._outcome.set_result(await work(session))
-            except asyncio.CancelledError:
-                self._outcome.cancel()
-            except BaseException as exc:  # noqa: BLE001 - raised where the outcome is waited for
-                self._outcome.set_exception(exc)
-
-        self.task = self._loop.create_task(do())
 
 
 class LiveService:
-    """``tell`` takes messages from any thread; ``interval`` is in seconds between the beginnings of two looks."""
+    """Polls every ``interval`` seconds, and calls ``post`` with messages from its own thread."""
 
     def __init__(
-        self,
-        settings: Settings,
-        tell: Callable[[Message], object],
-        query: OrderQuery,
-        *,
-        interval: float,
-        command: str = "live",
+        self, settings: Settings, post: Callable[[Message], object], query: OrderQuery, *, interval: float
     ) -> None:
         self._settings = settings
-        self._command = command
-        self._tell = tell
+        self._post = post
         self._interval = interval
-        self.wanted = ViewRequest(query=query)
+        self.request = ViewRequest(query=query)
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="backstage", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="live service", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._session: Session | None = None
-        self._errands: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
-        self._moved = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._picture: LiveSnapshot | None = None
-        self._shown: tuple[OrderQuery, int | None] = (query, None)
+        self._jobs: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
+        self._poll_requested = asyncio.Event()
+        self._request_changed = asyncio.Event()
+        self._last: LiveSnapshot | None = None
+        self._sent: tuple[OrderQuery, int | None] = (query, None)
+
+    # --- called by the screen -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look."""
-        sys.setswitchinterval(_GIVE_WAY)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         self._thread.start()
 
     def stop(self) -> None:
-        """End; whatever a server keeps waiting is left to itself, but orders that are moved get through their chunk."""
-        loop, main = self._loop, self._main
-        if loop is None or main is None:
+        """Stop. Hanging servers are not waited for, but a running action completes its current batch."""
+        if self._loop is None or self._main is None:
             return
-        patience = _LEAVING if not any(errand.is_under_way for errand in self._errands) else _FINISHING
+        timeout = _ACTION_TIMEOUT if any(job.is_running for job in self._jobs) else _EXIT_TIMEOUT
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(main.cancel)
-        self._thread.join(timeout=patience)
+            self._loop.call_soon_threadsafe(self._main.cancel)
+        self._thread.join(timeout)
 
-    def look_now(self) -> None:
-        """Look again as soon as can be: something was done."""
-        self._signal(self._moved)
+    def poll_now(self) -> None:
+        """Poll as soon as possible."""
+        self._set(self._poll_requested)
 
-    def show_other(self) -> None:
-        """Show what is wanted by now, from the last picture."""
-        self._signal(self._changed)
+    def request_changed(self) -> None:
+        """Answer the changed ``request`` from the last snapshot."""
+        self._set(self._request_changed)
 
-    def _signal(self, event: asyncio.Event) -> None:
+    def _set(self, event: asyncio.Event) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(event.set)
 
-    def begin(self, work: Callable[[Session], Awaitable[T]]) -> Job[T]:
-        """Do something with the session, on its thread."""
+    def begin(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> Job[T]:
+        """Run work with the session, on the service's thread."""
         self._ready.wait()
-        assert self._loop is not None  # noqa: S101 - it has been started
+        assert self._loop is not None  # noqa: S101 - it is ready
         assert self._session is not None  # noqa: S101
-        errand = Job(self._loop, work, self._session)
-        self._errands.add(errand)
-        return errand
+        job = Job(self._loop, work(self._session))
+        self._jobs.add(job)
+        return job
 
-    async def ask(self, work: Callable[[Session], Awaitable[T]]) -> T:
-        """Do something with the session, on its thread, and wait for the outcome without keeping the screen."""
+    async def ask(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+        """Run work as ``begin`` does, and return its result."""
         if not self._ready.is_set():
             await asyncio.to_thread(self._ready.wait)
-        return await self.begin(work).outcome()
+        return await self.begin(work).result()
 
-    # --- on its own thread --------------------------------------------------------------------------------
+    # --- on the service's thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._live())
+            asyncio.run(self._main_task())
         except asyncio.CancelledError:
             pass
-        except BaseException as exc:  # noqa: BLE001 - the thread ends here: the screen must hear why
-            self._tell(Failed(exc))
+        except BaseException as exc:  # noqa: BLE001 - the app reports it
+            self._post(ServiceFailed(exc))
             self._ready.set()
 
-    async def _live(self) -> None:
-        # On this thread: the screen is painted meanwhile.
+    async def _main_task(self) -> None:
+        # Imported here, so that the screen is painted meanwhile.
         from sitegenctl.operations.live_state import LiveState
 
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
-        async with open_session(self._settings, self._command) as session:
+        async with open_session(self._settings, "live") as session:
             self._session = session
-            watch = LiveState(
-                orders=session.orders,
-                queue=session.queue,
-                sites=session.sites,
-                task_name=self._settings.task,
-                queue_name=self._settings.queue,
-                grace=self._settings.grace,
-            )
+            state = LiveState(session)
             self._ready.set()
-            beside = [asyncio.create_task(self._hear(session)), asyncio.create_task(self._attend(watch))]
+            others = [asyncio.create_task(self._receive_events(session)), asyncio.create_task(self._answer(state))]
             try:
-                await self._look_on(watch)
+                await self._poll(state)
             finally:
-                # The session is needed until what is being moved has been moved to the end of its chunk.
-                errands = [errand.task for errand in self._errands if errand.task is not None]
-                for task in (*beside, *errands):
+                # Jobs need the session until they have completed their current batch.
+                tasks = [*others, *(job.task for job in self._jobs if job.task is not None)]
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*beside, *errands, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _look_on(self, watch: LiveState) -> None:
+    async def _poll(self, state: LiveState) -> None:
         clock = asyncio.get_running_loop().time
         delays = None
         while True:
-            began = clock()
-            self._moved.clear()
-            picture = await watch.look(ask_all=self.wanted.workers)
-            self._picture = picture
-            await self._show(watch, picture)
-            took = clock() - began
-            # What moves makes it look again sooner, but not at once: a thousand events are one look.
-            soonest = max(_SOONEST, took * _REST)
-            latest = max(self._interval - took, soonest)
-            if picture.is_kept:
+            started = clock()
+            self._poll_requested.clear()
+            self._last = await state.poll(worker_details=self.request.worker_details)
+            await self._send_all(state, self._last)
+            duration = clock() - started
+            # Requests shorten the pause to this, not to nothing: a thousand events cause one poll.
+            shortest = max(_MIN_PAUSE, duration * _PAUSE_FACTOR)
+            longest = max(self._interval - duration, shortest)
+            if self._last.is_stale:
                 delays = delays or back_off()
-                latest = max(latest, next(delays))
+                longest = max(longest, next(delays))
             else:
                 delays = None
-            await asyncio.sleep(soonest)
+            await asyncio.sleep(shortest)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), max(latest - soonest, 0.001))
+                await asyncio.wait_for(self._poll_requested.wait(), max(longest - shortest, 0.001))
 
-    async def _attend(self, watch: LiveState) -> None:
-        """Show what the screen wants to see otherwise, from the last picture and without waiting for the next."""
+    async def _send_all(self, state: LiveState, live: LiveSnapshot) -> None:
+        query, order_id = self.request.query, self.request.order_id
+        page = await self._page(state, live, query)
+        detail = await state.detail(live, order_id) if order_id is not None else None
+        self._sent = (query, order_id)
+        self._post(SnapshotReady(ViewData(live=live, query=query, page=page, detail=detail)))
+
+    async def _answer(self, state: LiveState) -> None:
+        """Send what the screen requests anew, from the last snapshot instead of the next."""
         while True:
-            await self._changed.wait()
-            self._changed.clear()
-            if self._picture is not None:
-                await self._show_other(watch, self._picture)
+            await self._request_changed.wait()
+            self._request_changed.clear()
+            live = self._last
+            if live is None:
+                continue
+            query, order_id = self.request.query, self.request.order_id
+            previous, self._sent = self._sent, (query, order_id)
+            if query != previous[0]:
+                page = await self._page(state, live, query)
+                self._post(SnapshotReady(ViewData(live=live, query=query, page=page)))
+            if order_id is not None and order_id != previous[1]:
+                self._post(DetailReady(await state.detail(live, order_id)))
 
-    async def _show(self, watch: LiveState, picture: LiveSnapshot) -> None:
-        query, order_id = self.wanted.query, self.wanted.order_id
-        page = await self._page(watch, picture, query)
-        detail = await watch.detail(picture, order_id) if order_id is not None else None
-        self._shown = (query, order_id)
-        self._tell(SnapshotReady(picture, page, detail, query))
-
-    async def _show_other(self, watch: LiveState, picture: LiveSnapshot) -> None:
-        query, order_id = self.wanted.query, self.wanted.order_id
-        before = self._shown
-        self._shown = (query, order_id)
-        if query != before[0]:
-            self._tell(SnapshotReady(picture, await self._page(watch, picture, query), None, query))
-        if order_id is not None and order_id != before[1]:
-            self._tell(DetailReady(await watch.detail(picture, order_id)))
-
-    async def _page(self, watch: LiveState, picture: LiveSnapshot, query: OrderQuery) -> OrderPage | None:
+    async def _page(self, state: LiveState, live: LiveSnapshot, query: OrderQuery) -> OrderPage | None:
         try:
-            return await watch.page(picture, query)
+            return await state.page(live, query)
         except SourceError:
-            # The next picture will say that the database is away.
+            # The next poll reports that the database is unreachable.
             return None
 
-    async def _hear(self, session: Session) -> None:
-        """Tell of events in batches; where they can't be heard, say so and try again."""
-        heard: list[Event | Advice | Lost | Regained] = []
+    async def _receive_events(self, session: Session) -> None:
+        received: list[Event | Advice | Lost | Regained] = []
         delays = back_off()
-        told = asyncio.create_task(self._tell_in_batches(heard))
+        sending = asyncio.create_task(self._send_events(received))
         try:
             while True:
                 try:
-                    wanted = EventFilter(heartbeats=False)
-                    async for event in stream(session.events, session.queue, wanted, task_name=self._settings.task):
-                        heard.append(event)
+                    events = stream(
+                        session.events,
+                        session.queue,
+                        EventFilter(heartbeats=False),
+                        task_name=self._settings.task,
+                    )
+                    async for event in events:
+                        received.append(event)
                         if isinstance(event, Event) and event.order_id is not None:
-                            self._moved.set()
+                            self._poll_requested.set()
                 except SourceError as exc:
-                    heard.append(Lost(message=exc.message))
+                    received.append(Lost(message=exc.message))
                     await asyncio.sleep(next(delays))
         finally:
-            told.cancel()
+            sending.cancel()
 
-    async def _tell_in_batches(self, heard: list[Event | Advice | Lost | Regained]) -> None:
+    async def _send_events(self, received: list[Event | Advice | Lost | Regained]) -> None:
         while True:
-            await asyncio.sleep(_BATCH)
-            if heard:
-                self._tell(EventsHeard(heard[-_MOST:]))
-                heard.clear()
+            await asyncio.sleep(_EVENT_INTERVAL)
+            if received:
+                self._post(EventsReceived(received[-_MAX_EVENTS:]))
+                received.clear()

@@ -1,7 +1,7 @@
-"""The colours of the live view: few, and each means something.
+"""The colours of the live view.
 
-Red is what needs somebody, yellow what can't be told, green what goes well, blue where one is. In monochrome weight and
-marks tell the same.
+Red needs attention, yellow is unknown, green is healthy, blue marks the current place. The monochrome theme shows the
+same by weight and symbols.
 """
 
 from __future__ import annotations
@@ -58,27 +58,18 @@ MONOCHROME = Theme(
 )
 
 THEMES = (DARK, LIGHT, MONOCHROME)
-NAMES = tuple(theme.name for theme in THEMES)
-
 
 _PALETTES: dict[str, Mapping[str, str]] = {}
 
 
 def palette(app: App[object]) -> Mapping[str, str]:
-    """The colours of the app's theme by their names, each as ``#rrggbb``."""
+    """The colours of the app's theme by name, each as ``#rrggbb``."""
     theme = app.current_theme
     if theme.name not in _PALETTES:
-        _PALETTES[theme.name] = _palette(theme)
+        colours = theme.to_color_system().generate()
+        foreground, background = Color.parse(colours["foreground"]), Color.parse(colours["background"])
+        # Textual computes these only when it draws.
+        colours["text-muted"] = foreground.blend(background, 0.4).hex6
+        colours["text-disabled"] = foreground.blend(background, 0.65).hex6
+        _PALETTES[theme.name] = colours
     return _PALETTES[theme.name]
-
-
-def _palette(theme: Theme) -> Mapping[str, str]:
-    generated = theme.to_color_system().generate()
-    foreground = Color.parse(generated["foreground"])
-    background = Color.parse(generated["background"])
-    # Textual mixes these when it draws, over whatever is below them; here they are wanted as colours.
-    return {
-        **generated,
-        "text-muted": foreground.blend(background, 0.4).hex6,
-        "text-disabled": foreground.blend(background, 0.65).hex6,
-    }

@@ -1,1 +1,1 @@
-"""The live view and the status page in a browser."""
+"""The live view in a browser."""

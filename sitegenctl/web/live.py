@@ -1,8 +1,8 @@
-"""The live view in a browser: whoever has the link sees it, each browser with a process of its own.
+"""The live view in a browser, with a process for each browser.
 
-textual-serve brings the page's script and carries keys and pictures to and fro; it leaves it to others who may come in
-and when a process must end. A token is part of every address that the page uses, and not in a cookie: browsers send
-those to every port of a host, whoever listens there.
+textual-serve provides the page's script and carries keys and screen updates. It has no access control and does not
+reliably end processes; both are added here. The token is part of every address instead of a cookie: browsers send a
+host's cookies to all of its ports.
 """
 
 from __future__ import annotations
@@ -33,206 +33,203 @@ from sitegenctl.errors import UsageProblem
 P = ParamSpec("P")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-#: Browsers at once; each has a process of some 100 MB and connections to PostgreSQL and Redis.
-SESSIONS: Final = 10
+#: Browsers at the same time. Each has a process of about 100 MB, with connections to PostgreSQL and Redis.
+MAX_BROWSERS: Final = 10
 
-#: Seconds for a process to end by itself (it finishes the chunk in hand) before it is killed, and for a place to come
-#: free: a page that is loaded again comes back before its old process has gone.
-_FAREWELL = 5.0
-_PLACE = 3.0
+#: Seconds to wait for a process to complete its current batch and exit.
+_EXIT_TIMEOUT = 5.0
 
-#: Beyond that nobody has a screen, but drawing it would take all of a machine's memory.
-_WIDEST, _HIGHEST = 1000, 500
+#: Seconds to wait for a free slot: the old process of a reloaded page may still be exiting.
+_SLOT_TIMEOUT = 3.0
+
+#: Larger than any screen. Without a limit, a browser could request a screen that fills the memory.
+_MAX_COLUMNS, _MAX_LINES = 1000, 500
+
+_MAX_FONT_SIZE = 64
 
 _PAGE = Path(__file__).parent / "page"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d{1,5}))?", re.IGNORECASE)
 
+_HEADERS = {
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the address contains the token
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
 
 class BrowserSession(AppService):
-    """The process behind one browser. It ends for certain; one that hangs is killed."""
+    """The process of one browser."""
 
     process: Process | None = None
 
     async def _open_app_process(self, width: int = 80, height: int = 24) -> Process:
-        # The one place where textual-serve has the process in its hands.
-        self.process = await super()._open_app_process(_within(width, _WIDEST), _within(height, _HIGHEST))
+        self.process = await super()._open_app_process(_clamp(width, _MAX_COLUMNS), _clamp(height, _MAX_LINES))
         return self.process
 
     async def set_terminal_size(self, width: int, height: int) -> None:
-        """Tell the process how large the browser's window is."""
-        await super().set_terminal_size(_within(width, _WIDEST), _within(height, _HIGHEST))
+        """Pass on the size of the browser's window."""
+        await super().set_terminal_size(_clamp(width, _MAX_COLUMNS), _clamp(height, _MAX_LINES))
 
-    async def ended(self) -> None:
-        """Wait until the process has ended."""
+    async def exited(self) -> None:
+        """Wait until the process has exited."""
         if self.process is not None:
             await self.process.wait()
 
     async def end(self, *, at_once: bool) -> None:
-        """Have the process end, and wait for it; ``at_once`` also one that has hardly begun."""
-        process = self.process
-        if process is None:
+        """Stop the process, and kill it if it hangs; ``at_once`` also stops one that is still starting."""
+        if self.process is None:
             return
         if at_once:
             with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        # Not asyncio.timeout: textual-serve's own task keeps a cancellation to itself.
-        farewell = asyncio.create_task(self._farewell())
-        if await _overdue(farewell, _FAREWELL):
+                self.process.terminate()
+        # asyncio.timeout does not work here: textual-serve's task suppresses its own cancellation.
+        exiting = asyncio.create_task(self._stop_and_wait())
+        await asyncio.wait([exiting], timeout=_EXIT_TIMEOUT)
+        if not exiting.done():
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            if await _overdue(farewell, 1.0):
-                farewell.cancel()
+                self.process.kill()
+            await asyncio.wait([exiting], timeout=1.0)
+            exiting.cancel()
 
-    async def _farewell(self) -> None:
+    async def _stop_and_wait(self) -> None:
         await self.stop()
-        await self.ended()
+        await self.exited()
 
 
 class WebView(Server):
-    """``command`` is what each browser gets; ``names`` are the hosts that it may ask for."""
+    """Starts ``command`` for each browser. ``names`` are the host names that this server is known by."""
 
     def __init__(self, command: Sequence[str], *, title: str) -> None:
-        # exec: else a shell would stand between us and the process.
+        # exec replaces the shell, so that the process is our own child.
         super().__init__(f"exec {shlex.join(command)}", title=title, templates_path=_PAGE)
         self.token = secrets.token_urlsafe(32)
         self.names: frozenset[str] = _LOOPBACK
         self.any_address = False
-        self._places = asyncio.Semaphore(SESSIONS)
+        self._slots = asyncio.Semaphore(MAX_BROWSERS)
         self._closing = asyncio.Event()
-        self._conversations: set[asyncio.Task[None]] = set()
+        self._sessions: set[asyncio.Task[None]] = set()
 
     async def make_app(self) -> web.Application:
-        """Make the application, guarded."""
+        """Make the application, with access control."""
         app = await self._make_app()
-        app.middlewares.append(self._guard)
-        app.on_response_prepare.append(self._confine)
-        # The page's script appends its own query to this address, so that the token has to be in the path.
+        app.middlewares.append(self._check_access)
+        app.on_response_prepare.append(self._add_headers)
+        # The page's script appends a query to this address, so the token has to be in the path.
         app.router.add_get("/ws/{token}", self.handle_websocket)
         app.router.add_static("/page", _PAGE)
         return app
 
     async def on_startup(self, app: web.Application) -> None:
-        """Print nothing: stdout has the link, and no banner."""
+        """Print no banner: stdout has the link."""
 
     async def on_shutdown(self, app: web.Application) -> None:
-        """End every browser's process."""
+        """End the processes of all browsers."""
         self._closing.set()
-        # It would complain of processes that end before they have quite begun.
+        # It would log errors about processes that exit while they start.
         logging.getLogger("textual-serve").disabled = True
-        if self._conversations:
-            await asyncio.wait(self._conversations)
-
-    # --- who may come in ----------------------------------------------------------------------------------
+        if self._sessions:
+            await asyncio.wait(self._sessions)
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _check_access(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         authority = self._authority(request)
         if authority is None:
-            # A name that leads here but isn't ours: a page elsewhere has had it changed, to read what we answer.
-            raise web.HTTPForbidden(text="403: this server is not known by that name; use the link it printed\n")
+            # DNS rebinding: another page's host name that now resolves to this server.
+            raise web.HTTPForbidden(text="403: unknown host name; use the link that sitegenctl printed\n")
         origin = request.headers.get("Origin")
         if origin is not None and origin.lower() != f"http://{authority}":
-            raise web.HTTPForbidden(text="403: asked for by a page that is not this server's\n")
-        given = request.query.get("token") or request.match_info.get("token", "")
-        if not hmac.compare_digest(given.encode(errors="replace"), self.token.encode()):
-            raise web.HTTPForbidden(text="403: use the whole link that sitegenctl printed, with its token\n")
+            raise web.HTTPForbidden(text="403: request from a page of another site\n")
+        token = request.query.get("token") or request.match_info.get("token", "")
+        if not hmac.compare_digest(token.encode(errors="replace"), self.token.encode()):
+            raise web.HTTPForbidden(text="403: invalid token; use the whole link that sitegenctl printed\n")
         return await handler(request)
 
     def _authority(self, request: web.Request) -> str | None:
-        """The host and port that were asked for, where they are ours.
-
-        Any port: somebody's tunnel may have another one than ours.
-        """
+        """The requested host and port, if the host is this server. A tunnel may use another port."""
         match = _HOST.fullmatch(request.headers.get("Host", ""))
         if match is None:
             return None
         name = (match[1] or match[2]).lower()
-        # With an address in place of a name nothing can have been changed on the way.
+        # Rebinding needs a name: an address is safe.
         return match[0].lower() if name in self.names or (self.any_address and _is_address(name)) else None
 
-    async def _confine(self, request: web.Request, response: web.StreamResponse) -> None:
-        # Nothing from elsewhere. xterm.js writes its colours and sizes into style elements.
-        # To older browsers 'self' is not the WebSocket; an address of IPv6 no policy can name.
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        # xterm.js writes style elements. Older browsers do not count a WebSocket as 'self', and a policy cannot
+        # contain an IPv6 address.
         authority = self._authority(request)
         sources = "'self'" if authority is None or "[" in authority else f"'self' ws://{authority}"
-        response.headers.update(
-            {
-                "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
-                f" font-src 'self'; img-src 'self' data:; connect-src {sources}; base-uri 'none';"
-                " form-action 'none'; frame-ancestors 'none'",
-                "X-Frame-Options": "DENY",
-                "X-Content-Type-Options": "nosniff",
-                # The token is in the address.
-                "Referrer-Policy": "no-referrer",
-                "Cross-Origin-Opener-Policy": "same-origin",
-                "Cross-Origin-Resource-Policy": "same-origin",
-                "Cache-Control": "no-store",
-            }
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self';"
+            f" img-src 'self' data:; connect-src {sources}; base-uri 'none'; form-action 'none';"
+            " frame-ancestors 'none'"
         )
-
-    # --- what they get ------------------------------------------------------------------------------------
+        response.headers.update(_HEADERS)
 
     async def handle_index(self, request: web.Request) -> web.Response:
-        """Give the page, which fetches nothing from elsewhere."""
+        """Return the page."""
         context = {
             "title": self.title,
             "token": self.token,
             "websocket": f"ws://{self._authority(request)}/ws/{self.token}",
-            "font_size": _within(to_int(request.query.get("fontsize", ""), 16), 64),
+            "font_size": _clamp(to_int(request.query.get("fontsize", ""), 16), _MAX_FONT_SIZE),
         }
         return aiohttp_jinja2.render_template("index.html", request, context)
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
-        """Carry keys and pictures between a browser and a process of its own."""
-        # A browser that has gone without a word is missed after 22 s.
+        """Connect a browser with a new process."""
+        # A browser that vanishes is noticed after 22 s.
         websocket = web.WebSocketResponse(heartbeat=15, timeout=1.0)
         try:
-            async with asyncio.timeout(_PLACE):
-                await self._places.acquire()
+            async with asyncio.timeout(_SLOT_TIMEOUT):
+                await self._slots.acquire()
         except TimeoutError:
             await websocket.prepare(request)
-            why = f"{SESSIONS} browsers are looking already: close one of them."
-            await websocket.send_bytes(f"\r\n  {why}\r\n".encode())
+            await websocket.send_bytes(f"\r\n  Limit of {MAX_BROWSERS} browsers reached: close one.\r\n".encode())
             await websocket.close(code=WSCloseCode.TRY_AGAIN_LATER)
             return websocket
         try:
             await websocket.prepare(request)
-            conversation = asyncio.create_task(self._converse(request, websocket))
-            self._conversations.add(conversation)
-            conversation.add_done_callback(self._conversations.discard)
-            # Whoever drops the request doesn't drop the farewell.
-            await asyncio.shield(conversation)
+            session = asyncio.create_task(self._run_session(request, websocket))
+            self._sessions.add(session)
+            session.add_done_callback(self._sessions.discard)
+            # A dropped request must not cancel the end of its process.
+            await asyncio.shield(session)
         finally:
-            self._places.release()
+            self._slots.release()
         return websocket
 
-    async def _converse(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
+    async def _run_session(self, request: web.Request, websocket: web.WebSocketResponse) -> None:
         session = BrowserSession(
             self.command,
-            # What a process still says when its browser has gone is taken, lest it hang with its mouth open.
-            write_bytes=_while_open(websocket.send_bytes),
-            write_str=_while_open(websocket.send_str),
-            close=_while_open(websocket.close),
+            # Output is read even if the browser is gone, or the process would block.
+            write_bytes=_ignoring_closed(websocket.send_bytes),
+            write_str=_ignoring_closed(websocket.send_str),
+            close=_ignoring_closed(websocket.close),
             download_manager=self.download_manager,
         )
+        width = to_int(request.query.get("width", ""), 80)
+        height = to_int(request.query.get("height", ""), 24)
         try:
-            await session.start(to_int(request.query.get("width", ""), 80), to_int(request.query.get("height", ""), 24))
+            await session.start(width, height)
             ends = [
-                asyncio.create_task(self._heed(websocket, session)),
-                asyncio.create_task(session.ended()),
+                asyncio.create_task(self._read_messages(websocket, session)),
+                asyncio.create_task(session.exited()),
                 asyncio.create_task(self._closing.wait()),
             ]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
         finally:
-            await session.end(at_once=self._closing.is_set())
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                await websocket.close(code=WSCloseCode.GOING_AWAY if self._closing.is_set() else WSCloseCode.OK)
+            is_closing = self._closing.is_set()
+            await session.end(at_once=is_closing)
+            await _ignoring_closed(websocket.close)(code=WSCloseCode.GOING_AWAY if is_closing else WSCloseCode.OK)
 
-    async def _heed(self, websocket: web.WebSocketResponse, session: BrowserSession) -> None:
-        # What isn't the page's own way of talking ends the conversation.
+    async def _read_messages(self, websocket: web.WebSocketResponse, session: BrowserSession) -> None:
+        # Malformed messages end the session.
         with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, AssertionError):
             await self._process_messages(websocket, session)
 
@@ -242,48 +239,48 @@ async def serve(
 ) -> None:
     """Serve until cancelled.
 
-    ``announce`` hears the link, and whether other machines can reach it. Raises ``UsageProblem`` for an address that
-    can't be listened at.
+    Calls ``announce`` with the link and whether other machines can reach it. Raises ``UsageProblem`` if the address
+    cannot be bound.
     """
-    # textual-serve prints to stdout what a process had to complain of.
+    view = WebView(command, title=title)
+    # textual-serve prints errors of the processes to stdout.
     with contextlib.redirect_stdout(sys.stderr):
-        await _serve(WebView(command, title=title), host, port, announce)
-
-
-async def _serve(view: WebView, host: str, port: int, announce: Callable[[str, bool], None]) -> None:
-    # Not logged: the addresses have the token.
-    runner = web.AppRunner(await view.make_app(), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
+        # No access log: the addresses contain the token.
+        runner = web.AppRunner(await view.make_app(), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as exc:
-            raise _no_place(exc, host, port) from exc
-        place, port = runner.addresses[0][:2]
-        bound = {ipaddress.ip_address(address[0]) for address in runner.addresses}
-        if everywhere := any(address.is_unspecified for address in bound):
-            place = socket.gethostname()
-        view.names = frozenset({host.lower(), place.lower()} | (_LOOPBACK if _reach_loopback(bound) else set()))
-        view.any_address = everywhere
-        is_private = all(address.is_loopback for address in bound)
-        named = place if is_private or everywhere else host
-        shown = f"[{named}]" if ":" in named else named
-        announce(f"http://{shown}:{port}/?token={view.token}", not is_private)
-        await asyncio.Event().wait()
-    finally:
-        await runner.cleanup()
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as exc:
+                raise _bind_error(exc, host, port) from exc
+            announce(*_configure(view, runner, host))
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
 
 
-def _no_place(exc: OSError, host: str, port: int) -> UsageProblem:
+def _configure(view: WebView, runner: web.AppRunner, host: str) -> tuple[str, bool]:
+    """Set the names of a bound server; returns its link, and whether other machines can reach it."""
+    address, port = runner.addresses[0][:2]
+    bound = {ipaddress.ip_address(each[0]) for each in runner.addresses}
+    is_private = all(each.is_loopback for each in bound)
+    view.any_address = any(each.is_unspecified for each in bound)
+    if view.any_address:
+        address = socket.gethostname()
+    view.names = frozenset({host.lower(), address.lower()})
+    if any(each.is_loopback or each.is_unspecified for each in bound):
+        view.names |= _LOOPBACK
+    name = address if is_private or view.any_address else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/?token={view.token}", not is_private
+
+
+def _bind_error(exc: OSError, host: str, port: int) -> UsageProblem:
     if exc.errno == errno.EADDRINUSE:
-        return UsageProblem(f"port {port} is taken", hint="--port takes another one; --port 0 any that is free")
+        return UsageProblem(f"port {port} is in use", hint="use --port N, or --port 0 for any free port")
     if exc.errno == errno.EACCES:
-        return UsageProblem(f"port {port} may not be listened at by this account", hint="take one above 1023")
-    return UsageProblem(f"--host {host}: can't be listened at", hint="give a name or an address of this machine")
-
-
-def _reach_loopback(bound: set[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> bool:
-    return any(address.is_loopback or address.is_unspecified for address in bound)
+        return UsageProblem(f"no permission to listen on port {port}", hint="use a port above 1023")
+    return UsageProblem(f"--host {host}: cannot listen on this address", hint="use an address of this machine")
 
 
 def _is_address(name: str) -> bool:
@@ -294,18 +291,14 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _within(size: int, most: int) -> int:
-    return max(1, min(int(size), most))
+def _clamp(size: int, maximum: int) -> int:
+    return max(1, min(int(size), maximum))
 
 
-async def _overdue(task: asyncio.Task[None], patience: float) -> bool:
-    return not (await asyncio.wait([task], timeout=patience))[0]
-
-
-def _while_open(send: Callable[P, Awaitable[object]]) -> Callable[P, Awaitable[None]]:
-    async def send_or_not(*args: P.args, **kwargs: P.kwargs) -> None:
-        # aiohttp raises either for a connection that has been closed.
+def _ignoring_closed(send: Callable[P, Awaitable[object]]) -> Callable[P, Awaitable[None]]:
+    async def send_if_open(*args: P.args, **kwargs: P.kwargs) -> None:
+        # aiohttp raises either of them for a closed connection.
         with contextlib.suppress(ConnectionError, RuntimeError):
             await send(*args, **kwargs)
 
-    return send_or_not
+    return send_if_open

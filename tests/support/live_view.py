@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from sitegenctl.domain.diagnosis.listing import ListedOrder
+from sitegenctl.operations.live_state import OrderDetail
 from sitegenctl.tui.app import LiveApp
 from sitegenctl.tui.preferences import Preferences
 from sitegenctl.tui.screens.action import ActionScreen
@@ -86,6 +87,11 @@ class Live:
         return self.app.query_one(OrdersView)
 
     @property
+    def detail(self) -> OrderDetail | None:
+        """The order whose details are shown."""
+        return self.orders.pane.detail
+
+    @property
     def table(self) -> LiveTable[ListedOrder]:
         return self.orders.table
 
@@ -117,7 +123,7 @@ class Live:
     def dialog(self) -> ActionScreen | None:
         return self.app.screen if isinstance(self.app.screen, ActionScreen) else None
 
-    def told(self, part: str) -> str:
+    def part(self, part: str) -> str:
         """What a part of the dialog says: its title, its notes or its keys."""
         return str(self.app.screen.query_one(f"#{part}", Static).render())
 
@@ -143,12 +149,12 @@ class Live:
         """Have the cursor on an order, and its details beside the list."""
         await self.until(lambda: order_id in self.listed)
         self.table.go_to(order_id)
-        await self.until(lambda: self.orders.detail is not None and self.orders.detail.order_id == order_id)
+        await self.until(lambda: self.detail is not None and self.detail.order_id == order_id)
 
     async def act(self, key: str, title: str) -> None:
         """Press an action's key, and wait for its plan."""
         await self.press(key)
-        await self.until(lambda: self.dialog is not None and title in self.told("title"))
+        await self.until(lambda: self.dialog is not None and title in self.part("title"))
 
 
 @contextlib.asynccontextmanager
@@ -173,7 +179,7 @@ async def live(
     async with app.run_test(size=size, notifications=True) as pilot:
         view = Live(app=app, pilot=pilot)
         if waits:
-            await view.until(lambda: not view.orders._is_waiting and "looking" not in view.text)
+            await view.until(lambda: not view.orders.is_loading and "reading" not in view.text)
             await pilot.pause()
         yield view
 

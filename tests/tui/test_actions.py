@@ -1,11 +1,11 @@
-"""Every action from its key to what is then in the database and in Redis."""
+"""Actions, from the key to the changes in PostgreSQL and Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,92 +18,49 @@ from tests.support.fake_worker import FakeWorker, request
 from tests.support.live_view import Live, live, off
 from tests.support.world import World
 
-
-def failed(world: World, number: int) -> None:
-    world.order(number, "GENERATING", steps=["START", "ERROR"])
-
-
-def unstarted(world: World, number: int) -> None:
-    world.order(number, "BUILDING")
-
-
-def interrupted(world: World, number: int) -> None:
-    world.order(number, "GENERATING")
-
-
-def empty(world: World, number: int) -> None:
-    world.order(number, "GENERATING", steps=["START", "PHASE_1_START"], files=2)
-
-
-def hollow(world: World, number: int) -> None:
-    world.order(number, "REVIEW", steps=["START", "SUCCESS"], files=2)
-
-
-def held(world: World, number: int) -> None:
-    world.order(number, "BUILDING", steps=["OPERATOR_CANCEL"])
-
-
-def duplicated(world: World, number: int) -> None:
-    queued(world, number)
-    world.publish(number)
+#: Facts of an order in each situation, for ``World.order``.
+FACTS: Mapping[str, Mapping[str, Any]] = {
+    "failed": {"status": "GENERATING", "steps": ["START", "ERROR"]},
+    "unstarted": {"status": "BUILDING"},
+    "interrupted": {"status": "GENERATING"},
+    "empty": {"status": "GENERATING", "steps": ["START", "PHASE_1_START"], "files": 2},
+    "hollow": {"status": "REVIEW", "steps": ["START", "SUCCESS"], "files": 2},
+    "held": {"status": "BUILDING", "steps": ["OPERATOR_CANCEL"]},
+    "duplicated": {"status": "GENERATING"},
+    "ghost": {"status": "CANCELLED"},
+    "queued": {"status": "GENERATING"},
+    "orphaned": {"status": "GENERATING"},
+    "exhausted": {"status": "GENERATING", "steps": ["START", "ERROR"] * 3},
+    "not due": {"status": "GENERATING", "steps": ["START", "ERROR"] * 2, "age": "150 seconds"},
+    "settling": {"status": "GENERATING", "age": "10 seconds"},
+    "blocked": {"status": "GENERATING", "onboarding": "missing"},
+    "finished": {"status": "REVIEW", "steps": ["START", "SUCCESS"], "files": 8},
+    "waiting": {"status": "PAID", "onboarding": "missing"},
+    "cancelled": {"status": "CANCELLED"},
+    "possibly running": {"status": "GENERATING", "steps": ["START"], "age": "3 minutes", "files": 8},
+}
+#: Numbers of messages that are published for it.
+MESSAGES = {"duplicated": 2, "ghost": 1, "queued": 1, "orphaned": 1}
 
 
-def ghost(world: World, number: int) -> None:
-    world.order(number, "CANCELLED")
-    world.publish(number)
-
-
-def queued(world: World, number: int) -> None:
-    world.order(number, "GENERATING")
-    world.publish(number)
-
-
-def orphaned(world: World, number: int) -> None:
-    """A run that took the run lock, which is free: its worker is dead."""
-    world.order(number, "GENERATING")
-    task_id = world.publish(number)
-    world.deliver()
-    world.sql(
-        "INSERT INTO site_generation_logs (order_id, step, message, details) VALUES ($1, 'START', 'START', $2::json)",
-        number,
-        json.dumps({"task_id": task_id, "run_lock": True}),
-    )
-
-
-def exhausted(world: World, number: int) -> None:
-    world.order(number, "GENERATING", steps=["START", "ERROR"] * 3)
-
-
-def not_due(world: World, number: int) -> None:
-    world.order(number, "GENERATING", steps=["START", "ERROR"] * 2, age="150 seconds")
-
-
-def settling(world: World, number: int) -> None:
-    world.order(number, "GENERATING", age="10 seconds")
-
-
-def blocked(world: World, number: int) -> None:
-    world.order(number, "GENERATING", onboarding="missing")
-
-
-def finished(world: World, number: int) -> None:
-    world.order(number, "REVIEW", steps=["START", "SUCCESS"], files=8)
-
-
-def waiting(world: World, number: int) -> None:
-    world.order(number, "PAID", onboarding="missing")
-
-
-def cancelled(world: World, number: int) -> None:
-    world.order(number, "CANCELLED")
-
-
-def possibly_running(world: World, number: int) -> None:
-    world.order(number, "GENERATING", steps=["START"], age="3 minutes", files=8)
+def add(world: World, situation: str, *order_ids: int) -> None:
+    """Add orders in this situation."""
+    for order_id in order_ids:
+        world.order(order_id, **FACTS[situation])
+        task_ids = [world.publish(order_id) for _ in range(MESSAGES.get(situation, 0))]
+        if situation == "orphaned":
+            # A run that took the run lock, which is free: its worker is dead.
+            world.deliver()
+            world.sql(
+                "INSERT INTO site_generation_logs (order_id, step, message, details)"
+                " VALUES ($1, 'START', 'START', $2::json)",
+                order_id,
+                json.dumps({"task_id": task_ids[0], "run_lock": True}),
+            )
 
 
 def journals(world: World, order_id: int = 42) -> list[tuple[str, str]]:
-    """The journal's rows: what was done, by which command."""
+    """Step and command of the order's journal rows."""
     rows = [row for row in world.log(order_id) if row["step"].startswith("OPERATOR_") and row["details"]]
     return [(row["step"], json.loads(row["details"])["command"]) for row in rows]
 
@@ -113,93 +70,93 @@ def orders_queued(world: World) -> list[int]:
 
 
 async def done(view: Live) -> str:
-    """Wait for the end of what is being done; returns what is told of it."""
-    await view.until(lambda: view.dialog is None or view.dialog._result is not None)
-    return view.told("title")
+    """Wait until the plan is executed; returns the title of the result."""
+    await view.until(lambda: view.dialog is None or view.dialog.result is not None)
+    return view.part("title")
 
 
-#: What ``m`` does in each condition; orphaned first, since any task that is in the queue by then would be delivered.
-FIXED: Sequence[tuple[Callable[[World, int], None], str]] = (
-    (orphaned, "repaired"),
-    (failed, "retried"),
-    (unstarted, "started"),
-    (interrupted, "repaired"),
-    (empty, "reset; 2 files to the trash"),
-    (hollow, "reset; 2 files to the trash"),
-    (duplicated, "repaired"),
-    (ghost, "repaired"),
-)
+#: What ``m`` does in each condition; orphaned first: delivering takes whatever is in the queue.
+FIXED: Mapping[str, str] = {
+    "orphaned": "repaired",
+    "failed": "retried",
+    "unstarted": "started",
+    "interrupted": "repaired",
+    "empty": "reset; 2 files to the trash",
+    "hollow": "reset; 2 files to the trash",
+    "duplicated": "repaired",
+    "ghost": "repaired",
+}
 
 
 def each_fault(world: World) -> None:
-    """An order with each fault, which has its place in ``FIXED`` as its number, and one that is finished."""
-    for number, (trouble, _) in enumerate(FIXED, 1):
-        trouble(world, number)
-    world.order(20, "DELIVERED", files=8)  # so that it is the right directory in which one is hollow
+    """Add an order with each fault, numbered as in ``FIXED``, and a delivered one."""
+    for number, situation in enumerate(FIXED, 1):
+        add(world, situation, number)
+    # Without a finished site, files would count as unknown: it could be the wrong directory.
+    world.order(20, "DELIVERED", files=8)
 
 
 async def test_m_and_y_fix_each_condition(world: World) -> None:
     await off(each_fault, world)
     async with live(world) as view:
-        for number, (trouble, what) in enumerate(FIXED, 1):
+        for number, (situation, text) in enumerate(FIXED.items(), 1):
+            verb = text.partition(";")[0]
+            is_ghost = situation == "ghost"
             await view.go_to(number)
-            await view.sees(f"{number} {trouble.__name__.upper()}", f" m  fix it: would be {what.partition(';')[0]}")
+            await view.sees(f"{number} {situation.upper()}", f" m  fix it: would be {verb}")
             await view.act("m", f"fix order {number}? 1 would be fixed")
             (row,) = view.outcomes
-            assert row.startswith(f"{number} | would be {what.partition(';')[0]} | ")
+            assert row.startswith(f"{number} | would be {verb} | ")
             await view.press("y")
             assert await done(view) == "1 fixed", view.outcomes
             await view.press("escape")
             await view.until(lambda: view.dialog is None)
-            # The view shows it by itself.
-            await view.sees(f"{number} {'CANCELLED' if trouble is ghost else 'QUEUED'}")
-            status = await off(world.status, number)
-            assert status == ("CANCELLED" if trouble is ghost else "GENERATING")
+            await view.sees(f"{number} {'CANCELLED' if is_ghost else 'QUEUED'}")
+            assert await off(world.status, number) == ("CANCELLED" if is_ghost else "GENERATING")
             assert {command for _, command in await off(journals, world, number)} == {"live: fix"}
     # Each has one task, and the ghost's is gone.
     assert sorted(await off(orders_queued, world)) == list(range(1, len(FIXED)))
 
 
-#: Key, what is wrong, the question's words, what its row says, the journal's step, and tasks in the queue then.
-KEYED: Sequence[tuple[str, Callable[[World, int], None], str, str, str, str, int]] = (
-    ("e", unstarted, "enqueue", "enqueued", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
-    ("s", unstarted, "start", "started", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
-    ("t", failed, "retry", "retried", "", "OPERATOR_ENQUEUE", 1),
-    ("p", interrupted, "repair", "repaired", "", "OPERATOR_REPAIR", 1),
-    ("R", failed, "reset", "reset", "", "OPERATOR_RESET", 1),
-    ("C", queued, "cancel", "cancelled", "GENERATING → BUILDING", "OPERATOR_CANCEL", 0),
+#: Key, situation, action, past participle, text of the row, journal step, and messages afterwards.
+KEYED: Sequence[tuple[str, str, str, str, str, str, int]] = (
+    ("e", "unstarted", "enqueue", "enqueued", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
+    ("s", "unstarted", "start", "started", "BUILDING → GENERATING", "OPERATOR_ENQUEUE", 1),
+    ("t", "failed", "retry", "retried", "", "OPERATOR_ENQUEUE", 1),
+    ("p", "interrupted", "repair", "repaired", "", "OPERATOR_REPAIR", 1),
+    ("R", "failed", "reset", "reset", "", "OPERATOR_RESET", 1),
+    ("C", "queued", "cancel", "cancelled", "GENERATING → BUILDING", "OPERATOR_CANCEL", 0),
 )
 
 
-async def test_each_key_shows_its_plan_and_does_it(world: World) -> None:
+async def test_each_key_shows_and_executes_its_plan(world: World) -> None:
     def some() -> None:
-        for number, (_, trouble, *_) in enumerate(KEYED, 1):
-            trouble(world, number)
+        for number, (_, situation, *_) in enumerate(KEYED, 1):
+            add(world, situation, number)
 
     await off(some)
     async with live(world) as view:
-        for number, (key, _, verb, done_word, text, step, tasks) in enumerate(KEYED, 1):
+        for number, (key, _, action, participle, text, step, messages) in enumerate(KEYED, 1):
             before = len(await off(world.log, number))
             await view.go_to(number)
-            await view.act(key, f"{verb} order {number}? 1 would be {done_word}")
+            await view.act(key, f"{action} order {number}? 1 would be {participle}")
             (row,) = view.outcomes
             assert row.startswith(f"{number} | would be ")
             assert text in row
-            # Nothing is done by looking.
+            # The plan alone changes nothing.
             assert len(await off(world.log, number)) == before
             await view.press("y")
             assert (await done(view)).startswith("1 ")
             (row,) = view.outcomes
             assert "would be" not in row
-            await view.press("y")  # what is done is not done again: the key leaves
+            await view.press("y")  # now it closes the screen
             await view.until(lambda: view.dialog is None)
-            ((name, command),) = await off(journals, world, number)
-            assert (name, command) == (step, f"live: {verb}")
-            assert (await off(orders_queued, world)).count(number) == tasks
+            assert await off(journals, world, number) == [(step, f"live: {action}")]
+            assert (await off(orders_queued, world)).count(number) == messages
 
 
 async def test_leaving_a_plan_does_nothing(world: World) -> None:
-    await off(failed, world, 42)
+    await off(add, world, "failed", 42)
     before = await off(world.steps)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
@@ -211,15 +168,15 @@ async def test_leaving_a_plan_does_nothing(world: World) -> None:
     assert (await off(world.steps), await off(world.queued_ids)) == (before, [])
 
 
-async def test_enter_does_what_is_safe_and_nothing_that_destroys(world: World) -> None:
-    await off(failed, world, 42)
+async def test_enter_does_not_execute_destructive_plans(world: World) -> None:
+    await off(add, world, "failed", 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         for key, title in (("R", "reset order 42?"), ("C", "cancel order 42?")):
             await view.act(key, title)
             await view.press("enter")
             await view.pilot.pause()
-            assert "would be" in view.told("title") or "nothing" in view.told("title")
+            assert "would be" in view.part("title") or "nothing" in view.part("title")
             await view.press("escape")
             await view.until(lambda: view.dialog is None)
         assert await off(journals, world) == []
@@ -231,30 +188,30 @@ async def test_enter_does_what_is_safe_and_nothing_that_destroys(world: World) -
     assert await off(orders_queued, world) == [42]
 
 
-async def test_choices_are_shown_and_planned_anew(world: World) -> None:
+async def test_options_are_shown_and_change_the_plan(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"], age="10 seconds")
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         await view.act("R", "reset order 42: nothing to do")
-        assert "t stop running tasks: no" in view.told("keys")
-        assert "f force: no" in view.told("keys")
-        assert " y " not in view.told("keys")
+        assert "t stop running tasks: no" in view.part("keys")
+        assert "f force: no" in view.part("keys")
+        assert " y " not in view.part("keys")
         await view.press("f")
-        await view.until(lambda: "1 would be reset" in view.told("title"))
-        assert "f force: yes" in view.told("keys")
+        await view.until(lambda: "1 would be reset" in view.part("title"))
+        assert "f force: yes" in view.part("keys")
         await view.press("t")
-        await view.until(lambda: "running tasks: yes" in view.told("keys") and "1 would" in view.told("title"))
+        await view.until(lambda: "running tasks: yes" in view.part("keys") and "1 would" in view.part("title"))
         await view.press("f")
-        await view.until(lambda: "nothing to do" in view.told("title"))
-        await view.press("y")  # there is nothing to do: it leaves
+        await view.until(lambda: "nothing to do" in view.part("title"))
+        await view.press("y")  # nothing to do: it closes
         await view.until(lambda: view.dialog is None)
-        # Starting knows neither.
+        # Start has neither option.
         await view.act("s", "start order 42")
-        assert "force" not in view.told("keys")
+        assert "force" not in view.part("keys")
     assert await off(journals, world) == []
 
 
-async def test_many_at_once_row_by_row_and_what_is_left_alone(world: World) -> None:
+async def test_many_orders_with_an_outcome_each(world: World) -> None:
     def some() -> None:
         for number in (1, 2, 3):
             world.order(number, "BUILDING", name=f"N{number}")
@@ -271,14 +228,14 @@ async def test_many_at_once_row_by_row_and_what_is_left_alone(world: World) -> N
         assert await done(view) == "2 enqueued, 2 refused, 1 skipped"
         words = {row.split(" | ")[0]: row.split(" | ")[1] for row in view.outcomes}
         assert words == {"1": "enqueued", "2": "enqueued", "3": "skipped", "4": "refused", "5": "refused"}
-        assert "hint:" in view.told("notes")
+        assert "hint:" in view.part("notes")
         await view.press("escape")
         await view.until(lambda: view.dialog is None)
-        assert view.marked == set()  # what was done isn't done again by accident
+        assert view.marked == set()  # the same action is not repeated by accident
     assert sorted(await off(orders_queued, world)) == [1, 2, 3]
 
 
-async def test_an_order_is_fixed_by_mouse_alone(world: World) -> None:
+async def test_fixing_with_the_mouse(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world) as view:
 
@@ -288,20 +245,20 @@ async def test_an_order_is_fixed_by_mouse_alone(world: World) -> None:
 
         await click(" m  fix it: would be")
         await view.sees("fix order 42?", "y fix")
-        await click("esc leave")
+        await click("esc close")
         await view.until(lambda: view.dialog is None)
         await view.act("t", "retry order 42?")
         await click("force: no")
         await view.sees("force: yes", "y retry")
         await click("y retry")
         await view.sees("1 retried")
-        await click("esc leave")
+        await click("esc close")
         await view.until(lambda: view.dialog is None)
     assert len(await off(world.queued_ids)) == 1
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 15)])
-async def test_a_long_plan_leaves_the_question_and_its_keys_in_sight(world: World, size: tuple[int, int]) -> None:
+async def test_long_plan_does_not_hide_its_keys(world: World, size: tuple[int, int]) -> None:
     def some() -> None:
         many_unstarted(world, 40)
         world.order(41, onboarding="partial")
@@ -310,28 +267,27 @@ async def test_a_long_plan_leaves_the_question_and_its_keys_in_sight(world: Worl
     async with live(world, size=size) as view:
         await view.until(lambda: len(view.listed) == 41)
         await view.press("a", "e")
-        await view.sees("41 orders? 40 would", "y enqueue", "esc leave", "hint: ")
-        # What is cut in the list can be read below it, and the list is walked through.
+        await view.sees("41 orders? 40 would", "y enqueue", "esc close", "hint: ")
+        # A truncated row is shown in full below the list.
         assert view.dialog is not None
         table = view.dialog.query_one("#outcomes", LiveTable)
         await view.press("end")
         await view.until(lambda: table.row is table.rows[-1])
         await view.sees("y enqueue")
         table.go_to(41)
-        await view.until(lambda: "onboarding is not complete" in view.text + view.told("notes"))
+        await view.until(lambda: "onboarding is not complete" in view.text + view.part("notes"))
         await view.sees("y enqueue")
 
 
-async def test_marked_orders_are_each_fixed_by_their_own_condition(world: World) -> None:
-    """All that are listed, finished and healthy ones too: the faults are fixed, the others are not touched."""
+async def test_marked_orders_are_fixed_by_their_conditions(world: World) -> None:
+    """Finished and healthy orders among them are not changed."""
     spent, healthy, whole = 30, 31, range(40, 60)
 
     def many() -> None:
         each_fault(world)
-        exhausted(world, spent)
-        held(world, healthy)
-        for number in whole:
-            finished(world, number)
+        add(world, "exhausted", spent)
+        add(world, "held", healthy)
+        add(world, "finished", *whole)
 
     await off(many)
     before = {number: await off(world.steps, number) for number in (20, spent, healthy, *whole)}
@@ -339,15 +295,15 @@ async def test_marked_orders_are_each_fixed_by_their_own_condition(world: World)
         await view.type("age<10h")
         await view.press("enter", "less_than_sign")
         await view.until(lambda: len(view.listed) == len(FIXED) + len(before))
-        sorted_by = view.orders.asked.sort
+        sorted_by = view.orders.order_query.sort
         await view.press("a")
         await view.act("m", f"fix 31 orders? {len(FIXED)} would be fixed, 1 left alone, 22 not affected")
         rows = {int(row.split(" | ")[0]): row for row in view.outcomes}
         assert rows.keys() == {*range(1, len(FIXED) + 1), spent}
-        for number, (_, what) in enumerate(FIXED, 1):
-            assert rows[number].startswith(f"{number} | would be {what.partition(';')[0]} | ")
+        for number, text in enumerate(FIXED.values(), 1):
+            assert rows[number].startswith(f"{number} | would be {text.partition(';')[0]} | ")
         assert "3 of 3" in rows[spent]
-        await view.press("enter")  # it resets orders: Enter alone does nothing
+        await view.press("enter")  # it resets orders: Enter does nothing
         await view.pilot.pause()
         assert view.dialog is not None
         assert not view.dialog.is_busy
@@ -356,15 +312,15 @@ async def test_marked_orders_are_each_fixed_by_their_own_condition(world: World)
         await view.press("escape")
         await view.until(lambda: view.dialog is None)
         assert view.marked == set()
-        # What is left is in view, and the list is filtered and sorted as it was.
+        # The remaining fault is in view; filter and sort order are unchanged.
         await view.until(lambda: view.table.key == spent)
         await view.sees(f"{spent} FAILED", "no fix: its attempts are used up: 3 of 3")
-        assert (view.filter.value, view.orders.asked.sort) == ("age<10h", sorted_by)
+        assert (view.filter.value, view.orders.order_query.sort) == ("age<10h", sorted_by)
     assert {number: await off(world.steps, number) for number in before} == before
     assert sorted(await off(orders_queued, world)) == list(range(1, len(FIXED)))
 
 
-async def test_the_first_of_the_remaining_faults_is_scrolled_to(world: World) -> None:
+async def test_first_remaining_fault_is_scrolled_to(world: World) -> None:
     def many() -> None:
         many_unstarted(world, 60)
         world.order(100, "GENERATING", onboarding="missing")
@@ -372,8 +328,8 @@ async def test_the_first_of_the_remaining_faults_is_scrolled_to(world: World) ->
     await off(many)
     async with live(world, size=(80, 24)) as view:
         await view.until(lambda: len(view.listed) == 61)
-        await view.press("greater_than_sign")  # by number or name: the fault that is left is not at the top
-        await view.until(lambda: not view.orders._is_waiting)
+        await view.press("greater_than_sign")  # the remaining fault is not at the top
+        await view.until(lambda: not view.orders.is_loading)
         await view.press("a")
         await view.act("m", "fix 61 orders? 60 would be fixed, 1 left alone")
         await view.press("y")
@@ -383,12 +339,8 @@ async def test_the_first_of_the_remaining_faults_is_scrolled_to(world: World) ->
         await view.until(lambda: any(row.split()[:1] == ["100"] for row in view.rows_of("table")))
 
 
-async def test_the_cursor_stays_on_the_one_order_that_was_fixed(world: World) -> None:
-    def some() -> None:
-        for number in (1, 2, 3):
-            failed(world, number)
-
-    await off(some)
+async def test_cursor_stays_on_a_fixed_order(world: World) -> None:
+    await off(add, world, "failed", 1, 2, 3)
     async with live(world) as view:
         await view.go_to(2)
         await view.act("m", "fix order 2?")
@@ -399,27 +351,26 @@ async def test_the_cursor_stays_on_the_one_order_that_was_fixed(world: World) ->
         assert view.table.key == 2
 
 
-#: Where nothing would be changed, and why.
-NOT_FIXED: Sequence[tuple[Callable[[World, int], None], str]] = (
-    (exhausted, "its attempts are used up: 3 of 3"),
-    (not_due, "the next is due in"),
-    (settling, "it was modified a moment ago"),
-    (blocked, "has no onboarding"),
-    (possibly_running, "unknown until"),
-    (queued, "it is queued, and needs no fix"),
-    (held, "it is on hold; enqueue starts it again"),
-    (finished, "it is done, and needs no fix"),
-    (waiting, "it is waiting, and needs no fix"),
-    (cancelled, "it is cancelled, and needs no fix"),
-)
+#: Situations in which a fix would change nothing, and the reasons that are shown.
+NOT_FIXED: Mapping[str, str] = {
+    "exhausted": "its attempts are used up: 3 of 3",
+    "not due": "the next is due in",
+    "settling": "it was modified a moment ago",
+    "blocked": "has no onboarding",
+    "possibly running": "unknown until",
+    "queued": "it is queued, and needs no fix",
+    "held": "it is on hold; enqueue starts it again",
+    "finished": "it is done, and needs no fix",
+    "waiting": "it is waiting, and needs no fix",
+    "cancelled": "it is cancelled, and needs no fix",
+}
 
 
 @pytest.mark.parametrize("marks", [True, False], ids=["marked", "under the cursor"])
-@pytest.mark.parametrize(("trouble", "why"), NOT_FIXED, ids=[trouble.__name__ for trouble, _ in NOT_FIXED])
-async def test_what_cannot_be_fixed_says_why(
-    world: World, trouble: Callable[[World, int], None], why: str, marks: bool
-) -> None:
-    await off(trouble, world, 42)
+@pytest.mark.parametrize("situation", NOT_FIXED)
+async def test_reason_why_nothing_is_fixed(world: World, situation: str, marks: bool) -> None:
+    reason = NOT_FIXED[situation]
+    await off(add, world, situation, 42)
     async with live(world) as view:
         await view.go_to(42)
         assert "fix it" not in view.text
@@ -428,13 +379,13 @@ async def test_what_cannot_be_fixed_says_why(
         if marks:
             await view.press("space")
         await view.press("m")
-        await view.sees(why)
+        await view.sees(reason)
         assert view.dialog is None
-        await view.until(lambda: any(why in note.message for note in view.app._notifications))
-    assert await off(journals, world) == [] or trouble is held
+        await view.until(lambda: any(reason in note.message for note in view.app._notifications))
+    assert await off(journals, world) == [] or situation == "held"
 
 
-#: Orders all of whose tasks run, by status and number of tasks: only ``--terminate`` could stop them.
+#: Orders whose tasks all run, by status and number of tasks: only ``--terminate`` could stop them.
 RUNNING = (
     ("CANCELLED", 1, "when it ends, it sets the order to REVIEW"),
     ("REVIEW", 1, "it goes on until it ends"),
@@ -443,7 +394,7 @@ RUNNING = (
 
 
 @pytest.mark.parametrize(("status", "tasks", "why"), RUNNING, ids=["cancelled", "finished", "duplicated"])
-async def test_what_runs_is_not_fixed(world: World, status: str, tasks: int, why: str) -> None:
+async def test_running_tasks_are_not_fixed(world: World, status: str, tasks: int, why: str) -> None:
     def run() -> list[dict[str, Any]]:
         world.order(42, status, files=8)
         ids = []
@@ -466,13 +417,9 @@ async def test_what_runs_is_not_fixed(world: World, status: str, tasks: int, why
 
 
 @pytest.mark.parametrize(("number", "asks"), [(5, False), (6, True), (47, True)])
-async def test_many_finished_orders_are_reset_by_their_number(world: World, number: int, asks: bool) -> None:
-    def some() -> None:
-        for order_id in range(1, number + 1):
-            finished(world, order_id)
-        failed(world, 90)
-
-    await off(some)
+async def test_resetting_finished_orders_asks_for_their_number(world: World, number: int, asks: bool) -> None:
+    await off(add, world, "finished", *range(1, number + 1))
+    await off(add, world, "failed", 90)
     async with live(world, size=(80, 24)) as view:
         await view.until(lambda: len(view.listed) == number + 1)
         await view.press("a")
@@ -482,11 +429,11 @@ async def test_many_finished_orders_are_reset_by_their_number(world: World, numb
         if asks:
             await view.press("y")
             await view.press("enter")
-            await view.press(*str(number + 1), "enter")  # that of all orders
+            await view.press(*str(number + 1), "enter")  # the number of all orders
             await view.sees(f"{number + 1} is not {number}, nothing was changed")
             assert view.dialog is not None
             assert not view.dialog.is_busy
-            await view.press("down", "pagedown")  # the list can be read meanwhile
+            await view.press("down", "pagedown")  # the list can still be scrolled
             await view.until(lambda: view.dialog.query_one("#outcomes", LiveTable).key != 90)  # type: ignore[union-attr]
             assert await off(journals, world, 90) == []
             await view.press(*str(number), "enter")
@@ -496,12 +443,8 @@ async def test_many_finished_orders_are_reset_by_their_number(world: World, numb
     assert len(await off(orders_queued, world)) == number + 1
 
 
-async def test_a_number_that_is_not_typed_changes_nothing(world: World) -> None:
-    def some() -> None:
-        for order_id in range(1, 8):
-            finished(world, order_id)
-
-    await off(some)
+async def test_closing_the_question_changes_nothing(world: World) -> None:
+    await off(add, world, "finished", *range(1, 8))
     async with live(world) as view:
         await view.until(lambda: len(view.listed) == 7)
         await view.press("a")
@@ -511,14 +454,14 @@ async def test_a_number_that_is_not_typed_changes_nothing(world: World) -> None:
             await view.press(key)
             await view.until(lambda: view.dialog is None)
         await view.act("R", "reset 7 orders?")
-        await view.press("f")  # a choice is a key here, not text
-        await view.until(lambda: "force: yes" in view.told("keys"))
+        await view.press("f")  # a key here, not text
+        await view.until(lambda: "force: yes" in view.part("keys"))
         await view.press("escape")
     assert await off(orders_queued, world) == []
 
 
-async def test_an_order_that_moves_under_the_plan_is_not_touched(world: World) -> None:
-    await off(failed, world, 42)
+async def test_order_modified_after_the_plan_is_not_changed(world: World) -> None:
+    await off(add, world, "failed", 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         await view.act("R", "reset order 42? 1")
@@ -532,7 +475,7 @@ async def test_an_order_that_moves_under_the_plan_is_not_touched(world: World) -
 
 @pytest.mark.parametrize("as_setting", [True, False], ids=["setting", "for this view"])
 async def test_read_only_has_no_action_keys(world: World, as_setting: bool) -> None:
-    await off(failed, world, 42)
+    await off(add, world, "failed", 42)
     flags: dict[str, Any] = {"read_only": True} if as_setting else {"may_act": False}
     async with live(world, **flags) as view:
         await view.sees("READ-ONLY", "42 FAILED")
@@ -547,24 +490,21 @@ async def test_read_only_has_no_action_keys(world: World, as_setting: bool) -> N
     assert await off(journals, world) == []
 
 
-async def test_action_keys_belong_to_the_list_of_orders(world: World) -> None:
-    await off(failed, world, 42)
+async def test_action_keys_work_in_the_orders_view_only(world: World) -> None:
+    await off(add, world, "failed", 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         for number in ("2", "3", "4", "5"):
             await view.press(number, "R", "m")
             await view.pilot.pause()
             assert view.dialog is None
-        # In a filter they are letters.
+        # In the filter they are letters.
         await view.type("Rm")
         assert (view.filter.value, view.dialog) == ("Rm", None)
 
 
 @pytest.mark.parametrize("key", ["ctrl+q", "ctrl+c"])
-async def test_leaving_during_an_action_ends_with_the_chunk_in_hand(
-    world: World, monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
-    """Whatever leaves finishes what has begun; nothing is left between the database and the queue."""
+async def test_quitting_completes_the_current_batch(world: World, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     await off(many_unstarted, world, 120)
     begun, goes_on = asyncio.Event(), threading.Event()
     apply = PostgresOrders.apply
@@ -584,10 +524,10 @@ async def test_leaving_during_an_action_ends_with_the_chunk_in_hand(
         await view.press("y")
         await asyncio.wait_for(begun.wait(), 10)
         await view.press("ctrl+z")
-        await view.sees("not while orders are being moved")
+        await view.sees("cannot suspend while an action is running")
         await view.press(key)
         assert view.app.is_running
-        assert "finishing the chunk in hand" in view.told("title")
+        assert "completing the current batch" in view.part("title")
         goes_on.set()
         await done(view)
         assert isinstance(view.app.screen, ActionScreen)

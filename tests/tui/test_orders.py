@@ -40,7 +40,7 @@ async def test_typing_filters_at_every_key(world: World) -> None:
         ):
             view.filter.value = typed
             await view.until(lambda found=found: view.listed == found)  # type: ignore[misc]
-        await view.sees("no such orders")
+        await view.sees("no matching orders")
 
 
 async def test_what_is_not_finished_says_why_and_hides_nothing(world: World) -> None:
@@ -173,7 +173,7 @@ async def test_marks(world: World) -> None:
         await view.press("a")
         await view.type("xaver")
         await view.until(lambda: view.listed == [1])
-        assert view.orders.meant == [1]
+        assert view.orders.selected == [1]
 
 
 async def test_moving_by_keys_in_a_long_list(sixty: Callable[[], None], world: World) -> None:
@@ -194,7 +194,7 @@ async def test_moving_by_keys_in_a_long_list(sixty: Callable[[], None], world: W
             assert view.table.key == 60 - moved_to
             await view.sees(f"Customer {60 - moved_to}")
             await view.until(
-                lambda key=view.table.key: view.orders.detail is not None and view.orders.detail.order_id == key  # type: ignore[misc]
+                lambda key=view.table.key: view.detail is not None and view.detail.order_id == key  # type: ignore[misc]
             )
 
 

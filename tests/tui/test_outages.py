@@ -17,7 +17,7 @@ import pytest
 from sitegenctl.demo.servers.postgres import postgres_server, start_postgres, stop_postgres
 from sitegenctl.demo.servers.redis import redis_server, start_redis, stop_redis
 from sitegenctl.operations.live_state import SLOW
-from sitegenctl.tui.service import EventsHeard, SnapshotReady
+from sitegenctl.tui.service import EventsReceived, SnapshotReady, ViewData
 from tests.support.live_view import Live, live, off
 from tests.support.world import World, create_schema
 
@@ -66,7 +66,7 @@ def some_orders(world: World) -> None:
 async def is_kept_and_refuses(view: Live, banner: str) -> None:
     """The last picture stays, is marked as old, and nothing is done on the strength of it."""
     await view.until(lambda: banner in view.banner)
-    assert "what is shown is old; trying again" in view.banner
+    assert "showing old data; retrying" in view.banner
     assert view.listed == [2, 1]
     await view.sees("Padaria One", " old")
     await view.until(lambda: "✗" in view.lines[0])
@@ -88,7 +88,7 @@ async def recovers(view: Live, world: World) -> None:
     view.table.go_to(3)
     await view.act("e", "1 would be enqueued")
     await view.press("y")
-    await view.until(lambda: "1 enqueued" in view.told("title"))
+    await view.until(lambda: "1 enqueued" in view.part("title"))
     await view.press("escape")
     await view.until(lambda: any("queued" in line and " 3 " in line for line in view.rows_of("table")))
 
@@ -194,9 +194,9 @@ async def test_a_directory_that_is_gone_is_told_of(world: World) -> None:
         # The order beside the list says so too, for as long as it lasts.
         await view.go_to(1)
         for _ in range(3):
-            detail = view.orders.detail
-            await view.until(lambda seen=detail: view.orders.detail is not seen)  # type: ignore[misc]
-            assert "is not there" in (view.orders.detail.problem or "")  # type: ignore[union-attr]
+            detail = view.detail
+            await view.until(lambda seen=detail: view.detail is not seen)  # type: ignore[misc]
+            assert "is not there" in (view.detail.problem or "")  # type: ignore[union-attr]
         world.sites_dir.with_name("elsewhere").rename(world.sites_dir)
         await view.until(lambda: not view.banner)
 
@@ -225,10 +225,10 @@ async def test_what_comes_while_it_is_left_is_not_shown(world: World) -> None:
     """Its parts go one after the other, and before it does; looks go on until the end."""
     async with live(world) as view:
         app = view.app
-        assert app._picture is not None
-        late = SnapshotReady(app._picture, None, None, view.orders.asked)
+        assert app.live is not None
+        late = SnapshotReady(ViewData(live=app.live, query=view.orders.order_query))
         await app.query_one("#banner").remove()
         app._running = False  # as the first thing that Textual does then
         app.on_snapshot_ready(late)
     app.on_snapshot_ready(late)
-    app.on_events_heard(EventsHeard([]))
+    app.on_events_received(EventsReceived([]))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -28,9 +28,9 @@ from sitegenctl.operations.live_state import LiveSnapshot, OrderDetail
 from sitegenctl.session import Session
 from sitegenctl.tui.app import LiveApp
 from sitegenctl.tui.preferences import Preferences
-from sitegenctl.tui.service import EventsHeard, LiveService, SnapshotReady
+from sitegenctl.tui.service import EventsReceived, LiveService, SnapshotReady, ViewData
+from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.views.doctor import DoctorView
-from sitegenctl.tui.widgets.tabs import VIEWS
 from tests.support.live_view import eventually
 from tests.support.snapshots import check
 
@@ -52,7 +52,7 @@ class Still(LiveService):
     def start(self) -> None:
         """Nothing is started."""
 
-    async def ask(self, work: Callable[[Session], Awaitable[T]]) -> T:
+    async def ask(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """The only one who asks here is the doctor's view."""
         return cast("T", CHECKS)
 
@@ -119,7 +119,7 @@ SNAPSHOT = Snapshot(
 )
 PICTURE = LiveSnapshot(
     snapshot=SNAPSHOT,
-    took={Source.DATABASE: 0.012, Source.BROKER: 0.003, Source.WORKERS: 0.006, Source.FILES: 0.001},
+    latency={Source.DATABASE: 0.012, Source.BROKER: 0.003, Source.WORKERS: 0.006, Source.FILES: 0.001},
     by_status={OrderStatus.REVIEW: 1, OrderStatus.BUILDING: 1, GENERATING: 3},
     by_condition={
         **dict.fromkeys((Condition.FAILED, Condition.UNSTARTED, Condition.RUNNING, Condition.QUEUED), 1),
@@ -191,22 +191,24 @@ def detail() -> OrderDetail:
     )
 
 
+def data() -> ViewData:
+    return ViewData(live=PICTURE, query=OrderQuery(limit=500), page=page(), detail=detail())
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
-    app = LiveApp(
-        Settings(context="prod-crm", queue="site_generation"), Preferences(), now=lambda: NOW, backstage=Still
-    )
+    app = LiveApp(Settings(context="prod-crm", queue="site_generation"), Preferences(), now=lambda: NOW, service=Still)
     async with app.run_test(size=size) as pilot:
-        app.post_message(SnapshotReady(PICTURE, page(), detail(), OrderQuery(limit=500)))
-        app.post_message(EventsHeard([*EVENTS]))
-        await eventually(lambda: app._orders.table.rows)
+        app.post_message(SnapshotReady(data()))
+        app.post_message(EventsReceived([*EVENTS]))
+        await eventually(lambda: app.orders.table.rows)
         # Again: only what is looked at is shown beside the list.
-        app.post_message(SnapshotReady(PICTURE, page(), detail(), OrderQuery(limit=500)))
-        await eventually(lambda: app._orders.detail)
-        for key, view in enumerate(VIEWS, 1):
+        app.post_message(SnapshotReady(data()))
+        await eventually(lambda: app.orders.pane.detail)
+        for key, view in enumerate((view.NAME for view in VIEWS), 1):
             await pilot.press(str(key))
             if view == "doctor":
-                await eventually(lambda: app.query_one(DoctorView)._table.rows)
+                await eventually(lambda: app.query_one(DoctorView).table.rows)
             await pilot.pause()
             check(f"{key}-{view}-{size[0]}x{size[1]}", app.export_screenshot(title="sitegenctl"), tmp_path)
 
@@ -223,10 +225,10 @@ async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
 async def test_the_first_line_in_however_little_room(width: int, told: str) -> None:
     """Which sources answer, that nothing may be changed, and how old it is, are never cut off."""
     settings = Settings(context="prod-brazil-south-crm", queue="site_generation", read_only=True)
-    app = LiveApp(settings, Preferences(), now=lambda: NOW, backstage=Still)
+    app = LiveApp(settings, Preferences(), now=lambda: NOW, service=Still)
     async with app.run_test(size=(width, 20)) as pilot:
-        app.post_message(SnapshotReady(PICTURE, page(), detail(), OrderQuery(limit=500)))
-        await eventually(lambda: app._orders.table.rows)
+        app.post_message(SnapshotReady(data()))
+        await eventually(lambda: app.orders.table.rows)
         await pilot.pause()
         line = app.screen._compositor.render_strips(app.size)[0].text
         assert len(line) == width

@@ -22,7 +22,7 @@ async def test_everything_stays_while_orders_change_underneath(world: World, mon
         await view.press("space", *["pagedown"] * 4, "space", "up")
         key, marked = view.table.key, view.marked
         place = view.listed.index(int(str(key))) - round(view.table.scroll_offset.y)
-        await view.until(lambda: view.orders.detail is not None and view.orders.detail.order_id == key)
+        await view.until(lambda: view.detail is not None and view.detail.order_id == key)
 
         def change() -> None:
             # Twenty more above, some below it gone, and it becomes a fault's neighbour.
@@ -41,13 +41,13 @@ async def test_everything_stays_while_orders_change_underneath(world: World, mon
         assert view.marked == marked
         assert view.listed.index(int(str(key))) - round(view.table.scroll_offset.y) == place
         assert view.filter.value == "customer"
-        assert view.orders.detail is not None
-        assert view.orders.detail.order_id == key
+        assert view.detail is not None
+        assert view.detail.order_id == key
         # What was under the cursor goes away itself: the cursor stays near, and nothing is meant that is not there.
         await off(world.sql, "DELETE FROM site_orders WHERE id = $1", key)
         await view.until(lambda: key not in view.listed)
         assert view.table.key in view.listed
-        assert key not in view.orders.meant
+        assert key not in view.orders.selected
 
 
 async def test_an_open_order_and_its_scroll_survive(world: World) -> None:
@@ -66,8 +66,8 @@ async def test_an_open_order_and_its_scroll_survive(world: World) -> None:
         await view.pilot.wait_for_animation()
         before = pane.scroll_offset.y
         await off(world.sql, "UPDATE site_orders SET customer_email = 'new@example.com' WHERE id = 42")
-        detail = view.orders.detail
-        await view.until(lambda: view.orders.detail is not detail)
+        detail = view.detail
+        await view.until(lambda: view.detail is not detail)
         await off(world.sql, "DELETE FROM site_orders WHERE id = 99")
         assert (pane.scroll_offset.y, pane.has_focus, view.orders.has_class("-open")) == (before, True, True)
         await view.press("escape")

@@ -22,7 +22,7 @@ from struct import pack
 import pytest
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
-from sitegenctl.tui.terminal_driver import Output
+from sitegenctl.tui.terminal_driver import TerminalOutput
 from tests.support.world import World, eventually
 
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -233,7 +233,7 @@ def test_it_is_stopped_and_continued_as_a_job_of_the_shell(world: World) -> None
         screen.press(b"\x1a")
         screen.sees("stopped with 148")  # 128 and SIGTSTP
         assert screen.is_restored()
-        assert "fg comes back" not in screen.afterwards
+        assert "fg resumes" not in screen.afterwards
         screen.got = b""
         screen.press(b"\n")
         screen.comes_back("fix order 42?")
@@ -258,7 +258,7 @@ def test_a_signal_that_nobody_asked_for_leaves_the_terminal_as_it_was(world: Wor
         screen.process.send_signal(signal.SIGTSTP)
         screen.comes_back("Padaria Ana")
         screen.press(b"\x1a")
-        screen.sees("to bring it back")
+        screen.sees("could resume this")
         # Some come and go: those that look at files.
         eventually(lambda: len(os.listdir(f"/proc/{screen.process.pid}/task")) <= threads)
         screen.press(b"q")
@@ -268,7 +268,7 @@ def test_a_signal_that_nobody_asked_for_leaves_the_terminal_as_it_was(world: Wor
 
 def test_whoever_writes_to_a_terminal_that_has_gone_is_not_kept() -> None:
     ours, theirs = pty.openpty()
-    output = Output(os.fdopen(theirs, "w"))
+    output = TerminalOutput(os.fdopen(theirs, "w"))
     os.close(ours)
     writer = WriterThread(output)  # type: ignore[arg-type]
     writer.start()

@@ -10,14 +10,14 @@ from textual.command import CommandPalette
 
 from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.tui.keys import KEYS
+from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.widgets.live_table import LiveTable
-from sitegenctl.tui.widgets.tabs import VIEWS
 from tests.support.live_view import Live, live, off
 from tests.support.world import World
 
 
 def current(view: Live) -> str:
-    return view.app._view
+    return view.app.view.NAME
 
 
 async def test_the_queue_in_running_order(world: World) -> None:
@@ -58,12 +58,12 @@ async def test_a_real_worker_at_work(world: World) -> None:
         assert "42" in next(line for line in view.rows_of("events") if "task-started" in line).split()
         await view.press("3")
         await view.until(lambda: len(view.rows_of("workers")) == 3)
-        await view.until(lambda: any(" runs " in line for line in view.rows_of("workers")))
+        await view.until(lambda: any("running " in line for line in view.rows_of("workers")))
         main, *processes = view.rows_of("workers")
         assert str(worker.pid) in main
         assert "1 of 2" in main
-        assert sorted(line.split()[2] for line in processes) == ["idle", "runs"]
-        (running,) = (line for line in processes if " runs " in line)
+        assert sorted(line.split()[2] for line in processes) == ["idle", "running"]
+        (running,) = (line for line in processes if "running " in line)
         assert "Padaria Ana" in running
         assert " MB" in running
         # From a process to its order, whose story goes on by itself.
@@ -71,7 +71,7 @@ async def test_a_real_worker_at_work(world: World) -> None:
         if "idle" in processes[0]:
             await view.press("down")
         await view.press("enter")
-        await view.sees("42 RUNNING", "tasks 1", "task-started")
+        await view.sees("42 RUNNING", "1 task", "task-started")
         (folder / "gate").touch()
         await view.sees("42 DONE", "SUCCESS", "page5.html", "task-succeeded")
         await view.press("4")
@@ -99,7 +99,7 @@ async def test_a_queue_that_no_worker_consumes(world: World) -> None:
     async with live(world, size=(80, 24)) as view:
         await view.sees("✗ no worker consumes site_generation", "● work", "3 Workers 1")
         await view.press("3")
-        await view.until(lambda: any("elsewhere" in row for row in view.rows_of("workers")))
+        await view.until(lambda: any("wrong queue" in row for row in view.rows_of("workers")))
         await view.pilot.resize_terminal(140, 24)
         await view.sees("does not consume site_generation")
 
@@ -115,10 +115,10 @@ async def test_the_keys_at_the_bottom(world: World) -> None:
         await view.until(lambda: view.lines[-1].startswith(told) and view.lines[-1].endswith("f1 help  q quit"))
         # Each is there to be clicked on.
         await view.pilot.click(offset=(view.lines[-1].index("reset"), 14))
-        await view.until(lambda: view.dialog is not None and "reset order 42?" in view.told("title"))
+        await view.until(lambda: view.dialog is not None and "reset order 42?" in view.part("title"))
         assert view.lines[-1].startswith(told)  # below a plan they stay
         await view.press("escape", "slash")
-        await view.until(lambda: view.lines[-1] == " enter to the list  esc leave")
+        await view.until(lambda: view.lines[-1] == " enter to the list  esc close")
         await view.press("escape", "2")
         await view.until(lambda: "R reset" not in view.lines[-1] and view.lines[-1].endswith("f1 help  q quit"))
 
@@ -157,12 +157,13 @@ async def test_the_doctor(world: World) -> None:
 async def test_views_by_key_and_by_click(world: World) -> None:
     await off(world.order, 42)
     async with live(world) as view:
-        for number, name in enumerate(VIEWS, 1):
+        names = [view.NAME for view in VIEWS]
+        for number, name in enumerate(names, 1):
             await view.press(str(number))
             assert current(view) == name
         (tabs,) = (line for line in view.lines if "1 Orders" in line)
         at = view.lines.index(tabs)
-        for name in (*VIEWS, "orders"):
+        for name in (*names, "orders"):
             await view.pilot.click(offset=(tabs.index(name.capitalize()) + 1, at))
             assert current(view) == name
 
@@ -189,9 +190,9 @@ async def test_help_is_left_by_what_one_would_try(world: World) -> None:
     async with live(world) as view:
         for key in ("escape", "question_mark", "q", "enter"):
             await view.press("question_mark")
-            await view.sees("Capitals take something away")
+            await view.sees("Capital letters are destructive")
             await view.press(key)
-            await view.until(lambda: "Capitals take something away" not in view.text)
+            await view.until(lambda: "Capital letters are destructive" not in view.text)
             assert view.app.is_running
 
 
@@ -235,7 +236,7 @@ async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch
         for order_id in (42, 43):  # a script is no site, and a link no folder
             await view.go_to(order_id)
             await view.press("o", "O")
-        await view.sees("it has no site to open", "it has no folder to open")
+        await view.sees("this order has no site to open", "this order has no folder to open")
         await view.sees("symbolic")  # a link: so it is said why nothing is known of its files, on lines of any length
         assert len(opened) == 2
         await view.press("a", "y")
@@ -247,5 +248,5 @@ async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch
         for key, address in (("o", "https://sites.example.com/41"), ("O", str(world.site(41)))):
             await view.press(key)
             assert view.app.clipboard == address
-        await view.sees("nothing here can open it")
+        await view.sees("cannot open it without a desktop")
         assert len(opened) == 2

@@ -98,7 +98,7 @@ async def test_the_page_confines_itself(world: World, tmp_path: Path) -> None:
     assert "https:" not in text
 
 
-@pytest.mark.parametrize("flags", [(), ("--allow-actions",)], ids=["looking", "acting"])
+@pytest.mark.parametrize("flags", [(), ("--allow-actions",)], ids=["reading", "acting"])
 async def test_a_browser_sees_the_orders(orders: World, tmp_path: Path, flags: tuple[str, ...]) -> None:
     with serving(tmp_path, *flags) as server:
         async with aiohttp.ClientSession() as http, http.ws_connect(server.websocket, origin=server.address) as socket:
@@ -165,14 +165,14 @@ _DEAF = "import sys, time; print('__GANGLION__', flush=True); time.sleep(600)"
 
 
 async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "SESSIONS", 1)
-    monkeypatch.setattr(web, "_PLACE", 3.0)
-    monkeypatch.setattr(web, "_FAREWELL", 0.5)
+    monkeypatch.setattr(web, "MAX_BROWSERS", 1)
+    monkeypatch.setattr(web, "_SLOT_TIMEOUT", 3.0)
+    monkeypatch.setattr(web, "_EXIT_TIMEOUT", 0.5)
     view = web.WebView([sys.executable, "-c", _DEAF], title="deaf")
     async with TestServer(await view.make_app()) as server, aiohttp.ClientSession() as http:
         address = server.make_url(f"/ws/{view.token}")
         async with http.ws_connect(address), http.ws_connect(address) as late:
-            assert b"1 browsers are looking already" in (await late.receive(timeout=5)).data
+            assert b"Limit of 1 browsers reached" in (await late.receive(timeout=5)).data
             assert (await late.receive(timeout=5)).data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
         # The first has gone, its deaf process with it, and there is a place again.
         async with http.ws_connect(address) as next_one:
@@ -189,8 +189,8 @@ async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch:
         (["--web", "--read-only", "--allow-actions"], "--allow-actions contradicts --read-only"),
         (["--web", "--port", "65536"], "--port"),
         (["--web", "--host", ""], "--host must be"),
-        (["--web", "--host", "192.0.2.1"], "--host 192.0.2.1: can't be listened at"),
-        (["--web", "--theme", "puce"], "there is no theme 'puce'"),
+        (["--web", "--host", "192.0.2.1"], "--host 192.0.2.1: cannot listen on this address"),
+        (["--web", "--theme", "puce"], "unknown theme 'puce'"),
     ],
 )
 def test_what_makes_no_sense(world: World, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
@@ -213,8 +213,8 @@ def test_a_port_that_is_taken(world: World, capsys: pytest.CaptureFixture[str]) 
         port = taken.getsockname()[1]
         assert run(["live", "--web", "--port", str(port)]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"error: port {port} is taken",
-        "hint: --port takes another one; --port 0 any that is free",
+        f"error: port {port} is in use",
+        "hint: use --port N, or --port 0 for any free port",
     ]
 
 

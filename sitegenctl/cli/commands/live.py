@@ -105,11 +105,11 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
     """Show the live view until it is left; returns its exit code. Raises what ended it."""
     from sitegenctl.errors import SitegenError
     from sitegenctl.tui.app import LiveApp
-    from sitegenctl.tui.terminal_driver import TAKEN
+    from sitegenctl.tui.terminal_driver import DRIVER_SIGNALS
 
     app = LiveApp(settings, _preferences(interval, theme))
     # Closing the terminal, too, lets what is being moved get through its chunk.
-    with signals.signals_put_back(*TAKEN):
+    with signals.signals_put_back(*DRIVER_SIGNALS):
         code = signals.run(app.run_async())
     if isinstance(app.failure, SitegenError):
         raise app.failure
@@ -167,13 +167,13 @@ def _serve(served: list[str], settings: Settings, *, host: str, port: int) -> in
 
 
 def _preferences(interval: str | None, theme: str | None) -> Preferences:
-    from sitegenctl.tui.preferences import interval_of, known_theme, read_preferences
+    from sitegenctl.tui.preferences import parse_interval, parse_theme, read_preferences
 
     preferences = read_preferences(os.environ)
     if interval is not None:
-        preferences = replace(preferences, interval=interval_of(interval, "--interval"))
+        preferences = replace(preferences, interval=parse_interval(interval, "--interval"))
     if theme is not None:
-        preferences = replace(preferences, theme=known_theme(theme, "--theme"))
+        preferences = replace(preferences, theme=parse_theme(theme, "--theme"))
     elif os.environ.get("NO_COLOR"):
         preferences = replace(preferences, theme="monochrome")
     return preferences

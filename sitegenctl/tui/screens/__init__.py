@@ -1,1 +1,1 @@
-"""Screens that lie above the live view: a plan with its outcomes, help, and what must be typed."""
+"""Modal screens: a plan with its outcomes, and help."""

@@ -1,20 +1,23 @@
-"""An action's plan, the question, and then its outcomes as they come in."""
+"""The plan of an action, the question whether to execute it, and the outcomes as they arrive."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
 from textual import events, work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.plans.plan import Plan
@@ -26,7 +29,7 @@ from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise
 from sitegenctl.session import Session
-from sitegenctl.tui.actions import Action, Choices
+from sitegenctl.tui.actions import Action, ActionOptions
 from sitegenctl.tui.service import Job, LiveService
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
@@ -34,24 +37,26 @@ from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
 _COLUMNS = (
     Column(heading="order", width=7, number=True),
     Column(heading="", width=18),
-    Column(heading="what"),
+    Column(heading="details"),
 )
 
-#: Rows of the plan, its headings included, that are shown in however little room.
-_LEAST = 3
+#: Lines of the table that are always shown, including its headings.
+_MIN_LINES = 3
+
+_MAX_HINTS = 3
 
 _SEVERITIES = {OutcomeKind.FAILED: Severity.FAULT, OutcomeKind.REFUSED: Severity.UNKNOWN}
 
+_OPTIONS = {"terminate": ("t", "stop running tasks"), "force": ("f", "force")}
+
 
 class NumberInput(Input):
-    """Takes digits only; other characters are keys of the screen."""
+    """Accepts digits only; other characters remain keys of the screen."""
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Whether the key is text here."""
         return _is_digit(character)
 
     def on_key(self, event: events.Key) -> None:
-        """Leave everything but digits to the screen."""
         if event.is_printable and not _is_digit(event.character):
             event.prevent_default()
 
@@ -61,200 +66,187 @@ def _is_digit(character: str | None) -> bool:
 
 
 class ActionScreen(ModalScreen[bool]):
-    """Returns whether anything was done. Nothing is, before it was said to be."""
+    """Changes nothing before the user confirms the plan. Returns whether the plan was executed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "apply", "apply", tooltip="Do what the plan says"),
-        Binding("enter", "apply_safe", "apply", show=False),
-        Binding("t", "choose('terminate')", "stop running tasks"),
-        Binding("f", "choose('force')", "force"),
-        Binding("escape,n,q", "leave", "leave"),
-        # Where the number is typed, the list does not have the focus.
+        Binding("y", "execute", "execute", tooltip="Execute the plan"),
+        Binding("enter", "execute_safe", "execute", show=False),
+        *(Binding(key, f"toggle_option('{name}')", text) for name, (key, text) in _OPTIONS.items()),
+        Binding("escape,n,q", "leave", "close"),
+        # The table does not have the focus while a number is typed.
         Binding("up", "move(-1)", show=False),
         Binding("down", "move(1)", show=False),
         Binding("pageup", "page(-1)", show=False),
         Binding("pagedown", "page(1)", show=False),
     ]
 
-    def __init__(
-        self, action: Action, orders: Sequence[int], backstage: LiveService, *, place: str | None, selector: str | None
-    ) -> None:
+    def __init__(self, action: Action, order_ids: Sequence[int], service: LiveService, settings: Settings) -> None:
         super().__init__()
         self._action = action
-        self._orders = orders
-        self._backstage = backstage
-        self._place_name = place
-        self._selector = selector
-        self._choices = Choices()
+        self._order_ids = order_ids
+        self._service = service
+        self._settings = settings
+        self._options = ActionOptions()
         self._plan: Plan | None = None
         self._verbs: Mapping[int, str] = {}
-        self._errand: Job[OperationResult] | None = None
-        self._through = 0
-        self._result: OperationResult | None = None
-        self._is_dry = True
+        self._job: Job[OperationResult] | None = None
+        self._is_dry_run = True
         self._notes: list[str] = []
+        self.result: OperationResult | None = None
+        self.outcomes: LiveTable[Outcome] = LiveTable(
+            _COLUMNS, lambda outcome: outcome.order_id, self._cells, id="outcomes"
+        )
+        self._number = NumberInput(id="number", compact=True)
 
-    def compose(self) -> Iterator[Widget]:
-        """A title, the orders, what there is to know, and the keys."""
+    def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="destroys" if self._destroys else ""):
             yield Static(id="title", markup=False)
-            yield LiveTable(_COLUMNS, lambda outcome: outcome.order_id, self._cells, id="outcomes")
+            yield self.outcomes
             yield Static(id="notes", markup=False)
             yield Static(id="question", markup=False)
-            yield NumberInput(id="number", compact=True)
+            yield self._number
             keys = Static(id="keys", markup=False)
-            keys.auto_links = False  # they look like keys already
+            keys.auto_links = False
             yield keys
 
     def on_mount(self) -> None:
-        """Make the plan."""
         self._make_plan()
 
     @property
     def is_busy(self) -> bool:
-        """Whether orders are being moved at this moment."""
-        return self._errand is not None and self._result is None
+        """Whether the plan is being executed."""
+        return self._job is not None and self.result is None
 
     @property
     def _destroys(self) -> bool:
-        """Whether something is taken away: then Enter alone does nothing."""
+        """Whether something is removed: then Enter does nothing, since it is easily pressed by mistake."""
         return self._action.destroys or (self._plan is not None and self._plan.resets)
 
-    # --- what it does -------------------------------------------------------------------------------------
+    @property
+    def _required_number(self) -> int | None:
+        """The number that must be typed before the plan is executed."""
+        return self._plan.number_to_type if self._plan is not None and self._job is None else None
+
+    # --- planning and executing ---------------------------------------------------------------------------
 
     @work(exclusive=True)
     async def _make_plan(self) -> None:
         self._plan = None
-        self._tell(f"{self._title()}: looking …")
-        choices = self._choices
+        self._show(f"{self._title}: planning …")
+        options = self._options
 
         async def plan(session: Session) -> Plan:
             await session.orders.require_writable()
-            selection = Selection(order_ids=self._orders, named=self._action.names_orders)
-            return await self._action.planner(choices).plan_all(session, selection)
+            selection = Selection(order_ids=self._order_ids, named=self._action.names_orders)
+            return await self._action.planner(options).plan_all(session, selection)
 
         try:
-            self._plan = await self._backstage.ask(plan)
+            self._plan = await self._service.ask(plan)
         except SitegenError as exc:
-            self._tell(f"{self._title()}: not possible now", exc.message, exc.hint)
+            self._show(f"{self._title}: not possible now", exc.message, exc.hint)
             return
         self._verbs = {step.order_id: step.verb for step in self._plan.steps}
-        seen = preview(self._plan)
-        self._outcomes.show(list(seen.outcomes))
+        outcomes = preview(self._plan).outcomes
+        self.outcomes.rows = outcomes
         self.query_one("#dialog").set_class(self._destroys, "destroys")
-        if self._plan.number_to_type is not None:
+        if self._required_number is not None:
             self._number.value = ""
             self._number.focus()
-        self._tell(self._planned(self._plan), *self._plan.notes, *self._hints(seen.outcomes))
+        self._show(self._plan_title(self._plan), *self._plan.notes, *self._hints(outcomes))
 
-    def action_apply(self) -> None:
-        """Carry the plan out."""
-        if self._plan is None or not self._plan.steps or self._errand is not None:
-            if self._result is not None or (self._plan is not None and not self._plan.steps):
-                self.action_leave()
+    def action_execute(self) -> None:
+        """Execute the plan; close the screen if there is nothing left to do."""
+        if self._plan is None or self.is_busy:
             return
-        number = self._plan.number_to_type
+        if self.result is not None or not self._plan.steps:
+            self.action_leave()
+            return
+        number = self._required_number
         if number is not None and self._number.value != str(number):
-            self._ask_for_number(wrong=self._number.value)
+            self._show_question(f"{self._number.value} is not {number}, nothing was changed. ")
             self._number.value = ""
             self._number.focus()
-            return
-        self._carry_out(self._plan)
+        elif self._job is None:
+            self._execute(self._plan)
 
-    def action_apply_safe(self) -> None:
-        """Carry the plan out, if it destroys nothing: what does takes a key that nobody presses by mistake."""
-        if self._result is not None or not self._destroys:
-            self.action_apply()
+    def action_execute_safe(self) -> None:
+        if self.result is not None or not self._destroys:
+            self.action_execute()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Carry the plan out once its number is typed."""
         event.stop()
-        self.action_apply()
-
-    def action_move(self, by: int) -> None:
-        """Move in the list."""
-        self._outcomes.action_move(by)
-
-    def action_page(self, by: int) -> None:
-        """Move in the list by screens."""
-        self._outcomes.action_page(by)
-
-    def on_live_table_opened(self, event: LiveTable.Opened) -> None:
-        """Enter is the table's key, too, and that has the focus; the orders behind are not gone to from here."""
-        event.stop()
-        self.action_apply_safe()
-
-    def on_live_table_highlighted(self, event: LiveTable.Highlighted) -> None:
-        """What has been cut in the list can be read below it."""
-        event.stop()
-        self._show_notes()
-
-    def on_resize(self) -> None:
-        """Where the list is narrower more of it is cut."""
-        self._show_notes()
+        self.action_execute()
 
     @work(exclusive=True)
-    async def _carry_out(self, plan: Plan) -> None:
-        self._is_dry = False
-        self._outcomes.focus()
-        self._outcomes.show([])
+    async def _execute(self, plan: Plan) -> None:
+        self._is_dry_run = False
+        self.outcomes.focus()
+        self.outcomes.rows = []
 
-        async def carry_out(session: Session) -> OperationResult:
+        async def execute(session: Session) -> OperationResult:
             return await execute_plan(
                 session,
                 plan,
                 actor=replace(session.actor, command=f"live: {self._action.name}"),
-                report=lambda outcomes: self.app.call_from_thread(self._more, outcomes),
+                report=lambda outcomes: self.app.call_from_thread(self._add_outcomes, outcomes),
             )
 
-        self._errand = self._backstage.begin(carry_out)
-        self._tell(f"{self._title()}: 0 of {len(plan.steps)} …")
+        self._job = self._service.begin(execute)
+        self._show(f"{self._title}: 0 of {len(plan.steps)} …")
         try:
-            self._result = await self._errand.outcome()
+            self.result = await self._job.result()
         except SitegenError as exc:
-            self._errand = None
-            self._tell(f"{self._title()}: failed", exc.message, exc.hint)
+            self._job = None
+            self._show(f"{self._title}: failed", exc.message, exc.hint)
             return
         finally:
-            self._backstage.look_now()
-        self._outcomes.show(list(self._result.outcomes))
-        self._tell(self._ended(self._result), *self._result.notes, *self._hints(self._result.outcomes))
+            self._service.poll_now()
+        self.outcomes.rows = self.result.outcomes
+        self._show(self._result_title(self.result), *self.result.notes, *self._hints(self.result.outcomes))
 
-    def _more(self, outcomes: Sequence[Outcome]) -> None:
-        if self._plan is not None and self._result is None:
-            self._through += len(outcomes)
-            self._outcomes.show([*self._outcomes.rows, *outcomes])
-            self._tell(f"{self._title()}: {self._through} of {len(self._plan.steps)} …")
+    def _add_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        if self._plan is not None and self.result is None:
+            self.outcomes.rows = [*self.outcomes.rows, *outcomes]
+            self._show(f"{self._title}: {len(self.outcomes.rows)} of {len(self._plan.steps)} …")
 
-    def action_choose(self, name: str) -> None:
-        """Choose otherwise, and plan anew."""
-        if name in self._action.choices and self._errand is None:
-            self._choices = replace(self._choices, **{name: not getattr(self._choices, name)})
+    def action_toggle_option(self, name: str) -> None:
+        """Switch an option, and make the plan again."""
+        if name in self._action.options and self._job is None:
+            self._options = replace(self._options, **{name: not getattr(self._options, name)})
             self._make_plan()
 
     def action_leave(self) -> None:
-        """Leave; while orders are being moved, end with the chunk in hand."""
-        if self.is_busy:
-            assert self._errand is not None  # noqa: S101 - then it is busy with that
-            self._errand.interrupt()
-            self._tell(f"{self._title()}: finishing the chunk in hand …")
+        """Close; a plan that is being executed stops after its current batch instead."""
+        if self.is_busy and self._job is not None:
+            self._job.interrupt()
+            self._show(f"{self._title}: completing the current batch …")
         else:
-            self.dismiss(self._result is not None)
+            self.dismiss(self.result is not None)
 
-    # --- what it shows ------------------------------------------------------------------------------------
+    def action_move(self, rows: int) -> None:
+        self.outcomes.action_move(rows)
 
-    @property
-    def _number(self) -> NumberInput:
-        return self.query_one("#number", NumberInput)
+    def action_page(self, pages: int) -> None:
+        self.outcomes.action_page(pages)
 
-    @property
-    def _outcomes(self) -> LiveTable[Outcome]:
-        return self.query_one("#outcomes", LiveTable)
+    def on_live_table_opened(self, event: LiveTable.Opened) -> None:
+        """Handle Enter, which is also a key of the table."""
+        event.stop()
+        self.action_execute_safe()
+
+    def on_live_table_highlighted(self, event: LiveTable.Highlighted) -> None:
+        event.stop()
+        self._show_notes()
+
+    def on_resize(self) -> None:
+        self._show_notes()
+
+    # --- texts --------------------------------------------------------------------------------------------
 
     def _cells(self, outcome: Outcome) -> Sequence[Cell]:
-        # Each order of a fix is told by what is done to it.
+        # In a fix, each order has an action of its own.
         done = self._verbs.get(outcome.order_id, self._action.done)
-        word = outcome_word(outcome, done, dry_run=self._is_dry)
+        word = outcome_word(outcome, done, dry_run=self._is_dry_run)
         severity = _SEVERITIES.get(outcome.outcome, Severity.OK)
         is_skipped = outcome.outcome is OutcomeKind.SKIPPED
         return (
@@ -263,68 +255,66 @@ class ActionScreen(ModalScreen[bool]):
             Cell(text=outcome_text(outcome, word), dim=is_skipped),
         )
 
+    @property
     def _title(self) -> str:
-        number = len(self._orders)
-        return f"{self._action.verb} {f'order {self._orders[0]}' if number == 1 else f'{number} orders'}"
+        orders = f"order {self._order_ids[0]}" if len(self._order_ids) == 1 else f"{len(self._order_ids)} orders"
+        return f"{self._action.name} {orders}"
 
-    def _planned(self, plan: Plan) -> str:
+    def _plan_title(self, plan: Plan) -> str:
         if not plan.steps:
-            return f"{self._title()}: nothing to do"
-        left, others = len(plan.left_alone), len(self._orders) - len(plan.order_ids)
-        rest = f", {left} left alone" if left else ""
+            return f"{self._title}: nothing to do"
+        refused, others = len(plan.left_alone), len(self._order_ids) - len(plan.order_ids)
+        rest = f", {refused} left alone" if refused else ""
         rest += f", {others} not affected" if others > 0 else ""
-        return f"{self._title()}? {len(plan.steps)} would be {self._action.done}{rest}"
+        return f"{self._title}? {len(plan.steps)} would be {self._action.done}{rest}"
 
-    def _ended(self, result: OperationResult) -> str:
-        counts: dict[str, int] = {}
-        for outcome in result.outcomes:
-            word = outcome_word(outcome, self._action.done, dry_run=False)
-            counts[word] = counts.get(word, 0) + 1
-        told = ", ".join(f"{count} {word}" for word, count in counts.items())
-        return f"{told}{', interrupted' if result.interrupted else ''}"
+    def _result_title(self, result: OperationResult) -> str:
+        counts = Counter(outcome_word(outcome, self._action.done, dry_run=False) for outcome in result.outcomes)
+        words = [f"{count} {word}" for word, count in counts.items()]
+        return ", ".join([*words, "interrupted"] if result.interrupted else words)
 
     def _hints(self, outcomes: Sequence[Outcome]) -> list[str]:
         hints = dict.fromkeys(outcome.hint for outcome in outcomes if outcome.hint)
-        return [f"hint: {hint_text(hint, self._selector)}" for hint in list(hints)[:3]]
+        return [f"hint: {hint_text(hint, self._settings.selector)}" for hint in list(hints)[:_MAX_HINTS]]
 
-    def _tell(self, title: str, *notes: Hint | None) -> None:
+    def _show(self, title: str, *notes: Hint | None) -> None:
         colours = palette(self.app)
-        place = Text()
-        if self._place_name:
-            place.append(f" {neutralise(self._place_name)} ", f"bold {colours['background']} on {colours['primary']}")
-            place.append(" ")
-        self.query_one("#title", Static).update(Text.assemble(place, (title, "bold")))
-        self._notes = [text for note in notes if (text := hint_text(note, self._selector))]
-        self._ask_for_number()
+        context = Text()
+        if self._settings.context:
+            style = f"bold {colours['background']} on {colours['primary']}"
+            context = Text.assemble((f" {neutralise(self._settings.context)} ", style), " ")
+        self.query_one("#title", Static).update(Text.assemble(context, (title, "bold")))
+        self._notes = [text for note in notes if (text := hint_text(note, self._settings.selector))]
+        self._show_question()
         self.query_one("#keys", Static).update(self._keys())
         self._show_notes()
 
-    def _ask_for_number(self, *, wrong: str = "") -> None:
-        """Ask for the number of finished orders that the plan resets, where it has to be typed."""
-        number = self._plan.number_to_type if self._plan is not None and self._errand is None else None
+    def _show_question(self, problem: str = "") -> None:
+        number = self._required_number
         question = self.query_one("#question", Static)
         question.display = self._number.display = number is not None
-        problem = f"{wrong} is not {number}, nothing was changed. " if wrong else ""
         text = f"{problem}Type {number} to reset {number} finished orders:"
         question.update(Text(text, palette(self.app)["warning"]))
         self._fit()
 
     def _show_notes(self) -> None:
+        """Show the notes, below the text of the current row if the table truncates it."""
         colours = palette(self.app)
-        row = self._outcomes.row
-        told = [Text(neutralise(note), colours["text-muted"]) for note in self._notes]
-        if row is not None and self._outcomes.has_cut(row):
-            _, word, what = self._cells(row)
-            told.insert(0, Text(neutralise(f"{row.order_id} {word.text}: {what.text}")))
-        shown = self.query_one("#notes", Static)
-        shown.update(Text("\n").join(told))
-        shown.display = bool(told)
+        row = self.outcomes.row
+        lines = [Text(neutralise(note), colours["text-muted"]) for note in self._notes]
+        if row is not None and self.outcomes.is_truncated(row):
+            _, word, details = self._cells(row)
+            lines.insert(0, Text(neutralise(f"{row.order_id} {word.text}: {details.text}")))
+        notes = self.query_one("#notes", Static)
+        notes.update(Text("\n").join(lines))
+        notes.display = bool(lines)
         self._fit()
 
     def _fit(self) -> None:
-        """Give the list what is left: the question, and the keys that answer it, are never cut off."""
-        dialog, title, notes, keys = (self.query_one(f"#{name}") for name in ("dialog", "title", "notes", "keys"))
-        question = self.query_one("#question")
+        """Give the table the remaining height: the question and its keys are never cut off."""
+        dialog, title, notes, question, keys = (
+            self.query_one(f"#{name}") for name in ("dialog", "title", "notes", "question", "keys")
+        )
 
         def height(part: Widget) -> int:
             if not part.display:
@@ -333,32 +323,35 @@ class ActionScreen(ModalScreen[bool]):
             return lines + part.styles.margin.height
 
         share = 1.0 if self.has_class("-narrow") or self.has_class("-low") else 0.85
-        room = int(self.size.height * share) - dialog.gutter.height - height(title) - height(keys)
-        room -= height(question) + height(self._number)
-        least = min(_LEAST, len(self._outcomes.rows) + 1)
-        for_notes = min(height(notes), max(room - least, 0))
-        notes.styles.max_height = max(for_notes - notes.styles.margin.height, 1)
-        self._outcomes.styles.max_height = max(room - for_notes, least)
+        room = int(self.size.height * share) - dialog.gutter.height
+        room -= sum(map(height, (title, keys, question, self._number)))
+        table_lines = min(_MIN_LINES, len(self.outcomes.rows) + 1)
+        notes_lines = min(height(notes), max(room - table_lines, 0))
+        notes.styles.max_height = max(notes_lines - notes.styles.margin.height, 1)
+        self.outcomes.styles.max_height = max(room - notes_lines, table_lines)
 
     def _keys(self) -> Text:
-        colours = palette(self.app)
-        text = Text()
-
-        def key(name: str, words: str, action: str) -> None:
-            # To be clicked on, too.
-            text.append(f" {name} ", Style(bold=True, color=colours["accent"], meta={"@click": action}))
-            text.append(f"{words}  ", Style(meta={"@click": action}))
-
+        keys: list[tuple[str, str, str]] = []
         if self.is_busy:
-            key("esc", "stop after the chunk in hand", "screen.leave")
-            return text
-        if self._result is None and self._plan is not None and self._plan.steps:
-            needs_number = self._errand is None and self._plan.number_to_type is not None
-            key("enter" if needs_number else "y", self._action.verb, "screen.apply")
-        if self._errand is None:
-            for name, letter, words in (("terminate", "t", "stop running tasks"), ("force", "f", "force")):
-                if name in self._action.choices:
-                    answer = "yes" if getattr(self._choices, name) else "no"
-                    key(letter, f"{words}: {answer}", f"screen.choose('{name}')")
-        key("esc", "leave", "screen.leave")
+            keys.append(("esc", "stop after the current batch", "screen.leave"))
+        else:
+            if self.result is None and self._plan is not None and self._plan.steps:
+                key = "y" if self._required_number is None else "enter"
+                keys.append((key, self._action.name, "screen.execute"))
+            if self._job is None:
+                keys += [
+                    (
+                        key,
+                        f"{text}: {'yes' if getattr(self._options, name) else 'no'}",
+                        f"screen.toggle_option('{name}')",
+                    )
+                    for name, (key, text) in _OPTIONS.items()
+                    if name in self._action.options
+                ]
+            keys.append(("esc", "close", "screen.leave"))
+        text = Text()
+        for key, label, action in keys:
+            click = {"@click": action}
+            text.append(f" {key} ", Style(bold=True, color=palette(self.app)["accent"], meta=click))
+            text.append(f"{label}  ", Style(meta=click))
         return text

@@ -1,92 +1,62 @@
-"""Help, made from the bindings: whatever the settings file says, it tells the keys that hold."""
+"""The help screen: all keys, as configured."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widget import Widget
 from textual.widgets import Static
 
 from sitegenctl.render.text import wrap
-from sitegenctl.tui.keys import KEYS
 from sitegenctl.tui.theme import palette
-from sitegenctl.tui.widgets.live_table import LiveTable
+from sitegenctl.tui.widgets.live_table import TABLE_KEYS
 
-#: Columns beside a key's word in which what it does can be read.
-_LEAST = 12
+#: Omit descriptions if less space than this is left for them.
+_MIN_WIDTH = 12
 
-
-@dataclass(frozen=True, kw_only=True)
-class KeyHelp:
-    """A key, what it does in a word, and in a few more."""
-
-    keys: str
-    does: str
-    more: str
-
-
-def known_keys(keys: Mapping[str, str], *, without: Collection[str]) -> list[KeyHelp]:
-    """What ``keys`` do, by the names of the bindings, but for those left out; then how one moves in a list."""
-    named = [
-        KeyHelp(keys=keys[binding.id], does=binding.description, more=binding.tooltip)
-        for binding in KEYS
-        if binding.id is not None and binding.id not in without
-    ]
-    moving = [
-        KeyHelp(keys=binding.key.replace(",", " "), does=binding.description, more=binding.tooltip)
-        for binding in LiveTable.BINDINGS
-        if isinstance(binding, Binding)
-    ]
-    finding = KeyHelp(keys="ctrl+p", does="palette", more="Find a command by its name, and change the colours")
-    return [*named, finding, *moving]
+_NOTES = "Filter: words, condition:failed, status:review, age>10m, age<2h. Capital letters are destructive."
 
 
 class HelpScreen(ModalScreen[None]):
-    """All keys that do something here."""
+    """``keys`` are the keys of the bindings by their ids."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,enter", "dismiss", "leave")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,enter", "dismiss", "close")]
 
-    def __init__(self, keys: Sequence[KeyHelp]) -> None:
+    def __init__(self, bindings: Sequence[Binding], keys: Mapping[str, str]) -> None:
         super().__init__()
-        self._known = keys
+        self._rows = [
+            *((keys[each.id], each.description, each.tooltip) for each in bindings if each.id is not None),
+            ("ctrl+p", "palette", "Find a command by name, or change the colours"),
+            *((each.key.replace(",", " "), each.description, each.tooltip) for each in TABLE_KEYS),
+        ]
 
-    def compose(self) -> Iterator[Widget]:
-        """A list of keys."""
+    def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static("Keys", id="title", markup=False)
             with VerticalScroll(id="help"):
                 yield Static(id="list", markup=False)
-            yield Static(
-                "Filter: words, condition:failed, status:review, age>10m, age<2h. Capitals take something away.",
-                id="notes",
-                markup=False,
-            )
+            yield Static(_NOTES, id="notes", markup=False)
 
     def on_resize(self) -> None:
-        """What the keys do is wrapped below itself."""
-        room = self.query_one("#help").size.width - 1
-        self.query_one("#list", Static).update(self._list(max(room, 20)))
+        width = max(self.query_one("#help").size.width - 1, 20)
+        self.query_one("#list", Static).update(self._list(width))
 
     def _list(self, width: int) -> Text:
         colours = palette(self.app)
-        widest = max((len(each.keys) for each in self._known), default=0)
-        named = max((len(each.does) for each in self._known), default=0)
-        indent = widest + named + 4
+        keys_width, label_width = (max(len(row[column]) for row in self._rows) for column in (0, 1))
+        indent = keys_width + label_width + 4
         lines: list[Text] = []
-        for each in self._known:
-            more = each.more if each.more != each.does else ""
-            # Where there is hardly room beside the words, they are enough.
-            first, *rest = wrap(more, width - indent) if width - indent >= _LEAST else [""]
+        for keys, label, tooltip in self._rows:
+            first, *rest = wrap(tooltip, width - indent) if width - indent >= _MIN_WIDTH else [""]
             lines.append(
                 Text.assemble(
-                    (f"{each.keys:>{widest}}  ", f"bold {colours['accent']}"),
-                    f"{each.does:<{named}}  ",
+                    (f"{keys:>{keys_width}}  ", f"bold {colours['accent']}"),
+                    f"{label:<{label_width}}  ",
                     (first, colours["text-muted"]),
                 )
             )

@@ -1,1 +1,1 @@
-"""What the live view is made of. Widgets are given data, and speak by messages; none of them calls an operation."""
+"""Widgets receive data and send messages. They call no operation."""

@@ -1,8 +1,8 @@
-"""The line at the top: which system this is, whether its sources answer, and how old the picture is."""
+"""The first line: name of the system, state of its sources, and age of the data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,118 +19,99 @@ from sitegenctl.tui.theme import palette
 if TYPE_CHECKING:
     from sitegenctl.operations.live_state import LiveSnapshot
 
-#: How the sources are named: what an operator calls them.
-_NAMES = {
-    Source.DATABASE: ("database", "db"),
-    Source.BROKER: ("redis", "redis"),
-    Source.WORKERS: ("workers", "work"),
-    Source.FILES: ("files", "files"),
-}
-
-#: The same in ever less room; latencies are told with the first alone.
-_FORMS: Sequence[Callable[[Source], str]] = (
-    lambda source: _NAMES[source][0],
-    lambda source: _NAMES[source][1],
-    lambda source: _NAMES[source][1][0],
+#: Names of the sources, each form shorter than the one before. The first form includes latencies.
+_FORMS: tuple[Mapping[Source, str], ...] = (
+    {Source.DATABASE: "database", Source.BROKER: "redis", Source.WORKERS: "workers", Source.FILES: "files"},
+    {Source.DATABASE: "db", Source.BROKER: "redis", Source.WORKERS: "work", Source.FILES: "files"},
+    {Source.DATABASE: "d", Source.BROKER: "r", Source.WORKERS: "w", Source.FILES: "f"},
 )
 
-#: Columns before and behind the context's name, and before the age at least.
-_AROUND = 3
+#: Spaces around the context's name and before the age.
+_SPACES = 3
 
-#: Below so many columns what nobody may do is told by two letters.
-_NARROW = 50
+#: Minimum widths for the word READ-ONLY, and for latencies.
+_READ_ONLY_WIDTH, _LATENCY_WIDTH = 50, 110
 
-#: So much of a context's name is worth names that are shorter.
-_PLACE = 16
+#: Shorten the names of the sources before the context's name gets shorter than this.
+_MIN_NAME = 16
 
-#: A picture of this age is old: something holds it up.
-OLD = timedelta(seconds=5)
-
-#: From so many columns on there is room for all of it.
-_ROOMY = 110
+#: Age at which data counts as old.
+_OLD = timedelta(seconds=5)
 
 
 class Header(Widget):
-    """``context`` is the system's name; a production's is in a colour of its own."""
+    """``context`` is the name of the system; production has a colour of its own."""
 
     DEFAULT_CSS = """
     Header { height: 1; width: 1fr; background: $panel; }
     """
 
-    picture: reactive[LiveSnapshot | None] = reactive(None)
+    live: reactive[LiveSnapshot | None] = reactive(None)
     now: reactive[datetime | None] = reactive(None)
 
     def __init__(self, *, context: str | None, production: bool, read_only: bool) -> None:
         super().__init__()
-        self._place = neutralise(context) if context else "sitegenctl"
-        self._production = production
+        name = neutralise(context) if context else "sitegenctl"
+        self._name_text = name.upper() if production else name
+        self._name_colour = "error" if production else "primary"
         self._read_only = read_only
 
     def render(self) -> Text:
-        """Draw it in as much room as there is."""
         width = self.size.width
         colours = palette(self.app)
         right = self._right(colours)
-        # What is told of the sources and of the age is never cut off; the context's name is, where it is long.
-        lights, room = Text(), 0
-        for form in range(0 if width >= _ROOMY else 1, len(_FORMS)):
-            lights = self._lights(form, colours)
-            room = width - lights.cell_len - right.cell_len - _AROUND
-            if room >= min(cell_len(self._place), _PLACE):
+        # Only the context's name is ever truncated.
+        sources, room = Text(), 0
+        for form in range(0 if width >= _LATENCY_WIDTH else 1, len(_FORMS)):
+            sources = self._sources(form, colours)
+            room = width - sources.cell_len - right.cell_len - _SPACES
+            if room >= min(cell_len(self._name_text), _MIN_NAME):
                 break
-        place = fit(self._place.upper() if self._production else self._place, max(room, 1))
-        named = Text(
-            f" {place} ", f"bold {colours['background']} on {colours['error' if self._production else 'primary']}"
+        name = Text(
+            f" {fit(self._name_text, max(room, 1))} ", f"bold {colours['background']} on {colours[self._name_colour]}"
         )
-        gap = width - named.cell_len - lights.cell_len - right.cell_len
-        return Text.assemble(named, lights, " " * max(gap, 1), right, no_wrap=True, overflow="ellipsis")
+        gap = width - name.cell_len - sources.cell_len - right.cell_len
+        return Text.assemble(name, sources, " " * max(gap, 1), right, no_wrap=True, overflow="ellipsis")
 
-    def _lights(self, form: int, colours: Mapping[str, str]) -> Text:
+    def _sources(self, form: int, colours: Mapping[str, str]) -> Text:
         text = Text(" " if form < len(_FORMS) - 1 else "")
-        for source in Source:
-            self._light(text, source, form, colours)
+        for source, name in _FORMS[form].items():
+            mark, colour = self._state(source)
+            if mark == "●":
+                text.append(" ● ", colours[colour]).append(name)
+            else:
+                text.append(f" {mark} {name}", f"{'bold ' if mark == '✗' else ''}{colours[colour]}")
+            latency = self.live.latency.get(source) if self.live is not None and mark == "●" else None
+            if latency is not None and form == 0:
+                text.append(f" {_latency(latency)}", colours["text-muted"])
         return text
 
-    def _light(self, text: Text, source: Source, form: int, colours: Mapping[str, str]) -> None:
-        name = _FORMS[form](source)
-        if self.picture is None:
-            text.append(f" ○ {name}", colours["text-muted"])
-        elif source in self.picture.unanswered:
-            text.append(f" ✗ {name}", f"bold {colours['error']}")
-        elif self.picture.is_kept and source not in self.picture.took:
-            # Nobody could ask it: it is reached by way of one that is away.
-            text.append(f" ○ {name}", colours["text-muted"])
-        elif source is Source.WORKERS and self._has_no_worker(self.picture):
-            text.append(f" ✗ {name}", f"bold {colours['error']}")
-        else:
-            text.append(" ● ", colours["success"])
-            text.append(name)
-            took = self.picture.took.get(source)
-            if took is not None and form == 0:
-                text.append(f" {_latency(took)}", colours["text-muted"])
-
-    def _has_no_worker(self, picture: LiveSnapshot) -> bool:
-        workers = picture.snapshot.workers
-        return workers is not None and not workers.anyone_alive
+    def _state(self, source: Source) -> tuple[str, str]:
+        """The mark of a source, and the name of its colour."""
+        live = self.live
+        if live is None:
+            return "○", "text-muted"
+        if source in live.errors:
+            return "✗", "error"
+        if live.is_stale and source not in live.latency:
+            # Not asked, because the source that leads to it did not respond.
+            return "○", "text-muted"
+        workers = live.snapshot.workers
+        if source is Source.WORKERS and workers is not None and not workers.anyone_alive:
+            return "✗", "error"
+        return "●", "success"
 
     def _right(self, colours: Mapping[str, str]) -> Text:
         text = Text()
         if self._read_only:
-            roomy = self.size.width >= _NARROW
-            text.append(" READ-ONLY " if roomy else " RO ", f"bold {colours['background']} on {colours['secondary']}")
-            text.append(" ")
-        if self.picture is None:
-            return text.append("looking… ", colours["text-muted"])
-        stale = self.age >= OLD or self.picture.is_kept
-        words = f"{describe_age(self.age)} {'old ' if stale else ''}"
-        return text.append(words, f"bold {colours['warning']}" if stale else colours["text-muted"])
-
-    @property
-    def age(self) -> timedelta:
-        """How old the picture is."""
-        if self.picture is None or self.now is None:
-            return timedelta(0)
-        return max(timedelta(0), self.now - self.picture.taken_at)
+            label = " READ-ONLY " if self.size.width >= _READ_ONLY_WIDTH else " RO "
+            text.append(label, f"bold {colours['background']} on {colours['secondary']}").append(" ")
+        if self.live is None or self.now is None:
+            return text.append("reading … ", colours["text-muted"])
+        age = max(timedelta(0), self.now - self.live.taken_at)
+        if age >= _OLD or self.live.is_stale:
+            return text.append(f"{describe_age(age)} old ", f"bold {colours['warning']}")
+        return text.append(f"{describe_age(age)} ", colours["text-muted"])
 
 
 def _latency(seconds: float) -> str:

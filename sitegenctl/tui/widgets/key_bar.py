@@ -1,4 +1,4 @@
-"""The keys at the bottom: as many as there is room for, those first that nobody may be without."""
+"""The keys that work now, at the bottom of the screen: as many as fit, the most important first."""
 
 from __future__ import annotations
 
@@ -6,41 +6,44 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.reactive import reactive
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
 
 from sitegenctl.tui.keys import KEYS
 from sitegenctl.tui.theme import palette
+from sitegenctl.tui.views import VIEWS
 
-#: Shown in however little room: the ways out, the key that fixes faults, and the filter.
-_FIRST = ("quit", "help", "fix", "filter")
-#: What has its place elsewhere: the views are named above, with their keys.
-_ELSEWHERE = tuple(binding.id for binding in KEYS if binding.action.startswith("view("))
+#: Ids of the keys that are shown first, however little space there is.
+_IMPORTANT = ("quit", "help", "fix", "filter")
+
+#: Ids of the keys in the tabs.
+_IN_TABS = [view.NAME for view in VIEWS]
+
 _GAP = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """A key as it is told, what it is called by Textual, and what it does in a word and in a few more."""
+class KeyLabel:
+    """A key as shown and by its Textual name, and what it does."""
 
     name: str
     key: str
-    does: str
-    more: str = ""
-    is_dimmed: bool = False
+    text: str
+    id: str = ""
+    tooltip: str = ""
+    is_common: bool = True
 
     @property
     def width(self) -> int:
-        """Columns that it takes."""
-        return cell_len(self.name) + 1 + cell_len(self.does)
+        return cell_len(self.name) + 1 + cell_len(self.text)
 
 
 class KeyBar(Widget):
-    """A line to click on; keys that are ``dimmed``, by their ids, would change nothing now."""
+    """One clickable line. ``dimmed`` are the ids of keys that would change nothing."""
 
     ALLOW_SELECT = False
 
@@ -49,75 +52,62 @@ class KeyBar(Widget):
     """
 
     dimmed: reactive[frozenset[str]] = reactive(frozenset())
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._shown: list[Told] = []
+    labels: reactive[tuple[KeyLabel, ...]] = reactive(())
 
     def on_mount(self) -> None:
-        """Hear of keys that come and go."""
-        self.screen.bindings_updated_signal.subscribe(self, self._have_changed)
+        self.auto_links = False
+        self.screen.bindings_updated_signal.subscribe(self, self._update)
 
-    def _have_changed(self, _: Screen[object]) -> None:
-        # Below a plan the keys stay as they were: they will be again.
-        if self.app.screen is self.screen and [*self._told()] != self._shown:
-            self.refresh()
+    def on_resize(self) -> None:
+        self._update()
+
+    def _update(self, _: object = None) -> None:
+        # Nothing has the focus while the terminal's window has none. Then, and below a plan, keep the keys.
+        if self.app.screen is self.screen and (self.screen.focused is not None or not self.labels):
+            self.labels = tuple(self._labels())
 
     def render(self) -> Text:
-        """Draw them, in the order in which the help has them."""
-        if self.app.screen is self.screen or not self._shown:
-            self._shown = [*self._told()]
         colours = palette(self.app)
-        return Text((" " * _GAP), no_wrap=True).join(
-            Text(f"{told.name} {told.does}", colours["text-disabled"])
-            if told.is_dimmed
-            else Text.assemble((told.name, f"bold {colours['footer-key-foreground']}"), f" {told.does}")
-            for told in self._shown
-        )
+        text = Text(no_wrap=True)
+        for index, label in enumerate(self.labels):
+            is_dimmed = label.id in self.dimmed
+            style = Style(color=colours["text-disabled"] if is_dimmed else None)
+            style += Style(meta={"@click": f"app.simulate_key('{label.key}')", "tooltip": label.tooltip})
+            key_style = style if is_dimmed else style + Style(bold=True, color=colours["footer-key-foreground"])
+            text.append(" " * _GAP if index else "")
+            text.append(label.name, key_style).append(f" {label.text}", style)
+        return text
 
-    def _told(self) -> Iterator[Told]:
+    def _labels(self) -> Iterator[KeyLabel]:
         if isinstance(self.screen.focused, Input):
-            # Letters are letters there.
-            yield Told(name="enter", key="enter", does="to the list")
-            yield Told(name="esc", key="escape", does="leave")
+            # Other keys are text there.
+            yield KeyLabel(name="enter", key="enter", text="to the list")
+            yield KeyLabel(name="esc", key="escape", text="close")
             return
-        known = {
-            active.binding.id: Told(
-                name=self.app.get_key_display(active.binding),
-                key=active.binding.key,
-                does=active.binding.description,
-                more=active.tooltip,
-                is_dimmed=active.binding.id in self.dimmed,
+        active = {
+            each.binding.id: KeyLabel(
+                name=self.app.get_key_display(each.binding),
+                key=each.binding.key,
+                text=each.binding.description,
+                id=each.binding.id,
+                tooltip=each.tooltip,
+                is_common=each.binding.show,
             )
-            for active in self.screen.active_bindings.values()
-            if active.node is self.app and active.binding.id not in (None, *_ELSEWHERE)
+            for each in self.screen.active_bindings.values()
+            if each.binding.id is not None
         }
-        ranked = sorted(
-            (binding for binding in KEYS if binding.id in known),
-            key=lambda binding: (binding.id not in _FIRST, not binding.show),
-        )
-        room, chosen = self.size.width + _GAP, set[str | None]()
-        for binding in ranked:
-            room -= known[binding.id].width + _GAP
+        labels = [
+            active[binding.id]
+            for binding in KEYS
+            if binding.id is not None and binding.id in active and binding.id not in _IN_TABS
+        ]
+        room, chosen = self.size.width + _GAP, set[str]()
+        for label in sorted(labels, key=lambda label: (label.id not in _IMPORTANT, not label.is_common)):
+            room -= label.width + _GAP
             if room < 0:
                 break
-            chosen.add(binding.id)
-        yield from (known[binding.id] for binding in KEYS if binding.id in chosen)
-
-    def on_click(self, event: events.Click) -> None:
-        """Do what the key that was clicked on does."""
-        if (told := self._at(event.x)) is not None:
-            self.app.simulate_key(told.key)
+            chosen.add(label.id)
+        yield from (label for label in labels if label.id in chosen)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Say more of the key that is pointed at."""
-        told = self._at(event.x)
-        self.tooltip = told.more if told is not None and told.more else None
-
-    def _at(self, x: int) -> Told | None:
-        end = self.styles.padding.left
-        for told in self._shown:
-            begin, end = end, end + told.width + _GAP
-            if begin <= x < end - _GAP:
-                return told
-        return None
+        self.tooltip = event.style.meta.get("tooltip") or None

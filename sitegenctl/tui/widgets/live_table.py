@@ -1,8 +1,8 @@
-"""A table whose rows come and go while somebody is looking: by key, so that cursor, scroll and selection stay.
+"""A table of keyed rows. Cursor, scroll position and marks survive updates.
 
-Textual's own ``DataTable`` keeps every cell as an object and measures its columns anew when one changes; with ten
-thousand rows and a clock in each that takes longer than a key may. Here nothing is kept but the rows: a line is made
-when it is on the screen, and drawn when it looks different.
+Textual's own ``DataTable`` keeps an object per cell and measures all columns when one changes: with ten thousand rows
+and an age in each, that takes longer than a key press may. This table keeps the rows only. It renders the visible
+lines, and redraws those that changed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from sitegenctl.domain.diagnosis.condition import Severity
-from sitegenctl.render.text import neutralise
-from sitegenctl.tui.keys import MOVING_KEYS
+from sitegenctl.render.text import fit, neutralise
 from sitegenctl.tui.theme import palette
 
 R = TypeVar("R")
@@ -31,15 +31,26 @@ R = TypeVar("R")
 #: Columns between two cells.
 _GAP = 2
 
-#: So many rows before the last one that is there, more are asked for.
-_NEAR = 50
+#: Ask for more rows when fewer than this are left below the screen.
+_PREFETCH = 50
+
+#: These take precedence over the keys in the settings file: a table handles its keys before its view does.
+TABLE_KEYS = (
+    Binding("up,k", "move(-1)", "up", show=False, tooltip="Previous row"),
+    Binding("down,j", "move(1)", "down", show=False, tooltip="Next row"),
+    Binding("pageup,ctrl+u", "page(-1)", "page up", show=False, tooltip="Previous page"),
+    Binding("pagedown,ctrl+d", "page(1)", "page down", show=False, tooltip="Next page"),
+    Binding("home,g", "to(0)", "first", show=False, tooltip="First row"),
+    Binding("end,G", "to(-1)", "last", show=False, tooltip="Last row"),
+    Binding("enter", "open", "open", show=False, tooltip="Show all details of the order"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of ``width`` cells; the one without a width takes what is left, if that is ``least`` or more.
+    """A column ``width`` cells wide; columns without a width divide the rest by their ``share``.
 
-    A table of less than ``from_width`` columns does without it. ``sort`` is what its heading sorts by.
+    Tables narrower than ``from_width`` omit the column. ``sort`` is the sort order that its heading stands for.
     """
 
     heading: str
@@ -52,7 +63,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """What stands in a cell: any text, neutralised here, and how bad it is; ``dim`` is what matters less."""
+    """Text of a cell, untrusted, and its severity; ``dim`` cells are less important."""
 
     text: str
     severity: Severity = Severity.OK
@@ -60,7 +71,7 @@ class Cell:
 
 
 class LiveTable(ScrollView, Generic[R], can_focus=True):
-    """Rows of one kind; ``key_of`` tells a row's key and ``cells_of`` its cells, in the order of the columns."""
+    """Rows of one kind. ``cells_of`` returns a row's cells in the order of the columns."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"table--cursor"}
 
@@ -74,33 +85,27 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
     LiveTable:focus > .table--cursor { background: $primary-muted; }
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = list(MOVING_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = list(TABLE_KEYS)
 
+    @dataclass
     class Highlighted(Message):
-        """The cursor has come to another row; ``key`` is None where there is none."""
+        """The cursor moved to another row; ``key`` is None in an empty table."""
 
-        def __init__(self, table: LiveTable[Any], key: Hashable) -> None:
-            super().__init__()
-            self.table = table
-            self.key = key
+        key: Hashable
 
-        @property
-        def control(self) -> LiveTable[Any]:
-            """Whose cursor it is."""
-            return self.table
+    class Opened(Message):
+        """The user pressed Enter on the row under the cursor, or double-clicked it."""
 
-    class Opened(Highlighted):
-        """Somebody wants to see more of the row."""
+    @dataclass
+    class SortRequested(Message):
+        """The user clicked a heading."""
 
-    class SortAsked(Message):
-        """Somebody clicked a heading."""
+        sort: Hashable
 
-        def __init__(self, sort: Hashable) -> None:
-            super().__init__()
-            self.sort = sort
+    class MoreRequested(Message):
+        """The last rows are near."""
 
-    class MoreAsked(Message):
-        """The cursor comes near the last row that is there."""
+    rows: var[Sequence[Any]] = var((), init=False, always_update=True)
 
     def __init__(
         self,
@@ -108,233 +113,211 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         key_of: Callable[[R], Hashable],
         cells_of: Callable[[R], Sequence[Cell]],
         *,
-        nothing: str = "",
+        empty: str = "",
         id: str | None = None,
     ) -> None:
         super().__init__(id=id)
         self.columns = columns
         self.key_of = key_of
         self.cells_of = cells_of
-        self.nothing = nothing
-        self.rows: Sequence[R] = ()
+        self.empty = empty
+        self.key: Hashable = None
         self.marked: set[Hashable] = set()
         self.sorted_by: Hashable = None
         self.reversed = False
-        self._places: dict[Hashable, int] = {}
+        self._indexes: dict[Hashable, int] = {}
         self._cursor = 0
-        self._key: Hashable = None
         self._drawn: dict[int, tuple[Any, ...]] = {}
-        self._widths: list[tuple[int, int]] = []
-        self._shown: list[int] = []
+        # The visible columns as (index, start, width).
+        self._visible: list[tuple[int, int, int]] = []
 
     # --- rows ---------------------------------------------------------------------------------------------
 
-    def show(self, rows: Sequence[R]) -> None:
-        """Show these rows instead; the cursor stays on its row, and that where it is on the screen."""
-        place = self._cursor - round(self.scroll_offset.y)
-        self.rows = rows
-        self._places = {self.key_of(row): index for index, row in enumerate(rows)}
-        self.marked &= self._places.keys()
-        moved_to = self._places.get(self._key)
-        before = self._key
-        if moved_to is not None:
-            delta = moved_to - self._cursor
-            self._cursor = moved_to
-        else:
-            delta = 0
-            self._cursor = max(0, min(self._cursor, len(rows) - 1))
-            self._key = self.key_of(rows[self._cursor]) if rows else None
-        size = Size(self.size.width, len(rows) + 1)
-        if self.virtual_size != size:
-            self.virtual_size = size
-        if delta and 0 <= place < self.size.height:
-            self.scroll_to(y=max(0, self._cursor - place), animate=False, immediate=True)
-        if self._key != before:
-            self.post_message(self.Highlighted(self, self._key))
+    def watch_rows(self, rows: Sequence[R]) -> None:
+        offset = self._cursor - round(self.scroll_offset.y)
+        previous_key, previous_cursor = self.key, self._cursor
+        self._indexes = {self.key_of(row): index for index, row in enumerate(rows)}
+        self.marked &= self._indexes.keys()
+        self._cursor = self._indexes.get(self.key, max(0, min(self._cursor, len(rows) - 1)))
+        self.key = self.key_of(rows[self._cursor]) if rows else None
+        self._resize_content()
+        if self.key == previous_key and self._cursor != previous_cursor and 0 <= offset < self.size.height:
+            self.scroll_to(y=max(0, self._cursor - offset), animate=False, immediate=True)
+        if self.key != previous_key:
+            self.post_message(self.Highlighted(self.key))
         self.redraw()
 
     def redraw(self) -> None:
-        """Draw the lines that look different by now."""
-        top = round(self.scroll_offset.y)
+        """Redraw the lines that changed."""
         width, height = self.size
         first: int | None = None
-        # Neighbours are drawn together: for each region Textual works out all styles anew.
+        # Adjacent lines are one region: Textual computes all styles once per region.
         for y in range(1, height + 1):
-            is_other = y < height and self._drawn.get(y) != self._look_of(top + y - 1)
-            if is_other and first is None:
+            has_changed = y < height and self._drawn.get(y) != self._line_state(self._index_at(y))
+            if has_changed and first is None:
                 first = y
-            elif not is_other and first is not None:
+            elif not has_changed and first is not None:
                 self.refresh(Region(0, first, width, y - first))
                 first = None
-
-    @property
-    def key(self) -> Hashable:
-        """The key of the row under the cursor; None where there is none."""
-        return self._key
 
     @property
     def row(self) -> R | None:
         """The row under the cursor."""
         return self.rows[self._cursor] if self._cursor < len(self.rows) else None
 
-    def has_cut(self, row: R) -> bool:
-        """Whether there is less room than a row's cells would take."""
+    def is_truncated(self, row: R) -> bool:
+        """Whether a row needs more space than it has."""
         cells = self.cells_of(row)
-        return len(self._shown) < len(cells) or any(
-            cell_len(neutralise(cells[place].text)) > room
-            for place, (_, room) in zip(self._shown, self._widths, strict=False)
+        return len(self._visible) < len(cells) or any(
+            cell_len(neutralise(cells[index].text)) > width for index, _, width in self._visible
         )
 
     def go_to(self, key: Hashable) -> None:
-        """Move the cursor to a row, if it is there."""
-        if (place := self._places.get(key)) is not None:
-            self._move_to(place)
+        """Move the cursor to a row, if it exists."""
+        if (index := self._indexes.get(key)) is not None:
+            self._move_to(index)
 
     def toggle_mark(self) -> None:
-        """Mark the row under the cursor, or not any more, and go to the next."""
-        if self._key is not None:
-            self.marked ^= {self._key}
+        """Mark or unmark the row under the cursor, and move to the next."""
+        if self.key is not None:
+            self.marked ^= {self.key}
             self._move_to(self._cursor + 1)
             self.redraw()
 
     def mark_all(self) -> None:
-        """Mark all rows; none, if all are marked."""
-        self.marked = set() if len(self.marked) == len(self._places) else set(self._places)
+        """Mark all rows, or none if all are marked."""
+        self.marked = set() if len(self.marked) == len(self._indexes) else set(self._indexes)
         self.redraw()
 
     def unmark(self) -> None:
-        """Mark none."""
         self.marked = set()
         self.redraw()
 
     # --- keys and mouse -----------------------------------------------------------------------------------
 
-    def action_move(self, by: int) -> None:
-        """Move the cursor by so many rows."""
-        self._move_to(self._cursor + by)
+    def action_move(self, rows: int) -> None:
+        self._move_to(self._cursor + rows)
 
-    def action_page(self, by: int) -> None:
-        """Move the cursor by so many screens."""
-        self._move_to(self._cursor + by * max(1, self.size.height - 2))
+    def action_page(self, pages: int) -> None:
+        self._move_to(self._cursor + pages * max(1, self.size.height - 2))
 
-    def action_to(self, place: int) -> None:
-        """Move the cursor to the first row, or with -1 to the last."""
-        self._move_to(place if place >= 0 else len(self.rows) - 1)
+    def action_to(self, index: int) -> None:
+        self._move_to(index if index >= 0 else len(self.rows) - 1)
 
     def action_open(self) -> None:
-        """Ask for more of the row under the cursor."""
-        if self._key is not None:
-            self.post_message(self.Opened(self, self._key))
+        if self.key is not None:
+            self.post_message(self.Opened())
 
     def on_click(self, event: events.Click) -> None:
-        """Move the cursor to where was clicked; a second click opens, one on a heading sorts."""
         if event.y == 0:
-            for column, (start, width) in zip(self._shown_columns(), self._widths, strict=False):
-                if start <= event.x < start + width + _GAP and column.sort is not None:
-                    self.post_message(self.SortAsked(column.sort))
+            for index, start, width in self._visible:
+                if start <= event.x < start + width + _GAP and self.columns[index].sort is not None:
+                    self.post_message(self.SortRequested(self.columns[index].sort))
             return
-        self._move_to(round(self.scroll_offset.y) + event.y - 1)
+        self._move_to(self._index_at(event.y))
         if event.chain == 2:
             self.action_open()
 
     def on_resize(self) -> None:
-        """The columns have other widths."""
         self._drawn.clear()
-        self._widths = self._measured(self.size.width)
-        self.virtual_size = Size(self.size.width, len(self.rows) + 1)
-        self._keep_in_sight()
+        self._lay_out()
+        self._resize_content()
+        self._scroll_to_cursor()
         self.refresh()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """What is scrolled to may be near the end."""
         super().watch_scroll_y(old_value, new_value)
-        if self.rows and new_value + self.size.height >= len(self.rows) - _NEAR:
-            self.post_message(self.MoreAsked())
+        if self.rows and new_value + self.size.height >= len(self.rows) - _PREFETCH:
+            self.post_message(self.MoreRequested())
 
-    def _move_to(self, place: int) -> None:
+    def _move_to(self, index: int) -> None:
         if not self.rows:
             return
-        self._cursor = max(0, min(place, len(self.rows) - 1))
-        key = self.key_of(self.rows[self._cursor])
-        has_moved, self._key = key != self._key, key
-        self._keep_in_sight()
+        self._cursor = max(0, min(index, len(self.rows) - 1))
+        previous, self.key = self.key, self.key_of(self.rows[self._cursor])
+        self._scroll_to_cursor()
         self.redraw()
-        if has_moved:
-            self.post_message(self.Highlighted(self, key))
+        if self.key != previous:
+            self.post_message(self.Highlighted(self.key))
 
-    def _keep_in_sight(self) -> None:
+    def _scroll_to_cursor(self) -> None:
         top, height = round(self.scroll_offset.y), max(1, self.size.height - 1)
         if self._cursor < top:
             self.scroll_to(y=self._cursor, animate=False, immediate=True)
         elif self._cursor >= top + height:
             self.scroll_to(y=self._cursor - height + 1, animate=False, immediate=True)
 
+    def _resize_content(self) -> None:
+        size = Size(self.size.width, len(self.rows) + 1)
+        if self.virtual_size != size:
+            self.virtual_size = size
+
     # --- drawing ------------------------------------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line of what is on the screen; the first is the headings."""
         width = self.size.width
         if y == 0:
-            self._widths = self._measured(width)
+            self._lay_out()
             return self._heading(width)
-        index = round(self.scroll_offset.y) + y - 1
-        look = self._look_of(index)
-        self._drawn[y] = look
-        if index >= len(self.rows):
-            text = self.nothing if index == 0 else ""
-            style = self.rich_style + Style(color=palette(self.app)["text-muted"])
-            return Strip([Segment(set_cell_size(f"  {text}", width), style)], width)
-        cells, is_cursor, is_marked = look
-        return self._line(cells, width, is_cursor=is_cursor, is_marked=is_marked)
+        index = self._index_at(y)
+        state = self._line_state(index)
+        self._drawn[y] = state
+        if index < len(self.rows):
+            return self._line(width, *state)
+        text = self.empty if index == 0 else ""
+        style = self.rich_style + Style(color=palette(self.app)["text-muted"])
+        return Strip([Segment(set_cell_size(f"  {text}", width), style)], width)
 
-    def _look_of(self, index: int) -> tuple[Any, ...]:
+    def _index_at(self, y: int) -> int:
+        return round(self.scroll_offset.y) + y - 1
+
+    def _line_state(self, index: int) -> tuple[Any, ...]:
+        """Everything that the appearance of a line depends on."""
         if index >= len(self.rows):
-            return (None, index == 0 and self.nothing, False)
+            return None, index == 0 and self.empty, False
         row = self.rows[index]
-        given = self.cells_of(row)
-        cells = tuple(given[place] for place in self._shown)
-        return cells, index == self._cursor, self.key_of(row) in self.marked
+        cells = self.cells_of(row)
+        visible = tuple(cells[column] for column, _, _ in self._visible)
+        return visible, index == self._cursor, self.key_of(row) in self.marked
 
-    def _line(self, cells: Sequence[Cell], width: int, *, is_cursor: bool, is_marked: bool) -> Strip:
+    def _line(self, width: int, cells: Sequence[Cell], is_cursor: bool, is_marked: bool) -> Strip:
         base = self.rich_style
         colours = palette(self.app)
         if is_cursor:
-            # In monochrome the colours are alike: weight tells where one is.
+            # Bold too: the monochrome theme has no other difference.
             base += self.get_component_rich_style("table--cursor", partial=True) + Style(bold=True)
-        marked = base + Style(color=colours["accent"], bold=True) if is_marked else base
-        segments = [Segment("●" if is_marked else " ", marked), Segment(" ", base)]
-        for cell, column, (_, room) in zip(cells, self._shown_columns(), self._widths, strict=False):
-            text = _fitted(neutralise(cell.text), room, right=column.number)
-            segments += [Segment(text, base + _style_of(cell, colours)), Segment(" " * _GAP, base)]
+        mark = Segment("●", base + Style(color=colours["accent"], bold=True)) if is_marked else Segment(" ", base)
+        segments = [mark, Segment(" ", base)]
+        for cell, (index, _, room) in zip(cells, self._visible, strict=False):
+            text = _padded(neutralise(cell.text), room, right=self.columns[index].number)
+            segments += [Segment(text, base + _cell_style(cell, colours)), Segment(" " * _GAP, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
     def _heading(self, width: int) -> Strip:
         style = self.rich_style + Style(color=palette(self.app)["text-muted"], bold=True)
-        parts = ["  "]
-        for column, (_, room) in zip(self._shown_columns(), self._widths, strict=False):
+        text = "  "
+        for index, _, room in self._visible:
+            column = self.columns[index]
             is_sorted = column.sort is not None and column.sort == self.sorted_by
             arrow = ("▲" if self.reversed else "▼") if is_sorted else ""
-            parts.append(_fitted(f"{column.heading}{arrow}", room, right=column.number) + " " * _GAP)
-        return Strip([Segment("".join(parts), style)]).adjust_cell_length(width, style)
+            text += _padded(f"{column.heading}{arrow}", room, right=column.number) + " " * _GAP
+        return Strip([Segment(text, style)]).adjust_cell_length(width, style)
 
-    def _shown_columns(self) -> list[Column]:
-        return [self.columns[place] for place in self._shown]
-
-    def _measured(self, width: int) -> list[tuple[int, int]]:
-        """Where each column shown begins, and how wide it is."""
-        self._shown = [place for place, column in enumerate(self.columns) if width >= column.from_width]
-        shown = self._shown_columns()
-        fixed = sum(column.width or 0 for column in shown) + _GAP * len(shown) + 2
-        shares = sum(column.share for column in shown if column.width is None) or 1
-        start, measured = 2, []
-        for column in shown:
+    def _lay_out(self) -> None:
+        """Choose the visible columns, and where each starts."""
+        width = self.size.width
+        visible = [(index, column) for index, column in enumerate(self.columns) if width >= column.from_width]
+        fixed = sum(column.width or 0 for _, column in visible) + _GAP * len(visible) + 2
+        shares = sum(column.share for _, column in visible if column.width is None) or 1
+        start = 2
+        self._visible = []
+        for index, column in visible:
             room = column.width if column.width is not None else max(4, (width - fixed) * column.share // shares)
-            measured.append((start, room))
+            self._visible.append((index, start, room))
             start += room + _GAP
-        return measured
 
 
-def _style_of(cell: Cell, colours: Mapping[str, str]) -> Style:
+def _cell_style(cell: Cell, colours: Mapping[str, str]) -> Style:
     if cell.severity is Severity.FAULT:
         return Style(color=colours["error"])
     if cell.severity is Severity.UNKNOWN:
@@ -342,10 +325,7 @@ def _style_of(cell: Cell, colours: Mapping[str, str]) -> Style:
     return Style(color=colours["text-muted"]) if cell.dim else Style.null()
 
 
-def _fitted(text: str, room: int, *, right: bool = False) -> str:
-    length = len(text) if text.isascii() else cell_len(text)
-    if length > room:
-        text = set_cell_size(text, max(room - 1, 0)).rstrip() + "…"
-        length = cell_len(text)
-    padding = " " * (room - length)
+def _padded(text: str, width: int, *, right: bool) -> str:
+    text = fit(text, width)
+    padding = " " * (width - cell_len(text))
     return padding + text if right else text + padding

@@ -1,61 +1,47 @@
-"""The names of the views, with their keys and what there is in each."""
+"""The tabs: names of the views, their number keys, and their numbers of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from rich.style import Style
 from rich.text import Text
-from textual import events
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from sitegenctl.tui.theme import palette
+from sitegenctl.tui.views import VIEWS
 
-#: The views by name, in the order of their keys.
-VIEWS = ("orders", "queue", "workers", "events", "doctor")
-
-#: From so many columns on there is room for the views' names, and for numbers behind them.
-_NAMED, _ROOMY = 52, 66
+#: Minimum widths for the names of all views, and for the numbers of rows.
+_NAMES_WIDTH, _COUNTS_WIDTH = 52, 66
 
 
 class ViewTabs(Widget):
-    """A line to click on; ``counts`` are what is said behind a view's name."""
+    """One clickable line. ``counts`` are texts by the name of the view."""
 
     DEFAULT_CSS = """
-    ViewTabs { height: 1; width: 1fr; padding: 0 1; }
+    ViewTabs { height: 1; width: 1fr; padding: 0 1; link-style: none; }
     """
 
-    current: reactive[str] = reactive(VIEWS[0])
+    current: reactive[str] = reactive(VIEWS[0].NAME)
     counts: reactive[Mapping[str, str]] = reactive(dict)
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        super().__init__()
-        self._keys = keys
-        self._ends: list[int] = []
+    def on_mount(self) -> None:
+        self.auto_links = False
 
     def render(self) -> Text:
-        """Draw them; the one that is shown stands out."""
         colours = palette(self.app)
-        text = Text(no_wrap=True, overflow="ellipsis")
-        self._ends = []
         width = self.size.width
-        roomy = width >= _ROOMY
-        for key, view in zip(self._keys, VIEWS, strict=True):
-            is_current = view == self.current
-            style = f"bold {colours['background']} on {colours['primary']}" if is_current else colours["foreground"]
-            # The one that is shown is named in full in however little room.
-            name = view.capitalize() if is_current or width >= _NAMED else ""
-            text.append(f" {key} {name} " if name else f" {key} ", style)
-            if roomy and (count := self.counts.get(view, "")):
-                text.append(f"{count} ", style if is_current else colours["text-muted"])
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for number, view in enumerate(VIEWS, 1):
+            click = Style(meta={"@click": f"app.view('{view.NAME}')"})
+            style = Style(color=colours["foreground"])
+            count_style = Style(color=colours["text-muted"])
+            if is_current := self.current == view.NAME:
+                style = count_style = Style(bold=True, color=colours["background"], bgcolor=colours["primary"])
+            name = f"{view.NAME.capitalize()} " if is_current or width >= _NAMES_WIDTH else ""
+            text.append(f" {number} {name}", style + click)
+            if width >= _COUNTS_WIDTH and (count := self.counts.get(view.NAME)):
+                text.append(f"{count} ", count_style + click)
             text.append(" ")
-            self._ends.append(text.cell_len)
         return text
-
-    async def on_click(self, event: events.Click) -> None:
-        """Show the view that was clicked on."""
-        at = event.x - self.styles.padding.left
-        for end, view in zip(self._ends, VIEWS, strict=False):
-            if at < end:
-                await self.run_action(f"app.view('{view}')")
-                return

@@ -1,2 +1,2 @@
-// Keys go to the terminal at once, without a click into it first.
+// Focus the terminal, so that keys work without a click.
 window.addEventListener("load", () => document.querySelector(".xterm-helper-textarea").focus());
