@@ -8,15 +8,16 @@ from pathlib import Path
 
 import asyncpg
 
-from sitegenctl.adapters.postgres import queries as order_queries
+from sitegenctl.adapters.postgres import queries
+from sitegenctl.domain.orders.order import OrderStatus
 
 
 async def main() -> None:
     base = Path(os.environ["SITES_BASE_DIR"])
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
-    ids = [row["id"] for row in await connection.fetch(order_queries.IN_STATUS, "GENERATING")]
+    ids = [row["id"] for row in await connection.fetch(queries.in_status(OrderStatus.GENERATING))]
     for start in range(0, len(ids), 2000):
-        await connection.fetch(order_queries.BY_ID, ids[start : start + 2000])
+        await connection.fetch(queries.BY_ID, ids[start : start + 2000])
     for order_id in ids:
         with os.scandir(base / f"project_{order_id}") as entries:
             sum(entry.is_file(follow_symlinks=False) for entry in entries)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.adapters.postgres.queries import bisection
+from sitegenctl.adapters.postgres.log import bisection
 from sitegenctl.operations import stats
 from sitegenctl.operations.stats import statistics
 from sitegenctl.session import Session

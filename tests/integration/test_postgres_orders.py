@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from sitegenctl.adapters.postgres.connection import asyncpg_dsn
+from sitegenctl.adapters.postgres.locks import LOCK_SPACE, run_lock_key, unsigned_key
 from sitegenctl.adapters.postgres.orders import PostgresOrders
-from sitegenctl.adapters.postgres.run_lock import LOCK_SPACE, run_lock_key, unsigned_key
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunOutcome

@@ -15,10 +15,9 @@ from typing import Any
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.advisory_lock import advisory_lock
 from sitegenctl.adapters.postgres.connection import Link, asyncpg_dsn, translating
+from sitegenctl.adapters.postgres.locks import FENCE_SPACE, HELD_RUN_LOCKS, LOCK_SPACE, advisory_lock, run_lock_key
 from sitegenctl.adapters.postgres.queries import utc_now
-from sitegenctl.adapters.postgres.run_lock import FENCE_SPACE, HELD_RUN_LOCKS, LOCK_SPACE, run_lock_key
 from sitegenctl.domain.orders.generation import GenerationRecords
 from sitegenctl.domain.orders.generation_input import Brief, TeamMember, Testimonial
 from sitegenctl.domain.orders.order import OrderStatus

@@ -1,76 +1,72 @@
-"""The SQL that reads orders and their logs. Only constants are ever put into a text; values are parameters.
+"""The SQL that reads orders, and orders made from its rows. Statements contain only constants; values are parameters.
 
-Ages are computed here, each timestamp against its own clock: naive order columns are UTC, naive log rows are in the
-session's time zone, and in some installations either kind has a zone. What PostgreSQL takes for a timestamp and
-Python does not (infinity, the year 200000, BC) is as good as none.
+Ages are computed in SQL, each timestamp against its own clock: naive order columns are UTC, naive log rows are in the
+session's time zone, and in some installations either kind has a zone. Timestamps that Python cannot represent
+(infinity, the year 200000, BC) count as NULL.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
-from sitegenctl.adapters.postgres.run_lock import HELD_RUN_LOCKS, unsigned_key
-from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy, order_number
-from sitegenctl.domain.orders.order import OPEN_STATUSES, OrderStatus
-from sitegenctl.domain.orders.run import STARTS
+import asyncpg
 
-# The history of an order is read from at most so many of its newest rows: a run writes some 25.
+from sitegenctl.adapters.postgres.locks import HELD_RUN_LOCKS, unsigned_key
+from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy, order_number
+from sitegenctl.domain.orders.order import OPEN_STATUSES, JournalEntry, Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run import STARTS, Announcement, read_history
+
+# Newest log rows that the history of an order is read from; a run writes about 25.
 _HISTORY_ROWS = 500
 
-# One year is left at either end, so that a time can still be turned into another zone.
+# One year less than Python's range at either end, so that a time can be converted to another zone.
 _FIRST, _LAST = "'0002-01-01'", "'9998-12-31'"
 
 
 def _sane(column: str, value: str | None = None) -> str:
-    """``value``, else the timestamp itself, if it is one that Python knows; NULL otherwise."""
+    """``value`` (the timestamp itself by default), or NULL for a timestamp that Python cannot represent."""
     return f"CASE WHEN {column} BETWEEN {_FIRST} AND {_LAST} THEN {value or column} END"
 
 
 def log_time(column: str) -> str:
-    """The time of a log row on the session's clock, without a zone."""
+    """The time of a log row on the session's clock, without zone."""
     return _sane(column, f"{column}::timestamp")
 
 
 def _moment(column: str) -> str:
-    """The moment of an order column: ``epoch`` takes a time without zone for UTC, and of the other knows the zone."""
+    """The time of an order column with zone: ``epoch`` reads a time without zone as UTC."""
     return _sane(column, f"to_timestamp(date_part('epoch', {column}))")
 
 
-#: This moment, as a time column of either type takes it: a naive one, which holds UTC, drops the Z.
+#: The current time as text for columns with and without zone: those without hold UTC and ignore the Z.
 UTC_NOW = """to_char(timezone('utc', now()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 
 def utc_now(table: str, column: str) -> str:
-    """This moment, in the type of the column."""
+    """The current time in the type of the column."""
     return f"(json_populate_record(NULL::{table}, json_build_object('{column}', {UTC_NOW}))).{column}"
 
 
 def _age(moment: str) -> str:
-    """The time since then; NULL for a time that is yet to come, which says nothing of when anything moved.
-
-    Clocks differ a little: what is a moment ahead is now.
-    """
+    """The age of a time; NULL for one in the future, but clocks may differ by a minute."""
     return f"CASE WHEN {moment} <= now() + interval '1 minute' THEN greatest(now() - {moment}, interval '0') END"
 
 
-def _order_age(column: str) -> str:
-    return _age(_moment(column))
-
-
-def _log_age(column: str) -> str:
+def log_age(column: str) -> str:
+    """The age of a log row."""
     return _age(_sane(column, f"{column}::timestamptz"))
 
 
-# Out of the text: what is json, and holds something odd elsewhere, may not be taken apart.
+# From the text: PostgreSQL fails to take apart json that holds an invalid escape anywhere.
 _COMMAND = 'substring(r.details::text from \'"command": ?"([^"]*)"\')'
 
 _START_STEPS = ", ".join(f"'{step}'" for step in sorted(STARTS))
 
-# `pg_locks` is read once for each query: it takes the locks of the server's whole lock table. A standby does not know
-# the locks of its primary.
-#
-# `id + 0`, because for the newest rows of one order PostgreSQL may else walk the primary key backwards through
-# everybody's log, once for each order, where it has no fresh statistics.
+# `pg_locks` is read once per query, because reading it locks the server's whole lock table. A standby does not know the
+# locks of its primary. About `id + 0` see log.py.
 _READ = f"""
 WITH held_run_locks AS MATERIALIZED ({HELD_RUN_LOCKS})
 SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
@@ -78,12 +74,12 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
        timezone('utc', {_moment("o.updated_at")}) AS updated_at,
        timezone('utc', {_moment("o.onboarding_completed_at")}) AS onboarding_completed_at,
        s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
-       least({_order_age("o.updated_at")},
-             {_order_age("o.onboarding_completed_at")},
-             {_log_age("newest.created_at")}) AS idle,
+       least({_age(_moment("o.updated_at"))},
+             {_age(_moment("o.onboarding_completed_at"))},
+             {log_age("newest.created_at")}) AS idle,
        newest.id AS last_log_id, log.steps, log.commands, log.ages, log.announcement,
        journal.step AS journal_step, journal.details::text AS journal_details,
-       {_log_age("journal.created_at")} AS journal_age,
+       {log_age("journal.created_at")} AS journal_age,
        failure.message AS last_error,
        CASE WHEN NOT pg_is_in_recovery() THEN {unsigned_key("o.id")} IN (SELECT objid FROM held_run_locks) END
            AS run_lock_held
@@ -92,7 +88,7 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
   LEFT JOIN LATERAL (
        SELECT array_agg(r.step ORDER BY r.id) AS steps,
               array_agg({_COMMAND} ORDER BY r.id) FILTER (WHERE r.step LIKE 'OPERATOR\\_%') AS commands,
-              array_agg({_log_age("r.created_at")} ORDER BY r.id) AS ages,
+              array_agg({log_age("r.created_at")} ORDER BY r.id) AS ages,
               (array_agg(r.details::text ORDER BY r.id DESC)
                  FILTER (WHERE r.step IN ({_START_STEPS})))[1] AS announcement
          FROM (SELECT id, step, details, created_at FROM site_generation_logs WHERE order_id = o.id
@@ -110,11 +106,11 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
 
 EXISTING = "SELECT id FROM site_orders WHERE id = ANY($1::bigint[])"
 
-#: These orders: $1 their ids.
+#: The orders with the ids $1.
 BY_ID = _READ + " WHERE o.id = ANY($1::bigint[])"
 
-# $1 statuses, $2 a pattern for each word searched for, $3 the number that each is, $4 the time within which the order
-# moved, $5 that for which it has not: see `restriction`.
+# $1 statuses, $2 a pattern for each search word, $3 the order number that each word may be, $4 maximum and $5 minimum
+# age of the last change: see `restriction`.
 _RESTRICTED = f"""
        ($1::text[] IS NULL OR o.status::text = ANY($1::text[]))
    AND ($2::text[] IS NULL OR NOT EXISTS (
@@ -130,7 +126,7 @@ _RESTRICTED = f"""
 _OPEN_LABELS = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
 _IS_OPEN = f"(o.status IS NULL OR o.status IN ({_OPEN_LABELS}))"
 
-#: Orders that may need somebody, and those whose ids are $6, restricted by $1 to $5.
+#: Open orders and the orders with the ids $6, restricted by $1 to $5.
 OPEN = f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::bigint[])) AND {_RESTRICTED}"
 
 _SETTLED = f"""
@@ -138,10 +134,10 @@ _SETTLED = f"""
  WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::bigint[]) AND {_RESTRICTED}
 """
 
-#: How many others there are, restricted by $1 to $5, without those whose ids are $6.
+#: The number of settled orders, restricted by $1 to $5, without the ids $6.
 COUNT_SETTLED = f"SELECT count(*) {_SETTLED}"
 
-# With the label in the text, PostgreSQL gives it the type that the column has, whichever that is.
+# The label is part of the text, so that PostgreSQL gives it the type of the column, whichever that is.
 _IN_STATUS = {status: f"SELECT id FROM site_orders WHERE status = '{status}' ORDER BY id" for status in OrderStatus}  # noqa: S608 - constants
 
 NEWEST_FINISHED = "SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVERED') ORDER BY id DESC LIMIT $1"
@@ -154,50 +150,12 @@ def in_status(status: OrderStatus) -> str:
     return _IN_STATUS[status]
 
 
-def bisection(since: str) -> str:
-    """A query's beginning that finds, as ``min(high)`` of ``bisection``, the first id of the log since a timestamp.
-
-    There is no index on created_at, and log rows of delivered orders are by far the most. But ids and times grow
-    together: some 25 steps of bisection find the id, and only rows behind it need to be read.
-    """
-    return f"""
-WITH RECURSIVE bisection(low, high) AS (
-    SELECT coalesce(min(id), 0)::bigint, coalesce(max(id), -1)::bigint + 1 FROM site_generation_logs
-    UNION ALL
-    SELECT CASE WHEN probe.in_window THEN low ELSE middle + 1 END, CASE WHEN probe.in_window THEN middle ELSE high END
-      FROM bisection,
-           LATERAL (SELECT (low + high) / 2 AS middle) m,
-           LATERAL (SELECT coalesce((SELECT created_at >= {since} FROM site_generation_logs
-                                      WHERE id >= middle ORDER BY id LIMIT 1), true) AS in_window) probe
-     WHERE low < high
-)
-"""  # noqa: S608 - constants of this package
-
-
-_WINDOW = bisection("localtimestamp - $1::interval")
-_IN_WINDOW = "id >= (SELECT min(high) FROM bisection) AND created_at >= localtimestamp - $1::interval"
-
-COUNT_RUNS = f"""{_WINDOW}
-SELECT count(*) FILTER (WHERE step = 'SUCCESS') AS succeeded, count(*) FILTER (WHERE step = 'ERROR') AS failed,
-       count(*) FILTER (WHERE step = 'SKIP') AS skipped
-  FROM site_generation_logs
- WHERE {_IN_WINDOW}
-"""  # noqa: S608 - constants of this module
-
-#: The newest $3 rows within the window $1 and behind id $2.
-RECENT_STEPS = f"""{_WINDOW}
-SELECT id, order_id, step, {_log_age("created_at")} AS age
-  FROM site_generation_logs
- WHERE {_IN_WINDOW} AND id > $2
- ORDER BY id DESC LIMIT $3
-"""  # noqa: S608 - constants of this module
-
 _KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
-# NULL for a status that is not known, which is not the place that it has in the enum.
+# NULL for an unknown status.
 _LIFE = f"array_position(ARRAY[{_KNOWN}], o.status::text)"
 _UPDATED, _CREATED = _sane("o.updated_at"), _sane("o.created_at")
 
-# As ``domain.listing.sort_key`` sorts; by fault is a case of its own.
+# The order of ``domain.diagnosis.listing.sort_key``; by fault see `_settled_by_fault`.
 _ORDER_BY = {
     SortBy.ID: ("o.id ASC", "o.id DESC"),
     SortBy.UPDATED: (f"{_UPDATED} DESC NULLS LAST, o.id", f"{_UPDATED} ASC NULLS LAST, o.id"),
@@ -214,18 +172,17 @@ _ORDER_BY = {
 
 
 def settled(query: OrderQuery) -> str:
-    """The ids of the other orders, sorted; parameters as in ``COUNT_SETTLED``, and $7 how many."""
+    """The ids of settled orders, sorted; parameters as in ``COUNT_SETTLED``, and $7 as the limit."""
     if query.sort is SortBy.FAULT:
         return _settled_by_fault(reverse=query.reverse)
     return f"SELECT o.id {_SETTLED} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $7"
 
 
 def _settled_by_fault(*, reverse: bool) -> str:
-    """Those in a status that is not known are what somebody should look at: they come before all others.
+    """Orders in an unknown status need attention and come first.
 
-    In two parts, because sorting by it would mean sorting every order there ever was: the first goes from label to
-    label along the index, whatever their type, and looks for the orders of each that is not known. As a rule there are
-    none.
+    In two parts, because sorting by it would sort every order: the first part walks the index from label to label and
+    fetches the orders of each unknown one. Usually there are none.
     """
     rank, way = ("DESC", "ASC") if reverse else ("ASC", "DESC")
     return f"""
@@ -257,3 +214,76 @@ def restriction(only: OrderFilter) -> tuple[Any, ...]:
 
 def _literally(word: str) -> str:
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+# Looking a status up in the enum takes as long as the rest of an order.
+_STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
+
+
+def order_of(row: asyncpg.Record) -> Order:
+    """The order in a row of the queries above."""
+    status = status_of(row["status"])
+    announcement = _object(row["announcement"])
+    if not row["has_onboarding"]:
+        onboarding = Onboarding.MISSING
+    else:
+        onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
+    return Order(
+        order_id=row["id"],
+        status=status,
+        status_label=row["status"] if status is None else None,
+        customer_name=row["customer_name"],
+        customer_email=row["customer_email"],
+        business_name=row["business_name"],
+        onboarding=onboarding,
+        onboarding_completed_at=row["onboarding_completed_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        site_url=row["site_url"],
+        admin_notes=row["admin_notes"],
+        idle=row["idle"],
+        last_log_id=row["last_log_id"] or 0,
+        history=read_history(
+            row["steps"] or (),
+            row["commands"] or (),
+            ages=row["ages"] or (),
+            announcement=Announcement(
+                task_id=_text(announcement, "task_id"), takes_lock=announcement.get("run_lock") is True
+            ),
+        ),
+        journal=_journal_entry(row["journal_step"], _object(row["journal_details"]), row["journal_age"]),
+        last_error=row["last_error"],
+        run_lock_held=row["run_lock_held"],
+    )
+
+
+def status_of(label: str | None) -> OrderStatus | None:
+    """The status with this label; None for an unknown one."""
+    return _STATUSES.get(label)
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        # PostgreSQL accepts json that Python does not, such as very deep nesting.
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text(details: dict[str, Any], name: str) -> str | None:
+    value = details.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _journal_entry(step: str | None, details: dict[str, Any], age: timedelta | None) -> JournalEntry | None:
+    if step is None:
+        return None
+    return JournalEntry(
+        step=step,
+        task_id=_text(details, "task_id"),
+        actor=_text(details, "actor"),
+        resume=details.get("resume") is not False,
+        age=age,
+        after=_text(details, "after"),
+    )

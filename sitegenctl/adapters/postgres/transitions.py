@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -89,21 +91,55 @@ _NOT_ABOUT_ONE_ORDER = (
     asyncpg.SyntaxOrAccessError,
 )
 
-#: Status and id of the newest log row, by order.
-_Current = Mapping[int, tuple[str | None, int]]
+# The status of an order and the id of its newest log row.
+_State = tuple[str | None, int | None]
 
 
-async def apply(link: Link, steps: Sequence[Step], actor: Actor, mark: str) -> TransitionResult:
+@dataclass(frozen=True, kw_only=True)
+class Rollback:
+    """What a rollback writes: ``reasons`` and the journal rows of the transitions, by order, and the ``mark``."""
+
+    actor: Actor
+    mark: str
+    reasons: Mapping[int, str]
+    journal_ids: Mapping[int, int]
+
+
+async def isolate_failures(
+    attempt: Callable[[Sequence[Step], str], Awaitable[TransitionResult]], steps: Sequence[Step], lock: str = _LOCK
+) -> TransitionResult:
+    """Attempt all steps in one transaction; if the database refuses, in halves until the refused order is alone.
+
+    Orders that another transaction locks fail, too, and do not stop the others.
+    """
+    try:
+        return await attempt(steps, lock)
+    except asyncpg.LockNotAvailableError:
+        if lock != _LOCK:
+            raise
+        return await isolate_failures(attempt, steps, _LOCK_AVAILABLE)
+    except _NOT_ABOUT_ONE_ORDER:
+        raise
+    except asyncpg.PostgresError as exc:
+        if len(steps) == 1:
+            failure = TransitionFailure(reason=f"the database refused: {str(exc).splitlines()[0]}")
+            return TransitionResult(failed={steps[0].order_id: failure})
+    half = len(steps) // 2
+    first = await isolate_failures(attempt, steps[:half], lock)
+    return _merged(first, await isolate_failures(attempt, steps[half:], lock))
+
+
+async def apply(link: Link, actor: Actor, mark: str, steps: Sequence[Step], lock: str) -> TransitionResult:
     """Lock the orders, re-check them, set their status and journal it, all in one transaction.
 
-    An order that changed since the plan, is locked by another transaction, or is refused by the database does not stop
-    the others. ``mark`` goes into the journal, where ``applied`` looks for it.
+    Orders that changed since the plan are left alone. ``applied`` finds the journal rows by ``mark``.
     """
-
-    async def attempt(some: Sequence[Step], lock: str) -> TransitionResult:
-        return await _apply(link, some, actor, mark, lock)
-
-    return await _isolate_failures(attempt, steps)
+    async with link.transaction() as connection:
+        states = {step.order_id: (step.before, step.last_log_id) for step in steps}
+        unchanged, changed, locked = await _lock(connection, steps, states, lock)
+        await _set_status(connection, {step.order_id: step.after for step in unchanged})
+        journal_ids = await _write_journal(connection, [_transition_row(step, actor, mark) for step in unchanged])
+    return TransitionResult(journal_ids=journal_ids, changed=changed, failed=await _lock_failures(link, locked))
 
 
 async def applied(link: Link, steps: Sequence[Step], mark: str, lost: str) -> TransitionResult:
@@ -123,8 +159,8 @@ async def confirm(link: Link, steps: Mapping[int, Step]) -> dict[int, str]:
     went_on = {}
     for step in steps.values():
         row = by_order.get(step.order_id)
-        current = None if row is None else (row["status"], 0)
-        reason = _difference(current, step.after or step.before, None)
+        current = None if row is None else (row["status"], None)
+        reason = _difference(current, (step.after or step.before, None))
         if reason is None and row is not None and row["step"] is not None:
             reason = f"its generation reached {row['step']} meanwhile"
         if reason is not None:
@@ -132,31 +168,26 @@ async def confirm(link: Link, steps: Mapping[int, Step]) -> dict[int, str]:
     return went_on
 
 
-async def roll_back(
-    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
-) -> TransitionResult:
-    """Restore each status and journal why; an order that changed since is left alone.
-
-    An order that is locked by another transaction or refused by the database does not stop the others. Keys of
-    ``steps`` are ids of the journal rows of ``apply``; ``mark`` goes into the journal, where ``rolled_back`` looks for
-    it.
-    """
-    journal_ids = {step.order_id: journal_id for journal_id, step in steps.items()}
-
-    async def attempt(some: Sequence[Step], lock: str) -> TransitionResult:
-        return await _roll_back(link, some, journal_ids, actor, reasons, mark, lock)
-
-    return await _isolate_failures(attempt, list(steps.values()))
+async def roll_back(link: Link, undo: Rollback, steps: Sequence[Step], lock: str) -> TransitionResult:
+    """Restore each status and journal why; orders that changed since the transition are left alone."""
+    states: dict[int, _State] = {}
+    for step in steps:
+        # Where a task runs, the log may have grown.
+        last_log_id = None if step.last_log_id is None else undo.journal_ids[step.order_id]
+        states[step.order_id] = (step.after or step.before, last_log_id)
+    async with link.transaction() as connection:
+        unchanged, changed, locked = await _lock(connection, steps, states, lock)
+        await _set_status(connection, {step.order_id: step.before if step.after else None for step in unchanged})
+        journal_ids = await _write_journal(connection, [_rollback_row(step, undo) for step in unchanged])
+    return TransitionResult(journal_ids=journal_ids, changed=changed, failed=await _lock_failures(link, locked))
 
 
-async def rolled_back(
-    link: Link, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str], mark: str
-) -> TransitionResult:
+async def resume_roll_back(link: Link, undo: Rollback, steps: Sequence[Step]) -> TransitionResult:
     """Find out what a ``roll_back`` did whose connection was lost, and do the rest."""
-    written = await _marked_rows(link, list(steps.values()), mark)
-    rest = {journal_id: step for journal_id, step in steps.items() if step.order_id not in written}
+    written = await _marked_rows(link, steps, undo.mark)
     done = TransitionResult(journal_ids=written)
-    return _merged(done, await roll_back(link, rest, actor, reasons, mark)) if rest else done
+    rest = [step for step in steps if step.order_id not in written]
+    return _merged(done, await isolate_failures(partial(roll_back, link, undo), rest)) if rest else done
 
 
 async def _marked_rows(link: Link, steps: Sequence[Step], mark: str) -> dict[int, int]:
@@ -169,28 +200,6 @@ async def _marked_rows(link: Link, steps: Sequence[Step], mark: str) -> dict[int
     return {row["order_id"]: row["id"] for row in rows}
 
 
-async def _isolate_failures(
-    attempt: Callable[[Sequence[Step], str], Awaitable[TransitionResult]], steps: Sequence[Step], lock: str = _LOCK
-) -> TransitionResult:
-    """Attempt all steps together; if the database refuses, in halves, until the order that it refuses is alone."""
-    try:
-        return await attempt(steps, lock)
-    except asyncpg.LockNotAvailableError:
-        if lock != _LOCK:
-            raise
-        # One locked row must not stop the others: this time, locked rows are passed over.
-        return await _isolate_failures(attempt, steps, _LOCK_AVAILABLE)
-    except _NOT_ABOUT_ONE_ORDER:
-        raise
-    except asyncpg.PostgresError as exc:
-        if len(steps) == 1:
-            failure = TransitionFailure(reason=f"the database refused: {str(exc).splitlines()[0]}")
-            return TransitionResult(failed={steps[0].order_id: failure})
-    half = len(steps) // 2
-    first = await _isolate_failures(attempt, steps[:half], lock)
-    return _merged(first, await _isolate_failures(attempt, steps[half:], lock))
-
-
 def _merged(first: TransitionResult, second: TransitionResult) -> TransitionResult:
     return TransitionResult(
         journal_ids={**first.journal_ids, **second.journal_ids},
@@ -199,73 +208,35 @@ def _merged(first: TransitionResult, second: TransitionResult) -> TransitionResu
     )
 
 
-async def _apply(link: Link, steps: Sequence[Step], actor: Actor, mark: str, lock: str) -> TransitionResult:
-    changed: dict[int, str] = {}
-    unchanged: list[Step] = []
-    async with link.transaction() as connection:
-        current, locked = await _lock(connection, steps, lock)
-        for step in steps:
-            reason = _difference(current.get(step.order_id), step.before, step.last_log_id)
-            if step.order_id in locked:
-                continue
-            if reason is None:
-                unchanged.append(step)
-            else:
-                changed[step.order_id] = reason
-        await _set_status(connection, {step.order_id: step.after for step in unchanged})
-        journal_ids = await _write_journal(connection, [_transition_row(step, actor, mark) for step in unchanged])
-    return TransitionResult(
-        journal_ids=journal_ids, changed=changed, failed=await _lock_failures(link, locked) if locked else {}
-    )
+async def _lock(
+    connection: asyncpg.Connection, steps: Sequence[Step], expected: Mapping[int, _State], lock: str
+) -> tuple[list[Step], dict[int, str], set[int]]:
+    """Lock the orders and compare them with the expected states.
 
-
-async def _roll_back(
-    link: Link,
-    steps: Sequence[Step],
-    journal_ids: Mapping[int, int],
-    actor: Actor,
-    reasons: Mapping[int, str],
-    mark: str,
-    lock: str,
-) -> TransitionResult:
-    changed: dict[int, str] = {}
-    unchanged: list[Step] = []
-    async with link.transaction() as connection:
-        current, locked = await _lock(connection, steps, lock)
-        for step in steps:
-            # Where a task runs, the log may have grown.
-            last_log_id = None if step.last_log_id is None else journal_ids[step.order_id]
-            reason = _difference(current.get(step.order_id), step.after or step.before, last_log_id)
-            if step.order_id in locked:
-                continue
-            if reason is None:
-                unchanged.append(step)
-            else:
-                changed[step.order_id] = reason
-        await _set_status(connection, {step.order_id: step.before if step.after else None for step in unchanged})
-        rows = [
-            _journal_row(
-                step, step.action.rollback_step, f"Not done: {reasons[step.order_id]}", actor, mark, status="error"
-            )
-            for step in unchanged
-        ]
-        restored = await _write_journal(connection, rows)
-    return TransitionResult(
-        journal_ids=restored, changed=changed, failed=await _lock_failures(link, locked) if locked else {}
-    )
-
-
-async def _lock(connection: asyncpg.Connection, steps: Sequence[Step], lock: str) -> tuple[_Current, set[int]]:
-    """Lock the orders; returns the state of those that exist, and which of them could not be locked."""
+    Returns the steps of unchanged orders, what changed about others, and those that another transaction locks.
+    """
     order_ids = [step.order_id for step in steps]
     held = {row["id"] for row in await connection.fetch(lock, order_ids)}
     rows = await connection.fetch(_CURRENT, order_ids)
     current = {row["id"]: (row["status"], row["last_log_id"]) for row in rows}
-    return current, current.keys() - held
+    locked = current.keys() - held
+    unchanged: list[Step] = []
+    changed: dict[int, str] = {}
+    for step in steps:
+        if step.order_id in locked:
+            continue
+        difference = _difference(current.get(step.order_id), expected[step.order_id])
+        if difference is None:
+            unchanged.append(step)
+        else:
+            changed[step.order_id] = difference
+    return unchanged, changed, locked
 
 
 async def _lock_failures(link: Link, order_ids: Collection[int]) -> dict[int, TransitionFailure]:
     """Describe the transaction that locks each of these orders, where PostgreSQL shows it."""
+    if not order_ids:
+        return {}
     reasons = dict.fromkeys(order_ids, "it is locked by another transaction")
     rows = []
     # The failure is certain; the holder is only a help.
@@ -295,15 +266,13 @@ async def _write_journal(connection: asyncpg.Connection, rows: Sequence[Mapping[
     return {row["order_id"]: row["id"] for row in written}
 
 
-def _difference(
-    current: tuple[str | None, int] | None, status: OrderStatus | None, last_log_id: int | None
-) -> str | None:
-    """What differs from the expected state; without ``last_log_id`` the log may have grown."""
+def _difference(current: _State | None, expected: _State) -> str | None:
+    """What differs from the expected state; without an expected log row id the log may have grown."""
     if current is None:
         return "the order no longer exists"
-    if current[0] != status:
-        return f"it changed meanwhile: {status} became {current[0]}"
-    if last_log_id is not None and current[1] != last_log_id:
+    if current[0] != expected[0]:
+        return f"it changed meanwhile: {expected[0]} became {current[0]}"
+    if expected[1] is not None and current[1] != expected[1]:
         return "it changed meanwhile: its log has new rows"
     return None
 
@@ -320,6 +289,11 @@ def _transition_row(step: Step, actor: Actor, mark: str) -> dict[str, Any]:
         details["files"] = "trash"
     message = f"{step.description[:1].upper()}{step.description[1:]}; by {actor}"
     return _journal_row(step, step.action.value, message, actor, mark, **details)
+
+
+def _rollback_row(step: Step, undo: Rollback) -> dict[str, Any]:
+    message = f"Not done: {undo.reasons[step.order_id]}"
+    return _journal_row(step, step.action.rollback_step, message, undo.actor, undo.mark, status="error")
 
 
 def _journal_row(

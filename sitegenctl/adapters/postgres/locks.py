@@ -1,7 +1,7 @@
-"""Advisory locks that outlive one statement: each in an open transaction on a connection of its own.
+"""Advisory locks that outlive one statement: the maintenance lock and the run locks of the reference worker.
 
-Such a lock ends with its transaction. When this process dies, PostgreSQL releases it at once, and a pooler in
-transaction mode keeps the session for us until then. A lock of the session would stay behind on the pooler's
+Each lock is held by an open transaction on its own connection. PostgreSQL releases it when this process dies, and a
+pooler in transaction mode keeps the session for us until then. A session-level lock would stay on the pooler's
 connection.
 """
 
@@ -16,21 +16,47 @@ import asyncpg
 from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, connect, translating
 from sitegenctl.errors import SourceError
 
-# The transaction is idle for as long as the lock is held: the server's time limits must not end it. Releases before 17
-# have no transaction_timeout, and SET refuses a name that it doesn't know.
+# The transaction is idle while it holds the lock, so the server's time limits must not end it. PostgreSQL before 17 has
+# no transaction_timeout, and SET would refuse the unknown name.
 _BEGIN = """
 BEGIN;
 SELECT set_config(name, '0', true) FROM pg_settings
  WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
 """
 
-# A key that no other program is likely to lock: the letters of "sitegen".
+# An arbitrary key that other programs are unlikely to use.
 _MAINTENANCE = int.from_bytes(b"sitegen")
+
+#: A run lock has two keys: this constant ("site" in ASCII) and the one of the order. A free lock proves that the run
+#: which took it is dead.
+LOCK_SPACE = 0x73697465
+
+#: First key of the lock that all writes of one run share. The next run waits for it before it begins.
+FENCE_SPACE = LOCK_SPACE + 1
+
+_INT4_MAX = 2**31 - 1
+
+#: The second keys of the run locks that are held, unsigned as ``pg_locks`` shows them.
+HELD_RUN_LOCKS = f"""
+SELECT objid::bigint FROM pg_locks
+ WHERE locktype = 'advisory' AND classid::bigint = {LOCK_SPACE} AND objsubid = 2 AND granted
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608 - constants of this module
+
+
+def run_lock_key(order_id: int) -> int:
+    """The second key, limited to 32 bits: the order id, or a negative number for a larger id."""
+    return order_id if order_id <= _INT4_MAX else order_id % _INT4_MAX - 2**31
+
+
+def unsigned_key(column: str) -> str:
+    """SQL for ``run_lock_key`` of a column, unsigned as ``pg_locks`` shows it."""
+    return f"CASE WHEN {column} <= {_INT4_MAX} THEN {column}::bigint ELSE {column}::bigint % {_INT4_MAX} + {2**31} END"
 
 
 @asynccontextmanager
 async def advisory_lock(dsn: str, *keys: int, timeout: float) -> AsyncIterator[asyncpg.Connection | None]:
-    """Hold the lock of one or two keys; None while another session has it.
+    """Hold the lock with one or two keys; None if another session holds it.
 
     ``timeout`` is in seconds, for each statement. Raises ``SourceError``.
     """
@@ -58,13 +84,13 @@ class MaintenanceLock:
     def __init__(self, dsn: str, *, timeout: float) -> None:
         self._dsn = dsn
         self._timeout = timeout
-        # One question at a time: orders are claimed over two connections at once.
+        # Transitions are applied over two connections at once, and each checks the lock.
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection | None = None
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[bool]:
-        """Hold the lock; False when another run has it."""
+        """Hold the lock; False if another run holds it."""
         async with advisory_lock(self._dsn, _MAINTENANCE, timeout=self._timeout) as connection:
             self._connection = connection
             try:
@@ -73,7 +99,7 @@ class MaintenanceLock:
                 self._connection = None
 
     async def require(self) -> None:
-        """Raise ``SourceError`` where the lock was taken here and is lost; nothing where it was not taken."""
+        """Raise ``SourceError`` if the lock was taken and is lost; do nothing if it was never taken."""
         connection = self._connection
         if connection is None:
             return
@@ -85,7 +111,7 @@ class MaintenanceLock:
             lost = exc
         if lost is not None or not connection.is_in_transaction():
             raise SourceError(
-                "the maintenance lock is lost: its connection to the database ended, and another run may have begun",
-                hint="run it again; if that goes on, look at what ends idle connections between here and the database",
+                "the maintenance lock is lost: its connection ended, and another run may have begun",
+                hint="run it again; if it happens again, find out what ends idle connections to the database",
                 source="database",
             ) from lost
