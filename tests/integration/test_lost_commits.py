@@ -123,7 +123,7 @@ def test_one_that_can_not_be_looked_for_is_not_known(world: World, run: Run) -> 
     with proxy(world, back=False) as url:
         code, told = run("enqueue", "42", DATABASE_URL=url)
     assert code == 1
-    assert told["outcomes"][42]["reason"].startswith("it isn't known whether it was done: the database")
+    assert told["outcomes"][42]["reason"].startswith("it is unknown whether the change was made: the database")
     (error,) = told["errors"]
     assert error["hint"] == "once the database responds again: sitegenctl inspect 42   (repair fixes it if needed)"
     assert world.queued() == []

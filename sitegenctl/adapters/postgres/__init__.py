@@ -1,1 +1,1 @@
-"""The orders database: queries, transitions, journal, locks, health."""
+"""The orders database: reading orders and their log, transitions, locks, health."""

@@ -1,4 +1,4 @@
-"""Reading what our role may do in the orders database: one query, of the catalogs alone."""
+"""The privileges of our role in the orders database, read from the catalogs in one query."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import asyncpg
 from sitegenctl.adapters.postgres.connection import TABLES
 from sitegenctl.domain.health.access import ColumnAccess, DatabaseAccess
 
-# Through to_regclass, so that the session's search_path decides which table is meant, as in every other query. A
-# sequence is named where the column's default takes its number from it; one of an identity column needs no grant.
+# to_regclass, so that the search_path selects the table as in every other query. A sequence is listed if the default of
+# the column uses it and our role may not; the sequence of an identity column needs no grant.
 _ACCESS = """
 SELECT current_user::text AS role, pg_is_in_recovery() AS in_recovery,
        current_setting('default_transaction_read_only')::boolean AS is_read_only,
@@ -39,7 +39,7 @@ SELECT current_user::text AS role, pg_is_in_recovery() AS in_recovery,
 
 
 async def read_access(connection: asyncpg.Connection) -> DatabaseAccess:
-    """Read it in a transaction that is under way; raises what the driver raises."""
+    """Read the privileges inside a transaction; raises the driver's errors."""
     row = await connection.fetchrow(_ACCESS, list(TABLES))
     columns: dict[str, dict[str, ColumnAccess]] = defaultdict(dict)
     for column in json.loads(row["columns"] or "[]"):

@@ -1,7 +1,4 @@
-"""The psql command that reaches the database of a URL, for remedies that are pasted into a shell.
-
-No password is ever in it: it comes from the variable that holds the URL, or psql asks for it.
-"""
+"""The psql command for a database, to be pasted into a shell. It never contains a password."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from sitegenctl.adapters.postgres.connection import asyncpg_dsn
 
 
 def psql(url: str, variable: str | None = None) -> str:
-    """``psql`` for the database of this URL; ``variable`` is the one of the environment that holds it, if any.
+    """The psql command for the database of a URL; ``variable`` is the environment variable that holds it, if any.
 
-    Raises ``UsageProblem`` for what is no URL of PostgreSQL.
+    psql prompts for the password unless the variable provides it. Raises ``UsageProblem`` for an invalid URL.
     """
     dsn = asyncpg_dsn(url)
-    # psql knows no driver of SQLAlchemy's, and none of its options.
+    # psql does not know SQLAlchemy's drivers and options.
     if variable and urlsplit(url).scheme in ("postgresql", "postgres") and dsn.endswith(url.partition(":")[2]):
         return f'psql "${variable}"'
     parts = urlsplit(dsn)

@@ -1,4 +1,4 @@
-"""Which orders somebody may mean who has typed the beginning of a number: one connection, one query."""
+"""Order numbers for shell completion: one connection, one query."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ import asyncio
 from sitegenctl.adapters.postgres.connection import Link, asyncpg_dsn, translating
 from sitegenctl.domain.orders.order import MAX_ORDER_ID
 
-#: More than a screenful nobody reads.
-_MOST = 50
+_MAX_SUGGESTIONS = 50
 
-# Those that may need somebody, else the newest; both are found by an index, however many orders there are.
+# Open orders first, then the newest. Both parts use an index, so the number of orders does not matter.
 _LIKELY = """
 SELECT id, customer_name
   FROM ((SELECT id, customer_name, 0 AS rank FROM site_orders WHERE status IN ('BUILDING', 'GENERATING')
           ORDER BY id DESC LIMIT $1)
         UNION ALL
         (SELECT id, customer_name, 1 FROM site_orders
-          WHERE (status NOT IN ('BUILDING', 'GENERATING')) IS NOT FALSE ORDER BY id DESC LIMIT $1)) AS found
+          WHERE (status NOT IN ('BUILDING', 'GENERATING')) IS NOT FALSE ORDER BY id DESC LIMIT $1)) AS suggestion
  ORDER BY rank, id DESC LIMIT $1
 """
 
 _BETWEEN = """
-SELECT found.id, found.customer_name
+SELECT suggestion.id, suggestion.customer_name
   FROM unnest($2::bigint[], $3::bigint[]) AS span(low, high)
  CROSS JOIN LATERAL (SELECT id, customer_name FROM site_orders WHERE id BETWEEN span.low AND span.high
-                      ORDER BY id DESC LIMIT $1) AS found
- ORDER BY found.id LIMIT $1
+                      ORDER BY id DESC LIMIT $1) AS suggestion
+ ORDER BY suggestion.id LIMIT $1
 """
 
 
 async def suggest_orders(url: str, prefix: str, *, timeout: float) -> list[tuple[int, str]]:
-    """The number and customer of up to 50 orders whose number begins so, as far as ``timeout`` seconds reach.
+    """Id and customer of up to 50 orders whose id begins with ``prefix``, read within ``timeout`` seconds.
 
-    Raises ``SourceError``. The name is the customer's own text: it may hold anything.
+    Raises ``SourceError``. The customer's name is untrusted text.
     """
     if prefix and not _is_number(prefix):
         return []
@@ -41,7 +40,11 @@ async def suggest_orders(url: str, prefix: str, *, timeout: float) -> list[tuple
     try:
         with translating():
             async with asyncio.timeout(timeout), link.transaction() as connection:
-                query = (_BETWEEN, _MOST, *zip(*_spans(prefix), strict=True)) if prefix else (_LIKELY, _MOST)
+                query = (
+                    (_BETWEEN, _MAX_SUGGESTIONS, *zip(*_spans(prefix), strict=True))
+                    if prefix
+                    else (_LIKELY, _MAX_SUGGESTIONS)
+                )
                 rows = await connection.fetch(*query)
     finally:
         await link.close()
@@ -53,7 +56,7 @@ def _is_number(prefix: str) -> bool:
 
 
 def _spans(prefix: str) -> list[tuple[int, int]]:
-    """Where the numbers lie that begin so: 42, 420 to 429, 4200 to 4299 and so on."""
+    """Ranges of the ids that begin with ``prefix``: 42, 420 to 429, 4200 to 4299 and so on."""
     low = high = int(prefix)
     spans = []
     while low <= MAX_ORDER_ID:

@@ -1,11 +1,9 @@
-"""Connections to the orders database through asyncpg: URLs, time limits, and its errors in our words.
+"""Connections to the orders database through asyncpg: URLs, time limits, errors.
 
-asyncpg without SQLAlchemy, because every command pays for its imports (SQLAlchemy alone takes longer than the
-whole of ``enqueue``).
+asyncpg without SQLAlchemy, whose import alone takes longer than ``enqueue``.
 
-Nothing here relies on the state of a session: a pooler in transaction mode hands every transaction to another one.
-Settings are made inside the transaction, and every statement runs in one, because even an unnamed prepared statement
-is gone when its transaction ends.
+Nothing relies on session state, because a pooler in transaction mode runs each transaction in another session: settings
+are made inside the transaction, and every statement runs in one.
 """
 
 from __future__ import annotations
@@ -21,23 +19,53 @@ from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.access import NEEDED_COLUMNS, hidden_rows
 from sitegenctl.errors import SourceError, UsageProblem
 
-#: Everything that asyncpg lets out when a server is away, refuses or answers too late. The internal error is what
-#: 0.29 raises for a connection that was cut between two calls.
+#: What asyncpg raises if a server is unreachable, refuses or responds too late. 0.29 raises the internal error for a
+#: connection that was cut between two calls.
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
-# The server's own ways of saying that it is away, starting, stopping or full.
-_AWAY = (
+# Errors of a server that is starting, stopping or out of connections.
+_UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidCatalogNameError,
 )
 
+# Message and hint by class of error; the first match counts.
+_MESSAGES: tuple[tuple[tuple[type[BaseException], ...], str, str | None], ...] = (
+    (
+        (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError),
+        "the database is not an orders database: {}",
+        "check DATABASE_URL: does it name the CRM's database?",
+    ),
+    ((asyncpg.ReadOnlySQLTransactionError,), "the database refuses writes: it is read-only", None),
+    (
+        (asyncpg.LockNotAvailableError,),
+        "another transaction locks something in the database",
+        "a migration? list transactions: SELECT pid, application_name, query FROM pg_stat_activity ORDER BY xact_start",
+    ),
+    ((asyncpg.InsufficientPrivilegeError,), "the database refused: {}", "grant the role of DATABASE_URL what it lacks"),
+    (
+        (asyncpg.QueryCanceledError,),
+        "the database canceled the query: {}",
+        "is the server busy, or statement_timeout of the role too short? --timeout gives it more time",
+    ),
+    (
+        (asyncpg.ProtocolViolationError,),
+        "the pooler refused: {}",
+        "check the log and settings of the pooler, and the options in DATABASE_URL",
+    ),
+    (
+        (asyncpg.InvalidAuthorizationSpecificationError,),
+        "the database refuses the login: {}",
+        "check user and password in DATABASE_URL",
+    ),
+)
 
-# The function of PostgreSQL that raises where `row_security = off` would have to hide rows.
+# The function of PostgreSQL that raises if `row_security = off` and a policy would hide rows.
 _ROW_SECURITY_CHECK = "check_enable_rls"
 
-#: Tables of the contract that the console reads.
+#: The tables that sitegenctl reads.
 TABLES = tuple(NEEDED_COLUMNS)
 
 _HIDDEN = """
@@ -47,29 +75,29 @@ SELECT current_user::text AS role,
 
 
 async def connect(dsn: str, *, timeout: float) -> asyncpg.Connection:
-    """Open a connection that answers within ``timeout`` seconds."""
+    """Open a connection; ``timeout`` is in seconds, for connecting and for each statement."""
     return await asyncpg.connect(
         dsn,
         timeout=timeout,
         command_timeout=timeout,
-        # The one setting that poolers take at the start. They refuse connections that bring others.
+        # The only startup parameter that poolers accept.
         server_settings={"application_name": "sitegenctl"},
-        # Only unnamed prepared statements: a pooler hands the next transaction to another session.
+        # Named prepared statements would be missing in the pooler's next session.
         statement_cache_size=0,
     )
 
 
 class Link:
-    """One connection, opened when it is first used and again when it was lost. It serves one transaction at a time.
+    """A connection that opens when first used and again after it was lost; it serves one transaction at a time.
 
-    ``timeout`` is in seconds, for each statement. A lock is waited for a little less long, so that the server can say
-    that it was a lock. PostgreSQL refuses every write of a ``read_only`` one.
+    ``timeout`` is in seconds, for each statement. The lock timeout is shorter, so that the server reports a lock before
+    the statement times out. With ``read_only``, PostgreSQL refuses every write.
     """
 
     def __init__(self, dsn: str, *, timeout: float, read_only: bool = False) -> None:
         self._dsn = dsn
         self._timeout = timeout
-        # One query, so that it costs one round trip. Without row_security = off, row-level security would hide rows.
+        # One round trip. row_security = off raises an error where row-level security would hide rows.
         self._begin = (
             f"BEGIN {'READ ONLY' if read_only else ''}; SET LOCAL row_security = off;"
             f" SET LOCAL lock_timeout = {max(1, int(timeout * 800))};"
@@ -79,11 +107,11 @@ class Link:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a transaction is under way."""
+        """Whether a transaction is in progress."""
         return self._turn.locked()
 
     async def open(self) -> None:
-        """Connect, if there is no connection."""
+        """Connect, unless connected."""
         async with self._turn:
             await self._opened()
 
@@ -96,9 +124,9 @@ class Link:
 
     @asynccontextmanager
     async def transaction(self, also: str = "") -> AsyncIterator[asyncpg.Connection]:
-        """A transaction when it is this one's turn; ``also`` are statements without rows for its beginning.
+        """Run a transaction after those in progress; ``also`` are statements to begin with, without result rows.
 
-        Raises what the driver raises, and ``SourceError`` where row-level security would hide rows.
+        Raises the driver's errors, and ``SourceError`` if row-level security would hide rows.
         """
         async with self._turn:
             connection = await self._opened()
@@ -118,8 +146,7 @@ class Link:
         return self._connection
 
     async def _roll_back(self, connection: asyncpg.Connection, why: BaseException) -> None:
-        # After an answer that never came the connection is in an unknown state. After a mere refusal it is as good
-        # as before.
+        # After a timeout the state of the connection is unknown; after a refused statement it is usable.
         is_usable = not isinstance(why, DRIVER_ERRORS) or isinstance(why, asyncpg.PostgresError)
         if is_usable and not connection.is_closed():
             with suppress(*DRIVER_ERRORS):
@@ -131,7 +158,7 @@ class Link:
 
 
 async def _hidden_rows(connection: asyncpg.Connection) -> SourceError:
-    """Say which tables hide rows, and from which role; for a connection outside a transaction."""
+    """The error for tables that hide rows from a role; for a connection outside a transaction."""
     role, tables = "of DATABASE_URL", ()
     with suppress(*DRIVER_ERRORS):
         async with connection.transaction(readonly=True):
@@ -143,7 +170,7 @@ async def _hidden_rows(connection: asyncpg.Connection) -> SourceError:
 
 @contextmanager
 def translating() -> Iterator[None]:
-    """Raise ``SourceError`` for whatever the driver raises."""
+    """Raise ``SourceError`` for the driver's errors."""
     try:
         yield
     except DRIVER_ERRORS as exc:
@@ -151,71 +178,36 @@ def translating() -> Iterator[None]:
 
 
 def translate(exc: BaseException) -> SourceError:
-    """Say in one line what went wrong with the database."""
-    if isinstance(exc, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError):
-        return SourceError(
-            f"the database is not an orders database: {exc}",
-            hint="check DATABASE_URL: does it name the CRM's database?",
-            source="database",
-        )
-    if isinstance(exc, asyncpg.ReadOnlySQLTransactionError):
-        return SourceError("the database refuses writes: it is read-only", source="database")
-    if isinstance(exc, asyncpg.LockNotAvailableError):
-        return SourceError(
-            "something in the database is locked by somebody else",
-            hint="a migration? SELECT pid, application_name, query FROM pg_stat_activity ORDER BY xact_start tells who",
-            source="database",
-        )
-    if isinstance(exc, asyncpg.InsufficientPrivilegeError):
-        return SourceError(
-            f"the database refused: {str(exc).splitlines()[0]}",
-            hint="grant the role of DATABASE_URL what it lacks",
-            source="database",
-        )
-    if isinstance(exc, asyncpg.QueryCanceledError):
-        return SourceError(
-            f"the database gave up: {str(exc).splitlines()[0]}",
-            hint="is the server busy, or statement_timeout of the role too short? --timeout gives it more time",
-            source="database",
-        )
-    if isinstance(exc, asyncpg.ProtocolViolationError):
-        return SourceError(
-            f"the pooler before the database refused: {str(exc).splitlines()[0]}",
-            hint="look at the pooler's log and settings, and at what DATABASE_URL asks for",
-            source="database",
-        )
+    """The most specific error for an error of the driver, in one line."""
     reason = "it did not answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
-    first_line = reason.splitlines()[0]
-    if isinstance(exc, asyncpg.InvalidAuthorizationSpecificationError):
-        return SourceError(
-            f"the database refuses the login: {first_line}",
-            hint="check user and password in DATABASE_URL",
-            source="database",
-        )
+    reason = reason.splitlines()[0]
+    for classes, message, hint in _MESSAGES:
+        if isinstance(exc, classes):
+            return SourceError(message.format(reason), hint=hint, source="database")
     if is_refusal(exc):
-        return SourceError(f"the database refused: {first_line}", source="database")
+        return SourceError(f"the database refused: {reason}", source="database")
     return SourceError(
-        f"the database can't be reached: {first_line}",
+        f"the database can't be reached: {reason}",
         hint=Remedy.run(Command.CONFIG_SHOW, advice="check that PostgreSQL is running and that DATABASE_URL is right"),
         source="database",
     )
 
 
 def is_refusal(exc: BaseException | None) -> bool:
-    """Whether the server is there and well, and won't do just this."""
-    return isinstance(exc, asyncpg.PostgresError) and not isinstance(exc, _AWAY)
+    """Whether the server is available and refused only this statement."""
+    return isinstance(exc, asyncpg.PostgresError) and not isinstance(exc, _UNAVAILABLE)
 
 
 def asyncpg_dsn(url: str) -> str:
-    """The URL as asyncpg wants it, from one that SQLAlchemy or psycopg2 would take too."""
+    """The URL for asyncpg, from one that may be written for SQLAlchemy or psycopg2. Raises ``UsageProblem``."""
     parts = urlsplit(url)
     scheme = parts.scheme.partition("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
     if scheme != "postgresql":
         raise UsageProblem(
             "DATABASE_URL is not a PostgreSQL URL", hint="it looks like postgresql://user:password@host:5432/name"
         )
-    # SQLAlchemy's asyncpg dialect says `ssl` where libpq says `sslmode`; asyncpg would hand anything that it
-    # doesn't know to the server as a setting, and the server would refuse the connection.
+    # SQLAlchemy's asyncpg dialect calls libpq's `sslmode` `ssl`. asyncpg sends unknown options to the server as
+    # settings, and the server refuses the connection.
     renamed = {"ssl": "sslmode"}
     query = [
         (renamed.get(key, key), value)

@@ -1,9 +1,8 @@
-"""The database as the reference worker uses it: one order's lock, brief, log, deliverable and end.
+"""The database of the reference worker: run lock, brief, log, deliverable and result of an order.
 
-A run's lock is a PostgreSQL advisory lock in an open transaction on a connection of its own, so that a pooler between
-keeps the session for it; a worker that dies loses it at once. Reads and writes go over a second connection. A run
-that has lost its lock can't write: each write looks in the same transaction whether the lock is still held, and the
-next run begins only when the writes of the one before it have ended.
+The run lock is an advisory lock on its own connection; reads and writes use a second one. A run that has lost its lock
+cannot write: each write checks in its transaction that the lock is still held, and the next run begins only after the
+writes of the previous one.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from sitegenctl.errors import GenerationError, SourceError
 
 _FAILURE_NOTE = r"^Generation Failed:[^\n]*\n?"
 
-# $1 the second key as `pg_locks` shows it, $2 the session that holds it, NULL for any.
+# $1 the second key as `pg_locks` shows it, $2 the session that must hold it, NULL for any.
 _IS_HELD = f"SELECT EXISTS ({HELD_RUN_LOCKS} AND objid::bigint = $1 AND pid = coalesce($2, pid))"
 
-# As json, because a column may be of a type that the driver would have to ask the server about.
+# As json, because the driver would have to ask the server about the types of some columns.
 _ONBOARDING = "SELECT row_to_json(s)::text FROM site_onboardings s WHERE order_id = $1::bigint"
 
-# Through the table's own row type, so that it works whether `details` is json or jsonb.
+# Through the table's own row type, because `details` is json in some installations and jsonb in others.
 _LOG_ROW = "json_populate_record(NULL::site_generation_logs, $2::json) r"
 _LOG_COLUMNS = "(order_id, step, message, status, details)"
 
-# From the orders table, so that a failure of an order that doesn't exist needs no case of its own.
+# From the orders table, so that nothing is written for an order that does not exist.
 _LOG = f"""
 INSERT INTO site_generation_logs {_LOG_COLUMNS}
 SELECT o.id, r.step, r.message, r.status, r.details FROM site_orders o, {_LOG_ROW} WHERE o.id = $1::bigint
 """  # noqa: S608 - constants of this module
 
-# One statement: a worker that dies leaves no order that is finished while its run is not.
+# One statement, so that a crash cannot leave a finished order with an unfinished run.
 _FINISH = f"""
 WITH moved AS (
     UPDATE site_orders SET status = 'REVIEW', site_url = $3, updated_at = {utc_now("site_orders", "updated_at")},
@@ -82,19 +81,19 @@ class PostgresGeneration:
 
     @asynccontextmanager
     async def lock(self, order_id: int) -> AsyncIterator[GenerationRecords | None]:
-        """Hold the order's run lock; None when another run holds it."""
+        """Hold the order's run lock; None if another run holds it."""
         key = run_lock_key(order_id)
         async with advisory_lock(self._dsn, LOCK_SPACE, key, timeout=self._timeout) as holder:
             if holder is None:
                 yield None
                 return
-            # A link for each use: a task runs in an event loop of its own, which its connections die with.
+            # A new connection for each use: each task has its own event loop.
             link = Link(self._dsn, timeout=self._timeout)
             try:
                 with translating():
-                    # Not what the connection was given at its start: behind a pooler that is another session's.
+                    # Not the pid from connecting: behind a pooler that is another session's.
                     pid = await holder.fetchval("SELECT pg_backend_pid()")
-                    # A run that has just lost this lock may be in the middle of a write.
+                    # Wait for a write of a run that has just lost this lock.
                     async with link.transaction(f"SELECT pg_advisory_xact_lock({FENCE_SPACE}, {key});"):
                         pass
                 yield _Records(link, order_id, pid)
@@ -102,12 +101,12 @@ class PostgresGeneration:
                 await link.close()
 
     async def record_failure(self, order_id: int, message: str, note: str, **details: Any) -> None:
-        """Log an ERROR and note it in ``admin_notes``; ``GenerationStore`` has the rest."""
+        """Log an ERROR and note it in ``admin_notes``; see ``GenerationStore``."""
         key = run_lock_key(order_id)
         link = Link(self._dsn, timeout=self._timeout)
         try:
             with translating():
-                # Without the lock itself: a run that begins in this moment would give way to it.
+                # Not the run lock itself: a run that begins now would fail to get it.
                 async with link.transaction(_fence(key)) as connection:
                     if await connection.fetchval(_IS_HELD, key % 2**32, None):
                         return
@@ -119,12 +118,12 @@ class PostgresGeneration:
 
 
 def _fence(key: int) -> str:
-    """The statement by which a transaction shares the fence: the next run does not begin before it has ended."""
+    """SQL that shares the fence lock, so that the next run waits for the end of this transaction."""
     return f"SELECT pg_advisory_xact_lock_shared({FENCE_SPACE}, {key});"
 
 
 class _Records:
-    """``GenerationRecords`` over one connection, as long as the session ``pid`` holds the order's run lock."""
+    """``GenerationRecords`` over one connection, while the session ``pid`` holds the order's run lock."""
 
     def __init__(self, link: Link, order_id: int, pid: int) -> None:
         self._link = link
@@ -147,7 +146,7 @@ class _Records:
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as exc:
-            # PostgreSQL takes what Python doesn't, such as nesting without end.
+            # PostgreSQL accepts json that Python does not, such as very deep nesting.
             raise GenerationError(f"the onboarding of order {order_id} can't be read") from exc
         if not row["is_complete"]:
             raise GenerationError(f"the onboarding of order {order_id} is not complete")
@@ -179,7 +178,7 @@ class _Records:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
-        """A transaction that no other run can begin before. Raises ``SourceError`` where the run lock is lost."""
+        """A transaction that the next run waits for. Raises ``SourceError`` if the run lock is lost."""
         with translating():
             async with self._link.transaction(_fence(self._key)) as connection:
                 if not await connection.fetchval(_IS_HELD, self._key % 2**32, self._pid):
@@ -191,7 +190,7 @@ def _log_row(step: str, message: str, status: str, details: dict[str, Any]) -> s
     return json.dumps({"step": step, "message": message, "status": status, "details": details or None})
 
 
-# The columns of texts and numbers that a brief has under the same names.
+# Columns that a brief has under the same names.
 _AS_TYPED = (
     "cta_text",
     "business_address",
@@ -250,7 +249,7 @@ def _brief(order_id: int, row: dict[str, Any], site_url: str) -> Brief:
     )
 
 
-# The columns are free JSON: what isn't of the shape that the contract names is left out.
+# The columns are free JSON: values of an unexpected shape are left out.
 def _texts(value: Any) -> list[str]:
     return [str(item) for item in value if isinstance(item, str | int | float)] if isinstance(value, list) else []
 

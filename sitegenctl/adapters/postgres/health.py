@@ -1,7 +1,6 @@
-"""Measuring PostgreSQL: its answer, its clock, its tables against the contract's, and the newest finished orders.
+"""Facts about PostgreSQL for doctor: latency, clock, locks, privileges, and the schema compared with the contract.
 
-One connection, opened when it is first used. SQLAlchemy, which knows the contract's tables, is imported only
-when they are compared: a quick check-up does without.
+SQLAlchemy, which knows the contract's tables, is imported only for the comparison: a quick check does without.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ import asyncpg
 
 from sitegenctl.adapters.postgres.access import read_access
 from sitegenctl.adapters.postgres.connection import TABLES, Link, asyncpg_dsn, translating
+from sitegenctl.adapters.postgres.queries import NEWEST_FINISHED
 from sitegenctl.domain.health.facts import PostgresFacts, SchemaShape, TableLock
 
-# Whose transactions PostgreSQL does not let this user see is not known to be long: they have no xact_start.
+# Transactions that our role may not see have no xact_start: their duration is unknown.
 _LOCKS = """
 SELECT c.relname AS table_name, a.pid, a.usename, a.application_name, clock_timestamp() - a.xact_start AS open_for
   FROM pg_locks l
@@ -37,7 +37,7 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, current_setting('se
        array(SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL) AS missing
 """
 
-# Through to_regclass, so that the session's search_path decides which table is meant, as in every other query.
+# to_regclass, so that the search_path selects the table as in every other query.
 _COLUMNS = """
 SELECT t.name AS table_name, a.attname AS column_name,
        CASE WHEN y.typtype = 'e' THEN y.typname ELSE format_type(a.atttypid, NULL) END AS type
@@ -54,10 +54,6 @@ SELECT y.typname AS name, e.enumlabel AS label
  ORDER BY y.typname, e.enumsortorder
 """
 
-_NEWEST_FINISHED = """
-SELECT id FROM site_orders WHERE status::text IN ('REVIEW', 'DELIVERED') ORDER BY id DESC LIMIT $1
-"""
-
 
 class PostgresHealth:
     """``DatabaseProbe`` on PostgreSQL; ``timeout`` is in seconds, for each call. It never writes."""
@@ -71,7 +67,7 @@ class PostgresHealth:
         await self._link.close()
 
     async def facts(self) -> PostgresFacts:
-        """What PostgreSQL tells of itself, in a few round trips on one connection."""
+        """Read the facts in a few round trips on one connection."""
         async with self._connected() as connection:
             began = time.perf_counter()
             await connection.execute("SELECT 1")
@@ -100,7 +96,7 @@ class PostgresHealth:
         )
 
     async def shapes(self) -> tuple[SchemaShape, SchemaShape]:
-        """The contract's tables and enums, and those that the database has."""
+        """The contract's tables and enums, and those of the database."""
         expected = await asyncio.to_thread(contract_shape)
         async with self._connected() as connection:
             columns = await connection.fetch(_COLUMNS, list(expected.tables))
@@ -114,9 +110,9 @@ class PostgresHealth:
         return expected, SchemaShape(tables=dict(tables), enums=dict(enums))
 
     async def newest_finished(self, limit: int) -> Sequence[int]:
-        """The newest orders that are REVIEW or DELIVERED, at most so many."""
+        """The ids of up to ``limit`` orders in REVIEW or DELIVERED, newest first."""
         async with self._connected() as connection:
-            rows = await connection.fetch(_NEWEST_FINISHED, limit)
+            rows = await connection.fetch(NEWEST_FINISHED, limit)
         return [row["id"] for row in rows]
 
     @asynccontextmanager
@@ -127,7 +123,7 @@ class PostgresHealth:
 
 
 def contract_shape() -> SchemaShape:
-    """The contract's tables and enums, types as PostgreSQL names them."""
+    """The contract's tables and enums, with PostgreSQL's names of the types."""
     from sqlalchemy import Enum
     from sqlalchemy.dialects import postgresql
 
@@ -146,6 +142,6 @@ def contract_shape() -> SchemaShape:
 
 
 def _postgres_name(declared: str) -> str:
-    """The type as ``format_type`` writes it, without a length: ``VARCHAR(20)`` is ``character varying``."""
+    """The type in the spelling of ``format_type``, without length: ``character varying`` for ``VARCHAR(20)``."""
     bare = re.sub(r"\(\d+\)", "", declared).strip()
     return bare.lower().replace("varchar", "character varying")

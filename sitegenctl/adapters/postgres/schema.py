@@ -1,8 +1,6 @@
-"""The contract's tables, as SQLAlchemy sees them.
+"""The contract's tables in SQLAlchemy: the demo and the tests create them, doctor compares with them.
 
-The demo, the tests and the reference worker run on these; the console itself reads and writes the same
-tables of a running system without creating or changing any of them. Source: the system's contract; labels
-of the enums in the database are the upper-case names.
+Source: the system's contract. The labels of the enums in the database are the upper-case names.
 """
 
 from __future__ import annotations
