@@ -20,12 +20,12 @@ from sitegenctl.adapters.celery.codec import (
     Encoder,
     Place,
     envelope,
-    fast_parser,
     task_id_of,
     unacked_envelope,
 )
 from sitegenctl.adapters.celery.control import Replies
 from sitegenctl.adapters.celery.events import decode_events
+from sitegenctl.adapters.celery.fast import FastDecoder, parse
 from sitegenctl.adapters.celery.health import CeleryHealth
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
@@ -248,11 +248,11 @@ def test_any_message_is_read(message: Any, body: Any, replace_body: bool) -> Non
     decoder = Decoder(TASK, now=NOW, skipped=skipped)
     items = [
         *decoder.decode(raw, place),
-        *Decoder(TASK, now=NOW, skipped=skipped, parse=fast_parser()).decode(raw, place),
+        *FastDecoder(TASK, now=NOW, skipped=skipped, parse=parse).decode(raw, place),
         *decoder.decode_unacked(b'[%s, "", "q"]' % raw, place),
     ]
     assert storable([items, dict(skipped)])
-    ids = {task_id_of(unacked_envelope(b'[%s, "", "q"]' % raw)), task_id_of(envelope(raw, fast_parser()))}
+    ids = {task_id_of(unacked_envelope(b'[%s, "", "q"]' % raw)), task_id_of(envelope(raw, parse))}
     assert len(ids) == 1
     tasks = [item for item in items if isinstance(item, LiveTask)]
     attribute(BrokerReading(tasks=tuple(tasks)).tasks, WorkerSurvey())

@@ -153,26 +153,6 @@ def installed_celery() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-@cache
-def fast_parser() -> Parse:
-    """A parser like ``parse_json`` that takes a third of the time, for long queues.
-
-    Its import takes longer than parsing a short queue. What msgspec rejects is parsed by the standard library: workers
-    accept NaN, infinite numbers and lone surrogates.
-    """
-    import msgspec
-
-    decode = msgspec.json.Decoder().decode
-
-    def parse(raw: bytes | str) -> Any:
-        try:
-            return decode(raw)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return parse_json(raw)
-
-    return parse
-
-
 def envelope(raw: bytes | str, parse: Parse = parse_json) -> dict[str, Any] | None:
     """Kombu's envelope in a list entry; None if it contains none."""
     message = _parsed(raw, parse)

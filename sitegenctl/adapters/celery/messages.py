@@ -17,7 +17,8 @@ from types import MappingProxyType
 from typing import Any
 
 from sitegenctl.adapters.broker.json_values import moment
-from sitegenctl.adapters.celery.codec import envelope, fast_parser, task_id_of, unacked_envelope
+from sitegenctl.adapters.celery.codec import envelope, task_id_of, unacked_envelope
+from sitegenctl.adapters.celery.fast import parse
 from sitegenctl.adapters.celery.lookup import final_states
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.client import Command
@@ -124,7 +125,7 @@ class RawMessages:
             async with aclosing(self._batches(key)) as batches:
                 async for batch in batches:
                     for from_tail, raw in batch:
-                        task_id = task_id_of(envelope(raw, fast_parser()))
+                        task_id = task_id_of(envelope(raw, parse))
                         if task_id is None or task_id not in task_ids:
                             continue
                         missing[task_id] -= 1
@@ -197,7 +198,7 @@ class RawMessages:
                 ("HSCAN", self._options.unacked, cursor, "COUNT", _BATCH_SIZE)
             )
             for tag, raw in zip(values[::2], values[1::2], strict=True):
-                task_id = task_id_of(unacked_envelope(raw, fast_parser()))
+                task_id = task_id_of(unacked_envelope(raw, parse))
                 if task_id is not None and task_id in task_ids:
                     entries[tag] = task_id, raw
             if int(cursor) == 0:

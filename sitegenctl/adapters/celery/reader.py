@@ -31,8 +31,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from sitegenctl.adapters.broker.json_values import moment
-from sitegenctl.adapters.celery.bodies import parse_json
-from sitegenctl.adapters.celery.codec import Decoder, Item, Place, fast_parser
+from sitegenctl.adapters.celery.codec import Decoder, Item, Place
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.client import Command
 from sitegenctl.adapters.redis.connection import Link
@@ -178,12 +177,20 @@ class QueueReading:
         messages_in_all = sum(lengths) + delivered
         is_short = max(messages_in_all, indexed) <= self._bounds.atomic
         is_short = is_short and messages_in_all * size <= self._bounds.size
-        parse = parse_json if is_short else fast_parser()
-        self._decoder = Decoder(self._options.task, now=self._now, skipped=self._skipped, parse=parse)
+        self._decoder = self._new_decoder(fast=not is_short)
         if is_short:
             return await self._at_once()
         with _collector_paused():
             return await self._in_chunks()
+
+    def _new_decoder(self, *, fast: bool) -> Decoder:
+        task, now, skipped = self._options.task, self._now, self._skipped
+        if not fast:
+            return Decoder(task, now=now, skipped=skipped)
+        # Imports msgspec.
+        from sitegenctl.adapters.celery.fast import FastDecoder, parse
+
+        return FastDecoder(task, now=now, skipped=skipped, parse=parse)
 
     async def _at_once(self) -> BrokerReading:
         *lists, unacked, index = await self._transaction(
