@@ -130,7 +130,7 @@ class Revoker(ABC, Generic[P, O]):
 
     @abstractmethod
     async def _stop(self, tasks: Sequence[P], observed: O) -> bool:
-        """Have the processes stopped that run these tasks; returns whether a worker was told for the first time."""
+        """Have the processes stopped that run these tasks; returns whether a worker got its first command."""
 
     @abstractmethod
     def _timed_out(self, task: P, observed: O) -> str:

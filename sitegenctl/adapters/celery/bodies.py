@@ -199,9 +199,7 @@ def _decompress(data: bytes, compression: Any) -> bytes:
     elif method in _LZMA:
         unpacker = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
     else:
-        raise UnreadableBody(
-            f"compressed as {(text(compression) or 'an unknown type')[:60]}, which cannot be read here"
-        )
+        raise UnreadableBody(f"compressed as {(text(compression) or 'an unknown type')[:60]}, which is not supported")
     try:
         unpacked = unpacker.decompress(data, MAX_BODY + 1)
     except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError, MemoryError) as exc:

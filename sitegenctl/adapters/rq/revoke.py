@@ -4,8 +4,8 @@ A job removed from the queue or from a registry is at no worker: Redis hands it 
 whether it was there. RQ's own ``Job.cancel`` does not: a job that a worker took a moment before is marked as cancelled,
 and runs. What a worker has is watched until it is somewhere else:
 
-- running: its worker is told to stop it, and kills the process. RQ does not retry a stopped job. The worker is told
-  only when the job's own process has marked the job as started: before that a worker would kill itself, having no
+- running: its worker is sent the stop command, and kills the process. RQ does not retry a stopped job. The command is
+  sent only when the job's own process has marked the job as started: before that a worker would kill itself, having no
   process yet.
 - on its way to a worker, or about to begin: it is waited for.
 - at no worker: its entries in the registries are removed once it is certain that nothing runs it.
@@ -83,7 +83,7 @@ class _Pending(Pending):
     """A job to be removed everywhere, or, with ``is_part``, one place of it.
 
     ``is_dequeued``: it was removed from the queue or a registry of waiting jobs, ``dequeued_now`` by the last reading.
-    ``signalled`` are the workers told to stop it.
+    ``signalled`` are the workers that were sent the stop command.
     """
 
     is_part: bool = False
@@ -244,7 +244,7 @@ class RqRevoker(Revoker[_Pending, _Observed]):
                 if state is TaskState.RUNNING:
                     is_new = is_new or name not in task.signalled
                     task.signalled.add(name)
-                    # Told again after each reading: a worker that was not listening at that moment has missed it.
+                    # Sent again after each reading: a worker that was not listening at that moment has missed it.
                     await self._link.execute(*library.stop(name, task.task_id))
         return is_new
 
