@@ -79,7 +79,14 @@ class Batch:
         """Execute the steps; returns an outcome for each."""
         try:
             try:
-                await self._apply()
+                await self._recheck()
+                if any(step.publish is not None or step.requeue is not None for step in self.steps):
+                    # Before the orders are changed: a rollback writes two journal rows for each.
+                    await self.context.require_writable()
+                with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skips]
+                if with_row:
+                    self.applied = await self.context.sources.orders.apply(with_row, self.context.actor)
+                failpoints.reached(Failpoint.APPLIED)
             except SourceError as exc:
                 self.lost = exc
                 # The next batch only waits for this one.
@@ -104,17 +111,6 @@ class Batch:
             or step_outcome(step, self.applied, self.failures.get(step.order_id), rollback)
             for step in self.steps
         ]
-
-    async def _apply(self) -> None:
-        """Read the queue again, then apply the transitions. Raises ``SourceError``: nothing was changed then."""
-        await self._recheck()
-        if any(step.publish is not None or step.requeue is not None for step in self.steps):
-            # Before the orders are changed: a rollback writes two journal rows for each.
-            await self.context.require_writable()
-        with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skips]
-        if with_row:
-            self.applied = await self.context.sources.orders.apply(with_row, self.context.actor)
-        failpoints.reached(Failpoint.APPLIED)
 
     async def _recheck(self) -> None:
         """Skip orders that have a new task since the plan was made, lost the one to keep, or exist by now."""

@@ -79,7 +79,7 @@ def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_com
     (left,) = [each for each in run("maintain")[1]["data"]["steps"] if each["outcomes"]]
     (outcome,) = left["outcomes"]
     assert (left["step"], outcome["outcome"]) == (step, "skipped")
-    assert outcome["reason"] == "its attempts are used up: 3 of 3"
+    assert outcome["reason"] == "attempts exhausted (3 of 3)"
     assert world.queued() == []
     assert run("inspect", "42")[1]["data"]["remedy"] == "fix the cause, then: sitegenctl reset 42"
     assert run("reset", "42")[0] == 0

@@ -24,7 +24,7 @@ def test_failed_orders_are_retried_as_long_as_they_have_attempts(world: World, r
     world.order(6, "GENERATING", steps=["START"])
     code, told = run("retry-failed")
     assert (code, kinds(told)) == (0, {1: "done", 2: "done", 3: "skipped", 4: "refused"})
-    assert "used up: 3 of 3" in told["outcomes"][3]["reason"]
+    assert "attempts exhausted (3 of 3)" in told["outcomes"][3]["reason"]
     orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
     assert orders == [1, 2, 5]
     assert world.steps(1)[-1] == "OPERATOR_ENQUEUE"

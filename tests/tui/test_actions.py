@@ -314,7 +314,7 @@ async def test_marked_orders_are_fixed_by_their_conditions(world: World) -> None
         assert view.marked == set()
         # The remaining fault is in view; filter and sort order are unchanged.
         await view.until(lambda: view.table.key == spent)
-        await view.sees(f"{spent} FAILED", "no fix: its attempts are used up: 3 of 3")
+        await view.sees(f"{spent} FAILED", "no fix: attempts exhausted (3 of 3)")
         assert (view.filter.value, view.orders.order_query.sort) == ("age<10h", sorted_by)
     assert {number: await off(world.steps, number) for number in before} == before
     assert sorted(await off(orders_queued, world)) == list(range(1, len(FIXED)))
@@ -353,7 +353,7 @@ async def test_cursor_stays_on_a_fixed_order(world: World) -> None:
 
 #: Situations in which a fix would change nothing, and the reasons that are shown.
 NOT_FIXED: Mapping[str, str] = {
-    "exhausted": "its attempts are used up: 3 of 3",
+    "exhausted": "attempts exhausted (3 of 3)",
     "not due": "the next is due in",
     "settling": "it was modified a moment ago",
     "blocked": "has no onboarding",

@@ -364,7 +364,7 @@ def test_an_order_that_was_cut_short_each_time_is_not_begun_again_for_ever(
     for plan in plans:
         assert bool(plan.steps) == begun
         assert [(o.outcome, o.reason) for o in plan.left_alone] == (
-            [] if begun else [(OutcomeKind.SKIPPED, "its attempts are used up: 3 of 3")]
+            [] if begun else [(OutcomeKind.SKIPPED, "attempts exhausted (3 of 3)")]
         )
 
 
@@ -630,7 +630,7 @@ LATER = NOW + timedelta(minutes=5)
     [
         (snapshot(order(1, GENERATING)), None),
         (snapshot(order(1, REVIEW), check_hollow=True), None),
-        (snapshot(order(1, GENERATING, *("START", "ERROR") * 3)), "its attempts are used up: 3 of 3"),
+        (snapshot(order(1, GENERATING, *("START", "ERROR") * 3)), "attempts exhausted (3 of 3)"),
         (snapshot(order(1, onboarding=Onboarding.MISSING)), "has no onboarding"),
         (snapshot(order(1, None)), "its status is NULL"),
         (snapshot(order(1), tasks=(task(TaskState.UNACCOUNTED, "t", 1, until=LATER),)), "it is unknown until "),
@@ -658,7 +658,7 @@ def test_an_order_that_cannot_be_fixed_says_why(seen: Snapshot, why: str | None)
 def test_several_orders_that_cannot_be_fixed_say_why_in_one_line() -> None:
     spent = [order(number, GENERATING, *("START", "ERROR") * 3) for number in (1, 2)]
     seen = snapshot(*spent, order(3, OrderStatus.PAID))
-    used_up = "its attempts are used up: 3 of 3"
+    used_up = "attempts exhausted (3 of 3)"
     assert fix_obstacle(seen, [1, 2]) == f"2 orders: {used_up}"
     assert fix_obstacle(seen, [3, 2, 1]) == f"2 of 3 orders: {used_up}; the others need none, or cannot be fixed"
     assert fix_obstacle(snapshot(*spent, order(3, BUILDING)), [1, 2, 3]) is None

@@ -1,4 +1,4 @@
-"""Which orders get a new task: those asked for, those never started, those that failed."""
+"""Plan new tasks for orders: those selected, those never started, those that failed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_RESET, RunOutcome
 from sitegenctl.domain.plans.guards import (
+    attempts_exhausted,
     changed_recently,
     is_younger,
     possibly_live,
-    used_up,
     with_live_task,
     without_onboarding,
     without_status,
@@ -24,7 +24,7 @@ from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.plans.result import Outcome
 
 _BACKOFF = timedelta(minutes=2)
-_LONGEST_BACKOFF = timedelta(hours=2)
+_MAX_BACKOFF = timedelta(hours=2)
 
 
 def plan_enqueue(
@@ -35,28 +35,23 @@ def plan_enqueue(
     force: bool,
     new_task_id: Callable[[], str],
 ) -> Plan:
-    """Decide for each order whether it may be enqueued.
+    """Decide for each order whether it may be enqueued; database and broker must have responded.
 
-    The snapshot's database and broker must have answered. ``force`` enqueues a GENERATING order even though
-    it moved within grace; nothing overrides a live task.
+    ``force`` includes GENERATING orders changed within the grace period; nothing overrides a live task.
     """
-    steps: list[Step] = []
-    left_alone: list[Outcome] = []
+    decisions: list[Step | Outcome] = []
     for order_id in order_ids:
         order = snapshot.orders.get(order_id)
-        verdict = refuse(order_id, "no such order") if order is None else _why_not(order, snapshot, force=force)
-        if order is None or verdict is not None:
-            left_alone.append(verdict or refuse(order_id, "no such order"))
+        if order is None:
+            decisions.append(refuse(order_id, "no such order"))
         else:
-            steps.append(_enqueue(order, new_task_id(), resume=resume, verb="enqueued"))
-    return Plan(command="enqueue", order_ids=order_ids, steps=steps, left_alone=left_alone)
+            refusal = _refusal(order, snapshot, force=force)
+            decisions.append(refusal or _enqueue(order, new_task_id(), resume=resume, verb="enqueued"))
+    return Plan.of("enqueue", decisions)
 
 
 def plan_start(snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Plan:
-    """Start every BUILDING order that is ready, has no task and has not moved within grace.
-
-    Those that an operator holds, and those that moved a moment ago, are left alone.
-    """
+    """Start every BUILDING order that is ready and has no task, unless it is on hold or changed recently."""
     ready = [
         order
         for order_id, order in sorted(snapshot.orders.items())
@@ -69,13 +64,11 @@ def plan_start(snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Plan:
 
 
 def start(order: Order, snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Step | Outcome:
-    """Start an order that is ready, unless it is on hold, was modified within grace, or may have a task."""
+    """Start an order that is ready, unless it is on hold, changed recently, or may have a task."""
     if order.is_held:
-        return skip(
-            order.order_id, "held: an operator cancelled it", before=order.status, hint="enqueue starts it all the same"
-        )
+        return skip(order, "on hold: an operator cancelled it", hint="enqueue starts it all the same")
     if is_younger(order, snapshot.grace):
-        return skip(order.order_id, f"it moved {describe_age(order.idle)} ago", before=order.status)
+        return skip(order, f"it changed {describe_age(order.idle)} ago")
     return possibly_live(order, snapshot) or _enqueue(order, new_task_id(), verb="started")
 
 
@@ -90,18 +83,15 @@ def plan_retry(
 ) -> Plan:
     """Retry every GENERATING order whose last run ended in ERROR and that has no task.
 
-    Left alone, with the reason: blocked ones, those whose attempts are used up, and those whose next attempt is
-    not due yet (``force`` doesn't wait). ``match`` is searched for in the error, ``older_than`` is the least
-    time since the order moved; orders that don't match are not mentioned.
+    Left alone are orders that are blocked, have no attempts left, or whose next attempt is not due yet (``force`` does
+    not wait). Orders whose error does not match, or that changed within ``older_than``, are not in the plan.
     """
-    failed = [order for _, order in sorted(snapshot.orders.items()) if _has_failed(order, snapshot)]
-    chosen = [
-        order
-        for order in failed
-        if (match is None or match.search(order.last_error or "")) and not is_younger(order, older_than)
-    ]
     decisions = [
-        retry(order, snapshot, max_attempts=max_attempts, force=force, new_task_id=new_task_id) for order in chosen
+        retry(order, snapshot, max_attempts=max_attempts, force=force, new_task_id=new_task_id)
+        for _, order in sorted(snapshot.orders.items())
+        if _has_failed(order, snapshot)
+        and (match is None or match.search(order.last_error or ""))
+        and not is_younger(order, older_than)
     ]
     return Plan.of("retry-failed", decisions, named=False)
 
@@ -119,9 +109,9 @@ def retry(
 
 
 def backoff(attempts: int) -> timedelta:
-    """How long the next attempt waits after so many: 2 minutes, then twice as long each time, 2 hours at most."""
+    """Delay before the next attempt: 2 minutes after the first, doubled each time, at most 2 hours."""
     doublings = min(max(attempts, 1) - 1, 16)
-    return min(_BACKOFF * (1 << doublings), _LONGEST_BACKOFF)
+    return min(_BACKOFF * (1 << doublings), _MAX_BACKOFF)
 
 
 def _has_failed(order: Order, snapshot: Snapshot) -> bool:
@@ -135,44 +125,36 @@ def _has_failed(order: Order, snapshot: Snapshot) -> bool:
 
 
 def _not_due(order: Order, snapshot: Snapshot, *, max_attempts: int, force: bool) -> Outcome | None:
-    if verdict := used_up(order, max_attempts, hint="fix the cause; then reset the order, or raise --max-attempts"):
-        return verdict
+    hint = "fix the cause; then reset the order, or raise --max-attempts"
+    if exhausted := attempts_exhausted(order, max_attempts, hint=hint):
+        return exhausted
     attempts = order.history.attempts
-    wait = max(backoff(attempts), snapshot.grace)
-    if force or order.idle is None or order.idle >= wait:
+    delay = max(backoff(attempts), snapshot.grace)
+    if force or order.idle is None or order.idle >= delay:
         return None
-    return skip(
-        order.order_id,
-        f"attempt {attempts} failed {describe_age(order.idle)} ago; the next is due in "
-        f"{describe_age(wait - order.idle)}",
-        before=order.status,
-        hint="--force doesn't wait",
-    )
+    due = describe_age(delay - order.idle)
+    reason = f"attempt {attempts} failed {describe_age(order.idle)} ago; the next is due in {due}"
+    return skip(order, reason, hint="--force does not wait")
 
 
-def _why_not(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None:
+def _refusal(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None:
     status = order.status
     if status is None:
         return without_status(order)
     if status is OrderStatus.CANCELLED and not order.is_held:
-        return refuse(order.order_id, "it is CANCELLED", before=status)
+        return refuse(order, "it is CANCELLED")
     if status.is_finished:
-        return refuse(
-            order.order_id,
-            f"it is in {status}: a generation would be skipped",
-            before=status,
-            hint=Remedy.run(Command.RESET, order.order_id, advice="to generate its site again"),
-        )
-    verdict = with_live_task(order, snapshot) or without_onboarding(order)
-    if verdict is not None:
-        return verdict
+        hint = Remedy.run(Command.RESET, order.order_id, advice="to generate its site again")
+        return refuse(order, f"it is in {status}: a generation would be skipped", hint=hint)
+    if refusal := with_live_task(order, snapshot) or without_onboarding(order):
+        return refusal
     if status.precedes_building and not order.is_held:
-        return refuse(order.order_id, f"it is {status}, not yet BUILDING", before=status)
+        return refuse(order, f"it is {status}, not yet BUILDING")
     return None if force else changed_recently(order, snapshot)
 
 
 def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> Step:
-    # Whoever reset it wants nothing of the old site, of which files may be left if that was cut short.
+    # A reset must not resume the old site, whose files may be left if the reset was cut short.
     was_reset = order.history.last_journal == OPERATOR_RESET and order.history.last_run is None
     return Step(
         order_id=order.order_id,

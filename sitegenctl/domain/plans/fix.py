@@ -37,11 +37,9 @@ def plan_fix(
     """
     options = RepairOptions(patience=patience, max_attempts=max_attempts)
     repairer = Repairer(snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
-    chosen = snapshot.known_ids()
-    if order_ids is not None:
-        meant = frozenset(order_ids)
-        chosen = [order_id for order_id in chosen if order_id in meant]
-    decided = (_decide(order_id, snapshot, repairer, max_attempts=max_attempts) for order_id in chosen)
+    known = snapshot.known_ids()
+    selected = known if order_ids is None else sorted(set(known).intersection(order_ids))
+    decided = (_decide(order_id, snapshot, repairer, max_attempts=max_attempts) for order_id in selected)
     return Plan.of("fix", [decision for decision in decided if decision is not None], named=False)
 
 
@@ -64,7 +62,7 @@ def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts
 
 
 def _why_left_out(snapshot: Snapshot, order_id: int) -> str:
-    """Why an order is not in the plan at all: it has no fault, or only waiting can tell."""
+    """Why an order is not in the plan at all: it has no fault, or only needs to wait."""
     diagnosis = snapshot.diagnose(order_id)
     if diagnosis.until is not None:
         return f"it is unknown until {describe_time(diagnosis.until, snapshot.taken_at)}"
@@ -103,7 +101,7 @@ def _decide(order_id: int, snapshot: Snapshot, repairer: Repairer, *, max_attemp
 
 
 def _unknown(order_id: int, order: Order | None, diagnosis: Diagnosis, snapshot: Snapshot) -> Outcome | None:
-    """Why nothing may be done with an order of which not enough is known; nothing where waiting will tell."""
+    """Refuse an order of which not enough is known; None if waiting is enough."""
     if diagnosis.until is not None:
         return None
     if order is not None and (refused := without_status(order)):
@@ -112,10 +110,4 @@ def _unknown(order_id: int, order: Order | None, diagnosis: Diagnosis, snapshot:
         obstacle = Obstacle.UNDATED
     else:
         obstacle = Obstacle.UNATTRIBUTED if snapshot.unattributed else Obstacle.FILES
-    return refuse(
-        order_id,
-        diagnosis.evidence[0],
-        before=order.status if order else None,
-        hint=diagnosis.remedy,
-        obstacle=obstacle,
-    )
+    return refuse(order or order_id, diagnosis.evidence[0], hint=diagnosis.remedy, obstacle=obstacle)

@@ -1,4 +1,4 @@
-"""What one maintenance run did: its steps, in the order in which they were taken."""
+"""The result of a maintenance run: its steps in order, and the faults that are left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MaintenanceStep(StrEnum):
 
     @property
     def needs(self) -> tuple[Source, ...]:
-        """The sources without which the step is left out."""
+        """The sources that the step can't do without."""
         return _NEEDS[self]
 
 
@@ -42,7 +42,7 @@ _NEEDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """A fault that maintenance saw and could not fix; ``is_new`` where no earlier run has reported it."""
+    """A fault that maintenance could not fix; ``is_new`` if no earlier run has reported it."""
 
     condition: Condition
     outcome: Outcome
@@ -51,27 +51,26 @@ class Leftover:
 
     @property
     def key(self) -> str:
-        """What stays the same from run to run until something changes; no ages and no times."""
+        """The same from run to run until something changes: without ages and times."""
         return f"{self.condition}: {self.obstacle}"
 
 
 def leftovers(plan: Plan, snapshot: Snapshot, reported: Mapping[int, str]) -> list[Leftover]:
-    """The faults of which something has to be decided, out of the fix of all orders; ``reported`` are earlier keys."""
-    found = [
+    """The faults with an obstacle in a plan that fixes all orders; ``reported`` are the keys of earlier runs."""
+    left = [
         Leftover(condition=snapshot.diagnose(outcome.order_id).condition, outcome=outcome, obstacle=outcome.obstacle)
         for outcome in plan.left_alone
         if outcome.obstacle is not None
     ]
-    return [replace(left, is_new=reported.get(left.outcome.order_id) != left.key) for left in found]
+    return [replace(each, is_new=reported.get(each.outcome.order_id) != each.key) for each in left]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What became of one step: the ``result`` for its orders, or how many things were ``pruned``.
+    """The result of one step: the ``result`` for its orders, or the number of things ``pruned``.
 
-    ``not_pruned`` says why others could not be, by name. ``left_out`` says why the step was not taken, ``hint``
-    what to do about it, and ``source`` which source that was for. ``broke`` is set where it ended in an error that
-    nobody expected.
+    ``not_pruned`` has the reason by name for what could not be pruned. ``left_out`` is the reason why the step was not
+    completed, with a ``hint`` and the ``source`` that caused it. ``broke`` is set after an unexpected error.
     """
 
     step: MaintenanceStep
@@ -85,7 +84,7 @@ class StepReport:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there is nothing to tell: orders that rest where they are (skipped, refused) are no news."""
+        """Whether there is nothing to report: skipped and refused orders are no news."""
         if self.left_out is not None or self.pruned or self.not_pruned:
             return False
         return self.result is None or not any(
@@ -94,7 +93,7 @@ class StepReport:
 
     @property
     def has_failed(self) -> bool:
-        """Whether something that was tried failed."""
+        """Whether something that was attempted failed."""
         return self.broke or bool(self.not_pruned) or (self.result is not None and self.result.exit_code == 1)
 
 
@@ -121,8 +120,8 @@ class Maintenance:
     def exit_code(self) -> int:
         """130 when interrupted, 3 when a source was missing for a step, 1 when something failed, else 0.
 
-        4 where all went well, but a fault is new that an operator can resolve. What waits for the customer, or was
-        reported before, is no failure.
+        4 if all went well, but an operator can remove the obstacle of a new fault. A fault that waits for the customer,
+        or was reported before, is no failure.
         """
         if self.interrupted:
             return 130

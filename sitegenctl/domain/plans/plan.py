@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
-from sitegenctl.domain.orders.order import OrderStatus
+from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.run import (
     OPERATOR_CANCEL,
     OPERATOR_ENQUEUE,
@@ -195,22 +195,22 @@ def joined(plans: Sequence[Plan]) -> Plan:
 
 def left_alone(
     kind: OutcomeKind,
-    order_id: int,
+    order: Order | int,
     reason: str,
     *,
-    before: OrderStatus | None = None,
     hint: Hint | None = None,
     task_id: str | None = None,
     log_id: int = 0,
     obstacle: Obstacle | None = None,
 ) -> Outcome:
-    """The outcome for an order that is not changed."""
+    """The outcome for an order that is not changed; one that was not read is given by number."""
+    order_id, status = (order, None) if isinstance(order, int) else (order.order_id, order.status)
     return Outcome(
         order_id=order_id,
         outcome=kind,
         reason=reason,
-        before=before,
-        after=before,
+        before=status,
+        after=status,
         hint=hint,
         task_id=task_id,
         log_id=log_id,

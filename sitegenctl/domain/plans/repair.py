@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition, Diagnosis, Severity
+from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition, Severity
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_task
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
@@ -27,8 +27,8 @@ from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
 from sitegenctl.domain.plans.result import Obstacle, Outcome
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 
-# Which of several tasks is kept: the one that is furthest, and of those that wait the one that is next. One that may be
-# running somewhere comes before those that wait: if it turns out to be dead it is requeued, and nothing is lost.
+# Of several tasks the furthest is kept, and of waiting ones the next to run. One that may be running comes before
+# those that wait: if it turns out to be dead it is requeued, and nothing is lost.
 _KEPT_FIRST = (
     TaskState.RUNNING,
     TaskState.UNACCOUNTED,
@@ -48,7 +48,7 @@ _CLEARS = STARTS | {"CLEANUP"}
 
 @dataclass(frozen=True, kw_only=True)
 class RepairFacts:
-    """What a repair needs to know besides the snapshot.
+    """What a repair needs besides the snapshot.
 
     ``unusable`` has, by task id, why it must not be published again. ``logs`` are the log rows, oldest first, of orders
     with several running tasks. ``missing`` are orders that a second reading of the database did not find either.
@@ -61,11 +61,11 @@ class RepairFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RepairOptions:
-    """How far a repair goes.
+    """Limits of a repair.
 
-    ``terminate`` lets running tasks be stopped. An orphaned task whose order was modified within ``patience`` is left
-    alone, unless it is proven to be dead. Nothing is begun again of an order that has had ``max_attempts``.
-    ``worker_dead``: a person has confirmed, for the orders that are named, that whatever had their tasks is dead.
+    With ``terminate`` running tasks are stopped. An orphaned task whose order changed within ``patience`` is left
+    alone, unless its worker is proven dead. An order with ``max_attempts`` gets no new attempt. With ``worker_dead`` an
+    operator has confirmed, for the named orders, that the workers of their tasks are dead.
     """
 
     only: frozenset[Condition] = frozenset(REPAIRABLE)
@@ -88,8 +88,7 @@ def plan_repair(
 ) -> Plan:
     """Decide for each order what fixes it; database, broker and workers must have responded.
 
-    Without ``named`` orders, all that are in one of the conditions are in the plan, and no others. Of each named order
-    the plan says what becomes of it.
+    The plan has all orders in one of the conditions, or each of the ``named`` ones.
     """
     repairer = Repairer(snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
     chosen = snapshot.known_ids() if named is None else named
@@ -104,7 +103,7 @@ def plan_repair(
 
 
 def needs_logs(snapshot: Snapshot) -> list[int]:
-    """The orders of which more than one task runs: which to keep is read from their logs."""
+    """The orders with more than one running task: their logs show which to keep."""
     return [
         order_id
         for order_id in snapshot.known_ids()
@@ -124,10 +123,10 @@ def reused_ids(snapshot: Snapshot) -> set[str]:
 
 
 def furthest(running: Sequence[LiveTask], log: Sequence[LogRow]) -> LiveTask:
-    """Of several running tasks of one order the one to keep: furthest, and with its files still in the folder.
+    """The running task to keep of several: the furthest whose files are still in the folder.
 
-    A run that begins clears away the files that it finds: of runs that had written some by then nothing whole will
-    come. Where the log does not say which task wrote a row, the run that began last owns the folder.
+    A run deletes the files that it finds when it begins: an earlier run that had written some will not be complete.
+    Where the log does not name the task of a row, the run that began last owns the folder.
     """
     ids = {task.task_id for task in running}
     rows: dict[str, list[LogRow]] = {}
@@ -164,7 +163,7 @@ class Repairer:
     facts: RepairFacts
 
     def decide(self, condition: Condition, order_id: int) -> Step | Outcome:
-        """What fixes an order in this condition, or why nothing may be done."""
+        """Decide what fixes an order in this condition."""
         order = self.snapshot.orders.get(order_id)
         tasks = self._tasks(order_id)
         if condition is Condition.INTERRUPTED:
@@ -177,32 +176,30 @@ class Repairer:
         return self._duplicated(order, order_id, tasks)
 
     def decide_named(self, order_id: int) -> Step | Outcome:
-        """What becomes of a named order that is in none of the conditions to fix."""
+        """Decide about a named order that is in none of the conditions to fix."""
         order = self.snapshot.orders.get(order_id)
         diagnosis = self.snapshot.diagnose(order_id)
         tasks = self._tasks(order_id)
         if order is None and not tasks:
             return refuse(order_id, "no such order")
+        if diagnosis.severity is Severity.OK:
+            return skip(order or order_id, f"nothing to repair: {diagnosis.evidence[0]}")
         if diagnosis.condition is not Condition.UNKNOWN:
-            return _not_repaired(order, order_id, diagnosis)
+            reason = f"it is {diagnosis.condition}, which repair does not fix"
+            return skip(order or order_id, reason, hint=diagnosis.remedy)
         if order is None:
             if order_id in self.facts.missing:
                 return self._ghost(order, order_id, tasks)
-        elif refused := without_status(order):
-            return refused
+        elif refusal := without_status(order):
+            return refusal
         elif self.options.worker_dead and tasks and tasks[0].state is TaskState.ORPHANED:
             return self.decide(Condition.ORPHANED, order_id)
         elif self.options.worker_dead and order_id in self.snapshot.possible and not self.snapshot.unattributed:
             return self._interrupted(order)
-        return refuse(
-            order_id,
-            diagnosis.evidence[0],
-            before=order.status if order else None,
-            hint=diagnosis.remedy,
-        )
+        return refuse(order or order_id, diagnosis.evidence[0], hint=diagnosis.remedy)
 
     def _tasks(self, order_id: int) -> tuple[LiveTask, ...]:
-        """The order's tasks; those of which no worker is known are proven dead where a person has confirmed it."""
+        """The order's tasks; those without a known worker are orphaned if an operator confirmed that it is dead."""
         tasks = self.snapshot.tasks_of(order_id)
         if not self.options.worker_dead:
             return tasks
@@ -221,23 +218,19 @@ class Repairer:
     def _requeued(
         self, order: Order, task: LiveTask, others: tuple[LiveTask, ...], details: tuple[str, ...]
     ) -> Step | Outcome:
-        """Requeue an orphaned task and remove its order's other ones, or say why not yet."""
-        if waiting := reconnecting(order, order.order_id, task, self.snapshot):
+        """Requeue an orphaned task and revoke the other ones of its order, unless it is too early."""
+        if waiting := reconnecting(order, task, self.snapshot):
             return waiting
         dead = self.options.worker_dead or (order.run_lock_held is False and _is_of_run(order, task))
         if not dead and is_younger(order, self.options.patience):
-            return skip(
-                order.order_id,
-                f"its task is orphaned, but the order was modified {describe_age(order.idle)} ago",
-                before=order.status,
-                task_id=task.task_id,
-                hint=f"re-check after {describe_age(self.options.patience)}",
-            )
-        if spent := attempts_exhausted(order, self.options.max_attempts):
-            return spent
+            reason = f"its task is orphaned, but the order was modified {describe_age(order.idle)} ago"
+            hint = f"re-check after {describe_age(self.options.patience)}"
+            return skip(order, reason, task_id=task.task_id, hint=hint)
+        if exhausted := attempts_exhausted(order, self.options.max_attempts):
+            return exhausted
         if (why := self.facts.unusable.get(task.task_id)) is not None:
             return self._replaced(order, (task, *others), why)
-        # A log that grows is written by a live worker: unlike elsewhere in a repair, it must not have grown.
+        # A live worker writes to the log: unlike in other repairs, it must not have grown.
         step = self._step(order, order.order_id, details=details, revoke=others, requeue=task)
         return replace(step, last_log_id=order.last_log_id)
 
@@ -246,9 +239,9 @@ class Repairer:
         others = tuple(task for task in tasks if task is not kept)
         removable, left = self._divided(order, order_id, others)
         if not removable:
-            verdict = not_revocable(order, order_id, others, self.snapshot, terminate=self.options.terminate)
-            assert verdict is not None  # noqa: S101 - of two tasks or more there is another one
-            return verdict
+            refusal = self._not_revocable(order or order_id, others)
+            assert refusal is not None  # noqa: S101 - of two tasks or more there is another one
+            return refusal
         details = (f"task {short_id(kept.task_id)} kept ({kept.state})", *_what_goes(removable, left))
         if kept.state is TaskState.ORPHANED and order is not None:
             return self._requeued(order, kept, removable, details)
@@ -267,53 +260,42 @@ class Repairer:
             return self._step(order, order_id, details=details, revoke=removable, leave=left)
         running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
         if running is None or running.worker is None:
-            verdict = not_revocable(order, order_id, tasks, self.snapshot, terminate=self.options.terminate)
-            assert verdict is not None  # noqa: S101 - none of its tasks is removable
-            return verdict
+            refusal = self._not_revocable(order or order_id, tasks)
+            assert refusal is not None  # noqa: S101 - none of its tasks is removable
+            return refusal
         if order is not None and order.status is OrderStatus.CANCELLED:
             reason = "when it ends, it sets the order to REVIEW"
             hint: Hint = Remedy.run(Command.CANCEL, order_id, terminate=True)
         else:
             reason, hint = "it goes on until it ends", "--terminate stops it"
-        return skip(
-            order_id,
-            f"{describe_task(running)}: {reason}",
-            before=order.status if order else None,
-            hint=hint,
-            obstacle=Obstacle.RUNNING,
-        )
+        return skip(order or order_id, f"{describe_task(running)}: {reason}", hint=hint, obstacle=Obstacle.RUNNING)
 
     def _divided(
         self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]
     ) -> tuple[tuple[LiveTask, ...], tuple[LiveTask, ...]]:
-        """Those of these tasks that can be removed, and those that can't."""
-        removable = tuple(
-            task
-            for task in tasks
-            if not_revocable(order, order_id, (task,), self.snapshot, terminate=self.options.terminate) is None
-        )
+        """The tasks that can be removed, and those that can't."""
+        removable = tuple(task for task in tasks if self._not_revocable(order or order_id, (task,)) is None)
         return removable, tuple(task for task in tasks if task not in removable)
+
+    def _not_revocable(self, order: Order | int, tasks: tuple[LiveTask, ...]) -> Outcome | None:
+        return not_revocable(order, tasks, self.snapshot, terminate=self.options.terminate)
 
     def _interrupted(self, order: Order) -> Step | Outcome:
         if not self.options.worker_dead and (live := possibly_live(order, self.snapshot)):
             return live
         wait = self.snapshot.reading.reconnecting
         if wait and not self.options.worker_dead and not self._was_enqueued_since_start(order):
-            return skip(
-                order.order_id,
-                "the broker has restarted a moment ago: a worker on its way back may hold its task",
-                before=order.status,
-                hint=f"re-check in {describe_age(wait)}",
-            )
+            reason = "the broker has just restarted: a worker that reconnects may have its task"
+            return skip(order, reason, hint=f"re-check in {describe_age(wait)}")
         journal, promised = order.journal, _promised(order)
         why = self.facts.unusable.get(promised) if promised is not None else None
         details: tuple[str, ...]
         if promised is not None and journal is not None and why is None:
-            # The task that the journal promised keeps its id, so that it can be found again by it. This is not another
-            # attempt: attempts were counted before it was promised.
+            # The task keeps the id in the journal, so that it can be found by it. This is not another attempt: attempts
+            # were counted before the id was journaled.
             task_id, resume, details = promised, journal.resume, ("published again",)
-        elif spent := attempts_exhausted(order, self.options.max_attempts):
-            return spent
+        elif exhausted := attempts_exhausted(order, self.options.max_attempts):
+            return exhausted
         else:
             task_id, resume, details = self.new_task_id(), True, ("enqueued",)
             if why is not None and promised is not None and journal is not None:
@@ -331,7 +313,7 @@ class Repairer:
         )
 
     def _was_enqueued_since_start(self, order: Order) -> bool:
-        """Whether its task was published after the broker started, so that no worker can be bringing it back."""
+        """Whether its task was published after the broker started: no worker had it before."""
         age, uptime = order.journal.age if order.journal is not None else None, self.snapshot.reading.uptime
         return _promised(order) is not None and age is not None and uptime is not None and age < uptime
 
@@ -366,14 +348,14 @@ class Repairer:
         requeue: LiveTask | None = None,
         leave: tuple[LiveTask, ...] = (),
     ) -> Step:
-        # The log may grow under a repair: only the status has to be what it was. Tasks are read again.
+        # The log may grow during a repair: only the status must be as planned. Tasks are read again.
         keeps_task = keep is not None or requeue is not None
         is_building = order is not None and order.status is OrderStatus.BUILDING
         return Step(
             order_id=order_id,
             action=Action.REPAIR,
             before=order.status if order else None,
-            # The system's beat starts what is BUILDING, whether or not it has a task.
+            # The system's beat starts BUILDING orders, even those with a task.
             after=OrderStatus.GENERATING if keeps_task and is_building else None,
             revoke=revoke,
             terminate=self.options.terminate,
@@ -391,13 +373,13 @@ def _what_goes(removed: tuple[LiveTask, ...], left: tuple[LiveTask, ...]) -> tup
 
 
 def _turn(task: LiveTask) -> tuple[int, int, str, str]:
-    """What tasks are sorted by to tell which is furthest, and of those alike which comes first."""
+    """Sort key: the task that is furthest comes first, of equal ones the next to run."""
     eta = task.eta.isoformat() if task.eta else ""
     return _KEPT_FIRST.index(task.state), task.position or 0, eta, task.task_id
 
 
 def _promised(order: Order) -> str | None:
-    """The id of the task that the journal promised and that no run has begun of."""
+    """The id of the journaled task, if no run of it has begun."""
     journal = order.journal
     if journal is None or journal.step not in _PROMISES or order.history.last_run is not None:
         return None
@@ -407,12 +389,3 @@ def _promised(order: Order) -> str | None:
 def _is_of_run(order: Order, task: LiveTask) -> bool:
     run = order.history.last_run
     return run is not None and run.takes_lock and run.task_id == task.task_id
-
-
-def _not_repaired(order: Order | None, order_id: int, diagnosis: Diagnosis) -> Outcome:
-    before = order.status if order else None
-    if diagnosis.severity is Severity.OK:
-        return skip(order_id, f"nothing to repair: {diagnosis.evidence[0]}", before=before)
-    return skip(
-        order_id, f"it is {diagnosis.condition}, which repair does not fix", before=before, hint=diagnosis.remedy
-    )

@@ -117,13 +117,13 @@ def _refusal(order: Order, snapshot: Snapshot, options: ResetOptions) -> Outcome
     if status is None:
         return without_status(order)
     if status is OrderStatus.CANCELLED:
-        return refuse(order_id, "it is CANCELLED", before=status)
+        return refuse(order, "it is CANCELLED")
     if status.precedes_building:
-        return refuse(order_id, f"it is {status}, not yet BUILDING", before=status)
+        return refuse(order, f"it is {status}, not yet BUILDING")
     if options.enqueue and (blocked := without_onboarding(order)):
         return blocked
     tasks = snapshot.tasks_of(order_id)
-    if refusal := not_revocable(order, order_id, tasks, snapshot, terminate=options.terminate):
+    if refusal := not_revocable(order, tasks, snapshot, terminate=options.terminate):
         return refusal
     if not tasks and (live := possibly_live(order, snapshot)):
         return live
@@ -140,18 +140,13 @@ def _empty_refusal(order: Order, snapshot: Snapshot, min_age: timedelta, max_att
         return _uncounted(order)
     if is_younger(order, min_age):
         changed = f"{describe_files(files)}, but it changed {describe_age(order.idle)} ago"
-        return skip(order.order_id, changed, before=order.status)
+        return skip(order, changed)
     return without_onboarding(order) or possibly_live(order, snapshot) or attempts_exhausted(order, max_attempts)
 
 
 def _uncounted(order: Order) -> Outcome:
-    return refuse(
-        order.order_id,
-        "its files could not be counted: its folder is a link or can't be read",
-        before=order.status,
-        hint="check its folder in the sites directory",
-        obstacle=Obstacle.FILES,
-    )
+    reason = "its files could not be counted: its folder is a link or can't be read"
+    return refuse(order, reason, hint="check its folder in the sites directory", obstacle=Obstacle.FILES)
 
 
 def _reset(order: Order, snapshot: Snapshot, options: ResetOptions, new_task_id: Callable[[], str]) -> Step:
