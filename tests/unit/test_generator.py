@@ -430,18 +430,6 @@ def test_structured_data_round_trips_a_hostile_name():
     assert data["@type"] == "Plumber"
     assert data["telephone"] == "(512) 555-0142"
     assert data["url"] == "https://hillcountry.example/"
-    assert data["openingHoursSpecification"][0] == {
-        "@type": "OpeningHoursSpecification",
-        "dayOfWeek": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"],
-        "opens": "07:00",
-        "closes": "18:00",
-    }
-    crumbs = site.structured("services/repiping.html")[1]
-    assert [entry["item"] for entry in crumbs["itemListElement"]] == [
-        "https://hillcountry.example/",
-        "https://hillcountry.example/services.html",
-        "https://hillcountry.example/services/repiping.html",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -596,28 +584,10 @@ def test_hours_are_sorted_and_grouped():
     week = opening_hours(
         {"holidays": "ask", "Tue": "9:00-17:00", "sáb. a dom.": "Fechado", "monday": "9:00-17:00", "Quarta": "9-5"}
     )
-    assert [(line.days, line.typed_hours, line.spans) for line in week] == [
-        ((0, 1), "9:00-17:00", (("09:00", "17:00"),)),
-        ((2,), "9-5", None),
-        ((5, 6), "Fechado", ()),
-        ((), "ask", None),
+    assert [(line.days, line.typed_hours) for line in week] == [
+        ((0, 1), "9:00-17:00"),
+        ((2,), "9-5"),
+        ((5, 6), "Fechado"),
+        ((), "ask"),
     ]
     assert week[-1].typed_day == "holidays"
-
-
-@pytest.mark.parametrize(
-    ("hours", "spans"),
-    [
-        ("8h às 18h", (("08:00", "18:00"),)),
-        ("08:00 \N{EN DASH} 12:00, 13h30 - 18:00", (("08:00", "12:00"), ("13:30", "18:00"))),
-        ("9am to 5:30pm", (("09:00", "17:30"),)),
-        ("12pm-12am", (("12:00", "00:00"),)),
-        ("24 hours", (("00:00", "23:59"),)),
-        ("9 - 5pm", None),
-        ("9:00-25:00", None),
-        ("13pm-14pm", None),
-        ("by appointment", None),
-    ],
-)
-def test_hours_are_parsed(hours, spans):
-    assert opening_hours({"monday": hours})[0].spans == spans

@@ -19,6 +19,8 @@ from sitegenctl.worker.generator.site import Service, Site, read_brief
 
 _HOME = "index.html"
 _MISSING = "404.html"
+# These describe the business as structured data.
+_BUSINESS_PAGES = frozenset({_HOME, "contact.html", "about.html"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,7 @@ def _pages(site: Site) -> Iterator[_Page]:
         yield page("areas", description=say("areas_lead", name=site.name))
     yield page("contact", description=say("contact_lead", name=site.name))
     yield page("privacy", description=say("privacy_lead"), in_navigation=False)
-    title = say("missing_title")
-    text = say("missing_text")
+    title, text = say("missing_title"), say("missing_text")
     yield _Page(path=_MISSING, template=_MISSING, name=title, heading=title, description=text, in_navigation=False)
 
 
@@ -105,7 +106,7 @@ def _render_page(site: Site, page: _Page, navigation: list[_Page], style: dict[s
         description=page.description or site.meta_description,
         address=_address(site, page) if site.base and not is_missing else None,
         services_lead=_services_lead(site),
-        structured=list(_structured_data(site, page)),
+        structured=seo_files.business_data(site) if page.path in _BUSINESS_PAGES else None,
         **style,
     )
 
@@ -121,20 +122,6 @@ def _services_lead(site: Site) -> str:
     if len(names) > 4 or not site.place:
         return site.lead
     return site.say("services_lead", services=site.say.enumeration(names), place=site.place)
-
-
-def _structured_data(site: Site, page: _Page) -> Iterator[dict[str, Any]]:
-    if page.path in {_HOME, "contact.html", "about.html"}:
-        yield seo_files.business_data(site)
-    trail = [(site.say("home"), "")]
-    if page.service is not None:
-        yield seo_files.service_data(site, page.service)
-        trail.append((site.say("services"), "services.html"))
-    if page.path not in {_HOME, _MISSING}:
-        trail.append((page.name, page.path))
-    breadcrumbs = seo_files.breadcrumb_data(site, trail)
-    if breadcrumbs is not None:
-        yield breadcrumbs
 
 
 def _render(template: str, **context: Any) -> str:

@@ -1,9 +1,9 @@
-"""Opening hours: what customers typed per day, in the order of the week and, where unambiguous, as times."""
+"""Opening hours: what customers typed per day, in the order of the week."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sitegenctl.worker.generator.sanitize import line
@@ -25,25 +25,15 @@ _GROUPS = {
     **dict.fromkeys(("weekend", "weekends", "fim de semana"), _WEEKEND),
     **dict.fromkeys(("daily", "every day", "todos os dias"), _WEEK),
 }
-_CLOSED = frozenset({"closed", "fechado", "fechada"})
-_ALL_DAY = frozenset({"24h", "24 h", "24 hours", "24 horas", "open 24 hours", "00:00-24:00"})
-_TO = r"\s*(?:[-\u2013\u2014]|\b(?:to|until|ate|as|a)\b)\s*"
-_TIME = r"(\d{1,2})(?:\s*(?::|h)\s*(\d{2})?)?\s*(am|pm)?"
-_SPAN = re.compile(rf"{_TIME}{_TO}{_TIME}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpeningHours:
-    """One line of the table: its days (0 is Monday), the typed day and hours, and their meaning.
-
-    ``days`` is empty if the day was not understood. ``spans`` contains (opens, closes) as ``HH:MM``; it is None if the
-    hours were not understood, and empty for a closed day.
-    """
+    """One line of the table: its days (0 is Monday; none if not understood), and the typed day and hours."""
 
     days: tuple[int, ...]
     typed_day: str
     typed_hours: str
-    spans: tuple[tuple[str, str], ...] | None
 
 
 def opening_hours(typed: Mapping[str, str]) -> list[OpeningHours]:
@@ -57,7 +47,7 @@ def opening_hours(typed: Mapping[str, str]) -> list[OpeningHours]:
         if last and days and last.days and last.typed_hours == hours and days[0] == last.days[-1] + 1:
             lines[-1] = replace(last, days=last.days + days)
         else:
-            lines.append(OpeningHours(days=days, typed_day=day, typed_hours=hours, spans=_spans(hours)))
+            lines.append(OpeningHours(days=days, typed_day=day, typed_hours=hours))
     return lines
 
 
@@ -71,34 +61,3 @@ def _days(typed: str) -> tuple[int, ...]:
     if len(ends) == 2 and ends[0] and ends[1] and ends[0] < ends[1]:
         return tuple(range(ends[0][0], ends[1][0] + 1))
     return ()
-
-
-def _spans(typed: str) -> tuple[tuple[str, str], ...] | None:
-    plain = unaccented(typed).replace("a.m.", "am").replace("p.m.", "pm").strip(" .")
-    if plain in _CLOSED:
-        return ()
-    if plain in _ALL_DAY:
-        return (("00:00", "23:59"),)
-    spans = []
-    for part in re.split(r"\s*(?:,|;|/|&|\be\b|\band\b)\s*", plain):
-        match = _SPAN.fullmatch(part)
-        times = list(_times(match)) if match else []
-        if len(times) != 2:
-            return None
-        spans.append((times[0], times[1]))
-    return tuple(spans)
-
-
-def _times(match: re.Match[str]) -> Iterator[str]:
-    """Yield the two times of a span, or fewer if one is ambiguous, as in "9 - 5" and "9 - 5pm"."""
-    halves = match[3], match[6]
-    written_out = all(re.search(r"[:h]", half) for half in re.split(_TO, match[0], maxsplit=1))
-    if (halves[0] is None) != (halves[1] is None) or (halves[0] is None and not written_out):
-        return
-    for hour_text, minute_text, half in (match.group(1, 2, 3), match.group(4, 5, 6)):
-        hour, minute = int(hour_text), int(minute_text or 0)
-        if half is not None and not 1 <= hour <= 12:
-            return
-        hour = hour % 12 + (12 if half == "pm" else 0) if half is not None else hour
-        if hour < 24 and minute < 60:
-            yield f"{hour:02d}:{minute:02d}"

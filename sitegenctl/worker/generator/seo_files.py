@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sitegenctl.worker.generator.site import MAX_SERVICE_PAGES, Service, Site
+from sitegenctl.worker.generator.site import MAX_SERVICE_PAGES, Site
 
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _VCARD_LINE = 75
 
 
@@ -28,17 +27,6 @@ def business_data(site: Site) -> dict[str, Any]:
         "addressLocality": site.city,
         "addressRegion": site.state,
     }
-    opening_hours = [
-        {
-            "@type": "OpeningHoursSpecification",
-            "dayOfWeek": [_DAYS[day] for day in entry.days],
-            "opens": opens,
-            "closes": closes,
-        }
-        for entry in site.hours
-        for opens, closes in (entry.spans or ())
-        if entry.days
-    ]
     return _known(
         {
             "@context": "https://schema.org",
@@ -53,46 +41,10 @@ def business_data(site: Site) -> dict[str, Any]:
             "address": _known(address),
             "areaServed": list(site.areas),
             "keywords": ", ".join(site.keywords),
-            "openingHoursSpecification": opening_hours,
             "sameAs": [address for _, address in site.social],
             "hasOfferCatalog": catalogue if site.services else None,
         }
     )
-
-
-def service_data(site: Site, service: Service) -> dict[str, Any]:
-    """Return one service and its provider."""
-    provider = {
-        "@type": site.business_type,
-        "@id": _address(site, "#business"),
-        "name": site.name,
-        "telephone": site.contact.phone,
-    }
-    return _known(
-        {
-            "@context": "https://schema.org",
-            "@type": "Service",
-            "name": service.name,
-            "description": service.summary,
-            "url": _address(site, service.page) if service.page else None,
-            "areaServed": list(site.areas) or site.place,
-            "provider": _known(provider),
-        }
-    )
-
-
-def breadcrumb_data(site: Site, trail: list[tuple[str, str]]) -> dict[str, Any] | None:
-    """Return the way to a page, (name, path) from the home page on; None without absolute addresses."""
-    if not site.base or len(trail) < 2:
-        return None
-    return {
-        "@context": "https://schema.org",
-        "@type": "BreadcrumbList",
-        "itemListElement": [
-            {"@type": "ListItem", "position": position, "name": name, "item": _address(site, path)}
-            for position, (name, path) in enumerate(trail, start=1)
-        ],
-    }
 
 
 def manifest(site: Site) -> str:
