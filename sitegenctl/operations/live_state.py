@@ -93,7 +93,6 @@ class OrderDetail:
     verdict: Diagnosis
     tasks: Sequence[LiveTask]
     story: Sequence[TimelineEntry]
-    log: Sequence[LogRow]
     files: SiteFiles | None
     tree: SiteTree | None
     problem: str | None = None
@@ -224,7 +223,6 @@ class LiveState:
             verdict=snapshot.diagnose(order_id),
             tasks=tasks,
             story=timeline(rows, [_task_details(task) for task in tasks], now=read_at),
-            log=rows,
             files=(files or {}).get(order_id),
             tree=tree,
             problem="; ".join(filter(None, (*attempts.errors.values(), tree_error))) or None,

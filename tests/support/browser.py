@@ -1,4 +1,4 @@
-"""A real Chromium without a window, over its DevTools protocol: as little of it as the tests need."""
+"""Drive a headless Chromium by its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _FLAGS = (
     "--window-size=1280,800",
 )
 
-# The page keeps its terminal to itself, but the debugger finds every object of a kind: xterm's public ones have a
-# buffer and getSelection.
+# The page does not expose its terminal, but the debugger can find it: xterm's public objects have a buffer and
+# getSelection.
 _TERMINAL = """function () {
   for (const one of this) {
     if (!Object.hasOwn(one, '_core') || typeof one.getSelection !== 'function') continue;
@@ -46,14 +46,14 @@ _TERMINAL = """function () {
 
 
 class Page:
-    """One page of the browser, and what it has asked for and complained of."""
+    """A page of the browser, with its requests and errors."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.requested: list[str] = []
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self._listening = asyncio.create_task(self._listen())
 
     async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -74,30 +74,30 @@ class Page:
         return (await self.send("Runtime.evaluate", expression=expression, returnByValue=True))["result"].get("value")
 
     async def text(self) -> str:
-        """What the terminal in the page shows."""
+        """Text of the terminal in the page."""
         return "\n".join((await self._terminal())[1])
 
     async def _terminal(self) -> tuple[int, list[str]]:
         prototype = await self.send("Runtime.evaluate", expression="Object.prototype")
-        found = await self.send("Runtime.queryObjects", prototypeObjectId=prototype["result"]["objectId"])
+        objects = await self.send("Runtime.queryObjects", prototypeObjectId=prototype["result"]["objectId"])
         answer = await self.send(
             "Runtime.callFunctionOn",
-            objectId=found["objects"]["objectId"],
+            objectId=objects["objects"]["objectId"],
             functionDeclaration=_TERMINAL,
             returnByValue=True,
         )
-        await self.send("Runtime.releaseObject", objectId=found["objects"]["objectId"])
+        await self.send("Runtime.releaseObject", objectId=objects["objects"]["objectId"])
         columns, lines = answer["result"]["value"]
         return columns, lines
 
     async def shows(self, condition: Callable[[str], bool], *, patience: float = 30.0) -> str:
-        """Wait until the terminal shows what is waited for, and return all that it shows."""
+        """Wait until the terminal's text meets the condition, and return it."""
         text = ""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                while not condition(text := await self.text()):  # noqa: ASYNC110 - the page tells nobody
+                while not condition(text := await self.text()):  # noqa: ASYNC110 - the page sends no event
                     await asyncio.sleep(0.1)
-        assert condition(text), (text, self.complaints)
+        assert condition(text), (text, self.errors)
         return text
 
     async def press(self, key: str) -> None:
@@ -109,7 +109,7 @@ class Page:
         for row, line in enumerate((await self.text()).split("\n")):
             if word in line:
                 return row, line.index(word)
-        raise AssertionError(f"{word} is not to be seen")
+        raise AssertionError(f"{word} is not on the screen")
 
     async def click_at(self, row: int, column: int) -> None:
         """Click into a cell of the terminal."""
@@ -130,22 +130,22 @@ class Page:
 
     async def _listen(self) -> None:
         async for message in self._socket:
-            told = message.json()
-            if (number := told.get("id")) in self._answers:
-                self._answers[number].set_result(told)
-            elif told.get("method") == "Network.requestWillBeSent":
-                self.requested.append(told["params"]["request"]["url"])
-            elif told.get("method") == "Network.webSocketCreated":
-                self.requested.append(told["params"]["url"])
-            elif told.get("method") == "Log.entryAdded":
-                self.complaints.append(told["params"]["entry"]["text"])
-            elif told.get("method") == "Runtime.exceptionThrown":
-                self.complaints.append(str(told["params"]["exceptionDetails"]))
+            event = message.json()
+            if (number := event.get("id")) in self._answers:
+                self._answers[number].set_result(event)
+            elif event.get("method") == "Network.requestWillBeSent":
+                self.requested.append(event["params"]["request"]["url"])
+            elif event.get("method") == "Network.webSocketCreated":
+                self.requested.append(event["params"]["url"])
+            elif event.get("method") == "Log.entryAdded":
+                self.errors.append(event["params"]["entry"]["text"])
+            elif event.get("method") == "Runtime.exceptionThrown":
+                self.errors.append(str(event["params"]["exceptionDetails"]))
 
 
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[str]:
-    """A browser with one empty page, and the address of its debugger; ``folder`` is empty and becomes its profile."""
+    """Run a browser with one empty page, and return its debugger's address; ``folder`` becomes its profile."""
     assert CHROMIUM is not None
     ready = folder / "profile" / "DevToolsActivePort"
     log = folder / "chromium.log"
@@ -171,7 +171,7 @@ def chromium(folder: Path) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def page_of(debugger: str) -> AsyncIterator[Page]:
-    """The browser's one page."""
+    """The only page of the browser."""
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{debugger}/json/list") as answer:
             address = next(each for each in await answer.json() if each["type"] == "page")["webSocketDebuggerUrl"]

@@ -1,4 +1,4 @@
-"""The live view as a test drives it: over real servers, with keys and clicks, and read as somebody reads the screen."""
+"""Drive the live view with keys and clicks, over real servers, and read its screen."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ T = TypeVar("T")
 
 PATIENCE = 15.0
 
-#: As often as it may look: what a test waits for comes with the next look.
+#: The shortest poll interval: tests wait for polls.
 QUICK = 0.2
 
 
 async def eventually(condition: Callable[[], T], *, patience: float = PATIENCE) -> T:
-    """Wait until the condition holds while everything goes on, and return what it returned; fail when it never does."""
+    """Wait until the condition returns something true, and return that; fail after the time limit."""
     deadline = time.monotonic() + patience
     while True:
-        found = condition()
-        if found:
-            return found
+        result = condition()
+        if result:
+            return result
         if time.monotonic() > deadline:
             raise AssertionError(f"it never came true: {condition}")
-        await asyncio.sleep(0.02)  # between two looks at a condition, not instead of one
+        await asyncio.sleep(0.02)
 
 
 async def off(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Do what blocks, or has a loop of its own, beside the screen's loop."""
+    """Run blocking work outside of the screen's event loop."""
     return await asyncio.to_thread(work, *arguments, **options)
 
 
@@ -58,9 +58,9 @@ class Live:
 
     @property
     def lines(self) -> list[str]:
-        """What is on the screen."""
+        """The lines of the screen."""
         screen = self.app.screen
-        # What lies below a modal is drawn with it, as on a terminal.
+        # Includes what is below a modal screen.
         return [strip.text.rstrip() for strip in screen._compositor.render_strips(self.app.size)]
 
     @property
@@ -68,15 +68,15 @@ class Live:
         return "\n".join(self.lines)
 
     async def sees(self, *texts: str, patience: float = PATIENCE) -> str:
-        """Wait until all of it is on the screen at once; returns the screen."""
+        """Wait until all texts are on the screen at once, and return the screen."""
         deadline = time.monotonic() + patience
         while missing := [each for each in texts if each not in self.text]:
-            assert time.monotonic() < deadline, f"never seen: {missing}\n{self.text}"
-            await asyncio.sleep(0.05)  # between two looks at the screen, each of which draws all of it
+            assert time.monotonic() < deadline, f"not on the screen: {missing}\n{self.text}"
+            await asyncio.sleep(0.05)  # each read draws the whole screen
         return self.text
 
     async def until(self, condition: Callable[[], T], *, patience: float = PATIENCE) -> T:
-        """Wait until it holds; what is on the screen is said when it never does."""
+        """Wait for a condition; a failure shows the screen."""
         try:
             return await eventually(condition, patience=patience)
         except AssertionError as exc:
@@ -97,7 +97,7 @@ class Live:
 
     @property
     def listed(self) -> list[int]:
-        """The orders listed, in their order."""
+        """The listed orders."""
         return [row.order_id for row in self.table.rows]
 
     @property
@@ -106,7 +106,7 @@ class Live:
 
     @property
     def banner(self) -> str:
-        """What the banner says; nothing where none is shown."""
+        """Text of the banner, or nothing if it is hidden."""
         shown = self.app.screen_stack[0].query_one("#banner", Static)
         return str(shown.render()) if shown.display else ""
 
@@ -115,7 +115,7 @@ class Live:
         return self.orders.query_one("#filter", Input)
 
     def rows_of(self, view: str) -> list[str]:
-        """The lines of a view's table as they stand on the screen, without its headings."""
+        """The lines of a view's table on the screen, without its headings."""
         region = self.app.query_one(f"#{view}").region
         return [line for line in self.lines[region.y + 1 : region.bottom] if line.strip()]
 
@@ -124,12 +124,12 @@ class Live:
         return self.app.screen if isinstance(self.app.screen, ActionScreen) else None
 
     def part(self, part: str) -> str:
-        """What a part of the dialog says: its title, its notes or its keys."""
+        """Text of a part of the dialog: title, notes or keys."""
         return str(self.app.screen.query_one(f"#{part}", Static).render())
 
     @property
     def outcomes(self) -> list[str]:
-        """The dialog's rows: order, word, text."""
+        """Rows of the dialog: order, word and details."""
         assert self.dialog is not None
         table = self.dialog.query_one("#outcomes", LiveTable)
         return [" | ".join(cell.text for cell in table.cells_of(row)) for row in table.rows]
@@ -140,19 +140,19 @@ class Live:
         await self.pilot.press(*keys)
 
     async def type(self, text: str) -> None:
-        """Type a filter, from its beginning."""
+        """Replace the filter."""
         await self.pilot.press("slash")
         self.filter.value = ""
         await self.pilot.press(*text)
 
     async def go_to(self, order_id: int) -> None:
-        """Have the cursor on an order, and its details beside the list."""
+        """Move the cursor to an order, and wait for its details."""
         await self.until(lambda: order_id in self.listed)
         self.table.go_to(order_id)
         await self.until(lambda: self.detail is not None and self.detail.order_id == order_id)
 
     async def act(self, key: str, title: str) -> None:
-        """Press an action's key, and wait for its plan."""
+        """Press the key of an action, and wait for its plan."""
         await self.press(key)
         await self.until(lambda: self.dialog is not None and title in self.part("title"))
 
@@ -169,7 +169,7 @@ async def live(
     may_act: bool = True,
     **flags: Any,
 ) -> AsyncIterator[Live]:
-    """The live view on these servers, once it has its first picture; it is left at the end."""
+    """Run the live view, and wait for its first data."""
     app = LiveApp(
         world.settings(**flags),
         Preferences(interval=QUICK, keys=keys or {}, theme=theme),
@@ -189,7 +189,7 @@ def status(view: Live) -> str:
 
 
 def many_orders(world: World, count: int, status: str = "PAID") -> None:
-    """So many at once."""
+    """Add ``count`` orders at once."""
     world.sql(
         "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at, updated_at)"
         " SELECT n, 'Customer ' || n, 'c@example.com', $2::text::siteorderstatus, 1,"

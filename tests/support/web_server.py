@@ -1,4 +1,4 @@
-"""``live --web`` as a process of its own, and the processes below it."""
+"""Run ``live --web`` in a process, and find its child processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?>$]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[()]
 class WebServer:
     process: subprocess.Popen[str]
     link: str
-    complaints: Path
+    log: Path
 
     @property
     def address(self) -> str:
@@ -39,7 +39,7 @@ class WebServer:
         return f"{self.address}/ws/{self.token}?width=160&height=40"
 
     def browsers(self) -> dict[int, str]:
-        """The command lines of the processes below it, by their ids."""
+        """Command lines of its child processes by their ids."""
         listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
         rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
         return {int(pid): args for pid, parent, args in rows if int(parent) == self.process.pid}
@@ -47,9 +47,9 @@ class WebServer:
 
 @contextlib.contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[WebServer]:
-    """Start it without a terminal, as systemd would; afterwards it is ended."""
-    complaints = folder / "web.log"
-    with open(complaints, "w") as log:
+    """Start the server without a terminal, as systemd would; stop it afterwards."""
+    log_path = folder / "web.log"
+    with open(log_path, "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "sitegenctl", "live", "--web", "--port", "0", *arguments],
             stdin=subprocess.DEVNULL,
@@ -61,8 +61,8 @@ def serving(folder: Path, *arguments: str) -> Iterator[WebServer]:
     assert process.stdout is not None
     try:
         link = process.stdout.readline()
-        assert link.endswith("\n"), complaints.read_text()
-        yield WebServer(process=process, link=link.rstrip("\n"), complaints=complaints)
+        assert link.endswith("\n"), log_path.read_text()
+        yield WebServer(process=process, link=link.rstrip("\n"), log=log_path)
     finally:
         process.terminate()
         try:
@@ -74,7 +74,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[WebServer]:
 
 
 async def read_until(socket: aiohttp.ClientWebSocketResponse, *wanted: str) -> str:
-    """What comes, without colours and movements, until all that is wanted has come."""
+    """Read output, without escape sequences, until it contains all texts."""
     got = ""
     deadline = time.monotonic() + PATIENCE
     while not all(each in _ESCAPES.sub("", got) for each in wanted):
@@ -86,6 +86,6 @@ async def read_until(socket: aiohttp.ClientWebSocketResponse, *wanted: str) -> s
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie, which nobody here can reap, has."""
+    """Whether a process has ended; a zombie has."""
     listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return not listed.stdout.strip() or listed.stdout.strip().startswith("Z")

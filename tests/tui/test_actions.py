@@ -155,7 +155,7 @@ async def test_each_key_shows_and_executes_its_plan(world: World) -> None:
             assert (await off(orders_queued, world)).count(number) == messages
 
 
-async def test_leaving_a_plan_does_nothing(world: World) -> None:
+async def test_closing_a_plan_changes_nothing(world: World) -> None:
     await off(add, world, "failed", 42)
     before = await off(world.steps)
     async with live(world) as view:

@@ -1,4 +1,4 @@
-"""What customers typed is shown as what it is: nothing of it is interpreted, and nothing ends the view."""
+"""Untrusted text is shown literally; no text ends the view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = {
 
 
 def controls(text: str) -> set[str]:
-    """What must never reach a terminal."""
+    """Characters that must never reach a terminal."""
     return {char for char in text.replace("\n", "") if ord(char) < 32 or 0x7F <= ord(char) < 0xA0} | (
         set(text) & set("\u202e\u202c\u2066\u200f\u200b\ufeff\u2028\U000e0041")
     )
@@ -48,7 +48,7 @@ def hostile_order(world: World, number: int, text: str) -> None:
     (folder / text.replace("/", "|")[:60]).write_text("x")
 
 
-async def test_what_customers_typed(world: World) -> None:
+async def test_text_typed_by_customers(world: World) -> None:
     kinds = dict(enumerate(HOSTILE, 41))
 
     def some() -> None:
@@ -78,13 +78,13 @@ async def test_what_customers_typed(world: World) -> None:
 
 
 async def click_everywhere(view: Live) -> None:
-    """Markup that was taken for a link would be followed."""
+    """Follow any link that markup could have created."""
     for y in range(4, 36, 4):
         await view.pilot.click(offset=(120, y))
     assert view.app.is_running
 
 
-async def test_tasks_and_messages_of_anybody(world: World) -> None:
+async def test_hostile_tasks_and_messages(world: World) -> None:
     def publish() -> None:
         world.order(42, "GENERATING")
         world.publish(42, task_id="\x1b[31m[red]id[/]\u202e")
@@ -103,7 +103,7 @@ async def test_tasks_and_messages_of_anybody(world: World) -> None:
         assert view.app.is_running
 
 
-async def test_events_of_anybody(world: World) -> None:
+async def test_hostile_events(world: World) -> None:
     text = "\x1b[2J[@click=app.quit]x[/]\u202e\n\udcff"
     event = Event(type=text, fields={"exception": text}, worker=text, error=text, order_id=42, task_id=text)
     await off(world.order, 42, "GENERATING")
@@ -117,8 +117,7 @@ async def test_events_of_anybody(world: World) -> None:
         assert view.app.is_running
 
 
-async def test_a_banner_of_anybody(world: World) -> None:
-    """A path may hold anything, and stands in what the banner says."""
+async def test_hostile_path_in_the_banner(world: World) -> None:
     odd = world.sites_dir / "\x1b[31m[red]no[/]"
     await off(world.order, 42, "GENERATING", steps=["START"])
     async with live(world, sites_dir=str(odd)) as view:

@@ -1,4 +1,4 @@
-"""The list of orders: filtered as somebody types, by facets, sorted, marked."""
+"""The list of orders: filter, facets, sorting, marks, moving."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def some_orders(world: World) -> None:
     world.order(5, "CANCELLED", name="Eva", age="9 hours")
 
 
-async def test_typing_filters_at_every_key(world: World) -> None:
+async def test_filtering_while_typing(world: World) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         assert view.listed == [2, 1, 5, 4, 3]  # faults first, then the newest
         await view.type("padaria cid")
         assert view.filter.has_focus
         await view.until(lambda: view.listed == [3])
-        for typed, found in (
+        for typed, order_ids in (
             ("condition:failed", [1]),
             ("condition:f condition:unst", [2, 1]),
             ("status:review", [3]),
@@ -39,11 +39,11 @@ async def test_typing_filters_at_every_key(world: World) -> None:
             ("_", []),
         ):
             view.filter.value = typed
-            await view.until(lambda found=found: view.listed == found)  # type: ignore[misc]
+            await view.until(lambda order_ids=order_ids: view.listed == order_ids)  # type: ignore[misc]
         await view.sees("no matching orders")
 
 
-async def test_what_is_not_finished_says_why_and_hides_nothing(world: World) -> None:
+async def test_incomplete_filter_is_explained_and_hides_nothing(world: World) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.type("age>")
@@ -56,7 +56,7 @@ async def test_what_is_not_finished_says_why_and_hides_nothing(world: World) -> 
         await view.until(lambda: len(view.listed) == 5)
 
 
-async def test_enter_keeps_the_filter_and_escape_leaves_it(world: World) -> None:
+async def test_enter_keeps_and_escape_clears_the_filter(world: World) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.type("xaver")
@@ -64,7 +64,7 @@ async def test_enter_keeps_the_filter_and_escape_leaves_it(world: World) -> None
         await view.press("enter")
         await view.until(lambda: view.table.has_focus)
         await view.until(lambda: view.filter.display)
-        # Now the letters are keys again.
+        # Letters are keys again.
         await view.press("space")
         assert view.marked == {1}
         await view.press("slash", "escape")
@@ -75,7 +75,7 @@ async def test_enter_keeps_the_filter_and_escape_leaves_it(world: World) -> None
 
 
 @pytest.mark.parametrize("by_key", [True, False], ids=["key", "click"])
-async def test_a_facet_filters_and_again_not(world: World, by_key: bool) -> None:
+async def test_facets_toggle_filter_words(world: World, by_key: bool) -> None:
     await off(some_orders, world)
     async with live(world, size=(200, 60)) as view:
         facets = view.orders.query_one("Facets", OptionList)
@@ -113,7 +113,7 @@ async def test_sorting_by_key(world: World) -> None:
     await off(some_orders, world)
     async with live(world, size=(200, 60)) as view:
         await view.sees("condition▼")
-        for key, heading, found, told in (
+        for key, heading, order_ids, text in (
             ("greater_than_sign", "status▼", [4, 2, 1, 3, 5], "by status"),
             ("greater_than_sign", "age▼", [4, 3, 2, 1, 5], "by age"),
             ("greater_than_sign", "business▼", [2, 3, 4, 5, 1], "by name"),
@@ -125,12 +125,12 @@ async def test_sorting_by_key(world: World) -> None:
             ("less_than_sign", "business▼", [2, 3, 4, 5, 1], "by name"),
         ):
             await view.press(key)
-            await view.until(lambda found=found: view.listed == found)  # type: ignore[misc]
+            await view.until(lambda order_ids=order_ids: view.listed == order_ids)  # type: ignore[misc]
             await view.sees(heading)
-            assert told in status(view)
+            assert text in status(view)
 
 
-async def test_clicking_a_heading_sorts_and_again_reverses(world: World) -> None:
+async def test_sorting_by_mouse(world: World) -> None:
     await off(some_orders, world)
     async with live(world) as view:
 
@@ -147,13 +147,13 @@ async def test_clicking_a_heading_sorts_and_again_reverses(world: World) -> None
         await view.sees("business▲")
         await click("condition")
         await view.until(lambda: view.listed == [2, 1, 5, 4, 3])
-        # Nothing is sorted by what stands under "why".
+        # The last column cannot be sorted.
         await click("why")
         await view.pilot.pause()
         assert "faults first" in status(view)
 
 
-async def test_marks(world: World) -> None:
+async def test_marking_orders(world: World) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.press("space", "space")
@@ -169,7 +169,7 @@ async def test_marks(world: World) -> None:
         await view.press("space", "escape")
         assert view.marked == set()
         assert "marked" not in status(view)
-        # Only what is listed can be meant: a mark on what a filter hides would be acted on unseen.
+        # A mark on a hidden order does not count: the action would be unseen.
         await view.press("a")
         await view.type("xaver")
         await view.until(lambda: view.listed == [1])
@@ -198,7 +198,7 @@ async def test_moving_by_keys_in_a_long_list(sixty: Callable[[], None], world: W
             )
 
 
-async def test_moving_by_screens_and_by_mouse(sixty: Callable[[], None], world: World) -> None:
+async def test_moving_by_pages_and_by_mouse(sixty: Callable[[], None], world: World) -> None:
     await off(sixty)
     async with live(world, size=(120, 24)) as view:
         height = view.table.size.height - 2

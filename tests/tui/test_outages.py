@@ -1,4 +1,4 @@
-"""Servers that stop, hang and come back under the running view."""
+"""Servers that stop, hang and restart while the view runs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support.world import World, create_schema
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    # Not pytest's own temporary folder: PostgreSQL under another account must be able to reach it.
+    # pytest's temporary folder is not readable for PostgreSQL's account.
     with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as made:
         yield Path(made)
 
 
 @pytest.fixture
 def own_redis(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A Redis that is this test's to stop."""
+    """A Redis that the test may stop."""
     with redis_server(folder / "redis", persistence=True) as server:
         world.redis_url = server.url
         monkeypatch.setenv("REDIS_URL", server.url)
@@ -40,7 +40,7 @@ def own_redis(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def own_postgres(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A PostgreSQL that is this test's to stop."""
+    """A PostgreSQL that the test may stop."""
     with postgres_server(folder / "postgres", durable=False) as server:
         world.database_url = server.url
         asyncio.run(create_schema(server.url))
@@ -50,7 +50,7 @@ def own_postgres(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @contextlib.asynccontextmanager
 async def hanging(pid: int) -> AsyncIterator[None]:
-    """A process that answers nothing, and refuses nothing."""
+    """A process that neither responds nor refuses."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -64,7 +64,7 @@ def some_orders(world: World) -> None:
 
 
 async def is_kept_and_refuses(view: Live, banner: str) -> None:
-    """The last picture stays, is marked as old, and nothing is done on the strength of it."""
+    """The last data stays, is marked as old, and allows no action."""
     await view.until(lambda: banner in view.banner)
     assert "showing old data; retrying" in view.banner
     assert view.listed == [2, 1]
@@ -73,7 +73,7 @@ async def is_kept_and_refuses(view: Live, banner: str) -> None:
     await view.press("R")
     await view.sees("not now: ")
     assert view.dialog is None
-    # Everything else goes on.
+    # Everything else works.
     await view.press("j")
     assert view.table.key == 1
     await view.press("2", "3", "4", "1")
@@ -93,27 +93,27 @@ async def recovers(view: Live, world: World) -> None:
     await view.until(lambda: any("queued" in line and " 3 " in line for line in view.rows_of("table")))
 
 
-async def test_redis_stops_and_comes_back(world: World, own_redis: Path) -> None:
+async def test_redis_outage(world: World, own_redis: Path) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: view.listed == [2, 1])
         await off(stop_redis, own_redis)
         await is_kept_and_refuses(view, "broker: Redis")
-        assert "○ workers" in view.lines[0]  # nobody could ask them
+        assert "○ workers" in view.lines[0]  # they could not be asked
         await off(start_redis, own_redis, persistence=True)
         await recovers(view, world)
-        # Events are heard again, and it is said that they were not.
+        # Events arrive again, after a note about the gap.
         await view.press("4")
         await view.sees("connected again")
 
 
-async def test_postgres_stops_and_comes_back(world: World, own_postgres: Path) -> None:
+async def test_postgres_outage(world: World, own_postgres: Path) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: view.listed == [2, 1])
         await off(stop_postgres, own_postgres)
         await is_kept_and_refuses(view, "database: ")
-        # What is filtered meanwhile comes from the picture, or when the database is back; it never ends the view.
+        # A filter typed meanwhile is applied at the latest when the database is back.
         await view.type("one")
         await off(start_postgres, own_postgres, durable=False)
         await view.until(lambda: view.listed == [1], patience=30)
@@ -122,7 +122,7 @@ async def test_postgres_stops_and_comes_back(world: World, own_postgres: Path) -
         await recovers(view, world)
 
 
-async def test_it_begins_without_redis_and_finds_it_later(world: World, own_redis: Path) -> None:
+async def test_starting_without_redis(world: World, own_redis: Path) -> None:
     await off(some_orders, world)
     await off(stop_redis, own_redis)
     async with live(world, waits=False) as view:
@@ -132,10 +132,10 @@ async def test_it_begins_without_redis_and_finds_it_later(world: World, own_redi
 
 
 @pytest.mark.parametrize("server", ["redis", "postgres"])
-async def test_a_server_that_hangs_keeps_neither_the_screen_nor_whoever_leaves(
+async def test_hanging_server_blocks_neither_screen_nor_exit(
     world: World, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So long that whoever waited for it would be found out on the slowest machine.
+    # Long enough that any wait for it would fail the test.
     monkeypatch.setenv("SITEGENCTL_TIMEOUT", "60s")
     await off(some_orders, world)
     pid = await off(pid_of, world, server)
@@ -172,7 +172,7 @@ def pid_of(world: World, server: str) -> int:
     return asyncio.run(ask())
 
 
-async def test_silent_workers_are_told_of_and_the_picture_is_not_kept(world: World) -> None:
+async def test_unresponsive_workers_are_reported(world: World) -> None:
     await off(some_orders, world)
     worker = await off(world.worker, "-c", "1")
     async with live(world, timeout="1s") as view:
@@ -183,7 +183,7 @@ async def test_silent_workers_are_told_of_and_the_picture_is_not_kept(world: Wor
         await view.until(lambda: not view.banner)
 
 
-async def test_a_directory_that_is_gone_is_told_of(world: World) -> None:
+async def test_missing_sites_directory_is_reported(world: World) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: not view.banner)
@@ -191,18 +191,18 @@ async def test_a_directory_that_is_gone_is_told_of(world: World) -> None:
         await off(world.order, 3, "GENERATING", steps=["START", "PHASE_1_START"], name="Three")
         await view.until(lambda: "files: " in view.banner)
         assert "what is shown is old" not in view.banner
-        # The order beside the list says so too, for as long as it lasts.
+        # The order's details report it too.
         await view.go_to(1)
         for _ in range(3):
             detail = view.detail
-            await view.until(lambda seen=detail: view.detail is not seen)  # type: ignore[misc]
+            await view.until(lambda previous=detail: view.detail is not previous)  # type: ignore[misc]
             assert "is not there" in (view.detail.problem or "")  # type: ignore[union-attr]
         world.sites_dir.with_name("elsewhere").rename(world.sites_dir)
         await view.until(lambda: not view.banner)
 
 
-async def test_a_directory_that_empties_is_another_one_at_once(world: World) -> None:
-    """What was found a moment ago to be the right directory isn't believed of other files."""
+async def test_emptied_directory_is_not_trusted(world: World) -> None:
+    """The check of the directory is repeated when its files change."""
 
     def some() -> None:
         world.order(1, "GENERATING", steps=["START", "PHASE_1_START"], files=2)
@@ -214,15 +214,15 @@ async def test_a_directory_that_empties_is_another_one_at_once(world: World) -> 
         await view.until(
             lambda: [str(row.verdict.condition) for row in view.table.rows][:2] == ["interrupted", "empty"]
         )
-        # As a volume that is no longer mounted: the directory is there, and nothing in it.
+        # As an unmounted volume: the directory exists and is empty.
         world.sites_dir.rename(world.sites_dir.with_name("elsewhere"))
         world.sites_dir.mkdir()
         await view.until(lambda: "files: the only finished order, 3, has no file" in view.banner, patience=SLOW / 2)
         await view.until(lambda: {str(row.verdict.condition) for row in view.table.rows[:2]} == {"unknown"})
 
 
-async def test_what_comes_while_it_is_left_is_not_shown(world: World) -> None:
-    """Its parts go one after the other, and before it does; looks go on until the end."""
+async def test_messages_during_exit_are_ignored(world: World) -> None:
+    """Widgets are removed one by one, while polls continue."""
     async with live(world) as view:
         app = view.app
         assert app.live is not None

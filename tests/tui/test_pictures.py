@@ -1,4 +1,4 @@
-"""What the views look like, at three sizes, of a picture made by hand at a time that stands still."""
+"""Screenshots of all views at three sizes, with fixed data and time."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
 class Still(LiveService):
-    """Looks at nothing: the test tells what there is to be seen."""
+    """Polls nothing: the test sends the data."""
 
     def start(self) -> None:
-        """Nothing is started."""
+        """Start no thread."""
 
     async def ask(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
-        """The only one who asks here is the doctor's view."""
+        """Answer the doctor's view, the only one that asks."""
         return cast("T", CHECKS)
 
 
@@ -184,7 +184,6 @@ def detail() -> OrderDetail:
         verdict=SNAPSHOT.diagnose(48),
         tasks=(),
         story=timeline(log, [], now=NOW),
-        log=log,
         files=SiteFiles(count=2, size=4096),
         tree=SiteTree(entries=[SiteEntry(path="assets/site.css", size=3000), SiteEntry(path="index.html", size=1096)]),
         fix=plan_fix(SNAPSHOT, [48], new_task_id=lambda: "new").steps[0],
@@ -196,13 +195,13 @@ def data() -> ViewData:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
+async def test_screenshots_of_the_views(size: tuple[int, int], tmp_path: Path) -> None:
     app = LiveApp(Settings(context="prod-crm", queue="site_generation"), Preferences(), now=lambda: NOW, service=Still)
     async with app.run_test(size=size) as pilot:
         app.post_message(SnapshotReady(data()))
         app.post_message(EventsReceived([*EVENTS]))
         await eventually(lambda: app.orders.table.rows)
-        # Again: only what is looked at is shown beside the list.
+        # Again: details are shown for the order under the cursor only.
         app.post_message(SnapshotReady(data()))
         await eventually(lambda: app.orders.pane.detail)
         for key, view in enumerate((view.NAME for view in VIEWS), 1):
@@ -214,7 +213,7 @@ async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "told"),
+    ("width", "header"),
     [
         (120, " PROD-BRAZIL-SOUTH-CRM   ● database 12ms ● redis 3ms ● workers 6ms ● files 1ms READ-ONLY  0s"),
         (80, " PROD-BRAZIL-SOUTH-CRM   ● db ● redis ● work ● files READ-ONLY  0s"),
@@ -222,8 +221,8 @@ async def test_the_views(size: tuple[int, int], tmp_path: Path) -> None:
         (40, " PROD-BRAZIL-…  ● d ● r ● w ● f  RO  0s"),
     ],
 )
-async def test_the_first_line_in_however_little_room(width: int, told: str) -> None:
-    """Which sources answer, that nothing may be changed, and how old it is, are never cut off."""
+async def test_header_fits_any_width(width: int, header: str) -> None:
+    """Sources, read-only mark and age are never cut off."""
     settings = Settings(context="prod-brazil-south-crm", queue="site_generation", read_only=True)
     app = LiveApp(settings, Preferences(), now=lambda: NOW, service=Still)
     async with app.run_test(size=(width, 20)) as pilot:
@@ -232,4 +231,4 @@ async def test_the_first_line_in_however_little_room(width: int, told: str) -> N
         await pilot.pause()
         line = app.screen._compositor.render_strips(app.size)[0].text
         assert len(line) == width
-        assert re.sub(" {2,}(?=READ)", " ", line).rstrip() == told
+        assert re.sub(" {2,}(?=READ)", " ", line).rstrip() == header

@@ -1,4 +1,4 @@
-"""What somebody looks at stays where it is while everything else moves; and any size will do."""
+"""Updates keep the user's place, and the layout fits any size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from tests.support.live_view import live, many_orders, off
 from tests.support.world import World
 
 
-async def test_everything_stays_while_orders_change_underneath(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "sitegenctl.operations.live_state.SLOW", 0.5
-    )  # orders that wait are read anew every ten seconds
+async def test_cursor_marks_and_scroll_survive_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sitegenctl.operations.live_state.SLOW", 0.5)  # waiting orders are read every ten seconds
     await off(many_orders, world, 200)
     async with live(world, size=(120, 30)) as view:
         await view.type("customer")
@@ -25,7 +23,7 @@ async def test_everything_stays_while_orders_change_underneath(world: World, mon
         await view.until(lambda: view.detail is not None and view.detail.order_id == key)
 
         def change() -> None:
-            # Twenty more above, some below it gone, and it becomes a fault's neighbour.
+            # Twenty more above, some below it gone, and two faults.
             world.sql(
                 "INSERT INTO site_orders (id, customer_name, customer_email, status, total_price, created_at,"
                 " updated_at) SELECT n, 'Customer ' || n, '', 'PAID', 1, timezone('utc', now()), timezone('utc', now())"
@@ -43,14 +41,14 @@ async def test_everything_stays_while_orders_change_underneath(world: World, mon
         assert view.filter.value == "customer"
         assert view.detail is not None
         assert view.detail.order_id == key
-        # What was under the cursor goes away itself: the cursor stays near, and nothing is meant that is not there.
+        # The order under the cursor disappears: the cursor stays near it, and a missing order is never selected.
         await off(world.sql, "DELETE FROM site_orders WHERE id = $1", key)
         await view.until(lambda: key not in view.listed)
         assert view.table.key in view.listed
         assert key not in view.orders.selected
 
 
-async def test_an_open_order_and_its_scroll_survive(world: World) -> None:
+async def test_open_order_keeps_its_scroll_position(world: World) -> None:
     def some() -> None:
         world.order(42, "GENERATING", steps=["START", *["WRITE_PROGRESS"] * 80], name="Ana")
         world.order(41, "BUILDING")
@@ -74,7 +72,7 @@ async def test_an_open_order_and_its_scroll_survive(world: World) -> None:
         assert view.table.has_focus
 
 
-async def test_more_orders_come_as_one_scrolls(world: World) -> None:
+async def test_scrolling_loads_more_orders(world: World) -> None:
     await off(many_orders, world, 1700)
     async with live(world) as view:
         await view.sees("500 of 1,700 orders")
@@ -88,14 +86,14 @@ async def test_more_orders_come_as_one_scrolls(world: World) -> None:
         await view.press("end")
         await view.sees("1,700 orders", "Customer 1 ")
         assert (view.table.key, view.listed) == (1, list(range(1700, 0, -1)))
-        # Another question begins with its first page.
+        # Another order starts with the first page.
         await view.press("greater_than_sign")
         await view.until(lambda: len(view.listed) == 500)
         await view.type("customer 1699")
         await view.until(lambda: view.listed == [1699])
 
 
-async def test_ages_tick_by_the_clock_alone(world: World) -> None:
+async def test_ages_grow_between_polls(world: World) -> None:
     ahead = timedelta(0)
     await off(world.order, 42, "GENERATING", age="3 hours")
     async with live(world, now=lambda: datetime.now(UTC) + ahead) as view:
@@ -103,15 +101,15 @@ async def test_ages_tick_by_the_clock_alone(world: World) -> None:
         assert " 3h " in view.rows_of("table")[0]
         ahead = timedelta(hours=2)
         await view.until(lambda: " 5h " in view.rows_of("table")[0])
-        await view.sees("2h old")  # so is the picture
+        await view.sees("2h old")  # the age of the data
 
 
 SIZES = [(200, 60), (120, 40), (80, 24), (60, 20), (40, 12), (20, 6), (1, 1)]
-# Where everything has room, where little has, and where nothing has: each key takes the time of a person's.
+# Keys are pressed at three sizes only: that takes long.
 KEYED = [(200, 60), (60, 20), (1, 1)]
 
 
-async def test_any_size_will_do(world: World) -> None:
+async def test_any_terminal_size_works(world: World) -> None:
     def some() -> None:
         world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
         world.order(41, "BUILDING", name="Bea")
@@ -134,7 +132,7 @@ async def test_any_size_will_do(world: World) -> None:
         assert view.listed == [42, 41]
 
 
-async def test_what_there_is_room_for(world: World) -> None:
+async def test_layout_by_terminal_size(world: World) -> None:
     def some() -> None:
         world.order(42, "GENERATING", steps=["START", "ERROR"])
         world.order(41, "GENERATING")
@@ -163,9 +161,9 @@ async def test_what_there_is_room_for(world: World) -> None:
             await view.press("enter")
             await view.sees("42 FAILED", "fix it: would be retried")
             await view.press("escape")
-        # Of what is wrong no word is cut in two.
+        # No word is cut in two.
         await view.sees("✗ no worker is alive; 3 orders need attention   1 failed …")
-        # Where it stands beside the list it can be put away.
+        # Beside the list, the details can be hidden.
         await view.pilot.resize_terminal(120, 40)
         await view.sees("42 FAILED")
         await view.press("d")

@@ -1,4 +1,4 @@
-"""`sitegenctl live` on a real terminal: it paints, and whatever ends it leaves the terminal as it was."""
+"""`sitegenctl live` on a real terminal, which it restores whatever ends it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.world import World, eventually
 ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
 SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"
 
-#: The command, with a clock that breaks once the first picture is there.
+#: The command, with a clock that fails after the first data.
 CRASHING = """
 import sys
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ sys.exit(app.run(sys.argv[1:]))
 """
 
 
-#: The command, which between the database and the queue waits until it may go on.
+#: The command, which waits between the database and the queue.
 WAITING = """
 import time
 from pathlib import Path
@@ -70,7 +70,7 @@ main()
 
 @dataclass
 class Terminal:
-    """A terminal with the live view on it."""
+    """A terminal that shows the live view."""
 
     process: subprocess.Popen[bytes]
     ours: int
@@ -80,19 +80,19 @@ class Terminal:
     is_closed: bool = field(default=False, init=False)
 
     def hang_up(self) -> None:
-        """Close the terminal, as who closes its window or loses the connection."""
+        """Close the terminal, as a closed window or a lost connection would."""
         if not self.is_closed:
             self.is_closed = True
             os.close(self.ours)
 
     def read(self, patience: float) -> bool:
-        """Take what comes; False when nothing did."""
+        """Read available output; False if there is none."""
         if not select.select([self.ours], [], [], patience)[0]:
             return False
         try:
             chunk = os.read(self.ours, 65536)
         except OSError:
-            chunk = b""  # how Linux says that nobody has the terminal open any more
+            chunk = b""  # Linux: no process has the terminal open
         self.got += chunk
         self.ended = not chunk
         return bool(chunk)
@@ -105,7 +105,7 @@ class Terminal:
             self.read(0.1)
 
     def comes_back(self, text: str) -> None:
-        """Wait until it has taken the terminal again, and shows the text there."""
+        """Wait until the view has entered the terminal again and shows the text."""
         self.sees(ENTERED.decode())
         self.got = self.got[self.got.index(ENTERED) :]
         self.sees(text)
@@ -114,7 +114,7 @@ class Terminal:
         os.write(self.ours, key)
 
     def leaves(self, patience: float = 20) -> int:
-        """Wait for its end; returns the exit code."""
+        """Wait for the exit code."""
         deadline = time.monotonic() + patience
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.got[-2000:]
@@ -124,7 +124,7 @@ class Terminal:
         return self.process.returncode
 
     def is_restored(self) -> bool:
-        """Whether the terminal is as it was: screen, cursor, mouse and line discipline."""
+        """Whether screen, cursor, mouse and line discipline are restored."""
         assert ENTERED in self.got
         return (
             self.got.rfind(LEFT) > self.got.rfind(ENTERED)
@@ -135,7 +135,7 @@ class Terminal:
 
     @property
     def afterwards(self) -> str:
-        """What is said once the screen is left."""
+        """Output after the view has left the screen."""
         text = self.got.rpartition(LEFT)[2].decode()
         return re.sub(r"\x1b\[[<?]?[0-9;]*[a-z]", "", text).replace("\r\n", "\n").strip()
 
@@ -160,10 +160,10 @@ def terminal(
         env={**os.environ, "TERM": term},
         cwd=cwd,
         start_new_session=True,
-        # Its own terminal: where Ctrl-C comes from.
+        # A controlling terminal, for Ctrl-C.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
-    # Kept open here: else what the terminal is like is not known once the process has gone.
+    # Kept open, so that the state of the terminal can be read after the process has exited.
     shown = Terminal(process=process, ours=ours, before=list(before))
     try:
         yield shown
@@ -177,7 +177,7 @@ def terminal(
 LIVE = ("-m", "sitegenctl", "live")
 
 
-def test_it_paints_and_q_leaves_the_terminal_as_it_was(world: World) -> None:
+def test_q_restores_the_terminal(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
     with terminal(*LIVE) as screen:
         screen.sees("Padaria Ana")
@@ -188,7 +188,7 @@ def test_it_paints_and_q_leaves_the_terminal_as_it_was(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "ctrl-c"])
-def test_whatever_ends_it_leaves_the_terminal_as_it_was(world: World, how: str) -> None:
+def test_signals_and_ctrl_c_restore_the_terminal(world: World, how: str) -> None:
     world.order(42, name="Ana")
     with terminal(*LIVE) as screen:
         screen.sees("Padaria Ana")
@@ -203,7 +203,7 @@ def test_whatever_ends_it_leaves_the_terminal_as_it_was(world: World, how: str) 
         assert code in (0, 130, 143)
 
 
-def test_a_terminal_that_is_closed_ends_it_with_the_chunk_in_hand(world: World, tmp_path: Path) -> None:
+def test_closed_terminal_completes_the_current_batch(world: World, tmp_path: Path) -> None:
     world.order(42, name="Ana")
     with terminal("-c", WAITING, "live", cwd=tmp_path) as screen:
         screen.sees("Padaria Ana")
@@ -214,21 +214,21 @@ def test_a_terminal_that_is_closed_ends_it_with_the_chunk_in_hand(world: World, 
         assert (world.status(), world.queued_ids()) == ("GENERATING", [])
         screen.hang_up()
         for _ in range(5):
-            # One comes with the hanging up; each would have Textual write to the terminal again.
+            # SIGCONT accompanies SIGHUP; each makes Textual write to the terminal.
             screen.process.send_signal(signal.SIGCONT)
         (tmp_path / "gate").touch()
-        assert screen.process.wait(timeout=20) >= 0  # by itself, not by the signal
+        assert screen.process.wait(timeout=20) >= 0  # not killed by the signal
     assert len(world.queued_ids()) == 1
     with world.redis() as redis:
         assert redis.keys("*reply*") == []
 
 
-def test_it_is_stopped_and_continued_as_a_job_of_the_shell(world: World) -> None:
+def test_job_control_by_the_shell(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
     job = f"set -m; {shlex.join([sys.executable, *LIVE])}; echo stopped with $?; read line; fg; echo left with $?"
     with terminal("-c", job, program="/bin/sh") as screen:
         screen.sees("Padaria Ana")
-        screen.press(b"m")  # wherever one is
+        screen.press(b"m")  # also in a plan
         screen.sees("fix order 42?")
         screen.press(b"\x1a")
         screen.sees("stopped with 148")  # 128 and SIGTSTP
@@ -243,7 +243,7 @@ def test_it_is_stopped_and_continued_as_a_job_of_the_shell(world: World) -> None
         assert screen.is_restored()
 
 
-def test_a_signal_that_nobody_asked_for_leaves_the_terminal_as_it_was(world: World) -> None:
+def test_stop_signals_without_a_shell(world: World) -> None:
     world.order(42, name="Ana")
     with terminal(*LIVE) as screen:
         screen.sees("Padaria Ana")
@@ -253,20 +253,20 @@ def test_a_signal_that_nobody_asked_for_leaves_the_terminal_as_it_was(world: Wor
             screen.process.send_signal(signal.SIGSTOP)
             screen.process.send_signal(signal.SIGCONT)
             screen.comes_back("Padaria Ana")
-        # No shell has started it: it would never be continued, and is not stopped.
+        # Without a shell it could never be resumed, and does not stop.
         screen.got = b""
         screen.process.send_signal(signal.SIGTSTP)
         screen.comes_back("Padaria Ana")
         screen.press(b"\x1a")
         screen.sees("could resume this")
-        # Some come and go: those that look at files.
+        # Threads that read files come and go.
         eventually(lambda: len(os.listdir(f"/proc/{screen.process.pid}/task")) <= threads)
         screen.press(b"q")
         assert screen.leaves() == 0
         assert screen.is_restored()
 
 
-def test_whoever_writes_to_a_terminal_that_has_gone_is_not_kept() -> None:
+def test_writing_to_a_closed_terminal_does_not_block() -> None:
     ours, theirs = pty.openpty()
     output = TerminalOutput(os.fdopen(theirs, "w"))
     os.close(ours)
@@ -274,12 +274,12 @@ def test_whoever_writes_to_a_terminal_that_has_gone_is_not_kept() -> None:
     writer.start()
     for _ in range(MAX_QUEUED_WRITES * 3):
         writer.write("more than waits in line")
-    writer.stop()  # waits until all has been written
+    writer.stop()
     with contextlib.suppress(OSError):
         output.close()
 
 
-def test_a_crash_is_one_line_and_a_clean_terminal(world: World) -> None:
+def test_crash_is_one_line_and_restores_the_terminal(world: World) -> None:
     world.order(42, name="Ana")
     with terminal("-c", CRASHING, "live") as screen:
         assert screen.leaves() == 1
@@ -290,21 +290,21 @@ def test_a_crash_is_one_line_and_a_clean_terminal(world: World) -> None:
         assert len(more) <= 1  # the hint
 
 
-def test_settings_that_are_no_good_never_touch_the_screen(world: World) -> None:
+def test_invalid_settings_do_not_touch_the_screen(world: World) -> None:
     with terminal(*LIVE, "--interval", "1ms") as screen:
         assert screen.leaves() == 2
         assert ENTERED not in screen.got
         assert b"--interval: interval must be from 200ms to 1h" in screen.got
 
 
-def test_a_terminal_that_can_only_be_written_to_is_not_drawn_on(world: World) -> None:
+def test_dumb_terminal_is_refused(world: World) -> None:
     with terminal(*LIVE, term="dumb") as screen:
         assert screen.leaves() == 2
         assert b"\x1b" not in screen.got
         assert b"live needs a terminal that can be drawn on, and TERM is dumb" in screen.got
 
 
-def test_without_a_terminal_it_is_one_line(world: World) -> None:
+def test_without_a_terminal(world: World) -> None:
     process = world.run("live")
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.splitlines()[0].endswith("live needs a terminal")

@@ -1,4 +1,4 @@
-"""The views beside the orders, with what real servers and a real worker tell."""
+"""All other views, help, key bar and palette, over real servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def current(view: Live) -> str:
     return view.app.view.NAME
 
 
-async def test_the_queue_in_running_order(world: World) -> None:
+async def test_queue_in_running_order(world: World) -> None:
     def some() -> None:
         for number in (1, 2, 3):
             world.order(number, "GENERATING", name=f"N{number}")
@@ -46,7 +46,7 @@ async def test_the_queue_in_running_order(world: World) -> None:
         await view.until(lambda: view.table.key == 1)
 
 
-async def test_a_real_worker_at_work(world: World) -> None:
+async def test_real_worker_running_an_order(world: World) -> None:
     await off(world.order, 42, name="Ana")
     folder = world.sites_dir.parent
     worker = await off(world.worker, "-c", "2", "--generator", "tests.support.generators:gated", cwd=folder)
@@ -66,7 +66,7 @@ async def test_a_real_worker_at_work(world: World) -> None:
         (running,) = (line for line in processes if "running " in line)
         assert "Padaria Ana" in running
         assert " MB" in running
-        # From a process to its order, whose story goes on by itself.
+        # From a process to its order, whose timeline is updated.
         await view.press("down")
         if "idle" in processes[0]:
             await view.press("down")
@@ -79,22 +79,21 @@ async def test_a_real_worker_at_work(world: World) -> None:
         assert events.index("task-succeeded") < events.index("task-started")  # the newest first
 
 
-async def test_no_worker_and_an_empty_queue_say_so(world: World) -> None:
+async def test_no_worker_and_an_empty_queue(world: World) -> None:
     async with live(world) as view:
-        # Nothing is wrong with any order, and nothing will be generated all the same.
+        # No order has a fault, but nothing will be generated.
         await view.sees("no orders", "✗ no worker is alive", "✗ workers", "3 Workers 0")
         assert "all well" not in view.text
-        for key, told in (("2", "the queue is empty"), ("3", "no worker responds")):
+        for key, text in (("2", "the queue is empty"), ("3", "no worker responds")):
             await view.press(key)
-            await view.sees(told)
+            await view.sees(text)
         await view.press("4")
         await view.sees("no worker is alive: no events until one is")
         await view.press("enter", "escape", "space", "m", "y")
         assert current(view) == "orders"
 
 
-async def test_a_queue_that_no_worker_consumes(world: World) -> None:
-    """A worker that is alive and listens elsewhere is no reason to call all well."""
+async def test_queue_that_no_worker_consumes(world: World) -> None:
     await off(world.worker, "-c", "1", environ={"SITEGENCTL_QUEUE": "another"})
     async with live(world, size=(80, 24)) as view:
         await view.sees("✗ no worker consumes site_generation", "● work", "3 Workers 1")
@@ -104,26 +103,26 @@ async def test_a_queue_that_no_worker_consumes(world: World) -> None:
         await view.sees("does not consume site_generation")
 
 
-async def test_the_keys_at_the_bottom(world: World) -> None:
+async def test_key_bar(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world, size=(40, 15), keys={"help": "f1"}) as view:
         await view.until(lambda: view.listed == [42])
-        # Nobody is without a way out, or without help.
+        # The most important keys fit any width.
         await view.until(lambda: view.lines[-1] == " / filter  m fix  f1 help  q quit")
         await view.pilot.resize_terminal(200, 15)
-        told = " / filter  space mark  a all  m fix  e enqueue  s start  t retry  p repair  R reset  C cancel"
-        await view.until(lambda: view.lines[-1].startswith(told) and view.lines[-1].endswith("f1 help  q quit"))
-        # Each is there to be clicked on.
+        keys = " / filter  space mark  a all  m fix  e enqueue  s start  t retry  p repair  R reset  C cancel"
+        await view.until(lambda: view.lines[-1].startswith(keys) and view.lines[-1].endswith("f1 help  q quit"))
+        # Each can be clicked.
         await view.pilot.click(offset=(view.lines[-1].index("reset"), 14))
         await view.until(lambda: view.dialog is not None and "reset order 42?" in view.part("title"))
-        assert view.lines[-1].startswith(told)  # below a plan they stay
+        assert view.lines[-1].startswith(keys)  # also below a plan
         await view.press("escape", "slash")
         await view.until(lambda: view.lines[-1] == " enter to the list  esc close")
         await view.press("escape", "2")
         await view.until(lambda: "R reset" not in view.lines[-1] and view.lines[-1].endswith("f1 help  q quit"))
 
 
-async def test_the_doctor(world: World) -> None:
+async def test_doctor_view(world: World) -> None:
     await off(world.order, 42, "GENERATING", onboarding="missing")
     ahead = timedelta()
     async with live(world, keys={"look": "f2"}, now=lambda: datetime.now(UTC) + ahead) as view:
@@ -133,7 +132,7 @@ async def test_the_doctor(world: World) -> None:
         table = view.app.query_one("#doctor LiveTable", LiveTable)
         assert table.has_focus
         await view.sees("checked ", "s ago  ·  f2 checks again")
-        # What failed is looked at first.
+        # The cursor is on the first failed check.
         assert table.row == next(check for check in table.rows if check.status is CheckStatus.FAILED)
         await view.press("home")
         while table.row is not None and table.row.name != "worker":
@@ -141,7 +140,7 @@ async def test_the_doctor(world: World) -> None:
         await view.sees("→ ")
         assert doctor.display
         world.sites_dir.rename(world.sites_dir.with_name("gone"))
-        # What was found hours ago doesn't pass for what is so now.
+        # The age of the checks is shown.
         ahead = timedelta(hours=2)
         await view.sees("checked 2h ago")
         await view.press("f2")
@@ -154,7 +153,7 @@ async def test_the_doctor(world: World) -> None:
         assert current(view) == "orders"
 
 
-async def test_views_by_key_and_by_click(world: World) -> None:
+async def test_switching_views_by_key_and_click(world: World) -> None:
     await off(world.order, 42)
     async with live(world) as view:
         names = [view.NAME for view in VIEWS]
@@ -168,7 +167,7 @@ async def test_views_by_key_and_by_click(world: World) -> None:
             assert current(view) == name
 
 
-async def test_help_lists_the_keys_as_they_are(world: World) -> None:
+async def test_help_lists_the_configured_keys(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world, keys={"reset": "ctrl+r", "fix": "f2", "mark": "%"}, size=(120, 60)) as view:
         await view.sees(" f2  fix it: would be retried")
@@ -178,7 +177,7 @@ async def test_help_lists_the_keys_as_they_are(world: World) -> None:
             assert binding.tooltip in shown
         assert "ctrl+p" in shown
         await view.press("escape")
-        # The old keys do nothing, the new ones do it.
+        # The old keys do nothing.
         await view.press("R", "space", "m")
         assert (view.dialog, view.marked) == (None, set())
         await view.press("percent_sign")
@@ -186,7 +185,7 @@ async def test_help_lists_the_keys_as_they_are(world: World) -> None:
         await view.act("ctrl+r", "reset order 42?")
 
 
-async def test_help_is_left_by_what_one_would_try(world: World) -> None:
+async def test_keys_that_close_help(world: World) -> None:
     async with live(world) as view:
         for key in ("escape", "question_mark", "q", "enter"):
             await view.press("question_mark")
@@ -196,7 +195,7 @@ async def test_help_is_left_by_what_one_would_try(world: World) -> None:
             assert view.app.is_running
 
 
-async def test_the_command_palette(world: World) -> None:
+async def test_command_palette(world: World) -> None:
     await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
@@ -233,15 +232,15 @@ async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch
         assert view.app.clipboard == "41"
         await view.press("o", "O")
         assert opened == ["https://sites.example.com/41", Path(world.site(41)).as_uri()]
-        for order_id in (42, 43):  # a script is no site, and a link no folder
+        for order_id in (42, 43):  # no script is opened, and no link is followed
             await view.go_to(order_id)
             await view.press("o", "O")
         await view.sees("this order has no site to open", "this order has no folder to open")
-        await view.sees("symbolic")  # a link: so it is said why nothing is known of its files, on lines of any length
+        await view.sees("symbolic")  # why the link's files are unknown
         assert len(opened) == 2
         await view.press("a", "y")
         assert view.app.clipboard == "43 42 41"
-        # Where there is no screen but the terminal, it is told what would have been opened, to be opened elsewhere.
+        # Without a desktop, the address is copied instead.
         for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
             monkeypatch.delenv(name, raising=False)
         await view.go_to(41)

@@ -1,4 +1,4 @@
-"""The live view in a browser: who may come in, what they get, and how it ends."""
+"""The live view in a browser: access, content, and how it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.world import World, eventually
 
 @pytest.fixture
 def orders(world: World) -> World:
-    """One order that waits for somebody, and one in the queue."""
+    """One order that needs attention, and one in the queue."""
     world.order(42)
     world.order(43, name="Rui Lima")
     world.publish(43)
@@ -44,7 +44,7 @@ async def refused(url: str, **headers: str) -> int:
         return failure.value.status
 
 
-async def test_only_the_link_opens_it(world: World, tmp_path: Path) -> None:
+async def test_only_the_link_gives_access(world: World, tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         port = server.address.rpartition(":")[2]
         static = f"{server.address}/static/js/textual.js"
@@ -75,7 +75,7 @@ async def test_only_the_link_opens_it(world: World, tmp_path: Path) -> None:
         assert await status(server.link, Origin="http://evil.example") == 403
 
 
-async def test_a_websocket_is_for_our_own_page_alone(world: World, tmp_path: Path) -> None:
+async def test_websocket_needs_token_and_origin(world: World, tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         port = int(server.address.rpartition(":")[2])
         assert await refused(f"{server.address}/ws") == 403
@@ -86,7 +86,7 @@ async def test_a_websocket_is_for_our_own_page_alone(world: World, tmp_path: Pat
         assert server.browsers() == {}
 
 
-async def test_the_page_confines_itself(world: World, tmp_path: Path) -> None:
+async def test_security_headers(world: World, tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         async with aiohttp.ClientSession() as http, http.get(server.link) as answer:
             text = await answer.text()
@@ -111,7 +111,7 @@ async def test_a_browser_sees_the_orders(orders: World, tmp_path: Path, flags: t
             assert secret not in command
 
 
-async def test_its_process_goes_when_the_browser_does(orders: World, tmp_path: Path) -> None:
+async def test_process_ends_with_its_browser(orders: World, tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         async with aiohttp.ClientSession() as http:
             async with http.ws_connect(server.websocket) as socket:
@@ -119,7 +119,7 @@ async def test_its_process_goes_when_the_browser_does(orders: World, tmp_path: P
                 assert len(server.browsers()) == 1
             await asyncio.to_thread(eventually, lambda: not server.browsers())
 
-            # And the browser is told when the process goes, here by the key.
+            # The browser is disconnected when the process quits.
             async with http.ws_connect(server.websocket) as socket:
                 await read_until(socket, "Padaria Ana Souza")
                 await socket.send_json(["stdin", "q"])
@@ -128,22 +128,22 @@ async def test_its_process_goes_when_the_browser_does(orders: World, tmp_path: P
                         pass
             await asyncio.to_thread(eventually, lambda: not server.browsers())
 
-            # What is no part of the conversation ends it, too.
+            # A malformed message ends the session, too.
             async with http.ws_connect(server.websocket) as socket:
                 await socket.send_str("nonsense")
                 async with asyncio.timeout(30):
                     async for _ in socket:
                         pass
             await asyncio.to_thread(eventually, lambda: not server.browsers())
-        assert "Traceback" not in server.complaints.read_text()
+        assert "Traceback" not in server.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_no_process_is_left(orders: World, tmp_path: Path, number: signal.Signals) -> None:
+async def test_no_process_survives_the_server(orders: World, tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path) as server:
         async with aiohttp.ClientSession() as http, http.ws_connect(server.websocket) as socket:
             await read_until(socket, "Padaria Ana Souza")
-            # One that has only begun, too.
+            # Also one that is still starting.
             async with http.ws_connect(server.websocket):
                 browsers = await asyncio.to_thread(eventually, server.browsers)
                 began = time.monotonic()
@@ -151,20 +151,20 @@ async def test_no_process_is_left(orders: World, tmp_path: Path, number: signal.
                 code = await asyncio.to_thread(server.process.wait, 30)
                 took = time.monotonic() - began
         if number is signal.SIGKILL:
-            # Nobody could tell them; they notice.
+            # The processes notice by themselves.
             eventually(lambda: all(map(gone, browsers)))
             return
-        # Being stopped is no failure of a service; a Ctrl-C interrupts it.
+        # A stopped service has not failed; Ctrl-C interrupts it.
         assert code == (130 if number is signal.SIGINT else 0)
         assert all(map(gone, browsers))
         assert took < 10
-        assert server.complaints.read_text() == ("interrupted\n" if number is signal.SIGINT else "")
+        assert server.log.read_text() == ("interrupted\n" if number is signal.SIGINT else "")
 
 
 _DEAF = "import sys, time; print('__GANGLION__', flush=True); time.sleep(600)"
 
 
-async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_browser_limit_and_hanging_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "MAX_BROWSERS", 1)
     monkeypatch.setattr(web, "_SLOT_TIMEOUT", 3.0)
     monkeypatch.setattr(web, "_EXIT_TIMEOUT", 0.5)
@@ -174,14 +174,14 @@ async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch:
         async with http.ws_connect(address), http.ws_connect(address) as late:
             assert b"Limit of 1 browsers reached" in (await late.receive(timeout=5)).data
             assert (await late.receive(timeout=5)).data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
-        # The first has gone, its deaf process with it, and there is a place again.
+        # The first browser and its hanging process are gone.
         async with http.ws_connect(address) as next_one:
             await next_one.send_json(["ping", "1"])
             assert (await next_one.receive(timeout=5)).data == '["pong", "1"]'
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--port", "8765"], "--port needs --web"),
         (["--host", "127.0.0.1"], "--host needs --web"),
@@ -193,14 +193,14 @@ async def test_one_too_many_is_told_so_and_one_that_hangs_is_killed(monkeypatch:
         (["--web", "--theme", "puce"], "unknown theme 'puce'"),
     ],
 )
-def test_what_makes_no_sense(world: World, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+def test_invalid_options(world: World, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert run(["live", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert told in err
+    assert message in err
 
 
-def test_a_setting_forbids_actions_too(
+def test_read_only_setting_forbids_actions(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITEGENCTL_READ_ONLY", "1")
@@ -208,7 +208,7 @@ def test_a_setting_forbids_actions_too(
     assert "--allow-actions contradicts SITEGENCTL_READ_ONLY" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run(["live", "--web", "--port", str(port)]) == 2
@@ -218,10 +218,10 @@ def test_a_port_that_is_taken(world: World, capsys: pytest.CaptureFixture[str]) 
     ]
 
 
-def test_without_the_extra(world: World, tmp_path: Path) -> None:
+def test_missing_extra(world: World, tmp_path: Path) -> None:
     (tmp_path / "textual_serve.py").write_text("raise ModuleNotFoundError(__name__)")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    # A process that has imported nothing yet: what hides a module must be there before it is looked for.
+    # In a process: the module must be hidden before anything imports it.
     done = subprocess.run(
         [sys.executable, "-m", "sitegenctl", "live", "--web"],
         capture_output=True,
@@ -234,7 +234,7 @@ def test_without_the_extra(world: World, tmp_path: Path) -> None:
     assert done.stderr.splitlines() == ["error: --web needs the extra web", "hint: pip install 'sitegenctl[web]'"]
 
 
-async def test_other_machines_only_when_told_and_with_a_warning(world: World, tmp_path: Path) -> None:
+async def test_other_machines_with_a_warning_only(world: World, tmp_path: Path) -> None:
     with serving(tmp_path, "--host", "0.0.0.0") as server:  # noqa: S104 - what is tested
         port = server.address.rpartition(":")[2]
         here = f"http://127.0.0.1:{port}/?token={server.token}"
@@ -243,7 +243,7 @@ async def test_other_machines_only_when_told_and_with_a_warning(world: World, tm
         assert await status(here, Host=f"10.1.2.3:{port}") == 200
         assert await status(here, Host=f"evil.example:{port}") == 403
         assert await status(f"http://127.0.0.1:{port}/") == 403
-        assert "the link is all that protects it" in server.complaints.read_text()
+        assert "the link is all that protects it" in server.log.read_text()
 
 
 def _only_ours(server: WebServer, requested: list[str]) -> bool:
@@ -258,7 +258,7 @@ async def test_a_real_browser(orders: World, tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with chromium(profile) as debugger:
             await _look_around(server, debugger)
-        # The browser was killed: nothing said goodbye.
+        # The browser was killed without closing the connection.
         await asyncio.to_thread(eventually, lambda: not server.browsers())
 
 
@@ -268,24 +268,24 @@ async def _look_around(server: WebServer, debugger: str) -> None:
         await shown.shows(lambda text: "Padaria A" in text)
         first = await shown.screenshot()
 
-        # A key, without a click first.
+        # Keys work without a click.
         await shown.press("2")
         await shown.shows(lambda text: "Padaria Rui Lima" in text and "Padaria A" not in text)
         second = await shown.screenshot()
 
-        # A click, on the first tab.
+        # Click the first tab.
         row, column = await shown.place_of("Orders")
         await shown.click_at(row, column)
         await shown.shows(lambda text: "Padaria A" in text)
 
-        # The server's folders are not the browser's.
+        # The server's folders cannot be opened.
         await shown.press("?")
         await shown.shows(lambda text: "Open the site" in text and "folder" not in text)
         await shown.press("q")
         await shown.shows(lambda text: "Open the site" not in text)
 
         assert _only_ours(server, shown.requested), shown.requested
-        assert not [each for each in shown.complaints if "Content Security Policy" in each], shown.complaints
-        # A picture, not an empty rectangle; and another one after the key.
+        assert not [each for each in shown.errors if "Content Security Policy" in each], shown.errors
+        # Screenshots are not blank, and differ.
         assert min(len(first), len(second)) > 10_000
         assert first != second
