@@ -26,9 +26,9 @@ def main() -> None:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        from sitegenctl.cli.terminal import say_interrupted
+        from sitegenctl.cli.terminal import print_interrupted
 
-        say_interrupted()
+        print_interrupted()
         code = 130
     # At the end Python would look for cycles in everything once more, however much that is.
     gc.freeze()

@@ -1,74 +1,89 @@
-"""The entry point: the app, and how every failure ends: one line, a hint, the right exit code."""
+"""The app, and how every command line ends: an error is one line, a hint and the right exit code."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from sitegenctl import __version__
-from sitegenctl.cli.options import running, with_globals
-from sitegenctl.cli.terminal import say_interrupted
-from sitegenctl.errors import OutputLost, SitegenError, UsageProblem
+from sitegenctl.cli.failure import report_failure
+from sitegenctl.cli.options import with_globals
+from sitegenctl.cli.terminal import print_interrupted
+from sitegenctl.errors import OutputLost, UsageProblem
 from sitegenctl.streams import deciding
 
-#: The modules of the commands, in the order in which the help shows them, and the commands that each has.
+_INSPECT, _CHANGE, _SET_UP = "Inspect", "Change orders", "Run and set up"
+
+#: Every command, in the order of the help: its module, and its panel in the help.
 COMMANDS = {
-    "live": ("live",),
-    "enqueue": ("enqueue",),
-    "reset": ("reset", "reset-empty"),
-    "retry": ("retry-failed", "start-stuck"),
-    "cancel": ("cancel",),
-    "repair": ("repair",),
-    "maintain": ("maintain",),
-    "queue": ("queue",),
-    "inspect": ("inspect",),
-    "logs": ("logs",),
-    "events": ("events",),
-    "stats": ("stats",),
-    "metrics": ("metrics",),
-    "doctor": ("doctor",),
-    "worker": ("worker",),
-    "demo": ("demo",),
-    "config": ("config",),
-    "completion": ("completion",),
+    "live": ("live", _INSPECT),
+    "inspect": ("inspect", _INSPECT),
+    "logs": ("logs", _INSPECT),
+    "events": ("events", _INSPECT),
+    "stats": ("stats", _INSPECT),
+    "doctor": ("doctor", _INSPECT),
+    "metrics": ("metrics", _INSPECT),
+    "enqueue": ("enqueue", _CHANGE),
+    "repair": ("repair", _CHANGE),
+    "retry-failed": ("retry", _CHANGE),
+    "start-stuck": ("retry", _CHANGE),
+    "reset": ("reset", _CHANGE),
+    "reset-empty": ("reset", _CHANGE),
+    "cancel": ("cancel", _CHANGE),
+    "maintain": ("maintain", _CHANGE),
+    "queue": ("queue", _CHANGE),
+    "worker": ("worker", _SET_UP),
+    "demo": ("demo", _SET_UP),
+    "config": ("config", _SET_UP),
+    "completion": ("completion", _SET_UP),
 }
 
-_HELP = "Where each order really is, and why; and how to move it on."
-
-# Typer's own usage errors: their class isn't public under a name of its own.
+# Typer does not export the base class of its usage errors.
 _TyperUsageError: Any = typer.BadParameter.__base__
 
+_OPTIONS_WITH_VALUE = {"--context", "--env-file", "--output", "-o", "--timeout"}
 
-def make_app(words: Collection[str] = ()) -> typer.Typer:
-    """The app with the commands that are among these words, or with all of them if there is none.
 
-    Typer looks at every option of every command that it is given: with all of them a command takes half as long
-    again to start.
+def make_app(words: Sequence[str] = ()) -> typer.Typer:
+    """The app with the command that these arguments run, or with all commands if they run none.
+
+    Importing all of them makes every command start half as fast.
     """
     app = typer.Typer(
         name="sitegenctl",
-        help=_HELP,
-        rich_markup_mode="rich",
+        help="Find stuck orders and fix them safely.",
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
-        # Its options would import every command; `completion` prints the script instead.
+        # `completion` prints the script; Typer's options would only lengthen the help.
         add_completion=False,
     )
-    meant = [module for module, names in COMMANDS.items() if not set(words).isdisjoint(names)]
-    for module in meant or COMMANDS:
+    name = _command_name(words)
+    for module in dict.fromkeys(module for module, _ in ([COMMANDS[name]] if name in COMMANDS else COMMANDS.values())):
         import_module(f"sitegenctl.cli.commands.{module}").register(app)
+    added: list[Any] = [*app.registered_commands, *app.registered_groups]
+    for each in added:
+        _, each.rich_help_panel = COMMANDS[each.name]
     app.callback(invoke_without_command=True)(with_globals(_root))
     return app
 
 
+def _command_name(words: Sequence[str]) -> str | None:
+    """The first word that is neither an option nor the value of a global option."""
+    is_value = False
+    for word in words:
+        if not is_value and not word.startswith("-"):
+            return word
+        is_value = not is_value and word in _OPTIONS_WITH_VALUE
+    return None
+
+
 def _root(
-    ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False
 ) -> None:
     if version:
         typer.echo(f"sitegenctl {__version__}")
@@ -78,9 +93,9 @@ def _root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit code. Never raises."""
+    """Run one command line; returns its exit code."""
     try:
-        return _run(arguments)
+        return _run(_with_watch_interval(arguments))
     except OutputLost as exc:
         if not exc.reader_left:
             print(f"error: {exc.message}", file=sys.stderr)
@@ -88,57 +103,44 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    _write_anything(sys.stdout)
-    _write_anything(sys.stderr)
-    running.set("")
-    arguments = _with_watch_interval(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A stream with a narrow encoding shows escapes instead of failing. Tests may replace streams.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         _require_text(arguments)
-        code = _invoke(arguments)
+        code = make_app(arguments)(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
         with deciding(code):
             sys.stdout.flush()
         if code == 130:
-            # Typer has turned the Ctrl-C into an exit code; a command that reported by itself has said so.
-            say_interrupted()
+            # Typer turned Ctrl-C into an exit code.
+            print_interrupted()
         return int(code)
-    except OutputLost:
-        raise
-    except SitegenError as exc:
-        return _report(exc, running.get(), arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        print_interrupted()
+        return 130
+    except UsageProblem as exc:
+        return report_failure(exc, "", as_json=_wants_json(arguments))
     except _TyperUsageError as exc:
         if type(exc).__name__ == "NoArgsIsHelpError":
             print(exc.ctx.get_help())
             return 0
-        return _report(_usage_problem(exc), _path(exc), arguments)
-    except (KeyboardInterrupt, typer.Abort):
-        say_interrupted()
-        return 130
-    except Exception as exc:  # noqa: BLE001 - here the process ends; a traceback is not for users
-        return _unexpected(exc, arguments)
-
-
-def _invoke(arguments: Sequence[str]) -> int:
-    try:
-        return make_app(arguments)(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
-    except _TyperUsageError as exc:
-        # A word that is a command's name may have been the value of an option.
-        if not exc.format_message().startswith("No such command") or not arguments:
-            raise
-    return make_app()(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
+        command = exc.ctx.command_path.partition(" ")[2] if exc.ctx else ""
+        return report_failure(_usage_problem(exc), command, as_json=_wants_json(arguments))
 
 
 def _with_watch_interval(arguments: Sequence[str]) -> list[str]:
-    """Give a bare ``--watch`` its interval: Typer knows no option whose value may be left out."""
+    """Give a bare ``--watch`` its interval: Typer has no options with an optional value."""
     given = list(arguments)
     for place, word in enumerate(given):
         following = given[place + 1] if place + 1 < len(given) else ""
         if word == "--watch" and not re.fullmatch(r"[\d.]+(ms|s|m|h|d)?", following):
-            return [*given[:place], "--watch=2s", *given[place + 1 :]]
+            given[place] = "--watch=2s"
     return given
 
 
 def _require_text(arguments: Sequence[str]) -> None:
-    """Raise ``UsageProblem`` for what neither PostgreSQL nor Redis could be asked for: bytes that are no text."""
+    """Raise ``UsageProblem`` for bytes that are not text: neither PostgreSQL nor Redis can be asked for them."""
     for word in arguments:
         try:
             word.encode()
@@ -146,57 +148,15 @@ def _require_text(arguments: Sequence[str]) -> None:
             raise UsageProblem(f"{word!r} is not valid UTF-8") from None
 
 
-def _unexpected(exc: Exception, arguments: Sequence[str]) -> int:
-    if {"-v", "--verbose"} & set(arguments):
-        raise exc
-    # Not the exception's own text, which may hold anything, a password out of a URL too.
-    problem = SitegenError(
-        f"something unexpected happened ({type(exc).__name__})", hint="-v shows what and where; please report it"
-    )
-    return _report(problem, running.get(), arguments)
-
-
-def _write_anything(stream: Any) -> None:
-    """Let a stream of a narrow encoding show what it can't encode as it can, instead of failing."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")
-
-
 def _usage_problem(exc: Any) -> UsageProblem:
+    # `enqueue -1` is meant as an order.
+    if re.fullmatch(r"-\d+", name := getattr(exc, "option_name", "")):
+        return UsageProblem(f"{name} is not an order number", hint="orders look like 42 or 40-45")
     message = str(exc.format_message()).rstrip(".")
-    # `enqueue -1` is no attempt at an option.
-    if number := re.fullmatch(r"No such option: (-\d+).*", message):
-        return UsageProblem(f"{number[1]} is not an order number", hint="orders look like 42 or 40-45")
     path = exc.ctx.command_path if exc.ctx else "sitegenctl"
     return UsageProblem(message[:1].lower() + message[1:], hint=f"{path} --help")
 
 
-def _path(exc: Any) -> str:
-    return exc.ctx.command_path.partition(" ")[2] if exc.ctx else ""
-
-
-def _report(exc: SitegenError, command: str, arguments: Sequence[str]) -> int:
-    from sitegenctl.render.command import hint_text
-    from sitegenctl.render.output import error_lines, write_failure
-
-    exc.hint = hint_text(exc.hint)
-    for line in error_lines(exc.message, exc.hint):
-        print(line, file=sys.stderr)
-    if _wants_json(arguments):
-        with deciding(exc.exit_code):
-            write_failure(command, exc.exit_code, [error_entry(exc)], sys.stdout)
-            sys.stdout.flush()
-    return exc.exit_code
-
-
-def error_entry(exc: SitegenError) -> dict[str, str | None]:
-    """The error as the JSON envelope has it."""
-    from sitegenctl.render.command import hint_text
-
-    return {"message": exc.message, "hint": hint_text(exc.hint), "source": exc.source}
-
-
 def _wants_json(arguments: Sequence[str]) -> bool:
-    # The command line may be the very thing that is wrong, so this can't wait until it is parsed.
-    joined = " ".join(arguments)
-    return re.search(r"(^| )(-o|--output)[ =]?json( |$)", joined) is not None
+    """Whether JSON is wanted, read from a command line that could not be parsed."""
+    return re.search(r"(^| )(-o|--output)[ =]?json( |$)", " ".join(arguments)) is not None

@@ -38,7 +38,7 @@ def complete() -> NoReturn:
 
         register_shells()
         line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
-        make_app(line.split())(args=[], prog_name="sitegenctl", standalone_mode=False)
+        make_app(line.split()[1:])(args=[], prog_name="sitegenctl", standalone_mode=False)
     except SystemExit as exc:
         exit_code = exc.code if isinstance(exc.code, int) else 0
     except Exception:  # noqa: BLE001 - see above: nothing is printed
@@ -100,11 +100,11 @@ def contexts(incomplete: str) -> list[str]:
 def orders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Complete the number of an order, with its customer beside it."""
     from sitegenctl.adapters.postgres.completion import suggest_orders
-    from sitegenctl.cli.options import gathered
+    from sitegenctl.cli.options import global_options
     from sitegenctl.config.settings import load_settings
     from sitegenctl.config.urls import has_password
 
-    given = gathered(ctx)
+    given = global_options(ctx)
     settings = load_settings({name: given[name] for name in ("context", "env_file")})
     url = settings.database_url or ""
     # A password command may ask for a passphrase: never run it on TAB.

@@ -1,4 +1,4 @@
-"""Orders as people name them: numbers, ranges, files, or by what they are. All is read before anything is done."""
+"""Reading which orders a command line selects: numbers, ranges, files, or a query."""
 
 from __future__ import annotations
 
@@ -7,84 +7,64 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.cli.options import OrderSelector
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
 from sitegenctl.domain.orders.order import MAX_ORDER_ID, OrderStatus
 from sitegenctl.errors import UsageProblem
 
-#: More orders than this in one call is a slip of the finger.
+#: The largest number of orders in one call; more is a typing error.
 MAX_ORDERS = 1_000_000
 
 
 def read_order_ids(arguments: Sequence[str] | None, source: Path | None) -> list[int]:
-    """Read the orders named by arguments and file, each once, in the order given.
+    """Read order numbers from arguments and a file, each once, in the order given.
 
-    Raises ``UsageProblem`` for the first word that is no order number, and when no order is named at all.
+    Raises ``UsageProblem`` for the first word that is not an order number, and if there is no number.
     """
     ids = dict.fromkeys(_numbers((word, word) for argument in arguments or () for word in _words(argument)))
     if source is not None:
         before = len(ids)
         ids.update(dict.fromkeys(_numbers(_words_of(source))))
         if len(ids) == before:
-            raise UsageProblem(f"{_name(source)} names no order")
+            raise UsageProblem(f"{_name(source)} contains no order numbers")
     if not ids:
         raise UsageProblem(
-            "no order given", hint="give order numbers, such as 42 or 40-45, or --from FILE, or --condition"
+            "no orders selected", hint="give order numbers such as 42 or 40-45, --from FILE or --condition"
         )
     return list(ids)
 
 
 def read_statuses(words: Sequence[str] | None) -> frozenset[OrderStatus]:
-    """Read statuses in upper or lower case. Raises ``UsageProblem`` for the first word that is none."""
-    found = set()
+    """Read statuses in upper or lower case. Raises ``UsageProblem`` for the first word that is not a status."""
+    statuses = set()
     for word in words or ():
         label = word.upper().replace("-", "_")
         if label not in OrderStatus.__members__:
             known = ", ".join(status.lower() for status in OrderStatus)
             raise UsageProblem(f"{word} is not a status", hint=f"one of: {known}")
-        found.add(OrderStatus(label))
-    return frozenset(found)
+        statuses.add(OrderStatus(label))
+    return frozenset(statuses)
 
 
-def read_choice(
-    arguments: Sequence[str] | None,
-    source: Path | None,
-    conditions: Sequence[Condition] | None,
-    statuses: Sequence[str] | None,
-    search: str | None,
-) -> list[int] | OrderQuery:
-    """Read which orders are meant: by number, or (all there are) by what they are.
+def read_selection(selector: OrderSelector) -> list[int] | OrderQuery | None:
+    """Read the selected orders: numbers, or a query for all that match; None if no option is given.
 
-    Raises ``UsageProblem`` when neither is given, or both.
+    Raises ``UsageProblem`` if both are given.
     """
-    by_number = bool(arguments) or source is not None
-    by_kind = bool(conditions or statuses) or search is not None
+    by_number = bool(selector.orders) or selector.source is not None
+    by_kind = bool(selector.condition or selector.status) or selector.search is not None
     if by_number and by_kind:
-        raise UsageProblem("orders are named by number or by --condition, --status and --search, not both")
+        raise UsageProblem("order numbers cannot be combined with --condition, --status or --search")
+    if by_number:
+        return read_order_ids(selector.orders, selector.source)
     if not by_kind:
-        return read_order_ids(arguments, source)
+        return None
     return OrderQuery(
-        filter=OrderFilter(statuses=read_statuses(statuses), search=search),
-        conditions=frozenset(conditions or ()),
+        filter=OrderFilter(statuses=read_statuses(selector.status), search=selector.search),
+        conditions=frozenset(selector.condition or ()),
         sort=SortBy.ID,
         limit=MAX_ORDERS,
     )
-
-
-def read_restriction(
-    arguments: Sequence[str] | None,
-    source: Path | None,
-    conditions: Sequence[Condition] | None,
-    statuses: Sequence[str] | None,
-    search: str | None,
-) -> list[int] | OrderQuery | None:
-    """Read to which orders a command keeps that chooses them by itself; None is to none in particular.
-
-    Raises ``UsageProblem`` as ``read_choice`` does.
-    """
-    if not arguments and source is None and not conditions and not statuses and search is None:
-        return None
-    return read_choice(arguments, source, conditions, statuses, search)
 
 
 def _words(text: str) -> list[str]:
@@ -97,7 +77,7 @@ def _words_of(source: Path) -> Iterator[tuple[str, str]]:
     except UnicodeDecodeError as exc:
         raise UsageProblem(f"{_name(source)} is not a text file") from exc
     except OSError as exc:
-        raise UsageProblem(f"{_name(source)} can't be read: {exc.strerror}") from exc
+        raise UsageProblem(f"{_name(source)} cannot be read: {exc.strerror}") from exc
     for number, line in enumerate(text.splitlines(), 1):
         for word in _words(line.partition("#")[0]):
             yield word, f"{_name(source)}, line {number}: {word}"
@@ -116,11 +96,11 @@ def _numbers(words: Iterable[tuple[str, str]]) -> Iterator[int]:
         first = int(match[1])
         last = int(match[2]) if match[2] else first
         if first == 0:
-            raise UsageProblem(f"{where} is not an order number: they begin at 1")
+            raise UsageProblem(f"{where} is not an order number: the smallest is 1")
         if max(first, last) > MAX_ORDER_ID:
             raise UsageProblem(f"{where} is not an order number: the largest is {MAX_ORDER_ID}")
         if last < first:
-            raise UsageProblem(f"{where} runs backwards", hint=f"did you mean {last}-{first}?")
+            raise UsageProblem(f"{where} is a reversed range", hint=f"did you mean {last}-{first}?")
         count += last - first + 1
         if count > MAX_ORDERS:
             raise UsageProblem(f"{where}: more than {MAX_ORDERS} orders in one call")

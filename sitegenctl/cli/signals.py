@@ -1,6 +1,6 @@
-"""What ends commands from outside: SIGTERM and SIGHUP, as Ctrl-C does, and the reader of the output that leaves.
+"""Ending commands from outside: SIGTERM and SIGHUP like Ctrl-C, and the reader of stdout leaving.
 
-Raising SIGINT would not do: a shell without job control starts commands with ``&`` so that they ignore it. SIGINT and
+Raising SIGINT would not do: a shell without job control starts background commands with SIGINT ignored. SIGINT and
 SIGHUP stay ignored if they were ignored at the start (``nohup``); SIGTERM always ends the command.
 """
 
@@ -32,31 +32,31 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass
 class _Run:
-    """A running event loop of the main thread; ``loop`` and ``task`` are set once it has begun."""
+    """An event loop of the main thread; ``loop`` and ``task`` are set once it runs."""
 
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Any] | None = None
     is_stopped: bool = False
 
     def stop(self) -> None:
-        """Cancel the task, which finishes what it has begun. Raises ``Terminated`` the second time."""
+        """Cancel the task, which finishes the batch in progress. Raises ``Terminated`` the second time."""
         if self.is_stopped:
             raise Terminated
         self.is_stopped = True
-        # Before the task begins it finds out by itself; after its end there is only its result to report.
+        # A task that has not begun checks the flag; one that is done only reports its result.
         if self.loop is not None and self.task is not None and not self.task.done():
             self.task.cancel()
             # Wake the loop, which may be in a long select().
             self.loop.call_soon_threadsafe(lambda: None)
 
 
-# The innermost last; None while the main thread waits outside its loop.
+# The innermost is last; None while the main thread blocks outside its loop.
 _runs: list[_Run | None] = []
 _is_enabled = False
 
 
 def enable() -> None:
-    """Allow ``stoppable`` to install handlers: the process is a command's own, not a test runner's."""
+    """Allow ``stoppable`` to install handlers: this process runs one command, and is not a test runner."""
     global _is_enabled
     _is_enabled = True
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
@@ -64,10 +64,7 @@ def enable() -> None:
 
 
 def stoppable(command: Callable[[], int], *, service: bool) -> int:
-    """Run a command that handles signals; being stopped is no failure of a service.
-
-    Before the command there is nothing to finish, and the default action of a signal is right.
-    """
+    """Run a command that handles signals. Stopping a service is no failure: it exits 0."""
     if not _is_enabled:
         return command()
     try:
@@ -88,7 +85,7 @@ def _stop(_: int, frame: FrameType | None) -> None:
             raise Terminated
         run.stop()
         return
-    # Where plain asyncio.run is running, this is its handler, which cancels the main task.
+    # Inside plain asyncio.run, the handler of SIGINT cancels the main task.
     interrupt = signal.getsignal(signal.SIGINT)
     if not callable(interrupt) or interrupt is signal.default_int_handler:
         raise Terminated
@@ -119,7 +116,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def while_read() -> AsyncIterator[None]:
-    """Raise ``OutputLost`` as soon as the reader of stdout leaves, although there may be nothing to write for hours."""
+    """Raise ``OutputLost`` as soon as the reader of stdout leaves, even if nothing is written for hours."""
     loop, task, stdout = asyncio.get_running_loop(), asyncio.current_task(), _pipe(sys.stdout)
     if stdout is None or task is None:
         yield
@@ -132,7 +129,7 @@ async def while_read() -> AsyncIterator[None]:
         loop.remove_reader(stdout)
         task.cancel()
 
-    # The end of a pipe that is written to becomes readable when the other end is closed.
+    # The write end of a pipe becomes readable when the other end is closed.
     loop.add_reader(stdout, leave)
     try:
         yield
@@ -145,7 +142,7 @@ async def while_read() -> AsyncIterator[None]:
 
 
 def _pipe(stream: TextIO) -> int | None:
-    """The descriptor of a stream that is a pipe, for writing alone."""
+    """The descriptor of a stream that is the write end of a pipe."""
     try:
         descriptor = stream.fileno()
         is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
@@ -156,10 +153,10 @@ def _pipe(stream: TextIO) -> int | None:
 
 @contextmanager
 def outside_the_loop() -> Iterator[None]:
-    """Raise on signals at once, while the main thread blocks on something other than its loop."""
-    with signals_put_back(signal.SIGINT):
+    """Raise on signals at once while the main thread blocks on something other than its loop."""
+    with restored_handlers(signal.SIGINT):
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            # The handler of asyncio only cancels a task, which would not end a blocking call.
+            # asyncio's handler only cancels a task, which would not end a blocking call.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         _runs.append(None)
         try:
@@ -169,8 +166,8 @@ def outside_the_loop() -> Iterator[None]:
 
 
 @contextmanager
-def signals_put_back(*numbers: signal.Signals) -> Iterator[None]:
-    """Have what is signalled go afterwards where it went before."""
+def restored_handlers(*numbers: signal.Signals) -> Iterator[None]:
+    """Restore the handlers of these signals at the end."""
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield

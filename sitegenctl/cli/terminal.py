@@ -1,4 +1,4 @@
-"""What the terminal is like."""
+"""Properties of the terminal, and what is printed on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,36 +12,33 @@ if TYPE_CHECKING:
 
 
 def is_interactive() -> bool:
-    """Whether a person can answer: both stdin and stdout are a terminal."""
+    """Whether stdin and stdout are a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def can_draw() -> bool:
-    """Whether a full screen can be shown, which is drawn on stderr."""
+    """Whether a full-screen application can run: Textual draws on stderr."""
     return is_interactive() and sys.stderr.isatty()
 
 
 def is_served() -> bool:
-    """Whether a browser is at the other end of stdin and stdout."""
+    """Whether this process is the live view of one browser, started by ``live --web``."""
     return os.environ.get("TEXTUAL_DRIVER") == "textual.drivers.web_driver:WebDriver"
 
 
-def say_interrupted() -> None:
-    """Say it, unless a browser is served: then it is the server that was interrupted, and says so for all."""
+def print_interrupted() -> None:
+    """Print ``interrupted``, except in a browser's process: its server prints it once for all."""
     if not is_served():
         print("interrupted", file=sys.stderr)
 
 
 def width(stream: TextIO | None = None) -> int:
-    """Columns to fit lines into: the terminal's; without one as many as it takes, so that nothing is cut.
-
-    ``stream`` is where the lines go, if not to stdout.
-    """
+    """Columns of the terminal that the stream (default stdout) is; without one, no limit, so that nothing is cut."""
     return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else sys.maxsize
 
 
 def screen() -> Screen:
-    """What the output goes to: colours only on a terminal, and not where NO_COLOR asks for none."""
+    """The size of stdout and whether it takes colours, which NO_COLOR switches off."""
     from sitegenctl.render.table import Screen
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

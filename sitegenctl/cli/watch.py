@@ -1,4 +1,4 @@
-"""``--watch``: the same report again and again, until Ctrl-C."""
+"""Showing a report once, or with ``--watch`` repeatedly until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,47 +12,66 @@ from sitegenctl.cli.options import Invocation, Output, span
 from sitegenctl.streams import deciding
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.diagnosis.condition import Source
     from sitegenctl.render.output import Report
+    from sitegenctl.session import Session
 
-# Home, and clear to the end: a screen that is cleared first flickers.
+    Read = Callable[[Session], Awaitable[tuple[Report, Mapping[Source, str]]]]
+
+# Clearing the whole screen first would make it flicker.
 _HOME, _CLEAR_BELOW, _CLEAR_LINE_END = "\x1b[H", "\x1b[J", "\x1b[K"
+
+_MIN_INTERVAL = 0.1
 
 
 def is_watching(options: Mapping[str, Any]) -> bool:
-    """Whether the command with these options goes on until it is stopped."""
-    return options.get("watch") is not None
+    """Whether the command with these options runs until it is stopped."""
+    return options["watch"] is not None
 
 
-def show(call: Invocation, look: Callable[[], Awaitable[Report]], watch: str | None) -> int:
-    """Show the report once, or every ``watch`` (a duration) until Ctrl-C; returns its exit code."""
+def show(call: Invocation, read: Read, watch: str | None = None) -> int:
+    """Show a report once, or every ``watch`` (a duration) until Ctrl-C; returns the exit code.
+
+    ``read`` makes the report and returns with it the sources that did not respond, each with the reason.
+    """
+    from sitegenctl.errors import UsageProblem
     from sitegenctl.render.output import write
 
-    async def once() -> Report:
-        return await look()
-
     if watch is None:
-        return write(signals.run(once()), call.output)
-    interval = _interval(watch)
+        return write(signals.run(_report(call, read)), call.output)
+    interval = span("--watch", watch).total_seconds()
+    if interval < _MIN_INTERVAL:
+        raise UsageProblem("--watch: the shortest interval is 100ms")
 
     async def watching() -> int:
         async with signals.while_read():
-            return await _repeat(call, look, interval)
+            return await _repeat(call, read, interval)
 
-    # However the last report would have ended the command: one that goes on has not decided anything.
+    # A report that is followed by others does not decide the exit code.
     with deciding(None):
         return signals.run(watching())
 
 
-async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], interval: float) -> int:
+async def _report(call: Invocation, read: Read) -> Report:
+    from sitegenctl.render.sources import degraded
+    from sitegenctl.session import open_session
+
+    settings = call.settings()
+    async with open_session(settings, call.command) as session:
+        report, unanswered = await read(session)
+        return degraded(report, unanswered, session.terms, selector=settings.selector)
+
+
+async def _repeat(call: Invocation, read: Read, interval: float) -> int:
     from sitegenctl.errors import SourceError
     from sitegenctl.render.output import error_lines, write
 
     on_screen = sys.stdout.isatty() and call.output is Output.TABLE
     while True:
         try:
-            report = await look()
+            report = await _report(call, read)
         except SourceError as exc:
-            # Whoever watches wants to see it come back. What is wrong in another way stays wrong.
+            # It may become reachable again.
             problems = error_lines(exc.message, call.hint_text(exc.hint))
             if on_screen:
                 _draw(problems)
@@ -60,7 +79,6 @@ async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], inter
                 print(*problems, sep="\n", file=sys.stderr)
         else:
             if on_screen:
-                # Above what there is: it says why there is no more.
                 problems = [line for error in report.errors for line in error_lines(error["message"] or "", None)]
                 _draw([*problems, *report.text().splitlines()])
             else:
@@ -69,19 +87,10 @@ async def _repeat(call: Invocation, look: Callable[[], Awaitable[Report]], inter
 
 
 def _draw(lines: Sequence[str]) -> None:
-    """Draw these lines over what is on the screen, as far as it is high: one that scrolls can't be drawn over."""
+    """Draw over the screen, cut to its height: a screen that scrolls cannot be drawn over."""
     from sitegenctl.cli.terminal import screen
 
     height = screen().height - 1
     shown = lines if len(lines) <= height else [*lines[: height - 1], "…"]
     sys.stdout.write(_HOME + "".join(f"{line}{_CLEAR_LINE_END}\n" for line in shown) + _CLEAR_BELOW)
     sys.stdout.flush()
-
-
-def _interval(watch: str) -> float:
-    from sitegenctl.errors import UsageProblem
-
-    seconds = span("--watch", watch).total_seconds()
-    if seconds < 0.1:
-        raise UsageProblem("--watch: not more often than every 100ms")
-    return seconds

@@ -65,7 +65,7 @@ def test_scripts_are_what_make_completions_writes(shell: str) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("sitegenctl re", ["reset", "reset-empty", "retry-failed", "repair"]),
+        ("sitegenctl re", ["repair", "retry-failed", "reset", "reset-empty"]),
         ("sitegenctl --context shop -v queue pu", ["purge"]),
         ("sitegenctl inspect ", ["orders", "queue", "workers", "task"]),
         ("sitegenctl enqueue --dr", ["--dry-run"]),

@@ -18,7 +18,7 @@ from tests.support import processes
 from tests.support.world import World
 
 # With the space behind it: from then on nothing that is typed is shown.
-_HIDDEN = "Its password, which is not shown (empty for none): "
+_HIDDEN = "Password (hidden, empty for none)"
 
 NOWHERE = {"DATABASE_URL": "", "REDIS_URL": "", "SITES_BASE_DIR": ""}
 
@@ -99,7 +99,7 @@ def test_init_writes_nothing_if_a_connection_fails(
 def test_init_without_a_terminal_names_missing_values(world: World, config: Path) -> None:
     process = world.run("config", "init", **NOWHERE)
     assert process.returncode == 2
-    assert process.stderr.splitlines()[0] == "error: no PostgreSQL is given"
+    assert process.stderr.splitlines()[0] == "error: no URL of PostgreSQL"
     assert not config.exists()
 
 
@@ -154,18 +154,18 @@ def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> N
     url, password = without_password(world.database_url)
     redis, secret = without_password(world.redis_url)
     answers = [
-        ("What to call the context [production]:", "shop"),
+        ("Name of the context [production]:", "shop"),
         ("URL of PostgreSQL", url.replace(f":{urlsplit(url).port}", ":1")),
         (_HIDDEN, "wr0ng"),
-        ("Keep it all the same? [y/N]:", "n"),
+        ("Keep it anyway? [y/N]:", "n"),
         ("URL of PostgreSQL", url),
         (_HIDDEN, password),
         ("URL of Redis", redis),
         (_HIDDEN, secret),
         ("Directory of the sites", str(world.sites_dir / "nowhere")),
-        ("Keep it all the same? [y/N]:", ""),
+        ("Keep it anyway? [y/N]:", ""),
         ("Directory of the sites", str(world.sites_dir)),
-        ("Is it production", "y"),
+        ("Is this a production system", "y"),
     ]
     code, text = converse(["config", "init"], answers, NOWHERE)
     assert code == 0, text
@@ -182,7 +182,7 @@ def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> N
 
 
 def test_contexts_are_listed_and_selected(world: World, config: Path) -> None:
-    assert world.run("config", "contexts").stdout == "there is no context; sitegenctl config init makes one\n"
+    assert world.run("config", "contexts").stdout == "no contexts; sitegenctl config init creates one\n"
     assert world.run("config", "init", "--name", "one").returncode == 0
     assert world.run("config", "init", "--name", "two").returncode == 0
     password = without_password(world.database_url)[1]
@@ -191,11 +191,11 @@ def test_contexts_are_listed_and_selected(world: World, config: Path) -> None:
     assert [row["chosen"] for row in data(world.run("config", "contexts", "-o", "json"))["contexts"]] == [True, False]
     process = world.run("config", "use", "two", SITEGENCTL_CONTEXT="one")
     assert (process.returncode, process.stdout) == (0, "using two\n")
-    assert process.stderr == "note: SITEGENCTL_CONTEXT is one and comes first\n"
+    assert process.stderr == "note: SITEGENCTL_CONTEXT=one takes precedence\n"
     assert [row["chosen"] for row in data(world.run("config", "contexts", "-o", "json"))["contexts"]] == [False, True]
     assert config.stat().st_mode & 0o777 == 0o600
     nowhere = world.run("config", "use", "three")
-    assert (nowhere.returncode, nowhere.stderr.splitlines()[1]) == (4, "hint: there are: one, two, demo")
+    assert (nowhere.returncode, nowhere.stderr.splitlines()[1]) == (4, "hint: known contexts: one, two, demo")
     assert world.run("config", "use", "one", "--read-only").returncode == 4
 
 

@@ -227,7 +227,7 @@ def test_redis_that_is_away_at_the_beginning_is_one_line(world: World) -> None:
 BAD = [
     (["-o", "json"], "a stream has no end, and json needs one"),
     (["-o", "csv"], "a stream has no end, and csv needs one"),
-    (["--type", "task-fail"], "'task-fail' is no type of event"),
+    (["--type", "task-fail"], "'task-fail' is not an event type"),
     (["--order", "abc"], "abc is not an order number"),
 ]
 

@@ -240,7 +240,7 @@ def test_a_list_is_filtered_sorted_and_paged(world: World) -> None:
         (["--status", "finished"], "finished is not a status"),
         (["--condition", "sad"], "sad"),
         (["--since", "yesterday"], "--since: 'yesterday' is not a duration"),
-        (["--watch", "0s"], "not more often"),
+        (["--watch", "0s"], "the shortest interval"),
     ],
 )
 def test_a_bad_question_is_one_clear_line(world: World, arguments: list[str], complaint: str) -> None:

@@ -19,6 +19,7 @@ from rich.cells import cell_len
 from sitegenctl.adapters.postgres import log as postgres_log
 from sitegenctl.cli.app import run
 from sitegenctl.cli.commands.logs import make_query
+from sitegenctl.domain.orders.log import LogLevel
 from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.operations import logs as operation
 from sitegenctl.render.log import log_data
@@ -77,7 +78,7 @@ def rows(
     """What the command shows, without the cost of a process."""
 
     async def work(session: Session) -> list[LogRow]:
-        query = make_query(since, level, last)
+        query = make_query(since, LogLevel(level), last)
         return [row async for row in operation.read(session.orders, order_ids, query)]
 
     return world.with_session(work)
@@ -245,12 +246,12 @@ def test_csv_has_a_header_and_no_formula(world: World, say: Callable[..., Said])
 
 
 BAD = [
-    (["-f", "-o", "json"], "a log that is followed has no end, and json needs one"),
-    (["--until-done", "-o", "csv"], "a log that is followed has no end, and csv needs one"),
+    (["-f", "-o", "json"], "a followed log has no end, and json needs one"),
+    (["--until-done", "-o", "csv"], "a followed log has no end, and csv needs one"),
     (["--since", "yesterday"], "--since yesterday: neither an age"),
     (["--since", "99999999999d"], "--since 99999999999d: neither an age"),
     (["--since", "0001-01-01T00:00+14:00"], "neither an age"),
-    (["--level", "bad"], "'bad' is not a level"),
+    (["--level", "bad"], "'bad' is not one of 'info'"),
     (["--last", "-1"], "'--last'"),
 ]
 

@@ -35,6 +35,12 @@ def names(option: Any) -> list[str]:
     return [*option.opts, *option.secondary_opts]
 
 
+def test_help_lines_are_short() -> None:
+    lines = [(path, command.get_short_help_str(1000)) for path, command in COMMANDS.items() if path]
+    lines += [(path, each.help) for path, command in COMMANDS.items() for each in command.params if each.help]
+    assert [(path, line) for path, line in lines if len(line.split()) > 10 or not line.endswith(".")] == []
+
+
 # --- commands in documents -------------------------------------------------------------------------------------------
 
 DOCUMENTS = sorted(

@@ -32,10 +32,10 @@ def test_a_dash_is_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("abc", "abc is not an order number"),
         ("-1", "-1 is not an order number"),
-        ("0", "begin at 1"),
+        ("0", "the smallest is 1"),
         ("9223372036854775808", "the largest is 9223372036854775807"),
         ("1-99999999999999999999999", "not an order number"),
-        ("45-40", "backwards"),
+        ("45-40", "reversed range"),
         ("4.5", "not an order number"),
         ("٤٢", "not an order number"),
         (f"1-{MAX_ORDERS + 1}", "more than"),
@@ -65,9 +65,9 @@ def test_a_file_without_orders_is_an_error(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_missing_file_and_no_order_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UsageProblem, match="can't be read"):
+    with pytest.raises(UsageProblem, match="cannot be read"):
         read_order_ids(None, tmp_path / "nowhere")
-    with pytest.raises(UsageProblem, match="no order given"):
+    with pytest.raises(UsageProblem, match="no orders selected"):
         read_order_ids([], None)
 
 

@@ -1,4 +1,4 @@
-"""``cancel ORDER…``: take orders out of the queue, and hold them."""
+"""``cancel ORDERS``: remove orders from the queue and hold them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import typer
 
 from sitegenctl.cli import complete
 from sitegenctl.cli.options import (
-    Conditions,
     DryRun,
-    FromFile,
     Invocation,
-    OrderArguments,
-    Search,
-    Statuses,
+    OrderSelector,
     Terminate,
     command,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -30,27 +27,20 @@ def register(app: typer.Typer) -> None:
 
 def cancel(
     call: Invocation,
-    orders: OrderArguments = None,
-    source: FromFile = None,
-    condition: Conditions = None,
-    status: Statuses = None,
-    search: Search = None,
+    selector: OrderSelector,
     terminate: Terminate = False,
     to: Annotated[
         str,
-        typer.Option(
-            "--to", metavar="STATUS", help="Set this status instead of BUILDING.", autocompletion=complete.statuses
-        ),
+        option("--to", metavar="STATUS", help="Set this status instead of BUILDING.", autocompletion=complete.statuses),
     ] = "building",
     dry_run: DryRun = False,
 ) -> int:
-    """Remove orders from the queue and hold them until they are enqueued."""
+    """Remove orders from the queue and hold them."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.cli.order_selection import read_choice
     from sitegenctl.operations.cancel import CancelPlanner
 
     planner = CancelPlanner(terminate=terminate, to=_target(to))
-    choice = read_choice(orders, source, condition, status, search)
+    choice = selector.required_choice()
     return run_mutation(call, planner, choice, RunOptions(done="cancelled", dry_run=dry_run))
 
 
@@ -62,5 +52,5 @@ def _target(word: str) -> OrderStatus:
     (status,) = read_statuses([word])
     if status not in CANCEL_TARGETS:
         known = ", ".join(target.lower() for target in CANCEL_TARGETS)
-        raise UsageProblem(f"--to: a cancelled order can't go to {status}", hint=f"one of: {known}")
+        raise UsageProblem(f"--to: {status} is not allowed for a cancelled order", hint=f"one of: {known}")
     return status

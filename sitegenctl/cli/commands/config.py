@@ -1,4 +1,4 @@
-"""``config show|path|contexts|use|init``: which settings hold, where they come from, and the file that they are in."""
+"""``config show|path|contexts|use|init``: the settings, their origins and the settings file."""
 
 from __future__ import annotations
 
@@ -11,24 +11,21 @@ import typer
 
 from sitegenctl.cli import complete
 from sitegenctl.cli.commands.config_init import init
-from sitegenctl.cli.options import Invocation, command
+from sitegenctl.cli.options import Invocation, command, group
 
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Show and prepare the settings.", no_args_is_help=True)
-    command(group, "show")(show)
-    command(group, "path")(path)
-    command(group, "contexts")(contexts)
-    command(group, "use")(use)
-    command(group, "init")(init)
-    app.add_typer(group, name="config")
+    config = group(app, "config", help="Show settings and manage contexts.")
+    command(config, "show")(show)
+    command(config, "path")(path)
+    command(config, "contexts")(contexts)
+    command(config, "use")(use)
+    command(config, "init")(init)
 
 
 def show(call: Invocation) -> int:
-    """Show every setting, and where its value comes from."""
-    from sitegenctl.render.output import Report, write
-
+    """Show each setting, its value and its origin."""
     settings = call.settings()
     rows = [
         {"setting": name, "value": _shown(name, getattr(settings, name)), "origin": origin}
@@ -44,33 +41,30 @@ def show(call: Invocation) -> int:
             for row in rows
         )
 
-    data = {"context": settings.context, "settings": rows}
-    return write(Report(command=call.command, data=data, rows=rows, text=text), call.output)
+    return call.write({"context": settings.context, "settings": rows}, text, rows=rows)
 
 
 def path(call: Invocation) -> int:
-    """Show where the settings file lies, or would lie."""
+    """Show the path of the settings file."""
     from sitegenctl.config.file import config_path
-    from sitegenctl.render.output import Report, write
 
-    where = config_path(os.environ)
-    data: dict[str, Any] = {"path": str(where), "exists": where.exists()}
-    return write(Report(command=call.command, data=data, rows=[data], text=lambda: f"{where}\n"), call.output)
+    path = config_path(os.environ)
+    return call.write({"path": str(path), "exists": path.exists()}, lambda: f"{path}\n")
 
 
 def contexts(call: Invocation) -> int:
-    """Show the contexts there are; the one that is chosen is marked."""
+    """List the contexts; * marks the current one."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.config.file import DEMO_CONTEXT, contexts_of, demo_context_path, read_config, read_toml
     from sitegenctl.config.urls import mask_url
-    from sitegenctl.render.output import Report, write
     from sitegenctl.render.table import Column, Line, table
 
     file = read_config(os.environ)
     known = dict(contexts_of(file, os.environ))
     if DEMO_CONTEXT not in known and (demo := read_toml(demo_context_path(os.environ))):
         known[DEMO_CONTEXT] = demo
-    chosen = call.options.get("context") or os.environ.get("SITEGENCTL_CONTEXT") or file.get("context")
+    chosen = call.options["context"] or os.environ.get("SITEGENCTL_CONTEXT") or file.get("context")
+    columns = ("context", "chosen", "database_url", "redis_url", "sites_dir")
     rows: list[dict[str, Any]] = []
     for name, values in known.items():
         values = values if isinstance(values, dict) else {}
@@ -86,48 +80,39 @@ def contexts(call: Invocation) -> int:
 
     def text() -> str:
         if not rows:
-            return "there is no context; sitegenctl config init makes one\n"
-        headings = ("", "context", "database", "redis", "sites")
-        columns = [Column(heading=heading, may_shrink=heading in headings[2:]) for heading in headings]
-        lines = [
-            Line(
-                cells=[
-                    "*" if row["chosen"] else "",
-                    *(str(row[key] or "-") for key in ("context", "database_url", "redis_url", "sites_dir")),
-                ]
-            )
-            for row in rows
-        ]
-        return table(columns, lines, screen())
+            return "no contexts; sitegenctl config init creates one\n"
+        headings = [Column(heading=""), Column(heading="context")]
+        headings += [Column(heading=heading, may_shrink=True) for heading in ("database", "redis", "sites")]
+        lines = []
+        for row in rows:
+            values = [str(row[key] or "-") for key in ("context", "database_url", "redis_url", "sites_dir")]
+            lines.append(Line(cells=["*" if row["chosen"] else "", *values]))
+        return table(headings, lines, screen())
 
-    columns = ("context", "chosen", "database_url", "redis_url", "sites_dir")
-    data = {"chosen": chosen, "contexts": rows}
-    return write(Report(command=call.command, data=data, rows=rows, columns=columns, text=text), call.output)
+    return call.write({"chosen": chosen, "contexts": rows}, text, rows=rows, columns=columns)
 
 
 def use(
     call: Invocation,
     name: Annotated[
-        str, typer.Argument(metavar="CONTEXT", help="Context to use by default.", autocompletion=complete.contexts)
+        str, typer.Argument(metavar="CONTEXT", help="Name of the context.", autocompletion=complete.contexts)
     ],
 ) -> int:
-    """Choose the context that holds where none is named."""
+    """Set the default context."""
     from sitegenctl.config.atomic_write import write_private
     from sitegenctl.config.editor import read_text, with_chosen
     from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, read_config
     from sitegenctl.errors import Refused
-    from sitegenctl.render.output import Report, write
 
     call.require_writable()
     known = contexts_of(read_config(os.environ), os.environ)
     if name not in known and name != DEMO_CONTEXT:
-        raise Refused(f"there is no context {name!r}", hint=f"there are: {', '.join([*known, DEMO_CONTEXT])}")
-    where = config_path(os.environ)
-    write_private(where, with_chosen(read_text(where), name))
+        raise Refused(f"no context {name!r}", hint=f"known contexts: {', '.join([*known, DEMO_CONTEXT])}")
+    path = config_path(os.environ)
+    write_private(path, with_chosen(read_text(path), name))
     if (other := os.environ.get("SITEGENCTL_CONTEXT")) and other != name:
-        print(f"note: SITEGENCTL_CONTEXT is {other} and comes first", file=sys.stderr)
-    data = {"context": name, "path": str(where)}
-    return write(Report(command=call.command, data=data, rows=[data], text=lambda: f"using {name}\n"), call.output)
+        print(f"note: SITEGENCTL_CONTEXT={other} takes precedence", file=sys.stderr)
+    return call.write({"context": name, "path": str(path)}, lambda: f"using {name}\n")
 
 
 def _shown(name: str, value: Any) -> Any:
@@ -142,5 +127,5 @@ def _shown(name: str, value: Any) -> Any:
         return describe_age(value)
     if isinstance(value, tuple):
         return shlex.join(value) if name.endswith("_command") else ",".join(map(str, value))
-    # The separator's default is two control characters.
+    # The default of `sep` is two control characters.
     return str(value) if str(value).isprintable() else ascii(value)

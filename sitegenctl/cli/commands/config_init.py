@@ -1,4 +1,4 @@
-"""``config init``: a context for the settings file, asked for on a terminal, tried before it is written."""
+"""``config init``: add a context to the settings file, after trying its connections."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, warn
+from sitegenctl.cli.options import Invocation, option, warn
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
 
-_PANEL = "What to write"
-
-_WHAT = {"database_url": "PostgreSQL", "redis_url": "Redis", "sites_dir": "sites directory"}
+_SOURCES = {"database_url": "PostgreSQL", "redis_url": "Redis", "sites_dir": "sites directory"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Context:
-    """What is to be written under a name; ``kept`` says where each password is, as the settings file says it."""
+    """A context to write; ``passwords`` are the settings that say where its passwords are kept."""
 
     name: str
     database_url: str | None = None
@@ -32,92 +30,106 @@ class _Context:
     sites_dir: str | None = None
     backend: str | None = None
     production: bool | None = None
-    kept: dict[str, Any]
+    passwords: dict[str, Any]
 
     def values(self) -> dict[str, Any]:
-        """The settings that are known, in the order in which they are written."""
+        """The known settings, in the order in which they are written."""
         known = {
             "database_url": self.database_url,
             "redis_url": self.redis_url,
             "sites_dir": self.sites_dir,
             "backend": self.backend,
             "production": self.production,
-            **self.kept,
+            **self.passwords,
         }
         return {name: value for name, value in known.items() if value is not None}
 
 
-def _option(metavar: str | None, text: str, *names: str) -> Any:
-    """One of the options that say what to write."""
-    suggest = complete.files if metavar in ("FILE", "DIR") else None
-    return typer.Option(
-        *names, metavar=metavar, help=text, autocompletion=suggest, rich_help_panel=_PANEL, show_default=False
+def _setting(*names: str, help: str, metavar: str | None = None) -> Any:
+    suggest = complete.files if metavar in ("FILE", "DIR") else complete.backends if metavar == "BACKEND" else None
+    return option(*names, help=help, metavar=metavar, autocompletion=suggest, rich_help_panel="Context")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextOptions:
+    """The options that are settings of the new context."""
+
+    database_url: Annotated[str | None, _setting("--database-url", metavar="URL", help="URL of PostgreSQL.")] = None
+    database_password_file: Annotated[
+        Path | None, _setting("--database-password-file", metavar="FILE", help="Read its password from this file.")
+    ] = None
+    database_password_command: Annotated[
+        str | None,
+        _setting("--database-password-command", metavar="COMMAND", help="Read its password from this command."),
+    ] = None
+    redis_url: Annotated[str | None, _setting("--redis-url", metavar="URL", help="URL of Redis.")] = None
+    redis_password_file: Annotated[
+        Path | None, _setting("--redis-password-file", metavar="FILE", help="Read its password from this file.")
+    ] = None
+    redis_password_command: Annotated[
+        str | None, _setting("--redis-password-command", metavar="COMMAND", help="Read its password from this command.")
+    ] = None
+    sites_dir: Annotated[
+        Path | None, _setting("--sites-dir", metavar="DIR", help="Directory of the generated sites.")
+    ] = None
+    backend: Annotated[str | None, _setting("--backend", metavar="BACKEND", help="celery or rq (default celery).")] = (
+        None
     )
+    production: Annotated[
+        bool | None, _setting("--production/--no-production", help="Mark this context as production.")
+    ] = None
+
+    def flags(self) -> dict[str, Any]:
+        """The options as settings; paths are absolute, because the file is read from any directory."""
+        return {
+            name: str(value.expanduser().absolute()) if isinstance(value, Path) else value
+            for name, value in vars(self).items()
+        }
 
 
 def init(
     call: Invocation,
-    name: Annotated[str | None, typer.Option("--name", help="What to call the context (production).")] = None,
-    database_url: Annotated[str | None, _option("URL", "PostgreSQL of the CRM.")] = None,
-    database_password_file: Annotated[Path | None, _option("FILE", "Whose first line is its password.")] = None,
-    database_password_command: Annotated[str | None, _option("COMMAND", "Which writes its password.")] = None,
-    redis_url: Annotated[str | None, _option("URL", "The broker.")] = None,
-    redis_password_file: Annotated[Path | None, _option("FILE", "Whose first line is its password.")] = None,
-    redis_password_command: Annotated[str | None, _option("COMMAND", "Which writes its password.")] = None,
-    sites_dir: Annotated[Path | None, _option("DIR", "Where the workers write the sites.")] = None,
-    backend: Annotated[str | None, _option("NAME", "What the workers are: celery, unless it is rq.")] = None,
-    production: Annotated[
-        bool | None, _option(None, "Whether a mistake there would be a customer's.", "--production/--no-production")
+    options: ContextOptions,
+    name: Annotated[
+        str | None, option("--name", metavar="NAME", help="Name of the context (default production).")
     ] = None,
-    untested: Annotated[bool, typer.Option("--untested", help="Write it without connecting to anything.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over a context of that name.")] = False,
+    untested: Annotated[bool, option("--untested", help="Do not try the connections.")] = False,
+    force: Annotated[bool, option("--force", help="Overwrite a context of the same name.")] = False,
 ) -> int:
-    """Add a context to the settings file, readable by you alone, after trying its connections.
+    """Add a context to the settings file.
 
-    What isn't given is taken from the environment (or --env-file), and asked for on a terminal.
+    Missing values come from the environment or --env-file; on a terminal, it asks for them. The connections are tried
+    before the file is written, which only you can read.
     """
     from sitegenctl.config.atomic_write import write_private
     from sitegenctl.config.editor import read_text, with_context
     from sitegenctl.config.file import config_path
-    from sitegenctl.render.output import Report, write
 
     call.require_writable()
-    where = config_path(os.environ)
-    before = read_text(where)
-    given = {
-        "database_url": database_url,
-        "database_password_file": _absolute(database_password_file),
-        "database_password_command": database_password_command,
-        "redis_url": redis_url,
-        "redis_password_file": _absolute(redis_password_file),
-        "redis_password_command": redis_password_command,
-        "sites_dir": _absolute(sites_dir),
-        "backend": backend,
-        "production": production,
-    }
+    path = config_path(os.environ)
+    before = read_text(path)
 
     def text_with(wanted: _Context, values: dict[str, Any]) -> str:
         return with_context(before, wanted.name, values, replace=force)
 
-    wanted = _settled(call, name, given, lambda wanted: text_with(wanted, {}), untested=untested)
-    write_private(where, text_with(wanted, wanted.values()))
-    data = {"path": str(where), "context": wanted.name}
-    return write(Report(command=call.command, data=data, rows=[data], text=lambda: f"wrote {where}\n"), call.output)
+    wanted = _known(call, name, options.flags())
+    wanted = _complete(call, wanted, lambda it: text_with(it, {}), ask_name=name is None, untested=untested)
+    write_private(path, text_with(wanted, wanted.values()))
+    return call.write({"path": str(path), "context": wanted.name}, lambda: f"wrote {path}\n")
 
 
-def _settled(
-    call: Invocation, name: str | None, given: dict[str, Any], check: Callable[[_Context], object], *, untested: bool
+def _complete(
+    call: Invocation, wanted: _Context, check: Callable[[_Context], object], *, ask_name: bool, untested: bool
 ) -> _Context:
-    """What is to be written: on a terminal as somebody says, else as it was given; each source was tried.
+    """The context with every value that it needs, asked for on a terminal; each source was tried.
 
-    ``check`` raises where it can't be written, which is before anything is asked for or tried.
+    ``check`` raises if the context cannot be written, before anything is asked or tried.
     """
     from sitegenctl.cli.terminal import is_interactive
 
-    wanted = _known(call, name, given)
     if is_interactive() and not call.agreed:
-        if name is None:
-            wanted = replace(wanted, name=_prompt("What to call the context", wanted.name))
+        if ask_name:
+            wanted = replace(wanted, name=_prompt("Name of the context", wanted.name))
         check(wanted)
         return _asked(call, wanted, untested=untested)
     _require(wanted)
@@ -127,35 +139,30 @@ def _settled(
     return wanted
 
 
-def _absolute(path: Path | None) -> str | None:
-    # The file is read from wherever somebody stands.
-    return None if path is None else str(path.expanduser().absolute())
-
-
 def _known(call: Invocation, name: str | None, given: dict[str, Any]) -> _Context:
-    """What the flags say, and for the rest what is in the environment or the file that was named."""
+    """The context from the options, and for the rest from the environment or ``--env-file``."""
     from sitegenctl.config.settings import load_settings
 
-    # The settings file is what is to be written: it says nothing yet.
+    # Without the settings file: it is what is being written.
     environ = {**os.environ, "SITEGENCTL_CONFIG": os.devnull, "SITEGENCTL_CONTEXT": ""}
-    found = load_settings({**given, "env_file": call.options.get("env_file")}, environ)
-    warn(found)
-    kept: dict[str, Any] = {}
+    settings = load_settings({**given, "env_file": call.options.get("env_file")}, environ)
+    warn(settings)
+    passwords: dict[str, Any] = {}
     for setting in ("database_password_file", "redis_password_file"):
-        if (path := getattr(found, setting)) is not None:
-            kept[setting] = str(path)
+        if (path := getattr(settings, setting)) is not None:
+            passwords[setting] = str(path)
     for setting in ("database_password_command", "redis_password_command"):
-        if (words := getattr(found, setting)) is not None:
-            kept[setting] = list(words)
+        if (words := getattr(settings, setting)) is not None:
+            passwords[setting] = list(words)
     return _Context(
         name=name or "production",
-        database_url=found.database_url,
-        redis_url=found.redis_url,
-        sites_dir=None if found.sites_dir is None else str(found.sites_dir),
-        # What nobody has said goes without saying.
-        backend=found.backend if found.origins["backend"] != "default" else None,
-        production=found.production,
-        kept=kept,
+        database_url=settings.database_url,
+        redis_url=settings.redis_url,
+        sites_dir=None if settings.sites_dir is None else str(settings.sites_dir),
+        # A default is not written.
+        backend=settings.backend if settings.origins["backend"] != "default" else None,
+        production=settings.production,
+        passwords=passwords,
     )
 
 
@@ -166,13 +173,13 @@ def _require(wanted: _Context) -> None:
         if getattr(wanted, setting) is None:
             option = f"--{setting.replace('_', '-')}"
             raise UsageProblem(
-                f"no {_WHAT[setting]} is given",
-                hint=f"{option}, {variable} or --env-file; on a terminal config init asks",
+                f"no URL of {_SOURCES[setting]}",
+                hint=f"give {option}, {variable} or --env-file, or run config init on a terminal",
             )
 
 
 def _asked(call: Invocation, wanted: _Context, *, untested: bool) -> _Context:
-    """Ask for each, show what is known, and try it; one that doesn't answer is asked for again."""
+    """Ask for each value, with the known one as default, and try it; ask again if that fails."""
     wanted = _asked_url(call, wanted, "database_url", "postgresql://crm_user@host:5432/innexarcrm", untested)
     wanted = _asked_url(call, wanted, "redis_url", "redis://host:6379/0", untested)
     while True:
@@ -182,7 +189,7 @@ def _asked(call: Invocation, wanted: _Context, *, untested: bool) -> _Context:
         if untested or _answers(call, wanted, "sites_dir"):
             break
     if wanted.production is None:
-        is_production = typer.confirm("Is it production, where a mistake would be a customer's?", err=True)
+        is_production = typer.confirm("Is this a production system?", err=True)
         wanted = replace(wanted, production=is_production or None)
     return wanted
 
@@ -194,12 +201,12 @@ def _asked_url(call: Invocation, wanted: _Context, setting: str, example: str, u
     while True:
         known: str | None = getattr(wanted, setting)
         shown = mask_url(known) if known else example
-        given = _prompt(f"URL of {_WHAT[setting]}", shown)
-        # What was shown without its password is what is known with it; what was made of that has none.
+        given = _prompt(f"URL of {_SOURCES[setting]}", shown)
+        # The default was shown with its password masked: unchanged, it is the known URL; edited, it has no password.
         url = known if known and given == shown else given.replace(":***@", "@")
-        if not has_password(url) and not any(each.startswith(kind) for each in wanted.kept):
+        if not has_password(url) and not any(each.startswith(kind) for each in wanted.passwords):
             password = typer.prompt(
-                "Its password, which is not shown (empty for none)",
+                "Password (hidden, empty for none)",
                 default="",
                 hide_input=True,
                 show_default=False,
@@ -216,37 +223,37 @@ def _prompt(what: str, known: str) -> str:
 
 
 def _answers(call: Invocation, wanted: _Context, setting: str) -> bool:
-    """Whether it answers, or is to be kept although it doesn't."""
+    """Whether the source responds, or is to be kept anyway."""
     from sitegenctl.errors import SourceError, UsageProblem
     from sitegenctl.render.text import neutralise
 
     try:
-        seen = _try(call, wanted, setting)
+        result = _try(call, wanted, setting)
     except (SourceError, UsageProblem) as exc:
         print(f"✗ {neutralise(exc.message)}", file=sys.stderr)
-        return typer.confirm("Keep it all the same?", default=False, err=True)
-    print(f"✓ {_WHAT[setting]}: {seen}", file=sys.stderr)
+        return typer.confirm("Keep it anyway?", default=False, err=True)
+    print(f"✓ {_SOURCES[setting]}: {result}", file=sys.stderr)
     return True
 
 
 def _try_all(call: Invocation, wanted: _Context) -> None:
-    """Try every source. Raises the first's ``SourceError``: then nothing is written."""
+    """Try every source. Raises ``SourceError`` for the first that fails: then nothing is written."""
     from sitegenctl.errors import SourceError
 
-    for setting in _WHAT:
+    for setting in _SOURCES:
         if getattr(wanted, setting) is None:
             continue
         try:
-            seen = _try(call, wanted, setting)
+            result = _try(call, wanted, setting)
         except SourceError as exc:
-            exc.hint = "nothing was written; --untested writes it all the same"
+            exc.hint = "nothing was written; --untested writes it anyway"
             raise
         if call.verbose:
-            print(f"✓ {_WHAT[setting]}: {seen}", file=sys.stderr)
+            print(f"✓ {_SOURCES[setting]}: {result}", file=sys.stderr)
 
 
 def _try(call: Invocation, wanted: _Context, setting: str) -> str:
-    """Connect to one source as it would be written; returns what was seen. Raises ``SourceError``, ``UsageProblem``."""
+    """Connect to one source; returns a description of it. Raises ``SourceError`` or ``UsageProblem``."""
     from sitegenctl.config.settings import load_settings
 
     flags = {**wanted.values(), "timeout": call.options.get("timeout"), "read_only": True}

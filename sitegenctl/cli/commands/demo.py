@@ -7,12 +7,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Backend, Invocation, command
+from sitegenctl.cli.options import Backend, Invocation, command, group, option
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -22,9 +23,19 @@ if TYPE_CHECKING:
     from sitegenctl.domain.orders.order import LogRow
     from sitegenctl.domain.plans.result import Outcome
 
-Orders = Annotated[int, typer.Option("--orders", min=1, help="Number of sample orders.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample orders.")]
-Pace = Annotated[str, typer.Option("--pace", metavar="TIME", help="Pause of the worker after each step.")]
+Pace = Annotated[str, option("--pace", metavar="TIME", help="Pause of the worker after each step.", show_default=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """The options for the stack and its sample orders."""
+
+    backend: Backend = None
+    orders: Annotated[
+        int, option("--orders", min=1, metavar="N", help="Number of sample orders.", show_default=True)
+    ] = 60
+    seed: Annotated[int, option("--seed", metavar="N", help="Seed of the sample orders.", show_default=True)] = 42
+
 
 # The variables that determine the demo's folder.
 _LOCATION = ("SITEGENCTL_DATA_DIR", "XDG_DATA_HOME", "HOME")
@@ -32,38 +43,33 @@ _LOCATION = ("SITEGENCTL_DATA_DIR", "XDG_DATA_HOME", "HOME")
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Run a private Redis, PostgreSQL and worker with sample orders.", no_args_is_help=True)
-    command(group, "up")(up)
-    command(group, "down")(down)
-    command(group, "status")(status)
-    command(group, "tour")(tour)
-    app.add_typer(group, name="demo")
+    demo = group(app, "demo", help="Run a private stack with sample orders.")
+    command(demo, "up")(up)
+    command(demo, "down")(down)
+    command(demo, "status")(status)
+    command(demo, "tour")(tour)
 
 
-def up(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.3s") -> int:
+def up(call: Invocation, samples: SampleOptions, pace: Pace = "0.3s") -> int:
     """Start the demo in the background."""
     call.require_writable()
-    state = _up(call, _stack(call, backend), orders, seed, pace, keep=True)
+    state = _up(call, _stack(call, samples.backend), samples, pace, keep=True)
     _progress("the demo is up; try: sitegenctl --context demo inspect")
     return _write_status(call, state)
 
 
 def down(
-    call: Invocation,
-    keep_sites: Annotated[bool, typer.Option("--keep-sites", help="Keep the generated sites.")] = False,
+    call: Invocation, keep_sites: Annotated[bool, option("--keep-sites", help="Keep the generated sites.")] = False
 ) -> int:
     """Stop the demo and remove its data."""
-    from sitegenctl.render.output import Report, write
-
     call.require_writable()
     stopped = list(_stack(call).down(keep_sites=keep_sites, progress=_progress))
     text = f"stopped {', '.join(stopped)}\n" if stopped else "the demo is not up\n"
-    data = {"stopped": stopped}
-    return write(Report(command=call.command, data=data, rows=[data], text=lambda: text), call.output)
+    return call.write({"stopped": stopped}, lambda: text)
 
 
 def status(call: Invocation) -> int:
-    """Show the parts of the demo; exit 3 unless all are up."""
+    """Show the parts of the demo; exit 3 unless all run."""
     from sitegenctl.errors import SourceError
 
     state = _stack(call).status()
@@ -72,8 +78,8 @@ def status(call: Invocation) -> int:
     return _write_status(call, state)
 
 
-def tour(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: Seed = 42, pace: Pace = "0.1s") -> int:
-    """Generate order 42 step by step, then show the live view.
+def tour(call: Invocation, samples: SampleOptions, pace: Pace = "0.1s") -> int:
+    """Generate order 42, then show the live view.
 
     Stops everything that it started at the end.
     """
@@ -82,10 +88,10 @@ def tour(call: Invocation, backend: Backend = None, orders: Orders = 60, seed: S
     from sitegenctl.demo.servers.lock import only_tour
 
     call.require_writable()
-    stack = _stack(call, backend)
+    stack = _stack(call, samples.backend)
     with only_tour(stack.root.parent):
         try:
-            _up(call, stack, orders, seed, pace, keep=False)
+            _up(call, stack, samples, pace, keep=False)
             settings = _show_tour(stack)
             if can_draw() and _confirm_live():
                 open_live(settings)
@@ -134,17 +140,17 @@ def _stack(call: Invocation, backend: str | None = None) -> Stack:
     return Stack(root=default_root(), backend=backend, worker_ready=is_ready)
 
 
-def _up(call: Invocation, stack: Stack, orders: int, seed: int, pace: str, *, keep: bool) -> StackState:
+def _up(call: Invocation, stack: Stack, samples: SampleOptions, pace: str, *, keep: bool) -> StackState:
     from sitegenctl.demo.samples.plan import plan_samples
-    from sitegenctl.demo.tour import samples_of, seed as write_samples
+    from sitegenctl.demo.tour import samples_of, seed
 
     # Invalid values are refused before anything starts.
     call.settings(pace=pace)
-    plan_samples(orders, seed)
+    plan_samples(samples.orders, samples.seed)
     existing = samples_of(stack)
     if existing is not None:
         existing_orders, existing_seed, backend = existing
-        if existing != (orders, seed, stack.backend or backend):
+        if existing != (samples.orders, samples.seed, stack.backend or backend):
             _progress(
                 f"note: the demo already has {existing_orders} orders with seed {existing_seed} on {backend};"
                 " to replace them, run sitegenctl demo down first"
@@ -156,7 +162,7 @@ def _up(call: Invocation, stack: Stack, orders: int, seed: int, pace: str, *, ke
         "SITEGENCTL_SITE_URL_BASE": (stack.root / "sites").as_uri(),
     }
     return stack.up(
-        _progress, lambda state: write_samples(state, orders=orders, seed_number=seed), worker_env, keep=keep
+        _progress, lambda state: seed(state, orders=samples.orders, seed_number=samples.seed), worker_env, keep=keep
     )
 
 
@@ -187,8 +193,6 @@ def _confirm_live() -> bool:
 
 
 def _write_status(call: Invocation, state: StackState) -> int:
-    from sitegenctl.render.output import Report, write
-
     rows = [_part_row(part) for part in state.parts]
     width = max(len(row["name"]) for row in rows)
 
@@ -207,9 +211,7 @@ def _write_status(call: Invocation, state: StackState) -> int:
         "parts": rows,
     }
     is_up = state.seeded and all(part.alive for part in state.parts)
-    return write(
-        Report(command=call.command, data=data, rows=rows, text=text, exit_code=0 if is_up else 3), call.output
-    )
+    return call.write(data, text, rows=rows, exit_code=0 if is_up else 3)
 
 
 def _part_row(part: ServerState) -> dict[str, Any]:
@@ -242,9 +244,7 @@ class _Guide:
 def _signals_ignored() -> Iterator[None]:
     """Do not let a second Ctrl-C interrupt the shutdown, which would leave servers running."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
+    with signals.restored_handlers(*numbers):
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

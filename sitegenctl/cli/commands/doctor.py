@@ -1,16 +1,14 @@
-"""``doctor``: is the system healthy, and what mends it."""
+"""``doctor``: check the health of the system and suggest fixes."""
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, command, span
+from sitegenctl.cli.options import Invocation, Output, command, option, span
 
 
 def register(app: typer.Typer) -> None:
@@ -20,43 +18,43 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     call: Invocation,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Redis and PostgreSQL alone, at once: for a health check.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="A warning is a failure too.")] = False,
+    quick: Annotated[bool, option("--quick", help="Check only Redis and PostgreSQL, for health checks.")] = False,
+    strict: Annotated[bool, option("--strict", help="Treat warnings as failures.")] = False,
     patience: Annotated[
-        str, typer.Option("--patience", metavar="TIME", help="How long idle workers may leave a message lying.")
+        str,
+        option(
+            "--patience",
+            metavar="TIME",
+            help="Wait for an idle worker to take a message.",
+            show_default=True,
+        ),
     ] = "3s",
 ) -> int:
-    """Check everything that generations depend on, and say what mends it.
+    """Check the whole system and suggest fixes.
 
-    Exit code 0 is healthy, 5 not, and 3 that a source can't be reached.
+    Exits 0 if healthy, 5 if not, 3 if a source cannot be reached.
     """
     return signals.run(_doctor(call, quick=quick, strict=strict, patience=patience))
 
 
 async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str) -> int:
-    from sitegenctl.cli.terminal import width
+    from sitegenctl.cli.terminal import screen
     from sitegenctl.operations.doctor import check_up, quick_check_up
     from sitegenctl.render.doctor import doctor_report
     from sitegenctl.render.output import write
     from sitegenctl.session import doctor_options, open_health, open_session
 
     settings = call.settings()
-    waited = span("--patience", patience)
-    options = doctor_options(settings, patience=waited, strict=strict)
+    options = doctor_options(settings, patience=span("--patience", patience), strict=strict)
     async with open_health(settings) as probes:
         if quick:
-            found = await quick_check_up(probes, options)
+            check = await quick_check_up(probes, options)
         else:
             async with open_session(settings, call.command) as session:
-                found = await check_up(session.orders, session.queue, session.sites, probes, options)
-    report = doctor_report(found, call.command, width=width(), colour=_is_coloured(), selector=settings.selector)
+                check = await check_up(session.orders, session.queue, session.sites, probes, options)
+    on = screen()
+    report = doctor_report(check, call.command, width=on.width, colour=on.colour, selector=settings.selector)
     if call.output is Output.TABLE:
-        # The checklist has said it already, with what mends it.
+        # The list of checks already has the errors, with their fixes.
         report = replace(report, errors=())
     return write(report, call.output)
-
-
-def _is_coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,4 @@
-"""``enqueue ORDER…``: publish a generation task for each order, and journal who did."""
+"""``enqueue ORDERS``: publish a generation task for each order."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import typer
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
-    Conditions,
     DryRun,
     Force,
-    FromFile,
     Invocation,
-    OrderArguments,
+    OrderSelector,
     Output,
-    Search,
-    Statuses,
     command,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -37,27 +34,20 @@ def register(app: typer.Typer) -> None:
 
 def enqueue(
     call: Invocation,
-    orders: OrderArguments = None,
-    source: FromFile = None,
-    condition: Conditions = None,
-    status: Statuses = None,
-    search: Search = None,
+    selector: OrderSelector,
     resume: Annotated[
         bool,
-        typer.Option("--resume/--no-resume", help="Go on from the last finished stage, or begin again."),
+        option("--resume/--no-resume", help="Resume after the last finished stage.", show_default=True),
     ] = True,
     force: Force = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Follow the log to the end; exit 1 if a generation fails.")
-    ] = False,
+    wait: Annotated[bool, option("--wait", help="Follow the log until done; exit 1 on failure.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Enqueue orders: set them GENERATING, journal it, publish their tasks."""
+    """Enqueue orders for generation."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.cli.order_selection import read_choice
     from sitegenctl.operations.enqueue import EnqueuePlanner
 
-    choice = read_choice(orders, source, condition, status, search)
+    choice = selector.required_choice()
     planner = EnqueuePlanner(resume=resume, force=force)
     # Numbers are a decision about each order: no question.
     options = RunOptions(done="enqueued", dry_run=dry_run, asks=not isinstance(choice, list), keep_all=wait)
@@ -79,7 +69,7 @@ async def _enqueue_and_wait(
 
 
 async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:
-    """Follow every order that has a task, whoever published it, and put the endings into the result."""
+    """Follow every order that has a task, and add the outcomes to the result."""
     from contextlib import nullcontext
     from dataclasses import replace
 
@@ -97,9 +87,9 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
 
     async def show() -> None:
         for order_id, item in watched.items():
-            # Shown before the wait: whatever becomes of the waiting, this is done.
+            # Before the wait, which may be interrupted.
             print(f"{order_id:>{digits}}  task {neutralise(item.task_id or '')}", file=stream, flush=True)
-        # A source that goes away is waited for: what was enqueued goes on without us.
+        # Wait for a source that becomes unreachable: the generations go on.
         async for event in follow(session.orders, session.queue, watched, patient=True):
             if isinstance(event, Ended):
                 endings[event.order_id] = event
@@ -110,13 +100,13 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
                 print(f"note: {event.message}", file=sys.stderr, flush=True)
 
     try:
-        # What is written to stdout at the end alone is decided by the whole wait.
+        # Without the log on stdout, only the whole wait decides the exit code.
         async with signals.while_read() if stream is sys.stdout else nullcontext():
             await show()
     except OutputLost as exc:
         exc.decided = replace(follow_result(result, endings), interrupted=False).exit_code or None
         raise
     except asyncio.CancelledError:
-        # Ctrl-C ends the waiting, not the generations: say what is known of each.
-        print("note: no longer waiting; what was enqueued stays enqueued", file=sys.stderr)
+        # Ctrl-C ends the wait, not the generations: report what is known.
+        print("note: stopped waiting; the orders stay enqueued", file=sys.stderr)
     return follow_result(result, endings)

@@ -1,4 +1,4 @@
-"""``events``: what tasks and workers do, as they say it."""
+"""``events``: stream task and worker events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, Output, command
+from sitegenctl.cli.options import Invocation, Output, command, option
 from sitegenctl.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sitegenctl.domain.queue.event import Event, EventFilter
 
-# A note may carry a name that anybody made up, of any length.
+# A note may contain a name of any length.
 _NOTE_WIDTH = 300
 
 
@@ -29,31 +29,29 @@ def events(
     call: Invocation,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", metavar="TYPE", help="Only such as task-failed; may be repeated.", show_default=False),
+        option("--type", metavar="TYPE", help="Only events of this type, such as task-failed; repeatable."),
     ] = None,
     orders: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--order",
             metavar="ORDER",
-            help="Only events of these orders, such as 42 or 50-60.",
+            help="Only events of these orders; repeatable.",
             autocompletion=complete.orders,
-            show_default=False,
         ),
     ] = None,
     worker: Annotated[
-        str | None,
-        typer.Option("--worker", metavar="NAME", help="Only of this worker: celery@host, or host.", show_default=False),
+        str | None, option("--worker", metavar="NAME", help="Only events of this worker or host.")
     ] = None,
 ) -> int:
-    """Stream the events of tasks and workers until Ctrl-C, without their heartbeats unless -v."""
+    """Stream task and worker events until Ctrl-C."""
     from sitegenctl.cli.order_selection import read_order_ids
     from sitegenctl.domain.queue.event import EVENT_TYPES, EventFilter, unknown_type
 
     if call.output in (Output.JSON, Output.CSV):
         raise UsageProblem(f"a stream has no end, and {call.output} needs one", hint="use -o ndjson")
     if (unknown := unknown_type(types or ())) is not None:
-        raise UsageProblem(f"{unknown!r} is no type of event", hint=f"types are {', '.join(EVENT_TYPES)}")
+        raise UsageProblem(f"{unknown!r} is not an event type", hint=f"one of: {', '.join(EVENT_TYPES)}")
     wanted = EventFilter(
         types=frozenset(types or ()),
         orders=frozenset(read_order_ids(orders, None)) if orders else frozenset(),
@@ -72,16 +70,16 @@ async def _events(call: Invocation, wanted: EventFilter) -> int:
     settings = call.settings()
     show = _printer(call)
     async with signals.while_read(), open_session(settings, call.command) as session:
-        async for heard in stream(session.events, session.queue, wanted, task_name=settings.task):
-            if isinstance(heard, Event):
-                show(heard)
+        async for item in stream(session.events, session.queue, wanted, task_name=settings.task):
+            if isinstance(item, Event):
+                show(item)
             else:
-                print(f"note: {shorten(heard.message, _NOTE_WIDTH)}", file=sys.stderr, flush=True)
+                print(f"note: {shorten(item.message, _NOTE_WIDTH)}", file=sys.stderr, flush=True)
     return 0
 
 
 def _printer(call: Invocation) -> Callable[[Event], None]:
-    """What prints an event at once; lines fit the terminal as it is at that moment."""
+    """A function that prints an event, in the width that the terminal has then."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.render.event import event_data, event_lines, event_severity
     from sitegenctl.render.stream import json_line

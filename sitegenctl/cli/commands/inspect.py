@@ -1,27 +1,29 @@
-"""``inspect``: the overview, or below it an order, lists of orders, the queue, the workers, a task."""
+"""``inspect``: the overview; below it an order, lists of orders, the queue, the workers, a task."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
-from sitegenctl.cli import signals
 from sitegenctl.cli.commands.inspect_order import order
 from sitegenctl.cli.commands.inspect_orders import orders
 from sitegenctl.cli.commands.inspect_queue import queue, task, workers
-from sitegenctl.cli.options import Invocation, LiveState, command, gathered, running, with_globals
+from sitegenctl.cli.options import WatchInterval, command, invoke, with_globals
 from sitegenctl.cli.watch import is_watching, show
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.diagnosis.condition import Source
     from sitegenctl.render.output import Report
+    from sitegenctl.session import Session
 
 _ORDER = "ORDER"
 
 
 class _OrderOrCommand(TyperGroup):
-    """``inspect 42`` is ``inspect ORDER 42``: what is no command is taken for an order."""
+    """Runs ``inspect 42`` as ``inspect ORDER 42``: a word that is not a command is an order."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands:
@@ -37,10 +39,7 @@ class _OrderOrCommand(TyperGroup):
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(
-        help="Where orders really are, and why; with nothing behind it, everything on one screen.",
-        cls=_OrderOrCommand,
-    )
+    group = typer.Typer(help="Show the overview, or an order, list, queue or task.", cls=_OrderOrCommand)
     group.callback(invoke_without_command=True)(with_globals(inspect))
     command(group, _ORDER, service=is_watching)(order)
     command(group, "orders", service=is_watching)(orders)
@@ -50,33 +49,25 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="inspect")
 
 
-def inspect(ctx: typer.Context, watch: LiveState = None) -> None:
-    """Show where orders really are, and why; with nothing behind it, everything on one screen."""
-    if ctx.invoked_subcommand is not None:
-        return
-    running.set("inspect")
-    call = Invocation(command="inspect", options=gathered(ctx))
-    raise typer.Exit(signals.stoppable(lambda: show(call, lambda: _overview(call), watch), service=watch is not None))
+def inspect(ctx: typer.Context, watch: WatchInterval = None) -> None:
+    """Show the overview, or an order, list, queue or task."""
+    if ctx.invoked_subcommand is None:
+        raise typer.Exit(invoke(ctx, lambda call: show(call, _read_overview, watch), service=watch is not None))
 
 
-async def _overview(call: Invocation) -> Report:
+async def _read_overview(session: Session) -> tuple[Report, Mapping[Source, str]]:
     from sitegenctl.cli.terminal import screen
     from sitegenctl.operations.overview import overview
     from sitegenctl.render.output import Report
     from sitegenctl.render.overview import OVERVIEW_COLUMNS, overview_data, overview_rows, overview_text
-    from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session, queue_terms
 
-    settings = call.settings()
-    async with open_session(settings, call.command) as session:
-        seen = await overview(
-            session.orders, session.queue, session.sites, task_name=settings.task, grace=settings.grace
-        )
+    settings = session.settings
+    view = await overview(session.orders, session.queue, session.sites, task_name=settings.task, grace=settings.grace)
     report = Report(
-        command=call.command,
-        data=overview_data(seen, selector=settings.selector),
-        rows=overview_rows(seen),
+        command="inspect",
+        data=overview_data(view, selector=settings.selector),
+        rows=overview_rows(view),
         columns=OVERVIEW_COLUMNS,
-        text=lambda: overview_text(seen, screen(), queue=settings.queue, selector=settings.selector),
+        text=lambda: overview_text(view, screen(), queue=settings.queue, selector=settings.selector),
     )
-    return degraded(report, seen.unanswered, queue_terms(settings), selector=settings.selector)
+    return report, view.unanswered

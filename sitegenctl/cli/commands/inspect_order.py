@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sitegenctl.cli import complete
-from sitegenctl.cli.options import Invocation, LiveState, last_rows
+from sitegenctl.cli.options import Invocation, WatchInterval, last_rows
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.diagnosis.condition import Source
     from sitegenctl.render.output import Report
+    from sitegenctl.session import Session
 
-#: Log rows that are shown when their number is not given.
+#: Log rows that are shown without ``--last``.
 DEFAULT_LAST = 10
 
 
@@ -21,15 +24,17 @@ def order(
     order: Annotated[
         str, typer.Argument(metavar="ORDER", help="Order number.", autocompletion=complete.orders, show_default=False)
     ],
-    last: Annotated[
-        int | None, last_rows(f"How many log rows to show. [{DEFAULT_LAST}, as far as they fit on the screen]")
-    ] = None,
-    watch: LiveState = None,
+    last: Annotated[int | None, last_rows(f"Show N log rows (default {DEFAULT_LAST}, or what fits).")] = None,
+    watch: WatchInterval = None,
 ) -> int:
-    """Show where one order really is, and why."""
+    """Show one order: its condition, evidence and suggested fix."""
     from sitegenctl.cli.order_selection import read_order_ids
+    from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show
     from sitegenctl.errors import UsageProblem
+    from sitegenctl.operations.inspect import inspect_order
+    from sitegenctl.render.order import order_data, order_text
+    from sitegenctl.render.output import Report
 
     if not order.isdecimal():
         raise UsageProblem(
@@ -37,19 +42,9 @@ def order(
             hint="sitegenctl inspect --help",
         )
     (order_id,) = read_order_ids([order], None)
-    return show(call, lambda: _look(call, order_id, last), watch)
 
-
-async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
-    from sitegenctl.cli.terminal import screen
-    from sitegenctl.operations.inspect import inspect_order
-    from sitegenctl.render.order import order_data, order_text
-    from sitegenctl.render.output import Report
-    from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session, queue_terms
-
-    settings = call.settings()
-    async with open_session(settings, call.command) as session:
+    async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
+        settings = session.settings
         view = await inspect_order(
             session.orders,
             session.queue,
@@ -58,18 +53,18 @@ async def _look(call: Invocation, order_id: int, last: int | None) -> Report:
             grace=settings.grace,
             last=DEFAULT_LAST if last is None else last,
         )
-    data = order_data(order_id, view.snapshot, view.log, view.timeline, selector=settings.selector)
-    report = Report(
-        command=call.command,
-        data=data,
-        rows=[data],
-        text=lambda: order_text(
-            order_id,
-            view.snapshot,
-            view.timeline,
-            screen=screen(),
-            selector=settings.selector,
-            whole=last is not None,
-        ),
-    )
-    return degraded(report, view.unanswered, queue_terms(settings), selector=settings.selector)
+        data = order_data(order_id, view.snapshot, view.log, view.timeline, selector=settings.selector)
+
+        def text() -> str:
+            return order_text(
+                order_id,
+                view.snapshot,
+                view.timeline,
+                screen=screen(),
+                selector=settings.selector,
+                whole=last is not None,
+            )
+
+        return Report(command=call.command, data=data, rows=[data], text=text), view.unanswered
+
+    return show(call, read, watch)

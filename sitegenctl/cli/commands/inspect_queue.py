@@ -1,112 +1,94 @@
-"""``inspect queue|workers|task``: what the broker and the workers tell."""
+"""``inspect queue|workers|task``: the queue, its workers, and one task."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, LiveState
+from sitegenctl.cli.options import Invocation, WatchInterval, option
 
 if TYPE_CHECKING:
+    from sitegenctl.domain.diagnosis.condition import Source
     from sitegenctl.render.output import Report
+    from sitegenctl.session import Session
 
 
 def queue(
     call: Invocation,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many tasks to show.")] = 50,
-    watch: LiveState = None,
+    limit: Annotated[int, option("--limit", metavar="N", min=1, help="Show at most N tasks.", show_default=True)] = 50,
+    watch: WatchInterval = None,
 ) -> int:
-    """List the tasks in the order in which they will run."""
-    from sitegenctl.cli.watch import show
-
-    return show(call, lambda: _queue(call, limit), watch)
-
-
-def workers(call: Invocation, watch: LiveState = None) -> int:
-    """Show each living worker and what it does."""
-    from sitegenctl.cli.watch import show
-
-    return show(call, lambda: _workers(call), watch)
-
-
-def task(
-    call: Invocation,
-    task_id: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", show_default=False)],
-) -> int:
-    """Show one task: its message, its result, its order and who has it."""
-    from sitegenctl.cli.watch import show
-
-    return show(call, lambda: _task(call, task_id), None)
-
-
-async def _queue(call: Invocation, limit: int) -> Report:
+    """List queued tasks in the order of delivery."""
     from sitegenctl.cli.terminal import screen
+    from sitegenctl.cli.watch import show
     from sitegenctl.domain.diagnosis.queue_order import running_order
     from sitegenctl.operations.queue import inspect_queue
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import QUEUE_COLUMNS, queue_rows, queue_text
-    from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session, queue_terms
 
-    settings = call.settings()
-    async with open_session(settings, call.command) as session:
+    async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
         snapshot = await inspect_queue(session.orders, session.queue)
-    everything = running_order(snapshot)
-    items = everything[:limit]
-    rows = queue_rows(items, snapshot)
-    report = Report(
-        command=call.command,
-        data={"tasks": rows, "total": len(everything)},
-        rows=rows,
-        columns=QUEUE_COLUMNS,
-        text=lambda: queue_text(items, snapshot, total=len(everything), screen=screen()),
-    )
-    return degraded(report, snapshot.unanswered, queue_terms(settings), selector=settings.selector)
+        tasks = running_order(snapshot)
+        rows = queue_rows(tasks[:limit], snapshot)
+        report = Report(
+            command=call.command,
+            data={"tasks": rows, "total": len(tasks)},
+            rows=rows,
+            columns=QUEUE_COLUMNS,
+            text=lambda: queue_text(tasks[:limit], snapshot, total=len(tasks), screen=screen()),
+        )
+        return report, snapshot.unanswered
+
+    return show(call, read, watch)
 
 
-async def _workers(call: Invocation) -> Report:
+def workers(call: Invocation, watch: WatchInterval = None) -> int:
+    """Show each live worker and its tasks."""
     from sitegenctl.cli.terminal import screen
+    from sitegenctl.cli.watch import show
     from sitegenctl.domain.diagnosis.condition import Source
     from sitegenctl.domain.queue.worker import describe_silence
     from sitegenctl.operations.queue import inspect_workers
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import WORKER_COLUMNS, worker_rows, workers_text
-    from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session, queue_terms
 
-    settings = call.settings()
-    async with open_session(settings, call.command) as session:
+    async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
+        settings = session.settings
         roster, stale = await inspect_workers(session.workers, lambda: session.queue, task_name=settings.task)
-    rows = worker_rows(roster, stale)
-    report = Report(
-        command=call.command,
-        data={"workers": rows, "silent": roster.silent},
-        rows=rows,
-        columns=WORKER_COLUMNS,
-        text=lambda: workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen(), stale=stale),
-    )
-    silence = describe_silence(roster)
-    return degraded(
-        report, {Source.WORKERS: silence} if silence else {}, queue_terms(settings), selector=settings.selector
-    )
+        rows = worker_rows(roster, stale)
+
+        def text() -> str:
+            return workers_text(roster, now=datetime.now(UTC), queue=settings.queue, screen=screen(), stale=stale)
+
+        data = {"workers": rows, "silent": roster.silent}
+        report = Report(command=call.command, data=data, rows=rows, columns=WORKER_COLUMNS, text=text)
+        silence = describe_silence(roster)
+        return report, {Source.WORKERS: silence} if silence else {}
+
+    return show(call, read, watch)
 
 
-async def _task(call: Invocation, task_id: str) -> Report:
+def task(
+    call: Invocation, task_id: Annotated[str, typer.Argument(metavar="TASK", help="Task id.", show_default=False)]
+) -> int:
+    """Show one task: its message, result, order and worker."""
     from sitegenctl.cli.terminal import screen
+    from sitegenctl.cli.watch import show
     from sitegenctl.operations.queue import inspect_task
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import task_data, task_text
-    from sitegenctl.render.sources import degraded
-    from sitegenctl.session import open_session, queue_terms
 
-    settings = call.settings()
-    async with open_session(settings, call.command) as session:
+    async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
+        settings = session.settings
         orders = session.orders if settings.database_url else None
         view = await inspect_task(orders, session.queue, task_id, hard_limit=settings.hard_time_limit)
-    data = task_data(view.task)
-    report = Report(
-        command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen())
-    )
-    return degraded(report, view.unanswered, queue_terms(settings), selector=settings.selector)
+        data = task_data(view.task)
+        report = Report(
+            command=call.command, data=data, rows=[data], text=lambda: task_text(view.task, view.order, screen())
+        )
+        return report, view.unanswered
+
+    return show(call, read)

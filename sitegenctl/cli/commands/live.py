@@ -1,16 +1,16 @@
-"""``live``: the screen that stays open, on a terminal or in a browser."""
+"""``live``: the full-screen view, on a terminal or in a browser."""
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, command
+from sitegenctl.cli.options import Invocation, command, option
 from sitegenctl.cli.terminal import can_draw, is_served
 
 if TYPE_CHECKING:
@@ -18,82 +18,65 @@ if TYPE_CHECKING:
     from sitegenctl.tui.preferences import Preferences
 
 _PANEL = "In a browser"
-_HOST = "127.0.0.1"
-_PORT = 8765
 
 
-Interval = Annotated[
-    str | None, typer.Option("--interval", metavar="TIME", help="How often to look; 1s if not said otherwise.")
-]
-Theme = Annotated[
-    str | None,
-    typer.Option(
-        "--theme",
-        metavar="THEME",
-        help="dark, light, monochrome or a Textual theme.",
-        autocompletion=complete.one_of("dark", "light", "monochrome"),
-    ),
-]
-Web = Annotated[bool, typer.Option("--web", help="Show it in a browser: prints a link.", rich_help_panel=_PANEL)]
-Port = Annotated[
-    int | None,
-    typer.Option(
-        "--port",
-        min=0,
-        max=65535,
-        metavar="N",
-        help=f"Listen at this port ({_PORT}); 0 takes any that is free.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-Host = Annotated[
-    str | None,
-    typer.Option(
-        "--host",
-        metavar="ADDR",
-        help="Listen at this address instead of for this machine alone.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-AllowActions = Annotated[
-    bool,
-    typer.Option("--allow-actions", help="Let browsers change something; else they only look.", rich_help_panel=_PANEL),
-]
+@dataclass(frozen=True, kw_only=True)
+class WebOptions:
+    """The options of ``--web``."""
+
+    web: Annotated[
+        bool, option("--web", help="Serve the view to browsers; print its link.", rich_help_panel=_PANEL)
+    ] = False
+    port: Annotated[
+        int | None,
+        option("--port", min=0, max=65535, metavar="N", help="Port (default 8765); 0 is any.", rich_help_panel=_PANEL),
+    ] = None
+    host: Annotated[
+        str | None, option("--host", metavar="ADDR", help="Address (default 127.0.0.1).", rich_help_panel=_PANEL)
+    ] = None
+    allow_actions: Annotated[
+        bool, option("--allow-actions", help="Allow browsers to make changes.", rich_help_panel=_PANEL)
+    ] = False
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "live", service=lambda options: options["web"])(live)
+    command(app, "live", service=lambda options: options["web"].web)(live)
 
 
 def live(
     call: Invocation,
-    interval: Interval = None,
-    theme: Theme = None,
-    web: Web = False,
-    port: Port = None,
-    host: Host = None,
-    allow_actions: AllowActions = False,
+    web: WebOptions,
+    interval: Annotated[
+        str | None, option("--interval", metavar="TIME", help="Refresh every TIME (default 1s).")
+    ] = None,
+    theme: Annotated[
+        str | None,
+        option(
+            "--theme",
+            metavar="THEME",
+            help="dark, light, monochrome or a Textual theme.",
+            autocompletion=complete.one_of("dark", "light", "monochrome"),
+        ),
+    ] = None,
 ) -> int:
-    """Watch queue, orders and workers live, and mend what is wrong."""
+    """Watch queue, orders and workers; fix orders."""
     from sitegenctl.errors import UsageProblem
 
-    if not web:
-        for name, given in {"--port": port, "--host": host, "--allow-actions": allow_actions or None}.items():
+    if not web.web:
+        for name, given in {
+            "--port": web.port,
+            "--host": web.host,
+            "--allow-actions": web.allow_actions or None,
+        }.items():
             if given is not None:
                 raise UsageProblem(f"{name} needs --web", hint="sitegenctl live --help")
     settings = call.settings()
     settings.require_database_url()
     settings.require_redis_url()
-    if web:
-        _require_web(settings, allow_actions=allow_actions)
-        # What is no good is said here, not in every browser.
-        _preferences(interval, theme)
-        served = _served_command(call, interval=interval, theme=theme, read_only=not allow_actions)
-        return _serve(served, settings, host=_HOST if host is None else host, port=_PORT if port is None else port)
-    hint = "sitegenctl inspect --watch writes to anything; --web shows it in a browser"
+    if web.web:
+        return _serve(call, settings, web, interval=interval, theme=theme)
+    hint = "sitegenctl inspect --watch needs no terminal; --web shows the view in a browser"
     if not is_served() and not can_draw():
         raise UsageProblem("live needs a terminal", hint=hint)
     if not is_served() and os.environ.get("TERM") == "dumb":
@@ -102,14 +85,14 @@ def live(
 
 
 def open_live(settings: Settings, *, interval: str | None = None, theme: str | None = None) -> int:
-    """Show the live view until it is left; returns its exit code. Raises what ended it."""
+    """Run the live view; returns its exit code. Raises the error that ended it."""
     from sitegenctl.errors import SitegenError
     from sitegenctl.tui.app import LiveApp
     from sitegenctl.tui.terminal_driver import DRIVER_SIGNALS
 
     app = LiveApp(settings, _preferences(interval, theme))
-    # Closing the terminal, too, lets what is being moved get through its chunk.
-    with signals.signals_put_back(*DRIVER_SIGNALS):
+    # The view handles these signals itself, so that the batch in progress is finished.
+    with signals.restored_handlers(*DRIVER_SIGNALS):
         code = signals.run(app.run_async())
     if isinstance(app.failure, SitegenError):
         raise app.failure
@@ -118,51 +101,44 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
     return code or app.return_code or 0
 
 
-def _require_web(settings: Settings, *, allow_actions: bool) -> None:
-    """Raise ``UsageProblem`` where browsers can't be served, or are to do what nobody may."""
+def _serve(call: Invocation, settings: Settings, web: WebOptions, *, interval: str | None, theme: str | None) -> int:
+    """Serve the view until stopped. Each browser gets a process of this command with the same options."""
     from sitegenctl.errors import UsageProblem
 
-    if allow_actions and settings.read_only:
-        where = settings.origins["read_only"]
-        raise UsageProblem(f"--allow-actions contradicts {'--read-only' if where == 'flag' else where}")
+    if web.allow_actions and settings.read_only:
+        is_flag = bool(call.options["read_only"])
+        raise UsageProblem(f"--allow-actions contradicts {'--read-only' if is_flag else settings.origins['read_only']}")
+    if web.host == "":
+        raise UsageProblem("--host must be a name or an address of this machine")
     try:
-        import textual_serve  # noqa: F401 - only whether it is there
+        from sitegenctl.web.live import serve
     except ImportError as exc:
         raise UsageProblem("--web needs the extra web", hint="pip install 'sitegenctl[web]'") from exc
-
-
-def _served_command(call: Invocation, *, interval: str | None, theme: str | None, read_only: bool) -> list[str]:
-    """What each browser gets: the same command with the same flags. The rest it reads where we have read it."""
+    # Report a bad value here, not in every browser.
+    _preferences(interval, theme)
     given = {
-        "--context": call.options.get("context"),
-        "--env-file": call.options.get("env_file"),
-        "--timeout": call.options.get("timeout"),
+        "--context": call.options["context"],
+        "--env-file": call.options["env_file"],
+        "--timeout": call.options["timeout"],
         "--interval": interval,
         "--theme": theme,
     }
-    # Joined by =, so that a value that begins with a dash stays one.
+    # Joined by =, so that a value may begin with a dash.
     flags = [f"{name}={value}" for name, value in given.items() if value is not None]
-    return [sys.executable, "-m", "sitegenctl", "live", *flags, *(["--read-only"] if read_only else [])]
-
-
-def _serve(served: list[str], settings: Settings, *, host: str, port: int) -> int:
-    from sitegenctl.errors import UsageProblem
-    from sitegenctl.web.live import serve
-
-    if not host:
-        raise UsageProblem("--host must be a name or an address of this machine")
-    # While it serves, sys.stdout is somewhere else.
+    if not web.allow_actions:
+        flags.append("--read-only")
+    # sys.stdout is replaced while serving.
     stdout = sys.stdout
 
     def announce(link: str, reachable: bool) -> None:
         print(link, file=stdout, flush=True)
         if reachable:
-            print(
-                "warning: other machines can reach it, unencrypted; the link is all that protects it", file=sys.stderr
-            )
+            print("warning: other machines can reach it, unencrypted; only the link protects it", file=sys.stderr)
 
-    place = f" · {settings.context}" if settings.context else ""
-    signals.run(serve(served, host=host, port=port, title=f"sitegenctl live{place}", announce=announce))
+    title = "sitegenctl live" + (f" · {settings.context}" if settings.context else "")
+    served = [sys.executable, "-m", "sitegenctl", "live", *flags]
+    port = 8765 if web.port is None else web.port
+    signals.run(serve(served, host=web.host or "127.0.0.1", port=port, title=title, announce=announce))
     return 0
 
 

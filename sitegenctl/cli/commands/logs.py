@@ -1,4 +1,4 @@
-"""``logs ORDER…``: what the generator and the operators wrote of orders, and what they write from now on."""
+"""``logs ORDERS``: show or follow the generation log of orders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import OLDEST, FromFile, Invocation, OrderArguments, Output, command, last_rows
+from sitegenctl.cli.options import OLDEST, FromFile, Invocation, OrderArguments, Output, command, last_rows, option
+
+# Pure and without dependencies: importing it does not slow --help.
+from sitegenctl.domain.orders.log import LogLevel, LogQuery
 from sitegenctl.errors import Refused, UsageProblem
 from sitegenctl.streams import deciding
 
@@ -16,19 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
-    from sitegenctl.domain.orders.log import LogQuery
     from sitegenctl.domain.orders.order import LogRow
     from sitegenctl.domain.ports import QueueBackend
     from sitegenctl.operations.follow import Ended
     from sitegenctl.session import Session
 
-#: Rows of each order that are shown when neither their number nor a time is given.
+#: Rows per order that are shown without ``--last`` and ``--since``.
 DEFAULT_LAST = 100
 
-_LEVELS = ("info", "success", "warning", "error")
 _MISSING_NAMED = 5
 
-# A note may carry a message that anybody wrote, at any length.
+# A note may contain a message of any length.
 _NOTE_WIDTH = 300
 
 
@@ -41,49 +42,32 @@ def logs(
     call: Invocation,
     orders: OrderArguments = None,
     source: FromFile = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new rows until Ctrl-C.")] = False,
-    until_done: Annotated[
-        bool,
-        typer.Option(
-            "--until-done", help="Follow until every run has ended; exit 1 if one failed or its task is gone."
-        ),
-    ] = False,
+    follow: Annotated[bool, option("--follow", "-f", help="Follow new rows until Ctrl-C.")] = False,
+    until_done: Annotated[bool, option("--until-done", help="Follow until every run ends; exit 1 on failure.")] = False,
     since: Annotated[
-        str | None,
-        typer.Option(
-            "--since",
-            metavar="TIME",
-            help="Only rows newer than 10m, or than 2026-01-31T08:00 (as the log has it, if no zone is given).",
-            show_default=False,
-        ),
+        str | None, option("--since", metavar="TIME", help="Only rows newer than 10m or 2026-01-31T08:00.")
     ] = None,
     level: Annotated[
-        str, typer.Option("--level", metavar="|".join(_LEVELS), help="Only rows of this level and worse.")
-    ] = "info",
-    last: Annotated[
-        int | None, last_rows(f"Only the newest N rows of each order, 0 for all. [{DEFAULT_LAST}, or all with --since]")
-    ] = None,
+        LogLevel, option("--level", help="Only rows of this level or worse.", show_default=True)
+    ] = LogLevel.INFO,
+    last: Annotated[int | None, last_rows(f"Newest N rows per order (default {DEFAULT_LAST}); 0 is all.")] = None,
 ) -> int:
-    """Show the log of orders, several of them merged; -f follows it."""
+    """Show or follow the generation log of orders."""
     from sitegenctl.cli.order_selection import read_order_ids
 
     query = make_query(since, level, last)
     order_ids = read_order_ids(orders, source)
     follow = follow or until_done
     if follow and call.output in (Output.JSON, Output.CSV):
-        raise UsageProblem(f"a log that is followed has no end, and {call.output} needs one", hint="use -o ndjson")
+        raise UsageProblem(f"a followed log has no end, and {call.output} needs one", hint="use -o ndjson")
     return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))
 
 
-def make_query(since: str | None, level: str, last: int | None) -> LogQuery:
-    """What the options ask for. Raises ``UsageProblem``."""
-    from sitegenctl.domain.orders.log import LogLevel, LogQuery
-
-    if level not in _LEVELS:
-        raise UsageProblem(f"{level!r} is not a level", hint=f"levels are {', '.join(_LEVELS)}")
+def make_query(since: str | None, level: LogLevel, last: int | None) -> LogQuery:
+    """The log rows that the options select. Raises ``UsageProblem``."""
     if last is None and since is None:
         last = DEFAULT_LAST
-    return LogQuery(since=read_since(since) if since is not None else None, level=LogLevel(level), last=last or None)
+    return LogQuery(since=read_since(since) if since is not None else None, level=level, last=last or None)
 
 
 def read_since(text: str) -> timedelta | datetime:
@@ -103,7 +87,7 @@ def read_since(text: str) -> timedelta | datetime:
             moment = datetime.fromisoformat(text)
         except ValueError as exc:
             raise problem from exc
-        # Neither end of the calendar survives being turned into another zone.
+        # Times near either end of the calendar cannot be converted to another zone.
         if not 1970 <= moment.year < 9999:
             raise problem from None
         return moment
@@ -118,7 +102,7 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
     from sitegenctl.session import open_session
 
     async with open_session(call.settings(), call.command) as session:
-        # Asked for before anything is read: whoever has not configured it is told at once.
+        # Fail before reading anything if Redis is not configured.
         queue = session.queue if until_done else None
         found, missing = await operation.find(session.orders, order_ids)
         if not found:
@@ -128,7 +112,7 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
         if missing:
             print(*error_lines(_no_such(missing), None), sep="\n", file=sys.stderr, flush=True)
         show = _printer(call, found)
-        # An order that is missing has decided the exit code, however much is shown of the others.
+        # A missing order decides the exit code, whatever is shown of the others.
         with deciding(operation.exit_code({}, missing) or None):
             if follow:
                 async with signals.while_read():
@@ -190,7 +174,7 @@ async def _follow(
 
 
 def _printer(call: Invocation, found: Sequence[int]) -> Callable[[LogRow], None]:
-    """What prints a row at once; lines fit the terminal as it is at that moment."""
+    """A function that prints a row, in the width that the terminal has then."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.render.log import log_data, log_lines, log_severity
     from sitegenctl.render.stream import json_line

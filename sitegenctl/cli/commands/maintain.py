@@ -1,4 +1,4 @@
-"""``maintain``: everything that can be mended without a person, for cron and timers. It never asks."""
+"""``maintain``: fix what needs no person, for cron and timers. It never asks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import DryRun, Invocation, command, span
+from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, command, option, span
 
 if TYPE_CHECKING:
     from sitegenctl.operations.maintain import MaintainOptions
     from sitegenctl.render.output import Report
 
-# A site that was reset by mistake can be restored from the trash for at least that long.
+# A site that was reset by mistake can be restored from the trash for at least this long.
 _SHORTEST_KEEP = timedelta(hours=1)
 
-# Seconds that the notified may take.
+# Time limit for --notify, in seconds.
 _NOTIFY_TIMEOUT = 5.0
 
 
@@ -31,30 +31,22 @@ def register(app: typer.Typer) -> None:
 def maintain(
     call: Invocation,
     max_actions: Annotated[
-        int, typer.Option("--max-actions", min=1, max=100_000, help="Orders that each step moves at most.")
+        int,
+        option("--max-actions", min=1, max=100_000, metavar="N", help="Orders per step.", show_default=True),
     ] = 100,
-    max_attempts: Annotated[
-        int, typer.Option("--max-attempts", min=1, max=1000, help="Attempts of an order in all, the first included.")
-    ] = 3,
+    max_attempts: MaxAttempts = 3,
     keep_trash: Annotated[
-        str, typer.Option("--keep-trash", metavar="TIME", help="How long old sites stay in the trash.")
+        str, option("--keep-trash", metavar="TIME", help="Keep old sites in the trash for TIME.", show_default=True)
     ] = "7d",
     jitter: Annotated[
-        str | None,
-        typer.Option("--jitter", metavar="TIME", help="Begin after a random time up to this.", show_default=False),
+        str | None, option("--jitter", metavar="TIME", help="Start after a random delay up to TIME.")
     ] = None,
     notify: Annotated[
-        str | None,
-        typer.Option(
-            "--notify",
-            metavar="URL",
-            help="Post the JSON report there, unless there was nothing to do.",
-            show_default=False,
-        ),
+        str | None, option("--notify", metavar="URL", help="Post the JSON report, unless it is empty.")
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Repair, start, retry, reset what is empty, tidy up: one run at a time, quiet when there is nothing to do."""
+    """Fix orders automatically, for cron and timers."""
     from sitegenctl.errors import UsageProblem
     from sitegenctl.operations.maintain import MaintainOptions
 
@@ -93,10 +85,10 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
     async with open_session(settings, call.command) as session:
         run = await operation(session, session.reported, options)
     if run is None:
-        raise Busy("another maintenance run is at work: this one did nothing")
+        raise Busy("another maintenance run is active; nothing was done")
     report = maintenance_report(run, command=call.command, verbose=call.verbose, selector=settings.selector)
     try:
-        # Before the notification, which may fail; and that is sent even if nobody reads the output.
+        # First the output, since the notification may fail; it is sent even if the output cannot be written.
         return write(report, call.output)
     finally:
         if notify is not None and not run.is_quiet:
@@ -104,7 +96,7 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
 
 
 async def _notify(url: str, report: Report) -> None:
-    """Post the report; a failure is said, and never fails the run."""
+    """Post the report. A failure is printed and does not fail the run."""
     from sitegenctl.adapters.system.webhook import post_json
     from sitegenctl.domain.plans.result import envelope
     from sitegenctl.errors import SourceError

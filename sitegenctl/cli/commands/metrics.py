@@ -1,4 +1,4 @@
-"""``metrics``: what monitoring wants to know, once or whenever it asks."""
+"""``metrics``: metrics for Prometheus, once or served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, command
+from sitegenctl.cli.options import Invocation, Output, command, option
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -31,36 +31,27 @@ def register(app: typer.Typer) -> None:
 def metrics(
     call: Invocation,
     textfile: Annotated[
-        str | None,
-        typer.Option(
-            "--textfile",
-            metavar="FILE",
-            help="Write them to a file for node_exporter's textfile collector.",
-            show_default=False,
-        ),
+        str | None, option("--textfile", metavar="FILE", help="Write a file for node_exporter's textfile collector.")
     ] = None,
     listen: Annotated[
-        str | None,
-        typer.Option(
-            "--listen",
-            metavar="[HOST:]PORT",
-            help="Serve them to whoever scrapes, until Ctrl-C; to this machine alone unless a host is given.",
-            show_default=False,
-        ),
+        str | None, option("--listen", metavar="[HOST:]PORT", help="Serve scrapes (default host 127.0.0.1).")
     ] = None,
 ) -> int:
-    """Measure queue, workers, orders and runs for Prometheus."""
+    """Print or serve metrics for Prometheus."""
     from sitegenctl.config.atomic_write import output_file
     from sitegenctl.errors import UsageProblem
 
     if textfile is not None and listen is not None:
-        raise UsageProblem("--textfile and --listen are two ways of one thing: give one")
+        raise UsageProblem("--textfile and --listen are mutually exclusive")
     if listen is not None and call.output is not Output.TABLE:
-        raise UsageProblem(f"--listen serves Prometheus' own format, and not {call.output}")
+        raise UsageProblem(f"--listen serves Prometheus' own format, not {call.output}")
     target = output_file("--textfile", textfile) if textfile is not None else None
     if target is not None and target.suffix != ".prom":
         raise UsageProblem(f"{target}: node_exporter reads only files that end in .prom")
-    _check_extra()
+    try:
+        import prometheus_client  # noqa: F401 - only whether it is installed
+    except ImportError as exc:
+        raise UsageProblem("metrics needs the extra metrics", hint="pip install 'sitegenctl[metrics]'") from exc
     settings = call.settings()
     settings.require_database_url()
     settings.require_redis_url()
@@ -77,20 +68,22 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl.render.sources import degraded
     from sitegenctl.session import queue_terms
 
-    measured = signals.run(_measure(call, settings))
-    text = exposition(measured, context=settings.context, version=__version__)
+    measurement = signals.run(_measure(call, settings))
+    text = exposition(measurement, context=settings.context, version=__version__)
     if textfile is not None:
         write_whole(textfile, text)
-    rows = metric_rows(measured, context=settings.context, version=__version__)
+    rows = metric_rows(measurement, context=settings.context, version=__version__)
     report = Report(
         command=call.command,
         data={"metrics": rows, **({"textfile": str(textfile)} if textfile is not None else {})},
         rows=rows,
         columns=METRIC_COLUMNS,
-        # Cron mails whatever is said.
+        # Print nothing: cron would mail it.
         text=lambda: text if textfile is None else "",
     )
-    return write(degraded(report, measured.unanswered, queue_terms(settings), selector=settings.selector), call.output)
+    return write(
+        degraded(report, measurement.unanswered, queue_terms(settings), selector=settings.selector), call.output
+    )
 
 
 async def _measure(call: Invocation, settings: Settings) -> Measurement:
@@ -142,12 +135,3 @@ def _read_address(text: str) -> tuple[str, int]:
     if match is None or int(match[3]) > 65535:
         raise UsageProblem(f"--listen {text}: not an address such as 9187 or 127.0.0.1:9187")
     return match[1] or match[2] or "127.0.0.1", int(match[3])
-
-
-def _check_extra() -> None:
-    from sitegenctl.errors import UsageProblem
-
-    try:
-        import prometheus_client  # noqa: F401 - only whether it is there
-    except ImportError as exc:
-        raise UsageProblem("metrics needs the extra metrics", hint="pip install 'sitegenctl[metrics]'") from exc

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import DryRun, Invocation, command, with_globals
+from sitegenctl.cli.options import DryRun, Invocation, command, group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,30 +20,24 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Pause, resume or empty the queue.", no_args_is_help=True)
-    group.callback()(with_globals(_group))
-    command(group, "pause")(pause)
-    command(group, "resume")(resume)
-    command(group, "purge")(purge)
-    app.add_typer(group, name="queue")
-
-
-def _group() -> None:
-    """Pause, resume or empty the queue."""
+    queues = group(app, "queue", help="Pause, resume or empty the queue.")
+    command(queues, "pause")(pause)
+    command(queues, "resume")(resume)
+    command(queues, "purge")(purge)
 
 
 def pause(call: Invocation, dry_run: DryRun = False) -> int:
-    """Have every living worker take no more tasks from the queue."""
+    """Make the workers stop taking tasks from the queue."""
     return signals.run(_consume(call, pausing=True, dry_run=dry_run))
 
 
 def resume(call: Invocation, dry_run: DryRun = False) -> int:
-    """Have every living worker take tasks from the queue again."""
+    """Make the workers take tasks from the queue again."""
     return signals.run(_consume(call, pausing=False, dry_run=dry_run))
 
 
 def purge(call: Invocation, dry_run: DryRun = False) -> int:
-    """Take every task out of the queue; the orders go back to BUILDING, held."""
+    """Remove every task from the queue and hold its order."""
     return signals.run(_purge(call, dry_run=dry_run))
 
 
@@ -92,7 +86,7 @@ async def _purge(call: Invocation, *, dry_run: bool) -> int:
 
 
 def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], settings: Settings) -> None:
-    """Have the queue's name typed: this concerns everybody's orders."""
+    """Ask for the name of the queue. Raises ``Refused`` for another answer."""
     from sitegenctl.cli.execute import read_answer, require_terminal
     from sitegenctl.errors import Refused
     from sitegenctl.render.outcomes import note_lines
@@ -100,7 +94,7 @@ def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], se
     require_terminal(call)
     count = len(purging.plan.steps)
     print(
-        f"{count} {'order' if count == 1 else 'orders'} would lose their task and go back to BUILDING, held.",
+        f"{count} {'order' if count == 1 else 'orders'} would lose their tasks and go back to BUILDING, on hold.",
         file=sys.stderr,
     )
     print(*(f"{line}\n" for line in note_lines(notes, settings.selector)), sep="", end="", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``repair``: put orders right that are in two hands, in the wrong ones, or in no one's."""
+"""``repair``: fix duplicated, ghost, orphaned and interrupted orders."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli.options import (
-    Conditions,
     DryRun,
-    FromFile,
     Invocation,
     Limit,
-    OrderArguments,
-    Search,
-    Statuses,
+    OrderSelector,
     Terminate,
     command,
+    option,
 )
 from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition
 
@@ -35,36 +32,31 @@ def register(app: typer.Typer) -> None:
 
 def repair(
     call: Invocation,
-    orders: OrderArguments = None,
-    source: FromFile = None,
-    condition: Conditions = None,
-    status: Statuses = None,
-    search: Search = None,
+    selector: OrderSelector,
     only: Annotated[
         list[Repairable] | None,
-        typer.Option("--only", help="Only orders in this condition; may be repeated.", show_default=False),
+        option("--only", help="Fix only this condition; repeatable."),
     ] = None,
     terminate: Terminate = False,
     worker_dead: Annotated[
         bool,
-        typer.Option("--worker-dead", help="Requeue now: you know that the worker of these orders is dead."),
+        option("--worker-dead", help="Requeue now, because the worker is known dead."),
     ] = False,
     limit: Limit = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Fix duplicated, ghost, orphaned and interrupted orders: all, or these."""
+    """Fix duplicated, ghost, orphaned and interrupted orders."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.cli.order_selection import read_restriction
     from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.domain.orders.run import WORKER_DEAD
     from sitegenctl.domain.plans.repair import RepairOptions
     from sitegenctl.errors import UsageProblem
     from sitegenctl.operations.repair import RepairPlanner
 
-    choice = read_restriction(orders, source, condition, status, search)
+    choice = selector.choice()
     if worker_dead and not isinstance(choice, list):
         raise UsageProblem(
-            "--worker-dead needs order numbers: it is your word for these orders",
+            "--worker-dead needs order numbers",
             hint=Remedy(command=Command.REPAIR, any_order=True, options=(("worker_dead", True),)),
         )
     options = RepairOptions(

@@ -1,4 +1,4 @@
-"""``reset ORDER…`` and ``reset-empty``: begin again from nothing."""
+"""``reset ORDERS`` and ``reset-empty``: generate orders again from nothing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from typing import Annotated
 import typer
 
 from sitegenctl.cli.options import (
-    Conditions,
     DryRun,
     Force,
-    FromFile,
     Invocation,
     Limit,
     NoEnqueue,
-    OrderArguments,
-    Search,
-    Statuses,
+    OrderSelector,
     Terminate,
     command,
+    option,
     span,
 )
 
@@ -31,24 +28,19 @@ def register(app: typer.Typer) -> None:
 
 def reset(
     call: Invocation,
-    orders: OrderArguments = None,
-    source: FromFile = None,
-    condition: Conditions = None,
-    status: Statuses = None,
-    search: Search = None,
+    selector: OrderSelector,
     no_enqueue: NoEnqueue = False,
-    keep_files: Annotated[bool, typer.Option("--keep-files", help="Leave the site where it is.")] = False,
+    keep_files: Annotated[bool, option("--keep-files", help="Keep the files of the site.")] = False,
     terminate: Terminate = False,
     force: Force = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Begin orders again: tasks withdrawn, files to the trash, a fresh task that resumes nothing."""
+    """Discard tasks and files of orders and enqueue them again."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.cli.order_selection import read_choice
     from sitegenctl.domain.plans.reset import ResetOptions
     from sitegenctl.operations.reset import ResetPlanner
 
-    choice = read_choice(orders, source, condition, status, search)
+    choice = selector.required_choice()
     options = ResetOptions(enqueue=not no_enqueue, keep_files=keep_files, terminate=terminate, force=force)
     # Numbers are a decision about each order; a condition or status may select every site there is.
     by_kind = not isinstance(choice, list)
@@ -58,27 +50,26 @@ def reset(
 
 def reset_empty(
     call: Invocation,
-    orders: OrderArguments = None,
-    source: FromFile = None,
-    condition: Conditions = None,
-    status: Statuses = None,
-    search: Search = None,
+    selector: OrderSelector,
     min_files: Annotated[
-        int, typer.Option("--min-files", min=1, max=100_000, help="Fewer files than this are an empty site.")
+        int,
+        option(
+            "--min-files", min=1, max=100_000, metavar="N", help="Fewer files are an empty site.", show_default=True
+        ),
     ] = 5,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="TIME", help="Only orders that have been still for so long.")
+        str,
+        option("--older-than", metavar="TIME", help="Only orders unchanged for at least TIME.", show_default=True),
     ] = "5m",
     limit: Limit = None,
     no_enqueue: NoEnqueue = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Reset every GENERATING order that has no task and (almost) no files, or these of them."""
+    """Reset GENERATING orders with no task and few files."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.cli.order_selection import read_restriction
     from sitegenctl.operations.reset import ResetEmptyPlanner
 
-    choice = read_restriction(orders, source, condition, status, search)
+    choice = selector.choice()
     planner = ResetEmptyPlanner(
         min_files=min_files, older_than=span("--older-than", older_than), enqueue=not no_enqueue
     )

@@ -1,4 +1,4 @@
-"""``retry-failed`` and ``start-stuck``: a new task for every order that needs one."""
+"""``retry-failed`` and ``start-stuck``: enqueue the orders that need it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Annotated
 import typer
 
 from sitegenctl.cli.options import (
-    Conditions,
     DryRun,
-    FromFile,
     Invocation,
     Limit,
+    MaxAttempts,
     OlderThan,
-    OrderArguments,
-    Search,
-    Statuses,
+    OrderSelector,
     command,
+    option,
     span,
 )
 
@@ -31,29 +29,22 @@ def register(app: typer.Typer) -> None:
 
 def retry_failed(
     call: Invocation,
-    orders: OrderArguments = None,
-    source: FromFile = None,
-    condition: Conditions = None,
-    status: Statuses = None,
-    search: Search = None,
-    max_attempts: Annotated[
-        int, typer.Option("--max-attempts", min=1, max=1000, help="Attempts of an order in all, the first included.")
-    ] = 3,
+    selector: OrderSelector,
+    max_attempts: MaxAttempts = 3,
     match: Annotated[
         str | None,
-        typer.Option("--match", metavar="REGEX", help="Only orders whose error matches.", show_default=False),
+        option("--match", metavar="REGEX", help="Only orders whose error matches."),
     ] = None,
     older_than: OlderThan = None,
     limit: Limit = None,
-    force: Annotated[bool, typer.Option("--force", help="Don't wait for the next attempt to be due.")] = False,
+    force: Annotated[bool, option("--force", help="Retry before the next attempt is due.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Retry every order whose last generation failed, as long as it has attempts left, or these of them."""
+    """Retry failed orders that have attempts left."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.cli.order_selection import read_restriction
     from sitegenctl.operations.enqueue import RetryPlanner
 
-    choice = read_restriction(orders, source, condition, status, search)
+    choice = selector.choice()
     planner = RetryPlanner(
         max_attempts=max_attempts,
         match=_pattern(match),
@@ -65,20 +56,15 @@ def retry_failed(
 
 def start_stuck(
     call: Invocation,
-    orders: OrderArguments = None,
-    source: FromFile = None,
-    condition: Conditions = None,
-    status: Statuses = None,
-    search: Search = None,
+    selector: OrderSelector,
     limit: Limit = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Start every BUILDING order that is ready and that nobody enqueued, or these of them."""
+    """Enqueue BUILDING orders that were never started."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.cli.order_selection import read_restriction
     from sitegenctl.operations.enqueue import StartPlanner
 
-    choice = read_restriction(orders, source, condition, status, search)
+    choice = selector.choice()
     return run_mutation(call, StartPlanner(), choice, RunOptions(done="started", dry_run=dry_run, limit=limit))
 
 

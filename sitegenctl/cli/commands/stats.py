@@ -1,4 +1,4 @@
-"""``stats``: how generation went, told from the generation log."""
+"""``stats``: statistics of past generations, from the generation log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, command
+from sitegenctl.cli.options import Invocation, Output, command, option
 from sitegenctl.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -27,49 +27,39 @@ def register(app: typer.Typer) -> None:
 def stats(
     call: Invocation,
     since: Annotated[
-        str,
-        typer.Option("--since", metavar="TIME", help="How far back: 7d, 12h, or from 2026-01-31 on."),
+        str, option("--since", metavar="TIME", help="Start of the period: 12h or 2026-01-31.", show_default=True)
     ] = "7d",
     html: Annotated[
-        str | None,
-        typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Write a page with plots, which needs no network; - is stdout.",
-            show_default=False,
-        ),
+        str | None, option("--html", metavar="FILE", help="Write an HTML page with plots; - is stdout.")
     ] = None,
 ) -> int:
-    """Show throughput, success, durations and reasons of failure."""
+    """Show throughput, success rate, durations and failure reasons."""
     from sitegenctl.cli.commands.logs import read_since
     from sitegenctl.cli.terminal import screen
     from sitegenctl.config.atomic_write import output_file, write_whole
-    from sitegenctl.render.output import Report, write
     from sitegenctl.render.statistics import STATISTICS_COLUMNS, statistics_data, statistics_rows, statistics_text
 
     settings = call.settings()
     window = read_since(since)
     to_stdout = html == _STDOUT
     if to_stdout and call.output is not Output.TABLE:
-        raise UsageProblem(f"--html - and -o {call.output} both want stdout", hint="write one of them to a file")
+        raise UsageProblem(f"--html - and -o {call.output} both write to stdout", hint="write one of them to a file")
     target = output_file("--html", html) if html is not None and not to_stdout else None
-    seen = signals.run(_statistics(call, settings, window))
+    statistics = signals.run(_statistics(call, settings, window))
     page = ""
     if html is not None:
         from sitegenctl.render.statistics_page import statistics_page
 
-        page = statistics_page(seen, context=settings.context)
+        page = statistics_page(statistics, context=settings.context)
         if target is not None:
             write_whole(target, page)
             page = f"wrote {target}\n"
-    report = Report(
-        command=call.command,
-        data={**statistics_data(seen), **({"html": html} if html is not None else {})},
-        rows=statistics_rows(seen),
+    return call.write(
+        {**statistics_data(statistics), **({"html": html} if html is not None else {})},
+        lambda: page or statistics_text(statistics, screen()),
+        rows=statistics_rows(statistics),
         columns=STATISTICS_COLUMNS,
-        text=lambda: page or statistics_text(seen, screen()),
     )
-    return write(report, call.output)
 
 
 async def _statistics(call: Invocation, settings: Settings, since: timedelta | datetime) -> Statistics:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sitegenctl.cli.options import Backend, Invocation, command
+from sitegenctl.cli.options import Backend, Invocation, command, option
 
 
 def register(app: typer.Typer) -> None:
@@ -19,15 +19,11 @@ def worker(
     call: Invocation,
     backend: Backend = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="Number of processes (2).", show_default=False)
+        int | None, option("--concurrency", "-c", min=1, metavar="N", help="Number of processes (default 2).")
     ] = None,
-    pace: Annotated[
-        str | None,
-        typer.Option("--pace", metavar="TIME", help="Pause after each step (0s)."),
-    ] = None,
+    pace: Annotated[str | None, option("--pace", metavar="TIME", help="Pause after each step (default 0s).")] = None,
     generator: Annotated[
-        str | None,
-        typer.Option("--generator", metavar="NAME", help="Plug-in, or module:callable (builtin)."),
+        str | None, option("--generator", metavar="NAME", help="Plug-in or module:callable (default builtin).")
     ] = None,
 ) -> int:
     """Run the reference worker until it is stopped."""
