@@ -82,7 +82,7 @@ def test_orders_are_chosen_by_what_they_are(world: World, run: Run) -> None:
     assert kinds(run("enqueue", "--condition", "failed", "--dry-run")[1]) == {1: "done"}
     assert kinds(run("enqueue", "--status", "building", "--search", "bia", "--dry-run")[1]) == {3: "done"}
     code, told = run("enqueue", "1", "--condition", "failed")
-    assert (code, "not both" in told["errors"][0]["message"]) == (2, True)
+    assert (code, "cannot be combined" in told["errors"][0]["message"]) == (2, True)
 
 
 def test_orders_chosen_by_what_they_are_are_asked_about(world: World) -> None:

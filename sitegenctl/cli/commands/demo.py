@@ -69,7 +69,7 @@ def down(
 
 
 def status(call: Invocation) -> int:
-    """Show the parts of the demo; exit 3 unless all run."""
+    """Show the parts; exit 3 unless all run."""
     from sitegenctl.errors import SourceError
 
     state = _stack(call).status()
