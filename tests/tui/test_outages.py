@@ -196,7 +196,7 @@ async def test_missing_sites_directory_is_reported(world: World) -> None:
         for _ in range(3):
             detail = view.detail
             await view.until(lambda previous=detail: view.detail is not previous)  # type: ignore[misc]
-            assert "is not there" in (view.detail.problem or "")  # type: ignore[union-attr]
+            assert "does not exist" in (view.detail.problem or "")  # type: ignore[union-attr]
         world.sites_dir.with_name("elsewhere").rename(world.sites_dir)
         await view.until(lambda: not view.banner)
 

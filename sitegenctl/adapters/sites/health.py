@@ -1,4 +1,4 @@
-"""Measuring the sites directory without ever writing into it: rights and room, as this process has them."""
+"""Facts about the sites directory for doctor: permissions and free space. Nothing is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SiteHealth:
         self._base = base
 
     async def facts(self) -> DirectoryFacts:
-        """The directory as this process sees it; never raises for a directory that is not there."""
+        """Read the facts; a missing directory is a fact, not an error."""
         return await in_a_thread(self._facts)
 
     def _facts(self) -> DirectoryFacts:
@@ -25,11 +25,11 @@ class SiteHealth:
             if not self._base.is_dir():
                 return DirectoryFacts(path=path, exists=False)
         except PermissionError:
-            # In a folder that may not be entered: whether it is there can't be known, and it is of no use.
+            # Inside a directory without permission: existence is unknown, and it is unusable.
             return DirectoryFacts(path=path, exists=True)
         rights = {
             "readable": os.access(self._base, os.R_OK | os.X_OK),
-            # A file system that is mounted read-only refuses root as well.
+            # Also false on a read-only file system, for root too.
             "writable": os.access(self._base, os.W_OK | os.X_OK),
         }
         try:

@@ -1,7 +1,4 @@
-"""What processes on this machine hold in memory, as Linux tells in ``/proc``.
-
-A worker's name ends with the host that it runs on; of processes elsewhere, or in another container, nothing is known.
-"""
+"""Memory of local worker processes, from ``/proc``: psutil would take longer to import than this takes to run."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ _PYTHON = (b"python", b"celery")
 
 
 def local_memory(host: str, pids: Collection[int]) -> dict[int, int]:
-    """The resident memory of these processes in bytes, if ``host`` is this one; those that are gone are left out.
+    """Resident memory by pid, in bytes, if ``host`` is this host; ended processes are left out.
 
-    A process that isn't Python's is another that has got the number: a container has numbers of its own.
+    A process that is not Python is skipped: the pid is from a container with pids of its own, or was reused.
     """
     if host != socket.gethostname():
         return {}
-    held: dict[int, int] = {}
+    memory: dict[int, int] = {}
     for pid in pids:
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -30,5 +27,5 @@ def local_memory(host: str, pids: Collection[int]) -> dict[int, int]:
                 resident = int(file.read().split()[1])
         except (OSError, ValueError, IndexError):
             continue
-        held[pid] = resident * os.sysconf("SC_PAGE_SIZE")
-    return held
+        memory[pid] = resident * os.sysconf("SC_PAGE_SIZE")
+    return memory

@@ -1,4 +1,4 @@
-"""What maintenance has reported, kept between runs in a file of the user's state directory."""
+"""The faults that maintenance has reported, kept between runs in the state directory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sitegenctl.errors import UsageProblem
 
 
 class ReportFile:
-    """``ReportMemory`` in one file for each system; ``system`` is any text that names it, and is only hashed.
+    """``ReportMemory`` in a file for each system; ``system`` identifies it and is hashed.
 
-    Without a ``folder``, or where it can't be written, nothing is remembered: faults are then reported at each run.
+    Without a writable ``folder`` nothing is remembered, and every run reports all faults.
     """
 
     def __init__(self, folder: Path | None, system: str) -> None:
@@ -22,7 +22,7 @@ class ReportFile:
         self._path = folder / f"maintain-{name}.json" if folder is not None else None
 
     def load(self) -> Mapping[int, str]:
-        """What earlier runs have reported; nothing where that can't be read."""
+        """Reports of earlier runs; empty if the file can't be read."""
         if self._path is None:
             return {}
         try:
@@ -32,7 +32,7 @@ class ReportFile:
             return {}
 
     def save(self, reported: Mapping[int, str]) -> None:
-        """Remember this instead, as far as it can be written."""
+        """Replace the reports, if the file can be written."""
         if self._path is None or reported == self.load():
             return
         try:

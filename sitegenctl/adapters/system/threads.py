@@ -1,7 +1,7 @@
-"""Blocking work in threads that the end of the process doesn't wait for.
+"""Blocking work in daemon threads.
 
-Not ``asyncio.to_thread``: its threads are joined when the process ends, so that a network mount or a server that
-hangs would keep the process for good, Ctrl-C or not.
+Not ``asyncio.to_thread``: its threads are joined at exit, so that a hanging network mount would keep the process from
+ending, even after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ T = TypeVar("T")
 
 
 async def in_a_thread(work: Callable[[], T], *, timeout: float | None = None) -> T:
-    """What the work returns or raises; ``TimeoutError`` when it takes more than ``timeout`` seconds.
+    """Run work; returns its result or raises its error, or ``TimeoutError`` after ``timeout`` seconds.
 
-    Then, and when this is cancelled, the work is left to itself: for what changes nothing, or may be cut short.
+    After a timeout or cancellation the thread goes on: use it for work that changes nothing or may be cut short.
     """
     async with asyncio.timeout(timeout):
         return await _begin(work)
 
 
 async def to_its_end_in_a_thread(work: Callable[[], T]) -> T:
-    """What the work returns or raises, for work that nobody may take for undone while it goes on.
+    """Run work that must not be reported as undone while it goes on; returns its result or raises its error.
 
-    There is no time limit, and a cancellation takes effect when the work has ended. Only a second one doesn't wait:
-    who presses Ctrl-C again wants the process to end whatever that leaves half-done.
+    There is no time limit, and a cancellation takes effect after the work has ended. A second cancellation (Ctrl-C
+    pressed twice) does not wait.
     """
     future = _begin(work)
     try:

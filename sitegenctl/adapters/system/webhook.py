@@ -1,4 +1,4 @@
-"""Telling somebody else by HTTP: one POST of JSON, limited in time."""
+"""Notification over HTTP: one POST of JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sitegenctl.errors import SourceError, UsageProblem
 
 
 def require_http(url: str) -> str:
-    """The URL, if it is one to post to. Raises ``UsageProblem`` otherwise."""
+    """The URL. Raises ``UsageProblem`` unless it is HTTP or HTTPS."""
     try:
         parts = urlsplit(url)
         is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -26,24 +26,24 @@ def require_http(url: str) -> str:
 
 
 async def post_json(url: str, value: Any, *, timeout: float) -> None:
-    """Post a value as JSON; ``timeout`` in seconds. Raises ``SourceError``, which names the host and nothing secret."""
+    """Post a value as JSON; ``timeout`` is in seconds. Raises ``SourceError`` with the host, never the whole URL."""
     try:
-        # The socket's own limit is for each part of an answer: a server that drips never exceeds it.
+        # The timeout of the socket is for each read: a slow server would never exceed it.
         await in_a_thread(lambda: _post(url, value, timeout), timeout=timeout)
     except (OSError, ValueError, http.client.HTTPException) as exc:
-        reason = f"it answered {exc.code}" if isinstance(exc, urllib.error.HTTPError) else _reason(exc)
+        reason = f"HTTP status {exc.code}" if isinstance(exc, urllib.error.HTTPError) else _reason(exc)
         raise SourceError(f"{urlsplit(url).hostname} was not notified: {reason}", source="notify") from exc
 
 
 def _post(url: str, value: Any, timeout: float) -> None:
-    request = urllib.request.Request(  # noqa: S310 - `require_http` has looked at the scheme
+    request = urllib.request.Request(  # noqa: S310 - `require_http` has checked the scheme
         url,
         data=json.dumps(value, ensure_ascii=False).encode(),
         headers={"Content-Type": "application/json", "User-Agent": "sitegenctl"},
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-        answer.read(1)
+    with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+        response.read(1)
 
 
 def _reason(exc: BaseException) -> str:
