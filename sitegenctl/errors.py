@@ -1,16 +1,17 @@
-"""The errors that a user can meet.
+"""The errors that sitegenctl reports.
 
-    SitegenError            exit 1
-    ├── UsageProblem        exit 2    the command line, an input file or a setting is wrong
-    ├── SourceError         exit 3    the database, the broker, the workers or the files can't be reached
-    │   └── Unconfirmed     exit 3    the database went away before it said whether it did what it was told
-    ├── Refused             exit 4    not found, or must not be done
-    ├── Busy                exit 6    another maintenance run holds the lock
-    ├── OutputLost          exit 1    stdout can't be written; 141 when its reader left; or what was decided before
-    └── GenerationError     -         the reference worker could not generate an order
+    SitegenError
+    ├── UsageProblem            exit 2    the command line, an input file or a setting is wrong
+    ├── SourceError             exit 3    the database, the broker, the workers or the files are unreachable
+    │   ├── Unconfirmed         exit 3    the database became unreachable during a change
+    │   └── Refusal             exit 3    Redis refused one command (adapters/redis/errors.py)
+    │       └── NotPermitted    exit 3    its ACL does not allow the user that command, key or channel
+    ├── Refused                 exit 4    not found, or not allowed
+    ├── Busy                    exit 6    another maintenance run holds the lock
+    ├── OutputLost              exit 1    stdout can't be written; 141 if its reader exited; or the code of the command
+    └── GenerationError                   the reference worker could not generate an order
 
-Each has a message of one line and, where one helps, a hint. Drivers' exceptions are translated into these at
-the edge, in ``adapters/``.
+Each has a message of one line and may have a hint. Adapters translate the exceptions of drivers to these.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ class SitegenError(Exception):
 
 
 class UsageProblem(SitegenError):
-    """The command line, an input file or a setting is wrong; nothing has been done."""
+    """The command line, an input file or a setting is wrong; nothing was done."""
 
     exit_code = 2
 
 
 class SourceError(SitegenError):
-    """A source can't be reached, or did not answer in time."""
+    """A source is unreachable, did not respond in time, or refused a request."""
 
     exit_code = 3
 
 
 class Unconfirmed(SourceError):
-    """The database went away before it said whether it did what it was told, and could not be asked again."""
+    """The database became unreachable during a change, and it is unknown whether the change was made."""
 
 
 class Refused(SitegenError):
-    """Not found, or must not be done."""
+    """Not found, or not allowed."""
 
     exit_code = 4
 
@@ -62,7 +63,7 @@ class Busy(SitegenError):
 
 
 class OutputLost(SitegenError):
-    """Stdout can't be written. ``decided`` is the exit code that the command had decided on by then."""
+    """Stdout can't be written. ``decided`` is the exit code of the command, if it was known by then."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(f"the output can't be written: {cause.strerror}")
@@ -71,7 +72,7 @@ class OutputLost(SitegenError):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
-        """The command's own code if it had one, which is never a failure turned into 0."""
+        """The code of the command if it failed; a failure never becomes 0."""
         if self.decided:
             return self.decided
         if self.reader_left:

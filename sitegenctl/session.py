@@ -1,4 +1,4 @@
-"""The composition root: from settings to the adapters that an operation gets."""
+"""The composition root: creates the adapters for the settings of an invocation."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What one invocation works with.
+    """The adapters of one invocation; ``command`` is recorded in the journal.
 
-    Each adapter is made when it is first asked for, so that a command needs configured only what it uses: then
-    ``UsageProblem`` is raised where it isn't. Each connects when it is first used. ``command`` is what the journal
-    says.
+    Each adapter is created on first access, so that a command requires only the settings that it uses. Access raises
+    ``UsageProblem`` if a setting is missing. Adapters connect when first used.
     """
 
     settings: Settings
@@ -48,7 +47,7 @@ class Session:
 
     @cached_property
     def actor(self) -> Actor:
-        """Who does it, as the journal says."""
+        """The operator, as the journal records it."""
         from sitegenctl.domain.ports import Actor
 
         return Actor(user=_user(), host=socket.gethostname(), command=self.command)
@@ -75,12 +74,12 @@ class Session:
 
     @cached_property
     def events(self) -> EventSource:
-        """Where the events of tasks and workers are heard."""
+        """The events of tasks and workers."""
         return self._backend.events()
 
     @cached_property
     def reported(self) -> ReportMemory:
-        """What maintenance has reported of this system."""
+        """The faults of this system that maintenance has reported."""
         from sitegenctl.adapters.system.report_memory import ReportFile
         from sitegenctl.config.file import state_dir
 
@@ -98,8 +97,8 @@ class Session:
 
     @property
     def terms(self) -> BackendTexts:
-        """What is said otherwise of this kind of queue than of another."""
-        return queue_terms(self.settings)
+        """Texts that differ between backends."""
+        return self._backend.texts
 
     @property
     def grace(self) -> timedelta:
@@ -127,16 +126,16 @@ class Session:
 
 @asynccontextmanager
 async def open_session(settings: Settings, command: str) -> AsyncIterator[Session]:
-    """Compose the adapters for these settings, and close them at the end; ``command`` is what the journal says."""
+    """A session whose adapters are closed at the end of the block."""
     async with AsyncExitStack() as closing:
         yield Session(settings=settings, command=command, closing=closing)
 
 
 @asynccontextmanager
 async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
-    """What a check-up measures with, closed at the end. Each probe connects when it is first used.
+    """The probes of doctor, closed at the end of the block. Each connects when first used.
 
-    Raises ``UsageProblem`` when the database or Redis is not configured, before anything is connected.
+    Raises ``UsageProblem`` if the database or Redis is not configured, before anything is connected.
     """
     from sitegenctl.adapters.postgres.health import PostgresHealth
     from sitegenctl.adapters.sites.health import SiteHealth
@@ -152,10 +151,10 @@ async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
         await database.close()
 
 
-def access(settings: Settings) -> DeploymentCommands:
-    """How a person reaches the servers of these settings, without being told a password.
+def deployment_commands(settings: Settings) -> DeploymentCommands:
+    """Shell commands that reach the configured servers, without passwords.
 
-    Raises ``UsageProblem`` when the database or Redis is not configured.
+    Raises ``UsageProblem`` if the database or Redis is not configured.
     """
     from sitegenctl.adapters.postgres.client_command import psql
     from sitegenctl.adapters.redis.client_command import redis_cli
@@ -179,7 +178,7 @@ def access(settings: Settings) -> DeploymentCommands:
 
 
 def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = False) -> DoctorOptions:
-    """What a check-up of this system expects. Raises ``UsageProblem`` when the database or Redis is not configured."""
+    """The options of doctor. Raises ``UsageProblem`` if the database or Redis is not configured."""
     from sitegenctl.config.file import DEMO_CONTEXT
     from sitegenctl.domain.health.check import DEMO_COMMANDS
     from sitegenctl.operations.doctor import DoctorOptions
@@ -194,7 +193,7 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
         read_only=settings.read_only,
         keyprefix=settings.global_keyprefix,
         starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else backend.commands,
-        access=access(settings),
+        access=deployment_commands(settings),
         checks=backend.checks,
         terms=backend.texts,
         strict=strict,
@@ -202,12 +201,12 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
 
 
 def queue_terms(settings: Settings) -> BackendTexts:
-    """What is said otherwise of this kind of queue than of another."""
+    """Texts that differ between backends."""
     return backend_of(settings).texts
 
 
-def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:
-    """Where the reference worker gets its orders and puts its sites."""
+def worker_stores(settings: Settings) -> tuple[GenerationStore, SiteStore]:
+    """The database and the sites directory for the reference worker. Raises ``UsageProblem``."""
     from sitegenctl.adapters.postgres.generation import PostgresGeneration
     from sitegenctl.adapters.sites.directory import SiteDirectory
 
@@ -217,12 +216,12 @@ def open_workshop(settings: Settings) -> tuple[GenerationStore, SiteStore]:
 
 
 def require_backend(settings: Settings) -> None:
-    """Raise ``UsageProblem`` where what the backend takes isn't installed."""
+    """Raise ``UsageProblem`` if a library of the backend is not installed."""
     backend_of(settings).require()
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may have no name
         return "unknown"

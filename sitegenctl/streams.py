@@ -1,7 +1,7 @@
-"""Standard streams on which an I/O accident never changes what a command does.
+"""Standard streams whose I/O errors never change what a command does.
 
-A missing stream is the null device. Errors on stderr are dropped: there is no place left to report them. The first
-error on stdout raises ``OutputLost``; from then on stdout is the null device, too.
+A missing stream becomes the null device. Errors on stderr are ignored: they could not be reported. The first error on
+stdout raises ``OutputLost``; after that, stdout is the null device.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sitegenctl.errors import OutputLost
 
 
 def prepare() -> None:
-    """Open missing streams and guard stdout and stderr. Call it first in the process, before other files are opened."""
+    """Open missing streams and guard stdout and stderr. Call this before any other file is opened."""
     missing = [
         (number, name) for number, name in enumerate(("stdin", "stdout", "stderr")) if getattr(sys, name) is None
     ]
-    # First all descriptors: a file that is opened gets the lowest free one.
+    # All descriptors first, because opening a file uses the lowest free one.
     for number, _ in missing:
         _occupy(number)
     for number, name in missing:
         stream = open(os.devnull, "w" if number else "r", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         setattr(sys, name, stream)
-        # Libraries look there, too.
+        # Some libraries use sys.__stdout__.
         setattr(sys, f"__{name}__", stream)
     sys.stdout = _guarded(sys.stdout, _raise)
     sys.stderr = _guarded(sys.stderr, lambda _: None)
@@ -36,7 +36,7 @@ def prepare() -> None:
 
 @contextmanager
 def deciding(exit_code: int | None) -> Iterator[None]:
-    """Write the output of a command that has decided its exit code, so that losing the output keeps it."""
+    """Record the exit code of the command in an ``OutputLost`` that is raised in the block."""
     try:
         yield
     except OutputLost as exc:
@@ -45,7 +45,7 @@ def deciding(exit_code: int | None) -> Iterator[None]:
 
 
 class _Guarded(io.FileIO):
-    """A standard stream's file, which becomes the null device with the first error."""
+    """The file of a standard stream; after the first error it discards all output."""
 
     def __init__(self, descriptor: int, failed: Callable[[OSError], None]) -> None:
         super().__init__(descriptor, "wb", closefd=False)
@@ -53,12 +53,12 @@ class _Guarded(io.FileIO):
         self._is_lost = False
 
     def write(self, data: Any) -> int:
-        """Write and return the number of bytes; a lost stream takes everything."""
+        """Write and return the number of bytes written."""
         size = memoryview(data).nbytes
         if self._is_lost:
             return size
         try:
-            # None: another process has made the stream non-blocking, and it is full.
+            # None if another process has made the stream non-blocking and it is full.
             while (written := super().write(data)) is None:
                 select.select([], [self], [])
         except OSError as exc:
@@ -83,7 +83,7 @@ def _guarded(stream: TextIO, failed: Callable[[OSError], None]) -> TextIO:
 
 
 def _occupy(number: int) -> None:
-    """Open the null device at a free descriptor: a socket must not get it, since children write there."""
+    """Open the null device at a free descriptor: children write there, so no other file may get it."""
     try:
         os.fstat(number)
     except OSError:

@@ -19,7 +19,7 @@ from sitegenctl.domain.orders.generation_input import Brief, Generator
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.ports import SiteStore
 from sitegenctl.errors import GenerationError
-from sitegenctl.session import open_workshop
+from sitegenctl.session import worker_stores
 from sitegenctl.worker.plugins import checked, load_generator
 
 
@@ -52,7 +52,7 @@ class WorkerContext:
 
 def worker_context(settings: Settings) -> WorkerContext:
     """Return the context for these settings. Raises ``UsageProblem`` for missing settings or an unknown generator."""
-    store, sites = open_workshop(settings)
+    store, sites = worker_stores(settings)
     return WorkerContext(
         store=store,
         sites=sites,

@@ -35,7 +35,7 @@ from sitegenctl.domain.health.check import (
     warning,
 )
 from sitegenctl.render.doctor import doctor_report, doctor_text
-from sitegenctl.session import access
+from sitegenctl.session import deployment_commands
 from tests.support.doctor_stage import NOBODY, RIGHT
 from tests.support.fake_worker import FakeWorker
 from tests.support.world import World, eventually
@@ -313,7 +313,7 @@ SECRET = "s3cret"
 )
 def test_redis_cli_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
     settings = Settings(redis_url=url, database_url="postgresql:///crm", **origin_of("redis_url", origin))
-    assert access(settings).redis_cli == command
+    assert deployment_commands(settings).redis_cli == command
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_redis_cli_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str,
 )
 def test_psql_in_a_remedy_reaches_what_was_looked_at(url: str, origin: str, command: str) -> None:
     settings = Settings(redis_url="redis://h", database_url=url, **origin_of("database_url", origin))
-    assert access(settings).psql == command
+    assert deployment_commands(settings).psql == command
 
 
 def origin_of(setting: str, origin: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.ports import Actor
 from sitegenctl.errors import SourceError
-from sitegenctl.session import open_workshop
+from sitegenctl.session import worker_stores
 from sitegenctl.worker.service import GenerationEnd, WorkerContext, generate
 from tests.support import generators
 from tests.support.faults import held_lock
@@ -210,7 +210,7 @@ def test_run_that_lost_its_lock_writes_nothing(world: World) -> None:
 def test_next_run_waits_for_a_write_of_the_one_before_it(world: World) -> None:
     """A run that has lost its lock may be in the middle of a write."""
     world.order(42, "GENERATING")
-    store, _ = open_workshop(world.settings(timeout="30s"))
+    store, _ = worker_stores(world.settings(timeout="30s"))
 
     async def scenario() -> None:
         async with store.lock(42) as first:
@@ -231,7 +231,7 @@ def test_next_run_waits_for_a_write_of_the_one_before_it(world: World) -> None:
 
 
 def generation(world: World, generator=generators.small) -> GenerationEnd:
-    store, sites = open_workshop(world.settings())
+    store, sites = worker_stores(world.settings())
     workshop = WorkerContext(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
     return asyncio.run(generate(workshop, 42, resume=True, task_id="task-1")).end
 

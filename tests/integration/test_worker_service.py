@@ -11,7 +11,7 @@ import pytest
 from sitegenctl.domain.orders.generation_input import Brief, Generator
 from sitegenctl.domain.orders.run import RunOutcome, read_history
 from sitegenctl.errors import GenerationError, SitegenError
-from sitegenctl.session import open_workshop
+from sitegenctl.session import worker_stores
 from sitegenctl.worker.service import Generation, GenerationEnd, WorkerContext, generate, record_failure
 from tests.support import generators
 from tests.support.world import World
@@ -23,7 +23,7 @@ FRESH = [
 
 
 def worker_context(world: World, generator: Generator = generators.small) -> WorkerContext:
-    store, sites = open_workshop(world.settings())
+    store, sites = worker_stores(world.settings())
     return WorkerContext(store=store, sites=sites, generator=generator, site_url_base="https://sites.test/")
 
 
