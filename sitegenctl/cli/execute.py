@@ -93,7 +93,7 @@ async def resolve_selection(session: Session, choice: list[int] | OrderQuery | N
         return Selection(order_ids=choice)
     from sitegenctl.operations.listing import choose_orders
 
-    choosing = choose_orders(session.orders, session.queue, session.sites, choice, grace=session.grace)
+    choosing = choose_orders(session, choice)
     return Selection(order_ids=await with_spinner(choosing), named=False)
 
 

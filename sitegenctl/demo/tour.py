@@ -92,7 +92,7 @@ async def tour(stack: Stack, settings: Settings, guide: Guide) -> TourResult:
             raise SitegenError(f"order {TOUR_ORDER} was not enqueued: {outcome.reason}", hint=outcome.hint)
         guide.enqueued(outcome)
         endings: dict[int, Ended] = {}
-        async for event in follow(session.orders, session.queue, followed(result)):
+        async for event in follow(session, followed(result)):
             if isinstance(event, Ended):
                 endings[event.order_id] = event
             elif isinstance(event, LogRow):

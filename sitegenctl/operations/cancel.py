@@ -27,7 +27,7 @@ class CancelPlanner(BulkPlanner):
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to cancel; positions matter here, so the queue is read each time."""
-        snapshot = await observe(sources.orders, sources.queue, None, order_ids, grace=sources.grace)
+        snapshot = await observe(sources, order_ids, files=False)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         return plan_cancel(snapshot, order_ids, terminate=self.terminate, to=self.to)
 
@@ -43,7 +43,7 @@ class Purge:
 
 async def plan_purge_of(sources: Sources) -> Purge:
     """Read everything live and decide which orders purging the queue cancels. Raises ``SourceError``."""
-    snapshot = await observe_live(sources.orders, sources.queue)
+    snapshot = await observe_live(sources)
     require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
     survivors = Counter(task.state for task in snapshot.tasks if not waits(task))
     return Purge(plan=plan_purge(snapshot), survivors=survivors, foreign=len(snapshot.foreign))

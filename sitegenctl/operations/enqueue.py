@@ -27,7 +27,7 @@ class EnqueuePlanner(BulkPlanner):
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to enqueue."""
-        snapshot = await observe(sources.orders, sources.queue, None, order_ids, grace=sources.grace, belief=cache)
+        snapshot = await observe(sources, order_ids, files=False, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER)
         return plan_enqueue(
             snapshot, order_ids, resume=self.resume, force=self.force, new_task_id=sources.queue.new_task_id
@@ -44,7 +44,7 @@ class StartPlanner(BulkPlanner):
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to start."""
-        snapshot = await observe(sources.orders, sources.queue, None, order_ids, grace=sources.grace, belief=cache)
+        snapshot = await observe(sources, order_ids, files=False, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER)
         return plan_start(snapshot, new_task_id=sources.queue.new_task_id)
 
@@ -64,7 +64,7 @@ class RetryPlanner(BulkPlanner):
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to retry."""
-        snapshot = await observe(sources.orders, sources.queue, None, order_ids, grace=sources.grace, belief=cache)
+        snapshot = await observe(sources, order_ids, files=False, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER)
         return plan_retry(
             snapshot,

@@ -1,8 +1,4 @@
-"""Hearing what tasks and workers do, live: with the orders that tasks are for, through lost connections.
-
-Owns the reconnecting, and the telling of why nothing may be heard. What an event is, whose it is and who keeps
-silent is ``domain/event.py``'s; where events come from, the adapter's.
-"""
+"""Stream the events of tasks and workers with their orders, across lost connections."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from sitegenctl.operations.follow import Lost, Regained, back_off
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """Why nothing, or not everything, is heard."""
+    """Why no events, or not all, arrive."""
 
     message: str
 
@@ -27,19 +23,19 @@ class Advice:
 async def stream(
     source: EventSource, queue: QueueBackend, wanted: EventFilter, *, task_name: str
 ) -> AsyncIterator[Event | Advice | Lost | Regained]:
-    """Yield the events that are wanted, without end, each with its order where that is known.
+    """Yield the selected events without end, each with its order where it is known.
 
-    Raises ``SourceError`` only when Redis can't be reached at the beginning; a connection that is lost later
-    is made again, and what was sent meanwhile is gone: Redis keeps no events.
+    Raises ``SourceError`` only when Redis can't be reached at the beginning; later it reconnects. Events sent meanwhile
+    are lost: Redis does not keep them.
     """
     memory = OrderMemory(task_name)
-    hearing = _Hearing(queue, source.enabling)
+    adviser = _Adviser(queue, source.enabling)
     delays = None
     begun = False
     while True:
         try:
-            # The tasks on the way already: their first events, which name the order, have been sent. SnapshotReady up
-            # before, for those that end while the listening begins, and again for those taken up meanwhile.
+            # The first event of a live task, which names its order, has been sent. The queue is read before listening,
+            # for tasks that end while it begins, and again for those that begin meanwhile.
             await _learn(memory, queue)
             async with source.listen() as events:
                 await _learn(memory, queue)
@@ -47,7 +43,7 @@ async def stream(
                     yield Regained()
                 begun, delays = True, None
                 async for event in events:
-                    advice = await hearing.advice(event)
+                    advice = await adviser.advice(event)
                     if advice is not None:
                         yield advice
                     if isinstance(event, Event) and wanted.matches(known := memory.attribute(event)):
@@ -61,28 +57,28 @@ async def stream(
             await asyncio.sleep(next(delays))
 
 
-class _Hearing:
-    """What there is to say of what is heard, each thing once."""
+class _Adviser:
+    """Gives advice on what arrives, each once."""
 
     def __init__(self, queue: QueueBackend, enabling: str) -> None:
         self._queue = queue
         self._enabling = enabling
-        self._silence = SilentWorkers()
-        self._told_of_silence = self._told_of_garbage = self._heard = False
+        self._silent = SilentWorkers()
+        self._got_event = self._warned_silence = self._warned_malformed = False
 
     async def advice(self, event: Event | NoEvent) -> Advice | None:
-        """Take what was heard into account, and say what it is a sign of."""
+        """The advice on an event or its absence, if any."""
         if isinstance(event, Event):
-            self._heard = True
-            worker = self._silence.note(event)
+            self._got_event = True
+            worker = self._silent.note(event)
             if worker is None:
                 return None
-            return Advice(message=f"{worker} works, and sends no events of its tasks: {self._enabling}")
+            return Advice(message=f"{worker} runs tasks and sends no events about them: {self._enabling}")
         if event is NoEvent.MALFORMED:
-            told, self._told_of_garbage = self._told_of_garbage, True
-            return None if told else Advice(message="something was sent that is no event in JSON; it is left out")
-        told, self._told_of_silence = self._told_of_silence or self._heard, True
-        return None if told else await self._why_nothing()
+            warned, self._warned_malformed = self._warned_malformed, True
+            return None if warned else Advice(message="skipped a message that is not an event in JSON")
+        warned, self._warned_silence = self._warned_silence or self._got_event, True
+        return None if warned else await self._why_nothing()
 
     async def _why_nothing(self) -> Advice:
         survey = await self._queue.survey()
@@ -90,14 +86,14 @@ class _Hearing:
         if not living:
             if survey.consumers == 0:
                 return Advice(message="no worker is alive: no events until one is")
-            why = describe_no_worker(survey)
-            return Advice(message=f"{why}: whether any sends events is not known")
-        workers = "the living worker sends" if living == 1 else f"{living} workers live, and none sends"
+            reason = describe_no_worker(survey)
+            return Advice(message=f"{reason}: it is unknown whether any sends events")
+        workers = "the living worker sends" if living == 1 else f"{living} workers are alive, and send"
         return Advice(message=f"{workers} no events: {self._enabling}")
 
 
 async def _learn(memory: OrderMemory, queue: QueueBackend) -> None:
-    # The next to be delivered last: what was learned first is forgotten first.
+    # The next task comes last: what was learned first is forgotten first.
     for task in reversed((await queue.read()).tasks):
         if task.order_id is not None:
             memory.learn(task.task_id, task.order_id)

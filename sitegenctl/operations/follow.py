@@ -1,8 +1,4 @@
-"""Following the generation logs of orders as they grow, and until their runs have ended.
-
-Owns the polling, what becomes of it when a source goes away meanwhile, and what ends a run. What is read
-before the following begins is ``logs.py``'s; which rows are new, ``domain/log.py``'s.
-"""
+"""Follow the generation logs of orders, until their runs have ended."""
 
 from __future__ import annotations
 
@@ -16,25 +12,23 @@ from sitegenctl.domain.diagnosis.liveness import Liveness, attribute
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.orders.log import Cursor
 from sitegenctl.domain.orders.order import LogRow, OrderStatus
-from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_RESET, OUTCOME_STEPS, RunOutcome
+from sitegenctl.domain.orders.run import ENQUEUES, OUTCOME_STEPS, STARTS, RunOutcome
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
-from sitegenctl.domain.ports import OrdersStore, QueueBackend
+from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import SECOND_LOOK, utc_now
 
-#: Seconds between two looks at the log, while it grows and when it has been quiet for so long.
+#: Poll intervals in seconds: of the log while it grows and while it is quiet, and of the queue.
 _LOG_INTERVAL = 0.2
 _QUIET_INTERVAL = 1.0
-
-#: Seconds between two looks at the queue.
 _QUEUE_INTERVAL = 1.0
 
-#: Seconds without a row after which it is worth asking whether anybody is there to work.
+#: Seconds without a row after which the log is quiet, and the workers are asked.
 _QUIET = 5.0
 
-# The rows with which a run begins, or after which the one before no longer counts.
-_BEGINNINGS = frozenset({"START", "RESUME", OPERATOR_ENQUEUE, OPERATOR_RESET})
+# The steps that begin a run, or after which the run before no longer counts.
+_BEGINNINGS = STARTS | ENQUEUES
 
 _GONE = "its task is gone, and its log has no outcome"
 _ORPHANED = "its task is orphaned: the worker that had it is gone"
@@ -43,21 +37,20 @@ Clock = Callable[[], float]
 
 
 class Ending(StrEnum):
-    """How following an order ended."""
+    """How the run of a followed order ended."""
 
     SUCCESS = "SUCCESS"
     SKIP = "SKIP"
     ERROR = "ERROR"  # with no retry left
-    GONE = "GONE"  # its task is finished or lost, and no outcome was logged
+    GONE = "GONE"  # its task has ended or is lost, without an outcome in the log
 
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """An order that is being followed.
+    """A followed order.
 
-    ``task_id`` is the task whose end is the order's, None when any task of the order keeps it going.
-    ``after_log_id`` is the id of the newest log row already known; ``outcome`` and ``message`` are what the
-    log up to there says of the last run.
+    The run ends with the task ``task_id``, or with the last task of the order where it is None. ``after_log_id`` is the
+    id of the newest known log row; ``outcome`` and ``message`` are those of the last run up to there.
     """
 
     task_id: str | None
@@ -68,7 +61,7 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The end of one order's run; ``message`` is that of the row which decided it."""
+    """The end of an order's run; ``message`` is that of the row that decided it."""
 
     order_id: int
     ending: Ending
@@ -77,33 +70,33 @@ class Ended:
 
     @property
     def failed(self) -> bool:
-        """Whether there is no site to show for it."""
+        """Whether no site was generated."""
         return self.ending in (Ending.ERROR, Ending.GONE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quiet:
-    """Nothing moves, and no worker is alive to move it."""
+    """The log is quiet, and no worker responds."""
 
     message: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """A source went away; it is tried again until it is back."""
+    """A source became unreachable; it is tried again until it responds."""
 
     message: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regained:
-    """The source that went away is back."""
+    """The source is reachable again."""
 
     message: str = "connected again"
 
 
 def back_off() -> Iterator[float]:
-    """Seconds to wait before each new attempt."""
+    """Seconds to wait before each attempt."""
     delay = 0.1
     while True:
         yield delay
@@ -111,7 +104,7 @@ def back_off() -> Iterator[float]:
 
 
 def followed(result: OperationResult) -> dict[int, Followed]:
-    """The orders of a result that have a task, whoever published it."""
+    """The orders of a result that have a task."""
     return {
         outcome.order_id: Followed(task_id=outcome.task_id, after_log_id=outcome.log_id)
         for outcome in result.outcomes
@@ -120,7 +113,7 @@ def followed(result: OperationResult) -> dict[int, Followed]:
 
 
 def follow_result(result: OperationResult, endings: Mapping[int, Ended]) -> OperationResult:
-    """The result with each followed order's ending in the place of its outcome."""
+    """The result with the end of each followed order as its outcome."""
     outcomes = [
         _after(outcome, endings[outcome.order_id]) if outcome.order_id in endings else outcome
         for outcome in result.outcomes
@@ -144,13 +137,13 @@ async def tail(
     patient: bool,
     clock: Clock = time.monotonic,
 ) -> AsyncIterator[list[LogRow] | Lost | Regained]:
-    """Look at these orders' logs again and again, without end; yields what is new each time, if only nothing.
+    """Poll the logs of these orders without end; yields the new rows each time, also none.
 
-    ``order_ids`` may shrink meanwhile. When the database goes away, ``patient`` waits until it is back, and no
-    row is lost or seen twice; otherwise ``SourceError`` is raised.
+    ``order_ids`` may shrink meanwhile. When the database becomes unreachable, ``patient`` waits for it, without losing
+    or repeating a row; otherwise ``SourceError`` is raised.
     """
     delays: Iterator[float] | None = None
-    moved = clock()
+    last_row = clock()
     while True:
         try:
             rows = await orders.read_log(list(order_ids), after_id=cursor.after_id)
@@ -167,14 +160,13 @@ async def tail(
             yield Regained()
         new = cursor.fresh(rows, now=clock())
         if new:
-            moved = clock()
+            last_row = clock()
         yield new
-        await asyncio.sleep(_LOG_INTERVAL if clock() - moved < _QUIET else _QUIET_INTERVAL)
+        await asyncio.sleep(_LOG_INTERVAL if clock() - last_row < _QUIET else _QUIET_INTERVAL)
 
 
 async def follow(
-    orders: OrdersStore,
-    queue: QueueBackend,
+    sources: Sources,
     followed: Mapping[int, Followed],
     *,
     cursor: Cursor | None = None,
@@ -183,40 +175,40 @@ async def follow(
 ) -> AsyncIterator[LogRow | Ended | Quiet | Lost | Regained]:
     """Yield the log rows of these orders as they are written, and an ``Ended`` for each at its end.
 
-    SUCCESS and SKIP end a run at once. After an ERROR the queue decides: while the order's task is still live
-    a retry will come. A task that is gone has ended too, as the last row of its run says. ``patient`` waits
-    for a source that goes away instead of raising ``SourceError``.
+    SUCCESS and SKIP end a run at once. After an ERROR the queue decides: a task that is still live will be retried. A
+    run whose task is gone has ended, too. ``patient`` waits for an unreachable source instead of raising
+    ``SourceError``.
     """
     runs = _Runs(followed)
     if cursor is None:
         cursor = Cursor({order_id: item.after_log_id for order_id, item in followed.items()}, now=clock())
-    watch = _Watch(orders, queue, patient=patient, clock=clock)
-    async for look in tail(orders, runs.open, cursor, patient=patient, clock=clock):
-        if not isinstance(look, list):
-            yield look
+    watch = _TaskWatch(sources, patient=patient, clock=clock)
+    async for rows in tail(sources.orders, runs.open, cursor, patient=patient, clock=clock):
+        if not isinstance(rows, list):
+            yield rows
             continue
-        for row in look:
+        for row in rows:
             if row.order_id not in runs.open:
                 continue
             yield row
             if ended := runs.read(row):
                 yield ended
-        if look:
-            watch.moved(errors=any(row.step == RunOutcome.ERROR for row in look))
-        async for seen in watch.look(runs):
-            yield seen
+        if rows:
+            watch.note_rows(has_error=any(row.step == RunOutcome.ERROR for row in rows))
+        async for change in watch.poll(runs):
+            yield change
         if not runs.open:
             return
 
 
 class _Runs:
-    """The runs that are still open, and what the log has said of each so far."""
+    """The runs that have not ended, with what the log has about each."""
 
     def __init__(self, followed: Mapping[int, Followed]) -> None:
         self.open = dict(followed)
 
     def read(self, row: LogRow) -> Ended | None:
-        """Take a row into account; SUCCESS and SKIP end the run."""
+        """Read a row; SUCCESS and SKIP end the run."""
         item = self.open[row.order_id]
         outcome = RunOutcome(row.step) if row.step in OUTCOME_STEPS else None
         if outcome in (RunOutcome.SUCCESS, RunOutcome.SKIP):
@@ -248,44 +240,43 @@ class _Runs:
             if (order_id in orders if item.task_id is None else item.task_id in ids)
         }
 
-    def give_up(self, order_id: int, why: str) -> Ended:
-        """End a run whose task is gone, as the last row of its log says; ``why`` is for a log that says nothing."""
+    def end(self, order_id: int, reason: str) -> Ended:
+        """End a run whose task is gone, by its last outcome; ``reason`` is for one without any."""
         item = self.open.pop(order_id)
         if item.outcome is not None:
             return Ended(order_id=order_id, ending=Ending(item.outcome), message=item.message)
-        return Ended(order_id=order_id, ending=Ending.GONE, message=why, hint=Remedy.run(Command.INSPECT, order_id))
+        return Ended(order_id=order_id, ending=Ending.GONE, message=reason, hint=Remedy.run(Command.INSPECT, order_id))
 
 
-class _Watch:
-    """Looks at the queue now and then for tasks that are gone, and at the workers when nothing moves."""
+class _TaskWatch:
+    """Polls the queue for tasks that are gone, and the workers while the log is quiet."""
 
-    def __init__(self, orders: OrdersStore, queue: QueueBackend, *, patient: bool, clock: Clock) -> None:
-        self._orders = orders
-        self._queue = queue
+    def __init__(self, sources: Sources, *, patient: bool, clock: Clock) -> None:
+        self._sources = sources
         self._patient = patient
         self._clock = clock
         self._last_row = clock()
-        self._next_look = clock()
+        self._next_poll = clock()
         self._gone: set[int] = set()
         self._orphaned: set[int] = set()
-        self._lost = self._told = False
+        self._lost = self._warned = False
 
-    def moved(self, *, errors: bool) -> None:
-        """Rows were written; after an ERROR it is worth looking at once."""
+    def note_rows(self, *, has_error: bool) -> None:
+        """Note new rows; after an ERROR the queue is read at once."""
         self._last_row = self._clock()
-        if errors:
-            self._next_look = self._last_row
+        if has_error:
+            self._next_poll = self._last_row
 
-    async def look(self, runs: _Runs) -> AsyncIterator[Ended | Quiet | Lost | Regained]:
-        """Look if it is time to."""
-        if not runs.open or self._clock() < self._next_look:
+    async def poll(self, runs: _Runs) -> AsyncIterator[Ended | Quiet | Lost | Regained]:
+        """Read the queue if the interval is over."""
+        if not runs.open or self._clock() < self._next_poll:
             return
         try:
-            ended, quiet = await self._ask(runs)
+            ended, quiet = await self._read_queue(runs)
         except SourceError as exc:
             if not self._patient:
                 raise
-            self._next_look = self._clock() + _QUEUE_INTERVAL
+            self._next_poll = self._clock() + _QUEUE_INTERVAL
             if not self._lost:
                 self._lost = True
                 yield Lost(message=exc.message)
@@ -298,32 +289,32 @@ class _Watch:
         if quiet is not None:
             yield quiet
 
-    async def _ask(self, runs: _Runs) -> tuple[list[Ended], Quiet | None]:
-        reading = await self._queue.read()
+    async def _read_queue(self, runs: _Runs) -> tuple[list[Ended], Quiet | None]:
+        reading = await self._sources.queue.read()
         tasks = reading.tasks
         gone = runs.without_task([(task.order_id, task.task_id) for task in tasks])
-        # Twice in a row: a task on the move between queue and worker is in neither for a moment.
-        ended = [runs.give_up(order_id, _GONE) for order_id in sorted(gone & self._gone)]
+        # Twice in a row: on its way from the queue to a worker, a task is in neither for a moment.
+        ended = [runs.end(order_id, _GONE) for order_id in sorted(gone & self._gone)]
         self._gone = gone
         quiet = None
         if runs.open and self._clock() - self._last_row >= _QUIET:
             orphaned, quiet = await self._ask_workers(runs, reading)
             ended += orphaned
         doubtful = (self._gone | self._orphaned) - {each.order_id for each in ended}
-        self._next_look = self._clock() + (SECOND_LOOK if doubtful else _QUEUE_INTERVAL)
+        self._next_poll = self._clock() + (SECOND_LOOK if doubtful else _QUEUE_INTERVAL)
         return ended, quiet
 
     async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Quiet | None]:
-        """Find out why nothing moves: orphaned tasks, or no worker to take them."""
-        survey = await self._queue.survey()
+        """Find orphaned tasks, or that no worker responds."""
+        survey = await self._sources.queue.survey()
         liveness = Liveness(reading=reading, survey=survey, now=utc_now())
         tasks = attribute(reading.tasks, survey)
         unaccounted = {task.order_id for task in tasks if task.is_unaccounted and task.order_id is not None}
-        held = liveness.decide(tasks, await self._orders.read_orders(unaccounted) if unaccounted else {})
+        held = liveness.decide(tasks, await self._sources.orders.read_orders(unaccounted) if unaccounted else {})
         orphaned = runs.with_task([task for task in held if task.state is TaskState.ORPHANED])
-        ended = [runs.give_up(order_id, _ORPHANED) for order_id in sorted(orphaned & self._orphaned)]
+        ended = [runs.end(order_id, _ORPHANED) for order_id in sorted(orphaned & self._orphaned)]
         self._orphaned = orphaned
-        if self._told or survey.workers or survey.silent or not runs.open or orphaned:
+        if self._warned or survey.workers or survey.silent or not runs.open or orphaned:
             return ended, None
-        self._told = True
+        self._warned = True
         return ended, Quiet(message="no worker responds: the task waits until one does")

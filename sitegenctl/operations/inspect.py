@@ -1,83 +1,70 @@
-"""Everything about one order."""
+"""Read everything about one order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import TimelineEntry, timeline
 from sitegenctl.domain.orders.order import LogRow
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import Sources
 from sitegenctl.domain.queue.task import TaskDetails
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import Refused, SourceError
 from sitegenctl.operations.observe import observe, utc_now
 
-#: Tasks of one order whose times are looked up: each costs a question.
-_TASKS_SHOWN = 5
+#: Maximum number of tasks of an order whose times are read: each takes a request.
+_MAX_TASKS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderView:
-    """A snapshot of one order, with the newest rows of its log, and its story with its tasks' times in it.
+    """One order: a snapshot, the newest rows of its log, and its timeline.
 
-    ``unanswered`` says of each source that did not answer, or not fully, why.
+    ``unanswered`` says why each source did not respond, or not fully.
     """
 
     order_id: int
     snapshot: Snapshot
-    log: Sequence[LogRow]
-    timeline: Sequence[TimelineEntry]
+    log: Sequence[LogRow] = ()
+    timeline: Sequence[TimelineEntry] = ()
     unanswered: Mapping[Source, str]
 
 
-async def inspect_order(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore,
-    order_id: int,
-    *,
-    grace: timedelta,
-    last: int = 10,
-    now: Callable[[], datetime] = utc_now,
-) -> OrderView:
-    """Look at one order. Raises ``Refused`` when the database answers that there is no such order.
-
-    An order that is missing but has a live task is shown all the same: it is a ghost.
-    """
-    snapshot = await observe(orders, queue, sites, [order_id], grace=grace, check_hollow=True)
+async def inspect_order(sources: Sources, order_id: int, *, last: int = 10) -> OrderView:
+    """Read one order and the ``last`` rows of its log. Raises ``Refused`` when it does not exist and has no task."""
+    snapshot = await observe(sources, [order_id], check_hollow=True)
     unanswered = dict(snapshot.unanswered)
     if Source.DATABASE in snapshot.errors:
-        return OrderView(order_id=order_id, snapshot=snapshot, log=(), timeline=(), unanswered=unanswered)
+        return OrderView(order_id=order_id, snapshot=snapshot, unanswered=unanswered)
     if order_id not in snapshot.orders and not snapshot.tasks_of(order_id):
         raise Refused(f"there is no order {order_id}")
+    log: Sequence[LogRow] = ()
+    tasks: Sequence[TaskDetails] = ()
+    # A source may fail after the snapshot: what was read is shown all the same.
     try:
-        log = await orders.read_log([order_id], last=last)
-        # Each row's age is as of this moment, and not of the snapshot's beginning.
-        read_at = now()
+        log = await sources.orders.read_log([order_id], last=last)
     except SourceError as exc:
-        # It answered a moment ago; what it said then is still worth showing.
         unanswered[Source.DATABASE] = exc.message
-        log, read_at = [], snapshot.taken_at
-    tasks: list[TaskDetails] = []
+    read_at = utc_now()  # the rows' ages are as of this moment
     if last and Source.BROKER not in snapshot.errors:
         try:
-            tasks = await _tasks_of(queue, snapshot, order_id, log)
+            tasks = await _tasks_of(sources, snapshot, order_id, log)
         except SourceError as exc:
-            # The log is worth showing without it.
             unanswered[Source.BROKER] = exc.message
-    story = timeline(log, tasks, now=read_at)
-    return OrderView(order_id=order_id, snapshot=snapshot, log=log, timeline=story, unanswered=unanswered)
+    entries = timeline(log, tasks, now=read_at)
+    return OrderView(order_id=order_id, snapshot=snapshot, log=log, timeline=entries, unanswered=unanswered)
 
 
-async def _tasks_of(queue: QueueBackend, snapshot: Snapshot, order_id: int, log: Sequence[LogRow]) -> list[TaskDetails]:
-    """The order's live tasks, and those that the shown part of its log names: their results may still be kept."""
+async def _tasks_of(
+    sources: Sources, snapshot: Snapshot, order_id: int, log: Sequence[LogRow]
+) -> Sequence[TaskDetails]:
+    """The order's live tasks, and those that these rows of its log name: their results may still be kept."""
     survey = snapshot.workers or WorkerSurvey()
-    named = (row.details.get("task_id") for row in log if isinstance(row.details, dict))
+    logged = (row.details.get("task_id") for row in log if isinstance(row.details, dict))
     live = (task.task_id for task in snapshot.tasks_of(order_id))
-    ids = dict.fromkeys([*live, *(task_id for task_id in named if isinstance(task_id, str))])
-    found = [await queue.task_details(task_id, survey=survey) for task_id in list(ids)[:_TASKS_SHOWN]]
-    return [details for details in found if details is not None]
+    ids = dict.fromkeys([*live, *(task_id for task_id in logged if isinstance(task_id, str))])
+    details = [await sources.queue.task_details(task_id, survey=survey) for task_id in list(ids)[:_MAX_TASKS]]
+    return [task for task in details if task is not None]

@@ -1,10 +1,9 @@
-"""Lists of orders with their verdicts, a page at a time."""
+"""Lists of orders with their diagnoses, a page at a time."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Protocol
 
 from sitegenctl.domain.diagnosis.condition import Condition, Source
@@ -13,101 +12,89 @@ from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import SiteStore, Sources
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe_open, require
 
-#: Finished orders whose sites are looked at together when hollow ones are sought.
-_CHUNK = 500
-
-
-async def list_orders(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore,
-    query: OrderQuery,
-    *,
-    grace: timedelta,
-) -> tuple[OrderPage, Snapshot]:
-    """A page of orders, and the snapshot that their verdicts come from.
-
-    Raises ``SourceError`` without the database: there is no list then. Other sources that are away make
-    verdicts unknown. ``hollow`` is looked for only if the query names it.
-    """
-    hollow = Condition.HOLLOW in query.conditions
-    snapshot = await observe_open(orders, queue, sites, grace=grace, check_hollow=hollow, only=query.filter)
-    if Source.DATABASE in snapshot.errors:
-        raise SourceError(snapshot.errors[Source.DATABASE], hint=RUN_DOCTOR, source=Source.DATABASE)
-    return await page_of(orders, sites, query, snapshot), snapshot
+#: Settled orders that are read and diagnosed at once where the query has conditions.
+_BATCH_SIZE = 500
 
 
 class SettledOrders(Protocol):
-    """Whoever knows the orders that need nobody; ``OrdersStore`` has the rest."""
+    """Reads the orders that are not open; ``OrdersStore`` has the rest."""
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
-        """The first ``offset + limit`` of the other orders."""
+        """The first ``offset + limit`` of these orders."""
         ...
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
-        """How many other orders there are."""
+        """How many of these orders there are."""
         ...
 
 
+async def list_orders(sources: Sources, query: OrderQuery) -> tuple[OrderPage, Snapshot]:
+    """A page of orders, and the snapshot that their diagnoses come from.
+
+    Raises ``SourceError`` without the database. Without another source, conditions that depend on it are unknown.
+    """
+    snapshot = await observe_open(sources, check_hollow=_checks_hollow(query), only=query.filter)
+    if Source.DATABASE in snapshot.errors:
+        raise SourceError(snapshot.errors[Source.DATABASE], hint=RUN_DOCTOR, source=Source.DATABASE)
+    return await page_of(sources.orders, sources.sites, query, snapshot), snapshot
+
+
 async def page_of(orders: SettledOrders, sites: SiteStore, query: OrderQuery, snapshot: Snapshot) -> OrderPage:
-    """The page of a query whose open orders are in the snapshot; there may be others in it than the query takes."""
-    hollow = Condition.HOLLOW in query.conditions
+    """The page of a query whose open orders are in the snapshot, which may have others, too."""
     if query.filter.is_empty:
-        # A task may name an order that doesn't exist; one that was merely filtered out must not look like that.
+        # A task may name a missing order; one that was filtered out must not look like that.
         ids: Collection[int] = snapshot.known_ids()
     else:
         ids = [order_id for order_id, order in snapshot.orders.items() if query.filter.matches(order)]
-    judged = [_listed(order_id, snapshot) for order_id in ids]
-    open_orders = [listed for listed in judged if query.includes(listed.verdict.condition)]
+    diagnosed = [_listed(order_id, snapshot) for order_id in ids]
+    open_orders = [listed for listed in diagnosed if query.includes(listed.verdict.condition)]
     open_orders.sort(key=sort_key(query))
     undecided = 0
-    if snapshot.unanswered and Condition.UNKNOWN not in query.conditions:
-        undecided = sum(listed.verdict.condition is Condition.UNKNOWN for listed in judged) if query.conditions else 0
-    if not query.includes_settled or (hollow and Source.FILES in snapshot.errors):
-        # Without the files no finished order can be called hollow, however many are gone through.
+    if query.conditions and snapshot.unanswered and Condition.UNKNOWN not in query.conditions:
+        undecided = sum(listed.verdict.condition is Condition.UNKNOWN for listed in diagnosed)
+    if not query.includes_settled or (_checks_hollow(query) and Source.FILES in snapshot.errors):
+        # Without the files no finished order is known to be hollow.
         return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders), undecided=undecided)
     settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
-    total = (
-        None
-        if query.conditions
-        else len(open_orders) + await orders.count_settled(query.filter, excluding=snapshot.orders.keys())
-    )
+    total = None
+    if not query.conditions:
+        total = len(open_orders) + await orders.count_settled(query.filter, excluding=snapshot.orders.keys())
     return OrderPage(orders=merge(query, [open_orders, settled]), total=total, undecided=undecided)
 
 
-async def choose_orders(
-    orders: OrdersStore, queue: QueueBackend, sites: SiteStore, query: OrderQuery, *, grace: timedelta
-) -> list[int]:
-    """The orders that the query takes, by number. Raises ``SourceError`` where a verdict it asks for can't be had."""
-    page, snapshot = await list_orders(orders, queue, sites, query, grace=grace)
+async def choose_orders(sources: Sources, query: OrderQuery) -> list[int]:
+    """The ids of the orders in a query. Raises ``SourceError`` where a source that decides a condition is missing."""
+    page, snapshot = await list_orders(sources, query)
     if query.conditions:
         require(snapshot, *snapshot.errors)
     return [listed.order_id for listed in page.orders]
 
 
+def _checks_hollow(query: OrderQuery) -> bool:
+    return any(condition.on_request for condition in query.conditions)
+
+
 async def _settled(
     orders: SettledOrders, sites: SiteStore, query: OrderQuery, snapshot: Snapshot
 ) -> AsyncIterator[ListedOrder]:
-    """The first ``offset + limit`` of the other orders that are in a condition that the query takes."""
-    wanted = query.offset + query.limit
-    found = 0
-    size = wanted if not query.conditions else max(wanted, _CHUNK)
+    """The first ``offset + limit`` of the orders that are not open and in a condition of the query."""
+    needed = query.offset + query.limit
+    size = needed if not query.conditions else max(needed, _BATCH_SIZE)
     start = 0
-    while found < wanted:
-        chunk = (await orders.read_settled(replace(query, offset=start, limit=size), excluding=snapshot.orders.keys()))[
-            start:
-        ]
-        seen = await _with_files(sites, snapshot, chunk)
-        for order in chunk:
-            listed = _listed(order.order_id, seen)
+    while needed > 0:
+        rows = await orders.read_settled(replace(query, offset=start, limit=size), excluding=snapshot.orders.keys())
+        batch = rows[start:]
+        settled = await _with_files(sites, snapshot, batch)
+        for order in batch:
+            listed = _listed(order.order_id, settled)
             if query.includes(listed.verdict.condition):
-                found += 1
+                needed -= 1
                 yield listed
-        if len(chunk) < size:
+        if len(batch) < size:
             return
         start += size
 
@@ -116,9 +103,9 @@ def _listed(order_id: int, snapshot: Snapshot) -> ListedOrder:
     return ListedOrder(order_id=order_id, order=snapshot.orders.get(order_id), verdict=snapshot.diagnose(order_id))
 
 
-async def _with_files(sites: SiteStore, snapshot: Snapshot, chunk: Sequence[Order]) -> Snapshot:
-    finished = [order.order_id for order in chunk if order.status is not None and order.status.is_finished]
+async def _with_files(sites: SiteStore, snapshot: Snapshot, batch: Sequence[Order]) -> Snapshot:
+    finished = [order.order_id for order in batch if order.status is not None and order.status.is_finished]
     files = {}
     if snapshot.check_hollow and Source.FILES not in snapshot.errors:
         files = await sites.count(finished, enough=MIN_SITE_FILES)
-    return replace(snapshot, orders={order.order_id: order for order in chunk}, files=files)
+    return replace(snapshot, orders={order.order_id: order for order in batch}, files=files)

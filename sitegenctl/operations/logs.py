@@ -1,8 +1,4 @@
-"""Reading the generation logs of orders: what there is, and what is written from then on.
-
-Owns the page-wise reading, so that an order of 100,000 rows is never held at once, and the place from which
-the following goes on. The following itself is ``follow.py``'s.
-"""
+"""Read the generation logs of orders in pages, and follow them from there."""
 
 from __future__ import annotations
 
@@ -13,21 +9,21 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from sitegenctl.domain.orders.log import LOOK_BACK, Cursor, LogLevel, LogQuery
 from sitegenctl.domain.orders.order import LogRow, Order
 from sitegenctl.domain.orders.run import RunOutcome
-from sitegenctl.domain.ports import OrdersStore, QueueBackend
+from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.operations.follow import Clock, Ended, Followed, Lost, Quiet, Regained, follow, tail
 
-#: Rows read at once.
+#: Rows read in one query.
 PAGE = 5000
 
 
 async def find(orders: OrdersStore, order_ids: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Split into orders that there are and orders that there aren't, each as they were given."""
+    """Split orders into existing and missing ones."""
     existing = await orders.existing(order_ids)
     return [i for i in order_ids if i in existing], [i for i in order_ids if i not in existing]
 
 
 async def read(orders: OrdersStore, order_ids: Sequence[int], query: LogQuery) -> AsyncIterator[LogRow]:
-    """Yield the rows that the query wants, of all these orders, in the order of their ids."""
+    """Yield the rows of a query, of all these orders, in the order of their ids."""
     levels = query.level.and_worse
     if query.last is not None:
         for row in await orders.read_log(order_ids, last=query.last, since=query.since, levels=levels):
@@ -44,43 +40,45 @@ async def read(orders: OrdersStore, order_ids: Sequence[int], query: LogQuery) -
 
 
 async def read_and_follow(
-    orders: OrdersStore,
+    sources: Sources,
     order_ids: Sequence[int],
     query: LogQuery,
     *,
-    queue: QueueBackend | None = None,
+    until_done: bool = False,
     clock: Clock = time.monotonic,
 ) -> AsyncIterator[LogRow | Ended | Quiet | Lost | Regained]:
-    """Yield what ``read`` does, then the new rows of the query's level as they are written.
+    """Yield the rows of ``read``, then new rows of the query's level as they are written.
 
-    Without end, or, given a ``queue``, until every order's run has ended, each with an ``Ended``; an order that
-    has no live task has ended already. Raises ``SourceError`` only while what is there already is read.
+    This goes on for ever, or with ``until_done`` until every order's run has ended, with an ``Ended`` each; an order
+    without a live task has ended already. Raises ``SourceError`` only until the existing rows are read.
     """
-    if queue is not None:
-        # Without it no end can be told: better said now than waited for.
-        await queue.read()
-    # Before the rows: what is written in between is then seen by the following, if not by the reading.
+    orders = sources.orders
+    if until_done:
+        # Only the queue shows the end of a run: fail at once where it is unreachable.
+        await sources.queue.read()
+    # Read before the rows, so that rows written in between are followed.
     newest = {row.order_id: row.log_id for row in await orders.read_log(order_ids, last=1)}
     first: dict[int, int] = {}
-    seen: deque[int] = deque(maxlen=LOOK_BACK)
+    recent: deque[int] = deque(maxlen=LOOK_BACK)
     async for row in read(orders, order_ids, query):
         first.setdefault(row.order_id, row.log_id - 1)
-        seen.append(row.log_id)
+        recent.append(row.log_id)
         yield row
     cursor = Cursor(
         {order_id: first.get(order_id, newest.get(order_id, 0)) for order_id in order_ids},
-        seen=seen,
-        floor=max([*newest.values(), *seen], default=0) - LOOK_BACK,
+        seen=recent,
+        floor=max([*newest.values(), *recent], default=0) - LOOK_BACK,
         now=clock(),
     )
-    if queue is None:
-        async for look in tail(orders, order_ids, cursor, patient=True, clock=clock):
-            for each in _at_level(look, query.level) if isinstance(look, list) else [look]:
+    if not until_done:
+        async for rows in tail(orders, order_ids, cursor, patient=True, clock=clock):
+            for each in _at_level(rows, query.level) if isinstance(rows, list) else [rows]:
                 yield each
         return
-    # After the rows: what was read above, the following doesn't read again.
-    runs = await _runs(orders, order_ids)
-    async for event in follow(orders, queue, runs, cursor=cursor, patient=True, clock=clock):
+    # Read after the rows, which are not followed again.
+    known = await orders.read_orders(order_ids)
+    runs = {order_id: _followed(known[order_id]) for order_id in order_ids if order_id in known}
+    async for event in follow(sources, runs, cursor=cursor, patient=True, clock=clock):
         if not isinstance(event, LogRow) or query.level.includes(event.status):
             yield event
 
@@ -94,11 +92,6 @@ def exit_code(endings: Mapping[int, Ended], missing: Sequence[int]) -> int:
 
 def _at_level(rows: Sequence[LogRow], level: LogLevel) -> list[LogRow]:
     return [row for row in rows if level.includes(row.status)]
-
-
-async def _runs(orders: OrdersStore, order_ids: Sequence[int]) -> dict[int, Followed]:
-    known = await orders.read_orders(order_ids)
-    return {order_id: _followed(known[order_id]) for order_id in order_ids if order_id in known}
 
 
 def _followed(order: Order) -> Followed:

@@ -173,7 +173,7 @@ class _Run:
             return ()
         sources = self.sources
         try:
-            snapshot = await observe_open(sources.orders, sources.queue, sources.sites, grace=sources.grace)
+            snapshot = await observe_open(sources)
             if any(source in snapshot.errors for source in (*needed, Source.WORKERS)):
                 return ()
             plan = await fix_plan(sources, snapshot, max_attempts=self.options.max_attempts, patience=sources.grace)

@@ -1,12 +1,11 @@
-"""Measuring for monitoring: one look, and the log's counters of the day."""
+"""Measure everything for monitoring."""
 
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.domain.statistics.metrics import Measurement, RunMeter, RunTotals
 from sitegenctl.domain.statistics.statistics import LEAD
 from sitegenctl.operations.observe import Attempts
@@ -14,21 +13,19 @@ from sitegenctl.operations.overview import overview
 from sitegenctl.operations.stats import runs_of
 
 
-async def measure(
-    orders: OrdersStore, queue: QueueBackend, sites: SiteStore, *, task_name: str, grace: timedelta
-) -> Measurement:
-    """Look at everything and count the runs of the log's day. A source that is away leaves out what it would tell.
+async def measure(sources: Sources) -> Measurement:
+    """Read the overview, and count the runs since midnight by the log's clock.
 
-    ``task_name`` is the name of the task that generates.
+    Nothing is raised for a source that does not respond: its part is None.
     """
     began = time.perf_counter()
     attempts = Attempts()
-    seen = await overview(orders, queue, sites, task_name=task_name, grace=grace, attempts=attempts)
-    totals = await attempts.make(Source.DATABASE, lambda: _totals(orders))
+    everything = await overview(sources, attempts)
+    totals = await attempts.make(Source.DATABASE, lambda: _totals(sources.orders))
     return Measurement(
-        overview=seen,
+        overview=everything,
         totals=totals,
-        unanswered={**seen.unanswered, **attempts.errors},
+        unanswered={**everything.unanswered, **attempts.errors},
         took=attempts.took,
         seconds=time.perf_counter() - began,
     )

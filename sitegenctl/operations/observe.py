@@ -1,4 +1,4 @@
-"""Looking: one snapshot of database, broker, workers and files. Reading never writes."""
+"""Read database, broker, workers and files into one snapshot. Reading never writes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Source
+from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.listing import OrderFilter
 from sitegenctl.domain.diagnosis.liveness import (
     Liveness,
@@ -24,313 +24,290 @@ from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.site import MIN_SITE_FILES, SiteFiles
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import OrdersStore, SiteStore, Sources
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
-from sitegenctl.domain.queue.worker import WorkerSurvey
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, survey_of
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.queue_cache import QueueCache
 
 T = TypeVar("T")
 
-#: Seconds between the two looks that it takes to call a task orphaned, or two of them: longer than any task is on
-#: the move between queue, ``unacked`` and worker.
+#: Seconds between the two readings that it takes to call a task orphaned or duplicated: longer than a task takes to
+#: get from the queue to a worker.
 SECOND_LOOK = 0.25
 
-# So many of the newest finished orders are looked up on disk to tell whether it is the right one, and of so many
-# one at least must have a file there.
+#: The newest finished orders whose files are checked to recognise a wrong sites directory, and the share of them (one
+#: in so many) that must have a file.
 _SAMPLE = 20
-_ONE_OF = 4
+_ONE_IN = 4
 
 
 def utc_now() -> datetime:
-    """The time now, aware."""
+    """The current time, aware."""
     return datetime.now(UTC)
 
 
-async def observe(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore | None,
-    order_ids: Collection[int],
-    *,
-    grace: timedelta = DEFAULT_GRACE,
-    check_hollow: bool = False,
-    enough: int | None = None,
-    belief: QueueCache | None = None,
-    now: Callable[[], datetime] = utc_now,
-) -> Snapshot:
-    """Take a snapshot of these orders and of everything live, or as much of it as ``belief`` is about.
-
-    A source that doesn't answer is named in the snapshot's ``errors``; nothing is raised for it. The broker is
-    read before the database: the other way round, an order finished in between would look wrong. ``sites`` is
-    None when the files don't matter; they are counted up to ``enough``, without it all of them and their sizes.
-    """
-    look = _Look(queue=queue, grace=grace, check_hollow=check_hollow, taken_at=now())
-    reading = await look.attempts.make(Source.BROKER, belief.read if belief is not None else queue.read)
-    survey, known, files = await asyncio.gather(
-        look.survey(reading),
-        look.attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
-        look.count(orders, sites, order_ids, enough, sizes=enough is None),
-    )
-    if belief is not None and reading is not None and not belief.covers((known or {}).values()):
-        reading = await look.attempts.make(Source.BROKER, lambda: belief.read(refresh=True))
-    return await look.snapshot(orders, reading, survey, known, files, sure_of=set(order_ids))
-
-
-async def observe_open(
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore | None,
-    *,
-    grace: timedelta = DEFAULT_GRACE,
-    check_hollow: bool = False,
-    only: OrderFilter | None = None,
-    also: Collection[int] = (),
-    enough: int = MIN_SITE_FILES,
-    ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None,
-    attempts: Attempts | None = None,
-    before: Sequence[LiveTask] = (),
-    recall: Recall | None = None,
-    now: Callable[[], datetime] = utc_now,
-) -> Snapshot:
-    """Take a snapshot of every order that can matter: the open ones, those with a live task, and ``also`` these.
-
-    As ``observe`` otherwise. The sites of GENERATING orders are counted up to ``enough`` files, which is as far
-    as a verdict needs it, and with ``check_hollow`` those of finished orders with a task, too; others are then
-    counted by who asks, in the right directory. ``ask_workers`` is for who asks them more than what they hold, so
-    that they are asked once; ``attempts`` for who asks more of the sources in the same look. For who looks again and
-    again ``before`` are the tasks of the last snapshot, of which what was found already needs no second look, and
-    ``recall`` may answer by what it was told a moment ago.
-    """
-    look = _Look(
-        queue=queue,
-        grace=grace,
-        check_hollow=check_hollow,
-        taken_at=now(),
-        ask_workers=ask_workers,
-        attempts=attempts or Attempts(),
-        before=before,
-        recall=recall or _ask_anew,
-    )
-    reading = await look.attempts.make(Source.BROKER, queue.read)
-    with_task = {*(reading.order_ids if reading else ()), *also}
-    survey, known = await asyncio.gather(
-        look.survey(reading), look.attempts.make(Source.DATABASE, lambda: orders.read_open(with_task, only))
-    )
-    if known is not None and (unread := _claimed(survey) - with_task - known.keys()):
-        known = await look.attempts.make(Source.DATABASE, lambda: orders.read_open(with_task | unread, only))
-    judged = [
-        order.order_id
-        for order in (known or {}).values()
-        if order.status is OrderStatus.GENERATING or (check_hollow and order.status and order.status.is_finished)
-    ]
-    files = await look.count(orders, sites, judged, enough, check_directory=check_hollow)
-    return await look.snapshot(orders, reading, survey, known, files, sure_of=None)
-
-
-async def observe_live(orders: OrdersStore, queue: QueueBackend, *, now: Callable[[], datetime] = utc_now) -> Snapshot:
-    """Take a snapshot of everything live and of the orders that it is for; no files."""
-    look = _Look(queue=queue, grace=DEFAULT_GRACE, check_hollow=False, taken_at=now())
-    reading = await look.attempts.make(Source.BROKER, queue.read)
-    with_task = reading.order_ids if reading else set()
-    survey, known = await asyncio.gather(
-        look.survey(reading), look.attempts.make(Source.DATABASE, lambda: orders.read_orders(with_task))
-    )
-    if known is not None and (unread := _claimed(survey) - with_task):
-        known = await look.attempts.make(Source.DATABASE, lambda: orders.read_orders(with_task | unread))
-    return await look.snapshot(orders, reading, survey, known, None, sure_of=None)
-
-
 class Recall(Protocol):
-    """Answers a question, called ``key``, by what was answered a moment ago, or else by asking it."""
+    """Answers the question ``key`` from a recent answer, or by asking it."""
 
     def __call__(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
-        """The answer; raises what ``ask`` raises, and does not remember that."""
+        """The answer; raises what ``ask`` raises, and does not keep that."""
         ...
 
 
-def _ask_anew(key: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+def _ask(_: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
     return ask()
 
 
 @dataclass(kw_only=True)
 class Attempts:
-    """What one look asks of the sources, and why a source did not answer.
+    """The reads of the sources for one snapshot, and why a source did not respond.
 
-    Of one that has failed nothing more is asked: each question could take the whole timeout again. Questions to the
-    same source wait for each other, so that none of them is under way when one fails. ``took`` are the seconds that
-    each source's first answer took.
+    A source that failed is not read again: each read could take the whole timeout. Reads of the same source wait for
+    each other. ``took`` are the seconds of each source's first response.
+
+    Where a view polls, ``before`` are the tasks of its last snapshot, which need no second reading, and ``recall`` may
+    answer slow questions from its last answers.
     """
 
+    before: Sequence[LiveTask] = ()
+    recall: Recall = field(default_factory=lambda: _ask)
+    now: Callable[[], datetime] = utc_now
     errors: dict[Source, str] = field(default_factory=dict)
     took: dict[Source, float] = field(default_factory=dict)
-    _turns: Mapping[Source, asyncio.Lock] = field(default_factory=lambda: {source: asyncio.Lock() for source in Source})
+    _locks: Mapping[Source, asyncio.Lock] = field(default_factory=lambda: {source: asyncio.Lock() for source in Source})
 
     async def make(self, source: Source, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer; None, and its reason in ``errors``, where there is none."""
-        async with self._turns[source]:
+        """The response; None, with the reason in ``errors``, without one."""
+        async with self._locks[source]:
             if source in self.errors:
                 return None
             began = time.perf_counter()
             try:
-                answer = await ask()
+                response = await ask()
             except SourceError as exc:
                 self.errors[source] = exc.message
                 return None
             self.took.setdefault(source, time.perf_counter() - began)
-            return answer
+            return response
+
+
+async def observe(
+    sources: Sources,
+    order_ids: Collection[int],
+    *,
+    files: bool = True,
+    enough: int | None = None,
+    check_hollow: bool = False,
+    cache: QueueCache | None = None,
+) -> Snapshot:
+    """Take a snapshot of these orders and of everything live, or of what the ``cache`` has of the queue.
+
+    Nothing is raised for a source that does not respond: the snapshot's ``errors`` has it. The broker is read before
+    the database; the other way round, an order that finishes in between would look wrong. ``files`` are counted up to
+    ``enough``, or all of them with their sizes.
+    """
+    observation = _Observation(sources=sources, check_hollow=check_hollow)
+    attempts, orders = observation.attempts, sources.orders
+    reading = await attempts.make(Source.BROKER, cache.read if cache is not None else sources.queue.read)
+    survey, known, counted = await asyncio.gather(
+        observation.survey(reading),
+        attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
+        observation.count(order_ids, enough, sizes=enough is None) if files else _nothing(),
+    )
+    if cache is not None and reading is not None and not cache.covers((known or {}).values()):
+        reading = await attempts.make(Source.BROKER, lambda: cache.read(refresh=True))
+    return await observation.snapshot(reading, survey, known, counted, certain=set(order_ids))
+
+
+async def observe_open(
+    sources: Sources,
+    *,
+    check_hollow: bool = False,
+    only: OrderFilter | None = None,
+    also: Collection[int] = (),
+    worker_details: bool = False,
+    attempts: Attempts | None = None,
+) -> Snapshot:
+    """Take a snapshot of every order that can matter: the open ones, those with a live task, and ``also`` these.
+
+    As ``observe`` otherwise. Files of GENERATING orders are counted as far as a condition depends on them, and with
+    ``check_hollow`` those of finished orders with a task, too. With ``worker_details`` the snapshot has the roster.
+    """
+    observation = _Observation(sources=sources, check_hollow=check_hollow, attempts=attempts or Attempts())
+    read = observation.attempts.make
+    reading = await read(Source.BROKER, sources.queue.read)
+    with_task = {*(reading.order_ids if reading else ()), *also}
+    survey, known = await asyncio.gather(
+        observation.survey(reading, details=worker_details),
+        read(Source.DATABASE, lambda: sources.orders.read_open(with_task, only)),
+    )
+    if known is not None and (unread := _claimed_orders(survey) - with_task - known.keys()):
+        known = await read(Source.DATABASE, lambda: sources.orders.read_open(with_task | unread, only))
+    with_files = [
+        order.order_id
+        for order in (known or {}).values()
+        if order.status is OrderStatus.GENERATING or (check_hollow and order.status and order.status.is_finished)
+    ]
+    files = await observation.count(with_files, MIN_SITE_FILES, check_directory=check_hollow)
+    return await observation.snapshot(reading, survey, known, files)
+
+
+async def observe_live(sources: Sources) -> Snapshot:
+    """Take a snapshot of everything live and of its orders, without files."""
+    observation = _Observation(sources=sources)
+    read = observation.attempts.make
+    reading = await read(Source.BROKER, sources.queue.read)
+    with_task = reading.order_ids if reading else set()
+    survey, known = await asyncio.gather(
+        observation.survey(reading), read(Source.DATABASE, lambda: sources.orders.read_orders(with_task))
+    )
+    if known is not None and (unread := _claimed_orders(survey) - with_task):
+        known = await read(Source.DATABASE, lambda: sources.orders.read_orders(with_task | unread))
+    return await observation.snapshot(reading, survey, known, None)
 
 
 @dataclass(kw_only=True)
-class _Look:
-    """One look at the sources, with what went wrong on the way."""
+class _Observation:
+    """One snapshot that is being taken."""
 
-    queue: QueueBackend
-    grace: timedelta
-    check_hollow: bool
-    taken_at: datetime
-    ask_workers: Callable[[], Awaitable[WorkerSurvey]] | None = None
+    sources: Sources
+    check_hollow: bool = False
     attempts: Attempts = field(default_factory=Attempts)
-    before: Sequence[LiveTask] = ()
-    recall: Recall = field(default_factory=lambda: _ask_anew)
+    roster: WorkerRoster | None = None
+    taken_at: datetime = field(init=False)
 
-    async def survey(self, reading: BrokerReading | None) -> WorkerSurvey | None:
-        # Without the broker nobody can be asked, and nobody has to be told so twice.
-        ask = self.ask_workers or self.queue.survey
-        return await self.attempts.make(Source.WORKERS, ask) if reading is not None else None
+    def __post_init__(self) -> None:
+        self.taken_at = self.attempts.now()
+
+    async def survey(self, reading: BrokerReading | None, *, details: bool = False) -> WorkerSurvey | None:
+        """Ask the workers, unless the broker is unreachable: then that error is enough."""
+        if reading is None:
+            return None
+        if not details:
+            return await self.attempts.make(Source.WORKERS, self.sources.queue.survey)
+        self.roster = await self.attempts.make(Source.WORKERS, self.sources.queue.worker_details)
+        return survey_of(self.roster, task_name=self.sources.task_name) if self.roster is not None else None
 
     async def count(
-        self,
-        orders: OrdersStore,
-        sites: SiteStore | None,
-        order_ids: Collection[int],
-        enough: int | None,
-        *,
-        check_directory: bool = False,
-        sizes: bool = True,
+        self, order_ids: Collection[int], enough: int | None, *, check_directory: bool = False, sizes: bool = True
     ) -> dict[int, SiteFiles] | None:
-        """Count these orders' files, if there are ``sites`` and it is their directory; None otherwise.
+        """Count these orders' files; None where they could not be, or in a wrong directory.
 
-        Which directory it is matters as soon as one of them looks empty, not only when all do: in a wrong one there
-        may be a stray site of one of them, and the others would look empty all the same. ``check_directory`` is
-        for who goes on to count others.
+        The directory is checked as soon as one site looks empty, not only when all do: a wrong one may have a stray
+        site of one of them. ``check_directory`` checks it in any case.
         """
-        if sites is None:
-            return None
-        files = await self.attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough, sizes=sizes))
+        sites, attempts = self.sources.sites, self.attempts
+        files = await attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough, sizes=sizes))
         if files is None:
             return None
         few = MIN_SITE_FILES if enough is None else enough
-        looks_empty = any(counted.count < few for counted in files.values())
-        if not looks_empty and not check_directory:
+        if not check_directory and all(counted.count >= few for counted in files.values()):
             return files
-        sample = await self.attempts.make(
-            Source.DATABASE, lambda: self.recall("newest finished", lambda: orders.newest_finished(_SAMPLE))
+        sample = await attempts.make(
+            Source.DATABASE,
+            lambda: attempts.recall("newest finished", lambda: self.sources.orders.newest_finished(_SAMPLE)),
         )
         if sample is None:
-            # Without the database nobody can tell, and every verdict is unknown anyway.
+            # Without the database every condition is unknown anyway.
             return None
-        # As soon as any of the files has come or gone it may be another directory.
-        found = ("right directory", tuple(sample), frozenset(files.items()))
-        await self.attempts.make(Source.FILES, lambda: self.recall(found, lambda: _require_sites(sites, sample)))
-        return files if Source.FILES not in self.attempts.errors else None
+        # When any of the files has changed, it may be another directory.
+        key = ("right directory", tuple(sample), frozenset(files.items()))
+        await attempts.make(Source.FILES, lambda: attempts.recall(key, lambda: _require_sites(sites, sample)))
+        return files if Source.FILES not in attempts.errors else None
 
     async def snapshot(
         self,
-        orders: OrdersStore,
         reading: BrokerReading | None,
         survey: WorkerSurvey | None,
         known: dict[int, Order] | None,
         files: dict[int, SiteFiles] | None,
         *,
-        sure_of: set[int] | None,
+        certain: set[int] | None = None,
     ) -> Snapshot:
-        """Put the sources together; doubtful tasks of ``sure_of`` (None: all orders) take a second reading."""
-        reading = reading or BrokerReading()
-        finished = await self._finished(reading, survey)
+        """Join the sources; doubtful tasks of ``certain`` orders (None: of all) take a second reading."""
+        reading, orders = reading or BrokerReading(), known or {}
+        results = await self._results(reading, survey)
         liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
-        tasks = liveness.decide(attribute(reading.tasks, survey, finished=finished), known or {})
-        doubted = doubtful(tasks, self.before)
+        tasks = liveness.decide(attribute(reading.tasks, survey, finished=results), orders)
+        doubted = doubtful(tasks, self.attempts.before)
         in_doubt = [task for task in tasks if task.task_id in doubted]
-        if any(sure_of is None or task.order_id in sure_of for task in in_doubt):
-            tasks, reread = await self._look_again(orders, tasks, {task.order_id for task in in_doubt if task.order_id})
+        if any(certain is None or task.order_id in certain for task in in_doubt):
+            tasks, reread = await self._read_again(tasks, {task.order_id for task in in_doubt if task.order_id})
             # Orders that a filter left out stay out.
-            known = {order_id: reread.get(order_id, order) for order_id, order in (known or {}).items()}
+            orders = {order_id: reread.get(order_id, order) for order_id, order in orders.items()}
         with_task = {task.order_id for task in tasks if task.order_id is not None}
         if survey is not None:
-            survey = replace(survey, may_run=may_run(tasks, (known or {}).values()))
+            survey = replace(survey, may_run=may_run(tasks, orders.values()))
+        without_task = (order for order_id, order in orders.items() if order_id not in with_task)
         return Snapshot(
             taken_at=self.taken_at,
-            orders=known or {},
+            orders=orders,
             tasks=tasks,
             reading=reading,
             workers=survey,
+            roster=self.roster,
             files=files or {},
             errors=dict(self.attempts.errors),
-            grace=self.grace,
+            grace=self.sources.grace,
             check_hollow=self.check_hollow,
-            possible=liveness.possible_runs(
-                order for order_id, order in (known or {}).items() if order_id not in with_task
-            ),
-            stale=separate_claims(survey, {task.task_id for task in reading.tasks}, finished)[1],
-            authoritative=await self._is_authoritative(orders, known, with_task),
+            possible=liveness.possible_runs(without_task),
+            stale=separate_claims(survey, {task.task_id for task in reading.tasks}, results)[1],
+            authoritative=known is None or await self._is_authoritative(with_task - orders.keys()),
         )
 
-    async def _finished(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Mapping[str, str]:
-        """The final results of tasks that workers say they run and that the broker has no message of."""
+    async def _results(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Mapping[str, str]:
+        """The final results of tasks that workers list as running and that have no message."""
         messages = {task.task_id for task in reading.tasks}
         claimed = {task.task_id for task in _claims(survey) if task.state is TaskState.RUNNING} - messages
         if not claimed:
             return {}
-        return await self.attempts.make(Source.BROKER, lambda: self.queue.finished(claimed)) or {}
+        return await self.attempts.make(Source.BROKER, lambda: self.sources.queue.finished(claimed)) or {}
 
-    async def _is_authoritative(
-        self, orders: OrdersStore, known: Mapping[int, Order] | None, with_task: Collection[int]
-    ) -> bool:
-        """Whether orders with a task that were not found are missing; asked only where there are any."""
-        if known is None or all(order_id in known for order_id in with_task):
+    async def _is_authoritative(self, absent: Collection[int]) -> bool:
+        """Whether orders with a task that were not found are missing."""
+        if not absent:
             return True
-        return bool(await self.attempts.make(Source.DATABASE, orders.is_authoritative))
+        return bool(await self.attempts.make(Source.DATABASE, self.sources.orders.is_authoritative))
 
-    async def _look_again(
-        self, orders: OrdersStore, tasks: tuple[LiveTask, ...], order_ids: Collection[int]
+    async def _read_again(
+        self, tasks: tuple[LiveTask, ...], order_ids: Collection[int]
     ) -> tuple[tuple[LiveTask, ...], dict[int, Order]]:
-        """Believe of doubtful tasks what a second reading of all sources has, too; and their orders as of then."""
+        """The tasks as far as a second reading of all sources confirms them, and these orders as of then."""
         await asyncio.sleep(SECOND_LOOK)
         try:
-            reading = await self.queue.read()
-            survey = await self.queue.survey()
-            known = await orders.read_orders(order_ids)
-            second = attribute(reading.tasks, survey, finished=await self._finished(reading, survey))
+            reading = await self.sources.queue.read()
+            survey = await self.sources.queue.survey()
+            orders = await self.sources.orders.read_orders(order_ids)
+            second = attribute(reading.tasks, survey, finished=await self._results(reading, survey))
         except SourceError:
             return unconfirmed(tasks), {}
         liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
-        return confirmed(tasks, liveness.decide(second, known)), known
+        return confirmed(tasks, liveness.decide(second, orders)), orders
 
 
 async def require_right_directory(orders: OrdersStore, sites: SiteStore) -> None:
     """Raise ``SourceError`` where (almost) none of the newest finished orders has a file.
 
-    Then it is another directory than the one that the workers write, or its volume isn't mounted, and every order
-    would look empty.
+    Then the directory is not the one that the workers write, or its volume is not mounted, and every order would look
+    empty.
     """
     await _require_sites(sites, await orders.newest_finished(_SAMPLE))
 
 
 async def _require_sites(sites: SiteStore, finished: Sequence[int]) -> None:
-    """Raise ``SourceError`` where (almost) none of these orders, the newest finished ones, has a file."""
     files = await sites.count(finished, enough=1)
     with_files = sum(counted.count > 0 for counted in files.values())
-    # Where there are more, one is not enough: a worker that was once started with a wrong path has left a site there.
-    if with_files * _ONE_OF >= len(finished):
+    # One of many is not enough: a worker once started with a wrong path leaves a stray site.
+    if with_files * _ONE_IN >= len(finished):
         return
     if len(finished) == 1:
-        seen = f"the only finished order, {finished[0]}, has no file"
+        problem = f"the only finished order, {finished[0]}, has no file"
     else:
         some = f"only {with_files}" if with_files else "none"
-        seen = f"{some} of the {len(finished)} newest finished orders has a file"
+        problem = f"{some} of the {len(finished)} newest finished orders has a file"
     raise SourceError(
-        f"{seen} in the sites directory: another one than the workers write, or their sites are lost",
+        f"{problem} in the sites directory: another one than the workers write, or their sites are lost",
         hint=Remedy.run(
             Command.CONFIG_SHOW, advice="check that its volume is mounted and that SITES_BASE_DIR is right"
         ),
@@ -338,19 +315,22 @@ async def _require_sites(sites: SiteStore, finished: Sequence[int]) -> None:
     )
 
 
-def _claimed(survey: WorkerSurvey | None) -> set[int]:
-    """Orders of the tasks that workers hold: of some, such as one acknowledged early, nobody else knows."""
+def _claimed_orders(survey: WorkerSurvey | None) -> set[int]:
+    """Orders of the tasks that workers hold; a task acknowledged early is in no other source."""
     return {task.order_id for task in _claims(survey) if task.order_id is not None}
 
 
 def _claims(survey: WorkerSurvey | None) -> Iterator[LiveTask]:
-    """Every claim of a task of ours."""
     for worker in survey.workers if survey is not None else ():
         yield from worker.tasks
 
 
+async def _nothing() -> None:
+    return None
+
+
 def require(snapshot: Snapshot, *sources: Source) -> None:
-    """Raise ``SourceError`` if one of these sources did not answer: nothing may be decided without it."""
+    """Raise ``SourceError`` if one of these sources did not respond: nothing may be decided without it."""
     for source in sources:
         if source in snapshot.errors:
             raise SourceError(

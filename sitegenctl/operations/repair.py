@@ -33,9 +33,7 @@ class RepairPlanner(Planner):
         Without the files, an order whose condition depends on them is unknown and left alone.
         """
         named = selection.order_ids if selection is not None and selection.named else None
-        snapshot = await observe_open(
-            sources.orders, sources.queue, sources.sites, grace=sources.grace, also=named or ()
-        )
+        snapshot = await observe_open(sources, also=named or ())
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         facts = await _read_facts(sources, snapshot, named or ())
         plan = plan_repair(snapshot, self.options, new_task_id=sources.queue.new_task_id, named=named, facts=facts)
@@ -53,9 +51,7 @@ class FixPlanner(Planner):
     async def batches(self, sources: Sources, selection: Selection | None = None) -> AsyncGenerator[PlanBatch]:
         """Read all sources and plan in one batch."""
         order_ids = selection.order_ids if selection is not None else ()
-        snapshot = await observe_open(
-            sources.orders, sources.queue, sources.sites, grace=sources.grace, check_hollow=True, also=order_ids
-        )
+        snapshot = await observe_open(sources, check_hollow=True, also=order_ids)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS, Source.FILES)
         yield PlanBatch(await fix_plan(sources, snapshot, order_ids, max_attempts=self.max_attempts), order_ids)
 

@@ -25,8 +25,7 @@ class ResetPlanner(BulkPlanner):
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to reset."""
-        sites = None if self.options.keep_files else sources.sites
-        snapshot = await observe(sources.orders, sources.queue, sites, order_ids, grace=sources.grace, belief=cache)
+        snapshot = await observe(sources, order_ids, files=not self.options.keep_files, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
         if not self.options.keep_files:
             require(snapshot, Source.FILES)
@@ -54,15 +53,7 @@ class ResetEmptyPlanner(BulkPlanner):
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to reset."""
-        snapshot = await observe(
-            sources.orders,
-            sources.queue,
-            sources.sites,
-            order_ids,
-            grace=sources.grace,
-            enough=self.min_files,
-            belief=cache,
-        )
+        snapshot = await observe(sources, order_ids, enough=self.min_files, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(
             snapshot,

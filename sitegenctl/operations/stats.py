@@ -1,4 +1,4 @@
-"""How generation went: a window of the log read in pieces, its runs told and summed up."""
+"""Read the runs in a window of the log, and summarise them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from sitegenctl.domain.orders.run_reader import LoggedRun, RunStream
 from sitegenctl.domain.ports import OrdersStore
 from sitegenctl.domain.statistics.statistics import LEAD, Collector, LogWindow, Statistics
 
-#: Rows read in one query: what it takes is bounded, however long the window is.
-_CHUNK = 20_000
+#: Rows read in one query, so that the memory used does not depend on the window.
+_BATCH_SIZE = 20_000
 
 
 async def statistics(orders: OrdersStore, since: timedelta | datetime) -> Statistics:
-    """Sum up the runs that ended since then, as ``OrdersStore.log_window`` reads it.
-
-    The cost depends on the window, not on the log. Raises ``SourceError``.
-    """
+    """Summarise the runs that ended since then; ``since`` is as in ``OrdersStore.log_window``. Raises ``SourceError``."""
     window = await orders.log_window(since, lead=LEAD)
     collector = Collector(window)
     async for run in runs_of(orders, window):
@@ -26,15 +23,15 @@ async def statistics(orders: OrdersStore, since: timedelta | datetime) -> Statis
 
 
 async def runs_of(orders: OrdersStore, window: LogWindow) -> AsyncIterator[LoggedRun]:
-    """Every run of which a row is in the window or in its lead, each when it is over, the newest of an order last."""
+    """Every run with a row in the window or in its lead."""
     stream = RunStream()
     first = window.first_id
     while first <= window.last_id:
-        rows = await orders.read_run_rows(first, window.last_id, limit=_CHUNK)
+        rows = await orders.read_run_rows(first, window.last_id, limit=_BATCH_SIZE)
         for row in rows:
             if (run := stream.feed(row)) is not None:
                 yield run
-        if len(rows) < _CHUNK:
+        if len(rows) < _BATCH_SIZE:
             break
         first = rows[-1].log_id + 1
     for run in stream.close():

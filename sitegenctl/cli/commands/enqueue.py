@@ -90,7 +90,7 @@ async def _wait(session: Session, call: Invocation, result: OperationResult) -> 
             # Before the wait, which may be interrupted.
             print(f"{order_id:>{digits}}  task {neutralise(item.task_id or '')}", file=stream, flush=True)
         # Wait for a source that becomes unreachable: the generations go on.
-        async for event in follow(session.orders, session.queue, watched, patient=True):
+        async for event in follow(session, watched, patient=True):
             if isinstance(event, Ended):
                 endings[event.order_id] = event
             elif isinstance(event, LogRow):

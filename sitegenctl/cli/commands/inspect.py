@@ -62,7 +62,7 @@ async def _read_overview(session: Session) -> tuple[Report, Mapping[Source, str]
     from sitegenctl.render.overview import OVERVIEW_COLUMNS, overview_data, overview_rows, overview_text
 
     settings = session.settings
-    view = await overview(session.orders, session.queue, session.sites, task_name=settings.task, grace=settings.grace)
+    view = await overview(session)
     report = Report(
         command="inspect",
         data=overview_data(view, selector=settings.selector),

@@ -45,14 +45,7 @@ def order(
 
     async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
         settings = session.settings
-        view = await inspect_order(
-            session.orders,
-            session.queue,
-            session.sites,
-            order_id,
-            grace=settings.grace,
-            last=DEFAULT_LAST if last is None else last,
-        )
+        view = await inspect_order(session, order_id, last=DEFAULT_LAST if last is None else last)
         data = order_data(order_id, view.snapshot, view.log, view.timeline, selector=settings.selector)
 
         def text() -> str:

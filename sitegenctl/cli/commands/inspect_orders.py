@@ -62,9 +62,7 @@ def orders(
     )
 
     async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
-        listed, snapshot = await list_orders(
-            session.orders, session.queue, session.sites, query, grace=session.settings.grace
-        )
+        listed, snapshot = await list_orders(session, query)
         rows = listing_rows(listed, snapshot, selector=session.settings.selector)
         counts = {"total": listed.total, "undecided": listed.undecided, "limit": query.limit, "offset": query.offset}
         report = Report(

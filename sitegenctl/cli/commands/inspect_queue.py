@@ -30,7 +30,7 @@ def queue(
     from sitegenctl.render.queue import QUEUE_COLUMNS, queue_rows, queue_text
 
     async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
-        snapshot = await inspect_queue(session.orders, session.queue)
+        snapshot = await inspect_queue(session)
         tasks = running_order(snapshot)
         rows = queue_rows(tasks[:limit], snapshot)
         report = Report(
@@ -57,7 +57,7 @@ def workers(call: Invocation, watch: WatchInterval = None) -> int:
 
     async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
         settings = session.settings
-        roster, stale = await inspect_workers(session.workers, lambda: session.queue, task_name=settings.task)
+        roster, stale = await inspect_workers(session)
         rows = worker_rows(roster, stale)
 
         def text() -> str:

@@ -102,8 +102,8 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
     from sitegenctl.session import open_session
 
     async with open_session(call.settings(), call.command) as session:
-        # Fail before reading anything if Redis is not configured.
-        queue = session.queue if until_done else None
+        if until_done:
+            _ = session.queue  # raises where it is not configured, before anything is read
         found, missing = await operation.find(session.orders, order_ids)
         if not found:
             raise Refused(_no_such(missing))
@@ -116,7 +116,7 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
         with deciding(operation.exit_code({}, missing) or None):
             if follow:
                 async with signals.while_read():
-                    return await _follow(session, queue, found, missing, query, show)
+                    return await _follow(session, found, missing, query, show, until_done=until_done)
             shown = 0
             async for row in operation.read(session.orders, found, query):
                 show(row)
@@ -148,11 +148,12 @@ async def _document(
 
 async def _follow(
     session: Session,
-    queue: QueueBackend | None,
     found: Sequence[int],
     missing: Sequence[int],
     query: LogQuery,
     show: Callable[[LogRow], None],
+    *,
+    until_done: bool,
 ) -> int:
     from sitegenctl.domain.orders.order import LogRow
     from sitegenctl.operations import logs as operation
@@ -160,7 +161,7 @@ async def _follow(
     from sitegenctl.render.text import shorten
 
     endings: dict[int, Ended] = {}
-    async for event in operation.read_and_follow(session.orders, found, query, queue=queue):
+    async for event in operation.read_and_follow(session, found, query, until_done=until_done):
         if isinstance(event, LogRow):
             show(event)
             continue

@@ -91,9 +91,7 @@ async def _measure(call: Invocation, settings: Settings) -> Measurement:
     from sitegenctl.session import open_session
 
     async with open_session(settings, call.command) as session:
-        return await measure(
-            session.orders, session.queue, session.sites, task_name=settings.task, grace=settings.grace
-        )
+        return await measure(session)
 
 
 def _serve(call: Invocation, settings: Settings, listen: str) -> int:

@@ -12,7 +12,7 @@ from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask
-from sitegenctl.domain.queue.worker import WorkerSurvey, describe_silence
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,8 @@ class Snapshot:
     ``errors`` has each source that did not respond, with the reason: what depends on it is unknown. ``possible`` has
     the orders without a task whose last run may still be going, and until when. ``stale`` are claims of tasks that have
     ended. ``authoritative`` is whether an order that was not found is missing: a standby may not have it yet.
-    ``reading`` is what the broker holds, whose tasks ``tasks`` has with their workers.
+    ``reading`` is what the broker holds, whose tasks ``tasks`` has with their workers. ``roster`` is only read where
+    the workers' details are needed.
     """
 
     taken_at: datetime
@@ -30,6 +31,7 @@ class Snapshot:
     tasks: Sequence[LiveTask] = ()
     reading: BrokerReading = field(default_factory=BrokerReading)
     workers: WorkerSurvey | None = None
+    roster: WorkerRoster | None = None
     files: Mapping[int, SiteFiles] = field(default_factory=dict)
     errors: Mapping[Source, str] = field(default_factory=dict)
     grace: timedelta = DEFAULT_GRACE
