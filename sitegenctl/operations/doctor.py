@@ -40,7 +40,7 @@ from sitegenctl.domain.health.facts import (
     WorkersFacts,
 )
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
-from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore
+from sitegenctl.domain.ports import SiteStore, Sources
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import observe_open
 
@@ -124,9 +124,7 @@ async def quick_check_up(probes: HealthProbes, options: DoctorOptions) -> CheckU
     return seen.check_up(checks, _QUICK)
 
 
-async def check_up(
-    orders: OrdersStore, queue: QueueBackend, sites: SiteStore | None, probes: HealthProbes, options: DoctorOptions
-) -> CheckUp:
+async def check_up(sources: Sources, probes: HealthProbes, options: DoctorOptions) -> CheckUp:
     """Check everything. Raises nothing for a source that is down."""
     seen = _Seen(options)
     redis, postgres, directory = await asyncio.gather(
@@ -136,9 +134,9 @@ async def check_up(
     )
     # What is down is not asked again: each question would take the whole timeout.
     parts = await asyncio.gather(
-        _broker(seen, probes.broker, orders, queue, sites, redis, postgres is not None),
+        _broker(seen, probes.broker, sources, redis, postgres is not None),
         _database(seen, probes) if postgres is not None else _no_checks(),
-        _files(seen, probes, sites, directory, postgres is not None),
+        _files(seen, probes, sources.sites, directory, postgres is not None),
     )
     checks = [*seen.servers(redis, postgres), *(check for part in parts for check in part)]
     return seen.check_up(checks, options.checks)
@@ -242,9 +240,7 @@ class _Seen:
 async def _broker(
     seen: _Seen,
     broker: BrokerProbe,
-    orders: OrdersStore,
-    queue: QueueBackend,
-    sites: SiteStore | None,
+    sources: Sources,
     redis: RedisFacts | None,
     database_answers: bool,
 ) -> list[Check]:
@@ -256,7 +252,7 @@ async def _broker(
         reading,
         seen.attempt(Source.BROKER, broker.leftovers()),
         _watch(seen, broker, reading),
-        observe_open(orders, queue, sites, grace=options.grace) if database_answers else _nothing(),
+        observe_open(sources) if database_answers else _nothing(),
     )
     checks = []
     conditions = seen.conditions(snapshot) if snapshot is not None else None

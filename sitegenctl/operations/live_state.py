@@ -26,7 +26,7 @@ from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskPlace, TaskState
-from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, standstill, survey_of
+from sitegenctl.domain.queue.worker import WorkerRoster, standstill
 from sitegenctl.domain.statistics.throughput import WINDOW, Bar, Throughput
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.listing import list_orders, page_of
@@ -118,26 +118,13 @@ class LiveState:
     async def poll(self, *, worker_details: bool = False) -> LiveSnapshot:
         """Read all sources; errors are part of the result. Worker details are also read every ``SLOW`` seconds."""
         sources, cache, last = self._sources, self._cache, self._last
-        attempts = Attempts()
-
-        async def ask_workers() -> WorkerSurvey:
-            self._roster = await sources.queue.worker_details()
-            self._roster_read_at = self._clock()
-            return survey_of(self._roster, task_name=sources.task_name)
-
+        before = last.snapshot.tasks if last is not None else ()
+        attempts = Attempts(before=before, recall=cache.get, now=self._now)
         # Without its details, a worker that consumes another queue would look healthy.
         needs_details = worker_details or self._clock() - self._roster_read_at >= SLOW
-        snapshot = await observe_open(
-            sources.orders,
-            sources.queue,
-            sources.sites,
-            grace=sources.grace,
-            ask_workers=ask_workers if needs_details else None,
-            attempts=attempts,
-            before=last.snapshot.tasks if last is not None else (),
-            recall=cache.get,
-            now=self._now,
-        )
+        snapshot = await observe_open(sources, worker_details=needs_details, attempts=attempts)
+        if snapshot.roster is not None:
+            self._roster, self._roster_read_at = snapshot.roster, self._clock()
         by_status = await attempts.make(Source.DATABASE, lambda: cache.counts(snapshot))
         last_hour = await attempts.make(
             Source.DATABASE, lambda: cache.get("last hour", lambda: sources.orders.count_runs(timedelta(hours=1)))
@@ -177,7 +164,7 @@ class LiveState:
         """The orders of a query. Raises ``SourceError`` if the database is needed and does not respond."""
         sources = self._sources
         if Condition.HOLLOW in query.conditions:
-            page, _ = await list_orders(sources.orders, sources.queue, sources.sites, query, grace=sources.grace)
+            page, _ = await list_orders(sources, query)
             return page
         return await page_of(self._cache, sources.sites, query, live.snapshot)
 

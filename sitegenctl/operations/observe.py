@@ -55,7 +55,7 @@ class Recall(Protocol):
         ...
 
 
-def _ask(_: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+def _ask(key: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
     return ask()
 
 
@@ -71,7 +71,7 @@ class Attempts:
     """
 
     before: Sequence[LiveTask] = ()
-    recall: Recall = field(default_factory=lambda: _ask)
+    recall: Recall = _ask
     now: Callable[[], datetime] = utc_now
     errors: dict[Source, str] = field(default_factory=dict)
     took: dict[Source, float] = field(default_factory=dict)

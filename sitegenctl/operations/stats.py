@@ -14,7 +14,7 @@ _BATCH_SIZE = 20_000
 
 
 async def statistics(orders: OrdersStore, since: timedelta | datetime) -> Statistics:
-    """Summarise the runs that ended since then; ``since`` is as in ``OrdersStore.log_window``. Raises ``SourceError``."""
+    """Summarise the runs that ended since then, as in ``OrdersStore.log_window``. Raises ``SourceError``."""
     window = await orders.log_window(since, lead=LEAD)
     collector = Collector(window)
     async for run in runs_of(orders, window):

@@ -158,7 +158,7 @@ def test_hostile_events_keep_the_screen_whole_and_json_exact(world: World) -> No
             )
             send(world, failed)
             stream.shows("task-started", "task-failed")
-            assert stream.notes.count("no event in JSON") == 1
+            assert stream.notes.count("not an event in JSON") == 1
             if arguments:
                 assert [row["uuid"] for row in stream.rows] == ["\ud800", "x\x1b[2J"]
                 assert stream.rows[-1]["exception"] == HOSTILE
@@ -210,7 +210,7 @@ def test_a_worker_that_sends_no_task_events_is_told_of_once_it_works(world: Worl
             with Celery(broker=world.redis_url, set_as_current=False) as app:
                 app.send_task("silent.work", queue="silent")
             stream.notes_that(
-                "note: mute@box works, and sends no events of its tasks: celery -A APP control enable_events"
+                "note: mute@box runs tasks and sends no events about them: celery -A APP control enable_events"
             )
         finally:
             process.kill()

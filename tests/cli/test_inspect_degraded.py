@@ -21,7 +21,7 @@ from sitegenctl.operations.inspect import OrderView, inspect_order
 from sitegenctl.operations.overview import overview
 from sitegenctl.session import Session
 from tests.support import processes
-from tests.support.world import QUEUE, TASK, World, eventually
+from tests.support.world import QUEUE, World, eventually, with_grace
 
 EVERY_INSPECT = [["inspect"], ["inspect", "orders"], ["inspect", "42"], ["inspect", "queue"], ["inspect", "workers"]]
 
@@ -174,12 +174,14 @@ def test_what_goes_away_in_the_middle_is_told(world: World) -> None:
     world.order(42, steps=["START", "ERROR"])
 
     async def order(session: Session) -> OrderView:
+        session = with_grace(session, timedelta(0))
         session.orders.read_log = away  # type: ignore[method-assign]
-        return await inspect_order(session.orders, session.queue, session.sites, 42, grace=timedelta(0))
+        return await inspect_order(session, 42)
 
     async def everything(session: Session) -> Any:
+        session = with_grace(session, timedelta(0))
         session.orders.count_runs = away  # type: ignore[method-assign]
-        return await overview(session.orders, session.queue, session.sites, task_name=TASK, grace=timedelta(0))
+        return await overview(session)
 
     view = world.with_session(order)
     assert view.unanswered == {Source.DATABASE: "it went away"}

@@ -101,7 +101,7 @@ def test_a_run_that_began_before_the_window_is_timed_from_its_beginning(world: W
 def test_runs_are_told_in_pieces_of_any_size(world: World, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     busy_week(world, log)
     whole = world.with_session(lambda session: statistics(session.orders, stats.timedelta(days=7)))
-    monkeypatch.setattr(stats, "_CHUNK", 3)
+    monkeypatch.setattr(stats, "_BATCH_SIZE", 3)
     pieces = world.with_session(lambda session: statistics(session.orders, stats.timedelta(days=7)))
     assert (pieces.runs, pieces.generated, pieces.stages) == (whole.runs, whole.generated, whole.stages)
     assert [reason.text for reason in pieces.reasons] == [reason.text for reason in whole.reasons]

@@ -389,7 +389,7 @@ def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(world: World
     world.publish(1, task_id=running)
 
     async def look(session: Session) -> Condition:
-        return (await observe(session.orders, session.queue, None, [1])).diagnose(1).condition
+        return (await observe(session, [1], files=False)).diagnose(1).condition
 
     async def mend(session: Session) -> list[str]:
         plan = await RepairPlanner().plan_all(session)

@@ -20,7 +20,7 @@ from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.mutations import Run, troubles
 from tests.support.rq_world import RqWorld
-from tests.support.world import World, eventually
+from tests.support.world import World, eventually, with_grace
 
 # Runs a command that is killed when it reaches a checkpoint, or that writes down all it passes.
 _SCRIPT = """
@@ -136,7 +136,7 @@ def alone(run: Run, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 def conditions(world: World) -> dict[int, Condition]:
     async def look(session: Session) -> dict[int, Condition]:
-        seen = await observe_open(session.orders, session.queue, session.sites, grace=parse_duration("0s"))
+        seen = await observe_open(with_grace(session, parse_duration("0s")))
         return {order_id: seen.diagnose(order_id).condition for order_id in seen.known_ids()}
 
     return world.with_session(look)

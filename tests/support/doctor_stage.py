@@ -147,7 +147,7 @@ def check_up_of(
 
     async def run() -> CheckUp:
         async with open_session(settings, "test") as session, open_health(settings) as probes:
-            return await check_up(session.orders, session.queue, session.sites, probe(probes), options)
+            return await check_up(session, probe(probes), options)
 
     found = asyncio.run(run())
     _came_to.update((check.name, check.status) for check in found.checks)

@@ -15,12 +15,12 @@ from sitegenctl.operations import failpoints as failpoints
 from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
-from tests.support.world import World
+from tests.support.world import World, with_grace
 
 
 def condition(world: World, order_id: int = 42, grace: str = "2m") -> Condition:
     async def look(session: Session) -> Condition:
-        seen = await observe(session.orders, session.queue, session.sites, [order_id], grace=parse_duration(grace))
+        seen = await observe(with_grace(session, parse_duration(grace)), [order_id])
         return seen.diagnose(order_id).condition
 
     return world.with_session(look)

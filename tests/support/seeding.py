@@ -12,7 +12,7 @@ from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.operations.observe import observe
 from sitegenctl.session import Session
-from tests.support.world import World
+from tests.support.world import World, with_grace
 
 
 def seed_world(world: World, **options: Any) -> Manifest:
@@ -27,7 +27,7 @@ def snapshot(world: World, manifest: Manifest, grace: timedelta = DEFAULT_GRACE)
     order_ids = [order_id for ids in manifest.conditions.values() for order_id in ids]
 
     async def work(session: Session) -> Snapshot:
-        return await observe(session.orders, session.queue, session.sites, order_ids, grace=grace, check_hollow=True)
+        return await observe(with_grace(session, grace), order_ids, check_hollow=True)
 
     return world.with_session(work)
 

@@ -175,8 +175,7 @@ class OwnServers(World):
             if self._session is None:
                 self._session = await self._closing.enter_async_context(open_session(self.settings(), "look"))
             session = self._session
-            grace = session.settings.grace
-            return await observe_open(session.orders, session.queue, session.sites, grace=grace, check_hollow=True)
+            return await observe_open(session, check_hollow=True)
 
         return self._database.run(run())
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -59,6 +60,11 @@ def eventually(condition: Callable[[], T], *, patience: float = PATIENCE) -> T:
         if time.monotonic() > deadline:
             raise AssertionError(f"it never came true: {condition}")
         time.sleep(0.05)  # between two looks at a condition, not instead of one
+
+
+def with_grace(session: Session, grace: timedelta) -> Session:
+    """The same session with another grace period."""
+    return replace(session, settings=replace(session.settings, grace=grace))
 
 
 @dataclass

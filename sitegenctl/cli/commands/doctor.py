@@ -51,7 +51,7 @@ async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str)
             check = await quick_check_up(probes, options)
         else:
             async with open_session(settings, call.command) as session:
-                check = await check_up(session.orders, session.queue, session.sites, probes, options)
+                check = await check_up(session, probes, options)
     on = screen()
     report = doctor_report(check, call.command, width=on.width, colour=on.colour, selector=settings.selector)
     if call.output is Output.TABLE:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from sitegenctl.domain.orders.order import LogRow
-    from sitegenctl.domain.ports import QueueBackend
     from sitegenctl.operations.follow import Ended
     from sitegenctl.session import Session
 

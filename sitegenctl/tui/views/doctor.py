@@ -126,4 +126,4 @@ async def _run_checks(session: Session) -> CheckUp:
 
     options = doctor_options(session.settings, patience=_PATIENCE)
     async with open_health(session.settings) as probes:
-        return await check_up(session.orders, session.queue, session.sites, probes, options)
+        return await check_up(session, probes, options)
