@@ -1,4 +1,4 @@
-"""What real workers hold, and how tasks are taken away from them, stopped and given back."""
+"""What real workers hold, and how their tasks are revoked, stopped and requeued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.systems import MISSING, System, publication, tasks_by_id
 from tests.support.world import QUEUE, eventually
 
 
-def test_a_worker_tells_of_itself_and_of_what_it_does(system: System) -> None:
+def test_worker_details_show_its_tasks(system: System) -> None:
     process = system.start()
     running = system.run_one(1)
     queued = system.publish(2)
@@ -37,7 +37,7 @@ def test_a_worker_tells_of_itself_and_of_what_it_does(system: System) -> None:
     assert system.dumped() == before
 
 
-def test_a_task_that_was_done_has_a_result_and_can_be_published_again(system: System) -> None:
+def test_finished_task_has_a_result_and_can_run_again(system: System) -> None:
     system.start()
     system.ask(lambda queue: queue.publish([publication(1, "task-1")]))
     system.open_gate()
@@ -55,7 +55,7 @@ def test_a_task_that_was_done_has_a_result_and_can_be_published_again(system: Sy
     eventually(lambda: system.claims() == {})
 
 
-def test_a_task_that_failed_before_it_began_is_tried_again_later(system: System) -> None:
+def test_task_that_fails_before_it_begins_is_retried(system: System) -> None:
     system.start()
     failing = system.publish(MISSING)
 
@@ -68,18 +68,18 @@ def test_a_task_that_failed_before_it_began_is_tried_again_later(system: System)
     assert task.eta is not None
     found = system.details(failing)
     assert found is not None
-    assert system.withdraw(failing) == {}
+    assert system.revoke(failing) == {}
     eventually(lambda: failing not in system.ids())
 
 
-def test_a_running_task_is_left_and_stopped_only_when_told_to(system: System) -> None:
+def test_running_task_is_stopped_only_with_terminate(system: System) -> None:
     system.start()
     running = system.run_one(1)
     queued, scheduled = system.publish(2), system.publish(3, due=timedelta(hours=1))
-    left = system.withdraw(running, queued, scheduled)
+    left = system.revoke(running, queued, scheduled)
     assert left.keys() == {running}
     assert f"task {running} started at " in left[running]
-    assert system.withdraw(running, terminate=True) == {}
+    assert system.revoke(running, terminate=True) == {}
     assert (system.claims(), system.ids()) == ({}, [])
     system.open_gate()
     system.publish(2)
@@ -90,7 +90,7 @@ def test_a_running_task_is_left_and_stopped_only_when_told_to(system: System) ->
     eventually(lambda: system.ids() == [])
 
 
-def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(system: System) -> None:
+def test_revoking_a_copy_lets_the_running_task_go_on(system: System) -> None:
     system.start()
     running = system.run_one(1)
     system.publish(1, task_id=running)
@@ -99,32 +99,32 @@ def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(system: Syst
         (running, TaskState.RUNNING),
         (running, TaskState.QUEUED),
     ]
-    assert system.withdraw(running, keep={running}) == {}
+    assert system.revoke(running, keep={running}) == {}
     assert system.claims() == {running: TaskState.RUNNING}
-    assert "no longer in the queue" in system.withdraw(running, keep={running})[running]
+    assert "no longer in the queue" in system.revoke(running, keep={running})[running]
     system.open_gate()
     eventually(lambda: system.ended(1))
     assert system.begun() == [1]
 
 
-def test_a_worker_that_hangs_is_silent_and_nothing_of_its_is_touched(system: System) -> None:
+def test_tasks_of_a_hanging_worker_are_left(system: System) -> None:
     worker = system.start()
     running = system.run_one(1)
-    assert "its worker responds again" in system.put_back(running)[running]
+    assert "its worker responds again" in system.requeue(running)[running]
     system.hang(worker)
     system.expire()
     survey = system.survey(timeout="1s")
     assert (survey.workers, survey.silent) == ((), 1)
     assert system.judged()[0].state is TaskState.UNACCOUNTED
-    assert "did not respond and may" in system.put_back(running, timeout="1s")[running]
-    assert "did not respond and may" in system.withdraw(running, timeout="1s")[running]
+    assert "did not respond and may" in system.requeue(running, timeout="1s")[running]
+    assert "did not respond and may" in system.revoke(running, timeout="1s")[running]
     system.wake(worker)
     system.open_gate()
     eventually(lambda: system.ended(1))
     assert system.begun() == [1]
 
 
-def test_a_killed_worker_s_task_runs_once_more_and_only_once(system: System) -> None:
+def test_task_of_a_killed_worker_runs_exactly_once_more(system: System) -> None:
     worker = system.start()
     task_id = system.run_one(1)
     system.kill(worker)
@@ -134,14 +134,14 @@ def test_a_killed_worker_s_task_runs_once_more_and_only_once(system: System) -> 
     eventually(lambda: (survey := system.survey()).workers == () and survey.silent == 0)
     assert system.judged()[0].state is TaskState.ORPHANED
     system.open_gate()
-    assert system.put_back(task_id) == {}
+    assert system.requeue(task_id) == {}
     system.start()
     eventually(lambda: system.ended(1))
     eventually(lambda: system.ids() == [])
     assert system.begun() == [1, 1]
 
 
-def test_who_was_paused_and_resumed_is_told_and_goes_on(system: System) -> None:
+def test_paused_worker_goes_on_after_resume(system: System) -> None:
     system.start()
     (name,) = system.world.worker_names()
     system.open_gate()
@@ -150,12 +150,12 @@ def test_who_was_paused_and_resumed_is_told_and_goes_on(system: System) -> None:
         (worker,) = system.ask(lambda queue: queue.worker_details()).workers
         return worker.queues
 
-    told = system.ask(lambda queue: queue.pause())
-    assert (list(told.acknowledged), told.rejected, told.unresponsive) == ([name], {}, 0)
+    consumers = system.ask(lambda queue: queue.pause())
+    assert (list(consumers.acknowledged), consumers.rejected, consumers.unresponsive) == ([name], {}, 0)
     eventually(lambda: consumed() == ())
     for order_id in (1, 2, 3):
         system.publish(order_id)
-    told = system.ask(lambda queue: queue.resume())
-    assert (list(told.acknowledged), told.rejected, told.unresponsive) == ([name], {}, 0)
+    consumers = system.ask(lambda queue: queue.resume())
+    assert (list(consumers.acknowledged), consumers.rejected, consumers.unresponsive) == ([name], {}, 0)
     eventually(lambda: consumed() == (QUEUE,))
     eventually(lambda: all(system.ended(order_id) for order_id in (1, 2, 3)))

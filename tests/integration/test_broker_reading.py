@@ -163,7 +163,7 @@ def ids(reading: BrokerReading) -> list[str]:
     ],
     ids=["few steps", "some steps", "many steps"],
 )
-async def test_no_live_task_is_missed_or_seen_twice_whatever_moves_meanwhile(
+async def test_every_live_task_is_read_once_while_tasks_move(
     client: Redis, link: Link, seed: int, only: set[int] | None, at_once: int, bounds: dict[str, int]
 ) -> None:
     mover = Mover(client, seed)
@@ -243,9 +243,7 @@ async def test_a_queue_that_never_rests_is_given_up(client: Redis, link: Link) -
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-async def test_garbage_is_collected_after_a_long_reading_as_it_was_before(
-    client: Redis, link: Link, enabled: bool
-) -> None:
+async def test_garbage_collection_is_restored_after_reading(client: Redis, link: Link, enabled: bool) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
     if not enabled:
         gc.disable()
@@ -334,9 +332,7 @@ async def test_large_messages_are_asked_for_a_few_at_a_time(client: Redis, link:
     assert noting.largest < 2_000_000
 
 
-async def test_a_task_delivered_meanwhile_is_delivered_and_what_is_left_is_counted_anew(
-    client: Redis, link: Link
-) -> None:
+async def test_positions_follow_deliveries_during_the_reading(client: Redis, link: Link) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
     mover = Mover(client, 0)
     steps = itertools.count()

@@ -75,7 +75,7 @@ def test_unknown_tls_option_is_refused() -> None:
         require_redis("rediss://h:1/0?ssl_min_version=771")
 
 
-def test_sentinels_without_a_name_to_ask_for_say_which_setting_is_missing() -> None:
+def test_sentinels_without_a_master_name_name_the_setting() -> None:
     queue = CeleryQueue("sentinel://127.0.0.1:1", QueueOptions(), timeout=1)
     for call in (queue.read, queue.survey):
         with pytest.raises(UsageProblem) as caught:

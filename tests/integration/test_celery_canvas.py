@@ -122,7 +122,7 @@ async def read(redis_url: str, bounds: Bounds, key: str) -> BrokerReading:
 
 
 @PYTHONS
-def test_a_step_that_is_published_is_its_own_message_and_no_longer_a_part(redis_url: str, python: str) -> None:
+def test_published_step_is_a_message_of_its_own(redis_url: str, python: str) -> None:
     subprocess.run([python, "-c", _PUBLISH, redis_url, "2"], check=True, timeout=60, capture_output=True)
     with Redis.from_url(redis_url) as client:
         carrier = json.loads(client.lpop("chain") or b"")

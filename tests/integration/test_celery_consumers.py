@@ -85,7 +85,7 @@ def _no_other_client(redis_url: str) -> None:
         ("deaf prefix", ("--without-gossip", "--without-mingle", "--without-heartbeat"), {"global_keyprefix": "crm:"}),
     ],
 )
-def test_a_worker_that_hears_nothing_is_seen_and_leaves_a_trace(
+def test_worker_without_remote_control_is_a_consumer(
     redis_url: str, python: str, how: str, arguments: tuple[str, ...], options: dict[str, str]
 ) -> None:
     before = survey(redis_url, **options)
@@ -99,7 +99,7 @@ def test_a_worker_that_hears_nothing_is_seen_and_leaves_a_trace(
     assert (after.workers, after.silent, after.consumers, after.ever_consumed) == ((), 0, 0, True)
 
 
-def test_our_own_connections_are_nobody(redis_url: str) -> None:
+def test_own_connections_are_not_counted(redis_url: str) -> None:
     async def look() -> WorkerSurvey:
         queue = CeleryQueue(redis_url, QueueOptions(), timeout=5)
         # The second connection of this process is in use meanwhile.
@@ -111,7 +111,7 @@ def test_our_own_connections_are_nobody(redis_url: str) -> None:
     assert (found.consumers, found.ever_consumed) == (0, False)
 
 
-def test_any_other_client_may_be_a_worker(redis_url: str) -> None:
+def test_other_clients_may_be_workers(redis_url: str) -> None:
     with Redis.from_url(redis_url) as client:
         client.ping()
         found = survey(redis_url)
@@ -133,14 +133,14 @@ def test_any_other_client_may_be_a_worker(redis_url: str) -> None:
         ("celery-task-meta-1", False),
     ],
 )
-def test_a_binding_shows_that_a_worker_consumed(redis_url: str, key: str, ever: bool) -> None:
+def test_binding_shows_that_a_worker_consumed(redis_url: str, key: str, ever: bool) -> None:
     with Redis.from_url(redis_url) as client:
         client.sadd(key, "member")
     assert survey(redis_url).ever_consumed is ever
 
 
 @pytest.mark.parametrize("command", ["client", "exists", "scan"])
-def test_what_may_not_be_read_proves_nothing(redis_url: str, command: str) -> None:
+def test_unreadable_clients_prove_nothing(redis_url: str, command: str) -> None:
     with Redis.from_url(redis_url) as client:
         client.execute_command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", f"-{command}")
     limited = "redis://limited:secret@" + redis_url.rpartition("@")[2]
@@ -153,7 +153,7 @@ def test_what_may_not_be_read_proves_nothing(redis_url: str, command: str) -> No
     assert (found.consumers is None) is (command == "client")
 
 
-def test_nobody_is_asked_for_where_a_worker_responds(redis_url: str) -> None:
+def test_clients_are_not_read_if_a_worker_responds(redis_url: str) -> None:
     with worker(sys.executable, redis_url, ""):
         found = eventually(lambda: (seen := survey(redis_url)).workers and seen)
         assert (len(found.workers), found.consumers, found.ever_consumed) == (1, None, True)

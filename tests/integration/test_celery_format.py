@@ -35,7 +35,7 @@ asyncio.run(publish())
 
 
 @pytest.mark.parametrize("python", [sys.executable, str(DEPLOYED)], ids=["installed", "deployed"])
-def test_a_message_is_celery_s_own_but_for_ids_and_origin(world: World, python: str) -> None:
+def test_message_equals_celery_except_ids_and_origin(world: World, python: str) -> None:
     subprocess.run([python, "-c", _BOTH, world.redis_url], check=True, timeout=60)
     with world.redis() as client:
         ours, celerys = (raw.decode() for raw in client.lrange(QUEUE, 0, -1))

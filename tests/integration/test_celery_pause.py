@@ -27,7 +27,7 @@ def resume(world: World) -> Consumers:
 
 
 @pytest.mark.parametrize("python", [None, DEPLOYED], ids=["this", "deployed"])
-def test_a_paused_worker_takes_nothing_and_a_resumed_one_does(world: World, python: object) -> None:
+def test_paused_worker_takes_nothing_until_resumed(world: World, python: object) -> None:
     world.order(1, "GENERATING")
     world.order(2, "GENERATING")
     worker = world.worker("-c", "1", **({} if python is None else {"python": str(python)}))
@@ -50,10 +50,6 @@ def test_a_paused_worker_takes_nothing_and_a_resumed_one_does(world: World, pyth
     eventually(lambda: world.status(1) == world.status(2) == "REVIEW")
 
 
-def test_without_workers_nobody_is_paused(world: World) -> None:
-    assert pause(world) == Consumers(acknowledged=[], rejected={}, unresponsive=0)
-
-
 def prune(world: World) -> int:
     return world.with_session(lambda session: session.queue.prune_replies(), timeout="2s")
 
@@ -68,7 +64,7 @@ def leave_replies(client: Redis, oid: str, *, prefix: str = "", sep: str = "\x06
         client.delete("made")
 
 
-def test_reply_lists_of_dead_clients_are_removed_with_their_bindings(world: World) -> None:
+def test_abandoned_reply_lists_and_bindings_are_removed(world: World) -> None:
     with world.redis() as client:
         leave_replies(client, "dead", idle=3600)
         leave_replies(client, "dead-too", idle=61)
@@ -82,7 +78,7 @@ def test_reply_lists_of_dead_clients_are_removed_with_their_bindings(world: Worl
         assert prune(world) == 0
 
 
-def test_the_prefix_and_the_separator_are_heeded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pruning_uses_prefix_and_separator(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITEGENCTL_GLOBAL_KEYPREFIX", "[crm]:")
     monkeypatch.setenv("SITEGENCTL_SEP", "::")
     with world.redis() as client:
@@ -92,7 +88,7 @@ def test_the_prefix_and_the_separator_are_heeded(world: World, monkeypatch: pyte
         assert set(client.scan_iter()) == {b"c:another.reply.celery.pidbox", b"c:" + BINDINGS.encode()}
 
 
-def test_where_redis_forgets_idle_times_nothing_is_taken_for_abandoned(world: World) -> None:
+def test_nothing_is_abandoned_without_idle_times(world: World) -> None:
     with world.redis() as client:
         leave_replies(client, "dead", idle=3600)
         client.config_set("maxmemory-policy", "allkeys-lfu")
@@ -102,14 +98,13 @@ def test_where_redis_forgets_idle_times_nothing_is_taken_for_abandoned(world: Wo
             client.config_set("maxmemory-policy", "noeviction")
 
 
-@pytest.mark.parametrize("call", ["pause", "resume", "prune_replies"])
-def test_a_redis_that_is_away_is_one_line(world: World, call: str) -> None:
+def test_pruning_an_unreachable_redis_fails(world: World) -> None:
     world.redis_url = "redis://127.0.0.1:1/0"
     with pytest.raises(SourceError, match="can't be reached"):
-        world.with_session(lambda session: getattr(session.queue, call)())
+        prune(world)
 
 
-def test_who_asks_while_it_is_pruned_gets_its_answers(world: World) -> None:
+def test_pruning_does_not_disturb_a_request(world: World) -> None:
     """Kombu binds anew for every question: what an earlier one left does not matter to the next."""
     world.worker("-c", "1")
 

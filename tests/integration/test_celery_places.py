@@ -16,7 +16,7 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.session import Session
-from tests.support.celery_tasks import DEPLOYED, bare_message, deliveries, held, live, revoked, start, withdraw
+from tests.support.celery_tasks import DEPLOYED, bare_message, deliveries, held, live, revoke, revoked, start
 from tests.support.fake_worker import FakeWorker, request
 from tests.support.processes import Running
 from tests.support.world import QUEUE, World, eventually
@@ -58,21 +58,21 @@ def test_entries_furthest_from_delivery_are_removed(world: World, priorities: Se
                 for raw in client.lrange(key, 0, -1)
             )
         ]
-    assert withdraw(world, [in_list()] * number, keep={"T"}) == {}
+    assert revoke(world, [in_list()] * number, keep={"T"}) == {}
     gone = ours[len(ours) - number :]
     assert tags(world) == [tag for tag in before if tag not in gone]
 
 
 @pytest.mark.parametrize("position", [0, None], ids=["read as a whole", "read for some orders"])
-def test_of_entries_alike_one_stays(world: World, position: int | None) -> None:
+def test_one_of_identical_entries_stays(world: World, position: int | None) -> None:
     world.publish(1, task_id="T")
     with world.redis() as client:
         raw = client.lrange(QUEUE, 0, 0)[0]
         client.lpush(QUEUE, raw, raw)
-    assert withdraw(world, [in_list(position=position)] * 2, keep={"T"}) == {}
+    assert revoke(world, [in_list(position=position)] * 2, keep={"T"}) == {}
     assert world.queued_ids() == ["T"]
     # Another operator who meant to do the same comes too late, and must not remove the last one.
-    left = withdraw(world, [in_list(position=position)] * 2, keep={"T"})
+    left = revoke(world, [in_list(position=position)] * 2, keep={"T"})
     assert "no longer in the queue" in left["T"]
     assert world.queued_ids() == ["T"]
 
@@ -84,10 +84,10 @@ def test_copies_are_found_far_apart_in_a_long_queue(world: World) -> None:
         others = [bare_message(f"t{number}") for number in range(5000)]
         client.lpush(QUEUE, *others)
         client.lpush(QUEUE, raw)
-        assert withdraw(world, [in_list()], keep={"T"}) == {}
+        assert revoke(world, [in_list()], keep={"T"}) == {}
         assert client.lpos(QUEUE, raw, count=0) == [5000]
         client.lpush(QUEUE, raw)
-        assert withdraw(world, [in_list()] * 2) == {}
+        assert revoke(world, [in_list()] * 2) == {}
         assert client.lpos(QUEUE, raw, count=0) == []
         assert client.llen(QUEUE) == 5000
 
@@ -157,7 +157,7 @@ def test_no_process_is_signalled_that_may_run_something_else(
     world.deliver()
     given = [claim("fake@box")]
     with Listening(world, {"active": listed, "stats": TWO}) as worker:
-        left = withdraw(world, given, terminate=True, keep={"T"} if keep else ())
+        left = revoke(world, given, terminate=True, keep={"T"} if keep else ())
         assert worker.revoked == []  # it may be running, and would be dropped at its next retry
     assert reason in left["T"] or "cannot be stopped safely" in left["T"]
     assert held(world) == (1, 1)
@@ -172,7 +172,7 @@ def test_no_process_is_signalled_that_may_run_something_else(
         ([active("Y")], "does not report task T as running: nothing was stopped"),
     ],
 )
-def test_a_claim_is_read_again_right_before_the_signal(world: World, later: list[Any], reason: str) -> None:
+def test_claim_is_read_again_before_the_signal(world: World, later: list[Any], reason: str) -> None:
     world.publish(1, task_id="T")
     world.deliver()
 
@@ -181,94 +181,92 @@ def test_a_claim_is_read_again_right_before_the_signal(world: World, later: list
         return [active("T")] if worker.asked.count("active") < 3 else later
 
     with Listening(world, {"active": look, "stats": TWO}) as worker:
-        left = withdraw(world, [claim("fake@box")], terminate=True)
+        left = revoke(world, [claim("fake@box")], terminate=True)
         assert all("signal" not in arguments for arguments in worker.revoked)
     assert reason in left["T"]
     assert held(world) == (1, 1)
 
 
-def test_a_claim_with_another_process_than_the_plan_saw_is_left(world: World) -> None:
+def test_claim_with_a_changed_process_is_left(world: World) -> None:
     with Listening(world, {"active": [active("T")], "stats": TWO}) as worker:
-        left = withdraw(world, [claim("fake@box", pid=4712)], terminate=True)
+        left = revoke(world, [claim("fake@box", pid=4712)], terminate=True)
         assert all("signal" not in arguments for arguments in worker.revoked)
     assert "now runs task T at another process" in left["T"]
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "REVOKED"])
-def test_a_claim_with_a_final_result_and_no_message_is_not_signalled(world: World, status: str) -> None:
+def test_claim_on_a_finished_task_is_not_signalled(world: World, status: str) -> None:
     with world.redis() as client:
         client.set("celery-task-meta-T", json.dumps({"status": status, "result": None}))
     with Listening(world, {"active": [active("T")], "stats": TWO}) as worker:
-        left = withdraw(world, [claim("fake@box")], terminate=True)
+        left = revoke(world, [claim("fake@box")], terminate=True)
         assert all("signal" not in arguments for arguments in worker.revoked)
     assert f"which has the result {status} and no message: nothing was stopped" in left["T"]
 
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("result", [None, "no JSON", '{"status": ["SUCCESS"]}', '{"status": "RETRY"}'])
-def test_a_claim_without_a_final_result_is_stopped(world: World, result: str | None) -> None:
+def test_claim_without_a_final_result_is_stopped(world: World, result: str | None) -> None:
     with world.redis() as client:
         if result is not None:
             client.set("celery-task-meta-T", result)
     with Listening(world, {"active": [active("T")], "stats": TWO}) as worker:
-        withdraw(world, [claim("fake@box")], terminate=True)
+        revoke(world, [claim("fake@box")], terminate=True)
         assert [arguments.get("signal") for arguments in worker.revoked] == [None, "SIGKILL"]
 
 
 @pytest.mark.parametrize("terminate", [False, True])
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("listed", ["reserved", "nowhere"])
-def test_a_task_that_its_log_shows_running_is_not_taken_for_reserved(
-    world: World, terminate: bool, keep: bool, listed: str
-) -> None:
+def test_task_running_by_its_log_is_not_reserved(world: World, terminate: bool, keep: bool, listed: str) -> None:
     """After a lost connection a worker lists a running task as reserved, or not at all."""
     world.publish(1, task_id="T")
     world.deliver()
     answers = {"reserved": [request("T")], "active": [active("Y")]} if listed == "reserved" else {}
     with Listening(world, answers) as worker:
-        left = withdraw(world, [claim("fake@box")], terminate=terminate, keep={"T"} if keep else ())
+        left = revoke(world, [claim("fake@box")], terminate=terminate, keep={"T"} if keep else ())
         assert worker.revoked == []
     expected = "it cannot be stopped safely" if terminate else "task T started at fake@box"
     assert expected in left["T"]
     assert held(world) == (1, 1)
 
 
-def test_a_worker_that_holds_the_kept_place_too_revokes_neither(world: World) -> None:
+def test_worker_with_the_kept_place_revokes_neither(world: World) -> None:
     busy = {"active": [active("Y")], "reserved": [request("T"), request("T")]}
     with Listening(world, busy) as worker:
-        left = withdraw(world, [claim("fake@box", TaskState.RESERVED)], keep={"T"})
+        left = revoke(world, [claim("fake@box", TaskState.RESERVED)], keep={"T"})
         assert worker.revoked == []
     assert "fake@box also has the place of task T that is kept" in left["T"]
 
 
-def test_a_reserved_copy_of_a_running_task_is_revoked_and_the_run_goes_on(world: World) -> None:
+def test_reserved_copy_of_a_running_task_is_revoked(world: World) -> None:
     """As when it was redelivered to its own worker: the only one there is."""
     _, copy = (world.publish(1, task_id="T"), world.publish(1, task_id="T"))
     first, second = deliveries(world, world.deliver, world.deliver)
     with Listening(world, {"active": [active("T")], "reserved": [request(copy)]}) as worker:
         given = replace(second, state=TaskState.RESERVED, worker="fake@box")
-        assert withdraw(world, [given], keep={"T"}) == {}
+        assert revoke(world, [given], keep={"T"}) == {}
         assert worker.revoked == [{"task_id": ["T"]}]
     with world.redis() as client:
         assert client.hkeys("unacked") == [str(first.delivery).encode()]
 
 
-def test_ended_tasks_that_are_still_listed_do_not_make_a_worker_busy(world: World) -> None:
+def test_ended_tasks_do_not_make_a_worker_busy(world: World) -> None:
     """What it has reserved is about to start then, whatever it lists as active."""
     ended = {"active": [active("Y"), active("Z", started=2000.0)], "reserved": [request("T")], "stats": TWO}
     world.publish(1, task_id="T")
     world.deliver()
     with Listening(world, ended), pytest.MonkeyPatch.context() as patch:
         patch.setattr(revocation, "REVOKE_TIMEOUT", 0.3)
-        left = withdraw(world, [claim("fake@box", TaskState.RESERVED)])
+        left = revoke(world, [claim("fake@box", TaskState.RESERVED)])
     assert "is about to start at fake@box" in left["T"]
 
 
-def test_a_claim_that_was_superseded_keeps_no_orphan(world: World) -> None:
+def test_superseded_claim_does_not_keep_an_orphan(world: World) -> None:
     world.publish(1, task_id="T")
     (orphan,) = deliveries(world, world.deliver)
     with FakeWorker(world, {"active": [active("T"), active("Y", started=2000.0)], "stats": TWO}):
-        assert withdraw(world, [orphan]) == {}
+        assert revoke(world, [orphan]) == {}
     assert held(world) == (0, 0)
 
 
@@ -333,7 +331,7 @@ def running(world: World, order_id: int, task_id: str) -> str:
 
 
 @pytest.mark.parametrize("python", [None, DEPLOYED], ids=["this", "deployed"])
-def test_one_id_running_at_two_workers_is_stopped_at_one(world: World, gate: Path, python: Path | None) -> None:
+def test_task_running_at_two_workers_is_stopped_at_one(world: World, gate: Path, python: Path | None) -> None:
     # Two orders, because the reference worker generates one order once at a time.
     for order_id in (1, 2):
         world.order(order_id, "GENERATING")
@@ -342,10 +340,10 @@ def test_one_id_running_at_two_workers_is_stopped_at_one(world: World, gate: Pat
     other = running(world, 2, "T")
     pids = processes(world)
     given = claim(other, pid=pids[other])
-    assert "started at" in withdraw(world, [given], keep={"T"})["T"]
+    assert "started at" in revoke(world, [given], keep={"T"})["T"]
     assert processes(world) == pids
 
-    assert withdraw(world, [given], keep={"T"}, terminate=True) == {}
+    assert revoke(world, [given], keep={"T"}, terminate=True) == {}
     assert claims(world) == {(kept, "T", TaskState.RUNNING)}
     assert Path(f"/proc/{pids[kept]}").exists()
     assert not Path(f"/proc/{pids[other]}").exists()
@@ -356,7 +354,7 @@ def test_one_id_running_at_two_workers_is_stopped_at_one(world: World, gate: Pat
 
 
 @pytest.mark.parametrize("python", [None, DEPLOYED], ids=["this", "deployed"])
-def test_a_copy_held_by_another_worker_is_revoked_there_alone(world: World, gate: Path, python: Path | None) -> None:
+def test_copy_at_another_worker_is_revoked_there_only(world: World, gate: Path, python: Path | None) -> None:
     world.order(1, "GENERATING")
     start(world, python)
     kept = running(world, 1, "T")
@@ -367,7 +365,7 @@ def test_a_copy_held_by_another_worker_is_revoked_there_alone(world: World, gate
     with world.redis() as client:
         scheduled = max(client.zrange("unacked_index", 0, -1, withscores=True), key=lambda entry: entry[1])[0].decode()
     given = replace(claim(other, TaskState.SCHEDULED), delivery=scheduled)
-    assert withdraw(world, [given], keep={"T"}) == {}
+    assert revoke(world, [given], keep={"T"}) == {}
     assert revoked(world) == {"T"}
     assert revoked_at(world, kept) == []
     assert held(world) == (1, 1)
@@ -385,7 +383,7 @@ def revoked_at(world: World, worker: str) -> list[str]:
     return world.with_session(ask)
 
 
-def test_of_two_deliveries_only_the_orphaned_one_is_forgotten(world: World, gate: Path) -> None:
+def test_only_the_orphaned_delivery_is_dropped(world: World, gate: Path) -> None:
     world.order(1, "GENERATING")
     start(world)
     worker = running(world, 1, "T")
@@ -394,13 +392,13 @@ def test_of_two_deliveries_only_the_orphaned_one_is_forgotten(world: World, gate
     world.publish(1, task_id="T")
     (orphan,) = deliveries(world, world.deliver)
     assert held(world) == (2, 2)
-    assert withdraw(world, [orphan], keep={"T"}) == {}
+    assert revoke(world, [orphan], keep={"T"}) == {}
     with world.redis() as client:
         assert client.hkeys("unacked") == [kept]
     assert (claims(world), revoked(world)) == ({(worker, "T", TaskState.RUNNING)}, set())
     # One delivery and one claim: it is the claim's, whatever the plan believed.
     mistaken = replace(orphan, delivery=kept.decode(), delivered_at=None)
-    assert "its worker responds again" in withdraw(world, [mistaken], keep={"T"})["T"]
+    assert "its worker responds again" in revoke(world, [mistaken], keep={"T"})["T"]
     gate.touch()
     eventually(lambda: world.status(1) == "REVIEW")
     assert world.steps(1).count("START") == 1

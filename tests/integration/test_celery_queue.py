@@ -50,13 +50,8 @@ def keys(world: World) -> set[bytes]:
         return set(client.keys())
 
 
-def test_what_is_published_is_read_back(world: World) -> None:
-    failed = world.with_session(lambda session: session.queue.publish([publication(), publication(43, "task-2")]))
-    assert failed == {}
-    first, second = read(world).tasks
-    assert (first.task_id, first.order_id, first.state, first.position) == ("task-1", 42, TaskState.QUEUED, 0)
-    assert (second.task_id, second.position) == ("task-2", 1)
-    assert (first.actor, first.enqueued_at) == ("ana@crm", datetime(2026, 1, 1, tzinfo=UTC))
+def test_resume_is_published_as_a_keyword_argument(world: World) -> None:
+    assert world.with_session(lambda session: session.queue.publish([publication()])) == {}
     body = json.loads(base64.b64decode(world.queued()[0]["body"]))
     assert body[:2] == [[42], {"resume": False}]
 
@@ -68,20 +63,7 @@ def test_priorities_are_read_in_the_order_of_delivery(world: World) -> None:
     assert [task.task_id for task in read(world).tasks] == [first, middle, later]
 
 
-def test_a_delivered_task_is_unacked_and_an_eta_says_why_it_waits(world: World) -> None:
-    delivered = world.publish(1)
-    world.deliver()
-    scheduled = world.publish(2, eta=datetime.now(UTC) + timedelta(hours=1))
-    retrying = world.publish(3, eta=datetime.now(UTC) + timedelta(hours=1), retries=1)
-    states = {task.task_id: task.state for task in read(world).tasks}
-    assert states == {
-        delivered: TaskState.UNACKED,
-        scheduled: TaskState.SCHEDULED,
-        retrying: TaskState.RETRYING,
-    }
-
-
-def test_a_task_in_queue_and_unacked_is_read_in_both_places(world: World) -> None:
+def test_task_in_queue_and_unacked_is_read_twice(world: World) -> None:
     """As a retry that is published before the old delivery is acknowledged, or one restored while it runs."""
     task_id = world.publish(1)
     world.deliver()
@@ -90,19 +72,7 @@ def test_a_task_in_queue_and_unacked_is_read_in_both_places(world: World) -> Non
     assert places == [(task_id, TaskState.QUEUED, 0), (task_id, TaskState.UNACKED, None)]
 
 
-def test_foreign_messages_are_shown_and_break_nothing(world: World) -> None:
-    world.publish(1, task="app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders")
-    with world.redis() as client:
-        client.lpush(QUEUE, b"\x80not json", b"{}")
-        client.hset("unacked", "tag", b"neither")
-    ours = world.publish(42)
-    reading = read(world)
-    assert [task.task_id for task in reading.tasks] == [ours]
-    assert len(reading.foreign) == 4
-    assert any("check_and_start_stuck_orders" in message.name for message in reading.foreign)
-
-
-def test_a_long_queue_is_read_in_chunks_to_the_same_effect(world: World) -> None:
+def test_long_queue_is_read_like_a_short_one(world: World) -> None:
     ids = [f"task-{number}" for number in range(40)]
     world.with_session(
         lambda session: session.queue.publish([publication(n + 1, task_id) for n, task_id in enumerate(ids)])
@@ -116,7 +86,7 @@ def test_a_long_queue_is_read_in_chunks_to_the_same_effect(world: World) -> None
     assert {task.task_id: task for task in in_chunks.tasks} == {task.task_id: task for task in at_once.tasks}
 
 
-def test_kombu_s_transport_options_are_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transport_options_are_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"GLOBAL_KEYPREFIX": "crm:", "SEP": "::", "PRIORITY_STEPS": "0,5", "QUEUE": "sites"}.items():
         monkeypatch.setenv(f"SITEGENCTL_{name}", value)
     world.with_session(lambda session: session.queue.publish([publication()]))
@@ -126,7 +96,7 @@ def test_kombu_s_transport_options_are_settings(world: World, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("_other_keys")
-def test_the_same_options_reach_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_gets_the_transport_options(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITEGENCTL_FANOUT_PREFIX", "/sites{db}.")
     world.worker("-c", "1")
     assert len(world.worker_names()) == 1
@@ -136,7 +106,7 @@ def test_the_same_options_reach_a_worker(world: World, monkeypatch: pytest.Monke
     eventually(lambda: world.status(2) == "REVIEW")
 
 
-def test_every_worker_answers_and_nothing_is_left_in_redis(world: World) -> None:
+def test_survey_leaves_nothing_in_redis(world: World) -> None:
     world.worker("-c", "1")
     world.worker("-c", "1")
     before = keys(world)
@@ -148,7 +118,7 @@ def test_every_worker_answers_and_nothing_is_left_in_redis(world: World) -> None
         assert client.scard("_kombu.binding.reply.celery.pidbox") == 0
 
 
-def test_a_worker_that_hangs_is_silent_not_gone(world: World) -> None:
+def test_hanging_worker_is_silent(world: World) -> None:
     process = world.worker("-c", "1")
     os.kill(process.pid, signal.SIGSTOP)
     survey = world.with_session(lambda session: session.queue.survey(), timeout="1s")
@@ -165,7 +135,7 @@ def leftovers(world: World) -> set[bytes]:
         return lists | set(client.smembers(bindings))
 
 
-def test_a_late_answer_leaves_nothing_behind(world: World) -> None:
+def test_late_reply_leaves_nothing_behind(world: World) -> None:
     process = world.worker("-c", "1")
     os.kill(process.pid, signal.SIGSTOP)
     assert world.with_session(lambda session: session.queue.survey(), timeout="300ms").silent == 1
@@ -197,7 +167,7 @@ async def _blocked(client: Redis) -> list[str]:
     return [each["id"] for each in await client.client_list() if each["cmd"] == "brpop"]
 
 
-async def test_a_cancelled_question_leaves_nothing_behind(world: World) -> None:
+async def test_cancelled_request_leaves_nothing_behind(world: World) -> None:
     async with asking(world) as (_, question):
         question.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -205,7 +175,7 @@ async def test_a_cancelled_question_leaves_nothing_behind(world: World) -> None:
         assert leftovers(world) == set()
 
 
-async def test_a_connection_that_breaks_meanwhile_leaves_nothing_behind(world: World) -> None:
+async def test_lost_connection_leaves_nothing_behind(world: World) -> None:
     async with asking(world) as (other, question):
         for blocked in await _blocked(other):
             await other.client_kill_filter(_id=blocked)
@@ -214,7 +184,7 @@ async def test_a_connection_that_breaks_meanwhile_leaves_nothing_behind(world: W
         assert leftovers(world) == set()
 
 
-async def test_a_question_to_one_worker_is_answered_by_that_one(world: World) -> None:
+async def test_destination_limits_who_replies(world: World) -> None:
     process = await asyncio.to_thread(world.worker, "-c", "1")
     await asyncio.to_thread(world.worker, "-c", "1")
     (first,) = {name for name in await asyncio.to_thread(world.worker_names) if str(process.pid) in name}
@@ -231,7 +201,7 @@ async def test_a_question_to_one_worker_is_answered_by_that_one(world: World) ->
     assert await asyncio.to_thread(eventually, consuming) == {first}
 
 
-def test_a_worker_tells_of_itself(world: World) -> None:
+def test_worker_details_of_a_real_worker(world: World) -> None:
     world.order(1, "GENERATING")
     process = world.worker("-c", "3", environ={"SITEGENCTL_PACE": "30s"})
     running = world.publish(1)
@@ -263,7 +233,7 @@ def details_of(world: World, task_id: str):
     return world.with_session(lambda session: session.queue.task_details(task_id))
 
 
-def test_a_task_is_found_wherever_it_is(world: World) -> None:
+def test_task_details_of_celery_messages(world: World) -> None:
     world.publish(1)
     queued = world.publish(2, priority=3, retries=2)
     found = details_of(world, queued)
@@ -279,7 +249,7 @@ def test_a_task_is_found_wherever_it_is(world: World) -> None:
     assert details_of(world, "no-such-task") is None
 
 
-def test_a_task_at_a_worker_and_its_result(world: World) -> None:
+def test_task_details_at_a_worker_and_as_result(world: World) -> None:
     world.order(1, "GENERATING")
     world.worker("-c", "1", environ={"SITEGENCTL_RETRY_BASE": "1h"})
     done, failed = world.publish(1), world.publish(99)
@@ -301,7 +271,7 @@ def test_a_task_at_a_worker_and_its_result(world: World) -> None:
     assert "GenerationError" in found.result.traceback
 
 
-def test_a_result_that_is_no_json_is_never_loaded(world: World) -> None:
+def test_pickled_result_is_never_loaded(world: World) -> None:
     with world.redis() as client:
         client.set("celery-task-meta-odd", pickle.dumps({"status": "SUCCESS"}))
         client.set("celery-task-meta-list", b"[1]")
@@ -309,7 +279,7 @@ def test_a_result_that_is_no_json_is_never_loaded(world: World) -> None:
         assert details_of(world, task_id).result.status == "UNDECODABLE"
 
 
-def test_a_message_that_can_t_be_read_is_shown_as_far_as_it_can(world: World) -> None:
+def test_details_of_an_unreadable_message(world: World) -> None:
     pickled = world.publish(7)
     with world.redis() as client:
         raw = client.rpop(QUEUE)
@@ -319,7 +289,7 @@ def test_a_message_that_can_t_be_read_is_shown_as_far_as_it_can(world: World) ->
     assert "not JSON" in found.undecodable
 
 
-def test_workers_say_what_they_run_and_what_they_hold_for_later(world: World) -> None:
+def test_survey_lists_running_and_scheduled_tasks(world: World) -> None:
     world.order(1, "GENERATING")
     world.worker("-c", "1", environ={"SITEGENCTL_PACE": "30s"})
     held = world.publish(3, eta=datetime.now(UTC) + timedelta(hours=1))
@@ -339,22 +309,14 @@ CALLS = pytest.mark.parametrize(
 
 
 @CALLS
-def test_a_redis_that_is_away_is_one_line(call: Callable) -> None:
-    with pytest.raises(SourceError, match="can't be reached") as caught:
-        asyncio.run(_call("redis://127.0.0.1:1/0", call))
-    assert "\n" not in caught.value.message
-    assert caught.value.source == "broker"
-
-
-@CALLS
-def test_what_is_no_redis_is_one_line_too(call: Callable) -> None:
+def test_other_url_is_a_one_line_usage_error(call: Callable) -> None:
     with pytest.raises(UsageProblem, match="not a Redis URL") as caught:
         asyncio.run(_call("amqp://guest@localhost//", call))
     assert "\n" not in caught.value.message
 
 
 @CALLS
-def test_a_wrong_password_says_so_without_telling_it(world: World, call: Callable) -> None:
+def test_wrong_password_is_reported_but_not_printed(world: World, call: Callable) -> None:
     url = world.redis_url.replace(world.redis_url.split(":")[2].split("@")[0], "wr0ng")
     with pytest.raises(SourceError, match="refuses the login") as caught:
         asyncio.run(_call(url, call))

@@ -21,7 +21,6 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import opened_link
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.queue.task import Publication, TaskState
-from sitegenctl.errors import SourceError
 from sitegenctl.operations import execute as applying
 from sitegenctl.operations.observe import observe
 from sitegenctl.operations.repair import RepairPlanner
@@ -36,9 +35,9 @@ from tests.support.celery_tasks import (
     held,
     live,
     read,
+    revoke,
     revoked,
     start,
-    withdraw,
 )
 from tests.support.fake_worker import FakeWorker, request
 from tests.support.world import QUEUE, World, eventually
@@ -46,50 +45,50 @@ from tests.support.world import QUEUE, World, eventually
 # --- the broker alone -----------------------------------------------------------------------------------------
 
 
-def test_queued_tasks_are_taken_out_and_the_others_stay_as_they_were(world: World) -> None:
+def test_revoking_keeps_other_priorities_in_order(world: World) -> None:
     ids = [world.publish(number, priority=priority) for number in range(1, 5) for priority in (0, 3, 9)]
     tasks = read(world)
     gone = tasks[::2]
     assert len(gone) == 6
-    assert withdraw(world, gone) == {}
+    assert revoke(world, gone) == {}
     assert [task.task_id for task in read(world)] == [task.task_id for task in tasks if task not in gone]
     assert {task.task_id for task in tasks} == set(ids)
 
 
-def test_every_copy_of_a_task_is_taken_out(world: World) -> None:
+def test_every_copy_of_a_task_is_removed(world: World) -> None:
     world.publish(1, task_id="T")
     world.publish(2)
     world.publish(1, task_id="T", priority=3)
     first, other, second = read(world)
     assert (first.task_id, second.task_id) == ("T", "T")
-    assert withdraw(world, [first]) == {}
+    assert revoke(world, [first]) == {}
     assert read(world) == (replace(other, position=0),)
 
 
-def test_what_a_dead_worker_left_is_forgotten_too(world: World) -> None:
+def test_orphaned_delivery_is_dropped(world: World) -> None:
     task_id, other = world.publish(1), world.publish(2)
     world.deliver()
     world.deliver()
-    assert withdraw(world, [live(task_id, TaskState.ORPHANED)]) == {}
+    assert revoke(world, [live(task_id, TaskState.ORPHANED)]) == {}
     assert [task.task_id for task in read(world)] == [other]
     assert held(world) == (1, 1)
 
 
-def test_a_message_that_comes_back_to_the_queue_meanwhile_is_taken_out_all_the_same(world: World) -> None:
+def test_message_requeued_meanwhile_is_removed(world: World) -> None:
     """The plan saw it delivered, and a worker that stopped has given it back since."""
     task_id = world.publish(1)
-    assert withdraw(world, [live(task_id)]) == {}
+    assert revoke(world, [live(task_id)]) == {}
     assert read(world) == ()
 
 
 @pytest.mark.usefixtures("_other_keys")
-def test_kombu_s_transport_options_are_heeded(world: World) -> None:
+def test_revoking_uses_transport_options(world: World) -> None:
     world.with_session(lambda session: session.queue.publish([publication(1), publication(2)]))
     with world.redis() as client:
         delivered = client.rpop("crm:sites" if client.exists("crm:sites") else f"crm:{QUEUE}")
         client.hset("crm:in-work", "tag", json.dumps([json.loads(delivered), "", QUEUE]))
         client.zadd("crm:in-work-since", {"tag": time.time()})
-        assert withdraw(world, as_orphans(read(world))) == {}
+        assert revoke(world, as_orphans(read(world))) == {}
         assert client.keys() == []
 
 
@@ -98,24 +97,8 @@ def publication(order_id: int) -> Publication:
     return Publication(task_id=f"task-{order_id}", order_id=order_id, resume=True, actor="ana", enqueued_at=at)
 
 
-def test_thousands_of_tasks_leave_a_long_queue_at_once(world: World) -> None:
-    everything = 10_000
-    world.with_session(
-        lambda session: session.queue.publish([publication(number) for number in range(everything)]), timeout="30s"
-    )
-    tasks = read(world)
-    # The next thousand, as a purge has them, and others from all over the queue.
-    gone = [task for task in tasks if task.position is not None and (task.position < 1000 or task.position % 10 == 0)]
-    began = time.monotonic()
-    assert withdraw(world, gone) == {}
-    assert time.monotonic() - began < 30
-    left = [task.task_id for task in read(world)]
-    taken = {task.task_id for task in gone}
-    assert left == [task.task_id for task in tasks if task.task_id not in taken]
-
-
 @pytest.mark.parametrize("how", ["taken", "published", "restored"])
-async def test_a_message_is_found_however_the_list_moves_while_it_is_read(world: World, how: str) -> None:
+async def test_messages_are_found_while_the_list_moves(world: World, how: str) -> None:
     numbers = range(3000)
     with world.redis() as client:
         client.lpush(QUEUE, *(bare_message(f"t{number}") for number in numbers))
@@ -135,19 +118,13 @@ async def test_a_message_is_found_however_the_list_moves_while_it_is_read(world:
     assert {message.task_id for message in found} >= {f"t{number}" for number in range(1000, 3000)}
 
 
-def test_a_redis_that_is_away_is_one_line(world: World) -> None:
-    world.redis_url = "redis://127.0.0.1:1/0"
-    with pytest.raises(SourceError, match="can't be reached"):
-        withdraw(world, [live("a")])
-
-
-def test_redis_out_of_memory_is_a_reason_and_nothing_is_begun(world: World) -> None:
+def test_revoking_without_memory_changes_nothing(world: World) -> None:
     delivered, queued = world.publish(1), world.publish(2)
     world.deliver()
     with world.redis() as client:
         client.config_set("maxmemory", "1")
         try:
-            left = withdraw(world, [live(queued, TaskState.QUEUED, 0), live(delivered)])
+            left = revoke(world, [live(queued, TaskState.QUEUED, 0), live(delivered)])
         finally:
             client.config_set("maxmemory", "0")
     assert left.keys() == {delivered, queued}
@@ -158,7 +135,7 @@ def test_redis_out_of_memory_is_a_reason_and_nothing_is_begun(world: World) -> N
 # --- workers that behave as none should -----------------------------------------------------------------------
 
 
-def test_a_task_on_the_move_is_waited_for(world: World) -> None:
+def test_task_between_queue_and_unacked_is_waited_for(world: World) -> None:
     """A worker has taken it from the list, and not entered it in ``unacked`` yet."""
     task_id = world.publish(1)
     with world.redis() as client:
@@ -173,13 +150,13 @@ def test_a_task_on_the_move_is_waited_for(world: World) -> None:
         return [{"eta": None, "request": request(task_id)}]
 
     with FakeWorker(world, {"scheduled": scheduled}) as worker:
-        assert withdraw(world, [live(task_id, TaskState.QUEUED, 0)]) == {}
+        assert revoke(world, [live(task_id, TaskState.QUEUED, 0)]) == {}
     assert (read(world), held(world)) == ((), (0, 0))
 
 
 @pytest.mark.parametrize("change", ["redelivered", "acknowledged", "claimed"])
 @pytest.mark.parametrize("reading", [1, 2])
-def test_an_orphan_that_changes_is_left(world: World, change: str, reading: int) -> None:
+def test_changed_orphan_is_left(world: World, change: str, reading: int) -> None:
     """It was given back and delivered once more (the same tag, another time), or its worker responds again."""
     task_id = world.publish(1)
     (orphan,) = deliveries(world, world.deliver)
@@ -195,7 +172,7 @@ def test_an_orphan_that_changes_is_left(world: World, change: str, reading: int)
         return [request(task_id)] if change == "claimed" else []
 
     with FakeWorker(world, {"reserved": reserved, "active": [request("another")]}) as worker:
-        left = withdraw(world, [orphan])
+        left = revoke(world, [orphan])
     words = "its worker responds again" if change == "claimed" else "is no longer delivered as it was"
     assert words in left[task_id]
     assert held(world) == ((0, 0) if change == "acknowledged" else (1, 1))
@@ -214,14 +191,14 @@ def test_an_orphan_that_changes_is_left(world: World, change: str, reading: int)
 )
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("terminate", [False, True])
-def test_what_may_be_running_elsewhere_is_left(
+def test_unaccounted_and_carried_tasks_are_left(
     world: World, place: dict[str, Any], reason: str, keep: bool, terminate: bool
 ) -> None:
     world.publish(1, task_id="T")
     world.deliver()
     (delivered,) = read(world)
     with FakeWorker(world, {}) as worker:
-        left = withdraw(world, [replace(delivered, **place)], terminate=terminate, keep={"T"} if keep else ())
+        left = revoke(world, [replace(delivered, **place)], terminate=terminate, keep={"T"} if keep else ())
         assert "revoke" not in worker.asked
     assert reason in left["T"]
     assert held(world) == (1, 1)
@@ -243,7 +220,7 @@ def test_what_may_be_running_elsewhere_is_left(
         ({"reserved": [request("T")]}, False, "is about to start at fake@box"),
     ],
 )
-def test_what_is_not_certain_is_left_and_the_reason_told(
+def test_uncertain_revocation_is_reported(
     world: World, answers: dict[str, Any], terminate: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(revocation, "REVOKE_TIMEOUT", 1.0)
@@ -253,38 +230,38 @@ def test_what_is_not_certain_is_left_and_the_reason_told(
     if "active" in answers:
         given.pop("scheduled", None)
     with FakeWorker(world, given):
-        left = withdraw(world, [live("T")], terminate=terminate, timeout="1s")
+        left = revoke(world, [live("T")], terminate=terminate, timeout="1s")
     assert reason in left["T"]
     assert held(world) == (1, 1)
 
 
-def test_a_task_nowhere_may_be_at_a_worker_that_is_silent(world: World) -> None:
+def test_missing_task_may_be_at_an_unresponsive_worker(world: World) -> None:
     with FakeWorker(world, {"active": None}):
-        left = withdraw(world, [live("T")], timeout="600ms")
+        left = revoke(world, [live("T")], timeout="600ms")
     assert left == {"T": "a living worker did not respond and may have task T"}
 
 
-def test_what_is_taken_out_of_the_queue_is_certain_whoever_is_silent(world: World) -> None:
+def test_queued_task_is_revoked_despite_unresponsive_worker(world: World) -> None:
     task_id = world.publish(1)
     with FakeWorker(world, {"active": None, "revoke": None}):
-        assert withdraw(world, read(world), timeout="600ms") == {}
+        assert revoke(world, read(world), timeout="600ms") == {}
     assert task_id not in world.queued_ids()
 
 
-def test_a_task_that_waits_behind_busy_processes_is_dropped_by_its_worker(world: World) -> None:
+def test_task_behind_busy_processes_is_revoked(world: World) -> None:
     world.publish(1, task_id="T")
     world.deliver()
     busy = {"active": [request("another")], "reserved": [request("T")]}
     with FakeWorker(world, busy):
-        assert withdraw(world, [live("T")]) == {}
+        assert revoke(world, [live("T")]) == {}
     assert held(world) == (0, 0)
 
 
-def test_a_silent_worker_is_not_waited_for_with_every_question(world: World) -> None:
+def test_unresponsive_worker_is_waited_for_once(world: World) -> None:
     ids = [f"T{number}" for number in range(4000)]
     with FakeWorker(world, {"revoke": None}) as worker:
         began = time.monotonic()
-        assert withdraw(world, [live(task_id) for task_id in ids], timeout="600ms") == {}
+        assert revoke(world, [live(task_id) for task_id in ids], timeout="600ms") == {}
         took = time.monotonic() - began
     questions = worker.asked.count("revoke")
     assert questions == 20
@@ -325,7 +302,7 @@ def child(world: World) -> int:
 
 
 @pytest.mark.parametrize("python", [None, DEPLOYED], ids=["this", "deployed"])
-def test_tasks_at_a_worker(world: World, gate: Path, python: Path | None) -> None:
+def test_revoking_tasks_at_a_real_worker(world: World, gate: Path, python: Path | None) -> None:
     for order_id in (1, 2, 3, 4, 5):
         world.order(order_id, "GENERATING")
     worker = start(world, python)
@@ -343,7 +320,7 @@ def test_tasks_at_a_worker(world: World, gate: Path, python: Path | None) -> Non
     live_ids = [running, later, soon, queued]
     tasks = [live(task_id, TaskState.QUEUED, 0 if task_id in world.queued_ids() else None) for task_id in live_ids]
 
-    left = withdraw(world, tasks)
+    left = revoke(world, tasks)
     assert left.keys() == {running}
     assert f"task {running} started at " in left[running]
     assert held(world) == (1, 1)
@@ -354,7 +331,7 @@ def test_tasks_at_a_worker(world: World, gate: Path, python: Path | None) -> Non
     roster = world.with_session(lambda session: session.queue.worker_details())
     assert [(len(each.active), each.reserved, each.scheduled) for each in roster.workers] == [(1, (), ())]
 
-    assert withdraw(world, [live(running, TaskState.RUNNING)], terminate=True) == {}
+    assert revoke(world, [live(running, TaskState.RUNNING)], terminate=True) == {}
     assert not Path(f"/proc/{process}").exists()
     assert (held(world), world.queued(), claims(world)) == ((0, 0), [], {})
     # What it was to do next is dropped, what comes then is done, and the one that was stopped stays so.
@@ -367,22 +344,22 @@ def test_tasks_at_a_worker(world: World, gate: Path, python: Path | None) -> Non
     assert (held(world), world.queued()) == ((0, 0), [])
 
 
-def test_a_stopped_worker_s_tasks_can_t_be_judged(world: World, gate: Path) -> None:
+def test_tasks_of_a_stopped_worker_are_left(world: World, gate: Path) -> None:
     worker = start(world)
     task_id = world.publish(1, countdown=3600)
     eventually(lambda: held(world) == (1, 1))
     os.kill(worker.pid, signal.SIGSTOP)
-    left = withdraw(world, [live(task_id)], timeout="1s")
+    left = revoke(world, [live(task_id)], timeout="1s")
     assert left == {task_id: f"a living worker did not respond and may have task {task_id}"}
     assert held(world) == (1, 1)
     os.kill(worker.pid, signal.SIGCONT)
     eventually(lambda: claims(world) == {task_id: TaskState.SCHEDULED})
     assert revoked(world) == set()  # it would be dropped, and was to stay
-    assert withdraw(world, [live(task_id)]) == {}
+    assert revoke(world, [live(task_id)]) == {}
     assert held(world) == (0, 0)
 
 
-def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(world: World, gate: Path) -> None:
+def test_repair_revokes_the_copy_of_a_running_task(world: World, gate: Path) -> None:
     world.order(1, "GENERATING")
     start(world)
     running = run_one(world)
@@ -406,4 +383,4 @@ def test_a_copy_of_a_running_task_is_withdrawn_and_the_task_goes_on(world: World
     assert world.steps(1).count("START") == 1
     # Asked for once more, there is no copy any more: somebody else has it now.
     copy = replace(live(running), state=TaskState.QUEUED, position=0)
-    assert "no longer in the queue" in withdraw(world, [copy], keep={running})[running]
+    assert "no longer in the queue" in revoke(world, [copy], keep={running})[running]

@@ -52,7 +52,7 @@ def broken_worker(world: World) -> Iterator[None]:
         process.wait()
 
 
-def test_a_worker_that_answers_with_an_error_is_not_taken_for_an_idle_one(world: World, broken_worker: None) -> None:
+def test_error_reply_does_not_mean_idle(world: World, broken_worker: None) -> None:
     world.order(1, "GENERATING")
     task_id = world.publish(1, countdown=3600)
     eventually(lambda: not world.queued())
@@ -65,7 +65,7 @@ def test_a_worker_that_answers_with_an_error_is_not_taken_for_an_idle_one(world:
     assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not"
 
 
-def test_a_method_that_workers_do_not_know_is_refused_in_their_words(world: World) -> None:
+def test_unknown_method_is_rejected_with_its_error(world: World) -> None:
     world.worker("-c", "1")
     replies = ask(world, "ping", "no_such_method")
     assert replies.answers == {}
@@ -115,7 +115,7 @@ def reply(body: object, ticket: object = "TICKET") -> str:
         reply({"odd@box": []}, ticket=None),
     ],
 )
-def test_a_reply_that_can_t_be_read_is_no_answer(world: World, raw: str) -> None:
+def test_unreadable_reply_counts_as_none(world: World, raw: str) -> None:
     with answering(world, raw):
         replies = ask(world, "active")
     assert (replies.answers, replies.unknown) == ({}, 1)
@@ -130,7 +130,7 @@ ODD: list[object] = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_any_json_is_read_as_far_as_it_goes(world: World, odd: object) -> None:
+def test_any_json_reply_is_read(world: World, odd: object) -> None:
     """Wherever a worker, or another program with the same channel, may put it."""
     entry = {"id": odd, "name": odd, "args": odd, "kwargs": odd, "worker_pid": odd, "time_start": odd, "eta": odd}
     answers = {"active": [entry, odd], "reserved": odd, "scheduled": [{"request": entry}], "stats": {"pool": odd}}
@@ -146,20 +146,20 @@ def test_any_json_is_read_as_far_as_it_goes(world: World, odd: object) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"), [("\0", "\\x00"), ("\ud800", "\\ud800"), ("a\nb", "a\nb"), ("\x1b[2J", "\x1b[2J")]
 )
-def test_a_worker_is_heard_whatever_its_name(world: World, name: str, shown: str) -> None:
+def test_worker_with_any_name_is_read(world: World, name: str, shown: str) -> None:
     """Celery takes any; what no text may hold is escaped, and what no terminal should be sent is for the screens."""
     with answering(world, reply({name: []})):
         replies = ask(world, "active", timeout=1)
     assert (replies.answers, replies.unknown) == ({shown: {"active": []}}, 0)
 
 
-def test_an_answer_under_no_name_is_none(world: World) -> None:
+def test_reply_without_a_name_is_ignored(world: World) -> None:
     with answering(world, reply({"": []})):
         replies = ask(world, "active", timeout=1)
     assert (replies.answers, replies.unknown) == ({}, 1)
 
 
-def test_two_workers_of_one_name_are_two_answers(world: World) -> None:
+def test_two_workers_with_one_name_reply_twice(world: World) -> None:
     with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": [request("b")]}):
         replies = ask(world, *QUESTIONS)
         workload = Workload.of(replies)
@@ -168,7 +168,7 @@ def test_two_workers_of_one_name_are_two_answers(world: World) -> None:
     assert "several workers are named fake@box" in str(workload.why_not_stop("a", "fake@box"))
 
 
-def test_of_two_workers_of_one_name_a_silent_one_is_counted(world: World) -> None:
+def test_unresponsive_namesake_is_counted(world: World) -> None:
     with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": None}):
         replies = ask(world, "active", timeout=1)
     assert (list(replies.answers), replies.unresponsive) == (["fake@box"], 1)
@@ -205,7 +205,7 @@ def clerk(world: World) -> Iterator[Callable[..., None]]:
         (("~q", "&*", "+@all"), "use the key _kombu.binding.reply.celery.pidbox with SADD", "'~_kombu.binding."),
     ],
 )
-def test_a_missing_permission_is_named(
+def test_missing_permission_is_named(
     world: World, clerk: Callable[..., None], rules: tuple[str, ...], message: str, rule: str
 ) -> None:
     clerk(*rules)
@@ -218,12 +218,12 @@ def test_a_missing_permission_is_named(
     assert "login" not in caught.value.message
 
 
-def test_a_rule_that_was_suggested_is_enough(world: World, clerk: Callable[..., None]) -> None:
+def test_suggested_acl_rule_is_sufficient(world: World, clerk: Callable[..., None]) -> None:
     clerk("~*", "+@all", "resetchannels", f"&/{database_number(world.redis_url)}.celery.pidbox*")
     assert ask(world, "active").answers == {}
 
 
-def test_doctor_is_not_healthy_where_no_worker_can_be_asked(
+def test_doctor_fails_where_no_worker_can_be_asked(
     world: World, clerk: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clerk("~*", "+@all", "resetchannels")
@@ -237,7 +237,7 @@ def test_doctor_is_not_healthy_where_no_worker_can_be_asked(
     assert "use the channel" in asked.stdout + asked.stderr
 
 
-def test_another_task_s_argument_is_no_order(world: World) -> None:
+def test_argument_of_another_task_is_no_order(world: World) -> None:
     other = {**request("t2", 7), "name": "app.tasks.send_invoice"}
     said = {"active": [request("t1", 42), other], "scheduled": [{"request": other}]}
     with FakeWorker(world, {**said, "active_queues": [], "registered": [], "report": {"ok": ""}}):
@@ -249,7 +249,7 @@ def test_another_task_s_argument_is_no_order(world: World) -> None:
     ]
 
 
-def test_an_answer_of_another_shape_is_read_as_far_as_it_goes(world: World) -> None:
+def test_reply_of_another_shape_is_read_in_part(world: World) -> None:
     odd = [None, 1, {"request": 7}, {"id": "t", "name": "other", "time_start": "soon", "args": {}, "eta": 3}]
     with answering(world, reply({"odd@box": odd})):
         assert ask(world, "active").answers == {"odd@box": {"active": odd}}

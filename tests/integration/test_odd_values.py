@@ -226,7 +226,7 @@ def test_what_does_not_fit_in_a_reply_is_counted(entry: Any, what: str) -> None:
     assert survey.skipped == {f"reply of odd@host: {what}": 1}
 
 
-def test_a_task_is_known_by_its_type_and_not_by_what_it_is_shown_as() -> None:
+def test_task_type_takes_precedence_over_its_shown_name() -> None:
     answers = {**_REPLIES, "active": [{**_REQUEST, "name": "site of Ana"}]}
     survey = asyncio.run(Answering({"celery@worker": answers}).survey())
     assert survey.workers[0].tasks[0].order_id == 42

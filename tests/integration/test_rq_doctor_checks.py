@@ -65,7 +65,7 @@ def test_a_healthy_system_passes_every_check(rq: RqWorld) -> None:
 
 @pytest.mark.shows(CheckName.WORKER, FAILED)
 @pytest.mark.shows(CheckName.SCHEDULER, WARNING)
-def test_without_a_worker_that_is_said_with_how_to_start_one(rq: RqWorld) -> None:
+def test_missing_worker_shows_how_to_start_one(rq: RqWorld) -> None:
     rq.publish(1)
     rq.publish(2)
     rq.deliver()
@@ -86,7 +86,7 @@ def test_without_a_worker_that_is_said_with_how_to_start_one(rq: RqWorld) -> Non
 @pytest.mark.shows(CheckName.LIMITS, WARNING, FAILED)
 @pytest.mark.shows(CheckName.SCHEDULER, FAILED)
 @pytest.mark.shows(CheckName.SERIALIZATION, FAILED)
-def test_a_worker_of_another_queue_and_jobs_that_are_not_as_they_should_be(rq: RqWorld) -> None:
+def test_worker_of_another_queue_and_odd_jobs(rq: RqWorld) -> None:
     rq.stock_worker(queues=("other",))
     rq.publish(1)
     found = examine(rq)
@@ -114,7 +114,7 @@ def test_a_worker_of_another_queue_and_jobs_that_are_not_as_they_should_be(rq: R
 
 
 @pytest.mark.shows(CheckName.WORKER_TASK, FAILED)
-def test_a_worker_that_can_t_import_the_job_is_found_by_its_failures(rq: RqWorld) -> None:
+def test_unimportable_job_is_found_by_its_failures(rq: RqWorld) -> None:
     rq.stock_worker()
     rq.publish(1, task=f"{JOB}_of_old", retry=None)
     assert examine(rq)[CheckName.WORKER_TASK].status is OK  # another's failures say nothing of ours

@@ -9,7 +9,7 @@ from tests.support.streaming import streaming
 from tests.support.world import eventually
 
 
-def test_what_happens_is_told_with_orders_and_nothing_is_written(rq: RqWorld) -> None:
+def test_events_name_orders_and_write_nothing(rq: RqWorld) -> None:
     (rq.sites_dir.parent / "gate").touch()
     with rq.redis() as client, streaming(rq, "events", "-o", "ndjson") as stream:
         # Nobody lives: it looks, and says that there is nothing to hear.

@@ -236,9 +236,7 @@ def test_who_can_t_be_believed_is_silent_and_who_is_gone_is_not(seen: Record, le
 @pytest.mark.parametrize(
     ("began", "timeout", "silent"), [("11:55:00", "600", 1), ("11:48:00", "600", 0), ("01:00:00", "-1", 1)]
 )
-def test_what_a_killed_worker_left_behind_may_run_its_job_no_longer_than_that_may_take(
-    began: str, timeout: str, silent: int
-) -> None:
+def test_job_of_a_killed_worker_may_run_until_its_limit(began: str, timeout: str, silent: int) -> None:
     job_of_w = job(status="started", worker_name="W", started_at=f"2026-01-01T{began}.000000Z", timeout=timeout)
     call = assign_jobs(records(worker("W", **NO_RECORD), started={"J": -1}, J=job_of_w), QUEUE)
     assert call.silent == silent
@@ -249,7 +247,7 @@ def test_a_job_that_ended_while_it_was_looked_is_nobody_s_silence() -> None:
     assert (call.silent, list(call.living)) == (0, ["W"])
 
 
-def test_a_busy_worker_that_names_no_job_yet_has_the_one_that_just_began() -> None:
+def test_busy_worker_without_a_job_has_the_new_one() -> None:
     call = assign_jobs(records(worker(state="busy"), worker("X"), started={"J": 60}, J=STARTED), QUEUE)
     assert (call.holders("J"), call.silent) == ([("W", TaskState.RUNNING)], 0)
 
@@ -277,9 +275,7 @@ def test_a_job_on_its_way_may_be_at_who_gave_a_sign_of_life_since(
 
 
 @pytest.mark.parametrize(("consumers", "silent"), [(None, 1), (0, 0), (1, 0), (2, 1)])
-def test_idle_worker_without_subscription_is_silent_while_a_client_waits_for_jobs(
-    consumers: int | None, silent: int
-) -> None:
+def test_idle_worker_without_subscription_is_silent(consumers: int | None, silent: int) -> None:
     """One of those that wait is the worker that listens."""
     call = assign_jobs(records(worker("V"), worker("W", connected=False), consumers=consumers), QUEUE)
     assert (list(call.living), call.silent) == (["V"], silent)
@@ -407,5 +403,5 @@ FRESH = {"created_at": "2026-01-01T12:00:00.000000Z"}
         (picture(running={"J": "W"}), picture(jobs={"J": None}), []),
     ],
 )
-def test_what_happened_between_two_looks(before: QueueState, after: QueueState, expected: list[str]) -> None:
+def test_events_between_two_readings(before: QueueState, after: QueueState, expected: list[str]) -> None:
     assert kinds(before, after) == expected

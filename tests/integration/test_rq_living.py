@@ -197,7 +197,7 @@ def redis_restarted(world: LivingWorld, worker: Running) -> Iterator[None]:
     ],
     ids=lambda value: getattr(value, "__name__", "persistent" if value else "forgetful"),
 )
-def test_order_runs_once_while_its_worker_does_not_answer(world: LivingWorld, situation) -> None:
+def test_order_runs_once_while_its_worker_hangs(world: LivingWorld, situation) -> None:
     worker = world.running_worker()
     with world.repairing() as repairs:
         with situation(world, worker):
@@ -213,7 +213,7 @@ def test_order_runs_once_while_its_worker_does_not_answer(world: LivingWorld, si
 
 
 @pytest.mark.parametrize("how", ["the limit has passed", "the operator knows"])
-def test_order_of_a_dead_worker_runs_again_when_that_is_certain(world: LivingWorld, how: str) -> None:
+def test_order_of_a_dead_worker_runs_again(world: LivingWorld, how: str) -> None:
     worker = world.running_worker()
     with world.repairing() as repairs:
         world.kill(worker)
@@ -235,7 +235,7 @@ def test_order_of_a_dead_worker_runs_again_when_that_is_certain(world: LivingWor
     assert world.runs() == {"began": 2, "ended": 1}
 
 
-def test_job_queued_twice_is_duplicated_and_one_run_stays(world: LivingWorld) -> None:
+def test_one_run_of_a_job_queued_twice_stays(world: LivingWorld) -> None:
     """A publisher that tried again, or ``rq requeue``: both workers have the same job."""
     world.running_worker()
     with world.redis() as client:
@@ -259,7 +259,7 @@ def test_job_queued_twice_is_duplicated_and_one_run_stays(world: LivingWorld) ->
     assert (world.runs()["began"], world.runs()["ended"]) == (2, 1)
 
 
-def test_copy_of_a_running_job_leaves_the_queue(world: LivingWorld) -> None:
+def test_copy_of_a_running_job_is_removed(world: LivingWorld) -> None:
     world.order(42, "GENERATING")
     world.stock_worker(jobs=JOBS)
     task_id = world.publish(42)

@@ -109,7 +109,7 @@ def test_odd_values_stop_nothing(
         ("rq:worker:W:executions", "jobs of a worker that are no set"),
     ],
 )
-def test_value_of_another_kind_is_counted(client: Redis, key: str, where: str) -> None:
+def test_value_of_another_type_is_counted(client: Redis, key: str, where: str) -> None:
     prepare(client)
     client.rpush(OPTIONS.list_key, "odd")
     client.sadd(OPTIONS.workers, "rq:worker:W")
@@ -136,7 +136,7 @@ def test_field_that_does_not_fit_is_counted(client: Redis, field: str, value: by
 
 
 @pytest.mark.parametrize("score", [float("inf"), float("-inf")])
-def test_delivery_whose_deadline_is_no_time_is_live_all_the_same(client: Redis, score: float) -> None:
+def test_delivery_with_an_odd_deadline_is_live(client: Redis, score: float) -> None:
     prepare(client)
     client.hset(OPTIONS.job("lost"), mapping={"description": f"{JOB}(7)", "status": "started", "timeout": "180"})
     client.zadd(OPTIONS.started, {"lost": score})

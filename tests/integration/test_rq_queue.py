@@ -30,7 +30,6 @@ from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import QueueReading
 from sitegenctl.adapters.rq.workers import RqWorkers
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
-from sitegenctl.errors import SourceError
 from tests.support.rq_world import JOB, RqWorld
 from tests.support.systems import judged, publication
 from tests.support.world import QUEUE, eventually
@@ -56,7 +55,7 @@ def publish(world: RqWorld, *order_ids: int, **flags: Any) -> dict[str, Any]:
     return dict(world.with_session(lambda session: session.queue.publish(made), **flags))
 
 
-def test_the_keys_are_rq_s_own(rq: RqWorld) -> None:
+def test_keys_match_rq(rq: RqWorld) -> None:
     options = RqOptions()
     with rq.queue() as queue:
         registries = {
@@ -116,7 +115,7 @@ def test_nothing_is_ever_unpickled(rq: RqWorld, tmp_path: Path) -> None:
     assert exploded.exists()  # as a bomb it works
 
 
-def test_what_is_published_is_what_a_stock_worker_runs(rq: RqWorld) -> None:
+def test_stock_worker_runs_published_jobs(rq: RqWorld) -> None:
     assert publish(rq, 42) == {}
     job = rq.fetch("task-42")
     assert (job.func_name, job.args, job.kwargs) == (JOB, (42,), {"resume": True})
@@ -127,7 +126,7 @@ def test_what_is_published_is_what_a_stock_worker_runs(rq: RqWorld) -> None:
     assert rq.queued_ids() == ["task-42"]
 
 
-def test_nothing_of_a_job_that_was_stays_when_it_is_published_again(rq: RqWorld) -> None:
+def test_republishing_replaces_the_old_job(rq: RqWorld) -> None:
     """RQ writes over the old job, and it would be forgotten when the old one was to be: a minute later, say."""
     publish(rq, 42)
     with rq.redis() as client:
@@ -145,7 +144,7 @@ def test_nothing_of_a_job_that_was_stays_when_it_is_published_again(rq: RqWorld)
 
 
 @pytest.mark.parametrize(("serializer", "stock"), [("json", "rq.serializers.JSONSerializer"), ("pickle", None)])
-def test_the_serializer_is_a_setting(rq: RqWorld, serializer: str, stock: str | None) -> None:
+def test_serializer_is_a_setting(rq: RqWorld, serializer: str, stock: str | None) -> None:
     assert publish(rq, 42, rq_serializer=serializer) == {}
     with rq.redis() as client:
         job = Job.fetch("task-42", connection=client, serializer=stock)
@@ -154,7 +153,7 @@ def test_the_serializer_is_a_setting(rq: RqWorld, serializer: str, stock: str | 
 
 
 @pytest.mark.parametrize("serializer", ["no.such.Module", "json.JSONDecodeError", "nothing"])
-def test_a_serializer_that_is_none_is_told_and_the_order_given_back(rq: RqWorld, serializer: str) -> None:
+def test_unusable_serializer_rolls_the_order_back(rq: RqWorld, serializer: str) -> None:
     rq.order(42)
     process = rq.run("enqueue", "42", SITEGENCTL_RQ_SERIALIZER=serializer)
     assert process.returncode == 1
@@ -163,7 +162,7 @@ def test_a_serializer_that_is_none_is_told_and_the_order_given_back(rq: RqWorld,
     assert (rq.queued_ids(), rq.status(42)) == ([], "BUILDING")
 
 
-def test_a_prefix_of_one_s_own_needs_rq_3(rq: RqWorld) -> None:
+def test_custom_prefix_needs_rq_3(rq: RqWorld) -> None:
     rq.order(42)
     process = rq.run("enqueue", "42", RQ_KEY_PREFIX="crm")
     with rq.redis() as client:
@@ -181,7 +180,7 @@ def test_a_prefix_of_one_s_own_needs_rq_3(rq: RqWorld) -> None:
     assert rq.run("cancel", "42", "--yes", RQ_KEY_PREFIX="crm").returncode == 0
 
 
-def test_what_waits_for_something_else_than_a_time_is_there_too(rq: RqWorld) -> None:
+def test_deferred_and_held_jobs_are_read(rq: RqWorld) -> None:
     first = rq.publish(1)
     dependent = rq.publish(2, depends_on=first)
     ready, held, other = rq.publish(3), rq.publish(4), rq.publish(5)
@@ -199,7 +198,7 @@ def test_what_waits_for_something_else_than_a_time_is_there_too(rq: RqWorld) -> 
     }
 
 
-def test_a_job_that_a_worker_took_and_never_began_is_orphaned_and_given_back(rq: RqWorld) -> None:
+def test_job_taken_and_never_begun_is_requeued(rq: RqWorld) -> None:
     taken, other = rq.publish(1), rq.publish(2)
     with rq.redis() as client:
         client.lmove(f"rq:queue:{QUEUE}", f"rq:queue:{QUEUE}:intermediate", "LEFT", "RIGHT")
@@ -211,7 +210,7 @@ def test_a_job_that_a_worker_took_and_never_began_is_orphaned_and_given_back(rq:
         assert client.llen(f"rq:queue:{QUEUE}:intermediate") == 0
 
 
-def test_delivered_job_is_orphaned_after_its_limit_alone(rq: RqWorld) -> None:
+def test_delivered_job_is_orphaned_after_its_limit(rq: RqWorld) -> None:
     """Neither a heartbeat that is overdue nor a worker that is gone says that the process of the job has ended."""
     task_id = rq.publish(1)
     rq.deliver(late=-60)
@@ -230,7 +229,7 @@ def test_delivered_job_is_orphaned_after_its_limit_alone(rq: RqWorld) -> None:
     assert rq.queued_ids() == [task_id]
 
 
-def test_operator_who_knows_that_the_worker_is_dead_need_not_wait(rq: RqWorld) -> None:
+def test_worker_dead_requeues_at_once(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     rq.deliver(late=-60)
     (task,) = read(rq).tasks
@@ -281,7 +280,7 @@ def test_every_place_of_a_job_is_read(rq: RqWorld) -> None:
     assert abs(taken_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_only_the_given_copies_leave_the_queue(rq: RqWorld) -> None:
+def test_only_the_given_copies_are_removed(rq: RqWorld) -> None:
     task_id, other = rq.publish(1), rq.publish(2)
     with rq.redis() as client:
         client.rpush(f"rq:queue:{QUEUE}", task_id, task_id)
@@ -295,7 +294,7 @@ def test_only_the_given_copies_leave_the_queue(rq: RqWorld) -> None:
     assert rq.queued_ids() == [other]
 
 
-def test_every_copy_of_a_job_that_is_not_kept_goes(rq: RqWorld) -> None:
+def test_every_copy_of_an_unkept_job_is_removed(rq: RqWorld) -> None:
     task_id, other = rq.publish(1), rq.publish(2)
     rq.deliver(late=3600)
     deliver_again(rq, task_id, "f")
@@ -330,7 +329,7 @@ def test_delivery_that_may_be_running_is_not_removed(rq: RqWorld) -> None:
     assert places(rq) == before
 
 
-def test_put_back_never_makes_a_second_copy(rq: RqWorld) -> None:
+def test_requeue_never_makes_a_second_copy(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     rq.deliver(late=3600)
     deliver_again(rq, task_id, "f")
@@ -359,7 +358,7 @@ async def test_copies_in_a_long_queue_stay_copies(rq: RqWorld, at_once: int) -> 
 # --- what is left of a job that ended --------------------------------------------------------------------------
 
 
-def test_a_job_cancelled_while_it_runs_is_live_as_long_as_it_gives_signs_of_life(rq: RqWorld) -> None:
+def test_job_cancelled_while_running_is_live(rq: RqWorld) -> None:
     """RQ's own ``cancel`` marks the job, and its process goes on."""
     task_id = rq.publish(1)
     rq.deliver(late=-60)
@@ -370,7 +369,7 @@ def test_a_job_cancelled_while_it_runs_is_live_as_long_as_it_gives_signs_of_life
     assert seen(rq) == {}
 
 
-def test_a_job_deleted_while_it_runs_may_be_of_any_order(rq: RqWorld) -> None:
+def test_job_deleted_while_running_may_be_any_order(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     rq.deliver(late=-60)
     with rq.redis() as client:
@@ -395,7 +394,7 @@ def test_a_job_deleted_while_it_runs_may_be_of_any_order(rq: RqWorld) -> None:
         ("\x00odd", None, None),
     ],
 )
-def test_ids_of_jobs_that_ended_are_burnt(rq: RqWorld, status: str, result: str | None, reason: str | None) -> None:
+def test_ids_of_ended_jobs_are_unusable(rq: RqWorld, status: str, result: str | None, reason: str | None) -> None:
     task_id = rq.publish(1)
     with rq.redis() as client:
         client.hset(f"rq:job:{task_id}", "status", status)
@@ -404,7 +403,7 @@ def test_ids_of_jobs_that_ended_are_burnt(rq: RqWorld, status: str, result: str 
     assert rq.with_session(lambda session: session.queue.unusable(asked)) == ({task_id: reason} if reason else {})
 
 
-def test_a_job_that_runs_once_more_has_no_final_result(rq: RqWorld) -> None:
+def test_job_running_again_has_no_final_result(rq: RqWorld) -> None:
     """Two workers ran it, and one has ended: what the other runs is no stale claim."""
     task_id = rq.publish(1)
     rq.deliver(late=-60)
@@ -413,50 +412,10 @@ def test_a_job_that_runs_once_more_has_no_final_result(rq: RqWorld) -> None:
     assert rq.with_session(lambda session: session.queue.finished([task_id])) == {}
 
 
-@pytest.mark.parametrize(
-    ("command", "undo", "message", "hint"),
-    [
-        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "Redis is out of memory", "maxmem"),
-        (
-            ("CONFIG", "SET", "min-replicas-to-write", "1"),
-            ("CONFIG", "SET", "min-replicas-to-write", "0"),
-            "Redis has too few replicas",
-            "min-replicas-to-write",
-        ),
-    ],
-)
-def test_redis_that_refuses_writes_is_found_before_anything_is_written(
-    rq: RqWorld, command: tuple[str, ...], undo: tuple[str, ...], message: str, hint: str
-) -> None:
-    before = rq.dumped()
-    rq.with_session(lambda session: session.queue.require_writable())
-    with rq.redis() as client:
-        client.execute_command(*command)
-        try:
-            with pytest.raises(SourceError, match=message) as caught:
-                rq.with_session(lambda session: session.queue.require_writable())
-        finally:
-            client.execute_command(*undo)
-    assert hint in str(caught.value.hint)
-    assert caught.value.source == "broker"
-    assert rq.dumped() == before
-
-
-def test_user_who_must_not_write_is_told_the_rule(rq: RqWorld) -> None:
-    with rq.redis() as client:
-        client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+select")
-        url = re.sub("//(.*@)?", "//reader:secret@", rq.redis_url, count=1)
-        try:
-            with pytest.raises(SourceError, match="does not let this user execute LPUSHX"):
-                rq.with_session(lambda session: session.queue.require_writable(), redis_url=url)
-        finally:
-            client.execute_command("ACL", "DELUSER", "reader")
-
-
 # --- odd values ------------------------------------------------------------------------------------------------
 
 
-def test_what_a_worker_that_is_done_left_in_the_registry_is_not_live(rq: RqWorld) -> None:
+def test_registry_entry_of_an_ended_job_is_not_live(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     rq.deliver()
     with rq.redis() as client:
@@ -466,7 +425,7 @@ def test_what_a_worker_that_is_done_left_in_the_registry_is_not_live(rq: RqWorld
     assert read(rq).foreign == ()
 
 
-def test_an_id_may_hold_a_colon_as_it_could_before_rq_2(rq: RqWorld) -> None:
+def test_id_may_contain_a_colon(rq: RqWorld) -> None:
     with rq.redis() as client:
         for task_id in ("site:1", "site:2"):
             client.hset(f"rq:job:{task_id}", mapping={"description": f"{JOB}({task_id[-1]})", "status": "queued"})
@@ -475,14 +434,14 @@ def test_an_id_may_hold_a_colon_as_it_could_before_rq_2(rq: RqWorld) -> None:
     assert seen(rq) == {"site:1": TaskState.QUEUED, "site:2": TaskState.ORPHANED}
 
 
-def test_a_task_of_another_queue_is_none_of_ours(rq: RqWorld) -> None:
+def test_job_of_another_queue_is_not_found(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     with rq.redis() as client:
         client.hset(f"rq:job:{task_id}", "origin", "another")
     assert rq.run("inspect", "task", task_id).returncode == 4
 
 
-def test_keys_of_another_kind_break_nothing_but_themselves(rq: RqWorld) -> None:
+def test_keys_of_another_type_are_skipped(rq: RqWorld) -> None:
     odd, fine = rq.publish(1), rq.publish(2)
     with rq.redis() as client:
         client.delete(f"rq:job:{odd}")
@@ -498,7 +457,7 @@ def test_keys_of_another_kind_break_nothing_but_themselves(rq: RqWorld) -> None:
     assert rq.run("inspect", "workers").stdout.startswith("no worker is alive")
 
 
-def test_ids_whose_jobs_are_gone_are_shown_and_left_alone(rq: RqWorld) -> None:
+def test_ids_without_jobs_are_foreign(rq: RqWorld) -> None:
     task_id, other = rq.publish(1), rq.publish(2)
     with rq.redis() as client:
         client.delete(f"rq:job:{task_id}")
@@ -508,7 +467,7 @@ def test_ids_whose_jobs_are_gone_are_shown_and_left_alone(rq: RqWorld) -> None:
 
 
 @pytest.mark.parametrize("at_once", [7, 10, 39, 40, 1000])
-async def test_a_long_queue_is_read_in_chunks_to_the_same_effect(rq: RqWorld, at_once: int) -> None:
+async def test_long_queue_is_read_like_a_short_one(rq: RqWorld, at_once: int) -> None:
     await asyncio.to_thread(publish, rq, *range(1, 41))
     expected = [f"task-{number}" for number in range(1, 41)]
     async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).link() as link:
@@ -518,7 +477,7 @@ async def test_a_long_queue_is_read_in_chunks_to_the_same_effect(rq: RqWorld, at
 
 
 @pytest.mark.parametrize("at_head", [False, True])
-async def test_no_job_is_missed_or_seen_twice_while_workers_take_from_a_long_queue(rq: RqWorld, at_head: bool) -> None:
+async def test_long_queue_is_read_once_while_it_moves(rq: RqWorld, at_head: bool) -> None:
     await asyncio.to_thread(publish, rq, *range(1, 201))
     options = RqOptions()
     with rq.redis() as client:
@@ -546,7 +505,7 @@ async def test_no_job_is_missed_or_seen_twice_while_workers_take_from_a_long_que
     assert set(ids) == {f"task-{number}" for number in range(1, 201)}
 
 
-def test_a_publication_that_redis_takes_in_part_is_told_for_certain(rq: RqWorld) -> None:
+def test_partly_refused_publication_is_certain(rq: RqWorld) -> None:
     with rq.redis() as client:
         client.set(f"rq:queue:{QUEUE}", "no list")
     failed = publish(rq, 1, 2)
@@ -554,7 +513,7 @@ def test_a_publication_that_redis_takes_in_part_is_told_for_certain(rq: RqWorld)
     assert all(failure.certain and "wrong kind" in failure.reason for failure in failed.values())
 
 
-def test_a_paused_worker_is_idle_and_takes_no_second_task(rq: RqWorld) -> None:
+def test_paused_worker_takes_one_more_job_at_most(rq: RqWorld) -> None:
     (rq.sites_dir.parent / "gate").touch()
     rq.stock_worker()
     assert rq.run("queue", "pause").stdout.startswith("paused: 1 of 1 workers")
@@ -571,13 +530,13 @@ def test_a_paused_worker_is_idle_and_takes_no_second_task(rq: RqWorld) -> None:
         eventually(lambda: client.zcard(f"rq:finished:{QUEUE}") == 2)
 
 
-def test_without_workers_a_pause_holds_for_those_that_start(rq: RqWorld) -> None:
+def test_pause_holds_for_workers_that_start_later(rq: RqWorld) -> None:
     assert "one that starts heeds it" in rq.run("queue", "pause").stdout
     with rq.redis() as client:
         assert client.exists("rq:suspended")
 
 
-def test_rq_info_says_the_same(rq: RqWorld) -> None:
+def test_rq_info_agrees(rq: RqWorld) -> None:
     """RQ's own command, which counts what it cleans up before: here there is nothing to clean up."""
     rq.stock_worker()
     running = rq.publish(1)
@@ -607,7 +566,7 @@ def test_rq_info_says_the_same(rq: RqWorld) -> None:
     assert running in ours
 
 
-def test_who_only_reads_is_spared_importing_rq(rq: RqWorld) -> None:
+def test_reading_does_not_import_rq(rq: RqWorld) -> None:
     task_id = rq.publish(1)
     code = (
         "import sys; from sitegenctl.cli.app import run;"
@@ -619,7 +578,7 @@ def test_who_only_reads_is_spared_importing_rq(rq: RqWorld) -> None:
     assert (process.returncode, process.stderr) == (0, "")
 
 
-def test_without_the_package_it_is_said_which_extra_brings_it(rq: RqWorld) -> None:
+def test_missing_package_names_the_extra(rq: RqWorld) -> None:
     code = (
         "import sys; sys.modules['rq'] = None;"
         "import importlib.util as util; found = util.find_spec;"
@@ -634,7 +593,7 @@ def test_without_the_package_it_is_said_which_extra_brings_it(rq: RqWorld) -> No
     ]
 
 
-def test_a_task_that_failed_for_good_is_found_with_its_traceback(rq: RqWorld) -> None:
+def test_failed_job_is_found_with_its_traceback(rq: RqWorld) -> None:
     rq.stock_worker()
     task_id = rq.publish(99, retry=None)
     with rq.redis() as client:
@@ -648,14 +607,14 @@ def test_a_task_that_failed_for_good_is_found_with_its_traceback(rq: RqWorld) ->
     assert "LookupError" in shown
 
 
-def test_the_tested_release_is_the_one_that_runs(rq: RqWorld) -> None:
+def test_installed_release_is_the_tested_one(rq: RqWorld) -> None:
     rq.stock_worker()
     (worker,) = rq.with_session(lambda session: session.queue.worker_details()).workers
     assert (worker.software, worker.version) == ("rq", version("rq"))
     assert f"rq {version('rq')}" in rq.run("inspect", "workers").stdout
 
 
-def test_why_a_worker_keeps_silent_is_told_in_rq_s_terms(rq: RqWorld) -> None:
+def test_silent_worker_is_explained_in_rq_terms(rq: RqWorld) -> None:
     rq.order(42, "GENERATING")
     rq.publish(42)
     rq.deliver(late=-60)
@@ -668,7 +627,7 @@ def test_why_a_worker_keeps_silent_is_told_in_rq_s_terms(rq: RqWorld) -> None:
     ]
 
 
-def test_a_purge_takes_what_rq_itself_holds_until_it_is_due(rq: RqWorld) -> None:
+def test_purge_removes_scheduled_jobs(rq: RqWorld) -> None:
     for order_id in (1, 2):
         rq.order(order_id, "GENERATING")
     rq.publish(1)

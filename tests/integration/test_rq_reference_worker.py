@@ -77,7 +77,7 @@ def test_enqueue_wait_follows_the_log_to_a_site_on_disk(world: RqWorld) -> None:
         assert 23 * 3600 < client.ttl(job.key) <= 24 * 3600
 
 
-def test_a_failed_run_ends_and_a_run_that_did_not_begin_is_retried(world: RqWorld) -> None:
+def test_only_a_run_that_did_not_begin_is_retried(world: RqWorld) -> None:
     world.order(42, "GENERATING")
     world.order(43, "GENERATING", onboarding="missing")
     world.worker("-c", "1", "--generator", "tests.support.generators:broken")

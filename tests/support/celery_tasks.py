@@ -53,7 +53,7 @@ def deliveries(world: World, *deliver: Callable[[], object]) -> list[LiveTask]:
     return found
 
 
-def withdraw(
+def revoke(
     world: World, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = (), **flags: Any
 ) -> Mapping[str, str]:
     return world.with_session(

@@ -58,7 +58,7 @@ class System:
     def claims(self) -> dict[str, TaskState]:
         return {task.task_id: task.state for worker in self.survey().workers for task in worker.tasks}
 
-    def withdraw(
+    def revoke(
         self,
         *task_ids: str,
         terminate: bool = False,
@@ -66,7 +66,7 @@ class System:
         orphaned: Collection[str] = (),
         **flags: Any,
     ) -> Mapping[str, str]:
-        """Withdraw these tasks wherever they are; of those to be kept only the copies in the queue."""
+        """Revoke these tasks wherever they are; of those to be kept only the copies in the queue."""
         known = [
             replace(task, state=TaskState.ORPHANED) if task.task_id in orphaned else task
             for task in self.read().tasks
@@ -77,7 +77,7 @@ class System:
         tasks += [self.live(task_id, TaskState.QUEUED if task_id in keep else TaskState.UNACKED) for task_id in nowhere]
         return self.ask(lambda queue: queue.revoke(tasks, terminate=terminate, keep=keep), **flags)
 
-    def put_back(self, *task_ids: str, **flags: Any) -> Mapping[str, str]:
+    def requeue(self, *task_ids: str, **flags: Any) -> Mapping[str, str]:
         tasks = [self.live(task_id, TaskState.ORPHANED) for task_id in task_ids]
         return self.ask(lambda queue: queue.requeue(tasks), **flags)
 
@@ -162,6 +162,7 @@ class CelerySystem(System):
     def publish_garbage(self) -> None:
         with self.world.redis() as client:
             client.lpush(QUEUE, b"\x80not json", b"{}")
+            client.hset("unacked", "tag", b"neither")
 
     def lose(self) -> None:
         self.world.deliver()

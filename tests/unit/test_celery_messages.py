@@ -67,7 +67,7 @@ def test_a_future_eta_says_why_it_waits(minutes: int, retries: int, state: TaskS
     assert read(message(eta=eta, retries=retries)).state is state
 
 
-def test_what_is_delivered_stays_unacked_until_a_worker_claims_it() -> None:
+def test_delivered_message_is_unacked() -> None:
     raw = json.dumps([message(), "", "site_generation"]).encode()
     place = Place(TaskState.UNACKED, delivery="tag", delivered_at=NOW)
     (task,) = Decoder(TASK, now=NOW).decode_unacked(raw, place)
@@ -234,7 +234,7 @@ def test_protocol_1(headers: object) -> None:
 
 @pytest.mark.parametrize("expires", ["2025-12-31T23:55:00+00:00", "2025-12-31T23:55:00", (NOW.timestamp() - 300)])
 @pytest.mark.parametrize("protocol", [1, 2])
-def test_an_expired_message_is_live_only_where_a_worker_may_have_begun_it(expires: object, protocol: int) -> None:
+def test_expired_message_is_live_only_once_delivered(expires: object, protocol: int) -> None:
     raw = message(expires=expires) if protocol == 2 else message(body={**FIRST, "expires": expires}) | {"headers": {}}
     found = read(raw)
     assert isinstance(found, ForeignMessage)
@@ -257,7 +257,7 @@ def test_the_hard_limit_of_a_message(timelimit: object, limit: timedelta | None)
     assert task.limit == limit
 
 
-def test_an_id_that_is_no_text_for_postgresql_is_escaped_and_counted() -> None:
+def test_id_that_postgresql_rejects_is_escaped() -> None:
     raw = json.dumps(message(id="a\0b\ud800")).encode()
     skipped: Counter[str] = Counter()
     (task,) = Decoder(TASK, now=NOW, skipped=skipped).decode(raw, QUEUED)
@@ -309,7 +309,7 @@ def test_a_message_of_another_task_is_foreign(headers: dict[str, Any], raw: byte
         (OTHER, json.dumps([[], {}, {"chord": SIGNATURE | {"args": ["abc"]}}]).encode()),
     ],
 )
-def test_what_names_our_task_and_cannot_be_read_may_be_of_any_order(headers: dict[str, Any], raw: bytes) -> None:
+def test_unreadable_message_naming_our_task_may_be_ours(headers: dict[str, Any], raw: bytes) -> None:
     found = read(with_body(raw, **headers))
     assert isinstance(found, ForeignMessage)
     assert found.may_be_ours
@@ -325,7 +325,7 @@ def test_a_part_nested_too_deeply_to_be_found_may_be_of_any_order() -> None:
     "raw",
     [TASK.encode(), b'{"headers": {"task": "%s"' % TASK.encode(), b'{"task": "%s", "id": 1}' % TASK.encode()],
 )
-def test_no_message_of_celery_s_that_names_our_task_may_be_of_any_order(raw: bytes) -> None:
+def test_garbage_naming_our_task_may_be_ours(raw: bytes) -> None:
     decoder = Decoder(TASK, now=NOW)
     for decode in (decoder.decode, decoder.decode_unacked):
         (found,) = decode(raw, QUEUED)
