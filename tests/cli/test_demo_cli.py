@@ -97,8 +97,8 @@ def test_up_defines_a_context_and_down_leaves_nothing(data: Path) -> None:
     assert demo("demo", "status").returncode == 3
     up = demo("demo", "up", *FAST)
     assert up.returncode == 0, up.stderr
-    seen = demo("--context", "demo", "inspect", "42", "-o", "json", DATABASE_URL="postgresql://elsewhere/prod")
-    assert json.loads(seen.stdout)["data"]["condition"] == "unstarted"
+    inspected = demo("--context", "demo", "inspect", "42", "-o", "json", DATABASE_URL="postgresql://elsewhere/prod")
+    assert json.loads(inspected.stdout)["data"]["condition"] == "unstarted"
     again = demo("demo", "up", *FAST)
     assert again.returncode == 0
     assert again.stdout == up.stdout  # the same processes on the same ports
@@ -150,8 +150,8 @@ def test_the_demo_on_rq(data: Path) -> None:
     assert tour.returncode == 0, tour.stderr
     assert "SUCCESS" in tour.stdout
     task_id = tour.stdout.partition(" task ")[2].split()[0]
-    seen = demo("--context", "demo", "inspect", "task", task_id, "-o", "json")
-    assert json.loads(seen.stdout)["data"]["name"] == "app.workers.site_generation_worker.generate_site_job"
+    inspected = demo("--context", "demo", "inspect", "task", task_id, "-o", "json")
+    assert json.loads(inspected.stdout)["data"]["name"] == "app.workers.site_generation_worker.generate_site_job"
     assert demo("demo", "down").stdout == "stopped worker, Redis, PostgreSQL\n"
     assert processes(data) == []
 

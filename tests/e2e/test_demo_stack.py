@@ -1,4 +1,4 @@
-"""The embedded stack on real servers: up, down, and what survives a kill at any moment."""
+"""The embedded stack on real servers: up, down, and recovery from a kill at any moment."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make_stack(root: Path, script: str = WORKER, **options: Any) -> Stack:
 
 
 def write_order(state: StackState) -> None:
-    """What a seed does: it fails where anything is left of an earlier one."""
+    """Seed the stack; fails if an earlier seeding left anything."""
 
     async def write() -> None:
         connection = await asyncpg.connect(state.postgres.url)
@@ -124,7 +124,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A stack that is made once, for tests that leave its servers and its orders in place."""
+    """A stack for tests that keep its servers and its orders."""
     root = tmp_path_factory.mktemp("standing") / "demo"
     up(make_stack(root))
     yield root
@@ -187,9 +187,9 @@ def test_up_recovers_killed_parts_and_keeps_the_data(standing: Path) -> None:
     for victims in ({"redis"}, {"postgres"}, {"worker"}, PARTS):
         for name in victims:
             kill(getattr(state, name))
-        found = stack.status()
-        assert found is not None
-        assert {name for name in PARTS if not getattr(found, name).alive} == victims
+        status = stack.status()
+        assert status is not None
+        assert {name for name in PARTS if not getattr(status, name).alive} == victims
         before, state = state, up(stack, seed=lambda _: pytest.fail("seeded twice"))
         assert [part.alive for part in state.parts] == [True, True, True]
         assert holds_the_order(state)
@@ -293,10 +293,10 @@ def test_an_interrupted_up_stops_what_it_started(root: Path) -> None:
     kill(state.redis)
     with pytest.raises(KeyboardInterrupt):
         up(make_stack(root, worker_ready=interrupt))
-    found = stack.status()
-    assert found is not None
-    assert [part.alive for part in found.parts] == [False, True, False]
-    assert found.postgres.process.pid == state.postgres.process.pid
+    status = stack.status()
+    assert status is not None
+    assert [part.alive for part in status.parts] == [False, True, False]
+    assert status.postgres.process.pid == state.postgres.process.pid
     assert [line for line in processes_of([str(root)]) if sys.executable in line] == []
 
 

@@ -1,4 +1,4 @@
-"""Real worker processes: an order from BUILDING to a site on disk, and everything that may happen on the way."""
+"""The reference worker on Celery, as real processes: from BUILDING to a site on disk, and failures on the way."""
 
 from __future__ import annotations
 

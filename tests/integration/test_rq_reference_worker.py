@@ -1,4 +1,4 @@
-"""Real worker processes on RQ: what RQ does with our generation, and what the family of processes does."""
+"""The reference worker on RQ, as real processes: generation, failures, signals and restarts."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def is_alive(pid: int) -> bool:
 
 def ended(world: RqWorld, job_id: str) -> Job:
     def job() -> Job | None:
-        found = world.fetch(job_id)
-        return found if found.is_finished or found.is_failed else None
+        job = world.fetch(job_id)
+        return job if job.is_finished or job.is_failed else None
 
     return eventually(job)
 
 
 def busy(world: RqWorld, *arguments: str) -> tuple[Running, str]:
-    """A worker in the middle of a generation that goes on when there is a file ``gate``."""
+    """Start a worker in the middle of a generation, which continues when the file ``gate`` exists."""
     folder = world.sites_dir.parent
     environ = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
     world.order(42, "GENERATING")

@@ -225,7 +225,7 @@ async def _cancel(world: World) -> None:
 
 
 def _in_thread(loop: asyncio.AbstractEventLoop, coroutine):
-    """Run a coroutine to its end while this thread's own loop stands still."""
+    """Run a coroutine to its end while the loop of this thread is blocked."""
     from threading import Thread
 
     results: list[object] = []

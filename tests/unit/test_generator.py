@@ -1,4 +1,4 @@
-"""The built-in generator: sites that are valid, complete and safe, whatever customers typed."""
+"""The built-in generator: its sites are valid, complete and safe for any input."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def attributes(page, *names):
 
 
 def assert_sound(site: Built, base: str = "") -> None:
-    """What holds for every page of every site."""
+    """Check the properties of every site."""
     assert len(site.files) >= 12
     titles = set()
     for path, page in site.pages.items():

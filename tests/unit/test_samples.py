@@ -1,4 +1,4 @@
-"""The plan of the sample orders: deterministic, complete, and true to the domain's own reading."""
+"""The plan of the sample orders: deterministic, complete, and diagnosed as planned."""
 
 from __future__ import annotations
 

@@ -9,10 +9,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from sitegenctl.errors import SitegenError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 @contextlib.contextmanager
@@ -36,6 +38,9 @@ def exclusive(root: Path, timeout: float, progress: Callable[[str], None], *, re
 
 
 def _acquire(root: Path, timeout: float, progress: Callable[[str], None]) -> FileLock:
+    # Slow to import, and not needed by `demo status`.
+    from filelock import FileLock, Timeout
+
     lock = FileLock(root / "lock", mode=0o600)
     deadline = time.monotonic() + timeout
     is_first = True
@@ -61,6 +66,8 @@ def only_tour(folder: Path) -> Iterator[None]:
 
     Raises ``SitegenError`` if another tour is running.
     """
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = FileLock(folder / "tour.lock", mode=0o600)
     try:
