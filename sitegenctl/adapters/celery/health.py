@@ -18,14 +18,14 @@ from sitegenctl.adapters.celery.control import bindings_key, count_workers, find
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, read_claims
 from sitegenctl.adapters.redis.connection import Link, opened_link
-from sitegenctl.adapters.redis.info import Habits, read_facts
+from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import database_number
 from sitegenctl.domain.health.facts import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkerFacts, WorkersFacts
 from sitegenctl.domain.health.orders import BEAT_TASK
 from sitegenctl.domain.queue.task import ForeignMessage, TaskState
 
 #: What identifies a worker's connections.
-_WORKER = Habits(listening="psub", taking=("brpop",))
+_WORKER = WorkerConnections(subscriptions="psub", commands=("brpop",))
 
 #: Messages read per list and of ``unacked``, and how many at once.
 _MAX_MESSAGES = 5000

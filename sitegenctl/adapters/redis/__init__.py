@@ -1,1 +1,1 @@
-"""Connections to Redis: URLs, errors, the small client, server facts."""
+"""The Redis client: URLs, connections, errors, server facts."""

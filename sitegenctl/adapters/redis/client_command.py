@@ -1,7 +1,4 @@
-"""The redis-cli command that reaches the Redis of a URL, for remedies that are pasted into a shell.
-
-No password is ever in it: it comes from the variable that holds the URL, or redis-cli asks for it.
-"""
+"""The redis-cli command for a Redis, to be pasted into a shell. It never contains a password."""
 
 from __future__ import annotations
 
@@ -19,9 +16,12 @@ _TLS = {
 
 
 def redis_cli(url: str, variable: str | None = None) -> str:
-    """``redis-cli`` for the Redis of this URL; ``variable`` is the one of the environment that holds it, if any."""
+    """The redis-cli command for a URL; ``variable`` is the environment variable that holds the URL, if any.
+
+    redis-cli prompts for the password unless the variable provides it.
+    """
     if is_sentinel(url):
-        # The sentinels know which one it is now, and an answer of a minute ago may be wrong.
+        # The primary may change between now and the moment when the command is run.
         return "redis-cli -h HOST_OF_THE_PRIMARY"
     parts = urlsplit(client_url(url))
     if variable and urlsplit(url).scheme in ("redis", "rediss") and not query_of(url):

@@ -1,4 +1,4 @@
-"""What a Redis tells of itself, whichever queue is on it: its state, its limits, its clock, and who is connected."""
+"""Facts about a Redis that do not depend on the queue: state, limits, clock and connected clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sitegenctl.domain.health.facts import Connections, RedisFacts
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A line of CLIENT LIST; ``fields`` has all of it as text."""
+    """A line of CLIENT LIST; ``fields`` are all its fields as text."""
 
     id: int
     address: str
@@ -28,17 +28,17 @@ class Client:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether it waits in a command that blocks."""
+        """Whether it waits in a blocking command."""
         return "b" in self.flags
 
     @property
     def is_server(self) -> bool:
-        """Whether it is a replica or a primary, and no client at all."""
+        """Whether it is a replica or a primary rather than a client."""
         return not {"S", "M"}.isdisjoint(self.flags)
 
 
 def read_clients(listing: object) -> list[Client] | None:
-    """The clients in a reply to CLIENT LIST; None where one cannot be read: then nothing may be concluded."""
+    """Parse a reply to CLIENT LIST; None if any line is invalid, so that no client is overlooked."""
     if not isinstance(listing, bytes):
         return None
     clients = []
@@ -64,15 +64,15 @@ def read_clients(listing: object) -> list[Client] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Habits:
-    """By what a worker's connections are recognised in CLIENT LIST.
+class WorkerConnections:
+    """How CLIENT LIST shows the connections of a worker.
 
-    ``listening`` is the field that counts the subscriptions of the one for commands, ``taking`` are the last commands
-    of the one for messages.
+    ``subscriptions`` is the field that counts the subscriptions of its connection for remote control, ``commands`` are
+    the commands in which its connection for messages blocks.
     """
 
-    listening: str
-    taking: tuple[str, ...]
+    subscriptions: str
+    commands: tuple[str, ...]
 
 
 async def read_facts(
@@ -82,11 +82,11 @@ async def read_facts(
     count_workers: Callable[[Link], Awaitable[int | None]],
     waiting: Sequence[Command],
     delivered: Sequence[Command],
-    worker: Habits,
+    worker: WorkerConnections,
     now: Callable[[], float],
 ) -> RedisFacts:
-    """What Redis tells of itself, in a few round trips; ``waiting`` and ``delivered`` count messages."""
-    # One that can't save refuses even this.
+    """Read the facts in a few round trips; ``waiting`` and ``delivered`` are commands that count messages."""
+    # A Redis that cannot save refuses even PING.
     await link.execute(("PING",), keep_refusals=True)
     latency, offset = await _time(link, now)
     denied: Refusal | None = None
@@ -104,20 +104,20 @@ async def read_facts(
         *delivered,
         keep_refusals=True,
     )
-    # A managed Redis often refuses CONFIG and CLIENT, a strict one INFO: what it would tell is not known then.
-    told = {} if isinstance(info, Refusal) else dict(_pairs(info.splitlines(), ":"))
-    saved = None if isinstance(saves, Refusal) or not told else b"".join(saves[1:]).decode()
+    # A managed Redis often refuses CONFIG and CLIENT, a strict ACL INFO: these facts are unknown then.
+    fields = {} if isinstance(info, Refusal) else dict(_pairs(info.splitlines(), ":"))
+    saved = None if isinstance(saves, Refusal) or not fields else b"".join(saves[1:]).decode()
     stops_writes = isinstance(stops, Refusal) or b"no" not in stops[1:]
     return RedisFacts(
         latency=latency,
-        version=told.get("redis_version", "unknown"),
-        role=told.get("role", "master"),
-        appendonly=told.get("aof_enabled") == "1",
+        version=fields.get("redis_version", "unknown"),
+        role=fields.get("role", "master"),
+        appendonly=fields.get("aof_enabled") == "1",
         saves=saved,
-        write_error=_write_error(told, saves=saved != "" and stops_writes),
-        policy=told.get("maxmemory_policy"),
-        maxmemory=int(told.get("maxmemory", 0)),
-        used=int(told.get("used_memory", 0)) - int(told.get("mem_not_counted_for_evict", 0)),
+        write_error=_write_error(fields, saves=saved != "" and stops_writes),
+        policy=fields.get("maxmemory_policy"),
+        maxmemory=int(fields.get("maxmemory", 0)),
+        used=int(fields.get("used_memory", 0)) - int(fields.get("mem_not_counted_for_evict", 0)),
         offset=offset,
         database=database,
         workers=workers,
@@ -130,7 +130,7 @@ async def read_facts(
 
 
 async def _time(link: Link, now: Callable[[], float]) -> tuple[timedelta, timedelta]:
-    """One round trip's length, and how far the server's clock is ahead, taken at its middle."""
+    """The latency, and how far the server's clock is ahead of ours in the middle of the round trip."""
     asked, began = now(), time.perf_counter()
     ((seconds, microseconds),) = await link.execute(("TIME",))
     took = time.perf_counter() - began
@@ -139,7 +139,7 @@ async def _time(link: Link, now: Callable[[], float]) -> tuple[timedelta, timede
 
 
 def _pairs(lines: Iterable[bytes], separator: str) -> Iterator[tuple[str, str]]:
-    """Names and values, as INFO has them on lines and CLIENT LIST in words."""
+    """Names and values of INFO's lines or of CLIENT LIST's words."""
     for line in lines:
         name, found, value = line.decode(errors="replace").partition(separator)
         if found:
@@ -147,7 +147,7 @@ def _pairs(lines: Iterable[bytes], separator: str) -> Iterator[tuple[str, str]]:
 
 
 def _write_error(info: Mapping[str, str], *, saves: bool) -> str | None:
-    """Why Redis refuses writes; ``saves`` is whether a snapshot that failed makes it do so."""
+    """Why Redis refuses writes; ``saves`` is whether it does so after a failed snapshot."""
     if info.get("aof_enabled") == "1" and info.get("aof_last_write_status", "ok") != "ok":
         return "the last write to the append-only file failed"
     if saves and info.get("rdb_last_bgsave_status", "ok") != "ok":
@@ -155,17 +155,17 @@ def _write_error(info: Mapping[str, str], *, saves: bool) -> str | None:
     return None
 
 
-def _connections(listing: object, worker: Habits) -> dict[int, Connections] | None:
-    """Count what a worker has: one connection with subscriptions, one whose last command waits for messages."""
+def _connections(listing: object, worker: WorkerConnections) -> dict[int, Connections] | None:
+    """Count possible connections of workers by database: subscribed ones, and ones that block for messages."""
     clients = read_clients(listing)
     if clients is None:
         return None
     listening: Counter[int] = Counter()
     taking: Counter[int] = Counter()
     for client in clients:
-        listening[client.database] += client.fields.get(worker.listening, "0") != "0"
-        # The last command alone is no sign: it stays with a client that has stopped waiting.
-        taking[client.database] += client.is_blocked and client.command in worker.taking
+        listening[client.database] += client.fields.get(worker.subscriptions, "0") != "0"
+        # The command alone proves nothing: CLIENT LIST shows the last one of a client that no longer blocks.
+        taking[client.database] += client.is_blocked and client.command in worker.commands
     return {
         database: Connections(listening=listening[database], taking=taking[database])
         for database in sorted({*listening, *taking})
@@ -174,6 +174,6 @@ def _connections(listing: object, worker: Habits) -> dict[int, Connections] | No
 
 
 def uptime_in(info: object) -> timedelta | None:
-    """How long Redis has been up, by its answer to ``INFO server``; None where that does not tell."""
+    """The uptime in a reply to ``INFO server``; None if it is missing."""
     seconds = re.search(rb"uptime_in_seconds:(\d{1,10})", info) if isinstance(info, bytes) else None
     return timedelta(seconds=int(seconds[1])) if seconds is not None else None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sitegenctl.adapters.redis.connection import Link
-from sitegenctl.adapters.redis.info import Habits, read_facts
+from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import database_number
 from sitegenctl.adapters.rq.assignments import assign_jobs
 from sitegenctl.adapters.rq.lookup import read_result
@@ -20,7 +20,7 @@ from sitegenctl.adapters.rq.workers import RqWorkers
 from sitegenctl.domain.health.facts import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkerFacts, WorkersFacts
 
 #: What identifies a worker's connections; a busy worker takes nothing.
-_WORKER = Habits(listening="sub", taking=("blmove", "blpop"))
+_WORKER = WorkerConnections(subscriptions="sub", commands=("blmove", "blpop"))
 
 #: Jobs that are read, how many at once, and failed ones, which are read one by one.
 _MAX_JOBS = 2000
