@@ -1,4 +1,4 @@
-"""Broker URLs as deployments have them, against real servers: for this console, and for a worker's kombu."""
+"""Broker URLs of deployments, for sitegenctl and for a worker's kombu, against real servers."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ from tests.support.world import QUEUE, TASK, World, eventually
         ),
     ],
 )
-def test_a_url_in_either_dialect(url: str, for_redis: str, for_kombu: str, number: int) -> None:
+def test_urls_are_respelled_for_redis_and_kombu(url: str, for_redis: str, for_kombu: str, number: int) -> None:
     assert (client_url(url), kombu_url(url), database_number(url)) == (for_redis, for_kombu, number)
     assert (client_url(for_kombu), kombu_url(for_redis)) == (for_redis, for_kombu)
 
 
-def test_several_sentinels() -> None:
+def test_urls_of_several_sentinels() -> None:
     url = "sentinel://:pw@a:1/5;sentinel://:pw@b"
     assert (sentinels(url), database_number(url), kombu_url(url)) == ([("a", 1), ("b", 26379)], 5, url)
 
 
 @pytest.mark.parametrize("url", ["amqp://guest@h//", "redis://h:port", "", "rediss://h?ssl_cert_reqs=maybe"])
-def test_what_is_no_redis_url_is_one_line(url: str) -> None:
+def test_invalid_url_is_reported_in_one_line(url: str) -> None:
     for read in (client_url, kombu_url, require_redis):
         with pytest.raises(UsageProblem) as caught:
             read(url)
@@ -134,7 +134,7 @@ def survey(world: World) -> WorkerSurvey:
 CALLS = pytest.mark.parametrize("call", [read, survey])
 
 
-def test_a_unix_socket(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unix_socket(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.sock"
     arguments = ["--port", "0", "--unixsocket", str(path), "--requirepass", "pw", "--save", ""]
     with server(*arguments, url=f"unix://:pw@{path}"):
@@ -195,7 +195,7 @@ def test_tls_without_verifying(world: World, tls: str, certificates: Certificate
 
 @CALLS
 @pytest.mark.parametrize("missing", ["authority", "own"])
-def test_tls_with_a_certificate_missing_is_one_line(
+def test_missing_certificate_is_reported_in_one_line(
     world: World, tls: str, certificates: Certificates, missing: str, call: Callable[[World], object]
 ) -> None:
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"

@@ -1,4 +1,4 @@
-"""Behind a real PgBouncer: nothing relies on a session, and no lock stays behind on one."""
+"""Commands behind a real PgBouncer: nothing relies on session state, and no lock stays on a session."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_enqueue(pooled: World) -> None:
     assert (pooled.status(), pooled.steps()) == ("GENERATING", ["OPERATOR_ENQUEUE"])
 
 
-def test_many_commands_at_once_share_the_pool(pooled: World) -> None:
+def test_concurrent_commands_share_the_pool(pooled: World) -> None:
     for order_id in range(1, 9):
         pooled.order(order_id)
     with ThreadPoolExecutor(8) as threads:
@@ -156,7 +156,7 @@ def test_read_only_is_enforced_by_the_server(pooled: World) -> None:
     assert pooled.steps() == []
 
 
-def test_lost_maintenance_lock_is_noticed(world: World) -> None:
+def test_lost_maintenance_lock_is_detected(world: World) -> None:
     world.order(42)
 
     async def scenario() -> None:
@@ -176,7 +176,7 @@ def test_lost_maintenance_lock_is_noticed(world: World) -> None:
     assert world.steps() == []
 
 
-def test_maintenance_lock_outlives_the_server_s_limit_for_idle_transactions(world: World) -> None:
+def test_maintenance_lock_outlives_idle_transaction_timeout(world: World) -> None:
     name = world.database_url.rpartition("/")[2]
     world.sql(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '50ms'")
 
@@ -207,7 +207,7 @@ def test_run_that_lost_its_lock_writes_nothing(world: World) -> None:
     assert world.steps()[-1] == "TEMPLATE_START"
 
 
-def test_next_run_waits_for_a_write_of_the_one_before_it(world: World) -> None:
+def test_next_run_waits_for_the_previous_write(world: World) -> None:
     """A run that has lost its lock may be in the middle of a write."""
     world.order(42, "GENERATING")
     store, _ = worker_stores(world.settings(timeout="30s"))

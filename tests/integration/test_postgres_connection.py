@@ -1,4 +1,4 @@
-"""What a connection to PostgreSQL bears: locks that others hold, and a pooler between."""
+"""Errors of database connections: locks, poolers, missing privileges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.poolers import pgbouncer
 from tests.support.world import World
 
 
-def test_a_locked_table_is_called_locked_and_not_away(world: World) -> None:
+def test_locked_table_is_not_reported_as_unreachable(world: World) -> None:
     async def scenario() -> None:
         migration = await asyncpg.connect(world.database_url)
         store = PostgresOrders(world.database_url, timeout=1)
@@ -35,7 +35,7 @@ def test_a_locked_table_is_called_locked_and_not_away(world: World) -> None:
     asyncio.run(scenario())
 
 
-def test_refusal_by_a_pooler_is_not_taken_for_a_server_that_is_away(world: World) -> None:
+def test_pooler_refusal_is_not_reported_as_unreachable(world: World) -> None:
     with pgbouncer(world.database_url, "transaction") as url:
         ran = world.run("doctor", "--quick", DATABASE_URL=f"{url}?work_mem=4MB")
     assert "the pooler refused: unsupported startup parameter: work_mem" in ran.stdout
@@ -56,7 +56,7 @@ def test_refusal_by_a_pooler_is_not_taken_for_a_server_that_is_away(world: World
     ],
     ids=["statement timeout", "row security", "row security that shows all", "grant"],
 )
-def test_each_refusal_is_told_from_the_others(world: World, statement: str, message: str) -> None:
+def test_refusals_are_distinguished(world: World, statement: str, message: str) -> None:
     world.order(42)
     with clerk(world) as (role, url):
         for each in statement.format(role=role).split("; "):
@@ -111,7 +111,7 @@ def writable(url: str) -> bool:
     return asyncio.run(scenario())
 
 
-def test_role_with_just_these_grants_may_change_orders(world: World) -> None:
+def test_documented_grants_are_sufficient(world: World) -> None:
     world.order(42)
     with clerk(world) as (_, url):
         assert writable(url)
@@ -133,7 +133,7 @@ def test_role_with_just_these_grants_may_change_orders(world: World) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["enqueue 42", "repair", "maintain", "queue purge", "start-stuck"])
-def test_command_that_could_not_write_says_so_before_it_plans(
+def test_missing_write_access_is_reported_before_planning(
     world: World, command: str, statement: str, code: int, reason: str, flags: list[str]
 ) -> None:
     world.order(42)
@@ -150,14 +150,14 @@ def test_command_that_could_not_write_says_so_before_it_plans(
     assert len(world.queued()) == 1
 
 
-def test_dry_run_that_reads_only_works_on_a_primary(world: World) -> None:
+def test_read_only_dry_run_works_on_a_primary(world: World) -> None:
     world.order(42)
     for command in (["enqueue", "42"], ["repair"], ["maintain"]):
         ran = world.run("--read-only", *command, "--dry-run")
         assert ran.returncode == 0, ran.stderr
 
 
-def test_copy_that_takes_no_writes_is_not_authoritative(world: World) -> None:
+def test_read_only_copy_is_not_authoritative(world: World) -> None:
     with clerk(world) as (role, url):
         world.sql(f"ALTER ROLE {role} SET default_transaction_read_only = on")
 

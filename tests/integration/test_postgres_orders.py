@@ -1,4 +1,4 @@
-"""Reading orders from, and claiming them in, a real PostgreSQL."""
+"""Reading orders and applying transitions in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def step(order: Order, task_id: str = "task-1") -> Step:
     )
 
 
-def test_an_order_with_everything(world: World) -> None:
+def test_order_with_log_and_onboarding(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "PHASE_1_ERROR", "ERROR"], name="Ana")
     order = read(world, 42, 43)[42]
     assert (order.status, order.customer_name, order.onboarding) == (
@@ -80,7 +80,7 @@ def begin_run(world: World, order_id: int, details: str | None, *, age: str = "5
         (None, (None, False)),
     ],
 )
-def test_run_says_when_it_began_and_whose_it_is(
+def test_last_run_has_age_task_id_and_lock(
     world: World, kind: str, details: str | None, expected: tuple[str | None, bool]
 ) -> None:
     world.sql(f"ALTER TABLE site_generation_logs ALTER details TYPE {kind} USING details::text::{kind}")
@@ -93,7 +93,7 @@ def test_run_says_when_it_began_and_whose_it_is(
     assert (last_run.task_id, last_run.takes_lock) == expected
 
 
-def test_run_lock_is_seen_while_it_is_held(world: World) -> None:
+def test_held_run_lock_is_detected(world: World) -> None:
     world.order(42)
     world.order(43)
 
@@ -115,14 +115,14 @@ def test_run_lock_is_seen_while_it_is_held(world: World) -> None:
 
 
 @pytest.mark.parametrize("order_id", [1, 2**31 - 1, 2**31, 5_000_000_000, 2**32 + 1, 2**63 - 1])
-def test_every_order_id_has_a_lock_key_that_both_sides_agree_on(world: World, order_id: int) -> None:
+def test_lock_keys_agree_in_python_and_sql(world: World, order_id: int) -> None:
     key = run_lock_key(order_id)
     assert -(2**31) <= key < 2**31
     (row,) = world.sql(f"SELECT {unsigned_key('$1::bigint')} AS key", order_id)
     assert row["key"] == key % 2**32
 
 
-def test_journal_row_says_which_status_it_set(world: World) -> None:
+def test_journal_records_the_new_status(world: World) -> None:
     world.order(42)
     order = read(world, 42)[42]
     assert order.journal is None
@@ -132,21 +132,21 @@ def test_journal_row_says_which_status_it_set(world: World) -> None:
     assert journal.after == "GENERATING"
 
 
-def test_onboarding_missing_and_partial(world: World) -> None:
+def test_missing_and_partial_onboarding(world: World) -> None:
     world.order(1, onboarding="missing")
     world.order(2, onboarding="partial")
     orders = read(world, 1, 2)
     assert (orders[1].onboarding, orders[2].onboarding) == (Onboarding.MISSING, Onboarding.PARTIAL)
 
 
-def test_an_order_that_does_not_exist_is_left_out_and_a_null_status_is_none(world: World) -> None:
+def test_missing_order_is_left_out_and_null_status_is_none(world: World) -> None:
     world.order(1, None)
     orders = read(world, 1, 99)
     assert set(orders) == {1}
     assert orders[1].status is None
 
 
-def test_idle_is_the_newest_movement_each_by_its_own_clock(world: World) -> None:
+def test_idle_time_uses_the_clock_of_each_column(world: World) -> None:
     """Order columns are naive UTC, log rows are in the zone of the session: 9 hours apart here."""
     name = world.database_url.rsplit("/", 1)[1]
     world.sql(f"ALTER DATABASE {name} SET timezone TO 'Asia/Tokyo'")
@@ -250,7 +250,7 @@ def test_roll_back_restores_only_unchanged_orders(world: World) -> None:
     assert "Redis refused" in world.log(42)[-1]["message"]
 
 
-def test_details_may_be_jsonb(world: World) -> None:
+def test_journal_in_a_jsonb_column(world: World) -> None:
     world.sql("ALTER TABLE site_generation_logs ALTER COLUMN details TYPE jsonb USING details::jsonb")
     world.order(42)
     order = read(world, 42)[42]
@@ -268,7 +268,7 @@ def test_read_only_is_enforced_by_the_server(world: World) -> None:
     assert world.status(42) == "BUILDING"
 
 
-def test_the_log_is_read_from_where_one_was_and_to_the_newest(world: World) -> None:
+def test_log_is_read_after_an_id_or_from_the_end(world: World) -> None:
     world.order(1, steps=["START", "AI_STRATEGY", "ERROR"])
     world.order(2, steps=["START", "SUCCESS"])
     first = world.log(1)[0]["id"]
@@ -281,12 +281,12 @@ def test_the_log_is_read_from_where_one_was_and_to_the_newest(world: World) -> N
     assert steps_of(last=1) == ["1:ERROR", "2:SUCCESS"]
 
 
-def test_another_kind_of_database_is_a_usage_problem() -> None:
+def test_url_of_another_database_is_refused() -> None:
     with pytest.raises(UsageProblem, match="not a PostgreSQL URL"):
         PostgresOrders("mysql://crm@localhost/crm", timeout=2)
 
 
-def test_a_server_that_is_away_is_one_line() -> None:
+def test_unreachable_server_is_reported_in_one_line() -> None:
     async def attempt() -> None:
         await PostgresOrders("postgresql://crm:pw@127.0.0.1:1/crm", timeout=2).read_orders([1])
 
@@ -296,13 +296,13 @@ def test_a_server_that_is_away_is_one_line() -> None:
     assert "pw" not in caught.value.message
 
 
-def test_another_database_is_recognised_as_such(world: World) -> None:
+def test_database_without_the_tables_is_reported(world: World) -> None:
     world.sql("DROP TABLE site_generation_logs")
     with pytest.raises(SourceError, match="not an orders database"):
         read(world, 1)
 
 
-def test_a_connection_that_was_cut_is_opened_again(world: World) -> None:
+def test_reconnects_after_the_connection_was_cut(world: World) -> None:
     world.order(42)
 
     async def scenario() -> None:
@@ -331,7 +331,7 @@ def test_a_connection_that_was_cut_is_opened_again(world: World) -> None:
         ("postgresql+asyncpg://u:p@h/d?ssl=require", "postgresql://u:p@h/d?sslmode=require"),
     ],
 )
-def test_urls_as_deployments_have_them(url: str, dsn: str) -> None:
+def test_dsn_from_urls_of_other_drivers(url: str, dsn: str) -> None:
     assert asyncpg_dsn(url) == dsn
 
 
@@ -339,7 +339,7 @@ def recent(world: World, **options: int) -> list[StepMark]:
     return world.with_session(lambda session: session.orders.recent_steps(timedelta(minutes=30), **options))
 
 
-def test_the_steps_of_the_last_minutes_oldest_first(world: World) -> None:
+def test_recent_steps_are_oldest_first(world: World) -> None:
     world.order(1, steps=["START", "ERROR"], age="40 minutes")
     world.order(2, steps=["START", "SUCCESS"], age="20 minutes")
     world.order(3, steps=["RESUME"], age="1 minutes")
@@ -351,12 +351,12 @@ def test_the_steps_of_the_last_minutes_oldest_first(world: World) -> None:
     assert recent(world, after_id=found[-1].log_id) == []
 
 
-def test_of_too_many_steps_the_newest_are_read(world: World) -> None:
+def test_recent_steps_limit_keeps_the_newest(world: World) -> None:
     world.order(1, steps=[f"STEP_{number}" for number in range(6)], age="1 minutes")
     assert [mark.step for mark in recent(world, limit=2)] == ["STEP_4", "STEP_5"]
 
 
-def test_steps_of_no_time_or_a_time_to_come_tell_nothing(world: World) -> None:
+def test_recent_steps_ignore_invalid_times(world: World) -> None:
     world.order(1, steps=["START"], age="1 minutes")
     for time in ("NULL", "'infinity'", "localtimestamp + interval '1 day'"):
         world.sql(
@@ -366,7 +366,7 @@ def test_steps_of_no_time_or_a_time_to_come_tell_nothing(world: World) -> None:
     assert [mark.step for mark in recent(world)] == ["START", "SUCCESS"]
 
 
-def test_no_steps_at_all(world: World) -> None:
+def test_recent_steps_of_an_empty_log(world: World) -> None:
     assert recent(world) == []
 
 
@@ -401,7 +401,7 @@ def many_names(world: World) -> list[int]:
     ]
 
 
-def test_the_same_orders_are_taken_in_memory_and_in_the_database(world: World, many_names: list[int]) -> None:
+def test_filter_agrees_in_python_and_sql(world: World, many_names: list[int]) -> None:
     """Open orders are filtered in memory and all others by the database: one list is made of both."""
     orders = read(world, *many_names)
 

@@ -1,4 +1,4 @@
-"""What processes hold in memory: of this machine's, by /proc; of others nothing is claimed."""
+"""Memory of worker processes: local ones only."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ HERE = socket.gethostname()
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells it in /proc")
 
 
-def test_this_process_holds_what_a_python_holds() -> None:
+def test_memory_of_this_process() -> None:
     held = local_memory(HERE, [os.getpid()])
     assert held.keys() == {os.getpid()}
     assert 10_000_000 < held[os.getpid()] < 10_000_000_000
 
 
-def test_of_another_host_nothing_is_known() -> None:
+def test_other_host_is_unknown() -> None:
     assert local_memory(f"not-{HERE}", [os.getpid()]) == {}
     assert local_memory("", [os.getpid()]) == {}
 
 
-def test_processes_that_are_gone_or_never_were_are_left_out() -> None:
+def test_missing_processes_are_left_out() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert local_memory(HERE, [gone.pid, -1, 0, 2**40, os.getpid()]).keys() == {os.getpid()}
 
 
-def test_a_number_that_another_program_has_got_is_no_worker() -> None:
+def test_reused_pid_of_another_program_is_left_out() -> None:
     """In a container processes have numbers of their own: here somebody else may have it."""
     other = subprocess.Popen(["sleep", "60"])
     try:
@@ -48,7 +48,7 @@ def test_a_number_that_another_program_has_got_is_no_worker() -> None:
         other.wait()
 
 
-def test_a_real_worker_tells_its_processes_and_which_runs_what(world: World) -> None:
+def test_worker_details_include_process_memory(world: World) -> None:
     world.order(42)
     worker = world.worker("-c", "2", "--generator", "tests.support.generators:gated", cwd=world.sites_dir.parent)
     world.enqueue(42)

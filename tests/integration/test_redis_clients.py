@@ -1,4 +1,4 @@
-"""Reading CLIENT LIST, which each version of Redis writes with other fields."""
+"""Parsing CLIENT LIST of every version of Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REORDERED = b"cmd=BRPOP db=15 flags=xb id=5\n"
 REPLICA = b"id=6 addr=10.0.0.2:6379 flags=S db=0 cmd=psync\n"
 
 
-def test_clients_of_every_version() -> None:
+def test_client_list_of_every_version() -> None:
     clients = read_clients(OLD + NEW + b"\n" + REORDERED + REPLICA)
     assert clients is not None
     assert [(each.id, each.address, each.database, each.command) for each in clients] == [
@@ -43,7 +43,7 @@ def test_clients_of_every_version() -> None:
         b"id=\xff db=0 flags=N cmd=get",
     ],
 )
-def test_nothing_follows_from_a_list_that_cannot_be_read(listing: object) -> None:
+def test_invalid_client_list_is_none(listing: object) -> None:
     assert read_clients(listing) is None
 
 

@@ -44,7 +44,7 @@ async def failure(url: str, *, timeout: float = 2) -> SourceError:
     return caught.value
 
 
-async def test_replies_are_as_redis_gives_them_whichever_way(redis_url: str) -> None:
+async def test_reply_types(redis_url: str) -> None:
     async with linked(redis_url) as link:
         replies = await link.execute(
             ("SET", "text", "São Paulo \x06\x16"),
@@ -76,7 +76,7 @@ async def test_replies_are_as_redis_gives_them_whichever_way(redis_url: str) -> 
     assert abs(int(clock[0]) - time.time()) < 30
 
 
-async def test_a_connection_that_was_closed_while_nobody_asked_is_made_anew(redis_url: str) -> None:
+async def test_reconnects_after_an_idle_connection_was_closed(redis_url: str) -> None:
     async with linked(redis_url) as link, linked(redis_url) as other:
         (own,) = await link.execute(("CLIENT", "ID"))
         assert await other.execute(("CLIENT", "KILL", "ID", own)) == [1]
@@ -86,12 +86,12 @@ async def test_a_connection_that_was_closed_while_nobody_asked_is_made_anew(redi
     assert now != own
 
 
-async def test_nothing_to_send_is_no_replies(redis_url: str) -> None:
+async def test_no_commands_give_no_replies(redis_url: str) -> None:
     async with linked(redis_url) as link:
         assert await link.execute() == []
 
 
-async def test_large_replies_arrive_whole(redis_url: str) -> None:
+async def test_large_replies_are_complete(redis_url: str) -> None:
     """Ten times as much as is read ahead, both ways at once."""
     value = os.urandom(500_000)
     async with linked(redis_url, 30) as link:
@@ -102,7 +102,7 @@ async def test_large_replies_arrive_whole(redis_url: str) -> None:
     assert (len(items), items[-1]) == (100_000, b"99999")
 
 
-async def test_what_redis_refuses_is_told_and_harms_nothing_else(redis_url: str) -> None:
+async def test_refused_command_does_not_affect_others(redis_url: str) -> None:
     async with linked(redis_url) as link:
         await link.execute(("SET", "text", "1"))
         kept = await link.execute(("LPOP", "text"), ("GET", "text"), keep_refusals=True)
@@ -114,7 +114,7 @@ async def test_what_redis_refuses_is_told_and_harms_nothing_else(redis_url: str)
         assert await link.execute(("GET", "text")) == [b"1"]
 
 
-async def test_a_user_who_may_not_is_told_so(redis_url: str) -> None:
+async def test_missing_permission_is_reported(redis_url: str) -> None:
     with Redis.from_url(redis_url) as admin:
         admin.execute_command("ACL", "SETUSER", "clerk", "on", ">p@ss", "~*", "&*", "+@all", "-info")
         try:
@@ -128,14 +128,14 @@ async def test_a_user_who_may_not_is_told_so(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("password", [":wr0ng@", "nobody:wr0ng@", ""], ids=["wrong", "wrong user", "none"])
-async def test_a_wrong_password_says_so_without_telling_it(redis_url: str, password: str) -> None:
+async def test_wrong_password_is_reported_without_quoting_it(redis_url: str, password: str) -> None:
     error = await failure(f"redis://{password}{redis_url.split('@')[1]}")
     assert error.message.startswith("Redis refuses the login: ")
     assert error.hint == "check the password in REDIS_URL"
     assert "wr0ng" not in error.message
 
 
-async def test_a_password_where_none_is_wanted() -> None:
+async def test_password_for_a_server_without_one_is_refused() -> None:
     port = free_port()
     with server("--port", str(port), "--save", "", url=f"redis://127.0.0.1:{port}"):
         error = await failure(f"redis://:wr0ng@127.0.0.1:{port}")
@@ -147,18 +147,18 @@ async def test_a_password_where_none_is_wanted() -> None:
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nowhere/r.sock", "redis://no.such.host.invalid"])
-async def test_a_redis_that_is_not_there_is_one_line(url: str) -> None:
+async def test_unreachable_server_is_reported_in_one_line(url: str) -> None:
     error = await failure(url)
     assert error.message.startswith("Redis can't be reached: ")
     assert "config show" in (hint_text(error.hint) or "")
 
 
-async def test_a_refused_connection_names_the_place_and_the_reason() -> None:
+async def test_refused_connection_names_address_and_reason() -> None:
     error = await failure("redis://127.0.0.1:1/0")
     assert error.message == "Redis can't be reached: 127.0.0.1:1: Connection refused"
 
 
-async def test_a_server_that_takes_the_connection_and_never_answers() -> None:
+async def test_server_that_never_responds_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         error = await failure(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout=0.5)
@@ -167,7 +167,7 @@ async def test_a_server_that_takes_the_connection_and_never_answers() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$100\r\ntoo short"])
-async def test_a_server_that_speaks_something_else_or_stops_in_the_middle(answer: bytes) -> None:
+async def test_invalid_or_truncated_reply_is_reported(answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(answer)
@@ -180,7 +180,7 @@ async def test_a_server_that_speaks_something_else_or_stops_in_the_middle(answer
     assert error.message.startswith("Redis ")
 
 
-async def test_after_a_redis_that_hung_the_next_answer_is_the_right_one() -> None:
+async def test_late_reply_is_not_taken_for_the_next_one() -> None:
     """The late answer must not be taken for that to the next call."""
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
@@ -209,7 +209,7 @@ def blocked(client: Redis) -> list[str]:
     return [each["id"] for each in client.client_list() if (each["cmd"], each["db"]) == ("brpop", number)]
 
 
-async def test_a_connection_lost_in_the_middle_is_told_and_made_anew(redis_url: str) -> None:
+async def test_connection_lost_during_a_call_is_reopened(redis_url: str) -> None:
     async with linked(redis_url) as link:
         async with waiting(link, redis_url) as (call, other):
             (connection,) = blocked(other)
@@ -219,7 +219,7 @@ async def test_a_connection_lost_in_the_middle_is_told_and_made_anew(redis_url: 
         assert await link.execute(("PING",)) == [b"PONG"]
 
 
-async def test_after_a_cancelled_call_the_next_answer_is_the_right_one(redis_url: str) -> None:
+async def test_next_reply_after_a_cancelled_call_is_correct(redis_url: str) -> None:
     async with linked(redis_url) as link:
         async with waiting(link, redis_url) as (call, other):
             call.cancel()
@@ -232,7 +232,7 @@ async def test_after_a_cancelled_call_the_next_answer_is_the_right_one(redis_url
         assert await link.execute(("LRANGE", "nothing", 0, -1)) == [[b"something"]]
 
 
-async def test_closing_closes_the_connection_and_using_it_again_opens_one(redis_url: str) -> None:
+async def test_client_reopens_after_close(redis_url: str) -> None:
     async with linked(redis_url) as link:
         await link.execute(("CLIENT", "SETNAME", "tested"))
         await link.aclose()
@@ -243,7 +243,7 @@ async def test_closing_closes_the_connection_and_using_it_again_opens_one(redis_
 
 
 @pytest.mark.parametrize("dialect", ["unix://:{}@{}?db=3", "redis+socket://:{}@{}?virtual_host=3"])
-async def test_a_unix_socket(tmp_path: Path, dialect: str) -> None:
+async def test_unix_socket(tmp_path: Path, dialect: str) -> None:
     path = tmp_path / "r.sock"
     with server(
         *("--port", "0", "--unixsocket", str(path), "--requirepass", "p/w", "--save", ""), url=f"unix://:p%2Fw@{path}"
@@ -264,7 +264,7 @@ async def test_tls_and_large_replies(tls: str, certificates: Certificates) -> No
         assert await link.execute(("ECHO", value)) == [value]
 
 
-async def test_a_certificate_for_another_host_is_not_taken(tls: str, certificates: Certificates) -> None:
+async def test_certificate_for_another_host_is_refused(tls: str, certificates: Certificates) -> None:
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
     url = f"{tls.replace('127.0.0.1', 'localhost')}{own}&ssl_ca_certs={certificates.certificate}"
     error = await failure(url)
@@ -273,19 +273,19 @@ async def test_a_certificate_for_another_host_is_not_taken(tls: str, certificate
         assert await link.execute(("PING",)) == [b"PONG"]
 
 
-async def test_tls_to_a_redis_without(redis_url: str) -> None:
+async def test_tls_to_a_plain_server_is_reported(redis_url: str) -> None:
     error = await failure(redis_url.replace("redis://", "rediss://"))
     assert error.message.startswith("Redis can't be reached: ")
 
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
-async def test_a_certificate_file_that_is_not_there_is_named(option: str) -> None:
+async def test_missing_certificate_file_is_named(option: str) -> None:
     error = await failure(f"rediss://127.0.0.1:1/0?{option}=/nowhere/c.pem")
     assert "/nowhere/c.pem does not exist" in error.message
     assert option in error.message
 
 
-async def test_a_link_that_is_still_used_when_all_are_closed_is_closed_when_it_is_left(redis_url: str) -> None:
+async def test_pool_closes_a_client_in_use_when_it_is_returned(redis_url: str) -> None:
     links = Links(redis_url, QueueOptions(), timeout=10)
     name = b"given-up"
     async with links.one() as link:

@@ -1,4 +1,4 @@
-"""The main commands on the schemas that installations have: other types for ids, times and statuses."""
+"""The main commands on the schemas of real installations: other types for ids, times and statuses."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_large_order_id(world: World, statements: tuple[str, ...], order_id: int
 
 
 @pytest.mark.parametrize("order_id", [2**31, HUGE, 2**63 - 1, 2**63])
-def test_order_id_that_the_column_can_not_hold_stops_no_step(world: World, order_id: int) -> None:
+def test_order_id_beyond_the_column_type_is_handled(world: World, order_id: int) -> None:
     world.order(4)
     world.order(5, "GENERATING", steps=["START", "ERROR"])
     world.publish(order_id)
@@ -161,7 +161,7 @@ ODD_ROWS = {
 
 @pytest.mark.usefixtures("zone")
 @pytest.mark.parametrize("statement", ODD_ROWS.values(), ids=ODD_ROWS)
-def test_odd_row_stops_no_step(world: World, statement: str) -> None:
+def test_invalid_row_is_handled(world: World, statement: str) -> None:
     world.order(3, "GENERATING", steps=["START", "OPERATOR_ENQUEUE"])
     world.sql(statement)
     world.order(4)

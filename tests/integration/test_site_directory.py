@@ -1,4 +1,4 @@
-"""Changing a directory of sites that may hang: what has begun is brought to its end, or given up by a person."""
+"""The directory of sites: slow and cancelled changes, trash, listing files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ CHANGES: dict[str, tuple[str, Callable[[SiteDirectory], Awaitable[Any]], Callabl
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_change_that_has_begun_ends_before_its_cancellation_does(
+async def test_cancelled_change_finishes_first(
     sites: SiteDirectory, sites_dir: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Also when it takes longer than any look may: else it would be taken back, and then happen."""
@@ -91,9 +91,7 @@ async def test_a_change_that_has_begun_ends_before_its_cancellation_does(
 
 
 @pytest.mark.parametrize(("days", "left"), [(6, ["project_3", "project_4"]), (8, ["project_4"])])
-async def test_trash_is_judged_by_the_time_given(
-    sites: SiteDirectory, sites_dir: Path, days: int, left: list[str]
-) -> None:
+async def test_trash_age_uses_the_given_time(sites: SiteDirectory, sites_dir: Path, days: int, left: list[str]) -> None:
     """Whatever this machine's clock says."""
     thrown_away = datetime(2020, 1, 1, tzinfo=UTC)
     trash = sites_dir / ".trash"
@@ -107,7 +105,7 @@ async def test_trash_is_judged_by_the_time_given(
     assert sorted(path.name.partition(".")[0] for path in trash.iterdir()) == left
 
 
-async def test_who_cancels_a_change_twice_does_not_wait_for_it(
+async def test_second_cancellation_does_not_wait(
     sites: SiteDirectory, mount: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "rename", mount.hangs(os.rename))
@@ -120,7 +118,7 @@ async def test_who_cancels_a_change_twice_does_not_wait_for_it(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_directory_that_hangs_is_found_out_before_anything_is_begun(
+async def test_hanging_directory_is_detected_before_a_change(
     sites: SiteDirectory, sites_dir: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     monkeypatch.setattr(os, "stat", mount.hangs(os.stat))
@@ -134,7 +132,7 @@ async def test_a_directory_that_hangs_is_found_out_before_anything_is_begun(
     assert (sites_dir / "project_1" / "index.html").read_text() == "old"
 
 
-async def test_a_long_count_is_no_late_one(sites: SiteDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_count_does_not_time_out(sites: SiteDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time limit is for every few folders, however many there are."""
     scandir = os.scandir
 
@@ -148,7 +146,7 @@ async def test_a_long_count_is_no_late_one(sites: SiteDirectory, monkeypatch: py
     assert len(counted) == 100
 
 
-async def test_a_directory_that_can_not_even_be_looked_at_is_one_line(
+async def test_unreadable_directory_is_reported_in_one_line(
     sites: SiteDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stale(*_: object, **__: object) -> Any:
@@ -163,7 +161,7 @@ def paths(tree: SiteTree) -> list[tuple[str, int | None]]:
     return [(entry.path, entry.size) for entry in tree.entries]
 
 
-async def test_the_tree_of_a_site_has_folders_before_files(sites: SiteDirectory, sites_dir: Path) -> None:
+async def test_tree_lists_folders_before_files(sites: SiteDirectory, sites_dir: Path) -> None:
     folder = sites_dir / "project_1"
     (folder / "assets" / "img").mkdir(parents=True)
     (folder / "assets" / "img" / "a.png").write_bytes(b"12345")
@@ -176,9 +174,7 @@ async def test_the_tree_of_a_site_has_folders_before_files(sites: SiteDirectory,
     assert tree.complete
 
 
-async def test_links_in_a_tree_are_named_and_not_followed(
-    sites: SiteDirectory, sites_dir: Path, tmp_path: Path
-) -> None:
+async def test_tree_lists_symlinks_without_following(sites: SiteDirectory, sites_dir: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "passwords").write_text("hunter2")
@@ -193,9 +189,7 @@ async def test_links_in_a_tree_are_named_and_not_followed(
     ]
 
 
-async def test_a_link_in_the_place_of_a_site_is_not_looked_into(
-    sites: SiteDirectory, sites_dir: Path, tmp_path: Path
-) -> None:
+async def test_symlinked_site_is_not_read(sites: SiteDirectory, sites_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (sites_dir / "project_7").symlink_to(tmp_path / "secret")
     with pytest.raises(SourceError, match="can't be read") as caught:
@@ -203,7 +197,7 @@ async def test_a_link_in_the_place_of_a_site_is_not_looked_into(
     assert "\n" not in caught.value.message
 
 
-async def test_a_tree_is_cut_and_says_so(sites: SiteDirectory, sites_dir: Path) -> None:
+async def test_tree_is_truncated_at_the_limit(sites: SiteDirectory, sites_dir: Path) -> None:
     for number in range(10):
         (sites_dir / "project_1" / f"page{number}.html").write_text("")
     for limit in (0, 1, 10):
@@ -213,7 +207,7 @@ async def test_a_tree_is_cut_and_says_so(sites: SiteDirectory, sites_dir: Path) 
     assert (len(whole.entries), whole.complete) == (11, True)
 
 
-async def test_a_site_that_is_not_there_has_an_empty_tree(sites: SiteDirectory) -> None:
+async def test_missing_site_has_an_empty_tree(sites: SiteDirectory) -> None:
     tree = await sites.tree(99, limit=10)
     assert (paths(tree), tree.complete) == ([], True)
 
@@ -228,9 +222,7 @@ async def test_deep_folders_and_odd_names(sites: SiteDirectory, sites_dir: Path)
     assert tree.entries[0].path.count("/") == 200
 
 
-async def test_a_tree_that_takes_too_long_is_given_up(
-    sites: SiteDirectory, mount: Mount, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_tree_times_out(sites: SiteDirectory, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "scandir", mount.hangs(os.scandir))
     with pytest.raises(SourceError, match="did not answer in time"):
         await sites.tree(1, limit=10)

@@ -1,4 +1,4 @@
-"""A real standby: it is read, nothing is changed in it, and nothing is concluded from what it lacks."""
+"""A real standby is read, never changed, and not trusted about missing orders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def standby(world: World) -> Iterator[World]:
             remove_postgres(folder)
 
 
-def test_standby_is_read_and_never_written(standby: World) -> None:
+def test_standby_is_read_and_never_changed(standby: World) -> None:
     environ = {"DATABASE_URL": standby.database_url}
     task_id = standby.publish(43)  # an order that has not arrived here
 
