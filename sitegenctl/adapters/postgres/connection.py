@@ -41,7 +41,7 @@ _MESSAGES: tuple[tuple[tuple[type[BaseException], ...], str, str | None], ...] =
     ((asyncpg.ReadOnlySQLTransactionError,), "the database refuses writes: it is read-only", None),
     (
         (asyncpg.LockNotAvailableError,),
-        "another transaction locks something in the database",
+        "a table is locked by another transaction",
         "a migration? list transactions: SELECT pid, application_name, query FROM pg_stat_activity ORDER BY xact_start",
     ),
     ((asyncpg.InsufficientPrivilegeError,), "the database refused: {}", "grant the role of DATABASE_URL what it lacks"),
