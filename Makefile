@@ -1,12 +1,12 @@
-# Two commands on a bare machine: `make demo` and `make test`. Everything they need comes from a package index.
+# `make demo` and `make test` work on a bare machine: everything they need comes from a package index.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The environment has one too, once it is installed.
+# The environment contains uv once it is installed.
 UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 
-# As pip does by itself: many processes that begin together would each compile every library.
+# As pip does: otherwise many processes that start together would each compile every library.
 export UV_COMPILE_BYTECODE := 1
 
 # More processes than cores: much of the suite waits for servers and workers to start.
@@ -15,10 +15,10 @@ SPREAD := -n 4 --dist worksteal
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots completions schema clean
 
-help: ## Show what there is.
+help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Made with uv when it is there, else with venv and pip. The stamp says that the install was completed.
+# Made with uv if available, else with venv and pip. The stamp marks a complete installation.
 $(VENV)/.installed: pyproject.toml sitegenctl/__init__.py
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
@@ -30,7 +30,7 @@ else
 endif
 	@touch $@
 
-demo: $(VENV)/.installed ## Start a private stack and generate order 42 before your eyes (BACKEND=rq: on RQ).
+demo: $(VENV)/.installed ## Start a private stack and generate order 42 (BACKEND=rq: on RQ).
 	@exec $(BIN)/sitegenctl demo tour $(if $(BACKEND),--backend $(BACKEND))
 
 test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on real servers.
@@ -47,7 +47,7 @@ test: $(VENV)/.installed .venv-deployed/.installed ## Run the whole suite on rea
 test-lowest: .venv-lowest/.installed .venv-deployed/.installed ## Run the suite with every dependency at its floor.
 	.venv-lowest/bin/python -m pytest $(SPREAD)
 
-# RQ at its floor and in between; the environment has the newest. Everything else is as there.
+# RQ at its floor and in between; the main environment has the newest.
 RQ_VERSIONS := 1.15 2.6
 
 .venv-rq-%/.installed: $(VENV)/.installed
@@ -61,26 +61,27 @@ else
 endif
 	@touch $@
 
-test-rq: $(RQ_VERSIONS:%=.venv-rq-%/.installed) ## Run what is about RQ with RQ 1.15 and 2.6.
+test-rq: $(RQ_VERSIONS:%=.venv-rq-%/.installed) ## Run the RQ tests with RQ 1.15 and 2.6.
 	@for each in $(RQ_VERSIONS); do echo "== rq $$each"; .venv-rq-$$each/bin/python -m pytest $(SPREAD) -k rq tests/contract tests/integration || exit 1; done
 
-wheel-test: $(VENV)/.installed ## Build the wheel; try it in clean environments of 3.11 and the newest Python there is.
+wheel-test: $(VENV)/.installed ## Build the wheel and try it on Python 3.11 and the newest.
 	$(BIN)/python -m tests.support.wheel
 
-lint: $(VENV)/.installed ## Check format, rules, types and the layers.
+lint: $(VENV)/.installed ## Check format, rules, types, layers and words.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.support.words
 
-format: $(VENV)/.installed ## Put every file into shape.
+format: $(VENV)/.installed ## Format every file.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## Measure, as ratios, what is promised about speed.
+bench: $(VENV)/.installed ## Measure speed as ratios.
 	@unset PYTHONDONTWRITEBYTECODE; for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python -m "benchmarks.$$(basename $$each .py)" || exit 1; done
 
-screenshots: $(VENV)/.installed ## Write the README's pictures from the demo's state.
+screenshots: $(VENV)/.installed ## Write the README's pictures from the demo.
 	$(BIN)/python docs/screenshots.py
 
 completions: $(VENV)/.installed ## Write the completion scripts.
@@ -90,13 +91,13 @@ completions: $(VENV)/.installed ## Write the completion scripts.
 	$(BIN)/sitegenctl completion fish > completions/sitegenctl.fish
 	$(BIN)/sitegenctl completion powershell > completions/sitegenctl.ps1
 
-schema: $(VENV)/.installed ## Write the tables that compose.yaml begins with.
+schema: $(VENV)/.installed ## Write the schema for compose.yaml.
 	$(BIN)/python docs/schema.py
 
-clean: ## Remove what the other targets made.
+clean: ## Remove what the other targets created.
 	rm -rf .venv .venv-* build dist *.egg-info .*_cache .hypothesis
 
-# What the deployed worker's image pins, with the click of its time: celery 5.3.4's command needs no newer one.
+# The pins of the deployed worker's image, with a click of the same age for celery 5.3.4's command.
 DEPLOYED := celery==5.3.4 redis==4.6.0 sqlalchemy==2.0.23 asyncpg==0.29.0 'click<8.2'
 
 .venv-deployed/.installed: pyproject.toml sitegenctl/__init__.py

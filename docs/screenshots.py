@@ -27,7 +27,7 @@ _KNOWN = "attention"
 
 @dataclass(frozen=True, kw_only=True)
 class LiveSnapshot:
-    """A screen of so many columns and lines, after these keys, once one of these words is on it."""
+    """A screen of this size, after these keys, once it shows one of these words."""
 
     name: str
     size: tuple[int, int]

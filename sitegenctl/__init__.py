@@ -1,7 +1,7 @@
-"""sitegenctl: the console of a site-generation queue.
+"""Find stuck orders of a site-generation queue and fix them safely.
 
-It reads the orders database, the broker, the workers and the files as one snapshot, says where each order
-really is and why, and moves orders so that none is lost, generated twice or destroyed.
+sitegenctl reads the orders database, the broker, the workers and the files as one snapshot, shows the state of each
+order with the evidence, and changes orders so that none is lost, generated twice or destroyed.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

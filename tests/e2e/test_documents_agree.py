@@ -96,7 +96,7 @@ def _command_of(line: str) -> Any:
 def test_the_readme_has_every_option() -> None:
     """Each is in the section of its command, or where it says what holds for all of a kind."""
     sections = re.split(r"^##+ ", README, flags=re.MULTILINE)
-    shared = "".join(text for text in sections if text.startswith(("Everywhere", "Moving orders")))
+    shared = "".join(text for text in sections if text.startswith(("Everywhere", "Changing orders")))
     missing = []
     for path, command in COMMANDS.items():
         if not path:
