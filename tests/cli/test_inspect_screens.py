@@ -39,7 +39,7 @@ def test_an_order_s_error_and_evidence_are_readable_whole(world: World, columns:
     assert " ".join(ERROR.split()) in " ".join(timeline.split())
 
 
-def test_where_the_screen_is_short_what_omitted_takes_one_line(world: World) -> None:
+def test_successful_rows_take_one_line_on_a_short_screen(world: World) -> None:
     story(world)
     short = on_terminal("inspect", "42", columns=100, lines=22)
     (told,) = [line for line in short.lines if "AI_STRATEGY" in line]

@@ -41,7 +41,7 @@ def state(world: World) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_database_that_is_read_only(world: World, run: Run, command: str) -> None:
+def test_read_only_database(world: World, run: Run, command: str) -> None:
     troubles(world)
     name = world.database_url.rpartition("/")[2]
     before = state(world)
@@ -53,7 +53,7 @@ def test_a_database_that_is_read_only(world: World, run: Run, command: str) -> N
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_redis_that_is_full(world: World, run: Run, command: str) -> None:
+def test_full_redis(world: World, run: Run, command: str) -> None:
     troubles(world)
     before = state(world)
     with refusing_redis(world):
@@ -65,7 +65,7 @@ def test_a_redis_that_is_full(world: World, run: Run, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_redis_that_hangs(world: World, run: Run, command: str) -> None:
+def test_hanging_redis(world: World, run: Run, command: str) -> None:
     troubles(world)
     before = state(world)
     with world.redis() as client:
@@ -83,7 +83,7 @@ def test_a_redis_that_hangs(world: World, run: Run, command: str) -> None:
     assert state(world) == before
 
 
-def test_a_disk_without_room_for_the_trash(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_fails_the_move_to_the_trash(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42, "REVIEW", steps=["START", "SUCCESS"], files=8)
     mkdir = Path.mkdir
 
@@ -98,7 +98,7 @@ def test_a_disk_without_room_for_the_trash(world: World, run: Run, monkeypatch: 
     assert (world.status(), len(world.site_files()), world.queued()) == ("REVIEW", 8, [])
 
 
-def test_an_output_that_can_not_be_written_is_said(world: World) -> None:
+def test_unwritable_output_is_reported(world: World) -> None:
     world.order(42)
     with open("/dev/full", "w") as full:
         command = ("-m", "sitegenctl", "enqueue", "42")
@@ -118,7 +118,7 @@ _PLANNERS: dict[str, Planner] = {"enqueue": EnqueuePlanner(), "reset": ResetPlan
     ("command", "status", "queued"),
     [("enqueue", "GENERATING", 6), ("reset", "GENERATING", 6), ("cancel", "BUILDING", 0)],
 )
-def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
+def test_ctrl_c_finishes_batches_in_flight(
     world: World, monkeypatch: pytest.MonkeyPatch, command: str, status: str, queued: int
 ) -> None:
     for order_id in range(1, 11):
@@ -152,9 +152,7 @@ def test_ctrl_c_finishes_what_was_begun_and_tells_the_rest(
 # --- several chunks in hand -----------------------------------------------------------------------------------
 
 
-def test_one_chunk_that_can_t_be_claimed_lets_none_behind_it_pass(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_batch_does_not_let_later_ones_overtake(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for order_id in (1, 2, 3):
         world.order(order_id)
     monkeypatch.setattr(applying, "BATCH_SIZE", 1)

@@ -58,7 +58,7 @@ def applied(
     return world.with_session(work)
 
 
-def test_every_window_is_carried_out_and_those_that_omitted_are_counted(world: World) -> None:
+def test_every_batch_is_executed_and_outcomes_are_counted(world: World) -> None:
     for order_id in range(1, 9):
         world.order(order_id, "DELIVERED" if order_id == 5 else "BUILDING")
     told: list[int] = []
@@ -70,7 +70,7 @@ def test_every_window_is_carried_out_and_those_that_omitted_are_counted(world: W
     assert (told[-1], told) == (8, sorted(told))
 
 
-def test_the_limit_is_for_all_windows_together(world: World) -> None:
+def test_limit_applies_to_all_batches_together(world: World) -> None:
     for order_id in range(1, 9):
         world.order(order_id)
     result = applied(world, limit=4)
@@ -78,7 +78,7 @@ def test_the_limit_is_for_all_windows_together(world: World) -> None:
     assert (result.beyond, len(world.queued())) == (4, 4)
 
 
-def test_what_a_lost_source_left_unseen_has_failed_and_the_rest_is_done(world: World) -> None:
+def test_orders_unplanned_after_a_lost_source_fail(world: World) -> None:
     for order_id in range(1, 9):
         world.order(order_id)
 
@@ -92,7 +92,7 @@ def test_what_a_lost_source_left_unseen_has_failed_and_the_rest_is_done(world: W
     assert (result.exit_code, len(world.queued())) == (1, 3)
 
 
-def test_what_got_a_task_after_the_queue_was_read_gets_no_second(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_published_after_the_reading_gets_no_second(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "_SMALL_PLAN", 2)
     monkeypatch.setattr(belief, "_MIN_AGE", 60.0)
     for order_id in range(1, 9):
@@ -112,7 +112,7 @@ def test_what_got_a_task_after_the_queue_was_read_gets_no_second(world: World, m
     assert orders == list(range(1, 9))
 
 
-def test_ctrl_c_between_windows_tells_what_was_not_looked_at(world: World) -> None:
+def test_ctrl_c_between_batches_reports_unplanned_orders(world: World) -> None:
     for order_id in range(1, 9):
         world.order(order_id)
 
@@ -141,7 +141,7 @@ def test_ctrl_c_between_windows_tells_what_was_not_looked_at(world: World) -> No
     assert len(world.queued()) == 3
 
 
-def test_a_preview_is_made_of_every_window(world: World) -> None:
+def test_preview_covers_every_batch(world: World) -> None:
     for order_id in range(1, 9):
         world.order(order_id)
 
@@ -155,7 +155,7 @@ def test_a_preview_is_made_of_every_window(world: World) -> None:
 
 
 @pytest.mark.parametrize(("away", "done"), [(1, [3, 4, 5, 6, 7, 8]), (99, [])], ids=["for a moment", "for good"])
-def test_a_source_that_stays_away_is_not_waited_for_by_every_chunk(
+def test_unreachable_source_is_not_awaited_by_every_batch(
     world: World, monkeypatch: pytest.MonkeyPatch, away: int, done: list[int]
 ) -> None:
     monkeypatch.setattr(applying, "BATCH_SIZE", 2)

@@ -32,7 +32,7 @@ def details(world: World, order_id: int = 42) -> dict[str, object]:
     return {"step": row["step"], **json.loads(row["details"])}
 
 
-def test_a_cancelled_order_is_held_until_somebody_enqueues_it(world: World, run: Run) -> None:
+def test_cancelled_order_stays_on_hold_until_enqueued(world: World, run: Run) -> None:
     world.order(42, "GENERATING")
     old = world.publish(42)
     code, told = run("cancel", "42")
@@ -44,14 +44,14 @@ def test_a_cancelled_order_is_held_until_somebody_enqueues_it(world: World, run:
     assert kinds(run("enqueue", "42")[1]) == {42: "done"}
 
 
-def test_it_can_go_elsewhere_and_only_where_nobody_generates_it(world: World, run: Run) -> None:
+def test_cancel_accepts_only_statuses_that_nothing_generates(world: World, run: Run) -> None:
     world.order(42, "GENERATING")
     assert run("cancel", "42", "--to", "delivered")[0] == 2
     run("cancel", "42", "--to", "onboarding-pending")
     assert world.status() == "ONBOARDING_PENDING"
 
 
-def test_a_cancelled_order_that_beat_starts_again_is_reported_as_such(world: World, run: Run) -> None:
+def test_cancel_warns_if_beat_will_start_the_order_again(world: World, run: Run) -> None:
     for order_id in (42, 43, 44):
         world.order(order_id, "GENERATING")
     world.sql("UPDATE site_orders SET onboarding_completed_at = updated_at WHERE id <> 44")
@@ -64,7 +64,7 @@ def test_a_cancelled_order_that_beat_starts_again_is_reported_as_such(world: Wor
 
 
 @pytest.mark.parametrize("status", ["BUILDING", "CANCELLED", "PAID", "ONBOARDING_PENDING"])
-def test_an_order_that_an_operator_cancelled_can_be_enqueued_again(world: World, run: Run, status: str) -> None:
+def test_order_on_hold_can_be_enqueued(world: World, run: Run, status: str) -> None:
     world.order(42, "GENERATING")
     world.publish(42)
     assert run("cancel", "42", "--to", status.lower())[0] == 0
@@ -73,7 +73,7 @@ def test_an_order_that_an_operator_cancelled_can_be_enqueued_again(world: World,
     assert (world.status(), len(world.queued())) == ("GENERATING", 1)
 
 
-def test_the_task_of_an_order_committed_after_the_plan_stays(world: World) -> None:
+def test_task_of_an_order_committed_after_planning_stays(world: World) -> None:
     world.publish(77)
 
     async def commit_before_applying(session: Session) -> OperationResult:
@@ -106,7 +106,7 @@ def test_a_running_task_is_stopped_only_with_terminate(world: World, run: Run) -
     eventually(lambda: "START" in world.steps(43))
 
 
-def test_a_task_that_waits_at_a_worker_is_withdrawn_from_it(world: World, run: Run) -> None:
+def test_task_reserved_by_a_worker_is_revoked(world: World, run: Run) -> None:
     world.worker("-c", "1", environ=SLOW)
     world.order(42, "GENERATING")
     world.publish(42, countdown=3600)
@@ -116,7 +116,7 @@ def test_a_task_that_waits_at_a_worker_is_withdrawn_from_it(world: World, run: R
     assert run("inspect", "queue")[1]["data"]["total"] == 0
 
 
-def test_a_killed_worker_s_task_is_put_back_at_once_and_runs_once_more(world: World, run: Run) -> None:
+def test_task_of_a_killed_worker_is_requeued_and_runs_again(world: World, run: Run) -> None:
     world.order(42, "GENERATING")
     worker = world.worker("-c", "1", environ=SLOW)
     task = world.publish(42)
@@ -146,7 +146,7 @@ def test_while_a_worker_is_silent_nothing_of_it_is_called_orphaned(world: World,
     assert world.queued() == []
 
 
-def test_of_two_tasks_one_is_left(world: World, run: Run) -> None:
+def test_one_of_two_tasks_is_left(world: World, run: Run) -> None:
     world.order(42, "GENERATING")
     first = world.publish(42)
     second = world.publish(42)
@@ -156,7 +156,7 @@ def test_of_two_tasks_one_is_left(world: World, run: Run) -> None:
     assert (details(world)["step"], details(world)["withdrawn"]) == ("OPERATOR_REPAIR", [second])
 
 
-def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> None:
+def test_ghosts_are_revoked_and_their_orders_stay(world: World, run: Run) -> None:
     world.order(1, "REVIEW", files=8)
     world.order(2, "CANCELLED")
     for order_id in (1, 2, 3):
@@ -170,7 +170,7 @@ def test_ghosts_are_withdrawn_and_their_orders_stay(world: World, run: Run) -> N
     assert details(world, 1)["step"] == "OPERATOR_REPAIR"
 
 
-def test_a_cancelled_order_whose_run_was_cut_off_can_be_enqueued_again(world: World, run: Run) -> None:
+def test_cancelled_order_with_a_cut_off_run_can_be_enqueued(world: World, run: Run) -> None:
     world.order(42, "GENERATING", steps=["START"], age="3 minutes")
     world.publish(42)
     assert kinds(run("cancel", "42")[1]) == {42: "done"}
@@ -200,7 +200,7 @@ def test_a_paused_worker_takes_nothing_until_it_is_resumed(world: World, run: Ru
     eventually(lambda: world.status() == "REVIEW")
 
 
-def test_a_purge_holds_the_orders_and_spares_what_workers_have(world: World, run: Run) -> None:
+def test_purge_holds_orders_and_spares_tasks_at_workers(world: World, run: Run) -> None:
     world.worker("-c", "1", environ=SLOW)
     world.order(1, "GENERATING")
     world.publish(1)
@@ -219,7 +219,7 @@ def test_a_purge_holds_the_orders_and_spares_what_workers_have(world: World, run
 
 
 @pytest.mark.parametrize(("answer", "left"), [("site_generation", 0), ("yes", 1), ("", 1)])
-def test_a_purge_wants_the_queue_s_name_typed(world: World, answer: str, left: int) -> None:
+def test_purge_asks_for_the_name_of_the_queue(world: World, answer: str, left: int) -> None:
     world.order(42, "GENERATING")
     world.publish(42)
     terminal, ours = pty.openpty()
@@ -240,7 +240,7 @@ def test_without_a_terminal_a_purge_needs_yes(world: World) -> None:
     assert len(world.queued()) == 1
 
 
-def test_ctrl_c_at_the_question_does_nothing(world: World) -> None:
+def test_ctrl_c_at_the_confirmation_changes_nothing(world: World) -> None:
     world.order(42, "REVIEW", files=8)
     terminal, ours = pty.openpty()
     process = processes.start(*("-m", "sitegenctl", "reset", "42"), stdin=ours, stdout=subprocess.PIPE, stderr=ours)
@@ -260,7 +260,7 @@ def test_ctrl_c_at_the_question_does_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("command", ["reset", "cancel"])
-def test_a_site_that_is_finished_meanwhile_is_not_moved_and_it_is_said(
+def test_site_finished_meanwhile_is_not_moved(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """The worker finishes the order just after it was claimed."""
@@ -286,9 +286,7 @@ def _finish(world: World) -> None:
     world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (42, 'SUCCESS', 'made')")
 
 
-def test_an_orphan_whose_log_moved_after_the_plan_is_not_put_back(
-    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_orphan_whose_log_grew_is_not_requeued(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42, "GENERATING", steps=["START"])
     world.publish(42)
     world.deliver()
@@ -304,7 +302,7 @@ def test_an_orphan_whose_log_moved_after_the_plan_is_not_put_back(
     assert world.queued() == []
 
 
-def test_maintenance_is_in_no_hurry_with_an_orphan_that_moved_a_moment_ago(world: World, run: Run) -> None:
+def test_maintenance_waits_with_a_recently_changed_orphan(world: World, run: Run) -> None:
     world.order(42, "GENERATING", age="20 seconds")
     world.publish(42)
     world.deliver()
@@ -314,7 +312,7 @@ def test_maintenance_is_in_no_hurry_with_an_orphan_that_moved_a_moment_ago(world
 
 
 @pytest.mark.parametrize("steps", [[], ["START"]])
-def test_a_delivery_that_may_be_running_is_requeued_by_a_person_only(world: World, run: Run, steps: list[str]) -> None:
+def test_only_worker_dead_requeues_a_possibly_running_task(world: World, run: Run, steps: list[str]) -> None:
     world.order(42, "GENERATING", steps=steps, age="20 minutes")
     world.publish(42)
     world.deliver(ago=300)
@@ -331,7 +329,7 @@ def test_a_delivery_that_may_be_running_is_requeued_by_a_person_only(world: Worl
     assert details(world, 42)["command"] == "repair --worker-dead"
 
 
-def test_a_run_that_may_go_on_without_a_message_is_restarted_by_a_person_only(world: World, run: Run) -> None:
+def test_only_worker_dead_restarts_a_run_that_may_go_on(world: World, run: Run) -> None:
     world.order(42, "GENERATING", steps=["START", "AI_STRATEGY"], age="5 minutes", files=8)
     seen = run("inspect", "42")[1]["data"]
     assert (seen["condition"], seen["until"] is not None) == ("unknown", True)
@@ -342,13 +340,13 @@ def test_a_run_that_may_go_on_without_a_message_is_restarted_by_a_person_only(wo
     assert len(world.queued()) == 1
 
 
-def test_worker_dead_is_a_persons_word_for_named_orders(world: World) -> None:
+def test_worker_dead_needs_named_orders(world: World) -> None:
     process = world.run("repair", "--worker-dead", "--yes")
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.startswith("error: --worker-dead needs order numbers")
 
 
-def test_an_order_that_the_database_refuses_fails_alone(world: World, run: Run) -> None:
+def test_order_refused_by_the_database_fails_alone(world: World, run: Run) -> None:
     for order_id in (1, 2, 3):
         world.order(order_id)
     world.sql(
@@ -365,7 +363,7 @@ def test_an_order_that_the_database_refuses_fails_alone(world: World, run: Run) 
     assert len(world.queued()) == 2
 
 
-def test_a_purge_takes_what_waits_for_its_eta_in_the_queue_too(world: World, run: Run) -> None:
+def test_purge_includes_tasks_that_wait_for_their_eta(world: World, run: Run) -> None:
     world.order(1, "GENERATING")
     world.publish(1, countdown=3600)
     world.order(2, "GENERATING")

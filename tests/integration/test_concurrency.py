@@ -147,7 +147,7 @@ def test_each_order_is_generated_exactly_once(world: World, backend: str, tmp_pa
         assert len(world.site_files(order_id)) >= 5, order_id
 
 
-def test_two_resets_of_one_order_at_once_publish_one_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_resets_publish_one_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second comes when the first has claimed the order, and its old task is still there."""
     world.order(42, "GENERATING")
     world.publish(42)

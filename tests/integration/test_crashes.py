@@ -169,7 +169,7 @@ def _cases() -> list[tuple[str, Scenario, Failpoint]]:
 
 
 @pytest.mark.parametrize(("backend", "scenario", "at"), _cases(), ids=lambda value: getattr(value, "name", str(value)))
-def test_killed_at_a_step_and_maintained_once_all_orders_are_whole(
+def test_one_maintenance_run_fixes_orders_of_a_killed_command(
     world: World, run: Run, scenario: Scenario, at: Failpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
@@ -185,7 +185,7 @@ def test_killed_at_a_step_and_maintained_once_all_orders_are_whole(
     assert (code, told["data"]["quiet"]) == (0, True), told
 
 
-def test_a_reset_killed_before_its_files_are_gone_does_not_go_on_with_them(
+def test_reset_killed_early_does_not_resume_the_old_files(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
@@ -198,7 +198,7 @@ def test_a_reset_killed_before_its_files_are_gone_does_not_go_on_with_them(
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
-def test_a_command_passes_the_steps_at_which_it_is_killed_and_no_other(
+def test_each_command_passes_its_failpoints_and_no_other(
     world: World, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
@@ -209,5 +209,5 @@ def test_a_command_passes_the_steps_at_which_it_is_killed_and_no_other(
     }
 
 
-def test_every_step_is_one_at_which_something_is_killed() -> None:
+def test_every_failpoint_is_tested() -> None:
     assert frozenset().union(*(each.passes for each in SCENARIOS)) == frozenset(Failpoint)

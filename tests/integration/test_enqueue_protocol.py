@@ -70,7 +70,7 @@ def apply(
     return world.with_session(work, **flags)
 
 
-def test_an_order_is_claimed_journaled_and_published_under_the_journaled_id(world: World) -> None:
+def test_task_is_published_under_the_journaled_id(world: World) -> None:
     world.order(42)
     outcome = only(world.enqueue(42))
     assert (outcome.outcome, outcome.before, outcome.after) == (OutcomeKind.DONE, "BUILDING", "GENERATING")
@@ -98,7 +98,7 @@ def test_killed_before_the_commit_nothing_has_happened(world: World) -> None:
     assert only(world.enqueue(42)).outcome is OutcomeKind.DONE
 
 
-def test_killed_between_commit_and_publish_the_journal_names_a_task_that_exists_nowhere(world: World) -> None:
+def test_killed_before_publish_the_journal_names_a_missing_task(world: World) -> None:
     world.order(42)
     killed_process(world, _KILL)
     assert (world.status(), world.steps(), world.queued()) == ("GENERATING", ["OPERATOR_ENQUEUE"], [])
@@ -119,7 +119,7 @@ def test_killed_after_the_publish_the_order_is_queued_once(world: World) -> None
     assert len(world.queued()) == 1
 
 
-def test_a_redis_that_refuses_writes_is_found_out_before_the_order_is_changed(world: World) -> None:
+def test_redis_refusing_writes_is_detected_before_any_change(world: World) -> None:
     world.order(42)
     with refusing_redis(world):
         outcome = only(world.enqueue(42))
@@ -139,7 +139,7 @@ def test_after_the_first_refusal_nothing_more_is_published(world: World, monkeyp
     assert sum(len(world.steps(order_id)) for order_id in range(1, 6)) == 2  # of the first, and that it was rolled back
 
 
-def test_a_refused_publish_gives_the_order_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_publish_rolls_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42)
     with redis_refusing_from(world, Failpoint.APPLIED, monkeypatch):
         outcome = only(world.enqueue(42))
@@ -152,16 +152,14 @@ def test_a_refused_publish_gives_the_order_back(world: World, monkeypatch: pytes
     assert len(world.queued()) == 1
 
 
-def test_a_failed_order_whose_enqueue_is_given_back_is_failed_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_order_is_failed_again_after_a_rollback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     with redis_refusing_from(world, Failpoint.APPLIED, monkeypatch):
         world.enqueue(42)
     assert condition(world, grace="0s") is Condition.FAILED
 
 
-def test_a_refused_compensation_is_said_and_can_be_mended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_rollback_is_reported_and_can_be_repaired(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42)
     world.sql("CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql")
     world.sql(
@@ -179,7 +177,7 @@ def test_a_refused_compensation_is_said_and_can_be_mended(world: World, monkeypa
     assert len(world.queued()) == 1
 
 
-def test_a_commit_that_is_refused_publishes_nothing(world: World) -> None:
+def test_refused_commit_publishes_nothing(world: World) -> None:
     world.order(42)
     world.sql("CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql")
     world.sql(
@@ -191,7 +189,7 @@ def test_a_commit_that_is_refused_publishes_nothing(world: World) -> None:
     assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
 
 
-def test_an_answer_lost_on_its_way_is_not_a_task_lost(world: World) -> None:
+def test_task_whose_reply_was_lost_is_found(world: World) -> None:
     world.order(42)
 
     def lose_the_answer(session: Session) -> None:
@@ -210,7 +208,7 @@ def test_an_answer_lost_on_its_way_is_not_a_task_lost(world: World) -> None:
     assert world.queued_ids() == [outcome.task_id]
 
 
-def test_a_publish_that_redis_answers_too_late_is_not_taken_back_on_a_guess(world: World) -> None:
+def test_unconfirmed_publish_is_not_rolled_back(world: World) -> None:
     """Redis stands still while the task is published, and for the look after it; then it goes on."""
     world.order(42)
     with world.redis() as client:
@@ -237,7 +235,7 @@ def test_a_publish_that_redis_answers_too_late_is_not_taken_back_on_a_guess(worl
     assert condition(world) is Condition.QUEUED
 
 
-def test_an_order_that_went_on_after_a_refusal_is_not_called_lost(world: World) -> None:
+def test_order_changed_after_a_refusal_is_not_reported_lost(world: World) -> None:
     world.order(42)
 
     def refuse_and_finish(session: Session) -> None:
@@ -253,7 +251,7 @@ def test_an_order_that_went_on_after_a_refusal_is_not_called_lost(world: World) 
     assert world.status() == "REVIEW"
 
 
-def test_somebody_else_publishing_after_the_plan_is_noticed(world: World) -> None:
+def test_task_published_after_planning_is_noticed(world: World) -> None:
     world.order(42)
     outcome = only(apply(world, [42], lambda _: world.publish(42)))
     assert outcome.outcome is OutcomeKind.SKIPPED
@@ -261,7 +259,7 @@ def test_somebody_else_publishing_after_the_plan_is_noticed(world: World) -> Non
     assert len(world.queued()) == 1
 
 
-def test_an_order_cancelled_after_the_plan_is_left_alone_and_the_others_are_not(world: World) -> None:
+def test_order_cancelled_after_planning_is_skipped_alone(world: World) -> None:
     for order_id in (41, 42, 43):
         world.order(order_id)
     cancel = "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 42"
@@ -271,7 +269,7 @@ def test_an_order_cancelled_after_the_plan_is_left_alone_and_the_others_are_not(
     assert len(world.queued()) == 2
 
 
-def test_many_at_once_enqueue_each_order_exactly_once(world: World) -> None:
+def test_concurrent_commands_enqueue_each_order_once(world: World) -> None:
     for order_id in range(1, 13):
         world.order(order_id)
     with ThreadPoolExecutor(4) as pool:

@@ -9,7 +9,7 @@ from tests.support.faults import LOCK, held
 from tests.support.world import World, eventually
 
 
-def test_a_locked_order_fails_and_names_who_has_it_and_the_others_are_enqueued(world: World) -> None:
+def test_locked_order_fails_alone_and_names_the_lock_holder(world: World) -> None:
     world.order(41)
     world.order(42)
     with held(world, LOCK, application_name="nightly-import") as pid:
@@ -27,7 +27,7 @@ def test_a_locked_order_fails_and_names_who_has_it_and_the_others_are_enqueued(w
     assert len(world.queued()) == 2
 
 
-def test_a_lock_that_is_let_go_in_time_is_no_failure(world: World) -> None:
+def test_lock_released_in_time_is_no_failure(world: World) -> None:
     world.order(42)
     with ThreadPoolExecutor(1) as pool, held(world, LOCK) as pid:
         enqueued = pool.submit(world.run, "enqueue", "42")

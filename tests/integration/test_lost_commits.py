@@ -100,7 +100,7 @@ def proxy(world: World, *, cut_at: int = 1, passes_on: bool = True, back: bool =
         before.close()
 
 
-def test_a_commit_that_took_place_is_found_and_gone_on_with(world: World, run: Run) -> None:
+def test_lost_commit_that_succeeded_is_found_and_continued(world: World, run: Run) -> None:
     world.order(42)
     with proxy(world) as url:
         code, told = run("enqueue", "42", DATABASE_URL=url)
@@ -109,7 +109,7 @@ def test_a_commit_that_took_place_is_found_and_gone_on_with(world: World, run: R
     assert world.steps() == ["OPERATOR_ENQUEUE"]
 
 
-def test_a_commit_that_did_not_take_place_is_said_so(world: World, run: Run) -> None:
+def test_lost_commit_that_failed_is_reported(world: World, run: Run) -> None:
     world.order(42)
     with proxy(world, passes_on=False) as url:
         code, told = run("enqueue", "42", DATABASE_URL=url)
@@ -118,7 +118,7 @@ def test_a_commit_that_did_not_take_place_is_said_so(world: World, run: Run) -> 
     assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
 
 
-def test_one_that_can_not_be_looked_for_is_not_known(world: World, run: Run) -> None:
+def test_task_that_cannot_be_looked_up_stays_unknown(world: World, run: Run) -> None:
     world.order(42)
     with proxy(world, back=False) as url:
         code, told = run("enqueue", "42", DATABASE_URL=url)
@@ -130,9 +130,7 @@ def test_one_that_can_not_be_looked_for_is_not_known(world: World, run: Run) -> 
 
 
 @pytest.mark.parametrize("passes_on", [True, False])
-def test_what_is_taken_back_is_taken_back_once(
-    world: World, run: Run, passes_on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rollback_happens_once(world: World, run: Run, passes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     world.order(42)
     refusing = redis_refusing_from(world, Failpoint.APPLIED, monkeypatch)
     with refusing, proxy(world, cut_at=2, passes_on=passes_on) as url:
@@ -141,7 +139,7 @@ def test_what_is_taken_back_is_taken_back_once(
     assert (world.status(), world.steps()) == ("BUILDING", ["OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"])
 
 
-def test_an_order_that_is_locked_when_it_is_to_be_taken_back_does_not_hold_up_the_others(world: World) -> None:
+def test_locked_order_does_not_block_other_rollbacks(world: World) -> None:
     for order_id in (41, 42):
         world.order(order_id)
 

@@ -42,7 +42,7 @@ def done(told: dict[str, Any]) -> dict[str, list[int]]:
     }
 
 
-def test_one_run_mends_what_can_be_mended_and_the_next_has_nothing_to_do(world: World, run: Run) -> None:
+def test_one_run_fixes_everything_and_the_next_is_quiet(world: World, run: Run) -> None:
     troubles(world)
     code, told = run("maintain")
     assert code == 4  # order 6 needs an operator
@@ -68,9 +68,7 @@ def _killed_while_it_ran(world: World, steps: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("files", "step"), [(0, "reset-empty"), (8, "repair")])
-def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_comes(
-    world: World, run: Run, files: int, step: str
-) -> None:
+def test_order_that_kills_its_workers_is_given_up(world: World, run: Run, files: int, step: str) -> None:
     world.order(42, "GENERATING", steps=["START"], files=files)
     for _ in range(2):
         assert done(run("maintain")[1]) == {step: [42]}
@@ -88,7 +86,7 @@ def test_an_order_that_kills_its_worker_each_time_is_given_up_until_a_person_com
     assert done(run("maintain")[1]) == {step: [42]}
 
 
-def test_a_dry_run_tells_the_same_and_changes_nothing(world: World, run: Run) -> None:
+def test_dry_run_reports_the_same_and_changes_nothing(world: World, run: Run) -> None:
     troubles(world)
     code, told = run("maintain", "--dry-run")
     assert (code, told["data"]["dry_run"]) == (4, True)
@@ -105,7 +103,7 @@ def test_each_step_is_limited_and_says_what_is_left(world: World, run: Run) -> N
     assert len(world.queued()) == 2
 
 
-def test_while_another_run_is_at_work_it_does_nothing(world: World) -> None:
+def test_second_maintenance_run_does_nothing(world: World) -> None:
     troubles(world)
     with held_lock(world, LOCK):
         process = world.run("maintain")
@@ -114,7 +112,7 @@ def test_while_another_run_is_at_work_it_does_nothing(world: World) -> None:
     assert len(world.queued()) == 2
 
 
-def test_without_redis_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
+def test_without_redis_its_steps_are_left_out(world: World, run: Run) -> None:
     troubles(world)
     old = world.sites_dir / ".trash" / f"project_1.{time.time_ns() - 8 * 86400 * 10**9}"
     old.mkdir(parents=True)
@@ -147,7 +145,7 @@ def in_a_context(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
         monkeypatch.delenv(name, raising=False)
 
 
-def test_what_is_left_out_says_what_to_do_about_it_in_its_context(
+def test_left_out_steps_have_hints_with_the_context(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     in_a_context(world, monkeypatch, tmp_path, sites_dir="/nowhere")
@@ -161,9 +159,7 @@ def test_what_is_left_out_says_what_to_do_about_it_in_its_context(
     assert told == hint
 
 
-def test_hints_of_orders_and_of_failures_name_the_context(
-    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_hints_name_the_context(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     world.order(41, "DELIVERED")
     world.order(42, "GENERATING", steps=["START"] * 3)
     in_a_context(world, monkeypatch, tmp_path)
@@ -180,7 +176,7 @@ def test_hints_of_orders_and_of_failures_name_the_context(
         assert "sitegenctl --context shop" in world.run("--context", "shop", *command).stderr
 
 
-def test_without_the_database_what_needs_it_is_left_out_and_named(world: World, run: Run) -> None:
+def test_without_the_database_its_steps_are_left_out(world: World, run: Run) -> None:
     code, told = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
     left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
     assert code == 3
@@ -189,7 +185,7 @@ def test_without_the_database_what_needs_it_is_left_out_and_named(world: World, 
     )
 
 
-def test_with_the_sites_directory_away_the_others_run(world: World, run: Run, tmp_path: Path) -> None:
+def test_missing_sites_directory_stops_no_other_step(world: World, run: Run, tmp_path: Path) -> None:
     troubles(world)
     code, told = run("maintain", SITES_BASE_DIR=str(tmp_path / "nowhere"))
     left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
@@ -211,7 +207,7 @@ def test_old_sites_leave_the_trash_and_young_ones_stay(world: World) -> None:
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["real", "dry run"])
 @pytest.mark.parametrize(("offset", "way"), [(timedelta(days=8), "behind"), (-timedelta(minutes=2), "ahead of")])
-def test_with_clocks_that_differ_nothing_leaves_the_trash(
+def test_clock_difference_keeps_the_trash(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch, offset: timedelta, way: str, dry_run: list[str]
 ) -> None:
     """One of the two is wrong, and the trash may hold the only copy of a site."""
@@ -232,7 +228,7 @@ def test_with_clocks_that_differ_nothing_leaves_the_trash(
     assert done(told) == {"start-stuck": [3]}
 
 
-def test_one_that_can_not_be_deleted_stops_no_other(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undeletable_site_stops_no_other(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     trash = world.sites_dir / ".trash"
     for order_id in (1, 2, 3):
         (trash / f"project_{order_id}.{order_id}").mkdir(parents=True)
@@ -256,7 +252,7 @@ def test_one_that_can_not_be_deleted_stops_no_other(world: World, run: Run, monk
     )
 
 
-def test_a_dry_run_counts_what_would_be_pruned(world: World) -> None:
+def test_dry_run_counts_what_would_be_pruned(world: World) -> None:
     old = world.sites_dir / ".trash" / "project_1.1"
     old.mkdir(parents=True)
     dead = "0" * 8 + ".reply.celery.pidbox"
@@ -302,7 +298,7 @@ def listener(status: int = 200, *, answers: bool = True) -> Iterator[tuple[str, 
             thread.join()
 
 
-def test_the_report_is_posted_when_there_is_one(world: World, run: Run) -> None:
+def test_report_is_posted_unless_quiet(world: World, run: Run) -> None:
     world.order(3)
     with listener() as (url, posted):
         assert run("maintain", "--notify", url)[0] == 0
@@ -313,7 +309,7 @@ def test_the_report_is_posted_when_there_is_one(world: World, run: Run) -> None:
         assert len(posted) == 1
 
 
-def test_the_report_is_posted_although_its_reader_has_left(world: World) -> None:
+def test_report_is_posted_after_stdout_is_closed(world: World) -> None:
     world.order(3)
     read, write = os.pipe()
     os.close(read)
@@ -325,7 +321,7 @@ def test_the_report_is_posted_although_its_reader_has_left(world: World) -> None
 
 
 @pytest.mark.parametrize("how", ["refuses", "fails", "hangs"])
-def test_a_notification_that_fails_does_not_fail_the_run(world: World, how: str) -> None:
+def test_failed_notification_does_not_fail_the_run(world: World, how: str) -> None:
     world.order(3)
     with listener(500, answers=how != "hangs") as (url, _):
         began = time.monotonic()
@@ -337,7 +333,7 @@ def test_a_notification_that_fails_does_not_fail_the_run(world: World, how: str)
     assert took < 30
 
 
-def test_bad_options_are_told_of_before_anything_is_done(world: World) -> None:
+def test_bad_options_are_reported_before_any_change(world: World) -> None:
     world.order(3)
     for options in (
         ["--notify", "ftp://x"],

@@ -31,7 +31,7 @@ def two_of(world: World, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["retry-failed", "reset-empty", "start-stuck", "repair"])
-def test_only_the_orders_meant_are_taken(world: World, run: Run, tmp_path: Path, command: str) -> None:
+def test_only_selected_orders_are_changed(world: World, run: Run, tmp_path: Path, command: str) -> None:
     two_of(world, command)
     code, told = run(command, str(MISSING), "2", str(OTHER))
     outcomes = {order_id: (row["outcome"], row["reason"]) for order_id, row in told["outcomes"].items()}
@@ -78,7 +78,7 @@ def put_into(world: World, order_id: int, condition: Condition) -> None:
 
 
 @pytest.mark.parametrize("condition", [condition for condition in Condition if condition.command is not None])
-def test_the_remedy_of_one_order_mends_it_and_no_other(world: World, run: Run, condition: Condition) -> None:
+def test_remedy_of_one_order_fixes_that_order_only(world: World, run: Run, condition: Condition) -> None:
     world.order(OTHER, "REVIEW", steps=["START", "SUCCESS"], files=8)
     for order_id in (1, 2):
         put_into(world, order_id, condition)
@@ -92,7 +92,7 @@ def test_the_remedy_of_one_order_mends_it_and_no_other(world: World, run: Run, c
     assert conditions[0] in ("queued", "done")
 
 
-def test_a_ghost_without_an_order_is_mended_by_its_number_too(world: World, run: Run) -> None:
+def test_ghost_of_a_missing_order_is_fixed_by_number(world: World, run: Run) -> None:
     world.publish(MISSING)
     seen = run("inspect", str(MISSING))[1]["data"]
     # Its message has no date: the order may not be committed yet. Named by a person, it goes after a second reading.

@@ -68,18 +68,18 @@ def shown(world: World, unnoticed: float, *, chunk: int = 1, slow: str = "") -> 
 
 
 @pytest.mark.parametrize(("unnoticed", "is_shown"), [(0.0, True), (3600.0, False)])
-def test_a_bar_is_shown_when_it_takes_a_while(world: World, unnoticed: float, is_shown: bool) -> None:
+def test_progress_bar_appears_after_a_delay(world: World, unnoticed: float, is_shown: bool) -> None:
     told = shown(world, unnoticed)
     assert ("/6" in told and "/s" in told and "0:00:0" in told) == is_shown
     assert bool(told) == is_shown
 
 
 @pytest.mark.parametrize(("method", "told"), [("read_orders", "planning…"), ("apply", "0/6")])
-def test_what_takes_a_while_is_shown_before_anything_is_through(world: World, method: str, told: str) -> None:
+def test_slow_phases_are_shown_before_any_progress(world: World, method: str, told: str) -> None:
     assert told in shown(world, 0.3, chunk=500, slow=_SLOW.format(method=method))
 
 
-def test_orders_that_are_not_taken_are_through_before_their_chunk_is(world: World) -> None:
+def test_skipped_orders_count_as_progress_at_once(world: World) -> None:
     for order_id in (1, 2, 3):
         world.order(order_id)
     told: list[int] = []
@@ -93,6 +93,6 @@ def test_orders_that_are_not_taken_are_through_before_their_chunk_is(world: Worl
     assert told == [1, 3]
 
 
-def test_through_a_pipe_there_is_none(world: World) -> None:
+def test_no_progress_through_a_pipe(world: World) -> None:
     world.order(1)
     assert world.run("enqueue", "1").stderr == ""

@@ -40,7 +40,7 @@ def journal(world: World, order_id: int = 42) -> dict[str, object]:
     return {"step": row["step"], **json.loads(row["details"])}
 
 
-def test_a_finished_order_begins_again_from_nothing(world: World, run: Run) -> None:
+def test_reset_starts_a_finished_order_from_the_beginning(world: World, run: Run) -> None:
     finished(world)
     code, told = run("reset", "42")
     outcome = told["outcomes"][42]
@@ -54,7 +54,7 @@ def test_a_finished_order_begins_again_from_nothing(world: World, run: Run) -> N
     assert (entry["before"], entry["command"]) == ("REVIEW", "reset")
 
 
-def test_without_enqueue_it_waits_in_building_and_nothing_is_published(world: World, run: Run) -> None:
+def test_no_enqueue_leaves_the_order_in_building(world: World, run: Run) -> None:
     finished(world)
     code, _ = run("reset", "42", "--no-enqueue")
     assert (code, world.status(), world.queued(), trash(world)) == (0, "BUILDING", [], ["project_42"])
@@ -67,7 +67,7 @@ def test_files_can_be_kept(world: World, run: Run) -> None:
     assert (world.status(), len(world.site_files()), trash(world)) == ("GENERATING", 8, [])
 
 
-def test_a_queued_task_is_withdrawn_and_replaced(world: World, run: Run) -> None:
+def test_reset_replaces_a_queued_task(world: World, run: Run) -> None:
     world.order(42, "GENERATING", files=2)
     old = world.publish(42)
     code, told = run("reset", "42")
@@ -96,7 +96,7 @@ def seven_finished(world: World) -> None:
 
 
 @pytest.mark.parametrize("chosen", CHOSEN, ids=" ".join)
-def test_yes_does_not_answer_for_finished_orders_that_are_not_named(
+def test_yes_does_not_confirm_unnamed_finished_orders(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch, chosen: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(planning, "BATCH_SIZE", 2)  # counted over the whole plan
@@ -109,7 +109,7 @@ def test_yes_does_not_answer_for_finished_orders_that_are_not_named(
 
 
 @pytest.mark.parametrize("source", ["arguments", "file"])
-def test_yes_answers_for_orders_that_are_named(world: World, run: Run, source: str, tmp_path: Path) -> None:
+def test_yes_confirms_named_orders(world: World, run: Run, source: str, tmp_path: Path) -> None:
     seven_finished(world)
     file = tmp_path / "orders"
     file.write_text("1-7\n")
@@ -119,7 +119,7 @@ def test_yes_answers_for_orders_that_are_named(world: World, run: Run, source: s
 
 
 @pytest.mark.parametrize("chosen", [("--condition", "failed"), ("--search", "1"), ("--condition", "done")])
-def test_yes_answers_for_up_to_five_finished_orders(world: World, run: Run, chosen: tuple[str, ...]) -> None:
+def test_yes_confirms_up_to_five_finished_orders(world: World, run: Run, chosen: tuple[str, ...]) -> None:
     for order_id in range(1, 6):
         finished(world, order_id)
     world.order(8, "GENERATING", steps=["START", "ERROR"])
@@ -127,7 +127,7 @@ def test_yes_answers_for_up_to_five_finished_orders(world: World, run: Run, chos
     assert (code, len(told["outcomes"])) == (0, 5 if "done" in chosen else 1)
 
 
-def test_a_dry_run_needs_no_number(world: World, run: Run) -> None:
+def test_dry_run_needs_no_number(world: World, run: Run) -> None:
     seven_finished(world)
     code, told = run("reset", "--condition", "done", "--dry-run")
     assert (code, len(told["outcomes"]), world.queued()) == (0, 7, [])
@@ -135,7 +135,7 @@ def test_a_dry_run_needs_no_number(world: World, run: Run) -> None:
 
 @pytest.mark.parametrize("arguments", [("1-8",), ("--status", "review"), ("--status", "review", "--yes")], ids=" ".join)
 @pytest.mark.parametrize(("answer", "is_right"), [("7", True), ("8", False), ("y", False), ("yes", False), ("", False)])
-def test_many_finished_orders_are_reset_by_their_number(
+def test_resetting_many_finished_orders_asks_for_their_number(
     world: World, arguments: tuple[str, ...], answer: str, is_right: bool
 ) -> None:
     seven_finished(world)
@@ -158,7 +158,7 @@ def test_many_finished_orders_are_reset_by_their_number(
     assert (len(world.queued()), len(trash(world))) == ((in_all, 7) if is_right else (0, 0))
 
 
-def test_a_dry_run_shows_the_same_and_does_nothing(world: World, run: Run) -> None:
+def test_dry_run_shows_the_plan_and_changes_nothing(world: World, run: Run) -> None:
     finished(world)
     code, told = run("reset", "42", "--dry-run")
     assert (code, told["data"]["dry_run"], told["outcomes"][42]["outcome"]) == (0, True, "done")
@@ -166,7 +166,7 @@ def test_a_dry_run_shows_the_same_and_does_nothing(world: World, run: Run) -> No
     assert (world.status(), world.queued(), trash(world)) == ("REVIEW", [], [])
 
 
-def test_a_publish_that_redis_refuses_puts_the_site_back(world: World) -> None:
+def test_refused_publish_restores_the_site(world: World) -> None:
     finished(world)
 
     async def refused(publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
@@ -183,7 +183,7 @@ def test_a_publish_that_redis_refuses_puts_the_site_back(world: World) -> None:
     assert world.steps()[-2:] == ["OPERATOR_RESET", "OPERATOR_RESET_FAILED"]
 
 
-def test_with_a_redis_that_is_full_nothing_is_begun(world: World, run: Run) -> None:
+def test_full_redis_starts_nothing(world: World, run: Run) -> None:
     finished(world)
     with refusing_redis(world):
         code, told = run("reset", "42")
@@ -191,7 +191,7 @@ def test_with_a_redis_that_is_full_nothing_is_begun(world: World, run: Run) -> N
     assert (world.status(), len(world.site_files()), world.steps()) == ("REVIEW", 8, ["START", "SUCCESS"])
 
 
-def test_what_must_not_be_reset_is_refused_and_the_others_are_reset(world: World, run: Run) -> None:
+def test_refused_orders_do_not_stop_a_reset(world: World, run: Run) -> None:
     world.order(1, "CANCELLED")
     world.order(2, "PAID")
     world.order(3, "GENERATING", onboarding="missing")
@@ -202,14 +202,14 @@ def test_what_must_not_be_reset_is_refused_and_the_others_are_reset(world: World
     assert (code, kinds) == (4, dict.fromkeys(range(1, 6), "refused") | {42: "done"})
 
 
-def test_an_order_that_moved_a_moment_ago_is_left_alone_unless_forced(world: World, run: Run) -> None:
+def test_recently_changed_order_is_skipped_unless_forced(world: World, run: Run) -> None:
     world.order(42, "GENERATING", age="5 seconds")
     assert run("reset", "42")[1]["outcomes"][42]["outcome"] == "skipped"
     assert run("reset", "42", "--force")[1]["outcomes"][42]["outcome"] == "done"
 
 
 @pytest.mark.parametrize(("command", "expected"), [(("reset", "42"), 4), (("reset-empty",), 0)])
-def test_a_link_instead_of_a_site_is_not_followed_and_not_touched(
+def test_link_instead_of_a_site_is_not_touched(
     world: World, run: Run, command: tuple[str, ...], expected: int, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -226,7 +226,7 @@ def test_a_link_instead_of_a_site_is_not_followed_and_not_touched(
     assert (world.status(42), world.queued()) == ("GENERATING", [])
 
 
-def test_a_link_that_came_after_the_plan_is_not_touched_either(world: World, tmp_path: Path) -> None:
+def test_link_created_after_planning_is_not_touched(world: World, tmp_path: Path) -> None:
     finished(world)
 
     async def work(session: Session) -> OperationResult:
@@ -242,7 +242,7 @@ def test_a_link_that_came_after_the_plan_is_not_touched_either(world: World, tmp
     assert len(list((tmp_path / "moved").iterdir())) == 8
 
 
-def test_a_directory_that_can_not_be_written_is_said_and_the_order_is_as_before(world: World, run: Run) -> None:
+def test_unwritable_sites_directory_leaves_the_order_unchanged(world: World, run: Run) -> None:
     finished(world)
     (world.sites_dir / ".trash").write_text("not a folder: nothing can be moved into it")
     code, told = run("reset", "42")
@@ -266,7 +266,7 @@ def empties(world: World) -> None:
     world.order(8, "BUILDING")
 
 
-def test_empty_orders_are_reset_and_no_other(world: World, run: Run) -> None:
+def test_only_empty_orders_are_reset(world: World, run: Run) -> None:
     empties(world)
     code, told = run("reset-empty")
     kinds = {order_id: outcome["outcome"] for order_id, outcome in told["outcomes"].items()}
@@ -285,7 +285,7 @@ def test_limit_min_files_and_older_than(world: World, run: Run) -> None:
 
 
 @pytest.mark.parametrize("how", ["missing", "bare", "another", "a file"])
-def test_a_wrong_directory_stops_it(world: World, run: Run, how: str, tmp_path: Path) -> None:
+def test_wrong_sites_directory_stops_reset_empty(world: World, run: Run, how: str, tmp_path: Path) -> None:
     finished(world, 1)
     world.order(2, "GENERATING", steps=["START"])
     wrong = tmp_path / "wrong"
@@ -301,7 +301,7 @@ def test_a_wrong_directory_stops_it(world: World, run: Run, how: str, tmp_path: 
     assert (world.status(2), world.queued(), world.steps(2)) == ("GENERATING", [], ["START"])
 
 
-def test_what_can_not_be_counted_is_refused(world: World, run: Run) -> None:
+def test_uncountable_files_are_refused(world: World, run: Run) -> None:
     finished(world, 1)
     world.order(2, "GENERATING", steps=["START"])
     world.site(2).write_text("a file where a folder should be")
@@ -311,7 +311,7 @@ def test_what_can_not_be_counted_is_refused(world: World, run: Run) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_can_not_be_read_is_refused(world: World, run: Run) -> None:
+def test_unreadable_folder_is_refused(world: World, run: Run) -> None:
     finished(world, 1)
     world.order(2, "GENERATING", steps=["START"], files=1)
     world.site(2).chmod(0)

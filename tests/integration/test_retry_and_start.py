@@ -14,7 +14,7 @@ def failed(world: World, order_id: int, times: int = 1, *, age: str = "3 hours",
     world.order(order_id, "GENERATING", steps=["START", "ERROR"] * times, age=age, **facts)
 
 
-def test_failed_orders_are_retried_as_long_as_they_have_attempts(world: World, run: Run) -> None:
+def test_failed_orders_with_attempts_left_are_retried(world: World, run: Run) -> None:
     failed(world, 1)
     failed(world, 2, times=2)
     failed(world, 3, times=3)
@@ -31,7 +31,7 @@ def test_failed_orders_are_retried_as_long_as_they_have_attempts(world: World, r
     assert kinds(run("retry-failed", "--max-attempts", "4")[1])[3] == "done"
 
 
-def test_the_next_attempt_waits_longer_each_time(world: World, run: Run) -> None:
+def test_delay_before_an_attempt_grows(world: World, run: Run) -> None:
     failed(world, 1, age="3 minutes")
     failed(world, 2, times=2, age="3 minutes")
     _, told = run("retry-failed")
@@ -40,7 +40,7 @@ def test_the_next_attempt_waits_longer_each_time(world: World, run: Run) -> None
     assert kinds(run("retry-failed", "--force")[1]) == {2: "done"}
 
 
-def test_only_errors_that_match_and_orders_still_for_long_enough(world: World, run: Run) -> None:
+def test_retry_filters_by_error_and_age(world: World, run: Run) -> None:
     failed(world, 1, age="1 hour")
     failed(world, 2)
     world.sql("UPDATE site_generation_logs SET message = 'GitHub said 503' WHERE order_id = 1 AND step = 'ERROR'")
@@ -50,12 +50,12 @@ def test_only_errors_that_match_and_orders_still_for_long_enough(world: World, r
     assert (code, "not a regular expression" in told["errors"][0]["message"]) == (2, True)
 
 
-def test_a_reset_gives_new_attempts(world: World, run: Run) -> None:
+def test_reset_gives_new_attempts(world: World, run: Run) -> None:
     world.order(1, "GENERATING", steps=["START", "ERROR"] * 3 + ["OPERATOR_RESET", "START", "ERROR"])
     assert kinds(run("retry-failed")[1]) == {1: "done"}
 
 
-def test_stuck_orders_are_started_and_held_ones_are_not(world: World, run: Run) -> None:
+def test_stuck_orders_are_started_unless_on_hold(world: World, run: Run) -> None:
     world.order(1)
     world.order(2, steps=["OPERATOR_CANCEL"])
     world.order(3, age="10 seconds")
@@ -68,14 +68,14 @@ def test_stuck_orders_are_started_and_held_ones_are_not(world: World, run: Run) 
     assert run("enqueue", "2")[1]["outcomes"][2]["outcome"] == "done"
 
 
-def test_limit_takes_the_first_and_tells_how_many_are_left(world: World, run: Run) -> None:
+def test_limit_takes_the_first_and_counts_the_rest(world: World, run: Run) -> None:
     for order_id in range(1, 6):
         world.order(order_id)
     _, told = run("start-stuck", "--limit", "2")
     assert (kinds(told), told["data"]["beyond_limit"]) == ({1: "done", 2: "done"}, 3)
 
 
-def test_orders_are_chosen_by_what_they_are(world: World, run: Run) -> None:
+def test_orders_are_selected_by_condition(world: World, run: Run) -> None:
     failed(world, 1)
     world.order(2)
     world.order(3, name="Bia Lima")
@@ -85,7 +85,7 @@ def test_orders_are_chosen_by_what_they_are(world: World, run: Run) -> None:
     assert (code, "cannot be combined" in told["errors"][0]["message"]) == (2, True)
 
 
-def test_orders_chosen_by_what_they_are_are_asked_about(world: World) -> None:
+def test_orders_selected_by_condition_need_confirmation(world: World) -> None:
     failed(world, 1)
     process = world.run("enqueue", "--condition", "failed")
     assert (process.returncode, world.queued()) == (2, [])
@@ -93,7 +93,7 @@ def test_orders_chosen_by_what_they_are_are_asked_about(world: World) -> None:
 
 
 @pytest.mark.parametrize("command", ["retry-failed", "start-stuck", "reset-empty", "repair", "maintain"])
-def test_with_nothing_to_do_all_is_well(world: World, command: str) -> None:
+def test_nothing_to_do_is_success(world: World, command: str) -> None:
     process = world.run(command)
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout == ("" if command == "maintain" else "nothing to do\n")

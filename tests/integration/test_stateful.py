@@ -401,11 +401,11 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
 
 
 @pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
-def test_whatever_happens_no_order_is_lost_or_generated_twice(configured: LivingSystem) -> None:
+def test_no_order_is_lost_or_generated_twice(configured: LivingSystem) -> None:
     run_state_machine_as_test(lambda: Orders(configured), settings=_profile(configured))
 
 
 @pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
-def test_nor_when_a_real_worker_is_killed(configured: LivingSystem) -> None:
+def test_no_order_is_lost_when_a_real_worker_is_killed(configured: LivingSystem) -> None:
     few = settings(_profile(configured), max_examples=max(2, EXAMPLES // 20), stateful_step_count=10)
     run_state_machine_as_test(lambda: OrdersAndARealWorker(configured), settings=few)

@@ -29,7 +29,7 @@ def text(outcomes: Sequence[Outcome], *, dry_run: bool = False, verbose: bool = 
     return outcomes_text(result, done="enqueued", verbose=verbose, most=most)
 
 
-def test_neighbours_of_which_the_same_is_said_are_one_line_where_there_are_many() -> None:
+def test_neighbours_with_the_same_outcome_share_a_line() -> None:
     many = [refused(7, "it is CANCELLED"), *map(refused, range(8, 40)), refused(41), refused(42)]
     assert text(many).splitlines() == [
         "35 refused",
@@ -42,7 +42,7 @@ def test_neighbours_of_which_the_same_is_said_are_one_line_where_there_are_many(
     assert len(text(many[:20]).splitlines()) == 21
 
 
-def test_a_long_plan_is_short_and_says_how_much_of_it_is_not_shown() -> None:
+def test_long_plan_is_cut_with_the_number_not_shown() -> None:
     plan = [done(order_id) for order_id in (*range(1, 1001), 1005, *range(2001, 4001))]
     assert text(plan, dry_run=True).splitlines() == [
         "3001 would be enqueued",
@@ -56,7 +56,7 @@ def test_a_long_plan_is_short_and_says_how_much_of_it_is_not_shown() -> None:
     ]
 
 
-def test_what_is_hinted_to_several_with_their_own_numbers_is_said_once() -> None:
+def test_same_hint_for_several_orders_is_shown_once() -> None:
     finished = [
         refused(order_id, "it is in REVIEW", Remedy.run(Command.RESET, order_id, advice="again"))
         for order_id in (2, 30)

@@ -36,7 +36,7 @@ def plan(seen: Snapshot, *order_ids: int, force: bool = False):
     return plan_enqueue(seen, order_ids, resume=True, force=force, new_task_id=lambda: next(ids))
 
 
-def test_a_ready_order_is_enqueued_as_the_plan_saw_it() -> None:
+def test_ready_order_is_enqueued_as_planned() -> None:
     (step,) = plan(snapshot(order()), 42).steps
     assert (step.order_id, step.before, step.last_log_id, step.resume) == (42, OrderStatus.BUILDING, 7, True)
 
@@ -62,13 +62,13 @@ def test_refused_with_the_reason(seen: Snapshot, reason: str) -> None:
     assert reason in outcome.reason
 
 
-def test_a_finished_order_is_told_of_reset() -> None:
+def test_enqueueing_a_finished_order_hints_at_reset() -> None:
     (outcome,) = plan(snapshot(order(status=OrderStatus.REVIEW)), 42).left_alone
     assert "reset" in (hint_text(outcome.hint) or "")
 
 
 @pytest.mark.parametrize("state", list(TaskState))
-def test_a_live_task_anywhere_is_never_enqueued_again(state: TaskState) -> None:
+def test_order_with_a_live_task_is_never_enqueued(state: TaskState) -> None:
     live = LiveTask(task_id="abc", name="generate", order_id=42, state=state, worker="w1")
     result = plan(snapshot(order(), tasks=(live,)), 42, force=True)
     assert not result.steps
@@ -87,12 +87,12 @@ def test_generating_within_grace_is_skipped_unless_forced() -> None:
     assert len(plan(fresh, 42, force=True).steps) == 1
 
 
-def test_building_may_be_enqueued_at_any_time() -> None:
+def test_building_order_can_be_enqueued_at_any_time() -> None:
     assert plan(snapshot(order(idle=timedelta(0))), 42).steps
 
 
 @given(st.lists(st.integers(1, 30), unique=True), st.sets(st.integers(1, 30)))
-def test_every_order_asked_for_is_answered_once(asked: list[int], existing: set[int]) -> None:
+def test_every_selected_order_has_one_outcome(asked: list[int], existing: set[int]) -> None:
     result = plan(snapshot(*(order(number) for number in existing)), *asked)
     answered = [step.order_id for step in result.steps] + [o.order_id for o in result.left_alone]
     assert sorted(answered) == sorted(asked)

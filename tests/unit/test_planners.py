@@ -65,7 +65,7 @@ def only(plan: Plan) -> object:
 
 
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
-def test_a_cancelled_order_is_held_in_building_and_its_tasks_go(status: OrderStatus) -> None:
+def test_cancel_holds_the_order_and_revokes_its_tasks(status: OrderStatus) -> None:
     tasks = (task(TaskState.QUEUED), task(TaskState.SCHEDULED, "t2"))
     (step,) = plan_cancel(snapshot(order(42, status), tasks=tasks), [42], terminate=False).steps
     assert (step.action, step.after, step.revoke, step.publish) == (Action.CANCEL, BUILDING, tasks, None)
@@ -80,12 +80,12 @@ def test_a_running_task_is_cancelled_only_with_terminate() -> None:
     assert (step.terminate, step.last_log_id) == (True, None)  # its log goes on while it is being stopped
 
 
-def test_a_stray_task_of_a_finished_order_goes_and_the_order_stays() -> None:
+def test_cancel_revokes_a_stray_task_of_a_finished_order() -> None:
     (step,) = plan_cancel(snapshot(order(42, REVIEW), tasks=(task(TaskState.QUEUED),)), [42], terminate=False).steps
     assert (step.after, len(step.revoke)) == (None, 1)
 
 
-def test_a_task_of_a_missing_order_goes_too_and_one_without_any_is_not_found() -> None:
+def test_cancel_revokes_the_task_of_a_missing_order() -> None:
     (step,) = plan_cancel(snapshot(tasks=(task(TaskState.QUEUED),)), [42], terminate=False).steps
     assert (step.before, step.after) == (None, None)
     refused = only(plan_cancel(snapshot(), [42], terminate=False))
@@ -102,13 +102,13 @@ def test_a_task_of_a_missing_order_goes_too_and_one_without_any_is_not_found() -
         (snapshot(order(), tasks=(task(TaskState.UNACCOUNTED),)), OutcomeKind.REFUSED),
     ],
 )
-def test_what_is_not_cancelled(seen: Snapshot, kind: OutcomeKind) -> None:
+def test_orders_that_are_not_cancelled(seen: Snapshot, kind: OutcomeKind) -> None:
     decision = only(plan_cancel(seen, [42], terminate=True))
     assert isinstance(decision, Outcome)
     assert decision.outcome is kind
 
 
-def test_a_purge_cancels_what_waits_and_spares_what_workers_hold() -> None:
+def test_purge_cancels_waiting_tasks_and_spares_those_at_workers() -> None:
     tasks = (
         task(TaskState.RUNNING, "r", 1),
         task(TaskState.QUEUED, "a", 2, position=0),
@@ -129,14 +129,14 @@ def reset(seen: Snapshot, **options: bool) -> Plan:
     return plan_reset(seen, [42], ResetOptions(**options), new_task_id=ids())
 
 
-def test_a_reset_publishes_a_task_that_resumes_nothing() -> None:
+def test_reset_publishes_a_task_without_resume() -> None:
     (step,) = reset(snapshot(order(42, REVIEW), files=8)).steps
     assert (step.after, step.publish, step.resume, step.trash) == (GENERATING, "new-1", False, True)
     (step,) = reset(snapshot(order(42, REVIEW)), enqueue=False).steps
     assert (step.after, step.publish) == (BUILDING, None)
 
 
-def test_files_that_could_not_be_counted_refuse_a_reset_unless_they_are_kept() -> None:
+def test_uncounted_files_refuse_a_reset_unless_kept() -> None:
     seen = snapshot(order(42, REVIEW), files=None)
     assert not reset(seen).steps
     assert reset(seen, keep_files=True).steps
@@ -179,7 +179,7 @@ def test_backoff_doubles_and_ends() -> None:
     assert waits[-1] == timedelta(hours=2)
 
 
-def test_the_plan_can_be_limited_and_says_what_is_beyond() -> None:
+def test_limited_plan_counts_orders_beyond_the_limit() -> None:
     plan = plan_start(snapshot(*(order(n, BUILDING) for n in range(1, 6))), new_task_id=ids()).limited(2)
     assert ([step.order_id for step in plan.steps], plan.order_ids, plan.beyond) == ([1, 2], [1, 2], 3)
     assert plan.limited(None) is plan
@@ -194,7 +194,7 @@ def test_the_plan_can_be_limited_and_says_what_is_beyond() -> None:
         (("START",), True),
     ],
 )
-def test_what_was_reset_and_has_not_run_since_resumes_nothing(steps: tuple[str, ...], resume: bool) -> None:
+def test_reset_order_without_a_run_resumes_nothing(steps: tuple[str, ...], resume: bool) -> None:
     seen = snapshot(order(42, BUILDING, *steps))
     plans = (
         plan_start(seen, new_task_id=ids()),
@@ -203,7 +203,7 @@ def test_what_was_reset_and_has_not_run_since_resumes_nothing(steps: tuple[str, 
     assert [step.resume for plan in plans for step in plan.steps] == [resume, resume]
 
 
-def test_an_order_without_a_run_that_failed_is_not_retried() -> None:
+def test_order_without_a_failed_run_is_not_retried() -> None:
     seen = snapshot(order(1, GENERATING, "START"), order(2, BUILDING, "START", "ERROR"), order(3, GENERATING))
     plan = plan_retry(seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids())
     assert (plan.steps, plan.left_alone) == ([], [])
@@ -219,28 +219,58 @@ def repair(
     return plan_repair(seen, chosen, new_task_id=ids(), named=named, facts=facts or RepairFacts())
 
 
+def _task_id(kept: LiveTask | None) -> str | None:
+    return kept.task_id if kept is not None else None
+
+
 @pytest.mark.parametrize(
-    ("states", "kept"),
+    ("status", "tasks", "kept", "requeued", "revoked", "left"),
     [
-        ((TaskState.QUEUED, TaskState.RUNNING), TaskState.RUNNING),
-        ((TaskState.SCHEDULED, TaskState.RESERVED), TaskState.RESERVED),
-        ((TaskState.ORPHANED, TaskState.QUEUED), TaskState.QUEUED),
-        ((TaskState.RETRYING, TaskState.SCHEDULED), TaskState.SCHEDULED),
+        (GENERATING, (task(TaskState.QUEUED, "a"), task(TaskState.RUNNING, "b")), "b", None, ["a"], []),
+        (GENERATING, (task(TaskState.SCHEDULED, "a"), task(TaskState.RESERVED, "b")), "b", None, ["a"], []),
+        (GENERATING, (task(TaskState.ORPHANED, "a"), task(TaskState.QUEUED, "b")), "b", None, ["a"], []),
+        (GENERATING, (task(TaskState.RETRYING, "a"), task(TaskState.SCHEDULED, "b")), "b", None, ["a"], []),
+        # The next of two queued ones.
+        (
+            GENERATING,
+            (task(TaskState.QUEUED, "a", position=5), task(TaskState.QUEUED, "b", position=2)),
+            *("b", None, ["a"], []),
+        ),
+        # A waiting copy of two running ones, which must not be stopped.
+        (
+            GENERATING,
+            (task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b"), task(TaskState.QUEUED, "c", position=0)),
+            *("b", None, ["c"], ["a"]),
+        ),
+        (GENERATING, (task(TaskState.ORPHANED, "a"), task(TaskState.ORPHANED, "b")), None, "a", ["b"], []),
+        # Two ghosts.
+        (
+            OrderStatus.CANCELLED,
+            (task(TaskState.QUEUED, "a"), task(TaskState.QUEUED, "b")),
+            *(None, None, ["a", "b"], []),
+        ),
     ],
 )
-def test_of_two_tasks_the_one_that_is_further_is_kept(states: tuple[TaskState, ...], kept: TaskState) -> None:
-    tasks = tuple(task(state, f"t{n}") for n, state in enumerate(states))
-    (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert step.keep is not None
-    assert step.keep.state is kept
-    assert [other.state for other in step.revoke] == [state for state in states if state is not kept]
-    assert step.after is None
+def test_one_of_several_tasks_is_kept(
+    status: OrderStatus,
+    tasks: tuple[LiveTask, ...],
+    kept: str | None,
+    requeued: str | None,
+    revoked: list[str],
+    left: list[str],
+) -> None:
+    (step,) = repair(snapshot(order(42, status), tasks=tasks)).steps
+    assert (_task_id(step.keep), _task_id(step.requeue), step.after) == (kept, requeued, None)
+    assert ([each.task_id for each in step.revoke], [each.task_id for each in step.leave]) == (revoked, left)
+    assert [f"task {task_id} left (running)" in step.details for task_id in left] == [True] * len(left)
 
 
-def test_of_two_queued_tasks_the_next_is_kept() -> None:
-    tasks = (task(TaskState.QUEUED, "late", position=5), task(TaskState.QUEUED, "next", position=2))
-    (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert (step.keep and step.keep.task_id, [t.task_id for t in step.revoke]) == ("next", ["late"])
+def test_queued_copy_of_a_running_task_is_revoked() -> None:
+    tasks = (task(TaskState.RUNNING, "a", worker="w1"), task(TaskState.QUEUED, "a", position=3))
+    seen = snapshot(order(), tasks=tasks)
+    assert seen.diagnose(42).condition is Condition.DUPLICATED
+    (step,) = repair(seen).steps
+    assert (step.keep, step.revoke) == (tasks[0], tasks[1:])
 
 
 @pytest.mark.parametrize(
@@ -252,7 +282,7 @@ def test_of_two_queued_tasks_the_next_is_kept() -> None:
         (timedelta(seconds=19), None, OutcomeKind.SKIPPED),
     ],
 )
-def test_after_a_restart_of_redis_an_order_enqueued_since_needs_no_wait(
+def test_order_enqueued_since_redis_restarted_is_repaired(
     age: timedelta | None, task_id: str | None, kind: Action | OutcomeKind
 ) -> None:
     journal = JournalEntry(step="OPERATOR_ENQUEUE", task_id=task_id, age=age)
@@ -262,15 +292,7 @@ def test_after_a_restart_of_redis_an_order_enqueued_since_needs_no_wait(
     assert (decision.outcome if isinstance(decision, Outcome) else decision.action) is kind  # type: ignore[attr-defined]
 
 
-def test_of_a_running_task_and_a_copy_of_it_in_the_queue_the_copy_goes() -> None:
-    tasks = (task(TaskState.RUNNING, "a", worker="w1"), task(TaskState.QUEUED, "a", position=3))
-    seen = snapshot(order(), tasks=tasks)
-    assert seen.diagnose(42).condition is Condition.DUPLICATED
-    (step,) = repair(seen).steps
-    assert (step.keep, step.revoke) == (tasks[0], tasks[1:])
-
-
-def test_two_that_run_at_once_need_terminate() -> None:
+def test_two_running_tasks_need_terminate() -> None:
     seen = snapshot(order(), tasks=(task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b")))
     refused = only(repair(seen))
     assert isinstance(refused, Outcome)
@@ -279,21 +301,7 @@ def test_two_that_run_at_once_need_terminate() -> None:
     assert [t.task_id for t in step.revoke] == ["a"]
 
 
-def test_a_waiting_copy_goes_although_those_that_run_may_not_be_stopped() -> None:
-    running = (task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b"))
-    waiting = task(TaskState.QUEUED, "c", position=0)
-    (step,) = repair(snapshot(order(), tasks=(*running, waiting))).steps
-    assert (step.revoke, {each.task_id for each in (step.keep, *step.leave) if each}) == ((waiting,), {"a", "b"})
-
-
-def test_of_tasks_that_are_all_orphaned_one_is_put_back() -> None:
-    tasks = (task(TaskState.ORPHANED, "a"), task(TaskState.ORPHANED, "b"))
-    (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert (step.requeue and step.requeue.task_id, step.keep) == ("a", None)
-    assert [t.task_id for t in step.revoke] == ["b"]
-
-
-def test_a_ghost_is_withdrawn_and_one_that_runs_is_left_to_end() -> None:
+def test_ghost_is_revoked_unless_it_runs() -> None:
     (step,) = repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.QUEUED),))).steps
     assert (step.after, len(step.revoke), step.publish) == (None, 1, None)
     left = only(repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.RUNNING),))))
@@ -301,13 +309,7 @@ def test_a_ghost_is_withdrawn_and_one_that_runs_is_left_to_end() -> None:
     assert left.outcome is OutcomeKind.SKIPPED
 
 
-def test_two_ghosts_of_one_order_go_both() -> None:
-    tasks = (task(TaskState.QUEUED, "a"), task(TaskState.QUEUED, "b"))
-    (step,) = repair(snapshot(order(42, OrderStatus.CANCELLED), tasks=tasks)).steps
-    assert (len(step.revoke), step.keep) == (2, None)
-
-
-def test_what_the_journal_promised_is_published_under_the_same_id() -> None:
+def test_journaled_task_is_published_under_its_id() -> None:
     promised = JournalEntry(step="OPERATOR_RESET", task_id="promised", resume=False)
     seen = snapshot(order(42, GENERATING, "START", "OPERATOR_RESET", journal=promised))
     (step,) = repair(seen).steps
@@ -322,19 +324,19 @@ def test_what_the_journal_promised_is_published_under_the_same_id() -> None:
         JournalEntry(step="OPERATOR_CANCEL", task_id="x"),
     ],
 )
-def test_without_a_promise_the_task_is_a_new_one(journal: JournalEntry | None) -> None:
+def test_without_a_journaled_task_a_new_one_is_published(journal: JournalEntry | None) -> None:
     (step,) = repair(snapshot(order(42, GENERATING, journal=journal))).steps
     assert step.publish == "new-1"
 
 
-def test_a_run_cut_short_with_its_files_there_is_gone_on_with_under_a_new_id() -> None:
+def test_cut_short_run_with_files_resumes_under_a_new_id() -> None:
     journal = JournalEntry(step="OPERATOR_ENQUEUE", task_id="old", resume=False)
     seen = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", "START", journal=journal), files=8)
     (step,) = repair(seen).steps
     assert (step.publish, step.resume) == ("new-1", True)
 
 
-def test_only_what_is_asked_for_is_repaired() -> None:
+def test_only_selected_conditions_are_repaired() -> None:
     seen = snapshot(order(1), order(2, REVIEW), tasks=(task(TaskState.QUEUED, "g", 2),))
     assert [step.order_id for step in repair(seen).steps] == [1, 2]
     assert [step.order_id for step in repair(seen, only=frozenset({Condition.GHOST})).steps] == [2]
@@ -344,9 +346,7 @@ CUT_SHORT = ("START",) * 3
 
 
 @pytest.mark.parametrize(("max_attempts", "begun"), [(None, True), (4, True), (3, False)])
-def test_an_order_that_was_cut_short_each_time_is_not_begun_again_for_ever(
-    max_attempts: int | None, begun: bool
-) -> None:
+def test_cut_short_order_has_limited_attempts(max_attempts: int | None, begun: bool) -> None:
     orphaned = snapshot(order(42, GENERATING, *CUT_SHORT), tasks=(task(TaskState.ORPHANED),))
     plans = [
         repair(snapshot(order(42, GENERATING, *CUT_SHORT), files=8), max_attempts=max_attempts),
@@ -368,30 +368,23 @@ def test_an_order_that_was_cut_short_each_time_is_not_begun_again_for_ever(
         )
 
 
-def test_what_was_promised_is_published_however_often_it_was_tried() -> None:
+def test_journaled_task_is_published_despite_exhausted_attempts() -> None:
     promised = JournalEntry(step="OPERATOR_ENQUEUE", task_id="promised")
     seen = snapshot(order(42, GENERATING, *CUT_SHORT, "OPERATOR_ENQUEUE", journal=promised))
     assert [step.publish for step in repair(seen, max_attempts=3).steps] == ["promised"]
 
 
 @pytest.mark.parametrize("kept", [TaskState.QUEUED, TaskState.RESERVED, TaskState.RUNNING, TaskState.ORPHANED])
-def test_a_building_order_that_keeps_a_task_becomes_generating(kept: TaskState) -> None:
+def test_building_order_that_keeps_a_task_becomes_generating(kept: TaskState) -> None:
     tasks = (task(kept, "a", position=0), task(TaskState.SCHEDULED if kept is not TaskState.ORPHANED else kept, "b"))
     (step,) = repair(snapshot(order(42, BUILDING), tasks=tasks)).steps
     assert (step.before, step.after) == (BUILDING, GENERATING)
 
 
-def test_waiting_copies_go_even_when_the_running_ones_may_not_be_stopped() -> None:
-    tasks = (task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b"), task(TaskState.QUEUED, "c", position=0))
-    (step,) = repair(snapshot(order(), tasks=tasks)).steps
-    assert [t.task_id for t in step.revoke] == ["c"]
-    assert any("left (running)" in detail for detail in step.details)
-
-
 UNTIL = NOW + timedelta(minutes=5)
 
 
-def test_an_unaccounted_task_is_left_alone_and_named_it_is_refused() -> None:
+def test_unaccounted_task_is_refused_if_named() -> None:
     seen = snapshot(order(), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
     assert repair(seen) == Plan(command="repair", order_ids=[], steps=[], left_alone=[], named=False)
     refused = only(repair(seen, named=[42]))
@@ -407,13 +400,13 @@ def test_worker_dead_requeues_an_unaccounted_task_at_once() -> None:
 
 
 @pytest.mark.parametrize("status", [OrderStatus.CANCELLED, REVIEW, OrderStatus.DELIVERED])
-def test_worker_dead_never_requeues_what_must_not_be_generated(status: OrderStatus) -> None:
+def test_worker_dead_requeues_nothing_that_must_not_be_generated(status: OrderStatus) -> None:
     seen = snapshot(order(42, status), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
     (step,) = repair(seen, named=[42], worker_dead=True).steps
     assert (step.requeue, step.publish, [each.task_id for each in step.revoke]) == (None, None, ["t1"])
 
 
-def test_an_orphan_waits_after_a_restart_of_redis_but_not_for_a_person() -> None:
+def test_orphan_waits_after_a_redis_restart_unless_worker_dead() -> None:
     seen = snapshot(order(), tasks=(task(TaskState.ORPHANED, until=NOW + timedelta(seconds=9)),))
     left = only(repair(seen))
     assert isinstance(left, Outcome)
@@ -423,7 +416,7 @@ def test_an_orphan_waits_after_a_restart_of_redis_but_not_for_a_person() -> None
 
 @pytest.mark.parametrize("status", [GENERATING, REVIEW])
 @pytest.mark.parametrize("command", ["cancel", "reset"])
-def test_an_orphan_is_not_removed_while_its_worker_may_reconnect(command: str, status: OrderStatus) -> None:
+def test_orphan_is_kept_while_its_worker_may_reconnect(command: str, status: OrderStatus) -> None:
     def plan(until: datetime | None) -> Plan:
         seen = snapshot(order(42, status), tasks=(task(TaskState.ORPHANED, until=until),))
         if command == "cancel":
@@ -437,7 +430,7 @@ def test_an_orphan_is_not_removed_while_its_worker_may_reconnect(command: str, s
 
 
 @pytest.mark.parametrize("until", [None, NOW + timedelta(seconds=9)])
-def test_one_of_two_orphans_is_requeued_as_carefully_as_a_single_one(until: datetime | None) -> None:
+def test_one_of_two_orphans_is_requeued_like_a_single_one(until: datetime | None) -> None:
     tasks = tuple(task(TaskState.ORPHANED, task_id, until=until) for task_id in ("a", "b"))
     fresh = snapshot(order(idle=timedelta(seconds=1)), tasks=tasks)
     assert not repair(fresh, patience=timedelta(minutes=2)).steps
@@ -448,21 +441,21 @@ def test_one_of_two_orphans_is_requeued_as_carefully_as_a_single_one(until: date
 
 
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
-def test_worker_dead_restarts_a_run_of_which_nothing_is_left(status: OrderStatus) -> None:
+def test_worker_dead_restarts_a_run_without_a_trace(status: OrderStatus) -> None:
     seen = snapshot(order(42, status, "START"), files=8, possible={42: UNTIL})
     assert only(repair(seen, named=[42])).outcome is OutcomeKind.REFUSED  # type: ignore[attr-defined]
     (step,) = repair(seen, named=[42], worker_dead=True).steps
     assert (step.publish, step.after) == ("new-1", GENERATING)
 
 
-def test_a_copy_that_waits_beside_an_unaccounted_task_is_removed() -> None:
+def test_copy_waiting_beside_an_unaccounted_task_is_revoked() -> None:
     tasks = (task(TaskState.UNACCOUNTED, "a", until=UNTIL), task(TaskState.QUEUED, "b", position=0))
     (step,) = repair(snapshot(order(), tasks=tasks)).steps
     assert (step.keep, step.revoke) == (tasks[0], tasks[1:])
 
 
 @pytest.mark.parametrize("state", [TaskState.ORPHANED, None])
-def test_a_burnt_id_is_replaced_by_a_new_one(state: TaskState | None) -> None:
+def test_unusable_id_is_replaced_by_a_new_one(state: TaskState | None) -> None:
     promised = JournalEntry(step="OPERATOR_ENQUEUE", task_id="t1", resume=False)
     tasks = (task(state),) if state is not None else ()
     facts = RepairFacts(unusable={"t1": "its result is REVOKED already"})
@@ -484,7 +477,7 @@ def test_a_burnt_id_is_replaced_by_a_new_one(state: TaskState | None) -> None:
         ({"enqueued_at": NOW - timedelta(hours=1)}, False, True, False),
     ],
 )
-def test_the_task_of_a_missing_order_goes_only_when_it_is_surely_missing(
+def test_task_of_a_possibly_missing_order_stays(
     facts: dict[str, object], authoritative: bool, named: bool, removed: bool
 ) -> None:
     seen = snapshot(tasks=(task(TaskState.QUEUED, position=0, **facts),), authoritative=authoritative)
@@ -493,7 +486,7 @@ def test_the_task_of_a_missing_order_goes_only_when_it_is_surely_missing(
 
 
 @pytest.mark.parametrize("authoritative", [True, False])
-def test_both_tasks_of_a_missing_order_stay_until_it_is_surely_missing(authoritative: bool) -> None:
+def test_both_tasks_of_a_possibly_missing_order_stay(authoritative: bool) -> None:
     new = {"enqueued_at": NOW if authoritative else NOW - timedelta(hours=1)}
     tasks = tuple(task(TaskState.QUEUED, position=place, **new) for place in range(2))
     seen = snapshot(tasks=tasks, authoritative=authoritative)
@@ -503,7 +496,7 @@ def test_both_tasks_of_a_missing_order_stay_until_it_is_surely_missing(authorita
 
 @pytest.mark.parametrize("command", ["enqueue", "reset", "reset-empty", "start", "retry", "repair", "cancel"])
 @pytest.mark.parametrize("doubt", ["unattributed", "possible", "lock"])
-def test_an_order_that_may_have_a_live_task_gets_no_other(command: str, doubt: str) -> None:
+def test_order_with_a_possibly_live_task_gets_no_other(command: str, doubt: str) -> None:
     status = BUILDING if command == "start" else GENERATING
     steps = ("START", "ERROR") if command == "retry" else ()
     message = ForeignMessage(name="generate", reason="unreadable", state=TaskState.QUEUED, may_be_ours=True)
@@ -562,9 +555,7 @@ def log(*rows: tuple[str, str | None]) -> list[LogRow]:
         ([], "b"),
     ],
 )
-def test_of_several_running_tasks_the_furthest_with_its_files_is_kept(
-    rows: list[tuple[str, str | None]], kept: str
-) -> None:
+def test_furthest_running_task_with_its_files_is_kept(rows: list[tuple[str, str | None]], kept: str) -> None:
     tasks = (
         task(TaskState.RUNNING, "a", started_at=NOW - timedelta(seconds=9)),
         task(TaskState.RUNNING, "b", started_at=NOW - timedelta(seconds=5)),
@@ -575,7 +566,7 @@ def test_of_several_running_tasks_the_furthest_with_its_files_is_kept(
     assert step.keep.task_id == kept
 
 
-def test_a_running_task_of_a_cancelled_order_is_reported_with_what_it_will_do() -> None:
+def test_running_task_of_a_cancelled_order_reports_its_effect() -> None:
     left = only(repair(snapshot(order(42, OrderStatus.CANCELLED), tasks=(task(TaskState.RUNNING),))))
     assert isinstance(left, Outcome)
     assert left.obstacle is Obstacle.RUNNING
@@ -583,7 +574,7 @@ def test_a_running_task_of_a_cancelled_order_is_reported_with_what_it_will_do() 
     assert hint_text(left.hint) == "sitegenctl cancel 42 --terminate"
 
 
-def test_named_orders_without_a_fault_are_skipped_and_missing_ones_refused() -> None:
+def test_named_orders_are_skipped_or_refused_with_a_reason() -> None:
     plan = repair(snapshot(order(1, REVIEW)), named=[1, 2])
     assert [(o.order_id, o.outcome) for o in plan.left_alone] == [(1, OutcomeKind.SKIPPED), (2, OutcomeKind.REFUSED)]
 
@@ -591,7 +582,7 @@ def test_named_orders_without_a_fault_are_skipped_and_missing_ones_refused() -> 
 # --- fix ------------------------------------------------------------------------------------------------------
 
 
-def test_each_order_gets_its_own_fix_and_healthy_ones_are_left_out() -> None:
+def test_each_order_gets_its_own_fix() -> None:
     seen = snapshot(
         order(1, GENERATING),  # interrupted
         order(2, BUILDING),  # unstarted
@@ -669,7 +660,7 @@ def test_several_orders_that_cannot_be_fixed_say_why_in_one_line() -> None:
 
 @pytest.mark.parametrize(("finished", "others", "expected"), [(0, 50, None), (5, 50, None), (6, 0, 6), (47, 3, 47)])
 @pytest.mark.parametrize("status", [REVIEW, OrderStatus.DELIVERED])
-def test_more_than_five_finished_orders_take_their_number(
+def test_more_than_five_finished_orders_need_their_number(
     status: OrderStatus, finished: int, others: int, expected: int | None
 ) -> None:
     orders = [order(number, status if number <= finished else GENERATING) for number in range(1, finished + others + 1)]
@@ -681,7 +672,7 @@ def test_more_than_five_finished_orders_take_their_number(
     assert (len(plan.steps), plan.number_to_type) == (finished + others, expected)
 
 
-def test_finished_orders_that_are_not_reset_take_no_number() -> None:
+def test_plans_without_finished_resets_need_no_number() -> None:
     tasks = tuple(task(TaskState.QUEUED, f"t{number}", number, position=0) for number in range(1, 10))
     plan = plan_repair(snapshot(*(order(number, REVIEW) for number in range(1, 10)), tasks=tasks), new_task_id=ids())
     assert (len(plan.steps), plan.number_to_type) == (9, None)
@@ -706,7 +697,7 @@ _snapshots = st.builds(
 
 
 @given(_snapshots, st.booleans())
-def test_no_plan_touches_what_it_must_not(seen: Snapshot, terminate: bool) -> None:
+def test_no_plan_breaks_the_safety_rules(seen: Snapshot, terminate: bool) -> None:
     asked = [1, 2, 3, 4]
     plans = [
         plan_cancel(seen, asked, terminate=terminate),
@@ -761,7 +752,7 @@ def report(*kinds: OutcomeKind, left_out: str | None = None, pruned: int = 0) ->
         ([report(pruned=2)], 0, False),
     ],
 )
-def test_what_a_maintenance_run_ends_with(reports: list[StepReport], code: int, quiet: bool) -> None:
+def test_exit_code_of_a_maintenance_run(reports: list[StepReport], code: int, quiet: bool) -> None:
     run = Maintenance(steps=reports, dry_run=False)
     assert (run.exit_code, run.is_quiet) == (code, quiet)
     assert Maintenance(steps=reports, dry_run=False, interrupted=True).exit_code == 130
