@@ -14,7 +14,7 @@ from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.enqueue import retry, start
 from sitegenctl.domain.plans.guards import without_onboarding, without_status
 from sitegenctl.domain.plans.plan import Plan, Step, refuse
-from sitegenctl.domain.plans.repair import Repairer, RepairFacts, RepairOptions
+from sitegenctl.domain.plans.repair import Repair, RepairFacts, RepairOptions
 from sitegenctl.domain.plans.reset import reset, reset_empty
 from sitegenctl.domain.plans.result import Obstacle, Outcome
 
@@ -36,10 +36,12 @@ def plan_fix(
     long the order of an orphaned task must have been unchanged.
     """
     options = RepairOptions(patience=patience, max_attempts=max_attempts)
-    repairer = Repairer(snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
     known = snapshot.known_ids()
     selected = known if order_ids is None else sorted(set(known).intersection(order_ids))
-    decided = (_decide(order_id, snapshot, repairer, max_attempts=max_attempts) for order_id in selected)
+    decided = (
+        _decide(Repair(order_id=each, snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts))
+        for each in selected
+    )
     return Plan.of("fix", [decision for decision in decided if decision is not None], named=False)
 
 
@@ -75,14 +77,14 @@ def _why_left_out(snapshot: Snapshot, order_id: int) -> str:
     return f"it is {diagnosis.condition}, and needs no fix"
 
 
-def _decide(order_id: int, snapshot: Snapshot, repairer: Repairer, *, max_attempts: int) -> Step | Outcome | None:
-    diagnosis = snapshot.diagnose(order_id)
-    order = snapshot.orders.get(order_id)
-    new_task_id = repairer.new_task_id
+def _decide(repair: Repair) -> Step | Outcome | None:
+    order, snapshot, new_task_id = repair.order, repair.snapshot, repair.new_task_id
+    max_attempts = repair.options.max_attempts or MAX_ATTEMPTS
+    diagnosis = snapshot.diagnose(repair.order_id)
     if diagnosis.condition in REPAIRABLE:
-        return repairer.decide(diagnosis.condition, order_id)
+        return repair.decide(diagnosis.condition)
     if diagnosis.condition is Condition.UNKNOWN:
-        return _unknown(order_id, order, diagnosis, snapshot)
+        return _unknown(repair.order_id, order, diagnosis, snapshot)
     if order is None:
         return None
     match diagnosis.condition:

@@ -90,15 +90,14 @@ def plan_repair(
 
     The plan has all orders in one of the conditions, or each of the ``named`` ones.
     """
-    repairer = Repairer(snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
-    chosen = snapshot.known_ids() if named is None else named
     decisions: list[Step | Outcome] = []
-    for order_id in chosen:
+    for order_id in snapshot.known_ids() if named is None else named:
+        repair = Repair(order_id=order_id, snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
         condition = snapshot.diagnose(order_id).condition
         if condition in options.only:
-            decisions.append(repairer.decide(condition, order_id))
+            decisions.append(repair.decide(condition))
         elif named is not None:
-            decisions.append(repairer.decide_named(order_id))
+            decisions.append(repair.decide_named())
     return Plan.of("repair", decisions, named=named is not None)
 
 
@@ -154,53 +153,24 @@ def furthest(running: Sequence[LiveTask], log: Sequence[LogRow]) -> LiveTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repairer:
-    """Decides for one order at a time."""
+class Repair:
+    """Decides about one order of a snapshot."""
 
+    order_id: int
     snapshot: Snapshot
     options: RepairOptions
     new_task_id: Callable[[], str]
     facts: RepairFacts
 
-    def decide(self, condition: Condition, order_id: int) -> Step | Outcome:
-        """Decide what fixes an order in this condition."""
-        order = self.snapshot.orders.get(order_id)
-        tasks = self._tasks(order_id)
-        if condition is Condition.INTERRUPTED:
-            assert order is not None  # noqa: S101 - an interrupted order is GENERATING
-            return self._interrupted(order)
-        if condition is Condition.GHOST or not self._may_be_generated(order):
-            return self._ghost(order, order_id, tasks)
-        if condition is Condition.ORPHANED:
-            return self._orphaned(order, order_id, tasks[0])
-        return self._duplicated(order, order_id, tasks)
+    @property
+    def order(self) -> Order | None:
+        """The order; None if it is missing."""
+        return self.snapshot.orders.get(self.order_id)
 
-    def decide_named(self, order_id: int) -> Step | Outcome:
-        """Decide about a named order that is in none of the conditions to fix."""
-        order = self.snapshot.orders.get(order_id)
-        diagnosis = self.snapshot.diagnose(order_id)
-        tasks = self._tasks(order_id)
-        if order is None and not tasks:
-            return refuse(order_id, "no such order")
-        if diagnosis.severity is Severity.OK:
-            return skip(order or order_id, f"nothing to repair: {diagnosis.evidence[0]}")
-        if diagnosis.condition is not Condition.UNKNOWN:
-            reason = f"it is {diagnosis.condition}, which repair does not fix"
-            return skip(order or order_id, reason, hint=diagnosis.remedy)
-        if order is None:
-            if order_id in self.facts.missing:
-                return self._ghost(order, order_id, tasks)
-        elif refusal := without_status(order):
-            return refusal
-        elif self.options.worker_dead and tasks and tasks[0].state is TaskState.ORPHANED:
-            return self.decide(Condition.ORPHANED, order_id)
-        elif self.options.worker_dead and order_id in self.snapshot.possible and not self.snapshot.unattributed:
-            return self._interrupted(order)
-        return refuse(order or order_id, diagnosis.evidence[0], hint=diagnosis.remedy)
-
-    def _tasks(self, order_id: int) -> tuple[LiveTask, ...]:
+    @property
+    def tasks(self) -> tuple[LiveTask, ...]:
         """The order's tasks; those without a known worker are orphaned if an operator confirmed that it is dead."""
-        tasks = self.snapshot.tasks_of(order_id)
+        tasks = self.snapshot.tasks_of(self.order_id)
         if not self.options.worker_dead:
             return tasks
         return tuple(
@@ -210,137 +180,152 @@ class Repairer:
             for task in tasks
         )
 
-    def _orphaned(self, order: Order | None, order_id: int, task: LiveTask) -> Step | Outcome:
-        if order is None:
-            return self._ghost(order, order_id, (task,))
-        return self._requeued(order, task, (), (f"task {short_id(task.task_id)} requeued",))
+    def decide(self, condition: Condition) -> Step | Outcome:
+        """Decide what fixes the order in this condition."""
+        order, tasks = self.order, self.tasks
+        if condition is Condition.INTERRUPTED:
+            assert order is not None  # noqa: S101 - an interrupted order is GENERATING
+            return self._enqueue(order)
+        if condition is Condition.GHOST or order is None or not self._may_be_generated(order):
+            return self._revoke_ghosts()
+        if condition is Condition.ORPHANED:
+            return self._requeue(order, tasks[0], (), (f"task {short_id(tasks[0].task_id)} requeued",))
+        return self._keep_one(order)
 
-    def _requeued(
+    def decide_named(self) -> Step | Outcome:
+        """Decide about a named order that is in none of the conditions to fix."""
+        order, tasks = self.order, self.tasks
+        diagnosis = self.snapshot.diagnose(self.order_id)
+        if order is None and not tasks:
+            return refuse(self.order_id, "no such order")
+        if diagnosis.severity is Severity.OK:
+            return skip(order or self.order_id, f"nothing to repair: {diagnosis.evidence[0]}")
+        if diagnosis.condition is not Condition.UNKNOWN:
+            reason = f"it is {diagnosis.condition}, which repair does not fix"
+            return skip(order or self.order_id, reason, hint=diagnosis.remedy)
+        if order is None:
+            if self.order_id in self.facts.missing:
+                return self._revoke_ghosts()
+        elif refusal := without_status(order):
+            return refusal
+        elif self.options.worker_dead and tasks and tasks[0].state is TaskState.ORPHANED:
+            return self.decide(Condition.ORPHANED)
+        elif self.options.worker_dead and self.order_id in self.snapshot.possible and not self.snapshot.unattributed:
+            return self._enqueue(order)
+        return refuse(order or self.order_id, diagnosis.evidence[0], hint=diagnosis.remedy)
+
+    def _keep_one(self, order: Order) -> Step | Outcome:
+        """Keep the furthest task of several and revoke the others."""
+        tasks = self.tasks
+        running = [task for task in tasks if task.state is TaskState.RUNNING]
+        log = self.facts.logs.get(self.order_id, ())
+        kept = furthest(running, log) if len(running) > 1 else min(tasks, key=_turn)
+        others = tuple(task for task in tasks if task is not kept)
+        removable, left = self._divided(others)
+        if not removable:
+            return self._refusal(others)
+        details = (f"task {short_id(kept.task_id)} kept ({kept.state})", *_describe_removed(removable, left))
+        if kept.state is TaskState.ORPHANED:
+            return self._requeue(order, kept, removable, details)
+        return self._step(details=details, revoke=removable, keep=kept, leave=left)
+
+    def _requeue(
         self, order: Order, task: LiveTask, others: tuple[LiveTask, ...], details: tuple[str, ...]
     ) -> Step | Outcome:
-        """Requeue an orphaned task and revoke the other ones of its order, unless it is too early."""
+        """Requeue an orphaned task and revoke the other ones, unless it is too early."""
         if waiting := reconnecting(order, task, self.snapshot):
             return waiting
-        dead = self.options.worker_dead or (order.run_lock_held is False and _is_of_run(order, task))
-        if not dead and is_younger(order, self.options.patience):
+        run = order.history.last_run
+        is_of_run = run is not None and run.takes_lock and run.task_id == task.task_id
+        is_dead = self.options.worker_dead or (order.run_lock_held is False and is_of_run)
+        if not is_dead and is_younger(order, self.options.patience):
             reason = f"its task is orphaned, but the order was modified {describe_age(order.idle)} ago"
             hint = f"re-check after {describe_age(self.options.patience)}"
             return skip(order, reason, task_id=task.task_id, hint=hint)
         if exhausted := attempts_exhausted(order, self.options.max_attempts):
             return exhausted
-        if (why := self.facts.unusable.get(task.task_id)) is not None:
-            return self._replaced(order, (task, *others), why)
         # A live worker writes to the log: unlike in other repairs, it must not have grown.
-        step = self._step(order, order.order_id, details=details, revoke=others, requeue=task)
-        return replace(step, last_log_id=order.last_log_id)
-
-    def _duplicated(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
-        kept = self._kept(order_id, tasks)
-        others = tuple(task for task in tasks if task is not kept)
-        removable, left = self._divided(order, order_id, others)
-        if not removable:
-            refusal = self._not_revocable(order or order_id, others)
-            assert refusal is not None  # noqa: S101 - of two tasks or more there is another one
-            return refusal
-        details = (f"task {short_id(kept.task_id)} kept ({kept.state})", *_what_goes(removable, left))
-        if kept.state is TaskState.ORPHANED and order is not None:
-            return self._requeued(order, kept, removable, details)
-        return self._step(order, order_id, details=details, revoke=removable, keep=kept, leave=left)
-
-    def _kept(self, order_id: int, tasks: tuple[LiveTask, ...]) -> LiveTask:
-        running = [task for task in tasks if task.state is TaskState.RUNNING]
-        if len(running) > 1:
-            return furthest(running, self.facts.logs.get(order_id, ()))
-        return min(tasks, key=_turn)
-
-    def _ghost(self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]) -> Step | Outcome:
-        removable, left = self._divided(order, order_id, tasks)
-        if removable:
-            details = _what_goes(removable, left)
-            return self._step(order, order_id, details=details, revoke=removable, leave=left)
-        running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
-        if running is None or running.worker is None:
-            refusal = self._not_revocable(order or order_id, tasks)
-            assert refusal is not None  # noqa: S101 - none of its tasks is removable
-            return refusal
-        if order is not None and order.status is OrderStatus.CANCELLED:
-            reason = "when it ends, it sets the order to REVIEW"
-            hint: Hint = Remedy.run(Command.CANCEL, order_id, terminate=True)
-        else:
-            reason, hint = "it goes on until it ends", "--terminate stops it"
-        return skip(order or order_id, f"{describe_task(running)}: {reason}", hint=hint, obstacle=Obstacle.RUNNING)
-
-    def _divided(
-        self, order: Order | None, order_id: int, tasks: tuple[LiveTask, ...]
-    ) -> tuple[tuple[LiveTask, ...], tuple[LiveTask, ...]]:
-        """The tasks that can be removed, and those that can't."""
-        removable = tuple(task for task in tasks if self._not_revocable(order or order_id, (task,)) is None)
-        return removable, tuple(task for task in tasks if task not in removable)
-
-    def _not_revocable(self, order: Order | int, tasks: tuple[LiveTask, ...]) -> Outcome | None:
-        return not_revocable(order, tasks, self.snapshot, terminate=self.options.terminate)
-
-    def _interrupted(self, order: Order) -> Step | Outcome:
-        if not self.options.worker_dead and (live := possibly_live(order, self.snapshot)):
-            return live
-        wait = self.snapshot.reading.reconnecting
-        if wait and not self.options.worker_dead and not self._was_enqueued_since_start(order):
-            reason = "the broker has just restarted: a worker that reconnects may have its task"
-            return skip(order, reason, hint=f"re-check in {describe_age(wait)}")
-        journal, promised = order.journal, _promised(order)
-        why = self.facts.unusable.get(promised) if promised is not None else None
-        details: tuple[str, ...]
-        if promised is not None and journal is not None and why is None:
-            # The task keeps the id in the journal, so that it can be found by it. This is not another attempt: attempts
-            # were counted before the id was journaled.
-            task_id, resume, details = promised, journal.resume, ("published again",)
-        elif exhausted := attempts_exhausted(order, self.options.max_attempts):
-            return exhausted
-        else:
-            task_id, resume, details = self.new_task_id(), True, ("enqueued",)
-            if why is not None and promised is not None and journal is not None:
-                resume, details = journal.resume, (f"enqueued under a new id: {why}",)
-        return Step(
-            order_id=order.order_id,
-            action=Action.REPAIR,
-            before=order.status,
-            after=OrderStatus.GENERATING,
-            last_log_id=order.last_log_id,
-            publish=task_id,
-            resume=resume,
-            verb="repaired",
-            details=details,
-        )
-
-    def _was_enqueued_since_start(self, order: Order) -> bool:
-        """Whether its task was published after the broker started: no worker had it before."""
-        age, uptime = order.journal.age if order.journal is not None else None, self.snapshot.reading.uptime
-        return _promised(order) is not None and age is not None and uptime is not None and age < uptime
-
-    def _replaced(self, order: Order, tasks: tuple[LiveTask, ...], why: str) -> Step:
-        """A new task in place of one whose id cannot be used again."""
+        if (why := self.facts.unusable.get(task.task_id)) is None:
+            step = self._step(details=details, revoke=others, requeue=task)
+            return replace(step, last_log_id=order.last_log_id)
+        tasks = (task, *others)
         return replace(
-            self._step(
-                order,
-                order.order_id,
-                details=(*describe_revoked(tasks), f"enqueued under a new id: {why}"),
-                revoke=tasks,
-            ),
+            self._step(details=(*describe_revoked(tasks), f"enqueued under a new id: {why}"), revoke=tasks),
             after=OrderStatus.GENERATING,
             last_log_id=order.last_log_id,
             publish=self.new_task_id(),
         )
 
-    def _may_be_generated(self, order: Order | None) -> bool:
-        if order is None or order.status is OrderStatus.CANCELLED:
+    def _revoke_ghosts(self) -> Step | Outcome:
+        """Revoke the tasks of an order that must not be generated; running ones end by themselves."""
+        order, tasks = self.order, self.tasks
+        removable, left = self._divided(tasks)
+        if removable:
+            return self._step(details=_describe_removed(removable, left), revoke=removable, leave=left)
+        running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
+        if running is None or running.worker is None:
+            return self._refusal(tasks)
+        if order is not None and order.status is OrderStatus.CANCELLED:
+            reason = "when it ends, it sets the order to REVIEW"
+            hint: Hint = Remedy.run(Command.CANCEL, self.order_id, terminate=True)
+        else:
+            reason, hint = "it goes on until it ends", "--terminate stops it"
+        reason = f"{describe_task(running)}: {reason}"
+        return skip(order or self.order_id, reason, hint=hint, obstacle=Obstacle.RUNNING)
+
+    def _enqueue(self, order: Order) -> Step | Outcome:
+        """Publish a task for an order without one: the journaled one, if there is one, or a new one."""
+        worker_dead = self.options.worker_dead
+        if not worker_dead and (live := possibly_live(order, self.snapshot)):
+            return live
+        journal, promised = order.journal, _promised(order)
+        age, uptime = journal.age if journal is not None else None, self.snapshot.reading.uptime
+        # No worker had a task that was published after the broker started.
+        is_new = promised is not None and age is not None and uptime is not None and age < uptime
+        wait = self.snapshot.reading.reconnecting
+        if wait and not worker_dead and not is_new:
+            reason = "the broker has just restarted: a worker that reconnects may have its task"
+            return skip(order, reason, hint=f"re-check in {describe_age(wait)}")
+        why = self.facts.unusable.get(promised) if promised is not None else None
+        resume = journal.resume if journal is not None and promised is not None else True
+        details: tuple[str, ...]
+        if promised is not None and why is None:
+            # The task keeps the id in the journal, so that it can be found by it. This is not another attempt: attempts
+            # were counted before the id was journaled.
+            task_id, details = promised, ("published again",)
+        elif exhausted := attempts_exhausted(order, self.options.max_attempts):
+            return exhausted
+        else:
+            task_id, details = self.new_task_id(), (f"enqueued under a new id: {why}" if why else "enqueued",)
+        return replace(
+            self._step(details=details),
+            after=OrderStatus.GENERATING,
+            last_log_id=order.last_log_id,
+            publish=task_id,
+            resume=resume,
+        )
+
+    def _may_be_generated(self, order: Order) -> bool:
+        if order.status is OrderStatus.CANCELLED:
             return False
-        finished = order.status is not None and order.status.is_finished
-        return not finished or is_younger(order, self.snapshot.grace)
+        is_finished = order.status is not None and order.status.is_finished
+        return not is_finished or is_younger(order, self.snapshot.grace)
+
+    def _divided(self, tasks: tuple[LiveTask, ...]) -> tuple[tuple[LiveTask, ...], tuple[LiveTask, ...]]:
+        """The tasks that can be removed, and those that can't."""
+        removable = tuple(task for task in tasks if self._not_revocable((task,)) is None)
+        return removable, tuple(task for task in tasks if task not in removable)
+
+    def _not_revocable(self, tasks: tuple[LiveTask, ...]) -> Outcome | None:
+        return not_revocable(self.order or self.order_id, tasks, self.snapshot, terminate=self.options.terminate)
+
+    def _refusal(self, tasks: tuple[LiveTask, ...]) -> Outcome:
+        refusal = self._not_revocable(tasks)
+        assert refusal is not None  # noqa: S101 - none of them is removable
+        return refusal
 
     def _step(
         self,
-        order: Order | None,
-        order_id: int,
         *,
         details: tuple[str, ...],
         revoke: tuple[LiveTask, ...] = (),
@@ -349,14 +334,14 @@ class Repairer:
         leave: tuple[LiveTask, ...] = (),
     ) -> Step:
         # The log may grow during a repair: only the status must be as planned. Tasks are read again.
+        before = self.order.status if self.order is not None else None
         keeps_task = keep is not None or requeue is not None
-        is_building = order is not None and order.status is OrderStatus.BUILDING
         return Step(
-            order_id=order_id,
+            order_id=self.order_id,
             action=Action.REPAIR,
-            before=order.status if order else None,
+            before=before,
             # The system's beat starts BUILDING orders, even those with a task.
-            after=OrderStatus.GENERATING if keeps_task and is_building else None,
+            after=OrderStatus.GENERATING if keeps_task and before is OrderStatus.BUILDING else None,
             revoke=revoke,
             terminate=self.options.terminate,
             keep=keep,
@@ -368,7 +353,7 @@ class Repairer:
         )
 
 
-def _what_goes(removed: tuple[LiveTask, ...], left: tuple[LiveTask, ...]) -> tuple[str, ...]:
+def _describe_removed(removed: tuple[LiveTask, ...], left: tuple[LiveTask, ...]) -> tuple[str, ...]:
     return (*describe_revoked(removed), *(f"task {short_id(task.task_id)} left ({task.state})" for task in left))
 
 
@@ -384,8 +369,3 @@ def _promised(order: Order) -> str | None:
     if journal is None or journal.step not in _PROMISES or order.history.last_run is not None:
         return None
     return journal.task_id
-
-
-def _is_of_run(order: Order, task: LiveTask) -> bool:
-    run = order.history.last_run
-    return run is not None and run.takes_lock and run.task_id == task.task_id
