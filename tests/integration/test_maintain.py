@@ -108,7 +108,7 @@ def test_second_maintenance_run_does_nothing(world: World) -> None:
     with held_lock(world, LOCK):
         process = world.run("maintain")
     assert (process.returncode, process.stdout) == (6, "")
-    assert process.stderr == "error: another maintenance run is at work: this one did nothing\n"
+    assert process.stderr == "error: another maintenance run is active; nothing was done\n"
     assert len(world.queued()) == 2
 
 
