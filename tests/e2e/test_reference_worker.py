@@ -149,7 +149,7 @@ def test_ctrl_c_while_waiting_reports_the_order_as_enqueued(world: World) -> Non
         stdout, stderr = waiting.communicate(timeout=60)
     assert waiting.returncode == 130
     assert stdout.splitlines()[-1].startswith("42  enqueued  BUILDING → GENERATING  task ")
-    assert "what was enqueued stays enqueued" in stderr
+    assert "stopped waiting; the orders stay enqueued" in stderr
 
 
 def test_a_paused_worker_that_holds_the_run_lock_is_running(world: World) -> None:
