@@ -1,4 +1,4 @@
-"""Write the README's pictures of the live view, from a demo that is started for it and stopped again.
+"""Write the screenshots in the README from a temporary demo.
 
 make screenshots
 """
@@ -21,13 +21,13 @@ from sitegenctl.tui.preferences import Preferences
 PICTURES = Path(__file__).parent / "img"
 _PATIENCE = 30.0
 
-#: What the first picture of the system says.
+#: Text on the screen when the first data is there.
 _KNOWN = "attention"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveSnapshot:
-    """A screen of this size, after these keys, once it shows one of these words."""
+class Screenshot:
+    """A screen of ``size`` after pressing ``keys``, once ``shows`` is on it."""
 
     name: str
     size: tuple[int, int]
@@ -37,15 +37,18 @@ class LiveSnapshot:
     commands: Sequence[Sequence[str]] = ()
 
 
-PICTURE_BOOK = (
-    LiveSnapshot(
+SCREENSHOTS = (
+    Screenshot(
         name="orders", size=(150, 36), keys=["down"] * 6, shows="newest first", commands=[("enqueue", "42", "38", "36")]
     ),
-    LiveSnapshot(
-        name="plan", size=(120, 30), keys=["down", "space", "space", "space", "space", "space", "m"], shows="would be"
+    Screenshot(
+        name="plan",
+        size=(120, 30),
+        keys=["down", "space", "space", "space", "space", "space", "m"],
+        shows="would be fixed",
     ),
-    LiveSnapshot(name="workers", size=(120, 24), keys=["3"], shows="up "),
-    LiveSnapshot(name="narrow", size=(80, 24), keys=["down"], shows="attention", theme="light"),
+    Screenshot(name="workers", size=(120, 24), keys=["3"], shows="up "),
+    Screenshot(name="narrow", size=(80, 24), keys=["down"], shows="attention", theme="light"),
 )
 
 
@@ -53,9 +56,11 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sitegenctl-") as folder:
         os.environ["SITEGENCTL_DATA_DIR"] = folder
+        # The demo's broker has just started, and plans would wait for workers to reconnect.
+        os.environ["SITEGENCTL_RECONNECT_TIME"] = "0s"
         _run("demo", "up", "--pace", "2s")
         try:
-            for picture in PICTURE_BOOK:
+            for picture in SCREENSHOTS:
                 for command in picture.commands:
                     _run("--context", "demo", *command)
                 (PICTURES / f"live-{picture.name}.svg").write_text(asyncio.run(_draw(picture)), encoding="utf-8")
@@ -68,7 +73,7 @@ def _run(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "sitegenctl", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-async def _draw(picture: LiveSnapshot) -> str:
+async def _draw(picture: Screenshot) -> str:
     app = LiveApp(load_settings({"context": "demo"}), Preferences(theme=picture.theme, interval=0.5))
     async with app.run_test(size=picture.size) as pilot:
         await _until(lambda: _KNOWN in _text(app))

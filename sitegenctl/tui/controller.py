@@ -76,7 +76,7 @@ class ActionController:
 
     def _after_action(self, has_changed: bool | None) -> None:
         if has_changed:
-            self._orders.unmark()
+            self._orders.mark(())
             self._service.poll_now()
 
     def _after_fix(self, has_changed: bool | None) -> None:

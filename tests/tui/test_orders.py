@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from textual.widgets import OptionList
 
@@ -176,30 +174,30 @@ async def test_marking_orders(world: World) -> None:
         assert view.orders.selected == [1]
 
 
-async def test_moving_by_keys_in_a_long_list(sixty: Callable[[], None], world: World) -> None:
-    await off(sixty)
+async def test_moving_by_keys_in_a_long_list(world: World) -> None:
+    await off(many_orders, world, 60)
+    moves = [
+        ("down", 1),
+        ("j", 2),
+        ("down k", 2),
+        ("end", 59),
+        ("down", 59),
+        ("home", 0),
+        ("up", 0),
+        ("G", 59),
+        ("g", 0),
+    ]
     async with live(world) as view:
-        for keys, moved_to in (
-            (["down"], 1),
-            (["j"], 2),
-            (["down", "k"], 2),
-            (["end"], 59),
-            (["down"], 59),
-            (["home"], 0),
-            (["up"], 0),
-            (["G"], 59),
-            (["g"], 0),
-        ):
-            await view.press(*keys)
-            assert view.table.key == 60 - moved_to
-            await view.sees(f"Customer {60 - moved_to}")
-            await view.until(
-                lambda key=view.table.key: view.detail is not None and view.detail.order_id == key  # type: ignore[misc]
-            )
+        for keys, index in moves:
+            await view.press(*keys.split())
+            key = 60 - index
+            assert view.table.key == key
+            await view.sees(f"Customer {key}")
+            await view.until(lambda key=key: view.detail is not None and view.detail.order_id == key)  # type: ignore[misc]
 
 
-async def test_moving_by_pages_and_by_mouse(sixty: Callable[[], None], world: World) -> None:
-    await off(sixty)
+async def test_moving_by_pages_and_by_mouse(world: World) -> None:
+    await off(many_orders, world, 60)
     async with live(world, size=(120, 24)) as view:
         height = view.table.size.height - 2
         await view.press("pagedown")
@@ -212,8 +210,3 @@ async def test_moving_by_pages_and_by_mouse(sixty: Callable[[], None], world: Wo
         await view.until(lambda: view.orders.has_class("-open"))
         await view.press("escape")
         assert not view.orders.has_class("-open")
-
-
-@pytest.fixture
-def sixty(world: World) -> Callable[[], None]:
-    return lambda: many_orders(world, 60)

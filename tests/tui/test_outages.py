@@ -179,7 +179,7 @@ async def test_unresponsive_workers_are_reported(world: World) -> None:
         await view.until(lambda: not view.banner)
         async with hanging(worker.pid):
             await view.until(lambda: "workers: the living worker did not respond" in view.banner)
-            assert "what is shown is old" not in view.banner
+            assert "showing old data" not in view.banner
         await view.until(lambda: not view.banner)
 
 
@@ -190,7 +190,7 @@ async def test_missing_sites_directory_is_reported(world: World) -> None:
         world.sites_dir.rename(world.sites_dir.with_name("elsewhere"))
         await off(world.order, 3, "GENERATING", steps=["START", "PHASE_1_START"], name="Three")
         await view.until(lambda: "files: " in view.banner)
-        assert "what is shown is old" not in view.banner
+        assert "showing old data" not in view.banner
         # The order's details report it too.
         await view.go_to(1)
         for _ in range(3):

@@ -177,28 +177,20 @@ def terminal(
 LIVE = ("-m", "sitegenctl", "live")
 
 
-def test_q_restores_the_terminal(world: World) -> None:
+@pytest.mark.parametrize("how", ["q", "ctrl-c", "SIGTERM", "SIGINT"])
+def test_any_exit_restores_the_terminal(world: World, how: str) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
     with terminal(*LIVE) as screen:
         screen.sees("Padaria Ana")
-        screen.press(b"q")
-        assert screen.leaves() == 0
-        assert screen.is_restored()
-        assert screen.afterwards == ""
-
-
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "ctrl-c"])
-def test_signals_and_ctrl_c_restore_the_terminal(world: World, how: str) -> None:
-    world.order(42, name="Ana")
-    with terminal(*LIVE) as screen:
-        screen.sees("Padaria Ana")
-        if how == "ctrl-c":
-            screen.press(b"\x03")
-        else:
+        if how.startswith("SIG"):
             screen.process.send_signal(signal.Signals[how])
+        else:
+            screen.press({"q": b"q", "ctrl-c": b"\x03"}[how])
         code = screen.leaves()
         assert screen.is_restored()
         assert "Traceback" not in screen.afterwards
+        if how == "q":
+            assert (code, screen.afterwards) == (0, "")
         assert len(screen.afterwards.splitlines()) <= 1
         assert code in (0, 130, 143)
 
@@ -286,22 +278,24 @@ def test_crash_is_one_line_and_restores_the_terminal(world: World) -> None:
         assert screen.is_restored()
         assert "Traceback" not in screen.got.decode(errors="replace")
         first, *more = screen.afterwards.splitlines()
-        assert "something unexpected happened" in first
+        assert "unexpected error" in first
         assert len(more) <= 1  # the hint
 
 
-def test_invalid_settings_do_not_touch_the_screen(world: World) -> None:
-    with terminal(*LIVE, "--interval", "1ms") as screen:
+@pytest.mark.parametrize(
+    ("options", "term", "message"),
+    [
+        (["--interval", "1ms"], "xterm-256color", b"--interval: interval must be from 200ms to 1h"),
+        ([], "dumb", b"live needs a terminal that can be drawn on, and TERM is dumb"),
+    ],
+    ids=["setting", "terminal"],
+)
+def test_usage_errors_do_not_touch_the_screen(world: World, options: list[str], term: str, message: bytes) -> None:
+    with terminal(*LIVE, *options, term=term) as screen:
         assert screen.leaves() == 2
         assert ENTERED not in screen.got
-        assert b"--interval: interval must be from 200ms to 1h" in screen.got
-
-
-def test_dumb_terminal_is_refused(world: World) -> None:
-    with terminal(*LIVE, term="dumb") as screen:
-        assert screen.leaves() == 2
-        assert b"\x1b" not in screen.got
-        assert b"live needs a terminal that can be drawn on, and TERM is dumb" in screen.got
+        assert term != "dumb" or b"\x1b" not in screen.got
+        assert message in screen.got
 
 
 def test_without_a_terminal(world: World) -> None:

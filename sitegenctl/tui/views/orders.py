@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
@@ -206,11 +206,9 @@ class OrdersView(View[ListedOrder]):
         else:
             self._set_filter(str(order_id))
 
-    def unmark(self) -> None:
-        self.table.unmark()
-        self._selection_changed()
-
-    def _selection_changed(self) -> None:
+    def mark(self, order_ids: Iterable[Hashable]) -> None:
+        """Mark these orders only."""
+        self.table.marked = frozenset(order_ids)
         self._show_status()
         self.post_message(self.SelectionChanged())
 
@@ -258,7 +256,7 @@ class OrdersView(View[ListedOrder]):
             self.remove_class("-open")
             self.table.focus()
         elif self.table.marked:
-            self.unmark()
+            self.mark(())
         else:
             return False
         return True
@@ -307,12 +305,13 @@ class OrdersView(View[ListedOrder]):
     # --- keys ---------------------------------------------------------------------------------------------
 
     def action_mark(self) -> None:
-        self.table.toggle_mark()
-        self._selection_changed()
+        if self.table.key is not None:
+            self.mark(self.table.marked ^ {self.table.key})
+            self.table.action_move(1)
 
     def action_mark_all(self) -> None:
-        self.table.mark_all()
-        self._selection_changed()
+        listed = {row.order_id for row in self.table.rows}
+        self.mark(() if self.table.marked == listed else listed)
 
     def action_sort(self, step: int) -> None:
         """Sort by the column ``step`` columns away; 0 reverses the order."""

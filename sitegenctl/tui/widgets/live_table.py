@@ -106,6 +106,7 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         """The last rows are near."""
 
     rows: var[Sequence[Any]] = var((), init=False, always_update=True)
+    marked: var[frozenset[Hashable]] = var(frozenset[Hashable](), init=False)
 
     def __init__(
         self,
@@ -122,7 +123,6 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         self.cells_of = cells_of
         self.empty = empty
         self.key: Hashable = None
-        self.marked: set[Hashable] = set()
         self.sorted_by: Hashable = None
         self.reversed = False
         self._indexes: dict[Hashable, int] = {}
@@ -137,7 +137,7 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         offset = self._cursor - round(self.scroll_offset.y)
         previous_key, previous_cursor = self.key, self._cursor
         self._indexes = {self.key_of(row): index for index, row in enumerate(rows)}
-        self.marked &= self._indexes.keys()
+        self.marked &= frozenset(self._indexes)
         self._cursor = self._indexes.get(self.key, max(0, min(self._cursor, len(rows) - 1)))
         self.key = self.key_of(rows[self._cursor]) if rows else None
         self._resize_content()
@@ -177,20 +177,7 @@ class LiveTable(ScrollView, Generic[R], can_focus=True):
         if (index := self._indexes.get(key)) is not None:
             self._move_to(index)
 
-    def toggle_mark(self) -> None:
-        """Mark or unmark the row under the cursor, and move to the next."""
-        if self.key is not None:
-            self.marked ^= {self.key}
-            self._move_to(self._cursor + 1)
-            self.redraw()
-
-    def mark_all(self) -> None:
-        """Mark all rows, or none if all are marked."""
-        self.marked = set() if len(self.marked) == len(self._indexes) else set(self._indexes)
-        self.redraw()
-
-    def unmark(self) -> None:
-        self.marked = set()
+    def watch_marked(self) -> None:
         self.redraw()
 
     # --- keys and mouse -----------------------------------------------------------------------------------
