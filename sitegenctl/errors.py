@@ -3,6 +3,7 @@
     SitegenError
     ├── UsageProblem            exit 2    the command line, an input file or a setting is wrong
     ├── SourceError             exit 3    the database, the broker, the workers or the files are unreachable
+    │   ├── Unreachable         exit 3    no connection, a lost one, or no response in time
     │   ├── Unconfirmed         exit 3    the database became unreachable during a change
     │   └── Refusal             exit 3    Redis refused one command (adapters/redis/errors.py)
     │       └── NotPermitted    exit 3    its ACL does not allow the user that command, key or channel
@@ -44,6 +45,10 @@ class SourceError(SitegenError):
     """A source is unreachable, did not respond in time, or refused a request."""
 
     exit_code = 3
+
+
+class Unreachable(SourceError):
+    """There is no connection to the source, or it was lost, or no answer came in time."""
 
 
 class Unconfirmed(SourceError):

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ from sitegenctl.config.settings import Settings
 if TYPE_CHECKING:
     from sitegenctl.adapters.broker.backend import Backend
     from sitegenctl.domain.health.backend_texts import BackendTexts
-    from sitegenctl.domain.health.check import DeploymentCommands
-    from sitegenctl.domain.health.facts import HealthProbes
+    from sitegenctl.domain.health.probes import HealthProbes
+    from sitegenctl.domain.health.system import DeploymentCommands
     from sitegenctl.domain.orders.generation import GenerationStore
     from sitegenctl.domain.ports import (
         Actor,
@@ -95,6 +95,18 @@ class Session:
 
         return SiteDirectory(self.settings.sites_dir, timeout=self._timeout)
 
+    @cached_property
+    def probes(self) -> HealthProbes:
+        """The measurements of the doctor."""
+        from sitegenctl.adapters.postgres.health import PostgresHealth
+        from sitegenctl.adapters.sites.health import SiteHealth
+        from sitegenctl.domain.health.probes import HealthProbes
+
+        database = PostgresHealth(self.settings.require_database_url(), timeout=self._timeout)
+        self.closing.push_async_callback(database.close)
+        directory = SiteHealth(self.settings.sites_dir) if self.settings.sites_dir else None
+        return HealthProbes(broker=self._backend.probe(), database=database, directory=directory)
+
     @property
     def terms(self) -> BackendTexts:
         """Texts that differ between backends."""
@@ -131,72 +143,62 @@ async def open_session(settings: Settings, command: str) -> AsyncIterator[Sessio
         yield Session(settings=settings, command=command, closing=closing)
 
 
-@asynccontextmanager
-async def open_health(settings: Settings) -> AsyncIterator[HealthProbes]:
-    """The probes of doctor, closed at the end of the block. Each connects when first used.
-
-    Raises ``UsageProblem`` if the database or Redis is not configured, before anything is connected.
-    """
-    from sitegenctl.adapters.postgres.health import PostgresHealth
-    from sitegenctl.adapters.sites.health import SiteHealth
-    from sitegenctl.domain.health.facts import HealthProbes
-
-    timeout = settings.timeout.total_seconds()
-    database = PostgresHealth(settings.require_database_url(), timeout=timeout)
-    broker = backend_of(settings).probe()
-    directory = SiteHealth(settings.sites_dir) if settings.sites_dir else None
-    try:
-        yield HealthProbes(broker=broker, database=database, directory=directory)
-    finally:
-        await database.close()
-
-
 def deployment_commands(settings: Settings) -> DeploymentCommands:
-    """Shell commands that reach the configured servers, without passwords.
+    """How the parts of the system are started and reached.
 
     Raises ``UsageProblem`` if the database or Redis is not configured.
     """
     from sitegenctl.adapters.postgres.client_command import psql
     from sitegenctl.adapters.redis.client_command import redis_cli
-    from sitegenctl.domain.health.check import DeploymentCommands
+    from sitegenctl.config.file import DEMO_CONTEXT
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy, ShellCommand
+    from sitegenctl.domain.health.system import DeploymentCommands
 
-    variables = settings.variables
+    backend, variables = backend_of(settings), settings.variables
 
     def named(setting: str, variable: str) -> str:
         if setting in variables or settings.context is None:
             return variables.get(setting, variable)
         return f"{setting} of context {settings.context}"
 
-    return DeploymentCommands(
+    commands = DeploymentCommands(
+        start_redis=Remedy.shell("docker", "start", "crm-redis"),
+        start_postgres=Remedy.shell("docker", "start", "crm-postgres"),
+        start_worker=Remedy.shell("docker", "start", backend.container),
+        # As long as a generation may take: what is killed before its end lies in `unacked` until the timeout.
+        restart_worker=Remedy.shell("docker", "restart", "--time", "620", backend.container),
         redis_cli=redis_cli(settings.require_redis_url(), variables.get("redis_url")),
         psql=psql(settings.require_database_url(), variables.get("database_url")),
-        worker=f"docker exec {backend_of(settings).container}",
-        redis_url=named("redis_url", DeploymentCommands.redis_url),
-        database_url=named("database_url", DeploymentCommands.database_url),
-        sites_dir=named("sites_dir", DeploymentCommands.sites_dir),
+        in_worker=ShellCommand(("docker", "exec", backend.container)),
+        redis_url=named("redis_url", "REDIS_URL"),
+        database_url=named("database_url", "DATABASE_URL"),
+        sites_dir=named("sites_dir", "SITES_BASE_DIR"),
     )
+    if settings.context == DEMO_CONTEXT:
+        start = Remedy.run(Command.DEMO_UP)
+        restart = replace(start, note="after you killed the worker, whose process id demo status shows")
+        return replace(commands, start_redis=start, start_postgres=start, start_worker=start, restart_worker=restart)
+    if (beat := backend.beat_container) is not None:
+        show_beat = Remedy.shell("docker", "ps", "--all", "--filter", f"name={beat}")
+        return replace(commands, show_beat=show_beat, restart_beat=Remedy.shell("docker", "restart", beat))
+    return commands
 
 
 def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = False) -> DoctorOptions:
     """The options of doctor. Raises ``UsageProblem`` if the database or Redis is not configured."""
-    from sitegenctl.config.file import DEMO_CONTEXT
-    from sitegenctl.domain.health.check import DEMO_COMMANDS
+    from sitegenctl.domain.health.system import System
     from sitegenctl.operations.doctor import DoctorOptions
 
-    backend = backend_of(settings)
-    return DoctorOptions(
+    system = System(
         queue=settings.queue,
         task=settings.task,
-        grace=settings.grace,
-        timeout=settings.timeout,
-        patience=patience,
-        read_only=settings.read_only,
+        commands=deployment_commands(settings),
+        texts=queue_terms(settings),
         keyprefix=settings.global_keyprefix,
-        starts=DEMO_COMMANDS if settings.context == DEMO_CONTEXT else backend.commands,
-        access=deployment_commands(settings),
-        checks=backend.checks,
-        terms=backend.texts,
-        strict=strict,
+        read_only=settings.read_only,
+    )
+    return DoctorOptions(
+        system=system, backend=settings.backend, timeout=settings.timeout, patience=patience, strict=strict
     )
 
 

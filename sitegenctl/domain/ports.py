@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.orders.generation_input import SiteFile
@@ -24,6 +24,9 @@ from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, T
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from sitegenctl.domain.statistics.statistics import LogWindow
 from sitegenctl.domain.statistics.throughput import StepMark
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.health.probes import HealthProbes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,6 +353,11 @@ class Sources(Protocol):
     @property
     def sites(self) -> SiteStore:
         """The directory of generated sites."""
+
+    @property
+    def probes(self) -> HealthProbes:
+        """The measurements of the doctor."""
+        ...
 
     @property
     def actor(self) -> Actor:

@@ -74,6 +74,7 @@ class Attempts:
     recall: Recall = _ask
     now: Callable[[], datetime] = utc_now
     errors: dict[Source, str] = field(default_factory=dict)
+    causes: dict[Source, SourceError] = field(default_factory=dict)
     took: dict[Source, float] = field(default_factory=dict)
     _locks: Mapping[Source, asyncio.Lock] = field(default_factory=lambda: {source: asyncio.Lock() for source in Source})
 
@@ -87,6 +88,7 @@ class Attempts:
                 response = await ask()
             except SourceError as exc:
                 self.errors[source] = exc.message
+                self.causes[source] = exc
                 return None
             self.took.setdefault(source, time.perf_counter() - began)
             return response

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
-from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy, ShellCommand, Variable
 
 
 def command_line(remedy: Remedy, selector: str | None = None) -> str:
     """The remedy's command; ``selector`` is the option that selects the system, which a copied command must name."""
+    if isinstance(remedy.command, ShellCommand):
+        return shell_line(remedy.command)
     return " ".join(("sitegenctl", *_words(remedy, selector)))
+
+
+def shell_line(command: ShellCommand) -> str:
+    """The command as a shell takes it; variables are expanded."""
+    return " ".join(map(_quoted, command.words))
+
+
+def _quoted(word: str) -> str:
+    if isinstance(word, Variable):
+        return f'"${word}"'
+    # Easier to read than what shlex makes of SQL with a string in it.
+    if "'" in word and set(word).isdisjoint('"$`\\!'):
+        return f'"{word}"'
+    return shlex.quote(word)
 
 
 def hint_text(hint: Hint | None, selector: str | None = None) -> str | None:
@@ -22,7 +39,7 @@ def hint_text(hint: Hint | None, selector: str | None = None) -> str | None:
 
 
 def _words(remedy: Remedy, selector: str | None) -> Iterator[str]:
-    if remedy.command is None:
+    if not isinstance(remedy.command, Command):
         return
     if selector is not None and not remedy.command.is_for_demo:
         yield selector

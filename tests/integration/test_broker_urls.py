@@ -18,7 +18,7 @@ from sitegenctl.adapters.redis.urls import client_url, database_number, kombu_ur
 from sitegenctl.domain.queue.task import BrokerReading
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError, UsageProblem
-from sitegenctl.session import open_health
+from sitegenctl.session import open_session
 from tests.support.redis_servers import Certificates, free_port, server
 from tests.support.world import QUEUE, TASK, World, eventually
 
@@ -112,14 +112,15 @@ def check(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def measure(world: World) -> None:
     """The check-up, too, sees Redis and the worker there."""
-    async with open_health(world.settings()) as probes:
-        facts = await probes.broker.facts()
+    async with open_session(world.settings(), "test") as session:
+        probe = session.probes.broker
+        facts = await probe.facts()
         assert facts.connections is not None
         assert facts.connections[facts.database].may_be_workers
         assert (facts.role, facts.saves, facts.policy) == ("master", "", "noeviction")
-        assert (await probes.broker.look()).depth == (await probes.broker.messages()).total == 0
-        assert (await probes.broker.leftovers()).bindings == 0
-        (worker,) = (await probes.broker.workers()).workers
+        assert (await probe.look()).depth == (await probe.messages()).total == 0
+        assert (await probe.leftovers()).bindings == 0
+        (worker,) = (await probe.workers()).workers
         assert worker.queues == (QUEUE,)
 
 

@@ -531,7 +531,7 @@ def test_paused_worker_takes_one_more_job_at_most(rq: RqWorld) -> None:
 
 
 def test_pause_holds_for_workers_that_start_later(rq: RqWorld) -> None:
-    assert "one that starts heeds it" in rq.run("queue", "pause").stdout
+    assert "one that starts respects it" in rq.run("queue", "pause").stdout
     with rq.redis() as client:
         assert client.exists("rq:suspended")
 
@@ -622,8 +622,8 @@ def test_silent_worker_is_explained_in_rq_terms(rq: RqWorld) -> None:
     assert process.returncode == 3
     assert process.stderr.splitlines() == [
         "error: the living worker did not respond",
-        "hint: it hangs or is paused, or it was killed and what it had begun lives on; a job that it had begun ends at"
-        " its time limit at the latest: look again then",
+        "hint: it hangs or is paused, or it was killed and the job that it had begun is still running; a job that it had"
+        " begun ends at its time limit at the latest: check again then",
     ]
 
 

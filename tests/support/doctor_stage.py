@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,10 +26,9 @@ import pytest
 
 from sitegenctl.config.settings import parse_duration
 from sitegenctl.demo.servers.redis import redis_server
-from sitegenctl.domain.health.check import Check, CheckName, CheckStatus, CheckUp
-from sitegenctl.domain.health.facts import HealthProbes
+from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.operations.doctor import check_up
-from sitegenctl.session import doctor_options, open_health, open_session
+from sitegenctl.session import doctor_options, open_session
 from tests.support import processes
 from tests.support.processes import Running
 from tests.support.world import World, eventually
@@ -37,7 +37,7 @@ RIGHT, WRONG_QUEUE, WRONG_TASK, NOBODY = 0, 1, 2, 3
 OTHER_TASK = "app.tasks.other"
 
 #: What the check-ups of the test that is running came to.
-_came_to: set[tuple[CheckName, CheckStatus]] = set()
+_came_to: set[tuple[str, CheckStatus]] = set()
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +46,8 @@ def _shown(request: pytest.FixtureRequest) -> Iterator[None]:
     _came_to.clear()
     yield
     for mark in request.node.iter_markers("shows"):
-        name, *statuses = mark.args
-        assert {(name, status) for status in statuses} <= _came_to
+        status, *names = mark.args
+        assert {(name, status) for name in names} <= _came_to
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def odd_process(world: World, **given: Any) -> Iterator[Running]:
         process.wait()
 
 
-def examine(world: World, **options: Any) -> dict[CheckName, Check]:
+def examine(world: World, **options: Any) -> dict[str, Check]:
     """All checks of a check-up of this world, by name."""
     return {check.name: check for check in check_up_of(world, **options).checks}
 
@@ -136,29 +136,53 @@ def check_up_of(
     timeout: str = "2s",
     patience: str = "0.3s",
     beat_interval: str = "120s",
-    probe: Callable[[HealthProbes], HealthProbes] = lambda probes: probes,
+    clock: Callable[[], float] = time.time,
     **flags: object,
 ) -> CheckUp:
-    """A check-up of this world; ``probe`` may put other probes in the place of the real ones."""
+    """A check-up of this world; ``clock`` is this machine's."""
     settings = world.settings(timeout=timeout, **flags)
-    options = replace(
-        doctor_options(settings, patience=parse_duration(patience)), beat_interval=parse_duration(beat_interval)
-    )
+    options = doctor_options(settings, patience=parse_duration(patience))
+    options = replace(options, system=replace(options.system, beat_interval=parse_duration(beat_interval)))
 
     async def run() -> CheckUp:
-        async with open_session(settings, "test") as session, open_health(settings) as probes:
-            return await check_up(session, probe(probes), options)
+        async with open_session(settings, "test") as session:
+            for probe in (session.probes.broker, session.probes.database):
+                probe._now = clock  # type: ignore[attr-defined]
+            return await check_up(session, options)
 
     found = asyncio.run(run())
     _came_to.update((check.name, check.status) for check in found.checks)
     return found
 
 
-def unproven(module: ModuleType, names: Iterable[CheckName]) -> dict[CheckName, set[CheckStatus]]:
+def expect(check: Check, status: CheckStatus, *evidence: str) -> None:
+    """Assert the status of a check, and what its first lines of evidence contain."""
+    assert check.status is status, check
+    for text, line in zip(evidence, check.evidence, strict=False):
+        assert text in line
+    assert len(check.evidence) >= len(evidence)
+
+
+@contextlib.contextmanager
+def restricted(world: World, *rules: str) -> Iterator[None]:
+    """Let the world use a Redis user who may do everything but this; ``rules`` are of Redis' ACL."""
+    real = world.redis_url
+    with world.redis() as client:
+        client.execute_command("ACL", "SETUSER", "clerk", "on", ">pw", "~*", "&*", "+@all", *rules)
+        world.redis_url = f"redis://clerk:pw@{real.split('@')[1]}"
+        try:
+            yield
+        finally:
+            world.redis_url = real
+            client.execute_command("ACL", "DELUSER", "clerk")
+
+
+def unproven(module: ModuleType, names: Iterable[str]) -> dict[str, set[CheckStatus]]:
     """Return the checks that no test of the module proves both to pass and to fail."""
-    shown: dict[CheckName, set[CheckStatus]] = {name: set() for name in names}
-    for name, *statuses in marks(module):
-        shown.setdefault(name, set()).update(statuses)
+    shown: dict[str, set[CheckStatus]] = {name: set() for name in names}
+    for status, *checks in marks(module):
+        for name in checks:
+            shown.setdefault(name, set()).add(status)
     return {
         name: shown[name]
         for name in names

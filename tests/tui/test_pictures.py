@@ -15,7 +15,7 @@ from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQuery
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import timeline
-from sitegenctl.domain.health.check import Check, CheckName, CheckStatus, CheckUp
+from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.domain.orders.order import LogRow, Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunCounts, read_history
 from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
@@ -138,16 +138,16 @@ EVENTS = [
 ]
 CHECKS = CheckUp(
     checks=(
-        Check(name=CheckName.REDIS, source=Source.BROKER, status=CheckStatus.OK, evidence=("answers in 0.2 ms",)),
+        Check(name="redis", source=Source.BROKER, status=CheckStatus.OK, evidence=("answers in 0.2 ms",)),
         Check(
-            name=CheckName.PERSISTENCE,
+            name="redis persistence",
             source=Source.BROKER,
             status=CheckStatus.WARNING,
             evidence=("neither append-only file nor snapshots",),
             remedy="redis-cli CONFIG SET appendonly yes",
         ),
         Check(
-            name=CheckName.WORKER,
+            name="worker",
             source=Source.WORKERS,
             status=CheckStatus.FAILED,
             evidence=("no worker is alive on this broker",),

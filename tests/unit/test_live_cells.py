@@ -12,7 +12,7 @@ from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity, Source
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderQuery
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.health.check import Check, CheckName, CheckStatus
+from sitegenctl.domain.health.check import Check, CheckStatus
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.run import read_history
 from sitegenctl.domain.queue.event import Event
@@ -223,7 +223,5 @@ def test_events_and_notes() -> None:
     [(CheckStatus.OK, "✓"), (CheckStatus.WARNING, "!"), (CheckStatus.FAILED, "✗"), (CheckStatus.UNCHECKED, "?")],
 )
 def test_checks(status: CheckStatus, mark: str) -> None:
-    check = Check(
-        name=CheckName.REDIS, source=Source.BROKER, status=status, evidence=("full", "of work"), remedy="wait"
-    )
+    check = Check(name="redis", source=Source.BROKER, status=status, evidence=("full", "of work"), remedy="wait")
     assert texts(view_of(DoctorView).cells(check)) == [mark, "redis", "full; of work", "wait"]

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.health.backend_texts import BackendTexts
-    from sitegenctl.domain.health.check import CheckName, WorkerCommands
-    from sitegenctl.domain.health.facts import BrokerProbe
+    from sitegenctl.domain.health.probes import BrokerProbe
     from sitegenctl.domain.ports import EventSource, QueueBackend, WorkerSource
 
 
 class Backend(ABC):
     """One kind of queue, with these settings.
 
-    ``container`` is the one that the system's own worker runs in. ``worker`` is the module whose ``run_worker`` runs
-    the reference worker, ``samples`` the module that seeds the demo's queue (``SampleQueue``): both are above the
-    adapters, and imported by name.
+    ``container`` is the one that the system's own worker runs in, ``beat_container`` that of its beat, if it has one.
+    ``worker`` is the module whose ``run_worker`` runs the reference worker, ``samples`` the module that seeds the
+    demo's queue (``SampleQueue``): both are above the adapters, and imported by name.
     """
 
     container: ClassVar[str]
+    beat_container: ClassVar[str | None] = None
     worker: ClassVar[str]
     samples: ClassVar[str]
 
@@ -52,16 +52,6 @@ class Backend(ABC):
     @abstractmethod
     def texts(self) -> BackendTexts:
         """Texts that differ between backends."""
-
-    @property
-    @abstractmethod
-    def commands(self) -> WorkerCommands:
-        """The commands that start its workers."""
-
-    @property
-    @abstractmethod
-    def checks(self) -> tuple[CheckName, ...]:
-        """The doctor's checks that apply to it."""
 
     @abstractmethod
     def require(self) -> None:

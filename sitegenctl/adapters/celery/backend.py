@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from sitegenctl.adapters.broker.backend import Backend
+from sitegenctl.domain.queue.defaults import HARD_LIMIT, SOFT_LIMIT
 
 if TYPE_CHECKING:
     from sitegenctl.adapters.celery.events import CeleryEvents
@@ -14,33 +15,37 @@ if TYPE_CHECKING:
     from sitegenctl.adapters.celery.queue import CeleryQueue
     from sitegenctl.adapters.celery.workers import CeleryWorkers
     from sitegenctl.domain.health.backend_texts import BackendTexts
-    from sitegenctl.domain.health.check import CheckName, WorkerCommands
 
 
 class CeleryBackend(Backend):
     """Celery on its Redis transport."""
 
     container = "crm-celery-worker"
+    beat_container = "crm-celery-beat"
     worker = "sitegenctl.worker.celery_app"
     samples = "sitegenctl.demo.samples.celery_tasks"
 
     @property
     def texts(self) -> BackendTexts:
-        from sitegenctl.domain.health.backend_texts import CELERY_TERMS
+        from sitegenctl.domain.health.backend_texts import BackendTexts
 
-        return CELERY_TERMS
-
-    @property
-    def commands(self) -> WorkerCommands:
-        from sitegenctl.domain.health.check import WorkerCommands
-
-        return WorkerCommands()
-
-    @property
-    def checks(self) -> tuple[CheckName, ...]:
-        from sitegenctl.domain.health.check import CELERY_CHECKS
-
-        return CELERY_CHECKS
+        return BackendTexts(
+            paused="a worker that starts or restarts consumes again: pause it too. Workers finish their tasks.",
+            resumed=(
+                "a worker that was started for other queues now consumes this one, too, until it restarts; one of"
+                " celery 5.3 that lost its connection to Redis no longer consumes: restart it."
+            ),
+            unattended="no worker responds to remote control: nothing to do",
+            silence="it hangs or is paused, or it runs with -P solo and is in the middle of a task",
+            patience="--timeout gives it longer",
+            consuming="--queues={queue}",
+            limits=(
+                f"set task_soft_time_limit={SOFT_LIMIT} and task_time_limit={HARD_LIMIT} in the worker's app, and"
+                " restart it"
+            ),
+            serialization="set task_serializer='json' in the program that publishes them",
+            unreadable="workers that accept only JSON drop them",
+        )
 
     @property
     def options(self) -> QueueOptions:

@@ -20,8 +20,11 @@ from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, rea
 from sitegenctl.adapters.redis.connection import Link, opened_link
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import database_number
-from sitegenctl.domain.health.facts import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkerFacts, WorkersFacts
+from sitegenctl.domain.health.activity import QueueLook
+from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.orders import BEAT_TASK
+from sitegenctl.domain.health.redis import RedisFacts
+from sitegenctl.domain.health.workers import WorkerFacts, WorkersFacts
 from sitegenctl.domain.queue.task import ForeignMessage, TaskState
 
 #: What identifies a worker's connections.
@@ -64,7 +67,6 @@ class CeleryHealth:
                 link,
                 database=database_number(self._url),
                 count_workers=lambda link: count_workers(link, self._workers.channels),
-                waiting=[("LLEN", key) for key in self._options.lists],
                 delivered=[("HLEN", self._options.unacked)],
                 worker=_WORKER,
                 now=self._now,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sitegenctl.adapters.postgres.connection import asyncpg_dsn
+from sitegenctl.domain.diagnosis.remedy import ShellCommand, Variable
 
 
-def psql(url: str, variable: str | None = None) -> str:
+def psql(url: str, variable: str | None = None) -> ShellCommand:
     """The psql command for the database of a URL; ``variable`` is the environment variable that holds it, if any.
 
     psql prompts for the password unless the variable provides it. Raises ``UsageProblem`` for an invalid URL.
@@ -16,10 +16,10 @@ def psql(url: str, variable: str | None = None) -> str:
     dsn = asyncpg_dsn(url)
     # psql does not know SQLAlchemy's drivers and options.
     if variable and urlsplit(url).scheme in ("postgresql", "postgres") and dsn.endswith(url.partition(":")[2]):
-        return f'psql "${variable}"'
+        return ShellCommand(("psql", Variable(variable)))
     parts = urlsplit(dsn)
     login, at, place = parts.netloc.rpartition("@")
     query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "password"], safe="/")
     # Not urlunsplit, which drops the // of a URL without a host.
     address = f"postgresql://{login.partition(':')[0]}{at}{place}{parts.path}" + (f"?{query}" if query else "")
-    return shlex.join(["psql", address])
+    return ShellCommand(("psql", address))

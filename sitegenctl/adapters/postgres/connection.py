@@ -17,7 +17,7 @@ import asyncpg
 
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.access import NEEDED_COLUMNS, hidden_rows
-from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.errors import SourceError, Unreachable, UsageProblem
 
 #: What asyncpg raises if a server is unreachable, refuses or responds too late. 0.29 raises the internal error for a
 #: connection that was cut between two calls.
@@ -186,7 +186,7 @@ def translate(exc: BaseException) -> SourceError:
             return SourceError(message.format(reason), hint=hint, source="database")
     if is_refusal(exc):
         return SourceError(f"the database refused: {reason}", source="database")
-    return SourceError(
+    return Unreachable(
         f"the database can't be reached: {reason}",
         hint=Remedy.run(Command.CONFIG_SHOW, advice="check that PostgreSQL is running and that DATABASE_URL is right"),
         source="database",

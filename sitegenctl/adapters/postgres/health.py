@@ -18,7 +18,7 @@ import asyncpg
 from sitegenctl.adapters.postgres.access import read_access
 from sitegenctl.adapters.postgres.connection import TABLES, Link, asyncpg_dsn, translating
 from sitegenctl.adapters.postgres.queries import NEWEST_FINISHED
-from sitegenctl.domain.health.facts import PostgresFacts, SchemaShape, TableLock
+from sitegenctl.domain.health.postgres import PostgresFacts, SchemaShape, TableLock
 
 # Transactions that our role may not see have no xact_start: their duration is unknown.
 _LOCKS = """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from urllib.parse import unquote, urlsplit
 
 from sitegenctl.adapters.redis.urls import client_url, credentials, database_number, is_sentinel, query_of
+from sitegenctl.domain.diagnosis.remedy import ShellCommand, Variable
 
 _TLS = {
     "ssl_ca_certs": "--cacert",
@@ -15,17 +15,17 @@ _TLS = {
 }
 
 
-def redis_cli(url: str, variable: str | None = None) -> str:
+def redis_cli(url: str, variable: str | None = None) -> ShellCommand:
     """The redis-cli command for a URL; ``variable`` is the environment variable that holds the URL, if any.
 
     redis-cli prompts for the password unless the variable provides it.
     """
     if is_sentinel(url):
         # The primary may change between now and the moment when the command is run.
-        return "redis-cli -h HOST_OF_THE_PRIMARY"
+        return ShellCommand(("redis-cli", "-h", "HOST_OF_THE_PRIMARY"))
     parts = urlsplit(client_url(url))
     if variable and urlsplit(url).scheme in ("redis", "rediss") and not query_of(url):
-        return f'redis-cli -u "${variable}"'
+        return ShellCommand(("redis-cli", "-u", Variable(variable)))
     if parts.scheme == "unix":
         words = ["-s", unquote(parts.path)]
     else:
@@ -42,4 +42,4 @@ def redis_cli(url: str, variable: str | None = None) -> str:
         words += [word for option, flag in _TLS.items() if option in options for word in (flag, options[option])]
         if options.get("ssl_cert_reqs") == "none":
             words.append("--insecure")
-    return shlex.join(["redis-cli", *words])
+    return ShellCommand(("redis-cli", *words))

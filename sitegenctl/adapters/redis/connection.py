@@ -145,7 +145,7 @@ class Link:
 
     async def _find_master(self) -> Address:
         """Ask the sentinels one after the other. Raises ``SourceError`` if none knows the master."""
-        failure = unreachable(f"no sentinel knows {self._master}")
+        failure: SourceError = unreachable(f"no sentinel knows {self._master}")
         for address in self._sentinels:
             try:
                 with _translated(address):

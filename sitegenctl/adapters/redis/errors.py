@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, Unreachable
 
 _LOGIN = ("WRONGPASS", "NOAUTH")
 _UNAVAILABLE = ("LOADING", "MASTERDOWN")
@@ -72,9 +72,9 @@ class NotPermitted(Refusal):
         return f"grant it to the user of REDIS_URL: ACL SETUSER {self.user} " + " ".join(f"'{rule}'" for rule in rules)
 
 
-def unreachable(reason: str) -> SourceError:
+def unreachable(reason: str) -> Unreachable:
     """No connection, or a connection that was lost."""
-    return SourceError(
+    return Unreachable(
         f"Redis can't be reached: {reason.splitlines()[0]}",
         hint=Remedy.run(Command.CONFIG_SHOW, advice="check that Redis is running and that REDIS_URL is right"),
         source="broker",

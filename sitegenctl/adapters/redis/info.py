@@ -12,7 +12,7 @@ from datetime import timedelta
 from sitegenctl.adapters.redis.client import Command
 from sitegenctl.adapters.redis.connection import Link
 from sitegenctl.adapters.redis.errors import Refusal
-from sitegenctl.domain.health.facts import Connections, RedisFacts
+from sitegenctl.domain.health.redis import Connections, RedisFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +80,11 @@ async def read_facts(
     *,
     database: int,
     count_workers: Callable[[Link], Awaitable[int | None]],
-    waiting: Sequence[Command],
     delivered: Sequence[Command],
     worker: WorkerConnections,
     now: Callable[[], float],
 ) -> RedisFacts:
-    """Read the facts in a few round trips; ``waiting`` and ``delivered`` are commands that count messages."""
+    """Read the facts in a few round trips; ``delivered`` are commands that count messages."""
     # A Redis that cannot save refuses even PING.
     await link.execute(("PING",), keep_refusals=True)
     latency, offset = await _time(link, now)
@@ -100,7 +99,6 @@ async def read_facts(
         ("CONFIG", "GET", "save"),
         ("CONFIG", "GET", "stop-writes-on-bgsave-error"),
         ("CLIENT", "LIST"),
-        *waiting,
         *delivered,
         keep_refusals=True,
     )
@@ -122,8 +120,7 @@ async def read_facts(
         database=database,
         workers=workers,
         connections=_connections(clients, worker),
-        depth=sum(count for count in counts[: len(waiting)] if isinstance(count, int)),
-        unacked=sum(count for count in counts[len(waiting) :] if isinstance(count, int)),
+        unacked=sum(count for count in counts if isinstance(count, int)),
         denied=denied.message if denied is not None else None,
         remedy=denied.hint if denied is not None else None,
     )

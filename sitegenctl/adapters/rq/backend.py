@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from sitegenctl.adapters.broker.backend import Backend
+from sitegenctl.domain.queue.defaults import HARD_LIMIT
 
 if TYPE_CHECKING:
     from sitegenctl.adapters.rq.events import RqEvents
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from sitegenctl.adapters.rq.queue import RqQueue
     from sitegenctl.adapters.rq.workers import RqWorkers
     from sitegenctl.domain.health.backend_texts import BackendTexts
-    from sitegenctl.domain.health.check import CheckName, WorkerCommands
 
 
 class RqBackend(Backend):
@@ -26,21 +26,27 @@ class RqBackend(Backend):
 
     @property
     def texts(self) -> BackendTexts:
-        from sitegenctl.domain.health.backend_texts import RQ_TERMS
+        from sitegenctl.domain.health.backend_texts import BackendTexts
 
-        return RQ_TERMS
-
-    @property
-    def commands(self) -> WorkerCommands:
-        from sitegenctl.domain.health.check import RQ_COMMANDS
-
-        return RQ_COMMANDS
-
-    @property
-    def checks(self) -> tuple[CheckName, ...]:
-        from sitegenctl.domain.health.check import RQ_CHECKS
-
-        return RQ_CHECKS
+        return BackendTexts(
+            paused=(
+                "rq suspends every worker of this Redis, also those of other queues and those that start later; what"
+                " runs is finished, and a worker that waits for a task already takes one more."
+            ),
+            resumed="every worker of this Redis takes tasks again within a second or two, also those of other queues.",
+            unattended="no worker is alive; one that starts respects it",
+            silence="it hangs or is paused, or it was killed and the job that it had begun is still running",
+            patience="a job that it had begun ends at its time limit at the latest: check again then",
+            consuming="{queue} among its queues",
+            limits=(
+                f"publish with job_timeout={HARD_LIMIT}, as sitegenctl does: a job keeps the limit with which it was"
+                " published"
+            ),
+            serialization=(
+                "publish with the workers' own serializer; rq_serializer (SITEGENCTL_RQ_SERIALIZER) must name it"
+            ),
+            unreadable="workers that read another format fail them",
+        )
 
     @property
     def options(self) -> RqOptions:

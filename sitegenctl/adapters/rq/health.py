@@ -17,7 +17,10 @@ from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
 from sitegenctl.adapters.rq.reader import job_id_of, job_in_work, read_jobs
 from sitegenctl.adapters.rq.records import read_records
 from sitegenctl.adapters.rq.workers import RqWorkers
-from sitegenctl.domain.health.facts import Leftovers, MessageFacts, QueueLook, RedisFacts, WorkerFacts, WorkersFacts
+from sitegenctl.domain.health.activity import QueueLook
+from sitegenctl.domain.health.messages import Leftovers, MessageFacts
+from sitegenctl.domain.health.redis import RedisFacts
+from sitegenctl.domain.health.workers import WorkerFacts, WorkersFacts
 
 #: What identifies a worker's connections; a busy worker takes nothing.
 _WORKER = WorkerConnections(subscriptions="sub", commands=("blmove", "blpop"))
@@ -53,7 +56,6 @@ class RqHealth:
                 link,
                 database=database_number(self._url),
                 count_workers=self._count_connected,
-                waiting=[("LLEN", self._options.list_key)],
                 delivered=[("ZCARD", self._options.started), ("LLEN", self._options.intermediate)],
                 worker=_WORKER,
                 now=self._now,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sitegenctl.adapters.system.threads import in_a_thread
-from sitegenctl.domain.health.facts import DirectoryFacts
+from sitegenctl.domain.health.files import DirectoryFacts
 
 
 class SiteHealth:

@@ -39,21 +39,17 @@ def doctor(
 
 async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str) -> int:
     from sitegenctl.cli.terminal import screen
-    from sitegenctl.operations.doctor import check_up, quick_check_up
+    from sitegenctl.operations.doctor import check_up
     from sitegenctl.render.doctor import doctor_report
     from sitegenctl.render.output import write
-    from sitegenctl.session import doctor_options, open_health, open_session
+    from sitegenctl.session import doctor_options, open_session
 
     settings = call.settings()
     options = doctor_options(settings, patience=span("--patience", patience), strict=strict)
-    async with open_health(settings) as probes:
-        if quick:
-            check = await quick_check_up(probes, options)
-        else:
-            async with open_session(settings, call.command) as session:
-                check = await check_up(session, probes, options)
+    async with open_session(settings, call.command) as session:
+        found = await check_up(session, options, quick=quick)
     on = screen()
-    report = doctor_report(check, call.command, width=on.width, colour=on.colour, selector=settings.selector)
+    report = doctor_report(found, call.command, width=on.width, colour=on.colour, selector=settings.selector)
     if call.output is Output.TABLE:
         # The list of checks already has the errors, with their fixes.
         report = replace(report, errors=())

@@ -1,4 +1,4 @@
-"""What fixes a fault: a command of ours, a sentence for a person, or both. ``render`` writes the command line."""
+"""What fixes a fault: a command, a sentence for a person, or both. ``render`` writes the command line."""
 
 from __future__ import annotations
 
@@ -35,6 +35,23 @@ class Command(StrEnum):
         return self in (Command.DEMO_UP, Command.DEMO_DOWN, Command.DEMO_STATUS)
 
 
+class Variable(str):
+    """The name of an environment variable, which the shell expands."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class ShellCommand:
+    """A command of another program, such as redis-cli; words are not quoted."""
+
+    words: tuple[str, ...]
+
+    def followed_by(self, *words: str) -> ShellCommand:
+        """The command with more words."""
+        return ShellCommand((*self.words, *words))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
     """Advice for a person, then a command for the operator, then a note on it; each may be missing.
@@ -44,7 +61,7 @@ class Remedy:
     """
 
     advice: str | None = None
-    command: Command | None = None
+    command: Command | ShellCommand | None = None
     orders: tuple[int, ...] = ()
     any_order: bool = False
     options: tuple[tuple[str, str | bool], ...] = ()
@@ -56,6 +73,11 @@ class Remedy:
     ) -> Remedy:
         """Run a command for these orders, or without any for what it chooses itself."""
         return cls(advice=advice, command=command, orders=orders, options=tuple(options.items()), note=note)
+
+    @classmethod
+    def shell(cls, *words: str, advice: str | None = None, note: str | None = None) -> Remedy:
+        """Run a command of another program."""
+        return cls(advice=advice, command=ShellCommand(words), note=note)
 
     @property
     def for_any_order(self) -> Remedy:

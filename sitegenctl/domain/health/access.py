@@ -1,6 +1,6 @@
 """What a role may do in the orders database, and why it could not change orders there.
 
-Facts come from ``adapters/postgres_access.py``. Commands that change something and the check-up share the verdict.
+Commands that change orders and the doctor share the verdict.
 """
 
 from __future__ import annotations

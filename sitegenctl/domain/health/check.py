@@ -1,80 +1,152 @@
-"""What a check is, how a check-up ends, and the words that checks share.
+"""Checks: how one is declared and run, and what it results in.
 
-The judgments themselves are in ``health_servers.py`` (Redis, PostgreSQL, files) and ``health_work.py`` (workers,
-queue, orders); what was measured for them is in ``probes.py``. Nothing here measures anything.
+A check is a function with ``@check``. Its parameters declare what it needs: a fact of that type, which a probe
+measures, or the ``System``. One with a default is used if it was measured. The docstring is the check's row in
+``docs/doctor.md``.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
+from typing import Any, Generic, ParamSpec, get_args
 
 from sitegenctl.domain.diagnosis.condition import Source
-from sitegenctl.domain.diagnosis.remedy import Hint
+from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
+from sitegenctl.domain.health.text import counted
+
+P = ParamSpec("P")
+
+SOURCE_NAMES = {
+    Source.BROKER: "Redis",
+    Source.DATABASE: "PostgreSQL",
+    Source.WORKERS: "the workers",
+    Source.FILES: "the sites directory",
+}
 
 
 class CheckStatus(StrEnum):
-    """What came of one check."""
+    """The result of one check."""
 
     OK = "ok"
     WARNING = "warning"  # it works, but it is unwise or about to break
     FAILED = "failed"
-    UNCHECKED = "unchecked"  # it could not be looked at: never counts as passed
-
-
-class CheckName(StrEnum):
-    """Every check, in the order in which a check-up tells of them."""
-
-    REDIS = "redis"
-    PERSISTENCE = "redis persistence"
-    EVICTION = "redis eviction"
-    POSTGRES = "postgresql"
-    SCHEMA = "schema"
-    CLOCKS = "clocks"
-    WORKER = "worker"
-    WORKER_QUEUE = "worker queue"
-    WORKER_TASK = "worker task"
-    LIMITS = "time limits"
-    SCHEDULER = "scheduler"
-    VISIBILITY = "visibility timeout"
-    PROGRESS = "queue progress"
-    SERIALIZATION = "serialization"
-    LEFTOVERS = "leftovers"
-    BACKEND = "backend"
-    BEAT = "beat"
-    ORDERS = "orders"
-    DIRECTORY = "sites directory"
-    FINISHED_SITES = "finished sites"
-    DISK = "disk space"
-
-
-#: What there is to check of a Celery queue, and of one of RQ's, where no message is delivered twice because of a
-#: timeout, nobody asks workers for replies, and beat is not there.
-CELERY_CHECKS = tuple(name for name in CheckName if name is not CheckName.SCHEDULER)
-RQ_CHECKS = tuple(name for name in CheckName if name not in (CheckName.VISIBILITY, CheckName.LEFTOVERS, CheckName.BEAT))
+    UNCHECKED = "unchecked"  # it could not be checked: never counts as passed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """One check: what came of it, what was seen (most telling first), and what mends it.
+class Finding:
+    """What a check found, with the most telling evidence first; ``unreachable`` if the source did not respond."""
 
-    ``remedy`` is a command to type or, where none exists, an instruction; None when nothing needs mending.
-    ``source`` is where it looked. ``unreachable`` says that the source itself did not answer.
-    """
-
-    name: CheckName
     status: CheckStatus
     evidence: tuple[str, ...]
-    source: Source
     remedy: Hint | None = None
     unreachable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
+class Check(Finding):
+    """The finding of the check with this name, about this source."""
+
+    name: str
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """Why a fact could not be measured; not ``unreachable`` where its source responded and refused."""
+
+    source: Source
+    message: str
+    remedy: Hint | None = None
+    unreachable: bool = False
+
+    @property
+    def finding(self) -> Finding:
+        """The finding of a check that needs the fact; the source's own check shows why it is unreachable."""
+        if self.unreachable:
+            return unchecked(f"{SOURCE_NAMES[self.source]} could not be reached")
+        return unchecked(self.message, remedy=self.remedy)
+
+    def reported(self, *, start: Remedy) -> Finding:
+        """The finding of the source's own check: start it, unless it responded and refused."""
+        remedy = start if self.unreachable or self.remedy is None else self.remedy
+        return failed(self.message, remedy=remedy, unreachable=True)
+
+
+@dataclass(frozen=True)
+class Problems:
+    """The first problem with each source, in this or any other check."""
+
+    first: Mapping[Source, Missing]
+
+    def lost(self, source: Source) -> Missing | None:
+        """The problem with a source that stopped responding."""
+        problem = self.first.get(source)
+        return problem if problem is not None and problem.unreachable else None
+
+
+@dataclass(frozen=True)
+class Definition(Generic[P]):
+    """A check of the registry; ``backends`` are those that have it, None for all."""
+
+    name: str
+    source: Source
+    function: Callable[P, Finding]
+    quick: bool
+    backends: Collection[str] | None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Finding:
+        """Judge these facts."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def description(self) -> str:
+        """When the check fails or warns."""
+        return " ".join((self.function.__doc__ or "").split())
+
+    @cached_property
+    def parameters(self) -> Mapping[str, tuple[tuple[type, ...], bool]]:
+        """The types that each parameter takes, and whether the check needs it."""
+        return {
+            parameter.name: (get_args(parameter.annotation) or (parameter.annotation,), parameter.default is not None)
+            for parameter in inspect.signature(self.function, eval_str=True).parameters.values()
+        }
+
+    @property
+    def needs(self) -> set[type]:
+        """The facts without which the check is not made."""
+        return {types[0] for types, is_needed in self.parameters.values() if is_needed}
+
+    def run(self, facts: Mapping[type, object]) -> Check:
+        """Make the check; it is unchecked where a fact that it needs is missing."""
+        arguments: dict[str, Any] = {}
+        for name, (types, is_needed) in self.parameters.items():
+            fact = facts.get(types[0])
+            if not isinstance(fact, Missing) or Missing in types:
+                arguments[name] = fact
+            elif is_needed:
+                return self._check(fact.finding, fact.source)
+        return self._check(self.function(**arguments), self.source)  # type: ignore[call-arg]
+
+    def _check(self, finding: Finding, source: Source) -> Check:
+        return Check(**vars(finding), name=self.name, source=source)
+
+
+def check(
+    name: str, source: Source, *, quick: bool = False, backends: Collection[str] | None = None
+) -> Callable[[Callable[P, Finding]], Definition[P]]:
+    """Declare a check; a ``quick`` one is made with ``--quick`` too."""
+    return lambda function: Definition(name, source, function, quick, backends)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckUp:
-    """All checks of one run."""
+    """The results of all checks."""
 
     checks: Sequence[Check]
     strict: bool = False
@@ -89,105 +161,44 @@ class CheckUp:
 
     @property
     def summary(self) -> str:
-        """The whole in one line, as in ``unhealthy: 2 failed, 1 warning, 3 could not be checked``."""
+        """One line, as in ``unhealthy: 2 failed, 1 warning, 3 could not be checked``."""
         counts = Counter(check.status for check in self.checks)
-        told = [
-            _count(counts[CheckStatus.FAILED], "failed", "failed"),
-            _count(counts[CheckStatus.WARNING], "warning", "warnings"),
-            _count(counts[CheckStatus.UNCHECKED], "could not be checked", "could not be checked"),
+        parts = [
+            (counts[CheckStatus.FAILED], "failed", "failed"),
+            (counts[CheckStatus.WARNING], "warning", "warnings"),
+            (counts[CheckStatus.UNCHECKED], "could not be checked", "could not be checked"),
         ]
         if self.exit_code == 0:
-            told.insert(0, _count(counts[CheckStatus.OK], "check passed", "checks passed"))
+            parts.insert(0, (counts[CheckStatus.OK], "check passed", "checks passed"))
         verdict = "unhealthy" if self.exit_code else "healthy"
-        return f"{verdict}: " + (", ".join(part for part in told if part) or "nothing was checked")
+        return f"{verdict}: " + (", ".join(counted(*part) for part in parts if part[0]) or "nothing was checked")
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerCommands:
-    """The commands that bring up a part of the system: what to type depends on how it is deployed."""
-
-    redis: str = "docker start crm-redis"
-    postgres: str = "docker start crm-postgres"
-    worker: str = "docker start crm-celery-worker"
-    # As long as a generation may take: what is killed before its end lies in `unacked` until the timeout.
-    restart_worker: str = "docker restart --time 620 crm-celery-worker"
-    beat: str | None = "docker ps --all --filter name=crm-celery-beat"
-    restart_beat: str | None = "docker restart crm-celery-beat"
+def run_checks(definitions: Iterable[Definition[Any]], facts: Mapping[type, object], *, strict: bool) -> CheckUp:
+    """Make these checks with the facts, by type; one that could not be measured is ``Missing``."""
+    first: dict[Source, Missing] = {}
+    for fact in facts.values():
+        if isinstance(fact, Missing):
+            first.setdefault(fact.source, fact)
+    facts = {**facts, Problems: Problems(first)}
+    return CheckUp(checks=[definition.run(facts) for definition in definitions], strict=strict)
 
 
-#: The same of a system on RQ.
-RQ_COMMANDS = WorkerCommands(
-    worker="docker start crm-rq-worker",
-    restart_worker="docker restart --time 620 crm-rq-worker",
-    beat=None,
-    restart_beat=None,
-)
-
-#: For the demo's own stack, where one command starts whatever isn't running.
-DEMO_COMMANDS = WorkerCommands(
-    redis="sitegenctl demo up",
-    postgres="sitegenctl demo up",
-    worker="sitegenctl demo up",
-    restart_worker="kill the worker (sitegenctl demo status tells its number), then sitegenctl demo up",
-    beat=None,
-    restart_beat=None,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeploymentCommands:
-    """How the servers that were looked at are reached, as remedies say it; a password is never in it.
-
-    ``redis_cli`` and ``psql`` are the beginnings of commands, ``worker`` that of one beside a worker. The others name
-    the settings that point there.
-    """
-
-    redis_cli: str = 'redis-cli -u "$REDIS_URL"'
-    psql: str = 'psql "$DATABASE_URL"'
-    worker: str = "docker exec crm-celery-worker"
-    redis_url: str = "REDIS_URL"
-    database_url: str = "DATABASE_URL"
-    sites_dir: str = "SITES_BASE_DIR"
-
-
-def ok(name: CheckName, source: Source, *evidence: str) -> Check:
+def ok(*evidence: str) -> Finding:
     """A check that passed."""
-    return Check(name=name, status=CheckStatus.OK, evidence=evidence, source=source)
+    return Finding(status=CheckStatus.OK, evidence=evidence)
 
 
-def warning(name: CheckName, source: Source, *evidence: str, remedy: Hint) -> Check:
+def warning(*evidence: str, remedy: Hint) -> Finding:
     """A check that found something unwise."""
-    return Check(name=name, status=CheckStatus.WARNING, evidence=evidence, source=source, remedy=remedy)
+    return Finding(status=CheckStatus.WARNING, evidence=evidence, remedy=remedy)
 
 
-def failed(name: CheckName, source: Source, *evidence: str, remedy: Hint, unreachable: bool = False) -> Check:
+def failed(*evidence: str, remedy: Hint, unreachable: bool = False) -> Finding:
     """A check that found something broken; ``unreachable`` when it is the source itself."""
-    return Check(
-        name=name,
-        status=CheckStatus.FAILED,
-        evidence=evidence,
-        source=source,
-        remedy=remedy,
-        unreachable=unreachable,
-    )
+    return Finding(status=CheckStatus.FAILED, evidence=evidence, remedy=remedy, unreachable=unreachable)
 
 
-def unchecked(name: CheckName, source: Source, *evidence: str, remedy: Hint | None = None) -> Check:
+def unchecked(*evidence: str, remedy: Hint | None = None) -> Finding:
     """A check that could not be made."""
-    return Check(name=name, status=CheckStatus.UNCHECKED, evidence=evidence, source=source, remedy=remedy)
-
-
-def listed(names: Collection[object], *, limit: int = 5) -> str:
-    """The first few, and how many more there are."""
-    shown = [str(name) for name in names][:limit]
-    rest = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """``1 message``, ``2 messages``; ``many`` where an s is not enough."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return counted(number, one, many) if number else ""
+    return Finding(status=CheckStatus.UNCHECKED, evidence=evidence, remedy=remedy)

@@ -16,7 +16,7 @@ from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.errors import SitegenError
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.text import neutralise
-from sitegenctl.session import Session, doctor_options, open_health
+from sitegenctl.session import Session, doctor_options
 from sitegenctl.tui.texts import show_text, warn
 from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views.view import View, ViewContext
@@ -124,6 +124,4 @@ class DoctorView(View[Check]):
 async def _run_checks(session: Session) -> CheckUp:
     from sitegenctl.operations.doctor import check_up
 
-    options = doctor_options(session.settings, patience=_PATIENCE)
-    async with open_health(session.settings) as probes:
-        return await check_up(session, probes, options)
+    return await check_up(session, doctor_options(session.settings, patience=_PATIENCE))

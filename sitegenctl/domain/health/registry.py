@@ -1,0 +1,24 @@
+"""The registry of checks. A check belongs to the module of its facts; the order here is that of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sitegenctl.domain.health import activity, clocks, files, messages, orders, postgres, redis, workers
+from sitegenctl.domain.health.check import Definition
+
+CHECKS: tuple[Definition[Any], ...] = tuple(
+    each
+    for module in (redis, postgres, clocks, workers, activity, messages, orders, files)
+    for each in vars(module).values()
+    if isinstance(each, Definition)
+)
+
+
+def checks_of(backend: str, *, quick: bool = False) -> tuple[Definition[Any], ...]:
+    """The checks of a backend, or only the quick ones."""
+    return tuple(
+        check
+        for check in CHECKS
+        if (check.quick or not quick) and (check.backends is None or backend in check.backends)
+    )
