@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from sitegenctl.cli.app import make_app
+from sitegenctl.domain.health.registry import CHECKS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -107,6 +108,18 @@ def test_the_readme_has_every_option() -> None:
             if not re.search(rf"(?<![\w-])({pattern})(?![\w-])", own + shared):
                 missing.append(f"{' '.join(path)} {option.opts[0]}")
     assert missing == []
+
+
+# --- doctor's checks -------------------------------------------------------------------------------------------------
+
+
+def test_doctor_document_lists_every_check() -> None:
+    rows = [
+        f"| {check.name} | {'yes' if check.quick else ''} | {', '.join(check.backends or ())} | {check.description} |"
+        for check in CHECKS
+    ]
+    document = (ROOT / "docs" / "doctor.md").read_text().splitlines()
+    assert [line for line in document if line.startswith("| ")][1:] == rows
 
 
 # --- the runbook in both languages ------------------------------------------------------------------------------------

@@ -497,7 +497,7 @@ def test_locked_table_is_not_an_unreachable_server(world: World) -> None:
         found = check_up_of(world, timeout="0.5s")
         by_name = {check.name: check for check in found.checks}
         assert found.exit_code == 5
-        expect(by_name["postgresql"], FAILED, "locked by ")
+        expect(by_name["postgresql"], FAILED, "lock")
         assert (by_name["schema"].status, by_name["orders"].status) == (OK, UNCHECKED)
         # The client is named once it has held the lock for more than a moment.
         client = f"site_orders is locked by pid {pid} (alembic, as "

@@ -622,8 +622,8 @@ def test_silent_worker_is_explained_in_rq_terms(rq: RqWorld) -> None:
     assert process.returncode == 3
     assert process.stderr.splitlines() == [
         "error: the living worker did not respond",
-        "hint: it hangs or is paused, or it was killed and the job that it had begun is still running; a job that it had"
-        " begun ends at its time limit at the latest: check again then",
+        "hint: it hangs or is paused, or it was killed and the job that it had begun is still running; a job that it"
+        " had begun ends at its time limit at the latest: check again then",
     ]
 
 
