@@ -1,4 +1,4 @@
-"""Which workers consume the queue after they were told to or not to, and what a purge leaves."""
+"""Workers that were paused or resumed, and the tasks that a purge leaves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def consumers_report(
     dry_run: bool = False,
     selector: str | None = None,
 ) -> Report:
-    """Report on a pause or a resume: exit 1 where a worker refused, 3 where one did not answer."""
+    """Report a pause or resume: exit code 1 where a worker rejected it, 3 where one did not respond."""
     rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.acknowledged]
     rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.rejected.items()]
     errors: list[dict[str, str | None]] = [
@@ -53,7 +53,7 @@ def consumers_report(
 
 
 def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[Hint]:
-    """What a purge leaves, in a note or none."""
+    """Notes on the tasks that a purge leaves."""
     apart = (TaskState.ORPHANED, TaskState.UNACCOUNTED)
     kept = [f"{count} {state}" for state, count in survivors.items() if state not in apart]
     notes: list[Hint] = []

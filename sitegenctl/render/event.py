@@ -1,4 +1,4 @@
-"""Task and worker events, as lines for people and as JSON."""
+"""Task and worker events as text and as JSON."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.queue.event import Event
-from sitegenctl.render.stream import NARROW
-from sitegenctl.render.text import hanging, neutralise
+from sitegenctl.render.text import NARROW, hanging, neutralise
 
-#: From so many columns on task ids are shown whole.
+#: Minimum width for full task ids.
 _WIDE = 110
 _SHORT_ID = 8
 
@@ -24,12 +23,12 @@ _MARKS = {
     "worker-offline": "!",
 }
 
-# A generation that failed inside the task: Celery calls it succeeded, and hands on this for its result.
+# The result of a generation that failed inside its task, which Celery calls succeeded.
 _UNSUCCESSFUL = re.compile(r"\{'success': False\b")
 
 
 def event_data(event: Event) -> dict[str, Any]:
-    """The event exactly as it was sent, with the order it is for where that is known."""
+    """The event exactly as sent, with its order where it is known."""
     return {"order_id": event.order_id, **event.fields}
 
 
@@ -51,12 +50,12 @@ def event_lines(event: Event, *, width: int) -> list[str]:
 
 
 def event_detail(event: Event) -> str:
-    """What the event tells besides its type, order, task and worker, on one line."""
+    """The details of an event on one line."""
     return "  ".join(neutralise(detail) for detail in _details(event))
 
 
 def event_severity(event: Event) -> Severity:
-    """How bad it is, for its colour."""
+    """The severity of an event, for its colour."""
     mark = _mark(event)
     return Severity.FAULT if mark == "✗" else Severity.UNKNOWN if mark == "!" else Severity.OK
 

@@ -13,7 +13,7 @@ from sitegenctl.render.table import Column, Line, Screen, table
 
 
 def listing_rows(page: OrderPage, snapshot: Snapshot, *, selector: str | None = None) -> list[dict[str, Any]]:
-    """The orders as the envelope has them."""
+    """The orders for the envelope."""
     return [
         order_summary(
             listed.order_id,
@@ -28,16 +28,16 @@ def listing_rows(page: OrderPage, snapshot: Snapshot, *, selector: str | None = 
 
 
 def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
-    """The orders as a table, and below it which page of how many this is."""
+    """The orders as a table, with the range of the page below it."""
     if not page.orders and page.undecided:
-        return f"can't tell: {_undecided(page.undecided)}\n"
+        return f"unknown: {_undecided(page.undecided)}\n"
     if not page.orders:
         return "no such orders\n"
     columns = [
         Column(heading="order", number=True),
         Column(heading="condition"),
         Column(heading="status", from_width=60),
-        Column(heading="moved"),
+        Column(heading="changed"),
         Column(heading="business", may_shrink=True),
         Column(heading="why", may_shrink=True, from_width=70),
     ]
@@ -47,15 +47,15 @@ def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
 
 
 def _undecided(number: int) -> str:
-    return f"{number} {'order is' if number == 1 else 'orders are'} in a condition that can't be known now"
+    return f"{number} {'order is' if number == 1 else 'orders are'} in a condition that cannot be decided now"
 
 
 def _line(listed: ListedOrder) -> Line:
     order, verdict = listed.order, listed.verdict
     facts = ["-", "-", "-"]
     if order is not None:
-        moved = describe_age(order.idle) if order.idle is not None else "-"
-        facts = [order.label or "NULL", moved, order.business_name or order.customer_name]
+        changed = describe_age(order.idle) if order.idle is not None else "-"
+        facts = [order.label or "NULL", changed, order.business_name or order.customer_name]
     return Line(
         cells=[str(listed.order_id), verdict.condition.value, *facts, verdict.evidence[0]],
         severity=verdict.severity,

@@ -1,4 +1,4 @@
-"""Rows of the generation log, as lines for people and as JSON."""
+"""Rows of the generation log as text and as JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.orders.order import LogRow
-from sitegenctl.render.stream import NARROW
-from sitegenctl.render.text import hanging, neutralise
+from sitegenctl.render.text import NARROW, hanging, neutralise
 
-#: What stands before a row of each status.
+#: The mark of a row by its status.
 MARKS = {"error": "✗", "warning": "!", "success": "✓"}
 
 _SEVERITIES = {"error": Severity.FAULT, "warning": Severity.UNKNOWN}
@@ -18,7 +17,7 @@ LOG_COLUMNS = ("log_id", "order_id", "at", "step", "status", "message", "details
 
 
 def log_data(row: LogRow) -> dict[str, Any]:
-    """The row as JSON has it. Texts are exact; ``at`` is in the clock of the database's session."""
+    """The row for JSON. Texts are exact; ``at`` is in the time zone of the database session."""
     return {
         "log_id": row.log_id,
         "order_id": row.order_id,
@@ -31,7 +30,7 @@ def log_data(row: LogRow) -> dict[str, Any]:
 
 
 def log_lines(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") -> list[str]:
-    """One log row, its message wrapped to ``width`` columns; with its date when that was not today's."""
+    """One log row, its message wrapped to ``width`` columns, with its date if that is not today."""
     mark = MARKS.get(row.status.lower(), " ")
     step = neutralise(row.step)
     if width >= NARROW:
@@ -40,13 +39,13 @@ def log_lines(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") 
 
 
 def log_severity(status: str) -> Severity:
-    """How bad a row of this status is, for its colour."""
+    """The severity of a status, for its colour."""
     return _SEVERITIES.get(status.lower(), Severity.OK)
 
 
 def _time(row: LogRow) -> str:
     if row.created_at is None:
         return "--:--:--"
-    # By the database's clock: this machine's may be in another zone.
+    # By the database's clock: this machine may be in another time zone.
     today = row.age is None or (row.created_at + row.age).date() == row.created_at.date()
     return f"{row.created_at:%H:%M:%S}" if today else f"{row.created_at:%Y-%m-%d %H:%M:%S}"

@@ -1,4 +1,4 @@
-"""What a maintenance run did, in words and as JSON."""
+"""The report of a maintenance run, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _PRUNED = {
     MaintenanceStep.PRUNE_REPLIES: ("leftover reply list", "leftover reply lists", "removed"),
 }
 
-#: Things that could not be pruned, of which so many are named.
-_NAMED = 20
+#: Maximum number of things listed that could not be pruned.
+_MAX_LISTED = 20
 
 
 def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False, selector: str | None = None) -> Report:
-    """Report a run: nothing for people where there was nothing to do, unless ``verbose``."""
+    """Report a run; the text is empty where there was nothing to do, unless ``verbose``."""
     rows = [
         {"step": report.step, **outcome_row(outcome)}
         for report in run.steps
@@ -55,7 +55,7 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False,
 
 
 def _errors(steps: Sequence[StepReport], selector: str | None) -> list[dict[str, str | None]]:
-    """Why steps were left out; those that were for the same reason are named together."""
+    """Why steps were left out, one error for each reason."""
     reasons: dict[tuple[str, str | None, str | None], list[str]] = {}
     for report in steps:
         if report.left_out is not None:
@@ -105,7 +105,7 @@ def _leftover_data(left: Leftover, selector: str | None) -> dict[str, Any]:
 
 
 def _attention_lines(left: Sequence[Leftover], selector: str | None) -> list[str]:
-    """The faults that take somebody's decision, each with the command that could fix it."""
+    """The faults that need attention, each with its hint."""
     if not left:
         return []
     digits = max(len(str(each.outcome.order_id)) for each in left)
@@ -123,10 +123,10 @@ def _step_lines(report: StepReport, selector: str | None, *, dry_run: bool, verb
     done = f"would be {_DONE[report.step]}" if dry_run else _DONE[report.step]
     words = {OutcomeKind.DONE: done}
     counts = Counter(words.get(outcome.outcome, outcome.outcome.value) for outcome in report.result.outcomes)
-    told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to do"
+    summary = ", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to do"
     if report.result.beyond:
-        told += f", {report.result.beyond} more beyond --max-actions"
-    lines = [f"{report.step}: {told}"]
+        summary += f", {report.result.beyond} more beyond --max-actions"
+    lines = [f"{report.step}: {summary}"]
     digits = max((len(str(outcome.order_id)) for outcome in report.result.outcomes), default=0)
     news = (OutcomeKind.DONE, OutcomeKind.FAILED)
     shown = [outcome for outcome in report.result.outcomes if outcome.outcome in news or verbose]
@@ -139,12 +139,12 @@ def _step_lines(report: StepReport, selector: str | None, *, dry_run: bool, verb
 def _pruned_lines(report: StepReport, *, dry_run: bool, verbose: bool) -> list[str]:
     singular, plural, pruned = _PRUNED[report.step]
     what = singular if report.pruned == 1 else plural
-    told = f"{report.pruned} {what} {'would be ' if dry_run else ''}{pruned}"
+    summary = f"{report.pruned} {what} {'would be ' if dry_run else ''}{pruned}"
     failed = list(report.not_pruned.items())
     if failed:
-        told += f", {len(failed)} could not be"
-    shown = failed if verbose else failed[:_NAMED]
-    lines = [f"{report.step}: {told}", *(f"  {neutralise(name)}  {neutralise(reason)}" for name, reason in shown)]
+        summary += f", {len(failed)} could not be"
+    shown = failed if verbose else failed[:_MAX_LISTED]
+    lines = [f"{report.step}: {summary}", *(f"  {neutralise(name)}  {neutralise(reason)}" for name, reason in shown)]
     if len(shown) < len(failed):
         lines.append(f"  ({len(failed) - len(shown)} more; -v lists them)")
     return lines

@@ -1,7 +1,6 @@
-"""A measurement as Prometheus reads it: names with base units, counters that end in ``_total``, text or OpenMetrics.
+"""A measurement as Prometheus metrics.
 
-A source that did not answer is told by ``sitegenctl_source_up``, and what it would have told is left out: nought would
-be a lie.
+``sitegenctl_source_up`` is 0 for a source that did not respond; metrics that depend on it are left out.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.domain.statistics.metrics import Histogram, Measurement, RunTotals
 
-#: The rows of CSV and NDJSON: one for each sample.
+#: Columns of CSV; each row is a sample.
 METRIC_COLUMNS = ("metric", "labels", "value")
 
 _OUTCOMES = {RunOutcome.SUCCESS: "success", RunOutcome.ERROR: "error", RunOutcome.SKIP: "skip"}
-_SINCE = "since midnight on the generation log's clock"
+_SINCE = "since midnight by the clock of the generation log"
 
 
 class Collector:
-    """Measures whenever it is asked, which is what a registry of prometheus-client wants."""
+    """Measures for a registry of prometheus_client whenever it is scraped."""
 
     def __init__(self, measure: Callable[[], Measurement], *, context: str | None, version: str) -> None:
         self._measure = measure
@@ -45,10 +44,10 @@ class Collector:
 
 
 def registry(collector: Collector) -> CollectorRegistry:
-    """A registry of this collector and of nothing else."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(collector)
-    return made
+    """A registry with this collector only."""
+    only = CollectorRegistry(auto_describe=False)
+    only.register(collector)
+    return only
 
 
 def exposition(measured: Measurement, *, context: str | None, version: str) -> str:
@@ -57,7 +56,7 @@ def exposition(measured: Measurement, *, context: str | None, version: str) -> s
 
 
 def metric_rows(measured: Measurement, *, context: str | None, version: str) -> list[dict[str, Any]]:
-    """A row for each sample; JSON has no number for what is infinite."""
+    """A row for each sample; JSON cannot represent infinity."""
     return [
         {
             "metric": sample.name,
@@ -70,9 +69,9 @@ def metric_rows(measured: Measurement, *, context: str | None, version: str) -> 
 
 
 def families(measured: Measurement, *, context: str | None, version: str) -> Iterator[Metric]:
-    """Every metric of the measurement; where a ``context`` is chosen all of them are labelled with it."""
+    """Every metric of the measurement, with the ``context`` as a label where there is one."""
     made = _Families(context)
-    yield made.info("sitegenctl_build", "The version of sitegenctl that measured.", version=version)
+    yield made.info("sitegenctl_build", "Version of sitegenctl.", version=version)
     yield from _sources(made, measured)
     yield from _queue(made, measured)
     yield from _workers(made, measured)
@@ -81,22 +80,22 @@ def families(measured: Measurement, *, context: str | None, version: str) -> Ite
         yield from _runs(made, measured.totals)
     yield made.gauge(
         "sitegenctl_measurement_timestamp_seconds",
-        "When this was measured, by the clock of the machine that did.",
+        "Time of the measurement, by the clock of this machine.",
         measured.overview.snapshot.taken_at.timestamp(),
     )
-    yield made.gauge("sitegenctl_measurement_duration_seconds", "How long it took to measure.", measured.seconds)
+    yield made.gauge("sitegenctl_measurement_duration_seconds", "Duration of the measurement.", measured.seconds)
 
 
 def _sources(made: _Families, measured: Measurement) -> Iterator[Metric]:
     yield made.gauges(
         "sitegenctl_source_up",
-        "Whether the source answered fully (1) or not (0); what it would have told is absent then.",
+        "Whether the source responded fully (1) or not (0); metrics that depend on it are then absent.",
         "source",
         ((str(source), float(up)) for source, up in measured.sources.items()),
     )
     yield made.gauges(
         "sitegenctl_source_latency_seconds",
-        "How long the source took for its first answer.",
+        "Time until the first response of the source.",
         "source",
         ((str(source), took) for source, took in measured.took.items()),
     )
@@ -108,14 +107,14 @@ def _queue(made: _Families, measured: Measurement) -> Iterator[Metric]:
         return
     yield made.gauges(
         "sitegenctl_queue_tasks",
-        "Generation tasks that are not finished, by where they are.",
+        "Unfinished generation tasks by state.",
         "state",
         ((str(state), float(depth[state].count) if state in depth else 0.0) for state in TaskState),
     )
     ages = {state: depth[state].oldest if state in depth else None for state in TaskState}
     yield made.gauges(
         "sitegenctl_queue_oldest_task_age_seconds",
-        "Age of the oldest task in this state; 0 without any, absent where it is not known.",
+        "Age of the oldest task in this state; 0 without any, absent where unknown.",
         "state",
         (
             (str(state), age.total_seconds() if age is not None else 0.0)
@@ -139,12 +138,12 @@ def _workers(made: _Families, measured: Measurement) -> Iterator[Metric]:
     yield made.gauge("sitegenctl_workers_silent", "Workers that are connected and did not respond.", roster.silent)
     yield made.gauge(
         "sitegenctl_worker_processes",
-        "Tasks that the workers who answered can run at once.",
+        "Tasks that the workers that responded can run at once.",
         sum(worker.concurrency or 0 for worker in roster.workers),
     )
     yield made.gauge(
         "sitegenctl_worker_processes_busy",
-        "Tasks that they run now, of any kind.",
+        "Tasks of any kind that these workers are running.",
         sum(len(worker.active) for worker in roster.workers),
     )
 
@@ -169,7 +168,7 @@ def _orders(made: _Families, measured: Measurement) -> Iterator[Metric]:
         yield family
         yield made.gauges(
             "sitegenctl_orders_longest_in_fault_seconds",
-            "For how long the order in this condition has not moved that has been still for longest.",
+            "Time since the last change of the order in this condition that was unchanged for longest.",
             "condition",
             ((str(condition), idle.total_seconds()) for condition, idle in measured.longest_in_fault().items()),
         )
@@ -178,7 +177,7 @@ def _orders(made: _Families, measured: Measurement) -> Iterator[Metric]:
 def _runs(made: _Families, totals: RunTotals) -> Iterator[Metric]:
     outcomes = CounterMetricFamily(
         "sitegenctl_runs",
-        f"Generations that ended, by each outcome that they wrote, {_SINCE}.",
+        f"Generations that ended, by outcome, {_SINCE}.",
         labels=made.labels("outcome"),
     )
     for outcome, count in totals.outcomes.items():
@@ -186,27 +185,27 @@ def _runs(made: _Families, totals: RunTotals) -> Iterator[Metric]:
     yield outcomes
     cut_short = CounterMetricFamily(
         "sitegenctl_runs_cut_short",
-        f"Generations that wrote no outcome before the next of their order began, {_SINCE}.",
+        f"Generations without an outcome before the next one of the order began, {_SINCE}.",
         labels=made.labels(),
     )
     made.add(cut_short, float(totals.cut_short))
     yield cut_short
     yield made.histograms(
         "sitegenctl_run_duration_seconds",
-        f"From a generation's beginning to its outcome, {_SINCE}.",
+        f"Time from the beginning of a generation to its outcome, {_SINCE}.",
         "outcome",
         ((_OUTCOMES[outcome], durations) for outcome, durations in totals.durations.items()),
     )
     yield made.histograms(
         "sitegenctl_run_stage_duration_seconds",
-        f"How long generations that succeeded spent in each stage, {_SINCE}.",
+        f"Time that successful generations spent in each stage, {_SINCE}.",
         "stage",
         totals.stages.items(),
     )
 
 
 class _Families:
-    """Makes families whose samples all have the same first label, where there is one."""
+    """Makes metric families with the context as their first label, where there is one."""
 
     def __init__(self, context: str | None) -> None:
         self._context = [context] if context is not None else []

@@ -1,4 +1,4 @@
-"""One order, as JSON and as a screen."""
+"""One order as JSON and as text."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.log import MARKS, log_severity
-from sitegenctl.render.stream import NARROW
 from sitegenctl.render.table import Screen, coloured
-from sitegenctl.render.text import clock, fit, folded, hanging, iso, neutralise, shorten
+from sitegenctl.render.text import NARROW, clock, fit, folded, hanging, iso, neutralise, shorten
 
-#: Lines of a screen that the timeline leaves free: its heading, what was typed, and the prompt after it.
-_NOT_THE_TIMELINE = 4
+#: Lines of a screen besides the order and its timeline: two for its heading, the command and the prompt.
+_OTHER_LINES = 4
 
-#: So many of the newest entries are shown on the lowest screen.
-_FEWEST_ENTRIES = 3
+#: Minimum number of entries shown.
+_MIN_ENTRIES = 3
 
 
 SUMMARY_COLUMNS = (
@@ -59,9 +58,9 @@ def order_summary(
     *,
     selector: str | None = None,
 ) -> dict[str, Any]:
-    """The order as the envelope has it, in lists too. Texts are exact: nothing is neutralised.
+    """The order for the envelope. Texts are exact, not neutralised.
 
-    ``tasks`` is null where the broker did not answer, ``files`` where they were not counted to the end.
+    ``tasks`` is null where the broker did not respond, ``files`` where not all were counted.
     """
     return {
         "order_id": order_id,
@@ -94,7 +93,7 @@ def order_data(
     *,
     selector: str | None = None,
 ) -> dict[str, Any]:
-    """Everything about one order as the envelope has it: its summary and the newest rows of its log."""
+    """Everything about one order for the envelope."""
     summary = order_summary(
         order_id,
         snapshot.orders.get(order_id),
@@ -112,12 +111,12 @@ def order_data(
 
 
 def known_tasks(order_id: int, snapshot: Snapshot) -> Sequence[LiveTask] | None:
-    """The order's live tasks; None, not none, where the broker did not answer."""
+    """The order's live tasks; None where the broker did not respond."""
     return None if Source.BROKER in snapshot.errors else snapshot.tasks_of(order_id)
 
 
 def task_data(task: LiveTask) -> dict[str, Any]:
-    """A task as the envelope has it."""
+    """A task for the envelope."""
     return {
         "task_id": task.task_id,
         "state": task.state,
@@ -139,49 +138,48 @@ def order_text(
     selector: str | None = None,
     whole: bool = False,
 ) -> str:
-    """The order on one screen; the first line says how it stands.
+    """The order as text that fits on one screen; the first line has its condition.
 
-    A timeline that doesn't fit on the screen is shortened and its beginning left out, unless the ``whole`` of it
-    was asked for.
+    A timeline that does not fit loses its oldest entries, unless the ``whole`` of it is requested.
     """
     order = snapshot.orders.get(order_id)
     verdict = snapshot.diagnose(order_id)
     width = screen.width
-    first = folded(f"order {order_id}  {verdict.condition.upper()}{_who(order)}", width)
+    first = folded(f"order {order_id}  {verdict.condition.upper()}{_customer(order)}", width)
     lines = [coloured(line, verdict.severity, screen) for line in first]
     lines += [line for reason in verdict.evidence for line in folded(f"  {neutralise(reason)}", width)]
     lines += _remedy(verdict, selector)
     lines.append("")
-    facts = {**(order_facts(order) if order else {}), **_whereabouts(order_id, snapshot)}
+    facts = {**(order_facts(order) if order else {}), **_live_facts(order_id, snapshot)}
     lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
     lines += [line for task in snapshot.tasks_of(order_id) for line in folded(f"    {_task(task)}", width)]
     if timeline:
-        room = max(screen.height - len(lines) - _NOT_THE_TIMELINE, _FEWEST_ENTRIES) if not whole else sys.maxsize
-        shown = _story(timeline, snapshot.taken_at, screen, room)
-        left_out = _beginning(shown, room)
+        room = max(screen.height - len(lines) - _OTHER_LINES, _MIN_ENTRIES) if not whole else sys.maxsize
+        shown = _timeline_lines(timeline, snapshot.taken_at, screen, room)
+        left_out = _left_out(shown, room)
         lines += ["", "timeline, UTC" + (f"; {left_out} earlier with --last 10" if left_out else "")]
         lines += [line for entry in shown[left_out:] for line in entry]
     return "\n".join(lines) + "\n"
 
 
-def _beginning(shown: Sequence[Sequence[str]], room: int) -> int:
-    """How many entries must be left out at the beginning, so that the rest takes no more than ``room`` lines."""
+def _left_out(shown: Sequence[Sequence[str]], room: int) -> int:
+    """The number of oldest entries to leave out, so that the rest fits into ``room`` lines."""
     used = 0
     for kept, lines in enumerate(reversed(shown)):
         used += len(lines)
-        if used > room and kept >= _FEWEST_ENTRIES:
+        if used > room and kept >= _MIN_ENTRIES:
             return len(shown) - kept
     return 0
 
 
-def _story(timeline: Sequence[TimelineEntry], now: datetime, screen: Screen, room: int) -> list[list[str]]:
-    """Each entry's lines. If they are more than ``room``, only what went wrong takes more than one."""
-    told = [(_when_and_what(entry, now, screen), neutralise(entry.message)) for entry in timeline]
-    rows = [hanging(prefix, message, screen.width) for prefix, message in told]
+def _timeline_lines(timeline: Sequence[TimelineEntry], now: datetime, screen: Screen, room: int) -> list[list[str]]:
+    """The lines of each entry. If they do not fit into ``room``, only errors take more than one."""
+    parts = [(_prefix(entry, now, screen), neutralise(entry.message)) for entry in timeline]
+    rows = [hanging(prefix, message, screen.width) for prefix, message in parts]
     if sum(map(len, rows)) > room:
         rows = [
             lines if log_severity(entry.status) is not Severity.OK else [fit("".join(words).rstrip(), screen.width)]
-            for entry, words, lines in zip(timeline, told, rows, strict=True)
+            for entry, words, lines in zip(timeline, parts, rows, strict=True)
         ]
     return [
         [coloured(line, log_severity(entry.status), screen) for line in lines]
@@ -189,7 +187,7 @@ def _story(timeline: Sequence[TimelineEntry], now: datetime, screen: Screen, roo
     ]
 
 
-def _when_and_what(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
+def _prefix(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
     mark = MARKS.get(entry.status.lower(), "·" if entry.kind is EntryKind.TASK else " ")
     time = "--:--:--"
     if entry.at is not None:
@@ -199,7 +197,7 @@ def _when_and_what(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
     return f"  {time} {mark} {step} "
 
 
-def _who(order: Order | None) -> str:
+def _customer(order: Order | None) -> str:
     if order is None:
         return ""
     name = order.business_name or order.customer_name
@@ -207,15 +205,15 @@ def _who(order: Order | None) -> str:
 
 
 def _remedy(verdict: Diagnosis, selector: str | None) -> list[str]:
-    # Not folded: the terminal may break it, and it can still be copied as one command.
+    # Not wrapped, so that it can be copied as one command.
     return [f"  → {hint_text(verdict.remedy, selector)}"] if verdict.remedy else []
 
 
 def order_facts(order: Order) -> dict[str, str]:
-    """What the database tells of the order, each fact by its name; neutralised."""
+    """Facts about the order by name, neutralised."""
     facts = {
         "customer": f"{shorten(order.customer_name, 60)} <{shorten(order.customer_email, 60)}>",
-        "status": f"{neutralise(order.label or 'NULL')}, moved {describe_age(order.idle)} ago",
+        "status": f"{neutralise(order.label or 'NULL')}, changed {describe_age(order.idle)} ago",
         "onboarding": f"{order.onboarding}, completed {clock(order.onboarding_completed_at)}",
         "attempts": f"{order.history.attempts}",
     }
@@ -226,7 +224,7 @@ def order_facts(order: Order) -> dict[str, str]:
     return facts
 
 
-def _whereabouts(order_id: int, snapshot: Snapshot) -> dict[str, str]:
+def _live_facts(order_id: int, snapshot: Snapshot) -> dict[str, str]:
     count = len(snapshot.tasks_of(order_id))
     known = Source.BROKER not in snapshot.errors
     return {

@@ -1,4 +1,4 @@
-"""What became of each order, as JSON and in words."""
+"""The outcome of each order, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import hanging, neutralise
 
-#: Above so many orders, those that went well are only counted.
+#: Above this number of orders, those that succeeded are only counted.
 LISTED = 20
 
-#: So many neighbours are told of in one line.
-_BLOCK = 3
+#: Minimum number of consecutive orders with the same text that are one line.
+_MIN_BLOCK = 3
 
 OUTCOME_COLUMNS = ("order_id", "outcome", "reason", "task_id", "before", "after")
 
 
 def outcome_row(outcome: Outcome) -> dict[str, Any]:
-    """One outcome as the envelope has it."""
+    """One outcome for the envelope."""
     return {
         "order_id": outcome.order_id,
         "outcome": outcome.outcome,
@@ -43,7 +43,7 @@ def outcomes_report(
     selector: str | None = None,
     width: int = sys.maxsize,
 ) -> Report:
-    """Report an operation; ``done`` is the word for what it does, as in "enqueued", ``width`` that of its lines."""
+    """Report an operation; ``done`` is its participle, such as "enqueued", ``width`` that of its lines."""
     rows = [outcome_row(outcome) for outcome in result.outcomes]
     bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
     return Report(
@@ -80,10 +80,10 @@ def outcomes_text(
     most: int | None = None,
     width: int = sys.maxsize,
 ) -> str:
-    """What became of each order, for people; orders that went well are only counted where there are many.
+    """The outcome of each order as text; where there are many, those that succeeded are only counted.
 
-    A dry run lists every order. Where there are many, neighbours of which the same is to be said are one line;
-    ``most`` is how many lines there may be. Orders' lines are wrapped to ``width`` columns, commands to copy are not.
+    A dry run lists every order. Consecutive orders with the same text share a line; ``most`` is the maximum number of
+    lines. Lines are wrapped to ``width`` columns, commands to copy are not.
     """
     if not result.outcomes:
         return "".join(f"{line}\n" for line in ("nothing to do", *note_lines(result.notes, selector)))
@@ -96,14 +96,14 @@ def outcomes_text(
         lines.append(", ".join(f"{count} {word}" for word, count in counts.items()))
     if in_all > LISTED and not verbose and not result.dry_run:
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
-    told = [(words[outcome.order_id], outcome_text(outcome, words[outcome.order_id])) for outcome in shown]
-    blocks = list(_blocks(shown, told, alone=verbose or in_all <= LISTED))
+    texts = [(words[outcome.order_id], outcome_text(outcome, words[outcome.order_id])) for outcome in shown]
+    blocks = list(_blocks(shown, texts, alone=verbose or in_all <= LISTED))
     listed = sum(last - first + 1 for first, last in blocks[:most])
-    longest = max((len(told[first][0]) for first, _ in blocks[:most]), default=0)
+    longest = max((len(texts[first][0]) for first, _ in blocks[:most]), default=0)
     names = [_name(shown[first], shown[last]) for first, last in blocks[:most]]
     number = max(map(len, names), default=0)
     for (first, _), name in zip(blocks, names, strict=False):
-        word, text = told[first]
+        word, text = texts[first]
         lines += hanging(f"{name:>{number}}  {word:<{longest}}  ", text, width)
     if listed < len(shown):
         lines.append(f"({len(shown) - listed} more; --dry-run lists them)")
@@ -121,7 +121,7 @@ def note_lines(notes: Sequence[Hint], selector: str | None) -> list[str]:
 
 
 def hint_lines(shown: Sequence[Outcome], selector: str | None) -> list[str]:
-    """The hints for these orders, each once; what several have for their own numbers is one for any ORDER."""
+    """The hints for these orders, each once; one with several order numbers has ORDER instead."""
     hints: dict[Hint, list[Outcome]] = {}
     for outcome in shown:
         if outcome.hint:
@@ -135,19 +135,19 @@ def hint_lines(shown: Sequence[Outcome], selector: str | None) -> list[str]:
     return lines
 
 
-def _blocks(shown: Sequence[Outcome], told: Sequence[tuple[str, str]], *, alone: bool) -> Iterator[tuple[int, int]]:
-    """The first and the last place of each line: three neighbours of which the same is told, or more, are one."""
+def _blocks(shown: Sequence[Outcome], texts: Sequence[tuple[str, str]], *, alone: bool) -> Iterator[tuple[int, int]]:
+    """The first and last index of each line: consecutive orders with the same text share one."""
     first = 0
     for place in range(1, len(shown) + 1):
         goes_on = (
             place < len(shown)
             and not alone
-            and told[place] == told[first]
+            and texts[place] == texts[first]
             and shown[place].order_id == shown[place - 1].order_id + 1
         )
         if goes_on:
             continue
-        if place - first >= _BLOCK:
+        if place - first >= _MIN_BLOCK:
             yield first, place - 1
         else:
             yield from ((single, single) for single in range(first, place))
@@ -159,7 +159,7 @@ def _name(first: Outcome, last: Outcome) -> str:
 
 
 def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
-    """What became of an order in a word; ``done`` is that for what the operation does."""
+    """The outcome in a word; ``done`` is the participle of the operation."""
     if outcome.outcome is not OutcomeKind.DONE:
         return outcome.outcome.value
     if dry_run:
@@ -168,7 +168,7 @@ def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
 
 
 def _whom(orders: list[int], shown: int) -> str:
-    """For which orders a hint is; the few words are needed only where there are others."""
+    """The orders of a hint, where there are others."""
     if len(orders) == shown:
         return ""
     some = " ".join(map(str, orders[:5]))
@@ -176,7 +176,7 @@ def _whom(orders: list[int], shown: int) -> str:
 
 
 def outcome_text(outcome: Outcome, word: str) -> str:
-    """What became of one order, without ``word``, which says it in one."""
+    """The outcome of one order without ``word``."""
     if outcome.outcome is not OutcomeKind.DONE:
         return neutralise(outcome.reason)
     parts = []

@@ -1,4 +1,4 @@
-"""Writing to stdout: the JSON envelope, NDJSON, CSV or a text for people; and errors to stderr."""
+"""Write a report to stdout as JSON, NDJSON, CSV or text, and its errors to stderr."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sitegenctl.streams import deciding
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a command has to say, in every form it can be asked for.
+    """The output of a command in every format.
 
-    ``data`` is the envelope's data; ``rows`` are the lines of NDJSON and CSV, and ``columns`` are theirs, for a report
-    that may have no row; ``text`` writes it for people, with ``text_tells_errors`` the errors too.
+    ``data`` is that of the JSON envelope, ``rows`` are those of NDJSON and CSV; ``columns`` are needed where there may
+    be no row. ``text`` renders it for people, including the errors with ``text_tells_errors``.
     """
 
     command: str
@@ -34,7 +34,7 @@ class Report:
 
 
 def write(report: Report, output: str, stream: TextIO | None = None) -> int:
-    """Write the report in the form asked for, and its errors to stderr. Returns its exit code.
+    """Write the report in this format, and its errors to stderr. Returns the exit code.
 
     Raises ``OutputLost`` with that exit code.
     """
@@ -65,12 +65,12 @@ def _write_data(report: Report, output: str, stream: TextIO) -> None:
 
 
 def write_failure(command: str, exit_code: int, errors: Sequence[dict[str, str | None]], stream: TextIO) -> None:
-    """Write the envelope of a command that could not do anything."""
+    """Write the envelope of a command that failed."""
     _write_json(envelope(command, exit_code=exit_code, data=None, errors=errors), stream)
 
 
 def error_lines(message: str, hint: str | None) -> list[str]:
-    """An error as people read it: one line, and one for the hint."""
+    """An error as text, with its hint on a second line."""
     lines = [f"error: {neutralise(message)}"]
     if hint:
         lines.append(f"hint: {neutralise(hint)}")
@@ -81,12 +81,12 @@ def _write_json(value: Any, stream: TextIO) -> None:
     stream.write(to_json(value, indent=2) + "\n")
 
 
-# What a terminal may take for an order although it is no ASCII control character: C1, and what turns text round.
+# Characters beyond ASCII that a terminal may interpret: C1 controls, separators and bidirectional controls.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """The value as JSON that carries it exactly and can be looked at: such characters stand in strings alone."""
+    """The value as JSON that is safe in a terminal; such characters occur only in strings, where they are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -99,15 +99,26 @@ def _write_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], stream
     for row in rows:
         cells = {key: _cell(value) for key, value in row.items()}
         if stream.isatty():
-            # A file is to carry everything exactly; a terminal would do what it says.
+            # A file gets the exact text; a terminal would interpret it.
             cells = {key: neutralise(value) if isinstance(value, str) else value for key, value in cells.items()}
         writer.writerow(cells)
 
 
 def _cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula; lists and objects as JSON."""
+    """A cell that a spreadsheet does not evaluate; lists and objects as JSON."""
     if isinstance(value, list | dict | tuple):
         value = json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return f"'{value}"
     return value
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """The row as a line of NDJSON, every text exact."""
+    line = to_json(row)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        # JSON can represent a lone surrogate, UTF-8 can't: it must be escaped.
+        return json.dumps(row)
+    return line

@@ -1,4 +1,4 @@
-"""The overview, as JSON and on one screen."""
+"""The overview as JSON, as rows and as text."""
 
 from __future__ import annotations
 
@@ -17,80 +17,82 @@ from sitegenctl.render.queue import no_worker_text
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, neutralise, seconds
 
-#: So many order numbers stand behind a condition; the rest is only counted.
+#: Maximum number of order numbers listed for a condition.
 _IDS_SHOWN = 8
 
 _LIFE = tuple(OrderStatus)
 
-#: Columns of the conditions and a few of their orders, which a screen must have besides the remedies.
+#: Minimum width of the table of conditions without the remedies.
 _BESIDE_REMEDY = 28
 
 
-def overview_data(seen: Overview, *, selector: str | None = None) -> dict[str, Any]:
-    """The overview as the envelope has it; what a silent source would have told is null."""
+def overview_data(overview: Overview, *, selector: str | None = None) -> dict[str, Any]:
+    """The overview for the envelope; parts whose source did not respond are null."""
     return {
-        "taken_at": seen.snapshot.taken_at.isoformat(),
+        "taken_at": overview.snapshot.taken_at.isoformat(),
         "depth": {
             state: {"count": depth.count, "oldest_seconds": seconds(depth.oldest)}
-            for state, depth in seen.depth.items()
+            for state, depth in overview.depth.items()
         }
-        if seen.depth is not None
+        if overview.depth is not None
         else None,
-        "foreign": seen.foreign,
-        "workers": [_worker(worker) for worker in seen.roster.workers] if seen.roster else None,
-        "silent_workers": seen.roster.silent if seen.roster else None,
-        "by_status": {str(status): count for status, count in seen.by_status.items()} if seen.by_status else None,
+        "foreign": overview.foreign,
+        "workers": [_worker(worker) for worker in overview.roster.workers] if overview.roster else None,
+        "silent_workers": overview.roster.silent if overview.roster else None,
+        "by_status": {str(status): count for status, count in overview.by_status.items()}
+        if overview.by_status
+        else None,
         "by_condition": {
             condition: {
                 "count": _count(orders),
                 "severity": condition.severity,
                 "orders": list(orders) if not isinstance(orders, int) else None,
-                "remedy": hint_text(remedy_for(condition, orders, seen.snapshot), selector),
+                "remedy": hint_text(remedy_for(condition, orders, overview.snapshot), selector),
             }
-            for condition, orders in (seen.by_condition or {}).items()
+            for condition, orders in (overview.by_condition or {}).items()
         }
-        if seen.by_condition is not None
+        if overview.by_condition is not None
         else None,
-        "last_hour": _runs(seen.last_hour),
-        "last_day": _runs(seen.last_day),
+        "last_hour": _runs(overview.last_hour),
+        "last_day": _runs(overview.last_day),
     }
 
 
 OVERVIEW_COLUMNS = ("condition", "severity", "count")
 
 
-def overview_rows(seen: Overview) -> list[dict[str, Any]]:
-    """The overview's conditions as the rows of NDJSON and CSV."""
+def overview_rows(overview: Overview) -> list[dict[str, Any]]:
+    """A row for each condition."""
     return [
         {"condition": condition, "severity": condition.severity, "count": _count(orders)}
-        for condition, orders in (seen.by_condition or {}).items()
+        for condition, orders in (overview.by_condition or {}).items()
     ]
 
 
-def overview_text(seen: Overview, screen: Screen, *, queue: str, selector: str | None = None) -> str:
-    """The overview for people; the first line says whether somebody is needed. ``queue`` is ours."""
-    lines = [_verdict(seen, queue, screen), ""]
-    lines += _labelled("queue", _queue(seen), screen)
-    lines += _labelled("workers", _workers(seen, queue), screen)
-    lines += _labelled("last hour", [_run_words(seen.last_hour)], screen)
-    lines += _labelled("last day", [_run_words(seen.last_day)], screen)
+def overview_text(overview: Overview, screen: Screen, *, queue: str, selector: str | None = None) -> str:
+    """The overview as text; the first line says what needs attention. ``queue`` is the name of our queue."""
+    lines = [_summary(overview, queue, screen), ""]
+    lines += _labelled("queue", _queue(overview), screen)
+    lines += _labelled("workers", _workers(overview, queue), screen)
+    lines += _labelled("last hour", [_run_words(overview.last_hour)], screen)
+    lines += _labelled("last day", [_run_words(overview.last_day)], screen)
     text = "\n".join(lines) + "\n"
-    if seen.by_condition:
-        text += f"\n{_condition_table(seen.by_condition, seen.snapshot, screen, selector)}"
-    if seen.by_status:
-        statuses = [f"{count} {status or 'NULL'}" for status, count in _by_life(seen).items()]
+    if overview.by_condition:
+        text += f"\n{_condition_table(overview.by_condition, overview.snapshot, screen, selector)}"
+    if overview.by_status:
+        statuses = [f"{count} {status or 'NULL'}" for status, count in _by_life(overview).items()]
         text += "\n" + "\n".join(_labelled("status", _packed(statuses, screen.width - 11), screen)) + "\n"
     return text
 
 
-def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
-    sources = ", ".join(f"the {source}" for source in seen.unanswered)
-    if seen.by_condition is None:
+def _summary(overview: Overview, queue: str, screen: Screen) -> str:
+    sources = ", ".join(f"the {source}" for source in overview.unanswered)
+    if overview.by_condition is None:
         return coloured(f"can't tell: {sources} could not be read", Severity.UNKNOWN, screen)
-    counts = {condition: _count(orders) for condition, orders in seen.by_condition.items()}
+    counts = {condition: _count(orders) for condition, orders in overview.by_condition.items()}
     faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
     unknown = counts.get(Condition.UNKNOWN, 0)
-    standstill = describe_standstill(seen.snapshot, seen.roster, queue=queue)
+    standstill = describe_standstill(overview.snapshot, overview.roster, queue=queue)
     needs = [neutralise(standstill)] if standstill else []
     if faults:
         needs.append(describe_faults(faults))
@@ -98,39 +100,39 @@ def _verdict(seen: Overview, queue: str, screen: Screen) -> str:
         return "\n".join(coloured(need, Severity.FAULT, screen) for need in needs)
     if unknown:
         return coloured(f"{unknown} {'order' if unknown == 1 else 'orders'} unknown", Severity.UNKNOWN, screen)
-    if seen.unanswered:
-        return coloured(f"nothing wrong is seen, but {sources} did not respond fully", Severity.UNKNOWN, screen)
+    if overview.unanswered:
+        return coloured(f"no faults found, but {sources} did not respond fully", Severity.UNKNOWN, screen)
     return "all well"
 
 
-def _queue(seen: Overview) -> list[str]:
-    if seen.depth is None:
+def _queue(overview: Overview) -> list[str]:
+    if overview.depth is None:
         return ["unknown"]
-    if not seen.depth and not seen.foreign:
+    if not overview.depth and not overview.foreign:
         return ["empty"]
     parts = []
-    for state, depth in seen.depth.items():
+    for state, depth in overview.depth.items():
         oldest = f" (oldest {describe_age(depth.oldest)})" if depth.oldest is not None else ""
         parts.append(f"{depth.count} {state}{oldest}")
-    if seen.foreign:
-        parts.append(f"{seen.foreign} not ours")
+    if overview.foreign:
+        parts.append(f"{overview.foreign} not ours")
     return parts
 
 
-def _workers(seen: Overview, queue: str) -> list[str]:
-    if seen.roster is None:
+def _workers(overview: Overview, queue: str) -> list[str]:
+    if overview.roster is None:
         return ["unknown"]
     lines = []
-    for worker in seen.roster.workers:
-        stale = {claim.task_id for claim in seen.snapshot.stale if claim.worker == worker.name}
+    for worker in overview.roster.workers:
+        stale = {claim.task_id for claim in overview.snapshot.stale if claim.worker == worker.name}
         active = [task for task in worker.active if task.task_id not in stale]
         busy = " ".join(str(task.order_id or neutralise(task.name)) for task in active)
         of = f" of {worker.concurrency}" if worker.concurrency else ""
         lost = "" if queue in worker.queues else f"  ! it does not consume {queue}"
         lines.append(f"{neutralise(worker.name)}  {len(active)}{of} busy{f': {busy}' if busy else ''}{lost}")
-    if seen.roster.silent:
-        lines.append(f"{seen.roster.silent} alive and silent")
-    return lines or [no_worker_text(seen.roster)]
+    if overview.roster.silent:
+        lines.append(f"{overview.roster.silent} alive, no response")
+    return lines or [no_worker_text(overview.roster)]
 
 
 def _condition_table(
@@ -155,7 +157,7 @@ def _condition_table(
         Column(heading="n", number=True),
         Column(heading="condition"),
         Column(heading="orders", may_shrink=True),
-        # Whole or not at all: a command that was cut is another command.
+        # Shown only in full: a command that is cut off is another command.
         Column(heading="remedy", from_width=_BESIDE_REMEDY + max(map(len, remedies.values()), default=0)),
     ]
     return table(columns, lines, screen)
@@ -178,7 +180,7 @@ def _labelled(label: str, values: Sequence[str], screen: Screen) -> list[str]:
 
 
 def _packed(words: Sequence[str], width: int) -> list[str]:
-    """The words, as many on a line as fit."""
+    """The words in lines, as many as fit."""
     lines: list[str] = []
     for word in words:
         if lines and len(lines[-1]) + len(word) + 3 <= width:
@@ -188,8 +190,8 @@ def _packed(words: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _by_life(seen: Overview) -> dict[str | None, int]:
-    counts = seen.by_status or {}
+def _by_life(overview: Overview) -> dict[str | None, int]:
+    counts = overview.by_status or {}
     unknown = sorted(label for label in counts if label is not None and label not in _LIFE)
     return {status: counts[status] for status in (*_LIFE, *unknown, None) if status in counts}
 

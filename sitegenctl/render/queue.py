@@ -1,4 +1,4 @@
-"""The queue in running order, the workers and one task: as rows, and for people."""
+"""The queue, the workers and one task, as rows and as text."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ WORKER_COLUMNS = (
 
 
 def queue_rows(items: Sequence[QueueItem], snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The tasks as the envelope has them; a foreign message has no order and says why."""
+    """The tasks for the envelope; a foreign message has no order, and the reason."""
     return [_queue_row(item, snapshot) for item in items]
 
 
@@ -115,7 +115,7 @@ def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
             str(place),
             item.state,
             str(item.order_id or "-"),
-            order.customer_name if order else _nobody(item, snapshot),
+            order.customer_name if order else _no_customer(item, snapshot),
             describe_age(age) if age is not None else "-",
             str(item.attempt),
             _when(item, snapshot.taken_at),
@@ -125,7 +125,7 @@ def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
     )
 
 
-def _nobody(task: LiveTask, snapshot: Snapshot) -> str:
+def _no_customer(task: LiveTask, snapshot: Snapshot) -> str:
     if task.order_id is None:
         return "names no order"
     return "unknown" if Source.DATABASE in snapshot.errors else "no such order"
@@ -140,7 +140,7 @@ def _when(task: LiveTask, now: datetime) -> str:
 
 
 def worker_rows(roster: WorkerRoster, stale: Sequence[StaleClaim] = ()) -> list[dict[str, Any]]:
-    """The workers as the envelope has them; ``stale`` are tasks that they list although these have ended."""
+    """The workers for the envelope; ``stale`` are claims of tasks that have ended."""
     return [
         {
             "name": worker.name,
@@ -171,7 +171,7 @@ def worker_rows(roster: WorkerRoster, stale: Sequence[StaleClaim] = ()) -> list[
 def workers_text(
     roster: WorkerRoster, *, now: datetime, queue: str, screen: Screen, stale: Sequence[StaleClaim] = ()
 ) -> str:
-    """The workers, each with what it does; the first line says how many responded."""
+    """The workers and their tasks; the first line says how many responded."""
     count = len(roster.workers)
     first = f"{count} {'worker responds' if count == 1 else 'workers respond'}"
     if roster.silent:
@@ -186,16 +186,16 @@ def workers_text(
 
 
 def no_worker_text(roster: WorkerRoster) -> str:
-    """What it means that no worker responded: whether any may be at work all the same."""
-    why = describe_no_worker(roster)
+    """Describe that no worker responded, and whether one may be running all the same."""
+    reason = describe_no_worker(roster)
     if roster.may_run:
-        return f"{why}, but a task may be running"
+        return f"{reason}, but a task may be running"
     if roster.consumers == 0:
-        return f"{why}: nothing will be generated"
+        return f"{reason}: nothing will be generated"
     if roster.consumers is None:
-        return f"{why}, and the clients of Redis could not be listed"
+        return f"{reason}, and the clients of Redis could not be listed"
     clients = "client waits" if roster.consumers == 1 else "clients wait"
-    return f"{why}, but {roster.consumers} {clients} for messages"
+    return f"{reason}, but {roster.consumers} {clients} for messages"
 
 
 def _worker_lines(worker: WorkerDetails, now: datetime, queue: str, ended: Mapping[str, str]) -> list[str]:
@@ -228,7 +228,7 @@ def _held_words(task: HeldTask, now: datetime) -> str:
 
 
 def task_data(task: TaskDetails) -> dict[str, Any]:
-    """The task as the envelope has it."""
+    """The task for the envelope."""
     data = asdict(task)
     for name in ("enqueued_at", "eta", "delivered_at", "until"):
         data[name] = iso(data[name])
@@ -238,7 +238,7 @@ def task_data(task: TaskDetails) -> dict[str, Any]:
 
 
 def task_text(task: TaskDetails, order: Order | None, screen: Screen) -> str:
-    """The task on one screen; the first line says where it is."""
+    """The task as text; the first line has its state."""
     facts: dict[str, Any] = {
         "order": _order_words(task, order),
         "name": task.name,
@@ -261,7 +261,7 @@ def task_text(task: TaskDetails, order: Order | None, screen: Screen) -> str:
 
 
 def _details(task: TaskDetails) -> Iterator[str]:
-    """What came of the task, and its message."""
+    """The task's result and its message."""
     if task.result is not None:
         done = f", {clock(task.result.date_done)} UTC" if task.result.date_done else ""
         yield f"  result      {task.result.status}{done}"

@@ -1,4 +1,4 @@
-"""Sources that did not answer, or not fully: what comes of a report that does without."""
+"""Reports where sources did not respond, or not fully."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXIT_CODE = 3
 def degraded(
     report: Report, unanswered: Mapping[Source, str], terms: BackendTexts, *, selector: str | None = None
 ) -> Report:
-    """The report with an error for each of these sources, which makes it exit 3: it says what it can."""
+    """The report with an error for each of these sources and exit code 3."""
     if not unanswered:
         return report
     hints: dict[Source, Hint] = {Source.WORKERS: f"{terms.silence}; {terms.patience}"}

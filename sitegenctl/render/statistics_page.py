@@ -1,7 +1,6 @@
-"""How generation went, as one HTML page: no script, nothing from elsewhere, plots as SVG within it.
+"""Statistics as one HTML page without scripts or external resources; plots are inline SVG.
 
-Every number of a plot stands in a table too, for who reads it where pictures are not shown. What came from outside is
-neutralised here and escaped by the template.
+Every number of a plot is in a table, too. Untrusted text is neutralised here and escaped by the template.
 """
 
 from __future__ import annotations
@@ -21,75 +20,74 @@ from sitegenctl.render.text import neutralise
 _WIDTH, _LEFT, _HEIGHT = 920, 44, 190
 _TOP, _BOTTOM = 8, 22
 
-#: So many columns of a plot can be told apart, and pointed at.
-_MOST_COLUMNS = 92
+#: Maximum number of columns of a plot, of reasons, and of days.
+_MAX_COLUMNS = 92
 
-#: So many reasons and days are on the page: it is to be read, and mailed.
-_MOST_REASONS = 25
-_MOST_DAYS = 92
+_MAX_REASONS = 25
+_MAX_DAYS = 92
 
 _EXAMPLE = 240
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Column:
-    """A column of a plot: what it stands for, and how its label goes below it, if it has one."""
+    """A column of a plot, with its tooltip and its label, if any."""
 
     title: str
     tally: RunCounts
     mark: str | None = None
 
 
-def statistics_page(seen: Statistics, *, context: str | None) -> str:
-    """The page; ``context`` is which system it tells of."""
+def statistics_page(stats: Statistics, *, context: str | None) -> str:
+    """The page; ``context`` is the name of the system."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    # Every value is escaped, whatever the file is called.
+    # Jinja2 would choose by the name of the file.
     environment = Environment(
         loader=PackageLoader("sitegenctl.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("statistics.html").render(_contents(seen, context)) + "\n"
+    return environment.get_template("statistics.html").render(_contents(stats, context)) + "\n"
 
 
-def _contents(seen: Statistics, context: str | None) -> dict[str, Any]:
-    span, over_time = _over_time(seen)
+def _contents(stats: Statistics, context: str | None) -> dict[str, Any]:
+    span, over_time = _over_time(stats)
     name = f" of {neutralise(context)}" if context else ""
-    days = list(seen.by_day().items())[-_MOST_DAYS:]
+    days = list(stats.by_day().items())[-_MAX_DAYS:]
     return {
-        "title": f"Site generation{name}: {describe_age(seen.length)}",
-        "window": window_words(seen),
-        "figures": _figures(seen),
-        "runs": run_words(seen).capitalize(),
+        "title": f"Site generation{name}: {describe_age(stats.length)}",
+        "window": window_words(stats),
+        "figures": _figures(stats),
+        "runs": run_words(stats).capitalize(),
         "span": describe_age(span),
-        "over_time": _plot(over_time) if seen.hours else None,
-        "by_hour": _plot(_by_hour(seen)),
-        "durations": _durations(seen),
-        "bars": _bars(seen),
-        "reasons": _reasons(seen),
-        "more_reasons": max(len(seen.reasons) - _MOST_REASONS, 0),
-        "failed_in": ", ".join(f"{count} failed while {stage}" for stage, count in seen.failed_in.items()),
+        "over_time": _plot(over_time) if stats.hours else None,
+        "by_hour": _plot(_by_hour(stats)),
+        "durations": _durations(stats),
+        "bars": _bars(stats),
+        "reasons": _reasons(stats),
+        "more_reasons": max(len(stats.reasons) - _MAX_REASONS, 0),
+        "failed_in": ", ".join(f"{count} failed while {stage}" for stage, count in stats.failed_in.items()),
         "days": [{"name": day.isoformat(), "tally": tally, "rate": rate_words(tally)} for day, tally in days],
     }
 
 
-def _figures(seen: Statistics) -> list[dict[str, str]]:
-    runs = seen.runs
-    told = [
+def _figures(stats: Statistics) -> list[dict[str, str]]:
+    runs = stats.runs
+    rows = [
         ("generated", str(runs.succeeded), ""),
         ("failed", str(runs.failed), "bad" if runs.failed else ""),
         ("success", rate_words(runs), ""),
-        ("a day", number_words(seen.per(timedelta(days=1))), ""),
+        ("a day", number_words(stats.per(timedelta(days=1))), ""),
     ]
-    if seen.generated is not None:
-        told += [("median duration", brief(seen.generated.p50), ""), ("95% within", brief(seen.generated.p95), "")]
-    return [{"name": name, "value": value, "tone": tone} for name, value, tone in told]
+    if stats.generated is not None:
+        rows += [("median duration", brief(stats.generated.p50), ""), ("95% within", brief(stats.generated.p95), "")]
+    return [{"name": name, "value": value, "tone": tone} for name, value, tone in rows]
 
 
-def _over_time(seen: Statistics) -> tuple[timedelta, list[_Column]]:
-    span, spans = seen.in_spans(_MOST_COLUMNS)
-    first = seen.since.replace(minute=0, second=0, microsecond=0)
+def _over_time(stats: Statistics) -> tuple[timedelta, list[_Column]]:
+    span, spans = stats.in_spans(_MAX_COLUMNS)
+    first = stats.since.replace(minute=0, second=0, microsecond=0)
     starts = [first + span * place for place in range(len(spans))]
-    # As many labels as stand side by side; one that begins at the end would stick out.
+    # As many labels as fit; the last one must not stick out.
     every = max(-(-len(starts) // 8), 1)
     last = len(starts) - every // 2
     return span, [
@@ -102,15 +100,15 @@ def _over_time(seen: Statistics) -> tuple[timedelta, list[_Column]]:
     ]
 
 
-def _by_hour(seen: Statistics) -> list[_Column]:
+def _by_hour(stats: Statistics) -> list[_Column]:
     return [
         _Column(title=f"{hour:02}:00 to {hour:02}:59: {_words(tally)}", tally=tally, mark=f"{hour:02}")
-        for hour, tally in enumerate(seen.by_hour_of_day())
+        for hour, tally in enumerate(stats.by_hour_of_day())
     ]
 
 
 def _plot(columns: Sequence[_Column]) -> dict[str, Any]:
-    """Where everything of a plot of stacked columns is, in the units of its picture."""
+    """The coordinates of a plot of stacked columns."""
     top = _round_up(max((column.tally.ended for column in columns), default=0))
     room = _HEIGHT - _TOP - _BOTTOM
     step = (_WIDTH - _LEFT) / max(len(columns), 1)
@@ -131,7 +129,7 @@ def _plot(columns: Sequence[_Column]) -> dict[str, Any]:
             }
         )
         if column.mark is not None:
-            # Below the middle of its column, where there is room for it; else the column is where it begins.
+            # Below the middle of a wide column, or from the left edge of a narrow one.
             roomy = step > 30
             marks.append(
                 {
@@ -147,8 +145,8 @@ def _plot(columns: Sequence[_Column]) -> dict[str, Any]:
     return {"width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "columns": drawn, "marks": marks, "lines": lines}
 
 
-def _bars(seen: Statistics) -> dict[str, Any]:
-    rows = [*([("a whole run", seen.generated)] if seen.generated else []), *seen.stages.items()]
+def _bars(stats: Statistics) -> dict[str, Any]:
+    rows = [*([("a whole run", stats.generated)] if stats.generated else []), *stats.stages.items()]
     longest = max((durations.p95 for _, durations in rows), default=0.0) or 1.0
     left = 110
     room = _WIDTH - left
@@ -165,26 +163,29 @@ def _bars(seen: Statistics) -> dict[str, Any]:
     return {"width": _WIDTH, "height": max(26 * len(rows), 1), "left": left, "bars": bars}
 
 
-def _durations(seen: Statistics) -> list[dict[str, Any]]:
-    rows = [("a whole run", seen.generated), *seen.stages.items(), ("a run that failed", seen.failures)]
+def _durations(stats: Statistics) -> list[dict[str, Any]]:
+    rows = [("a whole run", stats.generated), *stats.stages.items(), ("a run that failed", stats.failures)]
     return [
         {
             "name": name,
-            "count": found.count,
-            "taken": [brief(value) for value in (found.p50, found.p95, found.p99, found.longest, found.mean)],
+            "count": durations.count,
+            "taken": [
+                brief(value)
+                for value in (durations.p50, durations.p95, durations.p99, durations.longest, durations.mean)
+            ],
         }
-        for name, found in rows
-        if found is not None
+        for name, durations in rows
+        if durations is not None
     ]
 
 
-def _reasons(seen: Statistics) -> list[dict[str, Any]]:
-    told = []
-    for reason in seen.reasons[:_MOST_REASONS]:
+def _reasons(stats: Statistics) -> list[dict[str, Any]]:
+    rows = []
+    for reason in stats.reasons[:_MAX_REASONS]:
         words, example = neutralise(reason_words(reason)), neutralise(essence(reason.example))
         if len(example) > _EXAMPLE:
             example = example[: _EXAMPLE - 1] + "…"
-        told.append(
+        rows.append(
             {
                 "count": reason.count,
                 "orders": reason.orders,
@@ -194,7 +195,7 @@ def _reasons(seen: Statistics) -> list[dict[str, Any]]:
                 "example": example if example and example != words else "",
             }
         )
-    return told
+    return rows
 
 
 def _words(tally: RunCounts) -> str:
@@ -206,7 +207,7 @@ def _moment(at: datetime, span: timedelta) -> str:
 
 
 def _round_up(number: int) -> int:
-    """The next number that reads well on an axis, and half of which does too."""
+    """The next round number whose half is round, too."""
     if number <= 1:
         return 1
     size = int(10 ** (len(str(number)) - 1))

@@ -1,4 +1,4 @@
-"""Tables for people: columns that fit the terminal, colour only where it means something."""
+"""Text tables that fit the terminal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.render.text import neutralise
 
-#: The one colour scheme: what needs somebody, what can't be told; everything else has no colour.
+#: Colours by severity.
 SEVERITY_STYLES = {Severity.FAULT: "red", Severity.UNKNOWN: "yellow", Severity.OK: ""}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Screen:
-    """What the output goes to: its width in columns and height in lines, and whether it shows colours."""
+    """The size of the output in columns and lines, and whether it shows colours."""
 
     width: int
     colour: bool
@@ -25,10 +25,7 @@ class Screen:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its heading, whether its cells are numbers, and whether it may be cut when space is short.
-
-    A screen of less than ``from_width`` columns does without it.
-    """
+    """A column of a table; ``may_shrink`` cuts it where space is short, and narrower screens omit it."""
 
     heading: str
     number: bool = False
@@ -45,7 +42,7 @@ class Line:
 
 
 def table(columns: Sequence[Column], lines: Sequence[Line], screen: Screen, *, indent: int = 0) -> str:
-    """The rows under their headings; every cell is neutralised here."""
+    """The table; every cell is neutralised here."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.padding import Padding
@@ -61,7 +58,7 @@ def table(columns: Sequence[Column], lines: Sequence[Line], screen: Screen, *, i
         shown.add_column(
             column.heading,
             justify="right" if column.number else "left",
-            # Rich makes narrower only what may wrap: the cells themselves say that they don't.
+            # Rich shrinks only columns that may wrap; the cells prevent wrapping.
             no_wrap=not column.may_shrink,
             min_width=4 if column.may_shrink else max(widest, cell_len(column.heading)),
         )
@@ -81,7 +78,7 @@ def table(columns: Sequence[Column], lines: Sequence[Line], screen: Screen, *, i
 
 
 def coloured(text: str, severity: Severity, screen: Screen) -> str:
-    """The text in the colour of its severity, on a screen that shows colours."""
+    """The text in the colour of its severity, where the screen shows colours."""
     codes = {Severity.FAULT: "31", Severity.UNKNOWN: "33"}
     if not screen.colour or severity not in codes:
         return text

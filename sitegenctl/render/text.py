@@ -1,7 +1,7 @@
-"""Untrusted text made safe to show and fitted to the terminal, and times in words.
+"""Neutralise untrusted text, fit text to the terminal, and format times.
 
-What customers typed may hold anything: escape sequences that repaint the screen, bidi overrides that turn a
-line around, newlines that forge rows. JSON carries it exactly; every other output goes through here.
+What customers typed may contain escape sequences, bidirectional overrides or newlines. JSON has it exactly; every other
+output is neutralised here.
 """
 
 from __future__ import annotations
@@ -9,26 +9,29 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-# C0 and C1 controls and DEL; line and paragraph separators; bidi marks, embeddings, overrides and isolates;
-# zero-width characters and tags, which hide text; lone surrogates, which no terminal takes.
+# C0 and C1 controls and DEL, line and paragraph separators, bidirectional marks, embeddings, overrides and isolates,
+# zero-width characters and tags (which hide text), and lone surrogates (which cannot be encoded).
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 
-#: Narrower than this no terminal is taken for: a wide character and its indent must have their place.
+#: Minimum width: room for a wide character and its indent.
 _MIN_WIDTH = 4
 
-#: With so many columns beside its prefix a message is readable.
+#: Narrower lines leave out columns and details.
+NARROW = 60
+
+#: Minimum width of a message beside its prefix.
 _MIN_ROOM = 26
 
 
 def neutralise(text: str) -> str:
-    r"""The text with everything that could move the cursor or hide something written out, as in ``\x1b``."""
+    r"""The text with everything that could move the cursor or hide text escaped, as in ``\x1b``."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal the neutralised text takes: some characters take two, some none."""
+    """The width of the neutralised text in terminal columns: a character takes none, one or two."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -52,15 +55,14 @@ def shorten(text: str, width: int) -> str:
 
 
 def wrap(text: str, width: int, *, indent: int = 0) -> list[str]:
-    """The neutralised text in lines of ``width`` columns, broken between words, all but the first set in."""
+    """Wrap the neutralised text to ``width`` columns, all lines but the first indented."""
     width = max(width, _MIN_WIDTH)
     if _fits(text, width):
         return [text]
-    # Only for what is too long for its line: these imports take longer than most commands' work.
+    # Imported only here: these imports take longer than most commands.
     from rich.console import Console
     from rich.text import Text
 
-    # Text is wrapped for a console, which is asked only where the text is to be justified.
     console = Console()
     indent = min(indent, width // 2)
     first = Text(text).wrap(console, width)[0].plain
@@ -71,14 +73,14 @@ def wrap(text: str, width: int, *, indent: int = 0) -> list[str]:
 
 
 def _fits(text: str, width: int) -> bool:
-    # No character takes more than two columns: most texts need no counting.
+    # No character takes more than two columns, so most texts need no counting.
     return len(text) * 2 <= width or columns(text) <= width
 
 
 def hanging(prefix: str, message: str, width: int) -> list[str]:
-    """A neutralised message behind its prefix, wrapped to ``width`` columns.
+    """A neutralised message after its prefix, wrapped to ``width`` columns with a hanging indent.
 
-    It goes on below its own beginning; where the prefix leaves too little room for that, two columns in.
+    Where the prefix leaves too little room, the indent is two columns.
     """
     column = columns(prefix)
     room = width - column
@@ -89,17 +91,17 @@ def hanging(prefix: str, message: str, width: int) -> list[str]:
 
 
 def folded(line: str, width: int) -> list[str]:
-    """The neutralised line, wrapped to ``width`` columns, its continuations set in a little more than itself."""
+    """Wrap the neutralised line to ``width`` columns, its continuations indented by four more."""
     return wrap(line, width, indent=len(line) - len(line.lstrip()) + 4)
 
 
 def iso(time: datetime | None) -> str | None:
-    """The time as JSON has it."""
+    """The time for JSON."""
     return time.isoformat() if time else None
 
 
 def seconds(span: timedelta | None) -> float | None:
-    """The span as JSON has it."""
+    """The span in seconds for JSON."""
     return None if span is None else span.total_seconds()
 
 

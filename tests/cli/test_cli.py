@@ -482,7 +482,7 @@ def test_a_list_that_a_source_could_have_filled_is_not_called_empty(world: World
     process = world.run("inspect", "orders", "-C", "failed", REDIS_URL="redis://127.0.0.1:1/0")
     assert (process.returncode, process.stdout) == (
         3,
-        "can't tell: 1 order is in a condition that can't be known now\n",
+        "unknown: 1 order is in a condition that cannot be decided now\n",
     )
     world.order(43, "REVIEW")
     process = world.run("inspect", "orders", "-C", "hollow", "-o", "json", SITES_BASE_DIR="/nowhere")

@@ -89,7 +89,7 @@ def test_one_silent_worker_among_several_is_told_too(world: World) -> None:
         assert [error["message"] for error in found["errors"]] == ["1 of 2 living workers did not respond"]
         assert len(found["data"]["workers"]) == 1
     text = world.run("inspect", "--timeout", "2s").stdout
-    assert text.splitlines()[0] == "nothing wrong is seen, but the workers did not respond fully"
+    assert text.splitlines()[0] == "no faults found, but the workers did not respond fully"
 
 
 @pytest.mark.parametrize("command", EVERY_INSPECT, ids=" ".join)

@@ -82,7 +82,7 @@ def _printer(call: Invocation) -> Callable[[Event], None]:
     """A function that prints an event, in the width that the terminal has then."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.render.event import event_data, event_lines, event_severity
-    from sitegenctl.render.stream import json_line
+    from sitegenctl.render.output import json_line
     from sitegenctl.render.table import coloured
 
     def show(event: Event) -> None:

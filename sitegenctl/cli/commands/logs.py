@@ -177,7 +177,7 @@ def _printer(call: Invocation, found: Sequence[int]) -> Callable[[LogRow], None]
     """A function that prints a row, in the width that the terminal has then."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.render.log import log_data, log_lines, log_severity
-    from sitegenctl.render.stream import json_line
+    from sitegenctl.render.output import json_line
     from sitegenctl.render.table import coloured
 
     digits = max(len(str(order_id)) for order_id in found)
