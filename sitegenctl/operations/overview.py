@@ -14,7 +14,9 @@ from sitegenctl.operations.observe import Attempts, observe_open
 
 async def overview(sources: Sources, attempts: Attempts | None = None) -> Overview:
     """Read everything. Nothing is raised for a source that does not respond: its part is None."""
-    attempts, orders = attempts or Attempts(), sources.orders
+    attempts = attempts or Attempts()
+    # Raises before anything is read where one of them is not configured.
+    orders, _ = sources.orders, sources.queue
     snapshot, by_status = await asyncio.gather(
         observe_open(sources, worker_details=True, attempts=attempts),
         attempts.make(Source.DATABASE, orders.count_by_status),

@@ -71,7 +71,7 @@ def test_in_a_browser_it_shows_everything_runs_nothing_and_asks_nobody(world: Wo
                 )
                 assert await page.evaluate(_STICKS_OUT) == []
             assert page.requested == [file.as_uri()]
-            assert page.complaints == []
+            assert page.errors == []
             assert len((await page.send("Page.printToPDF"))["data"]) > 10_000
 
     with chromium(profile) as debugger:
