@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from unicodedata import category
 
 import pytest
 from hypothesis import given, strategies as st
@@ -113,7 +114,9 @@ def test_whatever_is_sent_keeps_the_screen_whole(fields: dict[str, Any], width: 
     found = read_event({**fields, "type": "task-failed"})
     assert found is not None
     lines = event_lines(found, width=width)
-    assert all(line.isprintable() and (width < 20 or cell_len(line) <= width) for line in lines)
+    # Python's Unicode tables may be older than Hypothesis's: characters that they don't know count as unprintable.
+    assert all(each.isprintable() or category(each) == "Cn" for line in lines for each in line)
+    assert all(width < 20 or cell_len(line) <= width for line in lines)
     assert len(event_lines(found, width=sys.maxsize)) == 1
 
 
