@@ -112,7 +112,7 @@ async def execute(
     selection = await resolve_selection(session, choice)
     if options.asks and not options.dry_run and (options.by_kind or not call.agreed):
         plan = await with_spinner(planner.plan_all(session, selection))
-        return await execute_plan(call, session, plan.limited(options.limit), options)
+        return await confirm_and_execute(call, session, plan.limited(options.limit), options)
     async with aclosing(planner.batches(session, selection)) as batches:
         if options.dry_run:
             return await with_spinner(preview_batches(batches, limit=options.limit))
@@ -129,7 +129,7 @@ async def execute(
             )
 
 
-async def execute_plan(call: Invocation, session: Session, plan: Plan, options: RunOptions) -> OperationResult:
+async def confirm_and_execute(call: Invocation, session: Session, plan: Plan, options: RunOptions) -> OperationResult:
     """Show a plan, ask, and execute it; a dry run ends before the question.
 
     Raises ``Refused`` if the answer is no, ``UsageProblem`` without a terminal.

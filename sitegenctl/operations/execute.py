@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -78,10 +78,7 @@ async def execute_plan(
             remaining.difference_update(step.order_id for step in batch.steps)
             lost_in_a_row = lost_in_a_row + 1 if batch.lost is not None else 0
             if batch.lost is not None and lost_in_a_row >= MAX_LOST:
-                # The hint of an unconfirmed transition concerns that transition only.
-                hint = None if isinstance(batch.lost, Unconfirmed) else batch.lost.hint
-                reason = f"not attempted: {batch.lost.message}"
-                given_up = [failed(step, reason, hint=hint) for each in waiting for step in each.steps]
+                given_up = _not_attempted(waiting, batch.lost)
                 waiting.clear()
                 completed += given_up
                 context.advance(len(given_up))
@@ -194,6 +191,13 @@ class _Results:
             notes=tuple(dict.fromkeys(note for result in self.results for note in result.notes)),
             omitted=sum(result.omitted for result in self.results),
         )
+
+
+def _not_attempted(batches: Iterable[Batch], lost: SourceError) -> list[Outcome]:
+    # The hint of an unconfirmed transition concerns that transition only.
+    hint = None if isinstance(lost, Unconfirmed) else lost.hint
+    reason = f"not attempted: {lost.message}"
+    return [failed(step, reason, hint=hint) for batch in batches for step in batch.steps]
 
 
 def _result(

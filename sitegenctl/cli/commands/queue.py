@@ -70,7 +70,7 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
 async def _purge(call: Invocation, *, dry_run: bool) -> int:
     from dataclasses import replace
 
-    from sitegenctl.cli.execute import RunOptions, execute_plan, mutating_session, report, with_spinner
+    from sitegenctl.cli.execute import RunOptions, confirm_and_execute, mutating_session, report, with_spinner
     from sitegenctl.operations.cancel import plan_purge_of
     from sitegenctl.render.consumers import survivors_note
 
@@ -81,7 +81,7 @@ async def _purge(call: Invocation, *, dry_run: bool) -> int:
         plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
         if plan.steps and not dry_run and not call.agreed:
             _confirm_by_name(call, purging, plan.notes, session.settings)
-        result = await execute_plan(call, session, plan, options)
+        result = await confirm_and_execute(call, session, plan, options)
     return report(call, result, options.done)
 
 
