@@ -1,4 +1,4 @@
-"""Values of which there are very many."""
+"""A decorator for values of which there are very many."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def light(cls: type[T]) -> type[T]:
-    """A frozen dataclass like all others, but for Python: only the type checker sees that nothing is assigned to it.
+def slotted(cls: type[T]) -> type[T]:
+    """Make a dataclass with slots that only the type checker treats as frozen.
 
-    Python freezes at the cost of one call for each field: a sixth of the time that reading a long queue takes.
+    Freezing at run time costs a call for each field: a sixth of the time that it takes to read a long queue.
     """
     return dataclass(kw_only=True, slots=True, unsafe_hash=True)(cls)

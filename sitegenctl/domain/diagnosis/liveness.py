@@ -16,7 +16,7 @@ from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.run import Run, RunOutcome
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import Worker, WorkerSurvey
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 #: How long after its hard time limit a run may still be ending.
 LIMIT_MARGIN = timedelta(seconds=30)
@@ -27,7 +27,7 @@ _CLOCK_TOLERANCE = timedelta(seconds=5)
 _RUNNING_FIRST = sorted(TaskState, key=lambda state: state is not TaskState.RUNNING)
 
 
-@light
+@slotted
 class StaleClaim:
     """A task that a worker lists as running although it cannot be, with the ``reason``."""
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.orders.run import OPERATOR_CANCEL, History
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 #: Largest value of PostgreSQL's ``bigint``, the widest type that ``site_orders.id`` may have.
 MAX_ORDER_ID = 2**63 - 1
@@ -49,7 +49,7 @@ class Onboarding(StrEnum):
     COMPLETE = "complete"
 
 
-@light
+@slotted
 class JournalEntry:
     """One journal row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task that it announces.
 
@@ -65,7 +65,7 @@ class JournalEntry:
     after: str | None = None
 
 
-@light
+@slotted
 class Order:
     """One order with everything in the database that its condition depends on.
 

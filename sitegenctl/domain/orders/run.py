@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 OPERATOR_ENQUEUE = "OPERATOR_ENQUEUE"
 OPERATOR_RESET = "OPERATOR_RESET"
@@ -90,7 +90,7 @@ def is_preamble(step: str) -> bool:
     return step in _PREAMBLE
 
 
-@light
+@slotted
 class Run:
     """One run: its outcome (None when cut short or still going) and its last step.
 
@@ -107,7 +107,7 @@ class Run:
     cut_short: bool = False
 
 
-@light
+@slotted
 class Announcement:
     """The details in the newest START or RESUME row."""
 
@@ -115,7 +115,7 @@ class Announcement:
     takes_lock: bool = False
 
 
-@light
+@slotted
 class History:
     """The runs in an order's log.
 
@@ -190,7 +190,7 @@ def read_history(
     )
 
 
-@light
+@slotted
 class _Reading:
     """A run that is being read; ``first`` is the index of its first row."""
 

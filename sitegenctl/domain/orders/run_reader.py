@@ -22,7 +22,7 @@ from sitegenctl.domain.orders.run import (
     is_preamble,
 )
 from sitegenctl.domain.orders.stage import stage_of
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 
 @lru_cache(maxsize=1024)
@@ -31,7 +31,7 @@ def _stage_name(step: str) -> str | None:
     return stage.name if stage is not None else None
 
 
-@light
+@slotted
 class RunRow:
     """A log row; ``at`` is by the log's clock, None for an unusable time; ``message`` is that of an ERROR."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 #: A site with fewer files is empty to the system.
 MIN_SITE_FILES = 5
 
 
-@light
+@slotted
 class SiteFiles:
     """The number of files in an order's site folder, and their size in bytes (None where it was not read).
 

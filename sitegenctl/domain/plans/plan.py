@@ -22,7 +22,7 @@ from sitegenctl.domain.orders.run import (
 )
 from sitegenctl.domain.plans.result import Obstacle, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import LiveTask
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 #: Resetting more finished orders than this requires typing their number.
 MAX_FINISHED_RESETS = 5
@@ -42,7 +42,7 @@ class Action(StrEnum):
         return f"{self.value}{OPERATOR_FAILED_SUFFIX}"
 
 
-@light
+@slotted
 class Step:
     """The changes to one order, provided that it is still as planned.
 

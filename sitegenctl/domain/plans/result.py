@@ -9,7 +9,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.orders.order import OrderStatus
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 #: Version of the JSON envelope. It changes when a field changes its meaning or goes, not when one is added.
 SCHEMA = "sitegenctl/1"
@@ -42,7 +42,7 @@ class Obstacle(StrEnum):
         return self in (Obstacle.RUNNING, Obstacle.NOT_REMOVABLE, Obstacle.UNDATED, Obstacle.ATTEMPTS_EXHAUSTED)
 
 
-@light
+@slotted
 class Outcome:
     """The outcome for one order.
 

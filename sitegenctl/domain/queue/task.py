@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.domain.queue.defaults import HARD_LIMIT
-from sitegenctl.domain.slotted import light
+from sitegenctl.domain.slotted import slotted
 
 #: The hard time limit where no message, worker or setting has one.
 DEFAULT_HARD_LIMIT = timedelta(seconds=HARD_LIMIT)
@@ -31,7 +31,7 @@ class TaskState(StrEnum):
     ORPHANED = "orphaned"  # delivered, and proven to run nowhere
 
 
-@light
+@slotted
 class LiveTask:
     """One place of a task that is not finished: a list entry, a delivery, or a worker's claim.
 
