@@ -23,7 +23,7 @@ from sitegenctl.tui.views.view import View, ViewContext
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
 
 #: How long an idle worker may take to fetch a message.
-_PATIENCE = timedelta(seconds=3)
+_FETCH_TIMEOUT = timedelta(seconds=3)
 
 #: In the order of their urgency.
 _MARKS = {
@@ -124,4 +124,4 @@ class DoctorView(View[Check]):
 async def _run_checks(session: Session) -> CheckUp:
     from sitegenctl.operations.doctor import check_up
 
-    return await check_up(session, doctor_options(session.settings, patience=_PATIENCE))
+    return await check_up(session, doctor_options(session.settings, patience=_FETCH_TIMEOUT))
