@@ -169,7 +169,7 @@ def test_custom_prefix_needs_rq_3(rq: RqWorld) -> None:
         keys = {key.decode() for key in client.scan_iter()}
     if RQ < (3, 0):
         assert process.returncode == 2
-        assert "rq_key_prefix can be another from rq 3 on" in process.stderr
+        assert "set another rq_key_prefix with rq 3 or newer" in process.stderr
         assert keys == set()
         assert rq.status(42) == "BUILDING"
         return

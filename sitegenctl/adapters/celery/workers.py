@@ -26,7 +26,7 @@ from sitegenctl.adapters.redis.urls import database_number, is_sentinel
 from sitegenctl.adapters.system.processes import local_memory
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-from sitegenctl.domain.queue.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
+from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster, WorkerSurvey, survey_of
 
 #: The methods that list the tasks which a worker holds, and the state of a task that each lists.
 CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
@@ -117,26 +117,18 @@ class CeleryWorkers:
 
     async def survey(self) -> WorkerSurvey:
         """Ask every worker what it holds."""
-        replies = await self._without_revoked(await self.ask([*CLAIMS, "stats"]))
-        skipped: Counter[str] = Counter()
-        workers = tuple(
-            _worker(name, reply, self._options.task, skipped) for name, reply in sorted(replies.answers.items())
-        )
-        consumers, ever_consumed = await self._consumption(replies)
-        return WorkerSurvey(
-            workers=workers,
-            silent=replies.unknown,
-            consumers=consumers,
-            ever_consumed=ever_consumed,
-            skipped=skipped,
-        )
+        return survey_of(await self._roster([*CLAIMS, "stats"], with_memory=False), task_name=self._options.task)
 
     async def worker_details(self) -> WorkerRoster:
         """Ask every worker about itself."""
-        replies = await self._without_revoked(await self.ask(_QUESTIONS))
+        return await self._roster(_QUESTIONS, with_memory=True)
+
+    async def _roster(self, methods: Sequence[str], *, with_memory: bool) -> WorkerRoster:
+        replies = await self._without_revoked(await self.ask(methods))
         skipped: Counter[str] = Counter()
         workers = tuple(
-            _details(name, reply, self._options.task, skipped) for name, reply in sorted(replies.answers.items())
+            _details(name, reply, self._options.task, skipped, with_memory=with_memory)
+            for name, reply in sorted(replies.answers.items())
         )
         consumers, ever_consumed = await self._consumption(replies)
         return WorkerRoster(
@@ -285,39 +277,6 @@ def _not_revoked(reply: Mapping[str, Any]) -> dict[str, Any]:
     return {"active": reply.get("active"), **later}
 
 
-def _readable_claims(name: str, reply: Mapping[str, Any], skipped: Counter[str]) -> list[Claim]:
-    return [claim for claim in read_claims(name, reply, skipped) if claim.task_id and claim.name]
-
-
-def _worker(name: str, reply: Mapping[str, Any], task: str, skipped: Counter[str]) -> Worker:
-    shown = text(name) or ""
-    claims = _readable_claims(name, reply, skipped)
-    slots, _, hard_limit = _pool(reply, f"reply of {shown}", skipped)
-    ours = (_live(claim, shown, task) for claim in claims if claim.name == task)
-    parts = (part for claim in claims for part in _parts(claim, shown, task))
-    return Worker(
-        name=shown,
-        tasks=(*ours, *parts),
-        others=tuple(_live(claim, shown, task) for claim in claims if claim.name != task),
-        slots=slots,
-        hard_limit=hard_limit,
-        has_processes="prefork" in str(mapping(mapping(reply.get("stats")).get("pool")).get("implementation")),
-    )
-
-
-def _live(claim: Claim, worker: str, task: str) -> LiveTask:
-    return LiveTask(
-        task_id=claim.task_id,
-        name=claim.name,
-        order_id=claim.order_id(task),
-        state=claim.state,
-        worker=worker,
-        eta=claim.eta,
-        started_at=claim.started_at,
-        pid=claim.pid,
-    )
-
-
 def _parts(claim: Claim, worker: str, task: str) -> Iterator[LiveTask]:
     """Calls of our task that a map or a chord makes, which the worker holds."""
     try:
@@ -325,24 +284,18 @@ def _parts(claim: Claim, worker: str, task: str) -> Iterator[LiveTask]:
     except RecursionError:
         return
     for count, call in enumerate(calls, 1):
-        yield replace(
-            _live(claim, worker, task),
+        yield LiveTask(
             task_id=call.task_id or f"{claim.task_id}#{count}",
             name=task,
             order_id=order_of(call.args if call.is_complete else (), call.kwargs),
+            state=claim.state,
+            worker=worker,
+            eta=claim.eta,
+            started_at=claim.started_at,
+            pid=claim.pid,
             part_of=claim.name,
             carrier=claim.task_id,
         )
-
-
-def _pool(
-    reply: Mapping[str, Any], where: str, skipped: Counter[str]
-) -> tuple[int | None, timedelta | None, timedelta | None]:
-    """The number of tasks that the worker can run at once, and the soft and the hard limit of its pool."""
-    pool = mapping(mapping(reply.get("stats")).get("pool"))
-    slots = fitting(skipped, where, "max-concurrency", number, pool.get("max-concurrency"))
-    soft, hard, *_ = (*map(limit, sequence(pool.get("timeouts"))), None, None)
-    return slots if slots is not None and slots > 0 else None, soft, hard
 
 
 def limit(value: Any) -> timedelta | None:
@@ -351,13 +304,16 @@ def limit(value: Any) -> timedelta | None:
     return time if time is not None and time > timedelta(0) else None
 
 
-def _details(name: str, reply: Mapping[str, Any], task: str, skipped: Counter[str]) -> WorkerDetails:
+def _details(
+    name: str, reply: Mapping[str, Any], task: str, skipped: Counter[str], *, with_memory: bool
+) -> WorkerDetails:
     shown = text(name) or ""
-    where = f"reply of {shown}"
-    claims = _readable_claims(name, reply, skipped)
+    read = partial(fitting, skipped, f"reply of {shown}")
+    claims = [claim for claim in read_claims(name, reply, skipped) if claim.task_id and claim.name]
     stats = mapping(reply.get("stats"))
     pool = mapping(stats.get("pool"))
-    slots, soft, hard = _pool(reply, where, skipped)
+    slots = read("max-concurrency", number, pool.get("max-concurrency"))
+    soft, hard, *_ = (*map(limit, sequence(pool.get("timeouts"))), None, None)
     totals = {
         text(each) or "": count
         for each, value in mapping(stats.get("total")).items()
@@ -366,7 +322,7 @@ def _details(name: str, reply: Mapping[str, Any], task: str, skipped: Counter[st
     processes = tuple(pid for pid in map(number, sequence(pool.get("processes"))) if pid is not None)
     # In kilobytes, as Linux counts it.
     peak = number(mapping(stats.get("rusage")).get("maxrss"))
-    pid = fitting(skipped, where, "pid", number, stats.get("pid"))
+    pid = read("pid", number, stats.get("pid"))
     version = re.search(r"celery:(\S+)", text(mapping(reply.get("report")).get("ok")) or "")
     queues = (text(queue.get("name")) for queue in mappings(reply.get("active_queues")))
     # A task with a rate limit is listed as `name [rate_limit=…]`.
@@ -375,20 +331,20 @@ def _details(name: str, reply: Mapping[str, Any], task: str, skipped: Counter[st
     return WorkerDetails(
         name=shown,
         pid=pid,
-        concurrency=slots,
+        concurrency=slots if slots is not None and slots > 0 else None,
         pool=text(pool.get("implementation")),
         queues=tuple(queue for queue in queues if queue is not None),
         registered=tuple(sorted(each.partition(" ")[0] for each in registered if each is not None)),
         processed=sum(totals.values()) if "total" in stats else None,
         processed_by_task=totals,
-        uptime=fitting(skipped, where, "uptime", span, stats.get("uptime")),
+        uptime=read("uptime", span, stats.get("uptime")),
         prefetch_count=number(stats.get("prefetch_count")),
         version=version[1] if version else None,
         soft_limit=soft,
         hard_limit=hard,
         processes=processes,
         peak_memory=None if peak is None else peak * 1024,
-        memory=local_memory(shown.rpartition("@")[2], [each for each in (pid, *processes) if each]),
+        memory=local_memory(shown.rpartition("@")[2], list(filter(None, (pid, *processes)))) if with_memory else {},
         active=held[TaskState.RUNNING],
         reserved=held[TaskState.RESERVED],
         scheduled=held[TaskState.SCHEDULED],
