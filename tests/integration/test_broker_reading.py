@@ -57,7 +57,7 @@ class Mover:
         self.numbers = itertools.count()
         self.delivered: dict[str, tuple[str, str]] = {}
         self.live: set[str] = set()
-        self.moves = dict.fromkeys((self.publish, self.deliver, self.restore, self.retry, self.withdraw), 0)
+        self.moves = dict.fromkeys((self.publish, self.deliver, self.restore, self.retry, self.revoke), 0)
 
     async def fill(self, count: int) -> None:
         for number in range(count):
@@ -94,7 +94,7 @@ class Mover:
             await self.client.lpush(key, message(task_id, retries=1))
             await self.client.hdel(OPTIONS.unacked, tag)
 
-    async def withdraw(self) -> None:
+    async def revoke(self) -> None:
         """An operator takes a task out of the middle of a list."""
         key = self.random.choice(LISTS)
         for raw in await self.client.lrange(key, 0, -1):
@@ -272,7 +272,7 @@ async def test_the_tasks_of_some_orders_are_all_that_is_kept_of_a_queue(
 
 
 def twice(*others: str) -> list[bytes]:
-    """Messages of which the middle one is pushed twice, as by a publisher that lost the answer to its first push."""
+    """Messages with the middle one pushed twice, as by a publisher that lost the reply to its first push."""
     copy = message("copied")
     before, after = [message(each) for each in others[::2]], [message(each) for each in others[1::2]]
     return [*before, copy, *after[:1], copy, *after[1:]]
@@ -283,7 +283,7 @@ def twice(*others: str) -> list[bytes]:
     [{}, {"atomic": 0, "chunk": 100, "edge": 8}, {"atomic": 0, "chunk": 12, "edge": 4}],
     ids=["at once", "in one chunk", "in chunks"],
 )
-async def test_each_place_of_a_task_is_told_of(client: Redis, link: Link, bounds: dict[str, int]) -> None:
+async def test_each_place_of_a_task_is_read(client: Redis, link: Link, bounds: dict[str, int]) -> None:
     others = [f"other-{number}" for number in range(30)]
     await client.lpush(LISTS[0], *twice(*others))
     await client.lpush(LISTS[1], message("restored"), message("retried", retries=1))

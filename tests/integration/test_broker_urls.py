@@ -166,7 +166,7 @@ def test_sentinels(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (read(world).tasks, survey(world).workers) == ((), ())
         with blocking_client(world.redis_url, sentinel_master="orders", sentinel_password="secret") as client:
             assert client.role()[0] == b"master"
-        monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "nobody")
+        monkeypatch.setenv("SITEGENCTL_SENTINEL_MASTER", "unknown")
         for call in (read, survey):
             with pytest.raises(SourceError, match="can't be reached"):
                 call(world)

@@ -55,7 +55,7 @@ def prune(world: World) -> int:
 
 
 def leave_replies(client: Redis, oid: str, *, prefix: str = "", sep: str = "\x06\x16", idle: int | None = None) -> None:
-    """What a question leaves whose client died: the replies to it, untouched for so many seconds, and a binding."""
+    """What a dead client leaves: a reply list, idle for this number of seconds, and a binding."""
     name = f"{oid}.reply.celery.pidbox"
     client.sadd(f"{prefix}{BINDINGS}", sep.join((oid, "", name)))
     if idle is not None:
@@ -105,7 +105,7 @@ def test_pruning_an_unreachable_redis_fails(world: World) -> None:
 
 
 def test_pruning_does_not_disturb_a_request(world: World) -> None:
-    """Kombu binds anew for every question: what an earlier one left does not matter to the next."""
+    """Kombu binds for every request: what an earlier one left does not matter to the next."""
     world.worker("-c", "1")
 
     async def ask_and_prune() -> int:

@@ -101,7 +101,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Listening(FakeWorker):
-    """Remembers what it was told to revoke."""
+    """Records the arguments of revoke requests."""
 
     def __init__(self, world: World, answers: Mapping[str, Any]) -> None:
         super().__init__(world, {"revoke": self._revoke, **answers})

@@ -61,7 +61,7 @@ def put_into_unacked(world: World, *values: str | bytes) -> None:
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody comes back in these tests: there is nothing to wait for."""
+    """No worker reappears in these tests: there is nothing to wait for."""
     monkeypatch.setattr(restore, "RECHECK_DELAY", 0)
 
 
@@ -204,14 +204,14 @@ def test_requeue_is_undone_for_a_worker_that_reappears(world: World, monkeypatch
     with world.redis() as client:
         before = client.hgetall("unacked"), client.zrange("unacked_index", 0, -1, withscores=True)
     left: dict[str, str] = {}
-    putting_back = threading.Thread(target=lambda: left.update(requeue(world, task_id, other)))
-    putting_back.start()
+    requeueing = threading.Thread(target=lambda: left.update(requeue(world, task_id, other)))
+    requeueing.start()
     eventually(lambda: len(world.queued()) == 2)
     with world.redis() as client:
         client.lrem(QUEUE, 1, client.lrange(QUEUE, 0, 0)[0])  # one of them was taken by another worker at once
     taken, waiting = (other, task_id) if world.queued_ids() == [task_id] else (task_id, other)
     with FakeWorker(world, {"active": [request(taken), request(waiting)]}):
-        putting_back.join()
+        requeueing.join()
     assert left.keys() == {waiting}
     assert left[waiting].startswith("its worker responds again: task")
     assert left[waiting].endswith("it was requeued, and removed from the queue again")

@@ -1,4 +1,4 @@
-"""What the queue tells before a task is published: final results, revoked ids, and whether Redis takes writes."""
+"""What is read before a task is published: final results and revoked ids."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def test_real_worker_reports_revoked_ids(world: World) -> None:
         app.control.revoke("T")
     reasons = eventually(lambda: burnt(world, ["T", "other"]))
     assert reasons.keys() == {"T"}
-    # Newer workers store a result for what they are told to revoke.
+    # Newer workers store a result for revoked ids.
     assert reasons["T"].endswith(" has revoked it") or reasons["T"] == "its result is REVOKED already"

@@ -368,19 +368,19 @@ def test_repair_revokes_the_copy_of_a_running_task(world: World, gate: Path) -> 
     async def look(session: Session) -> Condition:
         return (await observe(session, [1], files=False)).diagnose(1).condition
 
-    async def mend(session: Session) -> list[str]:
+    async def fix(session: Session) -> list[str]:
         plan = await RepairPlanner().plan_all(session)
         result = await applying.execute_plan(session, plan)
         return [outcome.outcome for outcome in result.outcomes]
 
     assert world.with_session(look) is Condition.DUPLICATED
-    assert world.with_session(mend) == ["done"]
+    assert world.with_session(fix) == ["done"]
     assert world.queued() == []
     assert world.with_session(look) is Condition.RUNNING
     assert revoked(world) == set()
     gate.touch()
     eventually(lambda: world.status(1) == "REVIEW")
     assert world.steps(1).count("START") == 1
-    # Asked for once more, there is no copy any more: somebody else has it now.
+    # The second time there is no copy any more.
     copy = replace(live(running), state=TaskState.QUEUED, position=0)
     assert "no longer in the queue" in revoke(world, [copy], keep={running})[running]

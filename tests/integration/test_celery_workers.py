@@ -75,7 +75,7 @@ def test_unknown_method_is_rejected_with_its_error(world: World) -> None:
 
 @contextlib.contextmanager
 def answering(world: World, *replies: str) -> Iterator[None]:
-    """Somebody who is asked, and puts just these replies where the answer is waited for; ``{}`` is the ticket."""
+    """A client that pushes exactly these replies to the reply list; ``{}`` is the ticket."""
     with world.redis() as client:
         listening = client.pubsub()
         listening.subscribe(f"/{database_number(world.redis_url)}.celery.pidbox")
@@ -239,8 +239,8 @@ def test_doctor_fails_where_no_worker_can_be_asked(
 
 def test_argument_of_another_task_is_no_order(world: World) -> None:
     other = {**request("t2", 7), "name": "app.tasks.send_invoice"}
-    said = {"active": [request("t1", 42), other], "scheduled": [{"request": other}]}
-    with FakeWorker(world, {**said, "active_queues": [], "registered": [], "report": {"ok": ""}}):
+    answers = {"active": [request("t1", 42), other], "scheduled": [{"request": other}]}
+    with FakeWorker(world, {**answers, "active_queues": [], "registered": [], "report": {"ok": ""}}):
         (worker,) = world.with_session(lambda session: session.workers.worker_details(), timeout="2s").workers
     assert [(task.task_id, task.order_id) for task in (*worker.active, *worker.scheduled)] == [
         ("t1", 42),

@@ -271,8 +271,8 @@ def test_an_odd_worker_is_named_by_doctor_and_stops_nothing(world: World) -> Non
     with FakeWorker(world, {**odd, **more}, name="odd@box"):
         found = json.loads(world.run("inspect", "42", "-o", "json").stdout)["data"]
         checked = world.run("doctor", "--quick")
-        told = world.run("doctor", "--patience", "1s").stdout
+        report = world.run("doctor", "--patience", "1s").stdout
     assert found["condition"] == "running"
     assert "Traceback" not in checked.stderr
-    assert "skipped 2: reply of odd@box: a task without a text id" in told
-    assert "skipped 1: reply of odd@box: scheduled is not a list" in told
+    assert "skipped 2: reply of odd@box: a task without a text id" in report
+    assert "skipped 1: reply of odd@box: scheduled is not a list" in report

@@ -1,4 +1,4 @@
-"""``events`` on RQ: what is seen to happen is told in the words that Celery's workers use."""
+"""``events`` on RQ, with the names and fields of Celery's events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.world import eventually
 def test_events_name_orders_and_write_nothing(rq: RqWorld) -> None:
     (rq.sites_dir.parent / "gate").touch()
     with rq.redis() as client, streaming(rq, "events", "-o", "ndjson") as stream:
-        # Nobody lives: it looks, and says that there is nothing to hear.
+        # No worker is alive: silence is reported.
         eventually(lambda: "no worker is alive" in stream.notes)
         before = set(client.scan_iter())
         assert before == set()

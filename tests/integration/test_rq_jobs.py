@@ -35,7 +35,7 @@ def job(job_id: str = "J", **fields: str) -> Job:
         ("42, False", 42),
         ("order_id=42", 42),
         ("order_id=42, resume=False", 42),
-        # As text, as a whole float, and with other arguments, of which RQ cuts long ones.
+        # As text, as a whole float, and with other arguments; RQ cuts long ones.
         ("'42'", 42),
         ('"42", resume=True', 42),
         ("42.0", 42),
@@ -114,7 +114,7 @@ def test_what_we_wrote_beside_it_counts_more_than_the_description() -> None:
     [
         (None, "nothing", False),
         (job(description="app.other.job(42)", origin=QUEUE), "app.other.job", False),
-        # Whoever enqueued these gave them a description, and the function cannot be excluded.
+        # Their publisher gave them a description, and the function cannot be excluded.
         (job(description="make order 42", origin=QUEUE), "undecodable", True),
         (job(description="", origin=QUEUE), "undecodable", True),
         (job(description="other.path.generate_site_job(42)", origin=QUEUE), "other.path.generate_site_job", True),
@@ -221,9 +221,9 @@ def test_a_connected_worker_has_what_it_says_it_has() -> None:
     [
         (worker("W", "J"), -1, 1),  # it is connected, and doesn't renew its promise: it hangs
         (worker("W", "J", connected=False), 60, 1),  # it has lost Redis, or has just died
-        (worker("W", "J", connected=False), -1, 0),  # it is gone: the job is nobody's
+        (worker("W", "J", connected=False), -1, 0),  # it is gone
         (worker("W", "J", death="2026-01-01T11:59:00.000000Z"), -1, 0),
-        (worker("W", connected=False), -1, 1),  # it takes jobs all the same, as far as anybody knows
+        (worker("W", connected=False), -1, 1),  # it may take jobs all the same
         (worker("W", **NO_RECORD), -1, 1),  # its record has expired, and it, or what it began, is connected
         (worker("V", **NO_RECORD), -1, 0),  # likewise, and the job is another's
     ],
@@ -242,7 +242,7 @@ def test_job_of_a_killed_worker_may_run_until_its_limit(began: str, timeout: str
     assert call.silent == silent
 
 
-def test_a_job_that_ended_while_it_was_looked_is_nobody_s_silence() -> None:
+def test_job_that_just_ended_makes_no_worker_silent() -> None:
     call = assign_jobs(records(worker(), started={"J": 60}, J=job(status="finished")), QUEUE)
     assert (call.silent, list(call.living)) == (0, ["W"])
 
@@ -363,7 +363,7 @@ FRESH = {"created_at": "2026-01-01T12:00:00.000000Z"}
     ("before", "after", "expected"),
     [
         (picture(), picture(waiting={"J": None}, jobs={"J": job(**FRESH)}), ["task-sent"]),
-        # It was there before, behind those that are looked at.
+        # It was there before, behind those that are read.
         (picture(), picture(waiting={"J": None}, jobs={"J": STARTED}), []),
         (picture(waiting={"J": None}), picture(running={"J": "W"}, jobs={"J": STARTED}), ["task-started"]),
         (picture(running={"J": "W"}), picture(running={"J": "W"}, jobs={"J": STARTED}), []),

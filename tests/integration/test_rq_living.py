@@ -24,7 +24,7 @@ JOBS = Path(__file__).parents[1] / "support" / "rq_jobs"
 
 @dataclass
 class LivingWorld(RqWorld):
-    """A system with a Redis of its own, which can be restarted and told whom to let in."""
+    """A system with a Redis of its own, which can be restarted and closed to clients."""
 
     folder: Path = field(kw_only=True)
     persistence: bool = field(kw_only=True)
@@ -90,7 +90,7 @@ class Repairs:
             self._done.append(process)
 
     def wait_for(self, count: int) -> list[subprocess.CompletedProcess[str]]:
-        """So many runs that begin from now on."""
+        """A number of runs that begin from now on."""
         # One may be under way.
         first = len(self._done) + 1
         eventually(lambda: len(self._done) >= first + count, patience=120)

@@ -547,21 +547,21 @@ def test_rq_info_agrees(rq: RqWorld) -> None:
     rq.publish(6, depends_on=running)
     ours = rq.run("inspect", "queue", "-o", "json").stdout
     states = re.findall(r'"state": "(\w+)"', ours)
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "rq.cli", "info", "--url", rq.redis_url, "--raw"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    queue = next(line for line in io.StringIO(told) if line.startswith("queue "))
+    queue = next(line for line in io.StringIO(output) if line.startswith("queue "))
     counts = [int(number) for number in re.findall(r"\b\d+\b", queue)]
     assert counts[0] == states.count("queued") == 3
-    if len(counts) > 1:  # RQ 1.15 tells of the queue alone
+    if len(counts) > 1:  # RQ 1.15 prints the queue only
         executing, scheduled = counts[1], counts[-3:]
         assert executing == states.count("running") == 1
         assert 1 in scheduled
     assert states.count("scheduled") == 2  # one for its time, one for another job
-    (worker,) = [line for line in io.StringIO(told) if line.startswith("worker ")]
+    (worker,) = [line for line in io.StringIO(output) if line.startswith("worker ")]
     assert "busy" in worker
     assert running in ours
 

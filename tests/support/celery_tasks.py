@@ -80,7 +80,7 @@ def held(world: World) -> tuple[int, int]:
 
 
 class Meddled:
-    """A link on which somebody else does something each time before a command."""
+    """A link that calls ``meddle`` before each command of one kind."""
 
     def __init__(self, link: Link, command: str, meddle: Callable[[], object]) -> None:
         self._link = link

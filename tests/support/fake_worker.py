@@ -28,7 +28,7 @@ IDLE: Mapping[str, Any] = {
 
 
 def request(task_id: str, order_id: int = 1) -> dict[str, Any]:
-    """A task as a worker tells of it."""
+    """A task as a worker reports it."""
     return {"id": task_id, "name": TASK, "args": [order_id], "kwargs": {}, "worker_pid": 4711}
 
 
@@ -69,11 +69,11 @@ class FakeWorker(threading.Thread):
             listening = client.pubsub()
             listening.subscribe(f"/{database_number(self._url)}.celery.pidbox")
             while not self._over.is_set():
-                heard = listening.get_message(timeout=0.05)
-                if heard and heard["type"] == "subscribe":
+                message = listening.get_message(timeout=0.05)
+                if message and message["type"] == "subscribe":
                     self._ready.set()
-                elif heard:
-                    self._answer(client, json.loads(base64.b64decode(json.loads(heard["data"])["body"])))
+                elif message:
+                    self._answer(client, json.loads(base64.b64decode(json.loads(message["data"])["body"])))
             listening.close()
 
     def _answer(self, client: Redis, asked: Mapping[str, Any]) -> None:

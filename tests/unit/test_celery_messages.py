@@ -1,4 +1,4 @@
-"""Decoding messages that nobody vouches for."""
+"""Decoding untrusted messages."""
 
 from __future__ import annotations
 

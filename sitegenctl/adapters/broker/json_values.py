@@ -63,7 +63,7 @@ def is_encodable(value: str) -> bool:
 
 
 def moment(value: Any) -> datetime | None:
-    """The UTC time so many seconds after 1970; None for 0, and beyond the range of a datetime."""
+    """The UTC time of a Unix timestamp; None for 0, and beyond the range of a datetime."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not value:
         return None
     try:

@@ -30,9 +30,9 @@ _REPLY_EXCHANGE = "reply.celery.pidbox"
 _NO_ARGUMENTS: Mapping[str, Any] = {}
 
 #: The name of no worker, which always holds an @; a request without any destination is for all of them.
-_NO_WORKER = ("nobody",)
+_NO_WORKER = ("none",)
 
-#: Seconds after which a reply list that nobody accessed is abandoned.
+#: Seconds after which an unaccessed reply list is abandoned.
 ABANDONED_AFTER = 60
 
 #: Steps of SCAN and keys in each: together the most keys that are searched.
@@ -72,7 +72,7 @@ class Replies:
 
     @property
     def unknown(self) -> int:
-        """The number of living workers of which nothing may be concluded."""
+        """The number of living workers whose state is unknown."""
         return self.unresponsive + len(self.rejected)
 
 
@@ -161,8 +161,8 @@ def bindings_key(options: QueueOptions) -> str:
 async def find_reply_lists(link: Link, options: QueueOptions) -> ReplyLists:
     """Search the keyspace for reply lists, in steps and not beyond a limit. Writes nothing.
 
-    Clients pop each reply at once, so a list that nobody accessed for a minute belongs to a client that died, or came
-    too late. A binding without a list is another matter: its client may be waiting for the first reply.
+    Clients pop each reply at once, so a list that was not accessed for a minute belongs to a client that died, or
+    came too late. A binding without a list is another matter: its client may be waiting for the first reply.
     """
     pattern = f"{literally(options.global_keyprefix)}*.{_REPLY_EXCHANGE}"
     keys: set[bytes] = set()

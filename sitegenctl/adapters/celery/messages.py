@@ -117,7 +117,7 @@ class RawMessages:
         ``to_the_end``.
         """
         missing = Counter({task_id: copies.get(task_id, 1) for task_id in task_ids})
-        found: list[QueuedMessage] = []
+        messages: list[QueuedMessage] = []
         for key in self._options.lists:
             (length,) = await self._link.execute(("LLEN", key))
             if not task_ids or (not missing and length > _SHORT_LIST and not to_the_end):
@@ -132,12 +132,12 @@ class RawMessages:
                         if missing[task_id] <= 0:
                             del missing[task_id]
                         from_head = max(0, length - 1 - from_tail)
-                        found.append(
+                        messages.append(
                             QueuedMessage(task_id=task_id, key=key, raw=raw, from_tail=from_tail, from_head=from_head)
                         )
                     if not missing and length > _SHORT_LIST and not to_the_end:
                         break
-        return found
+        return messages
 
     async def find_copies(self, task_ids: Collection[str]) -> dict[str, list[QueuedMessage]]:
         """Find every message of these tasks in the queue's lists, the next one first.
@@ -150,14 +150,14 @@ class RawMessages:
             [("LPOS", key, raw, "RANK", -1, "COUNT", 0) for key, raw in messages],
             [_MAX_WALK] * len(messages),
         )
-        found: dict[str, list[tuple[int, int, QueuedMessage]]] = {}
+        entries: dict[str, list[tuple[int, int, QueuedMessage]]] = {}
         for each, at in zip(messages.values(), indexes, strict=True):
             order = self._options.lists.index(each.key)
             # Index 0 is the head, which is furthest from delivery.
-            found.setdefault(each.task_id, []).extend((order, -index, each) for index in at)
+            entries.setdefault(each.task_id, []).extend((order, -index, each) for index in at)
         return {
-            task_id: [each for *_, each in sorted(entries, key=lambda entry: entry[:2])]
-            for task_id, entries in found.items()
+            task_id: [each for *_, each in sorted(each_entry, key=lambda entry: entry[:2])]
+            for task_id, each_entry in entries.items()
         }
 
     async def remove_copies(self, copies: Sequence[QueuedMessage], kept: Sequence[QueuedMessage]) -> list[bool]:
@@ -177,7 +177,7 @@ class RawMessages:
         """Remove these messages from the lists; returns the task ids of those that Redis confirms.
 
         LREM walks the list until it meets the message. So it starts from the nearer end, the nearest messages go
-        first, and where the walks are long few commands share a round trip: Redis serves nobody else between them.
+        first, and where the walks are long few commands share a round trip: Redis serves no other client between them.
         """
         nearest = sorted(messages, key=lambda message: message.walk)
         commands: list[Command] = [

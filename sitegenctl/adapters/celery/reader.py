@@ -252,8 +252,8 @@ class QueueReading:
         return replies
 
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[_Entry]:
-        """The new entries of the list, to its end or until so many messages in a row are known."""
-        found: list[_Entry] = []
+        """The new entries of the list, to its end or until this number of messages in a row is known."""
+        entries: list[_Entry] = []
         messages: list[Any]
         undecoded: list[bytes] = []
         start = 0
@@ -264,14 +264,14 @@ class QueueReading:
                 self._link.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
                 self._decoded(undecoded),
             )
-            found += decoded
+            entries += decoded
             undecoded = []
             if overlap and messages and not part.knows(messages[:1]):
                 # Either more was published at once than was read so far, or messages were removed from the middle, and
                 # unread ones have come nearer to the head.
                 self._count_retry()
                 before = len(part.known)
-                found[:0] = await self._from_head(part, part.before_the_head(), until_known=1)
+                entries[:0] = await self._from_head(part, part.before_the_head(), until_known=1)
                 newer = len(part.known) - before
                 start = start + newer if newer else max(0, start - wanted)
                 continue
@@ -279,7 +279,7 @@ class QueueReading:
             ends = len(messages) < wanted or (until_known and part.knows(messages[-until_known:]))
             undecoded = part.new(messages, numbers, copies=not until_known)
             if ends:
-                return found + self._queued(undecoded)
+                return entries + self._queued(undecoded)
             self._adapt(messages)
             start += len(messages)
 
@@ -302,10 +302,10 @@ class QueueReading:
         for part in parts:
             lists += ("LLEN", part.key), ("LRANGE", part.key, 0, part.edge - 1), ("LRANGE", part.key, -part.edge, -1)
         scan = ("HSCAN", self._options.unacked, cursor, "COUNT", self._chunk)
-        *answers, (cursor_after, found) = await self._transaction(*lists, scan)
+        *answers, (cursor_after, values) = await self._transaction(*lists, scan)
         each = zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
         ends = [_Ends(length=length, head=head, tail=tail) for length, head, tail in each]
-        return ends, int(cursor_after), dict(zip(found[::2], found[1::2], strict=True))
+        return ends, int(cursor_after), dict(zip(values[::2], values[1::2], strict=True))
 
     async def _is_complete(self, part: _Part, ends: _Ends) -> bool:
         """Add what is new at the ends; False when there may be more, and the ends must be read again."""

@@ -74,14 +74,14 @@ class CeleryRestorer(Restorer[_Move]):
         left: dict[str, str] = {}
         moves: list[tuple[str, _Move]] = []
         for task in {(task.task_id, task.delivery): task for task in tasks}.values():
-            found = [delivery for delivery in deliveries if delivery.is_at(task)]
-            reason = _why_not(task, found, workload, worker_dead=worker_dead)
-            if reason is None and restart is not None and float(found[0].score or 0) < restart[0]:
+            matches = [delivery for delivery in deliveries if delivery.is_at(task)]
+            reason = _why_not(task, matches, workload, worker_dead=worker_dead)
+            if reason is None and restart is not None and float(matches[0].score or 0) < restart[0]:
                 reason = (
                     f"Redis has only just started ({restart[1]}s ago), and the worker of task {task.task_id} may be on"
                     " its way back: try again in a moment"
                 )
-            move = await self._move(found[0]) if reason is None else reason
+            move = await self._move(matches[0]) if reason is None else reason
             if isinstance(move, str):
                 left[task.task_id] = move
             else:
@@ -149,7 +149,7 @@ class CeleryRestorer(Restorer[_Move]):
         return self._options.queue
 
 
-def _why_not(task: LiveTask, found: Sequence[UnackedMessage], workload: Workload, *, worker_dead: bool) -> str | None:
+def _why_not(task: LiveTask, matches: Sequence[UnackedMessage], workload: Workload, *, worker_dead: bool) -> str | None:
     """Why this task is not requeued, by its deliveries and the workers' replies."""
     task_id = task.task_id
     if (holder := workload.holder(task_id)) is not None:
@@ -158,10 +158,10 @@ def _why_not(task: LiveTask, found: Sequence[UnackedMessage], workload: Workload
         return unresponsive_workers(workload.unresponsive, f"be running task {task_id}")
     if not (worker_dead and task.state is TaskState.UNACCOUNTED) and (reason := not_removable(task)) is not None:
         return reason
-    if not found:
+    if not matches:
         return f"task {task_id} is no longer in unacked as it was: it was acknowledged, requeued or delivered again"
-    if len(found) > 1:
-        return f"task {task_id} was delivered {len(found)} times: try again"
+    if len(matches) > 1:
+        return f"task {task_id} was delivered {len(matches)} times: try again"
     return None
 
 

@@ -259,10 +259,10 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
             deliveries = len(observed.entries.get(task.task_id, ()))
             is_also_delivered = deliveries > len(places) - number
             is_also_claimed = len(observed.workload.live_claims(task.task_id)) > claimed
-            found = copies.get(task.task_id, [])
+            messages = copies.get(task.task_id, [])
             # Where nothing else of the task is visible, the entry that is next must stay.
-            staying = max(len(found) - number, 0 if is_also_delivered or is_also_claimed else 1)
-            removed = await self._messages.remove_copies(found[staying:], found[:staying])
+            staying = max(len(messages) - number, 0 if is_also_delivered or is_also_claimed else 1)
+            removed = await self._messages.remove_copies(messages[staying:], messages[:staying])
             if sum(removed) < number:
                 self._leave(task, copy_is_gone(task.task_id))
 
@@ -361,7 +361,7 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
         return _unsettled(missing)
 
     async def _stop(self, tasks: Sequence[_Pending], observed: _Observed) -> bool:
-        """Kill the processes that run these tasks, as far as it is certain which ones do."""
+        """Kill the processes that certainly run these tasks."""
         by_worker: dict[str, list[tuple[_Pending, Claim]]] = {}
         for task in tasks:
             for claim in running(task.claims(observed.workload)):

@@ -213,13 +213,13 @@ def read_call(description: str) -> Call | None:
     positional: list[str] = []
     named: dict[str, str] = {}
     for argument in _arguments(match[2]):
-        found = _ARGUMENT.fullmatch(argument)
-        if found is None:
+        part = _ARGUMENT.fullmatch(argument)
+        if part is None:
             continue
-        if found[1]:
-            named[found[1]] = found[2]
+        if part[1]:
+            named[part[1]] = part[2]
         else:
-            positional.append(found[2])
+            positional.append(part[2])
     number = _WHOLE.fullmatch(positional[0] if positional else named.get("order_id", ""))
     if number is None:
         return Call(match[1], None, is_unreadable=True)

@@ -73,10 +73,10 @@ class RqQueue:
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
         async with self._workers.link() as link:
-            found = await JobSearch(link, self._options).find(task_id)
-        if found is None or found.place is TaskPlace.QUEUE:
-            return found
-        return with_claim(found, survey if survey is not None else await self.survey())
+            details = await JobSearch(link, self._options).find(task_id)
+        if details is None or details.place is TaskPlace.QUEUE:
+            return details
+        return with_claim(details, survey if survey is not None else await self.survey())
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly the given ids; returns the failure of each id that failed."""

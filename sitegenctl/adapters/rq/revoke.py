@@ -10,7 +10,7 @@ and runs. What a worker has is watched until it is somewhere else:
 - on its way to a worker, or about to begin: it is waited for.
 - at no worker: its entries in the registries are removed once it is certain that nothing runs it.
 
-Of a job of which one place is kept, the other places are removed one by one.
+If one place of a job is kept, the other places are removed one by one.
 
 Source: rq/worker.py, command.py and job.py, 1.15 to 3.0, and trials with them.
 """
@@ -249,7 +249,7 @@ class RqRevoker(Revoker[_Pending, _Observed]):
         return is_new
 
     async def _finish(self, pending: Sequence[_Pending]) -> None:
-        """Mark revoked jobs as cancelled, and jobs of which a stopped place was removed as live."""
+        """Mark revoked jobs as cancelled, and jobs that lost a stopped place as live."""
         options = self._options
         gone = [task.task_id for task in pending if not task.is_part and task.task_id not in self._left]
         await self._execute(
