@@ -192,14 +192,13 @@ def _log_row(step: str, message: str, status: str, details: dict[str, Any]) -> s
 
 # Columns that a brief has under the same names.
 _AS_TYPED = (
+    *("business_name", "business_email", "business_phone", "niche", "primary_city", "state", "primary_service"),
     "cta_text",
     "business_address",
     "custom_niche",
     "site_objective",
     "site_description",
-    "primary_color",
-    "secondary_color",
-    "accent_color",
+    *("primary_color", "secondary_color", "accent_color"),
     "logo_url",
     "google_reviews_link",
     "about_owner",
@@ -215,15 +214,9 @@ def _brief(order_id: int, row: dict[str, Any], site_url: str) -> Brief:
         for network in ("facebook", "instagram", "linkedin", "youtube", "tiktok")
         if row[f"social_{network}"]
     }
+    as_typed: dict[str, Any] = {name: row.get(name) for name in _AS_TYPED}
     return Brief(
         order_id=order_id,
-        business_name=row["business_name"],
-        business_email=row["business_email"],
-        business_phone=row["business_phone"],
-        niche=row["niche"],
-        primary_city=row["primary_city"],
-        state=row["state"],
-        primary_service=row["primary_service"],
         services=_texts(row["services"]),
         tone=row["tone"] or "PROFESSIONAL",
         primary_cta=row["primary_cta"] or "CALL",
@@ -245,7 +238,7 @@ def _brief(order_id: int, row: dict[str, Any], site_url: str) -> Brief:
         ],
         target_keywords=_texts(row["target_keywords"]),
         site_url=site_url,
-        **{name: row.get(name) for name in _AS_TYPED},
+        **as_typed,
     )
 
 

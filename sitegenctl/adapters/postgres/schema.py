@@ -5,6 +5,8 @@ Source: the system's contract. The labels of the enums in the database are the u
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Text,
     func,
 )
+from sqlalchemy.types import TypeEngine
 
 from sitegenctl.domain.orders.order import OrderStatus
 
@@ -43,6 +46,10 @@ DELIVERABLE_TYPES = ("BRIEFING", "SITEMAP", "CONTENT_PLAN", "WIREFRAME", "CODE")
 DELIVERABLE_STATUSES = ("PENDING", "GENERATING", "READY", "APPROVED", "REJECTED")
 
 
+def _columns(kind: type[TypeEngine[Any]], *names: str, nullable: bool = True) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=nullable) for name in names]
+
+
 def _enum(name: str, labels: tuple[str, ...]) -> Enum:
     return Enum(*labels, name=name, metadata=metadata)
 
@@ -62,18 +69,11 @@ site_orders = Table(
     Column("total_price", Double, nullable=False),
     Column("currency", String),
     Column("delivery_days", Integer),
-    Column("expected_delivery_date", DateTime),
-    Column("actual_delivery_date", DateTime),
-    Column("revisions_included", Integer),
-    Column("revisions_used", Integer),
-    Column("site_url", String),
-    Column("repository_url", String),
+    *_columns(DateTime, "expected_delivery_date", "actual_delivery_date"),
+    *_columns(Integer, "revisions_included", "revisions_used"),
+    *_columns(String, "site_url", "repository_url"),
     Column("admin_notes", Text),
-    Column("created_at", DateTime),
-    Column("updated_at", DateTime),
-    Column("paid_at", DateTime),
-    Column("onboarding_completed_at", DateTime),
-    Column("delivered_at", DateTime),
+    *_columns(DateTime, "created_at", "updated_at", "paid_at", "onboarding_completed_at", "delivered_at"),
 )
 
 site_onboardings = Table(
@@ -81,15 +81,12 @@ site_onboardings = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("order_id", Integer, ForeignKey("site_orders.id"), nullable=False, unique=True),
-    Column("business_name", String, nullable=False),
-    Column("business_email", String, nullable=False),
-    Column("business_phone", String, nullable=False),
+    *_columns(String, "business_name", "business_email", "business_phone", nullable=False),
     Column("has_whatsapp", Boolean),
     Column("business_address", String),
     Column("niche", _enum("siteniche", NICHES), nullable=False),
     Column("custom_niche", String),
-    Column("primary_city", String, nullable=False),
-    Column("state", String, nullable=False),
+    *_columns(String, "primary_city", "state", nullable=False),
     Column("service_areas", JSON),
     Column("services", JSON, nullable=False),
     Column("primary_service", String, nullable=False),
@@ -100,21 +97,13 @@ site_onboardings = Table(
     Column("total_pages", Integer),
     Column("tone", _enum("sitetone", TONES)),
     Column("primary_cta", _enum("sitecta", CTAS)),
-    Column("cta_text", String),
-    Column("primary_color", String),
-    Column("secondary_color", String),
-    Column("accent_color", String),
-    Column("logo_url", String),
+    *_columns(String, "cta_text", "primary_color", "secondary_color", "accent_color", "logo_url"),
     Column("has_existing_logo", Boolean),
     Column("brand_fonts", String),
     Column("reference_sites", JSON),
     Column("design_notes", Text),
     Column("business_hours", JSON),
-    Column("social_facebook", String),
-    Column("social_instagram", String),
-    Column("social_linkedin", String),
-    Column("social_youtube", String),
-    Column("social_tiktok", String),
+    *_columns(String, "social_facebook", "social_instagram", "social_linkedin", "social_youtube", "social_tiktok"),
     Column("testimonials", JSON),
     Column("google_reviews_link", String),
     Column("about_owner", Text),
@@ -123,8 +112,7 @@ site_onboardings = Table(
     Column("meta_title", String),
     Column("meta_description", Text),
     Column("target_keywords", JSON),
-    Column("created_at", DateTime),
-    Column("updated_at", DateTime),
+    *_columns(DateTime, "created_at", "updated_at"),
     Column("completed_steps", Integer),
     Column("is_complete", Boolean),
 )
@@ -152,6 +140,5 @@ site_deliverables = Table(
     Column("metadata_json", JSON),
     Column("status", _enum("deliverablestatus", DELIVERABLE_STATUSES)),
     Column("is_visible_to_client", Boolean),
-    Column("created_at", DateTime),
-    Column("updated_at", DateTime),
+    *_columns(DateTime, "created_at", "updated_at"),
 )
