@@ -18,7 +18,7 @@ from tests.support import processes
 from tests.support.world import World
 
 # With the space behind it: from then on nothing that is typed is shown.
-_HIDDEN = "Password (hidden, empty for none)"
+_HIDDEN = "Password (hidden, empty for none): "
 
 NOWHERE = {"DATABASE_URL": "", "REDIS_URL": "", "SITES_BASE_DIR": ""}
 
