@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy, ShellCommand, Variable
 
@@ -36,6 +37,18 @@ def hint_text(hint: Hint | None, selector: str | None = None) -> str | None:
     command = command_line(hint, selector) if hint.command is not None else None
     text = ": ".join(part for part in (hint.advice, command) if part is not None)
     return f"{text}   ({hint.note})" if hint.note is not None else text
+
+
+def remedy_data(remedy: Remedy | None) -> dict[str, Any] | None:
+    """The parts of a remedy for the envelope, for programs that act on it."""
+    if remedy is None:
+        return None
+    return {
+        "advice": remedy.advice,
+        "command": remedy.command,
+        "orders": list(remedy.orders),
+        "options": dict(remedy.options),
+    }
 
 
 def _words(remedy: Remedy, selector: str | None) -> Iterator[str]:

@@ -14,7 +14,7 @@ from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
 from sitegenctl.domain.orders.order import LogRow, Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
-from sitegenctl.render.command import hint_text
+from sitegenctl.render.command import hint_text, remedy_data
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.table import Screen, coloured
 from sitegenctl.render.text import NARROW, clock, fit, folded, hanging, iso, neutralise, shorten
@@ -33,6 +33,7 @@ SUMMARY_COLUMNS = (
     "severity",
     "evidence",
     "remedy",
+    "remedy_parts",
     "until",
     "tasks",
     "files",
@@ -69,6 +70,7 @@ def order_summary(
         "severity": verdict.severity,
         "evidence": list(verdict.evidence),
         "remedy": hint_text(verdict.remedy, selector),
+        "remedy_parts": remedy_data(verdict.remedy),
         "until": iso(verdict.until),
         "tasks": None if tasks is None else [task_data(task) for task in tasks],
         "files": {"count": files.count, "bytes": files.size} if files and files.complete else None,

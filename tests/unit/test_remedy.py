@@ -7,7 +7,7 @@ import pytest
 from sitegenctl.cli.app import make_app
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.render.command import command_line, hint_text
+from sitegenctl.render.command import command_line, hint_text, remedy_data
 
 SELECTOR = "--context 'my demo'"
 
@@ -56,3 +56,13 @@ def test_remedy_of_one_order_names_it() -> None:
     assert hint_text(Condition.GHOST.remedy_of(42)) == "sitegenctl repair 42"
     assert hint_text(Condition.HELD.remedy) == "sitegenctl enqueue ORDER"
     assert hint_text(Condition.BLOCKED.remedy_of(42)) == "a person must complete the onboarding"
+
+
+def test_remedy_parts_are_data() -> None:
+    assert remedy_data(None) is None
+    assert remedy_data(Remedy.run(Command.REPAIR, 42, advice="wait", worker_dead=True)) == {
+        "advice": "wait",
+        "command": "repair",
+        "orders": [42],
+        "options": {"worker_dead": True},
+    }
