@@ -281,7 +281,7 @@ def _worker_dead(order_id: int, *, wait: bool = True) -> Remedy:
 
 
 def _duplicated(evidence: Evidence) -> Diagnosis | None:
-    # All tasks of a missing order are ghosts, once it is old enough to be believed missing.
+    # All tasks of a missing order are ghosts, once they are older than grace.
     if len(evidence.tasks) < 2 or evidence.order is None:
         return None
     reasons = [f"{len(evidence.tasks)} live tasks for one order", *map(describe_task, evidence.tasks)]
@@ -320,7 +320,7 @@ def _ghost(evidence: Evidence) -> Diagnosis | None:
 
 
 def _ghost_of_missing(evidence: Evidence) -> Diagnosis:
-    """Tasks of an order that the database does not have: believed missing once the newest is older than grace."""
+    """Tasks of an order that the database does not have: it counts as missing once they are older than grace."""
     tasks = [describe_task(task) for task in evidence.tasks]
     repair = Remedy.run(Command.REPAIR, evidence.order_id)
     if not evidence.authoritative:

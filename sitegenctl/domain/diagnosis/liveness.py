@@ -341,9 +341,9 @@ def confirmed(first: Sequence[LiveTask], second: Sequence[LiveTask]) -> tuple[Li
     again = [task for task in second if task.task_id in doubted]
     agreed = {task.task_id for task in again if (task.task_id, task.state) in both}
     certain = [task for task in first if task.task_id not in doubted]
-    believed = [task for task in again if task.task_id in agreed]
+    agreeing = [task for task in again if task.task_id in agreed]
     others = unconfirmed(task for task in again if task.task_id not in agreed)
-    return _in_order((*certain, *believed, *others))
+    return _in_order((*certain, *agreeing, *others))
 
 
 def unconfirmed(tasks: Iterable[LiveTask]) -> tuple[LiveTask, ...]:
