@@ -1,4 +1,4 @@
-"""A check-up as a checklist for people, and as data."""
+"""The results of the doctor as text and as data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise, wrap
 
 _MARKS = {CheckStatus.OK: "✓", CheckStatus.WARNING: "!", CheckStatus.FAILED: "✗", CheckStatus.UNCHECKED: "?"}
-# Green, yellow, red and dim: what every terminal has.
+# Green, yellow, red and dim, which every terminal has.
 _COLOURS = {CheckStatus.OK: "32", CheckStatus.WARNING: "33", CheckStatus.FAILED: "31", CheckStatus.UNCHECKED: "2"}
 
-#: Narrower than this there is no room for two columns: the evidence goes below the name.
+#: In a narrower terminal the evidence goes below the name.
 _TWO_COLUMNS = 60
 
 
 def check_row(check: Check, selector: str | None = None) -> dict[str, Any]:
-    """One check as the envelope has it."""
+    """One check in the JSON envelope."""
     return {
         "name": check.name,
         "status": check.status,
@@ -30,7 +30,7 @@ def check_row(check: Check, selector: str | None = None) -> dict[str, Any]:
 
 
 def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool, selector: str | None = None) -> Report:
-    """Report a check-up; ``width`` in columns. The remedies are for the ``selector`` that was looked at."""
+    """Report a check-up; ``width`` in columns. Commands get the ``selector`` of the system that was checked."""
     rows = [check_row(check, selector) for check in found.checks]
     errors = [
         {"message": check.evidence[0], "hint": hint_text(check.remedy, selector), "source": str(check.source)}
@@ -48,7 +48,7 @@ def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool, sel
 
 
 def doctor_text(found: CheckUp, *, width: int, colour: bool, selector: str | None = None) -> str:
-    """The checklist; the first line says how it stands."""
+    """The checklist below a summary."""
     worst = CheckStatus.FAILED if found.exit_code else CheckStatus.OK
     lines = [_painted(line, worst, colour) for line in wrap(found.summary, width)]
     column = max((len(check.name) for check in found.checks), default=0) if width >= _TWO_COLUMNS else 0
@@ -70,7 +70,7 @@ def _check_lines(check: Check, width: int, column: int, colour: bool, selector: 
     for line in evidence:
         yield f"{indent}{line}"
     if check.remedy:
-        # Not wrapped: the terminal may break it, and it can still be copied as one command.
+        # Not wrapped, so that it can be copied as one command.
         remedy = neutralise(hint_text(check.remedy, selector) or "")
         yield f"{indent}{_painted(f'→ {remedy}', check.status, colour)}"
 

@@ -418,6 +418,7 @@ def test_no_worker_has_the_task_of_beat(on_stage: OnStage) -> None:
 # --- PostgreSQL -----------------------------------------------------------------------------------------------
 
 
+# The unit tests have more differences; these are read from the database in different ways.
 SCHEMAS = {
     "column": (
         "ALTER TABLE site_orders DROP COLUMN paid_at",
@@ -425,33 +426,11 @@ SCHEMAS = {
         "site_orders has no column paid_at (timestamp without time zone)",
     ),
     "table": ("DROP TABLE site_deliverables", FAILED, "there is no table site_deliverables"),
-    "type": (
-        "ALTER TABLE site_orders ALTER COLUMN delivery_days TYPE text",
-        FAILED,
-        "site_orders.delivery_days is text, not integer",
-    ),
     "label": ("ALTER TYPE sitecta RENAME VALUE 'FORM' TO 'FORMULAR'", FAILED, "enum sitecta lacks the label FORM"),
-    "extra label": (
-        "ALTER TYPE siteorderstatus ADD VALUE 'REFUNDED'",
-        WARNING,
-        "enum siteorderstatus has the label REFUNDED",
-    ),
+    "extra label": ("ALTER TYPE siteorderstatus ADD VALUE 'REFUNDED'", WARNING, "enum siteorderstatus has the label"),
     "jsonb": ("ALTER TABLE site_generation_logs ALTER COLUMN details TYPE jsonb", OK, "as in the contract"),
-    "bigint": ("ALTER TABLE site_orders ALTER COLUMN id TYPE bigint", OK, "as in the contract"),
     "time zone": ("ALTER TABLE site_orders ALTER COLUMN updated_at TYPE timestamptz", OK, "as in the contract"),
-    "text status": ("ALTER TABLE site_orders ALTER COLUMN status TYPE text", OK, "as in the contract"),
     "enum of another name": ("ALTER TYPE siteorderstatus RENAME TO state", OK, "as in the contract"),
-    "label of another enum": (
-        "ALTER TYPE sitecta RENAME VALUE 'FORM' TO 'F'; ALTER TYPE sitecta RENAME TO cta",
-        FAILED,
-        "enum cta lacks the label FORM",
-    ),
-    "enum for a number": (
-        "ALTER TABLE site_orders ALTER COLUMN status TYPE integer USING 1",
-        FAILED,
-        "site_orders.status is integer, not siteorderstatus",
-    ),
-    "extra column": ("ALTER TABLE site_orders ADD COLUMN coupon text", OK, "as in the contract"),
 }
 
 
@@ -556,7 +535,7 @@ def test_directory_that_the_workers_do_not_write(world: World) -> None:
     assert (found["sites directory"].status, found["finished sites"].status) == (OK, OK)
     world.sites_dir = world.sites_dir.parent / "other"
     world.sites_dir.mkdir()
-    expect(examine(world)["finished sites"], FAILED, "none of", "it is not the directory that the workers write")
+    expect(examine(world)["finished sites"], FAILED, "no files in", "it is not the directory that the workers write")
     world.order(3, "REVIEW", files=8)
     check = examine(world)["finished sites"]
     assert (check.status, hint_text(check.remedy)) == (FAILED, "sitegenctl inspect 2")

@@ -91,6 +91,9 @@ DIRECTORY = DirectoryFacts(
     free_inodes=10**6,
     inodes=2 * 10**6,
 )
+LOCKED = replace(POSTGRES, locks=(LOCK,))
+OTHER_DATABASE = replace(REDIS, workers=0, connections={1: Connections(listening=1, taking=1)})
+HASTY, BUSY_MAIL = replace(MAIL, visibility_timeout=seconds(300)), replace(MAIL, busy=1)
 WHOLE, HOLLOW = SiteFiles(count=8, size=1), SiteFiles(count=0, size=0)
 WAITING = QueueLook(depth=3, head=("a",))
 
@@ -128,6 +131,14 @@ def finished(*orders: int, **files: SiteFiles) -> FinishedSites:
 
 def conditions(*each: Condition) -> OpenOrders:
     return OpenOrders(conditions=dict(enumerate(each, start=1)))
+
+
+FORGOTTEN = replace(conditions(*[Condition.UNSTARTED] * 4), idle={1: seconds(60), 2: seconds(7200)})
+FAULTS = conditions(Condition.FAILED, Condition.FAILED, Condition.GHOST, Condition.WAITING)
+
+
+def holding(wait: float) -> MessageFacts:
+    return replace(MESSAGES, longest_hold=seconds(wait))
 
 
 CONTRACT = SchemaShape(
@@ -170,15 +181,17 @@ def schemas(
         (postgresql, [replace(POSTGRES, locks=(replace(LOCK, open_for=seconds(1)),))], OK, "answers"),
         (
             postgresql,
-            [replace(POSTGRES, locks=(LOCK,))],
+            [LOCKED],
             FAILED,
-            "site_orders is locked by pid 7 (alembic, as crm), in a transaction that has been open for 1m 30s",
+            "site_orders is locked by pid 7 (alembic, as crm), in a transaction that has been",
         ),
+        (postgresql, [LOCKED], FAILED, "been open for 1m 30s: every read of it waits"),
         (schema, [schemas()], OK, "2 tables and 1 enum as in the contract"),
         (schema, [schemas(other={}, enums={"s": ("A", "B"), "t": ("X",)})], OK, "as in the contract"),
         (schema, [schemas(site_generation_logs={"details": "jsonb"})], OK, "as in the contract"),
         (schema, [schemas(site_generation_logs=None)], FAILED, "there is no table site_generation_logs"),
         (schema, [schemas(orders={"status": "s"})], FAILED, "orders has no column id (integer)"),
+        (schema, [schemas({"coupon": "text"})], OK, "as in the contract"),
         (schema, [schemas({"id": "uuid"})], FAILED, "orders.id is uuid, not integer"),
         (schema, [schemas({"id": "bigint"})], OK, "as in the contract"),
         (schema, [schemas({"status": "text"}, enums={})], OK, "as in the contract"),
@@ -192,19 +205,14 @@ def schemas(
         (directory, [replace(SYSTEM, read_only=True), replace(DIRECTORY, writable=False)], OK, "/sites: readable"),
         (directory, [replace(SYSTEM, read_only=True), replace(DIRECTORY, readable=False)], FAILED, "can't be read"),
         (directory, [DirectoryFacts(path="/sites", exists=False)], FAILED, "/sites does not exist"),
-        (finished_sites, [DIRECTORY, finished(3, 2, o3=WHOLE, o2=WHOLE)], OK, "the newest 2 finished have their files"),
+        (finished_sites, [DIRECTORY, finished(3, 2, o3=WHOLE, o2=WHOLE)], OK, "files for the newest 2 finished orders"),
         (
             finished_sites,
             [DIRECTORY, finished(3, 2, o3=HOLLOW, o2=HOLLOW)],
             FAILED,
             "not the directory that the workers",
         ),
-        (
-            finished_sites,
-            [DIRECTORY, finished(3, 2, o3=WHOLE, o2=HOLLOW)],
-            FAILED,
-            "of the newest 2 finished, 1 has no whole site: order 2",
-        ),
+        (finished_sites, [DIRECTORY, finished(3, 2, o3=WHOLE, o2=HOLLOW)], FAILED, "orders, 1 has no whole site: 2"),
         (finished_sites, [DIRECTORY, finished(3, 2, o3=WHOLE)], UNCHECKED, "2 could not be counted"),
         (finished_sites, [DIRECTORY, finished()], UNCHECKED, "no order is finished yet"),
         (disk, [DIRECTORY], OK, "20 GB of 40 GB free"),
@@ -221,20 +229,11 @@ def schemas(
         (worker, [replace(REDIS, workers=0, connections=None)], FAILED, "no worker responds to remote control"),
         (worker, [replace(REDIS, workers=0)], FAILED, "1 client on this broker may be one"),
         (worker, [replace(REDIS, workers=0, connections={1: Connections(listening=1)})], FAILED, "no worker is alive"),
-        (
-            worker,
-            [replace(REDIS, workers=0, connections={1: Connections(listening=1, taking=1)})],
-            FAILED,
-            "what looks like one on database 1 of the same Redis",
-        ),
+        (worker, [OTHER_DATABASE], FAILED, "what looks like one on database 1 of the same Redis"),
         (worker, [replace(REDIS, workers=None)], UNCHECKED, "does not report"),
         (worker, [REDIS, workers(WORKER)], OK, "1 worker: a@crm"),
-        (
-            worker,
-            [REDIS, workers(WORKER, silent=1, patience=seconds(4))],
-            WARNING,
-            "1 of 2 connected workers did not respond within 4 s",
-        ),
+        (worker, [REDIS, workers(WORKER, silent=1, patience=seconds(4))], WARNING, "1 of 2 connected workers did not"),
+        (worker, [REDIS, workers(WORKER, silent=1, patience=seconds(4))], WARNING, "respond within 4 s"),
         (worker, [REDIS, workers(silent=1)], FAILED, "1 of 1 connected worker did not respond"),
         (worker, [replace(REDIS, connections={}), workers()], FAILED, "no worker is alive"),
         (worker_queue, [workers(WORKER)], OK, "1 worker on site_generation"),
@@ -254,32 +253,12 @@ def schemas(
         (time_limits, [workers(replace(WORKER, queues=()))], OK, "540 s soft"),  # it has the task
         (visibility, [visible(3600), MESSAGES], OK, "longer than the hard limit of 600 s"),
         (visibility, [visible(None), MESSAGES], OK, "3600 s"),
-        (
-            visibility,
-            [visible(3600), replace(MESSAGES, longest_hold=seconds(180))],
-            OK,
-            "and the longest wait for an ETA of 3m",
-        ),
+        (visibility, [visible(3600), holding(180)], OK, "and the longest wait for an ETA of 3m"),
         (visibility, [visible(300), MESSAGES], FAILED, "300 s is not longer than the hard limit of 600 s"),
-        (
-            visibility,
-            [visible(3600), replace(MESSAGES, longest_hold=seconds(7200))],
-            FAILED,
-            "not longer than the longest wait for an ETA of 7200 s",
-        ),
+        (visibility, [visible(3600), holding(7200)], FAILED, "not longer than the longest wait for an ETA of 7200 s"),
         # Every worker that consumes restores what is in `unacked`. How long its own tasks take does not matter.
-        (
-            visibility,
-            [workers(WORKER, replace(MAIL, visibility_timeout=seconds(300))), MESSAGES],
-            FAILED,
-            "300 s at mail@crm is not longer",
-        ),
-        (
-            visibility,
-            [workers(WORKER, replace(MAIL, visibility_timeout=seconds(300), queues=())), MESSAGES],
-            OK,
-            "3600 s",
-        ),
+        (visibility, [workers(WORKER, HASTY), MESSAGES], FAILED, "300 s at mail@crm is not longer"),
+        (visibility, [workers(WORKER, replace(HASTY, queues=())), MESSAGES], OK, "3600 s"),
         (visibility, [workers(WORKER, replace(MAIL, hard_limit=seconds(7200))), MESSAGES], OK, "3600 s"),
         (progress, [activity()], FAILED, "3 messages wait, and 1 idle worker took none for 3 s"),
         (progress, [activity(QueueLook(depth=0))], OK, "no message waits"),
@@ -290,41 +269,21 @@ def schemas(
         (progress, [activity(after=workers(WORKER, replace(MAIL, busy=2, finished=9)))], FAILED, "1 idle worker took"),
         (progress, [activity(after=workers(WORKER, silent=1))], UNCHECKED, "it is not known"),
         (progress, [activity(after=workers(), before=workers())], UNCHECKED, "it is not known"),
-        (
-            progress,
-            [activity(after=workers(replace(MAIL, busy=1)), before=workers(MAIL))],
-            FAILED,
-            "3 messages wait, and no worker consumes site_generation",
-        ),
+        (progress, [activity(after=workers(BUSY_MAIL))], FAILED, "3 messages wait, and no worker consumes site_gen"),
         (serialization, [MESSAGES], OK, "3 messages, all JSON"),
         (serialization, [replace(MESSAGES, total=900)], OK, "3 of 900 messages"),
-        (
-            serialization,
-            [replace(MESSAGES, unreadable={"application/x-python-serialize": 2})],
-            FAILED,
-            "2 of 3 messages not JSON: application/x-python-serialize (2)",
-        ),
+        (serialization, [replace(MESSAGES, unreadable={"pickle": 2})], FAILED, "2 of 3 messages not JSON: pickle (2)"),
         (leftovers, [Leftovers(reply_lists=0, bindings=3)], OK, "none"),
         (leftovers, [Leftovers(reply_lists=2, bindings=3)], WARNING, "2 reply lists of clients that are gone"),
         (leftovers, [Leftovers(reply_lists=0, bindings=3, undated=2)], UNCHECKED, "2 reply lists"),
         (leftovers, [Leftovers(reply_lists=0, bindings=1000)], WARNING, "1000 bindings"),
         (leftovers, [Leftovers(reply_lists=0, bindings=0, complete=False)], OK, "in part"),
         (backend, [conditions(Condition.QUEUED, Condition.SETTLING)], OK, "every order that is ready"),
-        (
-            backend,
-            [replace(conditions(*[Condition.UNSTARTED] * 4), idle={1: seconds(60), 2: seconds(7200)})],
-            FAILED,
-            "4 orders are ready, the oldest for 2h, and not enqueued",
-        ),
+        (backend, [FORGOTTEN], FAILED, "4 orders are ready, the oldest for 2h, and not enqueued"),
         (open_orders, [conditions()], OK, "0 open orders, none in fault"),
         (open_orders, [conditions(Condition.QUEUED)], OK, "1 open order, none in fault"),
         (open_orders, [conditions(Condition.UNKNOWN)], UNCHECKED, "the condition of 1 order is unknown"),
-        (
-            open_orders,
-            [conditions(Condition.FAILED, Condition.FAILED, Condition.GHOST, Condition.WAITING)],
-            FAILED,
-            "3 of 4 open orders in fault: 2 failed, 1 ghost",
-        ),
+        (open_orders, [FAULTS], FAILED, "3 of 4 open orders in fault: 2 failed, 1 ghost"),
     ],
 )
 def test_judgment(check: Definition[Any], facts: list[object], status: CheckStatus, text: str) -> None:
@@ -337,7 +296,6 @@ def test_judgment(check: Definition[Any], facts: list[object], status: CheckStat
 
 
 MISSING_LABEL = schemas(enums={"s": ("A",)})
-OURS_ELSEWHERE = replace(REDIS, workers=0, connections={1: Connections(listening=1, taking=1)})
 EXHAUSTED = replace(conditions(Condition.FAILED), remedies={Condition.FAILED: fix_then_reset(1)})
 
 
@@ -352,7 +310,7 @@ EXHAUSTED = replace(conditions(Condition.FAILED), remedies={Condition.FAILED: fi
         ),
         (
             postgresql,
-            [replace(POSTGRES, locks=(LOCK,))],
+            [LOCKED],
             "psql \"$DATABASE_URL\" -c 'SELECT state, query FROM pg_stat_activity WHERE pid = 7'"
             "   (if it is left over: SELECT pg_terminate_backend(7))",
         ),
@@ -369,7 +327,7 @@ EXHAUSTED = replace(conditions(Condition.FAILED), remedies={Condition.FAILED: fi
         ),
         (
             worker,
-            [OURS_ELSEWHERE],
+            [OTHER_DATABASE],
             "if those are ours, let REDIS_URL end in /1 here too; otherwise: docker start crm-celery-worker",
         ),
         (

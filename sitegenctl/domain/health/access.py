@@ -48,9 +48,9 @@ _INSERTED = {"site_generation_logs": ("order_id", "step", "message", "status", "
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnAccess:
-    """A column's type, the labels if that is an enum, and the privileges on it.
+    """A column's type, its labels if that is an enum, and the role's SELECT, INSERT and UPDATE privileges on it.
 
-    ``privileges`` are among SELECT, INSERT and UPDATE. ``sequence`` numbers the column, and the role may not use it.
+    ``sequence`` is the one that numbers the column, if the role may not use it.
     """
 
     type: str
@@ -61,10 +61,7 @@ class ColumnAccess:
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseAccess:
-    """The server's state and what ``role`` may do; ``columns`` by table and name.
-
-    ``hidden`` are the tables of which row-level security hides rows from it.
-    """
+    """The server's state and what ``role`` may do; row-level security hides rows of the ``hidden`` tables from it."""
 
     role: str
     in_recovery: bool = False
@@ -74,13 +71,13 @@ class DatabaseAccess:
 
     @property
     def is_authoritative(self) -> bool:
-        """Whether what is missing here does not exist: a copy that takes no writes may lag."""
+        """Whether a row that is missing here does not exist: a standby may lag."""
         return not (self.in_recovery or self.is_read_only)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Obstacle:
-    """Why orders can't be changed; ``is_refusal`` unless another server would do, ``is_schema`` if for its tables."""
+    """Why orders can't be changed; no other server helps with a ``is_refusal``, and ``is_schema`` is about tables."""
 
     message: str
     hint: Hint
@@ -89,7 +86,7 @@ class Obstacle:
 
 
 def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
-    """The first reason for which orders can't be changed in this database; None when they can."""
+    """The first reason why orders can't be changed in this database; None if they can."""
     if access.in_recovery:
         return Obstacle(
             message="the database is a standby, which takes no writes and may lag",
@@ -103,10 +100,10 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
         )
     if access.hidden:
         return hidden_rows(access.role, access.hidden)
-    unknown = list(_schema_problems(access))
-    if unknown:
+    problems = list(_schema_problems(access))
+    if problems:
         return Obstacle(
-            message=f"the schema of the database is not understood: {'; '.join(unknown)}",
+            message=f"the schema of the database is not understood: {'; '.join(problems)}",
             hint=Remedy.run(
                 Command.DOCTOR,
                 advice="look for missing migrations or a newer release; to compare it with the contract",

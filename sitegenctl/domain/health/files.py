@@ -72,28 +72,22 @@ def finished_sites(sites: FinishedSites, directory: DirectoryFacts, system: Syst
     orders, files = sites.orders, sites.files
     if not orders:
         return unchecked("no order is finished yet: there is nothing to compare with")
-    is_one = len(orders) == 1
-    newest = "the newest finished order" if is_one else f"the newest {len(orders)} finished"
+    newest = f"the newest {counted(len(orders), 'finished order')}"
     hollow = [order_id for order_id in orders if order_id in files and files[order_id].is_empty]
     if len(hollow) == len(orders):
-        return failed(
-            f"{'not even ' if is_one else 'none of '}{newest} has its files in {directory.path}",
-            "it is not the directory that the workers write, or their volume is not mounted",
-            remedy=Remedy(
-                advice=f"set {system.commands.sites_dir} to the workers' own",
-                command=system.commands.in_worker.followed_by("printenv", "SITES_BASE_DIR"),
-            ),
+        remedy = Remedy(
+            advice=f"set {system.commands.sites_dir} to the workers' own",
+            command=system.commands.in_worker.followed_by("printenv", "SITES_BASE_DIR"),
         )
+        reason = "it is not the directory that the workers write, or their volume is not mounted"
+        return failed(f"no files in {directory.path} for {newest}", reason, remedy=remedy)
     if hollow:
-        have, kind = ("has", "order") if len(hollow) == 1 else ("have", "orders")
-        return failed(
-            f"of {newest}, {len(hollow)} {have} no whole site: {kind} {listed(hollow)}",
-            remedy=Remedy.run(Command.INSPECT, hollow[0]),
-        )
+        missing = f"{counted(len(hollow), 'has', 'have')} no whole site"
+        return failed(f"of {newest}, {missing}: {listed(hollow)}", remedy=Remedy.run(Command.INSPECT, hollow[0]))
     uncounted = [order_id for order_id in orders if order_id not in files]
     if uncounted:
         return unchecked(f"the files of {listed(uncounted)} could not be counted")
-    return ok(f"{newest} {'has its' if is_one else 'have their'} files")
+    return ok(f"files for {newest}")
 
 
 @check("disk space", Source.FILES)

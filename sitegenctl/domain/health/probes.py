@@ -19,23 +19,18 @@ class BrokerProbe(Protocol):
 
     async def facts(self) -> RedisFacts:
         """What Redis reports of itself, in a few round trips on one connection."""
-        ...
 
     async def look(self) -> QueueLook:
         """The queue's depth and its next messages at one moment."""
-        ...
 
     async def messages(self) -> MessageFacts:
         """What the messages are like; a long queue is read in part."""
-        ...
 
     async def leftovers(self) -> Leftovers:
         """What dead clients left behind."""
-        ...
 
     async def workers(self) -> WorkersFacts:
         """Ask every living worker; returns as soon as all have responded."""
-        ...
 
 
 class DatabaseProbe(Protocol):
@@ -43,15 +38,12 @@ class DatabaseProbe(Protocol):
 
     async def facts(self) -> PostgresFacts:
         """What PostgreSQL reports of itself, in a few round trips on one connection."""
-        ...
 
     async def shapes(self) -> tuple[SchemaShape, SchemaShape]:
         """The schema of the contract, and the database's."""
-        ...
 
     async def newest_finished(self, limit: int) -> Sequence[int]:
         """The newest orders that are REVIEW or DELIVERED, at most ``limit``."""
-        ...
 
 
 class DirectoryProbe(Protocol):
@@ -59,7 +51,6 @@ class DirectoryProbe(Protocol):
 
     async def facts(self) -> DirectoryFacts:
         """The directory as this process sees it; never raises for one that does not exist."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

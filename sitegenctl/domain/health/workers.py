@@ -95,8 +95,11 @@ def worker(
         return failed(redis.denied, remedy=redis.remedy or "correct its ACL in Redis")
     if isinstance(workers, Missing):
         return workers.finding
-    if workers is None:
-        return _connected(redis, system)
+    if workers is None:  # a quick check-up asks no worker, but Redis who is connected
+        if redis.workers is None:
+            return unchecked("Redis does not report how many listen for remote control (PUBLISH is refused)")
+        connected = f"{counted(redis.workers, 'worker')} connected to database {redis.database}"
+        return ok(connected) if redis.workers else _no_worker(redis, system)
     if workers.silent:
         total = workers.silent + len(workers.workers)
         judge = warning if workers.workers else failed
@@ -119,15 +122,6 @@ def worker(
         remedy = "find the program that sends such replies on this Redis, and give it a database of its own"
         return warning(answer, *skipped, remedy=remedy)
     return ok(answer)
-
-
-def _connected(redis: RedisFacts, system: System) -> Finding:
-    """Judge by the connections that Redis reports: no worker was asked."""
-    if redis.workers is None:
-        return unchecked("Redis does not report how many listen for remote control (PUBLISH is refused)")
-    if redis.workers:
-        return ok(f"{counted(redis.workers, 'worker')} connected to database {redis.database}")
-    return _no_worker(redis, system)
 
 
 def _stale_lines(claims: Sequence[StaleClaim]) -> list[str]:
