@@ -92,7 +92,8 @@ FromFile = Annotated[
     ),
 ]
 Conditions = Annotated[
-    list[Condition] | None, option("--condition", "-C", help="Only orders in this condition; repeatable.")
+    list[Condition] | None,
+    option("--condition", "-C", metavar="CONDITION", help="Only orders in this condition; repeatable."),
 ]
 Statuses = Annotated[
     list[str] | None,

@@ -1,4 +1,4 @@
-"""What nobody can be asked for is a usage error of one line, before anything is asked."""
+"""An impossible value is a usage error of one line, before any source is read."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_bytes_that_are_no_text(world: World, command: Sequence[str]) -> None:
 
 
 def test_a_task_whose_id_is_no_text_is_nowhere(world: World, console: Console) -> None:
-    """A journal that somebody else wrote may name one."""
+    """A journal of another program may contain one."""
     world.order(42, "GENERATING", steps=["OPERATOR_ENQUEUE"])
     world.sql("""UPDATE site_generation_logs SET details = '{"task_id": "a\\ud800b"}'""")
     assert console.data("inspect", "42")["condition"] == "interrupted"

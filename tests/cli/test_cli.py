@@ -220,7 +220,7 @@ def test_without_broker_or_database_nothing_is_enqueued(world: World, variable: 
 @pytest.mark.parametrize(
     "command", [["inspect"], ["inspect", "42"], ["doctor"], ["enqueue", "42"], ["maintain"]], ids=" ".join
 )
-def test_what_is_no_url_of_a_server_is_a_setting_to_be_mended(world: World, variable: str, command: list[str]) -> None:
+def test_a_url_of_another_server_is_an_invalid_setting(world: World, variable: str, command: list[str]) -> None:
     """And not a server that is away, for which one would wait."""
     process = world.run(*command, **{variable: "http://ana:s3cret@box/0"})
     name = "Redis" if variable == "REDIS_URL" else "PostgreSQL"
@@ -342,10 +342,10 @@ def _remedies(data: Any) -> Iterator[str]:
 def test_a_dry_run_lists_every_order_that_it_would_enqueue(world: World) -> None:
     for order_id in range(1, 31):
         world.order(order_id)
-    told = "would be enqueued  BUILDING → GENERATING"
-    assert world.run("enqueue", "1-30", "--dry-run").stdout.splitlines() == ["30 would be enqueued", f"1-30  {told}"]
+    planned = "would be enqueued  BUILDING → GENERATING"
+    assert world.run("enqueue", "1-30", "--dry-run").stdout.splitlines() == ["30 would be enqueued", f"1-30  {planned}"]
     lines = world.run("enqueue", "1-30", "--dry-run", "-v").stdout.splitlines()
-    assert [line.strip() for line in lines[1:]] == [f"{order_id}  {told}" for order_id in range(1, 31)]
+    assert [line.strip() for line in lines[1:]] == [f"{order_id}  {planned}" for order_id in range(1, 31)]
     real = world.run("enqueue", "1-30").stdout
     assert real == "30 enqueued\n(30 that went well are not listed; -v lists them)\n"
 
@@ -396,7 +396,7 @@ def test_config_show_says_where_each_value_comes_from_and_masks_secrets(world: W
 
 @pytest.mark.parametrize(("what", "code"), [("inspect orders", 0), ("inspect", 0), ("logs 42", 141)])
 def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World, what: str, code: int) -> None:
-    # More than a pipe holds: it is written when nobody reads any more.
+    # More than a pipe holds: it is written after the reader has left.
     world.order(42, steps=["STEP"] * 3, name="x" * 100_000)
     world.sql("UPDATE site_generation_logs SET message = repeat('x', 100000)")
     command = f"{sys.executable} -m sitegenctl {what} -o ndjson | head -c 1; exit ${{PIPESTATUS[0]}}"
@@ -406,7 +406,7 @@ def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World, what: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_sigterm_leaves_nothing_behind_in_redis(world: World, number: signal.Signals) -> None:
-    """As a service manager or ``timeout`` ends it, in the middle of a question that nobody answers."""
+    """As a service manager or ``timeout`` ends it, while a question waits for its answer."""
     worker = world.worker("-c", "1")
     os.killpg(worker.pid, signal.SIGSTOP)
     try:

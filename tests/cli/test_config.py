@@ -132,19 +132,19 @@ def converse(arguments: list[str], answers: list[tuple[str, str]], environ: dict
         env={**os.environ, "COLUMNS": "200", **environ},
     )
     os.close(theirs)
-    text, told = "", 0
+    text, read = "", 0
     try:
         for question, answer in answers:
-            while question not in text[told:]:
+            while question not in text[read:]:
                 ready, _, _ = select.select([ours], [], [], 30)
                 assert ready, (question, text)
                 text += os.read(ours, 65536).decode()
-            told = len(text)
+            read = len(text)
             os.write(ours, f"{answer}\n".encode())
         while chunk := os.read(ours, 65536):
             text += chunk.decode()
     except OSError:
-        pass  # how Linux says that nobody has the terminal open any more
+        pass  # how Linux reports that the terminal was closed
     finally:
         os.close(ours)
     return process.wait(timeout=30), text.replace("\r\n", "\n")

@@ -55,18 +55,18 @@ def received(task_id: str, args: str, name: str = TASK) -> tuple[str, dict[str, 
     return "task-received", {"uuid": task_id, "name": name, "args": args, "kwargs": "{}"}
 
 
-def test_a_real_worker_s_tasks_are_heard_with_their_orders_and_nothing_is_written(world: World) -> None:
+def test_events_of_a_real_worker_have_orders_and_nothing_is_written(world: World) -> None:
     world.order(42)
     world.worker()
     with world.redis() as client, listening(world, "-o", "ndjson") as stream:
         before = set(client.scan_iter("_kombu*"))
         world.enqueue(42)
         stream.shows("task-succeeded")
-        heard = [row for row in stream.rows if row["type"].startswith("task-")]
-        assert [row["type"] for row in heard] == ["task-received", "task-started", "task-succeeded"]
-        assert {row["order_id"] for row in heard} == {42}
-        assert heard[0]["args"] == "[42]"
-        assert {"uuid", "hostname", "timestamp", "runtime", "result"} <= set(heard[-1])
+        events = [row for row in stream.rows if row["type"].startswith("task-")]
+        assert [row["type"] for row in events] == ["task-received", "task-started", "task-succeeded"]
+        assert {row["order_id"] for row in events} == {42}
+        assert events[0]["args"] == "[42]"
+        assert {"uuid", "hostname", "timestamp", "runtime", "result"} <= set(events[-1])
         assert not any(row["type"] == "worker-heartbeat" for row in stream.rows)
         assert set(client.scan_iter("_kombu*")) == before
         assert stream.interrupt() == 130
@@ -168,8 +168,8 @@ def test_hostile_events_keep_the_screen_whole_and_json_exact(world: World) -> No
                 assert "[bold]" in stream.lines[-1]
 
 
-def first_heard(world: World) -> Event | Advice | Lost | Regained:
-    """What is said first, with less patience than the command has."""
+def first_item(world: World) -> Event | Advice | Lost | Regained:
+    """The first item of the stream, with less patience than the command has."""
 
     async def work(session: Session) -> Event | Advice | Lost | Regained:
         source = CeleryEvents(world.redis_url, QueueOptions(), timeout=5, idle=0.2)
@@ -178,14 +178,14 @@ def first_heard(world: World) -> Event | Advice | Lost | Regained:
     return world.with_session(work, timeout="1s")
 
 
-def test_it_is_told_why_nothing_is_heard(world: World) -> None:
-    assert first_heard(world) == Advice(message="no worker is alive: no events until one is")
-    with world.redis() as client, client.pubsub() as somebody:
-        somebody.subscribe(f"/{urlsplit(world.redis_url).path[1:]}.celery.pidbox")
-        eventually(lambda: somebody.get_message(timeout=1))
-        heard = first_heard(world)
-    assert isinstance(heard, Advice)
-    assert heard.message.startswith("the living worker sends no events: celery -A APP control enable_events")
+def test_the_reason_for_missing_events_is_reported(world: World) -> None:
+    assert first_item(world) == Advice(message="no worker is alive: no events until one is")
+    with world.redis() as client, client.pubsub() as subscriber:
+        subscriber.subscribe(f"/{urlsplit(world.redis_url).path[1:]}.celery.pidbox")
+        eventually(lambda: subscriber.get_message(timeout=1))
+        item = first_item(world)
+    assert isinstance(item, Advice)
+    assert item.message.startswith("the living worker sends no events: celery -A APP control enable_events")
 
 
 def test_a_worker_that_sends_no_task_events_is_told_of_once_it_works(world: World) -> None:

@@ -89,7 +89,7 @@ def test_every_order_s_condition_is_right_with_a_worker_and_with_one_killed(worl
     assert stopped[42] == "unstarted"
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
-    # What it ran is nobody's now; what it had not taken yet waits as before.
+    # No worker has what it ran; what it had not taken yet still waits.
     eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
 
 
@@ -144,7 +144,7 @@ def test_the_overview_of_a_quiet_system(world: World) -> None:
     assert "0 of 1 busy\n" in text
 
 
-def test_the_overview_says_at_the_top_that_nobody_takes_what_waits(world: World) -> None:
+def test_the_overview_first_reports_that_no_worker_takes_tasks(world: World) -> None:
     world.order(42, "GENERATING", age="0 minutes")
     world.publish(42)
     assert world.run("inspect").stdout.splitlines()[0] == "1 task waits, and no worker is alive"
@@ -155,7 +155,7 @@ def test_the_overview_says_at_the_top_that_nobody_takes_what_waits(world: World)
     assert f"0 of 1 busy  ! it does not consume {QUEUE}\n" in text
 
 
-def test_the_overview_names_what_mends_the_orders_that_are_there(world: World) -> None:
+def test_the_overview_suggests_fixes_for_its_orders(world: World) -> None:
     failed = ["START", "ERROR"]
     world.order(31, "GENERATING", steps=failed * 3, age="3 hours")
     world.order(32, "GENERATING", steps=failed * 4, age="3 hours")
@@ -196,7 +196,7 @@ def test_the_overview_names_the_source_that_is_away(world: World, away: dict[str
     assert text.stdout.splitlines()[0] != "all well"
 
 
-def test_without_a_sites_directory_configured_files_are_unknown_and_said_so(world: World) -> None:
+def test_without_a_sites_directory_configured_files_are_shown_as_unknown(world: World) -> None:
     world.order(42, "GENERATING", steps=["START"])
     process = world.run("inspect", "42", "-o", "json", SITES_BASE_DIR="")
     found = json.loads(process.stdout)
@@ -358,10 +358,10 @@ def test_the_story_of_an_order_has_its_tasks_times_and_the_operators_in_it(world
             (found := data(world, "inspect", "42", "--last", "50")["timeline"])[-1]["step"] == "task SUCCESS" and found
         )
     )
-    told = [(entry["kind"], entry["step"]) for entry in with_result]
-    assert told[:2] == [("log", "START"), ("log", "ERROR")]
-    assert told[2] == ("journal", "OPERATOR_ENQUEUE")
-    assert told[-2:] == [("log", "SUCCESS"), ("task", "task SUCCESS")]
+    shown = [(entry["kind"], entry["step"]) for entry in with_result]
+    assert shown[:2] == [("log", "START"), ("log", "ERROR")]
+    assert shown[2] == ("journal", "OPERATOR_ENQUEUE")
+    assert shown[-2:] == [("log", "SUCCESS"), ("task", "task SUCCESS")]
     assert [entry["at"] for entry in with_result] == sorted(entry["at"] for entry in with_result)
     assert "· task SUCCESS" in world.run("inspect", "42").stdout
 

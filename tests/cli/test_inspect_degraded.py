@@ -36,15 +36,15 @@ def asked(world: World, command: Callable[[], object]) -> Counter[str]:
     with world.redis() as client, client.monitor() as monitor:
         command()
         client.echo("that was all")
-        while (said := monitor.next_command()["command"]) != "ECHO that was all":
-            if said.startswith("PUBLISH") and ".celery.pidbox" in said:
-                body = re.search(r"body\W+([A-Za-z0-9+/=]{40,})", said)
+        while (command := monitor.next_command()["command"]) != "ECHO that was all":
+            if command.startswith("PUBLISH") and ".celery.pidbox" in command:
+                body = re.search(r"body\W+([A-Za-z0-9+/=]{40,})", command)
                 assert body is not None
                 methods[json.loads(base64.b64decode(body[1]))["method"]] += 1
     return methods
 
 
-def test_a_task_that_no_reply_names_is_unaccounted_whoever_replies(world: World) -> None:
+def test_a_task_that_no_reply_names_is_unaccounted(world: World) -> None:
     world.order(42, "GENERATING")
     task = world.publish(42)
     assert seen(world, "inspect", "task", task)["data"]["state"] == "queued"
@@ -58,11 +58,11 @@ def test_a_task_that_no_reply_names_is_unaccounted_whoever_replies(world: World)
     assert seen(world, "inspect", "task", task)["data"]["state"] == "unaccounted"
     assert may_run in seen(world, "inspect", "42")["data"]["evidence"][-1]
     os.kill(worker.pid, signal.SIGSTOP)
-    told = seen(world, "inspect", "task", task, "--timeout", "1s")
-    assert (told["exit_code"], told["data"]["state"]) == (3, "unaccounted")
-    assert told["errors"][0]["message"] == "the living worker did not respond"
-    told = seen(world, "inspect", "task", "nowhere", "--timeout", "1s")
-    assert (told["exit_code"], told["errors"][0]["source"]) == (3, "workers")
+    report = seen(world, "inspect", "task", task, "--timeout", "1s")
+    assert (report["exit_code"], report["data"]["state"]) == (3, "unaccounted")
+    assert report["errors"][0]["message"] == "the living worker did not respond"
+    report = seen(world, "inspect", "task", "nowhere", "--timeout", "1s")
+    assert (report["exit_code"], report["errors"][0]["source"]) == (3, "workers")
 
 
 def test_a_silent_worker_is_told_by_every_inspect_and_what_there_is_is_shown(world: World) -> None:
@@ -141,14 +141,14 @@ def test_the_order_of_a_task_that_only_a_worker_knows_of_is_no_missing_one(world
     assert (order["order_id"], order["status"], order["condition"]) == (42, "PAID", "running")
     assert seen(world, "inspect")["data"]["by_condition"].keys() == {"running"}
     assert seen(world, "inspect", "orders", "--status", "building")["data"]["orders"] == []
-    # Its name is of somebody's making, too.
+    # Its name is untrusted, too.
     for command in (*EVERY_INSPECT, ["inspect", "task", task["task_id"]], ["doctor"]):
         shown = world.run(*command)
         assert all(line.isprintable() for line in (shown.stdout + shown.stderr).splitlines()), command
         assert not any(line.strip().startswith("forged") for line in shown.stdout.splitlines())
 
 
-def test_without_the_database_nobody_knows_whose_a_task_is(world: World) -> None:
+def test_without_the_database_a_task_has_no_order(world: World) -> None:
     world.publish(42)
     process = world.run("inspect", "queue", DATABASE_URL="postgresql://crm:pw@127.0.0.1:1/crm")
     assert process.returncode == 3

@@ -108,7 +108,7 @@ def silent() -> Iterator[Silent]:
 EVERY_INSPECT = [["inspect"], ["inspect", "orders"], ["inspect", "42"], ["inspect", "queue"]]
 
 
-def told(world: World, *arguments: str, **environ: str) -> list[dict[str, Any]]:
+def errors_of(world: World, *arguments: str, **environ: str) -> list[dict[str, Any]]:
     process = world.run(*arguments, "--timeout", "1s", "-o", "json", **environ)
     assert process.returncode == 3, process.stderr
     return list(json.loads(process.stdout)["errors"])
@@ -119,7 +119,7 @@ def test_a_database_that_is_silent_is_asked_once(world: World, silent: Silent, c
     """Each question that is not answered takes the whole timeout."""
     world.order(42, "GENERATING")
     world.publish(42)
-    errors = told(world, *command, DATABASE_URL=f"postgresql://crm:pw@127.0.0.1:{silent.port}/crm")
+    errors = errors_of(world, *command, DATABASE_URL=f"postgresql://crm:pw@127.0.0.1:{silent.port}/crm")
     assert [error["source"] for error in errors] == ["database"]
     assert "did not answer in time" in errors[0]["message"]
     assert len(silent.connections) == 1
@@ -128,7 +128,7 @@ def test_a_database_that_is_silent_is_asked_once(world: World, silent: Silent, c
 @pytest.mark.parametrize("command", [*EVERY_INSPECT, ["inspect", "workers"]], ids=" ".join)
 def test_a_redis_that_is_silent_is_asked_once(world: World, silent: Silent, command: Sequence[str]) -> None:
     world.order(42, "GENERATING")
-    errors = told(world, *command, REDIS_URL=f"redis://127.0.0.1:{silent.port}/0")
+    errors = errors_of(world, *command, REDIS_URL=f"redis://127.0.0.1:{silent.port}/0")
     assert [error["source"] for error in errors] == ["broker"]
     assert "did not answer in time" in errors[0]["message"]
     assert len(silent.connections) == 1
@@ -140,6 +140,6 @@ def test_a_stopped_server_costs_one_timeout(world: World, silent: Silent) -> Non
         "DATABASE_URL": f"postgresql://crm:pw@127.0.0.1:{silent.port}/crm",
         "REDIS_URL": f"redis://127.0.0.1:{silent.port}/0",
     }
-    errors = told(world, "inspect", **environ)
+    errors = errors_of(world, "inspect", **environ)
     assert {error["source"] for error in errors} == {"database", "broker"}
     assert len(silent.connections) == 2

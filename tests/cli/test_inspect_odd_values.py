@@ -145,7 +145,7 @@ def test_a_timestamp_in_the_future_hides_no_fault(world: World, console: Console
     assert "ready for 3h" in text
 
 
-def test_with_all_timestamps_in_the_future_nobody_knows_how_long(world: World, console: Console) -> None:
+def test_with_all_timestamps_in_the_future_ages_are_unknown(world: World, console: Console) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     world.sql("UPDATE site_orders SET updated_at = timezone('utc', now()) + interval '3 hours'")
     world.sql("UPDATE site_generation_logs SET created_at = localtimestamp + interval '3 hours'")
@@ -206,7 +206,7 @@ def test_overview_and_lists_agree_on_a_status_that_is_not_known(
     def ids(*arguments: str) -> list[int]:
         return [order["order_id"] for order in console.data("inspect", "orders", *arguments)["orders"]]
 
-    assert ids() == [2, 42, 50, 1]  # a fault, an order that somebody should look at, and those that are well
+    assert ids() == [2, 42, 50, 1]  # a fault, an order that needs attention, and those that are well
     assert ids("--reverse") == [1, 50, 42, 2]
     assert ids("--sort", "status") == [2, 50, 1, 42]
     assert ids("--sort", "status", "--reverse") == [1, 50, 2, 42]

@@ -42,8 +42,8 @@ def test_an_order_s_error_and_evidence_are_readable_whole(world: World, columns:
 def test_successful_rows_take_one_line_on_a_short_screen(world: World) -> None:
     story(world)
     short = on_terminal("inspect", "42", columns=100, lines=22)
-    (told,) = [line for line in short.lines if "AI_STRATEGY" in line]
-    assert told.endswith("…")
+    (line,) = [line for line in short.lines if "AI_STRATEGY" in line]
+    assert line.endswith("…")
     assert "to its end" not in " ".join(short.text.split())
     assert len(short.lines) < 22
     tall = on_terminal("inspect", "42", columns=100, lines=60)

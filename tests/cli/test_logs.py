@@ -37,19 +37,19 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1::text 
 
 
 @dataclass(frozen=True)
-class Said:
+class Output:
     returncode: int
     stdout: str
     stderr: str
 
 
 @pytest.fixture
-def say(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def say(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
     """Run the command without the cost of a process."""
 
-    def command(*arguments: str) -> Said:
+    def command(*arguments: str) -> Output:
         code = run(arguments)
-        return Said(code, *capsys.readouterr())
+        return Output(code, *capsys.readouterr())
 
     return command
 
@@ -88,7 +88,7 @@ def steps(world: World, *order_ids: int, **options: Any) -> list[str]:
     return [row.step for row in rows(world, *order_ids, **options)]
 
 
-def test_several_orders_are_merged_as_they_were_written(world: World, say: Callable[..., Said]) -> None:
+def test_several_orders_are_merged_as_they_were_written(world: World, say: Callable[..., Output]) -> None:
     world.order(7)
     world.order(42)
     for number, order_id in enumerate([42, 7, 42, 7]):
@@ -102,7 +102,7 @@ def test_several_orders_are_merged_as_they_were_written(world: World, say: Calla
     assert "✗" in lines[3]
 
 
-def test_one_order_has_no_prefix_and_only_other_days_a_date(world: World, say: Callable[..., Said]) -> None:
+def test_one_order_has_no_prefix_and_only_other_days_a_date(world: World, say: Callable[..., Output]) -> None:
     world.order(42)
     write(world, 42, "START", age="3 days")
     write(world, 42, "SUCCESS")
@@ -174,7 +174,7 @@ def test_reading_one_order_never_walks_the_whole_table(world: World) -> None:
         assert "Seq Scan" not in plan
 
 
-def test_a_missing_order_is_told_and_the_others_are_shown(world: World, say: Callable[..., Said]) -> None:
+def test_a_missing_order_is_reported_and_the_others_are_shown(world: World, say: Callable[..., Output]) -> None:
     world.order(42, steps=["START"])
     process = say("logs", "41-43")
     assert (process.returncode, process.stderr) == (4, "error: there are no orders 41, 43\n")
@@ -186,13 +186,13 @@ def test_a_missing_order_is_told_and_the_others_are_shown(world: World, say: Cal
     assert (process.returncode, process.stderr) == (4, "error: there is no order 43\n")
 
 
-def test_an_order_without_rows_is_no_failure(world: World, say: Callable[..., Said]) -> None:
+def test_an_order_without_rows_is_no_failure(world: World, say: Callable[..., Output]) -> None:
     world.order(42)
     process = say("logs", "42")
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "note: no rows\n")
 
 
-def test_hostile_text_is_one_line_on_a_screen_and_exact_in_json(world: World, say: Callable[..., Said]) -> None:
+def test_hostile_text_is_one_line_on_a_screen_and_exact_in_json(world: World, say: Callable[..., Output]) -> None:
     world.order(42)
     write(world, 42, "ERROR\x1b[2J", HOSTILE, "error\x1b[2J")
     (line,) = say("logs", "42").stdout.splitlines()
@@ -231,13 +231,13 @@ def test_logs_need_redis_only_to_follow_a_run_to_its_end(world: World) -> None:
     with streaming(world, "logs", "42", "-f", REDIS_URL="") as stream:
         write(world, 42, "LATER")
         stream.shows("LATER")
-    told = world.run("logs", "42", "--until-done", REDIS_URL="")
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.startswith("error: no Redis is configured\nhint: ")
+    process = world.run("logs", "42", "--until-done", REDIS_URL="")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith("error: no Redis is configured\nhint: ")
     assert world.run("logs", "42", DATABASE_URL="").stderr.startswith("error: no database is configured")
 
 
-def test_csv_has_a_header_and_no_formula(world: World, say: Callable[..., Said]) -> None:
+def test_csv_has_a_header_and_no_formula(world: World, say: Callable[..., Output]) -> None:
     world.order(42)
     write(world, 42, "START", "=cmd|' /C calc'!A0")
     (row,) = csv.DictReader(io.StringIO(say("logs", "42", "-o", "csv").stdout))
@@ -357,7 +357,7 @@ def test_a_row_that_is_committed_late_is_still_seen(world: World) -> None:
         asyncio.run(late())
 
 
-def test_until_done_tells_at_once_how_it_ended_long_ago(world: World, say: Callable[..., Said]) -> None:
+def test_until_done_reports_an_earlier_end_at_once(world: World, say: Callable[..., Output]) -> None:
     world.order(1, "REVIEW", steps=["START", "SUCCESS"])
     world.order(2, "GENERATING", steps=["START", "ERROR"])
     world.order(3, "GENERATING", steps=["START", "AI_STRATEGY"])

@@ -1,4 +1,4 @@
-"""``metrics`` on real servers: once, to a file, and to whoever scrapes."""
+"""``metrics`` on real servers: once, to a file, and served."""
 
 from __future__ import annotations
 
@@ -54,22 +54,24 @@ def test_everything_is_measured_in_a_format_that_prometheus_takes(world: World, 
     busy(world, log)
     process = world.run("metrics")
     assert (process.returncode, process.stderr) == (0, "")
-    told = samples(process.stdout)
-    assert [told[f"sitegenctl_source_up {source}"] for source in ("database", "broker", "workers", "files")] == [1] * 4
-    assert all(0 < told[f"sitegenctl_source_latency_seconds {source}"] < 5 for source in ("database", "broker"))
-    assert told["sitegenctl_queue_tasks queued"] == 1
-    assert told["sitegenctl_orders failed fault"] == 1
-    assert told["sitegenctl_orders queued ok"] == 1
-    assert told["sitegenctl_orders waiting ok"] == 1
-    assert told["sitegenctl_orders done ok"] == 1
-    assert told["sitegenctl_orders_in_status GENERATING"] == 1
-    assert told["sitegenctl_orders_longest_in_fault_seconds failed"] == pytest.approx(3 * 3600, abs=600)
-    assert told["sitegenctl_workers"] == 0
-    assert told["sitegenctl_runs_total success"] == 1
-    assert told["sitegenctl_run_duration_seconds_sum success"] == 40
-    assert told["sitegenctl_run_duration_seconds_bucket 45.0 success"] == 1
-    assert told["sitegenctl_run_duration_seconds_bucket 30.0 success"] == 0
-    assert told["sitegenctl_run_stage_duration_seconds_count writing"] == 1
+    values = samples(process.stdout)
+    assert [values[f"sitegenctl_source_up {source}"] for source in ("database", "broker", "workers", "files")] == [
+        1
+    ] * 4
+    assert all(0 < values[f"sitegenctl_source_latency_seconds {source}"] < 5 for source in ("database", "broker"))
+    assert values["sitegenctl_queue_tasks queued"] == 1
+    assert values["sitegenctl_orders failed fault"] == 1
+    assert values["sitegenctl_orders queued ok"] == 1
+    assert values["sitegenctl_orders waiting ok"] == 1
+    assert values["sitegenctl_orders done ok"] == 1
+    assert values["sitegenctl_orders_in_status GENERATING"] == 1
+    assert values["sitegenctl_orders_longest_in_fault_seconds failed"] == pytest.approx(3 * 3600, abs=600)
+    assert values["sitegenctl_workers"] == 0
+    assert values["sitegenctl_runs_total success"] == 1
+    assert values["sitegenctl_run_duration_seconds_sum success"] == 40
+    assert values["sitegenctl_run_duration_seconds_bucket 45.0 success"] == 1
+    assert values["sitegenctl_run_duration_seconds_bucket 30.0 success"] == 0
+    assert values["sitegenctl_run_stage_duration_seconds_count writing"] == 1
     if PROMTOOL:
         check = subprocess.run(
             [PROMTOOL, "check", "metrics"], input=process.stdout, capture_output=True, text=True, check=False
@@ -82,10 +84,10 @@ def test_an_rq_queue_is_measured_alike(rq: RqWorld) -> None:
     rq.publish(3)
     process = rq.run("metrics")
     assert (process.returncode, process.stderr) == (0, "")
-    told = samples(process.stdout)
-    assert told["sitegenctl_queue_tasks queued"] == 1
-    assert told["sitegenctl_orders queued ok"] == 1
-    assert told["sitegenctl_workers"] == 0
+    values = samples(process.stdout)
+    assert values["sitegenctl_queue_tasks queued"] == 1
+    assert values["sitegenctl_orders queued ok"] == 1
+    assert values["sitegenctl_workers"] == 0
 
 
 def test_as_json_it_is_an_envelope_of_samples(world: World) -> None:
@@ -95,24 +97,24 @@ def test_as_json_it_is_an_envelope_of_samples(world: World) -> None:
     assert world.run("metrics", "-o", "csv").stdout.startswith("metric,labels,value\n")
 
 
-def test_a_source_that_is_away_is_named_and_the_rest_is_told(world: World) -> None:
+def test_a_source_that_is_away_is_named_and_the_rest_is_measured(world: World) -> None:
     world.order(2, "GENERATING", steps=["START", "ERROR"])
     process = world.run("metrics", REDIS_URL="redis://127.0.0.1:1/0")
     assert process.returncode == 3
     assert process.stderr.startswith("error: Redis can't be reached")
-    told = samples(process.stdout)
-    assert (told["sitegenctl_source_up broker"], told["sitegenctl_source_up workers"]) == (0, 0)
-    assert told["sitegenctl_source_up database"] == 1
-    assert told["sitegenctl_orders_in_status GENERATING"] == 1
-    assert not any(name.startswith("sitegenctl_queue") for name in told)
+    values = samples(process.stdout)
+    assert (values["sitegenctl_source_up broker"], values["sitegenctl_source_up workers"]) == (0, 0)
+    assert values["sitegenctl_source_up database"] == 1
+    assert values["sitegenctl_orders_in_status GENERATING"] == 1
+    assert not any(name.startswith("sitegenctl_queue") for name in values)
     nowhere = world.run("metrics", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    told = samples(nowhere.stdout)
+    values = samples(nowhere.stdout)
     assert nowhere.returncode == 3
-    assert (told["sitegenctl_source_up database"], told["sitegenctl_source_up broker"]) == (0, 1)
-    assert not any(name.startswith(("sitegenctl_orders", "sitegenctl_run")) for name in told)
+    assert (values["sitegenctl_source_up database"], values["sitegenctl_source_up broker"]) == (0, 1)
+    assert not any(name.startswith(("sitegenctl_orders", "sitegenctl_run")) for name in values)
 
 
-def test_a_textfile_is_there_whole_or_not_at_all_and_nothing_is_said(world: World, tmp_path: Path) -> None:
+def test_a_textfile_is_written_atomically_without_output(world: World, tmp_path: Path) -> None:
     file = tmp_path / "textfile" / "sitegenctl.prom"
     assert world.run("metrics", "--textfile", str(file)).returncode == 2
     file.parent.mkdir()
@@ -120,7 +122,7 @@ def test_a_textfile_is_there_whole_or_not_at_all_and_nothing_is_said(world: Worl
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
     assert samples(file.read_text())["sitegenctl_source_up broker"] == 1
     assert [path.name for path in file.parent.iterdir()] == ["sitegenctl.prom"]
-    # node_exporter runs as somebody else.
+    # node_exporter runs as another user.
     assert file.stat().st_mode & 0o777 == 0o644
     away = world.run("metrics", "--textfile", str(file), REDIS_URL="redis://127.0.0.1:1/0")
     assert (away.returncode, away.stdout) == (3, "")
@@ -158,7 +160,7 @@ def get(link: str, method: str = "GET", **headers: str) -> tuple[int, str, bytes
         connection.close()
 
 
-def test_whoever_scrapes_gets_a_fresh_measurement(world: World, tmp_path: Path) -> None:
+def test_each_scrape_gets_a_fresh_measurement(world: World, tmp_path: Path) -> None:
     with listening("0", tmp_path) as (process, link):
         assert link.startswith("http://127.0.0.1:")
         status, kind, body = get(link)
@@ -177,7 +179,7 @@ def test_whoever_scrapes_gets_a_fresh_measurement(world: World, tmp_path: Path) 
         ]
         assert queued == [1]
         assert get(link, "POST")[0] == 405
-        # One who connects and asks for nothing holds nobody up.
+        # A client that connects and sends nothing blocks no other.
         with socket.create_connection(("127.0.0.1", urlsplit(link).port or 0)):
             assert get(link)[0] == 200
         process.terminate()
@@ -185,7 +187,7 @@ def test_whoever_scrapes_gets_a_fresh_measurement(world: World, tmp_path: Path) 
     assert (tmp_path / "stderr").read_text() == ""
 
 
-def test_a_port_that_is_taken_and_an_address_for_all_are_said(world: World, tmp_path: Path) -> None:
+def test_a_taken_port_is_an_error_and_a_public_address_a_warning(world: World, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = world.run("metrics", "--listen", f":{port}")

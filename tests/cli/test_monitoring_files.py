@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules ask for what ``metrics`` tells, and for nothing else."""
+"""The dashboard and the alert rules use only metrics that ``metrics`` exports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"\bsitegenctl_\w+")
 
 
 def exported() -> set[str]:
-    """Every name that a sample of it may have; those that depend on what there is are told by their families."""
+    """Every name that a sample of it may have; names that depend on the data are listed by family."""
     found = set()
     for family in families(measured(totals=counted([])), context="any", version="0"):
         found |= {sample.name for sample in family.samples} or {family.name}
@@ -55,8 +55,8 @@ def test_the_dashboard_asks_only_for_what_is_exported() -> None:
 
 
 def test_the_alerts_ask_only_for_what_is_exported() -> None:
-    told = "".join(line for line in (DOCS / "alerts.yml").read_text().splitlines(True) if "sitegenctl_" in line)
-    assert set(_NAME.findall(told)) <= exported()
+    rules = "".join(line for line in (DOCS / "alerts.yml").read_text().splitlines(True) if "sitegenctl_" in line)
+    assert set(_NAME.findall(rules)) <= exported()
 
 
 def test_the_dashboard_s_panels_have_each_their_own_place_and_number() -> None:

@@ -1,4 +1,4 @@
-"""``stats`` on a real database: what it tells, in every form, and what it costs."""
+"""``stats`` on a real database: its results in every format, and its cost."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def data(world: World, *arguments: str) -> dict[str, Any]:
 
 def test_a_week_is_summed_up(world: World, log: Log) -> None:
     busy_week(world, log)
-    told = data(world)
-    assert told["seconds"] == 7 * DAY
-    assert told["runs"] == {
+    report = data(world)
+    assert report["seconds"] == 7 * DAY
+    assert report["runs"] == {
         "succeeded": 4,
         "failed": 3,
         "skipped": 1,
@@ -56,21 +56,21 @@ def test_a_week_is_summed_up(world: World, log: Log) -> None:
         "cut_short": 1,
         "untimed": 0,
     }
-    assert told["orders"] == 4
-    assert told["throughput"]["per_day"] == pytest.approx(4 / 7)
-    generated = told["durations"]["succeeded"]
+    assert report["orders"] == 4
+    assert report["throughput"]["per_day"] == pytest.approx(4 / 7)
+    generated = report["durations"]["succeeded"]
     assert (generated["count"], generated["longest"], generated["mean"]) == (4, 90, 60)
     assert [generated[each] for each in ("p50", "p95", "p99")] == [50, 90, 90]
-    assert told["durations"]["stages"]["starting"]["p99"] == pytest.approx(1)
-    assert [(each["reason"], each["count"], each["orders"]) for each in told["reasons"]] == [
+    assert report["durations"]["stages"]["starting"]["p99"] == pytest.approx(1)
+    assert [(each["reason"], each["count"], each["orders"]) for each in report["reasons"]] == [
         ("AI provider answered N, retry after N s", 2, 2),
         ("[Errno N] No space left on device", 1, 1),
     ]
-    assert told["reasons"][0]["example_order"] == 4
-    assert told["failed_in"] == {"reading": 3}
-    assert sum(day["succeeded"] for day in told["by_day"]) == 4
-    assert sum(hour["failed"] for hour in told["by_hour_of_day"]) == 3
-    assert len(told["by_hour_of_day"]) == 24
+    assert report["reasons"][0]["example_order"] == 4
+    assert report["failed_in"] == {"reading": 3}
+    assert sum(day["succeeded"] for day in report["by_day"]) == 4
+    assert sum(hour["failed"] for hour in report["by_hour_of_day"]) == 3
+    assert len(report["by_hour_of_day"]) == 24
 
 
 def test_the_window_is_an_age_or_a_moment(world: World, log: Log) -> None:
@@ -93,9 +93,9 @@ def test_a_bad_window_is_one_clear_line(world: World, since: str) -> None:
 def test_a_run_that_began_before_the_window_is_timed_from_its_beginning(world: World, log: Log) -> None:
     world.order(1, "REVIEW")
     log.run(1, ago=60, seconds=600)
-    told = data(world, "--since", "2m")
-    assert told["durations"]["succeeded"]["longest"] == 600
-    assert told["runs"]["untimed"] == 0
+    report = data(world, "--since", "2m")
+    assert report["durations"]["succeeded"]["longest"] == 600
+    assert report["runs"]["untimed"] == 0
 
 
 def test_runs_are_told_in_pieces_of_any_size(world: World, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The page of ``stats --html`` in a real browser, with a log that somebody wrote to break it."""
+"""The page of ``stats --html`` in a real browser, with a hostile log."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ _BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 async def look_at(page: Page, file: Path) -> None:
     await page.open(file.as_uri())
     async with asyncio.timeout(30):
-        while not await page.evaluate(_LOADED):  # noqa: ASYNC110 - the page tells nobody
+        while not await page.evaluate(_LOADED):  # noqa: ASYNC110 - the page has no event for it
             await asyncio.sleep(0.05)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
-def test_in_a_browser_it_shows_everything_runs_nothing_and_asks_nobody(world: World, log: Log, tmp_path: Path) -> None:
+def test_in_a_browser_it_shows_everything_runs_nothing_and_fetches_nothing(
+    world: World, log: Log, tmp_path: Path
+) -> None:
     world.order(42, "REVIEW", name="Ana")
     for ago in range(1, 20):
         log.run(42, ago=ago * HOUR, seconds=30 + ago)

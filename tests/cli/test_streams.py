@@ -23,7 +23,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """A pipe that nobody reads: the first write to it fails."""
+    """A pipe without a reader: the first write to it fails."""
     read, write = os.pipe()
     os.close(read)
     yield write

@@ -1,6 +1,6 @@
 """A sites directory that is another one than the workers write, in which every site looks empty.
 
-Calling them empty would have them all made anew: the directory is a source that did not answer instead.
+Calling them empty would reset them all, so the directory counts as a source that did not respond.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FINISHED = range(1, 7)
 STRAYS = {
     "bare": (),
     "trash": (".trash/project_3.1700000000000000000",),
-    "nobody's": ("project_999",),
+    "of other orders": ("project_999",),
     "a finished order's": ("project_6",),
     "an unfinished order's": ("project_42",),
     "notes": ("README", "lost+found"),
@@ -28,7 +28,7 @@ STRAYS = {
 
 @pytest.fixture(params=STRAYS)
 def wrong(request: pytest.FixtureRequest, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A system all is well with, but for the directory that is looked at."""
+    """A healthy system, with another sites directory configured."""
     for order_id in FINISHED:
         world.order(order_id, "DELIVERED", files=8)
     for order_id in (41, 42):
@@ -73,7 +73,7 @@ def test_finished_orders_alone_are_not_called_hollow_in_it(world: World, console
 
 @pytest.mark.usefixtures("wrong")
 @pytest.mark.parametrize("command", [["reset-empty"], ["reset", "41"]], ids=" ".join)
-def test_nothing_is_made_anew_in_a_wrong_directory(world: World, console: Console, command: Sequence[str]) -> None:
+def test_nothing_is_reset_in_a_wrong_directory(world: World, console: Console, command: Sequence[str]) -> None:
     code, _, stderr = console(*command, "--yes")
     assert code == 3
     assert "of the 6 newest finished orders has a file" in stderr
@@ -90,8 +90,8 @@ def test_a_hollow_order_among_others_is_no_wrong_directory(world: World, console
     assert [order["order_id"] for order in hollow] == [2]
 
 
-def test_where_the_only_finished_order_has_no_files_nobody_can_tell(world: World, console: Console) -> None:
-    """Its site may be lost, or the directory be another one; what was seen is said."""
+def test_one_finished_order_without_files_decides_nothing(world: World, console: Console) -> None:
+    """Its site may be lost, or the directory be another one; the evidence is shown."""
     world.order(7, "REVIEW")
     world.order(8, "GENERATING", steps=["START"])
     for order_id in ("7", "8"):
