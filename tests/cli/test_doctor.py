@@ -29,7 +29,7 @@ from sitegenctl.domain.health.registry import checks_of
 from sitegenctl.render.command import shell_line
 from sitegenctl.render.doctor import doctor_report, doctor_text
 from sitegenctl.session import deployment_commands
-from tests.support.doctor_stage import NOBODY, RIGHT, restricted
+from tests.support.doctor_stage import NO_WORKER, RIGHT, restricted
 from tests.support.fake_worker import FakeWorker
 from tests.support.world import World, eventually
 
@@ -81,7 +81,7 @@ def test_healthy_system_is_exit_0_and_one_line_each(on_stage: OnStage, run: Run)
 
 
 def test_failed_check_is_exit_5_with_its_fix(on_stage: OnStage, run: Run) -> None:
-    on_stage(NOBODY)
+    on_stage(NO_WORKER)
     for arguments in (["doctor"], ["doctor", "--quick"]):
         process = run(*arguments)
         assert (process.returncode, process.stderr) == (5, "")

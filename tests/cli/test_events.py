@@ -188,7 +188,7 @@ def test_the_reason_for_missing_events_is_reported(world: World) -> None:
     assert item.message.startswith("the living worker sends no events: celery -A APP control enable_events")
 
 
-def test_a_worker_that_sends_no_task_events_is_told_of_once_it_works(world: World) -> None:
+def test_a_worker_without_task_events_is_reported_once_it_works(world: World) -> None:
     command = [
         "-m",
         "celery",

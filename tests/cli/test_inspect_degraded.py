@@ -65,7 +65,7 @@ def test_a_task_that_no_reply_names_is_unaccounted(world: World) -> None:
     assert (report["exit_code"], report["errors"][0]["source"]) == (3, "workers")
 
 
-def test_a_silent_worker_is_told_by_every_inspect_and_what_there_is_is_shown(world: World) -> None:
+def test_every_inspect_reports_a_silent_worker_and_shows_the_rest(world: World) -> None:
     world.order(42, steps=["START", "ERROR"])
     os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
     for command in EVERY_INSPECT:
@@ -81,7 +81,7 @@ def test_a_silent_worker_is_told_by_every_inspect_and_what_there_is_is_shown(wor
         assert shown.stdout.splitlines()[0] != "all well"
 
 
-def test_one_silent_worker_among_several_is_told_too(world: World) -> None:
+def test_one_silent_worker_among_several_is_reported_too(world: World) -> None:
     world.worker("-c", "1")
     os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
     for command in (["inspect"], ["inspect", "workers"]):
@@ -169,7 +169,7 @@ async def away(*_: object, **__: object) -> Any:
     raise SourceError("it went away", source="database")
 
 
-def test_what_goes_away_in_the_middle_is_told(world: World) -> None:
+def test_a_source_lost_in_the_middle_is_reported(world: World) -> None:
     """The snapshot has been taken, and then a source that answered it no longer does."""
     world.order(42, steps=["START", "ERROR"])
 

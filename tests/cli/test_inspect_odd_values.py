@@ -176,7 +176,7 @@ REFUNDED = "status REFUNDED is not known to this release"
 
 
 @pytest.mark.usefixtures("refunded")
-def test_a_status_that_is_not_known_is_told_by_its_name(console: Console) -> None:
+def test_an_unknown_status_is_shown_by_its_name(console: Console) -> None:
     found = console.data("inspect", "42")
     assert (found["status"], found["condition"], found["evidence"], found["remedy"]) == (
         "REFUNDED",

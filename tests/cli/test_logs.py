@@ -310,7 +310,7 @@ def test_no_row_is_lost_or_seen_twice_when_the_connection_is_cut(world: World) -
         assert "Traceback" not in stream.notes
 
 
-def test_a_database_that_is_away_for_a_while_is_told_once_and_waited_for(world: World) -> None:
+def test_a_lost_database_is_reported_once_and_awaited(world: World) -> None:
     name = database(world)
     world.order(42)
     write(world, 42, "FIRST")

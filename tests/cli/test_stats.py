@@ -98,7 +98,7 @@ def test_a_run_that_began_before_the_window_is_timed_from_its_beginning(world: W
     assert report["runs"]["untimed"] == 0
 
 
-def test_runs_are_told_in_pieces_of_any_size(world: World, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_read_in_pieces_of_any_size(world: World, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     busy_week(world, log)
     whole = world.with_session(lambda session: statistics(session.orders, stats.timedelta(days=7)))
     monkeypatch.setattr(stats, "_BATCH_SIZE", 3)

@@ -28,7 +28,7 @@ from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.registry import checks_of
 from sitegenctl.render.command import hint_text
 from tests.support.doctor_stage import (
-    NOBODY,
+    NO_WORKER,
     OTHER_TASK,
     RIGHT,
     WRONG_QUEUE,
@@ -62,7 +62,7 @@ def test_healthy_system_passes_every_check(on_stage: OnStage) -> None:
 
 
 def test_check_up_leaves_redis_as_it_was(on_stage: OnStage) -> None:
-    idle = on_stage(NOBODY)
+    idle = on_stage(NO_WORKER)
     idle.publish(42)
     idle.publish(43)
     idle.deliver()
@@ -122,7 +122,7 @@ def test_worker_without_the_task(on_stage: OnStage) -> None:
 
 @pytest.mark.shows(FAILED, "worker")
 def test_worker_on_another_database_number(on_stage: OnStage) -> None:
-    found = examine(on_stage(NOBODY))
+    found = examine(on_stage(NO_WORKER))
     expect(
         found["worker"],
         FAILED,
@@ -134,7 +134,7 @@ def test_worker_on_another_database_number(on_stage: OnStage) -> None:
 
 @pytest.mark.shows(WARNING, "time limits")
 def test_worker_with_other_limits_that_then_hangs(on_stage: OnStage) -> None:
-    world = on_stage(NOBODY + 1)
+    world = on_stage(NO_WORKER + 1)
     # The task's own limits hold, not the pool's.
     odd = {"queue": QUEUE, "tasks": [TASK], "options": {"time_limit": 7000}, "arguments": ["--time-limit", "9999"]}
     with odd_process(world, **odd) as process:
@@ -195,7 +195,7 @@ def test_redis_without_persistence_is_unwise(world: World) -> None:
 
 @pytest.mark.shows(WARNING, "redis eviction")
 def test_remedies_for_persistence_and_eviction_fix_them(on_stage: OnStage) -> None:
-    world = on_stage(NOBODY)
+    world = on_stage(NO_WORKER)
     with world.redis() as client:
         try:
             client.config_set("appendonly", "no")
@@ -300,7 +300,7 @@ def test_redis_that_can_not_save_refuses_writes(world: World, own_redis: Redis, 
 @pytest.mark.shows(OK, "leftovers")
 @pytest.mark.shows(WARNING, "leftovers")
 def test_old_reply_lists_are_leftovers(on_stage: OnStage) -> None:
-    world = on_stage(NOBODY + 2)
+    world = on_stage(NO_WORKER + 2)
     with world.redis() as client:
         client.lpush("young.reply.celery.pidbox", "reply")
         expect(examine(world)["leftovers"], OK)
@@ -319,7 +319,7 @@ def test_old_reply_lists_are_leftovers(on_stage: OnStage) -> None:
 @pytest.mark.shows(OK, "serialization")
 @pytest.mark.shows(FAILED, "serialization")
 def test_messages_that_are_not_json(on_stage: OnStage) -> None:
-    world = on_stage(NOBODY)
+    world = on_stage(NO_WORKER)
     world.publish(42)
     expect(examine(world)["serialization"], OK)
     with Celery(broker=world.redis_url, set_as_current=False) as app:
@@ -332,7 +332,7 @@ def test_messages_that_are_not_json(on_stage: OnStage) -> None:
 def test_eta_beyond_the_visibility_timeout_runs_twice(on_stage: OnStage) -> None:
     def delivered(ago: float = 0, **eta: float) -> World:
         # As if another worker had it: the stage's own would hold it during the next tests.
-        other = on_stage(NOBODY)
+        other = on_stage(NO_WORKER)
         other.publish(42, eta=datetime.now(UTC) + timedelta(**eta))
         other.deliver()
         with other.redis() as client:
@@ -363,7 +363,7 @@ def due_for_beat(world: World, order_id: int = 1) -> None:
 
 @pytest.mark.shows(UNCHECKED, "beat")
 def test_old_message_of_beat_proves_nothing(on_stage: OnStage) -> None:
-    world = on_stage(NOBODY)
+    world = on_stage(NO_WORKER)
     due_for_beat(world)
     expect(examine(world)["beat"], UNCHECKED, "without a worker it is not known whether its task runs")
     with Celery(broker=world.redis_url, set_as_current=False) as app:
@@ -375,7 +375,7 @@ def test_old_message_of_beat_proves_nothing(on_stage: OnStage) -> None:
 
 @pytest.mark.shows(OK, "beat")
 def test_new_message_of_beat_proves_that_it_runs(on_stage: OnStage, tmp_path: Path) -> None:
-    world = on_stage(NOBODY)
+    world = on_stage(NO_WORKER)
     due_for_beat(world)
     with odd_process(world, queue=QUEUE, tasks=[BEAT_TASK], beat=str(tmp_path / "schedule")):
         eventually(lambda: world.queued())

@@ -33,7 +33,7 @@ from tests.support import processes
 from tests.support.processes import Running
 from tests.support.world import World, eventually
 
-RIGHT, WRONG_QUEUE, WRONG_TASK, NOBODY = 0, 1, 2, 3
+RIGHT, WRONG_QUEUE, WRONG_TASK, NO_WORKER = 0, 1, 2, 3
 OTHER_TASK = "app.tasks.other"
 
 #: What the check-ups of the test that is running came to.

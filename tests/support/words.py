@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CHECKED = ("sitegenctl", "docs", "tests", "benchmarks", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile")
 SUFFIXES = {".py", ".md", ".toml", ".html", ".txt", ""}
-LISTS = {"docs/words.toml", "tests/support/words.py"}
+LISTS = {"docs/words.toml", "tests/support/words.py", "CONTRIBUTING.md"}
 
 
 def main() -> int:
