@@ -258,9 +258,9 @@ def test_listener_and_blocked_client_are_no_worker(world: World, run: Run) -> No
         try:
             with world.redis() as client:
                 eventually(lambda: {"brpop", "psubscribe"} <= {c["cmd"] for c in client.client_list()})
-                nobody = run("doctor", "--quick")
+                without = run("doctor", "--quick")
                 world.worker("-c", "1")
-                somebody = run("doctor", "--quick")
+                with_worker = run("doctor", "--quick")
                 assert not client.keys("*reply*")
         finally:
             receiver.should_stop = True
@@ -268,10 +268,10 @@ def test_listener_and_blocked_client_are_no_worker(world: World, run: Run) -> No
                 client.lpush("nothing", "something")
             for thread in threads:
                 thread.join()
-    assert nobody.returncode == 5
-    assert "✗ worker " in nobody.stdout
-    assert somebody.returncode == 0
-    assert re.search(r"✓ worker +1 worker connected to database", somebody.stdout)
+    assert without.returncode == 5
+    assert "✗ worker " in without.stdout
+    assert with_worker.returncode == 0
+    assert re.search(r"✓ worker +1 worker connected to database", with_worker.stdout)
 
 
 def test_quick_asks_no_worker(world: World, run: Run) -> None:
