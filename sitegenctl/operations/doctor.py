@@ -11,7 +11,7 @@ from typing import TypeVar
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.overview import remedy_for
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.health.activity import QueueActivity, QueueLook
+from sitegenctl.domain.health.activity import QueueActivity, QueueHead
 from sitegenctl.domain.health.check import CheckUp, Missing, run_checks
 from sitegenctl.domain.health.files import DirectoryFacts, FinishedSites
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
@@ -147,20 +147,20 @@ class _Measuring:
         await messages
 
     async def _activity(self, messages: Awaitable[None]) -> QueueActivity | Missing:
-        first = await self._look()
+        first = await self._read_queue()
         if isinstance(first, Missing):
             return first
-        look, workers = first
+        head, workers = first
         consumers = workers.consumers(self._options.system)
-        if consumers and (not look.depth or any(worker.busy for worker in consumers)):
-            return QueueActivity(first=look, second=look, before=workers, after=workers)
+        if consumers and (not head.depth or any(worker.busy for worker in consumers)):
+            return QueueActivity(first=head, second=head, before=workers, after=workers)
         await messages
         await asyncio.sleep(self._options.patience.total_seconds())
-        second = await self._look()
+        second = await self._read_queue()
         if isinstance(second, Missing):
             second = first
         return QueueActivity(
-            first=look,
+            first=head,
             second=second[0],
             before=workers,
             after=second[1],
@@ -168,12 +168,12 @@ class _Measuring:
             beat_came=not consumers and await self._has_beat_sent(),
         )
 
-    async def _look(self) -> tuple[QueueLook, WorkersFacts] | Missing:
-        look = await self._attempt(Source.BROKER, self._probes.broker.look())
-        if isinstance(look, Missing):
-            return look
+    async def _read_queue(self) -> tuple[QueueHead, WorkersFacts] | Missing:
+        head = await self._attempt(Source.BROKER, self._probes.broker.head())
+        if isinstance(head, Missing):
+            return head
         workers = await self._attempt(Source.BROKER, self._probes.broker.workers())
-        return workers if isinstance(workers, Missing) else (look, workers)
+        return workers if isinstance(workers, Missing) else (head, workers)
 
     async def _has_beat_sent(self) -> bool:
         """Whether there are more of beat's messages than before; without a worker they stay in the queue."""

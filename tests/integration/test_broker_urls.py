@@ -118,7 +118,7 @@ async def measure(world: World) -> None:
         assert facts.connections is not None
         assert facts.connections[facts.database].may_be_workers
         assert (facts.role, facts.saves, facts.policy) == ("master", "", "noeviction")
-        assert (await probe.look()).depth == (await probe.messages()).total == 0
+        assert (await probe.head()).depth == (await probe.messages()).total == 0
         assert (await probe.leftovers()).bindings == 0
         (worker,) = (await probe.workers()).workers
         assert worker.queues == (QUEUE,)

@@ -12,7 +12,7 @@ import pytest
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Condition, Source, fix_then_reset
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
-from sitegenctl.domain.health.activity import QueueActivity, QueueLook, progress
+from sitegenctl.domain.health.activity import QueueActivity, QueueHead, progress
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp, Definition, Missing, run_checks
 from sitegenctl.domain.health.clocks import clocks
 from sitegenctl.domain.health.files import DirectoryFacts, FinishedSites, directory, disk, finished_sites
@@ -95,10 +95,10 @@ LOCKED = replace(POSTGRES, locks=(LOCK,))
 OTHER_DATABASE = replace(REDIS, workers=0, connections={1: Connections(listening=1, taking=1)})
 HASTY, BUSY_MAIL = replace(MAIL, visibility_timeout=seconds(300)), replace(MAIL, busy=1)
 WHOLE, HOLLOW = SiteFiles(count=8, size=1), SiteFiles(count=0, size=0)
-WAITING = QueueLook(depth=3, head=("a",))
+WAITING = QueueHead(depth=3, head=("a",))
 
 
-def judge(check: Definition[Any], *facts: object) -> Check:
+def judge(check: Definition, *facts: object) -> Check:
     (result,) = run_checks([check], {type(fact): fact for fact in (SYSTEM, *facts)}, strict=False).checks
     return result
 
@@ -116,7 +116,7 @@ def visible(timeout: float | None) -> WorkersFacts:
 
 
 def activity(
-    second: QueueLook = WAITING,
+    second: QueueHead = WAITING,
     after: WorkersFacts = workers(WORKER),  # noqa: B008 - frozen
     before: WorkersFacts | None = None,
     **fields: Any,
@@ -261,9 +261,9 @@ def schemas(
         (visibility, [workers(WORKER, replace(HASTY, queues=())), MESSAGES], OK, "3600 s"),
         (visibility, [workers(WORKER, replace(MAIL, hard_limit=seconds(7200))), MESSAGES], OK, "3600 s"),
         (progress, [activity()], FAILED, "3 messages wait, and 1 idle worker took none for 3 s"),
-        (progress, [activity(QueueLook(depth=0))], OK, "no message waits"),
-        (progress, [activity(QueueLook(depth=2, head=("b",)))], OK, "the queue moves"),
-        (progress, [activity(QueueLook(depth=3, head=("b",)))], OK, "the queue moves"),
+        (progress, [activity(QueueHead(depth=0))], OK, "no message waits"),
+        (progress, [activity(QueueHead(depth=2, head=("b",)))], OK, "the queue moves"),
+        (progress, [activity(QueueHead(depth=3, head=("b",)))], OK, "the queue moves"),
         (progress, [activity(after=workers(replace(WORKER, busy=2)))], OK, "2 tasks running or reserved"),
         (progress, [activity(after=workers(replace(WORKER, finished=1)))], OK, "the queue moves"),
         (progress, [activity(after=workers(WORKER, replace(MAIL, busy=2, finished=9)))], FAILED, "1 idle worker took"),
@@ -286,7 +286,7 @@ def schemas(
         (open_orders, [FAULTS], FAILED, "3 of 4 open orders in fault: 2 failed, 1 ghost"),
     ],
 )
-def test_judgment(check: Definition[Any], facts: list[object], status: CheckStatus, text: str) -> None:
+def test_judgment(check: Definition, facts: list[object], status: CheckStatus, text: str) -> None:
     result = judge(check, *facts)
     assert result.status is status, result
     assert text in " / ".join(result.evidence)
@@ -364,7 +364,7 @@ EXHAUSTED = replace(conditions(Condition.FAILED), remedies={Condition.FAILED: fi
         ),
     ],
 )
-def test_remedy(check: Definition[Any], facts: list[object], remedy: str) -> None:
+def test_remedy(check: Definition, facts: list[object], remedy: str) -> None:
     assert hint_text(judge(check, *facts).remedy) == remedy
 
 
@@ -490,7 +490,7 @@ SLOW = Missing(source=Source.DATABASE, message="the database gave up")
     ],
 )
 def test_missing_fact(
-    check: Definition[Any], facts: Mapping[type, object], status: CheckStatus, text: str, remedy: str | None
+    check: Definition, facts: Mapping[type, object], status: CheckStatus, text: str, remedy: str | None
 ) -> None:
     (result,) = run_checks([check], {type(SYSTEM): SYSTEM, **facts}, strict=False).checks
     assert result.status is status

@@ -20,7 +20,7 @@ from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, rea
 from sitegenctl.adapters.redis.connection import Link, opened_link
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import database_number
-from sitegenctl.domain.health.activity import QueueLook
+from sitegenctl.domain.health.activity import QueueHead
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.orders import BEAT_TASK
 from sitegenctl.domain.health.redis import RedisFacts
@@ -72,12 +72,12 @@ class CeleryHealth:
                 now=self._now,
             )
 
-    async def look(self) -> QueueLook:
+    async def head(self) -> QueueHead:
         async with self._link() as link:
             replies = await link.execute(
                 *(command for key in self._options.lists for command in (("LLEN", key), ("LINDEX", key, -1)))
             )
-        return QueueLook(depth=sum(replies[::2]), head=tuple(_identity(raw) for raw in replies[1::2]))
+        return QueueHead(depth=sum(replies[::2]), head=tuple(_identity(raw) for raw in replies[1::2]))
 
     async def messages(self) -> MessageFacts:
         async with self._link() as link:

@@ -17,7 +17,7 @@ from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
 from sitegenctl.adapters.rq.reader import job_id_of, job_in_work, read_jobs
 from sitegenctl.adapters.rq.records import read_records
 from sitegenctl.adapters.rq.workers import RqWorkers
-from sitegenctl.domain.health.activity import QueueLook
+from sitegenctl.domain.health.activity import QueueHead
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.workers import WorkerFacts, WorkersFacts
@@ -61,10 +61,10 @@ class RqHealth:
                 now=self._now,
             )
 
-    async def look(self) -> QueueLook:
+    async def head(self) -> QueueHead:
         async with self._workers.link() as link:
             depth, head = await link.execute(("LLEN", self._options.list_key), ("LINDEX", self._options.list_key, 0))
-        return QueueLook(depth=depth, head=(job_id_of(head or b""),))
+        return QueueHead(depth=depth, head=(job_id_of(head or b""),))
 
     async def messages(self) -> MessageFacts:
         options = self._options

@@ -13,7 +13,7 @@ from sitegenctl.domain.health.workers import WorkersFacts, make_consume
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueueLook:
+class QueueHead:
     """The queue's depth, and the messages that are next."""
 
     depth: int
@@ -27,8 +27,8 @@ class QueueActivity:
     ``beat_came`` is whether there were more of beat's messages the second time.
     """
 
-    first: QueueLook
-    second: QueueLook
+    first: QueueHead
+    second: QueueHead
     before: WorkersFacts
     after: WorkersFacts
     waited: timedelta = timedelta(0)

@@ -13,13 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, get_args
+from typing import Any, get_args
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
 from sitegenctl.domain.health.text import counted
-
-P = ParamSpec("P")
 
 SOURCE_NAMES = {
     Source.BROKER: "Redis",
@@ -91,18 +89,14 @@ class Problems:
 
 
 @dataclass(frozen=True)
-class Definition(Generic[P]):
+class Definition:
     """A check of the registry; ``backends`` are those that have it, None for all."""
 
     name: str
     source: Source
-    function: Callable[P, Finding]
+    function: Callable[..., Finding]
     quick: bool
     backends: Collection[str] | None
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Finding:
-        """Judge these facts."""
-        return self.function(*args, **kwargs)
 
     @property
     def description(self) -> str:
@@ -131,7 +125,7 @@ class Definition(Generic[P]):
                 arguments[name] = fact
             elif is_needed:
                 return self._check(fact.finding, fact.source)
-        return self._check(self.function(**arguments), self.source)  # type: ignore[call-arg]
+        return self._check(self.function(**arguments), self.source)
 
     def _check(self, finding: Finding, source: Source) -> Check:
         return Check(**vars(finding), name=self.name, source=source)
@@ -139,7 +133,7 @@ class Definition(Generic[P]):
 
 def check(
     name: str, source: Source, *, quick: bool = False, backends: Collection[str] | None = None
-) -> Callable[[Callable[P, Finding]], Definition[P]]:
+) -> Callable[[Callable[..., Finding]], Definition]:
     """Declare a check; a ``quick`` one is made with ``--quick`` too."""
     return lambda function: Definition(name, source, function, quick, backends)
 
@@ -174,7 +168,7 @@ class CheckUp:
         return f"{verdict}: " + (", ".join(counted(*part) for part in parts if part[0]) or "nothing was checked")
 
 
-def run_checks(definitions: Iterable[Definition[Any]], facts: Mapping[type, object], *, strict: bool) -> CheckUp:
+def run_checks(definitions: Iterable[Definition], facts: Mapping[type, object], *, strict: bool) -> CheckUp:
     """Make these checks with the facts, by type; one that could not be measured is ``Missing``."""
     first: dict[Source, Missing] = {}
     for fact in facts.values():

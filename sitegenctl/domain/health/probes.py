@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sitegenctl.domain.health.activity import QueueLook
+from sitegenctl.domain.health.activity import QueueHead
 from sitegenctl.domain.health.files import DirectoryFacts
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.postgres import PostgresFacts, SchemaShape
@@ -20,7 +20,7 @@ class BrokerProbe(Protocol):
     async def facts(self) -> RedisFacts:
         """What Redis reports of itself, in a few round trips on one connection."""
 
-    async def look(self) -> QueueLook:
+    async def head(self) -> QueueHead:
         """The queue's depth and its next messages at one moment."""
 
     async def messages(self) -> MessageFacts:

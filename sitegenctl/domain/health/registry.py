@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sitegenctl.domain.health import activity, clocks, files, messages, orders, postgres, redis, workers
 from sitegenctl.domain.health.check import Definition
 
-CHECKS: tuple[Definition[Any], ...] = tuple(
+CHECKS: tuple[Definition, ...] = tuple(
     each
     for module in (redis, postgres, clocks, workers, activity, messages, orders, files)
     for each in vars(module).values()
@@ -15,7 +13,7 @@ CHECKS: tuple[Definition[Any], ...] = tuple(
 )
 
 
-def checks_of(backend: str, *, quick: bool = False) -> tuple[Definition[Any], ...]:
+def checks_of(backend: str, *, quick: bool = False) -> tuple[Definition, ...]:
     """The checks of a backend, or only the quick ones."""
     return tuple(
         check
