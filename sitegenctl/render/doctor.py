@@ -29,30 +29,30 @@ def check_row(check: Check, selector: str | None = None) -> dict[str, Any]:
     }
 
 
-def doctor_report(found: CheckUp, command: str, *, width: int, colour: bool, selector: str | None = None) -> Report:
+def doctor_report(check_up: CheckUp, command: str, *, width: int, colour: bool, selector: str | None = None) -> Report:
     """Report a check-up; ``width`` in columns. Commands get the ``selector`` of the system that was checked."""
-    rows = [check_row(check, selector) for check in found.checks]
+    rows = [check_row(check, selector) for check in check_up.checks]
     errors = [
         {"message": check.evidence[0], "hint": hint_text(check.remedy, selector), "source": str(check.source)}
-        for check in found.checks
+        for check in check_up.checks
         if check.unreachable
     ]
     return Report(
         command=command,
-        data={"summary": found.summary, "checks": rows},
+        data={"summary": check_up.summary, "checks": rows},
         rows=rows,
-        text=lambda: doctor_text(found, width=width, colour=colour, selector=selector),
-        exit_code=found.exit_code,
+        text=lambda: doctor_text(check_up, width=width, colour=colour, selector=selector),
+        exit_code=check_up.exit_code,
         errors=errors,
     )
 
 
-def doctor_text(found: CheckUp, *, width: int, colour: bool, selector: str | None = None) -> str:
+def doctor_text(check_up: CheckUp, *, width: int, colour: bool, selector: str | None = None) -> str:
     """The checklist below a summary."""
-    worst = CheckStatus.FAILED if found.exit_code else CheckStatus.OK
-    lines = [_painted(line, worst, colour) for line in wrap(found.summary, width)]
-    column = max((len(check.name) for check in found.checks), default=0) if width >= _TWO_COLUMNS else 0
-    for check in found.checks:
+    worst = CheckStatus.FAILED if check_up.exit_code else CheckStatus.OK
+    lines = [_painted(line, worst, colour) for line in wrap(check_up.summary, width)]
+    column = max((len(check.name) for check in check_up.checks), default=0) if width >= _TWO_COLUMNS else 0
+    for check in check_up.checks:
         lines += _check_lines(check, width, column, colour, selector)
     return "\n".join(lines) + "\n"
 
@@ -61,7 +61,7 @@ def _check_lines(check: Check, width: int, column: int, colour: bool, selector: 
     mark = _painted(f"{_MARKS[check.status]} ", check.status, colour)
     indent = " " * (column + 4) if column else "    "
     room = max(width - len(indent), 16)
-    evidence = [line for text in check.evidence for line in _wrapped(text, room)]
+    evidence = [line for text in check.evidence for line in wrap(neutralise(text), room)]
     if column:
         first = evidence.pop(0) if evidence else ""
         yield f"{mark}{check.name:<{column}}  {first}".rstrip()
@@ -73,10 +73,6 @@ def _check_lines(check: Check, width: int, column: int, colour: bool, selector: 
         # Not wrapped, so that it can be copied as one command.
         remedy = neutralise(hint_text(check.remedy, selector) or "")
         yield f"{indent}{_painted(f'→ {remedy}', check.status, colour)}"
-
-
-def _wrapped(text: str, room: int) -> list[str]:
-    return wrap(neutralise(text), room)
 
 
 def _painted(text: str, status: CheckStatus, colour: bool) -> str:
