@@ -11,7 +11,7 @@ import faulthandler
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 import typer
@@ -24,7 +24,7 @@ _TOTAL_LIMIT = 2.0
 _LABEL_WIDTH = 40
 
 
-def complete() -> NoReturn:
+def complete(make_app: Callable[[Collection[str]], typer.Typer]) -> NoReturn:
     """Write the completions of the line that is in Typer's environment variables, and end the process."""
     with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)
@@ -33,8 +33,6 @@ def complete() -> NoReturn:
     exit_code = 0
     try:
         from typer.completion import get_completion_inspect_parameters as register_shells
-
-        from sitegenctl.cli.app import make_app
 
         register_shells()
         line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
