@@ -11,8 +11,8 @@ import faulthandler
 import os
 import re
 import sys
-from collections.abc import Callable, Collection
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import typer
 
@@ -24,7 +24,7 @@ _TOTAL_LIMIT = 2.0
 _LABEL_WIDTH = 40
 
 
-def complete(make_app: Callable[[Collection[str]], typer.Typer]) -> NoReturn:
+def complete(make_app: Callable[[Sequence[str]], typer.Typer]) -> NoReturn:
     """Write the completions of the line that is in Typer's environment variables, and end the process."""
     with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)
@@ -98,12 +98,10 @@ def contexts(incomplete: str) -> list[str]:
 def orders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Complete the number of an order, with its customer beside it."""
     from sitegenctl.adapters.postgres.completion import suggest_orders
-    from sitegenctl.cli.options import global_options
     from sitegenctl.config.settings import load_settings
     from sitegenctl.config.urls import has_password
 
-    given = global_options(ctx)
-    settings = load_settings({name: given[name] for name in ("context", "env_file")})
+    settings = load_settings({name: innermost(ctx, name) for name in ("context", "env_file")})
     url = settings.database_url or ""
     # A password command may ask for a passphrase: never run it on TAB.
     if not url or (settings.database_password_command and not has_password(url)):
@@ -115,6 +113,16 @@ def orders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     finally:
         faulthandler.dump_traceback_later(_TOTAL_LIMIT, exit=True)
     return [(str(number), _label(name)) for number, name in found]
+
+
+def innermost(ctx: typer.Context, name: str) -> Any:
+    """Return an option as it was given to a command or, if not there, to the nearest group above it."""
+    at: Any = ctx
+    while at is not None:
+        if (value := at.params.get(name)) is not None:
+            return value
+        at = at.parent
+    return None
 
 
 def _label(text: str) -> str:

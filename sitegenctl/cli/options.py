@@ -146,10 +146,28 @@ class OrderSelector:
     search: Search = None
 
     def choice(self) -> list[int] | OrderQuery | None:
-        """The selected orders: numbers, or a query; None if no option is given. Raises ``UsageProblem``."""
-        from sitegenctl.cli.order_selection import read_selection
+        """The selected orders: numbers, or a query for all that match; None if no option is given.
 
-        return read_selection(self)
+        Raises ``UsageProblem`` if both are given.
+        """
+        from sitegenctl.cli.order_selection import MAX_ORDERS, read_order_ids, read_statuses
+        from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
+        from sitegenctl.errors import UsageProblem
+
+        by_number = bool(self.orders) or self.source is not None
+        by_kind = bool(self.condition or self.status) or self.search is not None
+        if by_number and by_kind:
+            raise UsageProblem("order numbers cannot be combined with --condition, --status or --search")
+        if by_number:
+            return read_order_ids(self.orders, self.source)
+        if not by_kind:
+            return None
+        return OrderQuery(
+            filter=OrderFilter(statuses=read_statuses(self.status), search=self.search),
+            conditions=frozenset(self.condition or ()),
+            sort=SortBy.ID,
+            limit=MAX_ORDERS,
+        )
 
     def required_choice(self) -> list[int] | OrderQuery:
         """The selected orders. Raises ``UsageProblem`` if no option is given."""
@@ -330,14 +348,7 @@ def group(app: typer.Typer, name: str, help: str) -> typer.Typer:
 
 def global_options(ctx: typer.Context) -> dict[str, Any]:
     """The global options of a command and of the groups above it; the innermost wins."""
-    options: dict[str, Any] = dict.fromkeys(_GLOBALS)
-    at: Any = ctx
-    while at is not None:
-        for key, value in options.items():
-            if value is None:
-                options[key] = at.params.get(key)
-        at = at.parent
-    return options
+    return {name: complete.innermost(ctx, name) for name in _GLOBALS}
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sitegenctl.cli.options import OrderSelector
-from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
 from sitegenctl.domain.orders.order import MAX_ORDER_ID, OrderStatus
 from sitegenctl.errors import UsageProblem
 
@@ -44,27 +42,6 @@ def read_statuses(words: Sequence[str] | None) -> frozenset[OrderStatus]:
             raise UsageProblem(f"{word} is not a status", hint=f"one of: {known}")
         statuses.add(OrderStatus(label))
     return frozenset(statuses)
-
-
-def read_selection(selector: OrderSelector) -> list[int] | OrderQuery | None:
-    """Read the selected orders: numbers, or a query for all that match; None if no option is given.
-
-    Raises ``UsageProblem`` if both are given.
-    """
-    by_number = bool(selector.orders) or selector.source is not None
-    by_kind = bool(selector.condition or selector.status) or selector.search is not None
-    if by_number and by_kind:
-        raise UsageProblem("order numbers cannot be combined with --condition, --status or --search")
-    if by_number:
-        return read_order_ids(selector.orders, selector.source)
-    if not by_kind:
-        return None
-    return OrderQuery(
-        filter=OrderFilter(statuses=read_statuses(selector.status), search=selector.search),
-        conditions=frozenset(selector.condition or ()),
-        sort=SortBy.ID,
-        limit=MAX_ORDERS,
-    )
 
 
 def _words(text: str) -> list[str]:

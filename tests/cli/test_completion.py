@@ -20,7 +20,10 @@ from tests.support.shells import COMMANDS, FILES, SCRIPTS, Terminal
 from tests.support.world import World
 
 #: The real entry point, with time limits for a loaded machine.
-PATIENT = "import sitegenctl.cli.complete as it; it._DATABASE_LIMIT = it._TOTAL_LIMIT = 60.0; it.complete()"
+PATIENT = (
+    "import sitegenctl.cli.complete as it; from sitegenctl.cli.app import make_app;"
+    " it._DATABASE_LIMIT = it._TOTAL_LIMIT = 60.0; it.complete(make_app)"
+)
 HEAVY = ["celery", "sqlalchemy", "redis", "textual", "rq", "kombu", "jinja2"]
 
 
