@@ -1,9 +1,9 @@
 """Moving 10,000 orders against the straightforward loop, whole processes, in one run.
 
-The loop is what the system's own code would be: with SQLAlchemy's session it looks at each order's status, sets it,
+The loop is what the system's own code would be: with SQLAlchemy's session it reads each order's status, sets it,
 commits, and publishes with the task's `delay()`, in one process that has connected before the clock starts. The bare
-loop doesn't even look: one UPDATE through asyncpg, one `delay()`. `enqueue` and `reset-empty` are measured with their
-start, their two looks at the queue and their journal. The loops against `reset-empty` also count the files of each
+loop reads nothing: one UPDATE through asyncpg, one `delay()`. `enqueue` and `reset-empty` are measured with their
+start-up, both readings of the queue and the journal. The loops against `reset-empty` also count the files of each
 order and move its folder. Then memory: the same with 100,000 orders, and `reset-empty --dry-run` against its bare
 query and a bare scandir.
 """

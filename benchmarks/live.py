@@ -152,13 +152,13 @@ def _first_paint(world: World) -> None:
         with live(world) as terminal:
             painted.append(terminal.wait_for("Orders"))
             known.append(terminal.wait_for("faults first"))
-            terminal.wait_for("somebody")
+            terminal.wait_for("need attention")
     print(f"first paint     {statistics.median(painted) * 1000:6.0f} ms    (to be under 1000)")
 
 
 def _at_rest(world: World) -> None:
     with live(world) as terminal:
-        terminal.wait_for("somebody")
+        terminal.wait_for("need attention")
         _paint_for(terminal, 3)
         began, used = time.perf_counter(), terminal.cpu()
         _paint_for(terminal, IDLE_SECONDS)
@@ -168,7 +168,7 @@ def _at_rest(world: World) -> None:
 
 def _keys(world: World) -> None:
     with live(world) as terminal, _events(world, EVENTS_A_SECOND):
-        terminal.wait_for("somebody")
+        terminal.wait_for("need attention")
         _paint_for(terminal, 5)
         times = [terminal.press(b"j" if number % 20 < 15 else b"k") for number in range(KEYS)]
         p50, p95 = statistics.median(times), statistics.quantiles(times, n=20)[-1]
@@ -177,10 +177,10 @@ def _keys(world: World) -> None:
 
 def _an_hour(world: World) -> None:
     with live(world) as terminal:
-        terminal.wait_for("somebody")
+        terminal.wait_for("need attention")
         terminal.press(b"4")
-        # A real hour has 3600 looks, this one has some forty: what the first few take, while an old picture and the
-        # next are there at once, would be taken for growth.
+        # A real hour has 3600 readings, this one has some forty: the memory of the first few, while an old snapshot
+        # and the next exist at once, would be taken for growth.
         with _events(world, EVENTS_A_SECOND):
             _paint_for(terminal, SETTLING_SECONDS)
         held = []
@@ -211,7 +211,7 @@ def _paint_for(terminal: Terminal, seconds: float) -> None:
 
 @contextlib.contextmanager
 def _events(world: World, rate: int) -> Iterator[None]:
-    """Have so many events a second sent."""
+    """Publish ``rate`` events a second."""
     ended = threading.Event()
 
     def send() -> None:
@@ -230,7 +230,7 @@ def _events(world: World, rate: int) -> Iterator[None]:
 
 
 def _message(redis: Redis, count: int) -> tuple[str, str]:
-    """So many events of tasks in one message, as a worker sends them, and the channel for it."""
+    """Return the channel and a message of ``count`` task events, as a worker sends them."""
     events = [
         {
             "type": "task-started",

@@ -109,10 +109,10 @@ def orders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     url = settings.require_database_url()
     faulthandler.dump_traceback_later(_DATABASE_LIMIT, exit=True)
     try:
-        found = asyncio.run(suggest_orders(url, incomplete, timeout=_DATABASE_LIMIT))
+        suggestions = asyncio.run(suggest_orders(url, incomplete, timeout=_DATABASE_LIMIT))
     finally:
         faulthandler.dump_traceback_later(_TOTAL_LIMIT, exit=True)
-    return [(str(number), _label(name)) for number, name in found]
+    return [(str(number), _label(name)) for number, name in suggestions]
 
 
 def innermost(ctx: typer.Context, name: str) -> Any:

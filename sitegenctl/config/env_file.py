@@ -1,4 +1,4 @@
-"""Read a system's own ``.env`` file (``--env-file``), of which only known variables are used.
+"""Read a system's own ``.env`` file (``--env-file``). Only known variables are used.
 
 A reference such as ``${DB_PASSWORD}`` is resolved against earlier lines of the file, never against the environment.
 Errors never quote a value: it may be a password.

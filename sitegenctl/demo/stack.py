@@ -66,7 +66,7 @@ def default_root() -> Path:
 class Stack:
     """The embedded stack in the folder ``root``.
 
-    ``backend`` is the queue's backend for a stack that is not seeded yet; None means Celery. ``worker_ready`` tells
+    ``backend`` is the queue's backend for a stack that is not seeded yet; None means Celery. ``worker_ready`` checks
     whether a living worker accepts tasks. Seconds: ``worker_grace`` for the worker's shutdown, ``lock_timeout`` for
     another ``up`` or ``down`` to end.
     """

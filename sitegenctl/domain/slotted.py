@@ -1,4 +1,4 @@
-"""A decorator for values of which there are very many."""
+"""A decorator for values that exist in very large numbers."""
 
 from __future__ import annotations
 

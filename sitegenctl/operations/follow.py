@@ -17,7 +17,7 @@ from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.observe import SECOND_LOOK, utc_now
+from sitegenctl.operations.observe import CONFIRM_DELAY, utc_now
 
 #: Poll intervals in seconds: of the log while it grows and while it is quiet, and of the queue.
 _LOG_INTERVAL = 0.2
@@ -301,7 +301,7 @@ class _TaskWatch:
             orphaned, quiet = await self._ask_workers(runs, reading)
             ended += orphaned
         doubtful = (self._gone | self._orphaned) - {each.order_id for each in ended}
-        self._next_poll = self._clock() + (SECOND_LOOK if doubtful else _QUEUE_INTERVAL)
+        self._next_poll = self._clock() + (CONFIRM_DELAY if doubtful else _QUEUE_INTERVAL)
         return ended, quiet
 
     async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Quiet | None]:

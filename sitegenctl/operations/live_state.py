@@ -264,8 +264,8 @@ class _Cache:
 
 
 def _count_conditions(snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]) -> dict[Condition, int]:
-    found = conditions(snapshot, by_status)
-    return {condition: orders if isinstance(orders, int) else len(orders) for condition, orders in found.items()}
+    by_condition = conditions(snapshot, by_status)
+    return {condition: orders if isinstance(orders, int) else len(orders) for condition, orders in by_condition.items()}
 
 
 def _task_details(task: LiveTask) -> TaskDetails:

@@ -34,10 +34,10 @@ T = TypeVar("T")
 
 #: Seconds between the two readings that it takes to call a task orphaned or duplicated: longer than a task takes to
 #: get from the queue to a worker.
-SECOND_LOOK = 0.25
+CONFIRM_DELAY = 0.25
 
 #: The newest finished orders whose files are checked to recognise a wrong sites directory, and the share of them (one
-#: in so many) that must have a file.
+#: in ``_ONE_IN``) that must have a file.
 _SAMPLE = 20
 _ONE_IN = 4
 
@@ -133,8 +133,9 @@ async def observe_open(
 ) -> Snapshot:
     """Take a snapshot of every order that can matter: the open ones, those with a live task, and ``also`` these.
 
-    As ``observe`` otherwise. Files of GENERATING orders are counted as far as a condition depends on them, and with
-    ``check_hollow`` those of finished orders with a task, too. With ``worker_details`` the snapshot has the roster.
+    As ``observe`` otherwise. Files of GENERATING orders are counted where a condition depends on them. With
+    ``check_hollow``, those of finished orders with a task are counted, too. With ``worker_details`` the snapshot has
+    the roster.
     """
     observation = _Observation(sources=sources, check_hollow=check_hollow, attempts=attempts or Attempts())
     read = observation.attempts.make
@@ -275,8 +276,8 @@ class _Observation:
     async def _read_again(
         self, tasks: tuple[LiveTask, ...], order_ids: Collection[int]
     ) -> tuple[tuple[LiveTask, ...], dict[int, Order]]:
-        """The tasks as far as a second reading of all sources confirms them, and these orders as of then."""
-        await asyncio.sleep(SECOND_LOOK)
+        """The tasks that a second reading of all sources confirms, and these orders at that time."""
+        await asyncio.sleep(CONFIRM_DELAY)
         try:
             reading = await self.sources.queue.read()
             survey = await self.sources.queue.survey()

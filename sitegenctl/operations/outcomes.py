@@ -12,7 +12,7 @@ from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.plans.result import Outcome, OutcomeKind
 from sitegenctl.domain.ports import PublishFailure, QueueBackend, TransitionFailure, TransitionResult
 from sitegenctl.errors import SourceError, Unconfirmed
-from sitegenctl.operations.observe import SECOND_LOOK
+from sitegenctl.operations.observe import CONFIRM_DELAY
 
 
 @dataclass(kw_only=True)
@@ -81,7 +81,7 @@ async def find_published(
     """
     try:
         first = {task.task_id for task in (await queue.read(order_ids)).tasks}
-        await asyncio.sleep(SECOND_LOOK)
+        await asyncio.sleep(CONFIRM_DELAY)
         published = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
     except SourceError:
         return failures

@@ -16,7 +16,7 @@ from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, Source
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
 from sitegenctl.errors import Refused, SourceError
-from sitegenctl.operations.observe import SECOND_LOOK, observe_live, utc_now
+from sitegenctl.operations.observe import CONFIRM_DELAY, observe_live, utc_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,6 @@ async def _find(queue: QueueBackend, task_id: str) -> tuple[TaskDetails | None, 
     task = await queue.task_details(task_id, survey=survey)
     if task is None or task.state is not TaskState.UNACKED:
         return task, survey
-    await asyncio.sleep(SECOND_LOOK)
+    await asyncio.sleep(CONFIRM_DELAY)
     survey = await queue.survey()
     return await queue.task_details(task_id, survey=survey), survey

@@ -15,7 +15,7 @@ from sitegenctl.domain.plans.plan import Plan
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, needs_logs, plan_repair, reused_ids
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations.bulk_plan import PlanBatch, Planner, Selection
-from sitegenctl.operations.observe import SECOND_LOOK, observe_open, require
+from sitegenctl.operations.observe import CONFIRM_DELAY, observe_open, require
 
 # Log rows read of an order with several running tasks: those of two or three runs.
 _LOG_ROWS = 200
@@ -83,7 +83,7 @@ async def _read_facts(sources: Sources, snapshot: Snapshot, named: Collection[in
     missing: set[int] = {order_id for order_id in named if order_id not in snapshot.orders}
     if missing and snapshot.authoritative:
         # An order may be committed after its task was published: only a second reading shows that it is missing.
-        await asyncio.sleep(SECOND_LOOK)
+        await asyncio.sleep(CONFIRM_DELAY)
         missing -= await sources.orders.existing(missing)
     return RepairFacts(
         unusable=await sources.queue.unusable(reused) if reused else {},

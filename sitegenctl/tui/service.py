@@ -37,7 +37,7 @@ _PAUSE_FACTOR = 2.0
 #: Shortest time between two polls, in seconds.
 _MIN_PAUSE = 0.25
 
-#: Events are delivered to the screen in batches: one every so many seconds, with at most so many events.
+#: Events are delivered to the screen in batches: the interval in seconds, and the largest batch.
 _EVENT_INTERVAL = 0.1
 _MAX_EVENTS = 2000
 
@@ -247,7 +247,7 @@ class LiveService:
         self._post(SnapshotReady(ViewData(live=live, query=query, page=page, detail=detail)))
 
     async def _answer(self, state: LiveState) -> None:
-        """Send what the screen requests anew, from the last snapshot instead of the next."""
+        """Answer a changed request from the last snapshot, without waiting for the next."""
         while True:
             await self._request_changed.wait()
             self._request_changed.clear()

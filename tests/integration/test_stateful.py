@@ -392,8 +392,8 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     monkeypatch.setattr("sitegenctl.operations.bulk_plan.BATCH_SIZE", 3)
     # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
     for name in (
-        "operations.observe.SECOND_LOOK",
-        "operations.outcomes.SECOND_LOOK",
+        "operations.observe.CONFIRM_DELAY",
+        "operations.outcomes.CONFIRM_DELAY",
         "adapters.broker.restore.RECHECK_DELAY",
     ):
         monkeypatch.setattr(f"sitegenctl.{name}", 0.0)

@@ -355,7 +355,7 @@ async def test_cursor_stays_on_a_fixed_order(world: World) -> None:
 NOT_FIXED: Mapping[str, str] = {
     "exhausted": "attempts exhausted (3 of 3)",
     "not due": "the next is due in",
-    "settling": "it was modified a moment ago",
+    "settling": "it changed a moment ago",
     "blocked": "has no onboarding",
     "possibly running": "unknown until",
     "queued": "it is queued, and needs no fix",

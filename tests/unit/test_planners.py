@@ -631,7 +631,7 @@ LATER = NOW + timedelta(minutes=5)
         (snapshot(order(1), tasks=(task(TaskState.RUNNING, "a", 1), task(TaskState.RUNNING, "b", 1))), "task "),
         (snapshot(order(1), tasks=(task(TaskState.QUEUED, "t", 1, position=0),)), "it is queued, and needs no fix"),
         (snapshot(order(1, BUILDING, "OPERATOR_CANCEL")), "it is on hold; enqueue starts it again"),
-        (snapshot(order(1, idle=timedelta(seconds=5))), "it was modified a moment ago"),
+        (snapshot(order(1, idle=timedelta(seconds=5))), "it changed a moment ago"),
         (snapshot(order(1, REVIEW)), "it is done, and needs no fix"),
         (snapshot(), "the database has no such order"),
     ],

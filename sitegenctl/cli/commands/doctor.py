@@ -47,9 +47,9 @@ async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str)
     settings = call.settings()
     options = doctor_options(settings, patience=span("--patience", patience), strict=strict)
     async with open_session(settings, call.command) as session:
-        found = await check_up(session, options, quick=quick)
+        checkup = await check_up(session, options, quick=quick)
     on = screen()
-    report = doctor_report(found, call.command, width=on.width, colour=on.colour, selector=settings.selector)
+    report = doctor_report(checkup, call.command, width=on.width, colour=on.colour, selector=settings.selector)
     if call.output is Output.TABLE:
         # The list of checks already has the errors, with their fixes.
         report = replace(report, errors=())

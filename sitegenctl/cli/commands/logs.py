@@ -103,21 +103,21 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
     async with open_session(call.settings(), call.command) as session:
         if until_done:
             _ = session.queue  # raises where it is not configured, before anything is read
-        found, missing = await operation.find(session.orders, order_ids)
-        if not found:
+        existing, missing = await operation.find(session.orders, order_ids)
+        if not existing:
             raise Refused(_no_such(missing))
         if call.output in (Output.JSON, Output.CSV):
-            return await _document(call, session, found, missing, query)
+            return await _document(call, session, existing, missing, query)
         if missing:
             print(*error_lines(_no_such(missing), None), sep="\n", file=sys.stderr, flush=True)
-        show = _printer(call, found)
+        show = _printer(call, existing)
         # A missing order decides the exit code, whatever is shown of the others.
         with deciding(operation.exit_code({}, missing) or None):
             if follow:
                 async with signals.while_read():
-                    return await _follow(session, found, missing, query, show, until_done=until_done)
+                    return await _follow(session, existing, missing, query, show, until_done=until_done)
             shown = 0
-            async for row in operation.read(session.orders, found, query):
+            async for row in operation.read(session.orders, existing, query):
                 show(row)
                 shown += 1
     if not shown:
@@ -126,13 +126,13 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
 
 
 async def _document(
-    call: Invocation, session: Session, found: Sequence[int], missing: Sequence[int], query: LogQuery
+    call: Invocation, session: Session, existing: Sequence[int], missing: Sequence[int], query: LogQuery
 ) -> int:
     from sitegenctl.operations import logs as operation
     from sitegenctl.render.log import LOG_COLUMNS, log_data
     from sitegenctl.render.output import Report, write
 
-    rows = [log_data(row) async for row in operation.read(session.orders, found, query)]
+    rows = [log_data(row) async for row in operation.read(session.orders, existing, query)]
     report = Report(
         command=call.command,
         data={"rows": rows},
@@ -147,7 +147,7 @@ async def _document(
 
 async def _follow(
     session: Session,
-    found: Sequence[int],
+    existing: Sequence[int],
     missing: Sequence[int],
     query: LogQuery,
     show: Callable[[LogRow], None],
@@ -160,7 +160,7 @@ async def _follow(
     from sitegenctl.render.text import shorten
 
     endings: dict[int, Ended] = {}
-    async for event in operation.read_and_follow(session, found, query, until_done=until_done):
+    async for event in operation.read_and_follow(session, existing, query, until_done=until_done):
         if isinstance(event, LogRow):
             show(event)
             continue
@@ -173,21 +173,21 @@ async def _follow(
     return operation.exit_code(endings, missing)
 
 
-def _printer(call: Invocation, found: Sequence[int]) -> Callable[[LogRow], None]:
+def _printer(call: Invocation, existing: Sequence[int]) -> Callable[[LogRow], None]:
     """A function that prints a row, in the width that the terminal has then."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.render.log import log_data, log_lines, log_severity
     from sitegenctl.render.output import json_line
     from sitegenctl.render.table import coloured
 
-    digits = max(len(str(order_id)) for order_id in found)
+    digits = max(len(str(order_id)) for order_id in existing)
 
     def show(row: LogRow) -> None:
         if call.output == Output.NDJSON:
             print(json_line(log_data(row)), flush=True)
             return
         now = screen()
-        prefix = f"{row.order_id:>{digits}}  " if len(found) > 1 else ""
+        prefix = f"{row.order_id:>{digits}}  " if len(existing) > 1 else ""
         lines = log_lines(row, width=now.width, prefix=prefix, indent="")
         print(coloured("\n".join(lines), log_severity(row.status), now), flush=True)
 

@@ -143,7 +143,7 @@ def make_business(rng: random.Random) -> Business:
 
 
 def half_filled(onboarding: Mapping[str, Any], *, steps: int = 3) -> dict[str, Any]:
-    """Return the onboarding of a customer who stopped after so many ``steps`` of the form."""
+    """Return the onboarding of a customer who stopped after ``steps`` steps of the form."""
     early = {column: value for column, value in onboarding.items() if not _LATE_COLUMNS.fullmatch(column)}
     return {**early, "completed_steps": steps, "is_complete": False}
 

@@ -58,7 +58,7 @@ class SampleQueue(Protocol):
 
 
 def sample_queue(backend: str) -> SampleQueue:
-    """Import the module of a backend, each of which needs a library that the others do not."""
+    """Import the module of a backend: each backend needs a library of its own."""
     return cast("SampleQueue", importlib.import_module(backend_class(backend).samples))
 
 

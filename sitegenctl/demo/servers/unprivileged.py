@@ -32,7 +32,7 @@ def unprivileged_account() -> Account | None:
             continue
         return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
     raise SourceError(
-        "PostgreSQL does not run as root, and there is no user postgres or nobody",
+        'PostgreSQL does not run as root, and there is no user "postgres" or "nobody"',
         hint="run sitegenctl as another user",
         source="database",
     )

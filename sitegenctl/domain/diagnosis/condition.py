@@ -180,8 +180,8 @@ class Evidence:
     ``order`` is None when the database has no such order, and ``authoritative`` says whether it is then missing.
     ``files`` is None when they were not or could not be counted; ``check_hollow`` judges a finished order by them.
     ``unavailable`` sources and ``silent`` workers did not respond. ``unattributed`` messages may be of any order.
-    ``may_be_running`` is whether a run may go on of which nothing is left in the queue, ``possible_until`` when it must
-    have ended, by the clock of ``taken_at``; ``broker_time`` is that moment by the broker's clock.
+    ``may_be_running`` is whether a run may go on without a trace in the queue, ``possible_until`` when it must have
+    ended, by the clock of ``taken_at``; ``broker_time`` is that moment by the broker's clock.
     """
 
     order_id: int

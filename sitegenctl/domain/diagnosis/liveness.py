@@ -347,7 +347,7 @@ def confirmed(first: Sequence[LiveTask], second: Sequence[LiveTask]) -> tuple[Li
 
 
 def unconfirmed(tasks: Iterable[LiveTask]) -> tuple[LiveTask, ...]:
-    """The tasks as far as one reading proves them: each of them once, and none orphaned."""
+    """What a single reading proves of the tasks: each task once, and none orphaned."""
     once: dict[str, LiveTask] = {}
     for task in tasks:
         orphaned = task.state is TaskState.ORPHANED

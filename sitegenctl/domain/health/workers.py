@@ -193,7 +193,7 @@ def make_consume(workers: WorkersFacts, system: System) -> Remedy:
         return replace(system.commands.start_worker, note=f"with {option}")
     if all(system.task in (each.tasks or ()) for each in workers.workers):
         return Remedy.run(Command.QUEUE_RESUME, note=f"and start the worker with {option}")
-    # A worker that is told to consume drops the messages whose task it lacks.
+    # A worker that starts to consume drops the messages whose task it lacks.
     return replace(system.commands.start_worker, note=f"with {option}; not every worker that runs has the task")
 
 

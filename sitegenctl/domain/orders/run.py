@@ -40,7 +40,7 @@ _PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
 
 #: Steps that publish a task, after which the next row begins a run; and the steps that roll them back.
 ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET})
-TAKEN_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
+ROLLED_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ def read_history(
             if step in ENQUEUES:
                 before = (last_run, attempts)
                 last_run, in_preamble = None, False
-            elif step in TAKEN_BACK and before is not None and last_run is None:
+            elif step in ROLLED_BACK and before is not None and last_run is None:
                 # No worker received the task: the state before it holds again.
                 last_run, attempts = before
             elif step == OPERATOR_CANCEL and last_run is not None:

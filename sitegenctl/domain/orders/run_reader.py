@@ -15,8 +15,8 @@ from sitegenctl.domain.orders.run import (
     ENQUEUES,
     OPERATOR_PREFIX,
     OUTCOME_STEPS,
+    ROLLED_BACK,
     STARTS,
-    TAKEN_BACK,
     RunOutcome,
     begins_run,
     is_preamble,
@@ -150,7 +150,7 @@ class RunStream:
             completed, reading.before, reading.run = reading.before, reading.run, None
             reading.enqueued = True
             return _logged(row.order_id, completed, is_newest=False) if completed is not None else None
-        if row.step in TAKEN_BACK and reading.run is None:
+        if row.step in ROLLED_BACK and reading.run is None:
             # No worker received the task: the next row continues the run before it.
             reading.run, reading.before, reading.enqueued = reading.before, None, False
         return None

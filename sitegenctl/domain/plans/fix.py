@@ -73,7 +73,7 @@ def _why_left_out(snapshot: Snapshot, order_id: int) -> str:
     if diagnosis.condition is Condition.HELD:
         return "it is on hold; enqueue starts it again"
     if diagnosis.condition is Condition.SETTLING:
-        return "it was modified a moment ago; re-check after the grace period"
+        return "it changed a moment ago; re-check after the grace period"
     return f"it is {diagnosis.condition}, and needs no fix"
 
 
@@ -103,7 +103,7 @@ def _decide(repair: Repair) -> Step | Outcome | None:
 
 
 def _unknown(order_id: int, order: Order | None, diagnosis: Diagnosis, snapshot: Snapshot) -> Outcome | None:
-    """Refuse an order of which not enough is known; None if waiting is enough."""
+    """Refuse an order about which too little is known; None if waiting is enough."""
     if diagnosis.until is not None:
         return None
     if order is not None and (refused := without_status(order)):

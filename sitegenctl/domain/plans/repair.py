@@ -239,7 +239,7 @@ class Repair:
         is_of_run = run is not None and run.takes_lock and run.task_id == task.task_id
         is_dead = self.options.worker_dead or (order.run_lock_held is False and is_of_run)
         if not is_dead and is_younger(order, self.options.patience):
-            reason = f"its task is orphaned, but the order was modified {describe_age(order.idle)} ago"
+            reason = f"its task is orphaned, but the order changed {describe_age(order.idle)} ago"
             hint = f"re-check after {describe_age(self.options.patience)}"
             return skip(order, reason, task_id=task.task_id, hint=hint)
         if exhausted := attempts_exhausted(order, self.options.max_attempts):

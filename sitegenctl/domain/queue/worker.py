@@ -178,7 +178,7 @@ def describe_no_worker(replies: WorkerSurvey | WorkerRoster) -> str:
 
 
 def standstill(survey: WorkerSurvey, roster: WorkerRoster | None, *, queue: str) -> str | None:
-    """Why no task of a queue will run, as far as workers show; None if one may.
+    """Why no task of a queue will run, judging by its workers; None if one may.
 
     ``roster`` may be older than ``survey``: it counts only where both have the same workers.
     """
