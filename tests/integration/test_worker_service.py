@@ -9,7 +9,8 @@ import asyncpg
 import pytest
 
 from sitegenctl.domain.orders.generation_input import Brief, Generator
-from sitegenctl.domain.orders.run import RunOutcome, read_history
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.session import worker_stores
 from sitegenctl.worker.service import Generation, GenerationEnd, WorkerContext, generate, record_failure

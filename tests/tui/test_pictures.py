@@ -17,7 +17,8 @@ from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import timeline
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.domain.orders.order import LogRow, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import RunCounts, read_history
+from sitegenctl.domain.orders.run import RunCounts
+from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
 from sitegenctl.domain.plans.fix import plan_fix
 from sitegenctl.domain.queue.event import Event

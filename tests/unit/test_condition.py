@@ -11,14 +11,8 @@ from hypothesis import given, strategies as st
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Evidence, Severity, Source, diagnose
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_time
 from sitegenctl.domain.orders.order import JournalEntry, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import (
-    OPERATOR_CANCEL,
-    OPERATOR_ENQUEUE,
-    OPERATOR_REPAIR,
-    OPERATOR_RESET,
-    RunOutcome,
-    read_history,
-)
+from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, RunOutcome
+from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.plans.plan import Action
 from sitegenctl.domain.queue.task import LiveTask, TaskState

@@ -14,7 +14,7 @@ from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderQuery
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.health.check import Check, CheckStatus
 from sitegenctl.domain.orders.order import Order, OrderStatus
-from sitegenctl.domain.orders.run import read_history
+from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails

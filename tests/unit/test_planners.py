@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import read_history
+from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
 from sitegenctl.domain.plans.enqueue import backoff, plan_enqueue, plan_retry, plan_start

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from sitegenctl.domain.orders.run import WORKER_DEAD, Announcement, Run, RunOutcome, read_history
+from sitegenctl.domain.orders.run import WORKER_DEAD, Announcement, Run, RunOutcome
+from sitegenctl.domain.orders.run_reader import read_history
 
 WHOLE = ("START", "PHASE_1_START", "PHASE_1_COMPLETE", "WRITE_COMPLETE", "FINALIZE", "SUCCESS")
 
@@ -151,6 +152,7 @@ def test_run_without_times_has_no_age() -> None:
         (["START", "OPERATOR_CANCEL", "OPERATOR_CANCEL_FAILED"], False),
         (["START", "OPERATOR_CANCEL", "AI_STRATEGY"], False),  # it goes on in spite of it
         (["START", "OPERATOR_CANCEL", "START"], False),
+        (["START", "OPERATOR_CANCEL", "AI_STRATEGY", "OPERATOR_CANCEL_FAILED"], False),
     ],
 )
 def test_a_cancel_that_succeeded_ends_the_run(steps: list[str], cut_short: bool) -> None:

@@ -1,13 +1,13 @@
-"""Runs of many orders, told from rows that are read in pieces: when they began and ended, and where the time went."""
+"""Runs of many orders: when they began and ended, and the time that they spent in each stage."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
-from sitegenctl.domain.orders.run import RunOutcome, read_history
-from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream, read_history
 from tests.support.log_rows import STEPS, T0
 
 
@@ -79,6 +79,19 @@ def test_an_enqueue_that_was_taken_back_leaves_the_run_before_it_the_newest() ->
     assert (run.outcome, run.duration) == (RunOutcome.SUCCESS, 3)
 
 
+def test_a_resumed_run_is_one_despite_an_enqueue_that_was_rolled_back() -> None:
+    steps = ("RESUME", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED", "START")
+    (run,) = told(*((step, number) for number, step in enumerate(steps)))
+    assert run.began_at == T0
+    assert read_history(steps).attempts == 1
+
+
+def test_a_separate_skip_is_no_attempt() -> None:
+    history = read_history(("START", "ERROR", "SKIP"))
+    assert history.last_run is not None
+    assert (history.last_run.outcome, history.attempts) == (RunOutcome.SKIP, 1)
+
+
 def test_orders_do_not_mix() -> None:
     stream = RunStream()
     for log_id, (step, at, order_id) in enumerate(
@@ -103,7 +116,8 @@ def test_a_clock_that_was_set_back_and_a_time_that_makes_no_sense_take_nothing_e
 
 
 @given(st.lists(st.sampled_from(STEPS), max_size=30))
-def test_it_tells_the_same_runs_as_an_order_s_history(steps: list[str]) -> None:
+@example(["RESUME", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED", "START"])
+def test_stream_and_history_read_the_same_runs(steps: list[str]) -> None:
     runs = told(*((step, number) for number, step in enumerate(steps)))
     history = read_history(steps)
     newest = [run for run in runs if run.is_newest]

@@ -18,7 +18,8 @@ from sitegenctl.demo.samples.recipes import FOREIGN, Lane
 from sitegenctl.demo.samples.sites import site_files
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Condition, Evidence, diagnose
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import RunOutcome, read_history
+from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 

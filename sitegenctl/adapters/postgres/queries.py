@@ -17,7 +17,8 @@ import asyncpg
 from sitegenctl.adapters.postgres.locks import HELD_RUN_LOCKS, unsigned_key
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy, order_number
 from sitegenctl.domain.orders.order import OPEN_STATUSES, JournalEntry, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run import STARTS, Announcement, read_history
+from sitegenctl.domain.orders.run import STARTS, Announcement
+from sitegenctl.domain.orders.run_reader import read_history
 
 # Newest log rows that the history of an order is read from; a run writes about 25.
 _HISTORY_ROWS = 500

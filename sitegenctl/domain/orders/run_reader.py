@@ -1,28 +1,43 @@
-"""Runs with their times, stages and errors, read from the interleaved log rows of many orders.
+"""Read runs from the rows of the generation log, oldest first.
 
-A SKIP after an outcome, without a START, is a run of its own and does not change that outcome. Only the newest run of
-each order is kept in memory, so that a log of any length can be read in pieces.
+A run begins at START or RESUME, or at the first row after an enqueue. A SKIP after an outcome, without a START, is a
+run of its own. The outcome of a run is its last SUCCESS, SKIP or ERROR. Without an outcome it was cut short or is still
+going; the log alone does not show which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import chain, repeat
 
 from sitegenctl.domain.orders.run import (
     ENQUEUES,
+    OPERATOR_CANCEL,
+    OPERATOR_FAILED_SUFFIX,
     OPERATOR_PREFIX,
+    OPERATOR_RESET,
     OUTCOME_STEPS,
-    ROLLED_BACK,
     STARTS,
+    WORKER_DEAD,
+    Announcement,
+    History,
+    Run,
     RunOutcome,
-    begins_run,
-    is_preamble,
 )
 from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.domain.slotted import slotted
+
+# A resumed run writes these before its START; they belong to the same run.
+_PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
+
+_ROLLED_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
+
+# Commands that choose the orders that they reset: their resets give no new attempts, or they would never end.
+_AUTOMATIC = frozenset({"maintain", "reset-empty"})
 
 
 @lru_cache(maxsize=1024)
@@ -33,35 +48,47 @@ def _stage_name(step: str) -> str | None:
 
 @slotted
 class RunRow:
-    """A log row; ``at`` is by the log's clock, None for an unusable time; ``message`` is that of an ERROR."""
+    """A log row; ``at`` is by the log's clock, None for an unusable time; ``message`` is that of an ERROR.
 
-    log_id: int
-    order_id: int
+    ``age`` and the ``command`` of a journal row are read only for the history of an order.
+    """
+
+    log_id: int = 0
+    order_id: int = 0
     step: str
-    at: datetime | None
+    at: datetime | None = None
     message: str | None = None
+    age: timedelta | None = None
+    command: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class LoggedRun:
-    """One run of one order.
+    """One run of one order. It is filled while its rows are read.
 
     ``outcome`` is its last one, None without any; ``outcomes`` has the time of the first of each. ``began_at`` is None
-    when its first row was not read or has no time; ``last_at`` is the time of its last row. ``stages`` are the seconds
-    spent in each stage until it succeeded or ended. ``last_stage`` is the stage in which it ended, ``error`` the
-    message of its last ERROR. ``is_newest`` means that no later run was read: without an outcome it may still be going.
+    when its first row was not read or has no time; ``age`` is that of its first row. ``last_at`` is the time of its
+    last row. ``stages`` are the seconds spent in each stage until it succeeded or ended. ``last_stage`` is the stage in
+    which it ended, ``error`` the message of its last ERROR. ``is_newest`` means that no later run was read: without an
+    outcome it may still be going.
     """
 
     order_id: int
-    outcome: RunOutcome | None
-    outcomes: Mapping[RunOutcome, datetime | None]
     began_at: datetime | None
-    ended_at: datetime | None
-    last_at: datetime | None
-    stages: Mapping[str, float]
-    last_stage: str | None
-    error: str | None
-    is_newest: bool
+    age: timedelta | None = None
+    outcome: RunOutcome | None = None
+    outcomes: dict[RunOutcome, datetime | None] = field(default_factory=dict)
+    ended_at: datetime | None = None
+    last_at: datetime | None = None
+    last_step: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+    last_stage: str | None = None
+    error: str | None = None
+    is_newest: bool = True
+    is_announced: bool = False
+    in_preamble: bool = True
+    is_cancelled: bool = False
+    is_dead: bool = False
 
     def duration_to(self, end: datetime | None) -> float | None:
         """Seconds from its beginning until ``end``; None where either is unknown."""
@@ -74,103 +101,149 @@ class LoggedRun:
         """Seconds from its beginning to its outcome; None where either is unknown."""
         return self.duration_to(self.ended_at)
 
-
-@dataclass(slots=True)
-class _Open:
-    """A run that is being read."""
-
-    began_at: datetime | None
-    in_preamble: bool
-    outcome: RunOutcome | None = None
-    outcomes: dict[RunOutcome, datetime | None] = field(default_factory=dict)
-    ended_at: datetime | None = None
-    last_at: datetime | None = None
-    stages: dict[str, float] = field(default_factory=dict)
-    stage: str | None = None
-    error: str | None = None
+    def ends_before(self, step: str) -> bool:
+        """Whether a row with this step belongs to another run."""
+        if step in STARTS:
+            return not (self.in_preamble and step == "START")
+        # The only row of a task for an order that was already finished.
+        return step == RunOutcome.SKIP and self.outcome is not None
 
     def add(self, row: RunRow) -> None:
         """Add its next row."""
-        if self.stage is not None and row.at is not None and RunOutcome.SUCCESS not in self.outcomes:
-            passed = (row.at - (self.last_at or row.at)).total_seconds()
-            self.stages[self.stage] = self.stages.get(self.stage, 0.0) + max(passed, 0.0)
-        self.last_at = row.at or self.last_at
-        if row.step in OUTCOME_STEPS:
-            outcome = self.outcome = RunOutcome(row.step)
-            self.ended_at = row.at
-            self.outcomes.setdefault(outcome, row.at)
-            if outcome is RunOutcome.ERROR:
+        step, at = row.step, row.at
+        if at is not None:
+            if self.last_stage is not None and RunOutcome.SUCCESS not in self.outcomes:
+                passed = (at - (self.last_at or at)).total_seconds()
+                self.stages[self.last_stage] = self.stages.get(self.last_stage, 0.0) + max(passed, 0.0)
+            self.last_at = at
+        self.last_step = step
+        if step in STARTS:
+            self.is_announced = True
+        if self.in_preamble and step not in _PREAMBLE:
+            self.in_preamble = False
+        # It continues in spite of a cancellation, or its worker is alive after all.
+        self.is_cancelled = self.is_dead = False
+        if step in OUTCOME_STEPS:
+            self.outcome = RunOutcome(step)
+            self.ended_at = at
+            self.outcomes.setdefault(self.outcome, at)
+            if self.outcome is RunOutcome.ERROR:
                 self.error = row.message
-        elif (stage := _stage_name(row.step)) is not None:
-            self.stage = stage
+        elif (stage := _stage_name(step)) is not None:
+            self.last_stage = stage
 
 
-@dataclass(slots=True)
-class _Reading:
-    """The state of one order's log: its newest run, or the one before the newest enqueue."""
+class OrderReader:
+    """Reads the log of one order; only its newest run, and the one before the newest enqueue, are kept."""
 
-    run: _Open | None = None
-    before: _Open | None = None
-    enqueued: bool = False
+    __slots__ = ("_attempts", "_attempts_before", "_before", "_is_enqueued", "_last_journal", "_run")
+
+    def __init__(self) -> None:
+        self._run: LoggedRun | None = None
+        self._attempts = 0
+        self._last_journal: str | None = None
+        self._is_enqueued = False
+        # The state before the newest enqueue, in case it is rolled back.
+        self._before: LoggedRun | None = None
+        self._attempts_before = 0
+
+    @property
+    def newest(self) -> LoggedRun | None:
+        """The newest run, which may be older than the newest enqueue."""
+        return self._run or self._before
+
+    def feed(self, row: RunRow) -> LoggedRun | None:
+        """Add the next row; returns the run that it completes."""
+        if row.step.startswith(OPERATOR_PREFIX):
+            return self._feed_journal(row)
+        run, completed = self._run, None
+        if run is None or run.ends_before(row.step):
+            if (completed := self.newest) is not None:
+                completed.is_newest = False
+            if run is None or row.step in STARTS:
+                # A separate SKIP attempted nothing.
+                self._attempts += 1
+            knows_beginning = self._is_enqueued or row.step in STARTS
+            run = LoggedRun(order_id=row.order_id, began_at=row.at if knows_beginning else None, age=row.age)
+            self._run, self._before, self._is_enqueued = run, None, False
+        run.add(row)
+        if run.outcome is RunOutcome.SUCCESS:
+            self._attempts = 0
+        return completed
+
+    def history(self, announcement: Announcement) -> History:
+        """The history of the order; ``announcement`` is from its newest START or RESUME."""
+        run = self._run
+        if run is None:
+            return History(attempts=self._attempts, last_journal=self._last_journal)
+        announced = announcement if run.is_announced else Announcement()
+        last_run = Run(
+            outcome=run.outcome,
+            last_step=run.last_step,
+            began=run.age,
+            task_id=announced.task_id,
+            takes_lock=announced.takes_lock,
+            cut_short=run.outcome is None and (run.is_cancelled or run.is_dead),
+        )
+        return History(last_run=last_run, attempts=self._attempts, last_journal=self._last_journal)
+
+    def _feed_journal(self, row: RunRow) -> LoggedRun | None:
+        self._last_journal = row.step
+        completed = None
+        if row.step in ENQUEUES:
+            if (completed := self._before) is not None:
+                completed.is_newest = False
+            self._before, self._attempts_before = self._run, self._attempts
+            self._run, self._is_enqueued = None, True
+            if row.step == OPERATOR_RESET and row.command not in _AUTOMATIC:
+                self._attempts = 0
+        elif self._run is None:
+            if row.step in _ROLLED_BACK:
+                # No worker received the task: the next row continues the run before it.
+                self._run, self._before, self._attempts = self._before, None, self._attempts_before
+                self._is_enqueued = False
+        elif row.step.removesuffix(OPERATOR_FAILED_SUFFIX) == OPERATOR_CANCEL:
+            # A cancellation that was not rolled back removed the task.
+            self._run.is_cancelled = row.step == OPERATOR_CANCEL
+        if row.command == WORKER_DEAD and self._run is not None:
+            self._run.is_dead = True
+        return completed
 
 
 class RunStream:
-    """Reads rows in the order of their ids into runs; a run is complete when another one begins."""
+    """Reads the interleaved rows of many orders into runs; a run is complete when another one of its order begins."""
 
     def __init__(self) -> None:
-        self._readings: dict[int, _Reading] = {}
+        self._readers: defaultdict[int, OrderReader] = defaultdict(OrderReader)
 
     def feed(self, row: RunRow) -> LoggedRun | None:
         """Add the next row; returns the run of its order that it completes."""
-        reading = self._readings.get(row.order_id)
-        if reading is None:
-            reading = self._readings[row.order_id] = _Reading()
-        if row.step.startswith(OPERATOR_PREFIX):
-            return self._journal(row, reading)
-        completed = None
-        run = reading.run
-        if run is None or begins_run(row.step, in_run=True, in_preamble=run.in_preamble) or _is_separate_skip(row, run):
-            completed = run or reading.before
-            knows_beginning = reading.enqueued or row.step in STARTS
-            run = _Open(began_at=row.at if knows_beginning else None, in_preamble=is_preamble(row.step))
-            reading.run, reading.before, reading.enqueued = run, None, False
-        run.in_preamble = run.in_preamble and is_preamble(row.step)
-        run.add(row)
-        return _logged(row.order_id, completed, is_newest=False) if completed is not None else None
+        return self._readers[row.order_id].feed(row)
 
     def close(self) -> Iterator[LoggedRun]:
         """The newest run of every order."""
-        for order_id, reading in self._readings.items():
-            if (run := reading.run or reading.before) is not None:
-                yield _logged(order_id, run, is_newest=True)
-        self._readings.clear()
-
-    def _journal(self, row: RunRow, reading: _Reading) -> LoggedRun | None:
-        if row.step in ENQUEUES:
-            completed, reading.before, reading.run = reading.before, reading.run, None
-            reading.enqueued = True
-            return _logged(row.order_id, completed, is_newest=False) if completed is not None else None
-        if row.step in ROLLED_BACK and reading.run is None:
-            # No worker received the task: the next row continues the run before it.
-            reading.run, reading.before, reading.enqueued = reading.before, None, False
-        return None
+        for reader in self._readers.values():
+            if (run := reader.newest) is not None:
+                yield run
+        self._readers.clear()
 
 
-def _is_separate_skip(row: RunRow, run: _Open) -> bool:
-    """Whether the row is the only one of a task for an order that was already finished."""
-    return row.step == RunOutcome.SKIP and run.outcome is not None
+def read_history(
+    steps: Iterable[str],
+    commands: Iterable[str | None] = (),
+    *,
+    ages: Sequence[timedelta | None] = (),
+    announcement: Announcement = Announcement(),  # noqa: B008 - a value
+) -> History:
+    """Read the steps of an order's log into its history.
 
-
-def _logged(order_id: int, run: _Open, *, is_newest: bool) -> LoggedRun:
-    return LoggedRun(
-        order_id=order_id,
-        outcome=run.outcome,
-        outcomes=run.outcomes,
-        began_at=run.began_at,
-        ended_at=run.ended_at,
-        last_at=run.last_at,
-        stages=run.stages,
-        last_stage=run.stage,
-        error=run.error,
-        is_newest=is_newest,
-    )
+    ``commands`` are the commands that wrote its journal rows, in the same order; ``ages`` are those of the steps' rows;
+    ``announcement`` is from the newest START or RESUME among them. A reset by an unknown command counts as an
+    operator's.
+    """
+    written_by = iter(commands)
+    reader = OrderReader()
+    for step, age in zip(steps, chain(ages, repeat(None)), strict=False):
+        command = next(written_by, None) if step.startswith(OPERATOR_PREFIX) else None
+        reader.feed(RunRow(step=step, age=age, command=command))
+    return reader.history(announcement)
