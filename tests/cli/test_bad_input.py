@@ -33,7 +33,7 @@ def test_a_number_beyond_all_bounds(console: Console, command: Sequence[str], co
     assert complaint in stderr.splitlines()[0]
 
 
-def test_what_is_within_them_is_answered(world: World, console: Console) -> None:
+def test_values_within_the_limits_are_accepted(world: World, console: Console) -> None:
     world.order(42)
     assert len(console.data("inspect", "orders", "--since", "36500d")["orders"]) == 1
     assert console.data("inspect", "orders", "--page", "1000000", "--limit", "10000")["orders"] == []

@@ -65,7 +65,7 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     assert process.stderr.strip() == "[]"
 
 
-def test_asking_the_workers_takes_redis_alone_and_imports_no_driver(redis_url: str) -> None:
+def test_inspect_workers_imports_no_database_driver(redis_url: str) -> None:
     script = (
         "import sys; from sitegenctl.cli.app import run; code = run(['inspect', 'workers']);"
         f" heavy = [m for m in {HEAVY!r} if m in sys.modules]; print(heavy, file=sys.stderr); sys.exit(code)"
@@ -249,7 +249,7 @@ def test_inspect_of_an_order_that_does_not_exist(world: World) -> None:
     assert (process.returncode, process.stderr) == (4, "error: there is no order 42\n")
 
 
-def test_inspect_without_redis_prints_what_it_has(world: World) -> None:
+def test_inspect_without_redis_prints_the_rest(world: World) -> None:
     world.order(42, files=8)
     process = world.run("inspect", "42", "-o", "json", REDIS_URL="redis://127.0.0.1:1/0")
     assert process.returncode == 3
@@ -259,7 +259,7 @@ def test_inspect_without_redis_prints_what_it_has(world: World) -> None:
     assert [error["source"] for error in found["errors"]] == ["broker"]
 
 
-def test_inspect_without_the_sites_directory_does_not_call_it_empty(world: World) -> None:
+def test_inspect_without_sites_directory_reports_no_empty(world: World) -> None:
     world.order(42, "GENERATING", steps=["START"])
     process = world.run("inspect", "42", "-o", "json", SITES_BASE_DIR=str(world.sites_dir / "unmounted"))
     assert process.returncode == 3
@@ -297,7 +297,7 @@ def test_a_bad_url_is_one_line_that_keeps_the_password(world: World, url: str) -
         assert "should not happen" not in process.stderr
 
 
-def test_a_terminal_that_knows_no_arrows_gets_what_it_knows(world: World) -> None:
+def test_a_terminal_without_arrows_gets_ascii(world: World) -> None:
     world.order(42)
     process = world.run("enqueue", "42", "--dry-run", PYTHONIOENCODING="latin-1")
     assert (process.returncode, process.stderr) == (0, "")
@@ -381,7 +381,7 @@ def test_global_options_may_stand_before_or_after_the_command(world: World) -> N
     assert json.loads(overridden.stdout)["order_id"] == 42
 
 
-def test_config_show_says_where_each_value_comes_from_and_masks_secrets(world: World) -> None:
+def test_config_show_has_sources_and_masks_secrets(world: World) -> None:
     process = world.run("config", "show", "-o", "json", "--timeout", "9s", SITEGENCTL_GRACE="5m")
     rows = {row["setting"]: row for row in envelope(process)["data"]["settings"]}
     assert rows["database_url"]["origin"] == "DATABASE_URL"
@@ -395,7 +395,7 @@ def test_config_show_says_where_each_value_comes_from_and_masks_secrets(world: W
 
 
 @pytest.mark.parametrize(("what", "code"), [("inspect orders", 0), ("inspect", 0), ("logs 42", 141)])
-def test_what_a_pipe_s_reader_does_not_want_is_not_an_error(world: World, what: str, code: int) -> None:
+def test_a_closed_pipe_is_no_error(world: World, what: str, code: int) -> None:
     # More than a pipe holds: it is written after the reader has left.
     world.order(42, steps=["STEP"] * 3, name="x" * 100_000)
     world.sql("UPDATE site_generation_logs SET message = repeat('x', 100000)")
@@ -477,7 +477,7 @@ def test_csv_is_exact_in_a_file_and_gives_a_terminal_no_orders(world: World) -> 
     assert "\u202e" not in shown
 
 
-def test_a_list_that_a_source_could_have_filled_is_not_called_empty(world: World) -> None:
+def test_an_empty_list_names_the_unreachable_source(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     process = world.run("inspect", "orders", "-C", "failed", REDIS_URL="redis://127.0.0.1:1/0")
     assert (process.returncode, process.stdout) == (
@@ -489,7 +489,7 @@ def test_a_list_that_a_source_could_have_filled_is_not_called_empty(world: World
     assert (process.returncode, envelope(process)["data"]["orders"]) == (3, [])
 
 
-def test_watching_gives_up_on_what_stays_wrong(world: World) -> None:
+def test_watching_stops_on_a_permanent_error(world: World) -> None:
     process = world.run("inspect", "999", "--watch")
     assert (process.returncode, process.stdout) == (4, "")
     assert "there is no order 999" in process.stderr
@@ -531,7 +531,7 @@ def test_every_command_is_in_the_readme() -> None:
         assert any(line.startswith((f"### `{name}`", f"### `{name} ")) for line in headings), name
 
 
-def test_on_a_terminal_the_result_is_wrapped_and_commands_to_copy_are_not(world: World) -> None:
+def test_a_terminal_wraps_results_but_not_commands(world: World) -> None:
     world.order(41, "DELIVERED")
     shown = on_terminal("enqueue", "41", columns=50)
     assert shown.lines == [
@@ -572,7 +572,7 @@ def test_duration_without_a_unit_is_refused_with_a_hint(world: World, arguments:
 
 @pytest.mark.parametrize("command", [["stats", "--html"], ["metrics", "--textfile"]], ids=" ".join)
 @pytest.mark.parametrize("name", ["", ".", "sites", "sites/", "nowhere/x.prom"])
-def test_a_file_that_can_not_be_written_is_refused_before_any_work(
+def test_an_unwritable_file_is_refused_before_any_work(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -61,7 +61,7 @@ def offered(line: str, **environ: str) -> list[str]:
 
 
 @pytest.mark.parametrize("shell", FILES)
-def test_scripts_are_what_make_completions_writes(shell: str) -> None:
+def test_scripts_match_make_completions(shell: str) -> None:
     assert (SCRIPTS / FILES[shell]).read_text() == script(shell), "make completions"
 
 
@@ -88,7 +88,7 @@ def test_commands_options_and_values_are_offered(line: str, expected: list[str],
     assert offered(line) == expected
 
 
-def test_orders_are_offered_by_prefix_and_those_in_progress_first(world: World) -> None:
+def test_orders_complete_by_prefix_in_progress_first(world: World) -> None:
     world.order(3, "DELIVERED")
     world.order(421, "GENERATING", name="Juniper Bakery")
     world.order(42, "DELIVERED", name="Ana\x1b[31m\\$(touch x)`id` [red]")

@@ -55,7 +55,7 @@ def received(task_id: str, args: str, name: str = TASK) -> tuple[str, dict[str, 
     return "task-received", {"uuid": task_id, "name": name, "args": args, "kwargs": "{}"}
 
 
-def test_events_of_a_real_worker_have_orders_and_nothing_is_written(world: World) -> None:
+def test_events_of_a_worker_have_orders_and_write_nothing(world: World) -> None:
     world.order(42)
     world.worker()
     with world.redis() as client, listening(world, "-o", "ndjson") as stream:
@@ -73,7 +73,7 @@ def test_events_of_a_real_worker_have_orders_and_nothing_is_written(world: World
         assert "Traceback" not in stream.notes
 
 
-def test_a_task_that_was_received_before_one_listened_has_its_order(world: World) -> None:
+def test_a_task_received_before_listening_has_its_order(world: World) -> None:
     world.order(42)
     folder = world.sites_dir.parent
     gate = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -109,7 +109,7 @@ def test_events_need_no_database(world: World) -> None:
     assert world.run("events", REDIS_URL="").stderr.startswith("error: no Redis is configured")
 
 
-def test_only_what_is_asked_for_is_shown(world: World) -> None:
+def test_only_requested_events_are_shown(world: World) -> None:
     events = [
         received("a", "[42]"),
         received("b", "(43,)"),
@@ -217,7 +217,7 @@ def test_a_worker_without_task_events_is_reported_once_it_works(world: World) ->
             process.wait()
 
 
-def test_redis_that_is_away_at_the_beginning_is_one_line(world: World) -> None:
+def test_unreachable_redis_at_the_start_is_one_line(world: World) -> None:
     process = world.run("events", REDIS_URL="redis://:s3cret@127.0.0.1:1/0")
     assert process.returncode == 3
     assert process.stderr.startswith("error: Redis can't be reached")

@@ -76,7 +76,7 @@ def test_every_order_s_condition_is_right_with_a_worker_of_rq(world: RqWorld) ->
     eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
 
 
-def test_every_order_s_condition_is_right_with_a_worker_and_with_one_killed(world: World) -> None:
+def test_conditions_with_a_worker_and_after_its_kill(world: World) -> None:
     manifest = seeded(world)
     worker = world.worker("--pace", "30s")
     wanted = expected(manifest, hollow="done")
@@ -93,14 +93,14 @@ def test_every_order_s_condition_is_right_with_a_worker_and_with_one_killed(worl
     eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
 
 
-def test_with_redis_away_nothing_is_guessed(world: World) -> None:
+def test_without_redis_conditions_are_unknown(world: World) -> None:
     seeded(world)
     away = listed(world, code=3, REDIS_URL="redis://127.0.0.1:1/0")
     assert set(away.values()) == {"unknown"}
     assert len(away) == 60
 
 
-def test_with_the_sites_unmounted_only_what_needs_them_is_unknown(world: World) -> None:
+def test_unmounted_sites_make_only_file_checks_unknown(world: World) -> None:
     manifest = seeded(world)
     unmounted = str(world.sites_dir / "unmounted")
     found = listed(world, code=3, SITES_BASE_DIR=unmounted)
@@ -114,7 +114,7 @@ def test_with_the_sites_unmounted_only_what_needs_them_is_unknown(world: World) 
     assert found == wanted | dict.fromkeys(cut_short_with_files, "unknown")
 
 
-def test_the_overview_counts_what_the_list_shows(world: World) -> None:
+def test_the_overview_counts_agree_with_the_list(world: World) -> None:
     manifest = seeded(world)
     seen = data(world, "inspect")
     counts = {condition: entry["count"] for condition, entry in seen["by_condition"].items()}
@@ -186,7 +186,7 @@ def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> 
         ({"SITES_BASE_DIR": "/nowhere"}, "files"),
     ],
 )
-def test_the_overview_names_the_source_that_is_away(world: World, away: dict[str, str], source: str) -> None:
+def test_the_overview_names_the_unreachable_source(world: World, away: dict[str, str], source: str) -> None:
     world.order(42, "GENERATING", steps=["START"])
     process = world.run("inspect", "-o", "json", **away)
     assert process.returncode == 3
@@ -196,7 +196,7 @@ def test_the_overview_names_the_source_that_is_away(world: World, away: dict[str
     assert text.stdout.splitlines()[0] != "all well"
 
 
-def test_without_a_sites_directory_configured_files_are_shown_as_unknown(world: World) -> None:
+def test_unconfigured_sites_directory_shows_unknown_files(world: World) -> None:
     world.order(42, "GENERATING", steps=["START"])
     process = world.run("inspect", "42", "-o", "json", SITES_BASE_DIR="")
     found = json.loads(process.stdout)
@@ -268,7 +268,7 @@ def test_the_queue_is_shown_in_the_order_in_which_it_will_run(world: World) -> N
     assert "2 more" in text
 
 
-def test_the_queue_says_why_a_message_is_of_no_order(world: World) -> None:
+def test_the_queue_shows_why_a_message_has_no_order(world: World) -> None:
     past = datetime.now(UTC) - timedelta(minutes=5)
     expired = world.publish(1, expires=past)
     reasons = {
@@ -294,7 +294,7 @@ def states(world: World) -> list[str]:
     return [task["state"] for task in data(world, "inspect", "queue")["tasks"]]
 
 
-def test_workers_say_what_they_are_and_do(world: World) -> None:
+def test_workers_show_their_details_and_tasks(world: World) -> None:
     assert world.run("inspect", "workers").stdout == "no worker is alive: nothing will be generated\n"
     world.order(1, "GENERATING")
     world.worker("-c", "1", "--pace", "30s")
@@ -345,7 +345,7 @@ def test_watching_redraws_until_it_is_interrupted(world: World, watch: list[str]
     assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
-def test_the_story_of_an_order_has_its_tasks_times_and_the_operators_in_it(world: World) -> None:
+def test_an_orders_history_has_tasks_times_and_operators(world: World) -> None:
     """Also where the database's sessions are in another zone than UTC."""
     name = world.database_url.rsplit("/", 1)[1]
     world.sql(f"ALTER DATABASE {name} SET timezone TO 'America/Sao_Paulo'")

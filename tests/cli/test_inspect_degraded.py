@@ -65,7 +65,7 @@ def test_a_task_that_no_reply_names_is_unaccounted(world: World) -> None:
     assert (report["exit_code"], report["errors"][0]["source"]) == (3, "workers")
 
 
-def test_every_inspect_reports_a_silent_worker_and_shows_the_rest(world: World) -> None:
+def test_every_inspect_reports_a_silent_worker(world: World) -> None:
     world.order(42, steps=["START", "ERROR"])
     os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
     for command in EVERY_INSPECT:
@@ -103,7 +103,7 @@ def test_workers_are_asked_once(world: World, command: Sequence[str]) -> None:
     assert set(methods.values()) == {1}
 
 
-def test_the_overview_knows_what_workers_hold_from_what_they_tell_of_themselves(world: World) -> None:
+def test_the_overview_counts_tasks_reported_by_workers(world: World) -> None:
     for order_id in (1, 2):
         world.order(order_id, "GENERATING")
     world.worker("-c", "1", "--pace", "30s")
@@ -132,7 +132,7 @@ def early_worker(world: World) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("early_worker")
-def test_the_order_of_a_task_that_only_a_worker_knows_of_is_no_missing_one(world: World) -> None:
+def test_an_order_known_only_from_a_worker_is_not_missing(world: World) -> None:
     world.order(42, "PAID", name="Ana")
     world.publish(42)
     (task,) = eventually(lambda: [t for t in seen(world, "inspect", "queue")["data"]["tasks"] if t["worker"]])

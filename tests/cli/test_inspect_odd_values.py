@@ -71,7 +71,7 @@ def test_a_time_of_delivery_that_is_none_breaks_nothing(world: World, console: C
 
 
 @pytest.mark.parametrize("time", HOSTILE_TIMES)
-def test_a_result_s_time_at_the_end_of_the_calendar_breaks_nothing(world: World, console: Console, time: str) -> None:
+def test_a_result_dated_at_the_calendars_end_is_handled(world: World, console: Console, time: str) -> None:
     world.order(42, "GENERATING")
     task_id = world.publish(42)
     with world.redis() as client:
@@ -112,7 +112,7 @@ def test_an_order_with_odd_timestamps_is_listed_with_the_others(world: World, co
 
 
 @pytest.mark.parametrize("time", ODD_TIMESTAMPS)
-def test_a_log_row_with_an_odd_timestamp_is_shown_with_the_others(world: World, console: Console, time: str) -> None:
+def test_a_log_row_with_an_odd_timestamp_is_shown(world: World, console: Console, time: str) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     world.sql(f"UPDATE site_generation_logs SET created_at = '{time}' WHERE step = 'ERROR'")  # noqa: S608
     found = console.data("inspect", "42")

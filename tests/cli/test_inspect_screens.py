@@ -54,7 +54,7 @@ def test_successful_rows_take_one_line_on_a_short_screen(world: World) -> None:
     assert line.endswith("to its end")
 
 
-def test_of_a_story_too_long_for_the_screen_the_beginning_is_left_out_unless_it_is_asked_for(world: World) -> None:
+def test_a_long_history_is_shortened_unless_requested(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "FETCH_DATA", "BUILD_PROMPT"])
     tell(world)
     low = on_terminal("inspect", "42", columns=100, lines=18)
@@ -66,7 +66,7 @@ def test_of_a_story_too_long_for_the_screen_the_beginning_is_left_out_unless_it_
     assert "to its end" in " ".join(asked.text.split())
 
 
-def test_watching_says_on_the_screen_what_is_away_and_never_scrolls(world: World) -> None:
+def test_watching_shows_unreachable_sources_without_scrolling(world: World) -> None:
     story(world)
     shown = on_terminal(
         "inspect",

@@ -112,7 +112,7 @@ def test_one_order_has_no_prefix_and_only_other_days_a_date(world: World, say: C
     assert lines[1].startswith(f"{now:%H:%M:%S} ")
 
 
-def test_level_takes_worse_rows_too_and_last_counts_for_each_order(world: World) -> None:
+def test_level_includes_higher_rows_and_last_is_per_order(world: World) -> None:
     for order_id in (1, 2):
         world.order(order_id)
         for status in ("info", "error", "success", "warning"):
@@ -137,7 +137,7 @@ def test_since_is_measured_by_the_clock_of_the_rows(world: World, zone: str) -> 
     assert steps(world, 42, since=as_shown) == ["MINUTES", "NOW"]
 
 
-def test_by_default_the_newest_hundred_are_shown_and_all_if_asked(world: World) -> None:
+def test_the_newest_hundred_rows_are_the_default(world: World) -> None:
     world.order(42)
     world.sql(
         "INSERT INTO site_generation_logs (order_id, step, message)"
@@ -205,7 +205,7 @@ def test_hostile_text_is_one_line_on_a_screen_and_exact_in_json(world: World, sa
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_on_a_terminal_a_long_message_is_wrapped_and_nothing_of_it_is_lost(world: World, columns: int) -> None:
+def test_a_terminal_wraps_long_messages_without_loss(world: World, columns: int) -> None:
     world.order(42)
     message = "Generation failed: " + " ".join(f"日本{number}" for number in range(100)) + " \x1b[2Jthe end"
     write(world, 42, "START", "Began")
@@ -265,7 +265,7 @@ def test_bad_options_are_one_line(capsys: pytest.CaptureFixture[str], arguments:
     assert all(line.startswith("hint: ") for line in rest)
 
 
-def test_a_database_that_is_away_is_one_line(world: World) -> None:
+def test_an_unreachable_database_is_one_line(world: World) -> None:
     process = world.run("logs", "42", "-f", DATABASE_URL="postgresql://crm:s3cret@127.0.0.1:1/crm")
     assert process.returncode == 3
     assert process.stderr.startswith("error: the database can't be reached")
@@ -286,7 +286,7 @@ def test_following_goes_on_until_ctrl_c(world: World) -> None:
         assert "Traceback" not in stream.notes
 
 
-def test_following_since_does_not_bring_back_what_is_older(world: World) -> None:
+def test_following_since_omits_older_rows(world: World) -> None:
     world.order(42, steps=["OLD"])
     with streaming(world, "logs", "42", "-f", "--since", "1m") as stream:
         write(world, 42, "NEW")
@@ -294,7 +294,7 @@ def test_following_since_does_not_bring_back_what_is_older(world: World) -> None
         assert "OLD" not in stream.out.read_text()
 
 
-def test_no_row_is_lost_or_seen_twice_when_the_connection_is_cut(world: World) -> None:
+def test_no_row_is_lost_or_repeated_after_a_disconnect(world: World) -> None:
     world.order(42)
     write(world, 42, "FIRST")
     with streaming(world, "logs", "42", "-f", "-o", "ndjson") as stream:
@@ -333,7 +333,7 @@ def test_a_lost_database_is_reported_once_and_awaited(world: World) -> None:
         assert regained == "note: connected again"
 
 
-def test_a_row_that_is_committed_late_is_still_seen(world: World) -> None:
+def test_a_row_committed_late_is_shown(world: World) -> None:
     world.order(42)
     world.order(43)
     insert = "INSERT INTO site_generation_logs (order_id, step, message) VALUES ($1, $2, 'm')"
@@ -379,7 +379,7 @@ def test_until_done_needs_the_queue(world: World) -> None:
     assert process.stderr.startswith("error: Redis can't be reached")
 
 
-def test_until_done_follows_a_run_to_its_end_and_hides_what_is_mild(world: World) -> None:
+def test_until_done_follows_a_run_and_filters_levels(world: World) -> None:
     world.order(42)
     world.worker()
     world.enqueue(42)

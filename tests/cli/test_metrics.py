@@ -50,7 +50,7 @@ def busy(world: World, log: Log) -> None:
     log.run(1, ago=float(midnight["ago"]) / 2, seconds=40)
 
 
-def test_everything_is_measured_in_a_format_that_prometheus_takes(world: World, log: Log) -> None:
+def test_metrics_are_in_a_format_prometheus_accepts(world: World, log: Log) -> None:
     busy(world, log)
     process = world.run("metrics")
     assert (process.returncode, process.stderr) == (0, "")
@@ -97,7 +97,7 @@ def test_as_json_it_is_an_envelope_of_samples(world: World) -> None:
     assert world.run("metrics", "-o", "csv").stdout.startswith("metric,labels,value\n")
 
 
-def test_a_source_that_is_away_is_named_and_the_rest_is_measured(world: World) -> None:
+def test_an_unreachable_source_is_named_the_rest_measured(world: World) -> None:
     world.order(2, "GENERATING", steps=["START", "ERROR"])
     process = world.run("metrics", REDIS_URL="redis://127.0.0.1:1/0")
     assert process.returncode == 3
@@ -217,7 +217,7 @@ def test_bad_input_is_one_clear_line(world: World, arguments: list[str], complai
     assert len(process.stderr.splitlines()) == 1
 
 
-def test_without_its_extra_it_says_what_to_install(world: World) -> None:
+def test_without_its_extra_the_package_is_named(world: World) -> None:
     script = (
         "import sys; sys.modules['prometheus_client'] = None; from sitegenctl.cli.app import run;"
         " sys.exit(run(['metrics']))"

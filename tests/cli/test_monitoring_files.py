@@ -48,18 +48,18 @@ def expressions() -> list[str]:
     return [expression.replace("$context", ".*") for expression in asked]
 
 
-def test_the_dashboard_asks_only_for_what_is_exported() -> None:
+def test_the_dashboard_queries_only_exported_metrics() -> None:
     asked = {name for expression in expressions() for name in _NAME.findall(expression)}
     assert len(asked) > 12
     assert asked <= exported()
 
 
-def test_the_alerts_ask_only_for_what_is_exported() -> None:
+def test_the_alerts_query_only_exported_metrics() -> None:
     rules = "".join(line for line in (DOCS / "alerts.yml").read_text().splitlines(True) if "sitegenctl_" in line)
     assert set(_NAME.findall(rules)) <= exported()
 
 
-def test_the_dashboard_s_panels_have_each_their_own_place_and_number() -> None:
+def test_dashboard_panels_have_unique_places_and_ids() -> None:
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     for one, other in combinations([panel["gridPos"] for panel in panels], 2):
@@ -70,7 +70,7 @@ def test_the_dashboard_s_panels_have_each_their_own_place_and_number() -> None:
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool (Debian has it in the package prometheus)")
-def test_promtool_takes_the_rules_and_every_expression_and_the_rules_raise_what_they_should(tmp_path: Path) -> None:
+def test_promtool_accepts_rules_and_alerts_fire(tmp_path: Path) -> None:
     assert PROMTOOL is not None
     rules = {
         "groups": [

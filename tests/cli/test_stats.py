@@ -90,7 +90,7 @@ def test_a_bad_window_is_one_clear_line(world: World, since: str) -> None:
     assert len(process.stderr.splitlines()) == 1
 
 
-def test_a_run_that_began_before_the_window_is_timed_from_its_beginning(world: World, log: Log) -> None:
+def test_a_run_begun_before_the_window_has_its_full_duration(world: World, log: Log) -> None:
     world.order(1, "REVIEW")
     log.run(1, ago=60, seconds=600)
     report = data(world, "--since", "2m")
@@ -151,7 +151,7 @@ def test_on_a_terminal_every_line_fits(world: World, log: Log, columns: int) -> 
     assert "AI provider" in shown.text
 
 
-def test_a_database_that_is_away_is_a_source(world: World) -> None:
+def test_an_unreachable_database_is_a_source_error(world: World) -> None:
     process = world.run("stats", "-o", "json", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert process.returncode == 3
     assert json.loads(process.stdout)["errors"][0]["source"] == "database"

@@ -34,9 +34,7 @@ async def look_at(page: Page, file: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
-def test_in_a_browser_it_shows_everything_runs_nothing_and_fetches_nothing(
-    world: World, log: Log, tmp_path: Path
-) -> None:
+def test_the_page_shows_everything_without_scripts(world: World, log: Log, tmp_path: Path) -> None:
     world.order(42, "REVIEW", name="Ana")
     for ago in range(1, 20):
         log.run(42, ago=ago * HOUR, seconds=30 + ago)

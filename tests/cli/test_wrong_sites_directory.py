@@ -100,12 +100,12 @@ def test_one_finished_order_without_files_decides_nothing(world: World, console:
         assert "the only finished order, 7, has no file in the sites directory" in found["errors"][0]["message"]
 
 
-def test_before_any_order_is_finished_an_empty_directory_is_as_it_should_be(world: World, console: Console) -> None:
+def test_an_empty_directory_is_fine_before_any_finished_order(world: World, console: Console) -> None:
     world.order(8, "GENERATING", steps=["START"])
     assert console.data("inspect", "8")["condition"] == "empty"
 
 
-def test_where_nothing_looks_empty_no_other_order_is_looked_for(world: World, console: Console) -> None:
+def test_without_empty_sites_no_sample_is_read(world: World, console: Console) -> None:
     world.order(1, "DELIVERED")
     world.order(2, "GENERATING", steps=["START"], files=8)
     assert console.data("inspect", "2")["condition"] == "interrupted"

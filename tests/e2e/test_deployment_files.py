@@ -132,7 +132,7 @@ def test_hadolint_takes_the_dockerfile() -> None:
     assert process.returncode == 0, process.stdout
 
 
-def test_a_line_of_cron_has_its_five_fields_and_its_user_and_no_percent_sign() -> None:
+def test_cron_lines_have_five_fields_and_a_user() -> None:
     for *fields, user, command in CRONTAB:
         assert all(re.fullmatch(r"\*(/\d+)?|\d+", field) for field in fields)
         assert user == "sitegenctl"
@@ -153,7 +153,7 @@ def test_the_worker_is_as_deployed() -> None:
     assert SERVICES["crm-redis"]["image"] == "redis:7"
 
 
-def test_what_is_optional_is_in_a_profile_and_what_is_open_is_for_this_machine() -> None:
+def test_optional_services_have_profiles_and_ports_are_local() -> None:
     profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
     assert {name for name, profile in profiles.items() if profile is None} == {
         *("crm-db", "crm-redis", "celery-worker", "sitegenctl-maintain", "sitegenctl-live"),
@@ -189,7 +189,7 @@ def deployed_redis(tmp_path: Path) -> Iterator[Redis]:
         process.wait()
 
 
-def test_the_queue_outlives_a_restart_and_nothing_is_thrown_away(deployed_redis: Redis) -> None:
+def test_the_queue_survives_a_restart_without_eviction(deployed_redis: Redis) -> None:
     assert deployed_redis.config_get("appendonly") == {"appendonly": "yes"}
     assert deployed_redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
@@ -237,7 +237,7 @@ def test_the_rq_worker_s_and_its_health_check(rq: RqWorld) -> None:
 
 
 @pytest.mark.parametrize("place", ["systemd sitegenctl-maintain.service", "kubernetes", "dockerfile"])
-def test_what_comes_to_an_end(world: World, place: str) -> None:
+def test_examples_that_end(world: World, place: str) -> None:
     world.order(42)
     (arguments,) = ours(COMMANDS[place])
     # It is to spread hosts, and would only be waited for.
@@ -249,7 +249,7 @@ def test_what_comes_to_an_end(world: World, place: str) -> None:
 @pytest.mark.parametrize(
     "place", ["compose sitegenctl-live", "compose sitegenctl-metrics", "systemd sitegenctl-metrics.service"]
 )
-def test_what_goes_on_until_it_is_stopped(world: World, place: str, tmp_path: Path) -> None:
+def test_examples_that_run_until_stopped(world: World, place: str, tmp_path: Path) -> None:
     (arguments,) = ours(COMMANDS[place])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -272,7 +272,7 @@ def test_what_goes_on_until_it_is_stopped(world: World, place: str, tmp_path: Pa
         process.wait()
 
 
-def test_the_maintenance_service_runs_and_stops_when_told(world: World, tmp_path: Path) -> None:
+def test_the_maintenance_service_runs_and_stops_on_request(world: World, tmp_path: Path) -> None:
     world.order(42)
     shell, flag, script = SERVICES["sitegenctl-maintain"]["command"]
     process = subprocess.Popen(
@@ -308,7 +308,7 @@ def test_the_lines_of_cron_as_its_shell_runs_them(world: World, tmp_path: Path) 
         "--jitter 30s": "--jitter 1ms",
     }
     environ = {name: value for name, value in with_program(tmp_path).items() if name not in world.environ}
-    said = []
+    outputs = []
     for *_, command in CRONTAB:
         for place, ours_here in places.items():
             command = command.replace(place, str(ours_here))
@@ -320,10 +320,10 @@ def test_the_lines_of_cron_as_its_shell_runs_them(world: World, tmp_path: Path) 
             check=False,
         )
         assert process.stderr == ""
-        said.append(process.stdout)
-    assert "GENERATING" in said[0]
-    assert (said[1], said[3]) == ("", "")
-    # Nobody works, and that is mailed.
-    assert said[2].startswith("unhealthy: ")
+        outputs.append(process.stdout)
+    assert "GENERATING" in outputs[0]
+    assert (outputs[1], outputs[3]) == ("", "")
+    # No worker runs, and cron mails the report.
+    assert outputs[2].startswith("unhealthy: ")
     assert "sitegenctl_source_up" in textfile.read_text()
     assert page.read_text().startswith("<!doctype html>")

@@ -127,14 +127,14 @@ def test_doctor_document_lists_every_check() -> None:
 RUNBOOKS = [(ROOT / "docs" / name).read_text() for name in ("runbook.md", "runbook.pt-BR.md")]
 
 
-def test_both_runbooks_have_the_same_sections_and_tell_to_type_the_same() -> None:
+def test_both_runbooks_have_equal_sections_and_commands() -> None:
     english, portuguese = (_skeleton(text) for text in RUNBOOKS)
     assert english == portuguese
     assert len(english) > 10
 
 
 def _skeleton(text: str) -> list[tuple[str, list[str], int]]:
-    """Of every section the level of its heading, what it has one type, and how many cases it tells apart."""
+    """Return the heading level, the commands and the number of cases of every section."""
     found = []
     for section in re.split(r"^(?=#+ )", text, flags=re.MULTILINE)[1:]:
         typed = [

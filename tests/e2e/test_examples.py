@@ -22,12 +22,12 @@ from tests.support.world import eventually
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
-#: What can't be run and looked at, and why. Their own tests run them.
+#: Examples that can't be run here, and why. Their own tests run them.
 UNRUN = {
     "live": "a screen that stays open",
     "events": "doesn't end by itself",
     "worker": "doesn't end by itself",
-    "completion": "nothing to see: a script, which real shells are given elsewhere",
+    "completion": "nothing to see: a script, tested with real shells elsewhere",
 }
 
 #: Commands whose example is not a success: refused orders, and faults of the demo that need an operator.
@@ -67,7 +67,7 @@ EXAMPLES = _examples()
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of somebody whose demo is up, and whose worker is through with what was in the queue."""
+    """The environment of a running demo whose worker has emptied the queue."""
     folder = tmp_path_factory.mktemp("demo")
     environ = {
         **os.environ,
@@ -79,8 +79,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     }
 
     def idle() -> bool:
-        said = run(["--context", "demo", "inspect", "workers"], environ).stdout
-        return "0 of 2 busy" in said and "  held" in said
+        report = run(["--context", "demo", "inspect", "workers"], environ).stdout
+        return "0 of 2 busy" in report and "  held" in report
 
     try:
         up = run(["demo", "up", "--pace", "0s"], environ)
@@ -96,7 +96,7 @@ def run(words: list[str], environ: dict[str, str]) -> subprocess.CompletedProces
     return processes.run("-m", "sitegenctl", *words, env=environ)
 
 
-def test_every_example_works_and_says_what_it_says(demo: dict[str, str]) -> None:
+def test_every_example_works_as_documented(demo: dict[str, str]) -> None:
     complaints = []
     for example in EXAMPLES:
         if example.name in UNRUN:

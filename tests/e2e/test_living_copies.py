@@ -37,8 +37,8 @@ def test_running_task_is_redelivered_to_another_worker(living: System) -> None:
     assert len(living.runs.of(42)) == 2
 
 
-def test_running_task_is_given_back_by_celery_when_its_worker_reconnects(living: System) -> None:
-    """Nobody claims the first run any more, so that nobody can end it; but nothing is added to the two."""
+def test_celery_restores_a_task_when_its_worker_reconnects(living: System) -> None:
+    """No worker reports the first run any more, so it cannot be stopped; but no third run begins."""
     living.enqueue_as_backend(42)
     living.deployed("first", concurrency=1, proxied=True)
     living.wait_running(42)

@@ -65,7 +65,7 @@ def test_killed_worker_recovered_at_once_on_an_operator_s_word(living: System) -
     assert not living.runs.overlaps()
 
 
-def test_killed_reference_worker_recovered_at_once_by_its_free_lock(living: System) -> None:
+def test_a_free_lock_proves_the_reference_worker_dead(living: System) -> None:
     living.order(42)
     worker = living.reference()
     assert living.command("enqueue", "42").returncode == 0

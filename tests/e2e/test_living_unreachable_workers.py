@@ -23,7 +23,7 @@ def test_warm_shutdown(living: System) -> None:
         worker.terminate()
         eventually(lambda: not living.receivers())
         operators.try_to_repair(41, 42, among=UNKNOWN)
-        living.deployed("second")  # what was put back by mistake would run now
+        living.deployed("second")  # a task requeued by mistake would run now
         operators.try_to_repair(41, 42, among=UNKNOWN)
         living.finish(41, 42)
         living.wait_generated(41, 42)
@@ -104,10 +104,10 @@ def test_partition(living: System, kind: str, ending: str) -> None:
             living.proxy.cut()
             eventually(lambda: not living.receivers())
         operators.try_to_repair(42, among=UNKNOWN)
-        # What was put back by mistake would run now.
+        # A task requeued by mistake would run now.
         second = living.deployed("second", concurrency=1)
         operators.try_to_repair(42, among=UNKNOWN)
-        # It would take the task that Celery itself gives back when the first worker reconnects.
+        # It would take the task that Celery itself restores when the first worker reconnects.
         second.terminate()
         second.wait(PATIENCE)
         if ending == "it heals":

@@ -1,4 +1,4 @@
-"""Sources that refuse, hang or are full: a clear line, the right exit code, and nothing half-done unsaid."""
+"""Sources that refuse, hang or are full: a clear line, the right exit code, and every half-done change reported."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_read_only_database(world: World, run: Run, command: str) -> None:
     name = world.database_url.rpartition("/")[2]
     before = state(world)
     world.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    code, told = run(*command.split())
+    code, report = run(*command.split())
     assert code == 3
-    assert "the database refuses writes: it is read-only" in str(told)
+    assert "the database refuses writes: it is read-only" in str(report)
     assert state(world) == before
 
 
@@ -57,11 +57,11 @@ def test_full_redis(world: World, run: Run, command: str) -> None:
     troubles(world)
     before = state(world)
     with refusing_redis(world):
-        code, told = run(*command.split())
+        code, report = run(*command.split())
     assert code in (1, 3)
-    assert "Redis" in str(told)
+    assert "Redis" in str(report)
     after = state(world)
-    assert (after[0], after[2], after[3]) == (before[0], before[2], before[3])  # the journal tells of what was tried
+    assert (after[0], after[2], after[3]) == (before[0], before[2], before[3])  # the journal has the attempt
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -73,12 +73,12 @@ def test_hanging_redis(world: World, run: Run, command: str) -> None:
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
-        code, told = run(*command.split(), "--timeout", "500ms")
+        code, report = run(*command.split(), "--timeout", "500ms")
         took = time.monotonic() - began
     finally:
         os.kill(pid, signal.SIGCONT)
     assert code == 3
-    assert "did not answer in time" in str(told)
+    assert "did not answer in time" in str(report)
     assert took < 20
     assert state(world) == before
 
@@ -93,8 +93,8 @@ def test_full_disk_fails_the_move_to_the_trash(world: World, run: Run, monkeypat
         mkdir(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", full)
-    code, told = run("reset", "42")
-    assert (code, "No space left on device" in told["outcomes"][42]["reason"]) == (1, True)
+    code, report = run("reset", "42")
+    assert (code, "No space left on device" in report["outcomes"][42]["reason"]) == (1, True)
     assert (world.status(), len(world.site_files()), world.queued()) == ("REVIEW", 8, [])
 
 
@@ -149,7 +149,7 @@ def test_ctrl_c_finishes_batches_in_flight(
     assert len(world.queued()) == queued
 
 
-# --- several chunks in hand -----------------------------------------------------------------------------------
+# --- several batches in flight -----------------------------------------------------------------------------------
 
 
 def test_failed_batch_does_not_let_later_ones_overtake(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

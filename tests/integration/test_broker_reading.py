@@ -203,7 +203,7 @@ async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, link
     assert all(mover.moves.values())
 
 
-async def test_what_was_published_while_a_long_list_was_read_is_seen(client: Redis, link: Link) -> None:
+async def test_a_message_published_during_a_long_read_is_read(client: Redis, link: Link) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(100)))
     burst = iter(range(3))
 
@@ -217,7 +217,7 @@ async def test_what_was_published_while_a_long_list_was_read_is_seen(client: Red
     assert [task.task_id for task in tasks][100::50] == ["burst-0-0", "burst-1-0", "burst-2-0"]
 
 
-async def test_many_restored_at_once_are_seen(client: Redis, link: Link) -> None:
+async def test_many_messages_restored_at_once_are_read(client: Redis, link: Link) -> None:
     mover = Mover(client, 3)
     await mover.fill(120)
     steps = itertools.count()
@@ -255,9 +255,7 @@ async def test_garbage_collection_is_restored_after_reading(client: Redis, link:
 
 
 @pytest.mark.parametrize("bounds", [{}, {"atomic": 0, "chunk": 7, "edge": 3}], ids=["at once", "in chunks"])
-async def test_the_tasks_of_some_orders_are_all_that_is_kept_of_a_queue(
-    client: Redis, link: Link, bounds: dict[str, int]
-) -> None:
+async def test_only_tasks_of_the_selected_orders_are_kept(client: Redis, link: Link, bounds: dict[str, int]) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}", order_id=number) for number in range(1, 51)), b"junk")
     raw = message("task-60", order_id=60), message("task-61", order_id=61)
     await client.hset(OPTIONS.unacked, mapping={f"tag-{n}": b'[%s, "", "q"]' % each for n, each in enumerate(raw)})
@@ -397,12 +395,12 @@ _MESSAGES = st.fixed_dictionaries(
 
 
 @given(_MESSAGES | _JSON, st.sampled_from([TaskState.QUEUED, TaskState.UNACKED]))
-def test_both_decoders_say_the_same_of_anything(raw: object, state: TaskState) -> None:
+def test_both_decoders_agree_on_any_message(raw: object, state: TaskState) -> None:
     _same(json.dumps(raw).encode(), state)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff", b"[" * 100_000, b'{"headers": {"task": "\xff"}}'])
-def test_both_decoders_say_the_same_of_what_is_no_json(raw: bytes) -> None:
+def test_both_decoders_agree_on_invalid_json(raw: bytes) -> None:
     _same(raw, TaskState.QUEUED)
 
 

@@ -1,4 +1,4 @@
-"""Very many orders: planned and carried out a window at a time, with only what is of interest kept."""
+"""Bulk operations: orders are planned and executed in batches, and only relevant outcomes are kept."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def applied(
     world: World,
     *,
     meddle: Callable[[Session, Sequence[int]], Awaitable[None]] | None = None,
-    told: list[int] | None = None,
+    counts: list[int] | None = None,
     **named: Any,
 ) -> OperationResult:
-    """Enqueue orders 1 to 8, with something happening before each window is read."""
+    """Enqueue orders 1 to 8, calling ``meddle`` before each batch is read."""
 
     async def work(session: Session) -> OperationResult:
         read_orders = session.orders.read_orders
@@ -51,7 +51,7 @@ def applied(
                 session,
                 await anext(parts),
                 parts,
-                progress=told.append if told is not None else None,
+                progress=counts.append if counts is not None else None,
                 **named,
             )
 
@@ -61,13 +61,13 @@ def applied(
 def test_every_batch_is_executed_and_outcomes_are_counted(world: World) -> None:
     for order_id in range(1, 9):
         world.order(order_id, "DELIVERED" if order_id == 5 else "BUILDING")
-    told: list[int] = []
-    result = applied(world, keep_done=2, told=told)
+    counts: list[int] = []
+    result = applied(world, keep_done=2, counts=counts)
     assert [(each.order_id, each.outcome) for each in result.outcomes] == [(1, "done"), (2, "done"), (5, "refused")]
     assert (result.omitted, result.exit_code) == (5, 4)
     assert [world.status(n) for n in range(1, 9)] == ["GENERATING"] * 4 + ["DELIVERED"] + ["GENERATING"] * 3
     assert len(world.queued()) == 7
-    assert (told[-1], told) == (8, sorted(told))
+    assert (counts[-1], counts) == (8, sorted(counts))
 
 
 def test_limit_applies_to_all_batches_together(world: World) -> None:

@@ -35,8 +35,8 @@ def details(world: World, order_id: int = 42) -> dict[str, object]:
 def test_cancelled_order_stays_on_hold_until_enqueued(world: World, run: Run) -> None:
     world.order(42, "GENERATING")
     old = world.publish(42)
-    code, told = run("cancel", "42")
-    assert (code, kinds(told), world.queued()) == (0, {42: "done"}, [])
+    code, report = run("cancel", "42")
+    assert (code, kinds(report), world.queued()) == (0, {42: "done"}, [])
     assert (world.status(), details(world)["withdrawn"]) == ("BUILDING", [old])
     assert run("inspect", "42")[1]["data"]["condition"] == "held"
     assert kinds(run("start-stuck")[1]) == {42: "skipped"}
@@ -91,11 +91,11 @@ def test_a_running_task_is_stopped_only_with_terminate(world: World, run: Run) -
     world.worker("-c", "1", environ=SLOW)
     task = world.publish(42)
     eventually(lambda: "START" in world.steps())
-    code, told = run("cancel", "42")
-    assert (code, kinds(told), world.status()) == (4, {42: "refused"}, "GENERATING")
-    assert told["errors"][0]["hint"] == "--terminate stops a running task"
-    code, told = run("cancel", "42", "--terminate")
-    assert (code, kinds(told), world.status()) == (0, {42: "done"}, "BUILDING")
+    code, report = run("cancel", "42")
+    assert (code, kinds(report), world.status()) == (4, {42: "refused"}, "GENERATING")
+    assert report["errors"][0]["hint"] == "--terminate stops a running task"
+    code, report = run("cancel", "42", "--terminate")
+    assert (code, kinds(report), world.status()) == (0, {42: "done"}, "BUILDING")
     with world.redis() as client:
         assert client.hlen("unacked") == 0
     assert world.queued() == []
@@ -132,15 +132,15 @@ def test_task_of_a_killed_worker_is_requeued_and_runs_again(world: World, run: R
     assert (world.steps().count("SUCCESS"), world.queued()) == (1, [])
 
 
-def test_while_a_worker_is_silent_nothing_of_it_is_called_orphaned(world: World, run: Run) -> None:
+def test_tasks_of_a_silent_worker_are_not_orphaned(world: World, run: Run) -> None:
     world.order(42, "GENERATING")
     worker = world.worker("-c", "1", environ=SLOW)
     world.publish(42)
     eventually(lambda: "START" in world.steps())
     os.killpg(worker.pid, signal.SIGSTOP)
     try:
-        code, told = run("repair", "--timeout", "1s")
-        assert (code, kinds(told)) == (0, {})
+        code, report = run("repair", "--timeout", "1s")
+        assert (code, kinds(report)) == (0, {})
     finally:
         os.killpg(worker.pid, signal.SIGCONT)
     assert world.queued() == []
@@ -162,10 +162,10 @@ def test_ghosts_are_revoked_and_their_orders_stay(world: World, run: Run) -> Non
     for order_id in (1, 2, 3):
         world.publish(order_id)
     # Order 3 is not there (yet): its message has no date, so that only a person may say that it never will be.
-    code, told = run("repair")
-    assert (code, kinds(told)) == (0, dict.fromkeys((1, 2), "done"))
-    code, told = run("repair", "3")
-    assert (code, kinds(told), world.queued()) == (0, {3: "done"}, [])
+    code, report = run("repair")
+    assert (code, kinds(report)) == (0, dict.fromkeys((1, 2), "done"))
+    code, report = run("repair", "3")
+    assert (code, kinds(report), world.queued()) == (0, {3: "done"}, [])
     assert (world.status(1), world.status(2), len(world.site_files(1))) == ("REVIEW", "CANCELLED", 8)
     assert details(world, 1)["step"] == "OPERATOR_REPAIR"
 
@@ -185,12 +185,12 @@ def test_a_paused_worker_takes_nothing_until_it_is_resumed(world: World, run: Ru
     assert world.run("queue", "pause").stdout == "no worker responds to remote control: nothing to do\n"
     world.worker("-c", "1")
     for command in ("pause", "resume"):
-        code, told = run("queue", command, "--dry-run", "--read-only")
-        assert (code, told["data"]["dry_run"], len(told["data"]["workers"])) == (0, True, 1)
+        code, report = run("queue", command, "--dry-run", "--read-only")
+        assert (code, report["data"]["dry_run"], len(report["data"]["workers"])) == (0, True, 1)
     assert world.run("queue", "pause", "--dry-run").stdout.startswith("would be paused: 1 of 1 workers on site_gen")
     assert len(run("inspect", "workers")[1]["data"]["workers"][0]["queues"]) == 1
-    code, told = run("queue", "pause")
-    assert (code, [row["outcome"] for row in told["data"]["workers"]]) == (0, ["done"])
+    code, report = run("queue", "pause")
+    assert (code, [row["outcome"] for row in report["data"]["workers"]]) == (0, ["done"])
     assert "a worker that starts or restarts consumes again" in world.run("queue", "pause").stdout
     world.order(42)
     run("enqueue", "42")
@@ -210,9 +210,9 @@ def test_purge_holds_orders_and_spares_tasks_at_workers(world: World, run: Run) 
         world.order(order_id, "GENERATING")
         world.publish(order_id)
     world.publish(0, task=BEAT_TASK)
-    code, told = run("queue", "purge")
-    assert (code, kinds(told)) == (0, {2: "done", 3: "done"})
-    assert any("1 running" in note for note in told["data"]["notes"])
+    code, report = run("queue", "purge")
+    assert (code, kinds(report)) == (0, {2: "done", 3: "done"})
+    assert any("1 running" in note for note in report["data"]["notes"])
     assert [message["headers"]["task"] for message in world.queued()] == [BEAT_TASK]
     assert [world.status(n) for n in (1, 2, 3)] == ["GENERATING", "BUILDING", "BUILDING"]
     assert kinds(run("start-stuck")[1]) == {2: "skipped", 3: "skipped"}
@@ -244,9 +244,9 @@ def test_ctrl_c_at_the_confirmation_changes_nothing(world: World) -> None:
     world.order(42, "REVIEW", files=8)
     terminal, ours = pty.openpty()
     process = processes.start(*("-m", "sitegenctl", "reset", "42"), stdin=ours, stdout=subprocess.PIPE, stderr=ours)
-    told = b""
-    while b"[y/N]" not in told:
-        told += os.read(terminal, 4096)
+    report = b""
+    while b"[y/N]" not in report:
+        report += os.read(terminal, 4096)
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     os.close(ours)
@@ -273,9 +273,9 @@ def test_site_finished_meanwhile_is_not_moved(
                 thread.submit(_finish, world).result()
 
     monkeypatch.setattr(failpoints, "reached", finish)
-    code, told = run(command, "42")
-    assert (code, told["outcomes"][42]["outcome"]) == (1, "failed")
-    assert "ended by itself" in told["outcomes"][42]["reason"]
+    code, report = run(command, "42")
+    assert (code, report["outcomes"][42]["outcome"]) == (1, "failed")
+    assert "ended by itself" in report["outcomes"][42]["reason"]
     assert (world.status(), len(world.site_files()), world.queued()) == ("REVIEW", 8, [])
 
 
@@ -322,10 +322,10 @@ def test_only_worker_dead_requeues_a_possibly_running_task(world: World, run: Ru
     for command in (["repair"], ["maintain"]):
         run(*command)
         assert world.queued() == []
-    code, told = run("repair", "42")
-    assert (code, kinds(told)) == (4, {42: "refused"})
-    code, told = run("repair", "42", "--worker-dead")
-    assert (code, kinds(told), len(world.queued())) == (0, {42: "done"}, 1)
+    code, report = run("repair", "42")
+    assert (code, kinds(report)) == (4, {42: "refused"})
+    code, report = run("repair", "42", "--worker-dead")
+    assert (code, kinds(report), len(world.queued())) == (0, {42: "done"}, 1)
     assert details(world, 42)["command"] == "repair --worker-dead"
 
 
@@ -356,9 +356,9 @@ def test_order_refused_by_the_database_fails_alone(world: World, run: Run) -> No
         "CREATE TRIGGER refuse BEFORE INSERT ON site_generation_logs FOR EACH ROW WHEN (NEW.order_id = 2)"
         " EXECUTE FUNCTION refuse()"
     )
-    code, told = run("enqueue", "1-3")
-    assert (code, kinds(told)) == (1, {1: "done", 2: "failed", 3: "done"})
-    assert told["outcomes"][2]["reason"] == "the database refused: not this one"
+    code, report = run("enqueue", "1-3")
+    assert (code, kinds(report)) == (1, {1: "done", 2: "failed", 3: "done"})
+    assert report["outcomes"][2]["reason"] == "the database refused: not this one"
     assert [world.status(n) for n in (1, 2, 3)] == ["GENERATING", "BUILDING", "GENERATING"]
     assert len(world.queued()) == 2
 
@@ -368,8 +368,8 @@ def test_purge_includes_tasks_that_wait_for_their_eta(world: World, run: Run) ->
     world.publish(1, countdown=3600)
     world.order(2, "GENERATING")
     world.publish(2)
-    world.deliver()  # the first one: whoever took it holds it for an hour
+    world.deliver()  # the first task: its worker reserves it for an hour
     world.publish(1, countdown=7200)
-    _, told = run("queue", "purge")
-    assert kinds(told) == {1: "refused", 2: "done"}
-    assert any("1 unaccounted" in note for note in told["data"]["notes"])
+    _, report = run("queue", "purge")
+    assert kinds(report) == {1: "refused", 2: "done"}
+    assert any("1 unaccounted" in note for note in report["data"]["notes"])

@@ -184,7 +184,7 @@ async def test_lost_connection_leaves_nothing_behind(world: World) -> None:
         assert leftovers(world) == set()
 
 
-async def test_destination_limits_who_replies(world: World) -> None:
+async def test_destination_limits_replying_workers(world: World) -> None:
     process = await asyncio.to_thread(world.worker, "-c", "1")
     await asyncio.to_thread(world.worker, "-c", "1")
     (first,) = {name for name in await asyncio.to_thread(world.worker_names) if str(process.pid) in name}

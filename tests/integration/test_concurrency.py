@@ -42,9 +42,9 @@ ready.touch()
 while not gate.exists():
     time.sleep(0.001)
 for _ in range(int(sys.argv[3])):
-    with contextlib.redirect_stdout(io.StringIO()) as told:
+    with contextlib.redirect_stdout(io.StringIO()) as stdout:
         code = run([*sys.argv[4:], "--yes", "-v", "-o", "json"])
-    print(code, told.getvalue() if code not in (0, 4, 6) else "", flush=True)
+    print(code, stdout.getvalue() if code not in (0, 4, 6) else "", flush=True)
 """
 
 
@@ -89,13 +89,13 @@ def all_at_once(commands: Sequence[Sequence[str]], times: int, folder: Path) -> 
     try:
         eventually(lambda: len(list(folder.glob("ready*"))) == len(operators))
         (folder / "gate").touch()
-        told = [process.communicate(timeout=60) for process in operators]
+        outputs = [process.communicate(timeout=60) for process in operators]
     finally:
         for process in operators:
             process.kill()
             process.wait()
-    assert all(process.returncode == 0 for process in operators), told
-    lines = [line for stdout, _ in told for line in stdout.splitlines()]
+    assert all(process.returncode == 0 for process in operators), outputs
+    lines = [line for stdout, _ in outputs for line in stdout.splitlines()]
     codes = [int(line.partition(" ")[0]) for line in lines]
     assert set(codes) <= {0, 4, 6}, lines
     return codes
@@ -151,11 +151,11 @@ def test_concurrent_resets_publish_one_task(world: World, monkeypatch: pytest.Mo
     """The second comes when the first has claimed the order, and its old task is still there."""
     world.order(42, "GENERATING")
     world.publish(42)
-    told: list[subprocess.CompletedProcess[str]] = []
+    resets: list[subprocess.CompletedProcess[str]] = []
 
     def reached(checkpoint: Failpoint) -> None:
         if checkpoint is Failpoint.APPLIED:
-            told.append(world.run("reset", "42", "--yes", "-o", "json"))
+            resets.append(world.run("reset", "42", "--yes", "-o", "json"))
 
     async def work(session: Session) -> OperationResult:
         plan = await ResetPlanner().plan_all(session, Selection(order_ids=[42]))
@@ -163,7 +163,7 @@ def test_concurrent_resets_publish_one_task(world: World, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(failpoints, "reached", reached)
     (first,) = world.with_session(work).outcomes
-    (second,) = json.loads(told[0].stdout)["data"]["outcomes"]
+    (second,) = json.loads(resets[0].stdout)["data"]["outcomes"]
     assert (first.outcome, second["outcome"]) == ("done", "skipped")
     assert f"task {first.task_id[:8]} was announced" in second["reason"]
     assert world.queued_ids() == [first.task_id]

@@ -36,9 +36,9 @@ sys.exit(run({arguments!r}))
 """
 
 LOOKED, CLAIMED = Failpoint.RECHECKED, Failpoint.APPLIED
-WITHDRAWN, TRASHED = Failpoint.REVOKED, Failpoint.TRASHED
-PUBLISHED, PUT_BACK = Failpoint.PUBLISHED, Failpoint.REQUEUED
-TAKEN_BACK, LOCKED, STEPPED = Failpoint.ROLLED_BACK, Failpoint.LOCKED, Failpoint.STEP_DONE
+REVOKED, TRASHED = Failpoint.REVOKED, Failpoint.TRASHED
+PUBLISHED, REQUEUED = Failpoint.PUBLISHED, Failpoint.REQUEUED
+ROLLED_BACK, LOCKED, STEPPED = Failpoint.ROLLED_BACK, Failpoint.LOCKED, Failpoint.STEP_DONE
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _empty(world: World) -> None:
 
 
 def _link(world: World) -> None:
-    """A site that can't be moved: what was claimed has to be taken back."""
+    """A site that can't be moved: the applied transition must be rolled back."""
     _finished(world)
     (world.sites_dir / ".trash").write_text("in the way")
 
@@ -93,9 +93,9 @@ _BEGUN = (LOOKED, CLAIMED)
 SCENARIOS = [
     scenario("enqueue", "enqueue 42", lambda w: w.order(42), *_BEGUN, PUBLISHED),
     scenario("reset finished", "reset 42", _finished, *_BEGUN, TRASHED, PUBLISHED),
-    scenario("reset queued", "reset 42", _queued, *_BEGUN, WITHDRAWN, TRASHED, PUBLISHED),
-    scenario("reset only", "reset 42 --no-enqueue", _queued, *_BEGUN, WITHDRAWN, TRASHED),
-    scenario("reset fails", "reset 42", _link, *_BEGUN, TRASHED, TAKEN_BACK),
+    scenario("reset queued", "reset 42", _queued, *_BEGUN, REVOKED, TRASHED, PUBLISHED),
+    scenario("reset only", "reset 42 --no-enqueue", _queued, *_BEGUN, REVOKED, TRASHED),
+    scenario("reset fails", "reset 42", _link, *_BEGUN, TRASHED, ROLLED_BACK),
     scenario("reset-empty", "reset-empty", _empty, *_BEGUN, TRASHED, PUBLISHED),
     scenario(
         "retry-failed",
@@ -105,14 +105,14 @@ SCENARIOS = [
         PUBLISHED,
     ),
     scenario("start-stuck", "start-stuck", lambda w: w.order(42), *_BEGUN, PUBLISHED),
-    scenario("cancel", "cancel 42", _queued, *_BEGUN, WITHDRAWN),
+    scenario("cancel", "cancel 42", _queued, *_BEGUN, REVOKED),
     scenario("cancel without a task", "cancel 42", lambda w: w.order(42, "GENERATING"), *_BEGUN),
-    scenario("duplicated", "repair", _duplicated, *_BEGUN, WITHDRAWN),
-    scenario("ghost", "repair", _ghost, *_BEGUN, WITHDRAWN),
-    scenario("orphaned", "repair", _orphaned, *_BEGUN, PUT_BACK),
+    scenario("duplicated", "repair", _duplicated, *_BEGUN, REVOKED),
+    scenario("ghost", "repair", _ghost, *_BEGUN, REVOKED),
+    scenario("orphaned", "repair", _orphaned, *_BEGUN, REQUEUED),
     scenario("interrupted", "repair", lambda w: w.order(42, "GENERATING"), *_BEGUN, PUBLISHED),
-    scenario("purge", "queue purge", _queued, *_BEGUN, WITHDRAWN),
-    scenario("maintain", "maintain", troubles, *_BEGUN, WITHDRAWN, TRASHED, PUBLISHED, LOCKED, STEPPED),
+    scenario("purge", "queue purge", _queued, *_BEGUN, REVOKED),
+    scenario("maintain", "maintain", troubles, *_BEGUN, REVOKED, TRASHED, PUBLISHED, LOCKED, STEPPED),
 ]
 
 
@@ -128,26 +128,26 @@ def alone(run: Run, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Run a command that takes the maintenance lock, which PostgreSQL keeps until it notices who has died."""
 
     def taken() -> tuple[int, dict[str, Any]] | None:
-        code, told = run(*arguments)
-        return None if code == 6 else (code, told)
+        code, report = run(*arguments)
+        return None if code == 6 else (code, report)
 
     return eventually(taken)
 
 
 def conditions(world: World) -> dict[int, Condition]:
-    async def look(session: Session) -> dict[int, Condition]:
+    async def read(session: Session) -> dict[int, Condition]:
         seen = await observe_open(with_grace(session, parse_duration("0s")))
         return {order_id: seen.diagnose(order_id).condition for order_id in seen.known_ids()}
 
-    return world.with_session(look)
+    return world.with_session(read)
 
 
 def assert_whole(world: World) -> None:
     """Every order is where it should be, or needs a person; none has two tasks; no finished site is gone."""
     for order_id, condition in conditions(world).items():
         used_up = world.steps(order_id).count("ERROR") >= 3
-        mendable = condition.command is not None and condition is not Condition.HELD
-        assert not mendable or used_up, (order_id, condition, world.steps(order_id))
+        fixable = condition.command is not None and condition is not Condition.HELD
+        assert not fixable or used_up, (order_id, condition, world.steps(order_id))
     tasks = world.with_session(lambda session: session.queue.read()).tasks
     orders = Counter(task.order_id for task in tasks)
     assert set(orders.values()) <= {1}, orders
@@ -177,12 +177,12 @@ def test_one_maintenance_run_fixes_orders_of_a_killed_command(
     killed = run_script(world, scenario.arguments, at.value)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (world.sites_dir / ".trash").unlink() if (world.sites_dir / ".trash").is_file() else None
-    code, told = alone(run, "maintain")
-    assert not any(step["left_out"] for step in told["data"]["steps"]), told
-    assert code == (4 if any(left["operator"] for left in told["data"]["attention"]) else 0), told
+    code, report = alone(run, "maintain")
+    assert not any(step["left_out"] for step in report["data"]["steps"]), report
+    assert code == (4 if any(left["operator"] for left in report["data"]["attention"]) else 0), report
     assert_whole(world)
-    code, told = run("maintain")
-    assert (code, told["data"]["quiet"]) == (0, True), told
+    code, report = run("maintain")
+    assert (code, report["data"]["quiet"]) == (0, True), report
 
 
 def test_reset_killed_early_does_not_resume_the_old_files(
@@ -203,8 +203,8 @@ def test_each_command_passes_its_failpoints_and_no_other(
 ) -> None:
     monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
     scenario.prepare(world)
-    told = run_script(world, scenario.arguments).stderr.splitlines()
-    assert {line for line in told if line in {each.value for each in Failpoint}} == {
+    report = run_script(world, scenario.arguments).stderr.splitlines()
+    assert {line for line in report if line in {each.value for each in Failpoint}} == {
         each.value for each in scenario.passes
     }
 

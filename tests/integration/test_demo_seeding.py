@@ -42,7 +42,7 @@ def test_the_minimum_number_of_orders_shows_every_condition(world: World) -> Non
 
 
 @both_backends
-def test_a_worker_takes_the_running_orders_first_and_no_held_ones(world: World) -> None:
+def test_a_worker_takes_running_orders_first_and_none_on_hold(world: World) -> None:
     manifest = seed_world(world)
     expected = planned(manifest, with_worker=True)
     folder = world.sites_dir.parent

@@ -553,12 +553,12 @@ def test_missing_directory_leaves_the_rest_unchecked(world: World) -> None:
 
 
 @pytest.fixture
-def as_nobody(tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[None]]:
+def without_privileges(tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[None]]:
     """Make this process a user without privileges for a while; root would be allowed anything."""
     temporary = Path(tempfile.gettempdir())
 
     @contextlib.contextmanager
-    def nobody() -> Iterator[None]:
+    def unprivileged() -> Iterator[None]:
         if os.geteuid() != 0:
             yield
             return
@@ -571,19 +571,19 @@ def as_nobody(tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[
         finally:
             os.setresuid(0, 0, 0)
 
-    return nobody
+    return unprivileged
 
 
 @pytest.mark.shows(OK, "sites directory")
 @pytest.mark.shows(FAILED, "sites directory")
 def test_directory_without_permission(
-    world: World, as_nobody: Callable[[], contextlib.AbstractContextManager[None]]
+    world: World, without_privileges: Callable[[], contextlib.AbstractContextManager[None]]
 ) -> None:
     examine(world)  # imports everything, which that user may not be able to
 
     def check(mode: int, **flags: object) -> Check:
         world.sites_dir.chmod(mode)
-        with as_nobody():
+        with without_privileges():
             return examine(world, **flags)["sites directory"]
 
     expect(check(0o777), OK)
@@ -595,7 +595,7 @@ def test_directory_without_permission(
     outer.chmod(0o755)
     world.sites_dir.mkdir()
     outer.chmod(0o000)
-    with as_nobody():
+    with without_privileges():
         inner = examine(world)["sites directory"]
     outer.chmod(0o755)
     expect(inner, FAILED, f"{world.sites_dir} can't be read or written by this user")
@@ -615,7 +615,7 @@ def test_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- unreachable sources --------------------------------------------------------------------------------------
 
 
-def test_without_redis_what_needs_it_is_unchecked(world: World) -> None:
+def test_without_redis_its_checks_are_skipped(world: World) -> None:
     world.order(1)
     world.redis_url = NOWHERE
     found = check_up_of(world)
@@ -626,7 +626,7 @@ def test_without_redis_what_needs_it_is_unchecked(world: World) -> None:
     assert {"worker", "backend", "orders", "redis persistence"} < by_status[UNCHECKED]
 
 
-def test_without_postgresql_what_needs_it_is_unchecked(on_stage: OnStage) -> None:
+def test_without_postgresql_its_checks_are_skipped(on_stage: OnStage) -> None:
     world = on_stage(RIGHT)
     world.database_url = "postgresql://crm:s3cret@127.0.0.1:1/crm"
     found = check_up_of(world)

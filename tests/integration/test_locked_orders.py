@@ -1,4 +1,4 @@
-"""Orders that somebody else has locked: they fail and say who it is, and no other is held up."""
+"""Orders locked by another session fail with its name, and delay no other order."""
 
 from __future__ import annotations
 

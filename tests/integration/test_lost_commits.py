@@ -1,4 +1,4 @@
-"""A connection that is lost while PostgreSQL commits: what was done is found out, or said not to be known."""
+"""A connection lost during COMMIT: the result is determined, or reported as unknown."""
 
 from __future__ import annotations
 
@@ -103,28 +103,28 @@ def proxy(world: World, *, cut_at: int = 1, passes_on: bool = True, back: bool =
 def test_lost_commit_that_succeeded_is_found_and_continued(world: World, run: Run) -> None:
     world.order(42)
     with proxy(world) as url:
-        code, told = run("enqueue", "42", DATABASE_URL=url)
-    assert (code, told["outcomes"][42]["outcome"]) == (0, "done")
-    assert (world.status(), world.queued_ids()) == ("GENERATING", [told["outcomes"][42]["task_id"]])
+        code, report = run("enqueue", "42", DATABASE_URL=url)
+    assert (code, report["outcomes"][42]["outcome"]) == (0, "done")
+    assert (world.status(), world.queued_ids()) == ("GENERATING", [report["outcomes"][42]["task_id"]])
     assert world.steps() == ["OPERATOR_ENQUEUE"]
 
 
 def test_lost_commit_that_failed_is_reported(world: World, run: Run) -> None:
     world.order(42)
     with proxy(world, passes_on=False) as url:
-        code, told = run("enqueue", "42", DATABASE_URL=url)
+        code, report = run("enqueue", "42", DATABASE_URL=url)
     assert code == 1
-    assert told["outcomes"][42]["reason"].endswith("; nothing was changed")
+    assert report["outcomes"][42]["reason"].endswith("; nothing was changed")
     assert (world.status(), world.steps(), world.queued()) == ("BUILDING", [], [])
 
 
-def test_task_that_cannot_be_looked_up_stays_unknown(world: World, run: Run) -> None:
+def test_task_without_a_readable_queue_stays_unknown(world: World, run: Run) -> None:
     world.order(42)
     with proxy(world, back=False) as url:
-        code, told = run("enqueue", "42", DATABASE_URL=url)
+        code, report = run("enqueue", "42", DATABASE_URL=url)
     assert code == 1
-    assert told["outcomes"][42]["reason"].startswith("it is unknown whether the change was made: the database")
-    (error,) = told["errors"]
+    assert report["outcomes"][42]["reason"].startswith("it is unknown whether the change was made: the database")
+    (error,) = report["errors"]
     assert error["hint"] == "once the database responds again: sitegenctl inspect 42   (repair fixes it if needed)"
     assert world.queued() == []
 
@@ -134,8 +134,8 @@ def test_rollback_happens_once(world: World, run: Run, passes_on: bool, monkeypa
     world.order(42)
     refusing = redis_refusing_from(world, Failpoint.APPLIED, monkeypatch)
     with refusing, proxy(world, cut_at=2, passes_on=passes_on) as url:
-        code, told = run("enqueue", "42", DATABASE_URL=url)
-    assert (code, told["outcomes"][42]["after"]) == (1, "BUILDING")
+        code, report = run("enqueue", "42", DATABASE_URL=url)
+    assert (code, report["outcomes"][42]["after"]) == (1, "BUILDING")
     assert (world.status(), world.steps()) == ("BUILDING", ["OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"])
 
 

@@ -29,25 +29,25 @@ from tests.support.world import World
 LOCK = int.from_bytes(b"sitegen")
 
 
-def attention(told: dict[str, Any]) -> dict[int, tuple[str, bool, bool]]:
+def attention(report: dict[str, Any]) -> dict[int, tuple[str, bool, bool]]:
     """By order: what keeps it from being fixed, whether an operator can fix it, and whether that is new."""
-    return {left["order_id"]: (left["obstacle"], left["operator"], left["new"]) for left in told["data"]["attention"]}
+    return {left["order_id"]: (left["obstacle"], left["operator"], left["new"]) for left in report["data"]["attention"]}
 
 
-def done(told: dict[str, Any]) -> dict[str, list[int]]:
+def done(report: dict[str, Any]) -> dict[str, list[int]]:
     return {
         step["step"]: [row["order_id"] for row in step["outcomes"] if row["outcome"] == "done"]
-        for step in told["data"]["steps"]
+        for step in report["data"]["steps"]
         if step["outcomes"]
     }
 
 
 def test_one_run_fixes_everything_and_the_next_is_quiet(world: World, run: Run) -> None:
     troubles(world)
-    code, told = run("maintain")
+    code, report = run("maintain")
     assert code == 4  # order 6 needs an operator
-    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
-    assert attention(told) == {6: ("attempts-exhausted", True, True), 7: ("onboarding", False, True)}
+    assert done(report) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
+    assert attention(report) == {6: ("attempts-exhausted", True, True), 7: ("onboarding", False, True)}
     orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
     assert orders == [2, 3, 4, 5, 9]
     assert (world.status(8), len(world.site_files(1)), len(world.site_files(4))) == ("BUILDING", 8, 6)
@@ -88,17 +88,17 @@ def test_order_that_kills_its_workers_is_given_up(world: World, run: Run, files:
 
 def test_dry_run_reports_the_same_and_changes_nothing(world: World, run: Run) -> None:
     troubles(world)
-    code, told = run("maintain", "--dry-run")
-    assert (code, told["data"]["dry_run"]) == (4, True)
-    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
+    code, report = run("maintain", "--dry-run")
+    assert (code, report["data"]["dry_run"]) == (4, True)
+    assert done(report) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
     assert (len(world.queued()), world.status(3)) == (2, "BUILDING")
 
 
-def test_each_step_is_limited_and_says_what_is_left(world: World, run: Run) -> None:
+def test_each_step_is_limited_and_reports_the_rest(world: World, run: Run) -> None:
     for order_id in range(1, 6):
         world.order(order_id)
-    _, told = run("maintain", "--max-actions", "2")
-    (step,) = [step for step in told["data"]["steps"] if step["step"] == "start-stuck"]
+    _, report = run("maintain", "--max-actions", "2")
+    (step,) = [step for step in report["data"]["steps"] if step["step"] == "start-stuck"]
     assert ([row["order_id"] for row in step["outcomes"]], step["beyond_limit"]) == ([1, 2], 3)
     assert len(world.queued()) == 2
 
@@ -116,15 +116,15 @@ def test_without_redis_its_steps_are_left_out(world: World, run: Run) -> None:
     troubles(world)
     old = world.sites_dir / ".trash" / f"project_1.{time.time_ns() - 8 * 86400 * 10**9}"
     old.mkdir(parents=True)
-    code, told = run("maintain", REDIS_URL="redis://127.0.0.1:1/0")
-    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    code, report = run("maintain", REDIS_URL="redis://127.0.0.1:1/0")
+    left_out = {step["step"]: step["source"] for step in report["data"]["steps"] if step["left_out"]}
     assert code == 3
     assert left_out == dict.fromkeys(
         ("repair", "start-stuck", "retry-failed", "reset-empty", "prune-replies"), "broker"
     )
     assert not old.exists()  # what doesn't need Redis was done
     # Prune-replies would have a hint of its own: it was not asked again, which could take the whole timeout.
-    (error,) = told["errors"]
+    (error,) = report["errors"]
     assert error["message"].startswith("repair, start-stuck, retry-failed, reset-empty, prune-replies left out: Redis ")
 
 
@@ -154,9 +154,9 @@ def test_left_out_steps_have_hints_with_the_context(
     hint = (
         "hint: check that its volume is mounted and that SITES_BASE_DIR is right: sitegenctl --context shop config show"
     )
-    error, told = process.stderr.splitlines()
+    error, report = process.stderr.splitlines()
     assert error.startswith("error: reset-empty, prune-trash left out: ")
-    assert told == hint
+    assert report == hint
 
 
 def test_hints_name_the_context(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_hints_name_the_context(world: World, monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_without_the_database_its_steps_are_left_out(world: World, run: Run) -> None:
-    code, told = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
-    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    code, report = run("maintain", DATABASE_URL="postgresql://x:y@127.0.0.1:1/z")
+    left_out = {step["step"]: step["source"] for step in report["data"]["steps"] if step["left_out"]}
     assert code == 3
     assert left_out == dict.fromkeys(
         ("repair", "start-stuck", "retry-failed", "reset-empty", "prune-trash"), "database"
@@ -187,10 +187,10 @@ def test_without_the_database_its_steps_are_left_out(world: World, run: Run) -> 
 
 def test_missing_sites_directory_stops_no_other_step(world: World, run: Run, tmp_path: Path) -> None:
     troubles(world)
-    code, told = run("maintain", SITES_BASE_DIR=str(tmp_path / "nowhere"))
-    left_out = {step["step"]: step["source"] for step in told["data"]["steps"] if step["left_out"]}
+    code, report = run("maintain", SITES_BASE_DIR=str(tmp_path / "nowhere"))
+    left_out = {step["step"]: step["source"] for step in report["data"]["steps"] if step["left_out"]}
     assert (code, left_out) == (3, {"reset-empty": "files", "prune-trash": "files"})
-    assert done(told) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4]}
+    assert done(report) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4]}
 
 
 def test_old_sites_leave_the_trash_and_young_ones_stay(world: World) -> None:
@@ -219,13 +219,13 @@ def test_clock_difference_keeps_the_trash(
         return datetime.now(UTC) + offset
 
     monkeypatch.setattr(PostgresOrders, "utc_now", utc_now)
-    code, told = run("maintain", *dry_run)
-    (error,) = told["errors"]
+    code, report = run("maintain", *dry_run)
+    (error,) = report["errors"]
     assert (code, old.exists()) == (3, True)
     assert "prune-trash left out: this machine's clock is " in error["message"]
     assert f"{way} the database's" in error["message"]
     assert error["hint"]
-    assert done(told) == {"start-stuck": [3]}
+    assert done(report) == {"start-stuck": [3]}
 
 
 def test_undeletable_site_stops_no_other(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +240,8 @@ def test_undeletable_site_stops_no_other(world: World, run: Run, monkeypatch: py
         rmtree(path)
 
     monkeypatch.setattr(shutil, "rmtree", refused)
-    code, told = run("maintain", "--max-actions", "2")
-    (step,) = [step for step in told["data"]["steps"] if step["step"] == "prune-trash"]
+    code, report = run("maintain", "--max-actions", "2")
+    (step,) = [step for step in report["data"]["steps"] if step["step"] == "prune-trash"]
     assert (code, step["pruned"], step["not_pruned"]) == (1, 2, {"project_1.1": "Permission denied"})
     assert [path.name for path in trash.iterdir()] == ["project_1.1"]
     stdout = io.StringIO()
@@ -252,7 +252,7 @@ def test_undeletable_site_stops_no_other(world: World, run: Run, monkeypatch: py
     )
 
 
-def test_dry_run_counts_what_would_be_pruned(world: World) -> None:
+def test_dry_run_counts_prunable_entries(world: World) -> None:
     old = world.sites_dir / ".trash" / "project_1.1"
     old.mkdir(parents=True)
     dead = "0" * 8 + ".reply.celery.pidbox"
@@ -349,7 +349,7 @@ def test_bad_options_are_reported_before_any_change(world: World) -> None:
     assert world.queued() == []
 
 
-def test_jitter_waits_no_longer_than_it_says(world: World) -> None:
+def test_jitter_waits_at_most_its_value(world: World) -> None:
     world.order(3)
     assert world.run("maintain", "--jitter", "10ms").returncode == 0
     assert world.status(3) == "GENERATING"

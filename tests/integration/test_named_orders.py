@@ -1,4 +1,4 @@
-"""Commands that choose their orders by themselves, told which ones: by number, from a file, or by what they are."""
+"""Commands that select their own orders, restricted by number, by file or by condition."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def two_of(world: World, command: str) -> None:
 @pytest.mark.parametrize("command", ["retry-failed", "reset-empty", "start-stuck", "repair"])
 def test_only_selected_orders_are_changed(world: World, run: Run, tmp_path: Path, command: str) -> None:
     two_of(world, command)
-    code, told = run(command, str(MISSING), "2", str(OTHER))
-    outcomes = {order_id: (row["outcome"], row["reason"]) for order_id, row in told["outcomes"].items()}
+    code, report = run(command, str(MISSING), "2", str(OTHER))
+    outcomes = {order_id: (row["outcome"], row["reason"]) for order_id, row in report["outcomes"].items()}
     assert list(outcomes) == [MISSING, 2, OTHER]  # as they were named
     assert (code, outcomes[MISSING]) == (4, ("refused", "no such order"))
     assert outcomes[2][0] == "done"
@@ -44,16 +44,16 @@ def test_only_selected_orders_are_changed(world: World, run: Run, tmp_path: Path
     assert message["headers"]["argsrepr"].startswith("[2")
     listed = tmp_path / "orders"
     listed.write_text("2\n1\n")
-    code, told = run(command, "--from", str(listed), "--dry-run")
-    assert {order_id: row["outcome"] for order_id, row in told["outcomes"].items()} == {2: "skipped", 1: "done"}
-    # By what they are nobody is named, so there is nothing to say of others.
+    code, report = run(command, "--from", str(listed), "--dry-run")
+    assert {order_id: row["outcome"] for order_id, row in report["outcomes"].items()} == {2: "skipped", 1: "done"}
+    # A filter names no orders, so the others are not reported.
     status = "building" if command == "start-stuck" else "generating"
     assert list(run(command, "--status", status, "--dry-run")[1]["outcomes"]) == [1]
     assert run(command, "--status", "delivered")[1]["outcomes"] == {}
 
 
 def put_into(world: World, order_id: int, condition: Condition) -> None:
-    """An order in this condition, which somebody must mend."""
+    """Insert an order in this condition, which an operator must fix."""
     match condition:
         case Condition.DUPLICATED | Condition.GHOST | Condition.ORPHANED:
             finished = condition is Condition.GHOST
@@ -85,8 +85,8 @@ def test_remedy_of_one_order_fixes_that_order_only(world: World, run: Run, condi
     seen = run("inspect", "1")[1]["data"]
     assert seen["condition"] == condition
     _, *words = shlex.split(seen["remedy"])
-    code, told = run(*words)
-    assert (code, {order_id: row["outcome"] for order_id, row in told["outcomes"].items()}) == (0, {1: "done"})
+    code, report = run(*words)
+    assert (code, {order_id: row["outcome"] for order_id, row in report["outcomes"].items()}) == (0, {1: "done"})
     conditions = [run("inspect", str(order_id))[1]["data"]["condition"] for order_id in (1, 2)]
     assert conditions == [conditions[0], condition]
     assert conditions[0] in ("queued", "done")

@@ -219,7 +219,7 @@ def test_replies_as_they_should_be_are_read_whole() -> None:
         ({**_REQUEST, "worker_pid": 10**400}, "an unusable value of worker_pid"),
     ],
 )
-def test_what_does_not_fit_in_a_reply_is_counted(entry: Any, what: str) -> None:
+def test_omitted_entries_of_a_reply_are_counted(entry: Any, what: str) -> None:
     answers = {**_REPLIES, "active": [entry, {**_REQUEST, "id": "good"}], "reserved": [], "scheduled": []}
     survey = asyncio.run(Answering({"odd@host": answers}).survey())
     assert "good" in [task.task_id for task in survey.workers[0].tasks]

@@ -61,8 +61,8 @@ def test_one_of_eight_maintenance_runs_works(world: World, pooled: World) -> Non
             eventually(lambda: world.sql(f"{ADVISORY} AND NOT granted"))
             others = list(threads.map(lambda _: run(pooled, *maintain), range(7)))
             assert [code for code, _ in others] == [6] * 7, others
-        code, said = working.result()
-    assert code == 0, said
+        code, output = working.result()
+    assert code == 0, output
     assert world.steps() == ["OPERATOR_ENQUEUE"]
     assert world.sql(ADVISORY) == []
     assert run(pooled, *maintain)[0] == 0
@@ -77,25 +77,25 @@ def test_lock_is_not_left_on_the_pooler_s_connection(world: World, pooled: World
 def test_reading_commands(pooled: World, read_only: bool) -> None:
     pooled.order(42, "GENERATING", steps=["START", "ERROR"])
     flags = ["--read-only"] if read_only else []
-    code, said = run(pooled, "-o", "json", *flags, "inspect", "42")
-    assert (code, json.loads(said)["data"]["condition"]) == (0, "failed")
+    code, output = run(pooled, "-o", "json", *flags, "inspect", "42")
+    assert (code, json.loads(output)["data"]["condition"]) == (0, "failed")
     for command in (["inspect"], ["inspect", "orders"], ["logs", "42"], ["stats"]):
-        code, said = run(pooled, *flags, *command)
-        assert code == 0, said
+        code, output = run(pooled, *flags, *command)
+        assert code == 0, output
 
 
 @pytest.mark.parametrize("command", [["doctor"], ["doctor", "--quick"]])
 def test_doctor_reaches_the_database(pooled: World, command: list[str]) -> None:
-    code, said = run(pooled, "-o", "json", *command)
-    checks = {check["name"]: check["status"] for check in json.loads(said)["data"]["checks"]}
+    code, output = run(pooled, "-o", "json", *command)
+    checks = {check["name"]: check["status"] for check in json.loads(output)["data"]["checks"]}
     assert checks["postgresql"] == "ok"
     assert code in (0, 5)  # no worker is there
 
 
 def test_enqueue(pooled: World) -> None:
     pooled.order(42)
-    code, said = run(pooled, "enqueue", "42")
-    assert code == 0, said
+    code, output = run(pooled, "enqueue", "42")
+    assert code == 0, output
     assert (pooled.status(), pooled.steps()) == ("GENERATING", ["OPERATOR_ENQUEUE"])
 
 
@@ -134,8 +134,8 @@ def test_commands_with_the_deployed_driver(pooled: World, command: str) -> None:
 def test_reference_worker_behind_the_pooler(pooled: World, python: str) -> None:
     pooled.order(42)
     pooled.worker(python=python, environ=pooled.environ)
-    code, said = run(pooled, "enqueue", "42", "--wait")
-    assert code == 0, said
+    code, output = run(pooled, "enqueue", "42", "--wait")
+    assert code == 0, output
     assert pooled.status() == "REVIEW"
     assert json.loads(pooled.log()[1]["details"])["run_lock"] is True
     pooled.close()

@@ -17,7 +17,7 @@ from tests.support.world import World, eventually
 
 HERE = socket.gethostname()
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells it in /proc")
+pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="read from /proc on Linux")
 
 
 def test_memory_of_this_process() -> None:
@@ -38,7 +38,7 @@ def test_missing_processes_are_left_out() -> None:
 
 
 def test_reused_pid_of_another_program_is_left_out() -> None:
-    """In a container processes have numbers of their own: here somebody else may have it."""
+    """Containers number their processes separately: the pid may belong to another process on this host."""
     other = subprocess.Popen(["sleep", "60"])
     try:
         eventually(lambda: Path(f"/proc/{other.pid}/cmdline").read_bytes().startswith(b"sleep"))
@@ -57,13 +57,13 @@ def test_worker_details_include_process_memory(world: World) -> None:
     async def ask(session: Session) -> WorkerRoster:
         return await session.queue.worker_details()
 
-    (told,) = world.with_session(ask).workers
-    (running,) = told.active
+    (worker_record,) = world.with_session(ask).workers
+    (running,) = worker_record.active
     assert (running.order_id, running.started_at is not None) == (42, True)
-    assert running.pid in told.processes
-    assert len(told.processes) == 2
-    assert told.memory.keys() == {told.pid, *told.processes}
-    assert all(held > 1_000_000 for held in told.memory.values())
-    assert told.pid == worker.pid
+    assert running.pid in worker_record.processes
+    assert len(worker_record.processes) == 2
+    assert worker_record.memory.keys() == {worker_record.pid, *worker_record.processes}
+    assert all(held > 1_000_000 for held in worker_record.memory.values())
+    assert worker_record.pid == worker.pid
     (world.sites_dir.parent / "gate").touch()
     eventually(lambda: world.status() == "REVIEW")

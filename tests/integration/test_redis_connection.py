@@ -35,7 +35,7 @@ async def linked(url: str, timeout: float = 10) -> AsyncIterator[Link]:
 
 
 async def failure(url: str, *, timeout: float = 2) -> SourceError:
-    """What is said of the one failure, in one line."""
+    """Return the message of the only failure, which must be one line."""
     async with linked(url, timeout) as link:
         with pytest.raises(SourceError) as caught:
             await link.execute(("PING",))
@@ -80,7 +80,7 @@ async def test_reconnects_after_an_idle_connection_was_closed(redis_url: str) ->
     async with linked(redis_url) as link, linked(redis_url) as other:
         (own,) = await link.execute(("CLIENT", "ID"))
         assert await other.execute(("CLIENT", "KILL", "ID", own)) == [1]
-        # What was closed is heard of in the loop's next turns, not in the one in which it is used again.
+        # The loop notices a closed connection in its next iterations, not in the one that uses it again.
         await asyncio.sleep(0.05)
         (now,) = await link.execute(("CLIENT", "ID"))
     assert now != own

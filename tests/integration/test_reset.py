@@ -42,8 +42,8 @@ def journal(world: World, order_id: int = 42) -> dict[str, object]:
 
 def test_reset_starts_a_finished_order_from_the_beginning(world: World, run: Run) -> None:
     finished(world)
-    code, told = run("reset", "42")
-    outcome = told["outcomes"][42]
+    code, report = run("reset", "42")
+    outcome = report["outcomes"][42]
     assert (code, outcome["outcome"], outcome["before"], outcome["after"]) == (0, "done", "REVIEW", "GENERATING")
     assert "8 files to the trash" in outcome["reason"]
     assert (world.status(), world.site().exists(), trash(world)) == ("GENERATING", False, ["project_42"])
@@ -70,10 +70,10 @@ def test_files_can_be_kept(world: World, run: Run) -> None:
 def test_reset_replaces_a_queued_task(world: World, run: Run) -> None:
     world.order(42, "GENERATING", files=2)
     old = world.publish(42)
-    code, told = run("reset", "42")
+    code, report = run("reset", "42")
     assert code == 0
-    assert f"task {old[:8]} revoked" in told["outcomes"][42]["reason"]
-    assert world.queued_ids() == [told["outcomes"][42]["task_id"]] != [old]
+    assert f"task {old[:8]} revoked" in report["outcomes"][42]["reason"]
+    assert world.queued_ids() == [report["outcomes"][42]["task_id"]] != [old]
     assert journal(world)["withdrawn"] == [old]
 
 
@@ -101,10 +101,10 @@ def test_yes_does_not_confirm_unnamed_finished_orders(
 ) -> None:
     monkeypatch.setattr(planning, "BATCH_SIZE", 2)  # counted over the whole plan
     seven_finished(world)
-    code, told = run("reset", *chosen)
-    assert (code, told["outcomes"], world.queued(), trash(world)) == (4, {}, [], [])
-    assert told["errors"][0]["message"].startswith("7 finished orders would be reset")
-    assert told["errors"][0]["hint"].startswith("name the orders")
+    code, report = run("reset", *chosen)
+    assert (code, report["outcomes"], world.queued(), trash(world)) == (4, {}, [], [])
+    assert report["errors"][0]["message"].startswith("7 finished orders would be reset")
+    assert report["errors"][0]["hint"].startswith("name the orders")
     assert {world.status(order_id) for order_id in range(1, 8)} == {"REVIEW"}
 
 
@@ -114,8 +114,8 @@ def test_yes_confirms_named_orders(world: World, run: Run, source: str, tmp_path
     file = tmp_path / "orders"
     file.write_text("1-7\n")
     arguments = ["1-7"] if source == "arguments" else ["--from", str(file)]
-    code, told = run("reset", *arguments)
-    assert (code, len(told["outcomes"]), len(world.queued()), len(trash(world))) == (0, 7, 7, 7)
+    code, report = run("reset", *arguments)
+    assert (code, len(report["outcomes"]), len(world.queued()), len(trash(world))) == (0, 7, 7, 7)
 
 
 @pytest.mark.parametrize("chosen", [("--condition", "failed"), ("--search", "1"), ("--condition", "done")])
@@ -123,14 +123,14 @@ def test_yes_confirms_up_to_five_finished_orders(world: World, run: Run, chosen:
     for order_id in range(1, 6):
         finished(world, order_id)
     world.order(8, "GENERATING", steps=["START", "ERROR"])
-    code, told = run("reset", *chosen)
-    assert (code, len(told["outcomes"])) == (0, 5 if "done" in chosen else 1)
+    code, report = run("reset", *chosen)
+    assert (code, len(report["outcomes"])) == (0, 5 if "done" in chosen else 1)
 
 
 def test_dry_run_needs_no_number(world: World, run: Run) -> None:
     seven_finished(world)
-    code, told = run("reset", "--condition", "done", "--dry-run")
-    assert (code, len(told["outcomes"]), world.queued()) == (0, 7, [])
+    code, report = run("reset", "--condition", "done", "--dry-run")
+    assert (code, len(report["outcomes"]), world.queued()) == (0, 7, [])
 
 
 @pytest.mark.parametrize("arguments", [("1-8",), ("--status", "review"), ("--status", "review", "--yes")], ids=" ".join)
@@ -160,9 +160,9 @@ def test_resetting_many_finished_orders_asks_for_their_number(
 
 def test_dry_run_shows_the_plan_and_changes_nothing(world: World, run: Run) -> None:
     finished(world)
-    code, told = run("reset", "42", "--dry-run")
-    assert (code, told["data"]["dry_run"], told["outcomes"][42]["outcome"]) == (0, True, "done")
-    assert told["outcomes"][42]["reason"] == "would be reset; 8 files to the trash"
+    code, report = run("reset", "42", "--dry-run")
+    assert (code, report["data"]["dry_run"], report["outcomes"][42]["outcome"]) == (0, True, "done")
+    assert report["outcomes"][42]["reason"] == "would be reset; 8 files to the trash"
     assert (world.status(), world.queued(), trash(world)) == ("REVIEW", [], [])
 
 
@@ -186,8 +186,8 @@ def test_refused_publish_restores_the_site(world: World) -> None:
 def test_full_redis_starts_nothing(world: World, run: Run) -> None:
     finished(world)
     with refusing_redis(world):
-        code, told = run("reset", "42")
-    assert (code, told["errors"][0]["source"]) == (3, "workers")
+        code, report = run("reset", "42")
+    assert (code, report["errors"][0]["source"]) == (3, "workers")
     assert (world.status(), len(world.site_files()), world.steps()) == ("REVIEW", 8, ["START", "SUCCESS"])
 
 
@@ -197,8 +197,8 @@ def test_refused_orders_do_not_stop_a_reset(world: World, run: Run) -> None:
     world.order(3, "GENERATING", onboarding="missing")
     world.order(4, None)
     finished(world, 42)
-    code, told = run("reset", "1-5", "42")
-    kinds = {order_id: outcome["outcome"] for order_id, outcome in told["outcomes"].items()}
+    code, report = run("reset", "1-5", "42")
+    kinds = {order_id: outcome["outcome"] for order_id, outcome in report["outcomes"].items()}
     assert (code, kinds) == (4, dict.fromkeys(range(1, 6), "refused") | {42: "done"})
 
 
@@ -218,9 +218,9 @@ def test_link_instead_of_a_site_is_not_touched(
     finished(world, 7)
     world.order(42, "GENERATING", steps=["START"])
     world.site(42).symlink_to(elsewhere)
-    code, told = run(*command)
-    assert (code, told["outcomes"][42]["outcome"]) == (expected, "refused")
-    assert "link" in told["outcomes"][42]["reason"]
+    code, report = run(*command)
+    assert (code, report["outcomes"][42]["outcome"]) == (expected, "refused")
+    assert "link" in report["outcomes"][42]["reason"]
     assert world.site(42).is_symlink()
     assert (elsewhere / "precious").exists()
     assert (world.status(42), world.queued()) == ("GENERATING", [])
@@ -245,9 +245,9 @@ def test_link_created_after_planning_is_not_touched(world: World, tmp_path: Path
 def test_unwritable_sites_directory_leaves_the_order_unchanged(world: World, run: Run) -> None:
     finished(world)
     (world.sites_dir / ".trash").write_text("not a folder: nothing can be moved into it")
-    code, told = run("reset", "42")
-    assert (code, told["outcomes"][42]["outcome"]) == (1, "failed")
-    assert "project_42 can't be moved" in told["outcomes"][42]["reason"]
+    code, report = run("reset", "42")
+    assert (code, report["outcomes"][42]["outcome"]) == (1, "failed")
+    assert "project_42 can't be moved" in report["outcomes"][42]["reason"]
     assert (world.status(), len(world.site_files()), world.queued()) == ("REVIEW", 8, [])
 
 
@@ -268,8 +268,8 @@ def empties(world: World) -> None:
 
 def test_only_empty_orders_are_reset(world: World, run: Run) -> None:
     empties(world)
-    code, told = run("reset-empty")
-    kinds = {order_id: outcome["outcome"] for order_id, outcome in told["outcomes"].items()}
+    code, report = run("reset-empty")
+    kinds = {order_id: outcome["outcome"] for order_id, outcome in report["outcomes"].items()}
     assert (code, kinds) == (0, {2: "done", 3: "done", 5: "skipped", 6: "refused"})
     assert [world.status(n) for n in (2, 3, 4, 8)] == ["GENERATING", "GENERATING", "GENERATING", "BUILDING"]
     assert len(world.queued()) == 3
@@ -278,10 +278,10 @@ def test_only_empty_orders_are_reset(world: World, run: Run) -> None:
 
 def test_limit_min_files_and_older_than(world: World, run: Run) -> None:
     empties(world)
-    _, told = run("reset-empty", "--older-than", "2m", "--min-files", "7", "--limit", "2", "--dry-run")
-    done = [order_id for order_id, outcome in told["outcomes"].items() if outcome["outcome"] == "done"]
+    _, report = run("reset-empty", "--older-than", "2m", "--min-files", "7", "--limit", "2", "--dry-run")
+    done = [order_id for order_id, outcome in report["outcomes"].items() if outcome["outcome"] == "done"]
     # Order 5 began three minutes ago and has no outcome: it may still be running.
-    assert (done, told["data"]["beyond_limit"]) == ([2, 3], 1)
+    assert (done, report["data"]["beyond_limit"]) == ([2, 3], 1)
 
 
 @pytest.mark.parametrize("how", ["missing", "bare", "another", "a file"])
@@ -296,8 +296,8 @@ def test_wrong_sites_directory_stops_reset_empty(world: World, run: Run, how: st
         (wrong / "project_999" / "index.html").write_text("x")
     elif how == "a file":
         wrong.write_text("x")
-    code, told = run("reset-empty", SITES_BASE_DIR=str(wrong))
-    assert (code, told["errors"][0]["source"]) == (3, "files")
+    code, report = run("reset-empty", SITES_BASE_DIR=str(wrong))
+    assert (code, report["errors"][0]["source"]) == (3, "files")
     assert (world.status(2), world.queued(), world.steps(2)) == ("GENERATING", [], ["START"])
 
 
@@ -305,8 +305,8 @@ def test_uncountable_files_are_refused(world: World, run: Run) -> None:
     finished(world, 1)
     world.order(2, "GENERATING", steps=["START"])
     world.site(2).write_text("a file where a folder should be")
-    code, told = run("reset-empty")
-    assert (code, told["outcomes"][2]["outcome"]) == (0, "refused")
+    code, report = run("reset-empty")
+    assert (code, report["outcomes"][2]["outcome"]) == (0, "refused")
     assert world.site(2).exists()
 
 

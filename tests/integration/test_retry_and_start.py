@@ -22,9 +22,9 @@ def test_failed_orders_with_attempts_left_are_retried(world: World, run: Run) ->
     failed(world, 5)
     world.publish(5)
     world.order(6, "GENERATING", steps=["START"])
-    code, told = run("retry-failed")
-    assert (code, kinds(told)) == (0, {1: "done", 2: "done", 3: "skipped", 4: "refused"})
-    assert "attempts exhausted (3 of 3)" in told["outcomes"][3]["reason"]
+    code, report = run("retry-failed")
+    assert (code, kinds(report)) == (0, {1: "done", 2: "done", 3: "skipped", 4: "refused"})
+    assert "attempts exhausted (3 of 3)" in report["outcomes"][3]["reason"]
     orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
     assert orders == [1, 2, 5]
     assert world.steps(1)[-1] == "OPERATOR_ENQUEUE"
@@ -34,20 +34,20 @@ def test_failed_orders_with_attempts_left_are_retried(world: World, run: Run) ->
 def test_delay_before_an_attempt_grows(world: World, run: Run) -> None:
     failed(world, 1, age="3 minutes")
     failed(world, 2, times=2, age="3 minutes")
-    _, told = run("retry-failed")
-    assert kinds(told) == {1: "done", 2: "skipped"}
-    assert "attempt 2 failed 3m" in told["outcomes"][2]["reason"]
+    _, report = run("retry-failed")
+    assert kinds(report) == {1: "done", 2: "skipped"}
+    assert "attempt 2 failed 3m" in report["outcomes"][2]["reason"]
     assert kinds(run("retry-failed", "--force")[1]) == {2: "done"}
 
 
 def test_retry_filters_by_error_and_age(world: World, run: Run) -> None:
     failed(world, 1, age="1 hour")
     failed(world, 2)
-    world.sql("UPDATE site_generation_logs SET message = 'GitHub said 503' WHERE order_id = 1 AND step = 'ERROR'")
+    world.sql("UPDATE site_generation_logs SET message = 'GitHub answered 503' WHERE order_id = 1 AND step = 'ERROR'")
     assert kinds(run("retry-failed", "--match", "GitHub.*50\\d", "--dry-run")[1]) == {1: "done"}
     assert kinds(run("retry-failed", "--older-than", "2h", "--dry-run")[1]) == {2: "done"}
-    code, told = run("retry-failed", "--match", "(")
-    assert (code, "not a regular expression" in told["errors"][0]["message"]) == (2, True)
+    code, report = run("retry-failed", "--match", "(")
+    assert (code, "not a regular expression" in report["errors"][0]["message"]) == (2, True)
 
 
 def test_reset_gives_new_attempts(world: World, run: Run) -> None:
@@ -62,8 +62,8 @@ def test_stuck_orders_are_started_unless_on_hold(world: World, run: Run) -> None
     world.order(4, onboarding="partial")
     world.order(5)
     world.publish(5)
-    code, told = run("start-stuck")
-    assert (code, kinds(told)) == (0, {1: "done", 2: "skipped", 3: "skipped"})
+    code, report = run("start-stuck")
+    assert (code, kinds(report)) == (0, {1: "done", 2: "skipped", 3: "skipped"})
     assert (world.status(1), world.status(2), len(world.queued())) == ("GENERATING", "BUILDING", 2)
     assert run("enqueue", "2")[1]["outcomes"][2]["outcome"] == "done"
 
@@ -71,8 +71,8 @@ def test_stuck_orders_are_started_unless_on_hold(world: World, run: Run) -> None
 def test_limit_takes_the_first_and_counts_the_rest(world: World, run: Run) -> None:
     for order_id in range(1, 6):
         world.order(order_id)
-    _, told = run("start-stuck", "--limit", "2")
-    assert (kinds(told), told["data"]["beyond_limit"]) == ({1: "done", 2: "done"}, 3)
+    _, report = run("start-stuck", "--limit", "2")
+    assert (kinds(report), report["data"]["beyond_limit"]) == ({1: "done", 2: "done"}, 3)
 
 
 def test_orders_are_selected_by_condition(world: World, run: Run) -> None:
@@ -81,8 +81,8 @@ def test_orders_are_selected_by_condition(world: World, run: Run) -> None:
     world.order(3, name="Bia Lima")
     assert kinds(run("enqueue", "--condition", "failed", "--dry-run")[1]) == {1: "done"}
     assert kinds(run("enqueue", "--status", "building", "--search", "bia", "--dry-run")[1]) == {3: "done"}
-    code, told = run("enqueue", "1", "--condition", "failed")
-    assert (code, "cannot be combined" in told["errors"][0]["message"]) == (2, True)
+    code, report = run("enqueue", "1", "--condition", "failed")
+    assert (code, "cannot be combined" in report["errors"][0]["message"]) == (2, True)
 
 
 def test_orders_selected_by_condition_need_confirmation(world: World) -> None:

@@ -88,18 +88,18 @@ def test_call_without_readable_order_may_be_of_any(arguments: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "make order 42", f"{JOB}(42", f" {JOB}(42)", f"{JOB}(42) ", "9f(42)", "f(" + "x" * 20_000 + ")"]
 )
-def test_what_is_no_call_is_none(text: str) -> None:
+def test_an_invalid_call_is_none(text: str) -> None:
     assert read_call(text) is None
 
 
 @given(st.text(max_size=80))
-def test_whatever_a_description_says_it_is_read_without_being_run(text: str) -> None:
+def test_a_description_is_read_without_being_run(text: str) -> None:
     for description in (text, f"{JOB}({text})"):
         call = read_call(description)
         assert call is None or call.order_id is None or 0 < call.order_id < 2**63
 
 
-def test_what_we_wrote_beside_it_counts_more_than_the_description() -> None:
+def test_our_metadata_overrides_the_description() -> None:
     written = job(description="a site", sitegenctl_order_id="7", sitegenctl_actor="ana@crm")
     task = decode("J", written, Place(TaskState.QUEUED, None, 3), OPTIONS)
     assert isinstance(task, LiveTask)
@@ -122,7 +122,7 @@ def test_what_we_wrote_beside_it_counts_more_than_the_description() -> None:
         (job(description="make order 42", origin="mail"), "undecodable", False),
     ],
 )
-def test_foreign_job_is_shown_with_what_it_may_be(found: Job | None, name: str, may_be_ours: bool) -> None:
+def test_a_foreign_job_is_shown_with_its_possible_orders(found: Job | None, name: str, may_be_ours: bool) -> None:
     item = decode("J", found, Place(TaskState.QUEUED, None, 0), OPTIONS)
     assert isinstance(item, ForeignMessage)
     assert (item.name, item.task_id, item.position, item.may_be_ours) == (name, "J", 0, may_be_ours)
@@ -210,7 +210,7 @@ STARTED = job(status="started", worker_name="W", created_at="2026-01-01T11:00:00
 NO_RECORD: dict[str, Any] = {"birth": "", "last_heartbeat": "", "state": "", "queues": ""}
 
 
-def test_a_connected_worker_has_what_it_says_it_has() -> None:
+def test_a_connected_worker_has_its_reported_jobs() -> None:
     call = assign_jobs(records(worker("W", "J"), started={"J": 60}, J=STARTED), QUEUE)
     assert (call.running, call.silent) == ({"W": [("J", "J")]}, 0)
     assert call.holders("J") == [("W", TaskState.RUNNING)]
@@ -228,7 +228,7 @@ def test_a_connected_worker_has_what_it_says_it_has() -> None:
         (worker("V", **NO_RECORD), -1, 0),  # likewise, and the job is another's
     ],
 )
-def test_who_can_t_be_believed_is_silent_and_who_is_gone_is_not(seen: Record, left: float, silent: int) -> None:
+def test_unreliable_workers_are_silent_and_dead_ones_are_not(seen: Record, left: float, silent: int) -> None:
     call = assign_jobs(records(seen, started={"J": left}, J=STARTED), QUEUE)
     assert (call.living, call.holders("J"), call.silent) == ({}, [], silent)
 
@@ -265,9 +265,7 @@ def test_busy_worker_without_a_job_has_the_new_one() -> None:
         (worker(connected=False), "11:59:50", []),
     ],
 )
-def test_a_job_on_its_way_may_be_at_who_gave_a_sign_of_life_since(
-    seen: Record, created: str, holders: list[str]
-) -> None:
+def test_a_job_in_transit_may_be_at_a_recently_live_worker(seen: Record, created: str, holders: list[str]) -> None:
     taken = job(created_at=f"2026-01-01T{created}.000000Z")
     call = assign_jobs(records(seen, taken=("J",), J=taken), QUEUE)
     assert call.holders("J") == [(name, TaskState.RESERVED) for name in holders]

@@ -210,7 +210,7 @@ def test_published_jobs_name_the_function_of_the_system(world: RqWorld) -> None:
     assert (job.func_name, job.args, job.kwargs) == (JOB, (42,), {"resume": True})
 
 
-def test_without_rq_the_hint_says_what_to_install(world: RqWorld, tmp_path: Path) -> None:
+def test_without_rq_the_hint_names_the_package(world: RqWorld, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['rq'] = None\n")
     process = subprocess.run(
         [sys.executable, "-m", "sitegenctl", "worker"],

@@ -34,7 +34,7 @@ def contents(folder: Path) -> list[str]:
 
 
 class Mount:
-    """A file system that stops doing something at its first call, until it is told to go on."""
+    """A file system call that blocks the first time, until it is released."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -76,7 +76,7 @@ CHANGES: dict[str, tuple[str, Callable[[SiteDirectory], Awaitable[Any]], Callabl
 async def test_cancelled_change_finishes_first(
     sites: SiteDirectory, sites_dir: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """Also when it takes longer than any look may: else it would be taken back, and then happen."""
+    """Even past the read timeout: otherwise it would be rolled back first and happen afterwards."""
     hanging, begin, is_done = CHANGES[change]
     monkeypatch.setattr(os, hanging, mount.hangs(getattr(os, hanging)))
     work = asyncio.ensure_future(begin(sites))

@@ -42,7 +42,7 @@ _ANY = {"print_blob": True, "suppress_health_check": list(HealthCheck)}
 PROFILE = (
     settings(max_examples=EXAMPLES, stateful_step_count=40, **_ANY)
     if EXAMPLES
-    # Shrinking takes minutes: whoever sees this fail runs it as above.
+    # Shrinking takes minutes: to shrink a failure, run it as above.
     else settings(
         max_examples=7, stateful_step_count=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_ANY
     )
@@ -72,9 +72,9 @@ class Orders(Watched):
         if force and arguments[0] in ("enqueue", "reset", "retry-failed"):
             arguments = [*arguments, "--force"]
         with self.checked(arguments):
-            told = operate(*arguments)
-            assert told.code in (0, 4), told
-            self.audit.outcomes_are_true(told)
+            report = operate(*arguments)
+            assert report.code in (0, 4), report
+            self.audit.outcomes_are_true(report)
 
     @rule(arguments=commands)
     def dry_run(self, arguments: list[str]) -> None:
@@ -96,12 +96,12 @@ class Orders(Watched):
         first, second = pair
 
         def happens() -> None:
-            told = operate(*second)
-            assert told.code in (0, 1, 4, 6), told
+            report = operate(*second)
+            assert report.code in (0, 1, 4, 6), report
 
         with self.checked(first, second), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
-            told = operate(*first)
-            assert told.code in (0, 1, 4), told
+            report = operate(*first)
+            assert report.code in (0, 1, 4), report
 
     @rule(arguments=commands, at=ever, which=st.sampled_from(["redis", "postgres"]), data=st.data())
     def a_server_fails(self, arguments: list[str], at: int, which: str, data: st.DataObject) -> None:
@@ -129,11 +129,11 @@ class Orders(Watched):
         with self.checked(arguments):
             try:
                 with at_checkpoint(self.system, at, lambda: elsewhere(happens)):
-                    told = operate(*arguments)
-                assert told.code in (0, 1, 3, 4), told
+                    report = operate(*arguments)
+                assert report.code in (0, 1, 3, 4), report
             finally:
                 start()
-            self.audit.statuses_are_true(told)
+            self.audit.statuses_are_true(report)
 
     @rule(arguments=commands, at=ever)
     def redis_is_full_under_a_command(self, arguments: list[str], at: int) -> None:
@@ -141,11 +141,11 @@ class Orders(Watched):
         with self.checked(arguments):
             try:
                 with at_checkpoint(self.system, at, lambda: self.system.limit_redis(1)):
-                    told = operate(*arguments)
-                assert told.code in (0, 1, 3, 4), told
+                    report = operate(*arguments)
+                assert report.code in (0, 1, 3, 4), report
             finally:
                 self.system.limit_redis(0)
-            self.audit.failures_changed_nothing(told)
+            self.audit.failures_changed_nothing(report)
 
     @precondition(lambda self: self.system.workers)
     @rule(
@@ -166,15 +166,15 @@ class Orders(Watched):
                 self.system.step(worker, step)
 
         with self.checked(arguments), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
-            told = operate(*arguments)
-            assert told.code in (0, 1, 4), told
+            report = operate(*arguments)
+            assert report.code in (0, 1, 4), report
 
     @precondition(lambda self: any(worker.running for worker in self.system.workers))
     @rule(arguments=commands, at=ever, data=st.data())
     def a_worker_is_silent_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
         system = self.system
         worker = data.draw(st.sampled_from([worker for worker in system.workers if worker.running]), label="worker")
-        # What a silent worker runs, and Redis has forgotten, nobody can know of.
+        # A task that a silent worker runs and Redis has lost is unknowable.
         falls_silent = not system.forgotten()
 
         def happens() -> None:
@@ -183,18 +183,18 @@ class Orders(Watched):
         with self.checked(arguments):
             try:
                 with at_checkpoint(self.system, at, happens):
-                    told = operate(*arguments, "--timeout", "1s")
-                assert told.code in (0, 1, 3, 4), told
+                    report = operate(*arguments, "--timeout", "1s")
+                assert report.code in (0, 1, 3, 4), report
                 if worker.silent:
-                    told = operate("inspect", "orders", "--timeout", "1s", "--limit", "100")
-                    self.audit.nothing_is_concluded_from_silence(worker, told)
+                    report = operate("inspect", "orders", "--timeout", "1s", "--limit", "100")
+                    self.audit.nothing_is_concluded_from_silence(worker, report)
             finally:
                 worker.silent = False
 
     @precondition(lambda self: any(worker.running for worker in self.system.workers))
     @rule(arguments=mending, at=st.sampled_from([PLANNED, 1, 2]), data=st.data())
     def a_worker_comes_back_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
-        """It has lost its connection, and looks dead, until the moment before something is done about it."""
+        """A worker that lost its connection looks dead until just before the command acts on it."""
         busy = [worker for worker in self.system.workers if worker.running]
         worker = data.draw(st.sampled_from(busy), label="worker")
 
@@ -202,8 +202,8 @@ class Orders(Watched):
             self.system.lose(worker)
             try:
                 with at_checkpoint(self.system, at, worker.connect):
-                    told = operate(*arguments)
-                assert told.code in (0, 1, 4), told
+                    report = operate(*arguments)
+                assert report.code in (0, 1, 4), report
             finally:
                 if not worker.is_connected:
                     worker.connect()
@@ -229,12 +229,12 @@ class Orders(Watched):
             elif self.system.order_status(order_id) == "GENERATING":
                 self.system.send(order_id)
             if at == PLANNED:
-                # The command has yet to look at the queue: it must find this there.
+                # The command has yet to read the queue, and must find this there.
                 self.had = self.system.live()
 
         with self.checked(arguments), at_checkpoint(self.system, at, happens) as moment:
-            told = operate(*arguments)
-            assert told.code in (0, 1, 4), told
+            report = operate(*arguments)
+            assert report.code in (0, 1, 4), report
 
     # --- workers ------------------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ class Orders(Watched):
     @precondition(lambda self: self.system.workers)
     @rule()
     def an_hour_passes_for_messages(self) -> None:
-        """What waits for its ETA comes to its turn, and kombu gives back what nobody has acknowledged."""
+        """Tasks with an ETA become due, and kombu restores unacknowledged messages."""
         with self.checked():
             self.system.an_hour_passes()
 
@@ -356,7 +356,7 @@ class Orders(Watched):
 
 
 class OrdersAndARealWorker(Orders):
-    """Ends with a real worker that is killed with -9, before maintenance mends everything."""
+    """Ends with a real worker that is killed with -9, before maintenance fixes everything."""
 
     def teardown(self) -> None:
         if self.sound:
@@ -390,7 +390,7 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     # Small enough for a plan of a few orders to be made and applied in several parts.
     monkeypatch.setattr("sitegenctl.operations.execute.BATCH_SIZE", 2)
     monkeypatch.setattr("sitegenctl.operations.bulk_plan.BATCH_SIZE", 3)
-    # Nothing here moves while a command looks, but where a test says so: it need not wait before it looks again.
+    # Nothing changes between two readings unless a test does it: no delay is needed.
     for name in (
         "operations.observe.CONFIRM_DELAY",
         "operations.outcomes.CONFIRM_DELAY",

@@ -104,7 +104,7 @@ def test_sequence_that_may_not_be_used() -> None:
     assert obstacle.hint == "GRANT USAGE ON SEQUENCE logs_id_seq TO crm_user"
 
 
-def test_what_is_never_written_needs_no_grant() -> None:
+def test_unwritten_tables_need_no_grant() -> None:
     known = columns()
     known["site_orders"]["admin_notes"] = replace(known["site_orders"]["admin_notes"], privileges=frozenset({"SELECT"}))
     assert why_not_writable(replace(FULL_ACCESS, columns=known)) is None

@@ -62,7 +62,7 @@ def test_a_task_of_ours() -> None:
     ("minutes", "retries", "state"),
     [(5, 0, TaskState.SCHEDULED), (5, 1, TaskState.RETRYING), (-5, 1, TaskState.QUEUED)],
 )
-def test_a_future_eta_says_why_it_waits(minutes: int, retries: int, state: TaskState) -> None:
+def test_a_future_eta_is_the_reason_for_waiting(minutes: int, retries: int, state: TaskState) -> None:
     eta = (NOW + timedelta(minutes=minutes)).isoformat()
     assert read(message(eta=eta, retries=retries)).state is state
 
@@ -123,9 +123,9 @@ def test_arguments_that_name_no_order(args: object) -> None:
 
 @pytest.mark.parametrize("args", UNREADABLE, ids=repr)
 def test_a_call_of_ours_without_a_readable_order_may_be_of_any(args: object) -> None:
-    found = read(message(body=(args, {}, {})))
-    assert isinstance(found, ForeignMessage)
-    assert (found.may_be_ours, found.reason, found.task_id) == (True, "its arguments name no order", "abc")
+    decoded = read(message(body=(args, {}, {})))
+    assert isinstance(decoded, ForeignMessage)
+    assert (decoded.may_be_ours, decoded.reason, decoded.task_id) == (True, "its arguments name no order", "abc")
 
 
 @pytest.mark.parametrize("order_id", [0, -5, 2**70])
@@ -160,9 +160,9 @@ def test_a_compressed_body_is_read(compression: str, compress: Callable[[bytes],
 @pytest.mark.parametrize("compress", [zlib.compress, bz2.compress, lzma.compress])
 def test_a_body_too_large_when_decompressed_may_be_of_any_order(compress: Any) -> None:
     name = {zlib.compress: "gzip", bz2.compress: "bzip2", lzma.compress: "lzma"}[compress]
-    found = read(with_body(compress(b" " * MAX_BODY + BODY), compression=name))
-    assert isinstance(found, ForeignMessage)
-    assert (found.may_be_ours, found.reason) == (True, "its body is larger than 16 MB decompressed")
+    decoded = read(with_body(compress(b" " * MAX_BODY + BODY), compression=name))
+    assert isinstance(decoded, ForeignMessage)
+    assert (decoded.may_be_ours, decoded.reason) == (True, "its body is larger than 16 MB decompressed")
 
 
 class Bomb:
@@ -199,10 +199,10 @@ PICKLE = pickle.dumps([[42], {}, Bomb()])
         (with_body(BODY, id=7), "its id is not a text"),
     ],
 )
-def test_what_cannot_be_read_of_ours_may_be_of_any_order(raw: dict[str, Any], reason: str) -> None:
-    found = read(raw)
-    assert isinstance(found, ForeignMessage)
-    assert (found.name, found.may_be_ours, found.reason) == (TASK, True, reason)
+def test_an_unreadable_message_of_ours_may_be_any_orders(raw: dict[str, Any], reason: str) -> None:
+    decoded = read(raw)
+    assert isinstance(decoded, ForeignMessage)
+    assert (decoded.name, decoded.may_be_ours, decoded.reason) == (TASK, True, reason)
 
 
 @pytest.mark.parametrize(
@@ -236,14 +236,14 @@ def test_protocol_1(headers: object) -> None:
 @pytest.mark.parametrize("protocol", [1, 2])
 def test_expired_message_is_live_only_once_delivered(expires: object, protocol: int) -> None:
     raw = message(expires=expires) if protocol == 2 else message(body={**FIRST, "expires": expires}) | {"headers": {}}
-    found = read(raw)
-    assert isinstance(found, ForeignMessage)
-    assert (found.reason, found.may_be_ours, found.name) == ("expired 5m ago", False, TASK)
+    decoded = read(raw)
+    assert isinstance(decoded, ForeignMessage)
+    assert (decoded.reason, decoded.may_be_ours, decoded.name) == ("expired 5m ago", False, TASK)
     assert isinstance(read(raw, Place(TaskState.UNACKED)), LiveTask)
 
 
 @pytest.mark.parametrize("expires", [None, "2026-01-01T00:00:01", "soon", [], NOW.timestamp() + 1, float("inf")])
-def test_what_expires_later_or_never_is_live(expires: object) -> None:
+def test_an_unexpired_message_is_live(expires: object) -> None:
     assert isinstance(read(message(expires=expires)), LiveTask)
 
 
@@ -291,9 +291,9 @@ SIGNATURE = {"task": TASK, "args": [42], "kwargs": {}, "options": {"task_id": "p
 )
 def test_a_message_of_another_task_is_foreign(headers: dict[str, Any], raw: bytes) -> None:
     content_type = "application/x-python-serialize" if raw == PICKLE else "application/json"
-    found = read(with_body(raw, **headers) | {"content-type": content_type})
-    assert isinstance(found, ForeignMessage)
-    assert (found.name, found.may_be_ours) == ("other.task", False)
+    decoded = read(with_body(raw, **headers) | {"content-type": content_type})
+    assert isinstance(decoded, ForeignMessage)
+    assert (decoded.name, decoded.may_be_ours) == ("other.task", False)
 
 
 @pytest.mark.parametrize(
@@ -310,15 +310,15 @@ def test_a_message_of_another_task_is_foreign(headers: dict[str, Any], raw: byte
     ],
 )
 def test_unreadable_message_naming_our_task_may_be_ours(headers: dict[str, Any], raw: bytes) -> None:
-    found = read(with_body(raw, **headers))
-    assert isinstance(found, ForeignMessage)
-    assert found.may_be_ours
+    decoded = read(with_body(raw, **headers))
+    assert isinstance(decoded, ForeignMessage)
+    assert decoded.may_be_ours
 
 
-def test_a_part_nested_too_deeply_to_be_found_may_be_of_any_order() -> None:
+def test_a_deeply_nested_part_may_be_any_orders() -> None:
     deep = b'{"a": ' * 900 + json.dumps(SIGNATURE).encode() + b"}" * 900
-    found = read(with_body(b"[[%s], {}, {}]" % deep, **OTHER))
-    assert isinstance(found, LiveTask) or found.may_be_ours
+    decoded = read(with_body(b"[[%s], {}, {}]" % deep, **OTHER))
+    assert isinstance(decoded, LiveTask) or decoded.may_be_ours
 
 
 @pytest.mark.parametrize(
@@ -328,9 +328,9 @@ def test_a_part_nested_too_deeply_to_be_found_may_be_of_any_order() -> None:
 def test_garbage_naming_our_task_may_be_ours(raw: bytes) -> None:
     decoder = Decoder(TASK, now=NOW)
     for decode in (decoder.decode, decoder.decode_unacked):
-        (found,) = decode(raw, QUEUED)
-        assert isinstance(found, ForeignMessage)
-        assert found.may_be_ours
+        (decoded,) = decode(raw, QUEUED)
+        assert isinstance(decoded, ForeignMessage)
+        assert decoded.may_be_ours
 
 
 def test_a_part_is_where_its_carrier_is() -> None:
@@ -365,9 +365,9 @@ def test_a_part_is_where_its_carrier_is() -> None:
 def test_anything_else_is_foreign_and_breaks_nothing(raw: bytes) -> None:
     decoder = Decoder(TASK, now=NOW)
     for decode in (decoder.decode, decoder.decode_unacked):
-        (found,) = decode(raw, QUEUED)
-        assert isinstance(found, ForeignMessage)
-        assert not found.may_be_ours
+        (decoded,) = decode(raw, QUEUED)
+        assert isinstance(decoded, ForeignMessage)
+        assert not decoded.may_be_ours
 
 
 _JSON = st.recursive(

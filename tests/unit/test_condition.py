@@ -53,23 +53,23 @@ ENDED_BADLY = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START", "ERROR")
 @pytest.mark.parametrize("source", [Source.DATABASE, Source.BROKER])
 def test_without_database_or_broker_every_verdict_is_unknown(source: Source) -> None:
     for status in OrderStatus:
-        found = verdict(order(status, *ENDED_BADLY), files=20, unavailable=frozenset({source}))
-        assert found.condition is Condition.UNKNOWN
-        assert source in found.evidence[0]
+        diagnosis = verdict(order(status, *ENDED_BADLY), files=20, unavailable=frozenset({source}))
+        assert diagnosis.condition is Condition.UNKNOWN
+        assert source in diagnosis.evidence[0]
 
 
 def test_a_null_status_is_unknown() -> None:
     assert verdict(order(None)).condition is Condition.UNKNOWN
 
 
-def test_a_delivered_task_that_a_silent_worker_may_have_is_unknown() -> None:
+def test_a_task_a_silent_worker_may_have_is_unknown() -> None:
     for until in (None, NOW + timedelta(minutes=3)):
-        found = verdict(order(GENERATING), task(TaskState.UNACCOUNTED, until=until), taken_at=NOW)
-        assert (found.condition, found.until) == (Condition.UNKNOWN, until)
-        assert "--worker-dead" in (hint_text(found.remedy) or "")
+        diagnosis = verdict(order(GENERATING), task(TaskState.UNACCOUNTED, until=until), taken_at=NOW)
+        assert (diagnosis.condition, diagnosis.until) == (Condition.UNKNOWN, until)
+        assert "--worker-dead" in (hint_text(diagnosis.remedy) or "")
 
 
-def test_an_unaccounted_task_says_since_when_and_until_when() -> None:
+def test_evidence_of_an_unaccounted_task_has_both_times() -> None:
     until = NOW + timedelta(minutes=3)
     live = task(TaskState.UNACCOUNTED, until=until, delivered_at=NOW - timedelta(minutes=7))
     (evidence,) = verdict(order(GENERATING), live, taken_at=NOW).evidence
@@ -80,7 +80,7 @@ def test_an_unaccounted_task_says_since_when_and_until_when() -> None:
 
 
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
-def test_an_unreadable_message_may_be_of_any_order_that_could_be_generated(status: OrderStatus) -> None:
+def test_unreadable_message_makes_candidate_orders_unknown(status: OrderStatus) -> None:
     assert verdict(order(status), files=8, unattributed=1).condition is Condition.UNKNOWN
     assert verdict(order(status), task(TaskState.QUEUED), unattributed=1).condition is Condition.QUEUED
     assert verdict(order(OrderStatus.REVIEW), files=8, unattributed=1).condition is Condition.DONE
@@ -89,15 +89,17 @@ def test_an_unreadable_message_may_be_of_any_order_that_could_be_generated(statu
 @pytest.mark.parametrize("files", [0, 8])
 def test_a_run_that_may_go_on_is_neither_interrupted_nor_empty(files: int) -> None:
     until = NOW + timedelta(minutes=3)
-    found = verdict(order(GENERATING, *CUT_SHORT), files=files, may_be_running=True, possible_until=until, taken_at=NOW)
-    assert (found.condition, found.until) == (Condition.UNKNOWN, until)
-    assert "last step PHASE_1_START" in found.evidence[0]
+    diagnosis = verdict(
+        order(GENERATING, *CUT_SHORT), files=files, may_be_running=True, possible_until=until, taken_at=NOW
+    )
+    assert (diagnosis.condition, diagnosis.until) == (Condition.UNKNOWN, until)
+    assert "last step PHASE_1_START" in diagnosis.evidence[0]
 
 
 def test_a_building_order_whose_run_may_go_on_is_not_unstarted() -> None:
     until = NOW + timedelta(minutes=3)
-    found = verdict(order(BUILDING, *CUT_SHORT), may_be_running=True, possible_until=until, taken_at=NOW)
-    assert (found.condition, found.until) == (Condition.UNKNOWN, until)
+    diagnosis = verdict(order(BUILDING, *CUT_SHORT), may_be_running=True, possible_until=until, taken_at=NOW)
+    assert (diagnosis.condition, diagnosis.until) == (Condition.UNKNOWN, until)
 
 
 def test_a_held_run_lock_means_that_it_runs() -> None:
@@ -107,13 +109,13 @@ def test_a_held_run_lock_means_that_it_runs() -> None:
 @pytest.mark.parametrize("status", [OrderStatus.CANCELLED, OrderStatus.PAID, BUILDING])
 def test_an_order_is_held_wherever_an_operator_sent_it(status: OrderStatus) -> None:
     journal = JournalEntry(step=OPERATOR_CANCEL, after=status)
-    found = verdict(order(status, "START", "ERROR", OPERATOR_CANCEL, journal=journal))
-    assert found.condition is Condition.HELD
+    diagnosis = verdict(order(status, "START", "ERROR", OPERATOR_CANCEL, journal=journal))
+    assert diagnosis.condition is Condition.HELD
     moved = verdict(order(OrderStatus.PENDING_PAYMENT, OPERATOR_CANCEL, journal=journal))
     assert moved.condition is Condition.WAITING
 
 
-def test_a_held_order_that_beat_will_start_says_so() -> None:
+def test_a_held_order_shows_that_beat_will_start_it() -> None:
     ready = order(BUILDING, OPERATOR_CANCEL, onboarding_completed_at=NOW.replace(tzinfo=None))
     assert any("beat" in text for text in verdict(ready).evidence)
     assert not any("beat" in text for text in verdict(order(BUILDING, OPERATOR_CANCEL)).evidence)
@@ -132,8 +134,8 @@ def test_a_held_order_that_beat_will_start_says_so() -> None:
 def test_a_missing_order_is_believed_missing_only_later(
     dates: dict[str, object], authoritative: bool, condition: Condition
 ) -> None:
-    found = verdict(None, task(TaskState.QUEUED, **dates), taken_at=NOW, authoritative=authoritative)
-    assert found.condition is condition
+    diagnosis = verdict(None, task(TaskState.QUEUED, **dates), taken_at=NOW, authoritative=authoritative)
+    assert diagnosis.condition is condition
 
 
 @pytest.mark.parametrize(
@@ -149,15 +151,15 @@ def test_two_tasks_of_a_missing_order_are_judged_by_the_newest(
     dates: tuple[datetime | None, ...], authoritative: bool, condition: Condition
 ) -> None:
     tasks = [task(TaskState.QUEUED, position=place, enqueued_at=at) for place, at in enumerate(dates)]
-    found = verdict(None, *tasks, taken_at=NOW, authoritative=authoritative)
-    assert found.condition is condition
+    diagnosis = verdict(None, *tasks, taken_at=NOW, authoritative=authoritative)
+    assert diagnosis.condition is condition
 
 
 def test_two_live_tasks_are_a_duplicate_wherever_they_are() -> None:
-    found = verdict(order(GENERATING), task(TaskState.RUNNING, "a"), task(TaskState.QUEUED, "b"))
-    assert found.condition is Condition.DUPLICATED
-    assert found.severity is Severity.FAULT
-    assert {"a" in text or "b" in text for text in found.evidence[1:]} == {True}
+    diagnosis = verdict(order(GENERATING), task(TaskState.RUNNING, "a"), task(TaskState.QUEUED, "b"))
+    assert diagnosis.condition is Condition.DUPLICATED
+    assert diagnosis.severity is Severity.FAULT
+    assert {"a" in text or "b" in text for text in diagnosis.evidence[1:]} == {True}
 
 
 @pytest.mark.parametrize(
@@ -169,24 +171,24 @@ def test_a_live_task_without_an_order_to_generate_is_a_ghost(the_order: Order) -
     assert verdict(the_order, task(TaskState.QUEUED)).condition is Condition.GHOST
 
 
-def test_a_task_of_an_order_that_has_just_finished_is_no_ghost_yet() -> None:
+def test_a_task_of_a_just_finished_order_is_no_ghost_yet() -> None:
     just_finished = order(OrderStatus.REVIEW, idle=JUST_NOW)
     assert verdict(just_finished, task(TaskState.RUNNING)).condition is Condition.RUNNING
 
 
-def test_an_orphan_says_what_proves_it() -> None:
-    found = verdict(order(GENERATING), task(TaskState.ORPHANED, reason="its time limit has passed"))
-    assert (found.condition, found.evidence[-1]) == (
+def test_evidence_of_an_orphan_has_its_proof() -> None:
+    diagnosis = verdict(order(GENERATING), task(TaskState.ORPHANED, reason="its time limit has passed"))
+    assert (diagnosis.condition, diagnosis.evidence[-1]) == (
         Condition.ORPHANED,
         "no worker that responds has it; its time limit has passed",
     )
 
 
-def test_a_running_task_of_a_cancelled_order_says_what_it_will_do() -> None:
-    found = verdict(order(OrderStatus.CANCELLED), task(TaskState.RUNNING))
-    assert found.condition is Condition.GHOST
-    assert found.evidence[-1] == "when it ends, the generator sets the order to REVIEW"
-    assert hint_text(found.remedy) == "sitegenctl cancel 42 --terminate"
+def test_a_ghost_shows_what_the_generator_will_do() -> None:
+    diagnosis = verdict(order(OrderStatus.CANCELLED), task(TaskState.RUNNING))
+    assert diagnosis.condition is Condition.GHOST
+    assert diagnosis.evidence[-1] == "when it ends, the generator sets the order to REVIEW"
+    assert hint_text(diagnosis.remedy) == "sitegenctl cancel 42 --terminate"
 
 
 @pytest.mark.parametrize(
@@ -201,15 +203,15 @@ def test_a_running_task_of_a_cancelled_order_says_what_it_will_do() -> None:
     ],
 )
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
-def test_one_live_task_says_where_the_order_is(state: TaskState, condition: Condition, status: OrderStatus) -> None:
+def test_a_single_live_task_decides_the_condition(state: TaskState, condition: Condition, status: OrderStatus) -> None:
     assert verdict(order(status, *ENDED_BADLY), task(state)).condition is condition
 
 
 @pytest.mark.parametrize("onboarding", [Onboarding.MISSING, Onboarding.PARTIAL])
-def test_generating_without_a_complete_onboarding_is_blocked_even_within_grace(onboarding: Onboarding) -> None:
+def test_generating_without_an_onboarding_is_always_blocked(onboarding: Onboarding) -> None:
     for idle in (JUST_NOW, LONG_AGO):
-        found = verdict(order(GENERATING, *ENDED_BADLY, onboarding=onboarding, idle=idle))
-        assert found.condition is Condition.BLOCKED
+        diagnosis = verdict(order(GENERATING, *ENDED_BADLY, onboarding=onboarding, idle=idle))
+        assert diagnosis.condition is Condition.BLOCKED
 
 
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
@@ -225,7 +227,7 @@ def test_grace_ends_exactly_when_it_is_over() -> None:
     assert verdict(before, grace=grace).condition is Condition.SETTLING
 
 
-def test_a_run_that_ended_in_error_has_failed_whatever_files_are_there() -> None:
+def test_a_run_ended_in_error_has_failed_despite_files() -> None:
     for files in (None, 0, 20):
         assert verdict(order(GENERATING, *ENDED_BADLY), files=files).condition is Condition.FAILED
 
@@ -234,9 +236,9 @@ def test_no_row_at_all_is_interrupted() -> None:
     assert verdict(order(GENERATING), files=None).condition is Condition.INTERRUPTED
 
 
-def test_no_row_since_the_enqueue_is_interrupted_even_after_an_error() -> None:
-    found = verdict(order(GENERATING, *ENDED_BADLY, "OPERATOR_ENQUEUE"), files=None)
-    assert found.condition is Condition.INTERRUPTED
+def test_no_row_since_the_enqueue_is_interrupted() -> None:
+    diagnosis = verdict(order(GENERATING, *ENDED_BADLY, "OPERATOR_ENQUEUE"), files=None)
+    assert diagnosis.condition is Condition.INTERRUPTED
 
 
 @pytest.mark.parametrize(
@@ -247,24 +249,24 @@ def test_a_run_cut_short_is_empty_below_five_files(files: int, condition: Condit
     assert verdict(order(GENERATING, *CUT_SHORT), files=files).condition is condition
 
 
-def test_a_run_cut_short_whose_files_cannot_be_counted_is_unknown() -> None:
+def test_a_run_cut_short_with_uncounted_files_is_unknown() -> None:
     assert verdict(order(GENERATING, *CUT_SHORT), files=None).condition is Condition.UNKNOWN
 
 
-def test_a_run_that_succeeded_while_the_order_is_generating_is_interrupted() -> None:
+def test_success_of_a_generating_order_is_interrupted() -> None:
     assert verdict(order(GENERATING, "START", "SUCCESS"), files=8).condition is Condition.INTERRUPTED
 
 
-def test_building_after_a_cancel_is_held_until_somebody_enqueues_it() -> None:
+def test_building_after_a_cancel_is_held_until_enqueued() -> None:
     assert verdict(order(BUILDING, "START", "OPERATOR_CANCEL")).condition is Condition.HELD
     enqueued_since = order(BUILDING, "OPERATOR_CANCEL", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED")
     assert verdict(enqueued_since).condition is Condition.UNSTARTED
 
 
 def test_building_with_a_complete_onboarding_is_unstarted() -> None:
-    found = verdict(order(BUILDING))
-    assert found.condition is Condition.UNSTARTED
-    assert any("onboarding_completed_at" in text for text in found.evidence)
+    diagnosis = verdict(order(BUILDING))
+    assert diagnosis.condition is Condition.UNSTARTED
+    assert any("onboarding_completed_at" in text for text in diagnosis.evidence)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_before_the_onboarding_is_complete_it_waits(the_order: Order) -> None:
 
 
 @pytest.mark.parametrize("status", [OrderStatus.REVIEW, OrderStatus.DELIVERED])
-def test_hollow_is_found_only_when_looked_for(status: OrderStatus) -> None:
+def test_hollow_is_reported_only_with_check_hollow(status: OrderStatus) -> None:
     assert verdict(order(status), files=4, check_hollow=True).condition is Condition.HOLLOW
     assert verdict(order(status), files=5, check_hollow=True).condition is Condition.DONE
     assert verdict(order(status), files=4).condition is Condition.DONE
@@ -330,38 +332,38 @@ _EVIDENCE = st.builds(
 
 
 @given(_EVIDENCE)
-def test_whatever_is_seen_there_is_one_verdict_with_evidence(seen: Evidence) -> None:
-    found = diagnose(seen)
-    assert found.evidence
-    assert all(text.strip() for text in found.evidence)
+def test_any_evidence_gives_a_diagnosis_with_reasons(evidence: Evidence) -> None:
+    diagnosis = diagnose(evidence)
+    assert diagnosis.evidence
+    assert all(text.strip() for text in diagnosis.evidence)
 
 
 @given(_EVIDENCE)
-def test_a_fault_without_task_is_never_found_while_database_or_broker_is_away(seen: Evidence) -> None:
-    if seen.unavailable & {Source.DATABASE, Source.BROKER}:
-        assert diagnose(seen).condition is Condition.UNKNOWN
+def test_no_fault_without_database_and_broker(evidence: Evidence) -> None:
+    if evidence.unavailable & {Source.DATABASE, Source.BROKER}:
+        assert diagnose(evidence).condition is Condition.UNKNOWN
 
 
 @given(_EVIDENCE)
-def test_a_live_task_is_never_overlooked(seen: Evidence) -> None:
-    if seen.tasks and diagnose(seen).condition is not Condition.UNKNOWN:
+def test_a_live_task_is_never_overlooked(evidence: Evidence) -> None:
+    if evidence.tasks and diagnose(evidence).condition is not Condition.UNKNOWN:
         with_task = {"duplicated", "ghost", "orphaned", "running", "queued", "scheduled", "retrying"}
-        assert diagnose(seen).condition in with_task
+        assert diagnose(evidence).condition in with_task
 
 
 @given(_ORDERS, _FILES)
-def test_only_the_database_answering_too_late_makes_an_order_wait_in_doubt(seen: Order, files: SiteFiles) -> None:
-    found = diagnose(Evidence(order_id=42, order=seen, files=files))
-    if found.condition is Condition.UNKNOWN:
-        cut_short = seen.status is GENERATING and files is None
-        assert seen.status is None or cut_short
+def test_unknown_needs_a_null_status_or_uncounted_files(evidence: Order, files: SiteFiles) -> None:
+    diagnosis = diagnose(Evidence(order_id=42, order=evidence, files=files))
+    if diagnosis.condition is Condition.UNKNOWN:
+        cut_short = evidence.status is GENERATING and files is None
+        assert evidence.status is None or cut_short
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (59.9, "59s"), (60, "1m"), (192, "3m 12s"), (11520, "3h 12m"), (90000, "1d 1h"), (-4, "0s")],
 )
-def test_ages_are_said_in_two_units(seconds: float, text: str) -> None:
+def test_ages_have_at_most_two_units(seconds: float, text: str) -> None:
     assert describe_age(timedelta(seconds=seconds)) == text
 
 

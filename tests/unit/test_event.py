@@ -28,13 +28,13 @@ TASK = "app.generate"
 
 
 def event(kind: str, **fields: Any) -> Event:
-    found = read_event({"type": kind, "hostname": "celery@box", "timestamp": 1767225600.5, **fields})
-    assert found is not None
-    return found
+    parsed = read_event({"type": kind, "hostname": "celery@box", "timestamp": 1767225600.5, **fields})
+    assert parsed is not None
+    return parsed
 
 
 @pytest.mark.parametrize("args", ["[42]", "(42,)", "[42, True]", "(42, False)", "[ 42 ]"])
-def test_the_order_is_read_from_what_our_calls_look_like(args: str) -> None:
+def test_the_order_is_read_from_our_task_arguments(args: str) -> None:
     assert order_of_call(args, "{}") == 42
 
 
@@ -94,7 +94,7 @@ def test_filters() -> None:
         assert EventFilter(worker=name).matches(started) is wanted
 
 
-def test_a_worker_that_works_and_tells_nothing_is_found_once_and_a_talking_one_never() -> None:
+def test_workers_without_task_events_are_reported_once() -> None:
     silence = SilentWorkers()
 
     def beats(*counts: int) -> list[str | None]:
@@ -110,22 +110,22 @@ def test_a_worker_that_works_and_tells_nothing_is_found_once_and_a_talking_one_n
 @given(
     st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.integers() | st.text()), st.integers(1, 200)
 )
-def test_whatever_is_sent_keeps_the_screen_whole(fields: dict[str, Any], width: int) -> None:
-    found = read_event({**fields, "type": "task-failed"})
-    assert found is not None
-    lines = event_lines(found, width=width)
+def test_any_event_fits_the_screen(fields: dict[str, Any], width: int) -> None:
+    parsed = read_event({**fields, "type": "task-failed"})
+    assert parsed is not None
+    lines = event_lines(parsed, width=width)
     # Python's Unicode tables may be older than Hypothesis's: characters that they don't know count as unprintable.
     assert all(each.isprintable() or category(each) == "Cn" for line in lines for each in line)
     assert all(width < 20 or cell_len(line) <= width for line in lines)
-    assert len(event_lines(found, width=sys.maxsize)) == 1
+    assert len(event_lines(parsed, width=sys.maxsize)) == 1
 
 
 @pytest.mark.parametrize("field", ["uuid", "hostname", "timestamp", "runtime", "name", "exception", "retries", "eta"])
 @pytest.mark.parametrize("value", [None, [], {}, 1e400, float("nan"), 10**400, True, "x\x1b[2J\n"])
 def test_no_field_is_trusted(field: str, value: Any) -> None:
-    found = read_event({"type": "task-failed", field: value})
-    assert found is not None
-    assert all(line.isprintable() for line in event_lines(found, width=80))
+    parsed = read_event({"type": "task-failed", field: value})
+    assert parsed is not None
+    assert all(line.isprintable() for line in event_lines(parsed, width=80))
 
 
 def test_a_generation_that_failed_is_not_shown_as_a_success() -> None:

@@ -1,4 +1,4 @@
-"""What is typed into the filter: understood as far as it goes, at every key."""
+"""Parsing of the filter: unfinished text is valid after every key."""
 
 from __future__ import annotations
 
@@ -97,16 +97,16 @@ def test_the_strictest_of_several_ages_at_most() -> None:
         ("age> status:x", "age needs a time, as in age>10m"),  # the first of several
     ],
 )
-def test_what_is_not_finished_filters_nothing_and_says_why(typed: str, problem: str) -> None:
-    found = parse_filter(typed)
-    assert found.problem == problem
-    assert (found.filter, found.conditions) == (OrderFilter(), frozenset())
+def test_an_unfinished_term_filters_nothing_and_is_reported(typed: str, problem: str) -> None:
+    parsed = parse_filter(typed)
+    assert parsed.problem == problem
+    assert (parsed.filter, parsed.conditions) == (OrderFilter(), frozenset())
 
 
 @pytest.mark.parametrize("typed", ["a:b", "http://x", "age", "ages>3", ":", "aged", "42", "%", "D:\\", "[red]x[/]"])
-def test_what_only_looks_like_more_is_a_word(typed: str) -> None:
-    found = parse_filter(typed)
-    assert (found.filter.search, found.problem) == (typed, None)
+def test_text_resembling_an_operator_is_a_word(typed: str) -> None:
+    parsed = parse_filter(typed)
+    assert (parsed.filter.search, parsed.problem) == (typed, None)
 
 
 @given(
@@ -125,11 +125,11 @@ def test_what_only_looks_like_more_is_a_word(typed: str) -> None:
 @example("status:\udce9")
 @example("ﬁ c:İ")
 def test_whatever_is_typed_is_never_an_error(typed: str) -> None:
-    found = parse_filter(typed)
-    assert found.problem is None or "\n" not in found.problem
+    parsed = parse_filter(typed)
+    assert parsed.problem is None or "\n" not in parsed.problem
     # What becomes of it is asked for at every key: neither a list in memory nor a query may fail.
-    found.filter.matches(order())
-    query = found.applied_to(OrderQuery(sort=SortBy.NAME, limit=7, offset=500))
+    parsed.filter.matches(order())
+    query = parsed.applied_to(OrderQuery(sort=SortBy.NAME, limit=7, offset=500))
     assert (query.sort, query.limit, query.offset) == (SortBy.NAME, 7, 0)
 
 
@@ -137,9 +137,9 @@ def test_whatever_is_typed_is_never_an_error(typed: str) -> None:
 def test_every_beginning_of_a_name_finds_it(kind: str, data: st.DataObject) -> None:
     member = data.draw(st.sampled_from(list(Condition if kind == "condition" else OrderStatus)))
     length = data.draw(st.integers(1, len(member)))
-    found = parse_filter(f"{kind}:{member.lower()[:length]}")
-    assert member in (found.conditions if kind == "condition" else found.filter.statuses)
-    assert found.problem is None
+    parsed = parse_filter(f"{kind}:{member.lower()[:length]}")
+    assert member in (parsed.conditions if kind == "condition" else parsed.filter.statuses)
+    assert parsed.problem is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_every_beginning_of_a_name_finds_it(kind: str, data: st.DataObject) -> N
         ("ana nobody", False),
     ],
 )
-def test_words_are_looked_for_in_names_and_addresses(search: str, takes: bool) -> None:
+def test_words_match_names_and_addresses(search: str, takes: bool) -> None:
     assert OrderFilter(search=search).matches(order()) is takes
 
 

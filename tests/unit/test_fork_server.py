@@ -1,4 +1,4 @@
-"""A forked process is what a fresh one is, as far as the tests' own server can see to it."""
+"""Processes forked by the test server behave like fresh ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import pytest
 from tests.support import processes
 from tests.support.world import World, eventually
 
-_TELL = """
+_REPORT = """
 import gc, json, locale, os, signal, sys, threading
 streams = (sys.stdin, sys.stdout, sys.stderr)
-told = lambda s: (s.encoding, s.errors, s.line_buffering, s.write_through, s.fileno(), s.isatty())
+traits = lambda s: (s.encoding, s.errors, s.line_buffering, s.write_through, s.fileno(), s.isatty())
 print(json.dumps({
     "name": __name__, "argv": sys.argv, "orig_argv": sys.orig_argv, "path": sys.path, "executable": sys.executable,
-    "environ": dict(os.environ), "cwd": os.getcwd(), "streams": [told(each) for each in streams],
+    "environ": dict(os.environ), "cwd": os.getcwd(), "streams": [traits(each) for each in streams],
     "same": [sys.stdin is sys.__stdin__, sys.stdout is sys.__stdout__, sys.stderr is sys.__stderr__],
     "handlers": [str(signal.getsignal(each)).partition(" at ")[0] for each in range(1, 32)],
     "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), "wakeup": signal.set_wakeup_fd(-1),
@@ -35,7 +35,7 @@ print(json.dumps({
 """
 
 
-def told(begin: Callable[..., processes.Running], *arguments: str, **options: Any) -> dict[str, Any]:
+def report_of(begin: Callable[..., processes.Running], *arguments: str, **options: Any) -> dict[str, Any]:
     process = begin(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
@@ -44,17 +44,17 @@ def told(begin: Callable[..., processes.Running], *arguments: str, **options: An
 
 @pytest.mark.parametrize("leads", [False, True])
 @pytest.mark.parametrize("how", ["-c", "-m"])
-def test_it_is_told_what_a_fresh_one_is(tmp_path: Path, leads: bool, how: str) -> None:
-    (tmp_path / "telling.py").write_text(_TELL)
-    arguments = [how, "telling" if how == "-m" else _TELL, "a b", "", "\udcff"]
+def test_a_forked_process_has_the_state_of_a_fresh_one(tmp_path: Path, leads: bool, how: str) -> None:
+    (tmp_path / "report.py").write_text(_REPORT)
+    arguments = [how, "report" if how == "-m" else _REPORT, "a b", "", "\udcff"]
     environ = {**os.environ, "ODD": "\udcff", "PYTHONPATH": f"{tmp_path}{os.pathsep}elsewhere"}
     given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "cwd": tmp_path, "env": environ, "start_new_session": leads}
-    forked = told(processes.start, *arguments, **given)
-    assert forked == told(processes.start_fresh, *arguments, **given)
+    forked = report_of(processes.start, *arguments, **given)
+    assert forked == report_of(processes.start_fresh, *arguments, **given)
     assert forked["leads"] is leads
 
 
-def test_it_is_forked_unless_it_is_given_what_is_read_at_the_start() -> None:
+def test_start_up_variables_need_a_fresh_process() -> None:
     for process, is_forked in (
         (processes.start("-c", "pass"), True),
         (processes.start("-c", "pass", env={**os.environ, "PYTHONIOENCODING": "latin-1"}), False),
@@ -74,7 +74,7 @@ def test_it_is_forked_unless_it_is_given_what_is_read_at_the_start() -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
         ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT),
         ("import os; os._exit(3)", 3),
-        ("import os, sys; os.close(1); sys.stdout.write('x')", None),  # as it is buffered, or isn't
+        ("import os, sys; os.close(1); sys.stdout.write('x')", None),  # depends on buffering
     ],
 )
 def test_it_ends_as_a_fresh_one_ends(code: str, ended: int | None) -> None:
@@ -84,7 +84,7 @@ def test_it_ends_as_a_fresh_one_ends(code: str, ended: int | None) -> None:
     assert ended in (forked, None)
 
 
-def test_it_ends_with_its_threads_and_what_was_to_be_done_at_the_exit() -> None:
+def test_exit_waits_for_threads_and_runs_atexit_handlers() -> None:
     code = (
         "import atexit, celery, threading, time; atexit.register(print, 'at the exit', celery.__name__)\n"
         "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()"
@@ -92,19 +92,19 @@ def test_it_ends_with_its_threads_and_what_was_to_be_done_at_the_exit() -> None:
     assert processes.run("-c", code).stdout == "thread\nat the exit celery\n"
 
 
-def test_it_has_a_random_of_its_own() -> None:
+def test_forked_processes_have_different_random_seeds() -> None:
     code = "import random, uuid, tempfile; print(random.random(), uuid.uuid4(), next(tempfile._get_candidate_names()))"
     first, second = (processes.run("-c", code).stdout.split() for _ in range(2))
     assert not set(first) & set(second)
 
 
-def test_what_is_written_and_read_is_no_more_than_a_pipe_holds_at_once() -> None:
+def test_input_and_output_may_exceed_the_pipe_buffer() -> None:
     text = "é" * 300_000
     process = processes.run("-c", "import sys; t = sys.stdin.read(); print(t); print(t, file=sys.stderr)", given=text)
     assert (process.stdout, process.stderr) == (f"{text}\n", f"{text}\n")
 
 
-def test_who_waits_too_long_is_told() -> None:
+def test_waiting_times_out() -> None:
     process = processes.start("-c", "import signal; signal.pause()", stdout=subprocess.PIPE)
     with process:
         assert process.poll() is None
@@ -113,15 +113,15 @@ def test_who_waits_too_long_is_told() -> None:
                 wait(timeout=0.05)
         process.kill()
     assert process.poll() == process.returncode == -signal.SIGKILL
-    process.send_signal(signal.SIGKILL)  # to nobody: its pid may be another's now
+    process.send_signal(signal.SIGKILL)  # sends nothing: the pid may belong to another process now
 
 
-def test_a_terminal_is_open_for_as_long_as_it_is() -> None:
+def test_a_terminal_closes_with_its_process() -> None:
     ours, theirs = pty.openpty()
     process = processes.start("-c", "import sys; print(sys.stdout.isatty())", stdin=theirs, stdout=theirs)
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # nobody has it open any more
+    with contextlib.suppress(OSError):  # EIO: the last process closed the terminal
         while True:
             shown += os.read(ours, 100)
     assert shown == b"True\r\n"
@@ -129,7 +129,7 @@ def test_a_terminal_is_open_for_as_long_as_it_is() -> None:
     assert process.wait(30) == 0
 
 
-def test_the_command_and_its_worker_work_in_processes_that_begin_as_every_other_does(world: World) -> None:
+def test_command_and_worker_run_in_fresh_processes(world: World) -> None:
     world.order(42)
     world.worker("-c", "1", fresh=True)
     command = ("-m", "sitegenctl", "enqueue", "42", "--wait")

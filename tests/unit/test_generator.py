@@ -331,7 +331,7 @@ def test_the_contact_form_writes_an_e_mail(built):
     assert built["hostile"].each("contact.html", "form") == []
 
 
-def test_tones_change_words_and_looks():
+def test_tones_change_words_and_style():
     sites = {tone: Built(replace(PLUMBER, tone=tone)) for tone in ("PROFESSIONAL", "FRIENDLY", "PREMIUM")}
     assert len({site.text("index.html") for site in sites.values()}) == 3
     assert len({site.files["assets/site.css"] for site in sites.values()}) == 3

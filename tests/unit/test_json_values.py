@@ -1,4 +1,4 @@
-"""Numbers that others wrote, read as times."""
+"""Numbers from other programs, read as times."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NO_TIMES = [1e30, -1e30, 10**40, float("nan"), float("inf"), float("-inf"), "1",
 
 
 @pytest.mark.parametrize("value", NO_TIMES)
-def test_what_is_no_time_is_none(value: object) -> None:
+def test_invalid_times_are_none(value: object) -> None:
     assert (moment(value), span(value)) == (None, None)
 
 
-def test_what_is_one() -> None:
+def test_valid_times_are_read() -> None:
     assert (moment(86400.5), moment(0)) == (datetime(1970, 1, 2, 0, 0, 0, 500000, tzinfo=UTC), None)
     assert (span(90), span(0), span(-1.5)) == (timedelta(seconds=90), timedelta(0), timedelta(seconds=-1.5))

@@ -340,7 +340,7 @@ EXHAUSTED = replace(conditions(Condition.FAILED), remedies={Condition.FAILED: fi
             [workers(IDLE)],
             "sitegenctl queue resume   (and start the worker with --queues=site_generation)",
         ),
-        # A worker that lacks the task must not be told to consume the queue: it would drop our messages.
+        # A worker that lacks the task must not start to consume the queue: it would drop our messages.
         (
             worker_queue,
             [workers(IDLE, MAIL)],
@@ -515,11 +515,11 @@ def result(status: CheckStatus, *, unreachable: bool = False) -> Check:
     ],
 )
 def test_exit_code_and_summary(statuses: list[CheckStatus], strict: bool, code: int, summary: str) -> None:
-    found = CheckUp(checks=[result(status) for status in statuses], strict=strict)
-    assert (found.exit_code, found.summary) == (code, summary)
+    checkup = CheckUp(checks=[result(status) for status in statuses], strict=strict)
+    assert (checkup.exit_code, checkup.summary) == (code, summary)
 
 
 def test_unreachable_source_is_exit_3() -> None:
-    found = CheckUp(checks=[result(FAILED), result(FAILED, unreachable=True), result(UNCHECKED)])
-    assert (found.exit_code, found.summary) == (3, "unhealthy: 2 failed, 1 could not be checked")
+    checkup = CheckUp(checks=[result(FAILED), result(FAILED, unreachable=True), result(UNCHECKED)])
+    assert (checkup.exit_code, checkup.summary) == (3, "unhealthy: 2 failed, 1 could not be checked")
     assert CheckUp(checks=[judge(directory, DirectoryFacts(path="/sites", exists=False))]).exit_code == 3

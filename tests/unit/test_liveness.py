@@ -82,7 +82,7 @@ def test_a_delivery_gets_the_worker_that_claims_it() -> None:
     [None, WorkerSurvey(), survey(), survey(silent=1), WorkerSurvey(consumers=0)],
     ids=["not-asked", "no-worker", "one-worker", "one-silent", "no-consumer"],
 )
-def test_an_unclaimed_delivery_is_unaccounted_whoever_replied(replies: WorkerSurvey | None) -> None:
+def test_an_unclaimed_delivery_is_always_unaccounted(replies: WorkerSurvey | None) -> None:
     assert states(attribute([delivery("a")], replies)) == {"a": TaskState.UNACCOUNTED}
 
 
@@ -190,7 +190,7 @@ def test_a_claim_that_cannot_be_true_is_stale(
 
 
 @pytest.mark.parametrize("finished", [{}, {"map": "SUCCESS"}], ids=["runs", "has ended"])
-def test_what_a_map_carries_takes_no_slots_and_is_as_stale_as_the_map(finished: dict[str, str]) -> None:
+def test_parts_of_a_map_take_no_slots_and_share_its_end(finished: dict[str, str]) -> None:
     parts = [running(f"map#{number}", pid=1, part_of="celery.map", carrier="map") for number in range(3)]
     worker = Worker(name="w1", tasks=tuple(parts), others=(running("map", pid=1),), slots=1)
     live, stale = separate_claims(WorkerSurvey(workers=(worker,)), (), finished)
@@ -220,7 +220,7 @@ def test_within_its_time_limit_a_delivery_stays_unaccounted(ago: timedelta) -> N
 
 
 @pytest.mark.parametrize("ago", [OVER, OVER + SECOND, timedelta(days=2)])
-def test_the_time_limit_of_a_scheduled_delivery_counts_from_its_eta(ago: timedelta) -> None:
+def test_time_limit_of_a_scheduled_task_counts_from_eta(ago: timedelta) -> None:
     waiting = settled(delivery("a", ago, eta=NOW + SECOND))
     assert (waiting.state, waiting.until) == (TaskState.UNACCOUNTED, NOW + SECOND + OVER)
     assert settled(delivery("a", ago, eta=NOW - OVER + SECOND)).state is TaskState.UNACCOUNTED
@@ -255,7 +255,7 @@ def test_a_silent_worker_keeps_a_delivery_unaccounted_for_good() -> None:
     assert (decided.state, decided.until) == (TaskState.UNACCOUNTED, None)
 
 
-def test_a_delivery_without_a_time_can_be_decided_by_a_person_only() -> None:
+def test_an_undated_delivery_stays_unaccounted() -> None:
     decided = settled(delivery("a", None))
     assert (decided.state, decided.until) == (TaskState.UNACCOUNTED, None)
     assert decided.reason == "its delivery time is not recorded"
@@ -356,7 +356,7 @@ def test_a_reserved_task_whose_log_has_begun_since_is_running(
         (Run(outcome=None, last_step="START", began=SECOND), None, {1: NOW + OVER - SECOND}),
         (Run(outcome=None, last_step="START", began=SECOND), False, {1: NOW + OVER - SECOND}),
         (Run(outcome=None, last_step="START", began=OVER), None, {}),
-        (Run(outcome=None, last_step="START", began=None), None, {1: None}),  # no usable time: nobody can tell
+        (Run(outcome=None, last_step="START", began=None), None, {1: None}),  # without a usable time
         (Run(outcome=None, last_step="START", began=SECOND, cut_short=True), None, {}),
         (Run(outcome=RunOutcome.ERROR, last_step="ERROR", began=SECOND), None, {}),
         (LOCKING, False, {}),

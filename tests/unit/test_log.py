@@ -24,14 +24,14 @@ def ids(rows: list[LogRow]) -> list[int]:
     return [each.log_id for each in rows]
 
 
-def test_a_level_takes_what_is_worse_and_info_takes_all() -> None:
+def test_a_level_includes_higher_ones_and_info_everything() -> None:
     assert [level for level in LogLevel if LogLevel.WARNING.includes(level)] == ["warning", "error"]
     assert LogLevel.INFO.includes("of no contract")
     assert LogLevel.ERROR.includes("ERROR")
     assert not LogLevel.SUCCESS.includes("of no contract")
 
 
-def test_a_row_is_new_once_however_late_its_id_is_committed() -> None:
+def test_a_row_committed_late_is_new_once() -> None:
     cursor = Cursor({42: 10}, now=0)
     assert ids(cursor.fresh([row(9), row(12), row(13)], now=1)) == [12, 13]
     assert ids(cursor.fresh([row(11), row(12), row(13)], now=2)) == [11]
@@ -41,14 +41,14 @@ def test_a_row_is_new_once_however_late_its_id_is_committed() -> None:
     assert ids(cursor.fresh([row(14)], now=20)) == [14]
 
 
-def test_what_an_order_had_before_stays_unseen() -> None:
+def test_earlier_rows_of_an_order_are_not_new() -> None:
     cursor = Cursor({1: 50, 2: 5}, seen=[51, 60], now=0)
     assert cursor.after_id == 5
     assert ids(cursor.fresh([row(6, 2), row(40, 1), row(51, 1), row(60, 2), row(61, 1)], now=0)) == [6, 61]
 
 
 @given(st.lists(st.lists(st.integers(1, 60), max_size=8), max_size=12), st.integers(0, 30))
-def test_no_row_is_seen_twice_and_none_above_the_known_is_missed(commits: list[list[int]], known: int) -> None:
+def test_every_row_above_the_known_id_is_read_once(commits: list[list[int]], known: int) -> None:
     """Rows become visible in any order, a second apart, each reading sees all above ``after_id``."""
     cursor = Cursor({42: known}, now=0)
     visible: set[int] = set()
@@ -64,7 +64,7 @@ LONG = ["plain " * 50, "日本語" * 50, "🍞" * 300, "e\u0301" * 300, "\x1b[2J
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 @pytest.mark.parametrize("message", LONG)
-def test_a_long_message_is_wrapped_and_nothing_of_it_is_lost(width: int, message: str) -> None:
+def test_a_long_message_is_wrapped_without_loss(width: int, message: str) -> None:
     lines = log_lines(row(1, message=message, step="ERROR", created_at=datetime(2026, 1, 1)), width=width)  # noqa: DTZ001
     assert len(lines) > 1
     assert all(cell_len(line) <= width and line.isprintable() for line in lines)
@@ -73,7 +73,7 @@ def test_a_long_message_is_wrapped_and_nothing_of_it_is_lost(width: int, message
 
 
 @pytest.mark.parametrize(("width", "indent"), [(80, 34), (200, 34), (60, 34), (59, 19), (40, 2), (20, 2)])
-def test_a_message_goes_on_below_itself_or_two_columns_in_where_that_leaves_no_room(width: int, indent: int) -> None:
+def test_wrapped_lines_are_indented(width: int, indent: int) -> None:
     first, *rest = log_lines(row(1, message="word " * 100, step="ERROR"), width=width)
     assert first.startswith("  --:--:--   ERROR")
     if indent > 2:

@@ -1,4 +1,4 @@
-"""Counters that never go down, and what is told while a source is away."""
+"""Counters never decrease, and metrics of an unreachable source are absent."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def rows_of(steps: list[tuple[int, str, float]]) -> list[RunRow]:
 
 
 def numbers(totals: RunTotals) -> list[float]:
-    """Everything that is told as a counter."""
-    told: list[float] = [*totals.outcomes.values(), totals.cut_short]
+    """Return every value that is exported as a counter."""
+    values: list[float] = [*totals.outcomes.values(), totals.cut_short]
     for histogram in (*totals.durations.values(), *totals.stages.values()):
-        told += [*histogram.counts, histogram.microseconds]
-    return told
+        values += [*histogram.counts, histogram.microseconds]
+    return values
 
 
 @given(ROWS, st.integers(0, 40))
-def test_no_counter_goes_down_as_the_log_grows(steps: list[tuple[int, str, float]], seen: int) -> None:
+def test_no_counter_goes_down_as_the_log_grows(steps: list[tuple[int, str, float]], length: int) -> None:
     rows = rows_of(steps)
-    before, after = numbers(counted(rows[:seen])), numbers(counted(rows))
+    before, after = numbers(counted(rows[:length])), numbers(counted(rows))
     assert all(earlier <= later for earlier, later in zip(before, after, strict=True))
 
 
-def test_a_run_counts_once_under_each_outcome_that_it_wrote_since_midnight() -> None:
+def test_a_run_counts_once_per_outcome_since_midnight() -> None:
     steps = [(1, "START", 0), (1, "ERROR", 599), (1, "ERROR", 2), (1, "SUCCESS", 9), (2, "START", 0), (2, "SUCCESS", 5)]
     totals = counted(rows_of([(order, step, float(pause)) for order, step, pause in steps]))
     # The first ERROR was before midnight.
@@ -50,7 +50,7 @@ def test_a_run_counts_once_under_each_outcome_that_it_wrote_since_midnight() -> 
     assert totals.durations[RunOutcome.SUCCESS].microseconds == 615_000_000
 
 
-def test_a_duration_is_counted_up_to_the_bound_that_it_is_not_longer_than() -> None:
+def test_durations_count_in_the_bucket_of_their_upper_bound() -> None:
     histogram = Histogram(bounds=RUN_BOUNDS)
     for seconds in (0.0, 5.0, 5.1, 600.0, 601.0):
         histogram.observe(seconds)
@@ -58,8 +58,10 @@ def test_a_duration_is_counted_up_to_the_bound_that_it_is_not_longer_than() -> N
     assert histogram.microseconds == 1_211_100_000
 
 
-def samples(told: Measurement, *, context: str | None = None) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text = exposition(told, context=context, version="1.2.3")
+def samples(
+    measurement: Measurement, *, context: str | None = None
+) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = exposition(measurement, context=context, version="1.2.3")
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -71,30 +73,30 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-def test_where_all_sources_answer_nought_is_told_as_nought() -> None:
-    told = samples(measured())
-    assert told[key("sitegenctl_orders", condition="failed", severity="fault")] == 2
-    assert told[key("sitegenctl_orders", condition="empty", severity="fault")] == 0
-    assert key("sitegenctl_orders", condition="hollow", severity="fault") not in told
-    assert told[key("sitegenctl_queue_tasks", state="running")] == 0
-    assert told[key("sitegenctl_queue_oldest_task_age_seconds", state="running")] == 0
-    # Two wait, and nobody knows since when.
-    assert key("sitegenctl_queue_oldest_task_age_seconds", state="queued") not in told
-    assert told[key("sitegenctl_orders_in_status", status="NULL")] == 1
-    assert told[key("sitegenctl_orders_in_status", status='od"d\n\\')] == 2
+def test_zero_is_exported_when_all_sources_respond() -> None:
+    exported = samples(measured())
+    assert exported[key("sitegenctl_orders", condition="failed", severity="fault")] == 2
+    assert exported[key("sitegenctl_orders", condition="empty", severity="fault")] == 0
+    assert key("sitegenctl_orders", condition="hollow", severity="fault") not in exported
+    assert exported[key("sitegenctl_queue_tasks", state="running")] == 0
+    assert exported[key("sitegenctl_queue_oldest_task_age_seconds", state="running")] == 0
+    # Two tasks wait, and their age is unknown.
+    assert key("sitegenctl_queue_oldest_task_age_seconds", state="queued") not in exported
+    assert exported[key("sitegenctl_orders_in_status", status="NULL")] == 1
+    assert exported[key("sitegenctl_orders_in_status", status='od"d\n\\')] == 2
 
 
-def test_what_a_source_that_is_away_would_have_told_is_absent() -> None:
-    told = samples(measured(unanswered={Source.BROKER: "away"}))
-    names = {name for name, _ in told}
-    assert told[key("sitegenctl_source_up", source="broker")] == 0
-    assert told[key("sitegenctl_source_up", source="database")] == 1
+def test_metrics_of_an_unreachable_source_are_absent() -> None:
+    exported = samples(measured(unanswered={Source.BROKER: "unreachable"}))
+    names = {name for name, _ in exported}
+    assert exported[key("sitegenctl_source_up", source="broker")] == 0
+    assert exported[key("sitegenctl_source_up", source="database")] == 1
     assert "sitegenctl_queue_tasks" not in names
     assert "sitegenctl_workers" not in names
-    # What is known is told, and nothing is said of the rest.
-    assert told[key("sitegenctl_orders", condition="failed", severity="fault")] == 2
-    assert key("sitegenctl_orders", condition="empty", severity="fault") not in told
-    nothing = samples(measured(unanswered=dict.fromkeys(Source, "away")))
+    # Known values are exported, the others are absent.
+    assert exported[key("sitegenctl_orders", condition="failed", severity="fault")] == 2
+    assert key("sitegenctl_orders", condition="empty", severity="fault") not in exported
+    nothing = samples(measured(unanswered=dict.fromkeys(Source, "unreachable")))
     assert {name for name, _ in nothing} == {
         "sitegenctl_build_info",
         "sitegenctl_source_up",
@@ -104,7 +106,7 @@ def test_what_a_source_that_is_away_would_have_told_is_absent() -> None:
 
 
 def test_a_context_is_a_label_of_everything() -> None:
-    told = samples(measured(totals=counted([])), context="shop")
-    assert told[key("sitegenctl_build_info", context="shop", version="1.2.3")] == 1
-    assert all(("context", "shop") in labels for _, labels in told)
+    exported = samples(measured(totals=counted([])), context="shop")
+    assert exported[key("sitegenctl_build_info", context="shop", version="1.2.3")] == 1
+    assert all(("context", "shop") in labels for _, labels in exported)
     assert all("context" not in dict(labels) for _, labels in samples(measured(totals=counted([]))))

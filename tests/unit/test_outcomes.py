@@ -1,4 +1,4 @@
-"""What became of orders, in words: many of which the same is to be said take one line."""
+"""Outcomes as text: orders with the same outcome share one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be enqueued, and what is said of the rest."""
+"""Which orders may be enqueued, and the reasons for refusing the others."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def snapshot(*orders: Order, tasks: tuple[LiveTask, ...] = ()) -> Snapshot:
     return Snapshot(taken_at=NOW, orders={o.order_id: o for o in orders}, tasks=tasks)
 
 
-def plan(seen: Snapshot, *order_ids: int, force: bool = False):
+def plan(observed: Snapshot, *order_ids: int, force: bool = False):
     ids = (str(number) for number in range(1000))
-    return plan_enqueue(seen, order_ids, resume=True, force=force, new_task_id=lambda: next(ids))
+    return plan_enqueue(observed, order_ids, resume=True, force=force, new_task_id=lambda: next(ids))
 
 
 def test_ready_order_is_enqueued_as_planned() -> None:
@@ -42,7 +42,7 @@ def test_ready_order_is_enqueued_as_planned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "reason"),
+    ("observed", "reason"),
     [
         (snapshot(), "no such order"),
         (snapshot(order(status=None)), "NULL"),
@@ -54,8 +54,8 @@ def test_ready_order_is_enqueued_as_planned() -> None:
         (snapshot(order(status=OrderStatus.PAID)), "PAID"),
     ],
 )
-def test_refused_with_the_reason(seen: Snapshot, reason: str) -> None:
-    result = plan(seen, 42, force=True)
+def test_refused_with_the_reason(observed: Snapshot, reason: str) -> None:
+    result = plan(observed, 42, force=True)
     assert not result.steps
     (outcome,) = result.left_alone
     assert outcome.outcome is OutcomeKind.REFUSED

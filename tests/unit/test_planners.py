@@ -72,11 +72,11 @@ def test_cancel_holds_the_order_and_revokes_its_tasks(status: OrderStatus) -> No
 
 
 def test_a_running_task_is_cancelled_only_with_terminate() -> None:
-    seen = snapshot(order(), tasks=(task(TaskState.RUNNING),))
-    refused = only(plan_cancel(seen, [42], terminate=False))
+    observed = snapshot(order(), tasks=(task(TaskState.RUNNING),))
+    refused = only(plan_cancel(observed, [42], terminate=False))
     assert isinstance(refused, Outcome)
     assert (refused.outcome, refused.hint) == (OutcomeKind.REFUSED, "--terminate stops a running task")
-    (step,) = plan_cancel(seen, [42], terminate=True).steps
+    (step,) = plan_cancel(observed, [42], terminate=True).steps
     assert (step.terminate, step.last_log_id) == (True, None)  # its log goes on while it is being stopped
 
 
@@ -94,7 +94,7 @@ def test_cancel_revokes_the_task_of_a_missing_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "kind"),
+    ("observed", "kind"),
     [
         (snapshot(order(42, REVIEW)), OutcomeKind.SKIPPED),
         (snapshot(order(42, BUILDING, "OPERATOR_CANCEL")), OutcomeKind.SKIPPED),
@@ -102,8 +102,8 @@ def test_cancel_revokes_the_task_of_a_missing_order() -> None:
         (snapshot(order(), tasks=(task(TaskState.UNACCOUNTED),)), OutcomeKind.REFUSED),
     ],
 )
-def test_orders_that_are_not_cancelled(seen: Snapshot, kind: OutcomeKind) -> None:
-    decision = only(plan_cancel(seen, [42], terminate=True))
+def test_orders_that_are_not_cancelled(observed: Snapshot, kind: OutcomeKind) -> None:
+    decision = only(plan_cancel(observed, [42], terminate=True))
     assert isinstance(decision, Outcome)
     assert decision.outcome is kind
 
@@ -125,8 +125,8 @@ def test_purge_cancels_waiting_tasks_and_spares_those_at_workers() -> None:
 # --- reset ----------------------------------------------------------------------------------------------------
 
 
-def reset(seen: Snapshot, **options: bool) -> Plan:
-    return plan_reset(seen, [42], ResetOptions(**options), new_task_id=ids())
+def reset(observed: Snapshot, **options: bool) -> Plan:
+    return plan_reset(observed, [42], ResetOptions(**options), new_task_id=ids())
 
 
 def test_reset_publishes_a_task_without_resume() -> None:
@@ -137,15 +137,15 @@ def test_reset_publishes_a_task_without_resume() -> None:
 
 
 def test_uncounted_files_refuse_a_reset_unless_kept() -> None:
-    seen = snapshot(order(42, REVIEW), files=None)
-    assert not reset(seen).steps
-    assert reset(seen, keep_files=True).steps
+    observed = snapshot(order(42, REVIEW), files=None)
+    assert not reset(observed).steps
+    assert reset(observed, keep_files=True).steps
 
 
 def test_a_blocked_order_can_only_be_set_back() -> None:
-    seen = snapshot(order(onboarding=Onboarding.MISSING))
-    assert not reset(seen).steps
-    assert reset(seen, enqueue=False).steps
+    observed = snapshot(order(onboarding=Onboarding.MISSING))
+    assert not reset(observed).steps
+    assert reset(observed, enqueue=False).steps
 
 
 @given(
@@ -156,13 +156,15 @@ def test_a_blocked_order_can_only_be_set_back() -> None:
     failed=st.booleans(),
     spare=st.booleans(),
 )
-def test_reset_empty_takes_exactly_what_its_name_says(
+def test_reset_empty_selects_exactly_empty_orders(
     files: int, idle: timedelta, live: bool, status: OrderStatus, failed: bool, spare: bool
 ) -> None:
     steps = ("START", "ERROR") if failed else ("START",)
-    seen = snapshot(order(42, status, *steps, idle=idle), tasks=(task(TaskState.QUEUED),) if live else (), files=files)
+    observed = snapshot(
+        order(42, status, *steps, idle=idle), tasks=(task(TaskState.QUEUED),) if live else (), files=files
+    )
     plan = plan_reset_empty(
-        seen, min_files=5, older_than=timedelta(minutes=5), enqueue=True, spare_failed=spare, new_task_id=ids()
+        observed, min_files=5, older_than=timedelta(minutes=5), enqueue=True, spare_failed=spare, new_task_id=ids()
     )
     empty = status is GENERATING and not live and files < 5 and not (spare and failed)
     assert bool(plan.steps) == (empty and idle >= timedelta(minutes=5))
@@ -195,17 +197,17 @@ def test_limited_plan_counts_orders_beyond_the_limit() -> None:
     ],
 )
 def test_reset_order_without_a_run_resumes_nothing(steps: tuple[str, ...], resume: bool) -> None:
-    seen = snapshot(order(42, BUILDING, *steps))
+    observed = snapshot(order(42, BUILDING, *steps))
     plans = (
-        plan_start(seen, new_task_id=ids()),
-        plan_enqueue(seen, [42], resume=True, force=False, new_task_id=ids()),
+        plan_start(observed, new_task_id=ids()),
+        plan_enqueue(observed, [42], resume=True, force=False, new_task_id=ids()),
     )
     assert [step.resume for plan in plans for step in plan.steps] == [resume, resume]
 
 
 def test_order_without_a_failed_run_is_not_retried() -> None:
-    seen = snapshot(order(1, GENERATING, "START"), order(2, BUILDING, "START", "ERROR"), order(3, GENERATING))
-    plan = plan_retry(seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids())
+    observed = snapshot(order(1, GENERATING, "START"), order(2, BUILDING, "START", "ERROR"), order(3, GENERATING))
+    plan = plan_retry(observed, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids())
     assert (plan.steps, plan.left_alone) == ([], [])
 
 
@@ -213,10 +215,10 @@ def test_order_without_a_failed_run_is_not_retried() -> None:
 
 
 def repair(
-    seen: Snapshot, *, named: list[int] | None = None, facts: RepairFacts | None = None, **options: object
+    observed: Snapshot, *, named: list[int] | None = None, facts: RepairFacts | None = None, **options: object
 ) -> Plan:
     chosen = RepairOptions(**options)  # type: ignore[arg-type]
-    return plan_repair(seen, chosen, new_task_id=ids(), named=named, facts=facts or RepairFacts())
+    return plan_repair(observed, chosen, new_task_id=ids(), named=named, facts=facts or RepairFacts())
 
 
 def _task_id(kept: LiveTask | None) -> str | None:
@@ -267,9 +269,9 @@ def test_one_of_several_tasks_is_kept(
 
 def test_queued_copy_of_a_running_task_is_revoked() -> None:
     tasks = (task(TaskState.RUNNING, "a", worker="w1"), task(TaskState.QUEUED, "a", position=3))
-    seen = snapshot(order(), tasks=tasks)
-    assert seen.diagnose(42).condition is Condition.DUPLICATED
-    (step,) = repair(seen).steps
+    observed = snapshot(order(), tasks=tasks)
+    assert observed.diagnose(42).condition is Condition.DUPLICATED
+    (step,) = repair(observed).steps
     assert (step.keep, step.revoke) == (tasks[0], tasks[1:])
 
 
@@ -287,17 +289,17 @@ def test_order_enqueued_since_redis_restarted_is_repaired(
 ) -> None:
     journal = JournalEntry(step="OPERATOR_ENQUEUE", task_id=task_id, age=age)
     restarted = BrokerReading(uptime=timedelta(seconds=20), reconnect_time=timedelta(seconds=32))
-    seen = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", journal=journal), reading=restarted)
-    decision = only(repair(seen))
+    observed = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", journal=journal), reading=restarted)
+    decision = only(repair(observed))
     assert (decision.outcome if isinstance(decision, Outcome) else decision.action) is kind  # type: ignore[attr-defined]
 
 
 def test_two_running_tasks_need_terminate() -> None:
-    seen = snapshot(order(), tasks=(task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b")))
-    refused = only(repair(seen))
+    observed = snapshot(order(), tasks=(task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b")))
+    refused = only(repair(observed))
     assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
-    (step,) = repair(seen, terminate=True).steps
+    (step,) = repair(observed, terminate=True).steps
     assert [t.task_id for t in step.revoke] == ["a"]
 
 
@@ -311,8 +313,8 @@ def test_ghost_is_revoked_unless_it_runs() -> None:
 
 def test_journaled_task_is_published_under_its_id() -> None:
     promised = JournalEntry(step="OPERATOR_RESET", task_id="promised", resume=False)
-    seen = snapshot(order(42, GENERATING, "START", "OPERATOR_RESET", journal=promised))
-    (step,) = repair(seen).steps
+    observed = snapshot(order(42, GENERATING, "START", "OPERATOR_RESET", journal=promised))
+    (step,) = repair(observed).steps
     assert (step.publish, step.resume, step.last_log_id) == ("promised", False, 7)
 
 
@@ -331,15 +333,15 @@ def test_without_a_journaled_task_a_new_one_is_published(journal: JournalEntry |
 
 def test_cut_short_run_with_files_resumes_under_a_new_id() -> None:
     journal = JournalEntry(step="OPERATOR_ENQUEUE", task_id="old", resume=False)
-    seen = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", "START", journal=journal), files=8)
-    (step,) = repair(seen).steps
+    observed = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", "START", journal=journal), files=8)
+    (step,) = repair(observed).steps
     assert (step.publish, step.resume) == ("new-1", True)
 
 
 def test_only_selected_conditions_are_repaired() -> None:
-    seen = snapshot(order(1), order(2, REVIEW), tasks=(task(TaskState.QUEUED, "g", 2),))
-    assert [step.order_id for step in repair(seen).steps] == [1, 2]
-    assert [step.order_id for step in repair(seen, only=frozenset({Condition.GHOST})).steps] == [2]
+    observed = snapshot(order(1), order(2, REVIEW), tasks=(task(TaskState.QUEUED, "g", 2),))
+    assert [step.order_id for step in repair(observed).steps] == [1, 2]
+    assert [step.order_id for step in repair(observed, only=frozenset({Condition.GHOST})).steps] == [2]
 
 
 CUT_SHORT = ("START",) * 3
@@ -370,8 +372,8 @@ def test_cut_short_order_has_limited_attempts(max_attempts: int | None, begun: b
 
 def test_journaled_task_is_published_despite_exhausted_attempts() -> None:
     promised = JournalEntry(step="OPERATOR_ENQUEUE", task_id="promised")
-    seen = snapshot(order(42, GENERATING, *CUT_SHORT, "OPERATOR_ENQUEUE", journal=promised))
-    assert [step.publish for step in repair(seen, max_attempts=3).steps] == ["promised"]
+    observed = snapshot(order(42, GENERATING, *CUT_SHORT, "OPERATOR_ENQUEUE", journal=promised))
+    assert [step.publish for step in repair(observed, max_attempts=3).steps] == ["promised"]
 
 
 @pytest.mark.parametrize("kept", [TaskState.QUEUED, TaskState.RESERVED, TaskState.RUNNING, TaskState.ORPHANED])
@@ -385,43 +387,43 @@ UNTIL = NOW + timedelta(minutes=5)
 
 
 def test_unaccounted_task_is_refused_if_named() -> None:
-    seen = snapshot(order(), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
-    assert repair(seen) == Plan(command="repair", order_ids=[], steps=[], left_alone=[], named=False)
-    refused = only(repair(seen, named=[42]))
+    observed = snapshot(order(), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
+    assert repair(observed) == Plan(command="repair", order_ids=[], steps=[], left_alone=[], named=False)
+    refused = only(repair(observed, named=[42]))
     assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
     assert "--worker-dead" in (hint_text(refused.hint) or "")
 
 
 def test_worker_dead_requeues_an_unaccounted_task_at_once() -> None:
-    seen = snapshot(order(idle=timedelta(0)), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
-    (step,) = repair(seen, named=[42], worker_dead=True).steps
+    observed = snapshot(order(idle=timedelta(0)), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
+    (step,) = repair(observed, named=[42], worker_dead=True).steps
     assert (step.requeue and step.requeue.task_id, step.worker_dead) == ("t1", True)
 
 
 @pytest.mark.parametrize("status", [OrderStatus.CANCELLED, REVIEW, OrderStatus.DELIVERED])
 def test_worker_dead_requeues_nothing_that_must_not_be_generated(status: OrderStatus) -> None:
-    seen = snapshot(order(42, status), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
-    (step,) = repair(seen, named=[42], worker_dead=True).steps
+    observed = snapshot(order(42, status), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
+    (step,) = repair(observed, named=[42], worker_dead=True).steps
     assert (step.requeue, step.publish, [each.task_id for each in step.revoke]) == (None, None, ["t1"])
 
 
 def test_orphan_waits_after_a_redis_restart_unless_worker_dead() -> None:
-    seen = snapshot(order(), tasks=(task(TaskState.ORPHANED, until=NOW + timedelta(seconds=9)),))
-    left = only(repair(seen))
+    observed = snapshot(order(), tasks=(task(TaskState.ORPHANED, until=NOW + timedelta(seconds=9)),))
+    left = only(repair(observed))
     assert isinstance(left, Outcome)
     assert (left.outcome, left.hint, left.obstacle) == (OutcomeKind.SKIPPED, "re-check in 9s", None)
-    assert repair(seen, named=[42], worker_dead=True).steps
+    assert repair(observed, named=[42], worker_dead=True).steps
 
 
 @pytest.mark.parametrize("status", [GENERATING, REVIEW])
 @pytest.mark.parametrize("command", ["cancel", "reset"])
 def test_orphan_is_kept_while_its_worker_may_reconnect(command: str, status: OrderStatus) -> None:
     def plan(until: datetime | None) -> Plan:
-        seen = snapshot(order(42, status), tasks=(task(TaskState.ORPHANED, until=until),))
+        observed = snapshot(order(42, status), tasks=(task(TaskState.ORPHANED, until=until),))
         if command == "cancel":
-            return plan_cancel(seen, [42], terminate=True)
-        return plan_reset(seen, [42], ResetOptions(terminate=True, force=True), new_task_id=ids())
+            return plan_cancel(observed, [42], terminate=True)
+        return plan_reset(observed, [42], ResetOptions(terminate=True, force=True), new_task_id=ids())
 
     refused = only(plan(NOW + timedelta(seconds=9)))
     assert isinstance(refused, Outcome)
@@ -442,9 +444,9 @@ def test_one_of_two_orphans_is_requeued_like_a_single_one(until: datetime | None
 
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
 def test_worker_dead_restarts_a_run_without_a_trace(status: OrderStatus) -> None:
-    seen = snapshot(order(42, status, "START"), files=8, possible={42: UNTIL})
-    assert only(repair(seen, named=[42])).outcome is OutcomeKind.REFUSED  # type: ignore[attr-defined]
-    (step,) = repair(seen, named=[42], worker_dead=True).steps
+    observed = snapshot(order(42, status, "START"), files=8, possible={42: UNTIL})
+    assert only(repair(observed, named=[42])).outcome is OutcomeKind.REFUSED  # type: ignore[attr-defined]
+    (step,) = repair(observed, named=[42], worker_dead=True).steps
     assert (step.publish, step.after) == ("new-1", GENERATING)
 
 
@@ -480,18 +482,18 @@ def test_unusable_id_is_replaced_by_a_new_one(state: TaskState | None) -> None:
 def test_task_of_a_possibly_missing_order_stays(
     facts: dict[str, object], authoritative: bool, named: bool, removed: bool
 ) -> None:
-    seen = snapshot(tasks=(task(TaskState.QUEUED, position=0, **facts),), authoritative=authoritative)
+    observed = snapshot(tasks=(task(TaskState.QUEUED, position=0, **facts),), authoritative=authoritative)
     known = RepairFacts(missing={42} if named and authoritative else ())
-    assert bool(repair(seen, named=[42] if named else None, facts=known).steps) is removed
+    assert bool(repair(observed, named=[42] if named else None, facts=known).steps) is removed
 
 
 @pytest.mark.parametrize("authoritative", [True, False])
 def test_both_tasks_of_a_possibly_missing_order_stay(authoritative: bool) -> None:
     new = {"enqueued_at": NOW if authoritative else NOW - timedelta(hours=1)}
     tasks = tuple(task(TaskState.QUEUED, position=place, **new) for place in range(2))
-    seen = snapshot(tasks=tasks, authoritative=authoritative)
-    assert not repair(seen).steps
-    assert not plan_fix(seen, new_task_id=ids()).steps
+    observed = snapshot(tasks=tasks, authoritative=authoritative)
+    assert not repair(observed).steps
+    assert not plan_fix(observed, new_task_id=ids()).steps
 
 
 @pytest.mark.parametrize("command", ["enqueue", "reset", "reset-empty", "start", "retry", "repair", "cancel"])
@@ -505,20 +507,20 @@ def test_order_with_a_possibly_live_task_gets_no_other(command: str, doubt: str)
         facts = {"reading": BrokerReading(foreign=(message,))}
     elif doubt == "possible":
         facts = {"possible": {42: UNTIL}}
-    seen = snapshot(order(42, status, *steps, run_lock_held=doubt == "lock"), **facts)
+    observed = snapshot(order(42, status, *steps, run_lock_held=doubt == "lock"), **facts)
     new = ids()
     plan = {
-        "enqueue": lambda: plan_enqueue(seen, [42], resume=True, force=True, new_task_id=new),
-        "reset": lambda: plan_reset(seen, [42], ResetOptions(terminate=True, force=True), new_task_id=new),
+        "enqueue": lambda: plan_enqueue(observed, [42], resume=True, force=True, new_task_id=new),
+        "reset": lambda: plan_reset(observed, [42], ResetOptions(terminate=True, force=True), new_task_id=new),
         "reset-empty": lambda: plan_reset_empty(
-            seen, min_files=5, older_than=timedelta(0), enqueue=True, spare_failed=False, new_task_id=new
+            observed, min_files=5, older_than=timedelta(0), enqueue=True, spare_failed=False, new_task_id=new
         ),
-        "start": lambda: plan_start(seen, new_task_id=new),
+        "start": lambda: plan_start(observed, new_task_id=new),
         "retry": lambda: plan_retry(
-            seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=new
+            observed, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=new
         ),
-        "repair": lambda: repair(seen, named=[42]),
-        "cancel": lambda: plan_cancel(seen, [42], terminate=True),
+        "repair": lambda: repair(observed, named=[42]),
+        "cancel": lambda: plan_cancel(observed, [42], terminate=True),
     }[command]()
     assert plan.steps == []
     assert len(plan.left_alone) == 1
@@ -583,7 +585,7 @@ def test_named_orders_are_skipped_or_refused_with_a_reason() -> None:
 
 
 def test_each_order_gets_its_own_fix() -> None:
-    seen = snapshot(
+    observed = snapshot(
         order(1, GENERATING),  # interrupted
         order(2, BUILDING),  # unstarted
         order(3, GENERATING, "START", "ERROR"),  # failed
@@ -595,7 +597,7 @@ def test_each_order_gets_its_own_fix() -> None:
         tasks=(task(TaskState.QUEUED, "q", 9, position=0),),
         check_hollow=True,
     )
-    plan = plan_fix(seen, new_task_id=ids())
+    plan = plan_fix(observed, new_task_id=ids())
     actions = {step.order_id: step.action for step in plan.steps}
     assert actions == {
         1: Action.REPAIR,
@@ -609,15 +611,15 @@ def test_each_order_gets_its_own_fix() -> None:
 
 
 def test_finished_orders_are_reset_only_when_hollow() -> None:
-    seen = snapshot(*(order(number, REVIEW) for number in range(1, 48)), files=8, check_hollow=True)
-    assert plan_fix(seen, range(1, 48), new_task_id=ids()).steps == []
+    observed = snapshot(*(order(number, REVIEW) for number in range(1, 48)), files=8, check_hollow=True)
+    assert plan_fix(observed, range(1, 48), new_task_id=ids()).steps == []
 
 
 LATER = NOW + timedelta(minutes=5)
 
 
 @pytest.mark.parametrize(
-    ("seen", "why"),
+    ("observed", "why"),
     [
         (snapshot(order(1, GENERATING)), None),
         (snapshot(order(1, REVIEW), check_hollow=True), None),
@@ -636,8 +638,8 @@ LATER = NOW + timedelta(minutes=5)
         (snapshot(), "the database has no such order"),
     ],
 )
-def test_an_order_that_cannot_be_fixed_says_why(seen: Snapshot, why: str | None) -> None:
-    obstacle = fix_obstacle(seen, [1])
+def test_an_unfixable_order_has_a_reason(observed: Snapshot, why: str | None) -> None:
+    obstacle = fix_obstacle(observed, [1])
     if why is None:
         assert obstacle is None
     else:
@@ -646,12 +648,12 @@ def test_an_order_that_cannot_be_fixed_says_why(seen: Snapshot, why: str | None)
         assert "\n" not in obstacle
 
 
-def test_several_orders_that_cannot_be_fixed_say_why_in_one_line() -> None:
+def test_several_unfixable_orders_share_one_line() -> None:
     spent = [order(number, GENERATING, *("START", "ERROR") * 3) for number in (1, 2)]
-    seen = snapshot(*spent, order(3, OrderStatus.PAID))
+    observed = snapshot(*spent, order(3, OrderStatus.PAID))
     used_up = "attempts exhausted (3 of 3)"
-    assert fix_obstacle(seen, [1, 2]) == f"2 orders: {used_up}"
-    assert fix_obstacle(seen, [3, 2, 1]) == f"2 of 3 orders: {used_up}; the others need none, or cannot be fixed"
+    assert fix_obstacle(observed, [1, 2]) == f"2 orders: {used_up}"
+    assert fix_obstacle(observed, [3, 2, 1]) == f"2 of 3 orders: {used_up}; the others need none, or cannot be fixed"
     assert fix_obstacle(snapshot(*spent, order(3, BUILDING)), [1, 2, 3]) is None
 
 
@@ -697,29 +699,29 @@ _snapshots = st.builds(
 
 
 @given(_snapshots, st.booleans())
-def test_no_plan_breaks_the_safety_rules(seen: Snapshot, terminate: bool) -> None:
+def test_no_plan_breaks_the_safety_rules(observed: Snapshot, terminate: bool) -> None:
     asked = [1, 2, 3, 4]
     plans = [
-        plan_cancel(seen, asked, terminate=terminate),
-        plan_purge(seen),
-        plan_reset(seen, asked, ResetOptions(terminate=terminate, force=True), new_task_id=ids()),
-        plan_repair(seen, RepairOptions(terminate=terminate), new_task_id=ids()),
-        plan_repair(seen, RepairOptions(terminate=terminate), new_task_id=ids(), named=asked),
-        plan_fix(seen, new_task_id=ids()),
-        plan_start(seen, new_task_id=ids()),
-        plan_retry(seen, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids()),
+        plan_cancel(observed, asked, terminate=terminate),
+        plan_purge(observed),
+        plan_reset(observed, asked, ResetOptions(terminate=terminate, force=True), new_task_id=ids()),
+        plan_repair(observed, RepairOptions(terminate=terminate), new_task_id=ids()),
+        plan_repair(observed, RepairOptions(terminate=terminate), new_task_id=ids(), named=asked),
+        plan_fix(observed, new_task_id=ids()),
+        plan_start(observed, new_task_id=ids()),
+        plan_retry(observed, max_attempts=3, match=None, older_than=timedelta(0), force=True, new_task_id=ids()),
         plan_reset_empty(
-            seen, min_files=5, older_than=timedelta(0), enqueue=True, spare_failed=False, new_task_id=ids()
+            observed, min_files=5, older_than=timedelta(0), enqueue=True, spare_failed=False, new_task_id=ids()
         ),
     ]
     for plan in plans:
         answered = [*(step.order_id for step in plan.steps), *(outcome.order_id for outcome in plan.left_alone)]
         assert sorted(answered) == sorted(plan.order_ids), plan.command
         if plan.command == "fix":
-            # What is said not to be fixed is not, and nothing else.
-            assert (fix_obstacle(seen, asked) is None) is bool(plan.only(asked).steps)
+            # ``fix`` skips exactly the orders that have an obstacle.
+            assert (fix_obstacle(observed, asked) is None) is bool(plan.only(asked).steps)
         for step in plan.steps:
-            left = [t for t in seen.tasks_of(step.order_id) if t not in step.revoke]
+            left = [t for t in observed.tasks_of(step.order_id) if t not in step.revoke]
             # Never a second task beside a live one, never a running one stopped unasked, never a guess.
             assert step.publish is None or not left, plan.command
             assert terminate or all(t.state is not TaskState.RUNNING for t in step.revoke), plan.command
@@ -729,7 +731,7 @@ def test_no_plan_breaks_the_safety_rules(seen: Snapshot, terminate: bool) -> Non
             assert not finished or step.action is Action.RESET or step.after is None, plan.command
             if step.trash:
                 assert step.action is Action.RESET
-                assert step.order_id in seen.files
+                assert step.order_id in observed.files
 
 
 # --- maintenance ----------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_outcome_and_attempts(steps: tuple[str, ...], outcome: RunOutcome | None
     assert (history.last_run.outcome, history.attempts) == (outcome, attempts)
 
 
-def test_an_enqueue_begins_anew_and_its_first_row_is_a_run() -> None:
+def test_the_first_row_after_an_enqueue_begins_a_run() -> None:
     assert read_history(("START", "ERROR", "OPERATOR_ENQUEUE")).last_run is None
     history = read_history(("START", "ERROR", "OPERATOR_ENQUEUE", "PHASE_1_START"))
     assert history.last_run is not None
@@ -50,7 +50,7 @@ def test_an_enqueue_begins_anew_and_its_first_row_is_a_run() -> None:
     assert history.attempts == 2
 
 
-def test_an_enqueue_that_was_taken_back_never_was() -> None:
+def test_a_rolled_back_enqueue_is_ignored() -> None:
     history = read_history(("START", "ERROR", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED"))
     assert history.last_run is not None
     assert history.last_run.outcome is RunOutcome.ERROR

@@ -11,8 +11,8 @@ from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream, re
 from tests.support.log_rows import STEPS, T0
 
 
-def told(*rows: tuple[str, float], order_id: int = 42) -> list[LoggedRun]:
-    """The runs of one order whose rows were written at these seconds."""
+def runs_of(*rows: tuple[str, float], order_id: int = 42) -> list[LoggedRun]:
+    """Return the runs of one order whose rows were written at these seconds."""
     stream = RunStream()
     over = [stream.feed(row(log_id, step, at, order_id)) for log_id, (step, at) in enumerate(rows, 1)]
     return [run for run in over if run is not None] + list(stream.close())
@@ -23,8 +23,8 @@ def row(log_id: int, step: str, at: float, order_id: int = 42) -> RunRow:
     return RunRow(log_id=log_id, order_id=order_id, step=step, at=T0 + timedelta(seconds=at), message=message)
 
 
-def test_a_run_lasts_from_its_beginning_to_its_outcome_and_each_stage_until_the_next() -> None:
-    (run,) = told(
+def test_runs_and_stages_have_durations() -> None:
+    (run,) = runs_of(
         *(("START", 0), ("PHASE_1_START", 2), ("AI_STRATEGY", 5), ("PHASE_1_COMPLETE", 9), ("FETCH_DATA", 10)),
         *(("TEMPLATE_START", 11), ("WRITE_FILES", 31), ("FINALIZE", 40), ("SUCCESS", 41), ("DNS_RECORD", 100)),
     )
@@ -32,26 +32,26 @@ def test_a_run_lasts_from_its_beginning_to_its_outcome_and_each_stage_until_the_
     assert run.stages == {"starting": 2, "briefing": 8, "reading": 1, "building": 20, "writing": 9, "finishing": 1}
 
 
-def test_a_failed_run_tells_where_and_why() -> None:
-    (run,) = told(("START", 0), ("FETCH_DATA", 1), ("BUILD_PROMPT", 2), ("SOMETHING_NEW", 3), ("ERROR", 32))
+def test_a_failed_run_has_its_stage_and_error() -> None:
+    (run,) = runs_of(("START", 0), ("FETCH_DATA", 1), ("BUILD_PROMPT", 2), ("SOMETHING_NEW", 3), ("ERROR", 32))
     assert (run.outcome, run.duration, run.last_stage) == (RunOutcome.ERROR, 32, "building")
     assert run.error == "failed at 32"
     assert run.stages["building"] == 30
 
 
 def test_a_resumed_run_is_one_with_its_preamble_and_its_start() -> None:
-    (run,) = told(("RESUME", 0), ("RESUME_DECISION", 1), ("CLEANUP", 2), ("START", 3), ("SUCCESS", 9))
+    (run,) = runs_of(("RESUME", 0), ("RESUME_DECISION", 1), ("CLEANUP", 2), ("START", 3), ("SUCCESS", 9))
     assert (run.duration, run.stages) == (9, {"starting": 9})
 
 
-def test_a_run_that_was_cut_short_has_no_outcome_and_is_over_when_the_next_begins() -> None:
-    cut, done = told(("START", 0), ("FETCH_DATA", 1), ("START", 600), ("SUCCESS", 640))
+def test_the_next_start_ends_a_run_without_an_outcome() -> None:
+    cut, done = runs_of(("START", 0), ("FETCH_DATA", 1), ("START", 600), ("SUCCESS", 640))
     assert (cut.outcome, cut.is_newest, cut.last_at) == (None, False, T0 + timedelta(seconds=1))
     assert (done.outcome, done.duration, done.is_newest) == (RunOutcome.SUCCESS, 40, True)
 
 
-def test_the_outcome_is_the_last_that_a_run_wrote_and_the_time_of_each_is_kept() -> None:
-    (run,) = told(("START", 0), ("ERROR", 5), ("ERROR", 6), ("SUCCESS", 9))
+def test_the_last_outcome_counts_and_all_times_are_kept() -> None:
+    (run,) = runs_of(("START", 0), ("ERROR", 5), ("ERROR", 6), ("SUCCESS", 9))
     assert (run.outcome, run.duration) == (RunOutcome.SUCCESS, 9)
     assert run.outcomes == {
         RunOutcome.ERROR: T0 + timedelta(seconds=5),
@@ -59,29 +59,29 @@ def test_the_outcome_is_the_last_that_a_run_wrote_and_the_time_of_each_is_kept()
     }
 
 
-def test_a_task_that_found_nothing_to_do_undoes_no_success() -> None:
-    made, skipped = told(("START", 0), ("SUCCESS", 9), ("SKIP", 500))
+def test_a_later_skip_does_not_undo_a_success() -> None:
+    made, skipped = runs_of(("START", 0), ("SUCCESS", 9), ("SKIP", 500))
     assert (made.outcome, made.duration) == (RunOutcome.SUCCESS, 9)
     assert (skipped.outcome, skipped.duration) == (RunOutcome.SKIP, None)
-    (given_up,) = told(("START", 0), ("FINALIZE", 5), ("SKIP", 6))
+    (given_up,) = runs_of(("START", 0), ("FINALIZE", 5), ("SKIP", 6))
     assert given_up.outcome is RunOutcome.SKIP
 
 
-def test_a_run_whose_beginning_was_not_read_has_no_duration() -> None:
-    (run,) = told(("WRITE_FILES", 0), ("SUCCESS", 5))
+def test_a_run_without_its_start_has_no_duration() -> None:
+    (run,) = runs_of(("WRITE_FILES", 0), ("SUCCESS", 5))
     assert (run.outcome, run.duration) == (RunOutcome.SUCCESS, None)
-    enqueued = told(("OPERATOR_ENQUEUE", 0), ("PHASE_1_SKIP", 2), ("SUCCESS", 5))
+    enqueued = runs_of(("OPERATOR_ENQUEUE", 0), ("PHASE_1_SKIP", 2), ("SUCCESS", 5))
     assert [run.duration for run in enqueued] == [3]
 
 
-def test_an_enqueue_that_was_taken_back_leaves_the_run_before_it_the_newest() -> None:
-    (run,) = told(("START", 0), ("OPERATOR_ENQUEUE", 1), ("OPERATOR_ENQUEUE_FAILED", 2), ("SUCCESS", 3))
+def test_a_rolled_back_enqueue_does_not_begin_a_run() -> None:
+    (run,) = runs_of(("START", 0), ("OPERATOR_ENQUEUE", 1), ("OPERATOR_ENQUEUE_FAILED", 2), ("SUCCESS", 3))
     assert (run.outcome, run.duration) == (RunOutcome.SUCCESS, 3)
 
 
 def test_a_resumed_run_is_one_despite_an_enqueue_that_was_rolled_back() -> None:
     steps = ("RESUME", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED", "START")
-    (run,) = told(*((step, number) for number, step in enumerate(steps)))
+    (run,) = runs_of(*((step, number) for number, step in enumerate(steps)))
     assert run.began_at == T0
     assert read_history(steps).attempts == 1
 
@@ -104,7 +104,7 @@ def test_orders_do_not_mix() -> None:
     ]
 
 
-def test_a_clock_that_was_set_back_and_a_time_that_makes_no_sense_take_nothing_else_away() -> None:
+def test_unusable_times_do_not_affect_other_rows() -> None:
     stream = RunStream()
     stream.feed(row(1, "START", 10))
     stream.feed(RunRow(log_id=2, order_id=42, step="FETCH_DATA", at=None))
@@ -118,7 +118,7 @@ def test_a_clock_that_was_set_back_and_a_time_that_makes_no_sense_take_nothing_e
 @given(st.lists(st.sampled_from(STEPS), max_size=30))
 @example(["RESUME", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED", "START"])
 def test_stream_and_history_read_the_same_runs(steps: list[str]) -> None:
-    runs = told(*((step, number) for number, step in enumerate(steps)))
+    runs = runs_of(*((step, number) for number, step in enumerate(steps)))
     history = read_history(steps)
     newest = [run for run in runs if run.is_newest]
     if history.last_run is not None:

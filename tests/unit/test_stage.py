@@ -1,4 +1,4 @@
-"""How far a run is, told from its last step."""
+"""The stage of a run, derived from its last step."""
 
 from __future__ import annotations
 

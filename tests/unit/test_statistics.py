@@ -51,104 +51,114 @@ def collected(*runs: LoggedRun, days: float = 7) -> Statistics:
 
 
 def test_a_run_counts_where_it_ended() -> None:
-    seen = collected(
+    statistics = collected(
         run(ago=timedelta(days=7, seconds=1)),
         run(ago=timedelta(days=7)),
         run(RunOutcome.ERROR, ago=timedelta(0), error="no"),
         run(ago=-timedelta(seconds=1)),
     )
-    assert seen.runs == RunCounts(succeeded=1, failed=1)
+    assert statistics.runs == RunCounts(succeeded=1, failed=1)
 
 
 def test_skipped_runs_take_no_time_and_no_part_in_success() -> None:
-    seen = collected(run(), run(RunOutcome.SKIP, seconds=1), run(RunOutcome.SKIP, seconds=None))
-    assert (seen.runs.skipped, seen.runs.success_rate, seen.untimed, seen.orders) == (2, 1.0, 0, 1)
-    assert seen.generated is not None
-    assert seen.generated.count == 1
+    statistics = collected(run(), run(RunOutcome.SKIP, seconds=1), run(RunOutcome.SKIP, seconds=None))
+    assert (statistics.runs.skipped, statistics.runs.success_rate, statistics.untimed, statistics.orders) == (
+        2,
+        1.0,
+        0,
+        1,
+    )
+    assert statistics.generated is not None
+    assert statistics.generated.count == 1
 
 
-def test_runs_cut_short_are_told_apart_from_those_that_may_be_going_on() -> None:
+def test_only_older_runs_without_an_outcome_are_cut_short() -> None:
     assert collected(run(None, is_newest=False), run(None, is_newest=True)).cut_short == 1
 
 
-def test_a_run_without_a_known_beginning_counts_but_has_no_duration() -> None:
-    seen = collected(run(seconds=None), run(seconds=10))
-    assert (seen.runs.succeeded, seen.untimed) == (2, 1)
-    assert seen.generated is not None
-    assert (seen.generated.count, seen.stages["building"].count) == (1, 1)
+def test_a_run_without_a_start_counts_without_duration() -> None:
+    statistics = collected(run(seconds=None), run(seconds=10))
+    assert (statistics.runs.succeeded, statistics.untimed) == (2, 1)
+    assert statistics.generated is not None
+    assert (statistics.generated.count, statistics.stages["building"].count) == (1, 1)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
-def test_percentiles_are_what_so_many_took_no_longer_than(seconds: list[float]) -> None:
-    found = durations(seconds)
-    assert found is not None
-    for percent, value in ((50, found.p50), (95, found.p95), (99, found.p99)):
+def test_percentiles_are_the_smallest_sufficient_duration(seconds: list[float]) -> None:
+    percentiles = durations(seconds)
+    assert percentiles is not None
+    for percent, value in ((50, percentiles.p50), (95, percentiles.p95), (99, percentiles.p99)):
         assert value in seconds
         assert sum(each <= value for each in seconds) >= len(seconds) * percent / 100
         assert sum(each < value for each in seconds) < len(seconds) * percent / 100
-    assert found.longest == max(seconds)
+    assert percentiles.longest == max(seconds)
 
 
 def test_no_runs_are_no_durations_and_no_rate() -> None:
-    seen = collected()
-    assert (seen.generated, seen.runs.success_rate, seen.by_day(), seen.busiest_hour) == (None, None, {}, None)
+    statistics = collected()
+    assert (statistics.generated, statistics.runs.success_rate, statistics.by_day(), statistics.busiest_hour) == (
+        None,
+        None,
+        {},
+        None,
+    )
 
 
 def test_days_without_a_run_are_there_from_the_first_on() -> None:
-    seen = collected(run(ago=timedelta(days=3)), run(RunOutcome.ERROR, ago=timedelta(days=1), error="no"))
-    assert seen.by_day() == {
+    statistics = collected(run(ago=timedelta(days=3)), run(RunOutcome.ERROR, ago=timedelta(days=1), error="no"))
+    assert statistics.by_day() == {
         date(2026, 3, 5): RunCounts(succeeded=1),
         date(2026, 3, 6): RunCounts(),
         date(2026, 3, 7): RunCounts(failed=1),
         date(2026, 3, 8): RunCounts(),
     }
-    assert seen.by_hour_of_day()[12] == RunCounts(succeeded=1, failed=1)
+    assert statistics.by_hour_of_day()[12] == RunCounts(succeeded=1, failed=1)
 
 
 @given(st.lists(st.floats(0, 7 * 86400), max_size=50), st.integers(1, 200))
-def test_spans_have_every_run_and_are_no_more_than_there_is_room_for(ages: list[float], most: int) -> None:
-    seen = collected(*(run(ago=timedelta(seconds=age)) for age in ages))
-    span, spans = seen.in_spans(most)
+def test_spans_cover_every_run_within_the_limit(ages: list[float], most: int) -> None:
+    statistics = collected(*(run(ago=timedelta(seconds=age)) for age in ages))
+    span, spans = statistics.in_spans(most)
     assert len(spans) <= most
-    assert sum(spans, RunCounts()) == seen.runs
-    assert span * len(spans) >= seen.length
+    assert sum(spans, RunCounts()) == statistics.runs
+    assert span * len(spans) >= statistics.length
 
 
 def test_a_century_is_summed_up_as_fast_as_a_day() -> None:
-    seen = collected(run(), days=36500)
+    statistics = collected(run(), days=36500)
     began = time.perf_counter()
-    span, spans = seen.in_spans(72)
-    assert (len(spans), sum(spans, RunCounts())) == (72, seen.runs)
+    span, spans = statistics.in_spans(72)
+    assert (len(spans), sum(spans, RunCounts())) == (72, statistics.runs)
     assert span > timedelta(days=365)
-    assert len(seen.by_day()) == 1
+    assert len(statistics.by_day()) == 1
     assert time.perf_counter() - began < 1
 
 
 def test_throughput_is_over_the_whole_window() -> None:
-    seen = collected(run(), run(ago=2 * HOUR), run(ago=2 * HOUR), days=1)
-    assert (seen.per(timedelta(days=1)), seen.per(HOUR)) == (3, 3 / 24)
-    assert seen.busiest_hour == (datetime.fromisoformat("2026-03-08T10:00"), RunCounts(succeeded=2))
+    statistics = collected(run(), run(ago=2 * HOUR), run(ago=2 * HOUR), days=1)
+    assert (statistics.per(timedelta(days=1)), statistics.per(HOUR)) == (3, 3 / 24)
+    assert statistics.busiest_hour == (datetime.fromisoformat("2026-03-08T10:00"), RunCounts(succeeded=2))
 
 
 def test_reasons_are_counted_with_the_newest_for_an_example() -> None:
-    seen = collected(
+    statistics = collected(
         run(RunOutcome.ERROR, ago=HOUR, order_id=7, error="Generation failed: timed out after 30 s"),
         run(RunOutcome.ERROR, ago=3 * HOUR, order_id=8, error="timed out after 45.5 s"),
         run(RunOutcome.ERROR, ago=2 * HOUR, order_id=8, error="no space"),
     )
-    first, second = seen.reasons
+    first, second = statistics.reasons
     assert (first.text, first.count, first.orders) == ("timed out after N s", 2, 2)
     assert (first.example, first.example_order) == ("Generation failed: timed out after 30 s", 7)
     assert (second.text, second.count) == ("no space", 1)
-    assert seen.failed_in == {"writing": 3}
+    assert statistics.failed_in == {"writing": 3}
 
 
-def test_reasons_that_nobody_can_fold_are_counted_together_in_the_end() -> None:
+def test_distinct_reasons_over_the_limit_are_counted_together() -> None:
     words = ["".join(chr(97 + number // 26**place % 26) for place in range(4)) for number in range(2500)]
-    seen = collected(*(run(RunOutcome.ERROR, error=f"odd {word}") for word in words))
-    assert len(seen.reasons) == 2001
-    assert (seen.reasons[0].text, seen.reasons[0].count) == ("(other reasons)", 500)
-    assert sum(reason.count for reason in seen.reasons) == 2500
+    statistics = collected(*(run(RunOutcome.ERROR, error=f"odd {word}") for word in words))
+    assert len(statistics.reasons) == 2001
+    assert (statistics.reasons[0].text, statistics.reasons[0].count) == ("(other reasons)", 500)
+    assert sum(reason.count for reason in statistics.reasons) == 2500
 
 
 @pytest.mark.parametrize(
@@ -173,12 +183,12 @@ def test_reasons_that_nobody_can_fold_are_counted_together_in_the_end() -> None:
         ("Error: 12:30:59 1,234.5", "N N"),
     ],
 )
-def test_what_differs_in_numbers_and_names_alone_is_one_reason(message: str, reason: str) -> None:
+def test_reasons_ignore_numbers_and_names(message: str, reason: str) -> None:
     assert reason_of(message) == reason
 
 
 @given(st.text())
-def test_any_message_is_a_reason_of_one_line_and_folding_it_again_changes_nothing_of_its_length(message: str) -> None:
+def test_any_message_is_a_short_reason_of_one_line(message: str) -> None:
     reason = reason_of(message)
     assert 0 < len(reason) <= LONGEST
     assert "\n" not in reason
@@ -203,7 +213,7 @@ def test_no_message_takes_long(evil: str) -> None:
         (RunCounts(failed=1), "0%"),
     ],
 )
-def test_a_rate_is_never_all_while_one_failed(tally: RunCounts, words: str) -> None:
+def test_a_rate_with_a_failure_is_below_100_percent(tally: RunCounts, words: str) -> None:
     assert rate_words(tally) == words
 
 
@@ -215,7 +225,7 @@ def test_durations_are_short_to_read(seconds: float, words: str) -> None:
     assert brief(seconds) == words
 
 
-def test_what_is_not_nothing_is_to_be_seen_in_a_plot() -> None:
+def test_small_values_are_visible_in_plots() -> None:
     assert sparkline([0, 1, 1000]) == " ▁█"
     assert (bar(0, 10, 8), bar(0.001, 10, 8), bar(5, 10, 8), bar(10, 10, 8)) == ("", "▏", "████", "████████")
     assert bar(1, 0, 8) == ""

@@ -23,7 +23,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("width", [32, 40, 69, 70, 80, 120, 200])
-def test_columns_that_may_not_shrink_stay_whole_and_the_others_end_in_an_ellipsis(width: int) -> None:
+def test_only_shrinkable_columns_are_truncated(width: int) -> None:
     heading, first, second = table(COLUMNS, LINES, Screen(width=width, colour=False)).splitlines()
     assert all(cell_len(line) <= width for line in (heading, first, second))
     assert heading.split() == ["order", "condition", "business", "why"][: 4 if width >= 70 else 3]

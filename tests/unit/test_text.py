@@ -34,7 +34,7 @@ def test_nothing_that_moves_the_cursor_or_hides_is_left(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["Padaria São João & Filhos", "[bold]not markup[/bold]", "日本語 🍞", "O'Neil"])
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert neutralise(text) == text
 
 
@@ -49,7 +49,7 @@ def test_long_text_is_cut_to_its_columns() -> None:
     assert shorten("a\x1bb", 20) == "a\\x1bb"
 
 
-def test_what_fits_is_not_cut() -> None:
+def test_short_text_is_not_truncated() -> None:
     assert fit("日本", 4) == "日本"
     assert fit("日本", 3) == "日…"
     assert fit("日本語", 4) == "日…"

@@ -1,4 +1,4 @@
-"""The last minutes as bars: seen where somebody looked, told from the log before."""
+"""Throughput of the last minutes as bars: observed depths, or depths derived from the log."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def mark(log_id: int, step: str, age: timedelta, order_id: int = 42) -> StepMark
 
 
 def at(bars: list[Bar], age: timedelta) -> Bar:
-    """The bar of the span that lies so far back."""
+    """Return the bar of the span that is ``age`` old."""
     return bars[BARS - 1 - int(age / SPAN)]
 
 
-def told(*marks: StepMark, now: datetime = NOW) -> list[Bar]:
+def bars_of(*marks: StepMark, now: datetime = NOW) -> list[Bar]:
     pulse = Throughput()
     pulse.note_steps(marks, now)
     return list(pulse.bars(now))
 
 
 def test_the_whole_window_in_spans_the_newest_last() -> None:
-    bars = told(mark(1, "SUCCESS", timedelta(0)))
+    bars = bars_of(mark(1, "SUCCESS", timedelta(0)))
     assert len(bars) == BARS == 60
     assert bars[-1] == Bar(succeeded=1)
     assert set(bars[:-1]) == {Bar()}
 
 
 def test_runs_are_counted_where_they_ended() -> None:
-    bars = told(
+    bars = bars_of(
         mark(1, "ERROR", 20 * MINUTE),
         mark(2, "SUCCESS", 5 * MINUTE),
         mark(3, "SUCCESS", 5 * MINUTE),
@@ -50,8 +50,8 @@ def test_runs_are_counted_where_they_ended() -> None:
     assert sum(bar.succeeded + bar.failed for bar in bars) == 4
 
 
-def test_the_depth_before_the_first_look_is_told_from_the_waits() -> None:
-    bars = told(
+def test_depth_before_the_first_reading_comes_from_waits() -> None:
+    bars = bars_of(
         mark(1, "OPERATOR_ENQUEUE", 10 * MINUTE, order_id=1),
         mark(2, "OPERATOR_RESET", 8 * MINUTE, order_id=2),
         mark(3, "START", 6 * MINUTE, order_id=1),
@@ -65,17 +65,17 @@ def test_the_depth_before_the_first_look_is_told_from_the_waits() -> None:
     assert not any(bar.observed for bar in bars)
 
 
-def test_who_was_enqueued_and_has_not_begun_waits_until_now() -> None:
-    bars = told(mark(1, "OPERATOR_REPAIR", 2 * MINUTE))
+def test_an_enqueued_order_without_a_start_still_waits() -> None:
+    bars = bars_of(mark(1, "OPERATOR_REPAIR", 2 * MINUTE))
     assert [bar.depth for bar in bars[-4:]] == [1, 1, 1, 1]
     assert bars[-6].depth == 0
 
 
-def test_an_order_that_the_backend_enqueued_is_not_known_to_have_waited() -> None:
-    assert {bar.depth for bar in told(mark(1, "START", 5 * MINUTE), mark(2, "SUCCESS", MINUTE))} == {0}
+def test_an_order_enqueued_by_the_backend_adds_no_wait() -> None:
+    assert {bar.depth for bar in bars_of(mark(1, "START", 5 * MINUTE), mark(2, "SUCCESS", MINUTE))} == {0}
 
 
-def test_what_was_seen_counts_more_than_what_is_told() -> None:
+def test_an_observed_depth_overrides_the_log() -> None:
     pulse = Throughput()
     pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
     pulse.note_depth(7, NOW)
@@ -86,8 +86,8 @@ def test_what_was_seen_counts_more_than_what_is_told() -> None:
     assert bars[-3] == Bar(depth=1, observed=False)
 
 
-def test_an_empty_queue_that_was_seen_is_not_told_otherwise() -> None:
-    """Somebody withdrew the task: the log has no row of that, and the look has seen it."""
+def test_an_observed_empty_queue_overrides_the_log() -> None:
+    """A task revoked without a log row: only the reading of the queue shows it."""
     pulse = Throughput()
     pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
     pulse.note_depth(0, NOW)
@@ -103,7 +103,7 @@ def test_rows_are_counted_once() -> None:
     assert sum(bar.succeeded + bar.failed for bar in pulse.bars(NOW)) == 2
 
 
-def test_bars_wander_and_are_forgotten() -> None:
+def test_bars_shift_and_expire() -> None:
     pulse = Throughput()
     pulse.note_steps([mark(1, "SUCCESS", timedelta(0))], NOW)
     pulse.note_depth(4, NOW)
@@ -131,14 +131,14 @@ def test_a_clock_set_back_is_no_error() -> None:
 )
 def test_any_log_makes_bars(rows: list[tuple[str, int, int]]) -> None:
     marks = [mark(n, step, timedelta(seconds=age), order) for n, (step, age, order) in enumerate(rows, 1)]
-    bars = told(*marks)
+    bars = bars_of(*marks)
     assert len(bars) == BARS
     ended = sum(step in ("SUCCESS", "ERROR", "SKIP") and timedelta(seconds=age) < WINDOW for step, age, _ in rows)
     assert sum(bar.succeeded + bar.failed for bar in bars) <= ended
     assert all(0 <= bar.depth <= len(rows) for bar in bars)
 
 
-def test_hours_of_work_take_no_more_memory_than_half_an_hour() -> None:
+def test_memory_stays_flat_over_hours_of_work() -> None:
     pulse = Throughput()
 
     def half_hours(first: int, count: int) -> int:
@@ -149,7 +149,7 @@ def test_hours_of_work_take_no_more_memory_than_half_an_hour() -> None:
             for step in ("OPERATOR_ENQUEUE", "START", "SUCCESS"):
                 log_id += 1
                 steps.append(mark(log_id, step, timedelta(0), order_id=second))
-            # Enqueued, and then nothing more is ever heard of it.
+            # Enqueued, and never logged again.
             steps.append(mark(log_id + 1, "OPERATOR_ENQUEUE", timedelta(0), order_id=10_000_000 + second))
             log_id += 1
             pulse.note_steps(steps, now)
