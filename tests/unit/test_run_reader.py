@@ -79,7 +79,7 @@ def test_a_rolled_back_enqueue_does_not_begin_a_run() -> None:
     assert (run.outcome, run.duration) == (RunOutcome.SUCCESS, 3)
 
 
-def test_a_resumed_run_is_one_despite_an_enqueue_that_was_rolled_back() -> None:
+def test_a_rolled_back_enqueue_does_not_split_a_resumed_run() -> None:
     steps = ("RESUME", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED", "START")
     (run,) = runs_of(*((step, number) for number, step in enumerate(steps)))
     assert run.began_at == T0
