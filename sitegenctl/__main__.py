@@ -31,7 +31,7 @@ def main() -> None:
 
         print_interrupted()
         code = 130
-    # At the end Python would look for cycles in everything once more, however much that is.
+    # Skip the final garbage collection: it would traverse every object once more.
     gc.freeze()
     sys.exit(code)
 

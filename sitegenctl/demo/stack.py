@@ -58,7 +58,7 @@ class StackState:
 
 
 def default_root() -> Path:
-    """Return the folder in which the settings look for the context ``demo``."""
+    """Return the folder where the settings expect the context ``demo``."""
     return data_dir(os.environ) / DEMO_CONTEXT
 
 

@@ -128,7 +128,7 @@ class Batch:
             elif reading.unattributed and not step.planned_tasks and step.publish is not None:
                 self._skip(step, "a message of our task that cannot be attributed may be of this order")
             elif step.keep is not None and _has_gone(step.keep, tasks):
-                self._skip(step, f"task {step.keep.task_id} is gone: plan again")
+                self._skip(step, f"task {step.keep.task_id} no longer exists: plan again")
         failpoints.reached(Failpoint.RECHECKED)
 
     async def _revoke(self) -> None:

@@ -30,8 +30,8 @@ _QUIET = 5.0
 # The steps that begin a run, or after which the run before no longer counts.
 _BEGINNINGS = STARTS | ENQUEUES
 
-_GONE = "its task is gone, and its log has no outcome"
-_ORPHANED = "its task is orphaned: the worker that had it is gone"
+_GONE = "its task no longer exists, and its log has no outcome"
+_ORPHANED = "its task is orphaned: its worker no longer exists"
 
 Clock = Callable[[], float]
 

@@ -338,6 +338,6 @@ def require(snapshot: Snapshot, *sources: Source) -> None:
         if source in snapshot.errors:
             raise SourceError(
                 snapshot.errors[source],
-                hint="nothing was done: what is live can't be known without it",
+                hint="nothing was done: without it live tasks are unknown",
                 source=source,
             )

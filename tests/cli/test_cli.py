@@ -225,7 +225,7 @@ def test_a_url_of_another_server_is_an_invalid_setting(world: World, variable: s
     process = world.run(*command, **{variable: "http://ana:s3cret@box/0"})
     name = "Redis" if variable == "REDIS_URL" else "PostgreSQL"
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr.startswith(f"error: {variable} is not a {name} URL\nhint: it looks like ")
+    assert process.stderr.startswith(f"error: {variable} is not a {name} URL\nhint: use the form ")
     assert "s3cret" not in process.stderr
 
 

@@ -45,7 +45,7 @@ def test_a_dead_mount_is_a_source_that_does_not_answer(world: World, command: Se
     if command != ["doctor"]:
         (error,) = found["errors"]
         assert error["source"] == "files"
-        assert "did not answer in time" in error["message"]
+        assert "did not respond in time" in error["message"]
     orders = {order["order_id"]: order["condition"] for order in found["data"].get("orders", ())}
     if orders:
         assert orders == {41: "failed", 42: "unknown"}
@@ -68,7 +68,7 @@ def test_nothing_is_begun_in_a_directory_that_does_not_answer(world: World) -> N
     process = start("reset", "42", "--yes", "--timeout", "500ms")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "did not answer in time" in stderr
+    assert "did not respond in time" in stderr
     assert (world.status(), world.queued(), world.steps()) == ("GENERATING", [], ["START"])
 
 
@@ -121,7 +121,7 @@ def test_a_database_that_is_silent_is_asked_once(world: World, silent: Silent, c
     world.publish(42)
     errors = errors_of(world, *command, DATABASE_URL=f"postgresql://crm:pw@127.0.0.1:{silent.port}/crm")
     assert [error["source"] for error in errors] == ["database"]
-    assert "did not answer in time" in errors[0]["message"]
+    assert "did not respond in time" in errors[0]["message"]
     assert len(silent.connections) == 1
 
 
@@ -130,7 +130,7 @@ def test_a_redis_that_is_silent_is_asked_once(world: World, silent: Silent, comm
     world.order(42, "GENERATING")
     errors = errors_of(world, *command, REDIS_URL=f"redis://127.0.0.1:{silent.port}/0")
     assert [error["source"] for error in errors] == ["broker"]
-    assert "did not answer in time" in errors[0]["message"]
+    assert "did not respond in time" in errors[0]["message"]
     assert len(silent.connections) == 1
 
 

@@ -130,7 +130,7 @@ def test_waiting_ends_when_the_worker_is_killed(world: World) -> None:
         stdout, _ = waiting.communicate(timeout=60)
     assert waiting.returncode == 1
     assert stdout.splitlines()[-2:] == [
-        "42  failed  its task is orphaned: the worker that had it is gone",
+        "42  failed  its task is orphaned: its worker no longer exists",
         "hint: sitegenctl inspect 42",
     ]
 

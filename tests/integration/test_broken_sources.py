@@ -78,7 +78,7 @@ def test_hanging_redis(world: World, run: Run, command: str) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert code == 3
-    assert "did not answer in time" in str(report)
+    assert "did not respond in time" in str(report)
     assert took < 20
     assert state(world) == before
 

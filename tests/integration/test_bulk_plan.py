@@ -171,7 +171,7 @@ def test_unreachable_source_is_not_awaited_by_every_batch(
         async def gone(steps: Sequence[Step], actor: Actor) -> TransitionResult:
             asked.append([step.order_id for step in steps])
             if len(asked) <= away:
-                raise SourceError("the database did not answer in time", source=Source.DATABASE)
+                raise SourceError("the database did not respond in time", source=Source.DATABASE)
             return await apply(steps, actor)
 
         session.orders.apply = gone  # type: ignore[method-assign]
@@ -181,6 +181,6 @@ def test_unreachable_source_is_not_awaited_by_every_batch(
     assert asked == [[1, 2], [3, 4], *([[5, 6], [7, 8]] if done else [])]
     assert [each.order_id for each in result.outcomes if each.outcome == "done"] == done
     reasons = {each.order_id: each.reason for each in result.outcomes if each.outcome == "failed"}
-    away_is = "the database did not answer in time"
+    away_is = "the database did not respond in time"
     untried = {} if done else dict.fromkeys((5, 6, 7, 8), f"not attempted: {away_is}")
     assert reasons == {order_id: away_is for order_id in range(1, 9) if order_id not in {*done, *untried}} | untried

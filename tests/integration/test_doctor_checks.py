@@ -308,7 +308,7 @@ def test_old_reply_lists_are_leftovers(on_stage: OnStage) -> None:
         assert dumped is not None
         client.restore("old.reply.celery.pidbox", 0, dumped, idletime=3600)
         check = examine(world)["leftovers"]
-        expect(check, WARNING, "1 reply list of clients that are gone")
+        expect(check, WARNING, "1 reply list of disconnected clients")
         assert hint_text(check.remedy) == "sitegenctl maintain"
         assert world.run("maintain").returncode == 0
         expect(examine(world)["leftovers"], OK)
@@ -644,7 +644,7 @@ def test_redis_that_hangs_costs_one_timeout(world: World) -> None:
         began = time.monotonic()
         found = examine(world, timeout="0.5s")
         assert time.monotonic() - began < 2
-    expect(found["redis"], FAILED, "did not answer in time")
+    expect(found["redis"], FAILED, "did not respond in time")
 
 
 def test_redis_lost_during_the_check_up_is_unreachable(on_stage: OnStage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ async def test_server_that_never_responds_times_out() -> None:
         began = time.monotonic()
         error = await failure(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout=0.5)
         assert 0.4 < time.monotonic() - began < 2
-    assert error.message == "Redis can't be reached: it did not answer in time"
+    assert error.message == "Redis can't be reached: it did not respond in time"
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$100\r\ntoo short"])
@@ -188,7 +188,7 @@ async def test_late_reply_is_not_taken_for_the_next_one() -> None:
         async with linked(url, 0.5) as link:
             assert await link.execute(("SET", "number", 1)) == [b"OK"]
             process.send_signal(signal.SIGSTOP)
-            with pytest.raises(SourceError, match="did not answer in time"):
+            with pytest.raises(SourceError, match="did not respond in time"):
                 await link.execute(("INCR", "number"))
             process.send_signal(signal.SIGCONT)
             assert await link.execute(("ECHO", "hello"), ("GET", "number")) == [b"hello", b"2"]

@@ -123,7 +123,7 @@ async def test_hanging_directory_is_detected_before_a_change(
 ) -> None:
     monkeypatch.setattr(os, "stat", mount.hangs(os.stat))
     asyncio.get_running_loop().call_later(10, mount.goes_on.set)  # what had begun would be waited for
-    with pytest.raises(SourceError, match="did not answer in time"):
+    with pytest.raises(SourceError, match="did not respond in time"):
         await CHANGES[change][1](sites)
     mount.goes_on.set()
     monkeypatch.undo()
@@ -224,5 +224,5 @@ async def test_deep_folders_and_odd_names(sites: SiteDirectory, sites_dir: Path)
 
 async def test_slow_tree_times_out(sites: SiteDirectory, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "scandir", mount.hangs(os.scandir))
-    with pytest.raises(SourceError, match="did not answer in time"):
+    with pytest.raises(SourceError, match="did not respond in time"):
         await sites.tree(1, limit=10)

@@ -388,7 +388,7 @@ async def test_reason_why_nothing_is_fixed(world: World, situation: str, marks: 
 #: Orders whose tasks all run, by status and number of tasks: only ``--terminate`` could stop them.
 RUNNING = (
     ("CANCELLED", 1, "when it ends, it sets the order to REVIEW"),
-    ("REVIEW", 1, "it goes on until it ends"),
+    ("REVIEW", 1, "it runs until it ends"),
     ("GENERATING", 2, "running"),
 )
 

@@ -274,7 +274,7 @@ def schemas(
         (serialization, [replace(MESSAGES, total=900)], OK, "3 of 900 messages"),
         (serialization, [replace(MESSAGES, unreadable={"pickle": 2})], FAILED, "2 of 3 messages not JSON: pickle (2)"),
         (leftovers, [Leftovers(reply_lists=0, bindings=3)], OK, "none"),
-        (leftovers, [Leftovers(reply_lists=2, bindings=3)], WARNING, "2 reply lists of clients that are gone"),
+        (leftovers, [Leftovers(reply_lists=2, bindings=3)], WARNING, "2 reply lists of disconnected clients"),
         (leftovers, [Leftovers(reply_lists=0, bindings=3, undated=2)], UNCHECKED, "2 reply lists"),
         (leftovers, [Leftovers(reply_lists=0, bindings=1000)], WARNING, "1000 bindings"),
         (leftovers, [Leftovers(reply_lists=0, bindings=0, complete=False)], OK, "in part"),

@@ -179,7 +179,7 @@ def translating() -> Iterator[None]:
 
 def translate(exc: BaseException) -> SourceError:
     """The most specific error for an error of the driver, in one line."""
-    reason = "it did not answer in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
+    reason = "it did not respond in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
     reason = reason.splitlines()[0]
     for classes, message, hint in _MESSAGES:
         if isinstance(exc, classes):
@@ -204,7 +204,7 @@ def asyncpg_dsn(url: str) -> str:
     scheme = parts.scheme.partition("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
     if scheme != "postgresql":
         raise UsageProblem(
-            "DATABASE_URL is not a PostgreSQL URL", hint="it looks like postgresql://user:password@host:5432/name"
+            "DATABASE_URL is not a PostgreSQL URL", hint="use the form postgresql://user:password@host:5432/name"
         )
     # SQLAlchemy's asyncpg dialect calls libpq's `sslmode` `ssl`. asyncpg sends unknown options to the server as
     # settings, and the server refuses the connection.

@@ -83,7 +83,7 @@ def unreachable(reason: str) -> Unreachable:
 
 def late() -> SourceError:
     """No reply within the time limit."""
-    return unreachable("it did not answer in time")
+    return unreachable("it did not respond in time")
 
 
 def login_refused(reason: str) -> SourceError:

@@ -164,4 +164,4 @@ def _cert_reqs(query: Mapping[str, str]) -> str:
 
 
 def _not_redis() -> UsageProblem:
-    return UsageProblem("REDIS_URL is not a Redis URL", hint="it looks like redis://host:6379/0")
+    return UsageProblem("REDIS_URL is not a Redis URL", hint="use the form redis://host:6379/0")

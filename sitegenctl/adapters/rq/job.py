@@ -256,7 +256,7 @@ def decode(job_id: str, job: Job | None, place: Place, options: RqOptions) -> Li
         delivered = place.state is TaskState.UNACKED
         return ForeignMessage(
             name="nothing",
-            reason="its job was deleted while it ran" if delivered else "its job is gone: workers skip it",
+            reason="its job was deleted while it ran" if delivered else "its job no longer exists: workers skip it",
             state=place.state,
             task_id=job_id,
             position=place.position,

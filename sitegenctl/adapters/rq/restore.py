@@ -106,7 +106,7 @@ def _why_not(task: LiveTask, records: Records, assigned: Assignments, *, worker_
     if (holder := assigned.holder(task_id)) is not None:
         return responds_again(task_id, holder)
     if records.jobs.get(task_id) is None:
-        return f"nothing is left of task {task_id} that could be run"
+        return f"task {task_id} has no job left to run"
     is_there = entries_of([task], records) or (task.delivery is None and task_id in records.taken)
     if records.is_over(task_id) or not is_there:
         return f"task {task_id} is no longer in work: it was finished or requeued meanwhile"

@@ -117,7 +117,7 @@ class SiteDirectory:
             return await in_a_thread(work, timeout=self._timeout)
         except TimeoutError as exc:
             raise SourceError(
-                f"the sites directory {self._base} did not answer in time",
+                f"the sites directory {self._base} did not respond in time",
                 hint="check its mount: a network file system may hang",
                 source="files",
             ) from exc

@@ -48,6 +48,6 @@ def _post(url: str, value: Any, timeout: float) -> None:
 
 def _reason(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
-        return "it did not answer in time"
+        return "it did not respond in time"
     reason = getattr(exc, "reason", None) or exc
     return str(getattr(reason, "strerror", None) or type(reason).__name__)

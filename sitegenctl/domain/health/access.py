@@ -106,7 +106,7 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
             message=f"the schema of the database is not understood: {'; '.join(problems)}",
             hint=Remedy.run(
                 Command.DOCTOR,
-                advice="look for missing migrations or a newer release; to compare it with the contract",
+                advice="check for missing migrations or a newer release; to compare it with the contract",
             ),
             is_refusal=True,
             is_schema=True,

@@ -92,7 +92,7 @@ def leftovers(facts: Leftovers, system: System) -> Finding:
     searched = "" if facts.complete else " (the keyspace was searched in part)"
     if facts.reply_lists:
         lists = counted(facts.reply_lists, "reply list")
-        return warning(f"{lists} of clients that are gone{searched}", remedy=Remedy.run(Command.MAINTAIN))
+        return warning(f"{lists} of disconnected clients{searched}", remedy=Remedy.run(Command.MAINTAIN))
     if facts.bindings > _MAX_BINDINGS:
         bindings = f"{system.keyprefix}_kombu.binding.reply.celery.pidbox"
         return warning(

@@ -161,9 +161,7 @@ def schema(schemas: Schemas, system: System) -> Finding:
         add_labels = Remedy(command=system.commands.psql.followed_by("-c", statements))
         return failed(*breaking, *extra, remedy=_migrate(system) if differences else add_labels)
     if extra:
-        return warning(
-            *extra, remedy="look for a newer sitegenctl: this one shows the status of such an order as unknown"
-        )
+        return warning(*extra, remedy="update sitegenctl: this version shows the status of such an order as unknown")
     return ok(f"{counted(len(expected.tables), 'table')} and {counted(len(expected.enums), 'enum')} as in the contract")
 
 

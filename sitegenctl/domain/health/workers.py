@@ -279,7 +279,7 @@ def scheduler(messages: MessageFacts, system: System) -> Finding:
         tasks = counted(messages.held, "task is", "tasks are")
         return failed(f"{tasks} due later, and no worker enqueues them then", remedy=remedy)
     return warning(
-        "no worker enqueues jobs when they are due: a task that fails and is to be retried would wait forever",
+        "no worker enqueues jobs when they are due: retries of failed tasks would wait forever",
         remedy=remedy,
     )
 

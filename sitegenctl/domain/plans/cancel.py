@@ -64,7 +64,7 @@ def plan_purge(snapshot: Snapshot) -> Plan:
         elif at_worker is None:
             decisions.append(_cancel(order, order_id, tasks, terminate=False, to=OrderStatus.BUILDING))
         else:
-            reason = f"a worker has another task of it: {at_worker.task_id} {at_worker.state}"
+            reason = f"a worker has another task of this order: {at_worker.task_id} {at_worker.state}"
             decisions.append(refuse(order or order_id, reason, hint=Remedy.run(Command.REPAIR, order_id)))
     return _with_notes(Plan.of("queue purge", decisions), snapshot)
 

@@ -269,7 +269,7 @@ class Repair:
             reason = "when it ends, it sets the order to REVIEW"
             hint: Hint = Remedy.run(Command.CANCEL, self.order_id, terminate=True)
         else:
-            reason, hint = "it goes on until it ends", "--terminate stops it"
+            reason, hint = "it runs until it ends", "--terminate stops it"
         reason = f"{describe_task(running)}: {reason}"
         return skip(order or self.order_id, reason, hint=hint, obstacle=Obstacle.RUNNING)
 
