@@ -53,7 +53,7 @@ class _Entry:
 
 
 class Condition(StrEnum):
-    """Where an order really is: the registry of conditions, in the order in which they are listed."""
+    """The real state of an order: the registry of conditions, in the order of lists."""
 
     _value_: str
     severity: Severity
@@ -134,7 +134,7 @@ class Condition(StrEnum):
 
     @property
     def remedy(self) -> Remedy | None:
-        """What fixes all orders in this condition; None where nothing has to be done."""
+        """The fix for all orders in this condition; None if none is needed."""
         if self.is_repairable:
             return Remedy.run(Command.REPAIR, only=self.value)
         if self.command in (Command.ENQUEUE, Command.RESET):
@@ -142,7 +142,7 @@ class Condition(StrEnum):
         return Remedy(command=self.command, advice=self.advice) if self.command or self.advice else None
 
     def remedy_of(self, order_id: int) -> Remedy | None:
-        """What fixes one order in this condition, where nothing of its own prevents that."""
+        """The fix for one order in this condition, unless a fact about this order prevents it."""
         return Remedy.run(self.command, order_id) if self.command is not None else self.remedy
 
 
@@ -487,7 +487,7 @@ def _rerunnable(evidence: Evidence, condition: Condition, *reasons: str) -> Diag
 
 
 def fix_then_reset(order_id: int) -> Remedy:
-    """What fixes an order whose attempts are exhausted."""
+    """The fix for an order whose attempts are exhausted."""
     return Remedy.run(Command.RESET, order_id, advice="fix the cause, then")
 
 

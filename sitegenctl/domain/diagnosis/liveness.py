@@ -154,7 +154,7 @@ def _claimed(task: LiveTask, claim: LiveTask) -> LiveTask:
 def _unclaimed(task: LiveTask) -> LiveTask:
     if task.state is TaskState.ORPHANED:
         return task
-    # What is carried by another message waits for that one's end.
+    # A task carried by another message waits until that one ends.
     return replace(task, state=TaskState.SCHEDULED if task.part_of is not None else TaskState.UNACCOUNTED)
 
 
@@ -187,7 +187,7 @@ class Liveness:
         places = Counter(task.task_id for task in tasks)
         for task in tasks:
             order = orders.get(task.order_id) if task.order_id is not None else None
-            # Of two claims of one id, nothing shows which of them has ended.
+            # Two workers claim this id: nothing shows which of the two runs has ended.
             if places[task.task_id] == 1 and self._has_ended(task, order):
                 if task.delivery is None:
                     continue
@@ -199,7 +199,7 @@ class Liveness:
         return _in_order(decided)
 
     def possible_runs(self, orders: Iterable[Order]) -> dict[int, datetime | None]:
-        """Those of these orders without a task whose last run may still be going, and until when.
+        """The orders without a task whose last run may still be going, and until when.
 
         Redis may have lost the message, and the worker its connection. The time is by this machine's clock, None
         where the run's first row has no usable time.
@@ -275,7 +275,7 @@ class Liveness:
         return run.began <= self._age(task.delivered_at) + _CLOCK_TOLERANCE
 
     def _has_ended(self, task: LiveTask, order: Order | None) -> bool:
-        """Whether the log shows that a task is over which a worker still lists as running, after a lost connection.
+        """Whether the log shows the end of a task that a worker still lists as running, after a lost connection.
 
         Its order is finished, and the run that succeeded is the one that began when the task did. A run that began
         at another time may be a second one, which goes on.
@@ -288,7 +288,7 @@ class Liveness:
         return run.began is not None and abs(self.now - task.started_at - run.began) <= _CLOCK_TOLERANCE
 
     def _has_begun(self, task: LiveTask, order: Order | None) -> bool:
-        """Whether the log shows that a task runs which its worker lists as reserved, as after a lost connection."""
+        """Whether the log shows that a task listed as reserved is running, as after a lost connection."""
         run = order.history.last_run if order is not None else None
         if order is None or run is None or not _is_open(run) or run.began is None or _is_dead(order, run):
             return False

@@ -93,7 +93,7 @@ def describe_standstill(snapshot: Snapshot, roster: WorkerRoster | None, *, queu
 
 
 def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snapshot) -> Remedy | None:
-    """What fixes the orders in a condition: the remedy of each of them where it is the same, else the condition's."""
+    """The fix for the orders in a condition: their common remedy if they have one, else the condition's."""
     if isinstance(orders, int):
         return condition.remedy
     remedies = {_shared_remedy(condition, order_id, snapshot) for order_id in orders}

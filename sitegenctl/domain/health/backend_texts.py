@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class BackendTexts:
-    """What to know and to do where that depends on the backend.
+    """Texts about workers and the queue that depend on the backend.
 
-    ``paused`` and ``resumed`` are notes on a queue that was paused or resumed, ``unattended`` where no worker was
-    there. ``silence`` is why a connected worker may not respond, ``patience`` what to do then. ``consuming`` is the
+    ``paused`` and ``resumed`` are notes on a queue that was paused or resumed, ``unattended`` is the note if there was
+    no worker. ``silence`` is why a connected worker may not respond, ``patience`` what to do then. ``consuming`` is the
     option that makes a worker consume ``{queue}``. ``limits`` sets the system's time limits, ``serialization`` fixes
     messages in another format than the workers', and ``unreadable`` is what workers do with them.
     """

@@ -18,7 +18,7 @@ _MAX_BINDINGS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class MessageFacts:
-    """What the messages that are not finished are like; ``read`` of ``total`` were read.
+    """Facts about unfinished messages; ``read`` of ``total`` were read.
 
     ``unreadable`` counts those that are not in ``format``, the workers' own, by what they are in. ``beat`` counts
     beat's own messages. ``longest_hold`` is the longest time for which a worker holds a message until its ETA: from its
@@ -45,7 +45,7 @@ class MessageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Leftovers:
-    """What dead clients left in Redis: reply lists that were not accessed for a minute, and bindings.
+    """Leftovers of dead clients in Redis: bindings, and reply lists not accessed for a minute.
 
     ``undated`` counts reply lists whose last access Redis does not report. ``complete`` is False when the keyspace was
     too large to be searched to its end.

@@ -33,7 +33,7 @@ class Connections:
 
 @dataclass(frozen=True, kw_only=True)
 class RedisFacts:
-    """What Redis reports of itself; None for what it does not report.
+    """Values that Redis reports about itself; None for one that it does not report.
 
     ``latency`` is one round trip. ``offset`` is how far its clock is ahead of this machine's. ``saves`` is its setting
     ``save``. ``write_error`` is why its disk makes it refuse writes. ``maxmemory`` (0: no limit) and ``used`` are in

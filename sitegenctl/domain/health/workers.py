@@ -33,7 +33,7 @@ _NO_WORKER = unchecked("no worker responded")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerFacts:
-    """What one worker replied; ``tasks`` is None for one that imports a task only when it runs it.
+    """The reply of one worker; ``tasks`` is None for one that imports a task only when it runs it.
 
     The limits are those of the task, None for no limit. ``visibility_timeout`` is None for kombu's default.
     ``beat_runs`` counts the runs of beat's task since the worker started, ``finished`` all tasks that it took, and

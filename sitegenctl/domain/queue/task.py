@@ -129,7 +129,7 @@ class TaskPlace(StrEnum):
 
     QUEUE = "queue"  # its message is in one of the queue's lists
     UNACKED = "unacked"  # its message is delivered and not acknowledged
-    WORKER = "worker"  # a worker says it holds it, and the broker has no message of it
+    WORKER = "worker"  # a worker reports that it has the task, and the broker has no message of it
     RESULT = "result"  # it is finished, or between two attempts: its result is all there is
 
 

@@ -143,7 +143,7 @@ def read_brief(brief: Brief) -> Site:
     primary = line(brief.primary_service) or (services[0].name if services else niche_label)
     contact = _contact(brief, say.language, place)
     description = paragraphs(brief.site_description)
-    # What the business wrote about itself, else what it does and where, else its name.
+    # The description of the business, else its services and place, else its name.
     lead = name
     if description:
         lead = excerpt(description[0], _MAX_LEAD)
