@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from itertools import accumulate
 from typing import Any
 
@@ -19,14 +21,14 @@ from prometheus_client.core import (
     Metric,
 )
 
-from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.diagnosis.overview import Depth
 from sitegenctl.domain.queue.task import TaskState
-from sitegenctl.domain.statistics.metrics import Histogram, Measurement, RunTotals
+from sitegenctl.domain.statistics.metrics import Histogram, Measurement
 
 #: Columns of CSV; each row is a sample.
 METRIC_COLUMNS = ("metric", "labels", "value")
 
-_OUTCOMES = {RunOutcome.SUCCESS: "success", RunOutcome.ERROR: "error", RunOutcome.SKIP: "skip"}
+# Ends the help text of what the log of today counts.
 _SINCE = "since midnight by the clock of the generation log"
 
 
@@ -68,179 +70,179 @@ def metric_rows(measured: Measurement, *, context: str | None, version: str) -> 
     ]
 
 
+@dataclass(frozen=True)
+class Family:
+    """A metric: its help text, its labels, and its samples.
+
+    ``samples`` are read from a part of the measurement: one value, or values by label.
+    """
+
+    text: str
+    labels: tuple[str, ...]
+    samples: Callable[[Any], Any]
+    kind: type[GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily] = GaugeMetricFamily
+
+
+def _oldest_tasks(depth: Mapping[TaskState, Depth]) -> dict[str, float]:
+    ages = {state: depth[state].oldest if state in depth else timedelta(0) for state in TaskState}
+    return {state: age.total_seconds() for state, age in ages.items() if age is not None}
+
+
+def _of_all(measured: Measurement) -> Measurement:
+    return measured
+
+
+#: Every metric by name, grouped by the part of the measurement that it needs; without that part it is absent.
+FAMILIES: tuple[tuple[Callable[[Measurement], Any], dict[str, Family]], ...] = (
+    (
+        _of_all,
+        {
+            "sitegenctl_source_up": Family(
+                "Whether the source responded fully (1) or not (0); metrics that depend on it are then absent.",
+                ("source",),
+                lambda measured: measured.sources,
+            ),
+            "sitegenctl_source_latency_seconds": Family(
+                "Time until the first response of the source.", ("source",), lambda measured: measured.took
+            ),
+        },
+    ),
+    (
+        lambda measured: measured.overview.depth,
+        {
+            "sitegenctl_queue_tasks": Family(
+                "Unfinished generation tasks by state.",
+                ("state",),
+                lambda depth: {state: depth[state].count if state in depth else 0 for state in TaskState},
+            ),
+            "sitegenctl_queue_oldest_task_age_seconds": Family(
+                "Age of the oldest task in this state; 0 without any, absent where unknown.", ("state",), _oldest_tasks
+            ),
+        },
+    ),
+    (
+        lambda measured: measured.overview.foreign if measured.overview.depth is not None else None,
+        {
+            "sitegenctl_queue_foreign_messages": Family(
+                "Messages in the queue that belong to no order.", (), lambda count: count
+            ),
+        },
+    ),
+    (
+        lambda measured: measured.overview.roster,
+        {
+            "sitegenctl_workers": Family(
+                "Workers that responded to remote control.", (), lambda roster: len(roster.workers)
+            ),
+            "sitegenctl_workers_silent": Family(
+                "Workers that are connected and did not respond.", (), lambda roster: roster.silent
+            ),
+            "sitegenctl_worker_processes": Family(
+                "Tasks that the workers that responded can run at once.",
+                (),
+                lambda roster: sum(worker.concurrency or 0 for worker in roster.workers),
+            ),
+            "sitegenctl_worker_processes_busy": Family(
+                "Tasks of any kind that these workers are running.",
+                (),
+                lambda roster: sum(len(worker.active) for worker in roster.workers),
+            ),
+        },
+    ),
+    (
+        lambda measured: measured.overview.by_status,
+        {
+            "sitegenctl_orders_in_status": Family(
+                "Orders by their status in the database.",
+                ("status",),
+                lambda by_status: {status or "NULL": count for status, count in by_status.items()},
+            ),
+        },
+    ),
+    (
+        lambda measured: measured if measured.overview.by_condition is not None else None,
+        {
+            "sitegenctl_orders": Family(
+                "Orders by condition; severity fault needs attention.",
+                ("condition", "severity"),
+                lambda measured: {
+                    (condition, condition.severity): count
+                    for condition, count in measured.orders_by_condition().items()
+                },
+            ),
+            "sitegenctl_orders_longest_in_fault_seconds": Family(
+                "Time since the last change of the order in this condition that was unchanged for longest.",
+                ("condition",),
+                lambda measured: {each: idle.total_seconds() for each, idle in measured.longest_in_fault().items()},
+            ),
+        },
+    ),
+    (
+        lambda measured: measured.totals,
+        {
+            "sitegenctl_runs": Family(
+                f"Generations that ended, by outcome, {_SINCE}.",
+                ("outcome",),
+                lambda totals: {outcome.lower(): count for outcome, count in totals.outcomes.items()},
+                CounterMetricFamily,
+            ),
+            "sitegenctl_runs_cut_short": Family(
+                f"Generations without an outcome before the next one of the order began, {_SINCE}.",
+                (),
+                lambda totals: totals.cut_short,
+                CounterMetricFamily,
+            ),
+            "sitegenctl_run_duration_seconds": Family(
+                f"Time from the beginning of a generation to its outcome, {_SINCE}.",
+                ("outcome",),
+                lambda totals: {outcome.lower(): durations for outcome, durations in totals.durations.items()},
+                HistogramMetricFamily,
+            ),
+            "sitegenctl_run_stage_duration_seconds": Family(
+                f"Time that successful generations spent in each stage, {_SINCE}.",
+                ("stage",),
+                lambda totals: totals.stages,
+                HistogramMetricFamily,
+            ),
+        },
+    ),
+    (
+        _of_all,
+        {
+            "sitegenctl_measurement_timestamp_seconds": Family(
+                "Time of the measurement, by the clock of this machine.",
+                (),
+                lambda measured: measured.overview.snapshot.taken_at.timestamp(),
+            ),
+            "sitegenctl_measurement_duration_seconds": Family(
+                "Duration of the measurement.", (), lambda measured: measured.seconds
+            ),
+        },
+    ),
+)
+
+
 def families(measured: Measurement, *, context: str | None, version: str) -> Iterator[Metric]:
     """Every metric of the measurement, with the ``context`` as a label where there is one."""
-    made = _Families(context)
-    yield made.info("sitegenctl_build", "Version of sitegenctl.", version=version)
-    yield from _sources(made, measured)
-    yield from _queue(made, measured)
-    yield from _workers(made, measured)
-    yield from _orders(made, measured)
-    if measured.totals is not None:
-        yield from _runs(made, measured.totals)
-    yield made.gauge(
-        "sitegenctl_measurement_timestamp_seconds",
-        "Time of the measurement, by the clock of this machine.",
-        measured.overview.snapshot.taken_at.timestamp(),
-    )
-    yield made.gauge("sitegenctl_measurement_duration_seconds", "Duration of the measurement.", measured.seconds)
+    names, values = (["context"], [context]) if context is not None else ([], [])
+    build = InfoMetricFamily("sitegenctl_build", "Version of sitegenctl.", labels=names)
+    build.add_metric(values, {"version": version})
+    yield build
+    for read, group in FAMILIES:
+        if (part := read(measured)) is None:
+            continue
+        for name, family in group.items():
+            metric: Any = family.kind(name, family.text, labels=[*names, *family.labels])
+            samples = family.samples(part)
+            for own, sample in (samples if isinstance(samples, Mapping) else {(): samples}).items():
+                _add(metric, [*values, *((own,) if isinstance(own, str) else own)], sample)
+            yield metric
 
 
-def _sources(made: _Families, measured: Measurement) -> Iterator[Metric]:
-    yield made.gauges(
-        "sitegenctl_source_up",
-        "Whether the source responded fully (1) or not (0); metrics that depend on it are then absent.",
-        "source",
-        ((str(source), float(up)) for source, up in measured.sources.items()),
-    )
-    yield made.gauges(
-        "sitegenctl_source_latency_seconds",
-        "Time until the first response of the source.",
-        "source",
-        ((str(source), took) for source, took in measured.took.items()),
-    )
-
-
-def _queue(made: _Families, measured: Measurement) -> Iterator[Metric]:
-    depth = measured.overview.depth
-    if depth is None:
-        return
-    yield made.gauges(
-        "sitegenctl_queue_tasks",
-        "Unfinished generation tasks by state.",
-        "state",
-        ((str(state), float(depth[state].count) if state in depth else 0.0) for state in TaskState),
-    )
-    ages = {state: depth[state].oldest if state in depth else None for state in TaskState}
-    yield made.gauges(
-        "sitegenctl_queue_oldest_task_age_seconds",
-        "Age of the oldest task in this state; 0 without any, absent where unknown.",
-        "state",
-        (
-            (str(state), age.total_seconds() if age is not None else 0.0)
-            for state, age in ages.items()
-            if age is not None or state not in depth
-        ),
-    )
-    if measured.overview.foreign is not None:
-        yield made.gauge(
-            "sitegenctl_queue_foreign_messages",
-            "Messages in the queue that belong to no order.",
-            measured.overview.foreign,
-        )
-
-
-def _workers(made: _Families, measured: Measurement) -> Iterator[Metric]:
-    roster = measured.overview.roster
-    if roster is None:
-        return
-    yield made.gauge("sitegenctl_workers", "Workers that responded to remote control.", len(roster.workers))
-    yield made.gauge("sitegenctl_workers_silent", "Workers that are connected and did not respond.", roster.silent)
-    yield made.gauge(
-        "sitegenctl_worker_processes",
-        "Tasks that the workers that responded can run at once.",
-        sum(worker.concurrency or 0 for worker in roster.workers),
-    )
-    yield made.gauge(
-        "sitegenctl_worker_processes_busy",
-        "Tasks of any kind that these workers are running.",
-        sum(len(worker.active) for worker in roster.workers),
-    )
-
-
-def _orders(made: _Families, measured: Measurement) -> Iterator[Metric]:
-    if (by_status := measured.overview.by_status) is not None:
-        yield made.gauges(
-            "sitegenctl_orders_in_status",
-            "Orders by their status in the database.",
-            "status",
-            ((str(status or "NULL"), float(count)) for status, count in by_status.items()),
-        )
-    if (by_condition := measured.orders_by_condition()) is not None:
-        family = made.empty(
-            "sitegenctl_orders",
-            "Orders by condition; severity fault needs attention.",
-            "condition",
-            "severity",
-        )
-        for condition, count in by_condition.items():
-            made.add(family, float(count), str(condition), str(condition.severity))
-        yield family
-        yield made.gauges(
-            "sitegenctl_orders_longest_in_fault_seconds",
-            "Time since the last change of the order in this condition that was unchanged for longest.",
-            "condition",
-            ((str(condition), idle.total_seconds()) for condition, idle in measured.longest_in_fault().items()),
-        )
-
-
-def _runs(made: _Families, totals: RunTotals) -> Iterator[Metric]:
-    outcomes = CounterMetricFamily(
-        "sitegenctl_runs",
-        f"Generations that ended, by outcome, {_SINCE}.",
-        labels=made.labels("outcome"),
-    )
-    for outcome, count in totals.outcomes.items():
-        made.add(outcomes, float(count), _OUTCOMES[outcome])
-    yield outcomes
-    cut_short = CounterMetricFamily(
-        "sitegenctl_runs_cut_short",
-        f"Generations without an outcome before the next one of the order began, {_SINCE}.",
-        labels=made.labels(),
-    )
-    made.add(cut_short, float(totals.cut_short))
-    yield cut_short
-    yield made.histograms(
-        "sitegenctl_run_duration_seconds",
-        f"Time from the beginning of a generation to its outcome, {_SINCE}.",
-        "outcome",
-        ((_OUTCOMES[outcome], durations) for outcome, durations in totals.durations.items()),
-    )
-    yield made.histograms(
-        "sitegenctl_run_stage_duration_seconds",
-        f"Time that successful generations spent in each stage, {_SINCE}.",
-        "stage",
-        totals.stages.items(),
-    )
-
-
-class _Families:
-    """Makes metric families with the context as their first label, where there is one."""
-
-    def __init__(self, context: str | None) -> None:
-        self._context = [context] if context is not None else []
-
-    def labels(self, *own: str) -> list[str]:
-        return [*(["context"] if self._context else []), *own]
-
-    def add(self, family: Any, value: float, *own: str) -> None:
-        family.add_metric([*self._context, *own], value)
-
-    def empty(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, text, labels=self.labels(*labels))
-
-    def gauge(self, name: str, text: str, value: float) -> GaugeMetricFamily:
-        family = self.empty(name, text)
-        self.add(family, float(value))
-        return family
-
-    def gauges(self, name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:
-        family = self.empty(name, text, label)
-        for own, value in values:
-            self.add(family, value, own)
-        return family
-
-    def info(self, name: str, text: str, **values: str) -> InfoMetricFamily:
-        family = InfoMetricFamily(name, text, labels=self.labels())
-        family.add_metric(self._context, values)
-        return family
-
-    def histograms(
-        self, name: str, text: str, label: str, values: Iterable[tuple[str, Histogram]]
-    ) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(name, text, labels=self.labels(label))
-        for own, histogram in values:
-            bounds = [*map(str, histogram.bounds), "+Inf"]
-            counts = list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
-            family.add_metric([*self._context, own], buckets=counts, sum_value=histogram.microseconds / 1e6)
-        return family
+def _add(metric: Any, labels: Sequence[str], sample: float | Histogram) -> None:
+    if isinstance(sample, Histogram):
+        bounds = [*map(str, sample.bounds), "+Inf"]
+        buckets = list(zip(bounds, map(float, accumulate(sample.counts)), strict=True))
+        metric.add_metric(labels, buckets=buckets, sum_value=sample.microseconds / 1e6)
+    else:
+        metric.add_metric(labels, float(sample))

@@ -14,6 +14,7 @@ from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.queue import no_worker_text
+from sitegenctl.render.run_counts import count_words, counts_data
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, neutralise, seconds
 
@@ -53,8 +54,8 @@ def overview_data(overview: Overview, *, selector: str | None = None) -> dict[st
         }
         if overview.by_condition is not None
         else None,
-        "last_hour": _runs(overview.last_hour),
-        "last_day": _runs(overview.last_day),
+        "last_hour": counts_data(overview.last_hour) if overview.last_hour else None,
+        "last_day": counts_data(overview.last_day) if overview.last_day else None,
     }
 
 
@@ -167,7 +168,7 @@ def _run_words(runs: RunCounts | None) -> str:
     if runs is None:
         return "unknown"
     rate = "" if runs.success_rate is None else f" ({runs.success_rate:.0%} success)"
-    return f"{runs.succeeded} generated, {runs.failed} failed{rate}"
+    return f"{count_words(runs)}{rate}"
 
 
 def _labelled(label: str, values: Sequence[str], screen: Screen) -> list[str]:
@@ -202,17 +203,6 @@ def _worker(worker: WorkerDetails) -> dict[str, Any]:
         "concurrency": worker.concurrency,
         "queues": list(worker.queues),
         "active": [{"task_id": task.task_id, "order_id": task.order_id} for task in worker.active],
-    }
-
-
-def _runs(runs: RunCounts | None) -> dict[str, Any] | None:
-    if runs is None:
-        return None
-    return {
-        "succeeded": runs.succeeded,
-        "failed": runs.failed,
-        "skipped": runs.skipped,
-        "success_rate": runs.success_rate,
     }
 
 

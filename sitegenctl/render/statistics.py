@@ -13,6 +13,7 @@ from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.statistics.failure_reasons import essence
 from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics
 from sitegenctl.render.plot import bar, sparkline
+from sitegenctl.render.run_counts import count_words, counts_data
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, iso, neutralise, wrap
 
@@ -40,12 +41,12 @@ def statistics_data(stats: Statistics) -> dict[str, Any]:
         "since": iso(stats.since),
         "until": iso(stats.until),
         "seconds": stats.length.total_seconds(),
-        "runs": {**_counts(stats.runs), "cut_short": stats.cut_short, "untimed": stats.untimed},
+        "runs": {**counts_data(stats.runs), "cut_short": stats.cut_short, "untimed": stats.untimed},
         "orders": stats.orders,
         "throughput": {
             "per_hour": stats.per(_HOUR),
             "per_day": stats.per(_DAY),
-            "busiest_hour": {"hour": iso(busiest[0]), **_counts(busiest[1])} if busiest else None,
+            "busiest_hour": {"hour": iso(busiest[0]), **counts_data(busiest[1])} if busiest else None,
         },
         "durations": {
             "succeeded": asdict(stats.generated) if stats.generated else None,
@@ -64,15 +65,15 @@ def statistics_data(stats: Statistics) -> dict[str, Any]:
             }
             for reason in stats.reasons
         ],
-        "by_day": [{"day": day.isoformat(), **_counts(counts)} for day, counts in stats.by_day().items()],
-        "by_hour_of_day": [{"hour": hour, **_counts(counts)} for hour, counts in enumerate(stats.by_hour_of_day())],
+        "by_day": [{"day": day.isoformat(), **counts_data(counts)} for day, counts in stats.by_day().items()],
+        "by_hour_of_day": [{"hour": hour, **counts_data(counts)} for hour, counts in enumerate(stats.by_hour_of_day())],
         "by_hour": statistics_rows(stats),
     }
 
 
 def statistics_rows(stats: Statistics) -> list[dict[str, Any]]:
     """A row for each hour in which a run ended, oldest first."""
-    return [{"hour": iso(hour), **_counts(counts)} for hour, counts in stats.hours.items()]
+    return [{"hour": iso(hour), **counts_data(counts)} for hour, counts in stats.hours.items()]
 
 
 def statistics_text(stats: Statistics, screen: Screen) -> str:
@@ -138,7 +139,7 @@ def run_words(stats: Statistics) -> str:
     runs = stats.runs
     if not stats.hours:
         return "none ended"
-    words = [f"{runs.succeeded} generated, {runs.failed} failed"]
+    words = [count_words(runs)]
     if runs.success_rate is not None:
         words[0] += f" ({rate_words(runs)} success), of {stats.orders} {'order' if stats.orders == 1 else 'orders'}"
     if runs.skipped:
@@ -150,19 +151,30 @@ def run_words(stats: Statistics) -> str:
     return "; ".join(words)
 
 
+def duration_rows(stats: Statistics) -> list[tuple[str, Durations]]:
+    """The durations of runs and of their stages, by name."""
+    rows = [("generated", stats.generated), *stats.stages.items(), ("failed", stats.failures)]
+    return [(name, durations) for name, durations in rows if durations is not None]
+
+
+def stage_words(stats: Statistics) -> str:
+    """The stages in which runs failed."""
+    return ", ".join(f"{count} while {stage}" for stage, count in stats.failed_in.items())
+
+
 def _duration_table(stats: Statistics, screen: Screen) -> str:
     headings = {"runs": 55, "p50": 0, "p95": 0, "p99": 45, "longest": 0, "mean": 65}
     columns = [Column(heading="duration")]
     columns += [Column(heading=name, number=True, from_width=width) for name, width in headings.items()]
-
-    def line(name: str, durations: Durations, severity: Severity = Severity.OK) -> Line:
+    lines = []
+    for name, durations in duration_rows(stats):
         taken = (durations.p50, durations.p95, durations.p99, durations.longest, durations.mean)
-        return Line(cells=[name, str(durations.count), *map(brief, taken)], severity=severity)
-
-    lines = [line("generated", stats.generated)] if stats.generated else []
-    lines += [line(f"  {stage}", durations) for stage, durations in stats.stages.items()]
-    if stats.failures:
-        lines.append(line("failed", stats.failures, Severity.FAULT))
+        lines.append(
+            Line(
+                cells=[f"  {name}" if name in stats.stages else name, str(durations.count), *map(brief, taken)],
+                severity=Severity.FAULT if durations is stats.failures else Severity.OK,
+            )
+        )
     return table(columns, lines, screen)
 
 
@@ -173,23 +185,15 @@ def _reason_table(stats: Statistics, screen: Screen) -> str:
         Column(heading="last", from_width=60),
         Column(heading="why", may_shrink=True),
     ]
-    lines = [
-        Line(
-            cells=[
-                str(reason.count),
-                str(reason.orders),
-                f"{reason.last_at:%m-%d %H:%M}" if reason.last_at else "-",
-                reason_words(reason),
-            ]
-        )
-        for reason in stats.reasons[:REASONS_SHOWN]
-    ]
+    lines = []
+    for reason in stats.reasons[:REASONS_SHOWN]:
+        last = f"{reason.last_at:%m-%d %H:%M}" if reason.last_at else "-"
+        lines.append(Line(cells=[str(reason.count), str(reason.orders), last, reason_words(reason)]))
     text = table(columns, lines, screen)
     if (more := len(stats.reasons) - REASONS_SHOWN) > 0:
         text += f"and {more} more reasons: -o json\n"
     if stats.failed_in:
-        stages = ", ".join(f"{count} while {stage}" for stage, count in stats.failed_in.items())
-        text += "\n" + "\n".join(_labelled("failed", neutralise(stages), screen)) + "\n"
+        text += "\n" + "\n".join(_labelled("failed", neutralise(stage_words(stats)), screen)) + "\n"
     return text
 
 
@@ -227,15 +231,6 @@ def _hours_of_day(stats: Statistics, screen: Screen) -> str:
 
 def _labelled(label: str, words: str, screen: Screen) -> Sequence[str]:
     return hanging(f"{label:<{_LABEL}}", words, screen.width)
-
-
-def _counts(counts: RunCounts) -> dict[str, Any]:
-    return {
-        "succeeded": counts.succeeded,
-        "failed": counts.failed,
-        "skipped": counts.skipped,
-        "success_rate": counts.success_rate,
-    }
 
 
 def number_words(value: float | None) -> str:

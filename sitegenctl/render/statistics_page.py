@@ -13,8 +13,18 @@ from typing import Any
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.statistics.failure_reasons import essence
-from sitegenctl.domain.statistics.statistics import Statistics
-from sitegenctl.render.statistics import brief, number_words, rate_words, reason_words, run_words, window_words
+from sitegenctl.domain.statistics.statistics import Reason, Statistics
+from sitegenctl.render.run_counts import count_words
+from sitegenctl.render.statistics import (
+    brief,
+    duration_rows,
+    number_words,
+    rate_words,
+    reason_words,
+    run_words,
+    stage_words,
+    window_words,
+)
 from sitegenctl.render.text import neutralise
 
 _WIDTH, _LEFT, _HEIGHT = 920, 44, 190
@@ -46,13 +56,13 @@ def statistics_page(stats: Statistics, *, context: str | None) -> str:
     environment = Environment(
         loader=PackageLoader("sitegenctl.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters |= {"neutralise": neutralise, "brief": brief, "rate": rate_words}
     return environment.get_template("statistics.html").render(_contents(stats, context)) + "\n"
 
 
 def _contents(stats: Statistics, context: str | None) -> dict[str, Any]:
     span, over_time = _over_time(stats)
     name = f" of {neutralise(context)}" if context else ""
-    days = list(stats.by_day().items())[-_MAX_DAYS:]
     return {
         "title": f"Site generation{name}: {describe_age(stats.length)}",
         "window": window_words(stats),
@@ -61,26 +71,27 @@ def _contents(stats: Statistics, context: str | None) -> dict[str, Any]:
         "span": describe_age(span),
         "over_time": _plot(over_time) if stats.hours else None,
         "by_hour": _plot(_by_hour(stats)),
-        "durations": _durations(stats),
+        "durations": duration_rows(stats),
         "bars": _bars(stats),
-        "reasons": _reasons(stats),
+        "reasons": [(reason, reason_words(reason), _example(reason)) for reason in stats.reasons[:_MAX_REASONS]],
         "more_reasons": max(len(stats.reasons) - _MAX_REASONS, 0),
-        "failed_in": ", ".join(f"{count} failed while {stage}" for stage, count in stats.failed_in.items()),
-        "days": [{"name": day.isoformat(), "tally": tally, "rate": rate_words(tally)} for day, tally in days],
+        "failed_in": stage_words(stats),
+        "days": list(stats.by_day().items())[-_MAX_DAYS:],
     }
 
 
-def _figures(stats: Statistics) -> list[dict[str, str]]:
+def _figures(stats: Statistics) -> list[tuple[str, str, str]]:
+    """The name, value and colour of each key figure."""
     runs = stats.runs
-    rows = [
+    figures = [
         ("generated", str(runs.succeeded), ""),
         ("failed", str(runs.failed), "bad" if runs.failed else ""),
         ("success", rate_words(runs), ""),
         ("a day", number_words(stats.per(timedelta(days=1))), ""),
     ]
     if stats.generated is not None:
-        rows += [("median duration", brief(stats.generated.p50), ""), ("95% within", brief(stats.generated.p95), "")]
-    return [{"name": name, "value": value, "tone": tone} for name, value, tone in rows]
+        figures += [("median duration", brief(stats.generated.p50), ""), ("95% within", brief(stats.generated.p95), "")]
+    return figures
 
 
 def _over_time(stats: Statistics) -> tuple[timedelta, list[_Column]]:
@@ -92,7 +103,7 @@ def _over_time(stats: Statistics) -> tuple[timedelta, list[_Column]]:
     last = len(starts) - every // 2
     return span, [
         _Column(
-            title=f"{start:%Y-%m-%d %H:%M}: {_words(tally)}",
+            title=f"{start:%Y-%m-%d %H:%M}: {count_words(tally)}",
             tally=tally,
             mark=_moment(start, span) if place % every == 0 and (place < last or every == 1) else None,
         )
@@ -102,7 +113,7 @@ def _over_time(stats: Statistics) -> tuple[timedelta, list[_Column]]:
 
 def _by_hour(stats: Statistics) -> list[_Column]:
     return [
-        _Column(title=f"{hour:02}:00 to {hour:02}:59: {_words(tally)}", tally=tally, mark=f"{hour:02}")
+        _Column(title=f"{hour:02}:00 to {hour:02}:59: {count_words(tally)}", tally=tally, mark=f"{hour:02}")
         for hour, tally in enumerate(stats.by_hour_of_day())
     ]
 
@@ -146,7 +157,7 @@ def _plot(columns: Sequence[_Column]) -> dict[str, Any]:
 
 
 def _bars(stats: Statistics) -> dict[str, Any]:
-    rows = [*([("a whole run", stats.generated)] if stats.generated else []), *stats.stages.items()]
+    rows = [(name, durations) for name, durations in duration_rows(stats) if durations is not stats.failures]
     longest = max((durations.p95 for _, durations in rows), default=0.0) or 1.0
     left = 110
     room = _WIDTH - left
@@ -163,43 +174,12 @@ def _bars(stats: Statistics) -> dict[str, Any]:
     return {"width": _WIDTH, "height": max(26 * len(rows), 1), "left": left, "bars": bars}
 
 
-def _durations(stats: Statistics) -> list[dict[str, Any]]:
-    rows = [("a whole run", stats.generated), *stats.stages.items(), ("a run that failed", stats.failures)]
-    return [
-        {
-            "name": name,
-            "count": durations.count,
-            "taken": [
-                brief(value)
-                for value in (durations.p50, durations.p95, durations.p99, durations.longest, durations.mean)
-            ],
-        }
-        for name, durations in rows
-        if durations is not None
-    ]
-
-
-def _reasons(stats: Statistics) -> list[dict[str, Any]]:
-    rows = []
-    for reason in stats.reasons[:_MAX_REASONS]:
-        words, example = neutralise(reason_words(reason)), neutralise(essence(reason.example))
-        if len(example) > _EXAMPLE:
-            example = example[: _EXAMPLE - 1] + "…"
-        rows.append(
-            {
-                "count": reason.count,
-                "orders": reason.orders,
-                "last": f"{reason.last_at:%Y-%m-%d %H:%M}" if reason.last_at else "-",
-                "text": words,
-                "order": reason.example_order,
-                "example": example if example and example != words else "",
-            }
-        )
-    return rows
-
-
-def _words(tally: RunCounts) -> str:
-    return f"{tally.succeeded} generated, {tally.failed} failed"
+def _example(reason: Reason) -> str:
+    """The newest message of this reason, cut; empty if it is the reason itself."""
+    example = essence(reason.example)
+    if example == reason_words(reason):
+        return ""
+    return example if len(example) <= _EXAMPLE else example[: _EXAMPLE - 1] + "…"
 
 
 def _moment(at: datetime, span: timedelta) -> str:

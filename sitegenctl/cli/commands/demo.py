@@ -37,6 +37,9 @@ class SampleOptions:
     seed: Annotated[int, option("--seed", metavar="N", help="Seed of the sample orders.", show_default=True)] = 42
 
 
+#: The option that selects the demo.
+_SELECTOR = "--context demo"
+
 # The variables that determine the demo's folder.
 _LOCATION = ("SITEGENCTL_DATA_DIR", "XDG_DATA_HOME", "HOME")
 
@@ -70,11 +73,12 @@ def down(
 
 def status(call: Invocation) -> int:
     """Show the parts; exit 3 unless all run."""
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.errors import SourceError
 
     state = _stack(call).status()
     if state is None:
-        raise SourceError("the demo is not up", hint="sitegenctl demo up")
+        raise SourceError("the demo is not up", hint=Remedy.run(Command.DEMO_UP))
     return _write_status(call, state)
 
 
@@ -171,13 +175,16 @@ def _progress(message: str) -> None:
 
 
 def _print_next_steps(result: TourResult, *, is_kept: bool) -> None:
-    unstarted = " ".join(map(str, result.unstarted))
-    steps = {
-        "sitegenctl --context demo inspect 42": "show the state of one order",
-        f"sitegenctl --context demo enqueue {unstarted} --wait": "generate two more orders",
-        "sitegenctl --context demo live": "open the live view",
-        "sitegenctl demo status": "show the parts of the demo",
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+    from sitegenctl.render.command import command_line
+
+    remedies = {
+        Remedy.run(Command.INSPECT, 42): "show the state of one order",
+        Remedy.run(Command.ENQUEUE, *result.unstarted, wait=True): "generate two more orders",
+        Remedy.run(Command.LIVE): "open the live view",
+        Remedy.run(Command.DEMO_STATUS): "show the parts of the demo",
     }
+    steps = {command_line(remedy, _SELECTOR): description for remedy, description in remedies.items()}
     width = max(map(len, steps))
     print("\ntry next:" if is_kept else "\ntry next, after sitegenctl demo up:")
     for step, description in steps.items():
@@ -230,7 +237,11 @@ class _Guide:
     """Prints the progress of the tour."""
 
     def enqueued(self, outcome: Outcome) -> None:
-        print(f"\n$ sitegenctl --context demo enqueue {outcome.order_id} --wait")
+        from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+        from sitegenctl.render.command import command_line
+
+        enqueue = Remedy.run(Command.ENQUEUE, outcome.order_id, wait=True)
+        print(f"\n$ {command_line(enqueue, _SELECTOR)}")
         print(f"{outcome.order_id}  enqueued  {outcome.before} → {outcome.after}  task {outcome.task_id}", flush=True)
 
     def logged(self, row: LogRow) -> None:

@@ -31,6 +31,7 @@ def order(
     from sitegenctl.cli.order_selection import read_order_ids
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.errors import UsageProblem
     from sitegenctl.operations.inspect import inspect_order
     from sitegenctl.render.order import order_data, order_text
@@ -39,7 +40,7 @@ def order(
     if not order.isdecimal():
         raise UsageProblem(
             f"{order} is neither an order number nor one of: orders, queue, workers, task",
-            hint="sitegenctl inspect --help",
+            hint=Remedy.run(Command.INSPECT, help=True),
         )
     (order_id,) = read_order_ids([order], None)
 

@@ -61,6 +61,7 @@ def live(
     ] = None,
 ) -> int:
     """Watch queue, orders and workers; fix orders."""
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.errors import UsageProblem
 
     if not web.web:
@@ -70,13 +71,15 @@ def live(
             "--allow-actions": web.allow_actions or None,
         }.items():
             if given is not None:
-                raise UsageProblem(f"{name} needs --web", hint="sitegenctl live --help")
+                raise UsageProblem(f"{name} needs --web", hint=Remedy.run(Command.LIVE, help=True))
     settings = call.settings()
     settings.require_database_url()
     settings.require_redis_url()
     if web.web:
         return _serve(call, settings, web, interval=interval, theme=theme)
-    hint = "sitegenctl inspect --watch needs no terminal; --web shows the view in a browser"
+    hint = Remedy.run(
+        Command.INSPECT, advice="without a terminal", note="--web shows the view in a browser", watch=True
+    )
     if not is_served() and not can_draw():
         raise UsageProblem("live needs a terminal", hint=hint)
     if not is_served() and os.environ.get("TERM") == "dumb":

@@ -21,6 +21,7 @@ class Command(StrEnum):
     INSPECT = "inspect"
     INSPECT_QUEUE = "inspect queue"
     INSPECT_WORKERS = "inspect workers"
+    LIVE = "live"
     DOCTOR = "doctor"
     QUEUE_RESUME = "queue resume"
     CONFIG_SHOW = "config show"

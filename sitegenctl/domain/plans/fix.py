@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition, Diagnosis, Severity
+from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity
 from sitegenctl.domain.diagnosis.describe import describe_time
+from sitegenctl.domain.diagnosis.remedy import Command
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
@@ -81,25 +82,24 @@ def _decide(repair: Repair) -> Step | Outcome | None:
     order, snapshot, new_task_id = repair.order, repair.snapshot, repair.new_task_id
     max_attempts = repair.options.max_attempts or MAX_ATTEMPTS
     diagnosis = snapshot.diagnose(repair.order_id)
-    if diagnosis.condition in REPAIRABLE:
-        return repair.decide(diagnosis.condition)
-    if diagnosis.condition is Condition.UNKNOWN:
+    condition = diagnosis.condition
+    if condition.command is Command.REPAIR:
+        return repair.decide(condition)
+    if condition is Condition.UNKNOWN:
         return _unknown(repair.order_id, order, diagnosis, snapshot)
     if order is None:
         return None
-    match diagnosis.condition:
-        case Condition.FAILED:
+    match condition.command:
+        case Command.RETRY_FAILED:
             return retry(order, snapshot, max_attempts=max_attempts, new_task_id=new_task_id)
-        case Condition.EMPTY:
+        case Command.RESET_EMPTY:
             return reset_empty(order, snapshot, max_attempts=max_attempts, new_task_id=new_task_id)
-        case Condition.UNSTARTED:
+        case Command.START_STUCK:
             return start(order, snapshot, new_task_id=new_task_id)
-        case Condition.HOLLOW:
+        case Command.RESET:
             return reset(order, snapshot, new_task_id=new_task_id)
-        case Condition.BLOCKED:
-            return without_onboarding(order)
         case _:
-            return None
+            return without_onboarding(order) if condition is Condition.BLOCKED else None
 
 
 def _unknown(order_id: int, order: Order | None, diagnosis: Diagnosis, snapshot: Snapshot) -> Outcome | None:
