@@ -6,6 +6,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.orders.order import LogRow
+from sitegenctl.render.data import row_of
 from sitegenctl.render.text import NARROW, hanging, neutralise
 
 #: The mark of a row by its status.
@@ -18,15 +19,7 @@ LOG_COLUMNS = ("log_id", "order_id", "at", "step", "status", "message", "details
 
 def log_data(row: LogRow) -> dict[str, Any]:
     """The row for JSON. Texts are exact; ``at`` is in the time zone of the database session."""
-    return {
-        "log_id": row.log_id,
-        "order_id": row.order_id,
-        "at": row.created_at.isoformat() if row.created_at else None,
-        "step": row.step,
-        "status": row.status,
-        "message": row.message,
-        "details": row.details,
-    }
+    return row_of(row, LOG_COLUMNS, at=row.created_at)
 
 
 def log_lines(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") -> list[str]:

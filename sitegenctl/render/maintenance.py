@@ -10,6 +10,7 @@ from sitegenctl.domain.diagnosis.overview import describe_faults
 from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.plans.result import OutcomeKind
 from sitegenctl.render.command import hint_text
+from sitegenctl.render.data import row_of
 from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import neutralise
@@ -69,17 +70,14 @@ def _errors(steps: Sequence[StepReport], selector: str | None) -> list[dict[str,
 
 
 def _step_data(report: StepReport, selector: str | None) -> dict[str, Any]:
-    outcomes = report.result.outcomes if report.result else ()
-    return {
-        "step": report.step,
-        "left_out": report.left_out,
-        "hint": hint_text(report.hint, selector),
-        "source": report.source,
-        "pruned": report.pruned,
-        "not_pruned": dict(report.not_pruned),
-        "beyond_limit": report.result.beyond if report.result else 0,
-        "outcomes": [outcome_row(outcome) for outcome in outcomes],
-    }
+    return row_of(
+        report,
+        ("step", "left_out", "hint", "source", "pruned", "not_pruned", "beyond_limit", "outcomes"),
+        hint=hint_text(report.hint, selector),
+        not_pruned=dict(report.not_pruned),
+        beyond_limit=report.result.beyond if report.result else 0,
+        outcomes=[outcome_row(outcome) for outcome in (report.result.outcomes if report.result else ())],
+    )
 
 
 def _text(run: Maintenance, selector: str | None, *, verbose: bool) -> str:

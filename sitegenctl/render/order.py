@@ -15,9 +15,10 @@ from sitegenctl.domain.orders.order import LogRow, Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.command import hint_text, remedy_data
+from sitegenctl.render.data import row_of
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.table import Screen, coloured
-from sitegenctl.render.text import NARROW, clock, fit, folded, hanging, iso, neutralise, shorten
+from sitegenctl.render.text import NARROW, clock, fit, folded, hanging, neutralise, shorten
 
 #: Lines of a screen besides the order and its timeline: two for its heading, the command and the prompt.
 _OTHER_LINES = 4
@@ -49,6 +50,8 @@ SUMMARY_COLUMNS = (
     "onboarding_completed_at",
 )
 
+_TASK_KEYS = ("task_id", "state", "worker", "attempt", "enqueued_at", "delivered_at", "until", "eta")
+
 
 def order_summary(
     order_id: int,
@@ -63,28 +66,21 @@ def order_summary(
 
     ``tasks`` is null where the broker did not respond, ``files`` where not all were counted.
     """
-    return {
-        "order_id": order_id,
-        "status": order.label if order else None,
-        "condition": verdict.condition,
-        "severity": verdict.severity,
-        "evidence": list(verdict.evidence),
-        "remedy": hint_text(verdict.remedy, selector),
-        "remedy_parts": remedy_data(verdict.remedy),
-        "until": iso(verdict.until),
-        "tasks": None if tasks is None else [task_data(task) for task in tasks],
-        "files": {"count": files.count, "bytes": files.size} if files and files.complete else None,
-        "customer_name": order.customer_name if order else None,
-        "customer_email": order.customer_email if order else None,
-        "business_name": order.business_name if order else None,
-        "onboarding": order.onboarding if order else None,
-        "attempts": order.history.attempts if order else None,
-        "site_url": order.site_url if order else None,
-        "admin_notes": order.admin_notes if order else None,
-        "created_at": iso(order.created_at) if order else None,
-        "updated_at": iso(order.updated_at) if order else None,
-        "onboarding_completed_at": iso(order.onboarding_completed_at) if order else None,
-    }
+    return row_of(
+        order,
+        SUMMARY_COLUMNS,
+        order_id=order_id,
+        status=order.label if order else None,
+        condition=verdict.condition,
+        severity=verdict.severity,
+        evidence=list(verdict.evidence),
+        remedy=hint_text(verdict.remedy, selector),
+        remedy_parts=remedy_data(verdict.remedy),
+        until=verdict.until,
+        tasks=None if tasks is None else [row_of(task, _TASK_KEYS) for task in tasks],
+        files={"count": files.count, "bytes": files.size} if files and files.complete else None,
+        attempts=order.history.attempts if order else None,
+    )
 
 
 def order_data(
@@ -104,31 +100,14 @@ def order_data(
         snapshot.files.get(order_id),
         selector=selector,
     )
-    rows = [{"at": iso(row.created_at), "step": row.step, "status": row.status, "message": row.message} for row in log]
-    story = [
-        {"at": iso(entry.at), "kind": entry.kind, "step": entry.step, "status": entry.status, "message": entry.message}
-        for entry in timeline
-    ]
+    rows = [row_of(row, ("at", "step", "status", "message"), at=row.created_at) for row in log]
+    story = [row_of(entry, ("at", "kind", "step", "status", "message")) for entry in timeline]
     return {**summary, "log": rows, "timeline": story}
 
 
 def known_tasks(order_id: int, snapshot: Snapshot) -> Sequence[LiveTask] | None:
     """The order's live tasks; None where the broker did not respond."""
     return None if Source.BROKER in snapshot.errors else snapshot.tasks_of(order_id)
-
-
-def task_data(task: LiveTask) -> dict[str, Any]:
-    """A task for the envelope."""
-    return {
-        "task_id": task.task_id,
-        "state": task.state,
-        "worker": task.worker,
-        "attempt": task.attempt,
-        "enqueued_at": iso(task.enqueued_at),
-        "delivered_at": iso(task.delivered_at),
-        "until": iso(task.until),
-        "eta": iso(task.eta),
-    }
 
 
 def order_text(

@@ -11,6 +11,7 @@ from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.command import hint_text
+from sitegenctl.render.data import row_of
 from sitegenctl.render.output import Report
 from sitegenctl.render.text import hanging, neutralise
 
@@ -25,14 +26,7 @@ OUTCOME_COLUMNS = ("order_id", "outcome", "reason", "task_id", "before", "after"
 
 def outcome_row(outcome: Outcome) -> dict[str, Any]:
     """One outcome for the envelope."""
-    return {
-        "order_id": outcome.order_id,
-        "outcome": outcome.outcome,
-        "reason": outcome.reason,
-        "task_id": outcome.task_id,
-        "before": outcome.before,
-        "after": outcome.after,
-    }
+    return row_of(outcome, OUTCOME_COLUMNS)
 
 
 def outcomes_report(

@@ -16,8 +16,9 @@ from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster, describe_no_worker
+from sitegenctl.render.data import row_of
 from sitegenctl.render.table import Column, Line, Screen, table
-from sitegenctl.render.text import clock, folded, hanging, iso, neutralise, seconds, shorten
+from sitegenctl.render.text import clock, folded, hanging, neutralise, shorten
 
 _SEVERITIES = {
     TaskState.ORPHANED: Severity.FAULT,
@@ -38,6 +39,10 @@ QUEUE_COLUMNS = (
     "eta",
     "foreign",
 )
+
+_HELD = ("active", "reserved", "scheduled")
+_HELD_KEYS = ("task_id", "name", "order_id", "started_at", "eta")
+
 WORKER_COLUMNS = (
     "name",
     "pid",
@@ -51,9 +56,7 @@ WORKER_COLUMNS = (
     "version",
     "soft_limit_seconds",
     "hard_limit_seconds",
-    "active",
-    "reserved",
-    "scheduled",
+    *_HELD,
     "stale",
 )
 
@@ -66,19 +69,12 @@ def queue_rows(items: Sequence[QueueItem], snapshot: Snapshot) -> list[dict[str,
 def _queue_row(item: QueueItem, snapshot: Snapshot) -> dict[str, Any]:
     ours = item if isinstance(item, LiveTask) else None
     order = snapshot.orders.get(ours.order_id) if ours and ours.order_id is not None else None
-    return {
-        "task_id": item.task_id,
-        "name": item.name,
-        "state": item.state,
-        "order_id": ours.order_id if ours else None,
-        "customer_name": order.customer_name if order else None,
-        "position": item.position,
-        "worker": ours.worker if ours else None,
-        "attempt": ours.attempt if ours else None,
-        "enqueued_at": iso(ours.enqueued_at) if ours else None,
-        "eta": iso(ours.eta) if ours else None,
-        "foreign": None if isinstance(item, LiveTask) else item.reason,
-    }
+    return row_of(
+        item,
+        QUEUE_COLUMNS,
+        customer_name=order.customer_name if order else None,
+        foreign=None if isinstance(item, LiveTask) else item.reason,
+    )
 
 
 def queue_text(items: Sequence[QueueItem], snapshot: Snapshot, *, total: int, screen: Screen) -> str:
@@ -142,28 +138,12 @@ def _when(task: LiveTask, now: datetime) -> str:
 def worker_rows(roster: WorkerRoster, stale: Sequence[StaleClaim] = ()) -> list[dict[str, Any]]:
     """The workers for the envelope; ``stale`` are claims of tasks that have ended."""
     return [
-        {
-            "name": worker.name,
-            "pid": worker.pid,
-            "pool": worker.pool,
-            "concurrency": worker.concurrency,
-            "prefetch_count": worker.prefetch_count,
-            "queues": list(worker.queues),
-            "registered": list(worker.registered),
-            "processed": worker.processed,
-            "uptime_seconds": seconds(worker.uptime),
-            "version": worker.version,
-            "soft_limit_seconds": seconds(worker.soft_limit),
-            "hard_limit_seconds": seconds(worker.hard_limit),
-            "active": [_held(task) for task in worker.active],
-            "reserved": [_held(task) for task in worker.reserved],
-            "scheduled": [_held(task) for task in worker.scheduled],
-            "stale": [
-                {"task_id": claim.task_id, "order_id": claim.order_id, "reason": claim.reason}
-                for claim in stale
-                if claim.worker == worker.name
-            ],
-        }
+        row_of(
+            worker,
+            WORKER_COLUMNS,
+            **{name: [row_of(task, _HELD_KEYS) for task in getattr(worker, name)] for name in _HELD},
+            stale=[row_of(claim, ("task_id", "order_id", "reason")) for claim in stale if claim.worker == worker.name],
+        )
         for worker in roster.workers
     ]
 
@@ -229,11 +209,9 @@ def _held_words(task: HeldTask, now: datetime) -> str:
 
 def task_data(task: TaskDetails) -> dict[str, Any]:
     """The task for the envelope."""
-    data = asdict(task)
-    for name in ("enqueued_at", "eta", "delivered_at", "until"):
-        data[name] = iso(data[name])
-    if data["result"] is not None:
-        data["result"]["date_done"] = iso(data["result"]["date_done"])
+    data = row_of(task, asdict(task))
+    if task.result is not None:
+        data["result"] = row_of(task.result, asdict(task.result))
     return data
 
 
@@ -284,16 +262,6 @@ def _place(task: TaskDetails) -> str:
     if task.position is not None:
         return f"{task.place}, place {task.position + 1}"
     return str(task.place)
-
-
-def _held(task: HeldTask) -> dict[str, Any]:
-    return {
-        "task_id": task.task_id,
-        "name": task.name,
-        "order_id": task.order_id,
-        "started_at": iso(task.started_at),
-        "eta": iso(task.eta),
-    }
 
 
 def _utc(time: datetime | None) -> str | None:

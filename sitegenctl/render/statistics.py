@@ -12,6 +12,7 @@ from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.statistics.failure_reasons import essence
 from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics
+from sitegenctl.render.data import row_of
 from sitegenctl.render.plot import bar, sparkline
 from sitegenctl.render.run_counts import count_words, counts_data
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
@@ -19,6 +20,8 @@ from sitegenctl.render.text import hanging, iso, neutralise, wrap
 
 #: Columns of CSV; each row is an hour in which a run ended.
 STATISTICS_COLUMNS = ("hour", "succeeded", "failed", "skipped", "success_rate")
+
+_REASON_KEYS = ("reason", "count", "orders", "last_at", "example", "example_order")
 
 #: Maximum number of reasons and days in the text; JSON has all of them.
 REASONS_SHOWN = 10
@@ -54,17 +57,7 @@ def statistics_data(stats: Statistics) -> dict[str, Any]:
             "stages": {stage: asdict(durations) for stage, durations in stats.stages.items()},
         },
         "failed_in": dict(stats.failed_in),
-        "reasons": [
-            {
-                "reason": reason.text,
-                "count": reason.count,
-                "orders": reason.orders,
-                "last_at": iso(reason.last_at),
-                "example": reason.example,
-                "example_order": reason.example_order,
-            }
-            for reason in stats.reasons
-        ],
+        "reasons": [row_of(reason, _REASON_KEYS, reason=reason.text) for reason in stats.reasons],
         "by_day": [{"day": day.isoformat(), **counts_data(counts)} for day, counts in stats.by_day().items()],
         "by_hour_of_day": [{"hour": hour, **counts_data(counts)} for hour, counts in enumerate(stats.by_hour_of_day())],
         "by_hour": statistics_rows(stats),
