@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -87,7 +88,7 @@ async def execute_plan(
                 report(completed)
     except asyncio.CancelledError:
         for _, running in in_flight:
-            outcomes += await running
+            outcomes += await _completed(running)
         outcomes += [skipped(step, "interrupted before its turn") for batch in waiting for step in batch.steps]
         return _result(plan, outcomes, interrupted=True)
     finally:
@@ -96,6 +97,14 @@ async def execute_plan(
             running.cancel()
         await asyncio.gather(*(running for _, running in in_flight), return_exceptions=True)
     return _result(plan, outcomes)
+
+
+async def _completed(running: asyncio.Future[list[Outcome]]) -> list[Outcome]:
+    """Wait for a batch through further cancellations: a second signal must not leave it half-done."""
+    while not running.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([running])
+    return running.result()
 
 
 async def execute_batches(

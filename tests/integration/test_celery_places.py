@@ -251,6 +251,26 @@ def test_reserved_copy_of_a_running_task_is_revoked(world: World) -> None:
         assert client.hkeys("unacked") == [str(first.delivery).encode()]
 
 
+def test_task_started_while_another_is_revoked_is_left(world: World) -> None:
+    """Revoking it would drop it at its next retry."""
+    busy: dict[str, list[Any]] = {"active": [active("Y")], "reserved": [request("copy"), request("T", 2)]}
+
+    def revoke_and_start(client: Redis, arguments: Mapping[str, Any]) -> dict[str, str]:
+        if arguments["task_id"] == ["copy"]:
+            busy["active"], busy["reserved"] = [active("T", order_id=2)], []
+        return worker._revoke(client, arguments)
+
+    for task_id in ("copy", "copy"):
+        world.publish(1, task_id=task_id)
+    _, delivery = deliveries(world, world.deliver, world.deliver)
+    copy = replace(delivery, state=TaskState.RESERVED, worker="fake@box")
+    answers = {name: lambda *_, name=name: busy[name] for name in busy}
+    with Listening(world, {**answers, "revoke": revoke_and_start}) as worker:
+        left = revoke(world, [copy, claim("fake@box", TaskState.RESERVED)], keep={"copy"})
+        assert worker.revoked == [{"task_id": ["copy"]}]
+    assert "task T started at fake@box" in left["T"]
+
+
 def test_ended_tasks_do_not_make_a_worker_busy(world: World) -> None:
     """What it has reserved is about to start then, whatever it lists as active."""
     ended = {"active": [active("Y"), active("Z", started=2000.0)], "reserved": [request("T")], "stats": TWO}

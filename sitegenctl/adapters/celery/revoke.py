@@ -184,6 +184,10 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
         observed = await self._observe([*tasks, *to_keep])
         parts = await self._begin_parts(to_keep, observed) if to_keep else []
         if tasks:
+            if to_keep:
+                # Removing places takes time, and a task that started meanwhile must not be revoked: it would be
+                # dropped at its next retry.
+                observed = await self._observe(tasks)
             await self._begin_whole(tasks, observed)
         return [*parts, *tasks]
 
