@@ -61,7 +61,7 @@ def outcomes_report(
             for outcome in result.outcomes
             if outcome.outcome in bad
         ],
-        text_tells_errors=True,
+        text_has_errors=True,
     )
 
 

@@ -20,7 +20,7 @@ class Report:
     """The output of a command in every format.
 
     ``data`` is that of the JSON envelope, ``rows`` are those of NDJSON and CSV; ``columns`` are needed where there may
-    be no row. ``text`` renders it for people, including the errors with ``text_tells_errors``.
+    be no row. ``text`` renders it for people, including the errors if ``text_has_errors``.
     """
 
     command: str
@@ -30,7 +30,7 @@ class Report:
     columns: Sequence[str] = ()
     exit_code: int = 0
     errors: Sequence[dict[str, str | None]] = field(default_factory=tuple)
-    text_tells_errors: bool = False
+    text_has_errors: bool = False
 
 
 def write(report: Report, output: str, stream: TextIO | None = None) -> int:
@@ -42,7 +42,7 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
         try:
             _write_data(report, output, stream or sys.stdout)
         finally:
-            if not (output == "table" and report.text_tells_errors):
+            if not (output == "table" and report.text_has_errors):
                 for error in report.errors:
                     for line in error_lines(error["message"] or "", error["hint"]):
                         print(line, file=sys.stderr)

@@ -89,7 +89,7 @@ def overview_text(overview: Overview, screen: Screen, *, queue: str, selector: s
 def _summary(overview: Overview, queue: str, screen: Screen) -> str:
     sources = ", ".join(f"the {source}" for source in overview.unanswered)
     if overview.by_condition is None:
-        return coloured(f"can't tell: {sources} could not be read", Severity.UNKNOWN, screen)
+        return coloured(f"conditions unknown: {sources} could not be read", Severity.UNKNOWN, screen)
     counts = {condition: _count(orders) for condition, orders in overview.by_condition.items()}
     faults = sum(count for condition, count in counts.items() if condition.severity is Severity.FAULT)
     unknown = counts.get(Condition.UNKNOWN, 0)
