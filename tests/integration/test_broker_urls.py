@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from celery import Celery
+from hiredis import pack_command
 from redis import Redis
 
 from sitegenctl.adapters.celery.backend import CeleryBackend
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.redis.blocking import blocking_client
+from sitegenctl.adapters.redis.connection import opened_link
 from sitegenctl.adapters.redis.urls import client_url, database_number, kombu_url, require_redis, sentinels
 from sitegenctl.domain.queue.task import BrokerReading
 from sitegenctl.domain.queue.worker import WorkerSurvey
-from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.errors import SourceError, Unreachable, UsageProblem
 from sitegenctl.session import open_session
 from tests.support.redis_servers import Certificates, free_port, server
 from tests.support.world import QUEUE, TASK, World, eventually
@@ -170,6 +173,48 @@ def test_sentinels(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for call in (read, survey):
             with pytest.raises(SourceError, match="can't be reached"):
                 call(world)
+
+
+@contextlib.asynccontextmanager
+async def sentinel_that_names(port: int) -> AsyncIterator[str]:
+    """The address of a stand-in for a sentinel. Its reply to every command is this port."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            writer.write(pack_command((b"127.0.0.1", str(port).encode())))
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as listening:
+        yield f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("acl", ["+@all", "+@all -@dangerous"])
+async def test_replica_that_a_stale_sentinel_names_is_not_read(tmp_path: Path, acl: str) -> None:
+    master, replica = free_port(), free_port()
+    arguments = ["--save", "", "--dir", str(tmp_path), "--user", *f"clerk on >pw ~* &* {acl}".split()]
+    with (
+        server("--port", str(master), *arguments, url=f"redis://127.0.0.1:{master}"),
+        server(
+            "--port",
+            str(replica),
+            *arguments,
+            "--replicaof",
+            "127.0.0.1",
+            str(master),
+            url=f"redis://127.0.0.1:{replica}",
+        ),
+    ):
+        async with sentinel_that_names(replica) as stale, sentinel_that_names(master) as current:
+            options = QueueOptions(sentinel_master="orders")
+            url = f"sentinel://clerk:pw@{stale}/1"
+            async with opened_link(url, options, timeout=20) as link:
+                with pytest.raises(
+                    Unreachable, match=f"sentinel {stale} names 127.0.0.1:{replica}, but its role is (slave|replica)$"
+                ):
+                    await link.execute(("LLEN", QUEUE))
+            async with opened_link(f"{url};sentinel://clerk:pw@{current}", options, timeout=20) as link:
+                await link.execute(("RPUSH", QUEUE, "message"))
+                assert await link.execute(("LLEN", QUEUE)) == [1]
 
 
 # --- TLS --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sitegenctl.adapters.redis.client import CONNECTION_ERRORS, Address, Command, Connection, describe_error
 from sitegenctl.adapters.redis.errors import (
+    NotPermitted,
     Refusal,
     explained,
     late,
@@ -134,30 +135,46 @@ class Link:
             self._drop()
         if self._connection is None:
             if self._sentinels:
-                self._address = await self._find_master()
-            assert self._address is not None  # noqa: S101 - for the type checker
-            with _translated(self._address):
-                self._connection = await Connection.open(self._address)
-                await _log_in(self._connection, self._login.get("username"), self._login.get("password"))
-                if self._database:
-                    without_errors(await self._connection.exchange(("SELECT", self._database)), keep_refusals=False)
+                self._connection = await self._connect_to_master()
+            else:
+                assert self._address is not None  # noqa: S101 - for the type checker
+                self._connection = await self._connect(self._address)
         return self._connection
 
-    async def _find_master(self) -> Address:
-        """Ask the sentinels one after the other. Raises ``SourceError`` if none knows the master."""
-        failure: SourceError = unreachable(f"no sentinel knows {self._master}")
-        for address in self._sentinels:
+    async def _connect(self, address: Address, *, named_by: Address | None = None) -> Connection:
+        """Connect and log in. Raises ``SourceError`` if a sentinel named the address and it is not a master."""
+        with _translated(address):
+            connection = await Connection.open(address)
             try:
-                with _translated(address):
-                    # A share of the time for each sentinel and for the master: one that hangs must not use it up.
+                await _log_in(connection, self._login.get("username"), self._login.get("password"))
+                if named_by is not None and (role := await _role(connection)) != "master":
+                    raise unreachable(f"sentinel {named_by} names {address}, but its role is {role}")
+                if self._database:
+                    without_errors(await connection.exchange(("SELECT", self._database)), keep_refusals=False)
+            except BaseException:
+                connection.abort()
+                raise
+        return connection
+
+    async def _connect_to_master(self) -> Connection:
+        """Ask the sentinels one after the other. Raises ``SourceError`` if none names a master that responds.
+
+        During a failover a sentinel may still name the old master. It is now a replica, and its data may be old.
+        """
+        failure: SourceError = unreachable(f"no sentinel knows {self._master}")
+        for sentinel in self._sentinels:
+            try:
+                with _translated(sentinel):
+                    # A share of the time for each sentinel and for the commands: one that hangs must not use it up.
                     async with asyncio.timeout(self._timeout / (len(self._sentinels) + 1)):
-                        reply = await self._ask_sentinel(address)
+                        reply = await self._ask_sentinel(sentinel)
+                        if reply is None:
+                            continue
+                        host, port = reply
+                        self._address = Address(host=host.decode(), port=int(port))
+                        return await self._connect(self._address, named_by=sentinel)
             except SourceError as exc:
                 failure = exc
-                continue
-            if reply is not None:
-                host, port = reply
-                return Address(host=host.decode(), port=int(port))
         raise failure
 
     async def _ask_sentinel(self, address: Address) -> list[bytes] | None:
@@ -179,6 +196,18 @@ async def _log_in(connection: Connection, user: str | None, password: str | None
     if isinstance(reply, Refusal):
         raise login_refused(reply.reason)
     without_errors([reply], keep_refusals=False)
+
+
+async def _role(connection: Connection) -> str:
+    """The server's role: ``master``, or another text."""
+    (reply,) = await connection.exchange(("ROLE",))
+    if isinstance(reply, NotPermitted):
+        # Redis has ACLs since version 6, which reports the role in HELLO too. No ACL can forbid HELLO.
+        (fields,) = without_errors(await connection.exchange(("HELLO",)), keep_refusals=False)
+        role: bytes = fields[fields.index(b"role") + 1]
+    else:
+        role, *_ = without_errors([reply], keep_refusals=False)[0]
+    return role.decode()
 
 
 @contextmanager
