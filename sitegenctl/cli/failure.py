@@ -6,7 +6,7 @@ import sys
 
 from sitegenctl.errors import SitegenError
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.output import error_lines, write_failure
+from sitegenctl.render.output import error_data, error_lines, write_failure
 from sitegenctl.streams import deciding
 
 
@@ -15,7 +15,7 @@ def report_failure(exc: SitegenError, command: str, *, as_json: bool) -> int:
     hint = hint_text(exc.hint)
     print(*error_lines(exc.message, hint), sep="\n", file=sys.stderr)
     if as_json:
-        entry = {"message": exc.message, "hint": hint, "source": exc.source}
+        entry = error_data(exc.message, hint, exc.source)
         with deciding(exc.exit_code):
             write_failure(command, exc.exit_code, [entry], sys.stdout)
             sys.stdout.flush()

@@ -6,7 +6,7 @@ import time
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.ports import OrdersStore, Sources
-from sitegenctl.domain.statistics.metrics import Measurement, RunMeter, RunTotals
+from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
 from sitegenctl.domain.statistics.statistics import LEAD
 from sitegenctl.operations.observe import Attempts
 from sitegenctl.operations.overview import overview
@@ -33,7 +33,7 @@ async def measure(sources: Sources) -> Measurement:
 
 async def _totals(orders: OrdersStore) -> RunTotals:
     window = await orders.log_window(None, lead=LEAD)
-    meter = RunMeter(window.since)
+    totals = RunTotals(window.since)
     async for run in runs_of(orders, window):
-        meter.add(run)
-    return meter.totals()
+        totals.add(run)
+    return totals

@@ -9,7 +9,7 @@ from sitegenctl.domain.health.backend_texts import BackendTexts
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.output import Report
+from sitegenctl.render.output import Report, error_data
 from sitegenctl.render.text import neutralise
 
 #: What to do about a worker that did not respond.
@@ -29,18 +29,10 @@ def consumers_report(
     """Report a pause or resume: exit code 1 where a worker rejected it, 3 where one did not respond."""
     rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.acknowledged]
     rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.rejected.items()]
-    errors: list[dict[str, str | None]] = [
-        {"message": f"{name}: {reason}", "hint": None, "source": "workers"}
-        for name, reason in consumers.rejected.items()
-    ]
+    errors = [error_data(f"{name}: {reason}", source="workers") for name, reason in consumers.rejected.items()]
     if silent := consumers.unresponsive:
-        errors.append(
-            {
-                "message": f"{silent} living worker{'' if silent == 1 else 's'} did not respond",
-                "hint": hint_text(_MAY_OBEY, selector),
-                "source": "workers",
-            }
-        )
+        message = f"{silent} living worker{'' if silent == 1 else 's'} did not respond"
+        errors.append(error_data(message, hint_text(_MAY_OBEY, selector), "workers"))
     return Report(
         command=command,
         data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.unresponsive},
@@ -77,13 +69,10 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[Hin
 
 def _text(consumers: Consumers, *, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool) -> str:
     done = f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}"
-    if not consumers.acknowledged and not consumers.rejected and not consumers.unresponsive:
+    total = len(consumers.acknowledged) + len(consumers.rejected) + consumers.unresponsive
+    if not total:
         return f"{terms.unattended}\n"
-    lines = [f"{done}: {len(consumers.acknowledged)} of {_total(consumers)} workers on {queue}"]
+    lines = [f"{done}: {len(consumers.acknowledged)} of {total} workers on {queue}"]
     lines += [f"  {neutralise(name)}" for name in consumers.acknowledged]
     lines.append(f"note: {terms.paused if pausing else terms.resumed}")
     return "\n".join(lines) + "\n"
-
-
-def _total(consumers: Consumers) -> int:
-    return len(consumers.acknowledged) + len(consumers.rejected) + consumers.unresponsive

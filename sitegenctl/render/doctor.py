@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.output import Report
+from sitegenctl.render.data import row_of
+from sitegenctl.render.output import Report, error_data
 from sitegenctl.render.text import neutralise, wrap
 
 _MARKS = {CheckStatus.OK: "✓", CheckStatus.WARNING: "!", CheckStatus.FAILED: "✗", CheckStatus.UNCHECKED: "?"}
 # Green, yellow, red and dim, which every terminal has.
 _COLOURS = {CheckStatus.OK: "32", CheckStatus.WARNING: "33", CheckStatus.FAILED: "31", CheckStatus.UNCHECKED: "2"}
 
+CHECK_COLUMNS = ("name", "status", "evidence", "remedy", "source")
+
 #: In a narrower terminal the evidence goes below the name.
 _TWO_COLUMNS = 60
 
 
-def check_row(check: Check, selector: str | None = None) -> dict[str, Any]:
-    """One check in the JSON envelope."""
-    return {
-        "name": check.name,
-        "status": check.status,
-        "evidence": list(check.evidence),
-        "remedy": hint_text(check.remedy, selector),
-        "source": check.source,
-    }
-
-
 def doctor_report(check_up: CheckUp, command: str, *, width: int, colour: bool, selector: str | None = None) -> Report:
     """Report a check-up; ``width`` in columns. Commands get the ``selector`` of the system that was checked."""
-    rows = [check_row(check, selector) for check in check_up.checks]
+    rows = [
+        row_of(check, CHECK_COLUMNS, evidence=list(check.evidence), remedy=hint_text(check.remedy, selector))
+        for check in check_up.checks
+    ]
     errors = [
-        {"message": check.evidence[0], "hint": hint_text(check.remedy, selector), "source": str(check.source)}
+        error_data(check.evidence[0], hint_text(check.remedy, selector), str(check.source))
         for check in check_up.checks
         if check.unreachable
     ]

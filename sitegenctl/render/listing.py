@@ -1,30 +1,12 @@
-"""A page of orders, as rows and as a table."""
+"""A page of orders as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage
-from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.render.order import known_tasks, order_summary
 from sitegenctl.render.table import Column, Line, Screen, table
-
-
-def listing_rows(page: OrderPage, snapshot: Snapshot, *, selector: str | None = None) -> list[dict[str, Any]]:
-    """The orders for the envelope."""
-    return [
-        order_summary(
-            listed.order_id,
-            listed.order,
-            listed.verdict,
-            known_tasks(listed.order_id, snapshot),
-            snapshot.files.get(listed.order_id),
-            selector=selector,
-        )
-        for listed in page.orders
-    ]
 
 
 def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:

@@ -12,7 +12,7 @@ from sitegenctl.domain.plans.result import OutcomeKind
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.data import row_of
 from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text
-from sitegenctl.render.output import Report
+from sitegenctl.render.output import Report, error_data
 from sitegenctl.render.text import neutralise
 
 _DONE = {
@@ -64,7 +64,7 @@ def _errors(steps: Sequence[StepReport], selector: str | None) -> list[dict[str,
                 report.step
             )
     return [
-        {"message": f"{', '.join(names)} left out: {reason}", "hint": hint, "source": source}
+        error_data(f"{', '.join(names)} left out: {reason}", hint, source)
         for (reason, hint, source), names in reasons.items()
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Diagnosis, Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
+from sitegenctl.domain.diagnosis.listing import ListedOrder
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
 from sitegenctl.domain.orders.order import LogRow, Order
@@ -53,23 +54,18 @@ SUMMARY_COLUMNS = (
 _TASK_KEYS = ("task_id", "state", "worker", "attempt", "enqueued_at", "delivered_at", "until", "eta")
 
 
-def order_summary(
-    order_id: int,
-    order: Order | None,
-    verdict: Diagnosis,
-    tasks: Sequence[LiveTask] | None,
-    files: SiteFiles | None,
-    *,
-    selector: str | None = None,
-) -> dict[str, Any]:
+def order_summary(listed: ListedOrder, snapshot: Snapshot, *, selector: str | None = None) -> dict[str, Any]:
     """The order for the envelope. Texts are exact, not neutralised.
 
     ``tasks`` is null where the broker did not respond, ``files`` where not all were counted.
     """
+    order, verdict = listed.order, listed.verdict
+    tasks = None if Source.BROKER in snapshot.errors else snapshot.tasks_of(listed.order_id)
+    files = snapshot.files.get(listed.order_id)
     return row_of(
         order,
         SUMMARY_COLUMNS,
-        order_id=order_id,
+        order_id=listed.order_id,
         status=order.label if order else None,
         condition=verdict.condition,
         severity=verdict.severity,
@@ -92,22 +88,10 @@ def order_data(
     selector: str | None = None,
 ) -> dict[str, Any]:
     """Everything about one order for the envelope."""
-    summary = order_summary(
-        order_id,
-        snapshot.orders.get(order_id),
-        snapshot.diagnose(order_id),
-        known_tasks(order_id, snapshot),
-        snapshot.files.get(order_id),
-        selector=selector,
-    )
+    listed = ListedOrder(order_id=order_id, order=snapshot.orders.get(order_id), verdict=snapshot.diagnose(order_id))
     rows = [row_of(row, ("at", "step", "status", "message"), at=row.created_at) for row in log]
     story = [row_of(entry, ("at", "kind", "step", "status", "message")) for entry in timeline]
-    return {**summary, "log": rows, "timeline": story}
-
-
-def known_tasks(order_id: int, snapshot: Snapshot) -> Sequence[LiveTask] | None:
-    """The order's live tasks; None where the broker did not respond."""
-    return None if Source.BROKER in snapshot.errors else snapshot.tasks_of(order_id)
+    return {**order_summary(listed, snapshot, selector=selector), "log": rows, "timeline": story}
 
 
 def order_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
@@ -12,7 +13,7 @@ from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.data import row_of
-from sitegenctl.render.output import Report
+from sitegenctl.render.output import Report, error_data
 from sitegenctl.render.text import hanging, neutralise
 
 #: Above this number of orders, those that succeeded are only counted.
@@ -39,7 +40,6 @@ def outcomes_report(
 ) -> Report:
     """Report an operation; ``done`` is its participle, such as "enqueued", ``width`` that of its lines."""
     rows = [outcome_row(outcome) for outcome in result.outcomes]
-    bad = (OutcomeKind.REFUSED, OutcomeKind.FAILED)
     return Report(
         command=result.command,
         data={
@@ -53,13 +53,9 @@ def outcomes_report(
         text=lambda: outcomes_text(result, done=done, selector=selector, verbose=verbose, width=width),
         exit_code=result.exit_code,
         errors=[
-            {
-                "message": f"{outcome.order_id}: {outcome.reason}",
-                "hint": hint_text(outcome.hint, selector),
-                "source": None,
-            }
+            error_data(f"{outcome.order_id}: {outcome.reason}", hint_text(outcome.hint, selector))
             for outcome in result.outcomes
-            if outcome.outcome in bad
+            if outcome.outcome in (OutcomeKind.REFUSED, OutcomeKind.FAILED)
         ],
         text_has_errors=True,
     )
@@ -131,21 +127,12 @@ def hint_lines(shown: Sequence[Outcome], selector: str | None) -> list[str]:
 
 def _blocks(shown: Sequence[Outcome], texts: Sequence[tuple[str, str]], *, alone: bool) -> Iterator[tuple[int, int]]:
     """The first and last index of each line: consecutive orders with the same text share one."""
-    first = 0
-    for place in range(1, len(shown) + 1):
-        goes_on = (
-            place < len(shown)
-            and not alone
-            and texts[place] == texts[first]
-            and shown[place].order_id == shown[place - 1].order_id + 1
-        )
-        if goes_on:
-            continue
-        if place - first >= _MIN_BLOCK:
-            yield first, place - 1
+    for _, places in groupby(range(len(shown)), lambda place: (texts[place], shown[place].order_id - place)):
+        block = list(places)
+        if alone or len(block) < _MIN_BLOCK:
+            yield from ((place, place) for place in block)
         else:
-            yield from ((single, single) for single in range(first, place))
-        first = place
+            yield block[0], block[-1]
 
 
 def _name(first: Outcome, last: Outcome) -> str:

@@ -69,6 +69,11 @@ def write_failure(command: str, exit_code: int, errors: Sequence[dict[str, str |
     _write_json(envelope(command, exit_code=exit_code, data=None, errors=errors), stream)
 
 
+def error_data(message: str, hint: str | None = None, source: str | None = None) -> dict[str, str | None]:
+    """An error in the envelope."""
+    return {"message": message, "hint": hint, "source": source}
+
+
 def error_lines(message: str, hint: str | None) -> list[str]:
     """An error as text, with its hint on a second line."""
     lines = [f"error: {neutralise(message)}"]

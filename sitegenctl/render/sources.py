@@ -9,7 +9,7 @@ from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR, Hint
 from sitegenctl.domain.health.backend_texts import BackendTexts
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.output import Report
+from sitegenctl.render.output import Report, error_data
 
 _EXIT_CODE = 3
 
@@ -21,8 +21,8 @@ def degraded(
     if not unanswered:
         return report
     hints: dict[Source, Hint] = {Source.WORKERS: f"{terms.silence}; {terms.patience}"}
-    errors: list[dict[str, str | None]] = [
-        {"message": message, "hint": hint_text(hints.get(source, RUN_DOCTOR), selector), "source": str(source)}
+    errors = [
+        error_data(message, hint_text(hints.get(source, RUN_DOCTOR), selector), str(source))
         for source, message in unanswered.items()
     ]
     return replace(report, errors=errors, exit_code=_EXIT_CODE)

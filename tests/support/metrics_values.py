@@ -9,18 +9,18 @@ from sitegenctl.domain.diagnosis.overview import Depth, Overview
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.run_reader import RunRow, RunStream
 from sitegenctl.domain.queue.task import TaskState
-from sitegenctl.domain.statistics.metrics import Measurement, RunMeter, RunTotals
+from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
 from tests.support.log_rows import T0
 
 
 def counted(rows: list[RunRow], since: datetime = T0) -> RunTotals:
-    stream, meter = RunStream(), RunMeter(since)
+    stream, totals = RunStream(), RunTotals(since)
     for row in rows:
         if (run := stream.feed(row)) is not None:
-            meter.add(run)
+            totals.add(run)
     for run in stream.close():
-        meter.add(run)
-    return meter.totals()
+        totals.add(run)
+    return totals
 
 
 def measured(*, unanswered: dict[Source, str] | None = None, totals: RunTotals | None = None) -> Measurement:

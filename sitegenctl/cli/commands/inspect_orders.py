@@ -46,8 +46,8 @@ def orders(
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show
     from sitegenctl.operations.listing import list_orders
-    from sitegenctl.render.listing import listing_rows, listing_text
-    from sitegenctl.render.order import SUMMARY_COLUMNS
+    from sitegenctl.render.listing import listing_text
+    from sitegenctl.render.order import SUMMARY_COLUMNS, order_summary
     from sitegenctl.render.output import Report
 
     query = OrderQuery(
@@ -63,7 +63,7 @@ def orders(
 
     async def read(session: Session) -> tuple[Report, Mapping[Source, str]]:
         listed, snapshot = await list_orders(session, query)
-        rows = listing_rows(listed, snapshot, selector=session.settings.selector)
+        rows = [order_summary(each, snapshot, selector=session.settings.selector) for each in listed.orders]
         counts = {"total": listed.total, "undecided": listed.undecided, "limit": query.limit, "offset": query.offset}
         report = Report(
             command=call.command,

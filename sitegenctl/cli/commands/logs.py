@@ -130,7 +130,7 @@ async def _document(
 ) -> int:
     from sitegenctl.operations import logs as operation
     from sitegenctl.render.log import LOG_COLUMNS, log_data
-    from sitegenctl.render.output import Report, write
+    from sitegenctl.render.output import Report, error_data, write
 
     rows = [log_data(row) async for row in operation.read(session.orders, existing, query)]
     report = Report(
@@ -140,7 +140,7 @@ async def _document(
         columns=LOG_COLUMNS,
         text=str,
         exit_code=operation.exit_code({}, missing),
-        errors=[{"message": _no_such(missing), "hint": None, "source": None}] if missing else (),
+        errors=[error_data(_no_such(missing))] if missing else (),
     )
     return write(report, call.output)
 

@@ -8,7 +8,6 @@ counters restart at zero at midnight by the log's clock, so that the cost depend
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,52 +46,33 @@ class Histogram:
         self.microseconds += round(seconds * 1e6)
 
 
-@dataclass(frozen=True, kw_only=True)
 class RunTotals:
-    """Runs since a point in time: by outcome, those that were cut short, and their durations."""
-
-    outcomes: Mapping[RunOutcome, int]
-    cut_short: int
-    durations: Mapping[RunOutcome, Histogram]
-    stages: Mapping[str, Histogram]
-
-
-class RunMeter:
-    """Counts runs since a point in time by the log's clock."""
+    """Runs since a point in time by the log's clock: by outcome, those that were cut short, and their durations."""
 
     def __init__(self, since: datetime) -> None:
         self._since = since
-        self._outcomes: Counter[RunOutcome] = Counter()
-        self._cut_short = 0
-        self._durations = {outcome: Histogram(bounds=RUN_BOUNDS) for outcome in TIMED_OUTCOMES}
-        self._stages = {stage: Histogram(bounds=STAGE_BOUNDS) for stage in TIMED_STAGES}
+        self.outcomes = dict.fromkeys(RunOutcome, 0)
+        self.cut_short = 0
+        self.durations = {outcome: Histogram(bounds=RUN_BOUNDS) for outcome in TIMED_OUTCOMES}
+        self.stages = {stage: Histogram(bounds=STAGE_BOUNDS) for stage in TIMED_STAGES}
 
     def add(self, run: LoggedRun) -> None:
         """Count the outcomes of a run in that time."""
         if run.outcome is None:
-            self._cut_short += not run.is_newest and self._is_counted(run.last_at)
+            self.cut_short += not run.is_newest and self._is_counted(run.last_at)
             return
         for outcome, at in run.outcomes.items():
             if not self._is_counted(at):
                 continue
-            self._outcomes[outcome] += 1
+            self.outcomes[outcome] += 1
             duration = run.duration_to(at)
             if outcome not in TIMED_OUTCOMES or duration is None:
                 continue
-            self._durations[outcome].observe(duration)
+            self.durations[outcome].observe(duration)
             if outcome is RunOutcome.SUCCESS:
                 for stage, seconds in run.stages.items():
-                    if stage in self._stages:
-                        self._stages[stage].observe(seconds)
-
-    def totals(self) -> RunTotals:
-        """The counts."""
-        return RunTotals(
-            outcomes={outcome: self._outcomes[outcome] for outcome in RunOutcome},
-            cut_short=self._cut_short,
-            durations=self._durations,
-            stages=self._stages,
-        )
+                    if stage in self.stages:
+                        self.stages[stage].observe(seconds)
 
     def _is_counted(self, at: datetime | None) -> bool:
         return at is not None and at >= self._since
