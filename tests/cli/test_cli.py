@@ -221,7 +221,7 @@ def test_without_broker_or_database_nothing_is_enqueued(world: World, variable: 
     "command", [["inspect"], ["inspect", "42"], ["doctor"], ["enqueue", "42"], ["maintain"]], ids=" ".join
 )
 def test_a_url_of_another_server_is_an_invalid_setting(world: World, variable: str, command: list[str]) -> None:
-    """And not a server that is away, for which one would wait."""
+    """An invalid URL is not treated as an unreachable server, which would be retried."""
     process = world.run(*command, **{variable: "http://ana:s3cret@box/0"})
     name = "Redis" if variable == "REDIS_URL" else "PostgreSQL"
     assert (process.returncode, process.stdout) == (2, "")

@@ -17,7 +17,7 @@ import pytest
 from tests.support import processes
 from tests.support.world import World
 
-# With the space behind it: from then on nothing that is typed is shown.
+# Including the space after it: the terminal shows no typed text from then on.
 _HIDDEN = "Password (hidden, empty for none): "
 
 NOWHERE = {"DATABASE_URL": "", "REDIS_URL": "", "SITES_BASE_DIR": ""}
@@ -122,7 +122,7 @@ def test_init_does_not_copy_passwords(world: World, config: Path, tmp_path: Path
 
 
 def converse(arguments: list[str], answers: list[tuple[str, str]], environ: dict[str, str]) -> tuple[int, str]:
-    """Run the command on a terminal; whenever it asks what is waited for, type the answer."""
+    """Run the command on a terminal and answer each expected prompt."""
     ours, theirs = pty.openpty()
     process = processes.start(
         *("-m", "sitegenctl", *arguments),

@@ -1,4 +1,4 @@
-"""``demo`` as a user meets it: processes, exit codes, and what is left behind."""
+"""``demo`` from the command line: processes, exit codes, leftovers."""
 
 from __future__ import annotations
 

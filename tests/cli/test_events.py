@@ -29,7 +29,7 @@ HOSTILE = "RuntimeError('\x1b[2J\u202eevil[bold]\nforged')"
 
 @contextlib.contextmanager
 def listening(world: World, *arguments: str, **environ: str) -> Iterator[Stream]:
-    """Run the command, and begin when it hears everything."""
+    """Run the command, and begin once it receives events."""
     with world.redis() as client:
         before = client.pubsub_numpat()
         with streaming(world, "events", *arguments, **environ) as stream:

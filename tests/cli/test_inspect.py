@@ -1,4 +1,4 @@
-"""``inspect`` and what is below it, against the demo's manifest as the truth, and with sources away."""
+"""``inspect`` and its subcommands, checked against the demo's manifest, and with unreachable sources."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_conditions_with_a_worker_and_after_its_kill(world: World) -> None:
     assert stopped[42] == "unstarted"
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
-    # No worker has what it ran; what it had not taken yet still waits.
+    # No worker has its running tasks; those it had not taken still wait.
     eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
 
 
@@ -259,7 +259,7 @@ def test_the_queue_is_shown_in_the_order_in_which_it_will_run(world: World) -> N
     second = world.publish(3)
     first = world.publish(2, task="app.tasks.other")
     tasks = data(world, "inspect", "queue")["tasks"]
-    # The worker takes nothing while it is busy: the scheduled one is still in the list, and runs last.
+    # A busy worker takes no task: the scheduled one is still in the list, and runs last.
     assert [task["task_id"] for task in tasks] == [running, second, first, scheduled]
     assert tasks[0]["customer_name"] == "Customer 1"
     assert tasks[2]["foreign"] == "another task"

@@ -1,4 +1,4 @@
-"""Sources that take what they are asked and never answer: a stopped server, a dead network mount."""
+"""Sources that accept requests and never respond: a stopped server, a dead network mount."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One odd value in a message, a result or a row takes nothing else away."""
+"""An odd value in a message, a result or a row affects nothing else."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_log_row_with_an_odd_timestamp_is_shown(world: World, console: Console
     ids=["updated", "onboarding", "log"],
 )
 def test_a_timestamp_in_the_future_hides_no_fault(world: World, console: Console, statement: str) -> None:
-    """A writer whose clock or zone is wrong; what the others say still holds."""
+    """A writer with a wrong clock or time zone does not affect the rows of others."""
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     world.sql(statement)
     assert console.data("inspect", "42")["condition"] == "failed"

@@ -1,4 +1,4 @@
-"""``inspect`` as it looks on a terminal."""
+"""The output of ``inspect`` on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``logs``: what was written, what is being written, and how a run ended."""
+"""``logs``: existing rows, new rows, and the outcome of a run."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def expressions() -> list[str]:
-    """All of the dashboard, its variables replaced by what they may stand for."""
+    """The whole dashboard, with its variables replaced by possible values."""
     asked = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
     return [expression.replace("$context", ".*") for expression in asked]
 

@@ -1,4 +1,4 @@
-"""A sites directory that is another one than the workers write, in which every site looks empty.
+"""A sites directory that the workers do not write to, so that every site appears empty.
 
 Calling them empty would reset them all, so the directory counts as a source that did not respond.
 """
@@ -15,7 +15,7 @@ from tests.support.world import World
 
 FINISHED = range(1, 7)
 
-#: What a wrong directory may hold besides nothing at all.
+#: Possible contents of a wrong directory, besides none.
 STRAYS = {
     "bare": (),
     "trash": (".trash/project_3.1700000000000000000",),

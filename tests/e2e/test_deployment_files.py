@@ -1,4 +1,4 @@
-"""What is deployed is what is tested: each file through its own validator, each command line of them run."""
+"""The deployment files: each passes its validator, and each command line in them is run."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_compose_takes_the_file(tmp_path: Path) -> None:
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     program = needs("systemd-analyze")
     for unit in UNITS:
-        # It looks for the program, which is where this one runs.
+        # The validator searches for the program: use the one of this environment.
         text = unit.read_text().replace("/opt/sitegenctl/bin/sitegenctl", shutil.which("true") or "")
         (tmp_path / unit.name).write_text(text)
     command = [program, "verify", "--man=no", *(str(tmp_path / unit.name) for unit in UNITS)]

@@ -74,7 +74,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         "SITEGENCTL_DATA_DIR": str(folder),
         "SITEGENCTL_CONFIG": str(folder / "config.toml"),
         "SITEGENCTL_STATE_DIR": str(folder / "state"),
-        # The demo's Redis has only just started, and nothing is on its way back to it.
+        # The demo's Redis has just started, and no worker needs to reconnect to it.
         "SITEGENCTL_RECONNECT_TIME": "0s",
     }
 
@@ -88,7 +88,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         eventually(idle)
         yield environ
     finally:
-        # Also what is up of one that did not come up.
+        # Stop the parts that are running even if `up` failed.
         Stack(root=folder / "demo").down()
 
 
@@ -118,7 +118,7 @@ def test_every_command_has_an_example_or_a_reason() -> None:
 
 
 def _masked(line: str) -> str:
-    """The line without what is another one each time: numbers, times, ids, machines and folders."""
+    """Mask the parts of a line that differ between runs: numbers, times, ids, hosts and folders."""
     line = re.sub(r"[\w-]+@\S+", "@", line)
     line = re.sub(r"\d{4}-\d\d-\d\d (?=\d\d:)", "", line)  # shown only of another day
     line = re.sub(r"(/[\w.-]+)+/demo/", "/demo/", line)

@@ -30,7 +30,7 @@ OPTIONS = QueueOptions()
 LISTS = OPTIONS.lists[:2]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-# Each move at once, other than kombu's: a reader can't see a task that is nowhere for a moment.
+# Each change is atomic, unlike kombu's: a reader cannot miss a task in transit.
 _DELIVER = """
 local message = redis.call('RPOP', KEYS[1])
 if message then redis.call('HSET', KEYS[2], ARGV[1], '[' .. message .. ', "", "q"]') end
@@ -104,7 +104,7 @@ class Mover:
 
 
 class Interrupted:
-    """A link that lets something happen before everything the reader asks, and notes what is answered."""
+    """A connection that calls a hook before each command of the reader, and records the replies."""
 
     def __init__(self, link: Link, meanwhile: Callable[[], Any]) -> None:
         self._link = link

@@ -1,4 +1,4 @@
-"""Telling workers to stop taking tasks, and to go on; and clearing away what questions to them left behind."""
+"""Pausing and resuming workers, and removing leftovers of remote control."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_paused_worker_takes_nothing_until_resumed(world: World, python: object)
             roster = world.with_session(lambda session: session.queue.worker_details(), timeout="2s")
             return roster.workers[0].queues if roster.workers else ("it was silent",)
 
-        # Its last request for a message may still bring it one, which it gives back.
+        # Its last request may still deliver a message, which it returns.
         eventually(lambda: not queues() and set(world.queued_ids()) == ids)
         assert (world.steps(1), world.steps(2)) == ([], [])
         os.kill(worker.pid, signal.SIGSTOP)

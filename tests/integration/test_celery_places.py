@@ -71,7 +71,7 @@ def test_one_of_identical_entries_stays(world: World, position: int | None) -> N
         client.lpush(QUEUE, raw, raw)
     assert revoke(world, [in_list(position=position)] * 2, keep={"T"}) == {}
     assert world.queued_ids() == ["T"]
-    # Another operator who meant to do the same comes too late, and must not remove the last one.
+    # A second operator with the same intention is too late, and must not remove the last copy.
     left = revoke(world, [in_list(position=position)] * 2, keep={"T"})
     assert "no longer in the queue" in left["T"]
     assert world.queued_ids() == ["T"]
@@ -304,7 +304,7 @@ Claims = set[tuple[str, str, TaskState]]
 
 
 def claims(world: World) -> Claims:
-    """What each worker holds: also what it is going to drop."""
+    """The tasks of each worker, including those that it will drop."""
 
     async def ask(session: Session) -> Claims:
         replies = await CeleryWorkers(world.redis_url, QueueOptions(), timeout=5).ask(
@@ -341,7 +341,7 @@ def name_of(world: World, worker: Running) -> str:
 
 
 def running(world: World, order_id: int, task_id: str) -> str:
-    """Publish a task, and wait until a worker that had nothing runs it; returns that worker's name."""
+    """Publish a task and wait until an idle worker runs it; returns the name of the worker."""
     before = claims(world)
     world.publish(order_id, task_id=task_id)
     eventually(lambda: [each for each in claims(world) - before if each[1:] == (task_id, TaskState.RUNNING)])

@@ -128,7 +128,7 @@ def test_hanging_worker_is_silent(world: World) -> None:
 
 
 def leftovers(world: World) -> set[bytes]:
-    """What remote control has left in Redis: reply lists, and what is bound to them."""
+    """The leftovers of remote control in Redis: reply lists and their bindings."""
     with world.redis() as client:
         bindings = "_kombu.binding.reply.celery.pidbox"
         lists = {key for key in keys(world) if key.endswith(b"reply.celery.pidbox") and key != bindings.encode()}
@@ -146,7 +146,7 @@ def test_late_reply_leaves_nothing_behind(world: World) -> None:
 
 @contextlib.asynccontextmanager
 async def asking(world: World) -> AsyncIterator[tuple[Redis, asyncio.Task[object]]]:
-    """A question that is waiting for the answer of a worker who never gives one, and another client."""
+    """A remote control command that waits for a silent worker, and another client."""
     asker = Link(world.redis_url, QueueOptions(), timeout=20)
     other = async_redis(world.redis_url)
     channel = f"/{database_number(world.redis_url)}.celery.pidbox"

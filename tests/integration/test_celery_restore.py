@@ -1,4 +1,4 @@
-"""Giving orphaned tasks back: as kombu does it, and never one whose worker lives."""
+"""Requeueing orphaned tasks: as kombu does, and never a task of a live worker."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def put_into_unacked(world: World, *values: str | bytes) -> None:
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No worker reappears in these tests: there is nothing to wait for."""
+    """No worker reconnects in these tests: no delay is needed."""
     monkeypatch.setattr(restore, "RECHECK_DELAY", 0)
 
 
@@ -83,7 +83,7 @@ def restored_by_kombu(world: World, tag: str) -> dict[bytes, Sequence[bytes]]:
         before = {key: client.dump(key) for key in client.scan_iter()}
         with Celery(broker=world.redis_url, set_as_current=False) as app, app.connection_for_read() as connection:
             channel = connection.default_channel
-            # As a worker has done: kombu routes by what is declared in its own process.
+            # Workers declare their queues: kombu routes by the declarations of its own process.
             Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE)(channel).declare()
             channel.qos.restore_by_tag(tag)
             found = lists(world)
@@ -151,7 +151,7 @@ def test_entry_that_vanishes_before_the_move_is_left(world: World) -> None:
 
 
 def test_redelivered_task_is_not_requeued(world: World) -> None:
-    """It looks the same, and a worker that took it after it was asked may run it."""
+    """It appears unchanged, but a worker may have taken it after its reply."""
     task_id = world.publish(1)
     tag = deliver(world)
 
@@ -243,7 +243,7 @@ def test_delivery_with_another_time_is_not_requeued(world: World) -> None:
     assert held(world) == (1, 1)
 
 
-# --- an operator who knows that the worker is dead ---
+# --- the operator confirms that the worker is dead ---
 
 
 @pytest.mark.usefixtures("_soon")

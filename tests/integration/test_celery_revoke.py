@@ -1,4 +1,4 @@
-"""Taking tasks away: from real Redis servers and real workers, and from some that behave as none should."""
+"""Revoking tasks on real Redis servers, with real workers and with misbehaving ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking workers that answer otherwise than they should: nothing may be concluded from it."""
+"""Surveys of workers with invalid replies: nothing is concluded from them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_error_reply_does_not_mean_idle(world: World, broken_worker: None) -> No
     eventually(lambda: not world.queued())
     survey = world.with_session(lambda session: session.queue.survey())
     assert (survey.workers, survey.silent) == ((), 1)
-    # It has the task, and can't say so: who took that for orphaned would run it twice.
+    # It has the task and cannot report it: requeueing the task would run it twice.
     found = json.loads(world.run("inspect", "1", "-o", "json").stdout)["data"]
     assert found["condition"] == "unknown"
     assert [task["task_id"] for task in found["tasks"]] == [task_id]

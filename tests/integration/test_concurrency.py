@@ -1,4 +1,4 @@
-"""Eight processes move the same orders at once, while two workers generate them: each exactly once."""
+"""Eight processes change the same orders while two workers generate them: each exactly once."""
 
 from __future__ import annotations
 

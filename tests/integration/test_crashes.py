@@ -125,7 +125,7 @@ def run_script(world: World, arguments: tuple[str, ...], kill_at: str = "") -> s
 
 
 def alone(run: Run, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Run a command that takes the maintenance lock, which PostgreSQL keeps until it notices who has died."""
+    """Run a command that takes the maintenance lock, which PostgreSQL keeps until it notices the dead client."""
 
     def taken() -> tuple[int, dict[str, Any]] | None:
         code, report = run(*arguments)

@@ -209,7 +209,7 @@ def test_task_whose_reply_was_lost_is_found(world: World) -> None:
 
 
 def test_unconfirmed_publish_is_not_rolled_back(world: World) -> None:
-    """Redis stands still while the task is published, and for the look after it; then it goes on."""
+    """Redis stops while the task is published and during the check afterwards; then it continues."""
     world.order(42)
     with world.redis() as client:
         redis_pid = client.info("server")["process_id"]

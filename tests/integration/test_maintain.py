@@ -1,4 +1,4 @@
-"""``maintain``: everything in one run, one run at a time, quiet, and never on a guess."""
+"""``maintain``: all steps in one run, one run at a time, quiet, and only with certain facts."""
 
 from __future__ import annotations
 

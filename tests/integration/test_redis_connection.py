@@ -92,7 +92,7 @@ async def test_no_commands_give_no_replies(redis_url: str) -> None:
 
 
 async def test_large_replies_are_complete(redis_url: str) -> None:
-    """Ten times as much as is read ahead, both ways at once."""
+    """Ten times the read-ahead limit, in both directions at once."""
     value = os.urandom(500_000)
     async with linked(redis_url, 30) as link:
         echoed = await link.execute(*(("ECHO", value) for _ in range(20)))

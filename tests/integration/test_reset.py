@@ -1,4 +1,4 @@
-"""``reset`` and ``reset-empty``: what they move, what they refuse, and that nothing is destroyed."""
+"""``reset`` and ``reset-empty``: trashed files, refused orders, and no data loss."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_done(world: World) -> Non
     assert (world.status(), world.steps(), len(world.site_files())) == ("REVIEW", ["START", "SUCCESS"], 8)
 
 
-#: How orders are chosen by what they are.
+#: Options that select orders by their properties.
 CHOSEN = (("--condition", "done"), ("--status", "review"), ("--search", "Ana"), ("--condition", "failed", "-C", "done"))
 
 

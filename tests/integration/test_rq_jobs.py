@@ -1,4 +1,4 @@
-"""What a job in Redis says of itself, and what is concluded of who has it: pure decisions, on values."""
+"""Reading jobs from Redis, and deciding which worker has them: pure functions on values."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_attempts_are_counted(fields: dict[str, str], attempt: int) -> None:
     assert job(**fields).attempt == attempt
 
 
-# --- who has what ---------------------------------------------------------------------------------------------
+# --- the holders of jobs --------------------------------------------------------------------------------------
 
 
 def worker(

@@ -120,7 +120,7 @@ def world(
 
 
 def signal_all(worker: Running, number: signal.Signals) -> None:
-    """As a container is paused and unpaused: the worker, and what it has begun."""
+    """Pause the worker and its children, as a paused container does."""
     for pid in descendants(worker.pid):
         os.kill(pid, number)
 
@@ -160,7 +160,7 @@ def warm_shutdown(world: LivingWorld, worker: Running) -> Iterator[None]:
 
 @contextmanager
 def killed_without_its_job(world: LivingWorld, worker: Running) -> Iterator[None]:
-    """What also becomes of a worker that gives up because Redis was away: the process of its job goes on."""
+    """The same happens to a worker that exits because Redis was unreachable: its job process continues."""
     worker.kill()
     worker.wait()
     world.overdue()
@@ -169,7 +169,7 @@ def killed_without_its_job(world: LivingWorld, worker: Running) -> Iterator[None
 
 @contextmanager
 def subscription_lost(world: LivingWorld, worker: Running) -> Iterator[None]:
-    """The worker goes on consuming over its other connection."""
+    """The worker continues to consume over its other connection."""
     with world.redis() as client:
         client.execute_command("ACL", "SETUSER", "default", "resetchannels")
         eventually(lambda: not client.pubsub_channels())

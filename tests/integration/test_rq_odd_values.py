@@ -1,4 +1,4 @@
-"""Whatever stands in Redis instead of what RQ writes: it is dropped and counted, and everything else is read."""
+"""Unexpected values in Redis are dropped and counted, and everything else is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RQ's queue on a real Redis, with what RQ itself puts there, and what it should never be asked to do."""
+"""RQ's queue on a real Redis, with jobs written by RQ itself."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_job_taken_and_never_begun_is_requeued(rq: RqWorld) -> None:
 
 
 def test_delivered_job_is_orphaned_after_its_limit(rq: RqWorld) -> None:
-    """Neither a heartbeat that is overdue nor a worker that is gone says that the process of the job has ended."""
+    """Neither an overdue heartbeat nor a missing worker proves that the job's process has ended."""
     task_id = rq.publish(1)
     rq.deliver(late=-60)
     for age in (lambda: None, rq.overdue):
@@ -255,7 +255,7 @@ def places(world: RqWorld) -> list[tuple[TaskState, str | None, int | None]]:
 
 
 def deliver_again(world: RqWorld, task_id: str, execution: str, *, late: float = 3600) -> str:
-    """Enter another execution of a job, long over, as it is after it was queued twice; returns its member."""
+    """Add an earlier execution of a job that was queued twice; returns its member."""
     member = f"{task_id}:{execution * 32}"
     with world.redis() as client:
         client.zadd(f"rq:wip:{QUEUE}", {member: time.time() - late})
@@ -359,7 +359,7 @@ async def test_copies_in_a_long_queue_stay_copies(rq: RqWorld, at_once: int) -> 
 
 
 def test_job_cancelled_while_running_is_live(rq: RqWorld) -> None:
-    """RQ's own ``cancel`` marks the job, and its process goes on."""
+    """RQ's own ``cancel`` marks the job, but its process continues."""
     task_id = rq.publish(1)
     rq.deliver(late=-60)
     with rq.redis() as client:

@@ -142,7 +142,7 @@ def test_order_id_beyond_the_column_type_is_handled(world: World, order_id: int)
     world.order(4)
     world.order(5, "GENERATING", steps=["START", "ERROR"])
     world.publish(order_id)
-    # An order of that number may come yet, and the message has no date: a person must look at it.
+    # An order of that number may still be created, and the message has no date: an operator must decide.
     run(world, "maintain", code=4 if order_id <= MAX_ORDER_ID else 0)
     assert (condition(world, 4), condition(world, 5)) == ("queued", "queued")
 

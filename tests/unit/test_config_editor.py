@@ -1,4 +1,4 @@
-"""Editing the settings file keeps what is in it."""
+"""Editing the settings file keeps its other content."""
 
 from __future__ import annotations
 

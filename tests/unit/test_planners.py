@@ -1,4 +1,4 @@
-"""What is decided about orders before anything is done: cancel, purge, reset, repair."""
+"""Plans of cancel, purge, reset and repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why nothing is going to be generated, judging by the workers."""
+"""Reasons why no task will run, judging by the workers."""
 
 from __future__ import annotations
 
