@@ -37,7 +37,7 @@ async def list_orders(sources: Sources, query: OrderQuery) -> tuple[OrderPage, S
 
     Raises ``SourceError`` without the database. Without another source, conditions that depend on it are unknown.
     """
-    snapshot = await observe_open(sources, check_hollow=_checks_hollow(query), only=query.filter)
+    snapshot = await observe_open(sources, check_hollow=query.includes_on_request, only=query.filter)
     if Source.DATABASE in snapshot.errors:
         raise SourceError(snapshot.errors[Source.DATABASE], hint=RUN_DOCTOR, source=Source.DATABASE)
     return await page_of(sources.orders, sources.sites, query, snapshot), snapshot
@@ -56,7 +56,7 @@ async def page_of(orders: SettledOrders, sites: SiteStore, query: OrderQuery, sn
     undecided = 0
     if query.conditions and snapshot.unanswered and Condition.UNKNOWN not in query.conditions:
         undecided = sum(listed.verdict.condition is Condition.UNKNOWN for listed in diagnosed)
-    if not query.includes_settled or (_checks_hollow(query) and Source.FILES in snapshot.errors):
+    if not query.includes_settled or (query.includes_on_request and Source.FILES in snapshot.errors):
         # Without the files no finished order is known to be hollow.
         return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders), undecided=undecided)
     settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
@@ -72,10 +72,6 @@ async def choose_orders(sources: Sources, query: OrderQuery) -> list[int]:
     if query.conditions:
         require(snapshot, *snapshot.errors)
     return [listed.order_id for listed in page.orders]
-
-
-def _checks_hollow(query: OrderQuery) -> bool:
-    return any(condition.on_request for condition in query.conditions)
 
 
 async def _settled(

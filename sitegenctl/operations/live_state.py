@@ -163,7 +163,7 @@ class LiveState:
     async def page(self, live: LiveSnapshot, query: OrderQuery) -> OrderPage:
         """The orders of a query. Raises ``SourceError`` if the database is needed and does not respond."""
         sources = self._sources
-        if Condition.HOLLOW in query.conditions:
+        if query.includes_on_request:
             page, _ = await list_orders(sources, query)
             return page
         return await page_of(self._cache, sources.sites, query, live.snapshot)

@@ -93,6 +93,11 @@ class OrderQuery:
         by_status = not statuses or bool(statuses - OPEN_STATUSES)
         return by_status and (not self.conditions or any(condition.settled for condition in self.conditions))
 
+    @property
+    def includes_on_request(self) -> bool:
+        """Whether a condition is selected that is checked only on request."""
+        return any(condition.on_request for condition in self.conditions)
+
     def includes(self, condition: Condition) -> bool:
         """Whether orders in this condition are in the result."""
         return not self.conditions or condition in self.conditions
