@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity
@@ -24,21 +25,20 @@ def log_data(row: LogRow) -> dict[str, Any]:
 
 def log_lines(row: LogRow, *, width: int, prefix: str = "", indent: str = "  ") -> list[str]:
     """One log row, its message wrapped to ``width`` columns, with its date if that is not today."""
-    mark = MARKS.get(row.status.lower(), " ")
-    step = neutralise(row.step)
-    if width >= NARROW:
-        step = f"{step:<20}"
-    return hanging(f"{indent}{prefix}{_time(row)} {mark} {step} ", neutralise(row.message), width)
+    # By the database's clock: this machine may be in another time zone.
+    today = row.created_at if row.created_at is None or row.age is None else row.created_at + row.age
+    head = row_prefix(row.created_at, today, MARKS.get(row.status.lower(), " "), row.step, width)
+    return hanging(f"{indent}{prefix}{head}", neutralise(row.message), width)
+
+
+def row_prefix(at: datetime | None, today: datetime | None, mark: str, step: str, width: int) -> str:
+    """The time, mark and step before a message; the time has its date if that is not the date of ``today``."""
+    time = "--:--:--"
+    if at is not None:
+        time = f"{at:%H:%M:%S}" if today and at.date() == today.date() else f"{at:%Y-%m-%d %H:%M:%S}"
+    return f"{time} {mark} {neutralise(step):<{20 if width >= NARROW else 0}} "
 
 
 def log_severity(status: str) -> Severity:
     """The severity of a status, for its colour."""
     return _SEVERITIES.get(status.lower(), Severity.OK)
-
-
-def _time(row: LogRow) -> str:
-    if row.created_at is None:
-        return "--:--:--"
-    # By the database's clock: this machine may be in another time zone.
-    today = row.age is None or (row.created_at + row.age).date() == row.created_at.date()
-    return f"{row.created_at:%H:%M:%S}" if today else f"{row.created_at:%Y-%m-%d %H:%M:%S}"

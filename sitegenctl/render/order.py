@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sitegenctl.domain.diagnosis.condition import Diagnosis, Severity, Source
+from sitegenctl.domain.diagnosis.condition import Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
 from sitegenctl.domain.diagnosis.listing import ListedOrder
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
@@ -17,9 +17,9 @@ from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.command import hint_text, remedy_data
 from sitegenctl.render.data import row_of
-from sitegenctl.render.log import MARKS, log_severity
+from sitegenctl.render.log import MARKS, log_severity, row_prefix
 from sitegenctl.render.table import Screen, coloured
-from sitegenctl.render.text import NARROW, clock, fit, folded, hanging, neutralise, shorten
+from sitegenctl.render.text import clock, fit, folded, hanging, neutralise, shorten
 
 #: Lines of a screen besides the order and its timeline: two for its heading, the command and the prompt.
 _OTHER_LINES = 4
@@ -113,7 +113,9 @@ def order_text(
     first = folded(f"order {order_id}  {verdict.condition.upper()}{_customer(order)}", width)
     lines = [coloured(line, verdict.severity, screen) for line in first]
     lines += [line for reason in verdict.evidence for line in folded(f"  {neutralise(reason)}", width)]
-    lines += _remedy(verdict, selector)
+    if verdict.remedy:
+        # Not wrapped, so that it can be copied as one command.
+        lines.append(f"  → {hint_text(verdict.remedy, selector)}")
     lines.append("")
     facts = {**(order_facts(order) if order else {}), **_live_facts(order_id, snapshot)}
     lines += [line for name, fact in facts.items() for line in hanging(f"  {name:<11} ", fact, width)]
@@ -139,7 +141,11 @@ def _left_out(shown: Sequence[Sequence[str]], room: int) -> int:
 
 def _timeline_lines(timeline: Sequence[TimelineEntry], now: datetime, screen: Screen, room: int) -> list[list[str]]:
     """The lines of each entry. If they do not fit into ``room``, only errors take more than one."""
-    parts = [(_prefix(entry, now, screen), neutralise(entry.message)) for entry in timeline]
+    parts = []
+    for entry in timeline:
+        mark = MARKS.get(entry.status.lower(), "·" if entry.kind is EntryKind.TASK else " ")
+        prefix = row_prefix(entry.at, now, mark, entry.step, screen.width)
+        parts.append((f"  {prefix}", neutralise(entry.message)))
     rows = [hanging(prefix, message, screen.width) for prefix, message in parts]
     if sum(map(len, rows)) > room:
         rows = [
@@ -152,26 +158,11 @@ def _timeline_lines(timeline: Sequence[TimelineEntry], now: datetime, screen: Sc
     ]
 
 
-def _prefix(entry: TimelineEntry, now: datetime, screen: Screen) -> str:
-    mark = MARKS.get(entry.status.lower(), "·" if entry.kind is EntryKind.TASK else " ")
-    time = "--:--:--"
-    if entry.at is not None:
-        time = f"{entry.at:%H:%M:%S}" if entry.at.date() == now.date() else f"{entry.at:%Y-%m-%d %H:%M:%S}"
-    step = neutralise(entry.step)
-    step = f"{step:<20}" if screen.width >= NARROW else step
-    return f"  {time} {mark} {step} "
-
-
 def _customer(order: Order | None) -> str:
     if order is None:
         return ""
     name = order.business_name or order.customer_name
     return f"  {neutralise(order.label or 'NULL')}  {shorten(name, 50)}"
-
-
-def _remedy(verdict: Diagnosis, selector: str | None) -> list[str]:
-    # Not wrapped, so that it can be copied as one command.
-    return [f"  → {hint_text(verdict.remedy, selector)}"] if verdict.remedy else []
 
 
 def order_facts(order: Order) -> dict[str, str]:

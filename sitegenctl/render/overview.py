@@ -11,8 +11,8 @@ from sitegenctl.domain.diagnosis.overview import Overview, describe_faults, desc
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.orders.run import RunCounts
-from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.render.command import hint_text
+from sitegenctl.render.data import row_of
 from sitegenctl.render.queue import no_worker_text
 from sitegenctl.render.run_counts import count_words, counts_data
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
@@ -38,7 +38,16 @@ def overview_data(overview: Overview, *, selector: str | None = None) -> dict[st
         if overview.depth is not None
         else None,
         "foreign": overview.foreign,
-        "workers": [_worker(worker) for worker in overview.roster.workers] if overview.roster else None,
+        "workers": [
+            row_of(
+                worker,
+                ("name", "concurrency", "queues", "active"),
+                active=[row_of(task, ("task_id", "order_id")) for task in worker.active],
+            )
+            for worker in overview.roster.workers
+        ]
+        if overview.roster
+        else None,
         "silent_workers": overview.roster.silent if overview.roster else None,
         "by_status": {str(status): count for status, count in overview.by_status.items()}
         if overview.by_status
@@ -50,7 +59,7 @@ def overview_data(overview: Overview, *, selector: str | None = None) -> dict[st
                 "orders": list(orders) if not isinstance(orders, int) else None,
                 "remedy": hint_text(remedy_for(condition, orders, overview.snapshot), selector),
             }
-            for condition, orders in (overview.by_condition or {}).items()
+            for condition, orders in overview.by_condition.items()
         }
         if overview.by_condition is not None
         else None,
@@ -195,15 +204,6 @@ def _by_life(overview: Overview) -> dict[str | None, int]:
     counts = overview.by_status or {}
     unknown = sorted(label for label in counts if label is not None and label not in _LIFE)
     return {status: counts[status] for status in (*_LIFE, *unknown, None) if status in counts}
-
-
-def _worker(worker: WorkerDetails) -> dict[str, Any]:
-    return {
-        "name": worker.name,
-        "concurrency": worker.concurrency,
-        "queues": list(worker.queues),
-        "active": [{"task_id": task.task_id, "order_id": task.order_id} for task in worker.active],
-    }
 
 
 def _count(orders: Sequence[int] | int) -> int:
