@@ -1,22 +1,73 @@
-"""Read a system's own ``.env`` file (``--env-file``). Only known variables are used.
+r"""Read a system's own ``.env`` file (``--env-file``). Only known variables are used.
 
 A reference such as ``${DB_PASSWORD}`` is resolved against earlier lines of the file, never against the environment.
-Errors never quote a value: it may be a password.
+``${NAME:-default}`` and ``${NAME-default}`` are supported; a dollar sign without braces is literal. In double quotes,
+``\$`` is a literal dollar sign. Errors never quote a value: it may be a password.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sitegenctl.errors import UsageProblem
 
 _MAX_BYTES = 1 << 20
 
-_QUOTE = re.compile(r"[^=]*=[ \t]*(['\"]?)")
-_REFERENCE = re.compile(r"\\\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?-)([^}]*))?\}")
+_SINGLE_QUOTED = re.compile(r"[^=]*=[^\S\r\n]*'")
+_DOUBLE_QUOTED = re.compile(r'[^=]*=[^\S\r\n]*"((?:\\.|[^"\\])*)"', re.DOTALL)
+_REFERENCE = r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<operator>:?-)(?P<default>[^}]*))?\}"
+_UNQUOTED_PART = re.compile(_REFERENCE)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_DOUBLE_QUOTED_PART = re.compile(rf"{_ESCAPE.pattern}|{_REFERENCE}", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "'": "'", "\\": "\\", "$": "$"}
+# python-dotenv decodes these to control characters, which the author of a password hardly means.
+_CONTROL_ESCAPES = "abfv"
+
+
+@dataclass
+class _Variables:
+    """The values so far, and why some of them cannot be used."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    unset_references: dict[str, str] = field(default_factory=dict)
+    control_escapes: set[str] = field(default_factory=set)
+
+    def assign(self, name: str, value: str, source: str) -> None:
+        """Set a variable to its value in the file; ``source`` is the text of the whole assignment."""
+        self.unset_references.pop(name, None)
+        is_control = False
+
+        def decode(escape: re.Match[str]) -> str:
+            nonlocal is_control
+            is_control = is_control or escape[1] in _CONTROL_ESCAPES
+            return _ESCAPED.get(escape[1], escape[0])
+
+        def replace(part: re.Match[str]) -> str:
+            nonlocal is_control
+            if part["name"] is None:
+                return decode(part)
+            known = self.values.get(part["name"])
+            if part["operator"] is not None and not (known or (part["operator"] == "-" and known is not None)):
+                return _ESCAPE.sub(decode, part["default"]) if double_quoted else part["default"]
+            if known is None:
+                self.unset_references.setdefault(name, part["name"])
+            is_control = is_control or part["name"] in self.control_escapes
+            return known or ""
+
+        double_quoted = _DOUBLE_QUOTED.match(source)
+        if double_quoted:
+            # The raw text: in the decoded value, an escaped backslash before a reference looks like an escaped dollar.
+            value = _DOUBLE_QUOTED_PART.sub(replace, double_quoted[1])
+        elif not _SINGLE_QUOTED.match(source):
+            value = _UNQUOTED_PART.sub(replace, value)
+        self.values[name] = value
+        self.control_escapes.discard(name)
+        if is_control:
+            self.control_escapes.add(name)
 
 
 def read_env_file(path: Path, known: Collection[str]) -> dict[str, str]:
@@ -26,27 +77,30 @@ def read_env_file(path: Path, known: Collection[str]) -> dict[str, str]:
     """
     from dotenv.parser import parse_stream
 
-    values: dict[str, str] = {}
-    unresolved: dict[str, list[str]] = {}
+    variables = _Variables()
+    lines: dict[str, int] = {}
     for binding in parse_stream(io.StringIO(_read_text(path))):
         source = binding.original.string
+        blank_lines = source[: len(source) - len(source.lstrip())].count("\n")
+        line = binding.original.line + blank_lines
         if binding.error:
-            blank_lines = source[: len(source) - len(source.lstrip())].count("\n")
             raise UsageProblem(
-                f"{path}, line {binding.original.line + blank_lines}: not a valid NAME=value",
+                f"{path}, line {line}: not a valid NAME=value",
                 hint="a quoted value must end with its quote, and only a comment may follow",
             )
         # A name without = passes on a variable of the environment in Compose; the environment is not used here.
         if binding.key is not None and binding.value is not None:
-            quote = _QUOTE.match(source)
-            unresolved[binding.key] = []
-            values[binding.key] = _expand(
-                binding.value, quote[1] if quote else "", values, unresolved[binding.key].append
-            )
+            lines[binding.key] = line
+            variables.assign(binding.key, binding.value, source)
     for name in known:
-        if references := unresolved.get(name):
-            raise UsageProblem(f"{path}: {name} refers to {references[0]}, which the file does not set before it")
-    result = {name: values[name] for name in known if values.get(name)}
+        if reference := variables.unset_references.get(name):
+            raise UsageProblem(f"{path}: {name} refers to {reference}, which the file does not set before it")
+        if name in variables.control_escapes:
+            raise UsageProblem(
+                f"{path}, line {lines[name]}: {name} has a backslash escape for a control character",
+                hint="put the value in single quotes if the backslash belongs to it",
+            )
+    result = {name: variables.values[name] for name in known if variables.values.get(name)}
     if not result:
         raise UsageProblem(f"{path} sets no variable that sitegenctl knows", hint=f"such as {next(iter(known))}")
     return result
@@ -64,22 +118,3 @@ def _read_text(path: Path) -> str:
     if len(content) > _MAX_BYTES:
         raise UsageProblem(f"{path} is too large for an environment file (more than 1 MiB)")
     return text
-
-
-def _expand(value: str, quote: str, values: Mapping[str, str], report_unset: Callable[[str], None]) -> str:
-    """Replace ``${NAME}``, ``${NAME:-default}`` and ``${NAME-default}``; a dollar sign without braces is literal."""
-    if quote == "'":
-        return value
-
-    def replacement(match: re.Match[str]) -> str:
-        name, operator, default = match.groups()
-        if name is None:
-            return "$" if quote == '"' else match[0]
-        known = values.get(name)
-        if operator is not None:
-            return known if known or (operator == "-" and known is not None) else default
-        if known is None:
-            report_unset(name)
-        return known or ""
-
-    return _REFERENCE.sub(replacement, value)
