@@ -45,7 +45,18 @@ def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False,
             "quiet": run.is_quiet,
             "interrupted": run.interrupted,
             "steps": [_step_data(report, selector) for report in run.steps],
-            "attention": [_leftover_data(left, selector) for left in run.left],
+            "attention": [
+                {
+                    "order_id": left.outcome.order_id,
+                    "condition": left.condition,
+                    "obstacle": left.obstacle,
+                    "operator": left.obstacle.is_for_operators,
+                    "new": left.is_new,
+                    "reason": left.outcome.reason,
+                    "hint": hint_text(left.outcome.hint, selector),
+                }
+                for left in run.left
+            ],
         },
         rows=rows,
         columns=("step", *OUTCOME_COLUMNS),
@@ -87,19 +98,6 @@ def _text(run: Maintenance, selector: str | None, *, verbose: bool) -> str:
             lines += _step_lines(report, selector, dry_run=run.dry_run, verbose=verbose)
     lines += _attention_lines(run.left if verbose else run.news, selector)
     return "".join(f"{line}\n" for line in lines)
-
-
-def _leftover_data(left: Leftover, selector: str | None) -> dict[str, Any]:
-    outcome = left.outcome
-    return {
-        "order_id": outcome.order_id,
-        "condition": left.condition,
-        "obstacle": left.obstacle,
-        "operator": left.obstacle.is_for_operators,
-        "new": left.is_new,
-        "reason": outcome.reason,
-        "hint": hint_text(outcome.hint, selector),
-    }
 
 
 def _attention_lines(left: Sequence[Leftover], selector: str | None) -> list[str]:

@@ -90,7 +90,8 @@ def outcomes_text(
     blocks = list(_blocks(shown, texts, alone=verbose or in_all <= LISTED))
     listed = sum(last - first + 1 for first, last in blocks[:most])
     longest = max((len(texts[first][0]) for first, _ in blocks[:most]), default=0)
-    names = [_name(shown[first], shown[last]) for first, last in blocks[:most]]
+    ids = [(shown[first].order_id, shown[last].order_id) for first, last in blocks[:most]]
+    names = [str(first) if first == last else f"{first}-{last}" for first, last in ids]
     number = max(map(len, names), default=0)
     for (first, _), name in zip(blocks, names, strict=False):
         word, text = texts[first]
@@ -133,10 +134,6 @@ def _blocks(shown: Sequence[Outcome], texts: Sequence[tuple[str, str]], *, alone
             yield from ((place, place) for place in block)
         else:
             yield block[0], block[-1]
-
-
-def _name(first: Outcome, last: Outcome) -> str:
-    return str(first.order_id) if first is last else f"{first.order_id}-{last.order_id}"
 
 
 def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:

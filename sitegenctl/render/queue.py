@@ -218,9 +218,9 @@ def task_data(task: TaskDetails) -> dict[str, Any]:
 def task_text(task: TaskDetails, order: Order | None, screen: Screen) -> str:
     """The task as text; the first line has its state."""
     facts: dict[str, Any] = {
-        "order": _order_words(task, order),
+        "order": f"{task.order_id}  {order.label or 'NULL'}  {order.customer_name}" if order else task.order_id,
         "name": task.name,
-        "place": _place(task),
+        "place": task.place if task.position is None else f"{task.place}, place {task.position + 1}",
         "worker": task.worker,
         "attempt": task.attempt,
         "enqueued": _utc(task.enqueued_at),
@@ -250,18 +250,6 @@ def _details(task: TaskDetails) -> Iterator[str]:
     if task.headers:
         yield "  message"
         yield from (f"    {key}: {json.dumps(value)}" for key, value in task.headers.items())
-
-
-def _order_words(task: TaskDetails, order: Order | None) -> str | None:
-    if task.order_id is None:
-        return None
-    return f"{task.order_id}  {order.label or 'NULL'}  {order.customer_name}" if order else str(task.order_id)
-
-
-def _place(task: TaskDetails) -> str:
-    if task.position is not None:
-        return f"{task.place}, place {task.position + 1}"
-    return str(task.place)
 
 
 def _utc(time: datetime | None) -> str | None:
