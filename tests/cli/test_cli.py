@@ -28,14 +28,14 @@ HEAVY = ["celery", "sqlalchemy", "redis", "asyncpg", "textual", "rq", "kombu", "
 
 def envelope(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
     """The JSON envelope on stdout, checked for what every envelope has."""
-    found = json.loads(process.stdout)
-    assert set(found) == {"schema", "command", "ok", "exit_code", "data", "errors"}
-    assert found["schema"] == "sitegenctl/1"
-    assert found["exit_code"] == process.returncode
-    assert found["ok"] == (process.returncode == 0)
-    for error in found["errors"]:
+    result = json.loads(process.stdout)
+    assert set(result) == {"schema", "command", "ok", "exit_code", "data", "errors"}
+    assert result["schema"] == "sitegenctl/1"
+    assert result["exit_code"] == process.returncode
+    assert result["ok"] == (process.returncode == 0)
+    for error in result["errors"]:
         assert set(error) == {"message", "hint", "source"}
-    return found
+    return result
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_a_bad_file_is_one_clear_line_and_nothing_is_done(world: World, content:
 @pytest.mark.parametrize("context", [[], ["--context", "demo"]])
 def test_a_usage_error_has_an_envelope_too(world: World, context: list[str]) -> None:
     process = world.run(*context, "enqueue", "abc", "-o", "json")
-    found = envelope(process)
+    result = envelope(process)
     assert process.returncode == 2
-    assert found["command"] == "enqueue"
-    assert found["data"] is None
-    assert found["errors"][0]["message"] == "abc is not an order number"
+    assert result["command"] == "enqueue"
+    assert result["data"] is None
+    assert result["errors"][0]["message"] == "abc is not an order number"
 
 
 def test_enqueue_answers_for_every_order(world: World) -> None:
@@ -253,10 +253,10 @@ def test_inspect_without_redis_prints_the_rest(world: World) -> None:
     world.order(42, files=8)
     process = world.run("inspect", "42", "-o", "json", REDIS_URL="redis://127.0.0.1:1/0")
     assert process.returncode == 3
-    found = envelope(process)
-    assert (found["data"]["condition"], found["data"]["customer_name"]) == ("unknown", "Ana Souza")
-    assert found["data"]["files"]["count"] == 8
-    assert [error["source"] for error in found["errors"]] == ["broker"]
+    result = envelope(process)
+    assert (result["data"]["condition"], result["data"]["customer_name"]) == ("unknown", "Ana Souza")
+    assert result["data"]["files"]["count"] == 8
+    assert [error["source"] for error in result["errors"]] == ["broker"]
 
 
 def test_inspect_without_sites_directory_reports_no_empty(world: World) -> None:

@@ -111,12 +111,12 @@ def test_unreachable_source_is_exit_3_in_one_line(world: World, variable: str, q
     assert (process.returncode, process.stderr) == (3, "")
     assert "can't be reached" in process.stdout
     assert "s3cret" not in process.stdout
-    found = run("doctor", *quick, "-o", "json", **{variable: AWAY[variable]})
-    envelope = json.loads(found.stdout)
-    assert (found.returncode, envelope["exit_code"], envelope["ok"]) == (3, 3, False)
+    result = run("doctor", *quick, "-o", "json", **{variable: AWAY[variable]})
+    envelope = json.loads(result.stdout)
+    assert (result.returncode, envelope["exit_code"], envelope["ok"]) == (3, 3, False)
     assert [error["source"] for error in envelope["errors"]] == ["broker" if variable == "REDIS_URL" else "database"]
-    assert found.stderr.splitlines()[0].startswith("error: ")
-    assert "Traceback" not in found.stderr
+    assert result.stderr.splitlines()[0].startswith("error: ")
+    assert "Traceback" not in result.stderr
 
 
 def test_checks_as_json_ndjson_and_csv(world: World, run: Run) -> None:

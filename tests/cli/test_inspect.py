@@ -116,19 +116,21 @@ def test_unmounted_sites_make_only_file_checks_unknown(world: World) -> None:
 
 def test_the_overview_counts_agree_with_the_list(world: World) -> None:
     manifest = seeded(world)
-    seen = data(world, "inspect")
-    counts = {condition: entry["count"] for condition, entry in seen["by_condition"].items()}
+    overview = data(world, "inspect")
+    counts = {condition: entry["count"] for condition, entry in overview["by_condition"].items()}
     wanted: dict[str, int] = {}
     for condition in expected(manifest, running="queued", hollow="done").values():
         wanted[condition] = wanted.get(condition, 0) + 1
     assert counts == wanted
-    assert sum(seen["by_status"].values()) == 60
-    assert seen["depth"]["orphaned"]["count"] == len(manifest.conditions["orphaned"])
-    assert seen["depth"]["queued"]["count"] == len([*manifest.conditions["running"], *manifest.conditions["queued"]])
-    assert (seen["foreign"], seen["workers"], seen["silent_workers"]) == (manifest.foreign, [], 0)
+    assert sum(overview["by_status"].values()) == 60
+    assert overview["depth"]["orphaned"]["count"] == len(manifest.conditions["orphaned"])
+    assert overview["depth"]["queued"]["count"] == len(
+        [*manifest.conditions["running"], *manifest.conditions["queued"]]
+    )
+    assert (overview["foreign"], overview["workers"], overview["silent_workers"]) == (manifest.foreign, [], 0)
     text = world.run("inspect").stdout
-    faults = sum(entry["count"] for entry in seen["by_condition"].values() if entry["severity"] == "fault")
-    waiting = seen["depth"]["queued"]["count"]
+    faults = sum(entry["count"] for entry in overview["by_condition"].values() if entry["severity"] == "fault")
+    waiting = overview["depth"]["queued"]["count"]
     assert text.splitlines()[:2] == [
         f"{waiting} tasks wait, and no worker is alive",
         f"{faults} orders need attention",
@@ -169,13 +171,13 @@ def test_the_overview_suggests_fixes_for_its_orders(world: World) -> None:
 def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> None:
     world.order(1, "REVIEW", steps=["START", "SUCCESS"], age="30 minutes", files=8)
     world.order(2, "GENERATING", steps=["START", "ERROR"], age="40 minutes")
-    seen = data(world, "inspect")
-    assert seen["last_hour"] == {"succeeded": 1, "failed": 1, "skipped": 0, "success_rate": 0.5}
+    overview = data(world, "inspect")
+    assert overview["last_hour"] == {"succeeded": 1, "failed": 1, "skipped": 0, "success_rate": 0.5}
     # Ids and times grow together; the window is found by bisection, also where it begins in the middle.
     world.sql("UPDATE site_generation_logs SET created_at = created_at - interval '3 hours' WHERE order_id = 1")
-    seen = data(world, "inspect")
-    assert (seen["last_hour"]["succeeded"], seen["last_hour"]["failed"]) == (0, 1)
-    assert (seen["last_day"]["succeeded"], seen["last_day"]["failed"]) == (1, 1)
+    overview = data(world, "inspect")
+    assert (overview["last_hour"]["succeeded"], overview["last_hour"]["failed"]) == (0, 1)
+    assert (overview["last_day"]["succeeded"], overview["last_day"]["failed"]) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,12 @@ def test_a_dead_mount_is_a_source_that_does_not_answer(world: World, command: Se
     stdout, stderr = process.communicate(timeout=60)
     assert "hanging" in stderr
     assert process.returncode == 3
-    found = json.loads(stdout)
+    result = json.loads(stdout)
     if command != ["doctor"]:
-        (error,) = found["errors"]
+        (error,) = result["errors"]
         assert error["source"] == "files"
         assert "did not respond in time" in error["message"]
-    orders = {order["order_id"]: order["condition"] for order in found["data"].get("orders", ())}
+    orders = {order["order_id"]: order["condition"] for order in result["data"].get("orders", ())}
     if orders:
         assert orders == {41: "failed", 42: "unknown"}
 

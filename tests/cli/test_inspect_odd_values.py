@@ -115,8 +115,8 @@ def test_an_order_with_odd_timestamps_is_listed_with_the_others(world: World, co
 def test_a_log_row_with_an_odd_timestamp_is_shown(world: World, console: Console, time: str) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     world.sql(f"UPDATE site_generation_logs SET created_at = '{time}' WHERE step = 'ERROR'")  # noqa: S608
-    found = console.data("inspect", "42")
-    assert (found["condition"], [(row["step"], row["at"] is None) for row in found["log"]]) == (
+    result = console.data("inspect", "42")
+    assert (result["condition"], [(row["step"], row["at"] is None) for row in result["log"]]) == (
         "failed",
         [("START", False), ("ERROR", True)],
     )
@@ -177,8 +177,8 @@ REFUNDED = "status REFUNDED is not known to this release"
 
 @pytest.mark.usefixtures("refunded")
 def test_an_unknown_status_is_shown_by_its_name(console: Console) -> None:
-    found = console.data("inspect", "42")
-    assert (found["status"], found["condition"], found["evidence"], found["remedy"]) == (
+    result = console.data("inspect", "42")
+    assert (result["status"], result["condition"], result["evidence"], result["remedy"]) == (
         "REFUNDED",
         "unknown",
         [REFUNDED],

@@ -161,11 +161,11 @@ def test_reading_one_order_never_walks_the_whole_table(world: World) -> None:
     async def plans() -> list[str]:
         connection = await asyncpg.connect(world.database_url)
         try:
-            found = []
+            result = []
             for statement in (postgres_log._OLDEST, postgres_log._NEWEST):
                 rows = await connection.fetch(f"EXPLAIN {statement}", [2], 0, None, None, None, None, 100)
-                found.append("\n".join(row[0] for row in rows))
-            return found
+                result.append("\n".join(row[0] for row in rows))
+            return result
         finally:
             await connection.close()
 
@@ -179,9 +179,9 @@ def test_a_missing_order_is_reported_and_the_others_are_shown(world: World, say:
     process = say("logs", "41-43")
     assert (process.returncode, process.stderr) == (4, "error: there are no orders 41, 43\n")
     assert "START" in process.stdout
-    found = json.loads(say("logs", "42", "43", "-o", "json").stdout)
-    assert (found["exit_code"], found["errors"][0]["message"]) == (4, "there is no order 43")
-    assert [row["step"] for row in found["data"]["rows"]] == ["START"]
+    result = json.loads(say("logs", "42", "43", "-o", "json").stdout)
+    assert (result["exit_code"], result["errors"][0]["message"]) == (4, "there is no order 43")
+    assert [row["step"] for row in result["data"]["rows"]] == ["START"]
     process = say("logs", "43", "-f")
     assert (process.returncode, process.stderr) == (4, "error: there is no order 43\n")
 
@@ -199,8 +199,8 @@ def test_hostile_text_is_one_line_on_a_screen_and_exact_in_json(world: World, sa
     assert line.isprintable()
     assert "[bold]" in line
     for form in ("ndjson", "json"):
-        found = json.loads(say("logs", "42", "-o", form).stdout)
-        row = found if form == "ndjson" else found["data"]["rows"][0]
+        result = json.loads(say("logs", "42", "-o", form).stdout)
+        row = result if form == "ndjson" else result["data"]["rows"][0]
         assert (row["message"], row["step"], row["status"]) == (HOSTILE, "ERROR\x1b[2J", "error\x1b[2J")
 
 

@@ -50,12 +50,12 @@ def wrong(request: pytest.FixtureRequest, world: World, tmp_path: Path, monkeypa
     ids=["overview", "41", "1", "all", "hollow"],
 )
 def test_no_site_is_called_empty_in_a_wrong_directory(console: Console, command: Sequence[str]) -> None:
-    found = console.envelope("inspect", *command)
-    assert found["exit_code"] == 3
-    (error,) = found["errors"]
+    result = console.envelope("inspect", *command)
+    assert result["exit_code"] == 3
+    (error,) = result["errors"]
     assert error["source"] == "files"
     assert "of the 6 newest finished orders has a file in the sites directory" in error["message"]
-    data = found["data"]
+    data = result["data"]
     conditions = {
         data.get("condition"),
         *(data.get("by_condition") or {}),
@@ -67,8 +67,8 @@ def test_no_site_is_called_empty_in_a_wrong_directory(console: Console, command:
 @pytest.mark.usefixtures("wrong")
 def test_finished_orders_alone_are_not_called_hollow_in_it(world: World, console: Console) -> None:
     world.sql("UPDATE site_orders SET status = 'PAID' WHERE status = 'GENERATING'")
-    found = console.envelope("inspect", "orders", "--condition", "hollow")
-    assert (found["exit_code"], found["errors"][0]["source"], found["data"]["orders"]) == (3, "files", [])
+    result = console.envelope("inspect", "orders", "--condition", "hollow")
+    assert (result["exit_code"], result["errors"][0]["source"], result["data"]["orders"]) == (3, "files", [])
 
 
 @pytest.mark.usefixtures("wrong")
@@ -95,9 +95,9 @@ def test_one_finished_order_without_files_decides_nothing(world: World, console:
     world.order(7, "REVIEW")
     world.order(8, "GENERATING", steps=["START"])
     for order_id in ("7", "8"):
-        found = console.envelope("inspect", order_id)
-        assert (found["exit_code"], found["data"]["condition"]) == (3, "unknown")
-        assert "the only finished order, 7, has no file in the sites directory" in found["errors"][0]["message"]
+        result = console.envelope("inspect", order_id)
+        assert (result["exit_code"], result["data"]["condition"]) == (3, "unknown")
+        assert "the only finished order, 7, has no file in the sites directory" in result["errors"][0]["message"]
 
 
 def test_an_empty_directory_is_fine_before_any_finished_order(world: World, console: Console) -> None:

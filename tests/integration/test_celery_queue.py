@@ -236,16 +236,16 @@ def details_of(world: World, task_id: str):
 def test_task_details_of_celery_messages(world: World) -> None:
     world.publish(1)
     queued = world.publish(2, priority=3, retries=2)
-    found = details_of(world, queued)
-    assert (found.place, found.state, found.position) == (TaskPlace.QUEUE, TaskState.QUEUED, 1)
-    assert (found.name, found.order_id, found.attempt, found.result) == (TASK, 2, 3, None)
-    assert found.list_key == f"{QUEUE}\x06\x163"
-    assert found.headers["argsrepr"] == "[2]"
+    details = details_of(world, queued)
+    assert (details.place, details.state, details.position) == (TaskPlace.QUEUE, TaskState.QUEUED, 1)
+    assert (details.name, details.order_id, details.attempt, details.result) == (TASK, 2, 3, None)
+    assert details.list_key == f"{QUEUE}\x06\x163"
+    assert details.headers["argsrepr"] == "[2]"
     delivered = world.queued_ids()[0]
     world.deliver(ago=0)
-    found = details_of(world, delivered)
-    assert (found.place, found.state, found.worker) == (TaskPlace.UNACKED, TaskState.UNACKED, None)
-    assert abs(datetime.now(UTC) - found.delivered_at) < timedelta(seconds=30)
+    details = details_of(world, delivered)
+    assert (details.place, details.state, details.worker) == (TaskPlace.UNACKED, TaskState.UNACKED, None)
+    assert abs(datetime.now(UTC) - details.delivered_at) < timedelta(seconds=30)
     assert details_of(world, "no-such-task") is None
 
 
@@ -253,22 +253,24 @@ def test_task_details_at_a_worker_and_as_result(world: World) -> None:
     world.order(1, "GENERATING")
     world.worker("-c", "1", environ={"SITEGENCTL_RETRY_BASE": "1h"})
     done, failed = world.publish(1), world.publish(99)
-    result = eventually(lambda: (found := details_of(world, done)) and found.place is TaskPlace.RESULT and found.result)
+    result = eventually(
+        lambda: (details := details_of(world, done)) and details.place is TaskPlace.RESULT and details.result
+    )
     assert result.status == "SUCCESS"
     assert json.loads(result.value)["order_id"] == 1
     assert result.date_done is not None
     # The retry is published first, then taken again by the worker, and only then held.
-    found = eventually(
+    details = eventually(
         lambda: (
-            (found := details_of(world, failed))
-            and (found.state, found.place, bool(found.worker)) == (TaskState.RETRYING, TaskPlace.UNACKED, True)
-            and found
+            (details := details_of(world, failed))
+            and (details.state, details.place, bool(details.worker)) == (TaskState.RETRYING, TaskPlace.UNACKED, True)
+            and details
         )
     )
-    assert (found.order_id, found.attempt) == (99, 2)
-    assert found.worker in world.worker_names()
-    assert found.result.status == "RETRY"
-    assert "GenerationError" in found.result.traceback
+    assert (details.order_id, details.attempt) == (99, 2)
+    assert details.worker in world.worker_names()
+    assert details.result.status == "RETRY"
+    assert "GenerationError" in details.result.traceback
 
 
 def test_pickled_result_is_never_loaded(world: World) -> None:
@@ -284,9 +286,9 @@ def test_details_of_an_unreadable_message(world: World) -> None:
     with world.redis() as client:
         raw = client.rpop(QUEUE)
         client.rpush(QUEUE, raw.replace(b"application/json", b"application/x-python-serialize"))
-    found = details_of(world, pickled)
-    assert (found.name, found.order_id) == (TASK, None)
-    assert "not JSON" in found.undecodable
+    details = details_of(world, pickled)
+    assert (details.name, details.order_id) == (TASK, None)
+    assert "not JSON" in details.undecodable
 
 
 def test_survey_lists_running_and_scheduled_tasks(world: World) -> None:

@@ -343,12 +343,12 @@ def test_recent_steps_are_oldest_first(world: World) -> None:
     world.order(1, steps=["START", "ERROR"], age="40 minutes")
     world.order(2, steps=["START", "SUCCESS"], age="20 minutes")
     world.order(3, steps=["RESUME"], age="1 minutes")
-    found = recent(world)
-    assert [(mark.order_id, mark.step) for mark in found] == [(2, "START"), (2, "SUCCESS"), (3, "RESUME")]
-    assert [mark.log_id for mark in found] == sorted(mark.log_id for mark in found)
-    assert timedelta(minutes=20) <= found[0].age < timedelta(minutes=21)
-    assert [mark.step for mark in recent(world, after_id=found[1].log_id)] == ["RESUME"]
-    assert recent(world, after_id=found[-1].log_id) == []
+    marks = recent(world)
+    assert [(mark.order_id, mark.step) for mark in marks] == [(2, "START"), (2, "SUCCESS"), (3, "RESUME")]
+    assert [mark.log_id for mark in marks] == sorted(mark.log_id for mark in marks)
+    assert timedelta(minutes=20) <= marks[0].age < timedelta(minutes=21)
+    assert [mark.step for mark in recent(world, after_id=marks[1].log_id)] == ["RESUME"]
+    assert recent(world, after_id=marks[-1].log_id) == []
 
 
 def test_recent_steps_limit_keeps_the_newest(world: World) -> None:
@@ -413,5 +413,5 @@ def test_filter_agrees_in_python_and_sql(world: World, many_names: list[int]) ->
             answers.append({order.order_id for order in settled})
         return answers
 
-    for only, found in zip(FILTERS, world.with_session(asked), strict=True):
-        assert found == {number for number in many_names if only.matches(orders[number])}, only
+    for only, marks in zip(FILTERS, world.with_session(asked), strict=True):
+        assert marks == {number for number in many_names if only.matches(orders[number])}, only

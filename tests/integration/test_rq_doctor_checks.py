@@ -38,10 +38,10 @@ def test_healthy_system_passes_every_check(rq: RqWorld) -> None:
     worker = rq.stock_worker("--with-scheduler")
     with rq.redis() as client:
         eventually(lambda: client.exists(f"rq:scheduler-lock:{QUEUE}"))
-    found = check_up_of(rq)
-    assert [check.name for check in found.checks] == [check.name for check in checks_of("rq")]
+    checkup = check_up_of(rq)
+    assert [check.name for check in checkup.checks] == [check.name for check in checks_of("rq")]
     # The tests' Redis has no persistence; what RQ's probe shares with Celery's is tested there.
-    assert {check.name for check in found.checks if check.status is not OK} == {"redis persistence"}
+    assert {check.name for check in checkup.checks if check.status is not OK} == {"redis persistence"}
     rq.publish(1, job_timeout=600)
     eventually(lambda: (rq.sites_dir.parent / "begun").exists())
     expect(examine(rq)["time limits"], OK, "1 task with 600 s")
@@ -62,14 +62,14 @@ def test_no_worker_is_reported_with_how_to_start_one(rq: RqWorld) -> None:
     rq.publish(2)
     rq.deliver()
     before = rq.dumped()
-    found = examine(rq)
+    checks = examine(rq)
     assert rq.dumped() == before
-    expect(found["worker"], FAILED, "may be running them")
+    expect(checks["worker"], FAILED, "may be running them")
     remedy = "inspect queue shows these tasks; to start another worker: docker start crm-rq-worker"
-    assert hint_text(found["worker"].remedy) == remedy
-    expect(found["scheduler"], WARNING)
+    assert hint_text(checks["worker"].remedy) == remedy
+    expect(checks["scheduler"], WARNING)
     for name in ("worker queue", "worker task"):
-        expect(found[name], CheckStatus.UNCHECKED)
+        expect(checks[name], CheckStatus.UNCHECKED)
 
 
 @pytest.mark.shows(FAILED, "worker queue", "queue progress", "time limits", "scheduler", "serialization")
@@ -77,22 +77,22 @@ def test_no_worker_is_reported_with_how_to_start_one(rq: RqWorld) -> None:
 def test_worker_of_another_queue_and_odd_jobs(rq: RqWorld) -> None:
     rq.stock_worker(queues=("other",))
     rq.publish(1)
-    found = examine(rq)
-    expect(found["worker"], OK)
-    expect(found["worker queue"], FAILED, "no worker consumes", "they consume other instead")
+    checks = examine(rq)
+    expect(checks["worker"], OK)
+    expect(checks["worker queue"], FAILED, "no worker consumes", "they consume other instead")
     remedy = f"docker start crm-rq-worker   (with {QUEUE} among its queues)"
-    assert hint_text(found["worker queue"].remedy) == remedy
-    expect(found["queue progress"], FAILED)
-    expect(found["time limits"], WARNING, "1 task with 180 s")
+    assert hint_text(checks["worker queue"].remedy) == remedy
+    expect(checks["queue progress"], FAILED)
+    expect(checks["time limits"], WARNING, "1 task with 180 s")
     endless = rq.publish(2, job_timeout=-1)
     rq.publish(3, due=timedelta(hours=1))
     with rq.redis() as client:
         client.hset(f"rq:job:{endless}", "data", zlib.compress(b'["f", null, [], {}]'))
-    found = examine(rq)
-    expect(found["time limits"], FAILED)
-    assert "never ends" in found["time limits"].evidence[-1]
-    expect(found["scheduler"], FAILED, "1 task is due later, and no worker enqueues them then")
-    expect(found["serialization"], FAILED, "1 of 3 messages not pickle: JSON (1)")
+    checks = examine(rq)
+    expect(checks["time limits"], FAILED)
+    assert "never ends" in checks["time limits"].evidence[-1]
+    expect(checks["scheduler"], FAILED, "1 task is due later, and no worker enqueues them then")
+    expect(checks["serialization"], FAILED, "1 of 3 messages not pickle: JSON (1)")
     # The same system with workers that read JSON.
     expect(examine(rq, rq_serializer="json")["serialization"], FAILED, "2 of 3 messages not JSON: pickle (2)")
 
@@ -104,8 +104,8 @@ def test_failed_imports_of_the_job(rq: RqWorld) -> None:
     expect(examine(rq)["worker task"], OK)  # failures of another job do not matter
     with rq.redis() as client:
         eventually(lambda: client.zcard(f"rq:failed:{QUEUE}") == 1)
-    found = examine(rq, task=f"{JOB}_of_old")
-    expect(found["worker task"], FAILED, "can't import", "generate_site_job_of_old")
+    checks = examine(rq, task=f"{JOB}_of_old")
+    expect(checks["worker task"], FAILED, "can't import", "generate_site_job_of_old")
 
 
 def test_probe_never_unpickles(rq: RqWorld, tmp_path: Path) -> None:
