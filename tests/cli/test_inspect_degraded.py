@@ -26,7 +26,7 @@ from tests.support.world import QUEUE, World, eventually, with_grace
 EVERY_INSPECT = [["inspect"], ["inspect", "orders"], ["inspect", "42"], ["inspect", "queue"], ["inspect", "workers"]]
 
 
-def envelope(world: World, *arguments: str) -> dict[str, Any]:
+def seen(world: World, *arguments: str) -> dict[str, Any]:
     return json.loads(world.run(*arguments, "-o", "json").stdout)
 
 
@@ -47,21 +47,21 @@ def asked(world: World, command: Callable[[], object]) -> Counter[str]:
 def test_a_task_that_no_reply_names_is_unaccounted(world: World) -> None:
     world.order(42, "GENERATING")
     task = world.publish(42)
-    assert envelope(world, "inspect", "task", task)["data"]["state"] == "queued"
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "queued"
     world.deliver(ago=1)
     may_run = (
         "no worker that responds has it; a worker that is shutting down, paused or cut off may still be running it"
     )
-    assert envelope(world, "inspect", "task", task)["data"]["state"] == "unaccounted"
-    assert may_run in envelope(world, "inspect", "42")["data"]["evidence"][-1]
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "unaccounted"
+    assert may_run in seen(world, "inspect", "42")["data"]["evidence"][-1]
     worker = world.worker("-c", "1")
-    assert envelope(world, "inspect", "task", task)["data"]["state"] == "unaccounted"
-    assert may_run in envelope(world, "inspect", "42")["data"]["evidence"][-1]
+    assert seen(world, "inspect", "task", task)["data"]["state"] == "unaccounted"
+    assert may_run in seen(world, "inspect", "42")["data"]["evidence"][-1]
     os.kill(worker.pid, signal.SIGSTOP)
-    report = envelope(world, "inspect", "task", task, "--timeout", "1s")
+    report = seen(world, "inspect", "task", task, "--timeout", "1s")
     assert (report["exit_code"], report["data"]["state"]) == (3, "unaccounted")
     assert report["errors"][0]["message"] == "the living worker did not respond"
-    report = envelope(world, "inspect", "task", "nowhere", "--timeout", "1s")
+    report = seen(world, "inspect", "task", "nowhere", "--timeout", "1s")
     assert (report["exit_code"], report["errors"][0]["source"]) == (3, "workers")
 
 
@@ -70,11 +70,11 @@ def test_every_inspect_reports_a_silent_worker(world: World) -> None:
     os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
     for command in EVERY_INSPECT:
         process = world.run(*command, "--timeout", "1s", "-o", "json")
-        result = json.loads(process.stdout)
-        assert (process.returncode, result["ok"], result["exit_code"]) == (3, False, 3), command
-        (error,) = result["errors"]
+        found = json.loads(process.stdout)
+        assert (process.returncode, found["ok"], found["exit_code"]) == (3, False, 3), command
+        (error,) = found["errors"]
         assert (error["source"], error["message"]) == ("workers", "the living worker did not respond")
-        assert result["data"]
+        assert found["data"]
         shown = world.run(*command, "--timeout", "1s")
         assert (shown.returncode, shown.stderr.splitlines()[0]) == (3, "error: the living worker did not respond")
         assert shown.stdout
@@ -85,9 +85,9 @@ def test_one_silent_worker_among_several_is_reported_too(world: World) -> None:
     world.worker("-c", "1")
     os.kill(world.worker("-c", "1").pid, signal.SIGSTOP)
     for command in (["inspect"], ["inspect", "workers"]):
-        result = json.loads(world.run(*command, "--timeout", "2s", "-o", "json").stdout)
-        assert [error["message"] for error in result["errors"]] == ["1 of 2 living workers did not respond"]
-        assert len(result["data"]["workers"]) == 1
+        found = json.loads(world.run(*command, "--timeout", "2s", "-o", "json").stdout)
+        assert [error["message"] for error in found["errors"]] == ["1 of 2 living workers did not respond"]
+        assert len(found["data"]["workers"]) == 1
     text = world.run("inspect", "--timeout", "2s").stdout
     assert text.splitlines()[0] == "no faults found, but the workers did not respond fully"
 
@@ -97,7 +97,7 @@ def test_workers_are_asked_once(world: World, command: Sequence[str]) -> None:
     world.order(42, steps=["START", "ERROR"])
     world.enqueue(42)
     world.worker("-c", "1", "--pace", "30s")
-    eventually(lambda: envelope(world, "inspect", "42")["data"]["condition"] == "running")
+    eventually(lambda: seen(world, "inspect", "42")["data"]["condition"] == "running")
     methods = asked(world, lambda: world.run(*command))
     assert methods
     assert set(methods.values()) == {1}
@@ -109,14 +109,14 @@ def test_the_overview_counts_tasks_reported_by_workers(world: World) -> None:
     world.worker("-c", "1", "--pace", "30s")
     world.publish(2, eta=datetime.now(UTC) + timedelta(hours=1))
     world.publish(7, task="app.tasks.other", eta=datetime.now(UTC) + timedelta(hours=1))
-    eventually(lambda: envelope(world, "inspect")["data"]["depth"].keys() == {"scheduled"})
+    eventually(lambda: seen(world, "inspect")["data"]["depth"].keys() == {"scheduled"})
     world.publish(1)
-    result = eventually(
-        lambda: (data := envelope(world, "inspect")["data"])["depth"].keys() == {"running", "scheduled"} and data
+    found = eventually(
+        lambda: (data := seen(world, "inspect")["data"])["depth"].keys() == {"running", "scheduled"} and data
     )
-    assert [task["order_id"] for task in result["workers"][0]["active"]] == [1]
-    assert result["depth"]["scheduled"]["count"] == 1
-    assert result["by_condition"].keys() == {"running", "scheduled"}
+    assert [task["order_id"] for task in found["workers"][0]["active"]] == [1]
+    assert found["depth"]["scheduled"]["count"] == 1
+    assert found["by_condition"].keys() == {"running", "scheduled"}
 
 
 @pytest.fixture
@@ -135,12 +135,12 @@ def early_worker(world: World) -> Iterator[None]:
 def test_an_order_known_only_from_a_worker_is_not_missing(world: World) -> None:
     world.order(42, "PAID", name="Ana")
     world.publish(42)
-    (task,) = eventually(lambda: [t for t in envelope(world, "inspect", "queue")["data"]["tasks"] if t["worker"]])
+    (task,) = eventually(lambda: [t for t in seen(world, "inspect", "queue")["data"]["tasks"] if t["worker"]])
     assert (task["order_id"], task["customer_name"]) == (42, "Ana")
-    (order,) = envelope(world, "inspect", "orders")["data"]["orders"]
+    (order,) = seen(world, "inspect", "orders")["data"]["orders"]
     assert (order["order_id"], order["status"], order["condition"]) == (42, "PAID", "running")
-    assert envelope(world, "inspect")["data"]["by_condition"].keys() == {"running"}
-    assert envelope(world, "inspect", "orders", "--status", "building")["data"]["orders"] == []
+    assert seen(world, "inspect")["data"]["by_condition"].keys() == {"running"}
+    assert seen(world, "inspect", "orders", "--status", "building")["data"]["orders"] == []
     # Its name is untrusted, too.
     for command in (*EVERY_INSPECT, ["inspect", "task", task["task_id"]], ["doctor"]):
         shown = world.run(*command)
@@ -161,8 +161,8 @@ def test_without_redis_the_queue_is_unknown_and_not_empty(world: World) -> None:
     text = world.run("inspect", **away).stdout
     assert "queue      unknown" in text
     assert "empty" not in text
-    result = json.loads(world.run("inspect", "-o", "json", **away).stdout)["data"]
-    assert (result["depth"], result["foreign"], result["workers"]) == (None, None, None)
+    found = json.loads(world.run("inspect", "-o", "json", **away).stdout)["data"]
+    assert (found["depth"], found["foreign"], found["workers"]) == (None, None, None)
 
 
 async def away(*_: object, **__: object) -> Any:

@@ -55,10 +55,10 @@ NO_CONSUMER = "1 message waits, and no worker consumes site_generation"
 def test_healthy_system_passes_every_check(on_stage: OnStage) -> None:
     world = on_stage(RIGHT)
     world.order(41, "REVIEW", files=8)
-    checkup = check_up_of(world)
-    assert {check.name: check for check in checkup.checks if check.status is not OK} == {}
-    assert [check.name for check in checkup.checks] == NAMES
-    assert (checkup.exit_code, checkup.summary) == (0, f"healthy: {len(NAMES)} checks passed")
+    found = check_up_of(world)
+    assert {check.name: check for check in found.checks if check.status is not OK} == {}
+    assert [check.name for check in found.checks] == NAMES
+    assert (found.exit_code, found.summary) == (0, f"healthy: {len(NAMES)} checks passed")
 
 
 def test_check_up_leaves_redis_as_it_was(on_stage: OnStage) -> None:
@@ -86,13 +86,13 @@ def test_worker_on_another_queue(on_stage: OnStage) -> None:
     world = on_stage(WRONG_QUEUE)
     world.publish(42)
     began = time.monotonic()
-    checks = examine(world, patience="0.5s")
+    found = examine(world, patience="0.5s")
     assert time.monotonic() - began > 0.5  # the queue was read twice
-    expect(checks["worker"], OK)
-    expect(checks["worker queue"], FAILED, "no worker consumes", "they consume other_queue instead")
-    expect(checks["queue progress"], FAILED, NO_CONSUMER)
+    expect(found["worker"], OK)
+    expect(found["worker queue"], FAILED, "no worker consumes", "they consume other_queue instead")
+    expect(found["queue progress"], FAILED, NO_CONSUMER)
     # This worker's visibility timeout is shorter than a generation may take.
-    expect(checks["visibility timeout"], FAILED, "300 s is not longer than the hard limit of 600 s")
+    expect(found["visibility timeout"], FAILED, "300 s is not longer than the hard limit of 600 s")
 
 
 def test_remedy_for_another_queue_fixes_it(on_stage: OnStage) -> None:
@@ -113,23 +113,23 @@ def test_remedy_for_another_queue_fixes_it(on_stage: OnStage) -> None:
 
 @pytest.mark.shows(FAILED, "worker task")
 def test_worker_without_the_task(on_stage: OnStage) -> None:
-    checks = examine(on_stage(WRONG_TASK))
-    expect(checks["worker queue"], OK)
-    expect(checks["worker task"], FAILED, TASK, f"registered instead: {OTHER_TASK}")
+    found = examine(on_stage(WRONG_TASK))
+    expect(found["worker queue"], OK)
+    expect(found["worker task"], FAILED, TASK, f"registered instead: {OTHER_TASK}")
     # Its limits are those of the pool: the task that has its own isn't there.
-    expect(checks["time limits"], OK)
+    expect(found["time limits"], OK)
 
 
 @pytest.mark.shows(FAILED, "worker")
 def test_worker_on_another_database_number(on_stage: OnStage) -> None:
-    checks = examine(on_stage(NO_WORKER))
+    found = examine(on_stage(NO_WORKER))
     expect(
-        checks["worker"],
+        found["worker"],
         FAILED,
         "no worker on database 3, but what looks like one on database 0, 1, 2 of the same Redis",
     )
     for name in ("worker queue", "worker task", "time limits", "visibility timeout"):
-        expect(checks[name], UNCHECKED, "no worker responded")
+        expect(found[name], UNCHECKED, "no worker responded")
 
 
 @pytest.mark.shows(WARNING, "time limits")
@@ -138,13 +138,13 @@ def test_worker_with_other_limits_that_then_hangs(on_stage: OnStage) -> None:
     # The task's own limits hold, not the pool's.
     odd = {"queue": QUEUE, "tasks": [TASK], "options": {"time_limit": 7000}, "arguments": ["--time-limit", "9999"]}
     with odd_process(world, **odd) as process:
-        checks = examine(world)
-        expect(checks["time limits"], WARNING, "none soft, 7000 s hard; the system has 540 s and 600 s")
-        expect(checks["visibility timeout"], FAILED)
+        found = examine(world)
+        expect(found["time limits"], WARNING, "none soft, 7000 s hard; the system has 540 s and 600 s")
+        expect(found["visibility timeout"], FAILED)
         os.killpg(process.pid, signal.SIGSTOP)  # connected, and silent
-        checks = examine(world, timeout="0.5s")
-        expect(checks["worker"], FAILED, "1 of 1 connected worker did not respond")
-        expect(checks["time limits"], UNCHECKED)
+        found = examine(world, timeout="0.5s")
+        expect(found["worker"], FAILED, "1 of 1 connected worker did not respond")
+        expect(found["time limits"], UNCHECKED)
 
 
 def test_busy_worker_of_another_queue_is_ignored(world: World) -> None:
@@ -157,23 +157,23 @@ def test_busy_worker_of_another_queue_is_ignored(world: World) -> None:
         app.send_task("mail.send", kwargs={"seconds": 60}, queue="mail")
         eventually(lambda: not client.llen("mail"))
         world.publish(42)
-        checks = examine(world)
-        expect(checks["queue progress"], FAILED, NO_CONSUMER)
-        expect(checks["time limits"], UNCHECKED)
+        found = examine(world)
+        expect(found["queue progress"], FAILED, NO_CONSUMER)
+        expect(found["time limits"], UNCHECKED)
         # Only its visibility timeout counts: it restores our messages, too.
         world.worker("-c", "1")
-        checks = examine(world)
-        expect(checks["time limits"], OK)
-        expect(checks["visibility timeout"], FAILED, "300 s at mail@crm is not longer than the hard limit")
+        found = examine(world)
+        expect(found["time limits"], OK)
+        expect(found["visibility timeout"], FAILED, "300 s at mail@crm is not longer than the hard limit")
 
 
 def test_workers_on_channels_of_another_name_are_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITEGENCTL_FANOUT_PREFIX", "/sites{db}.")
     monkeypatch.setenv("SITEGENCTL_GLOBAL_KEYPREFIX", "crm:")
     world.worker("-c", "1")
-    checks = examine(world)
+    found = examine(world)
     for name in ("worker", "worker queue", "worker task"):
-        expect(checks[name], OK)
+        expect(found[name], OK)
 
 
 # --- Redis ----------------------------------------------------------------------------------------------------
@@ -188,9 +188,9 @@ def follow(check: Check, client: Redis) -> None:
 
 @pytest.mark.shows(WARNING, "redis persistence")
 def test_redis_without_persistence_is_unwise(world: World) -> None:
-    checks = examine(world)
-    expect(checks["redis"], OK)
-    expect(checks["redis persistence"], WARNING, "a restart of Redis loses the queue")
+    found = examine(world)
+    expect(found["redis"], OK)
+    expect(found["redis persistence"], WARNING, "a restart of Redis loses the queue")
 
 
 @pytest.mark.shows(WARNING, "redis eviction")
@@ -202,13 +202,13 @@ def test_remedies_for_persistence_and_eviction_fix_them(on_stage: OnStage) -> No
             client.config_set("save", "3600 1")
             client.config_set("maxmemory", "200mb")
             client.config_set("maxmemory-policy", "allkeys-lru")
-            checks = examine(world)
-            expect(checks["redis persistence"], WARNING, "snapshots only")
-            expect(checks["redis eviction"], WARNING, "allkeys-lru with maxmemory 200 MB")
-            follow(checks["redis persistence"], client)
-            follow(checks["redis eviction"], client)
-            checks = examine(world)
-            assert (checks["redis persistence"].status, checks["redis eviction"].status) == (OK, OK)
+            found = examine(world)
+            expect(found["redis persistence"], WARNING, "snapshots only")
+            expect(found["redis eviction"], WARNING, "allkeys-lru with maxmemory 200 MB")
+            follow(found["redis persistence"], client)
+            follow(found["redis eviction"], client)
+            found = examine(world)
+            assert (found["redis persistence"].status, found["redis eviction"].status) == (OK, OK)
         finally:
             client.config_set("appendonly", "yes")
             client.config_set("save", "")
@@ -222,21 +222,21 @@ def test_user_without_permission_leaves_checks_unchecked(on_stage: OnStage) -> N
         client.config_set("appendonly", "no")
         try:
             with restricted(world, "-client", "-config"):
-                checks = examine(world)
+                found = examine(world)
         finally:
             client.config_set("appendonly", "yes")
-    expect(checks["redis"], OK)
-    expect(checks["redis persistence"], UNCHECKED)
-    expect(checks["worker"], OK)  # it was asked itself
+    expect(found["redis"], OK)
+    expect(found["redis persistence"], UNCHECKED)
+    expect(found["worker"], OK)  # it was asked itself
 
 
 def test_refused_command_leaves_only_its_check_unchecked(on_stage: OnStage) -> None:
     world = on_stage(RIGHT)
     world.order(41, "REVIEW", files=8)
     with restricted(world, "-scan", "-info"):
-        checkup = check_up_of(world)
-    assert checkup.exit_code == 0
-    unchecked = {check.name: check for check in checkup.checks if check.status is UNCHECKED}
+        found = check_up_of(world)
+    assert found.exit_code == 0
+    unchecked = {check.name: check for check in found.checks if check.status is UNCHECKED}
     assert set(unchecked) == {"redis persistence", "redis eviction", "leftovers"}
     expect(unchecked["leftovers"], UNCHECKED, "SCAN")
 
@@ -260,9 +260,9 @@ def test_replica_takes_no_writes(world: World, own_redis: Redis) -> None:
     own_redis.config_set("masterauth", primary.password or "")
     own_redis.execute_command("REPLICAOF", primary.hostname, primary.port)
     eventually(lambda: own_redis.info("replication")["master_link_status"] == "up")
-    checkup = check_up_of(world)
-    expect(checkup.checks[0], FAILED, "it is a slave and takes no writes: nothing can be published")
-    assert (checkup.exit_code, checkup.checks[0].remedy) == (5, "point REDIS_URL at the primary")
+    found = check_up_of(world)
+    expect(found.checks[0], FAILED, "it is a slave and takes no writes: nothing can be published")
+    assert (found.exit_code, found.checks[0].remedy) == (5, "point REDIS_URL at the primary")
 
 
 @pytest.mark.shows(OK, "redis")
@@ -288,10 +288,10 @@ def test_redis_that_can_not_save_refuses_writes(world: World, own_redis: Redis, 
     eventually(lambda: own_redis.info("persistence")["rdb_last_bgsave_status"] == "err")
     with pytest.raises(ResponseError, match="MISCONF"):
         own_redis.set("key", "value")
-    checkup = check_up_of(world)
+    found = check_up_of(world)
     # It responds, so it need not be started.
-    expect(checkup.checks[0], FAILED, "the last snapshot failed: Redis refuses writes, nothing can be published")
-    assert checkup.exit_code == 5
+    expect(found.checks[0], FAILED, "the last snapshot failed: Redis refuses writes, nothing can be published")
+    assert found.exit_code == 5
     own_redis.config_set("stop-writes-on-bgsave-error", "no")
     own_redis.set("key", "value")
     expect(examine(world)["redis"], OK)
@@ -447,11 +447,11 @@ def test_schema_differs_from_the_contract(world: World, statement: str, status: 
 @pytest.mark.shows(FAILED, "postgresql")
 def test_database_without_the_tables(world: World) -> None:
     world.sql("ALTER TABLE site_generation_logs RENAME TO other")
-    checkup = check_up_of(world)
-    by_name = {check.name: check for check in checkup.checks}
+    found = check_up_of(world)
+    by_name = {check.name: check for check in found.checks}
     expect(by_name["postgresql"], FAILED, "it has no table site_generation_logs")
     expect(by_name["orders"], UNCHECKED, "not an orders database")
-    assert checkup.exit_code == 5
+    assert found.exit_code == 5
 
 
 @pytest.mark.parametrize(
@@ -473,9 +473,9 @@ def test_wrong_clock_of_this_machine(world: World, wrong_by: float, status: Chec
 def test_locked_table_is_not_an_unreachable_server(world: World) -> None:
     world.order(42)
     with held(world, "BEGIN; LOCK TABLE site_orders", application_name="alembic") as pid:
-        checkup = check_up_of(world, timeout="0.5s")
-        by_name = {check.name: check for check in checkup.checks}
-        assert checkup.exit_code == 5
+        found = check_up_of(world, timeout="0.5s")
+        by_name = {check.name: check for check in found.checks}
+        assert found.exit_code == 5
         expect(by_name["postgresql"], FAILED, "lock")
         assert (by_name["schema"].status, by_name["orders"].status) == (OK, UNCHECKED)
         # The client is named once it has held the lock for more than a moment.
@@ -494,12 +494,12 @@ def test_database_that_refuses_is_not_healthy(world: World) -> None:
     try:
         real = urlsplit(world.database_url)
         world.database_url = real._replace(netloc=f"{name}:pw@{real.hostname}:{real.port}").geturl()
-        checkup = check_up_of(world)
+        found = check_up_of(world)
     finally:
         world.database_url = real.geturl()
         world.sql(f"DROP ROLE {name}")
-    assert checkup.exit_code == 5
-    check = next(check for check in checkup.checks if check.name == "postgresql")
+    assert found.exit_code == 5
+    check = next(check for check in found.checks if check.name == "postgresql")
     expect(check, FAILED, "may not change orders: it lacks SELECT")
     assert not check.unreachable
 
@@ -516,11 +516,11 @@ def test_orders_that_were_not_enqueued(world: World) -> None:
     world.order(3)
     world.order(4, "GENERATING", steps=["START", "ERROR"])
     world.publish(3)
-    checks = examine(world)
-    expect(checks["backend"], FAILED, "1 order is ready, the oldest for 3h, and not enqueued")
-    assert hint_text(checks["backend"].remedy) == "sitegenctl start-stuck"
-    expect(checks["orders"], FAILED, "2 of 4 open orders in fault")
-    assert {"1 failed", "1 unstarted"} <= set(checks["orders"].evidence[0].partition(": ")[2].split(", "))
+    found = examine(world)
+    expect(found["backend"], FAILED, "1 order is ready, the oldest for 3h, and not enqueued")
+    assert hint_text(found["backend"].remedy) == "sitegenctl start-stuck"
+    expect(found["orders"], FAILED, "2 of 4 open orders in fault")
+    assert {"1 failed", "1 unstarted"} <= set(found["orders"].evidence[0].partition(": ")[2].split(", "))
 
 
 # --- files ----------------------------------------------------------------------------------------------------
@@ -531,8 +531,8 @@ def test_orders_that_were_not_enqueued(world: World) -> None:
 def test_directory_that_the_workers_do_not_write(world: World) -> None:
     world.order(1, "REVIEW", files=8)
     world.order(2, "DELIVERED", files=8)
-    checks = examine(world)
-    assert (checks["sites directory"].status, checks["finished sites"].status) == (OK, OK)
+    found = examine(world)
+    assert (found["sites directory"].status, found["finished sites"].status) == (OK, OK)
     world.sites_dir = world.sites_dir.parent / "other"
     world.sites_dir.mkdir()
     expect(examine(world)["finished sites"], FAILED, "no files in", "it is not the directory that the workers write")
@@ -544,9 +544,9 @@ def test_directory_that_the_workers_do_not_write(world: World) -> None:
 @pytest.mark.shows(FAILED, "sites directory")
 def test_missing_directory_leaves_the_rest_unchecked(world: World) -> None:
     world.sites_dir = world.sites_dir / "unmounted"
-    checkup = check_up_of(world)
-    by_name = {check.name: check for check in checkup.checks}
-    assert checkup.exit_code == 3
+    found = check_up_of(world)
+    by_name = {check.name: check for check in found.checks}
+    assert found.exit_code == 3
     expect(by_name["sites directory"], FAILED, "does not exist")
     for name in ("finished sites", "disk space"):
         expect(by_name[name], UNCHECKED, "the sites directory does not exist")
@@ -618,9 +618,9 @@ def test_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_redis_its_checks_are_skipped(world: World) -> None:
     world.order(1)
     world.redis_url = NOWHERE
-    checkup = check_up_of(world)
-    assert checkup.exit_code == 3
-    by_status = {status: {check.name for check in checkup.checks if check.status is status} for status in CheckStatus}
+    found = check_up_of(world)
+    assert found.exit_code == 3
+    by_status = {status: {check.name for check in found.checks if check.status is status} for status in CheckStatus}
     assert by_status[FAILED] == {"redis"}
     assert by_status[OK] == {"postgresql", "schema", "sites directory", "disk space"}
     assert {"worker", "backend", "orders", "redis persistence"} < by_status[UNCHECKED]
@@ -629,10 +629,10 @@ def test_without_redis_its_checks_are_skipped(world: World) -> None:
 def test_without_postgresql_its_checks_are_skipped(on_stage: OnStage) -> None:
     world = on_stage(RIGHT)
     world.database_url = "postgresql://crm:s3cret@127.0.0.1:1/crm"
-    checkup = check_up_of(world)
-    assert checkup.exit_code == 3
-    assert [check.name for check in checkup.checks if check.status is FAILED] == ["postgresql"]
-    unchecked = {check.name for check in checkup.checks if check.status is UNCHECKED}
+    found = check_up_of(world)
+    assert found.exit_code == 3
+    assert [check.name for check in found.checks if check.status is FAILED] == ["postgresql"]
+    unchecked = {check.name for check in found.checks if check.status is UNCHECKED}
     assert unchecked == {"schema", "clocks", "backend", "beat", "orders", "finished sites"}
 
 
@@ -642,9 +642,9 @@ def test_redis_that_hangs_costs_one_timeout(world: World) -> None:
         silent.listen()
         world.redis_url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         began = time.monotonic()
-        checks = examine(world, timeout="0.5s")
+        found = examine(world, timeout="0.5s")
         assert time.monotonic() - began < 2
-    expect(checks["redis"], FAILED, "did not respond in time")
+    expect(found["redis"], FAILED, "did not respond in time")
 
 
 def test_redis_lost_during_the_check_up_is_unreachable(on_stage: OnStage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -656,9 +656,9 @@ def test_redis_lost_during_the_check_up_is_unreachable(on_stage: OnStage, monkey
         return facts
 
     monkeypatch.setattr(CeleryHealth, "facts", facts_and_then_gone)
-    checkup = check_up_of(on_stage(RIGHT))
-    assert checkup.exit_code == 3
-    by_name = {check.name: check for check in checkup.checks}
+    found = check_up_of(on_stage(RIGHT))
+    assert found.exit_code == 3
+    by_name = {check.name: check for check in found.checks}
     expect(by_name["redis"], FAILED)
     for name in ("worker", "queue progress", "serialization", "leftovers"):
         expect(by_name[name], UNCHECKED)
