@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -179,9 +180,23 @@ def test_each_scrape_gets_a_fresh_measurement(world: World, tmp_path: Path) -> N
         ]
         assert queued == [1]
         assert get(link, "POST")[0] == 405
-        # A client that connects and sends nothing blocks no other.
-        with socket.create_connection(("127.0.0.1", urlsplit(link).port or 0)):
-            assert get(link)[0] == 200
+        assert [get(urljoin(link, path))[0] for path in ("/", "/favicon.ico", "/metrics/")] == [200, 404, 404]
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    assert (tmp_path / "stderr").read_text() == ""
+
+
+def test_idle_clients_do_not_block_scrapes(world: World, tmp_path: Path) -> None:
+    with listening("0", tmp_path) as (process, link), contextlib.ExitStack() as clients:
+        address = ("127.0.0.1", urlsplit(link).port or 0)
+        clients.enter_context(socket.create_connection(address))
+        assert get(link)[0] == 200
+        idle = [clients.enter_context(socket.create_connection(address, timeout=60)) for _ in range(8)]
+        # More clients than are served at once: the scrape waits until the first ones time out.
+        assert get(link)[0] == 200
+        assert idle[0].recv(1) == b""
+        for _ in range(9):
+            clients.enter_context(socket.create_connection(address))
         process.terminate()
         assert process.wait(timeout=30) == 0
     assert (tmp_path / "stderr").read_text() == ""

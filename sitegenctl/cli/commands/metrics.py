@@ -95,9 +95,8 @@ async def _measure(call: Invocation, settings: Settings) -> Measurement:
 
 
 def _serve(call: Invocation, settings: Settings, listen: str) -> int:
-    from prometheus_client import start_http_server
-
     from sitegenctl import __version__
+    from sitegenctl.cli.metrics_server import start_server
     from sitegenctl.errors import UsageProblem
     from sitegenctl.render.metrics import Collector, registry
 
@@ -110,7 +109,7 @@ def _serve(call: Invocation, settings: Settings, listen: str) -> int:
     collector = Collector(measure, context=settings.context, version=__version__)
     host, port = _read_address(listen)
     try:
-        server, _ = start_http_server(port, host, registry(collector))
+        server = start_server(host, port, registry(collector))
     except OSError as exc:
         raise UsageProblem(f"--listen {host}:{port}: {exc.strerror or exc}") from exc
     address = ipaddress.ip_address(str(server.server_address[0]).partition("%")[0])
@@ -118,10 +117,7 @@ def _serve(call: Invocation, settings: Settings, listen: str) -> int:
     print(f"http://{shown}:{server.server_port}/metrics", flush=True)
     if not address.is_loopback:
         print("warning: other machines can read the metrics, unencrypted", file=sys.stderr, flush=True)
-    try:
-        signals.run(asyncio.Event().wait())
-    finally:
-        server.shutdown()
+    signals.run(asyncio.Event().wait())
     return 0
 
 
