@@ -1,5 +1,3 @@
-"""An impossible value is a usage error of one line, before any source is read."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""The documented recipe for changing the backend: purge, switch, enqueue what is on hold."""
-
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,3 @@
-"""Shell completion: what the scripts are given, and what real shells show."""
-
 from __future__ import annotations
 
 import os
@@ -157,9 +155,6 @@ def test_completing_orders_imports_nothing_heavy(world: World) -> None:
     )
     lines = ask("sitegenctl enqueue 4", report + PATIENT).stdout.splitlines()
     assert lines == ["42\tAna Souza", "[]"]
-
-
-# --- real shells ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=COMMANDS)

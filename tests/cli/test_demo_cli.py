@@ -1,5 +1,3 @@
-"""``demo`` from the command line: processes, exit codes, leftovers."""
-
 from __future__ import annotations
 
 import contextlib

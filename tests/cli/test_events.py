@@ -1,5 +1,3 @@
-"""``events``: what real workers, and others that speak like them, say."""
-
 from __future__ import annotations
 
 import base64
@@ -10,12 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from celery import Celery
 
 from sitegenctl.adapters.celery.events import CeleryEvents
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.cli.app import run
 from sitegenctl.domain.queue.event import Event, EventFilter
 from sitegenctl.operations.events import Advice, stream
 from sitegenctl.operations.follow import Lost, Regained
@@ -222,19 +218,3 @@ def test_unreachable_redis_at_the_start_is_one_line(world: World) -> None:
     assert process.returncode == 3
     assert process.stderr.startswith("error: Redis can't be reached")
     assert "s3cret" not in process.stderr
-
-
-BAD = [
-    (["-o", "json"], "a stream has no end, and json needs one"),
-    (["-o", "csv"], "a stream has no end, and csv needs one"),
-    (["--type", "task-fail"], "'task-fail' is not an event type"),
-    (["--order", "abc"], "abc is not an order number"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "complaint"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_options_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:
-    assert run(["events", *arguments]) == 2
-    first, *rest = capsys.readouterr().err.splitlines()
-    assert first == f"error: {complaint}"
-    assert all(line.startswith("hint: ") for line in rest)

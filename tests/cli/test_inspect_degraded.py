@@ -1,5 +1,3 @@
-"""``inspect`` where a source answers only in part, and how often it asks."""
-
 from __future__ import annotations
 
 import base64
@@ -39,7 +37,6 @@ def asked(world: World, command: Callable[[], object]) -> Counter[str]:
         while (command := monitor.next_command()["command"]) != "ECHO that was all":
             if command.startswith("PUBLISH") and ".celery.pidbox" in command:
                 body = re.search(r"body\W+([A-Za-z0-9+/=]{40,})", command)
-                assert body is not None
                 methods[json.loads(base64.b64decode(body[1]))["method"]] += 1
     return methods
 
@@ -175,12 +172,12 @@ def test_a_source_lost_in_the_middle_is_reported(world: World) -> None:
 
     async def order(session: Session) -> OrderView:
         session = with_grace(session, timedelta(0))
-        session.orders.read_log = away  # type: ignore[method-assign]
+        session.orders.read_log = away
         return await inspect_order(session, 42)
 
     async def everything(session: Session) -> Any:
         session = with_grace(session, timedelta(0))
-        session.orders.count_runs = away  # type: ignore[method-assign]
+        session.orders.count_runs = away
         return await overview(session)
 
     view = world.with_session(order)

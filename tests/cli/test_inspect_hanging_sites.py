@@ -1,5 +1,3 @@
-"""Sources that accept requests and never respond: a stopped server, a dead network mount."""
-
 from __future__ import annotations
 
 import json
@@ -18,9 +16,6 @@ from tests.support.processes import Running
 from tests.support.world import World
 
 ROOT = Path(__file__).parents[2]
-
-
-# --- the sites directory --------------------------------------------------------------------------------------
 
 
 def start(*arguments: str) -> Running:
@@ -55,7 +50,6 @@ def test_a_dead_mount_is_a_source_that_does_not_answer(world: World, command: Se
 def test_a_dead_mount_does_not_keep_the_process(world: World, command: Sequence[str]) -> None:
     world.order(42, "GENERATING", steps=["START"])
     process = start(*command, "--timeout", "1h")
-    assert process.stderr is not None
     assert process.stderr.readline() == "hanging\n"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -70,9 +64,6 @@ def test_nothing_is_begun_in_a_directory_that_does_not_answer(world: World) -> N
     assert process.returncode == 3
     assert "did not respond in time" in stderr
     assert (world.status(), world.queued(), world.steps()) == ("GENERATING", [], ["START"])
-
-
-# --- servers --------------------------------------------------------------------------------------------------
 
 
 class Silent:

@@ -1,5 +1,3 @@
-"""An odd value in a message, a result or a row affects nothing else."""
-
 from __future__ import annotations
 
 import json
@@ -156,9 +154,6 @@ def test_a_clock_that_is_a_little_ahead_is_taken_for_now(world: World, console: 
     world.order(42, "GENERATING", steps=["START", "ERROR"])
     world.sql("UPDATE site_orders SET updated_at = timezone('utc', now()) + interval '30 seconds'")
     assert console.data("inspect", "42")["evidence"] == ["GENERATING without a live task, but it changed 0s ago"]
-
-
-# --- a status that this release doesn't know ------------------------------------------------------------------
 
 
 @pytest.fixture

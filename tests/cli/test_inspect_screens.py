@@ -1,5 +1,3 @@
-"""The output of ``inspect`` on a terminal."""
-
 from __future__ import annotations
 
 import pytest

@@ -1,13 +1,7 @@
-"""``logs``: existing rows, new rows, and the outcome of a run."""
-
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +11,6 @@ import pytest
 from rich.cells import cell_len
 
 from sitegenctl.adapters.postgres import log as postgres_log
-from sitegenctl.cli.app import run
 from sitegenctl.cli.commands.logs import make_query
 from sitegenctl.domain.orders.log import LogLevel
 from sitegenctl.domain.orders.order import LogRow
@@ -34,24 +27,6 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202eevil[bold]\nforged " + "🍞" * 3000
 CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1::text AND application_name = 'sitegenctl'
 """
-
-
-@dataclass(frozen=True)
-class Output:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def say(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
-    """Run the command without the cost of a process."""
-
-    def command(*arguments: str) -> Output:
-        code = run(arguments)
-        return Output(code, *capsys.readouterr())
-
-    return command
 
 
 def database(world: World) -> str:
@@ -88,12 +63,12 @@ def steps(world: World, *order_ids: int, **options: Any) -> list[str]:
     return [row.step for row in rows(world, *order_ids, **options)]
 
 
-def test_several_orders_are_merged_as_they_were_written(world: World, say: Callable[..., Output]) -> None:
+def test_several_orders_are_merged_as_they_were_written(world: World) -> None:
     world.order(7)
     world.order(42)
     for number, order_id in enumerate([42, 7, 42, 7]):
         write(world, order_id, f"STEP_{number}", status="error" if number == 3 else "info")
-    process = say("logs", "42", "7")
+    process = world.run("logs", "42", "7")
     lines = process.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["42", "7", "42", "7"]
     assert [line.split()[-2] for line in lines] == [f"STEP_{n}" for n in range(4)]
@@ -102,12 +77,12 @@ def test_several_orders_are_merged_as_they_were_written(world: World, say: Calla
     assert "✗" in lines[3]
 
 
-def test_one_order_has_no_prefix_and_only_other_days_a_date(world: World, say: Callable[..., Output]) -> None:
+def test_one_order_has_no_prefix_and_only_other_days_a_date(world: World) -> None:
     world.order(42)
     write(world, 42, "START", age="3 days")
     write(world, 42, "SUCCESS")
     then, now = (row["created_at"] for row in world.log(42))
-    lines = say("logs", "42").stdout.splitlines()
+    lines = world.run("logs", "42").stdout.splitlines()
     assert lines[0].startswith(f"{then:%Y-%m-%d %H:%M:%S} ")
     assert lines[1].startswith(f"{now:%H:%M:%S} ")
 
@@ -174,32 +149,32 @@ def test_reading_one_order_never_walks_the_whole_table(world: World) -> None:
         assert "Seq Scan" not in plan
 
 
-def test_a_missing_order_is_reported_and_the_others_are_shown(world: World, say: Callable[..., Output]) -> None:
+def test_a_missing_order_is_reported_and_the_others_are_shown(world: World) -> None:
     world.order(42, steps=["START"])
-    process = say("logs", "41-43")
+    process = world.run("logs", "41-43")
     assert (process.returncode, process.stderr) == (4, "error: there are no orders 41, 43\n")
     assert "START" in process.stdout
-    result = json.loads(say("logs", "42", "43", "-o", "json").stdout)
+    result = json.loads(world.run("logs", "42", "43", "-o", "json").stdout)
     assert (result["exit_code"], result["errors"][0]["message"]) == (4, "there is no order 43")
     assert [row["step"] for row in result["data"]["rows"]] == ["START"]
-    process = say("logs", "43", "-f")
+    process = world.run("logs", "43", "-f")
     assert (process.returncode, process.stderr) == (4, "error: there is no order 43\n")
 
 
-def test_an_order_without_rows_is_no_failure(world: World, say: Callable[..., Output]) -> None:
+def test_an_order_without_rows_is_no_failure(world: World) -> None:
     world.order(42)
-    process = say("logs", "42")
+    process = world.run("logs", "42")
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "note: no rows\n")
 
 
-def test_hostile_text_is_one_line_on_a_screen_and_exact_in_json(world: World, say: Callable[..., Output]) -> None:
+def test_hostile_text_is_one_line_on_a_screen_and_exact_in_json(world: World) -> None:
     world.order(42)
     write(world, 42, "ERROR\x1b[2J", HOSTILE, "error\x1b[2J")
-    (line,) = say("logs", "42").stdout.splitlines()
+    (line,) = world.run("logs", "42").stdout.splitlines()
     assert line.isprintable()
     assert "[bold]" in line
     for form in ("ndjson", "json"):
-        result = json.loads(say("logs", "42", "-o", form).stdout)
+        result = json.loads(world.run("logs", "42", "-o", form).stdout)
         row = result if form == "ndjson" else result["data"]["rows"][0]
         assert (row["message"], row["step"], row["status"]) == (HOSTILE, "ERROR\x1b[2J", "error\x1b[2J")
 
@@ -235,34 +210,6 @@ def test_logs_need_redis_only_to_follow_a_run_to_its_end(world: World) -> None:
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.startswith("error: no Redis is configured\nhint: ")
     assert world.run("logs", "42", DATABASE_URL="").stderr.startswith("error: no database is configured")
-
-
-def test_csv_has_a_header_and_no_formula(world: World, say: Callable[..., Output]) -> None:
-    world.order(42)
-    write(world, 42, "START", "=cmd|' /C calc'!A0")
-    (row,) = csv.DictReader(io.StringIO(say("logs", "42", "-o", "csv").stdout))
-    assert (row["order_id"], row["step"]) == ("42", "START")
-    assert row["message"].startswith("'=")
-
-
-BAD = [
-    (["-f", "-o", "json"], "a followed log has no end, and json needs one"),
-    (["--until-done", "-o", "csv"], "a followed log has no end, and csv needs one"),
-    (["--since", "yesterday"], "--since yesterday: neither an age"),
-    (["--since", "99999999999d"], "--since 99999999999d: neither an age"),
-    (["--since", "0001-01-01T00:00+14:00"], "neither an age"),
-    (["--level", "bad"], "'bad' is not one of 'info'"),
-    (["--last", "-1"], "'--last'"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "complaint"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_options_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:
-    assert run(["logs", "42", *arguments]) == 2
-    first, *rest = capsys.readouterr().err.splitlines()
-    assert first.startswith("error: ")
-    assert complaint in first
-    assert all(line.startswith("hint: ") for line in rest)
 
 
 def test_an_unreachable_database_is_one_line(world: World) -> None:
@@ -357,19 +304,19 @@ def test_a_row_committed_late_is_shown(world: World) -> None:
         asyncio.run(late())
 
 
-def test_until_done_reports_an_earlier_end_at_once(world: World, say: Callable[..., Output]) -> None:
+def test_until_done_reports_an_earlier_end_at_once(world: World) -> None:
     world.order(1, "REVIEW", steps=["START", "SUCCESS"])
     world.order(2, "GENERATING", steps=["START", "ERROR"])
     world.order(3, "GENERATING", steps=["START", "AI_STRATEGY"])
     world.order(4, "REVIEW", steps=["START", "SUCCESS", "OPERATOR_RESET", "OPERATOR_ENQUEUE"])
-    done = say("logs", "1", "--until-done")
+    done = world.run("logs", "1", "--until-done")
     assert (done.returncode, done.stderr) == (0, "note: order 1 ended in SUCCESS: its last run ended in SUCCESS\n")
-    both = say("logs", "1-4", "-f", "--until-done")
+    both = world.run("logs", "1-4", "-f", "--until-done")
     assert both.returncode == 1
     assert "order 2 ended in ERROR" in both.stderr
     assert "order 3 ended in GONE" in both.stderr
     assert "order 4 ended in GONE" in both.stderr
-    assert say("logs", "1", "5", "--until-done").returncode == 4
+    assert world.run("logs", "1", "5", "--until-done").returncode == 4
 
 
 def test_until_done_needs_the_queue(world: World) -> None:

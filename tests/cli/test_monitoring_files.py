@@ -1,5 +1,3 @@
-"""The dashboard and the alert rules use only metrics that ``metrics`` exports."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""SIGTERM and SIGHUP end every command, also one that a script started in the background."""
-
 from __future__ import annotations
 
 import contextlib
@@ -86,7 +84,6 @@ def test_sigterm_ends_it_at_work(world: World, command: str, ignored: tuple[sign
     world.order(42, "GENERATING", steps=["START"])
     world.order(43)
     with started(command, ignored, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert process.stdout.readline()
         process.terminate()
         _, stderr = process.communicate(timeout=30)
@@ -104,7 +101,6 @@ def test_signals_ignored_at_the_start_stay_ignored(world: World, command: str) -
     with started(command, ignored, stderr=subprocess.PIPE) as process:
         eventually(lambda: handles(process, signal.SIGTERM))
         if command != "events":
-            assert process.stdout is not None
             assert process.stdout.readline()
         assert masked(process.pid, "SigIgn") >= set(ignored)
         for number in ignored:
@@ -118,7 +114,6 @@ def test_signals_ignored_at_the_start_stay_ignored(world: World, command: str) -
 def test_ctrl_c_is_an_interruption(world: World, command: str) -> None:
     world.order(42, "GENERATING", steps=["START"])
     with started(command, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)

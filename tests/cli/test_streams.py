@@ -1,5 +1,3 @@
-"""Standard streams that are missing, broken or no longer read."""
-
 from __future__ import annotations
 
 import json
@@ -28,9 +26,6 @@ def unread() -> Iterator[int]:
     os.close(read)
     yield write
     os.close(write)
-
-
-# --- missing ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
@@ -75,9 +70,6 @@ def test_children_and_sockets_do_not_get_a_missing_stream(world: World) -> None:
     assert answer.read_text() == "[True, True, True]"
 
 
-# --- broken -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("redirection", "reason"), [(">/dev/full", "No space left on device"), ("1</dev/null", "Bad file descriptor")]
 )
@@ -113,9 +105,6 @@ def test_full_pipe_that_does_not_block_is_waited_for(world: World) -> None:
         os.close(write)
         assert len(json.loads(pipe.read())["data"]["customer_name"]) == 500_000
         assert process.wait(60) == 0
-
-
-# --- no longer read ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -178,7 +167,6 @@ def test_reader_leaves_while_there_is_nothing_to_write(world: World, command: st
         assert process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) == code
-    assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
     assert len(world.queued()) == command.startswith("enqueue")

@@ -1,8 +1,3 @@
-"""A sites directory that the workers do not write to, so that every site appears empty.
-
-Calling them empty would reset them all, so the directory counts as a source that did not respond.
-"""
-
 from __future__ import annotations
 
 from collections.abc import Sequence

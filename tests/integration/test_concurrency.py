@@ -155,7 +155,7 @@ def test_concurrent_resets_publish_one_task(world: World, monkeypatch: pytest.Mo
 
     def reached(checkpoint: Failpoint) -> None:
         if checkpoint is Failpoint.APPLIED:
-            resets.append(world.run("reset", "42", "--yes", "-o", "json"))
+            resets.append(world.run_process("reset", "42", "--yes", "-o", "json"))
 
     async def work(session: Session) -> OperationResult:
         plan = await ResetPlanner().plan_all(session, Selection(order_ids=[42]))

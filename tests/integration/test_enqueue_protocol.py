@@ -273,7 +273,7 @@ def test_concurrent_commands_enqueue_each_order_once(world: World) -> None:
     for order_id in range(1, 13):
         world.order(order_id)
     with ThreadPoolExecutor(4) as pool:
-        processes = list(pool.map(lambda _: world.run("enqueue", "1-12", "-o", "json"), range(4)))
+        processes = list(pool.map(lambda _: world.run_process("enqueue", "1-12", "-o", "json"), range(4)))
     outcomes = [json.loads(process.stdout)["data"]["outcomes"] for process in processes]
     done = [o["order_id"] for listed in outcomes for o in listed if o["outcome"] == "done"]
     assert sorted(done) == list(range(1, 13))

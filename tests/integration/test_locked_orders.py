@@ -30,7 +30,7 @@ def test_locked_order_fails_alone_and_names_the_lock_holder(world: World) -> Non
 def test_lock_released_in_time_is_no_failure(world: World) -> None:
     world.order(42)
     with ThreadPoolExecutor(1) as pool, held(world, LOCK) as pid:
-        enqueued = pool.submit(world.run, "enqueue", "42")
+        enqueued = pool.submit(world.run_process, "enqueue", "42")
         eventually(lambda: world.sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
         world.sql("SELECT pg_terminate_backend($1)", pid)
         process = enqueued.result()

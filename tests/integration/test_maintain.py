@@ -325,7 +325,9 @@ def test_failed_notification_does_not_fail_the_run(world: World, how: str) -> No
     world.order(3)
     with listener(500, answers=how != "hangs") as (url, _):
         began = time.monotonic()
-        process = world.run("maintain", "--notify", "http://127.0.0.1:1/?token=s3cret" if how == "refuses" else url)
+        process = world.run_process(
+            "maintain", "--notify", "http://127.0.0.1:1/?token=s3cret" if how == "refuses" else url
+        )
         took = time.monotonic() - began
     assert (process.returncode, process.stdout.splitlines()[0]) == (0, "start-stuck: 1 started")
     assert process.stderr.startswith("note: 127.0.0.1 was not notified: ")

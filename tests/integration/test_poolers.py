@@ -42,7 +42,7 @@ def pooled(request: pytest.FixtureRequest, world: World) -> Iterator[World]:
 
 
 def run(pooled: World, *arguments: str) -> tuple[int, str]:
-    ran = pooled.run(*arguments, DATABASE_URL=pooled.database_url)
+    ran = pooled.run_process(*arguments, DATABASE_URL=pooled.database_url)
     return ran.returncode, ran.stdout + ran.stderr
 
 

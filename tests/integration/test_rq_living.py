@@ -83,7 +83,7 @@ class Repairs:
 
     def run(self) -> None:
         while not self.ended.wait(1 if self._done else 0):
-            process = self._world.run("repair", "--yes")
+            process = self._world.run_process("repair", "--yes")
             # Redis may be away, and orders may be refused; anything else would be no repair.
             if process.returncode not in (0, 3, 4):
                 self.unexpected.append(process)

@@ -164,7 +164,7 @@ def test_unusable_serializer_rolls_the_order_back(rq: RqWorld, serializer: str) 
 
 def test_custom_prefix_needs_rq_3(rq: RqWorld) -> None:
     rq.order(42)
-    process = rq.run("enqueue", "42", RQ_KEY_PREFIX="crm")
+    process = rq.run_process("enqueue", "42", RQ_KEY_PREFIX="crm")
     with rq.redis() as client:
         keys = {key.decode() for key in client.scan_iter()}
     if RQ < (3, 0):
@@ -176,8 +176,8 @@ def test_custom_prefix_needs_rq_3(rq: RqWorld) -> None:
     assert process.returncode == 0
     assert {f"crm:queue:{QUEUE}", "crm:queues"} <= keys
     assert not any(key.startswith("rq:") for key in keys)
-    assert "1 queued" in rq.run("inspect", RQ_KEY_PREFIX="crm").stdout
-    assert rq.run("cancel", "42", "--yes", RQ_KEY_PREFIX="crm").returncode == 0
+    assert "1 queued" in rq.run_process("inspect", RQ_KEY_PREFIX="crm").stdout
+    assert rq.run_process("cancel", "42", "--yes", RQ_KEY_PREFIX="crm").returncode == 0
 
 
 def test_deferred_and_held_jobs_are_read(rq: RqWorld) -> None:

@@ -231,7 +231,7 @@ class System(World):
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of sitegenctl."""
-        return self.run(*arguments, **self.environ)
+        return self.run_process(*arguments, **self.environ)
 
     def inspect(self, order_id: int) -> dict[str, Any]:
         """What `inspect ORDER -o json` shows."""

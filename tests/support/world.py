@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+from unittest import mock
 
 import asyncpg
 import pytest
@@ -25,6 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sitegenctl.adapters.postgres.connection import asyncpg_dsn
 from sitegenctl.adapters.postgres.schema import metadata
+from sitegenctl.cli.app import run
 from sitegenctl.config.settings import Settings, load_settings
 from sitegenctl.domain.plans.result import OperationResult
 from sitegenctl.operations import execute as applying
@@ -230,9 +233,25 @@ class World:
 
         return self.with_session(work)
 
-    def run(self, *arguments: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run the command as a process of its own."""
-        return processes.run("-m", "sitegenctl", *arguments, given=stdin, env={**os.environ, **environ})
+    def run(self, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process."""
+        stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
+        with (
+            mock.patch.dict(os.environ, environ),
+            mock.patch("sys.stdin", io.StringIO(stdin)),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            code = run(arguments)
+        texts = []
+        for stream in (stdout, stderr):
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode().replace("\r\n", "\n"))
+        return subprocess.CompletedProcess(arguments, code, *texts)
+
+    def run_process(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own."""
+        return processes.run("-m", "sitegenctl", *arguments, env={**os.environ, **environ})
 
     # --- workers ------------------------------------------------------------------------------------------
 

@@ -1,5 +1,3 @@
-"""Writing files: only regular files are replaced, everything else is written through or refused."""
-
 from __future__ import annotations
 
 import os

@@ -1,5 +1,3 @@
-"""Decoding untrusted messages."""
-
 from __future__ import annotations
 
 import base64
@@ -50,9 +48,22 @@ def read(raw: object, place: Place = QUEUED) -> Item:
     return item
 
 
+def read_task(raw: object, place: Place = QUEUED) -> LiveTask:
+    item = read(raw, place)
+    assert isinstance(item, LiveTask)
+    return item
+
+
+def read_foreign(raw: object) -> ForeignMessage:
+    item = read(raw)
+    assert isinstance(item, ForeignMessage)
+    return item
+
+
 def test_a_task_of_ours() -> None:
-    task = read(message(retries=2, sitegenctl_enqueued_at="2025-12-31T23:00:00+00:00", sitegenctl_actor="ana@host"))
-    assert isinstance(task, LiveTask)
+    task = read_task(
+        message(retries=2, sitegenctl_enqueued_at="2025-12-31T23:00:00+00:00", sitegenctl_actor="ana@host")
+    )
     assert (task.task_id, task.order_id, task.attempt, task.actor) == ("abc", 42, 3, "ana@host")
     assert task.enqueued_at == NOW - timedelta(hours=1)
     assert (task.state, task.position) == (TaskState.QUEUED, 3)
@@ -123,15 +134,13 @@ def test_arguments_that_name_no_order(args: object) -> None:
 
 @pytest.mark.parametrize("args", UNREADABLE, ids=repr)
 def test_a_call_of_ours_without_a_readable_order_may_be_of_any(args: object) -> None:
-    decoded = read(message(body=(args, {}, {})))
-    assert isinstance(decoded, ForeignMessage)
+    decoded = read_foreign(message(body=(args, {}, {})))
     assert (decoded.may_be_ours, decoded.reason, decoded.task_id) == (True, "its arguments name no order", "abc")
 
 
 @pytest.mark.parametrize("order_id", [0, -5, 2**70])
 def test_a_number_that_no_order_has_is_of_no_order(order_id: int) -> None:
-    task = read(message(body=([order_id], {}, {})))
-    assert isinstance(task, LiveTask)
+    task = read_task(message(body=([order_id], {}, {})))
     assert task.order_id is None
 
 
@@ -152,16 +161,13 @@ BODY = json.dumps(([42], {"resume": True}, {})).encode()
     ],
 )
 def test_a_compressed_body_is_read(compression: str, compress: Callable[[bytes], bytes]) -> None:
-    task = read(with_body(compress(BODY), compression=compression))
-    assert isinstance(task, LiveTask)
-    assert task.order_id == 42
+    assert read_task(with_body(compress(BODY), compression=compression)).order_id == 42
 
 
 @pytest.mark.parametrize("compress", [zlib.compress, bz2.compress, lzma.compress])
 def test_a_body_too_large_when_decompressed_may_be_of_any_order(compress: Any) -> None:
     name = {zlib.compress: "gzip", bz2.compress: "bzip2", lzma.compress: "lzma"}[compress]
-    decoded = read(with_body(compress(b" " * MAX_BODY + BODY), compression=name))
-    assert isinstance(decoded, ForeignMessage)
+    decoded = read_foreign(with_body(compress(b" " * MAX_BODY + BODY), compression=name))
     assert (decoded.may_be_ours, decoded.reason) == (True, "its body is larger than 16 MB decompressed")
 
 
@@ -200,8 +206,7 @@ PICKLE = pickle.dumps([[42], {}, Bomb()])
     ],
 )
 def test_an_unreadable_message_of_ours_may_be_any_orders(raw: dict[str, Any], reason: str) -> None:
-    decoded = read(raw)
-    assert isinstance(decoded, ForeignMessage)
+    decoded = read_foreign(raw)
     assert (decoded.name, decoded.may_be_ours, decoded.reason) == (TASK, True, reason)
 
 
@@ -215,9 +220,7 @@ def test_an_unreadable_message_of_ours_may_be_any_orders(raw: dict[str, Any], re
     ],
 )
 def test_other_ways_to_write_the_same_body(raw: dict[str, Any]) -> None:
-    task = read(message() | raw)
-    assert isinstance(task, LiveTask)
-    assert task.order_id == 42
+    assert read_task(message() | raw).order_id == 42
 
 
 FIRST = {"task": TASK, "id": "abc", "args": [42], "kwargs": {}, "retries": 2, "timelimit": [600, 540]}
@@ -226,8 +229,7 @@ FIRST = {"task": TASK, "id": "abc", "args": [42], "kwargs": {}, "retries": 2, "t
 @pytest.mark.parametrize("headers", [{}, None])
 def test_protocol_1(headers: object) -> None:
     eta = (NOW + timedelta(minutes=5)).isoformat()
-    task = read(message(body={**FIRST, "eta": eta}) | {"headers": headers})
-    assert isinstance(task, LiveTask)
+    task = read_task(message(body={**FIRST, "eta": eta}) | {"headers": headers})
     assert (task.task_id, task.order_id, task.attempt, task.state) == ("abc", 42, 3, TaskState.RETRYING)
     assert (task.limit, task.eta) == (timedelta(seconds=600), NOW + timedelta(minutes=5))
 
@@ -236,8 +238,7 @@ def test_protocol_1(headers: object) -> None:
 @pytest.mark.parametrize("protocol", [1, 2])
 def test_expired_message_is_live_only_once_delivered(expires: object, protocol: int) -> None:
     raw = message(expires=expires) if protocol == 2 else message(body={**FIRST, "expires": expires}) | {"headers": {}}
-    decoded = read(raw)
-    assert isinstance(decoded, ForeignMessage)
+    decoded = read_foreign(raw)
     assert (decoded.reason, decoded.may_be_ours, decoded.name) == ("expired 5m ago", False, TASK)
     assert isinstance(read(raw, Place(TaskState.UNACKED)), LiveTask)
 
@@ -252,9 +253,7 @@ def test_an_unexpired_message_is_live(expires: object) -> None:
     [([600, 540], timedelta(seconds=600)), ([None, 540], None), ([0, 0], None), ([float("inf"), 1], None), ("x", None)],
 )
 def test_the_hard_limit_of_a_message(timelimit: object, limit: timedelta | None) -> None:
-    task = read(message(timelimit=timelimit))
-    assert isinstance(task, LiveTask)
-    assert task.limit == limit
+    assert read_task(message(timelimit=timelimit)).limit == limit
 
 
 def test_id_that_postgresql_rejects_is_escaped() -> None:
@@ -291,8 +290,7 @@ SIGNATURE = {"task": TASK, "args": [42], "kwargs": {}, "options": {"task_id": "p
 )
 def test_a_message_of_another_task_is_foreign(headers: dict[str, Any], raw: bytes) -> None:
     content_type = "application/x-python-serialize" if raw == PICKLE else "application/json"
-    decoded = read(with_body(raw, **headers) | {"content-type": content_type})
-    assert isinstance(decoded, ForeignMessage)
+    decoded = read_foreign(with_body(raw, **headers) | {"content-type": content_type})
     assert (decoded.name, decoded.may_be_ours) == ("other.task", False)
 
 
@@ -310,9 +308,7 @@ def test_a_message_of_another_task_is_foreign(headers: dict[str, Any], raw: byte
     ],
 )
 def test_unreadable_message_naming_our_task_may_be_ours(headers: dict[str, Any], raw: bytes) -> None:
-    decoded = read(with_body(raw, **headers))
-    assert isinstance(decoded, ForeignMessage)
-    assert decoded.may_be_ours
+    assert read_foreign(with_body(raw, **headers)).may_be_ours
 
 
 def test_a_deeply_nested_part_may_be_any_orders() -> None:
@@ -341,8 +337,6 @@ def test_a_part_is_where_its_carrier_is() -> None:
         eta=(NOW + timedelta(minutes=1)).isoformat(),
     )
     first, second = items(raw, Place(TaskState.QUEUED, 7))
-    assert isinstance(first, LiveTask)
-    assert isinstance(second, LiveTask)
     assert (first.task_id, second.task_id) == ("part", "abc#2")
     for part in (first, second):
         assert (part.name, part.order_id, part.part_of, part.carrier) == (TASK, 42, "other.task", "abc")

@@ -1,5 +1,3 @@
-"""Whether clocks of two machines can be compared."""
-
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,3 @@
-"""Editing the settings file keeps its other content."""
-
 from __future__ import annotations
 
 import tomllib

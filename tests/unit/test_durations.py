@@ -1,5 +1,3 @@
-"""Durations have a unit, everywhere they are written."""
-
 from __future__ import annotations
 
 from datetime import datetime, timedelta
@@ -26,28 +24,10 @@ def test_number_without_a_unit_is_refused_with_a_hint(text: str | float) -> None
     assert caught.value.hint == "write 7d, 90s or 5m"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "s",
-        "nan",
-        "2 weeks",
-        "-5m",
-        "-1d",
-        "+1d",
-        "1_0s",
-        "٣d",
-        "\uff17d",
-        "1e3s",
-        "1d2h",
-        ".5h",
-        "5.s",
-        "5 weeks",
-        "5M",
-        True,
-    ],
-)
+NOT_DURATIONS = ["", "s", "nan", "2 weeks", "-5m", "-1d", "+1d", "1_0s", "٣d", "\uff17d", "1e3s", "1d2h", ".5h", "5.s"]
+
+
+@pytest.mark.parametrize("text", [*NOT_DURATIONS, "5 weeks", "5M", True])
 def test_anything_else_is_no_duration(text: str) -> None:
     with pytest.raises(DurationError, match="is not a duration"):
         parse_duration(text)

@@ -1,5 +1,3 @@
-"""Reading a system's ``.env`` file, without revealing its values."""
-
 from __future__ import annotations
 
 import contextlib

@@ -1,5 +1,3 @@
-"""Events: read without trust, attributed to orders, filtered, and missed where they are missing."""
-
 from __future__ import annotations
 
 import sys
@@ -33,14 +31,15 @@ def event(kind: str, **fields: Any) -> Event:
     return parsed
 
 
-@pytest.mark.parametrize("args", ["[42]", "(42,)", "[42, True]", "(42, False)", "[ 42 ]"])
-def test_the_order_is_read_from_our_task_arguments(args: str) -> None:
-    assert order_of_call(args, "{}") == 42
-
-
-@pytest.mark.parametrize("kwargs", ["{'order_id': 42}", "{'order_id': 42, 'resume': True}"])
-def test_the_order_may_be_named(kwargs: str) -> None:
-    assert order_of_call("()", kwargs) == 42
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        *((args, "{}") for args in ("[42]", "(42,)", "[42, True]", "(42, False)", "[ 42 ]")),
+        *(("()", kwargs) for kwargs in ("{'order_id': 42}", "{'order_id': 42, 'resume': True}")),
+    ],
+)
+def test_order_is_read_from_arguments(args: str, kwargs: str) -> None:
+    assert order_of_call(args, kwargs) == 42
 
 
 @pytest.mark.parametrize(

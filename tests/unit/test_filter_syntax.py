@@ -1,7 +1,6 @@
-"""Parsing of the filter: unfinished text is valid after every key."""
-
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,21 +9,19 @@ from hypothesis import example, given, strategies as st
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.filter_syntax import FilterText, parse_filter
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
-from sitegenctl.domain.orders.order import Order, OrderStatus
+from sitegenctl.domain.orders.order import OrderStatus
+from tests.support.orders import order
 
 MINUTE = timedelta(minutes=1)
 
 
-def order(**facts: object) -> Order:
-    known: dict[str, object] = {
-        "order_id": 42,
-        "status": OrderStatus.REVIEW,
-        "customer_name": "Ana Souza",
-        "customer_email": "ana@example.com",
-        "business_name": "Padaria 100%_pura",
-        "idle": 30 * MINUTE,
-    }
-    return Order(**{**known, **facts})  # type: ignore[arg-type]
+ANA = order(
+    status=OrderStatus.REVIEW,
+    customer_name="Ana Souza",
+    customer_email="ana@example.com",
+    business_name="Padaria 100%_pura",
+    idle=30 * MINUTE,
+)
 
 
 def test_nothing_filters_nothing() -> None:
@@ -128,7 +125,7 @@ def test_whatever_is_typed_is_never_an_error(typed: str) -> None:
     parsed = parse_filter(typed)
     assert parsed.problem is None or "\n" not in parsed.problem
     # What becomes of it is asked for at every key: neither a list in memory nor a query may fail.
-    parsed.filter.matches(order())
+    parsed.filter.matches(ANA)
     query = parsed.applied_to(OrderQuery(sort=SortBy.NAME, limit=7, offset=500))
     assert (query.sort, query.limit, query.offset) == (SortBy.NAME, 7, 0)
 
@@ -159,7 +156,7 @@ def test_every_beginning_of_a_name_finds_it(kind: str, data: st.DataObject) -> N
     ],
 )
 def test_words_match_names_and_addresses(search: str, takes: bool) -> None:
-    assert OrderFilter(search=search).matches(order()) is takes
+    assert OrderFilter(search=search).matches(ANA) is takes
 
 
 @pytest.mark.parametrize(
@@ -174,9 +171,9 @@ def test_words_match_names_and_addresses(search: str, takes: bool) -> None:
     ],
 )
 def test_ages_and_statuses(only: OrderFilter, takes: bool) -> None:
-    assert only.matches(order()) is takes
+    assert only.matches(ANA) is takes
 
 
 def test_an_order_without_a_time_is_of_no_age() -> None:
     for only in (OrderFilter(since=MINUTE), OrderFilter(still_for=MINUTE)):
-        assert not only.matches(order(idle=None))
+        assert not only.matches(replace(ANA, idle=None))

@@ -1,5 +1,3 @@
-"""The built-in generator: its sites are valid, complete and safe for any input."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Which tasks wait, held by no worker."""
-
 from __future__ import annotations
 
 from datetime import UTC, datetime

@@ -1,5 +1,3 @@
-"""Numbers from other programs, read as times."""
-
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

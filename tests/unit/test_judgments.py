@@ -1,5 +1,3 @@
-"""Each check judges its facts: what passes, warns and fails, with which evidence and remedy."""
-
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -398,8 +396,6 @@ def test_stale_claims_are_a_warning() -> None:
     assert check.evidence[-1] == "2 more stale tasks; inspect workers lists them"
 
 
-# --- beat -----------------------------------------------------------------------------------------------------
-
 DUE = OpenOrders(conditions={}, due={1: seconds(7200)})
 
 
@@ -448,8 +444,6 @@ def test_beat_without_a_worker_of_its_task(
     assert check.status is status
     assert text in check.evidence[0]
 
-
-# --- missing facts and the check-up ---------------------------------------------------------------------------
 
 NO_REDIS = Missing(source=Source.BROKER, message="Redis can't be reached: refused", unreachable=True)
 DENIED = Missing(source=Source.BROKER, message="Redis refused: SCAN", remedy="grant it")

@@ -1,5 +1,3 @@
-"""The cells in the tables of the live view."""
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,10 +11,10 @@ from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderQuery
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.health.check import Check, CheckStatus
-from sitegenctl.domain.orders.order import Order, OrderStatus
+from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.queue.event import Event
-from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.queue.task import ForeignMessage, TaskState
 from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained
@@ -32,25 +30,15 @@ from sitegenctl.tui.views.queue import QueueView
 from sitegenctl.tui.views.view import LogEntry, View, ViewContext
 from sitegenctl.tui.views.workers import WorkersView, worker_rows
 from sitegenctl.tui.widgets.live_table import Cell
+from tests.support.orders import order, task
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-def order(**facts: object) -> Order:
-    known: dict[str, object] = {
-        "order_id": 42,
-        "status": OrderStatus.GENERATING,
-        "customer_name": "Ana",
-        "business_name": "Padaria",
-        "idle": timedelta(minutes=3),
-    }
-    return Order(**{**known, **facts})  # type: ignore[arg-type]
-
-
 def listed(condition: Condition, *evidence: str, **facts: object) -> ListedOrder:
     verdict = Diagnosis(condition=condition, evidence=evidence or ("so it is",))
-    return ListedOrder(order_id=42, order=order(**facts), verdict=verdict)
+    return ListedOrder(order_id=42, order=order(**{"idle": 3 * MINUTE, **facts}), verdict=verdict)
 
 
 def texts(cells: Sequence[Cell]) -> list[str]:
@@ -69,11 +57,6 @@ def view_of(kind: type[V], *, orders: Sequence[Order] = (), taken_at: datetime =
     view.set_reactive(View.data, ViewData(live=LiveSnapshot(snapshot=snapshot), query=query))
     view.set_reactive(View.now, now)
     return view
-
-
-def task(state: TaskState = TaskState.QUEUED, **facts: object) -> LiveTask:
-    known: dict[str, object] = {"task_id": "t-1", "name": "generate", "order_id": 42, "state": state}
-    return LiveTask(**{**known, **facts})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.NAME)
@@ -134,7 +117,7 @@ def test_progress_bar() -> None:
 def test_queued_and_scheduled_tasks() -> None:
     view = view_of(QueueView, orders=[order()])
     queued = task(position=0, enqueued_at=NOW - 5 * MINUTE, attempt=2)
-    assert texts(view.cells(queued)) == ["1", "queued", "42", "Padaria", "5m", "2", "-", "-", "t-1"]
+    assert texts(view.cells(queued)) == ["1", "queued", "42", "Padaria", "5m", "2", "-", "-", "t1"]
     scheduled = task(TaskState.RETRYING, worker="w@host", eta=NOW + MINUTE)
     assert texts(view.cells(scheduled))[0] == "-"
     assert texts(view.cells(scheduled))[6:8] == ["1m", "w@host"]
@@ -150,7 +133,7 @@ def test_foreign_message() -> None:
     assert texts(cells)[:4] == ["4", "queued", "-", "beat.tick: belongs to no order"]
     assert len(cells) == len(view.COLUMNS)
     assert view.key(foreign) == "queued 3"
-    assert view.key(task()) == "t-1"
+    assert view.key(task()) == "t1"
 
 
 def test_workers_with_their_processes_and_tasks() -> None:

@@ -1,5 +1,3 @@
-"""Joining the broker's tasks with the workers' claims, and what may be concluded from a missing reply."""
-
 from __future__ import annotations
 
 from dataclasses import replace
@@ -30,7 +28,7 @@ SECOND = timedelta(seconds=1)
 
 
 def task(task_id: str, state: TaskState, **facts: object) -> LiveTask:
-    return LiveTask(task_id=task_id, name="generate", order_id=1, state=state, **facts)  # type: ignore[arg-type]
+    return LiveTask(task_id=task_id, name="generate", order_id=1, state=state, **facts)
 
 
 def delivery(task_id: str, ago: timedelta | None = SECOND, **facts: object) -> LiveTask:
@@ -43,7 +41,7 @@ def running(task_id: str, worker: str = "w1", **facts: object) -> LiveTask:
 
 
 def survey(*claims: LiveTask, silent: int = 0, **facts: object) -> WorkerSurvey:
-    return WorkerSurvey(workers=(Worker(name="w1", tasks=claims, **facts),), silent=silent)  # type: ignore[arg-type]
+    return WorkerSurvey(workers=(Worker(name="w1", tasks=claims, **facts),), silent=silent)
 
 
 def order(run: Run | None = None, *, lock: bool | None = None, status: OrderStatus = OrderStatus.GENERATING) -> Order:
@@ -62,9 +60,6 @@ def settled(
     orders = {1: the_order} if the_order is not None else {}
     (decided,) = liveness.decide(attribute([place], replies), orders)
     return decided
-
-
-# --- claims and places ----------------------------------------------------------------------------------------
 
 
 def test_a_delivery_gets_the_worker_that_claims_it() -> None:
@@ -146,9 +141,6 @@ def test_running_tasks_come_first_then_the_order_of_delivery() -> None:
     assert [t.task_id for t in joined] == ["now", "soon", "late"]
 
 
-# --- stale claims ---------------------------------------------------------------------------------------------
-
-
 def at(seconds: int) -> datetime:
     return NOW + seconds * SECOND
 
@@ -207,9 +199,6 @@ def test_threads_of_one_process_run_several_tasks() -> None:
     claims = (running("a", pid=7, started_at=at(1)), running("b", pid=7, started_at=at(2)))
     kept, stale = separate_claims(survey(*claims, slots=4), (), {})
     assert (kept, stale) == (list(claims), [])
-
-
-# --- deciding -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ago", [timedelta(0), SECOND, LIMIT, OVER - SECOND])
@@ -403,8 +392,6 @@ def test_a_claim_of_the_run_that_succeeded_is_over(
     (left,) = liveness.decide(attribute([delivered], survey(claim)), known)
     assert left.state is (TaskState.RUNNING if is_live else TaskState.UNACCOUNTED)
 
-
-# --- two readings ---------------------------------------------------------------------------------------------
 
 TWICE = (running("a"), LISTED)
 ORPHAN = (task("a", TaskState.ORPHANED),)

@@ -1,5 +1,3 @@
-"""Levels, and which rows of a growing log are new."""
-
 from __future__ import annotations
 
 import sys
@@ -17,7 +15,7 @@ from sitegenctl.render.text import neutralise
 
 def row(log_id: int, order_id: int = 42, **fields: object) -> LogRow:
     known = {"step": "STEP", "message": "m", "status": "info", "created_at": None, **fields}
-    return LogRow(log_id=log_id, order_id=order_id, **known)  # type: ignore[arg-type]
+    return LogRow(log_id=log_id, order_id=order_id, **known)
 
 
 def ids(rows: list[LogRow]) -> list[int]:

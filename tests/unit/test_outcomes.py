@@ -1,5 +1,3 @@
-"""Outcomes as text: orders with the same outcome share one line."""
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,3 @@
-"""The palette: every text is readable, whatever colours the customer chose."""
-
 from __future__ import annotations
 
 import re

@@ -1,19 +1,15 @@
-"""Plans of cancel, purge, reset and repair."""
-
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, strategies as st
 
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.orders.order import JournalEntry, LogRow, Onboarding, Order, OrderStatus
-from sitegenctl.domain.orders.run_reader import read_history
-from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.orders.order import JournalEntry, LogRow, Onboarding, OrderStatus
 from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
 from sitegenctl.domain.plans.enqueue import backoff, plan_enqueue, plan_retry, plan_start
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
@@ -24,8 +20,8 @@ from sitegenctl.domain.plans.reset import ResetOptions, plan_reset, plan_reset_e
 from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.render.command import hint_text
+from tests.support.orders import NOW, order, snapshot, task
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GENERATING, BUILDING, REVIEW = OrderStatus.GENERATING, OrderStatus.BUILDING, OrderStatus.REVIEW
 
 
@@ -34,34 +30,9 @@ def ids() -> Callable[[], str]:
     return lambda: f"new-{next(numbers)}"
 
 
-def order(order_id: int = 42, status: OrderStatus | None = GENERATING, *steps: str, **facts: object) -> Order:
-    known: dict[str, object] = {
-        "onboarding": Onboarding.COMPLETE,
-        "idle": timedelta(hours=1),
-        "customer_name": "Ana",
-        "last_log_id": 7,
-        "history": read_history(steps),
-    }
-    return Order(order_id=order_id, status=status, **{**known, **facts})  # type: ignore[arg-type]
-
-
-def task(state: TaskState, task_id: str = "t1", order_id: int = 42, **facts: object) -> LiveTask:
-    worker = "w1" if state in (TaskState.RUNNING, TaskState.RESERVED) else None
-    known: dict[str, object] = {"name": "generate", "worker": worker, "enqueued_at": NOW - timedelta(hours=1)}
-    return LiveTask(task_id=task_id, order_id=order_id, state=state, **{**known, **facts})  # type: ignore[arg-type]
-
-
-def snapshot(*orders: Order, tasks: tuple[LiveTask, ...] = (), files: int | None = 0, **facts: object) -> Snapshot:
-    counted = {} if files is None else {o.order_id: SiteFiles(count=files, size=1) for o in orders}
-    return Snapshot(taken_at=NOW, orders={o.order_id: o for o in orders}, tasks=tasks, files=counted, **facts)  # type: ignore[arg-type]
-
-
 def only(plan: Plan) -> object:
     (decision,) = (*plan.steps, *plan.left_alone)
     return decision
-
-
-# --- cancel ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
@@ -74,7 +45,6 @@ def test_cancel_holds_the_order_and_revokes_its_tasks(status: OrderStatus) -> No
 def test_a_running_task_is_cancelled_only_with_terminate() -> None:
     observed = snapshot(order(), tasks=(task(TaskState.RUNNING),))
     refused = only(plan_cancel(observed, [42], terminate=False))
-    assert isinstance(refused, Outcome)
     assert (refused.outcome, refused.hint) == (OutcomeKind.REFUSED, "--terminate stops a running task")
     (step,) = plan_cancel(observed, [42], terminate=True).steps
     assert (step.terminate, step.last_log_id) == (True, None)  # its log goes on while it is being stopped
@@ -89,7 +59,6 @@ def test_cancel_revokes_the_task_of_a_missing_order() -> None:
     (step,) = plan_cancel(snapshot(tasks=(task(TaskState.QUEUED),)), [42], terminate=False).steps
     assert (step.before, step.after) == (None, None)
     refused = only(plan_cancel(snapshot(), [42], terminate=False))
-    assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
 
 
@@ -104,7 +73,6 @@ def test_cancel_revokes_the_task_of_a_missing_order() -> None:
 )
 def test_orders_that_are_not_cancelled(observed: Snapshot, kind: OutcomeKind) -> None:
     decision = only(plan_cancel(observed, [42], terminate=True))
-    assert isinstance(decision, Outcome)
     assert decision.outcome is kind
 
 
@@ -120,9 +88,6 @@ def test_purge_cancels_waiting_tasks_and_spares_those_at_workers() -> None:
     plan = plan_purge(snapshot(order(1), order(2), order(3), tasks=tasks, reading=BrokerReading(foreign=foreign)))
     assert {step.order_id: step.after for step in plan.steps} == {2: BUILDING, 9: None}
     assert [outcome.order_id for outcome in plan.left_alone] == [3]
-
-
-# --- reset ----------------------------------------------------------------------------------------------------
 
 
 def reset(observed: Snapshot, **options: bool) -> Plan:
@@ -171,9 +136,6 @@ def test_reset_empty_selects_exactly_empty_orders(
     assert bool(plan.left_alone) == (empty and idle < timedelta(minutes=5))
 
 
-# --- retry and start ------------------------------------------------------------------------------------------
-
-
 def test_backoff_doubles_and_ends() -> None:
     waits = [backoff(attempts) for attempts in range(12)]
     assert waits[:4] == [timedelta(minutes=m) for m in (2, 2, 4, 8)]
@@ -211,13 +173,10 @@ def test_order_without_a_failed_run_is_not_retried() -> None:
     assert (plan.steps, plan.left_alone) == ([], [])
 
 
-# --- repair ---------------------------------------------------------------------------------------------------
-
-
 def repair(
     observed: Snapshot, *, named: list[int] | None = None, facts: RepairFacts | None = None, **options: object
 ) -> Plan:
-    chosen = RepairOptions(**options)  # type: ignore[arg-type]
+    chosen = RepairOptions(**options)
     return plan_repair(observed, chosen, new_task_id=ids(), named=named, facts=facts or RepairFacts())
 
 
@@ -291,13 +250,12 @@ def test_order_enqueued_since_redis_restarted_is_repaired(
     restarted = BrokerReading(uptime=timedelta(seconds=20), reconnect_time=timedelta(seconds=32))
     observed = snapshot(order(42, GENERATING, "OPERATOR_ENQUEUE", journal=journal), reading=restarted)
     decision = only(repair(observed))
-    assert (decision.outcome if isinstance(decision, Outcome) else decision.action) is kind  # type: ignore[attr-defined]
+    assert (decision.outcome if isinstance(decision, Outcome) else decision.action) is kind
 
 
 def test_two_running_tasks_need_terminate() -> None:
     observed = snapshot(order(), tasks=(task(TaskState.RUNNING, "a"), task(TaskState.RUNNING, "b")))
     refused = only(repair(observed))
-    assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
     (step,) = repair(observed, terminate=True).steps
     assert [t.task_id for t in step.revoke] == ["a"]
@@ -307,7 +265,6 @@ def test_ghost_is_revoked_unless_it_runs() -> None:
     (step,) = repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.QUEUED),))).steps
     assert (step.after, len(step.revoke), step.publish) == (None, 1, None)
     left = only(repair(snapshot(order(42, REVIEW), tasks=(task(TaskState.RUNNING),))))
-    assert isinstance(left, Outcome)
     assert left.outcome is OutcomeKind.SKIPPED
 
 
@@ -390,7 +347,6 @@ def test_unaccounted_task_is_refused_if_named() -> None:
     observed = snapshot(order(), tasks=(task(TaskState.UNACCOUNTED, until=UNTIL),))
     assert repair(observed) == Plan(command="repair", order_ids=[], steps=[], left_alone=[], named=False)
     refused = only(repair(observed, named=[42]))
-    assert isinstance(refused, Outcome)
     assert refused.outcome is OutcomeKind.REFUSED
     assert "--worker-dead" in (hint_text(refused.hint) or "")
 
@@ -411,7 +367,6 @@ def test_worker_dead_requeues_nothing_that_must_not_be_generated(status: OrderSt
 def test_orphan_waits_after_a_redis_restart_unless_worker_dead() -> None:
     observed = snapshot(order(), tasks=(task(TaskState.ORPHANED, until=NOW + timedelta(seconds=9)),))
     left = only(repair(observed))
-    assert isinstance(left, Outcome)
     assert (left.outcome, left.hint, left.obstacle) == (OutcomeKind.SKIPPED, "re-check in 9s", None)
     assert repair(observed, named=[42], worker_dead=True).steps
 
@@ -426,7 +381,6 @@ def test_orphan_is_kept_while_its_worker_may_reconnect(command: str, status: Ord
         return plan_reset(observed, [42], ResetOptions(terminate=True, force=True), new_task_id=ids())
 
     refused = only(plan(NOW + timedelta(seconds=9)))
-    assert isinstance(refused, Outcome)
     assert (refused.outcome, refused.hint) == (OutcomeKind.REFUSED, "re-check in 9s")
     assert plan(None).steps
 
@@ -445,7 +399,7 @@ def test_one_of_two_orphans_is_requeued_like_a_single_one(until: datetime | None
 @pytest.mark.parametrize("status", [GENERATING, BUILDING])
 def test_worker_dead_restarts_a_run_without_a_trace(status: OrderStatus) -> None:
     observed = snapshot(order(42, status, "START"), files=8, possible={42: UNTIL})
-    assert only(repair(observed, named=[42])).outcome is OutcomeKind.REFUSED  # type: ignore[attr-defined]
+    assert only(repair(observed, named=[42])).outcome is OutcomeKind.REFUSED
     (step,) = repair(observed, named=[42], worker_dead=True).steps
     assert (step.publish, step.after) == ("new-1", GENERATING)
 
@@ -564,13 +518,11 @@ def test_furthest_running_task_with_its_files_is_kept(rows: list[tuple[str, str 
     )
     assert furthest(tasks, log(*rows)).task_id == kept
     (step,) = repair(snapshot(order(), tasks=tasks), terminate=True, facts=RepairFacts(logs={42: log(*rows)})).steps
-    assert step.keep is not None
     assert step.keep.task_id == kept
 
 
 def test_running_task_of_a_cancelled_order_reports_its_effect() -> None:
     left = only(repair(snapshot(order(42, OrderStatus.CANCELLED), tasks=(task(TaskState.RUNNING),))))
-    assert isinstance(left, Outcome)
     assert left.obstacle is Obstacle.RUNNING
     assert "sets the order to REVIEW" in left.reason
     assert hint_text(left.hint) == "sitegenctl cancel 42 --terminate"
@@ -579,9 +531,6 @@ def test_running_task_of_a_cancelled_order_reports_its_effect() -> None:
 def test_named_orders_are_skipped_or_refused_with_a_reason() -> None:
     plan = repair(snapshot(order(1, REVIEW)), named=[1, 2])
     assert [(o.order_id, o.outcome) for o in plan.left_alone] == [(1, OutcomeKind.SKIPPED), (2, OutcomeKind.REFUSED)]
-
-
-# --- fix ------------------------------------------------------------------------------------------------------
 
 
 def test_each_order_gets_its_own_fix() -> None:
@@ -643,7 +592,6 @@ def test_an_unfixable_order_has_a_reason(observed: Snapshot, why: str | None) ->
     if why is None:
         assert obstacle is None
     else:
-        assert obstacle is not None
         assert obstacle.startswith(why)
         assert "\n" not in obstacle
 
@@ -655,9 +603,6 @@ def test_several_unfixable_orders_share_one_line() -> None:
     assert fix_obstacle(observed, [1, 2]) == f"2 orders: {used_up}"
     assert fix_obstacle(observed, [3, 2, 1]) == f"2 of 3 orders: {used_up}; the others need none, or cannot be fixed"
     assert fix_obstacle(snapshot(*spent, order(3, BUILDING)), [1, 2, 3]) is None
-
-
-# --- how many finished orders are reset -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("finished", "others", "expected"), [(0, 50, None), (5, 50, None), (6, 0, 6), (47, 3, 47)])
@@ -679,8 +624,6 @@ def test_plans_without_finished_resets_need_no_number() -> None:
     plan = plan_repair(snapshot(*(order(number, REVIEW) for number in range(1, 10)), tasks=tasks), new_task_id=ids())
     assert (len(plan.steps), plan.number_to_type) == (9, None)
 
-
-# --- whatever is seen -----------------------------------------------------------------------------------------
 
 _orders = st.builds(
     order,
@@ -734,9 +677,6 @@ def test_no_plan_breaks_the_safety_rules(observed: Snapshot, terminate: bool) ->
                 assert step.order_id in observed.files
 
 
-# --- maintenance ----------------------------------------------------------------------------------------------
-
-
 def report(*kinds: OutcomeKind, left_out: str | None = None, pruned: int = 0) -> StepReport:
     outcomes = [Outcome(order_id=n, outcome=kind, reason="r") for n, kind in enumerate(kinds)]
     result = OperationResult(command="repair", dry_run=False, outcomes=outcomes)
@@ -758,3 +698,86 @@ def test_exit_code_of_a_maintenance_run(reports: list[StepReport], code: int, qu
     run = Maintenance(steps=reports, dry_run=False)
     assert (run.exit_code, run.is_quiet) == (code, quiet)
     assert Maintenance(steps=reports, dry_run=False, interrupted=True).exit_code == 130
+
+
+def enqueue(observed: Snapshot, *order_ids: int, force: bool = False) -> Plan:
+    return plan_enqueue(observed, order_ids, resume=True, force=force, new_task_id=ids())
+
+
+def test_ready_order_is_enqueued_as_planned() -> None:
+    (step,) = enqueue(snapshot(order(42, BUILDING)), 42).steps
+    assert (step.order_id, step.before, step.last_log_id, step.resume) == (42, BUILDING, 7, True)
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason"),
+    [
+        (snapshot(), "no such order"),
+        (snapshot(order(42, None)), "NULL"),
+        (snapshot(order(42, OrderStatus.CANCELLED)), "CANCELLED"),
+        (snapshot(order(42, REVIEW)), "REVIEW"),
+        (snapshot(order(42, OrderStatus.DELIVERED)), "DELIVERED"),
+        (snapshot(order(42, BUILDING, onboarding=Onboarding.MISSING)), "no onboarding"),
+        (snapshot(order(42, BUILDING, onboarding=Onboarding.PARTIAL)), "not complete"),
+        (snapshot(order(42, OrderStatus.PAID)), "PAID"),
+    ],
+)
+def test_refused_with_the_reason(observed: Snapshot, reason: str) -> None:
+    result = enqueue(observed, 42, force=True)
+    assert not result.steps
+    (outcome,) = result.left_alone
+    assert outcome.outcome is OutcomeKind.REFUSED
+    assert reason in outcome.reason
+
+
+def test_enqueueing_a_finished_order_hints_at_reset() -> None:
+    (outcome,) = enqueue(snapshot(order(42, REVIEW)), 42).left_alone
+    assert "reset" in (hint_text(outcome.hint) or "")
+
+
+@pytest.mark.parametrize("state", list(TaskState))
+def test_order_with_a_live_task_is_never_enqueued(state: TaskState) -> None:
+    live = task(state, "abc", worker="w1")
+    result = enqueue(snapshot(order(42, BUILDING), tasks=(live,)), 42, force=True)
+    assert not result.steps
+    (outcome,) = result.left_alone
+    expected = OutcomeKind.REFUSED if live.is_unaccounted else OutcomeKind.SKIPPED
+    assert outcome.outcome is expected
+    assert outcome.task_id == "abc"
+    assert ("unaccounted" if live.is_unaccounted else state) in outcome.reason
+
+
+def test_generating_within_grace_is_skipped_unless_forced() -> None:
+    fresh = snapshot(order(42, GENERATING, idle=timedelta(seconds=3)))
+    (outcome,) = enqueue(fresh, 42).left_alone
+    assert outcome.outcome is OutcomeKind.SKIPPED
+    assert "--force" in (hint_text(outcome.hint) or "")
+    assert len(enqueue(fresh, 42, force=True).steps) == 1
+
+
+def test_building_order_can_be_enqueued_at_any_time() -> None:
+    assert enqueue(snapshot(order(42, BUILDING, idle=timedelta(0))), 42).steps
+
+
+@given(st.lists(st.integers(1, 30), unique=True), st.sets(st.integers(1, 30)))
+def test_every_selected_order_has_one_outcome(asked: list[int], existing: set[int]) -> None:
+    result = enqueue(snapshot(*(order(number, BUILDING) for number in existing)), *asked)
+    answered = [step.order_id for step in result.steps] + [o.order_id for o in result.left_alone]
+    assert sorted(answered) == sorted(asked)
+    assert len({step.publish for step in result.steps}) == len(result.steps)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [
+        ([], 0),
+        ([OutcomeKind.DONE, OutcomeKind.SKIPPED], 0),
+        ([OutcomeKind.DONE, OutcomeKind.REFUSED], 4),
+        ([OutcomeKind.REFUSED, OutcomeKind.FAILED], 1),
+    ],
+)
+def test_exit_codes(kinds: list[OutcomeKind], code: int) -> None:
+    outcomes = [Outcome(order_id=1, outcome=kind, reason="r") for kind in kinds]
+    assert OperationResult(command="enqueue", dry_run=False, outcomes=outcomes).exit_code == code
+    interrupted = OperationResult(command="enqueue", dry_run=False, outcomes=outcomes, interrupted=True)
+    assert interrupted.exit_code == 130

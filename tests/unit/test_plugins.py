@@ -1,5 +1,3 @@
-"""The generator plug-ins: loading them, and validating the files that they return."""
-
 from __future__ import annotations
 
 import importlib.metadata

@@ -1,5 +1,3 @@
-"""Preferences for the live view: reading, and errors in one line."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Redis's error replies as errors of sitegenctl."""
-
 from __future__ import annotations
 
 import pytest

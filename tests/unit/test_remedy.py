@@ -1,5 +1,3 @@
-"""Remedies: the command lines and sentences that are written from them."""
-
 from __future__ import annotations
 
 import pytest
@@ -41,7 +39,7 @@ def test_command_exists(command: Command) -> None:
 
     node = typer.main.get_command(make_app())
     for word in command.split():
-        node = node.commands[word]  # type: ignore[attr-defined]
+        node = node.commands[word]
 
 
 @pytest.mark.parametrize("condition", Condition)

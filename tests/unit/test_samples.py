@@ -1,5 +1,3 @@
-"""The plan of the sample orders: deterministic, complete, and diagnosed as planned."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Passwords from files and commands, and passwords in URLs."""
-
 from __future__ import annotations
 
 import sys

@@ -1,5 +1,3 @@
-"""Order numbers as people give them."""
-
 from __future__ import annotations
 
 import io

@@ -1,5 +1,3 @@
-"""Precedence of settings, and secrecy of passwords."""
-
 from __future__ import annotations
 
 import re
@@ -100,7 +98,6 @@ def test_passwords_are_masked(url: str, masked: str) -> None:
 
 def test_sentinel_password_is_never_printed(environ: dict[str, str]) -> None:
     settings = load_settings({}, {**environ, "SITEGENCTL_SENTINEL_PASSWORD": "s3cret"})
-    assert settings.sentinel_password is not None
     assert settings.sentinel_password.reveal() == "s3cret"
     assert "s3cret" not in f"{settings} {settings.sentinel_password} {settings.sentinel_password!r}"
 

@@ -1,5 +1,3 @@
-"""Reasons why no task will run, judging by the workers."""
-
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,5 +1,3 @@
-"""Tables: what may not be cut stays whole, and a narrow screen costs what may."""
-
 from __future__ import annotations
 
 import sys

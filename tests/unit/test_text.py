@@ -1,5 +1,3 @@
-"""Untrusted text on its way to a screen or a spreadsheet."""
-
 from __future__ import annotations
 
 import csv
