@@ -92,6 +92,15 @@ def _stop(_: int, frame: FrameType | None) -> None:
     interrupt(signal.SIGINT, frame)
 
 
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop while signals wait: an exception inside would leave it half-made."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_STOPS))
+    try:
+        return asyncio.new_event_loop()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run like ``asyncio.run``; SIGTERM cancels like Ctrl-C and then raises ``Terminated``."""
     running = _Run()
@@ -104,7 +113,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
     _runs.append(running)
     try:
-        return asyncio.run(guarded())
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            return runner.run(guarded())
     except asyncio.CancelledError:
         if running.is_stopped:
             raise Terminated from None
