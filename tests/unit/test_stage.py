@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.orders.stage import stage_of
+from sitegenctl.domain.orders.stage import RUN_STAGES, stage_of
 
 # One run as each of the two generators of the system writes it; the facts about the system have the steps.
 TEMPLATE_RUN = [
@@ -54,3 +54,8 @@ def test_a_step_that_does_not_tell(step: str | None) -> None:
 def test_any_step_has_a_share_of_the_whole_or_none(step: str) -> None:
     stage = stage_of(step)
     assert stage is None or 0 <= stage.share <= 1
+
+
+def test_run_stages_are_in_the_order_of_a_run() -> None:
+    expected = ("starting", "briefing", "reading", "building", "writing", "publishing", "finishing")
+    assert expected == RUN_STAGES

@@ -46,6 +46,9 @@ _STAGES: Sequence[tuple[str, Stage]] = (
     ("CLEANUP", Stage(name="starting", share=0.02)),
 )
 
+#: The names of the stages that a run passes, in its order; skipped and finished runs are in none of them.
+RUN_STAGES = tuple(dict.fromkeys(stage.name for _, stage in reversed(_STAGES) if stage.share < 1))
+
 
 def stage_of(step: str | None) -> Stage | None:
     """The stage of a run with this last step; None for an unknown step."""

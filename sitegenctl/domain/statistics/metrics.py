@@ -16,7 +16,7 @@ from sitegenctl.domain.diagnosis.condition import Condition, Severity, Source
 from sitegenctl.domain.diagnosis.overview import Overview
 from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
-from sitegenctl.domain.statistics.statistics import TIMED_STAGES
+from sitegenctl.domain.orders.stage import RUN_STAGES
 
 #: Buckets in seconds: a generation takes minutes, and is stopped after ten.
 RUN_BOUNDS = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 420.0, 540.0, 600.0)
@@ -54,7 +54,7 @@ class RunTotals:
         self.outcomes = dict.fromkeys(RunOutcome, 0)
         self.cut_short = 0
         self.durations = {outcome: Histogram(bounds=RUN_BOUNDS) for outcome in TIMED_OUTCOMES}
-        self.stages = {stage: Histogram(bounds=STAGE_BOUNDS) for stage in TIMED_STAGES}
+        self.stages = {stage: Histogram(bounds=STAGE_BOUNDS) for stage in RUN_STAGES}
 
     def add(self, run: LoggedRun) -> None:
         """Count the outcomes of a run in that time."""

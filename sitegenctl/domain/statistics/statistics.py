@@ -14,10 +14,8 @@ from datetime import date, datetime, timedelta
 
 from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
+from sitegenctl.domain.orders.stage import RUN_STAGES
 from sitegenctl.domain.statistics.failure_reasons import reason_of
-
-#: The stages that take time, in the order of a run.
-TIMED_STAGES = ("starting", "briefing", "reading", "building", "writing", "publishing", "finishing")
 
 #: A run that began up to this long before the window is read from its beginning.
 LEAD = timedelta(hours=1)
@@ -201,7 +199,7 @@ class Collector:
             untimed=self._untimed,
             generated=durations(self._durations[RunOutcome.SUCCESS]),
             failures=durations(self._durations[RunOutcome.ERROR]),
-            stages={stage: known for stage in TIMED_STAGES if (known := durations(self._stages.get(stage, ())))},
+            stages={stage: known for stage in RUN_STAGES if (known := durations(self._stages.get(stage, ())))},
             failed_in=dict(self._failed_in.most_common()),
             reasons=sorted(
                 (
