@@ -321,3 +321,18 @@ def test_readme_has_the_registry_as_a_table() -> None:
     _, _, table = README.partition("| condition | what it means |\n|---|---|\n")
     rows = table.partition("\n\n")[0].splitlines()
     assert rows == [f"| `{condition}` | {condition.description} |" for condition in Condition]
+
+
+@pytest.mark.parametrize(
+    ("state", "options"),
+    [
+        (TaskState.QUEUED, ()),
+        (TaskState.RUNNING, (("terminate", True),)),
+        (TaskState.UNACCOUNTED, (("worker_dead", True),)),
+    ],
+)
+def test_remedy_of_a_missing_order_is_not_refused(state: TaskState, options: tuple[tuple[str, bool], ...]) -> None:
+    diagnosis = verdict(None, task(state), taken_at=NOW)
+    assert diagnosis.condition is Condition.GHOST
+    assert diagnosis.remedy is not None
+    assert diagnosis.remedy.options == options

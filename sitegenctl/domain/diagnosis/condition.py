@@ -338,7 +338,17 @@ def _ghost_of_missing(evidence: Evidence) -> Diagnosis:
         reason = f"no such order, but its task is {describe_age(age)} old: the order may not be committed yet"
         until = evidence.taken_at + evidence.grace - age if evidence.taken_at is not None else None
         return evidence.suggests(Condition.UNKNOWN, reason, *tasks, remedy=repair, until=until)
-    return evidence.suggests(Condition.GHOST, "a live task, and no such order", *tasks)
+    remedy = _remedy_of_ghosts(evidence)
+    return evidence.suggests(Condition.GHOST, "a live task, and no such order", *tasks, remedy=remedy)
+
+
+def _remedy_of_ghosts(evidence: Evidence) -> Remedy | None:
+    """What removes the tasks of a missing order: the condition's own remedy is refused if none of them waits."""
+    if any(task.state is not TaskState.RUNNING and not task.is_unaccounted for task in evidence.tasks):
+        return None
+    if any(task.state is TaskState.RUNNING and task.worker is not None for task in evidence.tasks):
+        return Remedy.run(Command.REPAIR, evidence.order_id, terminate=True)
+    return _worker_dead(evidence.order_id)
 
 
 def _live(evidence: Evidence) -> Diagnosis | None:
