@@ -17,9 +17,8 @@ from sitegenctl.config.settings import Settings
 
 if TYPE_CHECKING:
     from sitegenctl.adapters.broker.backend import Backend
-    from sitegenctl.domain.health.backend_texts import BackendTexts
     from sitegenctl.domain.health.probes import HealthProbes
-    from sitegenctl.domain.health.system import DeploymentCommands
+    from sitegenctl.domain.health.system import BackendTexts, DeploymentCommands
     from sitegenctl.domain.orders.generation import GenerationStore
     from sitegenctl.domain.ports import (
         Actor,

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from sitegenctl.cli.options import Invocation
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.diagnosis.listing import OrderQuery
-    from sitegenctl.domain.plans.plan import Plan
-    from sitegenctl.domain.plans.result import OperationResult
-    from sitegenctl.operations.bulk_plan import Planner, Selection
+    from sitegenctl.domain.plans.plan import OperationResult, Plan
+    from sitegenctl.operations.planners import Planner, Selection
     from sitegenctl.session import Session
 
 T = TypeVar("T")
@@ -85,7 +84,7 @@ async def mutating_session(call: Invocation, options: RunOptions) -> AsyncIterat
 
 async def resolve_selection(session: Session, choice: list[int] | OrderQuery | None) -> Selection | None:
     """The chosen orders by number; None if none were chosen."""
-    from sitegenctl.operations.bulk_plan import Selection
+    from sitegenctl.operations.planners import Selection
 
     if choice is None:
         return None

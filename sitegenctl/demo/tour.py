@@ -14,12 +14,11 @@ from sitegenctl.demo.samples.plan import TOUR_ORDER
 from sitegenctl.demo.samples.seed import restore_order, seed as seed_samples
 from sitegenctl.demo.stack import Stack, StackState
 from sitegenctl.domain.orders.order import LogRow, OrderStatus
-from sitegenctl.domain.plans.result import Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import Outcome, OutcomeKind
 from sitegenctl.errors import SitegenError, SourceError
-from sitegenctl.operations.bulk_plan import Selection
-from sitegenctl.operations.enqueue import EnqueuePlanner
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
+from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.session import Session, open_session
 
 MANIFEST = "manifest.json"

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.orders.generation_input import SiteFile
+from sitegenctl.domain.orders.generation import SiteFile
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import RunRow

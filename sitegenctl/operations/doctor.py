@@ -11,7 +11,6 @@ from typing import TypeVar
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.overview import remedy_for
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.health.activity import QueueActivity, QueueHead
 from sitegenctl.domain.health.check import CheckUp, Missing, run_checks
 from sitegenctl.domain.health.files import DirectoryFacts, FinishedSites
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
@@ -20,7 +19,7 @@ from sitegenctl.domain.health.postgres import PostgresFacts, Schemas
 from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.registry import checks_of
 from sitegenctl.domain.health.system import System
-from sitegenctl.domain.health.workers import StaleClaims, WorkersFacts
+from sitegenctl.domain.health.workers import QueueActivity, QueueHead, StaleClaims, WorkersFacts
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
 from sitegenctl.domain.ports import Sources
 from sitegenctl.errors import SourceError, Unreachable

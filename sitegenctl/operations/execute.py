@@ -12,14 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from sitegenctl.domain.plans.plan import Plan, left_alone, skip
-from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan, left_alone, skip
 from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.errors import SourceError, Unconfirmed
-from sitegenctl.operations.batch import Batch, ExecutionContext
-from sitegenctl.operations.bulk_plan import PlanBatch
-from sitegenctl.operations.outcomes import done, failed, skipped
-from sitegenctl.operations.queue_cache import QueueCache
+from sitegenctl.operations.batch import Batch, ExecutionContext, done, failed, skipped
+from sitegenctl.operations.observe import QueueCache
+from sitegenctl.operations.planners import PlanBatch
 
 #: Orders whose transitions are applied together, and whose tasks are published together.
 BATCH_SIZE = 500

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.liveness import Liveness, StaleClaim, separate_claims
+from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import TimelineEntry, timeline
-from sitegenctl.domain.orders.order import LogRow
-from sitegenctl.domain.ports import Sources
-from sitegenctl.domain.queue.task import TaskDetails
-from sitegenctl.domain.queue.worker import WorkerSurvey
+from sitegenctl.domain.orders.order import LogRow, Order
+from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, SiteStore, Sources, WorkerSource
+from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskDetails, TaskPlace, TaskState
+from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
 from sitegenctl.errors import Refused, SourceError
-from sitegenctl.operations.observe import observe, utc_now
+from sitegenctl.operations.observe import CONFIRM_DELAY, observe, observe_live, require_right_directory, utc_now
 
 #: Maximum number of tasks of an order whose times are read: each takes a request.
 _MAX_TASKS = 5
@@ -68,3 +72,136 @@ async def _tasks_of(
     ids = dict.fromkeys([*live, *(task_id for task_id in logged if isinstance(task_id, str))])
     details = [await sources.queue.task_details(task_id, survey=survey) for task_id in list(ids)[:_MAX_TASKS]]
     return [task for task in details if task is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskView:
+    """One task, its order where it could be read, and the workers' replies where they had to be asked."""
+
+    task: TaskDetails
+    order: Order | None
+    workers: WorkerSurvey | None = None
+
+    @property
+    def unanswered(self) -> Mapping[Source, str]:
+        """Workers that did not respond."""
+        silence = describe_silence(self.workers) if self.workers else None
+        return {Source.WORKERS: silence} if silence else {}
+
+
+async def inspect_queue(sources: Sources) -> Snapshot:
+    """Read everything live and its orders. Raises ``SourceError`` without the broker."""
+    snapshot = await observe_live(sources)
+    if Source.BROKER in snapshot.errors:
+        raise SourceError(snapshot.errors[Source.BROKER], hint=RUN_DOCTOR, source=Source.BROKER)
+    return snapshot
+
+
+async def would_consume(workers: WorkerSource) -> Consumers:
+    """The workers that a pause or resume would ask; one may still reject it."""
+    survey = await workers.survey()
+    return Consumers(acknowledged=[worker.name for worker in survey.workers], rejected={}, unresponsive=survey.silent)
+
+
+async def inspect_workers(sources: Sources) -> tuple[WorkerRoster, Sequence[StaleClaim]]:
+    """Read the workers, and their claims of tasks that have ended. Raises ``SourceError`` without the broker.
+
+    The queue, which is slow to import, is used only where a worker runs something or none responds.
+    """
+    roster = await sources.workers.worker_details()
+    survey = survey_of(roster, task_name=sources.task_name)
+    running = {task.task_id for worker in roster.workers for task in worker.active}
+    if not roster.workers and not roster.silent:
+        # Then only deliveries show whether anything may be running.
+        delivered = (task.state is TaskState.UNACKED for task in (await sources.queue.read()).tasks)
+        return replace(roster, may_run=any(delivered)), ()
+    if not running:
+        return roster, ()
+    finished = await sources.queue.finished(running)
+    _, stale = separate_claims(survey, (), finished)
+    if not stale:
+        return roster, ()
+    # A task with a message may be about to be acknowledged.
+    messages = {task.task_id for task in (await sources.queue.read()).tasks}
+    return roster, separate_claims(survey, messages, finished)[1]
+
+
+async def inspect_task(
+    orders: OrdersStore | None, queue: QueueBackend, task_id: str, *, hard_limit: timedelta = DEFAULT_HARD_LIMIT
+) -> TaskView:
+    """Read one task, and its order where there are ``orders``.
+
+    ``hard_limit`` applies where no worker reports a limit. Raises ``Refused`` when the task does not exist, and
+    ``SourceError`` without the broker or where a worker that did not respond may have it.
+    """
+    task, workers = await _find(queue, task_id)
+    silence = describe_silence(workers) if workers else None
+    if task is None and silence:
+        raise SourceError(
+            f"task {task_id} is not in the queue and has no result, and {silence}",
+            hint="a worker that does not respond may have it: try again, or with a longer --timeout",
+            source=Source.WORKERS,
+        )
+    if task is None:
+        raise Refused(
+            f"there is no task {task_id}: not in the queue, at no worker, and without a result",
+            hint="results are kept for a day",
+        )
+    order = None
+    if task.order_id is not None and orders is not None:
+        try:
+            order = (await orders.read_orders([task.order_id])).get(task.order_id)
+        except SourceError:
+            order = None  # the task is shown without its customer
+    if task.state is TaskState.UNACKED and workers is not None:
+        task = _decided(task, order, workers, hard_limit)
+    return TaskView(task=task, order=order, workers=workers)
+
+
+def _decided(task: TaskDetails, order: Order | None, survey: WorkerSurvey, fallback: timedelta) -> TaskDetails:
+    """A delivered task that no worker claims, as unaccounted or, where proven, orphaned."""
+    place = LiveTask(
+        task_id=task.task_id,
+        name=task.name or "",
+        order_id=task.order_id,
+        state=TaskState.UNACCOUNTED,
+        delivered_at=task.delivered_at,
+    )
+    liveness = Liveness(reading=BrokerReading(hard_limit=fallback), survey=survey, now=utc_now())
+    (settled,) = liveness.decide([place], {order.order_id: order} if order is not None else {})
+    return replace(task, state=settled.state, until=settled.until)
+
+
+async def _find(queue: QueueBackend, task_id: str) -> tuple[TaskDetails | None, WorkerSurvey | None]:
+    """The task, and the workers' replies; workers are asked twice for a delivered task that none of them has."""
+    task = await queue.task_details(task_id, survey=WorkerSurvey())
+    if task is not None and task.place is TaskPlace.QUEUE:
+        return task, None
+    survey = await queue.survey()
+    task = await queue.task_details(task_id, survey=survey)
+    if task is None or task.state is not TaskState.UNACKED:
+        return task, survey
+    await asyncio.sleep(CONFIRM_DELAY)
+    survey = await queue.survey()
+    return await queue.task_details(task_id, survey=survey), survey
+
+
+async def try_database(orders: OrdersStore) -> str:
+    """Log in and count the orders."""
+    count = sum((await orders.count_by_status()).values())
+    return f"{count} {'order' if count == 1 else 'orders'}"
+
+
+async def try_broker(workers: WorkerSource) -> str:
+    """Ask for the workers; there may be none."""
+    survey = await workers.survey()
+    alive = len(survey.workers) + survey.silent
+    return f"{alive} {'worker' if alive == 1 else 'workers'}"
+
+
+async def try_sites(sites: SiteStore, orders: OrdersStore | None) -> str:
+    """Read the directory and, if the orders can be read, check that it has their files."""
+    await sites.count([])
+    if orders is not None:
+        await require_right_directory(orders, sites)
+    return "it is there"

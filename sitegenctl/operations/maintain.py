@@ -11,20 +11,24 @@ from datetime import UTC, datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.domain.health.clocks import clock_problem
+from sitegenctl.domain.health.postgres import clock_problem
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plans.repair import RepairOptions
 from sitegenctl.domain.ports import ReportMemory, Sources
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.bulk_plan import Planner
-from sitegenctl.operations.enqueue import RetryPlanner, StartPlanner
 from sitegenctl.operations.execute import execute_plan, preview
 from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe_open
-from sitegenctl.operations.repair import RepairPlanner, fix_plan
-from sitegenctl.operations.reset import ResetEmptyPlanner
+from sitegenctl.operations.planners import (
+    Planner,
+    RepairPlanner,
+    ResetEmptyPlanner,
+    RetryPlanner,
+    StartPlanner,
+    fix_plan,
+)
 
 _log = logging.getLogger(__name__)
 

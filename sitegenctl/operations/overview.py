@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.overview import Overview, conditions, depths
-from sitegenctl.domain.ports import Sources
+from sitegenctl.domain.orders.run_reader import LoggedRun, RunStream
+from sitegenctl.domain.ports import OrdersStore, Sources
+from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
+from sitegenctl.domain.statistics.statistics import LEAD, Collector, LogWindow, Statistics
 from sitegenctl.operations.observe import Attempts, observe_open
 
 
@@ -39,3 +44,58 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
         last_day=last_day,
         unanswered={**attempts.errors, **snapshot.unanswered},
     )
+
+
+async def measure(sources: Sources) -> Measurement:
+    """Read the overview, and count the runs since midnight by the log's clock.
+
+    Nothing is raised for a source that does not respond: its part is None.
+    """
+    began = time.perf_counter()
+    attempts = Attempts()
+    everything = await overview(sources, attempts)
+    totals = await attempts.make(Source.DATABASE, lambda: _totals(sources.orders))
+    return Measurement(
+        overview=everything,
+        totals=totals,
+        unanswered={**everything.unanswered, **attempts.errors},
+        took=attempts.took,
+        seconds=time.perf_counter() - began,
+    )
+
+
+async def _totals(orders: OrdersStore) -> RunTotals:
+    window = await orders.log_window(None, lead=LEAD)
+    totals = RunTotals(window.since)
+    async for run in runs_of(orders, window):
+        totals.add(run)
+    return totals
+
+
+#: Rows read in one query, so that the memory used does not depend on the window.
+_BATCH_SIZE = 20_000
+
+
+async def statistics(orders: OrdersStore, since: timedelta | datetime) -> Statistics:
+    """Summarise the runs that ended since then, as in ``OrdersStore.log_window``. Raises ``SourceError``."""
+    window = await orders.log_window(since, lead=LEAD)
+    collector = Collector(window)
+    async for run in runs_of(orders, window):
+        collector.add(run)
+    return collector.result()
+
+
+async def runs_of(orders: OrdersStore, window: LogWindow) -> AsyncIterator[LoggedRun]:
+    """Every run with a row in the window or in its lead."""
+    stream = RunStream()
+    first = window.first_id
+    while first <= window.last_id:
+        rows = await orders.read_run_rows(first, window.last_id, limit=_BATCH_SIZE)
+        for row in rows:
+            if (run := stream.feed(row)) is not None:
+                yield run
+        if len(rows) < _BATCH_SIZE:
+            break
+        first = rows[-1].log_id + 1
+    for run in stream.close():
+        yield run

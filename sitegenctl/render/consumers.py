@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
-from sitegenctl.domain.health.backend_texts import BackendTexts
+from sitegenctl.domain.health.system import BackendTexts
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.render.command import hint_text

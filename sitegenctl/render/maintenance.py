@@ -8,7 +8,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.overview import describe_faults
 from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport
-from sitegenctl.domain.plans.result import OutcomeKind
+from sitegenctl.domain.plans.plan import OutcomeKind
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.data import row_of
 from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text

@@ -10,7 +10,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
-from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.data import row_of
 from sitegenctl.render.output import Report, error_data

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from sitegenctl.domain.plans.result import envelope
+from sitegenctl.domain.plans.plan import envelope
 from sitegenctl.render.text import neutralise
 from sitegenctl.streams import deciding
 

@@ -11,8 +11,7 @@ from typing import Any
 from sitegenctl.domain.diagnosis.condition import Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_time
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
-from sitegenctl.domain.diagnosis.queue_order import QueueItem
-from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.diagnosis.snapshot import QueueItem, Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster, describe_no_worker

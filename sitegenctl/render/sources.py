@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR, Hint
-from sitegenctl.domain.health.backend_texts import BackendTexts
+from sitegenctl.domain.health.system import BackendTexts
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, error_data
 

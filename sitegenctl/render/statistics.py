@@ -10,8 +10,7 @@ from typing import Any
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.run import RunCounts
-from sitegenctl.domain.statistics.failure_reasons import essence
-from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics
+from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics, essence
 from sitegenctl.render.data import row_of
 from sitegenctl.render.plot import bar, sparkline
 from sitegenctl.render.run_counts import count_words, counts_data

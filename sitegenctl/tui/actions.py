@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sitegenctl.operations.bulk_plan import Planner
+    from sitegenctl.operations.planners import Planner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,15 @@ class Action:
         # Imported when an action is first used: the screen is painted sooner.
         from sitegenctl.domain.plans.repair import RepairOptions
         from sitegenctl.domain.plans.reset import ResetOptions
-        from sitegenctl.operations.cancel import CancelPlanner
-        from sitegenctl.operations.enqueue import EnqueuePlanner, RetryPlanner, StartPlanner
-        from sitegenctl.operations.repair import FixPlanner, RepairPlanner
-        from sitegenctl.operations.reset import ResetPlanner
+        from sitegenctl.operations.planners import (
+            CancelPlanner,
+            EnqueuePlanner,
+            FixPlanner,
+            RepairPlanner,
+            ResetPlanner,
+            RetryPlanner,
+            StartPlanner,
+        )
 
         planners: Mapping[str, Planner] = {
             "fix": FixPlanner(),

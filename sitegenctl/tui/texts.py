@@ -8,7 +8,7 @@ from textual.app import App
 from textual.widgets import Static
 
 from sitegenctl.domain.orders.order import Order
-from sitegenctl.domain.orders.stage import stage_of
+from sitegenctl.domain.orders.run import stage_of
 from sitegenctl.render.text import neutralise
 
 _BAR_WIDTH = 6

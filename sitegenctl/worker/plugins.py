@@ -7,7 +7,7 @@ from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import cast
 
-from sitegenctl.domain.orders.generation_input import Generator, SiteFile
+from sitegenctl.domain.orders.generation import Generator, SiteFile
 from sitegenctl.errors import GenerationError, UsageProblem
 
 ENTRY_POINT_GROUP = "sitegenctl.generators"

@@ -14,8 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from sitegenctl.config.settings import Settings
-from sitegenctl.domain.orders.generation import GenerationRecords, GenerationStore
-from sitegenctl.domain.orders.generation_input import Brief, Generator
+from sitegenctl.domain.orders.generation import Brief, GenerationRecords, GenerationStore, Generator
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.ports import SiteStore
 from sitegenctl.errors import GenerationError

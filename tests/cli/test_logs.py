@@ -14,7 +14,7 @@ from sitegenctl.adapters.postgres import log as postgres_log
 from sitegenctl.cli.commands.logs import make_query
 from sitegenctl.domain.orders.log import LogLevel
 from sitegenctl.domain.orders.order import LogRow
-from sitegenctl.operations import logs as operation
+from sitegenctl.operations import follow as operation
 from sitegenctl.render.log import log_data
 from sitegenctl.session import Session
 from tests.support.streaming import streaming

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sitegenctl.adapters.postgres.log import bisection
-from sitegenctl.operations import stats
-from sitegenctl.operations.stats import statistics
+from sitegenctl.operations import overview as stats
+from sitegenctl.operations.overview import statistics
 from sitegenctl.session import Session
 from tests.support.generation_log import Log
 from tests.support.terminal import on_terminal

@@ -14,13 +14,10 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.errors import SourceError
 from sitegenctl.operations import execute as applying
-from sitegenctl.operations.bulk_plan import Planner, Selection
-from sitegenctl.operations.cancel import CancelPlanner
-from sitegenctl.operations.enqueue import EnqueuePlanner
-from sitegenctl.operations.reset import ResetPlanner
+from sitegenctl.operations.planners import CancelPlanner, EnqueuePlanner, Planner, ResetPlanner, Selection
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.faults import refusing_redis

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 
 from sitegenctl.domain.diagnosis.condition import Source
-from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.domain.plans.plan import OperationResult, Step
 from sitegenctl.domain.ports import Actor, TransitionResult
 from sitegenctl.errors import SourceError
-from sitegenctl.operations import bulk_plan as planning, execute as applying, queue_cache as belief
-from sitegenctl.operations.bulk_plan import Selection
-from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations import execute as applying, observe as belief, planners as planning
 from sitegenctl.operations.execute import execute_batches, preview_batches
+from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.session import Session
 from tests.support.world import World
 

@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sitegenctl.domain.health.orders import BEAT_TASK
-from sitegenctl.domain.plans.result import OperationResult, OutcomeKind
+from sitegenctl.domain.plans.plan import OperationResult, OutcomeKind
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.bulk_plan import Selection
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.failpoints import Failpoint
-from sitegenctl.operations.repair import RepairPlanner
+from sitegenctl.operations.planners import RepairPlanner, Selection
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.mutations import Run, kinds

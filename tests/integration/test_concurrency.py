@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.operations import failpoints as failpoints
-from sitegenctl.operations.bulk_plan import Selection
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.failpoints import Failpoint
-from sitegenctl.operations.reset import ResetPlanner
+from sitegenctl.operations.planners import ResetPlanner, Selection
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.rq_world import RqWorld

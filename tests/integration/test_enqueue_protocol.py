@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sitegenctl.domain.diagnosis.condition import Condition
-from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
 from sitegenctl.operations import execute as applying, failpoints as failpoints
-from sitegenctl.operations.bulk_plan import Selection
-from sitegenctl.operations.enqueue import EnqueuePlanner
 from sitegenctl.operations.failpoints import Failpoint
+from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support import processes

@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
-from sitegenctl.operations.bulk_plan import Selection
-from sitegenctl.operations.enqueue import EnqueuePlanner
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.failpoints import Failpoint
+from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support.faults import LOCK, held, redis_refusing_from, refusing_redis

@@ -9,9 +9,8 @@ import subprocess
 
 import pytest
 
-from sitegenctl.operations.bulk_plan import Selection
-from sitegenctl.operations.enqueue import EnqueuePlanner
 from sitegenctl.operations.execute import execute_plan
+from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.world import World

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import Publication
-from sitegenctl.operations import bulk_plan as planning
-from sitegenctl.operations.bulk_plan import Selection
+from sitegenctl.operations import planners as planning
 from sitegenctl.operations.execute import execute_plan
-from sitegenctl.operations.reset import ResetPlanner
+from sitegenctl.operations.planners import ResetPlanner, Selection
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.faults import refusing_redis

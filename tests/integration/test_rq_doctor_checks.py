@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.domain.health.activity import QueueActivity
 from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.domain.health.messages import MessageFacts
 from sitegenctl.domain.health.registry import checks_of
-from sitegenctl.domain.health.workers import WorkersFacts
+from sitegenctl.domain.health.workers import QueueActivity, WorkersFacts
 from sitegenctl.render.command import hint_text
 from tests.support.doctor_stage import check_up_of, examine, expect, unproven
 from tests.support.rq_world import JOB, RqWorld

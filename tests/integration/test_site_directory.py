@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sitegenctl.adapters.sites.directory import SiteDirectory
-from sitegenctl.domain.orders.generation_input import SiteFile
+from sitegenctl.domain.orders.generation import SiteFile
 from sitegenctl.domain.orders.site import SiteTree
 from sitegenctl.errors import SourceError
 

@@ -389,11 +389,11 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
     # Small enough for a plan of a few orders to be made and applied in several parts.
     monkeypatch.setattr("sitegenctl.operations.execute.BATCH_SIZE", 2)
-    monkeypatch.setattr("sitegenctl.operations.bulk_plan.BATCH_SIZE", 3)
+    monkeypatch.setattr("sitegenctl.operations.planners.BATCH_SIZE", 3)
     # Nothing changes between two readings unless a test does it: no delay is needed.
     for name in (
         "operations.observe.CONFIRM_DELAY",
-        "operations.outcomes.CONFIRM_DELAY",
+        "operations.batch.CONFIRM_DELAY",
         "adapters.broker.restore.RECHECK_DELAY",
     ):
         monkeypatch.setattr(f"sitegenctl.{name}", 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from sitegenctl.domain.orders.generation_input import Brief, Generator
+from sitegenctl.domain.orders.generation import Brief, Generator
 from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.errors import GenerationError, SitegenError

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from sitegenctl.domain.orders.generation_input import Brief, SiteFile
+from sitegenctl.domain.orders.generation import Brief, SiteFile
 
 
 def small(brief: Brief) -> Collection[SiteFile]:

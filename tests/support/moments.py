@@ -11,8 +11,7 @@ from unittest import mock
 
 from hypothesis import strategies as st
 
-from sitegenctl.domain.plans.plan import Plan
-from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.domain.plans.plan import OperationResult, Plan
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations import failpoints as failpoints
 from sitegenctl.operations.execute import execute_plan

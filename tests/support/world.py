@@ -29,10 +29,9 @@ from sitegenctl.adapters.postgres.connection import asyncpg_dsn
 from sitegenctl.adapters.postgres.schema import metadata
 from sitegenctl.cli.app import run
 from sitegenctl.config.settings import Settings, load_settings
-from sitegenctl.domain.plans.result import OperationResult
+from sitegenctl.domain.plans.plan import OperationResult
 from sitegenctl.operations import execute as applying
-from sitegenctl.operations.bulk_plan import Selection
-from sitegenctl.operations.enqueue import EnqueuePlanner
+from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.session import Session, open_session
 from tests.support import processes
 from tests.support.processes import Running

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.domain.health.clocks import clock_problem
+from sitegenctl.domain.health.postgres import clock_problem
 
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 

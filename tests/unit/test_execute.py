@@ -9,11 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from sitegenctl.domain.plans.plan import Plan, Step
-from sitegenctl.domain.plans.result import Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import Outcome, OutcomeKind, Plan, Step
 from sitegenctl.domain.ports import Sources
 from sitegenctl.operations import execute
-from sitegenctl.operations.bulk_plan import PlanBatch
+from sitegenctl.operations.planners import PlanBatch
 
 
 class SlowBatch:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from sitegenctl.domain.diagnosis.condition import Condition
-from sitegenctl.domain.diagnosis.filter_syntax import FilterText, parse_filter
-from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
+from sitegenctl.domain.diagnosis.listing import FilterText, OrderFilter, OrderQuery, SortBy, parse_filter
 from sitegenctl.domain.orders.order import OrderStatus
 from tests.support.orders import order
 

@@ -13,8 +13,8 @@ import html5lib
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from sitegenctl.domain.orders import generation_input as briefs
-from sitegenctl.domain.orders.generation_input import Brief, TeamMember
+from sitegenctl.domain.orders import generation as briefs
+from sitegenctl.domain.orders.generation import Brief, TeamMember
 from sitegenctl.worker.generator.generator import generate
 from sitegenctl.worker.generator.hours import opening_hours
 from sitegenctl.worker.generator.sanitize import MAX_SLUG, mail_link, phone_digits, slugs, web_address

@@ -10,18 +10,19 @@ import pytest
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Condition, Source, fix_then_reset
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
-from sitegenctl.domain.health.activity import QueueActivity, QueueHead, progress
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp, Definition, Missing, run_checks
-from sitegenctl.domain.health.clocks import clocks
 from sitegenctl.domain.health.files import DirectoryFacts, FinishedSites, directory, disk, finished_sites
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts, leftovers, serialization
 from sitegenctl.domain.health.orders import BEAT_TASK, OpenOrders, backend, beat, open_orders
-from sitegenctl.domain.health.postgres import PostgresFacts, Schemas, SchemaShape, TableLock, postgresql, schema
+from sitegenctl.domain.health.postgres import PostgresFacts, Schemas, SchemaShape, TableLock, clocks, postgresql, schema
 from sitegenctl.domain.health.redis import Connections, RedisFacts, eviction, persistence, redis
 from sitegenctl.domain.health.workers import (
+    QueueActivity,
+    QueueHead,
     StaleClaims,
     WorkerFacts,
     WorkersFacts,
+    progress,
     time_limits,
     visibility,
     worker,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
-from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.outcomes import outcomes_text
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import example, given, strategies as st
 
-from sitegenctl.domain.orders.generation_input import Brief
+from sitegenctl.domain.orders.generation import Brief
 from sitegenctl.worker.generator.generator import generate
 from sitegenctl.worker.generator.palette import MIN_CONTRAST, contrast, luminance, make_palette, parse_colour
 

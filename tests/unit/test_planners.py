@@ -14,10 +14,9 @@ from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
 from sitegenctl.domain.plans.enqueue import backoff, plan_enqueue, plan_retry, plan_start
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
 from sitegenctl.domain.plans.maintenance import Maintenance, MaintenanceStep, StepReport
-from sitegenctl.domain.plans.plan import Action, Plan
+from sitegenctl.domain.plans.plan import Action, Obstacle, OperationResult, Outcome, OutcomeKind, Plan
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, furthest, plan_repair
 from sitegenctl.domain.plans.reset import ResetOptions, plan_reset, plan_reset_empty
-from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.render.command import hint_text
 from tests.support.orders import NOW, order, snapshot, task

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from sitegenctl.domain.orders.generation_input import SiteFile
+from sitegenctl.domain.orders.generation import SiteFile
 from sitegenctl.errors import GenerationError, UsageProblem
 from sitegenctl.worker import plugins
 from sitegenctl.worker.generator.generator import generate

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.orders.stage import RUN_STAGES, stage_of
+from sitegenctl.domain.orders.run import RUN_STAGES, stage_of
 
 # One run as each of the two generators of the system writes it; the facts about the system have the steps.
 TEMPLATE_RUN = [

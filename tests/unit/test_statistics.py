@@ -10,8 +10,7 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
-from sitegenctl.domain.statistics.failure_reasons import LONGEST, reason_of
-from sitegenctl.domain.statistics.statistics import Collector, LogWindow, Statistics, durations
+from sitegenctl.domain.statistics.statistics import LONGEST, Collector, LogWindow, Statistics, durations, reason_of
 from sitegenctl.render.plot import bar, sparkline
 from sitegenctl.render.statistics import brief, rate_words
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
-    from sitegenctl.domain.health.backend_texts import BackendTexts
     from sitegenctl.domain.health.probes import BrokerProbe
+    from sitegenctl.domain.health.system import BackendTexts
     from sitegenctl.domain.ports import EventSource, QueueBackend, WorkerSource
 
 

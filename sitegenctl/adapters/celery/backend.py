@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sitegenctl.adapters.celery.options import QueueOptions
     from sitegenctl.adapters.celery.queue import CeleryQueue
     from sitegenctl.adapters.celery.workers import CeleryWorkers
-    from sitegenctl.domain.health.backend_texts import BackendTexts
+    from sitegenctl.domain.health.system import BackendTexts
 
 
 class CeleryBackend(Backend):
@@ -27,7 +27,7 @@ class CeleryBackend(Backend):
 
     @property
     def texts(self) -> BackendTexts:
-        from sitegenctl.domain.health.backend_texts import BackendTexts
+        from sitegenctl.domain.health.system import BackendTexts
 
         return BackendTexts(
             paused="a worker that starts or restarts consumes again: pause it too. Workers finish their tasks.",

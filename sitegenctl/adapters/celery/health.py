@@ -20,11 +20,10 @@ from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, rea
 from sitegenctl.adapters.redis.connection import Link, opened_link
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import database_number
-from sitegenctl.domain.health.activity import QueueHead
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.orders import BEAT_TASK
 from sitegenctl.domain.health.redis import RedisFacts
-from sitegenctl.domain.health.workers import WorkerFacts, WorkersFacts
+from sitegenctl.domain.health.workers import QueueHead, WorkerFacts, WorkersFacts
 from sitegenctl.domain.queue.task import ForeignMessage, TaskState
 
 #: What identifies a worker's connections.

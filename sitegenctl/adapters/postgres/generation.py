@@ -17,8 +17,7 @@ import asyncpg
 from sitegenctl.adapters.postgres.connection import Link, asyncpg_dsn, translating
 from sitegenctl.adapters.postgres.locks import FENCE_SPACE, HELD_RUN_LOCKS, LOCK_SPACE, advisory_lock, run_lock_key
 from sitegenctl.adapters.postgres.queries import utc_now
-from sitegenctl.domain.orders.generation import GenerationRecords
-from sitegenctl.domain.orders.generation_input import Brief, TeamMember, Testimonial
+from sitegenctl.domain.orders.generation import Brief, GenerationRecords, TeamMember, Testimonial
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.errors import GenerationError, SourceError
 

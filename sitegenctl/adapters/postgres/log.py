@@ -16,8 +16,7 @@ import asyncpg
 from sitegenctl.adapters.postgres.queries import log_age, log_time
 from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.domain.orders.run_reader import RunRow
-from sitegenctl.domain.statistics.failure_reasons import LONGEST
-from sitegenctl.domain.statistics.statistics import LogWindow
+from sitegenctl.domain.statistics.statistics import LONGEST, LogWindow
 
 _COLUMNS = f"""id, order_id, step, message, status, {log_time("created_at")} AS created_at, details::text AS details,
        localtimestamp - {log_time("created_at")} AS age"""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sitegenctl.adapters.rq.options import RqOptions
     from sitegenctl.adapters.rq.queue import RqQueue
     from sitegenctl.adapters.rq.workers import RqWorkers
-    from sitegenctl.domain.health.backend_texts import BackendTexts
+    from sitegenctl.domain.health.system import BackendTexts
 
 
 class RqBackend(Backend):
@@ -26,7 +26,7 @@ class RqBackend(Backend):
 
     @property
     def texts(self) -> BackendTexts:
-        from sitegenctl.domain.health.backend_texts import BackendTexts
+        from sitegenctl.domain.health.system import BackendTexts
 
         return BackendTexts(
             paused=(

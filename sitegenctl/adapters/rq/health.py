@@ -17,10 +17,9 @@ from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
 from sitegenctl.adapters.rq.reader import job_id_of, job_in_work, read_jobs
 from sitegenctl.adapters.rq.records import read_records
 from sitegenctl.adapters.rq.workers import RqWorkers
-from sitegenctl.domain.health.activity import QueueHead
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.redis import RedisFacts
-from sitegenctl.domain.health.workers import WorkerFacts, WorkersFacts
+from sitegenctl.domain.health.workers import QueueHead, WorkerFacts, WorkersFacts
 
 #: What identifies a worker's connections; a busy worker takes nothing.
 _WORKER = WorkerConnections(subscriptions="sub", commands=("blmove", "blpop"))

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from sitegenctl.adapters.system.threads import in_a_thread, to_its_end_in_a_thread
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.domain.orders.generation_input import SiteFile
+from sitegenctl.domain.orders.generation import SiteFile
 from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
 from sitegenctl.domain.ports import PruneResult, TrashResult
 from sitegenctl.errors import SourceError

@@ -37,7 +37,7 @@ def cancel(
 ) -> int:
     """Remove orders from the queue and hold them."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.operations.cancel import CancelPlanner
+    from sitegenctl.operations.planners import CancelPlanner
 
     planner = CancelPlanner(terminate=terminate, to=_target(to))
     choice = selector.required_choice()

@@ -216,7 +216,7 @@ def _try(call: Invocation, values: dict[str, Any], setting: str) -> str:
 
 
 async def _connect(settings: Settings, setting: str) -> str:
-    from sitegenctl.operations.connectivity import try_broker, try_database, try_sites
+    from sitegenctl.operations.inspect import try_broker, try_database, try_sites
     from sitegenctl.session import open_session
 
     async with open_session(settings, "config init") as session:

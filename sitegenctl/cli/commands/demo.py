@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sitegenctl.demo.stack import Stack, StackState
     from sitegenctl.demo.tour import TourResult
     from sitegenctl.domain.orders.order import LogRow
-    from sitegenctl.domain.plans.result import Outcome
+    from sitegenctl.domain.plans.plan import Outcome
 
 Pace = Annotated[str, option("--pace", metavar="TIME", help="Pause of the worker after each step.", show_default=True)]
 

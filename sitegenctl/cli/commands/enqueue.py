@@ -22,8 +22,8 @@ from sitegenctl.cli.options import (
 if TYPE_CHECKING:
     from sitegenctl.cli.execute import RunOptions
     from sitegenctl.domain.diagnosis.listing import OrderQuery
-    from sitegenctl.domain.plans.result import OperationResult
-    from sitegenctl.operations.bulk_plan import Planner
+    from sitegenctl.domain.plans.plan import OperationResult
+    from sitegenctl.operations.planners import Planner
     from sitegenctl.session import Session
 
 
@@ -45,7 +45,7 @@ def enqueue(
 ) -> int:
     """Enqueue orders for generation."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.operations.enqueue import EnqueuePlanner
+    from sitegenctl.operations.planners import EnqueuePlanner
 
     choice = selector.required_choice()
     planner = EnqueuePlanner(resume=resume, force=force)

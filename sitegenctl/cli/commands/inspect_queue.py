@@ -24,8 +24,8 @@ def queue(
     """List queued tasks in the order of delivery."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show
-    from sitegenctl.domain.diagnosis.queue_order import running_order
-    from sitegenctl.operations.queue import inspect_queue
+    from sitegenctl.domain.diagnosis.snapshot import running_order
+    from sitegenctl.operations.inspect import inspect_queue
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import QUEUE_COLUMNS, queue_rows, queue_text
 
@@ -51,7 +51,7 @@ def workers(call: Invocation, watch: WatchInterval = None) -> int:
     from sitegenctl.cli.watch import show
     from sitegenctl.domain.diagnosis.condition import Source
     from sitegenctl.domain.queue.worker import describe_silence
-    from sitegenctl.operations.queue import inspect_workers
+    from sitegenctl.operations.inspect import inspect_workers
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import WORKER_COLUMNS, worker_rows, workers_text
 
@@ -77,7 +77,7 @@ def task(
     """Show one task: its message, result, order and worker."""
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show
-    from sitegenctl.operations.queue import inspect_task
+    from sitegenctl.operations.inspect import inspect_task
     from sitegenctl.render.output import Report
     from sitegenctl.render.queue import task_data, task_text
 

@@ -96,7 +96,7 @@ def read_since(text: str) -> timedelta | datetime:
 
 
 async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, follow: bool, until_done: bool) -> int:
-    from sitegenctl.operations import logs as operation
+    from sitegenctl.operations import follow as operation
     from sitegenctl.render.output import error_lines
     from sitegenctl.session import open_session
 
@@ -128,7 +128,7 @@ async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, foll
 async def _document(
     call: Invocation, session: Session, existing: Sequence[int], missing: Sequence[int], query: LogQuery
 ) -> int:
-    from sitegenctl.operations import logs as operation
+    from sitegenctl.operations import follow as operation
     from sitegenctl.render.log import LOG_COLUMNS, log_data
     from sitegenctl.render.output import Report, error_data, write
 
@@ -155,7 +155,7 @@ async def _follow(
     until_done: bool,
 ) -> int:
     from sitegenctl.domain.orders.order import LogRow
-    from sitegenctl.operations import logs as operation
+    from sitegenctl.operations import follow as operation
     from sitegenctl.operations.follow import Ended
     from sitegenctl.render.text import shorten
 

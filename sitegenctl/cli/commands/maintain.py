@@ -98,7 +98,7 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
 async def _notify(url: str, report: Report) -> None:
     """Post the report. A failure is printed and does not fail the run."""
     from sitegenctl.adapters.system.webhook import post_json
-    from sitegenctl.domain.plans.result import envelope
+    from sitegenctl.domain.plans.plan import envelope
     from sitegenctl.errors import SourceError
 
     value = envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors)

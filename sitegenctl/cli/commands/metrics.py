@@ -87,7 +87,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
 
 
 async def _measure(call: Invocation, settings: Settings) -> Measurement:
-    from sitegenctl.operations.metrics import measure
+    from sitegenctl.operations.overview import measure
     from sitegenctl.session import open_session
 
     async with open_session(settings, call.command) as session:

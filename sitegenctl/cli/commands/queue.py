@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.diagnosis.remedy import Hint
-    from sitegenctl.operations.cancel import Purge
+    from sitegenctl.operations.planners import Purge
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def purge(call: Invocation, dry_run: DryRun = False) -> int:
 
 async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
     from sitegenctl.cli.execute import require_writable
-    from sitegenctl.operations.queue import would_consume
+    from sitegenctl.operations.inspect import would_consume
     from sitegenctl.render.consumers import consumers_report
     from sitegenctl.render.output import write
     from sitegenctl.session import open_session
@@ -71,7 +71,7 @@ async def _purge(call: Invocation, *, dry_run: bool) -> int:
     from dataclasses import replace
 
     from sitegenctl.cli.execute import RunOptions, confirm_and_execute, mutating_session, report, with_spinner
-    from sitegenctl.operations.cancel import plan_purge_of
+    from sitegenctl.operations.planners import plan_purge_of
     from sitegenctl.render.consumers import survivors_note
 
     options = RunOptions(done="cancelled", dry_run=dry_run, asks=False)

@@ -51,7 +51,7 @@ def repair(
     from sitegenctl.domain.orders.run import WORKER_DEAD
     from sitegenctl.domain.plans.repair import RepairOptions
     from sitegenctl.errors import UsageProblem
-    from sitegenctl.operations.repair import RepairPlanner
+    from sitegenctl.operations.planners import RepairPlanner
 
     choice = selector.choice()
     if worker_dead and not isinstance(choice, list):

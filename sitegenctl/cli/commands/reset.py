@@ -38,7 +38,7 @@ def reset(
     """Discard tasks and files of orders and enqueue them again."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.domain.plans.reset import ResetOptions
-    from sitegenctl.operations.reset import ResetPlanner
+    from sitegenctl.operations.planners import ResetPlanner
 
     choice = selector.required_choice()
     options = ResetOptions(enqueue=not no_enqueue, keep_files=keep_files, terminate=terminate, force=force)
@@ -67,7 +67,7 @@ def reset_empty(
 ) -> int:
     """Reset GENERATING orders with no task and few files."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.operations.reset import ResetEmptyPlanner
+    from sitegenctl.operations.planners import ResetEmptyPlanner
 
     choice = selector.choice()
     planner = ResetEmptyPlanner(

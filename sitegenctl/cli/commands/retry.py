@@ -42,7 +42,7 @@ def retry_failed(
 ) -> int:
     """Retry failed orders that have attempts left."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.operations.enqueue import RetryPlanner
+    from sitegenctl.operations.planners import RetryPlanner
 
     choice = selector.choice()
     planner = RetryPlanner(
@@ -62,7 +62,7 @@ def start_stuck(
 ) -> int:
     """Enqueue BUILDING orders that were never started."""
     from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.operations.enqueue import StartPlanner
+    from sitegenctl.operations.planners import StartPlanner
 
     choice = selector.choice()
     return run_mutation(call, StartPlanner(), choice, RunOptions(done="started", dry_run=dry_run, limit=limit))

@@ -64,7 +64,7 @@ def stats(
 
 async def _statistics(call: Invocation, settings: Settings, since: timedelta | datetime) -> Statistics:
     from sitegenctl.cli.execute import with_spinner
-    from sitegenctl.operations.stats import statistics
+    from sitegenctl.operations.overview import statistics
     from sitegenctl.session import open_session
 
     async with open_session(settings, call.command) as session:

@@ -7,9 +7,19 @@ from dataclasses import dataclass
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.domain.health.check import Finding, Missing, check, failed, ok, unchecked, warning
+from sitegenctl.domain.health.check import (
+    Finding,
+    Missing,
+    check,
+    counted,
+    failed,
+    listed,
+    ok,
+    size,
+    unchecked,
+    warning,
+)
 from sitegenctl.domain.health.system import System
-from sitegenctl.domain.health.text import counted, listed, size
 from sitegenctl.domain.orders.site import SiteFiles
 
 #: Bytes and inodes left: below the first the next sites fail, below the second it is time to make room.

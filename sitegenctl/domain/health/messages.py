@@ -8,9 +8,8 @@ from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.domain.health.check import Finding, check, failed, ok, unchecked, warning
+from sitegenctl.domain.health.check import Finding, check, counted, failed, listed, ok, unchecked, warning
 from sitegenctl.domain.health.system import System
-from sitegenctl.domain.health.text import counted, listed
 
 #: More bindings of reply lists slow down remote control: each answer is matched against all of them.
 _MAX_BINDINGS = 100

@@ -10,11 +10,10 @@ from datetime import timedelta
 from sitegenctl.domain.diagnosis.condition import Condition, Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.domain.health.activity import QueueActivity
-from sitegenctl.domain.health.check import Finding, check, failed, ok, unchecked, warning
+from sitegenctl.domain.health.check import Finding, check, counted, failed, listed, ok, seconds, unchecked, warning
 from sitegenctl.domain.health.messages import MessageFacts
 from sitegenctl.domain.health.system import System
-from sitegenctl.domain.health.text import counted, listed, seconds
+from sitegenctl.domain.health.workers import QueueActivity
 
 BEAT_TASK = "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders"
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sitegenctl.domain.health.activity import QueueHead
 from sitegenctl.domain.health.files import DirectoryFacts
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.postgres import PostgresFacts, SchemaShape
 from sitegenctl.domain.health.redis import RedisFacts
-from sitegenctl.domain.health.workers import WorkersFacts
+from sitegenctl.domain.health.workers import QueueHead, WorkersFacts
 
 
 class BrokerProbe(Protocol):

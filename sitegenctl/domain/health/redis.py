@@ -8,9 +8,19 @@ from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
-from sitegenctl.domain.health.check import Finding, Missing, Problems, check, failed, ok, unchecked, warning
+from sitegenctl.domain.health.check import (
+    Finding,
+    Missing,
+    Problems,
+    check,
+    failed,
+    milliseconds,
+    ok,
+    size,
+    unchecked,
+    warning,
+)
 from sitegenctl.domain.health.system import System
-from sitegenctl.domain.health.text import milliseconds, size
 
 _MB = 1024**2
 

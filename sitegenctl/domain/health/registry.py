@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sitegenctl.domain.health import activity, clocks, files, messages, orders, postgres, redis, workers
+from sitegenctl.domain.health import files, messages, orders, postgres, redis, workers
 from sitegenctl.domain.health.check import Definition
 
 CHECKS: tuple[Definition, ...] = tuple(
     each
-    for module in (redis, postgres, clocks, workers, activity, messages, orders, files)
+    for module in (redis, postgres, workers, messages, orders, files)
     for each in vars(module).values()
     if isinstance(each, Definition)
 )

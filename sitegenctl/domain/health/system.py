@@ -6,7 +6,28 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sitegenctl.domain.diagnosis.remedy import Remedy, ShellCommand
-from sitegenctl.domain.health.backend_texts import BackendTexts
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendTexts:
+    """Texts about workers and the queue that depend on the backend.
+
+    ``paused`` and ``resumed`` are notes on a queue that was paused or resumed, ``unattended`` is the note if there was
+    no worker. ``silence`` is why a connected worker may not respond, ``patience`` what to do then. ``consuming`` is the
+    option that makes a worker consume ``{queue}``. ``limits`` sets the system's time limits, ``serialization`` fixes
+    messages in another format than the workers', and ``unreadable`` is what workers do with them.
+    """
+
+    paused: str
+    resumed: str
+    unattended: str
+    silence: str
+    patience: str
+    consuming: str
+    limits: str
+    serialization: str
+    unreadable: str
+
 
 #: How often beat sends its message.
 BEAT_INTERVAL = timedelta(seconds=120)

@@ -6,11 +6,86 @@ driver.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sitegenctl.domain.orders.generation_input import Brief
 from sitegenctl.domain.orders.order import OrderStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testimonial:
+    """A testimonial of a customer of the business."""
+
+    name: str
+    text: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamMember:
+    """A member of the team."""
+
+    name: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """Everything in the customer's onboarding, as typed: nothing is escaped or validated.
+
+    Enum columns are their upper-case labels. Where a column is NULL, lists and mappings are empty and texts None.
+    ``business_hours`` maps a day to its hours, ``social`` a network to its address.
+    """
+
+    order_id: int
+    business_name: str
+    business_email: str
+    business_phone: str
+    niche: str
+    primary_city: str
+    state: str
+    primary_service: str
+    services: Sequence[str]
+    tone: str = "PROFESSIONAL"
+    primary_cta: str = "CALL"
+    cta_text: str | None = None
+    has_whatsapp: bool = False
+    business_address: str | None = None
+    custom_niche: str | None = None
+    service_areas: Sequence[str] = ()
+    service_descriptions: Mapping[str, str] = field(default_factory=dict)
+    site_objective: str | None = None
+    site_description: str | None = None
+    selected_pages: Sequence[str] = ()
+    primary_color: str | None = None
+    secondary_color: str | None = None
+    accent_color: str | None = None
+    logo_url: str | None = None
+    business_hours: Mapping[str, str] = field(default_factory=dict)
+    social: Mapping[str, str] = field(default_factory=dict)
+    testimonials: Sequence[Testimonial] = ()
+    google_reviews_link: str | None = None
+    about_owner: str | None = None
+    years_in_business: int | None = None
+    team_members: Sequence[TeamMember] = ()
+    meta_title: str | None = None
+    meta_description: str | None = None
+    target_keywords: Sequence[str] = ()
+    site_url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFile:
+    """One file of a site: its path relative to the site's folder, with slashes, and its content."""
+
+    path: str
+    content: bytes
+
+
+#: A generator makes a whole site from a brief. It may raise any exception; the worker logs it and retries.
+Generator = Callable[[Brief], Collection[SiteFile]]
 
 
 class GenerationRecords(Protocol):

@@ -27,8 +27,8 @@ from sitegenctl.domain.orders.run import (
     History,
     Run,
     RunOutcome,
+    stage_of,
 )
-from sitegenctl.domain.orders.stage import stage_of
 from sitegenctl.domain.slotted import slotted
 
 # A resumed run writes these before its START; they belong to the same run.

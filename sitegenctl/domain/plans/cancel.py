@@ -9,8 +9,7 @@ from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.plans.guards import describe_revoked, not_revocable, possibly_live, waits, without_status
-from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
-from sitegenctl.domain.plans.result import Outcome
+from sitegenctl.domain.plans.plan import Action, Outcome, Plan, Step, refuse, skip
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 #: Where ``cancel`` may send an order: statuses that nothing generates from, and BUILDING, which is journaled as held.

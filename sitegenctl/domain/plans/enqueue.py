@@ -20,8 +20,7 @@ from sitegenctl.domain.plans.guards import (
     without_onboarding,
     without_status,
 )
-from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
-from sitegenctl.domain.plans.result import Outcome
+from sitegenctl.domain.plans.plan import Action, Outcome, Plan, Step, refuse, skip
 
 _BACKOFF = timedelta(minutes=2)
 _MAX_BACKOFF = timedelta(hours=2)

@@ -14,10 +14,9 @@ from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
 from sitegenctl.domain.plans.enqueue import retry, start
 from sitegenctl.domain.plans.guards import without_onboarding, without_status
-from sitegenctl.domain.plans.plan import Plan, Step, refuse
+from sitegenctl.domain.plans.plan import Obstacle, Outcome, Plan, Step, refuse
 from sitegenctl.domain.plans.repair import Repair, RepairFacts, RepairOptions
 from sitegenctl.domain.plans.reset import reset, reset_empty
-from sitegenctl.domain.plans.result import Obstacle, Outcome
 
 _RANKS = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.OK: 2}
 

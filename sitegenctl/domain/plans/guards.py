@@ -12,8 +12,7 @@ from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import OPERATOR_FAILED_SUFFIX
-from sitegenctl.domain.plans.plan import refuse, skip
-from sitegenctl.domain.plans.result import Obstacle, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import Obstacle, Outcome, OutcomeKind, refuse, skip
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 #: States in which a task may be held until it is due, by a worker or by the queue itself.

@@ -9,8 +9,7 @@ from enum import StrEnum
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.domain.plans.plan import Plan
-from sitegenctl.domain.plans.result import Obstacle, OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import Obstacle, OperationResult, Outcome, OutcomeKind, Plan
 
 
 class MaintenanceStep(StrEnum):

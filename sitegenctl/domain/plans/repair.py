@@ -11,8 +11,7 @@ from sitegenctl.domain.diagnosis.describe import describe_age, describe_task
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS
-from sitegenctl.domain.orders.stage import stage_of
+from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, STARTS, stage_of
 from sitegenctl.domain.plans.guards import (
     attempts_exhausted,
     describe_revoked,
@@ -23,8 +22,7 @@ from sitegenctl.domain.plans.guards import (
     short_id,
     without_status,
 )
-from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
-from sitegenctl.domain.plans.result import Obstacle, Outcome
+from sitegenctl.domain.plans.plan import Action, Obstacle, Outcome, Plan, Step, refuse, skip
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 # Of several tasks the furthest is kept, and of waiting ones the next to run. One that may be running comes before

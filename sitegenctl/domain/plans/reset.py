@@ -21,8 +21,7 @@ from sitegenctl.domain.plans.guards import (
     without_onboarding,
     without_status,
 )
-from sitegenctl.domain.plans.plan import Action, Plan, Step, refuse, skip
-from sitegenctl.domain.plans.result import Obstacle, Outcome
+from sitegenctl.domain.plans.plan import Action, Obstacle, Outcome, Plan, Step, refuse, skip
 from sitegenctl.domain.queue.task import TaskState
 
 #: How long an empty order must have been unchanged.

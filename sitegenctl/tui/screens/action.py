@@ -20,11 +20,10 @@ from textual.widgets import Input, Static
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.remedy import Hint
-from sitegenctl.domain.plans.plan import Plan
-from sitegenctl.domain.plans.result import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan
 from sitegenctl.errors import SitegenError
-from sitegenctl.operations.bulk_plan import Selection
 from sitegenctl.operations.execute import execute_plan, preview
+from sitegenctl.operations.planners import Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise

@@ -18,8 +18,7 @@ from textual.widgets import Input, Static
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
-from sitegenctl.domain.diagnosis.filter_syntax import parse_filter
-from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQuery, SortBy
+from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQuery, SortBy, parse_filter
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.tui.service import ViewData
 from sitegenctl.tui.texts import order_name, progress_bar, show_text, warn

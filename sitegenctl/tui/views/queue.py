@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
-from sitegenctl.domain.diagnosis.queue_order import running_order
+from sitegenctl.domain.diagnosis.snapshot import running_order
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.tui.service import ViewData
 from sitegenctl.tui.texts import order_name

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sitegenctl.domain.orders.generation_input import Brief, SiteFile
+from sitegenctl.domain.orders.generation import Brief, SiteFile
 from sitegenctl.worker.generator import seo_files
 from sitegenctl.worker.generator.site import Service, Site, read_brief
 
