@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, strategies as st
 from redis.asyncio import Redis
 
-from sitegenctl.adapters.celery.codec import Decoder, Encoder, Place
+from sitegenctl.adapters.celery.codec import Decoder, Place, encode_messages
 from sitegenctl.adapters.celery.fast import FastDecoder, parse
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
 from sitegenctl.adapters.redis.connection import Link
-from sitegenctl.domain.queue.task import BrokerReading, TaskState
+from sitegenctl.domain.queue.task import BrokerReading, Publication, TaskState
 from tests.support.async_redis import async_redis, close
 from tests.support.world import QUEUE, TASK
 
@@ -44,8 +44,11 @@ redis.call('RPUSH', KEYS[1], string.sub(delivery, 2, -11))
 
 
 def message(task_id: str, *, order_id: int = 42, **headers: object) -> bytes:
-    encoder = Encoder(task_name=TASK, queue=QUEUE, kwargs={"resume": True}, headers=headers, celery=(5, 7))
-    return encoder.encode(task_id, [order_id]).encode()
+    publication = Publication(task_id=task_id, order_id=order_id, resume=True, actor="ana@crm", enqueued_at=NOW)
+    (text,) = encode_messages([publication], task_name=TASK, queue=QUEUE)
+    decoded = json.loads(text)
+    decoded["headers"] |= headers
+    return json.dumps(decoded).encode()
 
 
 class Mover:
@@ -157,9 +160,9 @@ def ids(reading: BrokerReading) -> list[str]:
 @pytest.mark.parametrize(
     ("at_once", "bounds"),
     [
-        (3, {"atomic": 0, "chunk": 200, "edge": 32}),  # `unacked` in one step, lists in one or two
-        (3, {"atomic": 0, "chunk": 128, "edge": 32}),
-        (1, {"atomic": 0, "chunk": 7, "edge": 7, "rounds": 1000}),  # everything in many steps
+        (3, {"atomic": 0, "batch": 200, "edge": 32}),  # `unacked` in one step, lists in one or two
+        (3, {"atomic": 0, "batch": 128, "edge": 32}),
+        (1, {"atomic": 0, "batch": 7, "edge": 7, "rounds": 1000}),  # everything in many steps
     ],
     ids=["few steps", "some steps", "many steps"],
 )
@@ -194,7 +197,7 @@ async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, link
 
     moving = asyncio.create_task(move())
     for _ in range(12):
-        found = ids(await read(link, atomic=0, chunk=256, edge=20, rounds=1000))
+        found = ids(await read(link, atomic=0, batch=256, edge=20, rounds=1000))
         assert mover.live - set(found) == set()
         assert len(found) == len(set(found))
     reading.set()
@@ -211,7 +214,7 @@ async def test_a_message_published_during_a_long_read_is_read(client: Redis, lin
         if (number := next(burst, None)) is not None:
             await client.lpush(QUEUE, *(message(f"burst-{number}-{n}") for n in range(50)))
 
-    tasks = (await read(Interrupted(link, meanwhile), atomic=0, chunk=10, edge=8)).tasks
+    tasks = (await read(Interrupted(link, meanwhile), atomic=0, batch=10, edge=8)).tasks
     assert [task.task_id for task in tasks[:2]] == ["task-0", "task-1"]
     assert [task.position for task in tasks] == list(range(250))
     assert [task.task_id for task in tasks][100::50] == ["burst-0-0", "burst-1-0", "burst-2-0"]
@@ -227,7 +230,7 @@ async def test_many_messages_restored_at_once_are_read(client: Redis, link: Link
             for _ in range(len(mover.delivered)):
                 await mover.restore()
 
-    found = ids(await read(Interrupted(link, meanwhile), atomic=0, chunk=5, edge=4))
+    found = ids(await read(Interrupted(link, meanwhile), atomic=0, batch=5, edge=4))
     assert (mover.live, mover.delivered) == (set(found), {})
 
 
@@ -238,7 +241,7 @@ async def test_a_queue_that_never_rests_is_given_up(client: Redis, link: Link) -
         await client.lpush(QUEUE, *(message(f"new-{number}") for number in range(30)))
 
     with pytest.raises(Exception, match="moves faster than it can be read"):
-        await read(Interrupted(link, meanwhile), atomic=0, chunk=10, edge=8, rounds=3)
+        await read(Interrupted(link, meanwhile), atomic=0, batch=10, edge=8, rounds=3)
     assert gc.isenabled()
 
 
@@ -248,13 +251,13 @@ async def test_garbage_collection_is_restored_after_reading(client: Redis, link:
     if not enabled:
         gc.disable()
     try:
-        assert len(ids(await read(link, atomic=0, chunk=7))) == 20
+        assert len(ids(await read(link, atomic=0, batch=7))) == 20
         assert gc.isenabled() is enabled
     finally:
         gc.enable()
 
 
-@pytest.mark.parametrize("bounds", [{}, {"atomic": 0, "chunk": 7, "edge": 3}], ids=["at once", "in chunks"])
+@pytest.mark.parametrize("bounds", [{}, {"atomic": 0, "batch": 7, "edge": 3}], ids=["at once", "in batches"])
 async def test_only_tasks_of_the_selected_orders_are_kept(client: Redis, link: Link, bounds: dict[str, int]) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}", order_id=number) for number in range(1, 51)), b"junk")
     raw = message("task-60", order_id=60), message("task-61", order_id=61)
@@ -278,8 +281,8 @@ def twice(*others: str) -> list[bytes]:
 
 @pytest.mark.parametrize(
     "bounds",
-    [{}, {"atomic": 0, "chunk": 100, "edge": 8}, {"atomic": 0, "chunk": 12, "edge": 4}],
-    ids=["at once", "in one chunk", "in chunks"],
+    [{}, {"atomic": 0, "batch": 100, "edge": 8}, {"atomic": 0, "batch": 12, "edge": 4}],
+    ids=["at once", "in one batch", "in batches"],
 )
 async def test_each_place_of_a_task_is_read(client: Redis, link: Link, bounds: dict[str, int]) -> None:
     others = [f"other-{number}" for number in range(30)]
@@ -340,7 +343,7 @@ async def test_positions_follow_deliveries_during_the_reading(client: Redis, lin
             for _ in range(6):
                 await mover.deliver()
 
-    reading = await read(Interrupted(link, meanwhile), atomic=0, chunk=4, edge=4)
+    reading = await read(Interrupted(link, meanwhile), atomic=0, batch=4, edge=4)
     states = {task.task_id: (task.state, task.position) for task in reading.tasks}
     gone = {task_id for _, task_id in mover.delivered.values()}
     assert gone
@@ -351,7 +354,7 @@ async def test_positions_follow_deliveries_during_the_reading(client: Redis, lin
 
 async def test_foreign_messages_in_a_long_queue_are_shown_too(client: Redis, link: Link) -> None:
     await client.lpush(QUEUE, b"\x80junk", b"{}", message("ours"), message("beat", task="other.task"), b"[1]")
-    reading = await read(link, atomic=0, chunk=2, edge=2)
+    reading = await read(link, atomic=0, batch=2, edge=2)
     assert ids(reading) == ["ours"]
     assert sorted(foreign.name for foreign in reading.foreign) == ["other.task"] + ["undecodable"] * 3
 

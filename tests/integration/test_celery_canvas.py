@@ -98,7 +98,7 @@ EXPECTED: dict[str, dict[int, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("bounds", [Bounds(), Bounds(atomic=0, chunk=2)], ids=["at once", "in chunks"])
+@pytest.mark.parametrize("bounds", [Bounds(), Bounds(atomic=0, batch=2)], ids=["at once", "in batches"])
 @PYTHONS
 @pytest.mark.parametrize("how", [("2",), ("2", "bzip2"), ("1",)], ids=["protocol 2", "compressed", "protocol 1"])
 def test_every_call_of_our_task_is_found(redis_url: str, python: str, how: tuple[str, ...], bounds: Bounds) -> None:

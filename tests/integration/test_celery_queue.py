@@ -80,10 +80,10 @@ def test_long_queue_is_read_like_a_short_one(world: World) -> None:
     for _ in range(5):
         world.deliver()
     at_once = read(world)
-    bounds = Bounds(atomic=10, chunk=7, edge=7)
-    in_chunks = asyncio.run(_call(world.redis_url, lambda queue: queue.read(), bounds=bounds))
+    bounds = Bounds(atomic=10, batch=7, edge=7)
+    in_batches = asyncio.run(_call(world.redis_url, lambda queue: queue.read(), bounds=bounds))
     assert [task.task_id for task in at_once.tasks[:35]] == ids[5:]
-    assert {task.task_id: task for task in in_chunks.tasks} == {task.task_id: task for task in at_once.tasks}
+    assert {task.task_id: task for task in in_batches.tasks} == {task.task_id: task for task in at_once.tasks}
 
 
 def test_transport_options_are_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

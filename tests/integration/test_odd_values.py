@@ -17,8 +17,8 @@ from hypothesis import given, strategies as st
 
 from sitegenctl.adapters.celery.codec import (
     Decoder,
-    Encoder,
     Place,
+    encode_messages,
     envelope,
     task_id_of,
     unacked_envelope,
@@ -31,7 +31,7 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
 from sitegenctl.domain.diagnosis.liveness import attribute
-from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskState
 from sitegenctl.domain.queue.worker import WorkerSurvey, survey_of
 from sitegenctl.render.queue import worker_rows, workers_text
 from sitegenctl.render.table import Screen
@@ -81,20 +81,11 @@ _REPLIES: dict[str, Any] = {
     "report": {"ok": "software -> celery:5.3.4 (emerald-rush)"},
 }
 
-_MESSAGE = json.loads(
-    Encoder(
-        task_name=TASK,
-        queue=QUEUE,
-        kwargs={"resume": True},
-        headers={
-            "sitegenctl_enqueued_at": NOW.isoformat(),
-            "sitegenctl_actor": "ana@crm",
-            "expires": None,
-            "eta": NOW.isoformat(),
-        },
-        celery=(5, 7),
-    ).encode("8d9f1c3e-0001-4000-8000-000000000001", [42])
+_PUBLICATION = Publication(
+    task_id="8d9f1c3e-0001-4000-8000-000000000001", order_id=42, resume=True, actor="ana@crm", enqueued_at=NOW
 )
+_MESSAGE = json.loads(*encode_messages([_PUBLICATION], task_name=TASK, queue=QUEUE))
+_MESSAGE["headers"] |= {"expires": None, "eta": NOW.isoformat()}
 _SIGNATURE = {"task": TASK, "args": [43], "kwargs": {}, "options": {"task_id": "part"}, "immutable": True}
 _BODY = [[42], {"resume": True}, {"callbacks": None, "errbacks": None, "chain": [_SIGNATURE], "chord": _SIGNATURE}]
 

@@ -28,6 +28,8 @@ class Backend(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: Seconds for each call.
+        self.timeout = settings.timeout.total_seconds()
 
     @property
     def url(self) -> str:
@@ -37,16 +39,6 @@ class Backend(ABC):
         url = self.settings.require_redis_url()
         require_redis(url)
         return url
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for each call."""
-        return self.settings.timeout.total_seconds()
-
-    @property
-    def sentinel_password(self) -> str | None:
-        """The password of the sentinels, not of the Redis that they watch."""
-        return self.settings.sentinel_password.reveal() if self.settings.sentinel_password else None
 
     @property
     @abstractmethod

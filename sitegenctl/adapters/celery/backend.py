@@ -65,7 +65,7 @@ class CeleryBackend(Backend):
             hard_limit=settings.hard_time_limit,
             reconnect_time=settings.reconnect_time,
             sentinel_master=settings.sentinel_master,
-            sentinel_password=self.sentinel_password,
+            sentinel_password=settings.sentinel_password and settings.sentinel_password.reveal(),
         )
 
     def require(self) -> None:

@@ -13,10 +13,10 @@ import os
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from sitegenctl.adapters.broker.json_values import fitting, mapping, moment, number, sequence, span, text
@@ -57,100 +57,83 @@ class Place(NamedTuple):
     delivered_at: datetime | None = None
 
 
-class Encoder:
-    """Encodes tasks that differ only in their ids and arguments, as Celery's ``send_task`` does.
-
-    The result is the same to the byte, except for ids and origin. ``celery`` is the version to imitate: its major and
-    minor number. ``headers`` are added to Celery's own. All that is the same is encoded once, which saves most of the
-    time of many tasks.
-    """
-
-    def __init__(
-        self,
-        *,
-        task_name: str,
-        queue: str,
-        kwargs: Mapping[str, Any],
-        headers: Mapping[str, Any],
-        celery: tuple[int, int],
-    ) -> None:
-        # Changes of the format: 5.4 counts replaced tasks, 5.7 leaves the results to the task's own setting.
-        nesting = {"replaced_task_nesting": 0} if celery >= (5, 4) else {}
-        # Random, so that no value can be mistaken for one of them.
-        body, task, args, tag = (f"{name}-{uuid.uuid4()}" for name in ("body", "task", "args", "tag"))
-        message = {
-            "body": body,
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {
-                "lang": "py",
-                "task": task_name,
-                "id": task,
-                "shadow": None,
-                "eta": None,
-                "expires": None,
-                "group": None,
-                "group_index": None,
-                "retries": 0,
-                "timelimit": [None, None],
-                "root_id": task,
-                "parent_id": None,
-                "argsrepr": args,
-                "kwargsrepr": repr(kwargs),
-                "origin": f"gen{os.getpid()}@{socket.gethostname()}",
-                "ignore_result": None if celery >= (5, 7) else False,
-                **nesting,
-                "stamped_headers": None,
-                "stamps": {},
-                **headers,
-            },
-            "properties": {
-                "correlation_id": task,
-                "reply_to": str(uuid.uuid4()),  # one per publisher, as Celery's are
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": queue},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": tag,
-            },
-        }
-        template = json.dumps(message)
-        for marker, slot in ((body, "{body}"), (task, "{task}"), (args, "{args}"), (tag, "{tag}")):
-            template = template.replace(f'"{marker}"', f"\0{slot}\0")
-        # JSON contains no raw NUL: every other part is a slot.
-        self._parts = template.split("\0")
-        self._kwargs = json.dumps(kwargs)
-
-    def encode(self, task_id: str, args: Sequence[Any]) -> str:
-        """The message of one task."""
-        body = f"[{json.dumps(args)}, {self._kwargs}, {_EMBED}]"
+def encode_messages(publications: Iterable[Publication], *, task_name: str, queue: str) -> list[str]:
+    """Encode tasks as the installed Celery's ``send_task`` does: the same to the byte, except for ids and origin."""
+    messages: list[str] = []
+    for each in publications:
+        kwargs = {"resume": each.resume}
+        headers = ((ENQUEUED_AT_HEADER, each.enqueued_at.isoformat()), (ACTOR_HEADER, each.actor))
+        body = f"[{json.dumps([each.order_id])}, {json.dumps(kwargs)}, {_EMBED}]"
         values = {
             "{body}": f'"{base64.b64encode(body.encode()).decode()}"',
-            "{task}": json.dumps(task_id),
-            "{args}": json.dumps(repr(args)),
+            "{task}": json.dumps(each.task_id),
+            "{args}": json.dumps(repr([each.order_id])),
             "{tag}": f'"{new_id()}"',
         }
-        return "".join([values.get(part, part) for part in self._parts])
+        parts = _template(task_name, queue, repr(kwargs), headers)
+        messages.append("".join([values.get(part, part) for part in parts]))
+    return messages
+
+
+@lru_cache(maxsize=16)
+def _template(task_name: str, queue: str, kwargsrepr: str, headers: tuple[tuple[str, str], ...]) -> list[str]:
+    """The parts of a message between its slots: what many tasks share is encoded once, which takes most of the time."""
+    # Importing Celery itself takes too long.
+    from importlib.metadata import version
+
+    major, minor, *_ = version("celery").split(".")
+    celery = int(major), int(minor)
+    # Changes of the format: 5.4 counts replaced tasks, 5.7 leaves the results to the task's own setting.
+    nesting = {"replaced_task_nesting": 0} if celery >= (5, 4) else {}
+    # Random, so that no value can be mistaken for one of them.
+    body, task, args, tag = (f"{name}-{uuid.uuid4()}" for name in ("body", "task", "args", "tag"))
+    message = {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            "task": task_name,
+            "id": task,
+            "shadow": None,
+            "eta": None,
+            "expires": None,
+            "group": None,
+            "group_index": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "root_id": task,
+            "parent_id": None,
+            "argsrepr": args,
+            "kwargsrepr": kwargsrepr,
+            "origin": f"gen{os.getpid()}@{socket.gethostname()}",
+            "ignore_result": None if celery >= (5, 7) else False,
+            **nesting,
+            "stamped_headers": None,
+            "stamps": {},
+            **dict(headers),
+        },
+        "properties": {
+            "correlation_id": task,
+            "reply_to": str(uuid.uuid4()),  # one per publisher, as Celery's are
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": tag,
+        },
+    }
+    template = json.dumps(message)
+    for marker, slot in ((body, "{body}"), (task, "{task}"), (args, "{args}"), (tag, "{tag}")):
+        template = template.replace(f'"{marker}"', f"\0{slot}\0")
+    # JSON contains no raw NUL: every other part is a slot.
+    return template.split("\0")
 
 
 def new_id() -> str:
     """A random UUID, as Celery's ids are; ``uuid.uuid4`` takes three times as long."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[ord(digits[16]) % 4]}{digits[17:20]}-{digits[20:]}"
-
-
-def headers_of(publication: Publication) -> dict[str, str]:
-    """The headers added to Celery's own."""
-    return {ENQUEUED_AT_HEADER: publication.enqueued_at.isoformat(), ACTOR_HEADER: publication.actor}
-
-
-@cache
-def installed_celery() -> tuple[int, int]:
-    """Major and minor version of the installed Celery, which takes too long to import."""
-    from importlib.metadata import version
-
-    major, minor, *_ = version("celery").split(".")
-    return int(major), int(minor)
 
 
 def envelope(raw: bytes | str, parse: Parse = parse_json) -> dict[str, Any] | None:
@@ -179,36 +162,29 @@ def task_id_of(message: Mapping[str, Any] | None) -> str | None:
         return None
 
 
+@dataclass(frozen=True)
 class Decoder:
     """Decodes messages of a queue: tasks of ours, the calls of them that others carry, and foreign messages.
 
     ``now`` is the broker's time. Values that do not fit are counted in ``skipped``, by what is wrong with them.
     """
 
-    def __init__(
-        self,
-        task_name: str,
-        *,
-        now: datetime,
-        skipped: Counter[str] | None = None,
-        parse: Parse = parse_json,
-    ) -> None:
-        self._task_name = task_name
-        self._now = now
-        self._skipped = skipped if skipped is not None else Counter()
-        self._parse = parse
+    task_name: str
+    now: datetime = field(kw_only=True)
+    skipped: Counter[str] = field(kw_only=True, default_factory=Counter)
+    parse: Parse = field(kw_only=True, default=parse_json)
 
     def decode(self, raw: bytes | str, place: Place) -> list[Item]:
         """Decode a list entry: at least one item, and more where the message carries calls."""
-        return self.decode_message(envelope(raw, self._parse), place, raw)
+        return self.decode_message(envelope(raw, self.parse), place, raw)
 
     def decode_unacked(self, raw: bytes | str, place: Place) -> list[Item]:
         """Decode a value of the ``unacked`` hash likewise."""
-        return self.decode_message(unacked_envelope(raw, self._parse), place, raw)
+        return self.decode_message(unacked_envelope(raw, self.parse), place, raw)
 
     def decode_message(self, message: Mapping[str, Any] | None, place: Place, raw: bytes | str = b"") -> list[Item]:
         """Decode kombu's envelope; ``raw``, its text, is searched for our task's name where it cannot be read."""
-        task_name = self._task_name
+        task_name = self.task_name
         in_raw = names(task_name, raw)
         if message is None:
             return [_foreign("undecodable", "not a message of Celery's", place, may_be_ours=in_raw)]
@@ -220,7 +196,7 @@ class Decoder:
             name = headers.get("task")
             if not (in_raw or in_body) and isinstance(name, str) and name != task_name:
                 return [_foreign(text(name) or "", "another task", place, text(headers.get("id")))]
-            body = parse_body(message, data, self._parse)
+            body = parse_body(message, data, self.parse)
             in_body = in_body and (names(task_name, data) or _names_when_read(task_name, body))
         except UnreadableBody as exc:
             why = str(exc)
@@ -231,8 +207,8 @@ class Decoder:
         if name is None or task_id is None:
             reason = why or ("its id is not a text" if name else "it names no task")
             return [_foreign(name or "undecodable", reason, place, task_id, may_be_ours=is_named)]
-        if place.state is TaskState.QUEUED and (expired := _expiry(headers, self._now)) is not None:
-            return [_foreign(name, f"expired {describe_age(self._now - expired)} ago", place, task_id)]
+        if place.state is TaskState.QUEUED and (expired := _expiry(headers, self.now)) is not None:
+            return [_foreign(name, f"expired {describe_age(self.now - expired)} ago", place, task_id)]
         parts = _parts(body)
         if parts is None:
             # A chain, a map or a chord of Celery's own may hold anything.
@@ -253,11 +229,11 @@ class Decoder:
     def _task(self, name: str, task_id: str, headers: Mapping[str, Any], place: Place) -> LiveTask:
         """The task without its order, which may be set: it is not shared yet."""
         if task_id != headers.get("id"):
-            self._skipped["message: an id with characters that are no text"] += 1
+            self.skipped["message: an id with characters that are no text"] += 1
         attempt = max(self._read("retries", number, headers) or 0, 0) + 1
         due = self._read("eta", parse_time, headers)
         state = place.state
-        if due is not None and state is TaskState.QUEUED and due > self._now:
+        if due is not None and state is TaskState.QUEUED and due > self.now:
             state = TaskState.RETRYING if attempt > 1 else TaskState.SCHEDULED
         return LiveTask(
             task_id=task_id,
@@ -276,11 +252,11 @@ class Decoder:
 
     def _read(self, name: str, read: Callable[[Any], T | None], headers: Mapping[str, Any]) -> T | None:
         value = headers.get(name)
-        return None if value is None else fitting(self._skipped, "message", name, read, value)
+        return None if value is None else fitting(self.skipped, "message", name, read, value)
 
     def _carried(self, carrier: LiveTask, parts: tuple[Any, Any, Any], place: Place) -> Iterator[Item]:
         """Calls of our task that this message carries: what the message says of each, and an id."""
-        task_name, name = self._task_name, carrier.name
+        task_name, name = self.task_name, carrier.name
         try:
             calls = list(contained_calls(name, *parts, task_name, task_id=carrier.task_id))
         except RecursionError:

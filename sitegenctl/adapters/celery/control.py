@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from sitegenctl.adapters.broker.json_values import mapping, text
@@ -32,12 +33,15 @@ _NO_ARGUMENTS: Mapping[str, Any] = {}
 #: The name of no worker, which always holds an @; a request without any destination is for all of them.
 _NO_WORKER = ("none",)
 
+#: The key of the set of bindings of reply lists, behind kombu's key prefix.
+BINDINGS = f"_kombu.binding.{_REPLY_EXCHANGE}"
+
 #: Seconds after which an unaccessed reply list is abandoned.
 ABANDONED_AFTER = 60
 
 #: Steps of SCAN and keys in each: together the most keys that are searched.
-_SCAN_STEPS = 200
-_SCAN_COUNT = 1000
+SCAN_STEPS = 200
+SCAN_COUNT = 1000
 
 # KEYS: list, bindings. ARGV: seconds, member. The list must still be idle.
 _PRUNE = """
@@ -50,9 +54,6 @@ return 1
 
 #: Replies by worker name, by method.
 Answers = dict[str, dict[str, Any]]
-
-# The same, with as many replies to a method as workers of this name gave.
-_AllAnswers = dict[str, dict[str, list[Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,8 @@ async def ask_workers(
     """
     oid = str(uuid.uuid4())
     reply_list = f"{options.global_keyprefix}{oid}.{_REPLY_EXCHANGE}"
-    binding = (bindings_key(options), options.sep.join((oid, "", f"{oid}.{_REPLY_EXCHANGE}")))
+    binding = (options.global_keyprefix + BINDINGS, options.sep.join((oid, "", f"{oid}.{_REPLY_EXCHANGE}")))
+    cleaning = (("SREM", *binding), ("DEL", reply_list))
     tickets = {str(uuid.uuid4()): method for method in methods}
     requests = [
         _request(method, arguments.get(method, _NO_ARGUMENTS), destination, ticket, oid, timeout)
@@ -128,20 +130,30 @@ async def ask_workers(
     ]
     # An unreachable Redis must fail here, before there is anything to clean up.
     await link.execute(("PING",))
+    # As many answers to each method as workers of this name gave.
+    answers: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     try:
         _, *counts = await _publish(link, ("SADD", *binding), requests, channels)
         asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
         if destination is not None:
             asked = min(asked, len(destination))
-        collected = await _collect(link, reply_list, tickets, asked * len(methods), timeout)
-        await _clean_up(link, binding, reply_list)
+        deadline = time.monotonic() + timeout
+        for _ in range(asked * len(methods)):
+            left = deadline - time.monotonic()
+            popped = (await link.execute(("BRPOP", reply_list, max(left, 0.01))))[0] if left > 0 else None
+            if popped is None:
+                break
+            for ticket, worker, answer in _read(popped[1]):
+                if ticket in tickets:
+                    answers[worker][tickets[ticket]].append(answer)
+        await link.execute(*cleaning)
     except BaseException:
         # Also when cancelled, or when the connection is lost: the link makes a new one. A failure of the clean-up must
         # not hide the first error.
         with suppress(SourceError):
-            await _clean_up(link, binding, reply_list)
+            await link.execute(*cleaning)
         raise
-    return _replies(collected, methods, asked)
+    return _replies(answers, methods, asked)
 
 
 async def count_workers(link: Link, channels: Sequence[str]) -> int:
@@ -153,11 +165,6 @@ async def count_workers(link: Link, channels: Sequence[str]) -> int:
     return sum(await _publish(link, None, [request], channels))
 
 
-def bindings_key(options: QueueOptions) -> str:
-    """The key of the set of bindings of reply lists."""
-    return f"{options.global_keyprefix}_kombu.binding.{_REPLY_EXCHANGE}"
-
-
 async def find_reply_lists(link: Link, options: QueueOptions) -> ReplyLists:
     """Search the keyspace for reply lists, in steps and not beyond a limit. Writes nothing.
 
@@ -167,8 +174,8 @@ async def find_reply_lists(link: Link, options: QueueOptions) -> ReplyLists:
     pattern = f"{literally(options.global_keyprefix)}*.{_REPLY_EXCHANGE}"
     keys: set[bytes] = set()
     cursor = b"0"
-    for _ in range(_SCAN_STEPS):
-        ((cursor, page),) = await link.execute(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "list"))
+    for _ in range(SCAN_STEPS):
+        ((cursor, page),) = await link.execute(("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "list"))
         keys.update(page)
         if cursor == b"0":
             break
@@ -188,7 +195,7 @@ async def prune_reply_lists(link: Link, options: QueueOptions) -> int:
         queue = key.removeprefix(options.global_keyprefix.encode())
         # Routing key, pattern and queue.
         binding = options.sep.encode().join((queue.removesuffix(f".{_REPLY_EXCHANGE}".encode()), b"", queue))
-        commands.append(("EVAL", _PRUNE, 2, key, bindings_key(options), ABANDONED_AFTER, binding))
+        commands.append(("EVAL", _PRUNE, 2, key, options.global_keyprefix + BINDINGS, ABANDONED_AFTER, binding))
     return sum(await link.execute(*commands))
 
 
@@ -201,29 +208,6 @@ async def _publish(link: Link, first: Command | None, requests: Sequence[str], c
         if not exc.is_channel:
             raise
         raise ChannelNotPermitted(channels, exc) from exc
-
-
-async def _clean_up(link: Link, binding: tuple[str, str], reply_list: str) -> None:
-    await link.execute(("SREM", *binding), ("DEL", reply_list))
-
-
-async def _collect(
-    link: Link, reply_list: str, tickets: Mapping[str, str], expected: int, timeout: float
-) -> _AllAnswers:
-    answers: _AllAnswers = defaultdict(dict)
-    deadline = time.monotonic() + timeout
-    while expected > 0:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        (popped,) = await link.execute(("BRPOP", reply_list, max(left, 0.01)))
-        if popped is None:
-            break
-        for ticket, worker, answer in _read(popped[1]):
-            if ticket in tickets:
-                answers[worker].setdefault(tickets[ticket], []).append(answer)
-        expected -= 1
-    return answers
 
 
 def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
@@ -241,20 +225,25 @@ def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
             yield ticket, name, answer
 
 
-def _replies(collected: _AllAnswers, methods: Sequence[str], asked: int) -> Replies:
-    rejected = {name: why for name, why in ((name, _error(answers)) for name, answers in collected.items()) if why}
+def _replies(collected: Mapping[str, dict[str, list[Any]]], methods: Sequence[str], asked: int) -> Replies:
     complete: Answers = {}
-    shared: set[str] = set()
+    rejected: dict[str, str] = {}
     counted = 0
     for name, answers in collected.items():
         # Each worker gives one answer to each method.
         workers = min((len(answers.get(method, ())) for method in methods), default=0)
-        counted += max(workers, name in rejected)
-        if workers and name not in rejected:
+        error = next(filter(None, map(_error, chain.from_iterable(answers.values()))), None)
+        counted += max(workers, error is not None)
+        if error is not None:
+            rejected[name] = error
+        elif workers:
             complete[name] = {method: _joined(answers[method]) for method in methods}
-        if max(map(len, answers.values())) > 1:
-            shared.add(name)
-    return Replies(answers=complete, rejected=rejected, unresponsive=max(0, asked - counted), shared=frozenset(shared))
+    return Replies(
+        answers=complete,
+        rejected=rejected,
+        unresponsive=max(0, asked - counted),
+        shared=frozenset(name for name, answers in collected.items() if max(map(len, answers.values())) > 1),
+    )
 
 
 def _joined(answers: Sequence[Any]) -> Any:
@@ -264,11 +253,12 @@ def _joined(answers: Sequence[Any]) -> Any:
     return answers[0]
 
 
-def _error(answers: Mapping[str, Sequence[Any]]) -> str | None:
+def _error(answer: Any) -> str | None:
     """The error of a method that raised, or that the worker doesn't know, as kombu reports it."""
-    everything = (answer for given in answers.values() for answer in given)
-    errors = (answer["error"] for answer in everything if isinstance(answer, dict) and set(answer) == {"error"})
-    return next((error if isinstance(error, str) else json.dumps(error) for error in errors), None)
+    if not isinstance(answer, dict) or set(answer) != {"error"}:
+        return None
+    error = answer["error"]
+    return error if isinstance(error, str) else json.dumps(error)
 
 
 def _request(

@@ -70,11 +70,11 @@ class FastDecoder(Decoder):
             headers, body = message.headers, message.body
             enqueued_at = parse_time(headers.enqueued_at)
             is_standard = (
-                headers.task == self._task_name
+                headers.task == self.task_name
                 # What msgspec skips may be invalid UTF-8, which is no JSON. Celery escapes what is not ASCII.
                 and raw.isascii()
                 and body.isascii()
-                and not may_name(self._task_name, body)
+                and not may_name(self.task_name, body)
                 and (enqueued_at is not None or headers.enqueued_at is None)
                 and "\0" not in headers.id
                 and "\0" not in (headers.actor or "")

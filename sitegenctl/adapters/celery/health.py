@@ -14,7 +14,7 @@ from typing import Any
 from sitegenctl.adapters.broker.json_values import mapping, mappings, moment, number, sequence, text
 from sitegenctl.adapters.broker.task_args import parse_time
 from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, unacked_envelope
-from sitegenctl.adapters.celery.control import bindings_key, count_workers, find_reply_lists
+from sitegenctl.adapters.celery.control import BINDINGS, count_workers, find_reply_lists
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, read_claims
 from sitegenctl.adapters.redis.connection import Link, opened_link
@@ -101,7 +101,7 @@ class CeleryHealth:
     async def leftovers(self) -> Leftovers:
         async with self._link() as link:
             lists = await find_reply_lists(link, self._options)
-            (bindings,) = await link.execute(("SCARD", bindings_key(self._options)))
+            (bindings,) = await link.execute(("SCARD", self._options.global_keyprefix + BINDINGS))
         # Under an LFU policy Redis does not record when a key was accessed.
         undated = sum(seconds is None for seconds in lists.idle.values())
         return Leftovers(reply_lists=len(lists.abandoned), bindings=bindings, undated=undated, complete=lists.complete)

@@ -26,12 +26,12 @@ _FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 
 class TaskSearch:
-    """Searches for one task; ``chunk`` messages are read at once."""
+    """Searches for one task; ``batch`` messages are read at once."""
 
-    def __init__(self, link: Link, options: QueueOptions, *, chunk: int, now: datetime) -> None:
+    def __init__(self, link: Link, options: QueueOptions, *, batch: int, now: datetime) -> None:
         self._link = link
         self._options = options
-        self._chunk = chunk
+        self._batch = batch
         self._now = now
 
     async def find(self, task_id: str) -> TaskDetails | None:
@@ -55,7 +55,7 @@ class TaskSearch:
         for key in self._options.lists:
             (length,) = await self._link.execute(("LLEN", key))
             start = 0
-            while messages := (await self._link.execute(("LRANGE", key, start, start + self._chunk - 1)))[0]:
+            while messages := (await self._link.execute(("LRANGE", key, start, start + self._batch - 1)))[0]:
                 for place, raw in enumerate(messages):
                     if _may_be_of(task_id, raw) and (message := _of(task_id, envelope(raw))):
                         position = max(0, before + length - 1 - start - place)
@@ -69,7 +69,7 @@ class TaskSearch:
         unacked = self._options.unacked
         cursor: Any = 0
         while True:
-            ((cursor, values),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._chunk))
+            ((cursor, values),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._batch))
             for tag, raw in zip(values[::2], values[1::2], strict=True):
                 if _may_be_of(task_id, raw) and (message := _of(task_id, unacked_envelope(raw))):
                     (score,) = await self._link.execute(("ZSCORE", self._options.unacked_index, tag))
@@ -110,9 +110,9 @@ async def final_states(link: Link, options: QueueOptions, task_ids: Collection[s
     states: dict[str, str] = {}
     wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_encodable(task_id)]
     for start in range(0, len(wanted), _RESULTS):
-        chunk = wanted[start : start + _RESULTS]
-        replies = await link.execute(*(("MGET", *options.result_keys(task_id)) for task_id in chunk))
-        for task_id, results in zip(chunk, replies, strict=True):
+        batch = wanted[start : start + _RESULTS]
+        replies = await link.execute(*(("MGET", *options.result_keys(task_id)) for task_id in batch))
+        for task_id, results in zip(batch, replies, strict=True):
             for raw in filter(None, results):
                 state = text(mapping(_json(raw)).get("status"))
                 if state in _FINAL:

@@ -11,26 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
-from sitegenctl.adapters.celery.codec import Encoder, headers_of, installed_celery, new_id
+from sitegenctl.adapters.celery.codec import encode_messages, new_id
 from sitegenctl.adapters.celery.lookup import TaskSearch, final_states, with_claim
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.redis.connection import Links, require_writable
 from sitegenctl.adapters.redis.errors import Refusal
-from sitegenctl.domain.ports import Consumers, PublishFailure
+from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
-from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
+from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class CeleryQueue:
+class CeleryQueue(CeleryWorkers):
     """``QueueBackend`` on Celery's Redis transport; ``timeout`` is in seconds, for each call."""
+
+    new_task_id = staticmethod(new_id)
 
     def __init__(
         self,
@@ -38,36 +37,24 @@ class CeleryQueue:
         options: QueueOptions,
         *,
         timeout: float,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = partial(datetime.now, UTC),  # noqa: B008 - a function
         bounds: Bounds = Bounds(),  # noqa: B008 - a value
     ) -> None:
-        self._options = options
+        links = Links(url, options, timeout=timeout)
+        super().__init__(url, options, timeout=timeout, link=links.one)
         self._now = now
         self._bounds = bounds
-        self._links = Links(url, options, timeout=timeout)
-        self._workers = CeleryWorkers(url, options, timeout=timeout, link=self._links.one)
-
-    async def close(self) -> None:
-        await self._links.aclose()
-
-    def new_task_id(self) -> str:
-        return new_id()
+        self.close = links.aclose
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
-        async with self._links.one() as link:
+        async with self._link() as link:
             reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
         options = self._options
         return replace(reading, hard_limit=options.hard_limit, reconnect_time=options.reconnect_time)
 
-    async def survey(self) -> WorkerSurvey:
-        return await self._workers.survey()
-
-    async def worker_details(self) -> WorkerRoster:
-        return await self._workers.worker_details()
-
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        async with self._links.one() as link:
-            search = TaskSearch(link, self._options, chunk=self._bounds.chunk, now=self._now())
+        async with self._link() as link:
+            search = TaskSearch(link, self._options, batch=self._bounds.batch, now=self._now())
             details = await search.find(task_id)
         if details is not None and details.place is TaskPlace.QUEUE:
             return details
@@ -81,9 +68,9 @@ class CeleryQueue:
         """
         if not publications:
             return {}
-        messages = self._messages(publications)
+        messages = encode_messages(publications, task_name=self._options.task, queue=self._options.queue)
         try:
-            async with self._links.one() as link:
+            async with self._link() as link:
                 await link.execute(("LPUSH", self._options.lists[0], *messages))
         except SourceError as exc:
             failure = PublishFailure(reason=exc.message, certain=isinstance(exc, Refusal))
@@ -97,28 +84,21 @@ class CeleryQueue:
         from sitegenctl.adapters.celery.messages import RawMessages
         from sitegenctl.adapters.celery.revoke import CeleryRevoker
 
-        async with self._links.one() as link:
+        async with self._link() as link:
             messages = RawMessages(link, self._options)
-            return await CeleryRevoker(messages, self._workers, terminate=terminate).revoke(tasks, keep)
+            return await CeleryRevoker(messages, self, terminate=terminate).revoke(tasks, keep)
 
     async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
         """Return orphaned tasks to the queue, to be delivered next."""
         from sitegenctl.adapters.celery.restore import CeleryRestorer
 
-        async with self._links.one() as link:
-            return await CeleryRestorer(link, self._options, self._workers).requeue(tasks, worker_dead=worker_dead)
-
-    async def pause(self) -> Consumers:
-        """Have every living worker stop taking tasks from our queue."""
-        return await self._workers.pause()
-
-    async def resume(self) -> Consumers:
-        return await self._workers.resume()
+        async with self._link() as link:
+            return await CeleryRestorer(link, self._options, self).requeue(tasks, worker_dead=worker_dead)
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         from sitegenctl.adapters.celery.control import find_reply_lists, prune_reply_lists
 
-        async with self._links.one() as link:
+        async with self._link() as link:
             if dry_run:
                 return len((await find_reply_lists(link, self._options)).abandoned)
             return await prune_reply_lists(link, self._options)
@@ -126,7 +106,7 @@ class CeleryQueue:
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
         if not task_ids:
             return {}
-        async with self._links.one() as link:
+        async with self._link() as link:
             return await final_states(link, self._options, task_ids)
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
@@ -135,29 +115,12 @@ class CeleryQueue:
         reasons = {
             task_id: f"its result is {status} already" for task_id, status in (await self.finished(task_ids)).items()
         }
-        for worker, revoked in (await self._workers.revoked()).items():
+        for worker, revoked in (await self.revoked()).items():
             for task_id in revoked.intersection(task_ids):
                 reasons.setdefault(task_id, f"worker {worker} has revoked it")
         return reasons
 
     async def require_writable(self) -> None:
         options = self._options
-        async with self._links.one() as link:
+        async with self._link() as link:
             await require_writable(link, f"{options.global_keyprefix}{options.queue}{options.sep}probe")
-
-    def _messages(self, publications: Sequence[Publication]) -> list[str]:
-        encoders: dict[tuple[bool, str, datetime], Encoder] = {}
-        messages = []
-        for each in publications:
-            common = each.resume, each.actor, each.enqueued_at
-            encoder = encoders.get(common)
-            if encoder is None:
-                encoder = encoders[common] = Encoder(
-                    task_name=self._options.task,
-                    queue=self._options.queue,
-                    kwargs={"resume": each.resume},
-                    headers=headers_of(each),
-                    celery=installed_celery(),
-                )
-            messages.append(encoder.encode(each.task_id, [each.order_id]))
-        return messages

@@ -1,6 +1,6 @@
 """Reading every unfinished message of a queue while messages move, without blocking Redis.
 
-A small queue is read in one MULTI/EXEC. A long one is read in chunks, which can't be atomic; the order of reading makes
+A small queue is read in one MULTI/EXEC. A long one is read in batches, which is not atomic; the order of reading makes
 up for it:
 
 1. Each list from its head on. Publishing shifts unread messages away from the head, towards what is read next, and
@@ -59,7 +59,7 @@ class Bounds:
     """
 
     atomic: int = 2000
-    chunk: int = 1000
+    batch: int = 1000
     edge: int = 64
     size: int = 4_000_000
     rounds: int = 100
@@ -142,9 +142,9 @@ class QueueReading:
         self._bounds = bounds
         self._now = now
         self._taken_at: datetime | None = None
-        self._decoder = Decoder(options.task, now=now)  # replaced once the queue's length is known
+        self._decoder: Decoder
         self._only = only
-        self._chunk = bounds.chunk
+        self._batch_size = bounds.batch
         self._retries_left = bounds.rounds
         self._skipped: Counter[str] = Counter()
         self._uptime: timedelta | None = None
@@ -175,38 +175,28 @@ class QueueReading:
         messages = [raw for part in (*answers[1::3], *answers[2::3], sample[1::2]) for raw in part]
         size = self._adapt(messages)
         messages_in_all = sum(lengths) + delivered
-        is_short = max(messages_in_all, indexed) <= self._bounds.atomic
-        is_short = is_short and messages_in_all * size <= self._bounds.size
-        self._decoder = self._new_decoder(fast=not is_short)
-        if is_short:
-            return await self._at_once()
-        with _collector_paused():
-            return await self._in_chunks()
+        if max(messages_in_all, indexed) > self._bounds.atomic or messages_in_all * size > self._bounds.size:
+            # Imports msgspec.
+            from sitegenctl.adapters.celery.fast import FastDecoder, parse
 
-    def _new_decoder(self, *, fast: bool) -> Decoder:
-        task, now, skipped = self._options.task, self._now, self._skipped
-        if not fast:
-            return Decoder(task, now=now, skipped=skipped)
-        # Imports msgspec.
-        from sitegenctl.adapters.celery.fast import FastDecoder, parse
-
-        return FastDecoder(task, now=now, skipped=skipped, parse=parse)
-
-    async def _at_once(self) -> BrokerReading:
-        *lists, unacked, index = await self._transaction(
+            self._decoder = FastDecoder(self._options.task, now=self._now, skipped=self._skipped, parse=parse)
+            with _collector_paused():
+                return await self._in_batches()
+        self._decoder = Decoder(self._options.task, now=self._now, skipped=self._skipped)
+        *queues, entries, index = await self._transaction(
             *(("LRANGE", key, 0, -1) for key in self._options.lists),
-            ("HGETALL", self._options.unacked),
+            ("HGETALL", unacked),
             ("ZRANGE", self._options.unacked_index, 0, -1, "WITHSCORES"),
         )
-        queued = self._queued(raw for part in lists for raw in reversed(part))
+        queued = self._queued(raw for queue in queues for raw in reversed(queue))
         scores = dict(zip(index[::2], index[1::2], strict=True))
-        deliveries = zip(unacked[::2], unacked[1::2], strict=True)
+        deliveries = zip(entries[::2], entries[1::2], strict=True)
         return self._reading(
             [entry.items for entry in queued], [self._delivered(tag, raw, scores.get(tag)) for tag, raw in deliveries]
         )
 
-    async def _in_chunks(self) -> BrokerReading:
-        edge = max(1, min(self._bounds.edge, self._chunk))
+    async def _in_batches(self) -> BrokerReading:
+        edge = max(1, min(self._bounds.edge, self._batch_size))
         parts = [_Part(key=key, edge=edge) for key in self._options.lists]
         for part in parts:
             part.entries = await self._from_head(part, part.at_the_tail)
@@ -247,8 +237,8 @@ class QueueReading:
 
     async def _in_steps(self, commands: Sequence[Command]) -> list[Any]:
         replies: list[Any] = []
-        for start in range(0, len(commands), self._chunk):
-            replies += await self._link.execute(*commands[start : start + self._chunk])
+        for start in range(0, len(commands), self._batch_size):
+            replies += await self._link.execute(*commands[start : start + self._batch_size])
         return replies
 
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[_Entry]:
@@ -258,8 +248,8 @@ class QueueReading:
         undecoded: list[bytes] = []
         start = 0
         while True:
-            overlap, wanted = min(start, 1), self._chunk
-            # Redis prepares a chunk while the one before it is decoded.
+            overlap, wanted = min(start, 1), self._batch_size
+            # Redis prepares a batch while the one before it is decoded.
             (messages,), decoded = await asyncio.gather(
                 self._link.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
                 self._decoded(undecoded),
@@ -301,7 +291,7 @@ class QueueReading:
         lists: list[Command] = []
         for part in parts:
             lists += ("LLEN", part.key), ("LRANGE", part.key, 0, part.edge - 1), ("LRANGE", part.key, -part.edge, -1)
-        scan = ("HSCAN", self._options.unacked, cursor, "COUNT", self._chunk)
+        scan = ("HSCAN", self._options.unacked, cursor, "COUNT", self._batch_size)
         *answers, (cursor_after, values) = await self._transaction(*lists, scan)
         each = zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
         ends = [_Ends(length=length, head=head, tail=tail) for length, head, tail in each]
@@ -332,7 +322,7 @@ class QueueReading:
     def _adapt(self, messages: Sequence[bytes]) -> int:
         """Read fewer messages at once where they are large; returns the size of the largest, in bytes."""
         size = max(map(len, messages), default=0)
-        self._chunk = max(1, min(self._bounds.chunk, self._bounds.size // 3 // max(size, 1)))
+        self._batch_size = max(1, min(self._bounds.batch, self._bounds.size // 3 // max(size, 1)))
         return size
 
     async def _transaction(self, *commands: Command) -> list[Any]:
@@ -375,7 +365,7 @@ class QueueReading:
         items = [item for part in (queued, delivered) for each in part for item in each]
         tasks = [item for item in items if isinstance(item, LiveTask)]
         return BrokerReading(
-            tasks=tuple(_once(tasks)),
+            tasks=tuple(tasks if all(task.carrier is None for task in tasks) else _once(tasks)),
             foreign=tuple(item for item in items if isinstance(item, ForeignMessage)),
             taken_at=self._taken_at,
             uptime=self._uptime,
@@ -396,9 +386,6 @@ def _once(tasks: Sequence[LiveTask]) -> Iterator[LiveTask]:
 
     A step that has been published by now is reported as a message.
     """
-    if all(task.carrier is None for task in tasks):
-        yield from tasks
-        return
     ids = {task.task_id for task in tasks if not _is_published_later(task)}
     for task in tasks:
         if _is_published_later(task):

@@ -17,7 +17,7 @@ from typing import Any
 from sitegenctl.adapters.broker.json_values import fitting, mapping, mappings, moment, number, sequence, span, text
 from sitegenctl.adapters.broker.task_args import order_of, parse_time
 from sitegenctl.adapters.celery.bodies import contained_calls
-from sitegenctl.adapters.celery.control import Replies, ask_workers
+from sitegenctl.adapters.celery.control import SCAN_COUNT, SCAN_STEPS, Replies, ask_workers
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.client import own_addresses
 from sitegenctl.adapters.redis.connection import Link, literally, opened_link
@@ -33,10 +33,6 @@ CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "schedule
 
 #: The methods whose answers ``_details`` reads; only `report` has Celery's version.
 _QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled", "report")
-
-#: Steps of SCAN and keys in each: together the most keys that are searched for bindings.
-_SCAN_STEPS = 200
-_SCAN_COUNT = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +71,14 @@ class CeleryWorkers:
         timeout: float,
         link: Callable[[], AbstractAsyncContextManager[Link]] | None = None,
     ) -> None:
-        self._url = url
         self._options = options
-        self._timeout = timeout
         self._link = link or partial(opened_link, url, options, timeout=timeout)
-
-    @property
-    def reply_timeout(self) -> float:
-        """How many seconds the workers get to reply.
-
-        Less than the link's own limit: Redis checks only ten times a second whether a client has waited long enough.
-        """
-        return self._timeout - min(0.5, self._timeout / 2)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """The channels on which workers listen for remote control."""
-        return self._options.control_channels(database_number(self._url), sentinel=is_sentinel(self._url))
+        self._database = database_number(url)
+        #: The channels on which workers listen for remote control.
+        self.channels = options.control_channels(self._database, sentinel=is_sentinel(url))
+        #: Seconds that the workers get to reply. Less than the link's own limit: Redis checks only ten times a second
+        #: whether a client has waited long enough.
+        self.reply_timeout = timeout - min(0.5, timeout / 2)
 
     async def ask(
         self,
@@ -124,7 +111,18 @@ class CeleryWorkers:
         return await self._roster(_QUESTIONS, with_memory=True)
 
     async def _roster(self, methods: Sequence[str], *, with_memory: bool) -> WorkerRoster:
-        replies = await self._without_revoked(await self.ask(methods))
+        replies = await self.ask(methods)
+        # A worker lists revoked tasks until their turn has come. One that holds nothing for later isn't asked for its
+        # revokes, which may be many. The others are asked for their tasks once more after the revokes: a task that was
+        # revoked after it had started runs on.
+        if holding := [name for name, each in replies.answers.items() if each.get("reserved") or each.get("scheduled")]:
+            again = await self.ask(["revoked", *CLAIMS], destination=holding)
+            filtered = {
+                name: {**replies.answers[name], **_not_revoked(reply)}
+                for name, reply in again.answers.items()
+                if name in replies.answers
+            }
+            replies = replace(replies, answers={**replies.answers, **filtered})
         skipped: Counter[str] = Counter()
         workers = tuple(
             _details(name, reply, self._options.task, skipped, with_memory=with_memory)
@@ -147,19 +145,16 @@ class CeleryWorkers:
             for name, reply in replies.answers.items()
         }
 
-    async def pause(self) -> Consumers:
+    async def pause(self, *, method: str = "cancel_consumer") -> Consumers:
         """Have every living worker stop taking tasks from our queue."""
-        return await self._set_consuming("cancel_consumer")
-
-    async def resume(self) -> Consumers:
-        """Have every living worker take tasks from our queue again."""
-        return await self._set_consuming("add_consumer")
-
-    async def _set_consuming(self, method: str) -> Consumers:
         replies = await self.ask([method], arguments={method: {"queue": self._options.queue}})
         return Consumers(
             acknowledged=sorted(replies.answers), rejected=replies.rejected, unresponsive=replies.unresponsive
         )
+
+    async def resume(self) -> Consumers:
+        """Have every living worker take tasks from our queue again."""
+        return await self.pause(method="add_consumer")
 
     async def _consumption(self, replies: Replies) -> tuple[int | None, bool]:
         """The number of clients that wait for messages, and whether anything shows that a worker ever did.
@@ -186,7 +181,7 @@ class CeleryWorkers:
             others = [
                 client
                 for client in clients
-                if client.database == database_number(self._url)
+                if client.database == self._database
                 and client.id != own_id
                 and client.address not in own
                 and not client.is_server
@@ -194,39 +189,20 @@ class CeleryWorkers:
             consumers = sum(client.is_blocked and client.command == "brpop" for client in others)
             if others or bindings != 0:
                 return consumers, True
-            return consumers, await self._has_bindings(link)
-
-    async def _has_bindings(self, link: Link) -> bool:
-        """Whether an exchange other than those of replies has a binding, which the first consuming worker leaves."""
-        pattern = f"{literally(self._options.global_keyprefix)}_kombu.binding*"
-        cursor = b"0"
-        for _ in range(_SCAN_STEPS):
-            (reply,) = await link.execute(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT), keep_refusals=True)
-            if isinstance(reply, Refusal):
-                return True
-            cursor, keys = reply
-            if any(b"_kombu.binding" in key and b".reply." not in key for key in keys):
-                return True
-            if cursor == b"0":
-                return False
-        return True
-
-    async def _without_revoked(self, replies: Replies) -> Replies:
-        """The same without revoked tasks, which a worker lists until their turn has come.
-
-        Workers that hold nothing for later aren't asked for their revokes, which may be many. Tasks are asked for once
-        more after the revokes: one that was revoked after it had started runs on.
-        """
-        holding = [name for name, reply in replies.answers.items() if reply.get("reserved") or reply.get("scheduled")]
-        if not holding:
-            return replies
-        again = await self.ask(["revoked", *CLAIMS], destination=holding)
-        filtered = {
-            name: {**replies.answers[name], **_not_revoked(reply)}
-            for name, reply in again.answers.items()
-            if name in replies.answers
-        }
-        return replace(replies, answers={**replies.answers, **filtered})
+            # The first consuming worker leaves a binding of an exchange other than those of replies.
+            pattern = f"{literally(prefix)}_kombu.binding*"
+            cursor = b"0"
+            for _ in range(SCAN_STEPS):
+                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
+                (reply,) = await link.execute(command, keep_refusals=True)
+                if isinstance(reply, Refusal):
+                    return consumers, True
+                cursor, found = reply
+                if any(b"_kombu.binding" in key and b".reply." not in key for key in found):
+                    return consumers, True
+                if cursor == b"0":
+                    return consumers, False
+            return consumers, True
 
 
 def read_claims(worker: str, reply: Mapping[str, Any], skipped: Counter[str]) -> Iterator[Claim]:

@@ -61,7 +61,7 @@ class RqBackend(Backend):
             serializer=settings.rq_serializer,
             hard_limit=settings.hard_time_limit,
             sentinel_master=settings.sentinel_master,
-            sentinel_password=self.sentinel_password,
+            sentinel_password=settings.sentinel_password and settings.sentinel_password.reveal(),
         )
 
     def require(self) -> None:
