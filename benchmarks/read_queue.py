@@ -20,7 +20,7 @@ from redis import Redis
 
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
-from sitegenctl.adapters.redis.connection import opened_link
+from sitegenctl.adapters.redis.connection import open_connection
 from sitegenctl.demo.servers.redis import redis_server
 from sitegenctl.domain.queue.task import Publication
 from tests.support.world import QUEUE
@@ -71,8 +71,8 @@ async def _publish(url: str) -> None:
 
 
 async def _lrange(url: str) -> int:
-    async with opened_link(url, QueueOptions(), timeout=30) as link:
-        (messages,) = await link.execute(("LRANGE", QUEUE, 0, -1))
+    async with open_connection(url, QueueOptions(), timeout=30) as connection:
+        (messages,) = await connection.execute(("LRANGE", QUEUE, 0, -1))
     return len(messages)
 
 

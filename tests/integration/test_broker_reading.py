@@ -21,7 +21,7 @@ from sitegenctl.adapters.celery.codec import Decoder, Place, encode_messages
 from sitegenctl.adapters.celery.fast import FastDecoder, parse
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.domain.queue.task import BrokerReading, Publication, TaskState
 from tests.support.async_redis import async_redis, close
 from tests.support.world import QUEUE, TASK
@@ -109,15 +109,15 @@ class Mover:
 class Interrupted:
     """A connection that calls a hook before each command of the reader, and records the replies."""
 
-    def __init__(self, link: Link, meanwhile: Callable[[], Any]) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, meanwhile: Callable[[], Any]) -> None:
+        self._connection = connection
         self._meanwhile = meanwhile
         self.largest = 0
         self.commands = 0
 
     async def execute(self, *commands: Any, **options: Any) -> list[Any]:
         await self._meanwhile()
-        found = await self._link.execute(*commands, **options)
+        found = await self._connection.execute(*commands, **options)
         self.commands += 1
         self.largest = max(self.largest, _size(found))
         return found
@@ -133,15 +133,15 @@ async def nothing() -> None:
     pass
 
 
-async def read(link: Link, *, only: Collection[int] | None = None, **bounds: int) -> BrokerReading:
-    return await QueueReading(link, OPTIONS, Bounds(**bounds), now=NOW, only=only).read()
+async def read(connection: Connection, *, only: Collection[int] | None = None, **bounds: int) -> BrokerReading:
+    return await QueueReading(connection, OPTIONS, Bounds(**bounds), now=NOW, only=only).read()
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[Link]:
-    link = Link(redis_url, OPTIONS, timeout=10)
-    yield link
-    await link.aclose()
+async def connection(redis_url: str) -> AsyncIterator[Connection]:
+    connection = Connection(redis_url, OPTIONS, timeout=10)
+    yield connection
+    await connection.aclose()
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def ids(reading: BrokerReading) -> list[str]:
     ids=["few steps", "some steps", "many steps"],
 )
 async def test_every_live_task_is_read_once_while_tasks_move(
-    client: Redis, link: Link, seed: int, only: set[int] | None, at_once: int, bounds: dict[str, int]
+    client: Redis, connection: Connection, seed: int, only: set[int] | None, at_once: int, bounds: dict[str, int]
 ) -> None:
     mover = Mover(client, seed)
     await mover.fill(90)
@@ -176,7 +176,7 @@ async def test_every_live_task_is_read_once_while_tasks_move(
         for _ in range(mover.random.randint(0, at_once)):
             await mover.move()
 
-    interrupted = Interrupted(link, meanwhile)
+    interrupted = Interrupted(connection, meanwhile)
     for _ in range(4):
         found = ids(await read(interrupted, only=only, **bounds))
         assert mover.live - set(found) == set()
@@ -185,7 +185,9 @@ async def test_every_live_task_is_read_once_while_tasks_move(
     assert sum(mover.moves.values()) > 10
 
 
-async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, link: Link, redis_url: str) -> None:
+async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(
+    client: Redis, connection: Connection, redis_url: str
+) -> None:
     mover = Mover(async_redis(redis_url), 1)
     # So few that `unacked` (a third of them) is read in one step: in several steps it has a known hole.
     await mover.fill(300)
@@ -197,7 +199,7 @@ async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, link
 
     moving = asyncio.create_task(move())
     for _ in range(12):
-        found = ids(await read(link, atomic=0, batch=256, edge=20, rounds=1000))
+        found = ids(await read(connection, atomic=0, batch=256, edge=20, rounds=1000))
         assert mover.live - set(found) == set()
         assert len(found) == len(set(found))
     reading.set()
@@ -206,7 +208,7 @@ async def test_a_mover_of_its_own_doesn_t_hide_a_task_either(client: Redis, link
     assert all(mover.moves.values())
 
 
-async def test_a_message_published_during_a_long_read_is_read(client: Redis, link: Link) -> None:
+async def test_a_message_published_during_a_long_read_is_read(client: Redis, connection: Connection) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(100)))
     burst = iter(range(3))
 
@@ -214,13 +216,13 @@ async def test_a_message_published_during_a_long_read_is_read(client: Redis, lin
         if (number := next(burst, None)) is not None:
             await client.lpush(QUEUE, *(message(f"burst-{number}-{n}") for n in range(50)))
 
-    tasks = (await read(Interrupted(link, meanwhile), atomic=0, batch=10, edge=8)).tasks
+    tasks = (await read(Interrupted(connection, meanwhile), atomic=0, batch=10, edge=8)).tasks
     assert [task.task_id for task in tasks[:2]] == ["task-0", "task-1"]
     assert [task.position for task in tasks] == list(range(250))
     assert [task.task_id for task in tasks][100::50] == ["burst-0-0", "burst-1-0", "burst-2-0"]
 
 
-async def test_many_messages_restored_at_once_are_read(client: Redis, link: Link) -> None:
+async def test_many_messages_restored_at_once_are_read(client: Redis, connection: Connection) -> None:
     mover = Mover(client, 3)
     await mover.fill(120)
     steps = itertools.count()
@@ -230,39 +232,43 @@ async def test_many_messages_restored_at_once_are_read(client: Redis, link: Link
             for _ in range(len(mover.delivered)):
                 await mover.restore()
 
-    found = ids(await read(Interrupted(link, meanwhile), atomic=0, batch=5, edge=4))
+    found = ids(await read(Interrupted(connection, meanwhile), atomic=0, batch=5, edge=4))
     assert (mover.live, mover.delivered) == (set(found), {})
 
 
-async def test_a_queue_that_never_rests_is_given_up(client: Redis, link: Link) -> None:
+async def test_a_queue_that_never_rests_is_given_up(client: Redis, connection: Connection) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(50)))
 
     async def meanwhile() -> None:
         await client.lpush(QUEUE, *(message(f"new-{number}") for number in range(30)))
 
     with pytest.raises(Exception, match="moves faster than it can be read"):
-        await read(Interrupted(link, meanwhile), atomic=0, batch=10, edge=8, rounds=3)
+        await read(Interrupted(connection, meanwhile), atomic=0, batch=10, edge=8, rounds=3)
     assert gc.isenabled()
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-async def test_garbage_collection_is_restored_after_reading(client: Redis, link: Link, enabled: bool) -> None:
+async def test_garbage_collection_is_restored_after_reading(
+    client: Redis, connection: Connection, enabled: bool
+) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
     if not enabled:
         gc.disable()
     try:
-        assert len(ids(await read(link, atomic=0, batch=7))) == 20
+        assert len(ids(await read(connection, atomic=0, batch=7))) == 20
         assert gc.isenabled() is enabled
     finally:
         gc.enable()
 
 
 @pytest.mark.parametrize("bounds", [{}, {"atomic": 0, "batch": 7, "edge": 3}], ids=["at once", "in batches"])
-async def test_only_tasks_of_the_selected_orders_are_kept(client: Redis, link: Link, bounds: dict[str, int]) -> None:
+async def test_only_tasks_of_the_selected_orders_are_kept(
+    client: Redis, connection: Connection, bounds: dict[str, int]
+) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}", order_id=number) for number in range(1, 51)), b"junk")
     raw = message("task-60", order_id=60), message("task-61", order_id=61)
     await client.hset(OPTIONS.unacked, mapping={f"tag-{n}": b'[%s, "", "q"]' % each for n, each in enumerate(raw)})
-    reading = await read(link, only={40, 3, 60, 999}, **bounds)
+    reading = await read(connection, only={40, 3, 60, 999}, **bounds)
     kept = [(task.task_id, task.state, task.position) for task in reading.tasks]
     assert kept == [
         ("task-3", TaskState.QUEUED, None),
@@ -284,7 +290,7 @@ def twice(*others: str) -> list[bytes]:
     [{}, {"atomic": 0, "batch": 100, "edge": 8}, {"atomic": 0, "batch": 12, "edge": 4}],
     ids=["at once", "in one batch", "in batches"],
 )
-async def test_each_place_of_a_task_is_read(client: Redis, link: Link, bounds: dict[str, int]) -> None:
+async def test_each_place_of_a_task_is_read(client: Redis, connection: Connection, bounds: dict[str, int]) -> None:
     others = [f"other-{number}" for number in range(30)]
     await client.lpush(LISTS[0], *twice(*others))
     await client.lpush(LISTS[1], message("restored"), message("retried", retries=1))
@@ -292,7 +298,7 @@ async def test_each_place_of_a_task_is_read(client: Redis, link: Link, bounds: d
         await client.hset(OPTIONS.unacked, tag, b'[%s, "", "q"]' % message(task_id))
         await client.zadd(OPTIONS.unacked_index, {tag: 1764500000.5})
     await client.hset(OPTIONS.unacked, "undated", b'[%s, "", "q"]' % message("undated"))
-    tasks = (await read(link, **bounds)).tasks
+    tasks = (await read(connection, **bounds)).tasks
     places: dict[str, set[str | int | None]] = {}
     for task in tasks:
         places.setdefault(task.task_id, set()).add(task.position if task.delivery is None else task.delivery)
@@ -306,34 +312,36 @@ async def test_each_place_of_a_task_is_read(client: Redis, link: Link, bounds: d
     assert delivered == {"first": moment, "second": moment, "third": moment, "undated": None}
 
 
-async def test_a_reading_bears_the_time_of_the_broker(client: Redis, link: Link) -> None:
+async def test_a_reading_bears_the_time_of_the_broker(client: Redis, connection: Connection) -> None:
     before = await client.time()
-    taken_at = (await read(link)).taken_at
+    taken_at = (await read(connection)).taken_at
     after = await client.time()
     assert taken_at is not None
     assert before[0] + before[1] / 1e6 <= taken_at.timestamp() <= after[0] + after[1] / 1e6
 
 
-async def test_a_small_queue_is_read_in_two_round_trips(client: Redis, link: Link) -> None:
+async def test_a_small_queue_is_read_in_two_round_trips(client: Redis, connection: Connection) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(2000)))
-    counting = Interrupted(link, nothing)
+    counting = Interrupted(connection, nothing)
     assert len(ids(await read(counting))) == 2000
     assert counting.commands == 2
 
 
 @pytest.mark.parametrize("delivered", [0, 30])
-async def test_large_messages_are_asked_for_a_few_at_a_time(client: Redis, link: Link, delivered: int) -> None:
+async def test_large_messages_are_asked_for_a_few_at_a_time(
+    client: Redis, connection: Connection, delivered: int
+) -> None:
     large = [message(f"task-{number}", note="x" * 200_000) for number in range(60)]
     await client.lpush(QUEUE, *large[delivered:])
     for number, raw in enumerate(large[:delivered]):
         await client.hset(OPTIONS.unacked, f"tag-{number}", b'[%s, "", "q"]' % raw)
-    noting = Interrupted(link, nothing)
+    noting = Interrupted(connection, nothing)
     found = ids(await read(noting, size=1_000_000))
     assert sorted(found) == sorted(f"task-{number}" for number in range(60))
     assert noting.largest < 2_000_000
 
 
-async def test_positions_follow_deliveries_during_the_reading(client: Redis, link: Link) -> None:
+async def test_positions_follow_deliveries_during_the_reading(client: Redis, connection: Connection) -> None:
     await client.lpush(QUEUE, *(message(f"task-{number}") for number in range(20)))
     mover = Mover(client, 0)
     steps = itertools.count()
@@ -343,7 +351,7 @@ async def test_positions_follow_deliveries_during_the_reading(client: Redis, lin
             for _ in range(6):
                 await mover.deliver()
 
-    reading = await read(Interrupted(link, meanwhile), atomic=0, batch=4, edge=4)
+    reading = await read(Interrupted(connection, meanwhile), atomic=0, batch=4, edge=4)
     states = {task.task_id: (task.state, task.position) for task in reading.tasks}
     gone = {task_id for _, task_id in mover.delivered.values()}
     assert gone
@@ -352,9 +360,9 @@ async def test_positions_follow_deliveries_during_the_reading(client: Redis, lin
     assert queued == list(range(20 - len(gone)))
 
 
-async def test_foreign_messages_in_a_long_queue_are_shown_too(client: Redis, link: Link) -> None:
+async def test_foreign_messages_in_a_long_queue_are_shown_too(client: Redis, connection: Connection) -> None:
     await client.lpush(QUEUE, b"\x80junk", b"{}", message("ours"), message("beat", task="other.task"), b"[1]")
-    reading = await read(link, atomic=0, batch=2, edge=2)
+    reading = await read(connection, atomic=0, batch=2, edge=2)
     assert ids(reading) == ["ours"]
     assert sorted(foreign.name for foreign in reading.foreign) == ["other.task"] + ["undecodable"] * 3
 

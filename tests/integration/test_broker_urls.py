@@ -16,8 +16,8 @@ from sitegenctl.adapters.celery.backend import CeleryBackend
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.redis.blocking import blocking_client
-from sitegenctl.adapters.redis.connection import opened_link
-from sitegenctl.adapters.redis.urls import client_url, database_number, kombu_url, require_redis, sentinels
+from sitegenctl.adapters.redis.connection import open_connection
+from sitegenctl.adapters.redis.urls import Address, client_url, kombu_url, parse_url, require_redis
 from sitegenctl.domain.queue.task import BrokerReading
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError, Unreachable, UsageProblem
@@ -56,13 +56,17 @@ from tests.support.world import QUEUE, TASK, World, eventually
     ],
 )
 def test_urls_are_respelled_for_redis_and_kombu(url: str, for_redis: str, for_kombu: str, number: int) -> None:
-    assert (client_url(url), kombu_url(url), database_number(url)) == (for_redis, for_kombu, number)
+    assert (client_url(url), kombu_url(url), parse_url(url).database) == (for_redis, for_kombu, number)
     assert (client_url(for_kombu), kombu_url(for_redis)) == (for_redis, for_kombu)
 
 
-def test_urls_of_several_sentinels() -> None:
-    url = "sentinel://:pw@a:1/5;sentinel://:pw@b"
-    assert (sentinels(url), database_number(url), kombu_url(url)) == ([("a", 1), ("b", 26379)], 5, url)
+@pytest.mark.parametrize(("path", "number"), [("/5", 5), ("", 0)])
+def test_urls_of_several_sentinels(path: str, number: int) -> None:
+    url = f"sentinel://:pw@a:1{path};sentinel://:pw@b"
+    address = parse_url(url)
+    assert address.sentinels == (Address(host="a", port=1), Address(host="b", port=26379))
+    assert (address.database, address.password, kombu_url(url)) == (number, "pw", url)
+    require_redis(url)
 
 
 @pytest.mark.parametrize("url", ["amqp://guest@h//", "redis://h:port", "", "rediss://h?ssl_cert_reqs=maybe"])
@@ -207,14 +211,14 @@ async def test_replica_that_a_stale_sentinel_names_is_not_read(tmp_path: Path, a
         async with sentinel_that_names(replica) as stale, sentinel_that_names(master) as current:
             options = QueueOptions(sentinel_master="orders")
             url = f"sentinel://clerk:pw@{stale}/1"
-            async with opened_link(url, options, timeout=20) as link:
+            async with open_connection(url, options, timeout=20) as connection:
                 with pytest.raises(
                     Unreachable, match=f"sentinel {stale} names 127.0.0.1:{replica}, but its role is (slave|replica)$"
                 ):
-                    await link.execute(("LLEN", QUEUE))
-            async with opened_link(f"{url};sentinel://clerk:pw@{current}", options, timeout=20) as link:
-                await link.execute(("RPUSH", QUEUE, "message"))
-                assert await link.execute(("LLEN", QUEUE)) == [1]
+                    await connection.execute(("LLEN", QUEUE))
+            async with open_connection(f"{url};sentinel://clerk:pw@{current}", options, timeout=20) as connection:
+                await connection.execute(("RPUSH", QUEUE, "message"))
+                assert await connection.execute(("LLEN", QUEUE)) == [1]
 
 
 # --- TLS --------------------------------------------------------------------------------------------------

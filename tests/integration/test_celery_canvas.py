@@ -16,7 +16,7 @@ from redis import Redis
 
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.domain.queue.task import BrokerReading
 from tests.support.world import QUEUE, TASK
 
@@ -115,9 +115,9 @@ def test_every_call_of_our_task_is_found(redis_url: str, python: str, how: tuple
 
 async def read(redis_url: str, bounds: Bounds, key: str) -> BrokerReading:
     options = QueueOptions(queue=key, priority_steps=(0,))
-    link = Link(redis_url, options, timeout=10)
-    reading = await QueueReading(link, options, bounds, now=datetime.now(UTC)).read()
-    await link.aclose()
+    connection = Connection(redis_url, options, timeout=10)
+    reading = await QueueReading(connection, options, bounds, now=datetime.now(UTC)).read()
+    await connection.aclose()
     return reading
 
 

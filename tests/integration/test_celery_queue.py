@@ -21,8 +21,8 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.celery.reader import Bounds
 from sitegenctl.adapters.celery.workers import CeleryWorkers
-from sitegenctl.adapters.redis.connection import Link
-from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.adapters.redis.connection import Connection
+from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.task import BrokerReading, Publication, TaskPlace, TaskState
 from sitegenctl.errors import SourceError, UsageProblem
 from tests.support.async_redis import async_redis, close
@@ -147,9 +147,9 @@ def test_late_reply_leaves_nothing_behind(world: World) -> None:
 @contextlib.asynccontextmanager
 async def asking(world: World) -> AsyncIterator[tuple[Redis, asyncio.Task[object]]]:
     """A remote control command that waits for a silent worker, and another client."""
-    asker = Link(world.redis_url, QueueOptions(), timeout=20)
+    asker = Connection(world.redis_url, QueueOptions(), timeout=20)
     other = async_redis(world.redis_url)
-    channel = f"/{database_number(world.redis_url)}.celery.pidbox"
+    channel = f"/{parse_url(world.redis_url).database}.celery.pidbox"
     mute = other.pubsub()
     await mute.subscribe(channel)
     await mute.get_message(timeout=5)

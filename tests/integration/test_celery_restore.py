@@ -25,7 +25,7 @@ from sitegenctl.adapters.broker import restore
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.restore import CeleryRestorer
 from sitegenctl.adapters.celery.workers import CeleryWorkers
-from sitegenctl.adapters.redis.connection import opened_link
+from sitegenctl.adapters.redis.connection import open_connection
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from tests.support.celery_tasks import DEPLOYED, REPOSITORY, Meddled, as_orphans, claims, deliveries, held, lists, read
 from tests.support.fake_worker import FakeWorker, request
@@ -397,11 +397,11 @@ async def test_no_memory_at_any_step_loses_nothing(world: World) -> None:
     options = QueueOptions(reconnect_time=timedelta(0))
     workers = CeleryWorkers(world.redis_url, options, timeout=3)
     with world.redis() as client:
-        async with opened_link(world.redis_url, options, timeout=3) as link:
-            full = Meddled(link, "EVAL", lambda: client.config_set("maxmemory", "1"))
+        async with open_connection(world.redis_url, options, timeout=3) as connection:
+            full = Meddled(connection, "EVAL", lambda: client.config_set("maxmemory", "1"))
             try:
                 at_the_move = await CeleryRestorer(full, options, workers).requeue([orphan], worker_dead=False)
-                at_the_look = await CeleryRestorer(link, options, workers).requeue([orphan], worker_dead=False)
+                at_the_look = await CeleryRestorer(connection, options, workers).requeue([orphan], worker_dead=False)
             finally:
                 client.config_set("maxmemory", "0")
         for left in (at_the_move, at_the_look):

@@ -18,7 +18,7 @@ from redis import Redis
 from sitegenctl.adapters.broker import revocation
 from sitegenctl.adapters.celery.messages import RawMessages
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import opened_link
+from sitegenctl.adapters.redis.connection import open_connection
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.queue.task import Publication, TaskState
 from sitegenctl.operations import execute as applying
@@ -112,8 +112,8 @@ async def test_messages_are_found_while_the_list_moves(world: World, how: str) -
                 else:
                     (client.lpush if how == "published" else client.rpush)(QUEUE, message)
 
-        async with opened_link(world.redis_url, QueueOptions(), timeout=5) as link:
-            messages = RawMessages(Meddled(link, "LRANGE", meddle), QueueOptions())
+        async with open_connection(world.redis_url, QueueOptions(), timeout=5) as connection:
+            messages = RawMessages(Meddled(connection, "LRANGE", meddle), QueueOptions())
             found = await messages.find({f"t{number}" for number in range(500, 3000)} | {"never"})
     assert {message.task_id for message in found} >= {f"t{number}" for number in range(1000, 3000)}
 

@@ -20,7 +20,7 @@ from sitegenctl.adapters.celery.control import Replies
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
-from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from tests.support import processes
@@ -78,7 +78,7 @@ def answering(world: World, *replies: str) -> Iterator[None]:
     """A client that pushes exactly these replies to the reply list; ``{}`` is the ticket."""
     with world.redis() as client:
         listening = client.pubsub()
-        listening.subscribe(f"/{database_number(world.redis_url)}.celery.pidbox")
+        listening.subscribe(f"/{parse_url(world.redis_url).database}.celery.pidbox")
         listening.get_message(timeout=5)
 
         def answer() -> None:
@@ -209,7 +209,7 @@ def test_missing_permission_is_named(
     world: World, clerk: Callable[..., None], rules: tuple[str, ...], message: str, rule: str
 ) -> None:
     clerk(*rules)
-    db = database_number(world.redis_url)
+    db = parse_url(world.redis_url).database
     with pytest.raises(SourceError) as caught:
         ask(world, "active")
     assert message.format(db=db) in caught.value.message
@@ -219,7 +219,7 @@ def test_missing_permission_is_named(
 
 
 def test_suggested_acl_rule_is_sufficient(world: World, clerk: Callable[..., None]) -> None:
-    clerk("~*", "+@all", "resetchannels", f"&/{database_number(world.redis_url)}.celery.pidbox*")
+    clerk("~*", "+@all", "resetchannels", f"&/{parse_url(world.redis_url).database}.celery.pidbox*")
     assert ask(world, "active").answers == {}
 
 

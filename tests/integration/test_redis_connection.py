@@ -16,7 +16,7 @@ import pytest
 from redis import Redis
 
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import Link, Links
+from sitegenctl.adapters.redis.connection import Connection, ConnectionPool
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.errors import SourceError
 from sitegenctl.render.command import hint_text
@@ -24,29 +24,29 @@ from tests.support.redis_servers import Certificates, free_port, server
 from tests.support.world import eventually
 
 
-def client(url: str, timeout: float = 10) -> Link:
-    return Link(url, QueueOptions(), timeout=timeout)
+def client(url: str, timeout: float = 10) -> Connection:
+    return Connection(url, QueueOptions(), timeout=timeout)
 
 
 @contextlib.asynccontextmanager
-async def linked(url: str, timeout: float = 10) -> AsyncIterator[Link]:
-    async with contextlib.aclosing(client(url, timeout)) as link:
-        yield link
+async def linked(url: str, timeout: float = 10) -> AsyncIterator[Connection]:
+    async with contextlib.aclosing(client(url, timeout)) as connection:
+        yield connection
 
 
 async def failure(url: str, *, timeout: float = 2) -> SourceError:
     """Return the message of the only failure, which must be one line."""
-    async with linked(url, timeout) as link:
+    async with linked(url, timeout) as connection:
         with pytest.raises(SourceError) as caught:
-            await link.execute(("PING",))
+            await connection.execute(("PING",))
     assert "\n" not in caught.value.message
     assert caught.value.source == "broker"
     return caught.value
 
 
 async def test_reply_types(redis_url: str) -> None:
-    async with linked(redis_url) as link:
-        replies = await link.execute(
+    async with linked(redis_url) as connection:
+        replies = await connection.execute(
             ("SET", "text", "São Paulo \x06\x16"),
             ("GET", "text"),
             ("GET", "nothing"),
@@ -70,56 +70,56 @@ async def test_reply_types(redis_url: str) -> None:
             [b"maxmemory-policy", b"noeviction"],
             None,
         ]
-        info, clients, clock = await link.execute(("INFO", "server"), ("CLIENT", "LIST"), ("TIME",))
+        info, clients, clock = await connection.execute(("INFO", "server"), ("CLIENT", "LIST"), ("TIME",))
     assert b"\r\nredis_version:" in info
     assert b" cmd=client" in clients
     assert abs(int(clock[0]) - time.time()) < 30
 
 
 async def test_reconnects_after_an_idle_connection_was_closed(redis_url: str) -> None:
-    async with linked(redis_url) as link, linked(redis_url) as other:
-        (own,) = await link.execute(("CLIENT", "ID"))
+    async with linked(redis_url) as connection, linked(redis_url) as other:
+        (own,) = await connection.execute(("CLIENT", "ID"))
         assert await other.execute(("CLIENT", "KILL", "ID", own)) == [1]
         # The loop notices a closed connection in its next iterations, not in the one that uses it again.
         await asyncio.sleep(0.05)
-        (now,) = await link.execute(("CLIENT", "ID"))
+        (now,) = await connection.execute(("CLIENT", "ID"))
     assert now != own
 
 
 async def test_no_commands_give_no_replies(redis_url: str) -> None:
-    async with linked(redis_url) as link:
-        assert await link.execute() == []
+    async with linked(redis_url) as connection:
+        assert await connection.execute() == []
 
 
 async def test_large_replies_are_complete(redis_url: str) -> None:
     """Ten times the read-ahead limit, in both directions at once."""
     value = os.urandom(500_000)
-    async with linked(redis_url, 30) as link:
-        echoed = await link.execute(*(("ECHO", value) for _ in range(20)))
+    async with linked(redis_url, 30) as connection:
+        echoed = await connection.execute(*(("ECHO", value) for _ in range(20)))
         assert echoed == [value] * 20
-        await link.execute(("RPUSH", "long", *map(str, range(100_000))))
-        (items,) = await link.execute(("LRANGE", "long", 0, -1))
+        await connection.execute(("RPUSH", "long", *map(str, range(100_000))))
+        (items,) = await connection.execute(("LRANGE", "long", 0, -1))
     assert (len(items), items[-1]) == (100_000, b"99999")
 
 
 async def test_refused_command_does_not_affect_others(redis_url: str) -> None:
-    async with linked(redis_url) as link:
-        await link.execute(("SET", "text", "1"))
-        kept = await link.execute(("LPOP", "text"), ("GET", "text"), keep_refusals=True)
+    async with linked(redis_url) as connection:
+        await connection.execute(("SET", "text", "1"))
+        kept = await connection.execute(("LPOP", "text"), ("GET", "text"), keep_refusals=True)
         assert isinstance(kept[0], Refusal)
         assert "wrong kind of value" in kept[0].message
         assert kept[1] == b"1"
         with pytest.raises(Refusal, match=r"^Redis refused: .*wrong kind of value"):
-            await link.execute(("LPOP", "text"), ("GET", "text"))
-        assert await link.execute(("GET", "text")) == [b"1"]
+            await connection.execute(("LPOP", "text"), ("GET", "text"))
+        assert await connection.execute(("GET", "text")) == [b"1"]
 
 
 async def test_missing_permission_is_reported(redis_url: str) -> None:
     with Redis.from_url(redis_url) as admin:
         admin.execute_command("ACL", "SETUSER", "clerk", "on", ">p@ss", "~*", "&*", "+@all", "-info")
         try:
-            async with linked(f"redis://clerk:p%40ss@{redis_url.split('@')[1]}") as link:
-                refusal, pong = await link.execute(("INFO",), ("PING",), keep_refusals=True)
+            async with linked(f"redis://clerk:p%40ss@{redis_url.split('@')[1]}") as connection:
+                refusal, pong = await connection.execute(("INFO",), ("PING",), keep_refusals=True)
         finally:
             admin.execute_command("ACL", "DELUSER", "clerk")
     assert isinstance(refusal, Refusal)
@@ -140,8 +140,8 @@ async def test_password_for_a_server_without_one_is_refused() -> None:
     with server("--port", str(port), "--save", "", url=f"redis://127.0.0.1:{port}"):
         error = await failure(f"redis://:wr0ng@127.0.0.1:{port}")
         assert error.message.startswith("Redis refuses the login: ")
-        async with linked(f"redis://127.0.0.1:{port}/15") as link:
-            assert await link.execute(("PING",)) == [b"PONG"]
+        async with linked(f"redis://127.0.0.1:{port}/15") as connection:
+            assert await connection.execute(("PING",)) == [b"PONG"]
         refused = await failure(f"redis://127.0.0.1:{port}/99")
         assert "out of range" in refused.message
 
@@ -185,19 +185,19 @@ async def test_late_reply_is_not_taken_for_the_next_one() -> None:
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
     with server("--port", str(port), "--save", "", url=url) as process:
-        async with linked(url, 0.5) as link:
-            assert await link.execute(("SET", "number", 1)) == [b"OK"]
+        async with linked(url, 0.5) as connection:
+            assert await connection.execute(("SET", "number", 1)) == [b"OK"]
             process.send_signal(signal.SIGSTOP)
             with pytest.raises(SourceError, match="did not respond in time"):
-                await link.execute(("INCR", "number"))
+                await connection.execute(("INCR", "number"))
             process.send_signal(signal.SIGCONT)
-            assert await link.execute(("ECHO", "hello"), ("GET", "number")) == [b"hello", b"2"]
+            assert await connection.execute(("ECHO", "hello"), ("GET", "number")) == [b"hello", b"2"]
 
 
 @contextlib.asynccontextmanager
-async def waiting(link: Link, url: str) -> AsyncIterator[tuple[asyncio.Task[list[Any]], Redis]]:
+async def waiting(connection: Connection, url: str) -> AsyncIterator[tuple[asyncio.Task[list[Any]], Redis]]:
     """A call that Redis does not answer, and another client."""
-    call = asyncio.create_task(link.execute(("BRPOP", "nothing", 8)))
+    call = asyncio.create_task(connection.execute(("BRPOP", "nothing", 8)))
     with Redis.from_url(url) as other:
         await asyncio.to_thread(eventually, lambda: blocked(other))
         yield call, other
@@ -210,36 +210,36 @@ def blocked(client: Redis) -> list[str]:
 
 
 async def test_connection_lost_during_a_call_is_reopened(redis_url: str) -> None:
-    async with linked(redis_url) as link:
-        async with waiting(link, redis_url) as (call, other):
-            (connection,) = blocked(other)
-            other.client_kill_filter(_id=connection)
+    async with linked(redis_url) as connection:
+        async with waiting(connection, redis_url) as (call, other):
+            (waiter,) = blocked(other)
+            other.client_kill_filter(_id=waiter)
             with pytest.raises(SourceError, match="can't be reached"):
                 await call
-        assert await link.execute(("PING",)) == [b"PONG"]
+        assert await connection.execute(("PING",)) == [b"PONG"]
 
 
 async def test_next_reply_after_a_cancelled_call_is_correct(redis_url: str) -> None:
-    async with linked(redis_url) as link:
-        async with waiting(link, redis_url) as (call, other):
+    async with linked(redis_url) as connection:
+        async with waiting(connection, redis_url) as (call, other):
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
             await asyncio.to_thread(eventually, lambda: not blocked(other))
             other.lpush("nothing", "something")
-        assert await link.execute(("ECHO", "hello")) == [b"hello"]
+        assert await connection.execute(("ECHO", "hello")) == [b"hello"]
         # The call that was given up is not there any more to take it.
-        assert await link.execute(("LRANGE", "nothing", 0, -1)) == [[b"something"]]
+        assert await connection.execute(("LRANGE", "nothing", 0, -1)) == [[b"something"]]
 
 
 async def test_client_reopens_after_close(redis_url: str) -> None:
-    async with linked(redis_url) as link:
-        await link.execute(("CLIENT", "SETNAME", "tested"))
-        await link.aclose()
-        await link.aclose()
+    async with linked(redis_url) as connection:
+        await connection.execute(("CLIENT", "SETNAME", "tested"))
+        await connection.aclose()
+        await connection.aclose()
         with Redis.from_url(redis_url) as other:
             await asyncio.to_thread(eventually, lambda: all(each["name"] != "tested" for each in other.client_list()))
-        assert await link.execute(("CLIENT", "GETNAME")) == [None]
+        assert await connection.execute(("CLIENT", "GETNAME")) == [None]
 
 
 @pytest.mark.parametrize("dialect", ["unix://:{}@{}?db=3", "redis+socket://:{}@{}?virtual_host=3"])
@@ -248,8 +248,8 @@ async def test_unix_socket(tmp_path: Path, dialect: str) -> None:
     with server(
         *("--port", "0", "--unixsocket", str(path), "--requirepass", "p/w", "--save", ""), url=f"unix://:p%2Fw@{path}"
     ):
-        async with linked(dialect.format("p%2Fw", path)) as link:
-            await link.execute(("SET", "key", "value"))
+        async with linked(dialect.format("p%2Fw", path)) as connection:
+            await connection.execute(("SET", "key", "value"))
         with Redis.from_url(f"unix://:p%2Fw@{path}?db=3") as client:
             assert client.get("key") == b"value"
 
@@ -260,8 +260,8 @@ async def test_unix_socket(tmp_path: Path, dialect: str) -> None:
 async def test_tls_and_large_replies(tls: str, certificates: Certificates) -> None:
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
     value = os.urandom(2_000_000)
-    async with linked(f"{tls}{own}&ssl_ca_certs={certificates.certificate}") as link:
-        assert await link.execute(("ECHO", value)) == [value]
+    async with linked(f"{tls}{own}&ssl_ca_certs={certificates.certificate}") as connection:
+        assert await connection.execute(("ECHO", value)) == [value]
 
 
 async def test_certificate_for_another_host_is_refused(tls: str, certificates: Certificates) -> None:
@@ -269,8 +269,8 @@ async def test_certificate_for_another_host_is_refused(tls: str, certificates: C
     url = f"{tls.replace('127.0.0.1', 'localhost')}{own}&ssl_ca_certs={certificates.certificate}"
     error = await failure(url)
     assert "Hostname mismatch" in error.message
-    async with linked(f"{url}&ssl_check_hostname=no") as link:
-        assert await link.execute(("PING",)) == [b"PONG"]
+    async with linked(f"{url}&ssl_check_hostname=no") as connection:
+        assert await connection.execute(("PING",)) == [b"PONG"]
 
 
 async def test_tls_to_a_plain_server_is_reported(redis_url: str) -> None:
@@ -286,15 +286,15 @@ async def test_missing_certificate_file_is_named(option: str) -> None:
 
 
 async def test_pool_closes_a_client_in_use_when_it_is_returned(redis_url: str) -> None:
-    links = Links(redis_url, QueueOptions(), timeout=10)
+    pool = ConnectionPool(redis_url, QueueOptions(), timeout=10)
     name = b"given-up"
-    async with links.one() as link:
-        await link.execute(("CLIENT", "SETNAME", name))
-        async with links.one() as other:
-            assert other is not link
+    async with pool.connection() as connection:
+        await connection.execute(("CLIENT", "SETNAME", name))
+        async with pool.connection() as other:
+            assert other is not connection
             await other.execute(("PING",))
-        await links.aclose()
-        (clients,) = await link.execute(("CLIENT", "LIST"))
+        await pool.aclose()
+        (clients,) = await connection.execute(("CLIENT", "LIST"))
         assert name in clients
     async with linked(redis_url) as asking:
         (clients,) = await asking.execute(("CLIENT", "LIST"))

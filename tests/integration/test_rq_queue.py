@@ -350,8 +350,8 @@ async def test_copies_in_a_long_queue_stay_copies(rq: RqWorld, at_once: int) -> 
     with rq.redis() as client:
         client.delete(f"rq:queue:{QUEUE}")
         client.rpush(f"rq:queue:{QUEUE}", *ids)
-    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).link() as link:
-        reading = await QueueReading(link, RqOptions(), at_once=at_once).read()
+    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).connection() as connection:
+        reading = await QueueReading(connection, RqOptions(), at_once=at_once).read()
     assert [task.task_id for task in reading.tasks] == ids
 
 
@@ -470,8 +470,8 @@ def test_ids_without_jobs_are_foreign(rq: RqWorld) -> None:
 async def test_long_queue_is_read_like_a_short_one(rq: RqWorld, at_once: int) -> None:
     await asyncio.to_thread(publish, rq, *range(1, 41))
     expected = [f"task-{number}" for number in range(1, 41)]
-    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).link() as link:
-        reading = await QueueReading(link, RqOptions(), at_once=at_once).read()
+    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).connection() as connection:
+        reading = await QueueReading(connection, RqOptions(), at_once=at_once).read()
     assert [task.task_id for task in reading.tasks] == expected
     assert [task.position for task in reading.tasks] == list(range(40))
 
@@ -483,10 +483,10 @@ async def test_long_queue_is_read_once_while_it_moves(rq: RqWorld, at_head: bool
     with rq.redis() as client:
 
         class Moving:
-            """A link during whose every second question three jobs are taken, or one is put in at the head."""
+            """A connection during whose every second question three jobs are taken, or one is put in at the head."""
 
-            def __init__(self, link: Any) -> None:
-                self.link, self.asked = link, 0
+            def __init__(self, connection: Any) -> None:
+                self.connection, self.asked = connection, 0
 
             async def execute(self, *commands: Any, **how: Any) -> Any:
                 self.asked += 1
@@ -496,10 +496,10 @@ async def test_long_queue_is_read_once_while_it_moves(rq: RqWorld, at_head: bool
                     elif not at_head:
                         for _ in range(3):
                             client.lmove(options.list_key, options.intermediate, "LEFT", "RIGHT")
-                return await self.link.execute(*commands, **how)
+                return await self.connection.execute(*commands, **how)
 
-        async with RqWorkers(rq.redis_url, options, timeout=5).link() as link:
-            reading = await QueueReading(Moving(link), options, at_once=20).read()  # type: ignore[arg-type]
+        async with RqWorkers(rq.redis_url, options, timeout=5).connection() as connection:
+            reading = await QueueReading(Moving(connection), options, at_once=20).read()  # type: ignore[arg-type]
     ids = [task.task_id for task in reading.tasks]
     assert len(ids) == len(set(ids))
     assert set(ids) == {f"task-{number}" for number in range(1, 201)}

@@ -11,8 +11,7 @@ from typing import Any
 
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.session import Session
@@ -80,20 +79,20 @@ def held(world: World) -> tuple[int, int]:
 
 
 class Meddled:
-    """A link that calls ``meddle`` before each command of one kind."""
+    """A connection that calls ``meddle`` before each command of one kind."""
 
-    def __init__(self, link: Link, command: str, meddle: Callable[[], object]) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, command: str, meddle: Callable[[], object]) -> None:
+        self._connection = connection
         self._command = command
         self._meddle = meddle
 
     async def execute(self, *commands: Command, keep_refusals: bool = False) -> list[Any]:
         if commands and commands[0][0] == self._command:
             self._meddle()
-        return await self._link.execute(*commands, keep_refusals=keep_refusals)
+        return await self._connection.execute(*commands, keep_refusals=keep_refusals)
 
     async def aclose(self) -> None:
-        await self._link.aclose()
+        await self._connection.aclose()
 
 
 def start(world: World, python: str | Path | None = None, *arguments: str) -> Running:

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import Redis
 
-from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.adapters.redis.urls import parse_url
 from tests.support.world import TASK, World
 
 #: A worker that is idle, and obeys.
@@ -67,7 +67,7 @@ class FakeWorker(threading.Thread):
     def run(self) -> None:
         with Redis.from_url(self._url) as client:
             listening = client.pubsub()
-            listening.subscribe(f"/{database_number(self._url)}.celery.pidbox")
+            listening.subscribe(f"/{parse_url(self._url).database}.celery.pidbox")
             while not self._over.is_set():
                 message = listening.get_message(timeout=0.05)
                 if message and message["type"] == "subscribe":

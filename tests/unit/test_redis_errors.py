@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sitegenctl.adapters.redis.errors import Refusal, error_of, explained
+from sitegenctl.adapters.redis.errors import Refusal, error_of, without_errors
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_error_replies_are_classified_by_code(reply: str, message: str, only_thi
 def test_missing_permission_names_the_acl_rule(
     reply: str, command: tuple[object, ...], message: str, rule: str
 ) -> None:
-    (error,) = explained([command], [error_of(reply)])
+    (error,) = without_errors([error_of(reply)], commands=[command], keep_refusals=True)
     assert error.message == f"Redis does not let this user {message}"
     assert error.hint.endswith(rule)
     assert "login" not in error.message + error.hint

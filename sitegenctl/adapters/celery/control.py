@@ -21,8 +21,7 @@ from typing import Any
 
 from sitegenctl.adapters.broker.json_values import mapping, text
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link, literally
+from sitegenctl.adapters.redis.connection import Command, Connection, literally
 from sitegenctl.adapters.redis.errors import NotPermitted, Refusal
 from sitegenctl.errors import SourceError
 
@@ -105,7 +104,7 @@ class ChannelNotPermitted(Refusal):
 
 
 async def ask_workers(
-    link: Link,
+    connection: Connection,
     methods: Sequence[str],
     options: QueueOptions,
     *,
@@ -116,8 +115,8 @@ async def ask_workers(
 ) -> Replies:
     """Send these remote-control methods to every living worker, or to those named by ``destination``.
 
-    ``timeout`` is in seconds; the link's own must be longer. ``channels`` are where the workers listen. ``arguments``
-    are by method. Nothing is left in Redis, unless the connection is lost for good.
+    ``timeout`` is in seconds; that of the connection must be longer. ``channels`` are where the workers listen.
+    ``arguments`` are by method. Nothing is left in Redis, unless the connection is lost for good.
     """
     oid = str(uuid.uuid4())
     reply_list = f"{options.global_keyprefix}{oid}.{_REPLY_EXCHANGE}"
@@ -129,43 +128,43 @@ async def ask_workers(
         for ticket, method in tickets.items()
     ]
     # An unreachable Redis must fail here, before there is anything to clean up.
-    await link.execute(("PING",))
+    await connection.execute(("PING",))
     # As many answers to each method as workers of this name gave.
     answers: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     try:
-        _, *counts = await _publish(link, ("SADD", *binding), requests, channels)
+        _, *counts = await _publish(connection, ("SADD", *binding), requests, channels)
         asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
         if destination is not None:
             asked = min(asked, len(destination))
         deadline = time.monotonic() + timeout
         for _ in range(asked * len(methods)):
             left = deadline - time.monotonic()
-            popped = (await link.execute(("BRPOP", reply_list, max(left, 0.01))))[0] if left > 0 else None
+            popped = (await connection.execute(("BRPOP", reply_list, max(left, 0.01))))[0] if left > 0 else None
             if popped is None:
                 break
             for ticket, worker, answer in _read(popped[1]):
                 if ticket in tickets:
                     answers[worker][tickets[ticket]].append(answer)
-        await link.execute(*cleaning)
+        await connection.execute(*cleaning)
     except BaseException:
-        # Also when cancelled, or when the connection is lost: the link makes a new one. A failure of the clean-up must
-        # not hide the first error.
+        # Also when cancelled, or when the connection is lost: it is opened again. A failure of the clean-up must not
+        # hide the first error.
         with suppress(SourceError):
-            await link.execute(*cleaning)
+            await connection.execute(*cleaning)
         raise
     return _replies(answers, methods, asked)
 
 
-async def count_workers(link: Link, channels: Sequence[str]) -> int:
+async def count_workers(connection: Connection, channels: Sequence[str]) -> int:
     """The number of workers that listen for remote control, by a request that none of them replies to.
 
     They subscribe to patterns, which PUBSUB NUMSUB does not count. Nothing is written.
     """
     request = _request("ping", _NO_ARGUMENTS, _NO_WORKER, str(uuid.uuid4()), str(uuid.uuid4()), 1)
-    return sum(await _publish(link, None, [request], channels))
+    return sum(await _publish(connection, None, [request], channels))
 
 
-async def find_reply_lists(link: Link, options: QueueOptions) -> ReplyLists:
+async def find_reply_lists(connection: Connection, options: QueueOptions) -> ReplyLists:
     """Search the keyspace for reply lists, in steps and not beyond a limit. Writes nothing.
 
     Clients pop each reply at once, so a list that was not accessed for a minute belongs to a client that died, or
@@ -175,35 +174,39 @@ async def find_reply_lists(link: Link, options: QueueOptions) -> ReplyLists:
     keys: set[bytes] = set()
     cursor = b"0"
     for _ in range(SCAN_STEPS):
-        ((cursor, page),) = await link.execute(("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "list"))
+        ((cursor, page),) = await connection.execute(
+            ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "list")
+        )
         keys.update(page)
         if cursor == b"0":
             break
     # Redis records no idle times under an LFU policy; a list may also be gone by now.
-    times = await link.execute(*(("OBJECT", "IDLETIME", key) for key in keys), keep_refusals=True)
+    times = await connection.execute(*(("OBJECT", "IDLETIME", key) for key in keys), keep_refusals=True)
     idle = {
         key: None if isinstance(seconds, Refusal) else seconds or 0 for key, seconds in zip(keys, times, strict=True)
     }
     return ReplyLists(idle=idle, complete=cursor == b"0")
 
 
-async def prune_reply_lists(link: Link, options: QueueOptions) -> int:
+async def prune_reply_lists(connection: Connection, options: QueueOptions) -> int:
     """Remove abandoned reply lists with their bindings; returns the number of lists."""
-    lists = await find_reply_lists(link, options)
+    lists = await find_reply_lists(connection, options)
     commands: list[Command] = []
     for key in lists.abandoned:
         queue = key.removeprefix(options.global_keyprefix.encode())
         # Routing key, pattern and queue.
         binding = options.sep.encode().join((queue.removesuffix(f".{_REPLY_EXCHANGE}".encode()), b"", queue))
         commands.append(("EVAL", _PRUNE, 2, key, options.global_keyprefix + BINDINGS, ABANDONED_AFTER, binding))
-    return sum(await link.execute(*commands))
+    return sum(await connection.execute(*commands))
 
 
-async def _publish(link: Link, first: Command | None, requests: Sequence[str], channels: Sequence[str]) -> list[Any]:
+async def _publish(
+    connection: Connection, first: Command | None, requests: Sequence[str], channels: Sequence[str]
+) -> list[Any]:
     """Publish these requests in one round trip, after the command ``first``; returns all replies of Redis."""
     publishing: list[Command] = [("PUBLISH", channel, request) for request in requests for channel in channels]
     try:
-        return await link.execute(*([first] if first else []), *publishing)
+        return await connection.execute(*([first] if first else []), *publishing)
     except NotPermitted as exc:
         if not exc.is_channel:
             raise

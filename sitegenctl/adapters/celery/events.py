@@ -16,8 +16,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import Link, literally
-from sitegenctl.adapters.redis.urls import database_number, is_sentinel
+from sitegenctl.adapters.redis.connection import Connection, literally
+from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.event import Event, NoEvent, read_event
 
 _EXCHANGE = "celeryev"
@@ -41,9 +41,10 @@ class CeleryEvents:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[Event | NoEvent]]:
         """Listen until the block is left."""
-        patterns = event_patterns(self._options, database_number(self._url), sentinel=is_sentinel(self._url))
-        link = Link(self._url, self._options, timeout=self._timeout)
-        async with aclosing(link.subscribe(patterns, idle=self._idle)) as messages:
+        address = parse_url(self._url)
+        patterns = event_patterns(self._options, address.database, sentinel=bool(address.sentinels))
+        connection = Connection(self._url, self._options, timeout=self._timeout)
+        async with aclosing(connection.subscribe(patterns, idle=self._idle)) as messages:
             # Returns when Redis has confirmed the subscription.
             await anext(messages)
             async with aclosing(_events(messages)) as events:

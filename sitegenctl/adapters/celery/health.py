@@ -17,9 +17,9 @@ from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, unacked_e
 from sitegenctl.adapters.celery.control import BINDINGS, count_workers, find_reply_lists
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, read_claims
-from sitegenctl.adapters.redis.connection import Link, opened_link
+from sitegenctl.adapters.redis.connection import Connection, open_connection
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
-from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.orders import BEAT_TASK
 from sitegenctl.domain.health.redis import RedisFacts
@@ -61,31 +61,31 @@ class CeleryHealth:
         self._workers = CeleryWorkers(url, options, timeout=timeout)
 
     async def facts(self) -> RedisFacts:
-        async with self._link() as link:
+        async with self._connection() as connection:
             return await read_facts(
-                link,
-                database=database_number(self._url),
-                count_workers=lambda link: count_workers(link, self._workers.channels),
+                connection,
+                database=parse_url(self._url).database,
+                count_workers=lambda connection: count_workers(connection, self._workers.channels),
                 delivered=[("HLEN", self._options.unacked)],
                 worker=_WORKER,
                 now=self._now,
             )
 
     async def head(self) -> QueueHead:
-        async with self._link() as link:
-            replies = await link.execute(
+        async with self._connection() as connection:
+            replies = await connection.execute(
                 *(command for key in self._options.lists for command in (("LLEN", key), ("LINDEX", key, -1)))
             )
         return QueueHead(depth=sum(replies[::2]), head=tuple(_identity(raw) for raw in replies[1::2]))
 
     async def messages(self) -> MessageFacts:
-        async with self._link() as link:
-            total, waiting, unacked = await self._sample(link)
+        async with self._connection() as connection:
+            total, waiting, unacked = await self._sample(connection)
             skipped = self._skipped(waiting, unacked.values())
             messages: list[tuple[bytes | None, dict[str, Any]]] = [(None, envelope(raw) or {}) for raw in waiting]
             messages += [(tag, unacked_envelope(raw) or {}) for tag, raw in unacked.items()]
             due = [(tag, eta) for tag, message in messages if (eta := self._eta(message)) is not None]
-            delivered = await self._delivery_times(link, [tag for tag, _ in due if tag is not None])
+            delivered = await self._delivery_times(connection, [tag for tag, _ in due if tag is not None])
         now = datetime.fromtimestamp(self._now(), UTC)
         headers = [mapping(message.get("headers")) for _, message in messages]
         kinds = (text(str(message.get("content-type", "no message of Celery's"))) or "" for _, message in messages)
@@ -99,9 +99,9 @@ class CeleryHealth:
         )
 
     async def leftovers(self) -> Leftovers:
-        async with self._link() as link:
-            lists = await find_reply_lists(link, self._options)
-            (bindings,) = await link.execute(("SCARD", self._options.global_keyprefix + BINDINGS))
+        async with self._connection() as connection:
+            lists = await find_reply_lists(connection, self._options)
+            (bindings,) = await connection.execute(("SCARD", self._options.global_keyprefix + BINDINGS))
         # Under an LFU policy Redis does not record when a key was accessed.
         undated = sum(seconds is None for seconds in lists.idle.values())
         return Leftovers(reply_lists=len(lists.abandoned), bindings=bindings, undated=undated, complete=lists.complete)
@@ -121,8 +121,8 @@ class CeleryHealth:
             skipped=skipped,
         )
 
-    def _link(self) -> AbstractAsyncContextManager[Link]:
-        return opened_link(self._url, self._options, timeout=self._timeout)
+    def _connection(self) -> AbstractAsyncContextManager[Connection]:
+        return open_connection(self._url, self._options, timeout=self._timeout)
 
     def _skipped(self, waiting: Iterable[bytes], unacked: Iterable[bytes]) -> Counter[str]:
         """Values in messages that do not fit, and messages that may be of any order."""
@@ -142,12 +142,12 @@ class CeleryHealth:
         eta = parse_time(mapping(message.get("headers")).get("eta"))
         return eta if eta is not None and eta.timestamp() > self._now() else None
 
-    async def _delivery_times(self, link: Link, tags: Sequence[bytes]) -> dict[bytes, datetime]:
+    async def _delivery_times(self, connection: Connection, tags: Sequence[bytes]) -> dict[bytes, datetime]:
         """When these messages were delivered, by the clock of the worker that has them."""
         delivered: dict[bytes, datetime] = {}
         for start in range(0, len(tags), _BATCH_SIZE):
             batch = tags[start : start + _BATCH_SIZE]
-            scores = await link.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in batch))
+            scores = await connection.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in batch))
             delivered.update(
                 (tag, time)
                 for tag, score in zip(batch, scores, strict=True)
@@ -155,20 +155,20 @@ class CeleryHealth:
             )
         return delivered
 
-    async def _sample(self, link: Link) -> tuple[int, list[bytes], dict[bytes, bytes]]:
+    async def _sample(self, connection: Connection) -> tuple[int, list[bytes], dict[bytes, bytes]]:
         """The number of messages, the next ones of each list, and some of ``unacked`` by their delivery tags."""
-        *lengths, delivered = await link.execute(
+        *lengths, delivered = await connection.execute(
             *(("LLEN", key) for key in self._options.lists), ("HLEN", self._options.unacked)
         )
         waiting: list[bytes] = []
         for key, length in zip(self._options.lists, lengths, strict=True):
             for start in range(0, min(length, _MAX_MESSAGES), _BATCH_SIZE):
-                (messages,) = await link.execute(("LRANGE", key, -start - _BATCH_SIZE, -start - 1))
+                (messages,) = await connection.execute(("LRANGE", key, -start - _BATCH_SIZE, -start - 1))
                 waiting += messages
         unacked: dict[bytes, bytes] = {}
         cursor = b""
         while cursor != b"0" and len(unacked) < _MAX_MESSAGES:
-            ((cursor, values),) = await link.execute(
+            ((cursor, values),) = await connection.execute(
                 ("HSCAN", self._options.unacked, cursor or 0, "COUNT", _BATCH_SIZE)
             )
             unacked.update(zip(values[::2], values[1::2], strict=True))

@@ -12,7 +12,7 @@ from sitegenctl.adapters.broker.json_values import is_encodable, mapping, moment
 from sitegenctl.adapters.broker.task_args import order_of, parse_time
 from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, task_id_of, unacked_envelope
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskPlace, TaskResult, TaskState
 from sitegenctl.domain.queue.worker import WorkerSurvey
 
@@ -28,8 +28,8 @@ _FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 class TaskSearch:
     """Searches for one task; ``batch`` messages are read at once."""
 
-    def __init__(self, link: Link, options: QueueOptions, *, batch: int, now: datetime) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, options: QueueOptions, *, batch: int, now: datetime) -> None:
+        self._connection = connection
         self._options = options
         self._batch = batch
         self._now = now
@@ -43,7 +43,7 @@ class TaskSearch:
             details = await self._in_lists(task_id) or await self._in_unacked(task_id)
             if details:
                 break
-        (results,) = await self._link.execute(("MGET", *self._options.result_keys(task_id)))
+        (results,) = await self._connection.execute(("MGET", *self._options.result_keys(task_id)))
         raw = next(filter(None, results), None)
         if raw is None:
             return details
@@ -53,9 +53,9 @@ class TaskSearch:
     async def _in_lists(self, task_id: str) -> TaskDetails | None:
         before = 0
         for key in self._options.lists:
-            (length,) = await self._link.execute(("LLEN", key))
+            (length,) = await self._connection.execute(("LLEN", key))
             start = 0
-            while messages := (await self._link.execute(("LRANGE", key, start, start + self._batch - 1)))[0]:
+            while messages := (await self._connection.execute(("LRANGE", key, start, start + self._batch - 1)))[0]:
                 for place, raw in enumerate(messages):
                     if _may_be_of(task_id, raw) and (message := _of(task_id, envelope(raw))):
                         position = max(0, before + length - 1 - start - place)
@@ -69,10 +69,10 @@ class TaskSearch:
         unacked = self._options.unacked
         cursor: Any = 0
         while True:
-            ((cursor, values),) = await self._link.execute(("HSCAN", unacked, cursor, "COUNT", self._batch))
+            ((cursor, values),) = await self._connection.execute(("HSCAN", unacked, cursor, "COUNT", self._batch))
             for tag, raw in zip(values[::2], values[1::2], strict=True):
                 if _may_be_of(task_id, raw) and (message := _of(task_id, unacked_envelope(raw))):
-                    (score,) = await self._link.execute(("ZSCORE", self._options.unacked_index, tag))
+                    (score,) = await self._connection.execute(("ZSCORE", self._options.unacked_index, tag))
                     details = self._details(task_id, message, Place(TaskState.UNACKED))
                     return replace(details, delivered_at=moment(float(score)) if score is not None else None)
             if int(cursor) == 0:
@@ -105,13 +105,13 @@ class TaskSearch:
         )
 
 
-async def final_states(link: Link, options: QueueOptions, task_ids: Collection[str]) -> dict[str, str]:
+async def final_states(connection: Connection, options: QueueOptions, task_ids: Collection[str]) -> dict[str, str]:
     """The final state of each of these tasks that has one among the results; a result in another format has none."""
     states: dict[str, str] = {}
     wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_encodable(task_id)]
     for start in range(0, len(wanted), _RESULTS):
         batch = wanted[start : start + _RESULTS]
-        replies = await link.execute(*(("MGET", *options.result_keys(task_id)) for task_id in batch))
+        replies = await connection.execute(*(("MGET", *options.result_keys(task_id)) for task_id in batch))
         for task_id, results in zip(batch, replies, strict=True):
             for raw in filter(None, results):
                 state = text(mapping(_json(raw)).get("status"))

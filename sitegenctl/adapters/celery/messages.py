@@ -21,8 +21,7 @@ from sitegenctl.adapters.celery.codec import envelope, task_id_of, unacked_envel
 from sitegenctl.adapters.celery.fast import parse
 from sitegenctl.adapters.celery.lookup import final_states
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.errors import SourceError
 
@@ -102,10 +101,10 @@ class UnackedMessage:
 
 
 class RawMessages:
-    """The messages of one queue, and of ``unacked``, over a link."""
+    """The messages of one queue, and of ``unacked``, over a connection."""
 
-    def __init__(self, link: Link, options: QueueOptions) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, options: QueueOptions) -> None:
+        self._connection = connection
         self._options = options
 
     async def find(
@@ -119,7 +118,7 @@ class RawMessages:
         missing = Counter({task_id: copies.get(task_id, 1) for task_id in task_ids})
         messages: list[QueuedMessage] = []
         for key in self._options.lists:
-            (length,) = await self._link.execute(("LLEN", key))
+            (length,) = await self._connection.execute(("LLEN", key))
             if not task_ids or (not missing and length > _SHORT_LIST and not to_the_end):
                 continue
             async with aclosing(self._batches(key)) as batches:
@@ -171,7 +170,7 @@ class RawMessages:
 
     async def final_states(self, task_ids: Collection[str]) -> dict[str, str]:
         """The final state of each of these tasks that has one among the results."""
-        return await final_states(self._link, self._options, task_ids)
+        return await final_states(self._connection, self._options, task_ids)
 
     async def remove(self, messages: Iterable[QueuedMessage]) -> set[str]:
         """Remove these messages from the lists; returns the task ids of those that Redis confirms.
@@ -194,7 +193,7 @@ class RawMessages:
         entries: dict[bytes, tuple[str, bytes]] = {}
         cursor: Any = 0
         while task_ids:
-            ((cursor, values),) = await self._link.execute(
+            ((cursor, values),) = await self._connection.execute(
                 ("HSCAN", self._options.unacked, cursor, "COUNT", _BATCH_SIZE)
             )
             for tag, raw in zip(values[::2], values[1::2], strict=True):
@@ -237,7 +236,7 @@ class RawMessages:
     ) -> list[Any]:
         replies: list[Any] = []
         for batch in _in_batches(commands, walks):
-            replies += await self._link.execute(*batch, keep_refusals=keep_refusals)
+            replies += await self._connection.execute(*batch, keep_refusals=keep_refusals)
         return replies
 
     async def _batches(self, key: str) -> AsyncGenerator[list[tuple[int, bytes]]]:
@@ -250,7 +249,7 @@ class RawMessages:
         start, size, retries = 0, _BATCH_SIZE, _MAX_RETRIES
         while True:
             overlap = min(start, 1)
-            (messages,) = await self._link.execute(("LRANGE", key, -start - size, overlap - start - 1))
+            (messages,) = await self._connection.execute(("LRANGE", key, -start - size, overlap - start - 1))
             if overlap and not (messages and hash(messages[-1]) in known):
                 retries -= 1
                 if retries < 0:

@@ -18,7 +18,7 @@ from sitegenctl.adapters.celery.lookup import TaskSearch, final_states, with_cla
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
 from sitegenctl.adapters.celery.workers import CeleryWorkers
-from sitegenctl.adapters.redis.connection import Links, require_writable
+from sitegenctl.adapters.redis.connection import ConnectionPool, require_writable
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.domain.ports import PublishFailure
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
@@ -40,21 +40,21 @@ class CeleryQueue(CeleryWorkers):
         now: Callable[[], datetime] = partial(datetime.now, UTC),  # noqa: B008 - a function
         bounds: Bounds = Bounds(),  # noqa: B008 - a value
     ) -> None:
-        links = Links(url, options, timeout=timeout)
-        super().__init__(url, options, timeout=timeout, link=links.one)
+        pool = ConnectionPool(url, options, timeout=timeout)
+        super().__init__(url, options, timeout=timeout, connection=pool.connection)
         self._now = now
         self._bounds = bounds
-        self.close = links.aclose
+        self.close = pool.aclose
 
     async def read(self, only: Collection[int] | None = None) -> BrokerReading:
-        async with self._link() as link:
-            reading = await QueueReading(link, self._options, self._bounds, now=self._now(), only=only).read()
+        async with self._connection() as connection:
+            reading = await QueueReading(connection, self._options, self._bounds, now=self._now(), only=only).read()
         options = self._options
         return replace(reading, hard_limit=options.hard_limit, reconnect_time=options.reconnect_time)
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        async with self._link() as link:
-            search = TaskSearch(link, self._options, batch=self._bounds.batch, now=self._now())
+        async with self._connection() as connection:
+            search = TaskSearch(connection, self._options, batch=self._bounds.batch, now=self._now())
             details = await search.find(task_id)
         if details is not None and details.place is TaskPlace.QUEUE:
             return details
@@ -70,8 +70,8 @@ class CeleryQueue(CeleryWorkers):
             return {}
         messages = encode_messages(publications, task_name=self._options.task, queue=self._options.queue)
         try:
-            async with self._link() as link:
-                await link.execute(("LPUSH", self._options.lists[0], *messages))
+            async with self._connection() as connection:
+                await connection.execute(("LPUSH", self._options.lists[0], *messages))
         except SourceError as exc:
             failure = PublishFailure(reason=exc.message, certain=isinstance(exc, Refusal))
             return {publication.task_id: failure for publication in publications}
@@ -84,30 +84,30 @@ class CeleryQueue(CeleryWorkers):
         from sitegenctl.adapters.celery.messages import RawMessages
         from sitegenctl.adapters.celery.revoke import CeleryRevoker
 
-        async with self._link() as link:
-            messages = RawMessages(link, self._options)
+        async with self._connection() as connection:
+            messages = RawMessages(connection, self._options)
             return await CeleryRevoker(messages, self, terminate=terminate).revoke(tasks, keep)
 
     async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
         """Return orphaned tasks to the queue, to be delivered next."""
         from sitegenctl.adapters.celery.restore import CeleryRestorer
 
-        async with self._link() as link:
-            return await CeleryRestorer(link, self._options, self).requeue(tasks, worker_dead=worker_dead)
+        async with self._connection() as connection:
+            return await CeleryRestorer(connection, self._options, self).requeue(tasks, worker_dead=worker_dead)
 
     async def prune_replies(self, *, dry_run: bool = False) -> int:
         from sitegenctl.adapters.celery.control import find_reply_lists, prune_reply_lists
 
-        async with self._link() as link:
+        async with self._connection() as connection:
             if dry_run:
-                return len((await find_reply_lists(link, self._options)).abandoned)
-            return await prune_reply_lists(link, self._options)
+                return len((await find_reply_lists(connection, self._options)).abandoned)
+            return await prune_reply_lists(connection, self._options)
 
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
         if not task_ids:
             return {}
-        async with self._link() as link:
-            return await final_states(link, self._options, task_ids)
+        async with self._connection() as connection:
+            return await final_states(connection, self._options, task_ids)
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         if not task_ids:
@@ -122,5 +122,5 @@ class CeleryQueue(CeleryWorkers):
 
     async def require_writable(self) -> None:
         options = self._options
-        async with self._link() as link:
-            await require_writable(link, f"{options.global_keyprefix}{options.queue}{options.sep}probe")
+        async with self._connection() as connection:
+            await require_writable(connection, f"{options.global_keyprefix}{options.queue}{options.sep}probe")

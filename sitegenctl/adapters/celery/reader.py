@@ -33,8 +33,7 @@ from typing import Any, NamedTuple
 from sitegenctl.adapters.broker.json_values import moment
 from sitegenctl.adapters.celery.codec import Decoder, Item, Place
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal, without_errors
 from sitegenctl.adapters.redis.info import uptime_in
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
@@ -130,14 +129,14 @@ class QueueReading:
 
     def __init__(
         self,
-        link: Link,
+        connection: Connection,
         options: QueueOptions,
         bounds: Bounds,
         *,
         now: datetime,
         only: Collection[int] | None = None,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._options = options
         self._bounds = bounds
         self._now = now
@@ -157,7 +156,7 @@ class QueueReading:
             for command in (("LLEN", key), ("LRANGE", key, 0, 1), ("LRANGE", key, -2, -1))
         ]
         unacked = self._options.unacked
-        time, info, *others = await self._link.execute(
+        time, info, *others = await self._connection.execute(
             ("TIME",),
             ("INFO", "server"),
             *lists,
@@ -166,7 +165,7 @@ class QueueReading:
             ("HSCAN", unacked, 0, "COUNT", 2),
             keep_refusals=True,
         )
-        *answers, delivered, indexed, (_, sample) = without_errors(others, keep_refusals=False)
+        *answers, delivered, indexed, (_, sample) = without_errors(others)
         if not isinstance(time, Refusal):
             self._taken_at = moment(int(time[0]) + int(time[1]) / 1e6)
             self._now = self._taken_at or self._now
@@ -238,7 +237,7 @@ class QueueReading:
     async def _in_steps(self, commands: Sequence[Command]) -> list[Any]:
         replies: list[Any] = []
         for start in range(0, len(commands), self._batch_size):
-            replies += await self._link.execute(*commands[start : start + self._batch_size])
+            replies += await self._connection.execute(*commands[start : start + self._batch_size])
         return replies
 
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[_Entry]:
@@ -251,7 +250,7 @@ class QueueReading:
             overlap, wanted = min(start, 1), self._batch_size
             # Redis prepares a batch while the one before it is decoded.
             (messages,), decoded = await asyncio.gather(
-                self._link.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
+                self._connection.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
                 self._decoded(undecoded),
             )
             entries += decoded
@@ -327,16 +326,16 @@ class QueueReading:
 
     async def _transaction(self, *commands: Command) -> list[Any]:
         """The replies to these commands, executed at one moment."""
-        *accepted, replies = await self._link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
+        *accepted, replies = await self._connection.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
         refusal = next((reply for reply in accepted if isinstance(reply, Refusal)), None)
         if refusal is not None and refusal.code == "OOM":
             # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
-            return await self._link.execute(*commands)
-        without_errors(accepted if isinstance(replies, Refusal) else replies, keep_refusals=False)
-        return list(without_errors([replies], keep_refusals=False)[0])
+            return await self._connection.execute(*commands)
+        without_errors(accepted if isinstance(replies, Refusal) else replies)
+        return list(without_errors([replies])[0])
 
     async def _decoded(self, messages: Iterable[bytes]) -> list[_Entry]:
-        """``_queued``, once the concurrent command is sent: some links send in the second turn of the event loop."""
+        """``_queued``, once the concurrent command is sent: some pool send in the second turn of the event loop."""
         await asyncio.sleep(0)
         return self._queued(messages)
 

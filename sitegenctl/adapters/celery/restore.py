@@ -15,7 +15,7 @@ from sitegenctl.adapters.celery.messages import RawMessages, UnackedMessage
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.celery.workload import QUESTIONS, Workload
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.adapters.redis.info import uptime_in
 from sitegenctl.domain.queue.task import LiveTask, TaskState
@@ -54,11 +54,11 @@ class _Move:
 class CeleryRestorer(Restorer[_Move]):
     """One call of ``QueueBackend.requeue``."""
 
-    def __init__(self, link: Link, options: QueueOptions, workers: CeleryWorkers) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, options: QueueOptions, workers: CeleryWorkers) -> None:
+        self._connection = connection
         self._options = options
         self._workers = workers
-        self._messages = RawMessages(link, options)
+        self._messages = RawMessages(connection, options)
 
     async def _plan(
         self, tasks: Sequence[LiveTask], *, worker_dead: bool
@@ -93,7 +93,7 @@ class CeleryRestorer(Restorer[_Move]):
 
     async def _recent_restart(self) -> tuple[int, int] | None:
         """When Redis started, by its own clock, and how many seconds ago; None where workers had time to reconnect."""
-        info, now = await self._link.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
+        info, now = await self._connection.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
         uptime = uptime_in(info)
         if uptime is None or isinstance(now, Refusal) or uptime >= self._options.reconnect_time:
             return None
@@ -141,7 +141,7 @@ class CeleryRestorer(Restorer[_Move]):
         if not exchange:
             return str(routing_key)
         table = f"{self._options.global_keyprefix}_kombu.binding.{exchange}"
-        (bindings,) = await self._link.execute(("SMEMBERS", table))
+        (bindings,) = await self._connection.execute(("SMEMBERS", table))
         for binding in bindings:
             key, *_, queue = binding.decode(errors="replace").split(self._options.sep)
             if key == routing_key:

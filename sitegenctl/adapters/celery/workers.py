@@ -19,10 +19,9 @@ from sitegenctl.adapters.broker.task_args import order_of, parse_time
 from sitegenctl.adapters.celery.bodies import contained_calls
 from sitegenctl.adapters.celery.control import SCAN_COUNT, SCAN_STEPS, Replies, ask_workers
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.client import own_addresses
-from sitegenctl.adapters.redis.connection import Link, literally, opened_link
+from sitegenctl.adapters.redis.connection import Connection, literally, open_connection, own_addresses
 from sitegenctl.adapters.redis.errors import Refusal
-from sitegenctl.adapters.redis.urls import database_number, is_sentinel
+from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.adapters.system.processes import local_memory
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
@@ -60,7 +59,7 @@ class Claim:
 class CeleryWorkers:
     """``WorkerSource`` on Celery's remote control; ``timeout`` is in seconds, for each request.
 
-    ``link`` lends a link of the same time limit for one request; by default each request opens its own.
+    ``connection`` lends a connection of the same time limit for one request; by default each request opens its own.
     """
 
     def __init__(
@@ -69,15 +68,16 @@ class CeleryWorkers:
         options: QueueOptions,
         *,
         timeout: float,
-        link: Callable[[], AbstractAsyncContextManager[Link]] | None = None,
+        connection: Callable[[], AbstractAsyncContextManager[Connection]] | None = None,
     ) -> None:
         self._options = options
-        self._link = link or partial(opened_link, url, options, timeout=timeout)
-        self._database = database_number(url)
+        self._connection = connection or partial(open_connection, url, options, timeout=timeout)
+        address = parse_url(url)
+        self._database = address.database
         #: The channels on which workers listen for remote control.
-        self.channels = options.control_channels(self._database, sentinel=is_sentinel(url))
-        #: Seconds that the workers get to reply. Less than the link's own limit: Redis checks only ten times a second
-        #: whether a client has waited long enough.
+        self.channels = options.control_channels(self._database, sentinel=bool(address.sentinels))
+        #: Seconds that the workers get to reply. Less than the limit of the connection: Redis checks only ten times a
+        #: second whether a client has waited long enough.
         self.reply_timeout = timeout - min(0.5, timeout / 2)
 
     async def ask(
@@ -91,9 +91,9 @@ class CeleryWorkers:
 
         Returns as soon as all have replied. Raises ``SourceError`` without Redis.
         """
-        async with self._link() as link:
+        async with self._connection() as connection:
             return await ask_workers(
-                link,
+                connection,
                 methods,
                 self._options,
                 timeout=self.reply_timeout,
@@ -170,8 +170,8 @@ class CeleryWorkers:
         prefix, queue = self._options.global_keyprefix, self._options.queue
         kinds = ("_kombu.binding.", "_kombu.binding_permanent.")
         keys = [f"{prefix}{kind}{name}" for kind in kinds for name in (queue, "celery.pidbox", "celeryev")]
-        async with self._link() as link:
-            own_id, listing, bindings = await link.execute(
+        async with self._connection() as connection:
+            own_id, listing, bindings = await connection.execute(
                 ("CLIENT", "ID"), ("CLIENT", "LIST"), ("EXISTS", *keys), keep_refusals=True
             )
             clients = read_clients(listing)
@@ -194,7 +194,7 @@ class CeleryWorkers:
             cursor = b"0"
             for _ in range(SCAN_STEPS):
                 command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
-                (reply,) = await link.execute(command, keep_refusals=True)
+                (reply,) = await connection.execute(command, keep_refusals=True)
                 if isinstance(reply, Refusal):
                     return consumers, True
                 cursor, found = reply

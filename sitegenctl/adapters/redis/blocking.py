@@ -12,7 +12,7 @@ from redis.exceptions import AuthenticationError, ConnectionError as RedisConnec
 from redis.sentinel import Sentinel
 
 from sitegenctl.adapters.redis.errors import Refusal, late, login_refused, unreachable
-from sitegenctl.adapters.redis.urls import client_url, credentials, database_number, is_sentinel, sentinels
+from sitegenctl.adapters.redis.urls import client_url, parse_url
 
 # Seconds for connecting where the calls themselves have no time limit.
 _CONNECT_TIMEOUT = 5.0
@@ -30,14 +30,16 @@ def blocking_client(
     if redis.VERSION >= (5,):
         # The protocol of all versions; redis-py 8 would use another one by default.
         limits["protocol"] = 2
-    if not is_sentinel(url):
+    address = parse_url(url)
+    if not address.sentinels:
         return Redis.from_url(client_url(url), **limits)
     watchers = Sentinel(  # type: ignore[no-untyped-call]
-        sentinels(url),
+        [(each.host, each.port) for each in address.sentinels],
         sentinel_kwargs={**limits, **({"password": sentinel_password} if sentinel_password else {})},
         **limits,
-        **credentials(url),
-        db=database_number(url),
+        username=address.username,
+        password=address.password,
+        db=address.database,
     )
     master: Redis = watchers.master_for(sentinel_master or "", Redis)  # type: ignore[no-untyped-call]
     return master

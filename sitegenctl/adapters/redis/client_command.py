@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from sitegenctl.adapters.redis.urls import client_url, credentials, database_number, is_sentinel, query_of
+from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.diagnosis.remedy import ShellCommand, Variable
 
 _TLS = {
@@ -20,26 +20,22 @@ def redis_cli(url: str, variable: str | None = None) -> ShellCommand:
 
     redis-cli prompts for the password unless the variable provides it.
     """
-    if is_sentinel(url):
+    address = parse_url(url)
+    if address.sentinels:
         # The primary may change between now and the moment when the command is run.
         return ShellCommand(("redis-cli", "-h", "HOST_OF_THE_PRIMARY"))
-    parts = urlsplit(client_url(url))
-    if variable and urlsplit(url).scheme in ("redis", "rediss") and not query_of(url):
+    parts = urlsplit(url)
+    if variable and parts.scheme in ("redis", "rediss") and not parts.query:
         return ShellCommand(("redis-cli", "-u", Variable(variable)))
-    if parts.scheme == "unix":
-        words = ["-s", unquote(parts.path)]
-    else:
-        words = ["-h", unquote(parts.hostname or "localhost"), "-p", str(parts.port or 6379)]
-    words += ["-n", str(database_number(url))]
-    known = credentials(url)
-    if name := known.get("username"):
-        words += ["--user", name]
-    if "password" in known:
+    words = ["-s", address.path] if address.path else ["-h", address.host, "-p", str(address.port)]
+    words += ["-n", str(address.database)]
+    if address.username:
+        words += ["--user", address.username]
+    if address.password:
         words.append("--askpass")
-    if parts.scheme == "rediss":
+    if address.tls is not None:
         words.append("--tls")
-        options = query_of(client_url(url))
-        words += [word for option, flag in _TLS.items() if option in options for word in (flag, options[option])]
-        if options.get("ssl_cert_reqs") == "none":
+        words += [word for name, flag in _TLS.items() if name in address.tls for word in (flag, address.tls[name])]
+        if address.tls["ssl_cert_reqs"] == "none":
             words.append("--insecure")
     return ShellCommand(("redis-cli", *words))

@@ -21,13 +21,6 @@ _LOGIN = ("WRONGPASS", "NOAUTH")
 _UNAVAILABLE = ("LOADING", "MASTERDOWN")
 # The whole reply of a server that accepts the connection only to refuse it. It has no code of its own.
 _TOO_MANY_CLIENTS = "ERR max number of clients reached"
-#: Why Redis refuses all writes and what to do, by the code of its reply.
-_READ_ONLY = {
-    "OOM": ("Redis is out of memory", "free memory there, or raise maxmemory"),
-    "READONLY": ("Redis is a read-only replica", "name the primary in REDIS_URL"),
-    "MISCONF": ("Redis cannot save to disk", "free disk space there; redis-cli INFO persistence shows the error"),
-    "NOREPLICAS": ("Redis has too few replicas", "start its replicas, or lower min-replicas-to-write"),
-}
 _CHANNEL_COMMANDS = ("PUBLISH", "SUBSCRIBE", "PSUBSCRIBE")
 
 
@@ -103,25 +96,18 @@ def error_of(reply: str) -> SourceError:
     return Refusal(f"Redis refused: {reason or reply}", code=code, reason=reason or reply)
 
 
-def explained(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> list[Any]:
-    """The replies; a missing permission names the key or channel of its command."""
-    return [
-        NotPermitted(reply.reason, command=command) if isinstance(reply, NotPermitted) else reply
-        for command, reply in zip(commands, replies, strict=True)
-    ]
+def without_errors(
+    replies: Sequence[Any], *, commands: Sequence[Sequence[Any]] = (), keep_refusals: bool = False
+) -> list[Any]:
+    """The replies; raises the first error among them, except a ``Refusal`` with ``keep_refusals``.
 
-
-def write_refused(refusal: Refusal) -> SourceError:
-    """The error for a refused write that stands for all writes."""
-    if isinstance(refusal, NotPermitted):
-        return refusal
-    cause, hint = _READ_ONLY.get(refusal.code, ("Redis refuses writes", None))
-    return SourceError(f"{cause}: {refusal.reason}", hint=hint, source="broker")
-
-
-def without_errors(replies: Sequence[Any], *, keep_refusals: bool) -> list[Any]:
-    """The replies; raises the first error among them, except a ``Refusal`` with ``keep_refusals``."""
-    for reply in replies:
+    With the ``commands``, a missing permission names the key or channel of its command.
+    """
+    checked: list[Any] = []
+    for number, reply in enumerate(replies):
+        if isinstance(reply, NotPermitted) and commands:
+            reply = NotPermitted(reply.reason, command=commands[number])
         if isinstance(reply, SourceError) and not (keep_refusals and isinstance(reply, Refusal)):
             raise reply
-    return list(replies)
+        checked.append(reply)
+    return checked

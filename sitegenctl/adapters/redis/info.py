@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.domain.health.redis import Connections, RedisFacts
 
@@ -76,25 +75,29 @@ class WorkerConnections:
 
 
 async def read_facts(
-    link: Link,
+    connection: Connection,
     *,
     database: int,
-    count_workers: Callable[[Link], Awaitable[int | None]],
+    count_workers: Callable[[Connection], Awaitable[int | None]],
     delivered: Sequence[Command],
     worker: WorkerConnections,
     now: Callable[[], float],
 ) -> RedisFacts:
     """Read the facts in a few round trips; ``delivered`` are commands that count messages."""
     # A Redis that cannot save refuses even PING.
-    await link.execute(("PING",), keep_refusals=True)
-    latency, offset = await _time(link, now)
+    await connection.execute(("PING",), keep_refusals=True)
+    asked, began = now(), time.perf_counter()
+    ((seconds, microseconds),) = await connection.execute(("TIME",))
+    latency = time.perf_counter() - began
+    # Compared with our clock in the middle of the round trip.
+    offset = int(seconds) + int(microseconds) / 1e6 - (asked + latency / 2)
     denied: Refusal | None = None
     workers: int | None = None
     try:
-        workers = await count_workers(link)
+        workers = await count_workers(connection)
     except Refusal as exc:
         denied = exc
-    info, saves, stops, clients, *counts = await link.execute(
+    info, saves, stops, clients, *counts = await connection.execute(
         ("INFO",),
         ("CONFIG", "GET", "save"),
         ("CONFIG", "GET", "stop-writes-on-bgsave-error"),
@@ -107,7 +110,7 @@ async def read_facts(
     saved = None if isinstance(saves, Refusal) or not fields else b"".join(saves[1:]).decode()
     stops_writes = isinstance(stops, Refusal) or b"no" not in stops[1:]
     return RedisFacts(
-        latency=latency,
+        latency=timedelta(seconds=latency),
         version=fields.get("redis_version", "unknown"),
         role=fields.get("role", "master"),
         appendonly=fields.get("aof_enabled") == "1",
@@ -116,7 +119,7 @@ async def read_facts(
         policy=fields.get("maxmemory_policy"),
         maxmemory=int(fields.get("maxmemory", 0)),
         used=int(fields.get("used_memory", 0)) - int(fields.get("mem_not_counted_for_evict", 0)),
-        offset=offset,
+        offset=timedelta(seconds=offset),
         database=database,
         workers=workers,
         connections=_connections(clients, worker),
@@ -124,15 +127,6 @@ async def read_facts(
         denied=denied.message if denied is not None else None,
         remedy=denied.hint if denied is not None else None,
     )
-
-
-async def _time(link: Link, now: Callable[[], float]) -> tuple[timedelta, timedelta]:
-    """The latency, and how far the server's clock is ahead of ours in the middle of the round trip."""
-    asked, began = now(), time.perf_counter()
-    ((seconds, microseconds),) = await link.execute(("TIME",))
-    took = time.perf_counter() - began
-    ahead = int(seconds) + int(microseconds) / 1e6 - (asked + took / 2)
-    return timedelta(seconds=took), timedelta(seconds=ahead)
 
 
 def _pairs(lines: Iterable[bytes], separator: str) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,8 @@ kombu/transport/redis.py 5.3 and 5.7, celery/backends/redis.py, redis/asyncio/co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from sitegenctl.errors import UsageProblem
@@ -40,24 +41,62 @@ _CLIENT: Mapping[str, Callable[[str], object]] = {
 }
 
 
-def is_sentinel(url: str) -> bool:
-    """Whether the URL names sentinels rather than a Redis."""
-    return url.startswith(f"{_SENTINEL}://")
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """A Redis: the ``path`` of a unix socket or host and port, database and login; or the ``sentinels`` that know it.
+
+    ``tls`` has the options of TLS that are set, and always ``ssl_cert_reqs``; None without TLS.
+    """
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str | None = None
+    tls: Mapping[str, str] | None = field(default=None, repr=False)
+    database: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    sentinels: tuple[Address, ...] = ()
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+def parse_url(url: str) -> Address:
+    """Parse the URL of a Redis, or the URLs of sentinels. Raises ``UsageProblem``."""
+    urls = url.split(";") if url.startswith(f"{_SENTINEL}://") else [url]
+    parts, options = _split(urls[0])
+    sentinels = []
+    if parts.scheme == _SENTINEL:
+        for watcher, _ in map(_split, urls):
+            if watcher.scheme != _SENTINEL or not watcher.hostname:
+                raise _not_redis()
+            sentinels.append(Address(host=watcher.hostname, port=watcher.port or _SENTINEL_PORT))
+    is_socket = parts.scheme in _SOCKETS
+    number = options.get("virtual_host") or options.get("db") or ("" if is_socket else parts.path)
+    number = number.strip("/")
+    tls = None
+    if parts.scheme == "rediss":
+        tls = {name: value for name, value in options.items() if value} | {"ssl_cert_reqs": _cert_reqs(options)}
+    return Address(
+        host=unquote(parts.hostname or Address.host),
+        port=parts.port or Address.port,
+        path=unquote(parts.path) if is_socket else None,
+        tls=tls,
+        database=int(number) if number.isdecimal() else 0,
+        username=unquote(parts.username or "") or options.get("username") or None,
+        password=unquote(parts.password or "") or options.get("password") or None,
+        sentinels=tuple(sentinels),
+    )
 
 
 def require_redis(url: str) -> None:
     """Raise ``UsageProblem`` for an invalid URL, an unknown option or an invalid value of an option."""
-    parts = _split(url)
-    if parts.scheme == _SENTINEL:
+    if parse_url(url).sentinels:
         return
-    if parts.scheme not in (*_SOCKETS, *_SERVERS):
-        raise _not_redis()
+    parts, options = _split(url)
     if "@" in parts.query:
         # Part of a password, which must not be quoted.
         raise UsageProblem("REDIS_URL is not a valid URL: in a password, / ? # and @ must be percent-encoded")
-    options = _query(parts)
-    if parts.scheme == "rediss":
-        _cert_reqs(options)
     for name, value in options.items():
         if name in _TLS:
             if parts.scheme != "rediss":
@@ -80,22 +119,20 @@ def client_url(url: str) -> str:
 
 def kombu_url(url: str) -> str:
     """The URL in the spelling of kombu and of Celery's result backend. Raises ``UsageProblem``."""
-    if is_sentinel(url):
+    if url.startswith(f"{_SENTINEL}://"):
         return url
     return _respelled(url, "redis+socket", "virtual_host", lambda word: f"CERT_{word.upper()}")
 
 
 def _respelled(url: str, socket_scheme: str, database_option: str, cert_reqs: Callable[[str], str]) -> str:
-    parts = _split(url)
-    query = _query(parts, without=_CLIENT)
+    parts, options = _split(url)
+    query = {name: value for name, value in options.items() if name not in _CLIENT}
     scheme = parts.scheme
     if scheme in _SOCKETS:
         scheme = socket_scheme
         for option in ("db", "virtual_host"):
             if option in query:
                 query[database_option] = query.pop(option)
-    elif scheme not in _SERVERS:
-        raise _not_redis()
     if scheme == "rediss":
         # Explicit, because kombu's default is to verify nothing.
         query["ssl_cert_reqs"] = cert_reqs(_cert_reqs(query))
@@ -104,55 +141,16 @@ def _respelled(url: str, socket_scheme: str, database_option: str, cert_reqs: Ca
     return f"{scheme}://{parts.netloc}{parts.path}" + (f"?{encoded}" if encoded else "")
 
 
-def database_number(url: str) -> int:
-    """The number of the Redis database, 0 by default."""
-    parts = _split(url.split(";")[0])
-    query = _query(parts)
-    named = query.get("virtual_host") or query.get("db")
-    if named is None and parts.scheme not in _SOCKETS:
-        named = parts.path
-    number = (named or "").strip("/")
-    return int(number) if number.isdecimal() else 0
-
-
-def query_of(url: str) -> dict[str, str]:
-    """The options of the (first) URL."""
-    return _query(_split(url.split(";")[0]))
-
-
-def sentinels(url: str) -> list[tuple[str, int]]:
-    """Host and port of each sentinel in the URL. Raises ``UsageProblem``."""
-    addresses = []
-    for each in url.split(";"):
-        parts = _split(each)
-        if parts.scheme != _SENTINEL or not parts.hostname:
-            raise _not_redis()
-        addresses.append((parts.hostname, parts.port or _SENTINEL_PORT))
-    return addresses
-
-
-def credentials(url: str) -> dict[str, str]:
-    """``username`` and ``password`` of the (first) URL; absent if not set."""
-    parts = _split(url.split(";")[0])
-    query = _query(parts)
-    given = {
-        "username": unquote(parts.username or "") or query.get("username"),
-        "password": unquote(parts.password or "") or query.get("password"),
-    }
-    return {name: value for name, value in given.items() if value}
-
-
-def _split(url: str) -> SplitResult:
+def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
+    """The parts of a URL and its options."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for an invalid port
     except ValueError as exc:
         raise _not_redis() from exc
-    return parts
-
-
-def _query(parts: SplitResult, *, without: Container[str] = ()) -> dict[str, str]:
-    return {name: value for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in without}
+    if parts.scheme not in (_SENTINEL, *_SERVERS, *_SOCKETS):
+        raise _not_redis()
+    return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
 def _cert_reqs(query: Mapping[str, str]) -> str:

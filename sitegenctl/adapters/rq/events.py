@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sitegenctl.adapters.broker.json_values import moment
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.rq.assignments import assign_jobs
 from sitegenctl.adapters.rq.job import Job
 from sitegenctl.adapters.rq.lookup import read_result
@@ -81,18 +81,18 @@ class RqEvents:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[Event | NoEvent]]:
         """Listen until the block is left."""
-        async with self._workers.link() as link:
-            first = await read_state(link, self._options)
-            events = self._events(link, first)
+        async with self._workers.connection() as connection:
+            first = await read_state(connection, self._options)
+            events = self._events(connection, first)
             try:
                 yield events
             finally:
                 await events.aclose()
 
-    async def _events(self, link: Link, before: QueueState) -> AsyncGenerator[Event | NoEvent, None]:
+    async def _events(self, connection: Connection, before: QueueState) -> AsyncGenerator[Event | NoEvent, None]:
         while True:
             await asyncio.sleep(self._interval)
-            after = await read_state(link, self._options, before)
+            after = await read_state(connection, self._options, before)
             events = [
                 event for fields in differences(before, after, self._options.task) if (event := read_event(fields))
             ]
@@ -103,13 +103,13 @@ class RqEvents:
             before = after
 
 
-async def read_state(link: Link, options: RqOptions, before: QueueState | None = None) -> QueueState:
+async def read_state(connection: Connection, options: RqOptions, before: QueueState | None = None) -> QueueState:
     """Read everything that can change, and the results of jobs that ended since ``before``."""
-    records = await read_records(link, options)
+    records = await read_records(connection, options)
     assigned = assign_jobs(records, options.queue)
     running = {job.job_id: name for name, jobs in assigned.running.items() for job in jobs}
     listed, scheduled, *registries = await atomically(
-        link,
+        connection,
         [
             ("LRANGE", options.list_key, -_NEWEST, -1),
             ("ZREVRANGE", options.scheduled, 0, _NEWEST - 1, "WITHSCORES"),
@@ -133,8 +133,8 @@ async def read_state(link: Link, options: RqOptions, before: QueueState | None =
     over = sorted(job_id for job_id in changed if job_id not in running and job_id not in waiting)
     return replace(
         state,
-        jobs={**records.jobs, **await read_jobs(link, options, sorted(changed))},
-        results={job_id: await read_result(link, options, job_id) for job_id in over},
+        jobs={**records.jobs, **await read_jobs(connection, options, sorted(changed))},
+        results={job_id: await read_result(connection, options, job_id) for job_id in over},
     )
 
 

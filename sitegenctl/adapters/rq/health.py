@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
-from sitegenctl.adapters.redis.urls import database_number
+from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.adapters.rq.assignments import assign_jobs
 from sitegenctl.adapters.rq.lookup import read_result
 from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
@@ -50,10 +50,10 @@ class RqHealth:
         self._workers = RqWorkers(url, options, timeout=timeout)
 
     async def facts(self) -> RedisFacts:
-        async with self._workers.link() as link:
+        async with self._workers.connection() as connection:
             return await read_facts(
-                link,
-                database=database_number(self._url),
+                connection,
+                database=parse_url(self._url).database,
                 count_workers=self._count_connected,
                 delivered=[("ZCARD", self._options.started), ("LLEN", self._options.intermediate)],
                 worker=_WORKER,
@@ -61,14 +61,16 @@ class RqHealth:
             )
 
     async def head(self) -> QueueHead:
-        async with self._workers.link() as link:
-            depth, head = await link.execute(("LLEN", self._options.list_key), ("LINDEX", self._options.list_key, 0))
+        async with self._workers.connection() as connection:
+            depth, head = await connection.execute(
+                ("LLEN", self._options.list_key), ("LINDEX", self._options.list_key, 0)
+            )
         return QueueHead(depth=depth, head=(job_id_of(head or b""),))
 
     async def messages(self) -> MessageFacts:
         options = self._options
-        async with self._workers.link() as link:
-            listed, started, scheduled, depth, begun, held, has_scheduler, failed = await link.execute(
+        async with self._workers.connection() as connection:
+            listed, started, scheduled, depth, begun, held, has_scheduler, failed = await connection.execute(
                 ("LRANGE", options.list_key, 0, _MAX_JOBS - 1),
                 ("ZRANGE", options.started, 0, _MAX_JOBS - 1),
                 ("ZRANGE", options.scheduled, 0, _MAX_JOBS - 1),
@@ -80,9 +82,9 @@ class RqHealth:
             )
             waiting = [job_id_of(member) for member in (*listed, *scheduled)]
             job_ids = list(dict.fromkeys([*waiting, *map(job_in_work, started)]))
-            jobs = {job_id: job for job_id, job in (await read_jobs(link, options, job_ids)).items() if job}
-            formats = await self._count_formats(link, list(jobs))
-            unimportable = await self._unimportable(link, [job_id_of(member) for member in failed])
+            jobs = {job_id: job for job_id, job in (await read_jobs(connection, options, job_ids)).items() if job}
+            formats = await self._count_formats(connection, list(jobs))
+            unimportable = await self._unimportable(connection, [job_id_of(member) for member in failed])
         expected = {"pickle": "pickle", "json": "JSON"}.get(_short_name(options.serializer))
         return MessageFacts(
             total=max(depth + begun + held, len(jobs)),
@@ -100,8 +102,8 @@ class RqHealth:
         return Leftovers(reply_lists=0, bindings=0)
 
     async def workers(self) -> WorkersFacts:
-        async with self._workers.link() as link:
-            records = await read_records(link, self._options)
+        async with self._workers.connection() as connection:
+            records = await read_records(connection, self._options)
         assigned = assign_jobs(records, self._options.queue)
         workers = tuple(
             WorkerFacts(
@@ -117,27 +119,27 @@ class RqHealth:
         timeout = timedelta(seconds=self._timeout)
         return WorkersFacts(workers=workers, silent=assigned.silent, patience=timeout, suspended=records.suspended)
 
-    async def _count_connected(self, link: Link) -> int | None:
+    async def _count_connected(self, connection: Connection) -> int | None:
         """The number of connected workers, without those killed a moment ago."""
-        assigned = assign_jobs(await read_records(link, self._options), self._options.queue)
+        assigned = assign_jobs(await read_records(connection, self._options), self._options.queue)
         return len(assigned.living) + assigned.silent - assigned.missing
 
-    async def _count_formats(self, link: Link, job_ids: Sequence[str]) -> Counter[str]:
+    async def _count_formats(self, connection: Connection, job_ids: Sequence[str]) -> Counter[str]:
         """The serialization formats of these jobs, by their first bytes: nothing else of them is read."""
         formats: Counter[str] = Counter()
         for start in range(0, len(job_ids), _BATCH_SIZE):
             batch = job_ids[start : start + _BATCH_SIZE]
-            data = await link.execute(*(("HGET", self._options.job(job_id), "data") for job_id in batch))
+            data = await connection.execute(*(("HGET", self._options.job(job_id), "data") for job_id in batch))
             formats.update(_format(raw) for raw in data if raw is not None)
         return formats
 
-    async def _unimportable(self, link: Link, failed: Sequence[str]) -> Counter[str]:
+    async def _unimportable(self, connection: Connection, failed: Sequence[str]) -> Counter[str]:
         reasons: Counter[str] = Counter()
         earliest = datetime.fromtimestamp(self._now(), UTC) - _RECENT
-        for job_id, job in (await read_jobs(link, self._options, failed)).items():
+        for job_id, job in (await read_jobs(connection, self._options, failed)).items():
             if job is None or not job.is_of(self._options.task) or (job.ended_at or earliest) <= earliest:
                 continue
-            result = await read_result(link, self._options, job_id)
+            result = await read_result(connection, self._options, job_id)
             traceback = (result.traceback if result is not None else None) or ""
             if _IMPORTING in traceback:
                 reasons.update(traceback.strip().splitlines()[-1:])

@@ -1,4 +1,4 @@
-"""RQ itself, for everything that writes: it decides the commands, and our own link sends them.
+"""RQ itself, for everything that writes: it decides the commands, and our own connection sends them.
 
 RQ's client blocks, and waits without a limit. So RQ gets a recorder for its connection, which records the commands
 instead of sending them. RQ is imported only here. It reads its key prefix from the environment when it is imported.
@@ -16,8 +16,7 @@ from typing import Any
 
 from redis import Redis
 
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.adapters.rq.job import ACTOR_FIELD, ENQUEUED_AT_FIELD, ORDER_FIELD, RETRIES_FIELD
 from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
@@ -158,7 +157,9 @@ class RqLibrary:
         return self._recorder.take()
 
 
-async def publish(link: Link, library: RqLibrary, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
+async def publish(
+    connection: Connection, library: RqLibrary, publications: Sequence[Publication]
+) -> Mapping[str, PublishFailure]:
     """Publish under exactly the given ids, many in one round trip; returns the failure of each id that failed.
 
     Where RQ cannot write jobs with these options, all fail for certain. When the connection is lost meanwhile, all that
@@ -173,7 +174,7 @@ async def publish(link: Link, library: RqLibrary, publications: Sequence[Publica
         batch = jobs[start : start + _BATCH_SIZE]
         commands = [command for _, job in batch for command in job]
         try:
-            *queued, done = await link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
+            *queued, done = await connection.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
         except SourceError as exc:
             lost = PublishFailure(reason=exc.message, certain=False)
             return failures | {task_id: lost for task_id, _ in jobs[start:]}

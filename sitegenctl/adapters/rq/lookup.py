@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from sitegenctl.adapters.broker.json_values import is_encodable, moment
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.rq.job import OVER, Job
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import QueueReading, read_jobs
@@ -33,8 +33,8 @@ _SHOWN = ("description", "status", "created_at", "started_at", "timeout", "retri
 class JobSearch:
     """Searches for one job."""
 
-    def __init__(self, link: Link, options: RqOptions) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, options: RqOptions) -> None:
+        self._connection = connection
         self._options = options
 
     async def find(self, job_id: str) -> TaskDetails | None:
@@ -43,7 +43,7 @@ class JobSearch:
             return None
         details = None
         for _ in range(_MAX_READINGS):
-            job = (await read_jobs(self._link, self._options, [job_id]))[job_id]
+            job = (await read_jobs(self._connection, self._options, [job_id]))[job_id]
             if job is None:
                 break
             if job.fields["origin"] not in ("", self._options.queue):
@@ -55,7 +55,7 @@ class JobSearch:
                 details = self._located(details, job, item)
             if item is not None or is_over:
                 break
-        result = await read_result(self._link, self._options, job_id)
+        result = await read_result(self._connection, self._options, job_id)
         if details is None:
             return TaskDetails(task_id=job_id, place=TaskPlace.RESULT, result=result) if result else None
         if job is not None and job.status in OVER:
@@ -95,15 +95,15 @@ class JobSearch:
 
     async def _locate(self, job_id: str) -> LiveTask | ForeignMessage | None:
         """The job's place in the queue or a registry."""
-        reading = await QueueReading(self._link, self._options).read()
+        reading = await QueueReading(self._connection, self._options).read()
         items: list[LiveTask | ForeignMessage] = [*reading.tasks, *reading.foreign]
         return next((item for item in items if item.task_id == job_id), None)
 
 
-async def read_result(link: Link, options: RqOptions, job_id: str) -> TaskResult | None:
+async def read_result(connection: Connection, options: RqOptions, job_id: str) -> TaskResult | None:
     """The result of the job's last attempt that has ended; None where there is none."""
     command = ("XREVRANGE", options.results(job_id), "+", "-", "COUNT", 1)
-    (newest,) = await link.execute(command, keep_refusals=True)
+    (newest,) = await connection.execute(command, keep_refusals=True)
     return _result_of(*newest[0]) if isinstance(newest, list) and newest else None
 
 

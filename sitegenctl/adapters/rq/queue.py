@@ -42,12 +42,12 @@ class RqQueue:
         A delivery is orphaned here if it is not known when it was taken up, and its time limit has passed since the
         last heartbeat that was promised. All others are decided by when they were taken up.
         """
-        async with self._workers.link() as link:
-            reading = await QueueReading(link, self._options, only=only).read()
+        async with self._workers.connection() as connection:
+            reading = await QueueReading(connection, self._options, only=only).read()
             reading = replace(reading, hard_limit=self._options.hard_limit)
             if not any(_is_undated(task) for task in reading.tasks):
                 return reading
-            records = await read_records(link, self._options)
+            records = await read_records(connection, self._options)
         assigned = assign_jobs(records, self._options.queue)
 
         def is_orphaned(task: LiveTask) -> bool:
@@ -72,8 +72,8 @@ class RqQueue:
         return await self._workers.worker_details()
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        async with self._workers.link() as link:
-            details = await JobSearch(link, self._options).find(task_id)
+        async with self._workers.connection() as connection:
+            details = await JobSearch(connection, self._options).find(task_id)
         if details is None or details.place is TaskPlace.QUEUE:
             return details
         return with_claim(details, survey if survey is not None else await self.survey())
@@ -83,30 +83,30 @@ class RqQueue:
         # Imported here and below, so that reading starts fast.
         from sitegenctl.adapters.rq.library import RqLibrary, publish
 
-        async with self._workers.link() as link:
-            return await publish(link, RqLibrary(self._options), publications)
+        async with self._workers.connection() as connection:
+            return await publish(connection, RqLibrary(self._options), publications)
 
     async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
         from sitegenctl.adapters.rq.revoke import RqRevoker
 
-        async with self._workers.link() as link:
-            return await RqRevoker(link, self._options, terminate=terminate).revoke(tasks, keep)
+        async with self._workers.connection() as connection:
+            return await RqRevoker(connection, self._options, terminate=terminate).revoke(tasks, keep)
 
     async def requeue(self, tasks: Sequence[LiveTask], *, worker_dead: bool = False) -> Mapping[str, str]:
         """Return orphaned jobs to the queue, to be taken next."""
         from sitegenctl.adapters.rq.restore import RqRestorer
 
-        async with self._workers.link() as link:
-            return await RqRestorer(link, self._options).requeue(tasks, worker_dead=worker_dead)
+        async with self._workers.connection() as connection:
+            return await RqRestorer(connection, self._options).requeue(tasks, worker_dead=worker_dead)
 
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
         ended = await self._ended(task_ids)
         if not ended:
             return {}
-        async with self._workers.link() as link:
-            records = await read_records(link, self._options)
+        async with self._workers.connection() as connection:
+            records = await read_records(connection, self._options)
         assigned = assign_jobs(records, self._options.queue)
         return {
             task_id: _RESULTS[job.status]
@@ -121,13 +121,13 @@ class RqQueue:
         }
 
     async def _ended(self, task_ids: Collection[str]) -> dict[str, Job]:
-        async with self._workers.link() as link:
-            jobs = await read_jobs(link, self._options, filter(is_encodable, task_ids))
+        async with self._workers.connection() as connection:
+            jobs = await read_jobs(connection, self._options, filter(is_encodable, task_ids))
         return {task_id: job for task_id, job in jobs.items() if job is not None and job.status in OVER}
 
     async def require_writable(self) -> None:
-        async with self._workers.link() as link:
-            await require_writable(link, f"{self._options.list_key}:probe")
+        async with self._workers.connection() as connection:
+            await require_writable(connection, f"{self._options.list_key}:probe")
 
     async def pause(self) -> Consumers:
         """Have every worker of this Redis take no more jobs."""

@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sitegenctl.adapters.broker.json_values import moment
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal, without_errors
 from sitegenctl.adapters.rq.job import FIELDS, OVER, Job, Place, decode
 from sitegenctl.adapters.rq.options import RqOptions
@@ -75,14 +74,14 @@ def moment_of(reply: Sequence[bytes]) -> datetime:
     return datetime.fromtimestamp(int(reply[0]) + int(reply[1]) / 1e6, UTC)
 
 
-async def atomically(link: Link, commands: Sequence[Command], *, keep_refusals: bool = False) -> list[Any]:
-    """The replies to reading commands, all of one moment; ``keep_refusals`` as for a link.
+async def atomically(connection: Connection, commands: Sequence[Command], *, keep_refusals: bool = False) -> list[Any]:
+    """The replies to reading commands, all of one moment; ``keep_refusals`` as for a connection.
 
     A Redis that is out of memory refuses a transaction: then they are executed one after the other.
     """
-    *_, replies = await link.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
+    *_, replies = await connection.execute(("MULTI",), *commands, ("EXEC",), keep_refusals=True)
     if not isinstance(replies, list):
-        return await link.execute(*commands, keep_refusals=keep_refusals)
+        return await connection.execute(*commands, keep_refusals=keep_refusals)
     return without_errors(replies, keep_refusals=keep_refusals)
 
 
@@ -113,14 +112,16 @@ def is_left_over(job: Job | None, place: Place, now: datetime) -> bool:
 
 
 async def read_jobs(
-    link: Link, options: RqOptions, job_ids: Iterable[str], skipped: Counter[str] | None = None
+    connection: Connection, options: RqOptions, job_ids: Iterable[str], skipped: Counter[str] | None = None
 ) -> dict[str, Job | None]:
     """Read these jobs' hashes; None for a job that is gone, or is no hash, which is counted in ``skipped``."""
     wanted = list(job_ids)
     jobs: dict[str, Job | None] = {}
     for start in range(0, len(wanted), _BATCH_SIZE):
         batch = wanted[start : start + _BATCH_SIZE]
-        replies = await link.execute(*(("HMGET", options.job(job_id), *FIELDS) for job_id in batch), keep_refusals=True)
+        replies = await connection.execute(
+            *(("HMGET", options.job(job_id), *FIELDS) for job_id in batch), keep_refusals=True
+        )
         for job_id, values in zip(batch, replies, strict=True):
             jobs[job_id] = None if isinstance(values, Refusal) else Job.of(job_id, values)
             if skipped is not None and isinstance(values, Refusal):
@@ -148,9 +149,14 @@ class QueueReading:
     """One reading of the queue; with ``only``, of the jobs of these orders, which have no positions then."""
 
     def __init__(
-        self, link: Link, options: RqOptions, *, only: Collection[int] | None = None, at_once: int = _AT_ONCE
+        self,
+        connection: Connection,
+        options: RqOptions,
+        *,
+        only: Collection[int] | None = None,
+        at_once: int = _AT_ONCE,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._options = options
         self._only = only
         self._at_once = at_once
@@ -159,7 +165,7 @@ class QueueReading:
         """Read every place of every unfinished job, in the order of delivery."""
         skipped: Counter[str] = Counter()
         now, places = await self._places(await self._long_list(), skipped)
-        jobs = await read_jobs(self._link, self._options, dict.fromkeys(job_id for job_id, _ in places), skipped)
+        jobs = await read_jobs(self._connection, self._options, dict.fromkeys(job_id for job_id, _ in places), skipped)
         places = await self._with_times(places)
         tasks: list[LiveTask] = []
         foreign: list[ForeignMessage] = []
@@ -185,7 +191,7 @@ class QueueReading:
         """The time by Redis' clock, and every place of every job, the queue first."""
         options = self._options
         now, listed, scheduled, deferred, ready, limits, started, taken = await atomically(
-            self._link,
+            self._connection,
             [
                 ("TIME",),
                 ("LRANGE", options.list_key, 0, -1 if waiting is None else self._at_once),
@@ -228,7 +234,7 @@ class QueueReading:
         if not members:
             return places
         wanted = sorted(members)
-        replies = await self._link.execute(
+        replies = await self._connection.execute(
             *(("HGET", self._options.execution(member), "created_at") for member in wanted), keep_refusals=True
         )
         times = {member: _seconds(reply) for member, reply in zip(wanted, replies, strict=True)}
@@ -239,11 +245,11 @@ class QueueReading:
         if not limits:
             return []
         prefix = f"{self._options.prefix}:rl:".encode()
-        held = await self._link.execute(
+        held = await self._connection.execute(
             *(("ZRANGE", prefix + key + b":rate_limited", 0, -1) for key in limits), keep_refusals=True
         )
         members = [member for members in held if isinstance(members, list) for member in members]
-        origins = await self._link.execute(
+        origins = await self._connection.execute(
             *(("HGET", self._options.job(job_id_of(member)), "origin") for member in members), keep_refusals=True
         )
         ours = self._options.queue.encode()
@@ -252,14 +258,14 @@ class QueueReading:
     async def _long_list(self) -> list[str] | None:
         """All ids of a long queue in the order of delivery; None where it can be read at once."""
         for _ in range(_MAX_RETRIES):
-            (length,) = await self._link.execute(("LLEN", self._options.list_key))
+            (length,) = await self._connection.execute(("LLEN", self._options.list_key))
             if length <= self._at_once:
                 return None
             chunks: list[list[bytes]] = []
             for start in range(max(0, length - self._at_once), -self._at_once, -self._at_once):
                 # One id more than is new, which shows whether something was pushed to the head meanwhile.
                 last = start + self._at_once
-                (chunk,) = await self._link.execute(("LRANGE", self._options.list_key, max(0, start), last))
+                (chunk,) = await self._connection.execute(("LRANGE", self._options.list_key, max(0, start), last))
                 if chunks and chunk and chunk[-1] not in chunks[-1]:
                     break
                 chunks.append(chunk)

@@ -14,8 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sitegenctl.adapters.broker.task_args import parse_time
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.adapters.rq.job import OVER, UNLIMITED, Job, Place
 from sitegenctl.adapters.rq.options import RqOptions
@@ -166,14 +165,14 @@ class Records:
         return len(idle) > (self.consumers or 0)
 
 
-async def read_records(link: Link, options: RqOptions) -> Records:
+async def read_records(connection: Connection, options: RqOptions) -> Records:
     """Read all workers' records and what is in work. Writes nothing, unlike RQ's ``Worker.all``."""
     skipped: Counter[str] = Counter()
-    (keys,) = await link.execute(("SMEMBERS", options.workers))
+    (keys,) = await connection.execute(("SMEMBERS", options.workers))
     for _ in range(_MAX_READINGS):
         names = sorted(options.worker_name(key.decode(errors="replace")) for key in keys)
         commands = _commands(options, names)
-        now, again, started, taken, suspended, *replies = await atomically(link, commands, keep_refusals=True)
+        now, again, started, taken, suspended, *replies = await atomically(connection, commands, keep_refusals=True)
         for reply in (again, started, taken, suspended):
             if isinstance(reply, Refusal):
                 raise reply
@@ -197,16 +196,16 @@ async def read_records(link: Link, options: RqOptions) -> Records:
         started=entries,
         taken=taken_ids,
         suspended=bool(suspended),
-        jobs=await read_jobs(link, options, sorted(job_ids), skipped),
-        consumers=await _count_consumers(link) if is_in_doubt else None,
+        jobs=await read_jobs(connection, options, sorted(job_ids), skipped),
+        consumers=await _count_consumers(connection) if is_in_doubt else None,
         hard_limit=options.hard_limit,
         skipped=+skipped,
     )
 
 
-async def _count_consumers(link: Link) -> int | None:
-    """The number of clients of the link's database that wait for jobs; None where Redis does not list clients."""
-    listing, own = await link.execute(("CLIENT", "LIST"), ("CLIENT", "ID"), keep_refusals=True)
+async def _count_consumers(connection: Connection) -> int | None:
+    """The number of clients of the connection's database that wait for jobs; None where Redis does not list clients."""
+    listing, own = await connection.execute(("CLIENT", "LIST"), ("CLIENT", "ID"), keep_refusals=True)
     if isinstance(listing, Refusal) or isinstance(own, Refusal):
         return None
     lines: list[str] = listing.decode(errors="replace").splitlines()

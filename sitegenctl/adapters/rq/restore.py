@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sitegenctl.adapters.broker.restore import Holder, Restorer, responds_again
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.rq.assignments import Assignments, assign_jobs, entries_of, why_undecided
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import Started
@@ -59,8 +58,8 @@ class _Move:
 class RqRestorer(Restorer[_Move]):
     """One call of ``QueueBackend.requeue``."""
 
-    def __init__(self, link: Link, options: RqOptions) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, options: RqOptions) -> None:
+        self._connection = connection
         self._options = options
 
     async def _plan(
@@ -82,7 +81,7 @@ class RqRestorer(Restorer[_Move]):
         ]
 
     async def _read(self) -> tuple[Records, Assignments]:
-        records = await read_records(self._link, self._options)
+        records = await read_records(self._connection, self._options)
         return records, assign_jobs(records, self._options.queue)
 
     async def _holders(self) -> Holder:
@@ -98,7 +97,7 @@ class RqRestorer(Restorer[_Move]):
             )
             for move in moves
         ]
-        return await self._link.execute(*commands, keep_refusals=True) if commands else []
+        return await self._connection.execute(*commands, keep_refusals=True) if commands else []
 
 
 def _why_not(task: LiveTask, records: Records, assigned: Assignments, *, worker_dead: bool) -> str | None:

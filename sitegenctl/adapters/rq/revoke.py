@@ -29,8 +29,7 @@ from sitegenctl.adapters.broker.revocation import (
     has_started,
     timed_out,
 )
-from sitegenctl.adapters.redis.client import Command
-from sitegenctl.adapters.redis.connection import Link
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.rq.assignments import Assignments, assign_jobs, entries_of, why_undecided
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.reader import Started
@@ -126,9 +125,9 @@ class _Pending(Pending):
 class RqRevoker(Revoker[_Pending, _Observed]):
     """One call of ``QueueBackend.revoke``."""
 
-    def __init__(self, link: Link, options: RqOptions, *, terminate: bool) -> None:
+    def __init__(self, connection: Connection, options: RqOptions, *, terminate: bool) -> None:
         super().__init__(terminate=terminate)
-        self._link = link
+        self._connection = connection
         self._options = options
 
     async def _begin(self, whole: Mapping[str, list[LiveTask]], kept: Mapping[str, list[LiveTask]]) -> list[_Pending]:
@@ -187,12 +186,12 @@ class RqRevoker(Revoker[_Pending, _Observed]):
     async def _execute(self, commands: Sequence[Command]) -> list[int]:
         replies: list[int] = []
         for start in range(0, len(commands), _BATCH_SIZE):
-            replies += await self._link.execute(*commands[start : start + _BATCH_SIZE])
+            replies += await self._connection.execute(*commands[start : start + _BATCH_SIZE])
         return replies
 
     async def _observe(self, pending: Sequence[_Pending]) -> _Observed:
         # In this order: a job that returns to the queue, to be retried, is no longer at its worker then.
-        records = await read_records(self._link, self._options)
+        records = await read_records(self._connection, self._options)
         await self._dequeue(pending, {})
         return _Observed(records, assign_jobs(records, self._options.queue))
 
@@ -245,7 +244,7 @@ class RqRevoker(Revoker[_Pending, _Observed]):
                     is_new = is_new or name not in task.signalled
                     task.signalled.add(name)
                     # Sent again after each reading: a worker that was not listening at that moment has missed it.
-                    await self._link.execute(*library.stop(name, task.task_id))
+                    await self._connection.execute(*library.stop(name, task.task_id))
         return is_new
 
     async def _finish(self, pending: Sequence[_Pending]) -> None:

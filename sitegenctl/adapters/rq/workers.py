@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
-from sitegenctl.adapters.redis.connection import Link, opened_link
+from sitegenctl.adapters.redis.connection import Connection, open_connection
 from sitegenctl.adapters.rq.assignments import Assignments, Running, assign_jobs
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.records import Record, Records, read_records
@@ -24,9 +24,9 @@ class RqWorkers:
         self._options = options
         self._timeout = timeout
 
-    def link(self) -> AbstractAsyncContextManager[Link]:
-        """A link to Redis, closed at the end."""
-        return opened_link(self._url, self._options, timeout=self._timeout)
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection to Redis, closed at the end."""
+        return open_connection(self._url, self._options, timeout=self._timeout)
 
     async def survey(self) -> WorkerSurvey:
         """Read what every living worker holds."""
@@ -66,16 +66,16 @@ class RqWorkers:
         from sitegenctl.adapters.rq.library import RqLibrary
 
         library = RqLibrary(self._options)
-        async with self.link() as link:
-            await link.execute(*(library.suspend() if suspended else library.resume()))
+        async with self.connection() as connection:
+            await connection.execute(*(library.suspend() if suspended else library.resume()))
         survey = await self.survey()
         return Consumers(
             acknowledged=[worker.name for worker in survey.workers], rejected={}, unresponsive=survey.silent
         )
 
     async def _read(self) -> tuple[Records, Assignments]:
-        async with self.link() as link:
-            records = await read_records(link, self._options)
+        async with self.connection() as connection:
+            records = await read_records(connection, self._options)
         return records, assign_jobs(records, self._options.queue)
 
     def _claims(self, name: str, assigned: Assignments, records: Records) -> Iterator[LiveTask]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sitegenctl.adapters.celery.codec import ACTOR_HEADER, ENQUEUED_AT_HEADER, Decoder, Place
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import Link, opened_link
+from sitegenctl.adapters.redis.connection import Connection, open_connection
 from sitegenctl.adapters.redis.urls import kombu_url
 from sitegenctl.demo.samples.plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.samples.recipes import ForeignKind, Lane
@@ -37,11 +37,11 @@ async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
 
     Every seeding has the same task ids, so a result of an earlier one would belong to a new task.
     """
-    async with opened_link(redis_url, _OPTIONS, timeout=_TIMEOUT) as link:
+    async with open_connection(redis_url, _OPTIONS, timeout=_TIMEOUT) as connection:
         keys = [f"_kombu.binding.{_OPTIONS.queue}", *(f"celery-task-meta-{id_}" for id_ in task_ids)]
         # KEYS blocks a large Redis; the demo's is small.
-        queued, unacked = await link.execute(("KEYS", f"{_OPTIONS.queue}*"), ("KEYS", f"{_OPTIONS.unacked_key}*"))
-        await link.execute(("DEL", *keys, *queued, *unacked))
+        queued, unacked = await connection.execute(("KEYS", f"{_OPTIONS.queue}*"), ("KEYS", f"{_OPTIONS.unacked_key}*"))
+        await connection.execute(("DEL", *keys, *queued, *unacked))
 
 
 async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()) -> None:
@@ -50,14 +50,14 @@ async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: 
     No worker may run: it would take messages in between.
     """
     tasks = list(tasks)
-    async with opened_link(redis_url, _OPTIONS, timeout=_TIMEOUT) as link:
+    async with open_connection(redis_url, _OPTIONS, timeout=_TIMEOUT) as connection:
         # The clock that all readers of the messages share.
-        ((seconds, _),) = await link.execute(("TIME",))
+        ((seconds, _),) = await connection.execute(("TIME",))
         now = datetime.fromtimestamp(int(seconds), UTC)
         for task in tasks:
             if task.lane is Lane.LOST:
                 await asyncio.to_thread(_publish, redis_url, [task], (), now)
-                await _lose(link, task, now)
+                await _lose(connection, task, now)
         kept = [task for task in tasks if task.lane is not Lane.LOST]
         await asyncio.to_thread(_publish, redis_url, kept, foreign, now)
 
@@ -68,28 +68,28 @@ async def remove_tasks(redis_url: str, order_id: int) -> None:
     def is_of_order(items: Iterable[object]) -> bool:
         return any(isinstance(item, LiveTask) and item.order_id == order_id for item in items)
 
-    async with opened_link(redis_url, _OPTIONS, timeout=_TIMEOUT) as link:
+    async with open_connection(redis_url, _OPTIONS, timeout=_TIMEOUT) as connection:
         for key in _OPTIONS.lists:
-            (messages,) = await link.execute(("LRANGE", key, 0, -1))
+            (messages,) = await connection.execute(("LRANGE", key, 0, -1))
             for raw in messages:
                 if is_of_order(_DECODER.decode(raw, _PLACE)):
-                    await link.execute(("LREM", key, 1, raw))
-        (entries,) = await link.execute(("HGETALL", _OPTIONS.unacked))
+                    await connection.execute(("LREM", key, 1, raw))
+        (entries,) = await connection.execute(("HGETALL", _OPTIONS.unacked))
         for tag, raw in zip(entries[::2], entries[1::2], strict=True):
             if is_of_order(_DECODER.decode_unacked(raw, _PLACE)):
-                await link.execute(("HDEL", _OPTIONS.unacked, tag), ("ZREM", _OPTIONS.unacked_index_key, tag))
+                await connection.execute(("HDEL", _OPTIONS.unacked, tag), ("ZREM", _OPTIONS.unacked_index_key, tag))
 
 
-async def _lose(link: Link, task: SampleTask, now: datetime) -> None:
+async def _lose(connection: Connection, task: SampleTask, now: datetime) -> None:
     """Deliver the next message to no worker, with the writes of kombu's ``QoS.append``."""
-    (raw,) = await link.execute(("RPOP", _OPTIONS.queue))
+    (raw,) = await connection.execute(("RPOP", _OPTIONS.queue))
     message = json.loads(raw) if raw is not None else None
     if message is None or message["headers"]["id"] != task.task_id:
         raise SourceError("a worker consumes the sample messages", hint="stop it before seeding", source="workers")
     tag = message["properties"]["delivery_tag"]
     delivery = message["properties"]["delivery_info"]
     entry = json.dumps([message, delivery["exchange"], delivery["routing_key"]])
-    await link.execute(
+    await connection.execute(
         ("MULTI",),
         # So long ago that no worker can still run it.
         ("ZADD", _OPTIONS.unacked_index_key, now.timestamp() - task.enqueued, tag),
