@@ -26,8 +26,8 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from sitegenctl.adapters.postgres.schema import site_orders
-from sitegenctl.demo.servers.postgres import postgres_server
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support.world import QUEUE, TASK, World, create_schema
 
 ORDERS = 10_000
@@ -54,8 +54,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         with (
-            redis_server(base / "redis", persistence=False) as redis,
-            postgres_server(base / "postgres", durable=True) as postgres,
+            PrivateRedis(base / "redis").running() as redis,
+            PrivatePostgres(base / "postgres").running() as postgres,
         ):
             asyncio.run(create_schema(postgres.url))
             (base / "sites").mkdir()

@@ -21,15 +21,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sitegenctl"
 
 
 def main() -> None:
-    from sitegenctl.demo.servers.postgres import postgres_server
-    from sitegenctl.demo.servers.redis import redis_server
+    from sitegenctl.demo.servers.postgres import PrivatePostgres
+    from sitegenctl.demo.servers.redis import PrivateRedis
     from tests.support.world import World, create_schema
 
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         with (
-            redis_server(base / "redis", persistence=False) as redis,
-            postgres_server(base / "postgres", durable=False) as postgres,
+            PrivateRedis(base / "redis").running() as redis,
+            PrivatePostgres(base / "postgres", durable=False).running() as postgres,
         ):
             import asyncio
 

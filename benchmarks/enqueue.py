@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from sitegenctl.demo.servers.postgres import postgres_server
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support.world import QUEUE, TASK, World, create_schema
 
 ROUNDS = 15
@@ -26,8 +26,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         with (
-            redis_server(base / "redis", persistence=False) as redis,
-            postgres_server(base / "postgres", durable=True) as postgres,
+            PrivateRedis(base / "redis").running() as redis,
+            PrivatePostgres(base / "postgres").running() as postgres,
         ):
             asyncio.run(create_schema(postgres.url))
             (base / "sites").mkdir()

@@ -35,8 +35,8 @@ from redis import Redis
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.demo.samples.seed import seed
-from sitegenctl.demo.servers.postgres import postgres_server
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.domain.queue.task import Publication
 from tests.support.world import World
 
@@ -61,8 +61,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         with (
-            redis_server(base / "redis", persistence=False) as redis,
-            postgres_server(base / "postgres", durable=False) as postgres,
+            PrivateRedis(base / "redis").running() as redis,
+            PrivatePostgres(base / "postgres", durable=False).running() as postgres,
         ):
             (base / "sites").mkdir()
             world = World(database_url=postgres.url, redis_url=redis.url, sites_dir=base / "sites")

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from sitegenctl.demo.samples.seed import seed
-from sitegenctl.demo.servers.postgres import postgres_server
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support.world import World
 
 ROUNDS = 9
@@ -24,11 +24,11 @@ FEW, MANY = 1_000, 100_000
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder) / "redis", persistence=False) as redis:
+    with tempfile.TemporaryDirectory() as folder, PrivateRedis(Path(folder) / "redis").running() as redis:
         worlds: dict[int, World] = {}
         with (
-            postgres_server(Path(folder) / "few", durable=False) as few,
-            postgres_server(Path(folder) / "many", durable=False) as many,
+            PrivatePostgres(Path(folder) / "few", durable=False).running() as few,
+            PrivatePostgres(Path(folder) / "many", durable=False).running() as many,
         ):
             for number, (orders, postgres) in enumerate({FEW: few, MANY: many}.items(), 1):
                 redis_url = f"{redis.url.rsplit('/', 1)[0]}/{number}"

@@ -21,7 +21,7 @@ from redis import Redis
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.redis.connection import open_connection
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.domain.queue.task import Publication
 from tests.support.world import QUEUE
 
@@ -33,7 +33,7 @@ SLOW = 2_000  # microseconds: what Redis notes of itself
 def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
-        redis_server(Path(folder) / "redis", persistence=False) as server,
+        PrivateRedis(Path(folder) / "redis").running() as server,
     ):
         asyncio.run(_publish(server.url))
         with Redis.from_url(server.url) as redis:

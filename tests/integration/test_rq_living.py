@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.demo.servers.redis import start_redis, stop_redis
+from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support.processes import Running
 from tests.support.rq_world import RqWorld, descendants
 from tests.support.world import QUEUE, eventually
@@ -30,8 +30,8 @@ class LivingWorld(RqWorld):
     persistence: bool = field(kw_only=True)
 
     def restart_redis(self) -> None:
-        assert stop_redis(self.folder)
-        assert start_redis(self.folder, persistence=self.persistence).url == self.redis_url
+        assert PrivateRedis(self.folder).stop()
+        assert PrivateRedis(self.folder, persistence=self.persistence).start().url == self.redis_url
 
     def running_worker(self, order_id: int = 42) -> Running:
         """A worker in the middle of a generation, beside another that waits for work."""
@@ -107,7 +107,7 @@ def world(
     database_url: str, sites_dir: Path, tmp_path: Path, persistence: bool, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LivingWorld]:
     folder = tmp_path / "redis"
-    url = start_redis(folder, persistence=persistence).url
+    url = PrivateRedis(folder, persistence=persistence).start().url
     system = LivingWorld(
         database_url=database_url, redis_url=url, sites_dir=sites_dir, folder=folder, persistence=persistence
     )
@@ -116,7 +116,7 @@ def world(
     yield system
     system.finish()
     system.close()
-    stop_redis(folder)
+    PrivateRedis(folder).stop()
 
 
 def signal_all(worker: Running, number: signal.Signals) -> None:

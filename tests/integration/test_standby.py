@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sitegenctl.demo.servers.postgres import remove_postgres, start_postgres, stop_postgres
+from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.unprivileged import existing_home, unprivileged_account
 from tests.support.sql import forget
 from tests.support.world import World, create_schema
@@ -23,20 +23,20 @@ def standby(world: World) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="sitegenctl-standby-") as name:
         folder = Path(name) / "postgres"
         try:
-            url = start_postgres(folder, durable=False).url
+            url = PrivatePostgres(folder, durable=False).start().url
             asyncio.run(create_schema(url))
             system = replace(world, database_url=url)
             system.order(42)
             forget(url)
-            stop_postgres(folder)
+            PrivatePostgres(folder).stop()
             signal = existing_home(folder, unprivileged_account()) / "data" / "standby.signal"
             signal.touch()
             signal.chmod(0o666)  # PostgreSQL may run as another account
-            start_postgres(folder, durable=False)
+            PrivatePostgres(folder, durable=False).start()
             yield system
             forget(url)
         finally:
-            remove_postgres(folder)
+            PrivatePostgres(folder).remove()
 
 
 def test_standby_is_read_and_never_changed(standby: World) -> None:

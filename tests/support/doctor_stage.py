@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from sitegenctl.config.settings import parse_duration
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.operations.doctor import check_up
 from sitegenctl.session import doctor_options, open_session
@@ -63,7 +63,7 @@ def stage(_postgres: str) -> Iterator[Stage]:
     """The Redis and its workers."""
     with (
         tempfile.TemporaryDirectory(prefix="sitegenctl-doctor-") as folder,
-        redis_server(Path(folder) / "redis", persistence=True) as server,
+        PrivateRedis(Path(folder) / "redis", persistence=True).running() as server,
     ):
         found = Stage(redis=server.url)
         worlds: list[World] = []

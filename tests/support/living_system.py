@@ -17,7 +17,7 @@ from typing import Any
 
 from celery import Celery
 
-from sitegenctl.demo.servers.redis import start_redis, stop_redis
+from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support.living_runs import Runs
 from tests.support.processes import Running
 from tests.support.redis_proxy import RedisProxy
@@ -113,11 +113,11 @@ class System(World):
         with self.backend_client() as app:
             # Requests are answered in turn, so that nothing is left from before this one.
             assert app.control.ping(timeout=PATIENCE, limit=1)
-        assert stop_redis(self.folder / "redis")
+        assert PrivateRedis(self.folder / "redis").stop()
 
     def start_redis(self) -> None:
         """Start Redis again; without persistence it has forgotten everything."""
-        assert start_redis(self.folder / "redis", persistence=self.persistence).url == self.redis_url
+        assert PrivateRedis(self.folder / "redis", persistence=self.persistence).start().url == self.redis_url
 
     def receivers(self) -> int:
         """How many subscribers a remote control request reaches."""
@@ -332,7 +332,7 @@ class Operators:
 @contextlib.contextmanager
 def living_system(folder: Path, database_url: str, *, persistence: bool = True) -> Iterator[System]:
     """A system with a Redis of its own, and no worker yet."""
-    server = start_redis(folder / "redis", persistence=persistence)
+    server = PrivateRedis(folder / "redis", persistence=persistence).start()
     sites_dir = folder / "sites"
     sites_dir.mkdir()
     runs = Runs(folder)
@@ -356,4 +356,4 @@ def living_system(folder: Path, database_url: str, *, persistence: bool = True) 
     finally:
         runs.stop()
         with contextlib.suppress(Exception):
-            stop_redis(folder / "redis")
+            PrivateRedis(folder / "redis").stop()

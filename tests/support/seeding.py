@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from sitegenctl.demo.samples.manifest import Manifest
+from sitegenctl.demo.samples.plan import Manifest
 from sitegenctl.demo.samples.seed import restore_order, seed
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE
 from sitegenctl.domain.diagnosis.snapshot import Snapshot

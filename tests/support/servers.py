@@ -19,8 +19,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from sitegenctl.demo.servers.postgres import start_postgres, stop_postgres
-from sitegenctl.demo.servers.redis import start_redis, stop_redis
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.session import Session, open_session
@@ -108,7 +108,7 @@ class OwnServers(World):
         if forgets:
             self.redis_forgets()
         self._forget_clients()
-        assert stop_redis(self.folder / "redis")
+        assert PrivateRedis(self.folder / "redis").stop()
         for worker in self.workers:
             worker.lose_connection()
         if forgets:
@@ -120,7 +120,7 @@ class OwnServers(World):
 
     def start_redis(self) -> None:
         """Start Redis again; all workers have come back when this returns, for one that is away is as good as dead."""
-        assert start_redis(self.folder / "redis", persistence=True).url == self.redis_url
+        assert PrivateRedis(self.folder / "redis", persistence=True).start().url == self.redis_url
         for worker in self.workers:
             worker.connect()
 
@@ -130,10 +130,10 @@ class OwnServers(World):
 
     def stop_postgres(self) -> None:
         self._forget_clients()
-        assert stop_postgres(self.folder / "postgres")
+        assert PrivatePostgres(self.folder / "postgres").stop()
 
     def start_postgres(self) -> None:
-        assert start_postgres(self.folder / "postgres", durable=False).url == self.database_url
+        assert PrivatePostgres(self.folder / "postgres", durable=False).start().url == self.database_url
 
     def close(self) -> None:
         super().close()

@@ -23,8 +23,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sitegenctl.demo.servers.postgres import postgres_server
-from sitegenctl.demo.servers.redis import redis_server
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT
 from tests.support.processes import Running
 from tests.support.servers import MARK, WHOLE, Database, OwnServers
@@ -439,8 +439,8 @@ class LivingSystem(OwnServers):
 def living_system(folder: Path, kind: type[LivingSystem] = LivingSystem) -> Iterator[LivingSystem]:
     """A system with servers of its own, empty."""
     with (
-        redis_server(folder / "redis", persistence=True) as redis,
-        postgres_server(folder / "postgres", durable=False) as postgres,
+        PrivateRedis(folder / "redis", persistence=True).running() as redis,
+        PrivatePostgres(folder / "postgres", durable=False).running() as postgres,
     ):
         asyncio.run(create_schema(postgres.url))
         sites_dir = folder / "sites"

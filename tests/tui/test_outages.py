@@ -14,8 +14,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sitegenctl.demo.servers.postgres import postgres_server, start_postgres, stop_postgres
-from sitegenctl.demo.servers.redis import redis_server, start_redis, stop_redis
+from sitegenctl.demo.servers.postgres import PrivatePostgres
+from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.operations.live_state import SLOW
 from sitegenctl.tui.service import EventsReceived, SnapshotReady, ViewData
 from tests.support.live_view import Live, live, off
@@ -32,7 +32,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def own_redis(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A Redis that the test may stop."""
-    with redis_server(folder / "redis", persistence=True) as server:
+    with PrivateRedis(folder / "redis", persistence=True).running() as server:
         world.redis_url = server.url
         monkeypatch.setenv("REDIS_URL", server.url)
         yield folder / "redis"
@@ -41,7 +41,7 @@ def own_redis(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.fixture
 def own_postgres(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A PostgreSQL that the test may stop."""
-    with postgres_server(folder / "postgres", durable=False) as server:
+    with PrivatePostgres(folder / "postgres", durable=False).running() as server:
         world.database_url = server.url
         asyncio.run(create_schema(server.url))
         monkeypatch.setenv("DATABASE_URL", server.url)
@@ -97,10 +97,10 @@ async def test_redis_outage(world: World, own_redis: Path) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: view.listed == [2, 1])
-        await off(stop_redis, own_redis)
+        await off(PrivateRedis(own_redis).stop)
         await is_kept_and_refuses(view, "broker: Redis")
         assert "○ workers" in view.lines[0]  # they could not be asked
-        await off(start_redis, own_redis, persistence=True)
+        await off(PrivateRedis(own_redis, persistence=True).start)
         await recovers(view, world)
         # Events arrive again, after a note about the gap.
         await view.press("4")
@@ -111,11 +111,11 @@ async def test_postgres_outage(world: World, own_postgres: Path) -> None:
     await off(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: view.listed == [2, 1])
-        await off(stop_postgres, own_postgres)
+        await off(PrivatePostgres(own_postgres).stop)
         await is_kept_and_refuses(view, "database: ")
         # A filter typed meanwhile is applied at the latest when the database is back.
         await view.type("one")
-        await off(start_postgres, own_postgres, durable=False)
+        await off(PrivatePostgres(own_postgres, durable=False).start)
         await view.until(lambda: view.listed == [1], patience=30)
         await view.press("escape", "escape")
         await view.until(lambda: view.listed == [2, 1])
@@ -124,10 +124,10 @@ async def test_postgres_outage(world: World, own_postgres: Path) -> None:
 
 async def test_starting_without_redis(world: World, own_redis: Path) -> None:
     await off(some_orders, world)
-    await off(stop_redis, own_redis)
+    await off(PrivateRedis(own_redis).stop)
     async with live(world, waits=False) as view:
         await view.until(lambda: "broker: Redis" in view.banner)
-        await off(start_redis, own_redis, persistence=True)
+        await off(PrivateRedis(own_redis, persistence=True).start)
         await view.until(lambda: not view.banner and view.listed == [2, 1], patience=30)
 
 

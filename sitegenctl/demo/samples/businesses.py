@@ -20,9 +20,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from faker import Faker
 
-#: Steps of the onboarding form.
-ONBOARDING_STEPS = 7
-
 # Asked for by the last steps of the form: a half-filled form has none of them.
 _LATE_COLUMNS = re.compile(
     r"tone|primary_cta|cta_text|.*_color|business_hours|social_.*|testimonials|google_reviews_link|about_owner"
@@ -44,9 +41,8 @@ class Business:
 
 
 @cache
-def _countries() -> list[dict[str, Any]]:
-    countries: list[dict[str, Any]] = tomllib.loads(_data("businesses.toml"))["countries"]
-    return countries
+def _catalogue() -> dict[str, Any]:
+    return tomllib.loads(_data("businesses.toml"))
 
 
 def _data(name: str) -> str:
@@ -63,7 +59,8 @@ def _faker(locale: str) -> Faker:
 
 def make_business(rng: random.Random) -> Business:
     """Invent a business; equal states of ``rng`` give equal businesses."""
-    country = rng.choice(_countries())
+    catalogue = _catalogue()
+    country = rng.choice(catalogue["countries"])
     fake = _faker(country["locale"])
     fake.seed_instance(rng.getrandbits(64))
     trade, city = rng.choice(country["trades"]), rng.choice(country["cities"])
@@ -73,79 +70,63 @@ def make_business(rng: random.Random) -> Business:
     )
     name = rng.choice(trade["names"]).format(surname=surname)
     slug = slugify(name)
-    price = rng.choice(country["prices"])
-    number = rng.randrange(country["phone_numbers"])
-    phone = country["phone"].format(area_code=city["area_code"], number=number)
+    price, number = rng.choice(country["prices"]), rng.randrange(country["phone_numbers"])
     services = trade["services"][: rng.randrange(2, len(trade["services"]) + 1)]
-    description = country["description"].format(services=", ".join(services), city=city["name"])
     weekdays, saturday, sunday = rng.choice(country["hours"])
-    address = country["address"].format(
-        street=fake.last_name(), building=rng.randrange(10, 1900), city=city["name"], state=city["state"]
-    )
+    texts = {
+        "name": name,
+        "slug": slug,
+        "owner": owner,
+        "mailbox": slugify(owner),
+        "number": number,
+        "services": ", ".join(services),
+        "city": city,
+        "street": fake.last_name(),
+        "building": rng.randrange(10, 1900),
+    }
     pages = ["home", "about", "services", "contact", *["gallery"] * (rng.random() < 0.4)]
     roles = country["roles"]
-    return Business(
-        name=name,
-        slug=slug,
-        order={
-            "customer_name": owner,
-            "customer_email": f"{slugify(owner)}@{slug}.example",
-            "customer_phone": phone,
-            "base_price": price,
-            "total_price": price + rng.choice((0.0, 0.0, 99.0, 200.0)),
-            "currency": country["currency"],
-            "delivery_days": rng.choice((5, 7, 10)),
-            "revisions_included": rng.choice((2, 3)),
-            "revisions_used": 0,
+
+    def columns(table: str) -> dict[str, Any]:
+        merged = catalogue[table] | country[table]
+        return {name: text.format(**texts) if isinstance(text, str) else text for name, text in merged.items()}
+
+    order = {
+        **columns("order"),
+        "base_price": price,
+        "total_price": price + rng.choice((0.0, 0.0, 99.0, 200.0)),
+        "delivery_days": rng.choice((5, 7, 10)),
+        "revisions_included": rng.choice((2, 3)),
+    }
+    onboarding = {
+        "custom_niche": None,
+        **columns("onboarding"),
+        **trade["columns"],
+        "service_areas": [city["name"], *rng.sample(city["districts"], k=2)],
+        "services": services,
+        "primary_service": services[0],
+        "service_descriptions": {
+            service: country["service"].format(service=service, city=city) for service in services
         },
-        onboarding={
-            "business_name": name,
-            "business_email": country["email"].format(slug=slug),
-            "business_phone": phone,
-            "business_address": address,
-            "primary_city": city["name"],
-            "state": city["state"],
-            "service_areas": [city["name"], *rng.sample(city["districts"], k=2)],
-            "niche": trade["niche"],
-            "custom_niche": trade.get("custom_niche"),
-            "services": services,
-            "primary_service": services[0],
-            "service_descriptions": {
-                service: country["service"].format(service=service, city=city["name"]) for service in services
-            },
-            "site_objective": country["objective"],
-            "site_description": description,
-            "has_whatsapp": rng.random() < country["has_whatsapp"],
-            "primary_cta": trade["cta"],
-            "cta_text": country["calls"][trade["cta"]],
-            "business_hours": dict(zip(country["days"], [weekdays] * 5 + [saturday, sunday], strict=True)),
-            "about_owner": country["about"].format(owner=owner),
-            "years_in_business": rng.randrange(1, 40),
-            "selected_pages": pages,
-            "total_pages": len(pages),
-            "tone": trade["tone"],
-            **dict(zip(("primary_color", "secondary_color", "accent_color"), trade["palette"], strict=True)),
-            "has_existing_logo": False,
-            "social_facebook": f"https://facebook.example.com/{slug}" if rng.random() < 0.6 else None,
-            "social_instagram": f"https://instagram.example.com/{slug}" if rng.random() < 0.8 else None,
-            "testimonials": [{"name": customer, "text": text, "role": roles["customer"]} for text in country["praise"]],
-            "team_members": [
-                {"name": owner, "role": roles["owner"]},
-                {"name": employee, "role": roles["employee"]},
-            ],
-            "meta_title": f"{name} | {city['name']}",
-            "meta_description": description,
-            "target_keywords": [f"{service.lower()} {city['name']}" for service in services],
-            "completed_steps": ONBOARDING_STEPS,
-            "is_complete": True,
-        },
-    )
+        "has_whatsapp": rng.random() < country["has_whatsapp"],
+        "cta_text": country["calls"][trade["columns"]["primary_cta"]],
+        "business_hours": dict(zip(country["days"], [weekdays] * 5 + [saturday, sunday], strict=True)),
+        "years_in_business": rng.randrange(1, 40),
+        "selected_pages": pages,
+        "total_pages": len(pages),
+        "social_facebook": f"https://facebook.example.com/{slug}" if rng.random() < 0.6 else None,
+        "social_instagram": f"https://instagram.example.com/{slug}" if rng.random() < 0.8 else None,
+        "testimonials": [{"name": customer, "text": text, "role": roles["customer"]} for text in country["praise"]],
+        "team_members": [{"name": owner, "role": roles["owner"]}, {"name": employee, "role": roles["employee"]}],
+        "target_keywords": [f"{service.lower()} {city['name']}" for service in services],
+    }
+    return Business(name=name, slug=slug, order=order, onboarding=onboarding)
 
 
-def half_filled(onboarding: Mapping[str, Any], *, steps: int = 3) -> dict[str, Any]:
-    """Return the onboarding of a customer who stopped after ``steps`` steps of the form."""
+def half_filled(onboarding: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the onboarding of a customer who stopped after three steps of the form."""
     early = {column: value for column, value in onboarding.items() if not _LATE_COLUMNS.fullmatch(column)}
-    return {**early, "completed_steps": steps, "is_complete": False}
+    return {**early, "completed_steps": 3, "is_complete": False}
 
 
 def awkward(business: Business) -> Business:
@@ -162,19 +143,4 @@ def slugify(text: str) -> str:
 
 def showcase() -> Business:
     """Return the business of the tour's order: every field of the form is filled in."""
-    return Business(
-        name="Juniper & Rye Bakery",
-        slug="juniper-and-rye",
-        order={
-            "customer_name": "Renée O'Connell",
-            "customer_email": "renee@juniper-and-rye.example.com",
-            "customer_phone": "+1 207-555-0142",
-            "base_price": 599.0,
-            "total_price": 698.0,
-            "currency": "USD",
-            "delivery_days": 5,
-            "revisions_included": 3,
-            "revisions_used": 0,
-        },
-        onboarding=json.loads(_data("showcase.json")),
-    )
+    return Business(**json.loads(_data("showcase.json")))

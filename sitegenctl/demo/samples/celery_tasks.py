@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sitegenctl.adapters.celery.codec import ACTOR_HEADER, ENQUEUED_AT_HEADER, Decoder, Place
 from sitegenctl.adapters.celery.options import QueueOptions
@@ -17,9 +17,6 @@ from sitegenctl.demo.samples.plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.samples.recipes import ForeignKind, Lane
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 _FOREIGN = {
     ForeignKind.BEAT: "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders",
@@ -49,17 +46,17 @@ async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: 
 
     No worker may run: it would take messages in between.
     """
-    tasks = list(tasks)
+    by_lane: dict[Lane, list[SampleTask]] = {lane: [] for lane in Lane}
+    for task in tasks:
+        by_lane[task.lane].append(task)
     async with open_connection(redis_url, _OPTIONS, timeout=_TIMEOUT) as connection:
         # The clock that all readers of the messages share.
         ((seconds, _),) = await connection.execute(("TIME",))
         now = datetime.fromtimestamp(int(seconds), UTC)
-        for task in tasks:
-            if task.lane is Lane.LOST:
-                await asyncio.to_thread(_publish, redis_url, [task], (), now)
-                await _lose(connection, task, now)
-        kept = [task for task in tasks if task.lane is not Lane.LOST]
-        await asyncio.to_thread(_publish, redis_url, kept, foreign, now)
+        for task in by_lane[Lane.LOST]:
+            await asyncio.to_thread(_publish, redis_url, [task], now)
+            await _lose(connection, task, now)
+        await asyncio.to_thread(_publish, redis_url, [*by_lane[Lane.READY], *foreign, *by_lane[Lane.HELD]], now)
 
 
 async def remove_tasks(redis_url: str, order_id: int) -> None:
@@ -98,46 +95,41 @@ async def _lose(connection: Connection, task: SampleTask, now: datetime) -> None
     )
 
 
-def _publish(redis_url: str, tasks: Collection[SampleTask], foreign: Collection[ForeignKind], now: datetime) -> None:
+def _publish(redis_url: str, items: Collection[SampleTask | ForeignKind], now: datetime) -> None:
     from celery import Celery
 
     app = Celery("sample_orders", broker=kombu_url(redis_url), set_as_current=False)
     app.conf.update(task_serializer="json", broker_connection_retry=False)
     try:
         with app.connection_for_write() as connection:
-            for task in tasks:
-                if task.lane is not Lane.HELD:
-                    _send(app, connection, task, now)
-            for number, kind in enumerate(foreign):
-                is_pickled = kind is ForeignKind.PICKLED
-                app.send_task(
-                    _FOREIGN[kind],
-                    args=[number] if is_pickled else [],
-                    task_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind}/{number}")),
-                    queue=_OPTIONS.queue,
-                    serializer="pickle" if is_pickled else "json",
-                    connection=connection,
-                )
-            for task in tasks:
-                if task.lane is Lane.HELD:
-                    _send(app, connection, task, now)
+            for number, item in enumerate(items):
+                message = _foreign(item, number) if isinstance(item, ForeignKind) else _message(item, now)
+                app.send_task(queue=_OPTIONS.queue, connection=connection, **message)
     finally:
         app.close()
 
 
-def _send(app: Celery, connection: Any, task: SampleTask, now: datetime) -> None:
+def _message(task: SampleTask, now: datetime) -> dict[str, Any]:
     headers = {}
     if task.actor is not None:
         enqueued_at = now - timedelta(seconds=task.enqueued)
         headers = {ENQUEUED_AT_HEADER: enqueued_at.isoformat(), ACTOR_HEADER: task.actor}
-    app.send_task(
-        _OPTIONS.task,
-        args=[task.order_id],
-        kwargs={"resume": True},
-        task_id=task.task_id,
-        queue=_OPTIONS.queue,
-        eta=now + timedelta(seconds=ETA_AHEAD) if task.lane is Lane.HELD else None,
-        retries=task.retries,
-        headers=headers,
-        connection=connection,
-    )
+    return {
+        "name": _OPTIONS.task,
+        "args": [task.order_id],
+        "kwargs": {"resume": True},
+        "task_id": task.task_id,
+        "eta": now + timedelta(seconds=ETA_AHEAD) if task.lane is Lane.HELD else None,
+        "retries": task.retries,
+        "headers": headers,
+    }
+
+
+def _foreign(kind: ForeignKind, number: int) -> dict[str, Any]:
+    is_pickled = kind is ForeignKind.PICKLED
+    return {
+        "name": _FOREIGN[kind],
+        "args": [number] if is_pickled else [],
+        "task_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind}/{number}")),
+        "serializer": "pickle" if is_pickled else "json",
+    }

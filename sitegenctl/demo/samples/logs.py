@@ -27,26 +27,67 @@ class RunStyle:
 
     order_id: int
     name: str
-    files: int = 8
-    by_ai: bool = False
-    slug: str = "site"
+    slug: str
+    files: int
+    by_ai: bool
 
 
 def whole_run(style: RunStyle, *, resumed: bool = False) -> list[SampleLog]:
     """Return the rows of a run from its first to SUCCESS."""
-    return [*_begin(style, resumed=resumed), *_generate(style), *_write(style), *_publish(style)]
-
-
-def short_run(style: RunStyle) -> list[SampleLog]:
-    """Return a whole run with its decisive rows only, for hundreds of thousands of orders."""
-    return [row for row in whole_run(style) if row.step in {"START", "WRITE_COMPLETE", "SUCCESS"}]
+    files = style.files
+    if resumed:
+        begin = [
+            SampleLog("RESUME", f"Resuming generation for order #{style.order_id}", pause=60),
+            SampleLog("RESUME_DECISION", "Incomplete files found, starting over"),
+            SampleLog("CLEANUP", "Removed files of the previous attempt"),
+            SampleLog("PHASE_1_SKIP", "Briefing exists already, skipping phase 1"),
+        ]
+    else:
+        begin = [
+            SampleLog("START", f"Starting site generation for order #{style.order_id}", pause=60),
+            SampleLog("PHASE_1_START", "Phase 1: strategy and briefing"),
+            SampleLog("AI_STRATEGY", f"Asking for a site strategy for {style.name}"),
+            SampleLog("PHASE_1_COMPLETE", "Briefing saved", "success", pause=14),
+        ]
+    if style.by_ai:
+        tokens = {"tokens": 11_000 + 37 * (style.order_id % 200)}
+        generate = [
+            SampleLog("BUILD_PROMPT", "Building the generation prompt"),
+            SampleLog("AI_GENERATION", "Generating pages (this takes a few minutes)"),
+            SampleLog("AI_COMPLETE", "Pages generated", "success", tokens, pause=118),
+            SampleLog("PARSE_RESULT", f"Parsed {files} files"),
+        ]
+    else:
+        generate = [
+            SampleLog("TEMPLATE_START", "Choosing a template"),
+            SampleLog("TEMPLATE_COPIED", "Template copied", pause=2),
+            SampleLog("TEMPLATE_CUSTOMIZED", "Template customized", "success", pause=3),
+        ]
+    dns = SampleLog("DNS_COMPLETE", "DNS record created", "success", pause=3)
+    if style.order_id % 5 == 0:
+        dns = SampleLog("DNS_ERROR", "DNS: zone not found, skipped", "warning", pause=3)
+    result = {"success": True, "files": files}
+    return [
+        *begin,
+        SampleLog("FETCH_DATA", "Loading onboarding data"),
+        *generate,
+        SampleLog("WRITE_FILES", f"Writing {files} files"),
+        SampleLog("WRITE_PROGRESS", f"{files // 2}/{files} files written"),
+        SampleLog("WRITE_COMPLETE", f"{files} files written", "success", {"files": files}),
+        SampleLog("INTEGRATIONS_START", "Publishing the site"),
+        SampleLog("GITHUB_COMPLETE", "Pushed to the repository", "success", pause=6),
+        SampleLog("R2_COMPLETE", "Uploaded to storage", "success", pause=4),
+        SampleLog("PAGES_COMPLETE", "Pages deployment started", "success", pause=5),
+        dns,
+        SampleLog("FINALIZE", "Finalizing the order"),
+        SampleLog("SUCCESS", f"Site ready: https://{style.slug}.sites.example.com", "success", result),
+    ]
 
 
 def cut_run(style: RunStyle, last_step: str, *, resumed: bool = False) -> list[SampleLog]:
     """Return a run that was interrupted after ``last_step``."""
     rows = whole_run(style, resumed=resumed)
-    steps = [row.step for row in rows]
-    return rows[: steps.index(last_step) + 1]
+    return rows[: [row.step for row in rows].index(last_step) + 1]
 
 
 def failed_run(style: RunStyle, last_step: str, error: str, *, resumed: bool = False) -> list[SampleLog]:
@@ -56,25 +97,13 @@ def failed_run(style: RunStyle, last_step: str, error: str, *, resumed: bool = F
     return [*cut_run(style, last_step, resumed=resumed), end]
 
 
-def enqueued(task_id: str, actor: str, *, before: str = "BUILDING") -> SampleLog:
-    """Return the journal row of an enqueue by an operator, of an order whose status was ``before``."""
+def operator_row(action: str, actor: str, **details: Any) -> SampleLog:
+    """Return the journal row of an ``enqueue`` or a ``cancel`` by an operator."""
     user, _, host = actor.partition("@")
-    details = {
-        "task_id": task_id,
-        "actor": user,
-        "host": host,
-        "command": "sitegenctl enqueue",
-        "resume": True,
-        "before": before,
-    }
+    details = {**details, "actor": user, "host": host, "command": f"sitegenctl {action}"}
+    if action == "cancel":
+        return SampleLog(OPERATOR_CANCEL, f"Cancelled by {actor}", details=details, pause=95)
     return SampleLog(OPERATOR_ENQUEUE, f"Enqueued by {actor}", details=details, pause=1800)
-
-
-def cancelled(actor: str) -> SampleLog:
-    """Return the journal row of a cancellation by an operator."""
-    user, _, host = actor.partition("@")
-    details = {"actor": user, "host": host, "command": "sitegenctl cancel"}
-    return SampleLog(OPERATOR_CANCEL, f"Cancelled by {actor}", details=details, pause=95)
 
 
 def aged(rows: Iterable[SampleLog], newest: float) -> tuple[SampleLog, ...]:
@@ -85,62 +114,3 @@ def aged(rows: Iterable[SampleLog], newest: float) -> tuple[SampleLog, ...]:
         result.append(replace(row, age=age))
         age += row.pause
     return tuple(reversed(result))
-
-
-def _begin(style: RunStyle, *, resumed: bool) -> list[SampleLog]:
-    order = f"order #{style.order_id}"
-    if resumed:
-        rows = [
-            SampleLog("RESUME", f"Resuming generation for {order}", pause=60),
-            SampleLog("RESUME_DECISION", "Incomplete files found, starting over"),
-            SampleLog("CLEANUP", "Removed files of the previous attempt"),
-            SampleLog("PHASE_1_SKIP", "Briefing exists already, skipping phase 1"),
-        ]
-    else:
-        rows = [
-            SampleLog("START", f"Starting site generation for {order}", pause=60),
-            SampleLog("PHASE_1_START", "Phase 1: strategy and briefing"),
-            SampleLog("AI_STRATEGY", f"Asking for a site strategy for {style.name}"),
-            SampleLog("PHASE_1_COMPLETE", "Briefing saved", "success", pause=14),
-        ]
-    return [*rows, SampleLog("FETCH_DATA", "Loading onboarding data")]
-
-
-def _generate(style: RunStyle) -> list[SampleLog]:
-    if style.by_ai:
-        tokens = {"tokens": 11_000 + 37 * (style.order_id % 200)}
-        return [
-            SampleLog("BUILD_PROMPT", "Building the generation prompt"),
-            SampleLog("AI_GENERATION", "Generating pages (this takes a few minutes)"),
-            SampleLog("AI_COMPLETE", "Pages generated", "success", tokens, pause=118),
-            SampleLog("PARSE_RESULT", f"Parsed {style.files} files"),
-        ]
-    return [
-        SampleLog("TEMPLATE_START", "Choosing a template"),
-        SampleLog("TEMPLATE_COPIED", "Template copied", pause=2),
-        SampleLog("TEMPLATE_CUSTOMIZED", "Template customized", "success", pause=3),
-    ]
-
-
-def _write(style: RunStyle) -> list[SampleLog]:
-    return [
-        SampleLog("WRITE_FILES", f"Writing {style.files} files"),
-        SampleLog("WRITE_PROGRESS", f"{style.files // 2}/{style.files} files written"),
-        SampleLog("WRITE_COMPLETE", f"{style.files} files written", "success", {"files": style.files}),
-    ]
-
-
-def _publish(style: RunStyle) -> list[SampleLog]:
-    result = {"success": True, "files": style.files}
-    dns = SampleLog("DNS_COMPLETE", "DNS record created", "success", pause=3)
-    if style.order_id % 5 == 0:
-        dns = SampleLog("DNS_ERROR", "DNS: zone not found, skipped", "warning", pause=3)
-    return [
-        SampleLog("INTEGRATIONS_START", "Publishing the site"),
-        SampleLog("GITHUB_COMPLETE", "Pushed to the repository", "success", pause=6),
-        SampleLog("R2_COMPLETE", "Uploaded to storage", "success", pause=4),
-        SampleLog("PAGES_COMPLETE", "Pages deployment started", "success", pause=5),
-        dns,
-        SampleLog("FINALIZE", "Finalizing the order"),
-        SampleLog("SUCCESS", f"Site ready: https://{style.slug}.sites.example.com", "success", result),
-    ]

@@ -6,16 +6,16 @@ Every condition occurs; further orders are finished ones.
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 
 from sitegenctl.demo.samples import logs
 from sitegenctl.demo.samples.businesses import Business, awkward, make_business, showcase
-from sitegenctl.demo.samples.manifest import Manifest
-from sitegenctl.demo.samples.recipes import DAY, FOREIGN, HOUR, MINUTE, RECIPES, TOUR, Lane, Recipe
+from sitegenctl.demo.samples.recipes import DAY, FOREIGN, HOUR, MINUTE, NOTES, RECIPES, TOUR, Lane, Recipe
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.orders.order import Onboarding, OrderStatus
 from sitegenctl.errors import UsageProblem
@@ -23,14 +23,44 @@ from sitegenctl.errors import UsageProblem
 #: The order of the tour: BUILDING with a complete onboarding, for every seed.
 TOUR_ORDER = 42
 
-#: In a larger plan, finished orders share a few hundred businesses and have short logs.
+#: In a larger plan, finished orders share a few hundred businesses, have short logs, and mostly no files.
 DETAILED_UP_TO = 2000
 _SHARED_BUSINESSES = 300
 
 #: How far ahead the ETA of a scheduled task is: longer than a demo, shorter than the visibility timeout.
 ETA_AHEAD = 45 * MINUTE
 
-ACTORS = ("ana@ops-1", "walter@ops-2")
+_ACTORS = ("ana@ops-1", "walter@ops-2")
+
+_MANIFEST_SCHEMA = "sitegenctl-demo-manifest/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What was seeded: the condition of every sample order. Tests take it as the ground truth.
+
+    ``conditions`` maps the name of each condition to the ids of its orders, ascending; under ``ghost`` also the id of
+    an order that does not exist. ``notes`` says for some conditions when exactly they hold. ``foreign`` is the number
+    of messages in the queue that belong to no order.
+    """
+
+    orders: int
+    seed: int
+    foreign: int
+    conditions: Mapping[str, Sequence[int]]
+    notes: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """Return the manifest as a JSON document."""
+        return json.dumps({"schema": _MANIFEST_SCHEMA, **asdict(self)}) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read a manifest. Raises ``ValueError`` for anything else."""
+        document = json.loads(text)
+        if not isinstance(document, dict) or document.pop("schema", None) != _MANIFEST_SCHEMA:
+            raise ValueError("not a manifest of sample orders")
+        return cls(**document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,39 +126,19 @@ class SamplePlan:
         by_turn = sorted(self.crafted.values(), key=lambda order: (turns.get(order.condition, 2), order.order_id))
         return (*(task for order in by_turn for task in order.tasks), self.missing_task)
 
-    def manifest(self, *, all_sites: bool = True) -> Manifest:
-        """Return the conditions that hold once the plan is written; ``all_sites``: with every site folder."""
+    def manifest(self) -> Manifest:
+        """Return the conditions that hold once the plan is written."""
         conditions: dict[str, list[int]] = {condition.value: [] for condition in Condition}
         for order_id in range(1, self.orders + 1):
             crafted = self.crafted.get(order_id)
             default = Condition.CANCELLED if _is_cancelled(order_id) else Condition.DONE
             conditions[crafted.condition if crafted else default].append(order_id)
         conditions[Condition.GHOST].append(self.missing_task.order_id)
-        return Manifest(
-            orders=self.orders,
-            seed=self.seed,
-            foreign=len(FOREIGN),
-            conditions=conditions,
-            notes={
-                condition.value: note
-                for condition, note in _NOTES.items()
-                if condition is not Condition.DONE or not all_sites
-            },
-        )
+        notes = {condition.value: note for condition, note in NOTES.items()}
+        if self.orders <= DETAILED_UP_TO:
+            del notes[Condition.DONE]
+        return Manifest(orders=self.orders, seed=self.seed, foreign=len(FOREIGN), conditions=conditions, notes=notes)
 
-
-_NOTES = {
-    Condition.RUNNING: "while a worker with two processes runs them; queued before, done afterwards",
-    Condition.QUEUED: "until a worker takes them",
-    Condition.SETTLING: "for the grace period after the seeding; interrupted afterwards",
-    Condition.UNKNOWN: "its status is NULL",
-    Condition.DONE: "most site folders were not written: hollow if hollow orders are searched for",
-    Condition.HOLLOW: "if hollow orders are searched for; otherwise done",
-    Condition.GHOST: "the order with the largest id does not exist",
-    Condition.ORPHANED: "until Celery's visibility timeout (one hour by default) restores it; with RQ for 45 minutes",
-    Condition.SCHEDULED: "for 45 minutes after the seeding",
-    Condition.RETRYING: "for 45 minutes after the seeding",
-}
 
 #: With fewer orders, not every condition would occur.
 MIN_ORDERS = len(RECIPES) + 1
@@ -163,7 +173,7 @@ def plan_samples(orders: int = 60, seed: int = 42) -> SamplePlan:
         crafted=dict(sorted(crafted.items())),
         # With a date: a message without one may belong to an order that is not committed yet.
         missing_task=SampleTask(
-            order_id=missing, task_id=_task_id(rng), lane=Lane.HELD, actor=ACTORS[0], enqueued=40 * MINUTE
+            order_id=missing, task_id=_task_id(rng), lane=Lane.HELD, actor=_ACTORS[0], enqueued=40 * MINUTE
         ),
     )
 
@@ -189,7 +199,7 @@ def _created(order_id: int, orders: int) -> float:
 
 def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Business) -> SampleOrder:
     rng = random.Random(f"craft/{seed}/{order_id}")  # noqa: S311 - sample data, no secret
-    actor = ACTORS[order_id % len(ACTORS)]
+    actor = _ACTORS[order_id % len(_ACTORS)]
     if recipe.awkward:
         business = awkward(business)
     tasks = [
@@ -214,6 +224,12 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
     history = logs.aged(_history(recipe, style, task_id, actor), recipe.age)
     oldest = max([recipe.age, *(row.age for row in history)])
     created = max(_created(order_id, orders), oldest + 5 * HOUR)
+    # Older than the first run; that of the tour's order is its last change.
+    completed = recipe.age if not recipe.runs and recipe.age >= HOUR else oldest + 2 * HOUR
+    notes = recipe.notes
+    if history and history[-1].step == "ERROR":
+        # The text of the deployed system, although nothing retries such a failure.
+        notes = f"Generation Failed: {recipe.error}\nWill retry automatically"
     return SampleOrder(
         order_id=order_id,
         condition=recipe.condition,
@@ -222,34 +238,25 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
         onboarding=recipe.onboarding,
         created=created,
         updated=recipe.age,
-        **_milestones(recipe, created, oldest),
+        paid=None if recipe.status is OrderStatus.PENDING_PAYMENT else created - 10 * MINUTE,
+        onboarding_completed=completed if recipe.onboarding is Onboarding.COMPLETE and recipe.completed_at else None,
+        delivered=recipe.age if recipe.status is OrderStatus.DELIVERED else None,
         logs=history,
         files=recipe.files,
-        admin_notes=_notes_of(recipe, history),
+        admin_notes=notes,
         briefing="ok" in recipe.runs,
         tasks=tasks,
     )
 
 
-def _milestones(recipe: Recipe, created: float, oldest: float) -> dict[str, float | None]:
-    """Return the ages of the events between the creation of the order and its first run."""
-    completed = recipe.onboarding is Onboarding.COMPLETE and recipe.completed_at
-    # Older than the first run; that of the tour's order is its last change.
-    ready = recipe.age if not recipe.runs and recipe.age >= HOUR else oldest + 2 * HOUR
-    return {
-        "paid": None if recipe.status is OrderStatus.PENDING_PAYMENT else created - 10 * MINUTE,
-        "onboarding_completed": ready if completed else None,
-        "delivered": recipe.age if recipe.status is OrderStatus.DELIVERED else None,
-    }
-
-
 def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> Iterator[logs.SampleLog]:
     ran = False
     for run in recipe.runs:
-        if run == "enqueue":
-            yield logs.enqueued(task_id, actor, before="GENERATING" if ran else "BUILDING")
-        elif run == "cancel":
-            yield logs.cancelled(actor)
+        if run == "cancel":
+            yield logs.operator_row(run, actor)
+        elif run == "enqueue":
+            before = "GENERATING" if ran else "BUILDING"
+            yield logs.operator_row(run, actor, task_id=task_id, resume=True, before=before)
         elif run == "ok":
             yield from logs.whole_run(style, resumed=ran)
         elif run.startswith("cut:"):
@@ -262,13 +269,6 @@ def _history(recipe: Recipe, style: logs.RunStyle, task_id: str, actor: str) -> 
 
 # A resumed run skips these steps, so a run that failed there started from the beginning.
 _BEFORE_RESUME = frozenset({"START", "PHASE_1_START", "AI_STRATEGY", "PHASE_1_COMPLETE"})
-
-
-def _notes_of(recipe: Recipe, history: Sequence[logs.SampleLog]) -> str | None:
-    if history and history[-1].step == "ERROR":
-        # The text of the deployed system, although nothing retries such a failure.
-        return f"Generation Failed: {recipe.error}\nWill retry automatically"
-    return recipe.notes
 
 
 def _is_cancelled(order_id: int) -> bool:
@@ -294,6 +294,10 @@ def _finished(order_id: int, orders: int, seed: int) -> SampleOrder:
     in_review = order_id % 23 == 0
     files = 20 if is_detailed and order_id % 4 == 0 else 8
     style = logs.RunStyle(order_id=order_id, name=business.name, slug=business.slug, files=files, by_ai=files == 20)
+    rows = logs.whole_run(style)
+    if not is_detailed:
+        # The decisive ones only.
+        rows = [row for row in rows if row.step in {"START", "WRITE_COMPLETE", "SUCCESS"}]
     made = created - 2 * DAY
     delivered = None if in_review else made - DAY
     return SampleOrder(
@@ -307,7 +311,7 @@ def _finished(order_id: int, orders: int, seed: int) -> SampleOrder:
         paid=created - 10 * MINUTE,
         onboarding_completed=created - DAY,
         delivered=delivered,
-        logs=logs.aged((logs.whole_run if is_detailed else logs.short_run)(style), made),
+        logs=logs.aged(rows, made),
         files=files,
         briefing=is_detailed,
     )

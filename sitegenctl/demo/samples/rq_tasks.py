@@ -22,6 +22,7 @@ from sitegenctl.domain.queue.defaults import HARD_LIMIT, RETRIES
 if TYPE_CHECKING:
     from redis.client import Pipeline
     from rq import Queue
+    from rq.job import Job as RqJob
 
 _OPTIONS = RqOptions()
 _TIMEOUT = 10.0
@@ -32,11 +33,19 @@ _FOREIGN = {
 _LOST_WORKER = "crm-rq-worker-1"
 # Seconds until a worker's next heartbeat is due.
 _HEARTBEAT = 90
+_REGISTRIES = (
+    *(_OPTIONS.started, _OPTIONS.scheduled, _OPTIONS.deferred, _OPTIONS.ready),
+    *(_OPTIONS.finished, _OPTIONS.failed, _OPTIONS.canceled),
+)
 
 
 async def reset_queue(redis_url: str, task_ids: Collection[str]) -> None:
     """Empty the demo's queue: its list, its registries, and these jobs with their results."""
-    await _with_client(redis_url, lambda client: _reset(client, task_ids))
+    foreign = [_foreign_id(kind, number) for kind in ForeignKind for number in range(10)]
+    keys = [_OPTIONS.list_key, _OPTIONS.intermediate, _OPTIONS.cleaning, *_REGISTRIES]
+    for job_id in (*task_ids, *foreign):
+        keys += _keys_of(job_id)
+    await _with_client(redis_url, lambda client: client.delete(*keys))
 
 
 async def publish_samples(redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()) -> None:
@@ -53,7 +62,7 @@ async def remove_tasks(redis_url: str, order_id: int) -> None:
     await _with_client(redis_url, lambda client: _remove(client, order_id))
 
 
-async def _with_client(redis_url: str, work: Callable[[Redis], None]) -> None:
+async def _with_client(redis_url: str, work: Callable[[Redis], object]) -> None:
     def run() -> None:
         client = blocking_client(redis_url, timeout=_TIMEOUT)
         try:
@@ -66,24 +75,8 @@ async def _with_client(redis_url: str, work: Callable[[Redis], None]) -> None:
     await asyncio.to_thread(run)
 
 
-_REGISTRIES = (
-    *(_OPTIONS.started, _OPTIONS.scheduled, _OPTIONS.deferred, _OPTIONS.ready),
-    *(_OPTIONS.finished, _OPTIONS.failed, _OPTIONS.canceled),
-)
-
-
-def _reset(client: Redis, task_ids: Collection[str]) -> None:
-    foreign = [_foreign_id(kind, number) for kind in ForeignKind for number in range(10)]
-    jobs = [(_OPTIONS.job(id_), _OPTIONS.results(id_), _OPTIONS.attempts(id_)) for id_ in (*task_ids, *foreign)]
-    pipe = client.pipeline()
-    pipe.delete(
-        _OPTIONS.list_key,
-        _OPTIONS.intermediate,
-        _OPTIONS.cleaning,
-        *_REGISTRIES,
-        *(key for keys in jobs for key in keys),
-    )
-    pipe.execute()
+def _keys_of(job_id: str) -> tuple[str, str, str]:
+    return _OPTIONS.job(job_id), _OPTIONS.results(job_id), _OPTIONS.attempts(job_id)
 
 
 def _foreign_id(kind: ForeignKind, number: int) -> str:
@@ -97,64 +90,24 @@ def _publish(client: Redis, tasks: Collection[SampleTask], foreign: Collection[F
     now = datetime.fromtimestamp(seconds, UTC)
     # A running worker sees all of it or nothing.
     pipe = client.pipeline(transaction=True)
-    for lane in (Lane.LOST, Lane.READY):
-        for task in tasks:
-            if task.lane is lane:
-                _LANES[lane](queue, task, now, pipe)
+    by_lane = {lane: [task for task in tasks if task.lane is lane] for lane in Lane}
+    for task in (*by_lane[Lane.LOST], *by_lane[Lane.READY]):
+        _add(queue, task, now, pipe)
     for number, kind in enumerate(foreign):
         function, args = _FOREIGN[kind]
         data = queue.prepare_data(function, args=args, job_id=_foreign_id(kind, number))
         queue.enqueue_many([data], pipeline=pipe)
-    for task in tasks:
-        if task.lane is Lane.HELD:
-            _hold(queue, task, now, pipe)
+    for task in by_lane[Lane.HELD]:
+        _add(queue, task, now, pipe)
     pipe.execute()
 
 
-def _ready(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
-    queue.enqueue_many([queue.prepare_data(_OPTIONS.task, **_facts(task))], pipeline=pipe)
-    _write_fields(task, now, pipe)
-
-
-def _hold(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
+def _add(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
+    """Create the job in its registry, with its times, and with the fields of a job that sitegenctl published."""
+    from rq import Retry
     from rq.job import JobStatus
 
-    job = queue.create_job(_OPTIONS.task, status=JobStatus.SCHEDULED, **_facts(task))
-    job.save(pipeline=pipe)
-    # Not by the queue's own methods: before RQ 2 they do not use the pipeline.
-    pipe.zadd(_OPTIONS.scheduled, {job.id: int(now.timestamp() + ETA_AHEAD)})
-    pipe.sadd(queue.redis_queues_keys, queue.key)
-    _write_fields(task, now, pipe)
-
-
-def _lose(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
-    """Start the job at a worker that is gone, with an overdue heartbeat.
-
-    The cleaning lock keeps a worker that starts from moving the job to the failed ones.
-    """
-    began = now - timedelta(seconds=task.enqueued)
-    job = queue.create_job(_OPTIONS.task, **_facts(task))
-    job.save(pipeline=pipe)
-    job.prepare_for_execution(_LOST_WORKER, pipeline=pipe)
-    member = job.id
-    # Before RQ 2, the registry contains job ids.
-    if hasattr(queue.started_job_registry, "add_execution"):
-        from rq.executions import Execution
-
-        member = Execution.create(job, 0, pipeline=pipe).composite_key
-    pipe.zadd(_OPTIONS.started, {member: began.timestamp() + _HEARTBEAT})
-    pipe.sadd(queue.redis_queues_keys, queue.key)
-    pipe.set(_OPTIONS.cleaning, 1, ex=int(ETA_AHEAD))
-    _write_fields(task, now, pipe, began=began)
-
-
-_LANES = {Lane.READY: _ready, Lane.LOST: _lose}
-
-
-def _facts(task: SampleTask) -> dict[str, Any]:
-    from rq import Retry
-
-    return {
+    facts: dict[str, Any] = {
         "args": (task.order_id,),
         "kwargs": {"resume": True},
         "job_id": task.task_id,
@@ -162,17 +115,24 @@ def _facts(task: SampleTask) -> dict[str, Any]:
         "retry": Retry(max=RETRIES, interval=list(INTERVALS)),
         "meta": {"order_id": task.order_id, "actor": task.actor} if task.actor is not None else None,
     }
-
-
-def _write_fields(task: SampleTask, now: datetime, pipe: Pipeline, *, began: datetime | None = None) -> None:
-    """Write the times and the attempts of a job, and the fields that sitegenctl adds to a published one."""
     created = now - timedelta(seconds=task.enqueued)
+    if task.lane is Lane.READY:
+        queue.enqueue_many([queue.prepare_data(_OPTIONS.task, **facts)], pipeline=pipe)
+    else:
+        # Not by the queue's own methods: before RQ 2 they do not use the pipeline.
+        status = JobStatus.SCHEDULED if task.lane is Lane.HELD else JobStatus.QUEUED
+        job = queue.create_job(_OPTIONS.task, status=status, **facts)
+        job.save(pipeline=pipe)
+        pipe.sadd(queue.redis_queues_keys, queue.key)
+        if task.lane is Lane.HELD:
+            pipe.zadd(_OPTIONS.scheduled, {job.id: int(now.timestamp() + ETA_AHEAD)})
+        else:
+            _lose(queue, job, created, pipe)
     fields: dict[Any, Any] = {"created_at": _stamp(created), "enqueued_at": _stamp(created)}
     if task.retries:
-        began = began or created
         fields["retries_left"] = RETRIES - task.retries
-    if began is not None:
-        fields["started_at"] = _stamp(began)
+    if task.retries or task.lane is Lane.LOST:
+        fields["started_at"] = _stamp(created)
     if task.actor is not None:
         fields |= {
             ORDER_FIELD: task.order_id,
@@ -181,6 +141,22 @@ def _write_fields(task: SampleTask, now: datetime, pipe: Pipeline, *, began: dat
             RETRIES_FIELD: RETRIES,
         }
     pipe.hset(_OPTIONS.job(task.task_id), mapping=fields)
+
+
+def _lose(queue: Queue, job: RqJob, began: datetime, pipe: Pipeline) -> None:
+    """Start the job at a worker that is gone, with an overdue heartbeat.
+
+    The cleaning lock keeps a worker that starts from moving the job to the failed ones.
+    """
+    job.prepare_for_execution(_LOST_WORKER, pipeline=pipe)
+    member = job.id
+    # Before RQ 2, the registry contains job ids.
+    if hasattr(queue.started_job_registry, "add_execution"):
+        from rq.executions import Execution
+
+        member = Execution.create(job, 0, pipeline=pipe).composite_key
+    pipe.zadd(_OPTIONS.started, {member: began.timestamp() + _HEARTBEAT})
+    pipe.set(_OPTIONS.cleaning, 1, ex=int(ETA_AHEAD))
 
 
 def _stamp(moment: datetime) -> str:
@@ -200,7 +176,7 @@ def _remove(client: Redis, order_id: int) -> None:
         if job is None or job.order_id(_OPTIONS.task) != order_id:
             continue
         pipe = client.pipeline()
-        pipe.delete(_OPTIONS.job(job_id), _OPTIONS.results(job_id), _OPTIONS.attempts(job_id))
+        pipe.delete(*_keys_of(job_id))
         for key in (_OPTIONS.list_key, _OPTIONS.intermediate):
             pipe.lrem(key, 0, member)
         for key in _REGISTRIES:

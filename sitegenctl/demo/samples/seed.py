@@ -10,11 +10,12 @@ import importlib
 import itertools
 import json
 import shutil
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, cast
+from types import ModuleType
+from typing import Any
 
 import asyncpg
 from sqlalchemy import JSON, Table
@@ -26,12 +27,14 @@ from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, asyncpg_dsn, 
 from sitegenctl.backends import backend_class
 from sitegenctl.config.atomic_write import write_whole
 from sitegenctl.demo.samples.businesses import half_filled
-from sitegenctl.demo.samples.manifest import Manifest
-from sitegenctl.demo.samples.plan import DETAILED_UP_TO, TOUR_ORDER, SampleOrder, SampleTask, plan_samples
-from sitegenctl.demo.samples.recipes import FOREIGN, ForeignKind
+from sitegenctl.demo.samples.plan import DETAILED_UP_TO, TOUR_ORDER, Manifest, SampleOrder, plan_samples
+from sitegenctl.demo.samples.recipes import FOREIGN
 from sitegenctl.demo.samples.sites import remove_sites, write_sites
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.orders.order import Onboarding
+
+#: The name of the file for the manifest.
+MANIFEST = "manifest.json"
 
 # The newest orders always get their sites: they show that the directory is the right one.
 _NEWEST = 100
@@ -42,24 +45,9 @@ _CLOCKS = "SELECT timezone('utc', now()) AS utc, localtimestamp AS local"
 _TOUCH = "UPDATE site_orders SET updated_at = timezone('utc', clock_timestamp()) WHERE id = ANY($1::int[])"
 
 
-class SampleQueue(Protocol):
-    """The module that writes the sample tasks into the queue of one backend."""
-
-    async def reset_queue(self, redis_url: str, task_ids: Collection[str]) -> None:
-        """Empty the demo's queue, and delete the results of these tasks."""
-
-    async def publish_samples(
-        self, redis_url: str, tasks: Iterable[SampleTask], foreign: Collection[ForeignKind] = ()
-    ) -> None:
-        """Publish in the order of delivery: ready tasks, foreign ones, held ones."""
-
-    async def remove_tasks(self, redis_url: str, order_id: int) -> None:
-        """Remove every task of one order, delivered or not."""
-
-
-def sample_queue(backend: str) -> SampleQueue:
-    """Import the module of a backend: each backend needs a library of its own."""
-    return cast("SampleQueue", importlib.import_module(backend_class(backend).samples))
+def _sample_queue(backend: str) -> ModuleType:
+    """Import the module that writes the sample tasks of a backend: each backend needs a library of its own."""
+    return importlib.import_module(backend_class(backend).samples)
 
 
 async def seed(
@@ -70,38 +58,32 @@ async def seed(
     backend: str = "celery",
     orders: int = 60,
     seed: int = 42,
-    manifest_path: Path | None = None,
-    bulk_sites: bool = False,
 ) -> Manifest:
     """Create the schema and the sample orders, replacing those of an earlier seeding; return the manifest.
 
     Drops the contract's tables, the demo's queue and its site folders first: never use it on a real system. No worker
-    may run. The manifest is written last, by default beside ``sites_dir``. Above ``DETAILED_UP_TO`` orders, only those
-    created by recipe and the newest get their site folders (40 kB on disk each), unless ``bulk_sites`` is set.
+    may run. The manifest is written last, beside ``sites_dir``. Above ``DETAILED_UP_TO`` orders, only those created by
+    recipe and the newest get their site folders, of 40 kB on disk each.
 
     Raises ``UsageProblem`` if the number of orders is out of range, ``SourceError`` if a server is unreachable.
     """
     plan = plan_samples(orders, seed)
-    queue = sample_queue(backend)
-    all_sites = bulk_sites or orders <= DETAILED_UP_TO
-    manifest_path = manifest_path or sites_dir.parent / "manifest.json"
+    queue = _sample_queue(backend)
+    manifest_path = sites_dir.parent / MANIFEST
     manifest_path.unlink(missing_ok=True)
     await queue.reset_queue(redis_url, [task.task_id for task in plan.tasks])
     await asyncio.to_thread(remove_sites, sites_dir)
     async with _fresh_schema(database_url) as connection:
         clocks = await connection.fetchrow(_CLOCKS)
         remaining = iter(plan)
+        first_site = 1 if orders <= DETAILED_UP_TO else orders - _NEWEST + 1
         while batch := list(itertools.islice(remaining, _BATCH_SIZE)):
             await _insert(connection, batch, clocks)
-            with_site = [
-                order
-                for order in batch
-                if all_sites or order.order_id in plan.crafted or order.order_id > orders - _NEWEST
-            ]
+            with_site = [order for order in batch if order.order_id in plan.crafted or order.order_id >= first_site]
             await asyncio.to_thread(write_sites, sites_dir, with_site)
         await connection.execute("SELECT setval(pg_get_serial_sequence('site_orders', 'id'), $1)", orders)
     await queue.publish_samples(redis_url, plan.tasks, FOREIGN)
-    manifest = plan.manifest(all_sites=all_sites)
+    manifest = plan.manifest()
     async with _connected(database_url) as connection:
         # Writing a hundred thousand orders takes longer than the grace period.
         await connection.execute(_TOUCH, manifest.conditions[Condition.SETTLING])
@@ -117,14 +99,14 @@ async def restore_order(
     sites_dir: Path,
     manifest: Manifest,
     backend: str = "celery",
-    order_id: int = TOUR_ORDER,
 ) -> None:
-    """Restore one order as it was seeded: row, onboarding, log, deliverables, messages and files.
+    """Restore the order of the tour as it was seeded: row, onboarding, log, deliverables, messages and files.
 
     No worker may have its task. Raises ``SourceError`` if a server is unreachable.
     """
+    order_id = TOUR_ORDER
     order = plan_samples(manifest.orders, manifest.seed).order(order_id)
-    queue = sample_queue(backend)
+    queue = _sample_queue(backend)
     await queue.remove_tasks(redis_url, order_id)
     async with _connected(database_url) as connection, connection.transaction():
         for table in ("site_generation_logs", "site_deliverables", "site_onboardings"):
@@ -170,23 +152,15 @@ async def _fresh_schema(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def _insert(connection: asyncpg.Connection, orders: Sequence[SampleOrder], clocks: asyncpg.Record) -> None:
     now = clocks["utc"]
-    await _copy(connection, schema.site_orders, [_order_row(order, now) for order in orders])
     started = [order for order in orders if order.onboarding is not Onboarding.MISSING]
-    await _copy(connection, schema.site_onboardings, [_onboarding_row(order, now) for order in started])
-    briefed = [order for order in orders if order.briefing]
-    await _copy(connection, schema.site_deliverables, [_briefing_row(order, now) for order in briefed])
     logs = [
-        {
-            "order_id": order.order_id,
-            "step": row.step,
-            "message": row.message,
-            "status": row.status,
-            "details": row.details,
-            "created_at": clocks["local"] - timedelta(seconds=row.age),
-        }
+        {**vars(row), "order_id": order.order_id, "created_at": clocks["local"] - timedelta(seconds=row.age)}
         for order in orders
         for row in order.logs
     ]
+    await _copy(connection, schema.site_orders, [_order_row(order, now) for order in orders])
+    await _copy(connection, schema.site_onboardings, [_onboarding_row(order, now) for order in started])
+    await _copy(connection, schema.site_deliverables, [_briefing_row(order, now) for order in orders if order.briefing])
     # Ids grow with time, as in a real system.
     await _copy(connection, schema.site_generation_logs, sorted(logs, key=lambda row: row["created_at"]))
 

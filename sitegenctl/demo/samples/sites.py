@@ -32,17 +32,10 @@ def remove_sites(sites_dir: Path) -> None:
 def write_sites(sites_dir: Path, orders: Iterable[SampleOrder]) -> None:
     """Write the folder of each order that has files."""
     for order in orders:
-        folder = f"{sites_dir}/project_{order.order_id}"
-        folders: set[str] = set()
         for path, text in site_files(order.business, order.files):
-            target = f"{folder}/{path}"
-            parent = target.rpartition("/")[0]
-            if parent not in folders:
-                Path(parent).mkdir(parents=True, exist_ok=True)
-                folders.add(parent)
-            # Not pathlib, which is slow for a hundred thousand sites.
-            with open(target, "wb") as file:
-                file.write(text.encode())
+            file = sites_dir / f"project_{order.order_id}" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
 
 
 def site_files(business: Business, count: int) -> Iterator[tuple[str, str]]:

@@ -10,15 +10,14 @@ import re
 import secrets
 import shutil
 import socket
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
-from sitegenctl.demo.servers.processes import POLL_INTERVAL, Account, Daemon, Process, StopSteps
+from sitegenctl.demo.servers.processes import Account, Daemon, Process, StopSteps, wait_until
 from sitegenctl.errors import SourceError
 
 HOST: Final = "127.0.0.1"
@@ -107,7 +106,14 @@ class PrivateServer(ABC):
         settings = self.settings()
         if settings is None:
             return ServerState(name=self.name, log=self.log, process=None)
-        return self._state(settings, self.daemon.process())
+        return ServerState(
+            name=self.name,
+            log=self.log,
+            process=self.daemon.process(),
+            url=self.url(settings),
+            port=settings.port,
+            identity=hashlib.sha256(settings.password.encode()).hexdigest()[:16],
+        )
 
     def start(self) -> ServerState:
         """Start the server unless it runs, and wait until it responds.
@@ -119,7 +125,7 @@ class PrivateServer(ABC):
         settings, process = self.settings(), self.daemon.process()
         if settings is not None and process is not None:
             if self._await_ready(settings, process):
-                return self._state(settings, process)
+                return self.state()
             if process.alive():
                 raise SourceError(
                     f"{self.name} runs (pid {process.pid}) but does not respond",
@@ -129,10 +135,11 @@ class PrivateServer(ABC):
         if settings is not None:
             self.daemon.stop()
         try:
-            return self._state(*self._launch())
+            self._launch()
         except BaseException:
             self.stop()
             raise
+        return self.state()
 
     def stop(self) -> bool:
         """Stop the server and all of its children; return whether anything ran.
@@ -146,11 +153,7 @@ class PrivateServer(ABC):
         stopped = self.stop()
         if self._settings_file.exists():
             # The settings last: if the removal is interrupted, the folder is still recognised as ours.
-            for entry in self.home.iterdir():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                elif entry != self._settings_file:
-                    entry.unlink()
+            empty(self.home, keep={self._settings_file.name})
             self._settings_file.unlink()
         with contextlib.suppress(OSError):
             self.home.rmdir()
@@ -173,7 +176,7 @@ class PrivateServer(ABC):
         """Write the settings, readable for this user only."""
         write_json(self._settings_file, {"port": settings.port, "password": settings.password})
 
-    def _launch(self) -> tuple[Settings, Process]:
+    def _launch(self) -> None:
         settings = self.prepare()
         output = ""
         for _ in range(_PORT_ATTEMPTS):
@@ -182,7 +185,7 @@ class PrivateServer(ABC):
             offset = self.log.stat().st_size if self.log.exists() else 0
             process = self.daemon.start(self.command(settings), log=self.log, env=environment(), account=self.account)
             if self._await_ready(settings, process):
-                return settings, process
+                return
             output = read_log(self.log, offset)
             if process.alive() or _PORT_TAKEN not in output:
                 break
@@ -192,23 +195,9 @@ class PrivateServer(ABC):
         )
 
     def _await_ready(self, settings: Settings, process: Process) -> bool:
-        deadline = time.monotonic() + self.start_timeout
-        while process.alive() and time.monotonic() < deadline:
-            if self.is_ready(settings):
-                # Not a dead one's successor on the same port.
-                return process.alive()
-            time.sleep(POLL_INTERVAL)
-        return False
-
-    def _state(self, settings: Settings, process: Process | None) -> ServerState:
-        return ServerState(
-            name=self.name,
-            log=self.log,
-            process=process,
-            url=self.url(settings),
-            port=settings.port,
-            identity=hashlib.sha256(settings.password.encode()).hexdigest()[:16],
-        )
+        is_over = wait_until(lambda: not process.alive() or self.is_ready(settings), self.start_timeout)
+        # Not a dead one's successor on the same port.
+        return is_over and process.alive()
 
 
 def new_settings() -> Settings:
@@ -245,6 +234,17 @@ def read_log(log: Path, offset: int) -> str:
     with log.open("rb") as file:
         file.seek(offset)
         return file.read().decode(errors="replace")
+
+
+def empty(folder: Path, *, keep: Collection[str]) -> None:
+    """Remove everything in a folder except the entries with these names."""
+    for entry in folder.iterdir():
+        if entry.name in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

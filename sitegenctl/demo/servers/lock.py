@@ -1,20 +1,15 @@
 """File locks of the demo: one ``up`` or ``down`` at a time per folder, one tour at a time.
 
-The kernel releases a lock when its holder dies.
+The kernel releases a lock when its holder dies. filelock is slow to import, and not needed by ``demo status``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sitegenctl.errors import SitegenError
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 
 @contextlib.contextmanager
@@ -25,7 +20,22 @@ def exclusive(root: Path, timeout: float, progress: Callable[[str], None], *, re
 
     Raises ``SitegenError`` if another process holds the lock for more than ``timeout`` seconds.
     """
-    lock = _acquire(root, timeout, progress)
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(root / "lock", mode=0o600)
+    wait = 0.0
+    while not lock.is_locked:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=wait)
+        except FileNotFoundError:
+            continue  # another process has just removed the folder
+        except Timeout:
+            if wait:
+                message = f"another demo up or demo down is still running in {root}"
+                raise SitegenError(message, hint="wait until it ends") from None
+            progress("Waiting for another demo up or demo down")
+            wait = timeout
     try:
         yield
         if remove:
@@ -35,29 +45,6 @@ def exclusive(root: Path, timeout: float, progress: Callable[[str], None], *, re
                 root.rmdir()
     finally:
         lock.release()
-
-
-def _acquire(root: Path, timeout: float, progress: Callable[[str], None]) -> FileLock:
-    # Slow to import, and not needed by `demo status`.
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(root / "lock", mode=0o600)
-    deadline = time.monotonic() + timeout
-    is_first = True
-    while True:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0 if is_first else max(0, deadline - time.monotonic()))
-            return lock
-        except FileNotFoundError:
-            continue  # another process has just removed the folder
-        except Timeout:
-            if not is_first:
-                raise SitegenError(
-                    f"another demo up or demo down is still running in {root}", hint="wait until it ends"
-                ) from None
-        progress("Waiting for another demo up or demo down")
-        is_first = False
 
 
 @contextlib.contextmanager

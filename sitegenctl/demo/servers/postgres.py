@@ -12,7 +12,6 @@ import importlib.util
 import os
 import shutil
 import signal
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +26,7 @@ from sitegenctl.demo.servers.base import (
     new_settings,
     relevant_line,
 )
+from sitegenctl.demo.servers.processes import run_to_end
 from sitegenctl.demo.servers.unprivileged import (
     can_run,
     copy_for_everyone,
@@ -61,7 +61,10 @@ _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
 class PrivatePostgres(PrivateServer):
-    """The PostgreSQL for ``folder``, which runs in that folder unless the user is root: see ``unprivileged``."""
+    """The PostgreSQL for ``folder``, which runs in that folder unless the user is root: see ``unprivileged``.
+
+    Not for a thread with a running event loop.
+    """
 
     name = "PostgreSQL"
     source = "database"
@@ -144,7 +147,9 @@ class PrivatePostgres(PrivateServer):
                     "--set=scram_iterations=1",
                     "--no-sync",
                 ]
-                done = self.daemon.run(argv, env=environment(), account=self.account, timeout=120.0)
+                # Marked, so that ``stop`` also ends it if this process is killed meanwhile.
+                env = {**environment(), **self.daemon.mark}
+                done = run_to_end(argv, env=env, account=self.account, timeout=120.0)
                 if done.returncode == 0 or "invalid locale" not in done.stdout:
                     break
         finally:
@@ -220,23 +225,3 @@ def _installation() -> Path:
     if not installs:
         raise SourceError("no PostgreSQL server is installed", hint=INSTALL_HINT, source="database")
     return installs[0]
-
-
-def start_postgres(folder: Path, *, durable: bool) -> ServerState:
-    """Start a private PostgreSQL for ``folder`` unless it runs. Not for a thread with a running event loop."""
-    return PrivatePostgres(folder, durable=durable).start()
-
-
-def stop_postgres(folder: Path) -> bool:
-    """Stop the PostgreSQL of ``folder``; return whether it ran."""
-    return PrivatePostgres(folder).stop()
-
-
-def remove_postgres(folder: Path) -> bool:
-    """Stop the PostgreSQL of ``folder`` and remove all of its files; return whether it ran."""
-    return PrivatePostgres(folder).remove()
-
-
-def postgres_server(folder: Path, *, durable: bool = False) -> AbstractContextManager[ServerState]:
-    """Run a private PostgreSQL for the length of a ``with`` block. All of its files are removed afterwards."""
-    return PrivatePostgres(folder, durable=durable).running()

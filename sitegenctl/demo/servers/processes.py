@@ -91,7 +91,7 @@ class Daemon:
 
         Raises ``SourceError`` if it cannot be executed.
         """
-        with open(log, "ab", opener=_open_private) as output:
+        with open(log, "ab", opener=lambda path, flags: os.open(path, flags, PRIVATE)) as output:
             try:
                 child = subprocess.Popen(  # noqa: S603 - the callers' own programs
                     argv,
@@ -100,7 +100,7 @@ class Daemon:
                     stderr=output,
                     start_new_session=True,
                     cwd="/",
-                    env={**env, **self._mark},
+                    env={**env, **self.mark},
                     **_credentials(account),
                 )
             except (OSError, subprocess.SubprocessError) as exc:
@@ -111,19 +111,13 @@ class Daemon:
         write_whole(self.record, json.dumps(asdict(process)) + "\n", mode=PRIVATE)
         return process
 
-    def run(
-        self, argv: Sequence[str], *, env: Mapping[str, str], account: Account | None = None, timeout: float
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ``argv`` to its end, as ``run_to_end``; ``stop`` also ends it if this process is killed meanwhile."""
-        return run_to_end(argv, env={**env, **self._mark}, account=account, timeout=timeout)
-
     def family(self) -> list[psutil.Process]:
         """List every living process that was started for this record."""
         folder = os.path.realpath(self.record.parent)
 
         def is_relative(process: psutil.Process) -> bool:
             try:
-                if self._mark.items() <= process.environ().items():
+                if self.mark.items() <= process.environ().items():
                     return bool(process.pid != os.getpid())
                 cwd = process.cwd()
                 return process.name() in self.names and folder in (cwd, os.path.dirname(cwd))
@@ -169,7 +163,8 @@ class Daemon:
                 return
 
     @property
-    def _mark(self) -> dict[str, str]:
+    def mark(self) -> dict[str, str]:
+        """The environment variable that the process and its descendants are recognised by."""
         return {_MARK: os.path.realpath(self.record)}
 
 
@@ -214,7 +209,3 @@ def _credentials(account: Account | None) -> dict[str, Any]:
     if account is None:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": [], "umask": 0o077}
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, PRIVATE)

@@ -11,11 +11,10 @@ import os
 import shutil
 import signal
 import socket
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
-from sitegenctl.demo.servers.base import HOST, INSTALL_HINT, PrivateServer, ServerState, Settings, new_settings
+from sitegenctl.demo.servers.base import HOST, INSTALL_HINT, PrivateServer, Settings, new_settings
 from sitegenctl.errors import SourceError
 
 _CONFIGURATION = """\
@@ -93,18 +92,3 @@ def redis_binary() -> Path:
         hint=f"{INSTALL_HINT}, or install redis-server or valkey-server",
         source="broker",
     )
-
-
-def start_redis(folder: Path, *, persistence: bool) -> ServerState:
-    """Start a private Redis in ``folder`` unless it runs."""
-    return PrivateRedis(folder, persistence=persistence).start()
-
-
-def stop_redis(folder: Path) -> bool:
-    """Stop the Redis of ``folder``; return whether it ran."""
-    return PrivateRedis(folder).stop()
-
-
-def redis_server(folder: Path, *, persistence: bool = False) -> AbstractContextManager[ServerState]:
-    """Run a private Redis for the length of a ``with`` block."""
-    return PrivateRedis(folder, persistence=persistence).running()
