@@ -11,15 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from sitegenctl import __version__
-from sitegenctl.cli.failure import report_failure
-from sitegenctl.cli.options import with_globals
+from sitegenctl.cli.options import adapt
 from sitegenctl.cli.terminal import print_interrupted
 from sitegenctl.errors import OutputLost, UsageProblem
+from sitegenctl.render.output import write_failure
 from sitegenctl.streams import deciding
 
 _INSPECT, _CHANGE, _SET_UP = "Inspect", "Change orders", "Run and set up"
 
-#: Every command, in the order of the help: its module, and its panel in the help.
+#: Every command, in the order of the help: its module, which has a function or group of its name, and its panel.
 COMMANDS = {
     "live": ("live", _INSPECT),
     "inspect": ("inspect", _INSPECT),
@@ -62,24 +62,22 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
         # `completion` prints the script; Typer's options would only lengthen the help.
         add_completion=False,
     )
-    name = _command_name(words)
-    for module in dict.fromkeys(module for module, _ in ([COMMANDS[name]] if name in COMMANDS else COMMANDS.values())):
-        import_module(f"sitegenctl.cli.commands.{module}").register(app)
-    added: list[Any] = [*app.registered_commands, *app.registered_groups]
-    for each in added:
-        _, each.rich_help_panel = COMMANDS[each.name]
-    app.callback(invoke_without_command=True)(with_globals(_root))
-    return app
-
-
-def _command_name(words: Sequence[str]) -> str | None:
-    """The first word that is neither an option nor the value of a global option."""
-    is_value = False
+    is_value, chosen = False, list(COMMANDS)
     for word in words:
         if not is_value and not word.startswith("-"):
-            return word
+            # The first word that is neither an option nor the value of a global option.
+            chosen = [word] if word in COMMANDS else chosen
+            break
         is_value = not is_value and word in _OPTIONS_WITH_VALUE
-    return None
+    for name in chosen:
+        module, panel = COMMANDS[name]
+        added = getattr(import_module(f"sitegenctl.cli.commands.{module}"), name.replace("-", "_"))
+        if isinstance(added, typer.Typer):
+            app.add_typer(added, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(adapt(added))
+    app.callback(invoke_without_command=True)(adapt(_root))
+    return app
 
 
 def _root(
@@ -95,7 +93,7 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     try:
-        return _run(_with_watch_interval(arguments))
+        return _run(arguments)
     except OutputLost as exc:
         if not exc.reader_left:
             print(f"error: {exc.message}", file=sys.stderr)
@@ -107,9 +105,11 @@ def _run(arguments: Sequence[str]) -> int:
         # A stream with a narrow encoding shows escapes instead of failing. Tests may replace streams.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # Whether JSON is wanted, read from a command line that could not be parsed.
+    as_json = re.search(r"(^| )(-o|--output)[ =]?json( |$)", " ".join(arguments)) is not None
     try:
-        _require_text(arguments)
-        code = make_app(arguments)(list(arguments), prog_name="sitegenctl", standalone_mode=False) or 0
+        words = _read_words(arguments)
+        code = make_app(words)(words, prog_name="sitegenctl", standalone_mode=False) or 0
         with deciding(code):
             sys.stdout.flush()
         if code == 130:
@@ -120,43 +120,37 @@ def _run(arguments: Sequence[str]) -> int:
         print_interrupted()
         return 130
     except UsageProblem as exc:
-        return report_failure(exc, "", as_json=_wants_json(arguments))
+        return write_failure(exc, None, "", as_json=as_json)
     except _TyperUsageError as exc:
         if type(exc).__name__ == "NoArgsIsHelpError":
             print(exc.ctx.get_help())
             return 0
+        problem, hint = _usage_problem(exc)
         command = exc.ctx.command_path.partition(" ")[2] if exc.ctx else ""
-        return report_failure(_usage_problem(exc), command, as_json=_wants_json(arguments))
+        return write_failure(UsageProblem(problem), hint, command, as_json=as_json)
 
 
-def _with_watch_interval(arguments: Sequence[str]) -> list[str]:
-    """Give a bare ``--watch`` its interval: Typer has no options with an optional value."""
-    given = list(arguments)
-    for place, word in enumerate(given):
-        following = given[place + 1] if place + 1 < len(given) else ""
-        if word == "--watch" and not re.fullmatch(r"[\d.]+(ms|s|m|h|d)?", following):
-            given[place] = "--watch=2s"
-    return given
+def _read_words(arguments: Sequence[str]) -> list[str]:
+    """Give a bare ``--watch`` its interval: Typer has no options with an optional value.
 
-
-def _require_text(arguments: Sequence[str]) -> None:
-    """Raise ``UsageProblem`` for bytes that are not text: neither PostgreSQL nor Redis can be asked for them."""
-    for word in arguments:
+    Raises ``UsageProblem`` for bytes that are not text: neither PostgreSQL nor Redis can be asked for them.
+    """
+    words = list(arguments)
+    for place, word in enumerate(words):
         try:
             word.encode()
         except UnicodeEncodeError:
             raise UsageProblem(f"{word!r} is not valid UTF-8") from None
+        if word == "--watch" and not re.fullmatch(r"[\d.]+(ms|s|m|h|d)?", "".join(words[place + 1 : place + 2])):
+            words[place] = "--watch=2s"
+    return words
 
 
-def _usage_problem(exc: Any) -> UsageProblem:
+def _usage_problem(exc: Any) -> tuple[str, str]:
+    """The message and the hint for a usage error of Typer."""
     # `enqueue -1` is meant as an order.
     if re.fullmatch(r"-\d+", name := getattr(exc, "option_name", "")):
-        return UsageProblem(f"{name} is not an order number", hint="orders look like 42 or 40-45")
+        return f"{name} is not an order number", "orders look like 42 or 40-45"
     message = str(exc.format_message()).rstrip(".")
     path = exc.ctx.command_path if exc.ctx else "sitegenctl"
-    return UsageProblem(message[:1].lower() + message[1:], hint=f"{path} --help")
-
-
-def _wants_json(arguments: Sequence[str]) -> bool:
-    """Whether JSON is wanted, read from a command line that could not be parsed."""
-    return re.search(r"(^| )(-o|--output)[ =]?json( |$)", " ".join(arguments)) is not None
+    return message[:1].lower() + message[1:], f"{path} --help"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sitegenctl.cli import signals
 
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from sitegenctl.cli.options import Invocation
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.diagnosis.listing import OrderQuery
-    from sitegenctl.domain.plans.plan import OperationResult, Plan
-    from sitegenctl.operations.planners import Planner, Selection
+    from sitegenctl.domain.plans.plan import Plan
+    from sitegenctl.domain.plans.plan import OperationResult
+    from sitegenctl.operations.planners import Planner
     from sitegenctl.session import Session
-
-T = TypeVar("T")
 
 # Orders of a plan that are listed before the question; --dry-run lists all.
 _MAX_LISTED = 20
@@ -50,15 +49,19 @@ class RunOptions:
     journal_as: str | None = None
 
 
-def run_mutation(call: Invocation, planner: Planner, choice: list[int] | OrderQuery | None, options: RunOptions) -> int:
-    """Plan for the chosen orders, execute the plan and report it; returns the exit code."""
-
-    async def mutate() -> int:
-        async with mutating_session(call, options) as session:
-            result = await execute(call, session, planner, choice, options)
-        return report(call, result, options.done)
-
-    return signals.run(mutate())
+async def run_mutation(
+    call: Invocation,
+    planner: Planner,
+    choice: list[int] | OrderQuery | None,
+    options: RunOptions,
+    follow: Callable[[Invocation, Session, OperationResult], Awaitable[OperationResult]] | None = None,
+) -> int:
+    """Plan for the chosen orders, execute the plan, ``follow`` what it began and report it; returns the exit code."""
+    async with mutating_session(call, options) as session:
+        result = await execute(call, session, planner, choice, options)
+        if follow is not None and not result.interrupted:
+            result = await follow(call, session, result)
+    return report(call, result, options.done)
 
 
 def require_writable(call: Invocation, *, dry_run: bool) -> Settings:
@@ -82,20 +85,6 @@ async def mutating_session(call: Invocation, options: RunOptions) -> AsyncIterat
         yield session
 
 
-async def resolve_selection(session: Session, choice: list[int] | OrderQuery | None) -> Selection | None:
-    """The chosen orders by number; None if none were chosen."""
-    from sitegenctl.operations.planners import Selection
-
-    if choice is None:
-        return None
-    if isinstance(choice, list):
-        return Selection(order_ids=choice)
-    from sitegenctl.operations.listing import choose_orders
-
-    choosing = choose_orders(session, choice)
-    return Selection(order_ids=await with_spinner(choosing), named=False)
-
-
 async def execute(
     call: Invocation,
     session: Session,
@@ -105,26 +94,37 @@ async def execute(
 ) -> OperationResult:
     """Plan and execute, batch by batch unless the plan must be confirmed first."""
     from sitegenctl.cli.options import Output
+    from sitegenctl.operations.planners import Selection
     from sitegenctl.operations.execute import execute_batches, preview_batches
     from sitegenctl.render.outcomes import LISTED
 
-    selection = await resolve_selection(session, choice)
+    selection = None
+    if isinstance(choice, list):
+        selection = Selection(order_ids=choice)
+    elif choice is not None:
+        from sitegenctl.operations.listing import choose_orders
+
+        with progress():
+            selection = Selection(order_ids=await choose_orders(session, choice), named=False)
     if options.asks and not options.dry_run and (options.by_kind or not call.agreed):
-        plan = await with_spinner(planner.plan_all(session, selection))
+        with progress():
+            plan = await planner.plan_all(session, selection)
         return await confirm_and_execute(call, session, plan.limited(options.limit), options)
     async with aclosing(planner.batches(session, selection)) as batches:
         if options.dry_run:
-            return await with_spinner(preview_batches(batches, limit=options.limit))
-        first = await with_spinner(anext(batches))
+            with progress():
+                return await preview_batches(batches, limit=options.limit)
+        with progress():
+            first = await anext(batches)
         keep_all = options.keep_all or call.verbose or call.output is not Output.TABLE
-        with progress_bar(len(first.order_ids) + len(first.remaining), options.done) as progress:
+        with progress(options.done, len(first.order_ids) + len(first.remaining)) as advance:
             return await execute_batches(
                 session,
                 first,
                 batches,
                 limit=options.limit,
                 keep_done=None if keep_all else LISTED,
-                progress=progress,
+                progress=advance,
             )
 
 
@@ -139,8 +139,8 @@ async def confirm_and_execute(call: Invocation, session: Session, plan: Plan, op
         return preview(plan)
     if options.asks and plan.steps:
         _confirm(call, plan, options)
-    with progress_bar(len(plan.steps), options.done) as progress:
-        return await execute_plan(session, plan, progress=progress)
+    with progress(options.done, len(plan.steps)) as advance:
+        return await execute_plan(session, plan, progress=advance)
 
 
 def report(call: Invocation, result: OperationResult, done: str) -> int:
@@ -225,24 +225,11 @@ def read_answer(question: str) -> str:
         return ""  # the terminal is closed
 
 
-async def with_spinner(work: Awaitable[T], text: str = "planning…") -> T:
-    """Await something, with a spinner on stderr if it takes a while."""
-    with _delayed(text, None):
-        return await work
-
-
 @contextmanager
-def progress_bar(total: int, text: str) -> Iterator[Callable[[int], None] | None]:
-    """A bar with rate and remaining time on stderr, if it takes a while; yields the function that advances it."""
-    with _delayed(text, total) as advance:
-        yield advance
+def progress(text: str = "planning…", total: int | None = None) -> Iterator[Callable[[int], None] | None]:
+    """Show a spinner, or a bar with rate and remaining time, on stderr if it is a terminal and the work takes a while.
 
-
-@contextmanager
-def _delayed(text: str, total: int | None) -> Iterator[Callable[[int], None] | None]:
-    """Show progress after ``SPINNER_DELAY``, on a terminal only.
-
-    It appears by a timer: the first thing awaited may take all the time.
+    Yields the function that advances the bar. It appears by a timer: the first thing awaited may take all the time.
     """
     if not sys.stderr.isatty():
         yield None

@@ -1,4 +1,4 @@
-"""Options that commands share, and ``command``, which makes a function a command.
+"""Options that commands share, and ``adapt``, which makes a function a command of Typer.
 
 Global options may precede or follow the command; the last one wins. Imports only typer and pure modules, so that
 ``--help`` stays fast.
@@ -6,23 +6,20 @@ Global options may precede or follow the command; the last one wins. Imports onl
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 import sys
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.main import get_click_type
-from typer.models import OptionInfo
 
 from sitegenctl.cli import complete, signals
 from sitegenctl.domain.diagnosis.condition import Condition
@@ -48,26 +45,43 @@ def option(*names: str, help: str, metavar: str | None = None, **more: Any) -> A
     return typer.Option(*names, help=help, metavar=metavar, **{"show_default": False, **more})
 
 
-def _global(*names: str, help: str, **more: Any) -> Any:
-    return option(*names, help=help, rich_help_panel="Global options", **more)
+def number(*names: str, help: str, **more: Any) -> Any:
+    """An integer option that refuses what only Python reads as a number, such as ``1_000``."""
+    made = option(*names, help=help, **{"metavar": "N", **more})
+    # Typer does not export the class of its integers.
+    kind: Any = copy(get_click_type(annotation=int, parameter_info=made))
+    read = kind.convert
 
+    def convert(value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value):
+            kind.fail(f"{value!r} is not a valid integer.", param, ctx)
+        return read(value, param, ctx)
+
+    kind.convert = convert
+    made.click_type = kind
+    return made
+
+
+_PANEL = {"rich_help_panel": "Global options"}
 
 _GLOBALS: dict[str, Any] = {
     "context": Annotated[
         str | None,
-        _global("--context", metavar="CONTEXT", help="Use this context.", autocompletion=complete.contexts),
+        option("--context", metavar="CONTEXT", help="Use this context.", autocompletion=complete.contexts, **_PANEL),
     ],
     "env_file": Annotated[
         Path | None,
-        _global("--env-file", metavar="FILE", help="Use the settings in this .env.", autocompletion=complete.files),
+        option(
+            "--env-file", metavar="FILE", help="Use the settings in this .env.", autocompletion=complete.files, **_PANEL
+        ),
     ],
-    "output": Annotated[Output | None, _global("--output", "-o", help="Output format.")],
-    "yes": Annotated[bool | None, _global("--yes", "-y", help="Do not ask for confirmation.")],
-    "read_only": Annotated[bool | None, _global("--read-only", help="Refuse every change.")],
+    "output": Annotated[Output | None, option("--output", "-o", help="Output format.", **_PANEL)],
+    "yes": Annotated[bool | None, option("--yes", "-y", help="Do not ask for confirmation.", **_PANEL)],
+    "read_only": Annotated[bool | None, option("--read-only", help="Refuse every change.", **_PANEL)],
     "timeout": Annotated[
-        str | None, _global("--timeout", metavar="TIME", help="Time limit for each source (default 5s).")
+        str | None, option("--timeout", metavar="TIME", help="Time limit for each source (default 5s).", **_PANEL)
     ],
-    "verbose": Annotated[bool | None, _global("--verbose", "-v", help="Show more.")],
+    "verbose": Annotated[bool | None, option("--verbose", "-v", help="Show more.", **_PANEL)],
 }
 
 _SETTINGS = ("context", "env_file", "read_only", "timeout")
@@ -111,21 +125,14 @@ Search = Annotated[
 ]
 Force = Annotated[bool, option("--force", help="Include orders changed within the grace period.")]
 Terminate = Annotated[bool, option("--terminate", help="Stop running tasks too.")]
-Limit = Annotated[int | None, option("--limit", min=1, metavar="N", help="Process at most N orders.")]
+Limit = Annotated[int | None, number("--limit", min=1, help="Process at most N orders.")]
 OlderThan = Annotated[
     str | None, option("--older-than", metavar="TIME", help="Only orders unchanged for at least TIME.")
 ]
 NoEnqueue = Annotated[bool, option("--no-enqueue", help="Leave the orders BUILDING, without a task.")]
 MaxAttempts = Annotated[
     int,
-    option(
-        "--max-attempts",
-        min=1,
-        max=1000,
-        metavar="N",
-        help="Attempts per order, including the first.",
-        show_default=True,
-    ),
+    number("--max-attempts", min=1, max=1000, help="Attempts per order, including the first.", show_default=True),
 ]
 WatchInterval = Annotated[str | None, option("--watch", metavar="[TIME]", help="Refresh every TIME (default 2s).")]
 Backend = Annotated[
@@ -184,11 +191,6 @@ OLDEST = timedelta(days=36500)
 MAX_ROWS = 1_000_000
 
 
-def last_rows(help: str) -> Any:
-    """The ``--last`` option, with this help."""
-    return option("--last", min=0, max=MAX_ROWS, metavar="N", help=help)
-
-
 def age(name: str, text: str) -> timedelta:
     """Read an age from an option. Raises ``UsageProblem``, also for more than a century."""
     from sitegenctl.errors import UsageProblem
@@ -209,28 +211,19 @@ def span(name: str, text: str) -> timedelta:
         raise bad_value(name, exc) from exc
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Invocation:
-    """One run of a command: its name and the global options."""
+    """One run of a command: its name and the global options.
+
+    A command that runs until it is stopped sets ``is_service`` first: stopping it is then no failure.
+    """
 
     command: str
     options: Mapping[str, Any]
-
-    @property
-    def output(self) -> Output:
-        """Format of the data on stdout."""
-        # The context of the group above may hold the plain word.
-        return Output(self.options["output"] or Output.TABLE)
-
-    @property
-    def verbose(self) -> bool:
-        """Whether ``--verbose`` is given."""
-        return bool(self.options["verbose"])
-
-    @property
-    def agreed(self) -> bool:
-        """Whether ``--yes`` is given."""
-        return bool(self.options["yes"])
+    output: Output
+    verbose: bool
+    agreed: bool
+    is_service: bool = False
 
     def hint_text(self, hint: Hint | None) -> str | None:
         """A hint as one line. A command in it has the same ``--context`` or ``--env-file`` as this one."""
@@ -267,49 +260,74 @@ class Invocation:
         from sitegenctl.config.settings import load_settings
 
         settings = load_settings({**{name: self.options[name] for name in _SETTINGS}, **flags})
-        warn(settings)
+        for warning in settings.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         return settings
 
 
-def warn(settings: Settings) -> None:
-    """Print the warnings about the files that the settings come from."""
-    for warning in settings.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+def adapt(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for Typer, with the global options.
 
-
-def command(
-    app: typer.Typer, name: str, *, service: Callable[[dict[str, Any]], bool] = lambda _: False
-) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a function ``(call: Invocation, …) -> exit code`` a command with the global options.
-
-    A parameter whose type is a dataclass, such as ``OrderSelector``, stands for the options that are its fields.
-    ``service`` decides by the options whether the command runs until it is stopped, which then is no failure.
+    A parameter whose type is a dataclass, such as ``OrderSelector``, stands for the options that are its fields. A
+    command takes an ``Invocation`` and returns the exit code, or a coroutine that does; a callback takes none.
     """
+    hints = get_type_hints(function, include_extras=True)
+    bundles: dict[str, Any] = {}
+    parameters: dict[str, tuple[Any, Any]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        if hint is Invocation:
+            parameters["ctx"] = typer.Context, inspect.Parameter.empty
+        elif is_dataclass(hint):
+            bundles[name] = hint
+            below = get_type_hints(hint, include_extras=True)
+            parameters |= {field.name: (below[field.name], field.default) for field in fields(hint)}
+        else:
+            parameters[name] = hint, parameter.default
+    parameters |= {name: (hint, None) for name, hint in _GLOBALS.items()}
 
-    def register(function: Callable[..., int]) -> Callable[..., int]:
-        parameters, bundles = _parameters(function)
+    @wraps(function)
+    def adapted(**given: Any) -> Any:
+        given = {name: value for name, value in given.items() if name not in _GLOBALS}
+        for name, bundle in bundles.items():
+            given[name] = bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
+        if Invocation in hints.values():
+            return invoke(given.pop("ctx"), partial(function, **given))
+        return function(**given)
 
-        @wraps(function)
-        def run(ctx: typer.Context, **given: Any) -> int:
-            given = {key: value for key, value in given.items() if key not in _GLOBALS}
-            for key, bundle in bundles.items():
-                given[key] = bundle(**{field.name: given.pop(field.name) for field in dataclasses.fields(bundle)})
-            return invoke(ctx, lambda call: function(call, **given), service=service(given))
-
-        _sign(run, [_parameter("ctx", typer.Context, inspect.Parameter.empty), *parameters[1:]])
-        app.command(name)(run)
-        return function
-
-    return register
+    signed: Any = adapted
+    signed.__annotations__ = {name: hint for name, (hint, _) in parameters.items()}
+    signed.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
+            for name, (hint, default) in parameters.items()
+        ]
+    )
+    return adapted
 
 
-def invoke(ctx: typer.Context, function: Callable[[Invocation], int], *, service: bool = False) -> int:
+def invoke(ctx: typer.Context, function: Callable[[Invocation], int | Coroutine[Any, Any, int]]) -> int:
     """Run a command's function, and report its failure; returns the exit code."""
-    # `inspect 42` runs the command ORDER of the group inspect.
-    path = ctx.command_path.partition(" ")[2].removesuffix(" ORDER")
-    call = Invocation(command=path, options=global_options(ctx))
+    # The innermost of the command and the groups above it wins.
+    options = {name: complete.innermost(ctx, name) for name in _GLOBALS}
+    call = Invocation(
+        # `inspect 42` runs the command ORDER of the group inspect.
+        command=ctx.command_path.partition(" ")[2].removesuffix(" ORDER"),
+        options=options,
+        # The context of the group above may hold the plain word.
+        output=Output(options["output"] or Output.TABLE),
+        verbose=bool(options["verbose"]),
+        agreed=bool(options["yes"]),
+    )
+    failure: SitegenError
     try:
-        return signals.stoppable(lambda: function(call), service=service)
+        signals.handle_stops()
+        result = function(call)
+        return result if isinstance(result, int) else signals.run(result)
+    except signals.Terminated:
+        if call.is_service:
+            return 0
+        raise
     except OutputLost:
         raise
     except SitegenError as exc:
@@ -321,79 +339,15 @@ def invoke(ctx: typer.Context, function: Callable[[Invocation], int], *, service
         failure = SitegenError(
             f"unexpected error ({type(exc).__name__})", hint="-v shows the traceback; please report it"
         )
-    from sitegenctl.cli.failure import report_failure
+    from sitegenctl.render.output import write_failure
 
-    failure.hint = call.hint_text(failure.hint)
-    return report_failure(failure, call.command, as_json=call.output is Output.JSON)
-
-
-def with_globals(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the callback of a group the global options, which ``global_options`` collects."""
-
-    @wraps(function)
-    def run(**given: Any) -> None:
-        function(**{key: value for key, value in given.items() if key not in _GLOBALS})
-
-    _sign(run, _parameters(function)[0])
-    return run
+    return write_failure(failure, call.hint_text(failure.hint), call.command, as_json=call.output is Output.JSON)
 
 
-def group(app: typer.Typer, name: str, help: str) -> typer.Typer:
-    """Add a group of commands that has no action of its own."""
-    added = typer.Typer(help=help, no_args_is_help=True)
-    added.callback()(with_globals(lambda: None))
-    app.add_typer(added, name=name)
-    return added
-
-
-def global_options(ctx: typer.Context) -> dict[str, Any]:
-    """The global options of a command and of the groups above it; the innermost wins."""
-    return {name: complete.innermost(ctx, name) for name in _GLOBALS}
-
-
-def _parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:
-    """The parameters of a function with its bundles expanded, and the bundles by parameter name."""
-    hints = typing.get_type_hints(function, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    bundles: dict[str, type] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        hint = hints[parameter.name]
-        if dataclasses.is_dataclass(hint) and hint is not Invocation:
-            bundles[parameter.name] = typing.cast("type", hint)
-            below = typing.get_type_hints(hint, include_extras=True)
-            parameters += [
-                _parameter(field.name, below[field.name], field.default) for field in dataclasses.fields(hint)
-            ]
-        else:
-            parameters.append(_parameter(parameter.name, hint, parameter.default))
-    return parameters, bundles
-
-
-def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
-    _require_ascii_digits(hint)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
-
-
-def _sign(run: Any, parameters: list[inspect.Parameter]) -> None:
-    """Give a function these parameters and the global options, as Typer reads them."""
-    shared = [_parameter(name, hint, None) for name, hint in _GLOBALS.items()]
-    run.__signature__ = inspect.Signature([*parameters, *shared])
-    run.__annotations__ = {each.name: each.annotation for each in run.__signature__.parameters.values()}
-
-
-def _require_ascii_digits(hint: Any) -> None:
-    """Make an integer option refuse what only Python reads as a number, such as ``1_000``."""
-    for option in getattr(hint, "__metadata__", ()):
-        kinds = typing.get_args(hint.__origin__) or (hint.__origin__,)
-        if int not in kinds or not isinstance(option, OptionInfo) or option.click_type is not None:
-            continue
-        kind: Any = copy(get_click_type(annotation=int, parameter_info=option))
-        read = kind.convert
-
-        def convert(value: Any, param: Any, ctx: Any, *, kind: Any = kind, read: Any = read) -> Any:
-            if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value):
-                kind.fail(f"{value!r} is not a valid integer.", param, ctx)
-            return read(value, param, ctx)
-
-        kind.convert = convert
-        option.click_type = kind
+def group(help: str, commands: Mapping[str, Callable[..., Any]]) -> typer.Typer:
+    """A group of commands that has no action of its own."""
+    made = typer.Typer(help=help, no_args_is_help=True)
+    made.callback()(adapt(lambda: None))
+    for name, function in commands.items():
+        made.command(name)(adapt(function))
+    return made

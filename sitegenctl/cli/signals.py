@@ -13,7 +13,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -56,26 +56,18 @@ _is_enabled = False
 
 
 def enable() -> None:
-    """Allow ``stoppable`` to install handlers: this process runs one command, and is not a test runner."""
+    """Allow ``handle_stops`` to install handlers: this process runs one command, and is not a test runner."""
     global _is_enabled
     _is_enabled = True
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def stoppable(command: Callable[[], int], *, service: bool) -> int:
-    """Run a command that handles signals. Stopping a service is no failure: it exits 0."""
-    if not _is_enabled:
-        return command()
-    try:
-        for number in _STOPS:
-            if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _stop)
-        return command()
-    except Terminated:
-        if service:
-            return 0
-        raise
+def handle_stops() -> None:
+    """Install the handlers, after which the signals raise ``Terminated``."""
+    for number in _STOPS if _is_enabled else ():
+        if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
 
 
 def _stop(_: int, frame: FrameType | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, span
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 _HOME, _CLEAR_BELOW, _CLEAR_LINE_END = "\x1b[H", "\x1b[J", "\x1b[K"
 
 _MIN_INTERVAL = 0.1
-
-
-def is_watching(options: Mapping[str, Any]) -> bool:
-    """Whether the command with these options runs until it is stopped."""
-    return options["watch"] is not None
 
 
 def show(call: Invocation, read: Read, watch: str | None = None) -> int:

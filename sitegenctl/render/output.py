@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from sitegenctl.domain.plans.plan import envelope
+from sitegenctl.errors import SitegenError
 from sitegenctl.render.text import neutralise
 from sitegenctl.streams import deciding
 
@@ -38,9 +39,20 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
 
     Raises ``OutputLost`` with that exit code.
     """
+    stream = stream or sys.stdout
     with deciding(report.exit_code):
         try:
-            _write_data(report, output, stream or sys.stdout)
+            if output == "json":
+                data = envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors)
+                _write_json(data, stream)
+            elif output == "ndjson":
+                for row in report.rows:
+                    stream.write(to_json(row) + "\n")
+            elif output == "csv":
+                _write_csv(report.rows, report.columns, stream)
+            else:
+                stream.write(report.text())
+            stream.flush()
         finally:
             if not (output == "table" and report.text_has_errors):
                 for error in report.errors:
@@ -49,24 +61,15 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
     return report.exit_code
 
 
-def _write_data(report: Report, output: str, stream: TextIO) -> None:
-    if output == "json":
-        _write_json(
-            envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors), stream
-        )
-    elif output == "ndjson":
-        for row in report.rows:
-            stream.write(to_json(row) + "\n")
-    elif output == "csv":
-        _write_csv(report.rows, report.columns, stream)
-    else:
-        stream.write(report.text())
-    stream.flush()
-
-
-def write_failure(command: str, exit_code: int, errors: Sequence[dict[str, str | None]], stream: TextIO) -> None:
-    """Write the envelope of a command that failed."""
-    _write_json(envelope(command, exit_code=exit_code, data=None, errors=errors), stream)
+def write_failure(exc: SitegenError, hint: str | None, command: str, *, as_json: bool) -> int:
+    """Print the error of a command that failed, and its envelope if wanted; returns the exit code."""
+    print(*error_lines(exc.message, hint), sep="\n", file=sys.stderr)
+    if as_json:
+        errors = [error_data(exc.message, hint, exc.source)]
+        with deciding(exc.exit_code):
+            _write_json(envelope(command, exit_code=exc.exit_code, data=None, errors=errors), sys.stdout)
+            sys.stdout.flush()
+    return exc.exit_code
 
 
 def error_data(message: str, hint: str | None = None, source: str | None = None) -> dict[str, str | None]:

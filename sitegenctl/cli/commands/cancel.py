@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from sitegenctl.cli import complete
+from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import (
     DryRun,
     Invocation,
     OrderSelector,
     Terminate,
-    command,
     option,
 )
 
 if TYPE_CHECKING:
     from sitegenctl.domain.orders.order import OrderStatus
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "cancel")(cancel)
 
 
 def cancel(
@@ -41,7 +33,7 @@ def cancel(
 
     planner = CancelPlanner(terminate=terminate, to=_target(to))
     choice = selector.required_choice()
-    return run_mutation(call, planner, choice, RunOptions(done="cancelled", dry_run=dry_run))
+    return signals.run(run_mutation(call, planner, choice, RunOptions(done="cancelled", dry_run=dry_run)))
 
 
 def _target(word: str) -> OrderStatus:

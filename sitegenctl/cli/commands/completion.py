@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sitegenctl.cli.complete import script
-from sitegenctl.cli.options import Invocation, command
+from sitegenctl.cli.options import Invocation
 
 
 class Shell(StrEnum):
@@ -18,11 +18,6 @@ class Shell(StrEnum):
     ZSH = "zsh"
     FISH = "fish"
     POWERSHELL = "powershell"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "completion")(completion)
 
 
 def completion(call: Invocation, shell: Annotated[Shell, typer.Argument(help="Shell to complete in.")]) -> int:

@@ -11,17 +11,7 @@ import typer
 
 from sitegenctl.cli import complete
 from sitegenctl.cli.commands.config_init import init
-from sitegenctl.cli.options import Invocation, command, group
-
-
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    config = group(app, "config", help="Show settings and manage contexts.")
-    command(config, "show")(show)
-    command(config, "path")(path)
-    command(config, "contexts")(contexts)
-    command(config, "use")(use)
-    command(config, "init")(init)
+from sitegenctl.cli.options import Invocation, group
 
 
 def show(call: Invocation) -> int:
@@ -129,3 +119,9 @@ def _shown(name: str, value: Any) -> Any:
         return shlex.join(value) if name.endswith("_command") else ",".join(map(str, value))
     # The default of `sep` is two control characters.
     return str(value) if str(value).isprintable() else ascii(value)
+
+
+config = group(
+    help="Show settings and manage contexts.",
+    commands={"show": show, "path": path, "contexts": contexts, "use": use, "init": init},
+)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, option, warn
+from sitegenctl.cli.options import Invocation, option
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -118,7 +118,8 @@ def _known_values(call: Invocation, flags: dict[str, Any]) -> dict[str, Any]:
     # Without the settings file: it is what is being written.
     environ = {**os.environ, "SITEGENCTL_CONFIG": os.devnull, "SITEGENCTL_CONTEXT": ""}
     settings = load_settings({**flags, "env_file": call.options["env_file"]}, environ)
-    warn(settings)
+    for warning in settings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     values: dict[str, Any] = {}
     for setting in _WRITTEN:
         value = getattr(settings, setting)

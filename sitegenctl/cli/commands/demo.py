@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Backend, Invocation, command, group, option
+from sitegenctl.cli.options import Backend, Invocation, group, number, option
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -31,10 +29,8 @@ class SampleOptions:
     """The options for the stack and its sample orders."""
 
     backend: Backend = None
-    orders: Annotated[
-        int, option("--orders", min=1, metavar="N", help="Number of sample orders.", show_default=True)
-    ] = 60
-    seed: Annotated[int, option("--seed", metavar="N", help="Seed of the sample orders.", show_default=True)] = 42
+    orders: Annotated[int, number("--orders", min=1, help="Number of sample orders.", show_default=True)] = 60
+    seed: Annotated[int, number("--seed", help="Seed of the sample orders.", show_default=True)] = 42
 
 
 #: The option that selects the demo.
@@ -42,15 +38,6 @@ _SELECTOR = "--context demo"
 
 # The variables that determine the demo's folder.
 _LOCATION = ("SITEGENCTL_DATA_DIR", "XDG_DATA_HOME", "HOME")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    demo = group(app, "demo", help="Run a private stack with sample orders.")
-    command(demo, "up")(up)
-    command(demo, "down")(down)
-    command(demo, "status")(status)
-    command(demo, "tour")(tour)
 
 
 def up(call: Invocation, samples: SampleOptions, pace: Pace = "0.3s") -> int:
@@ -259,3 +246,9 @@ def _signals_ignored() -> Iterator[None]:
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         yield
+
+
+demo = group(
+    help="Run a private stack with sample orders.",
+    commands={"up": up, "down": down, "status": status, "tour": tour},
+)

@@ -5,39 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-import typer
-
-from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, command, option, span
+from sitegenctl.cli.options import Invocation, Output, option, span
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "doctor")(doctor)
-
-
-def doctor(
+async def doctor(
     call: Invocation,
     quick: Annotated[bool, option("--quick", help="Check only Redis and PostgreSQL, for health checks.")] = False,
     strict: Annotated[bool, option("--strict", help="Treat warnings as failures.")] = False,
     patience: Annotated[
         str,
-        option(
-            "--patience",
-            metavar="TIME",
-            help="Wait for an idle worker to take a message.",
-            show_default=True,
-        ),
+        option("--patience", metavar="TIME", help="Wait for an idle worker to take a message.", show_default=True),
     ] = "3s",
 ) -> int:
     """Check the whole system and suggest fixes.
 
     Exits 0 if healthy, 5 if not, 3 if a source cannot be reached.
     """
-    return signals.run(_doctor(call, quick=quick, strict=strict, patience=patience))
-
-
-async def _doctor(call: Invocation, *, quick: bool, strict: bool, patience: str) -> int:
     from sitegenctl.cli.terminal import screen
     from sitegenctl.operations.doctor import check_up
     from sitegenctl.render.doctor import doctor_report

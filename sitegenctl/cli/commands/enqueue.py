@@ -6,8 +6,6 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     DryRun,
@@ -15,21 +13,12 @@ from sitegenctl.cli.options import (
     Invocation,
     OrderSelector,
     Output,
-    command,
     option,
 )
 
 if TYPE_CHECKING:
-    from sitegenctl.cli.execute import RunOptions
-    from sitegenctl.domain.diagnosis.listing import OrderQuery
     from sitegenctl.domain.plans.plan import OperationResult
-    from sitegenctl.operations.planners import Planner
     from sitegenctl.session import Session
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "enqueue")(enqueue)
 
 
 def enqueue(
@@ -51,24 +40,10 @@ def enqueue(
     planner = EnqueuePlanner(resume=resume, force=force)
     # Numbers are a decision about each order: no question.
     options = RunOptions(done="enqueued", dry_run=dry_run, asks=not isinstance(choice, list), keep_all=wait)
-    if wait and not dry_run:
-        return signals.run(_enqueue_and_wait(call, planner, choice, options))
-    return run_mutation(call, planner, choice, options)
+    return signals.run(run_mutation(call, planner, choice, options, follow=_wait if wait and not dry_run else None))
 
 
-async def _enqueue_and_wait(
-    call: Invocation, planner: Planner, choice: list[int] | OrderQuery, options: RunOptions
-) -> int:
-    from sitegenctl.cli.execute import execute, mutating_session, report
-
-    async with mutating_session(call, options) as session:
-        result = await execute(call, session, planner, choice, options)
-        if not result.interrupted:
-            result = await _wait(session, call, result)
-    return report(call, result, options.done)
-
-
-async def _wait(session: Session, call: Invocation, result: OperationResult) -> OperationResult:
+async def _wait(call: Invocation, session: Session, result: OperationResult) -> OperationResult:
     """Follow every order that has a task, and add the outcomes to the result."""
     from contextlib import nullcontext
     from dataclasses import replace

@@ -5,27 +5,20 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, Output, command, option
+from sitegenctl.cli.options import Invocation, Output, option
 from sitegenctl.errors import UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sitegenctl.domain.queue.event import Event, EventFilter
+    from sitegenctl.domain.queue.event import Event
 
 # A note may contain a name of any length.
 _NOTE_WIDTH = 300
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "events", service=lambda _: True)(events)
-
-
-def events(
+async def events(
     call: Invocation,
     types: Annotated[
         list[str] | None,
@@ -45,8 +38,12 @@ def events(
     ] = None,
 ) -> int:
     """Stream task and worker events until Ctrl-C."""
+    call.is_service = True
     from sitegenctl.cli.order_selection import read_order_ids
-    from sitegenctl.domain.queue.event import EVENT_TYPES, EventFilter, unknown_type
+    from sitegenctl.domain.queue.event import EVENT_TYPES, Event, EventFilter, unknown_type
+    from sitegenctl.operations.events import stream
+    from sitegenctl.render.text import shorten
+    from sitegenctl.session import open_session
 
     if call.output in (Output.JSON, Output.CSV):
         raise UsageProblem(f"a stream has no end, and {call.output} needs one", hint="use -o ndjson")
@@ -58,15 +55,6 @@ def events(
         worker=worker,
         heartbeats=call.verbose,
     )
-    return signals.run(_events(call, wanted))
-
-
-async def _events(call: Invocation, wanted: EventFilter) -> int:
-    from sitegenctl.domain.queue.event import Event
-    from sitegenctl.operations.events import stream
-    from sitegenctl.render.text import shorten
-    from sitegenctl.session import open_session
-
     settings = call.settings()
     show = _printer(call)
     async with signals.while_read(), open_session(settings, call.command) as session:

@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 from sitegenctl.cli.commands.inspect_order import order
 from sitegenctl.cli.commands.inspect_orders import orders
 from sitegenctl.cli.commands.inspect_queue import queue, task, workers
-from sitegenctl.cli.options import WatchInterval, command, invoke, with_globals
-from sitegenctl.cli.watch import is_watching, show
+from sitegenctl.cli.options import Invocation, WatchInterval, adapt, invoke
+from sitegenctl.cli.watch import show
 
 if TYPE_CHECKING:
     from sitegenctl.domain.diagnosis.condition import Source
@@ -37,22 +37,15 @@ class _OrderOrCommand(TyperGroup):
         return suggested
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(help="Show the overview, or an order, list, queue or task.", cls=_OrderOrCommand)
-    group.callback(invoke_without_command=True)(with_globals(inspect))
-    command(group, _ORDER, service=is_watching)(order)
-    command(group, "orders", service=is_watching)(orders)
-    command(group, "queue", service=is_watching)(queue)
-    command(group, "workers", service=is_watching)(workers)
-    command(group, "task")(task)
-    app.add_typer(group, name="inspect")
-
-
-def inspect(ctx: typer.Context, watch: WatchInterval = None) -> None:
+def _overview(ctx: typer.Context, watch: WatchInterval = None) -> None:
     """Show the overview, or an order, list, queue or task."""
     if ctx.invoked_subcommand is None:
-        raise typer.Exit(invoke(ctx, lambda call: show(call, _read_overview, watch), service=watch is not None))
+        raise typer.Exit(invoke(ctx, lambda call: _show_overview(call, watch)))
+
+
+def _show_overview(call: Invocation, watch: str | None) -> int:
+    call.is_service = watch is not None
+    return show(call, _read_overview, watch)
 
 
 async def _read_overview(session: Session) -> tuple[Report, Mapping[Source, str]]:
@@ -71,3 +64,12 @@ async def _read_overview(session: Session) -> tuple[Report, Mapping[Source, str]
         text=lambda: overview_text(view, screen(), queue=settings.queue, selector=settings.selector),
     )
     return report, view.unanswered
+
+
+inspect = typer.Typer(help="Show the overview, or an order, list, queue or task.", cls=_OrderOrCommand)
+inspect.callback(invoke_without_command=True)(adapt(_overview))
+inspect.command(_ORDER)(adapt(order))
+inspect.command("orders")(adapt(orders))
+inspect.command("queue")(adapt(queue))
+inspect.command("workers")(adapt(workers))
+inspect.command("task")(adapt(task))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sitegenctl.cli import complete
-from sitegenctl.cli.options import Invocation, WatchInterval, last_rows
+from sitegenctl.cli.options import MAX_ROWS, Invocation, WatchInterval, number
 
 if TYPE_CHECKING:
     from sitegenctl.domain.diagnosis.condition import Source
@@ -24,10 +24,14 @@ def order(
     order: Annotated[
         str, typer.Argument(metavar="ORDER", help="Order number.", autocompletion=complete.orders, show_default=False)
     ],
-    last: Annotated[int | None, last_rows(f"Show N log rows (default {DEFAULT_LAST}, or what fits).")] = None,
+    last: Annotated[
+        int | None,
+        number("--last", min=0, max=MAX_ROWS, help=f"Show N log rows (default {DEFAULT_LAST}, or what fits)."),
+    ] = None,
     watch: WatchInterval = None,
 ) -> int:
     """Show one order: its condition, evidence and suggested fix."""
+    call.is_service = watch is not None
     from sitegenctl.cli.order_selection import read_order_ids
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show

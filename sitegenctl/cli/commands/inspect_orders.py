@@ -13,6 +13,7 @@ from sitegenctl.cli.options import (
     Statuses,
     WatchInterval,
     age,
+    number,
     option,
 )
 
@@ -33,15 +34,12 @@ def orders(
     since: Annotated[str | None, option("--since", metavar="TIME", help="Only orders changed within TIME.")] = None,
     sort: Annotated[SortBy, option("--sort", help="Sort by this column.", show_default=True)] = SortBy.FAULT,
     reverse: Annotated[bool, option("--reverse", help="Reverse the order.")] = False,
-    limit: Annotated[
-        int, option("--limit", metavar="N", min=1, max=10_000, help="Orders per page.", show_default=True)
-    ] = 50,
-    page: Annotated[
-        int, option("--page", metavar="N", min=1, max=MAX_ROWS, help="Page number.", show_default=True)
-    ] = 1,
+    limit: Annotated[int, number("--limit", min=1, max=10_000, help="Orders per page.", show_default=True)] = 50,
+    page: Annotated[int, number("--page", min=1, max=MAX_ROWS, help="Page number.", show_default=True)] = 1,
     watch: WatchInterval = None,
 ) -> int:
     """List orders with their conditions, faults first."""
+    call.is_service = watch is not None
     from sitegenctl.cli.order_selection import read_statuses
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sitegenctl.cli.options import Invocation, WatchInterval, option
+from sitegenctl.cli.options import Invocation, WatchInterval, number
 
 if TYPE_CHECKING:
     from sitegenctl.domain.diagnosis.condition import Source
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 def queue(
     call: Invocation,
-    limit: Annotated[int, option("--limit", metavar="N", min=1, help="Show at most N tasks.", show_default=True)] = 50,
+    limit: Annotated[int, number("--limit", min=1, help="Show at most N tasks.", show_default=True)] = 50,
     watch: WatchInterval = None,
 ) -> int:
     """List queued tasks in the order of delivery."""
+    call.is_service = watch is not None
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show
     from sitegenctl.domain.diagnosis.snapshot import running_order
@@ -47,6 +48,7 @@ def queue(
 
 def workers(call: Invocation, watch: WatchInterval = None) -> int:
     """Show each live worker and its tasks."""
+    call.is_service = watch is not None
     from sitegenctl.cli.terminal import screen
     from sitegenctl.cli.watch import show
     from sitegenctl.domain.diagnosis.condition import Source

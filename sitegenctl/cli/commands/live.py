@@ -7,10 +7,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, command, option
+from sitegenctl.cli.options import Invocation, number, option
 from sitegenctl.cli.terminal import can_draw, is_served
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ class WebOptions:
     ] = False
     port: Annotated[
         int | None,
-        option("--port", min=0, max=65535, metavar="N", help="Port (default 8765); 0 is any.", rich_help_panel=_PANEL),
+        number("--port", min=0, max=65535, help="Port (default 8765); 0 is any.", rich_help_panel=_PANEL),
     ] = None
     host: Annotated[
         str | None, option("--host", metavar="ADDR", help="Address (default 127.0.0.1).", rich_help_panel=_PANEL)
@@ -37,11 +35,6 @@ class WebOptions:
     allow_actions: Annotated[
         bool, option("--allow-actions", help="Allow browsers to make changes.", rich_help_panel=_PANEL)
     ] = False
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "live", service=lambda options: options["web"].web)(live)
 
 
 def live(
@@ -61,6 +54,7 @@ def live(
     ] = None,
 ) -> int:
     """Watch queue, orders and workers; fix orders."""
+    call.is_service = web.web
     from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.errors import UsageProblem
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import OLDEST, FromFile, Invocation, OrderArguments, Output, command, last_rows, option
+from sitegenctl.cli.options import MAX_ROWS, OLDEST, FromFile, Invocation, OrderArguments, Output, number, option
 
 # Pure and without dependencies: importing it does not slow --help.
 from sitegenctl.domain.orders.log import LogLevel, LogQuery
@@ -32,11 +30,6 @@ _MISSING_NAMED = 5
 _NOTE_WIDTH = 300
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "logs", service=lambda options: options["follow"] and not options["until_done"])(logs)
-
-
 def logs(
     call: Invocation,
     orders: OrderArguments = None,
@@ -49,14 +42,18 @@ def logs(
     level: Annotated[
         LogLevel, option("--level", help="Only rows of this level or worse.", show_default=True)
     ] = LogLevel.INFO,
-    last: Annotated[int | None, last_rows(f"Newest N rows per order (default {DEFAULT_LAST}); 0 is all.")] = None,
+    last: Annotated[
+        int | None,
+        number("--last", min=0, max=MAX_ROWS, help=f"Newest N rows per order (default {DEFAULT_LAST}); 0 is all."),
+    ] = None,
 ) -> int:
     """Show or follow the generation log of orders."""
+    follow = follow or until_done
+    call.is_service = follow and not until_done
     from sitegenctl.cli.order_selection import read_order_ids
 
     query = make_query(since, level, last)
     order_ids = read_order_ids(orders, source)
-    follow = follow or until_done
     if follow and call.output in (Output.JSON, Output.CSV):
         raise UsageProblem(f"a followed log has no end, and {call.output} needs one", hint="use -o ndjson")
     return signals.run(_logs(call, order_ids, query, follow=follow, until_done=until_done))

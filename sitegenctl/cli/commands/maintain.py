@@ -7,13 +7,9 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from sitegenctl.cli import signals
-from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, command, option, span
+from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, number, option, span
 
 if TYPE_CHECKING:
-    from sitegenctl.operations.maintain import MaintainOptions
     from sitegenctl.render.output import Report
 
 # A site that was reset by mistake can be restored from the trash for at least this long.
@@ -23,16 +19,11 @@ _SHORTEST_KEEP = timedelta(hours=1)
 _NOTIFY_TIMEOUT = 5.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "maintain")(maintain)
-
-
-def maintain(
+async def maintain(
     call: Invocation,
     max_actions: Annotated[
         int,
-        option("--max-actions", min=1, max=100_000, metavar="N", help="Orders per step.", show_default=True),
+        number("--max-actions", min=1, max=100_000, help="Orders per step.", show_default=True),
     ] = 100,
     max_attempts: MaxAttempts = 3,
     keep_trash: Annotated[
@@ -47,8 +38,14 @@ def maintain(
     dry_run: DryRun = False,
 ) -> int:
     """Fix orders automatically, for cron and timers."""
-    from sitegenctl.errors import UsageProblem
-    from sitegenctl.operations.maintain import MaintainOptions
+    import random
+
+    from sitegenctl.cli.execute import require_writable
+    from sitegenctl.errors import Busy, UsageProblem
+    from sitegenctl.operations import maintain as operation
+    from sitegenctl.render.maintenance import maintenance_report
+    from sitegenctl.render.output import write
+    from sitegenctl.session import open_session
 
     keep = span("--keep-trash", keep_trash)
     if keep < _SHORTEST_KEEP:
@@ -56,26 +53,10 @@ def maintain(
             f"--keep-trash {keep_trash} is too short: the trash may hold the only copy of a site",
             hint="keep it for 1h or longer",
         )
-    options = MaintainOptions(
-        max_actions=max_actions,
-        max_attempts=max_attempts,
-        keep_trash=keep,
-        dry_run=dry_run,
+    options = operation.MaintainOptions(
+        max_actions=max_actions, max_attempts=max_attempts, keep_trash=keep, dry_run=dry_run
     )
     wait = span("--jitter", jitter) if jitter is not None else timedelta(0)
-    return signals.run(_maintain(call, options, wait, notify))
-
-
-async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta, notify: str | None) -> int:
-    import random
-
-    from sitegenctl.cli.execute import require_writable
-    from sitegenctl.errors import Busy
-    from sitegenctl.operations.maintain import maintain as operation
-    from sitegenctl.render.maintenance import maintenance_report
-    from sitegenctl.render.output import write
-    from sitegenctl.session import open_session
-
     settings = require_writable(call, dry_run=options.dry_run)
     if notify is not None:
         from sitegenctl.adapters.system.webhook import require_http
@@ -83,7 +64,7 @@ async def _maintain(call: Invocation, options: MaintainOptions, wait: timedelta,
         require_http(notify)
     await asyncio.sleep(random.uniform(0, wait.total_seconds()))  # noqa: S311 - to spread hosts, not to hide anything
     async with open_session(settings, call.command) as session:
-        run = await operation(session, session.reported, options)
+        run = await operation.maintain(session, session.reported, options)
     if run is None:
         raise Busy("another maintenance run is active; nothing was done")
     report = maintenance_report(run, command=call.command, verbose=call.verbose, selector=settings.selector)

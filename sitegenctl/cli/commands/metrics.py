@@ -10,10 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, command, option
+from sitegenctl.cli.options import Invocation, Output, option
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -21,11 +19,6 @@ if TYPE_CHECKING:
 
 
 _ADDRESS = re.compile(r"(?:(?:\[([0-9a-f:.]+)\]|([^\s:/\[\]]*)):)?([0-9]{1,5})", re.IGNORECASE)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "metrics", service=lambda options: options["listen"] is not None)(metrics)
 
 
 def metrics(
@@ -38,6 +31,7 @@ def metrics(
     ] = None,
 ) -> int:
     """Print or serve metrics for Prometheus."""
+    call.is_service = listen is not None
     from sitegenctl.config.atomic_write import output_file
     from sitegenctl.errors import UsageProblem
 
@@ -114,11 +108,16 @@ def _serve(call: Invocation, settings: Settings, listen: str) -> int:
         raise UsageProblem(f"--listen {host}:{port}: {exc.strerror or exc}") from exc
     address = ipaddress.ip_address(str(server.server_address[0]).partition("%")[0])
     shown = f"[{address}]" if address.version == 6 else str(address)
-    print(f"http://{shown}:{server.server_port}/metrics", flush=True)
-    if not address.is_loopback:
-        print("warning: other machines can read the metrics, unencrypted", file=sys.stderr, flush=True)
-    signals.run(asyncio.Event().wait())
-    return 0
+
+    async def wait() -> int:
+        # Signals may end the command as soon as it has printed: the loop must be complete by then.
+        print(f"http://{shown}:{server.server_port}/metrics", flush=True)
+        if not address.is_loopback:
+            print("warning: other machines can read the metrics, unencrypted", file=sys.stderr, flush=True)
+        await asyncio.Event().wait()
+        return 0
+
+    return signals.run(wait())
 
 
 def _read_address(text: str) -> tuple[str, int]:

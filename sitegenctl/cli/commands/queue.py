@@ -5,10 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import typer
-
-from sitegenctl.cli import signals
-from sitegenctl.cli.options import DryRun, Invocation, command, group
+from sitegenctl.cli.options import DryRun, Invocation, group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,27 +15,14 @@ if TYPE_CHECKING:
     from sitegenctl.operations.planners import Purge
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    queues = group(app, "queue", help="Pause, resume or empty the queue.")
-    command(queues, "pause")(pause)
-    command(queues, "resume")(resume)
-    command(queues, "purge")(purge)
-
-
-def pause(call: Invocation, dry_run: DryRun = False) -> int:
+async def pause(call: Invocation, dry_run: DryRun = False) -> int:
     """Make the workers stop taking tasks from the queue."""
-    return signals.run(_consume(call, pausing=True, dry_run=dry_run))
+    return await _consume(call, pausing=True, dry_run=dry_run)
 
 
-def resume(call: Invocation, dry_run: DryRun = False) -> int:
+async def resume(call: Invocation, dry_run: DryRun = False) -> int:
     """Make the workers take tasks from the queue again."""
-    return signals.run(_consume(call, pausing=False, dry_run=dry_run))
-
-
-def purge(call: Invocation, dry_run: DryRun = False) -> int:
-    """Remove every task from the queue and hold its order."""
-    return signals.run(_purge(call, dry_run=dry_run))
+    return await _consume(call, pausing=False, dry_run=dry_run)
 
 
 async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
@@ -67,16 +51,18 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
     return write(report, call.output)
 
 
-async def _purge(call: Invocation, *, dry_run: bool) -> int:
+async def purge(call: Invocation, dry_run: DryRun = False) -> int:
+    """Remove every task from the queue and hold its order."""
     from dataclasses import replace
 
-    from sitegenctl.cli.execute import RunOptions, confirm_and_execute, mutating_session, report, with_spinner
+    from sitegenctl.cli.execute import RunOptions, confirm_and_execute, mutating_session, progress, report
     from sitegenctl.operations.planners import plan_purge_of
     from sitegenctl.render.consumers import survivors_note
 
     options = RunOptions(done="cancelled", dry_run=dry_run, asks=False)
     async with mutating_session(call, options) as session:
-        purging = await with_spinner(plan_purge_of(session))
+        with progress():
+            purging = await plan_purge_of(session)
         surviving = survivors_note(purging.survivors, purging.foreign)
         plan = replace(purging.plan, notes=(*surviving, *purging.plan.notes))
         if plan.steps and not dry_run and not call.agreed:
@@ -100,3 +86,9 @@ def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], se
     print(*(f"{line}\n" for line in note_lines(notes, settings.selector)), sep="", end="", file=sys.stderr)
     if read_answer(f"Type the queue's name ({settings.queue}) to go on: ") != settings.queue.lower():
         raise Refused("nothing was done")
+
+
+queue = group(
+    help="Pause, resume or empty the queue.",
+    commands={"pause": pause, "resume": resume, "purge": purge},
+)

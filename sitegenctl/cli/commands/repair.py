@@ -5,15 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     DryRun,
     Invocation,
     Limit,
     OrderSelector,
     Terminate,
-    command,
     option,
 )
 from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition
@@ -23,11 +21,6 @@ if TYPE_CHECKING:
     Repairable = Condition
 else:
     Repairable = StrEnum("Repairable", {condition.name: condition.value for condition in REPAIRABLE})
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "repair")(repair)
 
 
 def repair(
@@ -65,4 +58,4 @@ def repair(
     run_options = RunOptions(
         done="repaired", dry_run=dry_run, limit=limit, journal_as=WORKER_DEAD if worker_dead else None
     )
-    return run_mutation(call, RepairPlanner(options=options), choice, run_options)
+    return signals.run(run_mutation(call, RepairPlanner(options=options), choice, run_options))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     DryRun,
     Force,
@@ -14,16 +13,10 @@ from sitegenctl.cli.options import (
     NoEnqueue,
     OrderSelector,
     Terminate,
-    command,
+    number,
     option,
     span,
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    command(app, "reset")(reset)
-    command(app, "reset-empty")(reset_empty)
 
 
 def reset(
@@ -45,7 +38,7 @@ def reset(
     # Numbers are a decision about each order; a condition or status may select every site there is.
     by_kind = not isinstance(choice, list)
     run_options = RunOptions(done="reset", dry_run=dry_run, by_kind=by_kind)
-    return run_mutation(call, ResetPlanner(options=options), choice, run_options)
+    return signals.run(run_mutation(call, ResetPlanner(options=options), choice, run_options))
 
 
 def reset_empty(
@@ -53,9 +46,7 @@ def reset_empty(
     selector: OrderSelector,
     min_files: Annotated[
         int,
-        option(
-            "--min-files", min=1, max=100_000, metavar="N", help="Fewer files are an empty site.", show_default=True
-        ),
+        number("--min-files", min=1, max=100_000, help="Fewer files are an empty site.", show_default=True),
     ] = 5,
     older_than: Annotated[
         str,
@@ -73,4 +64,4 @@ def reset_empty(
     planner = ResetEmptyPlanner(
         min_files=min_files, older_than=span("--older-than", older_than), enqueue=not no_enqueue
     )
-    return run_mutation(call, planner, choice, RunOptions(done="reset", dry_run=dry_run, limit=limit))
+    return signals.run(run_mutation(call, planner, choice, RunOptions(done="reset", dry_run=dry_run, limit=limit)))

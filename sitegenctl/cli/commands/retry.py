@@ -6,8 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-import typer
-
+from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     DryRun,
     Invocation,
@@ -15,16 +14,9 @@ from sitegenctl.cli.options import (
     MaxAttempts,
     OlderThan,
     OrderSelector,
-    command,
     option,
     span,
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    command(app, "retry-failed")(retry_failed)
-    command(app, "start-stuck")(start_stuck)
 
 
 def retry_failed(
@@ -51,7 +43,7 @@ def retry_failed(
         older_than=span("--older-than", older_than) if older_than is not None else timedelta(0),
         force=force,
     )
-    return run_mutation(call, planner, choice, RunOptions(done="retried", dry_run=dry_run, limit=limit))
+    return signals.run(run_mutation(call, planner, choice, RunOptions(done="retried", dry_run=dry_run, limit=limit)))
 
 
 def start_stuck(
@@ -65,7 +57,9 @@ def start_stuck(
     from sitegenctl.operations.planners import StartPlanner
 
     choice = selector.choice()
-    return run_mutation(call, StartPlanner(), choice, RunOptions(done="started", dry_run=dry_run, limit=limit))
+    return signals.run(
+        run_mutation(call, StartPlanner(), choice, RunOptions(done="started", dry_run=dry_run, limit=limit))
+    )
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
-
-from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, command, option
+from sitegenctl.cli.options import Invocation, Output, option
 from sitegenctl.errors import UsageProblem
-
-if TYPE_CHECKING:
-    from datetime import datetime, timedelta
-
-    from sitegenctl.config.settings import Settings
-    from sitegenctl.domain.statistics.statistics import Statistics
 
 _STDOUT = "-"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "stats")(stats)
-
-
-def stats(
+async def stats(
     call: Invocation,
     since: Annotated[
         str, option("--since", metavar="TIME", help="Start of the period: 12h or 2026-01-31.", show_default=True)
@@ -35,9 +21,12 @@ def stats(
 ) -> int:
     """Show throughput, success rate, durations and failure reasons."""
     from sitegenctl.cli.commands.logs import read_since
+    from sitegenctl.cli.execute import progress
     from sitegenctl.cli.terminal import screen
     from sitegenctl.config.atomic_write import output_file, write_whole
+    from sitegenctl.operations import overview as operation
     from sitegenctl.render.statistics import STATISTICS_COLUMNS, statistics_data, statistics_rows, statistics_text
+    from sitegenctl.session import open_session
 
     settings = call.settings()
     window = read_since(since)
@@ -45,7 +34,9 @@ def stats(
     if to_stdout and call.output is not Output.TABLE:
         raise UsageProblem(f"--html - and -o {call.output} both write to stdout", hint="write one of them to a file")
     target = output_file("--html", html) if html is not None and not to_stdout else None
-    statistics = signals.run(_statistics(call, settings, window))
+    async with open_session(settings, call.command) as session:
+        with progress("reading the log…"):
+            statistics = await operation.statistics(session.orders, window)
     page = ""
     if html is not None:
         from sitegenctl.render.statistics_page import statistics_page
@@ -60,12 +51,3 @@ def stats(
         rows=statistics_rows(statistics),
         columns=STATISTICS_COLUMNS,
     )
-
-
-async def _statistics(call: Invocation, settings: Settings, since: timedelta | datetime) -> Statistics:
-    from sitegenctl.cli.execute import with_spinner
-    from sitegenctl.operations.overview import statistics
-    from sitegenctl.session import open_session
-
-    async with open_session(settings, call.command) as session:
-        return await with_spinner(statistics(session.orders, since), "reading the log…")

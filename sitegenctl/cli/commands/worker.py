@@ -5,21 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Annotated
 
-import typer
-
-from sitegenctl.cli.options import Backend, Invocation, command, option
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "worker")(worker)
+from sitegenctl.cli.options import Backend, Invocation, number, option
 
 
 def worker(
     call: Invocation,
     backend: Backend = None,
     concurrency: Annotated[
-        int | None, option("--concurrency", "-c", min=1, metavar="N", help="Number of processes (default 2).")
+        int | None, number("--concurrency", "-c", min=1, help="Number of processes (default 2).")
     ] = None,
     pace: Annotated[str | None, option("--pace", metavar="TIME", help="Pause after each step (default 0s).")] = None,
     generator: Annotated[
