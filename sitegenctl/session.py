@@ -10,9 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sitegenctl.backends import backend_of
+from sitegenctl.config.backends import BACKENDS
 from sitegenctl.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     from sitegenctl.operations.doctor import DoctorOptions
 
 
+def backend_class(name: str) -> type[Backend]:
+    """The class that provides the backend of this name."""
+    module, _, attribute = BACKENDS[name].provider.partition(":")
+    provider: type[Backend] = getattr(import_module(module), attribute)
+    return provider
+
+
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """The adapters of one invocation; ``command`` is recorded in the journal.
@@ -49,7 +57,11 @@ class Session:
         """The operator, as the journal records it."""
         from sitegenctl.domain.ports import Actor
 
-        return Actor(user=_user(), host=socket.gethostname(), command=self.command)
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # the user of a container may have no name
+            user = "unknown"
+        return Actor(user=user, host=socket.gethostname(), command=self.command)
 
     @cached_property
     def orders(self) -> OrdersStore:
@@ -57,7 +69,7 @@ class Session:
         from sitegenctl.adapters.postgres.orders import PostgresOrders
 
         url = self.settings.require_database_url()
-        orders = PostgresOrders(url, timeout=self._timeout, read_only=self.settings.read_only)
+        orders = PostgresOrders(url, timeout=self.settings.timeout.total_seconds(), read_only=self.settings.read_only)
         self.closing.push_async_callback(orders.close)
         return orders
 
@@ -92,7 +104,7 @@ class Session:
         """The directory of generated sites."""
         from sitegenctl.adapters.sites.directory import SiteDirectory
 
-        return SiteDirectory(self.settings.sites_dir, timeout=self._timeout)
+        return SiteDirectory(self.settings.sites_dir, timeout=self.settings.timeout.total_seconds())
 
     @cached_property
     def probes(self) -> HealthProbes:
@@ -101,7 +113,7 @@ class Session:
         from sitegenctl.adapters.sites.health import SiteHealth
         from sitegenctl.domain.health.probes import HealthProbes
 
-        database = PostgresHealth(self.settings.require_database_url(), timeout=self._timeout)
+        database = PostgresHealth(self.settings.require_database_url(), timeout=self.settings.timeout.total_seconds())
         self.closing.push_async_callback(database.close)
         directory = SiteHealth(self.settings.sites_dir) if self.settings.sites_dir else None
         return HealthProbes(broker=self._backend.probe(), database=database, directory=directory)
@@ -128,11 +140,7 @@ class Session:
 
     @cached_property
     def _backend(self) -> Backend:
-        return backend_of(self.settings)
-
-    @property
-    def _timeout(self) -> float:
-        return self.settings.timeout.total_seconds()
+        return backend_class(self.settings.backend)(self.settings)
 
 
 @asynccontextmanager
@@ -153,7 +161,7 @@ def deployment_commands(settings: Settings) -> DeploymentCommands:
     from sitegenctl.domain.diagnosis.remedy import Command, Remedy, ShellCommand
     from sitegenctl.domain.health.system import DeploymentCommands
 
-    backend, variables = backend_of(settings), settings.variables
+    backend, variables = backend_class(settings.backend), settings.variables
 
     def named(setting: str, variable: str) -> str:
         if setting in variables or settings.context is None:
@@ -192,18 +200,13 @@ def doctor_options(settings: Settings, *, patience: timedelta, strict: bool = Fa
         queue=settings.queue,
         task=settings.task,
         commands=deployment_commands(settings),
-        texts=queue_terms(settings),
+        texts=backend_class(settings.backend)(settings).texts,
         keyprefix=settings.global_keyprefix,
         read_only=settings.read_only,
     )
     return DoctorOptions(
         system=system, backend=settings.backend, timeout=settings.timeout, patience=patience, strict=strict
     )
-
-
-def queue_terms(settings: Settings) -> BackendTexts:
-    """Texts that differ between backends."""
-    return backend_of(settings).texts
 
 
 def worker_stores(settings: Settings) -> tuple[GenerationStore, SiteStore]:
@@ -214,15 +217,3 @@ def worker_stores(settings: Settings) -> tuple[GenerationStore, SiteStore]:
     timeout = settings.timeout.total_seconds()
     store = PostgresGeneration(settings.require_database_url(), timeout=timeout)
     return store, SiteDirectory(settings.require_sites_dir(), timeout=timeout)
-
-
-def require_backend(settings: Settings) -> None:
-    """Raise ``UsageProblem`` if a library of the backend is not installed."""
-    backend_of(settings).require()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container may have no name
-        return "unknown"

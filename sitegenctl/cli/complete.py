@@ -87,9 +87,9 @@ def backends(incomplete: str) -> list[str]:
 
 def contexts(incomplete: str) -> list[str]:
     """Complete the name of a context."""
-    from sitegenctl.config.file import DEMO_CONTEXT, contexts_of, demo_context_path, read_config
+    from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
 
-    names = [*contexts_of(read_config(os.environ), os.environ)]
+    names = [*contexts_of(read_toml(config_path(os.environ)), os.environ)]
     if demo_context_path(os.environ).exists() and DEMO_CONTEXT not in names:
         names.append(DEMO_CONTEXT)
     return [name for name in names if _label(name) == name]
@@ -98,8 +98,8 @@ def contexts(incomplete: str) -> list[str]:
 def orders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Complete the number of an order, with its customer beside it."""
     from sitegenctl.adapters.postgres.completion import suggest_orders
+    from sitegenctl.config.secrets import has_password
     from sitegenctl.config.settings import load_settings
-    from sitegenctl.config.urls import has_password
 
     settings = load_settings({name: innermost(ctx, name) for name in ("context", "env_file")})
     url = settings.database_url or ""

@@ -1,15 +1,23 @@
-"""Locations of sitegenctl's own files, and reading the settings file."""
+"""Locations of sitegenctl's own files; reading and editing the settings file.
+
+An edit keeps everything else in the file, comments and order included. The result is parsed again before it is used: a
+file that tomlkit cannot change faithfully is left to its owner.
+"""
 
 from __future__ import annotations
 
-import stat
+import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sitegenctl.config.urls import has_password
-from sitegenctl.errors import UsageProblem
+from sitegenctl.errors import Refused, UsageProblem
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+_HEADING = "# Settings of sitegenctl. `sitegenctl config show` prints each value and its origin.\n"
 
 DEMO_CONTEXT = "demo"
 
@@ -52,19 +60,20 @@ def demo_context_path(environ: Mapping[str, str]) -> Path:
     return data_dir(environ) / DEMO_CONTEXT / "context.toml"
 
 
-def read_config(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The settings file; empty if it does not exist. Raises ``UsageProblem``."""
-    return read_toml(config_path(environ))
+def read_text(path: Path) -> str:
+    """The content of the file; empty if it does not exist. Raises ``UsageProblem``."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not valid UTF-8'}") from exc
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file; empty if it does not exist. Raises ``UsageProblem``."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not valid UTF-8'}") from exc
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as exc:
         raise UsageProblem(f"{path} is not valid TOML: {exc}") from exc
 
@@ -77,36 +86,62 @@ def contexts_of(file: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str
     return contexts
 
 
-def exposed_passwords(
-    config: Path, tables: Mapping[str, Any], env_file: str | Path | None, values: Mapping[str, Any]
-) -> Iterator[str]:
-    """Warnings about files that contain a password and are readable by every user.
+def with_context(text: str, name: str, values: Mapping[str, Any], *, replace: bool = False) -> str:
+    """Add a context, and select it if none is selected yet.
 
-    ``tables`` is the content of the settings file, ``values`` are the resolved settings.
+    Raises ``Refused`` for an existing context unless ``replace`` is true, and for a file that cannot be edited.
     """
-    if _contains_password(tables):
-        yield from _warn_if_exposed(config)
-    if env_file and any(has_password(value) for name, value in values.items() if name.endswith("_url")):
-        yield from _warn_if_exposed(Path(env_file))
-    for name, value in values.items():
-        # Docker makes its secrets readable for every user of the container, which has only one.
-        if name.endswith("_password_file") and value.parent != Path("/run/secrets"):
-            yield from _warn_if_exposed(value)
+    import tomlkit
+
+    document = _parse(text or _HEADING)
+    before = document.unwrap()
+    contexts = before.get("contexts", {})
+    if not isinstance(contexts, dict):
+        raise Refused("contexts in the settings file is not a table", hint="edit the file")
+    if name in contexts and not replace:
+        raise Refused(f"context {name} already exists", hint="choose another --name, or overwrite it with --force")
+    values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+    document.setdefault("context", name)
+    tables = document.setdefault("contexts", tomlkit.table(is_super_table=True))
+    table = tables.get(name)
+    if isinstance(table, tomlkit.items.Table):
+        # Keep the comments behind the last value: they belong to the table that follows.
+        body = table.value.body
+        trailing: list[Any] = [item for _, item in itertools.takewhile(lambda entry: entry[0] is None, reversed(body))]
+        table.clear()
+        body.clear()
+        table.update(values)
+        for item in reversed(trailing):
+            table.add(item)
+    else:
+        table = tomlkit.table()
+        table.update(values)
+        tables[name] = table
+    return _checked(document, {"context": name, **before, "contexts": {**contexts, name: values}})
 
 
-def _warn_if_exposed(path: Path) -> Iterator[str]:
+def with_chosen(text: str, name: str) -> str:
+    """Select a context. Raises ``Refused`` for a file that cannot be edited."""
+    document = _parse(text or _HEADING)
+    expected = {**document.unwrap(), "context": name}
+    document["context"] = name
+    return _checked(document, expected)
+
+
+def _parse(text: str) -> TOMLDocument:
+    import tomlkit
+
     try:
-        is_exposed = bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return
-    if is_exposed:
-        yield f"{path} contains a password and is readable by every user: chmod 600 {path}"
+        return tomlkit.parse(text)
+    except tomlkit.exceptions.ParseError as exc:
+        raise UsageProblem(f"the settings file is not valid TOML: {exc}") from exc
 
 
-def _contains_password(table: Mapping[str, Any]) -> bool:
-    for key, value in table.items():
-        if isinstance(value, dict) and _contains_password(value):
-            return True
-        if isinstance(value, str) and (has_password(value) or (value and key.endswith("_password"))):
-            return True
-    return False
+def _checked(document: TOMLDocument, expected: Mapping[str, Any]) -> str:
+    text = document.as_string()
+    try:
+        if tomllib.loads(text) == expected:
+            return text
+    except tomllib.TOMLDecodeError:
+        pass
+    raise Refused("the settings file is written in a way that sitegenctl can't edit", hint="edit the file")

@@ -1,4 +1,7 @@
-"""Passwords from a file or from the output of a command, such as ``pass show``.
+"""Passwords in URLs, and from a file or the output of a command, such as ``pass show``.
+
+Passwords with unescaped ``/``, ``?``, ``#`` or ``@`` are common. So everything up to the last ``@`` of a URL counts as
+user and password, whatever a URL parser would return.
 
 A command runs without a shell and without stdin. Its stderr is discarded: that may contain the password too.
 """
@@ -8,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import signal
 import subprocess
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 from sitegenctl.errors import UsageProblem
 
@@ -20,6 +25,45 @@ COMMAND_TIMEOUT = 30.0
 
 #: Longer output is not a password, and a command may write without end.
 _MAX_BYTES = 8192
+
+_BETWEEN_SENTINELS = re.compile(r";(?=sentinel://)")
+_PARTS = re.compile(r"(?P<scheme>[\w+.-]+://)(?:(?P<user>[^@/?#]*)@)?(?P<rest>.*)", re.DOTALL)
+
+
+def has_password(url: str) -> bool:
+    """Whether the URL contains a password."""
+    if re.search(r"[?&]password=[^&]", url):
+        return True
+    login, _, _ = url.partition("://")[2].rpartition("@")
+    return bool(login.partition(":")[2])
+
+
+def with_password(url: str, password: str) -> str:
+    """Add the password to the URL, or to each of several sentinel URLs, unless it has one."""
+    several = _BETWEEN_SENTINELS.split(url)
+    if len(several) > 1:
+        return ";".join(with_password(part, password) for part in several)
+    match = _PARTS.fullmatch(url)
+    if match is None or has_password(url):
+        return url
+    user = (match["user"] or "").rstrip(":")
+    return f"{match['scheme']}{user}:{quote(password, safe='')}@{match['rest']}"
+
+
+def mask_url(url: str) -> str:
+    """The URL with its passwords replaced by ``***``; a text that is not a URL is masked completely."""
+    several = _BETWEEN_SENTINELS.split(url)
+    if len(several) > 1:
+        return ";".join(map(mask_url, several))
+    scheme, separator, rest = url.partition("://")
+    if not separator or not re.fullmatch(r"[\w+.-]+", scheme):
+        return "***"
+    login, at, address = rest.rpartition("@")
+    if at:
+        user, colon, _ = login.partition(":")
+        rest = f"{user}:***@{address}" if colon else f"{user}@{address}"
+    masked = re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", rest, flags=re.IGNORECASE)
+    return f"{scheme}://{masked}"
 
 
 def password_in(path: Path, setting: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -18,16 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sitegenctl.config.backends import BACKENDS
-from sitegenctl.config.file import (
-    DEMO_CONTEXT,
-    config_path,
-    contexts_of,
-    demo_context_path,
-    exposed_passwords,
-    read_config,
-    read_toml,
-)
-from sitegenctl.config.sources import all_sources, drop_foreign_password
+from sitegenctl.config.env_file import read_env_file
+from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
+from sitegenctl.config.secrets import has_password, password_in, password_of, with_password
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 from sitegenctl.errors import UsageProblem
@@ -272,17 +266,11 @@ def _not_configured(what: str, variable: str) -> str:
 
 
 def _with_password(url: str, kind: str, command: tuple[str, ...] | None, file: Path | None) -> str:
-    if command is None and file is None:
-        return url
-    from sitegenctl.config.secrets import password_in, password_of
-    from sitegenctl.config.urls import has_password, with_password
-
-    if has_password(url):
-        return url
-    if command is not None:
+    if command is not None and not has_password(url):
         return with_password(url, password_of(command, f"{kind}_password_command"))
-    assert file is not None  # noqa: S101 - for the type checker
-    return with_password(url, password_in(file, f"{kind}_password_file"))
+    if file is not None and not has_password(url):
+        return with_password(url, password_in(file, f"{kind}_password_file"))
+    return url
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -291,45 +279,125 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     ``flags`` holds the values of the command line by setting (None where not given), and ``context`` and ``env_file``.
     Raises ``UsageProblem`` for an invalid file, context or value.
     """
-    file = read_config(environ)
-    if flags.get("context") and flags.get("env_file"):
+    path, env_file = config_path(environ), flags.get("env_file")
+    file = read_toml(path)
+    if flags.get("context") and env_file:
         raise UsageProblem("--context and --env-file are mutually exclusive")
     context = flags.get("context") or environ.get("SITEGENCTL_CONTEXT") or file.get("context")
-    if flags.get("env_file"):
+    if env_file:
         # The file means its own system: a context must not fill in the database of another one.
         context = None
     if context is not None and not isinstance(context, str):
-        raise UsageProblem(f"{config_path(environ)}: context must be the name of a context")
+        raise UsageProblem(f"{path}: context must be the name of a context")
     context_values = _context_values(context, file, environ) if context else {}
-    sources = all_sources(flags, environ, context, context_values, _PARSERS)
+    in_context: _Source = {name: (value, f"context {context}") for name, value in context_values.items()}
+    environment = _read_variables(environ)
+    # Strongest first. A context or file named on the command line must beat an environment that points to another
+    # system.
+    sources: list[_Source] = [{name: (value, "flag") for name, value in flags.items() if value is not None}]
+    if flags.get("context") is not None:
+        sources.append(in_context)
+    if env_file:
+        known = [*SYSTEM_VARIABLES.values(), *_OWN_VARIABLES.values()]
+        sources += _read_variables(read_env_file(Path(env_file), known), f" in {env_file}")
+    sources += environment
+    if flags.get("context") is None:
+        sources.append(in_context)
+
     values: dict[str, Any] = {}
     origins = dict.fromkeys(_PARSERS, "default")
     ranks = dict.fromkeys(_PARSERS, len(sources))
     variables: dict[str, str] = {}
     for name, parse in _PARSERS.items():
-        having = (rank for rank, source in enumerate(sources) if source.values.get(name) is not None)
-        rank = next(having, None)
-        if rank is None:
+        rank, source = next(((rank, source) for rank, source in enumerate(sources) if name in source), (0, None))
+        if source is None:
             continue
-        source = sources[rank]
-        ranks[name], origins[name] = rank, source.origins[name]
-        if name in source.variables:
-            variables[name] = source.variables[name]
+        value, origins[name] = source[name]
+        ranks[name] = rank
+        if source in environment:
+            variables[name] = origins[name]
         try:
-            values[name] = parse(source.values[name])
+            values[name] = parse(value)
         except (ValueError, TypeError) as exc:
             raise bad_value(f"{name} ({origins[name]})", exc) from exc
     values.setdefault("task", BACKENDS[values.get("backend", Settings.backend)].task)
     for kind in ("database", "redis"):
-        drop_foreign_password(kind, values, origins, ranks)
-    exposed = exposed_passwords(config_path(environ), file if context_values else {}, flags.get("env_file"), values)
+        _drop_foreign_password(kind, values, origins, ranks)
+    with_passwords = [path] if context_values and _contains_password(file) else []
+    if env_file and any(has_password(value) for name, value in values.items() if name.endswith("_url")):
+        with_passwords.append(Path(env_file))
+    # Docker makes its secrets readable for every user of the container, which has only one.
+    with_passwords += [
+        value
+        for name, value in values.items()
+        if name.endswith("_password_file") and value.parent != Path("/run/secrets")
+    ]
     return Settings(
         context=context,
-        env_file=flags.get("env_file"),
+        env_file=env_file,
         origins=origins,
         variables=variables,
-        warnings=tuple(exposed),
+        warnings=tuple(
+            f"{each} contains a password and is readable by every user: chmod 600 {each}"
+            for each in with_passwords
+            if _is_exposed(each)
+        ),
         **values,
+    )
+
+
+#: The variables that the system itself uses, by setting.
+SYSTEM_VARIABLES = {
+    "database_url": "DATABASE_URL",
+    "redis_url": "REDIS_URL",
+    "sites_dir": "SITES_BASE_DIR",
+    "rq_key_prefix": "RQ_KEY_PREFIX",
+}
+
+_OWN_VARIABLES = {name: f"SITEGENCTL_{name.upper()}" for name in _PARSERS}
+
+# By setting: its value, and its origin for ``config show``.
+_Source = dict[str, tuple[Any, str]]
+
+
+def _read_variables(values: Mapping[str, str], where: str = "") -> list[_Source]:
+    """The settings from our own variables, and from the system's; empty ones count as unset."""
+    return [
+        {name: (values[variable], f"{variable}{where}") for name, variable in names.items() if values.get(variable)}
+        for names in (_OWN_VARIABLES, SYSTEM_VARIABLES)
+    ]
+
+
+def _drop_foreign_password(
+    kind: str, values: dict[str, Any], origins: dict[str, str], ranks: Mapping[str, int]
+) -> None:
+    """Ignore a password file or command from a weaker source than the URL's.
+
+    Otherwise the password of a context would be sent to a server that an environment variable names. Raises
+    ``UsageProblem`` if one source sets both a file and a command.
+    """
+    given = [name for name in (f"{kind}_password_command", f"{kind}_password_file") if name in values]
+    if len(given) == 2 and ranks[given[0]] == ranks[given[1]]:
+        raise UsageProblem(f"{given[0]} and {given[1]} ({origins[given[0]]}) are mutually exclusive")
+    strongest = min((ranks[name] for name in given), default=0)
+    for name in given:
+        if ranks[name] > ranks[f"{kind}_url"] or ranks[name] > strongest:
+            del values[name]
+            origins[name] += ", not used"
+
+
+def _is_exposed(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def _contains_password(table: Mapping[str, Any]) -> bool:
+    return any(
+        (isinstance(value, dict) and _contains_password(value))
+        or (isinstance(value, str) and (has_password(value) or bool(value and key.endswith("_password"))))
+        for key, value in table.items()
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from textual.binding import Binding
 from textual.theme import BUILTIN_THEMES
 
-from sitegenctl.config.file import config_path, read_config
+from sitegenctl.config.file import config_path, read_toml
 from sitegenctl.config.settings import bad_value, parse_duration
 from sitegenctl.errors import UsageProblem
 from sitegenctl.tui.keys import DEFAULT_KEYS, KEYS
@@ -48,7 +48,7 @@ def read_preferences(environ: Mapping[str, str]) -> Preferences:
     """Read the settings file. Raises ``UsageProblem`` for invalid values."""
     path = config_path(environ)
     source = f"{path}, [live]"
-    table = read_config(environ).get("live", {})
+    table = read_toml(config_path(environ)).get("live", {})
     if not isinstance(table, dict):
         raise UsageProblem(f"{path}: live must be a table, [live]")
     for name in table:

@@ -30,8 +30,8 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.scheduler import RQScheduler
 
+from sitegenctl.config.secrets import mask_url
 from sitegenctl.config.settings import Settings
-from sitegenctl.config.urls import mask_url
 from sitegenctl.domain.queue.defaults import RESULTS_KEPT
 from sitegenctl.worker.rq_jobs import job_class
 

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.config.editor import with_chosen, with_context
+from sitegenctl.config.file import with_chosen, with_context
 from sitegenctl.errors import Refused, UsageProblem
 
 FILE = """# ours, by hand

@@ -8,8 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.config.secrets import password_in, password_of
-from sitegenctl.config.urls import has_password, with_password
+from sitegenctl.config.secrets import has_password, password_in, password_of, with_password
 from sitegenctl.errors import UsageProblem
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 import sitegenctl
+from sitegenctl.config.secrets import mask_url
 from sitegenctl.config.settings import load_settings
-from sitegenctl.config.urls import mask_url
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.command import hint_text
 

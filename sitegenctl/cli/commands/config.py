@@ -45,11 +45,11 @@ def path(call: Invocation) -> int:
 def contexts(call: Invocation) -> int:
     """List the contexts; * marks the current one."""
     from sitegenctl.cli.terminal import screen
-    from sitegenctl.config.file import DEMO_CONTEXT, contexts_of, demo_context_path, read_config, read_toml
-    from sitegenctl.config.urls import mask_url
+    from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
+    from sitegenctl.config.secrets import mask_url
     from sitegenctl.render.table import Column, Line, table
 
-    file = read_config(os.environ)
+    file = read_toml(config_path(os.environ))
     known = dict(contexts_of(file, os.environ))
     if DEMO_CONTEXT not in known and (demo := read_toml(demo_context_path(os.environ))):
         known[DEMO_CONTEXT] = demo
@@ -90,12 +90,11 @@ def use(
 ) -> int:
     """Set the default context."""
     from sitegenctl.config.atomic_write import write_private
-    from sitegenctl.config.editor import read_text, with_chosen
-    from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, read_config
+    from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, read_text, read_toml, with_chosen
     from sitegenctl.errors import Refused
 
     call.require_writable()
-    known = contexts_of(read_config(os.environ), os.environ)
+    known = contexts_of(read_toml(config_path(os.environ)), os.environ)
     if name not in known and name != DEMO_CONTEXT:
         raise Refused(f"no context {name!r}", hint=f"known contexts: {', '.join([*known, DEMO_CONTEXT])}")
     path = config_path(os.environ)
@@ -106,7 +105,7 @@ def use(
 
 
 def _shown(name: str, value: Any) -> Any:
-    from sitegenctl.config.urls import mask_url
+    from sitegenctl.config.secrets import mask_url
     from sitegenctl.domain.diagnosis.describe import describe_age
 
     if value is None or isinstance(value, bool | int):

@@ -88,8 +88,7 @@ def init(
     """
     from sitegenctl.cli.terminal import is_interactive
     from sitegenctl.config.atomic_write import write_private
-    from sitegenctl.config.editor import read_text, with_context
-    from sitegenctl.config.file import config_path
+    from sitegenctl.config.file import config_path, read_text, with_context
 
     call.require_writable()
     path = config_path(os.environ)
@@ -158,7 +157,7 @@ def _ask(call: Invocation, values: dict[str, Any], *, untested: bool) -> None:
 
 
 def _ask_url(values: dict[str, Any], setting: str, example: str) -> str:
-    from sitegenctl.config.urls import has_password, mask_url, with_password
+    from sitegenctl.config.secrets import has_password, mask_url, with_password
 
     known: str | None = values[setting]
     default = mask_url(known) if known else example

@@ -111,7 +111,7 @@ def _show_tour(stack: Stack) -> Settings:
 
 def _stack(call: Invocation, backend: str | None = None) -> Stack:
     from sitegenctl.demo.stack import Stack, default_root
-    from sitegenctl.session import require_backend
+    from sitegenctl.session import backend_class
 
     def is_ready(state: StackState) -> bool:
         from sitegenctl.config.settings import load_settings
@@ -127,7 +127,8 @@ def _stack(call: Invocation, backend: str | None = None) -> Stack:
 
     if backend is not None:
         # Before anything starts.
-        require_backend(call.settings(backend=backend))
+        settings = call.settings(backend=backend)
+        backend_class(settings.backend)(settings).require()
     return Stack(root=default_root(), backend=backend, worker_ready=is_ready)
 
 
@@ -209,7 +210,7 @@ def _write_status(call: Invocation, state: StackState) -> int:
 
 
 def _part_row(part: ServerState) -> dict[str, Any]:
-    from sitegenctl.config.urls import mask_url
+    from sitegenctl.config.secrets import mask_url
 
     return {
         "name": part.name,

@@ -60,7 +60,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl.render.metrics import METRIC_COLUMNS, exposition, metric_rows
     from sitegenctl.render.output import Report, write
     from sitegenctl.render.sources import degraded
-    from sitegenctl.session import queue_terms
+    from sitegenctl.session import backend_class
 
     measurement = signals.run(_measure(call, settings))
     text = exposition(measurement, context=settings.context, version=__version__)
@@ -75,9 +75,8 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
         # Print nothing: cron would mail it.
         text=lambda: text if textfile is None else "",
     )
-    return write(
-        degraded(report, measurement.unanswered, queue_terms(settings), selector=settings.selector), call.output
-    )
+    texts = backend_class(settings.backend)(settings).texts
+    return write(degraded(report, measurement.unanswered, texts, selector=settings.selector), call.output)
 
 
 async def _measure(call: Invocation, settings: Settings) -> Measurement:

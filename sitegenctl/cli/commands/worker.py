@@ -20,11 +20,11 @@ def worker(
     ] = None,
 ) -> int:
     """Run the reference worker until it is stopped."""
-    from sitegenctl.backends import backend_of
+    from sitegenctl.session import backend_class
 
     call.require_writable()
     settings = call.settings(backend=backend, concurrency=concurrency, pace=pace, generator=generator)
-    provider = backend_of(settings)
+    provider = backend_class(settings.backend)(settings)
     provider.require()
     exit_code: int = import_module(provider.worker).run_worker(settings, verbose=call.verbose)
     return exit_code

@@ -24,7 +24,6 @@ from sqlalchemy.pool import NullPool
 
 from sitegenctl.adapters.postgres import schema
 from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, asyncpg_dsn, translate
-from sitegenctl.backends import backend_class
 from sitegenctl.config.atomic_write import write_whole
 from sitegenctl.demo.samples.businesses import half_filled
 from sitegenctl.demo.samples.plan import DETAILED_UP_TO, TOUR_ORDER, Manifest, SampleOrder, plan_samples
@@ -32,6 +31,7 @@ from sitegenctl.demo.samples.recipes import FOREIGN
 from sitegenctl.demo.samples.sites import remove_sites, write_sites
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.orders.order import Onboarding
+from sitegenctl.session import backend_class
 
 #: The name of the file for the manifest.
 MANIFEST = "manifest.json"
