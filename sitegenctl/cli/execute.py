@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from sitegenctl.cli.options import Invocation
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.diagnosis.listing import OrderQuery
-    from sitegenctl.domain.plans.plan import Plan
-    from sitegenctl.domain.plans.plan import OperationResult
+    from sitegenctl.domain.plans.plan import OperationResult, Plan
     from sitegenctl.operations.planners import Planner
     from sitegenctl.session import Session
 
@@ -94,8 +93,8 @@ async def execute(
 ) -> OperationResult:
     """Plan and execute, batch by batch unless the plan must be confirmed first."""
     from sitegenctl.cli.options import Output
-    from sitegenctl.operations.planners import Selection
     from sitegenctl.operations.execute import execute_batches, preview_batches
+    from sitegenctl.operations.planners import Selection
     from sitegenctl.render.outcomes import LISTED
 
     selection = None
