@@ -15,7 +15,7 @@ from sitegenctl.domain.orders.order import OrderStatus
 async def main() -> None:
     base = Path(os.environ["SITES_BASE_DIR"])
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
-    ids = [row["id"] for row in await connection.fetch(queries.in_status(OrderStatus.GENERATING))]
+    ids = [row["id"] for row in await connection.fetch(queries.IN_STATUS[OrderStatus.GENERATING])]
     for start in range(0, len(ids), 2000):
         await connection.fetch(queries.BY_ID, ids[start : start + 2000])
     for order_id in ids:

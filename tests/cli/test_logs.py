@@ -137,7 +137,7 @@ def test_reading_one_order_never_walks_the_whole_table(world: World) -> None:
         connection = await asyncpg.connect(world.database_url)
         try:
             result = []
-            for statement in (postgres_log._OLDEST, postgres_log._NEWEST):
+            for statement in (postgres_log.OLDEST, postgres_log.NEWEST):
                 rows = await connection.fetch(f"EXPLAIN {statement}", [2], 0, None, None, None, None, 100)
                 result.append("\n".join(row[0] for row in rows))
             return result

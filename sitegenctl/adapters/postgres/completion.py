@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sitegenctl.adapters.postgres.connection import Link, asyncpg_dsn, translating
+from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn, translating
 from sitegenctl.domain.orders.order import MAX_ORDER_ID
 
 _MAX_SUGGESTIONS = 50
@@ -36,18 +36,16 @@ async def suggest_orders(url: str, prefix: str, *, timeout: float) -> list[tuple
     """
     if prefix and not _is_number(prefix):
         return []
-    link = Link(asyncpg_dsn(url), timeout=timeout, read_only=True)
+    database = Database(asyncpg_dsn(url), timeout=timeout, read_only=True)
     try:
         with translating():
-            async with asyncio.timeout(timeout), link.transaction() as connection:
-                query = (
-                    (_BETWEEN, _MAX_SUGGESTIONS, *zip(*_spans(prefix), strict=True))
-                    if prefix
-                    else (_LIKELY, _MAX_SUGGESTIONS)
-                )
-                rows = await connection.fetch(*query)
+            async with asyncio.timeout(timeout):
+                if prefix:
+                    rows = await database.fetch(_BETWEEN, _MAX_SUGGESTIONS, *zip(*_spans(prefix), strict=True))
+                else:
+                    rows = await database.fetch(_LIKELY, _MAX_SUGGESTIONS)
     finally:
-        await link.close()
+        await database.close()
     return [(row["id"], row["customer_name"]) for row in rows]
 
 

@@ -87,7 +87,7 @@ async def connect(dsn: str, *, timeout: float) -> asyncpg.Connection:
     )
 
 
-class Link:
+class Database:
     """A connection that opens when first used and again after it was lost; it serves one transaction at a time.
 
     ``timeout`` is in seconds, for each statement. The lock timeout is shorter, so that the server reports a lock before
@@ -102,18 +102,16 @@ class Link:
             f"BEGIN {'READ ONLY' if read_only else ''}; SET LOCAL row_security = off;"
             f" SET LOCAL lock_timeout = {max(1, int(timeout * 800))};"
         )
-        self._turn = asyncio.Lock()
+        #: Held during a transaction.
+        self.turn = asyncio.Lock()
         self._connection: asyncpg.Connection | None = None
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a transaction is in progress."""
-        return self._turn.locked()
-
-    async def open(self) -> None:
-        """Connect, unless connected."""
-        async with self._turn:
-            await self._opened()
+    async def open(self) -> asyncpg.Connection:
+        """Connect, unless connected; for the holder of ``turn``. Raises ``SourceError``."""
+        if self._connection is None or self._connection.is_closed():
+            with translating():
+                self._connection = await connect(self._dsn, timeout=self._timeout)
+        return self._connection
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -122,28 +120,29 @@ class Link:
             with suppress(*DRIVER_ERRORS):
                 await connection.close(timeout=1)
 
+    async def fetch(self, query: str, *parameters: object) -> list[asyncpg.Record]:
+        """Read the rows of one statement, in a transaction of its own."""
+        async with self.transaction() as connection:
+            return list(await connection.fetch(query, *parameters))
+
     @asynccontextmanager
     async def transaction(self, also: str = "") -> AsyncIterator[asyncpg.Connection]:
         """Run a transaction after those in progress; ``also`` are statements to begin with, without result rows.
 
-        Raises the driver's errors, and ``SourceError`` if row-level security would hide rows.
+        Raises ``SourceError``, whose cause is the error of the driver.
         """
-        async with self._turn:
-            connection = await self._opened()
-            try:
-                await connection.execute(self._begin + also)
-                yield connection
-                await connection.execute("COMMIT")
-            except BaseException as exc:
-                await self._roll_back(connection, exc)
-                if getattr(exc, "server_source_function", None) == _ROW_SECURITY_CHECK:
-                    raise await _hidden_rows(connection) from exc
-                raise
-
-    async def _opened(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, timeout=self._timeout)
-        return self._connection
+        async with self.turn:
+            connection = await self.open()
+            with translating():
+                try:
+                    await connection.execute(self._begin + also)
+                    yield connection
+                    await connection.execute("COMMIT")
+                except BaseException as exc:
+                    await self._roll_back(connection, exc)
+                    if getattr(exc, "server_source_function", None) == _ROW_SECURITY_CHECK:
+                        raise await _hidden_rows(connection) from exc
+                    raise
 
     async def _roll_back(self, connection: asyncpg.Connection, why: BaseException) -> None:
         # After a timeout the state of the connection is unknown; after a refused statement it is usable.

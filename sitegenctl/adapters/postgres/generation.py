@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.connection import Link, asyncpg_dsn, translating
+from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn, translating
 from sitegenctl.adapters.postgres.locks import FENCE_SPACE, HELD_RUN_LOCKS, LOCK_SPACE, advisory_lock, run_lock_key
 from sitegenctl.adapters.postgres.queries import utc_now
 from sitegenctl.domain.orders.generation import Brief, GenerationRecords, TeamMember, Testimonial
@@ -87,33 +87,32 @@ class PostgresGeneration:
                 yield None
                 return
             # A new connection for each use: each task has its own event loop.
-            link = Link(self._dsn, timeout=self._timeout)
+            database = Database(self._dsn, timeout=self._timeout)
             try:
                 with translating():
                     # Not the pid from connecting: behind a pooler that is another session's.
                     pid = await holder.fetchval("SELECT pg_backend_pid()")
-                    # Wait for a write of a run that has just lost this lock.
-                    async with link.transaction(f"SELECT pg_advisory_xact_lock({FENCE_SPACE}, {key});"):
-                        pass
-                yield _Records(link, order_id, pid)
+                # Wait for a write of a run that has just lost this lock.
+                async with database.transaction(f"SELECT pg_advisory_xact_lock({FENCE_SPACE}, {key});"):
+                    pass
+                yield _Records(database, order_id, pid)
             finally:
-                await link.close()
+                await database.close()
 
     async def record_failure(self, order_id: int, message: str, note: str, **details: Any) -> None:
         """Log an ERROR and note it in ``admin_notes``; see ``GenerationStore``."""
         key = run_lock_key(order_id)
-        link = Link(self._dsn, timeout=self._timeout)
+        database = Database(self._dsn, timeout=self._timeout)
         try:
-            with translating():
-                # Not the run lock itself: a run that begins now would fail to get it.
-                async with link.transaction(_fence(key)) as connection:
-                    if await connection.fetchval(_IS_HELD, key % 2**32, None):
-                        return
-                    await connection.execute(_LOG, order_id, _log_row("ERROR", message, "error", details))
-                    note = f"Generation Failed: {' '.join(note.split())}"
-                    await connection.execute(_NOTE_FAILURE, order_id, note, _FAILURE_NOTE)
+            # Not the run lock itself: a run that begins now would fail to get it.
+            async with database.transaction(_fence(key)) as connection:
+                if await connection.fetchval(_IS_HELD, key % 2**32, None):
+                    return
+                await connection.execute(_LOG, order_id, _log_row("ERROR", message, "error", details))
+                note = f"Generation Failed: {' '.join(note.split())}"
+                await connection.execute(_NOTE_FAILURE, order_id, note, _FAILURE_NOTE)
         finally:
-            await link.close()
+            await database.close()
 
 
 def _fence(key: int) -> str:
@@ -124,21 +123,21 @@ def _fence(key: int) -> str:
 class _Records:
     """``GenerationRecords`` over one connection, while the session ``pid`` holds the order's run lock."""
 
-    def __init__(self, link: Link, order_id: int, pid: int) -> None:
-        self._link = link
+    def __init__(self, database: Database, order_id: int, pid: int) -> None:
+        self._database = database
         self._order_id = order_id
         self._key = run_lock_key(order_id)
         self._pid = pid
 
     async def status(self, order_id: int) -> OrderStatus | None:
-        async with self._reading() as connection:
-            row = await connection.fetchrow("SELECT status::text FROM site_orders WHERE id = $1::bigint", order_id)
-        if row is None:
+        rows = await self._database.fetch("SELECT status::text FROM site_orders WHERE id = $1::bigint", order_id)
+        if not rows:
             raise GenerationError(f"there is no order {order_id}")
-        return OrderStatus(row["status"]) if row["status"] in OrderStatus.__members__ else None
+        status = rows[0]["status"]
+        return OrderStatus(status) if status in OrderStatus.__members__ else None
 
     async def brief(self, order_id: int, site_url: str) -> Brief:
-        async with self._reading() as connection:
+        async with self._database.transaction() as connection:
             text = await connection.fetchval(_ONBOARDING, order_id)
         if text is None:
             raise GenerationError(f"order {order_id} has no onboarding")
@@ -156,7 +155,7 @@ class _Records:
             await connection.execute(_LOG, order_id, _log_row(step, message, status, details))
 
     async def has_briefing(self, order_id: int) -> bool:
-        async with self._reading() as connection:
+        async with self._database.transaction() as connection:
             return bool(await connection.fetchval(_HAS_BRIEFING, order_id))
 
     async def save_briefing(self, order_id: int, title: str, content: str) -> None:
@@ -170,19 +169,12 @@ class _Records:
             return bool(await connection.fetch(_FINISH, order_id, row, site_url, _FAILURE_NOTE))
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[asyncpg.Connection]:
-        with translating():
-            async with self._link.transaction() as connection:
-                yield connection
-
-    @asynccontextmanager
     async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
         """A transaction that the next run waits for. Raises ``SourceError`` if the run lock is lost."""
-        with translating():
-            async with self._link.transaction(_fence(self._key)) as connection:
-                if not await connection.fetchval(_IS_HELD, self._key % 2**32, self._pid):
-                    raise SourceError(f"the run lock of order {self._order_id} is lost", source="database")
-                yield connection
+        async with self._database.transaction(_fence(self._key)) as connection:
+            if not await connection.fetchval(_IS_HELD, self._key % 2**32, self._pid):
+                raise SourceError(f"the run lock of order {self._order_id} is lost", source="database")
+            yield connection
 
 
 def _log_row(step: str, message: str, status: str, details: dict[str, Any]) -> str:

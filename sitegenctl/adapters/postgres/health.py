@@ -9,14 +9,11 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-import asyncpg
-
 from sitegenctl.adapters.postgres.access import read_access
-from sitegenctl.adapters.postgres.connection import TABLES, Link, asyncpg_dsn, translating
+from sitegenctl.adapters.postgres.connection import TABLES, Database, asyncpg_dsn
 from sitegenctl.adapters.postgres.queries import NEWEST_FINISHED
 from sitegenctl.domain.health.postgres import PostgresFacts, SchemaShape, TableLock
 
@@ -60,15 +57,15 @@ class PostgresHealth:
 
     def __init__(self, url: str, *, timeout: float, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._link = Link(asyncpg_dsn(url), timeout=timeout, read_only=True)
+        self._database = Database(asyncpg_dsn(url), timeout=timeout, read_only=True)
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
-        await self._link.close()
+        await self._database.close()
 
     async def facts(self) -> PostgresFacts:
         """Read the facts in a few round trips on one connection."""
-        async with self._connected() as connection:
+        async with self._database.transaction() as connection:
             began = time.perf_counter()
             await connection.execute("SELECT 1")
             latency = time.perf_counter() - began
@@ -98,7 +95,7 @@ class PostgresHealth:
     async def shapes(self) -> tuple[SchemaShape, SchemaShape]:
         """The contract's tables and enums, and those of the database."""
         expected = await asyncio.to_thread(contract_shape)
-        async with self._connected() as connection:
+        async with self._database.transaction() as connection:
             columns = await connection.fetch(_COLUMNS, list(expected.tables))
             labels = await connection.fetch(_LABELS, list(expected.tables))
         tables: dict[str, dict[str, str]] = defaultdict(dict)
@@ -111,15 +108,7 @@ class PostgresHealth:
 
     async def newest_finished(self, limit: int) -> Sequence[int]:
         """The ids of up to ``limit`` orders in REVIEW or DELIVERED, newest first."""
-        async with self._connected() as connection:
-            rows = await connection.fetch(NEWEST_FINISHED, limit)
-        return [row["id"] for row in rows]
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
-        with translating():
-            async with self._link.transaction() as connection:
-                yield connection
+        return [row["id"] for row in await self._database.fetch(NEWEST_FINISHED, limit)]
 
 
 def contract_shape() -> SchemaShape:

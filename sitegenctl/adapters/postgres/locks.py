@@ -36,6 +36,9 @@ FENCE_SPACE = LOCK_SPACE + 1
 
 _INT4_MAX = 2**31 - 1
 
+#: SQL for ``run_lock_key`` of ``o.id``, unsigned as ``pg_locks`` shows it.
+RUN_LOCK_KEY = f"CASE WHEN o.id <= {_INT4_MAX} THEN o.id::bigint ELSE o.id::bigint % {_INT4_MAX} + {2**31} END"
+
 #: The second keys of the run locks that are held, unsigned as ``pg_locks`` shows them.
 HELD_RUN_LOCKS = f"""
 SELECT objid::bigint FROM pg_locks
@@ -47,11 +50,6 @@ SELECT objid::bigint FROM pg_locks
 def run_lock_key(order_id: int) -> int:
     """The second key, limited to 32 bits: the order id, or a negative number for a larger id."""
     return order_id if order_id <= _INT4_MAX else order_id % _INT4_MAX - 2**31
-
-
-def unsigned_key(column: str) -> str:
-    """SQL for ``run_lock_key`` of a column, unsigned as ``pg_locks`` shows it."""
-    return f"CASE WHEN {column} <= {_INT4_MAX} THEN {column}::bigint ELSE {column}::bigint % {_INT4_MAX} + {2**31} END"
 
 
 @asynccontextmanager

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import uuid4
 
 import asyncpg
 
 from sitegenctl.adapters.postgres import log, queries, transitions
 from sitegenctl.adapters.postgres.access import read_access
-from sitegenctl.adapters.postgres.connection import Link, asyncpg_dsn, is_refusal, translating
+from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn, is_refusal
 from sitegenctl.adapters.postgres.locks import MaintenanceLock
+from sitegenctl.adapters.postgres.transitions import Change
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
-from sitegenctl.domain.ports import Actor, TransitionResult
+from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
 from sitegenctl.domain.statistics.statistics import LogWindow
 from sitegenctl.domain.statistics.throughput import StepMark
 from sitegenctl.errors import Refused, SourceError, Unconfirmed
@@ -38,25 +38,21 @@ class PostgresOrders:
 
     def __init__(self, url: str, *, timeout: float, read_only: bool = False) -> None:
         dsn = asyncpg_dsn(url)
-        # The second one applies transitions while the first one is busy.
-        self._links = tuple(Link(dsn, timeout=timeout, read_only=read_only) for _ in range(2))
+        self._main = Database(dsn, timeout=timeout, read_only=read_only)
+        # Applies transitions while the main one is busy.
+        self._other = Database(dsn, timeout=timeout, read_only=read_only)
         self._maintenance = MaintenanceLock(dsn, timeout=timeout)
         self._access: DatabaseAccess | None = None
 
     async def close(self) -> None:
         """Close the connections, if there are any."""
-        for link in self._links:
-            await link.close()
+        await self._main.close()
+        await self._other.close()
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
         """Read these orders; missing ones are left out."""
         ids = list(order_ids)
         orders: dict[int, Order] = {}
-
-        async def fetch(batch: Sequence[int]) -> list[asyncpg.Record]:
-            # A transaction for each batch, because the time limit is for a statement.
-            async with self._reading() as connection:
-                return list(await connection.fetch(queries.BY_ID, batch))
 
         async def convert(rows: Sequence[asyncpg.Record]) -> None:
             for number, row in enumerate(rows):
@@ -66,21 +62,22 @@ class PostgresOrders:
 
         rows: list[asyncpg.Record] = []
         for start in range(0, len(ids), _BATCH_SIZE):
-            # The database reads one batch while the previous one is converted.
-            rows, _ = await asyncio.gather(fetch(ids[start : start + _BATCH_SIZE]), convert(rows))
+            # The database reads one batch while the previous one is converted. A transaction for each batch, because
+            # the time limit is for a statement.
+            reading = self._main.fetch(queries.BY_ID, ids[start : start + _BATCH_SIZE])
+            rows, _ = await asyncio.gather(reading, convert(rows))
         await convert(rows)
         return orders
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
         """Read open orders and these; ``only`` restricts both."""
-        async with self._reading() as connection:
-            rows = await connection.fetch(queries.OPEN, *queries.restriction(only or OrderFilter()), list(also))
+        rows = await self._main.fetch(queries.OPEN, *queries.restriction(only or OrderFilter()), list(also))
         return {row["id"]: queries.order_of(row) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         """Read the first ``offset + limit`` settled orders, sorted and filtered by the query."""
         parameters = (*queries.restriction(query.filter), list(excluding), query.offset + query.limit)
-        async with self._reading() as connection:
+        async with self._main.transaction() as connection:
             ids = [row["id"] for row in await connection.fetch(queries.settled(query), *parameters)]
             rows = await connection.fetch(queries.BY_ID, ids)
         orders = {row["id"]: queries.order_of(row) for row in rows}
@@ -88,41 +85,34 @@ class PostgresOrders:
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
         """Count settled orders."""
-        async with self._reading() as connection:
-            parameters = (*queries.restriction(only), list(excluding))
-            return int(await connection.fetchval(queries.COUNT_SETTLED, *parameters))
+        ((count,),) = await self._main.fetch(queries.COUNT_SETTLED, *queries.restriction(only), list(excluding))
+        return int(count)
 
     async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
         """Count orders by status; an unknown status is given as the database's label."""
-        async with self._reading() as connection:
-            rows = await connection.fetch(queries.COUNT_BY_STATUS)
-        return {queries.status_of(row["status"]) or row["status"]: row["count"] for row in rows}
+        rows = await self._main.fetch(queries.COUNT_BY_STATUS)
+        return {queries.STATUSES.get(row["status"], row["status"]): row["count"] for row in rows}
 
     async def count_runs(self, window: timedelta) -> RunCounts:
         """Count the runs that ended within the window until now, by the database's clock."""
-        async with self._reading() as connection:
-            row = await connection.fetchrow(log.COUNT_RUNS, window)
-        return RunCounts(succeeded=row["succeeded"], failed=row["failed"], skipped=row["skipped"])
+        (row,) = await self._main.fetch(log.COUNT_RUNS, window)
+        return RunCounts(**row)
 
     async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
         """Read the newest log rows within the window and above ``after_id``, oldest first."""
-        async with self._reading() as connection:
-            rows = await connection.fetch(log.RECENT_STEPS, window, after_id, limit)
-        return [
-            StepMark(log_id=row["id"], order_id=row["order_id"], step=row["step"], age=row["age"])
-            for row in reversed(rows)
-            if row["age"] is not None
-        ]
+        rows = await self._main.fetch(log.RECENT_STEPS, window, after_id, limit)
+        return [StepMark(**row) for row in reversed(rows) if row["age"] is not None]
 
     async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
         """Find the ids of log rows since a time; see ``OrdersStore``."""
-        async with self._reading() as connection:
-            return await log.log_window(connection, since, lead=lead)
+        async with self._main.transaction() as connection:
+            clock = await connection.fetchrow(log.BEGINNING, *log.since_parameters(since))
+            ids = await connection.fetchrow(log.IDS, clock["since"] - lead)
+        return LogWindow(**clock, **ids)
 
     async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
         """Read the log rows of all orders from one id to another, lowest first."""
-        async with self._reading() as connection:
-            return await log.read_run_rows(connection, first_id, last_id, limit=limit)
+        return [RunRow(**row) for row in await self._main.fetch(log.RUN_ROWS, first_id, last_id, limit)]
 
     async def read_log(
         self,
@@ -135,67 +125,80 @@ class PostgresOrders:
         limit: int | None = None,
     ) -> list[LogRow]:
         """Read log rows of these orders in the order of their ids; see ``OrdersStore``."""
-        async with self._reading() as connection:
-            return await log.read_log(
-                connection, order_ids, after_id=after_id, last=last, since=since, levels=levels, limit=limit
-            )
+        statement, number = (log.OLDEST, limit) if last is None else (log.NEWEST, last)
+        rows = await self._main.fetch(
+            statement,
+            list(dict.fromkeys(order_ids)),
+            after_id,
+            *log.since_parameters(since),
+            None if levels is None else list(levels),
+            number,
+        )
+        return [LogRow(**{**row, "details": queries.parse_details(row["details"])}) for row in rows]
 
     async def existing(self, order_ids: Collection[int]) -> set[int]:
         """Which of these orders exist."""
-        return set(await self._read_ids(queries.EXISTING, list(order_ids)))
+        return {row["id"] for row in await self._main.fetch(queries.EXISTING, list(order_ids))}
 
     async def in_status(self, status: OrderStatus) -> list[int]:
         """The ids of all orders in this status, lowest first."""
-        return await self._read_ids(queries.in_status(status))
+        return [row["id"] for row in await self._main.fetch(queries.IN_STATUS[status])]
 
     async def newest_finished(self, limit: int) -> list[int]:
         """The ids of orders in REVIEW or DELIVERED, newest first."""
-        return await self._read_ids(queries.NEWEST_FINISHED, limit)
+        return [row["id"] for row in await self._main.fetch(queries.NEWEST_FINISHED, limit)]
 
     async def require_writable(self) -> None:
         """Raise ``SourceError`` or ``Refused`` if orders cannot be changed; see ``OrdersStore``."""
-        obstacle = why_not_writable(await self._read_access())
+        async with self._main.transaction() as connection:
+            self._access = await read_access(connection)
+        obstacle = why_not_writable(self._access)
         if obstacle is not None:
             error = Refused if obstacle.is_refusal else SourceError
             raise error(obstacle.message, hint=obstacle.hint, source="database")
 
     async def is_authoritative(self) -> bool:
         """Whether an order that is missing here does not exist; see ``OrdersStore``."""
-        access = self._access or await self._read_access()
-        return access.is_authoritative
+        if self._access is None:
+            async with self._main.transaction() as connection:
+                self._access = await read_access(connection)
+        return self._access.is_authoritative
 
     async def apply(self, steps: Sequence[Step], actor: Actor) -> TransitionResult:
         """Apply transitions; see ``OrdersStore``."""
         await self._maintenance.require()
         mark = uuid4().hex
-        link = await self._free_link()
-        try:
-            with translating():
-                return await transitions.isolate_failures(partial(transitions.apply, link, actor, mark), steps)
-        except SourceError as exc:
-            with _unless_refused(exc):
-                return await transitions.applied(self._links[0], steps, mark, exc.message)
+        return await self._write(transitions.changes_of(steps, actor, mark), mark, resume=False)
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
         """Re-check orders after their tasks were revoked; see ``OrdersStore``."""
-        with translating():
-            return await transitions.confirm(await self._free_link(), steps)
+        return await transitions.confirm(await self._free_connection(), steps)
 
     async def roll_back(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> TransitionResult:
         """Restore the status of these orders and journal why; see ``OrdersStore``."""
-        undo = transitions.Rollback(
-            actor=actor,
-            mark=uuid4().hex,
-            reasons=reasons,
-            journal_ids={step.order_id: journal_id for journal_id, step in steps.items()},
-        )
-        link = await self._free_link()
+        mark = uuid4().hex
+        return await self._write(transitions.rollbacks_of(steps, actor, mark, reasons), mark, resume=True)
+
+    async def _write(self, changes: Sequence[Change], mark: str, *, resume: bool) -> TransitionResult:
+        """Write the changes; if the connection is lost, find by ``mark`` what was done. ``resume`` does the rest."""
+        database = await self._free_connection()
         try:
-            with translating():
-                return await transitions.isolate_failures(partial(transitions.roll_back, link, undo), [*steps.values()])
+            return await transitions.write(database, changes)
         except SourceError as exc:
-            with _unless_refused(exc):
-                return await transitions.resume_roll_back(self._links[0], undo, [*steps.values()])
+            if is_refusal(exc.__cause__):
+                raise
+            lost = exc
+        try:
+            journal_ids = await transitions.marked_rows(self._main, changes, mark)
+            rest = [change for change in changes if change.order_id not in journal_ids]
+            if resume and rest:
+                done = TransitionResult(journal_ids=journal_ids)
+                return transitions.merged(done, await transitions.write(self._main, rest))
+        except SourceError:
+            message = f"it is unknown whether the change was made: {lost.message}"
+            raise Unconfirmed(message, source=lost.source) from lost
+        failure = TransitionFailure(reason=f"{lost.message}; nothing was changed")
+        return TransitionResult(journal_ids=journal_ids, failed={change.order_id: failure for change in rest})
 
     def maintenance_lock(self) -> AbstractAsyncContextManager[bool]:
         """Hold the lock that one maintenance run holds at a time; False if another run holds it."""
@@ -207,45 +210,13 @@ class PostgresOrders:
 
     async def utc_now(self) -> datetime:
         """Read the database's clock, in UTC."""
-        async with self._reading() as connection:
-            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        (row,) = await self._main.fetch("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
         return now.astimezone(UTC)
 
-    async def _read_access(self) -> DatabaseAccess:
-        async with self._reading() as connection:
-            self._access = await read_access(connection)
-        return self._access
-
-    async def _read_ids(self, query: str, *parameters: object) -> list[int]:
-        async with self._reading() as connection:
-            return [row["id"] for row in await connection.fetch(query, *parameters)]
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[asyncpg.Connection]:
-        with translating():
-            async with self._links[0].transaction() as connection:
-                yield connection
-
-    async def _free_link(self) -> Link:
-        """A connection that is not in use, if there is one; opened, so that later errors are not about connecting."""
-        main, other = self._links
-        link = other if main.is_busy else main
-        with translating():
-            await link.open()
-        return link
-
-
-@contextmanager
-def _unless_refused(lost: SourceError) -> Iterator[None]:
-    """Re-raise a refusal; otherwise the connection was lost and the block finds out what was done.
-
-    Raises ``Unconfirmed`` if the block cannot find out.
-    """
-    if is_refusal(lost.__cause__):
-        raise lost
-    try:
-        with translating():
-            yield
-    except SourceError:
-        message = f"it is unknown whether the change was made: {lost.message}"
-        raise Unconfirmed(message, source=lost.source) from lost
+    async def _free_connection(self) -> Database:
+        """The main connection unless it is in use; opened, so that later errors are not about connecting."""
+        database = self._other if self._main.turn.locked() else self._main
+        async with database.turn:
+            await database.open()
+        return database

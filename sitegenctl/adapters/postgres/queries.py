@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.locks import HELD_RUN_LOCKS, unsigned_key
+from sitegenctl.adapters.postgres.locks import HELD_RUN_LOCKS, RUN_LOCK_KEY
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy, order_number
 from sitegenctl.domain.orders.order import OPEN_STATUSES, JournalEntry, Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import STARTS, Announcement
@@ -27,20 +26,16 @@ _HISTORY_ROWS = 500
 _FIRST, _LAST = "'0002-01-01'", "'9998-12-31'"
 
 
-def _sane(column: str, value: str | None = None) -> str:
-    """``value`` (the timestamp itself by default), or NULL for a timestamp that Python cannot represent."""
-    return f"CASE WHEN {column} BETWEEN {_FIRST} AND {_LAST} THEN {value or column} END"
+def sane(column: str, value: str) -> str:
+    """``value``, or NULL for a timestamp that Python cannot represent."""
+    return f"CASE WHEN {column} BETWEEN {_FIRST} AND {_LAST} THEN {value} END"
 
 
-def log_time(column: str) -> str:
-    """The time of a log row on the session's clock, without zone."""
-    return _sane(column, f"{column}::timestamp")
-
-
-def _moment(column: str) -> str:
-    """The time of an order column with zone: ``epoch`` reads a time without zone as UTC."""
-    return _sane(column, f"to_timestamp(date_part('epoch', {column}))")
-
+# With zone: `epoch` reads a time without zone as UTC.
+_CREATED, _UPDATED, _ONBOARDED = (
+    sane(column, f"to_timestamp(date_part('epoch', {column}))")
+    for column in ("o.created_at", "o.updated_at", "o.onboarding_completed_at")
+)
 
 #: The current time as text for columns with and without zone: those without hold UTC and ignore the Z.
 UTC_NOW = """to_char(timezone('utc', now()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
@@ -58,7 +53,7 @@ def _age(moment: str) -> str:
 
 def log_age(column: str) -> str:
     """The age of a log row."""
-    return _age(_sane(column, f"{column}::timestamptz"))
+    return _age(sane(column, f"{column}::timestamptz"))
 
 
 # From the text: PostgreSQL fails to take apart json that holds an invalid escape anywhere.
@@ -71,18 +66,18 @@ _START_STEPS = ", ".join(f"'{step}'" for step in sorted(STARTS))
 _READ = f"""
 WITH held_run_locks AS MATERIALIZED ({HELD_RUN_LOCKS})
 SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
-       timezone('utc', {_moment("o.created_at")}) AS created_at,
-       timezone('utc', {_moment("o.updated_at")}) AS updated_at,
-       timezone('utc', {_moment("o.onboarding_completed_at")}) AS onboarding_completed_at,
+       timezone('utc', {_CREATED}) AS created_at,
+       timezone('utc', {_UPDATED}) AS updated_at,
+       timezone('utc', {_ONBOARDED}) AS onboarding_completed_at,
        s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
-       least({_age(_moment("o.updated_at"))},
-             {_age(_moment("o.onboarding_completed_at"))},
+       least({_age(_UPDATED)},
+             {_age(_ONBOARDED)},
              {log_age("newest.created_at")}) AS idle,
        newest.id AS last_log_id, log.steps, log.commands, log.ages, log.announcement,
        journal.step AS journal_step, journal.details::text AS journal_details,
        {log_age("journal.created_at")} AS journal_age,
        failure.message AS last_error,
-       CASE WHEN NOT pg_is_in_recovery() THEN {unsigned_key("o.id")} IN (SELECT objid FROM held_run_locks) END
+       CASE WHEN NOT pg_is_in_recovery() THEN {RUN_LOCK_KEY} IN (SELECT objid FROM held_run_locks) END
            AS run_lock_held
   FROM site_orders o
   LEFT JOIN site_onboardings s ON s.order_id = o.id
@@ -120,8 +115,8 @@ _RESTRICTED = f"""
            AND o.customer_email NOT ILIKE word.pattern
            AND NOT EXISTS (SELECT FROM site_onboardings b
                             WHERE b.order_id = o.id AND b.business_name ILIKE word.pattern)))
-   AND ($4::interval IS NULL OR {_moment("o.updated_at")} >= now() - $4::interval)
-   AND ($5::interval IS NULL OR {_moment("o.updated_at")} <= now() - $5::interval)
+   AND ($4::interval IS NULL OR {_UPDATED} >= now() - $4::interval)
+   AND ($5::interval IS NULL OR {_UPDATED} <= now() - $5::interval)
 """  # noqa: S608 - constants of this module
 
 _OPEN_LABELS = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
@@ -138,36 +133,31 @@ _SETTLED = f"""
 #: The number of settled orders, restricted by $1 to $5, without the ids $6.
 COUNT_SETTLED = f"SELECT count(*) {_SETTLED}"
 
+#: The ids of all orders in a status, lowest first.
 # The label is part of the text, so that PostgreSQL gives it the type of the column, whichever that is.
-_IN_STATUS = {status: f"SELECT id FROM site_orders WHERE status = '{status}' ORDER BY id" for status in OrderStatus}  # noqa: S608 - constants
+IN_STATUS = {status: f"SELECT id FROM site_orders WHERE status = '{status}' ORDER BY id" for status in OrderStatus}  # noqa: S608 - constants
 
 NEWEST_FINISHED = "SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVERED') ORDER BY id DESC LIMIT $1"
 
 COUNT_BY_STATUS = "SELECT status::text AS status, count(*) AS count FROM site_orders GROUP BY status"
 
-
-def in_status(status: OrderStatus) -> str:
-    """The ids of all orders in this status, lowest first."""
-    return _IN_STATUS[status]
-
-
 _KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
 # NULL for an unknown status.
 _LIFE = f"array_position(ARRAY[{_KNOWN}], o.status::text)"
-_UPDATED, _CREATED = _sane("o.updated_at"), _sane("o.created_at")
+_BY_UPDATED, _BY_CREATED = (sane(column, column) for column in ("o.updated_at", "o.created_at"))
 
 # The order of ``domain.diagnosis.listing.sort_key``; by fault see `_settled_by_fault`.
 _ORDER_BY = {
     SortBy.ID: ("o.id ASC", "o.id DESC"),
-    SortBy.UPDATED: (f"{_UPDATED} DESC NULLS LAST, o.id", f"{_UPDATED} ASC NULLS LAST, o.id"),
-    SortBy.CREATED: (f"{_CREATED} DESC NULLS LAST, o.id", f"{_CREATED} ASC NULLS LAST, o.id"),
+    SortBy.UPDATED: (f"{_BY_UPDATED} DESC NULLS LAST, o.id", f"{_BY_UPDATED} ASC NULLS LAST, o.id"),
+    SortBy.CREATED: (f"{_BY_CREATED} DESC NULLS LAST, o.id", f"{_BY_CREATED} ASC NULLS LAST, o.id"),
     SortBy.NAME: (
         'lower(o.customer_name) COLLATE "C", o.id',
         'lower(o.customer_name) COLLATE "C" DESC, o.id',
     ),
     SortBy.STATUS: (
-        f"{_LIFE} NULLS LAST, {_UPDATED} DESC NULLS LAST, o.id",
-        f"{_LIFE} DESC NULLS LAST, {_UPDATED} ASC NULLS LAST, o.id",
+        f"{_LIFE} NULLS LAST, {_BY_UPDATED} DESC NULLS LAST, o.id",
+        f"{_LIFE} DESC NULLS LAST, {_BY_UPDATED} ASC NULLS LAST, o.id",
     ),
 }
 
@@ -217,18 +207,28 @@ def _literally(word: str) -> str:
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-# Looking a status up in the enum takes as long as the rest of an order.
-_STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
+#: Looking a status up in the enum takes as long as the rest of an order.
+STATUSES: Mapping[str | None, OrderStatus] = {status.value: status for status in OrderStatus}
 
 
 def order_of(row: asyncpg.Record) -> Order:
     """The order in a row of the queries above."""
-    status = status_of(row["status"])
-    announcement = _object(row["announcement"])
-    if not row["has_onboarding"]:
-        onboarding = Onboarding.MISSING
-    else:
-        onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
+    status = STATUSES.get(row["status"])
+    announcement, details = (
+        parsed if isinstance(parsed, dict) else {}
+        for parsed in (parse_details(row["announcement"]), parse_details(row["journal_details"]))
+    )
+    onboarding = Onboarding.COMPLETE if row["is_complete"] else Onboarding.PARTIAL
+    journal = None
+    if row["journal_step"] is not None:
+        journal = JournalEntry(
+            step=row["journal_step"],
+            task_id=_text(details, "task_id"),
+            actor=_text(details, "actor"),
+            resume=details.get("resume") is not False,
+            age=row["journal_age"],
+            after=_text(details, "after"),
+        )
     return Order(
         order_id=row["id"],
         status=status,
@@ -236,7 +236,7 @@ def order_of(row: asyncpg.Record) -> Order:
         customer_name=row["customer_name"],
         customer_email=row["customer_email"],
         business_name=row["business_name"],
-        onboarding=onboarding,
+        onboarding=onboarding if row["has_onboarding"] else Onboarding.MISSING,
         onboarding_completed_at=row["onboarding_completed_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -252,39 +252,21 @@ def order_of(row: asyncpg.Record) -> Order:
                 task_id=_text(announcement, "task_id"), takes_lock=announcement.get("run_lock") is True
             ),
         ),
-        journal=_journal_entry(row["journal_step"], _object(row["journal_details"]), row["journal_age"]),
+        journal=journal,
         last_error=row["last_error"],
         run_lock_held=row["run_lock_held"],
     )
 
 
-def status_of(label: str | None) -> OrderStatus | None:
-    """The status with this label; None for an unknown one."""
-    return _STATUSES.get(label)
-
-
-def _object(text: str | None) -> dict[str, Any]:
+def parse_details(text: str | None) -> Any:
+    """The details of a log row; the text itself if Python cannot read it."""
     try:
-        value = json.loads(text) if text else {}
+        return json.loads(text) if text else None
     except (ValueError, RecursionError):
         # PostgreSQL accepts json that Python does not, such as very deep nesting.
-        return {}
-    return value if isinstance(value, dict) else {}
+        return text
 
 
 def _text(details: dict[str, Any], name: str) -> str | None:
     value = details.get(name)
     return value if isinstance(value, str) else None
-
-
-def _journal_entry(step: str | None, details: dict[str, Any], age: timedelta | None) -> JournalEntry | None:
-    if step is None:
-        return None
-    return JournalEntry(
-        step=step,
-        task_id=_text(details, "task_id"),
-        actor=_text(details, "actor"),
-        resume=details.get("resume") is not False,
-        age=age,
-        after=_text(details, "after"),
-    )
