@@ -78,28 +78,90 @@ class SiteDirectory:
 
         def read() -> SiteTree:
             self._require_base()
+            entries: list[SiteEntry] = []
             try:
-                return _tree(self.folder(order_id), limit)
+                for path, entry in _walk(str(self.folder(order_id))):
+                    if len(entries) == limit:
+                        return SiteTree(entries=_sorted(entries), complete=False)
+                    is_file = entry.is_file(follow_symlinks=False)
+                    size = entry.stat(follow_symlinks=False).st_size if is_file else None
+                    entries.append(SiteEntry(path=path, size=size))
             except OSError as exc:
                 raise _failure(exc, "read") from exc
+            return SiteTree(entries=_sorted(entries), complete=True)
 
         return await self._read(read)
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
         """Write a site beside the old one, then rename it into place; the old one goes to the trash."""
-        await self._change(lambda: self._replace(order_id, files, owner))
+        name = "".join(char if char.isalnum() or char == "-" else "_" for char in owner)
+        partial = self._base / f".project_{order_id}.partial-{name}"
+
+        def write() -> None:
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                for file in files:
+                    path = PurePosixPath(file.path)
+                    if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in file.path:
+                        raise SourceError(f"a generated file would lie outside its site: {file.path!r}", source="files")
+                    target = partial.joinpath(*path.parts)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(file.content)
+                self._trash(order_id, self._made_trash)
+                partial.rename(self.folder(order_id))
+            except OSError as exc:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise _failure(exc, "written") from exc
+
+        await self._change(write)
 
     async def discard_leftovers(self, order_id: int) -> int:
         """Remove incomplete sites of killed writers; returns their number."""
-        return await self._change(lambda: self._discard_leftovers(order_id))
+
+        def discard() -> int:
+            leftovers = list(self._base.glob(f".project_{order_id}.partial-*"))
+            for leftover in leftovers:
+                shutil.rmtree(leftover, ignore_errors=True)
+            return len(leftovers)
+
+        return await self._change(discard)
 
     async def trash(self, order_ids: Collection[int]) -> TrashResult:
         """Move sites to the trash, each by one rename; symbolic links are refused."""
-        return await self._change(lambda: self._trash_all(order_ids))
+
+        def move() -> TrashResult:
+            moved: dict[int, str] = {}
+            failed: dict[int, str] = {}
+            trash = functools.cache(self._made_trash)
+            for order_id in order_ids:
+                try:
+                    name = self._trash(order_id, trash)
+                except OSError as exc:
+                    failed[order_id] = _reason(exc, self.folder(order_id))
+                else:
+                    if name is not None:
+                        moved[order_id] = name
+            return TrashResult(moved=moved, failed=failed)
+
+        return await self._change(move)
 
     async def untrash(self, moved: Mapping[int, str]) -> Mapping[int, str]:
         """Move sites back from the trash unless there is a new one; returns the failures by order."""
-        return await self._change(lambda: self._untrash(moved))
+
+        def move() -> dict[int, str]:
+            failed: dict[int, str] = {}
+            for order_id, name in moved.items():
+                folder = self.folder(order_id)
+                try:
+                    if os.path.lexists(folder):
+                        raise FileExistsError(errno.EEXIST, "a new site exists", str(folder))
+                    (self._base / TRASH / name).rename(folder)
+                except OSError as exc:
+                    failed[order_id] = _reason(exc, folder)
+            return failed
+
+        return await self._change(move)
 
     async def prune_trash(
         self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
@@ -109,7 +171,30 @@ class SiteDirectory:
         if dry_run:
             await self._read(self._require_base)
             return PruneResult(count=len((await self._read(lambda: self._expired(newest)))[:limit]))
-        return await self._change(lambda: self._prune(newest, limit))
+
+        def delete() -> PruneResult:
+            count = 0
+            failed: dict[str, str] = {}
+            for name in self._expired(newest):
+                # Failures do not count: otherwise they would use up the limit of every run.
+                if count == limit:
+                    break
+                folder = self._base / TRASH / name
+                try:
+                    # A symbolic link itself is deleted, never what it points to.
+                    if folder.is_dir() and not folder.is_symlink():
+                        shutil.rmtree(folder)
+                    else:
+                        folder.unlink()
+                except FileNotFoundError:
+                    continue
+                except OSError as exc:
+                    failed[name] = exc.strerror or str(exc)
+                else:
+                    count += 1
+            return PruneResult(count=count, failed=failed)
+
+        return await self._change(delete)
 
     async def _read(self, work: Callable[[], T]) -> T:
         """Run work that changes nothing. Raises ``SourceError`` after the time limit."""
@@ -139,42 +224,6 @@ class SiteDirectory:
                 continue
         return counted
 
-    def _replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
-        final = self.folder(order_id)
-        partial = self._base / f"{_partial_prefix(order_id)}{_safe_name(owner)}"
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            for file in files:
-                target = partial.joinpath(*_contained(file.path).parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.content)
-            self._trash(order_id, self._made_trash)
-            partial.rename(final)
-        except OSError as exc:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise _failure(exc) from exc
-
-    def _discard_leftovers(self, order_id: int) -> int:
-        leftovers = list(self._base.glob(f"{_partial_prefix(order_id)}*"))
-        for leftover in leftovers:
-            shutil.rmtree(leftover, ignore_errors=True)
-        return len(leftovers)
-
-    def _trash_all(self, order_ids: Collection[int]) -> TrashResult:
-        moved: dict[int, str] = {}
-        failed: dict[int, str] = {}
-        trash = functools.cache(self._made_trash)
-        for order_id in order_ids:
-            try:
-                name = self._trash(order_id, trash)
-            except OSError as exc:
-                failed[order_id] = _reason(exc, self.folder(order_id))
-            else:
-                if name is not None:
-                    moved[order_id] = name
-        return TrashResult(moved=moved, failed=failed)
-
     def _trash(self, order_id: int, trash: Callable[[], str]) -> str | None:
         """Move a site; returns its name in the trash, None if there is no site. Raises ``OSError``."""
         folder = str(self.folder(order_id))
@@ -195,35 +244,6 @@ class SiteDirectory:
         if trash.is_symlink():
             raise OSError(errno.ELOOP, "the trash is a symbolic link", str(trash))
         return str(trash)
-
-    def _untrash(self, moved: Mapping[int, str]) -> dict[int, str]:
-        failed: dict[int, str] = {}
-        for order_id, name in moved.items():
-            folder = self.folder(order_id)
-            try:
-                if os.path.lexists(folder):
-                    raise FileExistsError(errno.EEXIST, "a new site exists", str(folder))
-                (self._base / TRASH / name).rename(folder)
-            except OSError as exc:
-                failed[order_id] = _reason(exc, folder)
-        return failed
-
-    def _prune(self, newest: float, limit: int | None) -> PruneResult:
-        count = 0
-        failed: dict[str, str] = {}
-        for name in self._expired(newest):
-            # Failures do not count: otherwise they would use up the limit of every run.
-            if count == limit:
-                break
-            try:
-                _delete(self._base / TRASH / name)
-            except FileNotFoundError:
-                continue
-            except OSError as exc:
-                failed[name] = exc.strerror or str(exc)
-            else:
-                count += 1
-        return PruneResult(count=count, failed=failed)
 
     def _expired(self, newest: float) -> list[str]:
         """Names of sites that were trashed at ``newest`` (nanoseconds since 1970) or before."""
@@ -256,10 +276,6 @@ class SiteDirectory:
                 ),
                 source="files",
             )
-
-
-def _partial_prefix(order_id: int) -> str:
-    return f".project_{order_id}.partial-"
 
 
 def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -295,48 +311,19 @@ def _count(top: str, enough: int | None, sizes: bool) -> SiteFiles:
     return SiteFiles(count=count, size=size if sizes else None, complete=enough is None or count < enough)
 
 
-def _tree(folder: Path, limit: int) -> SiteTree:
-    """List what is below a folder. Raises ``OSError``."""
-    entries: list[SiteEntry] = []
-    complete = True
-    for path, entry in _walk(str(folder)):
-        if len(entries) == limit:
-            complete = False
-            break
-        is_file = entry.is_file(follow_symlinks=False)
-        entries.append(SiteEntry(path=path, size=entry.stat(follow_symlinks=False).st_size if is_file else None))
-    return SiteTree(entries=sorted(entries, key=_in_tree), complete=complete)
+def _sorted(entries: list[SiteEntry]) -> list[SiteEntry]:
+    """The folders of each level before its files."""
 
+    def key(entry: SiteEntry) -> tuple[tuple[int, str], ...]:
+        *folders, name = entry.path.split("/")
+        return (*((0, folder) for folder in folders), (1, name))
 
-def _in_tree(entry: SiteEntry) -> tuple[tuple[int, str], ...]:
-    """Sort key: the folders of each level before its files."""
-    *folders, name = entry.path.split("/")
-    return (*((0, folder) for folder in folders), (1, name))
-
-
-def _contained(path: str) -> PurePosixPath:
-    """The path. Raises ``SourceError`` if it leaves its folder."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in path:
-        raise SourceError(f"a generated file would lie outside its site: {path!r}", source="files")
-    return pure
-
-
-def _safe_name(owner: str) -> str:
-    return "".join(char if char.isalnum() or char == "-" else "_" for char in owner)
-
-
-def _delete(folder: Path) -> None:
-    """Delete a site or a symbolic link, never what a link points to. Raises ``OSError``."""
-    if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder)
-    else:
-        folder.unlink()
+    return sorted(entries, key=key)
 
 
 def _reason(exc: OSError, folder: Path) -> str:
     return f"{folder.name} can't be moved: {exc.strerror or exc}"
 
 
-def _failure(exc: OSError, what: str = "written") -> SourceError:
+def _failure(exc: OSError, what: str) -> SourceError:
     return SourceError(f"the sites directory can't be {what}: {exc.strerror or exc}", source="files")

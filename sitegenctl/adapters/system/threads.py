@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,23 +39,14 @@ async def to_its_end_in_a_thread(work: Callable[[], T]) -> T:
 
 
 def _begin(work: Callable[[], T]) -> asyncio.Future[T]:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(settling: Callable[[], None]) -> None:
-        if not future.done():
-            settling()
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
-        settling: Callable[[], None]
         try:
-            result = work()
-            settling = lambda: future.set_result(result)  # noqa: E731
+            future.set_result(work())
         except BaseException as exc:  # noqa: BLE001 - it is raised where it is awaited
-            problem = exc
-            settling = lambda: future.set_exception(problem)  # noqa: E731
-        with suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(settle, settling)
+            future.set_exception(exc)
 
     threading.Thread(target=run, daemon=True).start()
-    return future
+    return asyncio.wrap_future(future)
