@@ -14,7 +14,7 @@ from sitegenctl.domain.diagnosis.liveness import StaleClaim
 from sitegenctl.domain.diagnosis.snapshot import QueueItem, Snapshot
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
-from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster, describe_no_worker
+from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, describe_no_worker
 from sitegenctl.render.data import row_of
 from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import clock, folded, hanging, neutralise, shorten
@@ -199,7 +199,7 @@ def _worker_lines(worker: WorkerDetails, now: datetime, queue: str, ended: Mappi
     return lines
 
 
-def _held_words(task: HeldTask, now: datetime) -> str:
+def _held_words(task: LiveTask, now: datetime) -> str:
     what = f"order {task.order_id}" if task.order_id is not None else task.name
     since = f"  for {describe_age(now - task.started_at)}" if task.started_at else ""
     due = f"  in {describe_age(task.eta - now)}" if task.eta else ""

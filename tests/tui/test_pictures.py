@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,7 +24,7 @@ from sitegenctl.domain.orders.site import SiteEntry, SiteFiles, SiteTree
 from sitegenctl.domain.plans.fix import plan_fix
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-from sitegenctl.domain.queue.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
+from sitegenctl.domain.queue.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey
 from sitegenctl.domain.statistics.throughput import Bar
 from sitegenctl.operations.live_state import LiveSnapshot, OrderDetail
 from sitegenctl.session import Session
@@ -106,9 +107,7 @@ ROSTER = WorkerRoster(
             uptime=timedelta(days=3),
             processes=(11, 12),
             memory={10: 61_000_000, 11: 184_000_000, 12: 97_000_000},
-            active=(
-                HeldTask(task_id=RUNNING.task_id, name="generate", order_id=31, started_at=NOW - 4 * MINUTE, pid=11),
-            ),
+            active=(replace(RUNNING, started_at=NOW - 4 * MINUTE, pid=11),),
         ),
     )
 )

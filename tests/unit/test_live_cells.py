@@ -14,8 +14,8 @@ from sitegenctl.domain.health.check import Check, CheckStatus
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.queue.event import Event
-from sitegenctl.domain.queue.task import ForeignMessage, TaskState
-from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails
+from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.operations.live_state import LiveSnapshot
@@ -137,9 +137,11 @@ def test_foreign_message() -> None:
 
 
 def test_workers_with_their_processes_and_tasks() -> None:
-    running = HeldTask(task_id="t-1", name="generate", order_id=42, started_at=NOW - MINUTE, pid=11)
-    other = HeldTask(task_id="t-2", name="beat.tick", started_at=None)
-    scheduled = HeldTask(task_id="t-3", name="generate", order_id=43, eta=NOW + MINUTE)
+    running = LiveTask(
+        task_id="t-1", state=TaskState.RUNNING, name="generate", order_id=42, started_at=NOW - MINUTE, pid=11
+    )
+    other = LiveTask(task_id="t-2", state=TaskState.RUNNING, name="beat.tick", order_id=None)
+    scheduled = LiveTask(task_id="t-3", state=TaskState.SCHEDULED, name="generate", order_id=43, eta=NOW + MINUTE)
     worker = WorkerDetails(
         name="w@host",
         pid=10,
@@ -150,7 +152,7 @@ def test_workers_with_their_processes_and_tasks() -> None:
         uptime=timedelta(hours=2),
         memory={10: 50_000_000, 11: 120_000_000},
         active=(running, other),
-        reserved=(HeldTask(task_id="t-4", name="generate", order_id=44),),
+        reserved=(LiveTask(task_id="t-4", state=TaskState.RESERVED, name="generate", order_id=44),),
         scheduled=(scheduled,),
     )
     rows = [*worker_rows(worker)]

@@ -80,3 +80,9 @@ def span(value: Any) -> timedelta | None:
         return timedelta(seconds=value)
     except (ValueError, OverflowError):
         return None
+
+
+def time_limit(value: Any) -> timedelta | None:
+    """A time limit in seconds; None for 0, which is Celery's "no limit", and for what cannot be one."""
+    time = span(value)
+    return time if time is not None and time > timedelta(0) else None

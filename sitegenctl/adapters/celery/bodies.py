@@ -12,7 +12,7 @@ import binascii
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sitegenctl.adapters.broker.json_values import mapping, sequence, text
 
@@ -50,15 +50,6 @@ class Call(NamedTuple):
     args: Any
     kwargs: Any
     is_complete: bool
-
-
-class _Decompressor(Protocol):
-    """What zlib, bz2 and lzma have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
 def parse_json(raw: bytes | str) -> Any:
@@ -191,7 +182,7 @@ def _decompress(data: bytes, compression: Any) -> bytes:
     import lzma
     import zlib
 
-    unpacker: _Decompressor
+    unpacker: Any
     if method in _ZLIB:
         unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # with either header
     elif method in _BZIP2:
@@ -208,4 +199,4 @@ def _decompress(data: bytes, compression: Any) -> bytes:
         raise UnreadableBody(f"its body is larger than {MAX_BODY // 1024**2} MB decompressed")
     if not unpacker.eof:
         raise UnreadableBody("its body cannot be decompressed")
-    return unpacked
+    return bytes(unpacked)

@@ -15,11 +15,11 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from sitegenctl.adapters.broker.json_values import fitting, mapping, moment, number, sequence, span, text
+from sitegenctl.adapters.broker.json_values import fitting, mapping, moment, number, sequence, text, time_limit
 from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, parse_time, read_order
 from sitegenctl.adapters.celery.bodies import (
     Parse,
@@ -247,7 +247,8 @@ class Decoder:
             position=place.position,
             delivered_at=place.delivered_at,
             delivery=place.delivery,
-            limit=_limit_of(headers.get("timelimit")),
+            # The hard one of ``[hard, soft]``.
+            limit=time_limit(next(iter(sequence(headers.get("timelimit"))), None)),
         )
 
     def _read(self, name: str, read: Callable[[Any], T | None], headers: Mapping[str, Any]) -> T | None:
@@ -289,13 +290,6 @@ def _ours(task: LiveTask, args: Any, kwargs: Any, place: Place) -> Item:
     # Not by replace(), which would double the time of a long queue: the task is not shared yet.
     object.__setattr__(task, "order_id", order_id)
     return task
-
-
-def _limit_of(timelimit: Any) -> timedelta | None:
-    """The hard limit in ``[hard, soft]``; None for none."""
-    hard, *_ = sequence(timelimit) or (None,)
-    limit = span(hard) if hard is not None else None
-    return limit if limit is not None and limit > timedelta(0) else None
 
 
 def _expiry(headers: Mapping[str, Any], now: datetime) -> datetime | None:

@@ -6,17 +6,17 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import mapping, mappings, moment, number, sequence, text
+from sitegenctl.adapters.broker.json_values import mapping, mappings, moment, number, sequence, text, time_limit
 from sitegenctl.adapters.broker.task_args import parse_time
 from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, unacked_envelope
 from sitegenctl.adapters.celery.control import BINDINGS, count_workers, find_reply_lists
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, limit, read_claims
+from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, read_claims
 from sitegenctl.adapters.redis.connection import Connection, open_connection
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import parse_url
@@ -55,7 +55,7 @@ class CeleryHealth:
     ) -> None:
         self._url = url
         self._options = options
-        self._timeout = timeout
+        self._connection = partial(open_connection, url, options, timeout=timeout)
         self._beat_task = beat_task
         self._now = now
         self._workers = CeleryWorkers(url, options, timeout=timeout)
@@ -84,16 +84,23 @@ class CeleryHealth:
             skipped = self._skipped(waiting, unacked.values())
             messages: list[tuple[bytes | None, dict[str, Any]]] = [(None, envelope(raw) or {}) for raw in waiting]
             messages += [(tag, unacked_envelope(raw) or {}) for tag, raw in unacked.items()]
-            due = [(tag, eta) for tag, message in messages if (eta := self._eta(message)) is not None]
-            delivered = await self._delivery_times(connection, [tag for tag, _ in due if tag is not None])
-        now = datetime.fromtimestamp(self._now(), UTC)
-        headers = [mapping(message.get("headers")) for _, message in messages]
+            now = datetime.fromtimestamp(self._now(), UTC)
+            headers = [mapping(message.get("headers")) for _, message in messages]
+            etas = [parse_time(header.get("eta")) for header in headers]
+            due = [(tag, eta) for (tag, _), eta in zip(messages, etas, strict=True) if eta is not None and eta > now]
+            # By the clock of the worker that has them.
+            delivered: dict[bytes | None, datetime | None] = {}
+            tags = [tag for tag, _ in due if tag is not None]
+            for start in range(0, len(tags), _BATCH_SIZE):
+                batch = tags[start : start + _BATCH_SIZE]
+                scores = await connection.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in batch))
+                delivered.update((tag, moment(float(score or 0))) for tag, score in zip(batch, scores, strict=True))
         kinds = (text(str(message.get("content-type", "no message of Celery's"))) or "" for _, message in messages)
         return MessageFacts(
             total=total,
             read=len(messages),
             unreadable=Counter(kind for kind in kinds if kind != "application/json"),
-            longest_hold=max((eta - (delivered.get(tag, now) if tag else now) for tag, eta in due), default=None),
+            longest_hold=max((eta - (delivered.get(tag) or now) for tag, eta in due), default=None),
             beat=sum(header.get("task") == self._beat_task for header in headers),
             skipped=skipped,
         )
@@ -110,7 +117,7 @@ class CeleryHealth:
         replies = await self._workers.ask(_METHODS, arguments=_ARGUMENTS)
         skipped: Counter[str] = Counter()
         for name, reply in replies.answers.items():
-            list(read_claims(name, reply, skipped))
+            read_claims(name, reply, skipped)
         return WorkersFacts(
             workers=tuple(
                 _worker(name, reply, self._options.task, self._beat_task)
@@ -120,9 +127,6 @@ class CeleryHealth:
             patience=timedelta(seconds=self._workers.reply_timeout),
             skipped=skipped,
         )
-
-    def _connection(self) -> AbstractAsyncContextManager[Connection]:
-        return open_connection(self._url, self._options, timeout=self._timeout)
 
     def _skipped(self, waiting: Iterable[bytes], unacked: Iterable[bytes]) -> Counter[str]:
         """Values in messages that do not fit, and messages that may be of any order."""
@@ -136,24 +140,6 @@ class CeleryHealth:
             if isinstance(item, ForeignMessage) and item.may_be_ours:
                 skipped[f"message that may be of any order: {item.reason}"] += 1
         return skipped
-
-    def _eta(self, message: Mapping[str, Any]) -> datetime | None:
-        """The message's ETA, if it is still to come."""
-        eta = parse_time(mapping(message.get("headers")).get("eta"))
-        return eta if eta is not None and eta.timestamp() > self._now() else None
-
-    async def _delivery_times(self, connection: Connection, tags: Sequence[bytes]) -> dict[bytes, datetime]:
-        """When these messages were delivered, by the clock of the worker that has them."""
-        delivered: dict[bytes, datetime] = {}
-        for start in range(0, len(tags), _BATCH_SIZE):
-            batch = tags[start : start + _BATCH_SIZE]
-            scores = await connection.execute(*(("ZSCORE", self._options.unacked_index, tag) for tag in batch))
-            delivered.update(
-                (tag, time)
-                for tag, score in zip(batch, scores, strict=True)
-                if score is not None and (time := moment(float(score))) is not None
-            )
-        return delivered
 
     async def _sample(self, connection: Connection) -> tuple[int, list[bytes], dict[bytes, bytes]]:
         """The number of messages, the next ones of each list, and some of ``unacked`` by their delivery tags."""
@@ -179,8 +165,14 @@ class CeleryHealth:
 def _worker(name: str, reply: Mapping[str, Any], task: str, beat_task: str) -> WorkerFacts:
     stats, conf = mapping(reply["stats"]), mapping(reply["conf"])
     totals = mapping(stats.get("total"))
-    tasks = dict(_registered(entry) for entry in map(text, sequence(reply["registered"])) if entry is not None)
-    own = tasks.get(task, {})
+    # As ``name [time_limit=600 soft_time_limit=540]``.
+    registered = [entry.partition(" ") for entry in map(text, sequence(reply["registered"])) if entry is not None]
+    own = {
+        limit: float(value)
+        for name, _, limits in registered
+        if name == task
+        for limit, value in re.findall(r"\b(soft_time_limit|time_limit)=(\d+(?:\.\d+)?)", limits)
+    }
     # The pool's and not the configuration's: a worker may have been started with --time-limit.
     pool = mapping(stats.get("pool")).get("timeouts")
     soft, hard = pool if isinstance(pool, list) and len(pool) == 2 else (None, None)
@@ -189,22 +181,16 @@ def _worker(name: str, reply: Mapping[str, Any], task: str, beat_task: str) -> W
     return WorkerFacts(
         name=text(name) or "",
         queues=tuple(filter(None, (text(queue.get("name")) for queue in mappings(reply["active_queues"])))),
-        tasks=tuple(tasks),
-        hard_limit=limit(own.get("time_limit")) or limit(hard),
-        soft_limit=limit(own.get("soft_time_limit")) or limit(soft),
+        tasks=tuple(dict.fromkeys(task for task, *_ in registered)),
+        hard_limit=time_limit(own.get("time_limit")) or time_limit(hard),
+        soft_limit=time_limit(own.get("soft_time_limit")) or time_limit(soft),
         # Workers mask what looks like a secret, so this may be any text.
-        visibility_timeout=limit(transport.get("visibility_timeout")),
-        uptime=limit(stats.get("uptime")),
+        visibility_timeout=time_limit(transport.get("visibility_timeout")),
+        uptime=time_limit(stats.get("uptime")),
         beat_runs=number(totals.get(beat_task)) or 0,
         finished=sum(number(count) or 0 for count in totals.values()),
         busy=len(sequence(reply["active"])) + len(sequence(reply["reserved"])),
     )
-
-
-def _registered(entry: str) -> tuple[str, dict[str, float]]:
-    """A task's name and its own limits from ``name [time_limit=600 soft_time_limit=540]``."""
-    limits = re.findall(r"\b(soft_time_limit|time_limit)=(\d+(?:\.\d+)?)", entry)
-    return entry.partition(" ")[0], {name: float(value) for name, value in limits}
 
 
 def _identity(raw: bytes | None) -> str:

@@ -7,6 +7,7 @@ Redis from its other clients for longer than it takes to walk half a list.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -16,10 +17,9 @@ from itertools import repeat
 from types import MappingProxyType
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import moment
+from sitegenctl.adapters.broker.json_values import is_encodable, mapping, moment, text
 from sitegenctl.adapters.celery.codec import envelope, task_id_of, unacked_envelope
 from sitegenctl.adapters.celery.fast import parse
-from sitegenctl.adapters.celery.lookup import final_states
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.domain.queue.task import LiveTask
@@ -38,6 +38,11 @@ _MAX_WALK = 5000
 
 #: Batches that may have to be read again because the list moved.
 _MAX_RETRIES = 1000
+
+#: Results read at once; one may be as long as a traceback.
+_RESULTS = 200
+
+_FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 _ONCE: Mapping[str, int] = MappingProxyType({})
 
@@ -62,13 +67,17 @@ return 1
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedMessage:
-    """A message in one of the queue's lists; its distances from both ends are those when the list was read."""
+    """A message in one of the queue's lists; its distances from both ends are those when the list was read.
+
+    ``position`` is its position in the order of delivery, 0 being next.
+    """
 
     task_id: str
     key: str
     raw: bytes
     from_tail: int
     from_head: int
+    position: int
 
     @property
     def walk(self) -> int:
@@ -117,6 +126,7 @@ class RawMessages:
         """
         missing = Counter({task_id: copies.get(task_id, 1) for task_id in task_ids})
         messages: list[QueuedMessage] = []
+        before = 0
         for key in self._options.lists:
             (length,) = await self._connection.execute(("LLEN", key))
             if not task_ids or (not missing and length > _SHORT_LIST and not to_the_end):
@@ -130,12 +140,18 @@ class RawMessages:
                         missing[task_id] -= 1
                         if missing[task_id] <= 0:
                             del missing[task_id]
-                        from_head = max(0, length - 1 - from_tail)
-                        messages.append(
-                            QueuedMessage(task_id=task_id, key=key, raw=raw, from_tail=from_tail, from_head=from_head)
+                        message = QueuedMessage(
+                            task_id=task_id,
+                            key=key,
+                            raw=raw,
+                            from_tail=from_tail,
+                            from_head=max(0, length - 1 - from_tail),
+                            position=before + from_tail,
                         )
+                        messages.append(message)
                     if not missing and length > _SHORT_LIST and not to_the_end:
                         break
+            before += length
         return messages
 
     async def find_copies(self, task_ids: Collection[str]) -> dict[str, list[QueuedMessage]]:
@@ -169,8 +185,20 @@ class RawMessages:
         return [bool(count) for count in await self.run(_REMOVE_COPY, calls)]
 
     async def final_states(self, task_ids: Collection[str]) -> dict[str, str]:
-        """The final state of each of these tasks that has one among the results."""
-        return await final_states(self._connection, self._options, task_ids)
+        """The final state of each of these tasks that has one among the results; one in another format has none."""
+        states: dict[str, str] = {}
+        wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_encodable(task_id)]
+        for start in range(0, len(wanted), _RESULTS):
+            batch = wanted[start : start + _RESULTS]
+            replies = await self._connection.execute(
+                *(("MGET", *self._options.result_keys(task_id)) for task_id in batch)
+            )
+            for task_id, results in zip(batch, replies, strict=True):
+                for raw in filter(None, results):
+                    state = text(mapping(parse_result(raw)).get("status"))
+                    if state in _FINAL:
+                        states.setdefault(task_id, state)
+        return states
 
     async def remove(self, messages: Iterable[QueuedMessage]) -> set[str]:
         """Remove these messages from the lists; returns the task ids of those that Redis confirms.
@@ -263,6 +291,14 @@ class RawMessages:
                 return
             start += size
             size = max(1, min(_BATCH_SIZE, _MAX_BYTES // max(map(len, messages))))
+
+
+def parse_result(raw: bytes) -> Any:
+    """A result as its backend stores it; None for one that is not JSON."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):  # a pickle, for one, which is never loaded
+        return None
 
 
 def _in_batches(commands: Sequence[Command], walks: Sequence[int]) -> Iterator[list[Command]]:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from sitegenctl.adapters.celery.codec import encode_messages, new_id
-from sitegenctl.adapters.celery.lookup import TaskSearch, final_states, with_claim
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
 from sitegenctl.adapters.celery.workers import CeleryWorkers
@@ -53,9 +52,11 @@ class CeleryQueue(CeleryWorkers):
         return replace(reading, hard_limit=options.hard_limit, reconnect_time=options.reconnect_time)
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
+        # Imported here and below, so that reading starts fast.
+        from sitegenctl.adapters.celery.lookup import find_task, with_claim
+
         async with self._connection() as connection:
-            search = TaskSearch(connection, self._options, batch=self._bounds.batch, now=self._now())
-            details = await search.find(task_id)
+            details = await find_task(connection, self._options, task_id, now=self._now())
         if details is not None and details.place is TaskPlace.QUEUE:
             return details
         return with_claim(task_id, details, survey if survey is not None else await self.survey())
@@ -80,7 +81,6 @@ class CeleryQueue(CeleryWorkers):
     async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()
     ) -> Mapping[str, str]:
-        # Imported here and below, so that reading starts fast.
         from sitegenctl.adapters.celery.messages import RawMessages
         from sitegenctl.adapters.celery.revoke import CeleryRevoker
 
@@ -106,8 +106,10 @@ class CeleryQueue(CeleryWorkers):
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
         if not task_ids:
             return {}
+        from sitegenctl.adapters.celery.messages import RawMessages
+
         async with self._connection() as connection:
-            return await final_states(connection, self._options, task_ids)
+            return await RawMessages(connection, self._options).final_states(task_ids)
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         if not task_ids:

@@ -112,8 +112,7 @@ class _Part:
         return count(self._lowest)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ends:
+class _Ends(NamedTuple):
     """Both ends of a list at one moment; either holds all of a short list."""
 
     length: int
@@ -165,7 +164,7 @@ class QueueReading:
             ("HSCAN", unacked, 0, "COUNT", 2),
             keep_refusals=True,
         )
-        *answers, delivered, indexed, (_, sample) = without_errors(others)
+        *answers, delivered, indexed, (_, sample) = without_errors(others, keep_refusals=False)
         if not isinstance(time, Refusal):
             self._taken_at = moment(int(time[0]) + int(time[1]) / 1e6)
             self._now = self._taken_at or self._now
@@ -242,6 +241,12 @@ class QueueReading:
 
     async def _from_head(self, part: _Part, numbers: Iterator[int], *, until_known: int = 0) -> list[_Entry]:
         """The new entries of the list, to its end or until this number of messages in a row is known."""
+
+        async def decoded_later(messages: Iterable[bytes]) -> list[_Entry]:
+            # The concurrent command is sent first: some pool send in the second turn of the event loop.
+            await asyncio.sleep(0)
+            return self._queued(messages)
+
         entries: list[_Entry] = []
         messages: list[Any]
         undecoded: list[bytes] = []
@@ -251,7 +256,7 @@ class QueueReading:
             # Redis prepares a batch while the one before it is decoded.
             (messages,), decoded = await asyncio.gather(
                 self._connection.execute(("LRANGE", part.key, start - overlap, start + wanted - 1)),
-                self._decoded(undecoded),
+                decoded_later(undecoded),
             )
             entries += decoded
             undecoded = []
@@ -277,24 +282,20 @@ class QueueReading:
         unacked: dict[bytes, bytes] = {}
         cursor = 0
         while True:
-            ends, cursor_after, values = await self._ends(parts, cursor)
-            unacked |= values
+            commands: list[Command] = []
+            for part in parts:
+                head, tail = ("LRANGE", part.key, 0, part.edge - 1), ("LRANGE", part.key, -part.edge, -1)
+                commands += ("LLEN", part.key), head, tail
+            commands.append(("HSCAN", self._options.unacked, cursor, "COUNT", self._batch_size))
+            *answers, (cursor_after, values) = await self._transaction(*commands)
+            ends = list(map(_Ends, answers[0::3], answers[1::3], answers[2::3]))
+            unacked |= dict(zip(values[::2], values[1::2], strict=True))
             # Not a generator: every part must be completed.
             if not all([await self._is_complete(part, each) for part, each in zip(parts, ends, strict=True)]):
                 continue
-            cursor = cursor_after
+            cursor = int(cursor_after)
             if not cursor:
                 return unacked, ends
-
-    async def _ends(self, parts: Sequence[_Part], cursor: int) -> tuple[list[_Ends], int, dict[bytes, bytes]]:
-        lists: list[Command] = []
-        for part in parts:
-            lists += ("LLEN", part.key), ("LRANGE", part.key, 0, part.edge - 1), ("LRANGE", part.key, -part.edge, -1)
-        scan = ("HSCAN", self._options.unacked, cursor, "COUNT", self._batch_size)
-        *answers, (cursor_after, values) = await self._transaction(*lists, scan)
-        each = zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
-        ends = [_Ends(length=length, head=head, tail=tail) for length, head, tail in each]
-        return ends, int(cursor_after), dict(zip(values[::2], values[1::2], strict=True))
 
     async def _is_complete(self, part: _Part, ends: _Ends) -> bool:
         """Add what is new at the ends; False when there may be more, and the ends must be read again."""
@@ -331,13 +332,8 @@ class QueueReading:
         if refusal is not None and refusal.code == "OOM":
             # A Redis that is out of memory (6.2) refuses even a MULTI that only reads.
             return await self._connection.execute(*commands)
-        without_errors(accepted if isinstance(replies, Refusal) else replies)
-        return list(without_errors([replies])[0])
-
-    async def _decoded(self, messages: Iterable[bytes]) -> list[_Entry]:
-        """``_queued``, once the concurrent command is sent: some pool send in the second turn of the event loop."""
-        await asyncio.sleep(0)
-        return self._queued(messages)
+        without_errors(accepted if isinstance(replies, Refusal) else replies, keep_refusals=False)
+        return list(without_errors([replies], keep_refusals=False)[0])
 
     def _queued(self, messages: Iterable[bytes]) -> list[_Entry]:
         decode, place = self._decoder.decode, Place(TaskState.QUEUED)

@@ -66,20 +66,27 @@ class CeleryRestorer(Restorer[_Move]):
         # In this order: a worker that had a task when `unacked` was read reports it now.
         deliveries = await self._messages.find_unacked({task.task_id for task in tasks})
         try:
-            workload = await self._workload()
+            workload = Workload.of(await self._workers.ask(QUESTIONS))
         except Refusal as exc:
             # Redis may be out of memory: without the workers' replies nothing is requeued.
             return {task.task_id: exc.message for task in tasks}, []
-        restart = None if worker_dead else await self._recent_restart()
+        # After a restart of Redis workers need time to reconnect. The times are by its clock.
+        info, now = await self._connection.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
+        uptime = uptime_in(info)
+        restarted_at: int | None = None
+        if uptime is not None and not isinstance(now, Refusal) and uptime < self._options.reconnect_time:
+            restarted_at = int(now[0]) - int(uptime.total_seconds())
         left: dict[str, str] = {}
         moves: list[tuple[str, _Move]] = []
         for task in {(task.task_id, task.delivery): task for task in tasks}.values():
             matches = [delivery for delivery in deliveries if delivery.is_at(task)]
             reason = _why_not(task, matches, workload, worker_dead=worker_dead)
-            if reason is None and restart is not None and float(matches[0].score or 0) < restart[0]:
+            if reason is not None or worker_dead or restarted_at is None:
+                pass
+            elif float(matches[0].score or 0) < restarted_at:
                 reason = (
-                    f"Redis has only just started ({restart[1]}s ago), and the worker of task {task.task_id} may be on"
-                    " its way back: try again in a moment"
+                    f"Redis has only just started ({int(now[0]) - restarted_at}s ago), and the worker of task"
+                    f" {task.task_id} may be on its way back: try again in a moment"
                 )
             move = await self._move(matches[0]) if reason is None else reason
             if isinstance(move, str):
@@ -88,20 +95,8 @@ class CeleryRestorer(Restorer[_Move]):
                 moves.append((task.task_id, move))
         return left, moves
 
-    async def _workload(self) -> Workload:
-        return Workload.of(await self._workers.ask(QUESTIONS))
-
-    async def _recent_restart(self) -> tuple[int, int] | None:
-        """When Redis started, by its own clock, and how many seconds ago; None where workers had time to reconnect."""
-        info, now = await self._connection.execute(("INFO", "server"), ("TIME",), keep_refusals=True)
-        uptime = uptime_in(info)
-        if uptime is None or isinstance(now, Refusal) or uptime >= self._options.reconnect_time:
-            return None
-        seconds = int(uptime.total_seconds())
-        return int(now[0]) - seconds, seconds
-
     async def _holders(self) -> Holder:
-        return (await self._workload()).holder
+        return Workload.of(await self._workers.ask(QUESTIONS)).holder
 
     async def _run(self, moves: Sequence[_Move], *, undo: bool = False) -> list[Any]:
         unacked = (self._options.unacked, self._options.unacked_index)

@@ -171,16 +171,17 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
         self._workers = workers
 
     async def _begin(self, whole: Mapping[str, list[LiveTask]], kept: Mapping[str, list[LiveTask]]) -> list[_Pending]:
-        removable = {
-            task_id: _Pending(task_id=task_id, places=[place for place in places if not_removable(place) is None])
-            for task_id, places in {**whole, **kept}.items()
-        }
+        tasks: list[_Pending] = []
+        to_keep: list[_Pending] = []
         for task_id, places in {**whole, **kept}.items():
+            task = _Pending(task_id=task_id, places=[place for place in places if not_removable(place) is None])
             reason = next(filter(None, map(not_removable, places)), None)
             if reason is not None:
                 self._left[task_id] = reason
-        tasks = [task for task_id, task in removable.items() if task_id in whole and task_id not in self._left]
-        to_keep = [task for task_id, task in removable.items() if task_id in kept and task.places]
+            if task_id in kept and task.places:
+                to_keep.append(task)
+            elif task_id in whole and reason is None:
+                tasks.append(task)
         observed = await self._observe([*tasks, *to_keep])
         parts = await self._begin_parts(to_keep, observed) if to_keep else []
         if tasks:
@@ -208,7 +209,7 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
         for task in _unsettled(tasks):
             if unresponsive and not task.is_dequeued and not task.claims(observed.workload):
                 self._leave(task, unresponsive_workers(unresponsive, f"have task {task.task_id}"))
-        await self._revoke_everywhere({task.task_id: task for task in _unsettled(tasks)})
+        await self._revoke(_unsettled(tasks))
 
     async def _decide(self, tasks: Sequence[_Pending], observed: _Observed) -> _Observed:
         """Leave what must be left; returns the last observation.
@@ -251,7 +252,13 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
                 parts.append(part)
             else:
                 self._leave(part, reason)
-        await self._revoke_parts(parts, workload)
+        # Only at the workers where a claim that waits is to go.
+        by_worker: dict[str, list[_Pending]] = {}
+        for part in parts:
+            for worker in {claim.worker for claim in part.claims(workload) if claim.state is not TaskState.RUNNING}:
+                by_worker.setdefault(worker, []).append(part)
+        for worker, tasks in by_worker.items():
+            await self._revoke(tasks, [worker])
         return parts
 
     async def _remove_copies(self, tasks: Sequence[_Pending], observed: _Observed) -> None:
@@ -287,31 +294,17 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
             entries.setdefault(delivery.task_id, []).append(delivery)
         return _Observed(entries, Workload.of(await self._workers.ask(QUESTIONS)))
 
-    async def _revoke_everywhere(self, tasks: Mapping[str, _Pending]) -> None:
-        """Revoke at every living worker, and note which workers did."""
-        task_ids = list(tasks)
-        destination: list[str] | None = None
-        for start in range(0, len(task_ids), _REVOKED_AT_ONCE):
-            batch = task_ids[start : start + _REVOKED_AT_ONCE]
-            arguments = {"revoke": {"task_id": batch}}
+    async def _revoke(self, tasks: Sequence[_Pending], destination: list[str] | None = None) -> None:
+        """Revoke at every living worker, or at these, and note which workers did."""
+        for start in range(0, len(tasks), _REVOKED_AT_ONCE):
+            batch = tasks[start : start + _REVOKED_AT_ONCE]
+            arguments = {"revoke": {"task_id": [task.task_id for task in batch]}}
             replies = await self._workers.ask(["revoke"], arguments=arguments, destination=destination)
-            for task_id in batch:
-                tasks[task_id].revoked_at.update(replies.answers)
+            for task in batch:
+                task.revoked_at.update(replies.answers)
             if replies.unknown:
                 # Do not wait again for a worker that did not respond.
                 destination = sorted(replies.answers)
-
-    async def _revoke_parts(self, parts: Sequence[_Pending], workload: Workload) -> None:
-        """Revoke each task only at the workers where a claim that waits is to go."""
-        by_worker: dict[str, list[_Pending]] = {}
-        for part in parts:
-            for worker in {claim.worker for claim in part.claims(workload) if claim.state is not TaskState.RUNNING}:
-                by_worker.setdefault(worker, []).append(part)
-        for worker, tasks in by_worker.items():
-            arguments = {"revoke": {"task_id": sorted({task.task_id for task in tasks})}}
-            replies = await self._workers.ask(["revoke"], arguments=arguments, destination=[worker])
-            for task in tasks:
-                task.revoked_at.update(replies.answers)
 
     def _judge(self, task: _Pending, observed: _Observed) -> Step | str:
         task_id, workload = task.task_id, observed.workload

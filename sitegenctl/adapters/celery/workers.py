@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import fitting, mapping, mappings, moment, number, sequence, span, text
+from sitegenctl.adapters.broker.json_values import (
+    fitting,
+    mapping,
+    mappings,
+    moment,
+    number,
+    sequence,
+    span,
+    text,
+    time_limit,
+)
 from sitegenctl.adapters.broker.task_args import order_of, parse_time
 from sitegenctl.adapters.celery.bodies import contained_calls
 from sitegenctl.adapters.celery.control import SCAN_COUNT, SCAN_STEPS, Replies, ask_workers
@@ -25,7 +34,8 @@ from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.adapters.system.processes import local_memory
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails, WorkerRoster, WorkerSurvey, survey_of
+from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, WorkerSurvey, survey_of
+from sitegenctl.domain.slotted import slotted
 
 #: The methods that list the tasks which a worker holds, and the state of a task that each lists.
 CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
@@ -34,26 +44,11 @@ CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "schedule
 _QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled", "report")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A task that a worker reports; ``task_id`` and ``name`` are empty where they are no text.
-
-    ``pid`` is the process that runs it, ``started_at`` by the worker's clock.
-    """
+@slotted
+class Claim(LiveTask):
+    """A task that a worker reports."""
 
     worker: str
-    task_id: str
-    name: str
-    state: TaskState
-    args: Any
-    kwargs: Any
-    eta: datetime | None
-    started_at: datetime | None
-    pid: int | None
-
-    def order_id(self, task: str) -> int | None:
-        """The order that the task is for, if it is ours."""
-        return order_of(self.args, self.kwargs) if self.name == task else None
 
 
 class CeleryWorkers:
@@ -104,13 +99,10 @@ class CeleryWorkers:
 
     async def survey(self) -> WorkerSurvey:
         """Ask every worker what it holds."""
-        return survey_of(await self._roster([*CLAIMS, "stats"], with_memory=False), task_name=self._options.task)
+        return survey_of(await self.worker_details([*CLAIMS, "stats"], with_memory=False), task_name=self._options.task)
 
-    async def worker_details(self) -> WorkerRoster:
+    async def worker_details(self, methods: Sequence[str] = _QUESTIONS, *, with_memory: bool = True) -> WorkerRoster:
         """Ask every worker about itself."""
-        return await self._roster(_QUESTIONS, with_memory=True)
-
-    async def _roster(self, methods: Sequence[str], *, with_memory: bool) -> WorkerRoster:
         replies = await self.ask(methods)
         # A worker lists revoked tasks until their turn has come. One that holds nothing for later isn't asked for its
         # revokes, which may be many. The others are asked for their tasks once more after the revokes: a task that was
@@ -205,9 +197,18 @@ class CeleryWorkers:
             return consumers, True
 
 
-def read_claims(worker: str, reply: Mapping[str, Any], skipped: Counter[str]) -> Iterator[Claim]:
-    """The tasks in a worker's reply; what does not fit is counted in ``skipped``."""
-    where = f"reply of {text(worker)}"
+def read_claims(
+    worker: str, reply: Mapping[str, Any], skipped: Counter[str], *, task: str | None = None
+) -> tuple[list[Claim], list[Claim]]:
+    """The tasks in a worker's reply, and the calls of ``task`` that maps and chords among them make.
+
+    Ids and names are empty where they are no text; what does not fit is counted in ``skipped``.
+    """
+    shown = text(worker) or ""
+    where = f"reply of {shown}"
+    read = partial(fitting, skipped, where)
+    claims: list[Claim] = []
+    parts: list[Claim] = []
     for method, state in CLAIMS.items():
         entries = reply.get(method)
         if not isinstance(entries, list):
@@ -215,23 +216,39 @@ def read_claims(worker: str, reply: Mapping[str, Any], skipped: Counter[str]) ->
             continue
         for entry in entries:
             request = _request_in(entry)
+            args, kwargs = request.get("args"), request.get("kwargs")
             task_id = text(request.get("id"))
             # The name may be one that the publisher chose for display; the type is the task's.
             name = text(request.get("type")) or text(request.get("name"))
             if task_id is None or name is None:
                 skipped[f"{where}: a task without a text {'id' if task_id is None else 'name'}"] += 1
-            read = partial(fitting, skipped, where)
-            yield Claim(
-                worker=worker,
+            claim = Claim(
                 task_id=task_id or "",
                 name=name or "",
+                order_id=order_of(args, kwargs) if name is not None and name == task else None,
                 state=state,
-                args=request.get("args"),
-                kwargs=request.get("kwargs"),
+                worker=shown,
                 eta=read("eta", parse_time, mapping(entry).get("eta")),
                 started_at=read("time_start", moment, request.get("time_start")),
                 pid=read("worker_pid", number, request.get("worker_pid")),
             )
+            claims.append(claim)
+            if task is None or not task_id or not name:
+                continue
+            with suppress(RecursionError):
+                calls = list(contained_calls(name, args, kwargs, None, task, task_id=task_id))
+                parts += [
+                    replace(
+                        claim,
+                        task_id=call.task_id or f"{task_id}#{count}",
+                        name=task,
+                        order_id=order_of(call.args if call.is_complete else (), call.kwargs),
+                        part_of=name,
+                        carrier=task_id,
+                    )
+                    for count, call in enumerate(calls, 1)
+                ]
+    return claims, parts
 
 
 def _request_in(entry: Any) -> dict[str, Any]:
@@ -253,43 +270,16 @@ def _not_revoked(reply: Mapping[str, Any]) -> dict[str, Any]:
     return {"active": reply.get("active"), **later}
 
 
-def _parts(claim: Claim, worker: str, task: str) -> Iterator[LiveTask]:
-    """Calls of our task that a map or a chord makes, which the worker holds."""
-    try:
-        calls = list(contained_calls(claim.name, claim.args, claim.kwargs, None, task, task_id=claim.task_id))
-    except RecursionError:
-        return
-    for count, call in enumerate(calls, 1):
-        yield LiveTask(
-            task_id=call.task_id or f"{claim.task_id}#{count}",
-            name=task,
-            order_id=order_of(call.args if call.is_complete else (), call.kwargs),
-            state=claim.state,
-            worker=worker,
-            eta=claim.eta,
-            started_at=claim.started_at,
-            pid=claim.pid,
-            part_of=claim.name,
-            carrier=claim.task_id,
-        )
-
-
-def limit(value: Any) -> timedelta | None:
-    """A time limit in seconds; None for 0, which is Celery's "no limit", and for what cannot be one."""
-    time = span(value)
-    return time if time is not None and time > timedelta(0) else None
-
-
 def _details(
     name: str, reply: Mapping[str, Any], task: str, skipped: Counter[str], *, with_memory: bool
 ) -> WorkerDetails:
     shown = text(name) or ""
     read = partial(fitting, skipped, f"reply of {shown}")
-    claims = [claim for claim in read_claims(name, reply, skipped) if claim.task_id and claim.name]
+    claims, parts = read_claims(name, reply, skipped, task=task)
     stats = mapping(reply.get("stats"))
     pool = mapping(stats.get("pool"))
     slots = read("max-concurrency", number, pool.get("max-concurrency"))
-    soft, hard, *_ = (*map(limit, sequence(pool.get("timeouts"))), None, None)
+    soft, hard, *_ = (*map(time_limit, sequence(pool.get("timeouts"))), None, None)
     totals = {
         text(each) or "": count
         for each, value in mapping(stats.get("total")).items()
@@ -303,7 +293,10 @@ def _details(
     queues = (text(queue.get("name")) for queue in mappings(reply.get("active_queues")))
     # A task with a rate limit is listed as `name [rate_limit=…]`.
     registered = (text(each) for each in sequence(reply.get("registered")))
-    held = {state: tuple(_held(claim, task) for claim in claims if claim.state is state) for state in CLAIMS.values()}
+    held = {
+        state: tuple(claim for claim in claims if claim.state is state and claim.task_id and claim.name)
+        for state in CLAIMS.values()
+    }
     return WorkerDetails(
         name=shown,
         pid=pid,
@@ -324,16 +317,5 @@ def _details(
         active=held[TaskState.RUNNING],
         reserved=held[TaskState.RESERVED],
         scheduled=held[TaskState.SCHEDULED],
-        parts=tuple(part for claim in claims for part in _parts(claim, shown, task)),
-    )
-
-
-def _held(claim: Claim, task: str) -> HeldTask:
-    return HeldTask(
-        task_id=claim.task_id,
-        name=claim.name,
-        order_id=claim.order_id(task),
-        started_at=claim.started_at,
-        eta=claim.eta,
-        pid=claim.pid,
+        parts=tuple(parts),
     )

@@ -55,7 +55,7 @@ class Workload:
         by_task: dict[str, list[Claim]] = {}
         pools: dict[str, _Pool] = {}
         for worker, reply in replies.answers.items():
-            claims = list(read_claims(worker, reply, Counter()))
+            claims, _ = read_claims(worker, reply, Counter())
             for claim in claims:
                 by_task.setdefault(claim.task_id, []).append(claim)
             pool = mapping(mapping(reply.get("stats")).get("pool"))

@@ -13,7 +13,7 @@ from sitegenctl.adapters.rq.records import Record, Records, read_records
 from sitegenctl.adapters.system.processes import local_memory
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-from sitegenctl.domain.queue.worker import HeldTask, Worker, WorkerDetails, WorkerRoster, WorkerSurvey
+from sitegenctl.domain.queue.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey
 
 
 class RqWorkers:
@@ -112,17 +112,19 @@ class RqWorkers:
             software="rq",
             version=worker.fields["version"] or None,
             memory=local_memory(worker.fields["hostname"], [pid] if pid else []),
-            active=tuple(self._held(assigned.running_ids(worker.name), records)),
-            reserved=tuple(self._held(assigned.taking[worker.name], records)),
+            active=tuple(self._held(assigned.running_ids(worker.name), records, worker.name, TaskState.RUNNING)),
+            reserved=tuple(self._held(assigned.taking[worker.name], records, worker.name, TaskState.RESERVED)),
         )
 
-    def _held(self, job_ids: Iterable[str], records: Records) -> Iterator[HeldTask]:
+    def _held(self, job_ids: Iterable[str], records: Records, worker: str, state: TaskState) -> Iterator[LiveTask]:
         task = self._options.task
         for job_id in job_ids:
             job = records.jobs.get(job_id)
             call = job.call() if job is not None else None
             is_ours = job is not None and job.is_of(task)
-            yield HeldTask(
+            yield LiveTask(
+                state=state,
+                worker=worker,
                 task_id=job_id,
                 name=task if is_ours else call.function if call else "undecodable",
                 order_id=job.order_id(task) if job is not None else None,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sitegenctl.domain.queue.task import LiveTask, TaskState
+from sitegenctl.domain.queue.task import LiveTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +51,6 @@ class WorkerSurvey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldTask:
-    """A task that a worker holds, ours or another; ``order_id`` is None where it is for no order.
-
-    ``started_at`` (by the worker's clock) and ``pid`` are known for running tasks, ``eta`` for scheduled ones.
-    """
-
-    task_id: str
-    name: str
-    order_id: int | None = None
-    started_at: datetime | None = None
-    eta: datetime | None = None
-    pid: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class WorkerDetails:
     """Everything that one worker reports about itself; None is unknown.
 
@@ -93,31 +78,15 @@ class WorkerDetails:
     processes: tuple[int, ...] = ()
     peak_memory: int | None = None
     memory: Mapping[int, int] = field(default_factory=dict)
-    active: tuple[HeldTask, ...] = ()
-    reserved: tuple[HeldTask, ...] = ()
-    scheduled: tuple[HeldTask, ...] = ()
+    active: tuple[LiveTask, ...] = ()
+    reserved: tuple[LiveTask, ...] = ()
+    scheduled: tuple[LiveTask, ...] = ()
     parts: tuple[LiveTask, ...] = ()
 
     @property
-    def held(self) -> Iterator[LiveTask]:
+    def held(self) -> tuple[LiveTask, ...]:
         """Every task that it holds."""
-        states = (
-            (TaskState.RUNNING, self.active),
-            (TaskState.RESERVED, self.reserved),
-            (TaskState.SCHEDULED, self.scheduled),
-        )
-        for state, tasks in states:
-            for task in tasks:
-                yield LiveTask(
-                    task_id=task.task_id,
-                    name=task.name,
-                    order_id=task.order_id,
-                    state=state,
-                    worker=self.name,
-                    eta=task.eta,
-                    started_at=task.started_at,
-                    pid=task.pid,
-                )
+        return (*self.active, *self.reserved, *self.scheduled)
 
 
 @dataclass(frozen=True, kw_only=True)

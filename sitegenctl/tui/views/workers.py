@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
-from sitegenctl.domain.queue.worker import HeldTask, WorkerDetails
+from sitegenctl.domain.queue.task import LiveTask
+from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.tui.service import ViewData
 from sitegenctl.tui.texts import file_size, order_name, progress_bar
 from sitegenctl.tui.views.view import View
@@ -25,7 +26,7 @@ class WorkerRow:
     worker: WorkerDetails
     state: str
     pid: int | None = None
-    task: HeldTask | None = None
+    task: LiveTask | None = None
 
     @property
     def order_id(self) -> int | None:
