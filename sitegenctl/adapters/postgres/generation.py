@@ -184,18 +184,9 @@ def _log_row(step: str, message: str, status: str, details: dict[str, Any]) -> s
 # Columns that a brief has under the same names.
 _AS_TYPED = (
     *("business_name", "business_email", "business_phone", "niche", "primary_city", "state", "primary_service"),
-    "cta_text",
-    "business_address",
-    "custom_niche",
-    "site_objective",
-    "site_description",
-    *("primary_color", "secondary_color", "accent_color"),
-    "logo_url",
-    "google_reviews_link",
-    "about_owner",
-    "years_in_business",
-    "meta_title",
-    "meta_description",
+    *("cta_text", "business_address", "custom_niche", "site_objective", "site_description"),
+    *("primary_color", "secondary_color", "accent_color", "logo_url", "google_reviews_link"),
+    *("about_owner", "years_in_business", "meta_title", "meta_description"),
 )
 
 

@@ -60,11 +60,9 @@ class PostgresHealth:
         self._database = Database(asyncpg_dsn(url), timeout=timeout, read_only=True)
 
     async def close(self) -> None:
-        """Close the connection, if there is one."""
         await self._database.close()
 
     async def facts(self) -> PostgresFacts:
-        """Read the facts in a few round trips on one connection."""
         async with self._database.transaction() as connection:
             began = time.perf_counter()
             await connection.execute("SELECT 1")
@@ -93,7 +91,6 @@ class PostgresHealth:
         )
 
     async def shapes(self) -> tuple[SchemaShape, SchemaShape]:
-        """The contract's tables and enums, and those of the database."""
         expected = await asyncio.to_thread(contract_shape)
         async with self._database.transaction() as connection:
             columns = await connection.fetch(_COLUMNS, list(expected.tables))
@@ -107,7 +104,6 @@ class PostgresHealth:
         return expected, SchemaShape(tables=dict(tables), enums=dict(enums))
 
     async def newest_finished(self, limit: int) -> Sequence[int]:
-        """The ids of up to ``limit`` orders in REVIEW or DELIVERED, newest first."""
         return [row["id"] for row in await self._database.fetch(NEWEST_FINISHED, limit)]
 
 
@@ -124,13 +120,9 @@ def contract_shape() -> SchemaShape:
     for table in metadata.tables.values():
         columns = tables[table.name] = {}
         for column in table.columns:
-            columns[column.name] = _postgres_name(column.type.compile(dialect))
+            # As ``format_type`` spells it, without length: ``character varying`` for ``VARCHAR(20)``.
+            declared = re.sub(r"\(\d+\)", "", column.type.compile(dialect)).strip()
+            columns[column.name] = declared.lower().replace("varchar", "character varying")
             if isinstance(column.type, Enum):
                 enums[str(column.type.name)] = tuple(column.type.enums)
     return SchemaShape(tables=tables, enums=enums)
-
-
-def _postgres_name(declared: str) -> str:
-    """The type in the spelling of ``format_type``, without length: ``character varying`` for ``VARCHAR(20)``."""
-    bare = re.sub(r"\(\d+\)", "", declared).strip()
-    return bare.lower().replace("varchar", "character varying")

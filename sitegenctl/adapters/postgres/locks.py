@@ -7,14 +7,12 @@ connection.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
 from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, connect, translating
-from sitegenctl.errors import SourceError
 
 # The transaction is idle while it holds the lock, so the server's time limits must not end it. PostgreSQL before 17 has
 # no transaction_timeout, and SET would refuse the unknown name.
@@ -23,9 +21,6 @@ BEGIN;
 SELECT set_config(name, '0', true) FROM pg_settings
  WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
 """
-
-# An arbitrary key that other programs are unlikely to use.
-_MAINTENANCE = int.from_bytes(b"sitegen")
 
 #: A run lock has two keys: this constant ("site" in ASCII) and the one of the order. A free lock proves that the run
 #: which took it is dead.
@@ -74,42 +69,3 @@ async def advisory_lock(dsn: str, *keys: int, timeout: float) -> AsyncIterator[a
                 await connection.execute("ROLLBACK")
         with suppress(*DRIVER_ERRORS):
             await connection.close(timeout=1)
-
-
-class MaintenanceLock:
-    """The lock that one maintenance run holds at a time; ``timeout`` is in seconds, for each statement."""
-
-    def __init__(self, dsn: str, *, timeout: float) -> None:
-        self._dsn = dsn
-        self._timeout = timeout
-        # Transitions are applied over two connections at once, and each checks the lock.
-        self._turn = asyncio.Lock()
-        self._connection: asyncpg.Connection | None = None
-
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[bool]:
-        """Hold the lock; False if another run holds it."""
-        async with advisory_lock(self._dsn, _MAINTENANCE, timeout=self._timeout) as connection:
-            self._connection = connection
-            try:
-                yield connection is not None
-            finally:
-                self._connection = None
-
-    async def require(self) -> None:
-        """Raise ``SourceError`` if the lock was taken and is lost; do nothing if it was never taken."""
-        connection = self._connection
-        if connection is None:
-            return
-        lost: BaseException | None = None
-        try:
-            async with self._turn:
-                await connection.execute("SELECT 1")
-        except DRIVER_ERRORS as exc:
-            lost = exc
-        if lost is not None or not connection.is_in_transaction():
-            raise SourceError(
-                "the maintenance lock is lost: its connection ended, and another run may have begun",
-                hint="run it again; if it happens again, find out what ends idle connections to the database",
-                source="database",
-            ) from lost

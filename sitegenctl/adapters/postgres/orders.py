@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -12,8 +12,8 @@ import asyncpg
 
 from sitegenctl.adapters.postgres import log, queries, transitions
 from sitegenctl.adapters.postgres.access import read_access
-from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn, is_refusal
-from sitegenctl.adapters.postgres.locks import MaintenanceLock
+from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, Database, asyncpg_dsn, is_refusal
+from sitegenctl.adapters.postgres.locks import advisory_lock
 from sitegenctl.adapters.postgres.transitions import Change
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
@@ -29,6 +29,9 @@ from sitegenctl.errors import Refused, SourceError, Unconfirmed
 #: Orders per query.
 _BATCH_SIZE = 2000
 
+# An arbitrary key that other programs are unlikely to use.
+_MAINTENANCE_KEY = int.from_bytes(b"sitegen")
+
 # Rows converted before the event loop gets a turn.
 _ROWS_PER_TURN = 100
 
@@ -37,20 +40,21 @@ class PostgresOrders:
     """``OrdersStore`` on PostgreSQL. It connects when first used; ``timeout`` is in seconds, for each statement."""
 
     def __init__(self, url: str, *, timeout: float, read_only: bool = False) -> None:
-        dsn = asyncpg_dsn(url)
+        self._dsn = dsn = asyncpg_dsn(url)
+        self._timeout = timeout
         self._main = Database(dsn, timeout=timeout, read_only=read_only)
         # Applies transitions while the main one is busy.
         self._other = Database(dsn, timeout=timeout, read_only=read_only)
-        self._maintenance = MaintenanceLock(dsn, timeout=timeout)
         self._access: DatabaseAccess | None = None
+        self._lock_holder: asyncpg.Connection | None = None
+        # Transitions are applied over two connections at once, and each checks the maintenance lock.
+        self._checking_lock = asyncio.Lock()
 
     async def close(self) -> None:
-        """Close the connections, if there are any."""
         await self._main.close()
         await self._other.close()
 
     async def read_orders(self, order_ids: Collection[int]) -> dict[int, Order]:
-        """Read these orders; missing ones are left out."""
         ids = list(order_ids)
         orders: dict[int, Order] = {}
 
@@ -70,12 +74,10 @@ class PostgresOrders:
         return orders
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
-        """Read open orders and these; ``only`` restricts both."""
         rows = await self._main.fetch(queries.OPEN, *queries.restriction(only or OrderFilter()), list(also))
         return {row["id"]: queries.order_of(row) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
-        """Read the first ``offset + limit`` settled orders, sorted and filtered by the query."""
         parameters = (*queries.restriction(query.filter), list(excluding), query.offset + query.limit)
         async with self._main.transaction() as connection:
             ids = [row["id"] for row in await connection.fetch(queries.settled(query), *parameters)]
@@ -84,34 +86,28 @@ class PostgresOrders:
         return [orders[order_id] for order_id in ids if order_id in orders]
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
-        """Count settled orders."""
         ((count,),) = await self._main.fetch(queries.COUNT_SETTLED, *queries.restriction(only), list(excluding))
         return int(count)
 
     async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
-        """Count orders by status; an unknown status is given as the database's label."""
         rows = await self._main.fetch(queries.COUNT_BY_STATUS)
         return {queries.STATUSES.get(row["status"], row["status"]): row["count"] for row in rows}
 
     async def count_runs(self, window: timedelta) -> RunCounts:
-        """Count the runs that ended within the window until now, by the database's clock."""
         (row,) = await self._main.fetch(log.COUNT_RUNS, window)
         return RunCounts(**row)
 
     async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
-        """Read the newest log rows within the window and above ``after_id``, oldest first."""
         rows = await self._main.fetch(log.RECENT_STEPS, window, after_id, limit)
         return [StepMark(**row) for row in reversed(rows) if row["age"] is not None]
 
     async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
-        """Find the ids of log rows since a time; see ``OrdersStore``."""
         async with self._main.transaction() as connection:
             clock = await connection.fetchrow(log.BEGINNING, *log.since_parameters(since))
             ids = await connection.fetchrow(log.IDS, clock["since"] - lead)
         return LogWindow(**clock, **ids)
 
     async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
-        """Read the log rows of all orders from one id to another, lowest first."""
         return [RunRow(**row) for row in await self._main.fetch(log.RUN_ROWS, first_id, last_id, limit)]
 
     async def read_log(
@@ -124,7 +120,6 @@ class PostgresOrders:
         levels: Collection[str] | None = None,
         limit: int | None = None,
     ) -> list[LogRow]:
-        """Read log rows of these orders in the order of their ids; see ``OrdersStore``."""
         statement, number = (log.OLDEST, limit) if last is None else (log.NEWEST, last)
         rows = await self._main.fetch(
             statement,
@@ -137,19 +132,15 @@ class PostgresOrders:
         return [LogRow(**{**row, "details": queries.parse_details(row["details"])}) for row in rows]
 
     async def existing(self, order_ids: Collection[int]) -> set[int]:
-        """Which of these orders exist."""
         return {row["id"] for row in await self._main.fetch(queries.EXISTING, list(order_ids))}
 
     async def in_status(self, status: OrderStatus) -> list[int]:
-        """The ids of all orders in this status, lowest first."""
         return [row["id"] for row in await self._main.fetch(queries.IN_STATUS[status])]
 
     async def newest_finished(self, limit: int) -> list[int]:
-        """The ids of orders in REVIEW or DELIVERED, newest first."""
         return [row["id"] for row in await self._main.fetch(queries.NEWEST_FINISHED, limit)]
 
     async def require_writable(self) -> None:
-        """Raise ``SourceError`` or ``Refused`` if orders cannot be changed; see ``OrdersStore``."""
         async with self._main.transaction() as connection:
             self._access = await read_access(connection)
         obstacle = why_not_writable(self._access)
@@ -158,24 +149,20 @@ class PostgresOrders:
             raise error(obstacle.message, hint=obstacle.hint, source="database")
 
     async def is_authoritative(self) -> bool:
-        """Whether an order that is missing here does not exist; see ``OrdersStore``."""
         if self._access is None:
             async with self._main.transaction() as connection:
                 self._access = await read_access(connection)
         return self._access.is_authoritative
 
     async def apply(self, steps: Sequence[Step], actor: Actor) -> TransitionResult:
-        """Apply transitions; see ``OrdersStore``."""
-        await self._maintenance.require()
+        await self.require_maintenance_lock()
         mark = uuid4().hex
         return await self._write(transitions.changes_of(steps, actor, mark), mark, resume=False)
 
     async def confirm(self, steps: Mapping[int, Step]) -> Mapping[int, str]:
-        """Re-check orders after their tasks were revoked; see ``OrdersStore``."""
         return await transitions.confirm(await self._free_connection(), steps)
 
     async def roll_back(self, steps: Mapping[int, Step], actor: Actor, reasons: Mapping[int, str]) -> TransitionResult:
-        """Restore the status of these orders and journal why; see ``OrdersStore``."""
         mark = uuid4().hex
         return await self._write(transitions.rollbacks_of(steps, actor, mark, reasons), mark, resume=True)
 
@@ -200,16 +187,33 @@ class PostgresOrders:
         failure = TransitionFailure(reason=f"{lost.message}; nothing was changed")
         return TransitionResult(journal_ids=journal_ids, failed={change.order_id: failure for change in rest})
 
-    def maintenance_lock(self) -> AbstractAsyncContextManager[bool]:
-        """Hold the lock that one maintenance run holds at a time; False if another run holds it."""
-        return self._maintenance.held()
+    @asynccontextmanager
+    async def maintenance_lock(self) -> AsyncIterator[bool]:
+        async with advisory_lock(self._dsn, _MAINTENANCE_KEY, timeout=self._timeout) as holder:
+            self._lock_holder = holder
+            try:
+                yield holder is not None
+            finally:
+                self._lock_holder = None
 
     async def require_maintenance_lock(self) -> None:
-        """Raise ``SourceError`` if the maintenance lock was taken and is lost; see ``OrdersStore``."""
-        await self._maintenance.require()
+        holder = self._lock_holder
+        if holder is None:
+            return
+        lost: BaseException | None = None
+        try:
+            async with self._checking_lock:
+                await holder.execute("SELECT 1")
+        except DRIVER_ERRORS as exc:
+            lost = exc
+        if lost is not None or not holder.is_in_transaction():
+            raise SourceError(
+                "the maintenance lock is lost: its connection ended, and another run may have begun",
+                hint="run it again; if it happens again, find out what ends idle connections to the database",
+                source="database",
+            ) from lost
 
     async def utc_now(self) -> datetime:
-        """Read the database's clock, in UTC."""
         (row,) = await self._main.fetch("SELECT clock_timestamp() AS now")
         now: datetime = row["now"]
         return now.astimezone(UTC)

@@ -29,16 +29,8 @@ from sitegenctl.domain.orders.order import OrderStatus
 metadata = MetaData()
 
 NICHES = (
-    "RESTAURANT",
-    "LAWYER",
-    "DENTIST",
-    "REAL_ESTATE",
-    "GENERAL",
-    "PLUMBER",
-    "ELECTRICIAN",
-    "LANDSCAPING",
-    "CLEANING",
-    "OTHER",
+    *("RESTAURANT", "LAWYER", "DENTIST", "REAL_ESTATE", "GENERAL"),
+    *("PLUMBER", "ELECTRICIAN", "LANDSCAPING", "CLEANING", "OTHER"),
 )
 TONES = ("PROFESSIONAL", "FRIENDLY", "PREMIUM")
 CTAS = ("CALL", "WHATSAPP", "FORM", "BOOK_ONLINE")

@@ -55,18 +55,14 @@ _READ_ONLY = {
 _open_streams: WeakSet[_Stream] = WeakSet()
 
 
-class SentinelOptions(Protocol):
-    """The name of the master and the sentinels' own password; None without sentinels."""
+class _SentinelOptions(Protocol):
+    """The name under which sentinels monitor the Redis, and the sentinels' own password; None without sentinels."""
 
     @property
-    def sentinel_master(self) -> str | None:
-        """The name under which sentinels monitor the Redis."""
-        ...
+    def sentinel_master(self) -> str | None: ...
 
     @property
-    def sentinel_password(self) -> str | None:
-        """The password of the sentinels, not of the Redis that they monitor."""
-        ...
+    def sentinel_password(self) -> str | None: ...
 
 
 class _Stream:
@@ -130,7 +126,7 @@ class Connection:
     seconds. Raises ``UsageProblem`` for an invalid URL, and for sentinels without a master name.
     """
 
-    def __init__(self, url: str, options: SentinelOptions, *, timeout: float) -> None:
+    def __init__(self, url: str, options: _SentinelOptions, *, timeout: float) -> None:
         self._timeout = timeout
         self._master = options.sentinel_master or ""
         #: The server that errors name: with sentinels, the one that was asked last, or the master.
@@ -308,7 +304,7 @@ def own_addresses() -> frozenset[str]:
     return frozenset(addresses)
 
 
-def open_connection(url: str, options: SentinelOptions, *, timeout: float) -> AbstractAsyncContextManager[Connection]:
+def open_connection(url: str, options: _SentinelOptions, *, timeout: float) -> AbstractAsyncContextManager[Connection]:
     """A connection that is closed at the end of the block."""
     return aclosing(Connection(url, options, timeout=timeout))
 
@@ -316,7 +312,7 @@ def open_connection(url: str, options: SentinelOptions, *, timeout: float) -> Ab
 class ConnectionPool:
     """A pool of connections; each serves one caller at a time."""
 
-    def __init__(self, url: str, options: SentinelOptions, *, timeout: float) -> None:
+    def __init__(self, url: str, options: _SentinelOptions, *, timeout: float) -> None:
         self._url = url
         self._options = options
         self._timeout = timeout

@@ -58,7 +58,6 @@ class SiteDirectory:
     async def count(
         self, order_ids: Collection[int], *, enough: int | None = None, sizes: bool = True
     ) -> dict[int, SiteFiles]:
-        """Count files and, with ``sizes``, bytes of sites; see ``SiteStore``."""
         counted: dict[int, SiteFiles] = {}
         remaining = iter(order_ids)
         clock = asyncio.get_running_loop().time
@@ -74,8 +73,6 @@ class SiteDirectory:
                 return counted
 
     async def tree(self, order_id: int, *, limit: int) -> SiteTree:
-        """List up to ``limit`` files of a site by path; symbolic links are listed and not followed."""
-
         def read() -> SiteTree:
             self._require_base()
             entries: list[SiteEntry] = []
@@ -93,7 +90,6 @@ class SiteDirectory:
         return await self._read(read)
 
     async def replace(self, order_id: int, files: Collection[SiteFile], owner: str) -> None:
-        """Write a site beside the old one, then rename it into place; the old one goes to the trash."""
         name = "".join(char if char.isalnum() or char == "-" else "_" for char in owner)
         partial = self._base / f".project_{order_id}.partial-{name}"
 
@@ -117,8 +113,6 @@ class SiteDirectory:
         await self._change(write)
 
     async def discard_leftovers(self, order_id: int) -> int:
-        """Remove incomplete sites of killed writers; returns their number."""
-
         def discard() -> int:
             leftovers = list(self._base.glob(f".project_{order_id}.partial-*"))
             for leftover in leftovers:
@@ -128,8 +122,6 @@ class SiteDirectory:
         return await self._change(discard)
 
     async def trash(self, order_ids: Collection[int]) -> TrashResult:
-        """Move sites to the trash, each by one rename; symbolic links are refused."""
-
         def move() -> TrashResult:
             moved: dict[int, str] = {}
             failed: dict[int, str] = {}
@@ -147,8 +139,6 @@ class SiteDirectory:
         return await self._change(move)
 
     async def untrash(self, moved: Mapping[int, str]) -> Mapping[int, str]:
-        """Move sites back from the trash unless there is a new one; returns the failures by order."""
-
         def move() -> dict[int, str]:
             failed: dict[int, str] = {}
             for order_id, name in moved.items():
@@ -166,7 +156,6 @@ class SiteDirectory:
     async def prune_trash(
         self, older_than: timedelta, *, now: datetime, limit: int | None = None, dry_run: bool = False
     ) -> PruneResult:
-        """Delete sites that have been in the trash for longer; see ``SiteStore``."""
         newest = (now.timestamp() - older_than.total_seconds()) * 1e9
         if dry_run:
             await self._read(self._require_base)

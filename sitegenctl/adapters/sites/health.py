@@ -16,7 +16,6 @@ class SiteHealth:
         self._base = base
 
     async def facts(self) -> DirectoryFacts:
-        """Read the facts; a missing directory is a fact, not an error."""
         return await in_a_thread(self._facts)
 
     def _facts(self) -> DirectoryFacts:
