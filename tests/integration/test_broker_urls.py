@@ -17,69 +17,12 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.redis.blocking import blocking_client
 from sitegenctl.adapters.redis.connection import open_connection
-from sitegenctl.adapters.redis.urls import Address, client_url, kombu_url, parse_url, require_redis
 from sitegenctl.domain.queue.task import BrokerReading
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError, Unreachable, UsageProblem
 from sitegenctl.session import open_session
 from tests.support.redis_servers import Certificates, free_port, server
 from tests.support.world import QUEUE, TASK, World, eventually
-
-# --- what a URL becomes -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "for_redis", "for_kombu", "number"),
-    [
-        ("redis://h:1", "redis://h:1", "redis://h:1", 0),
-        ("redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", 3),
-        ("unix:///run/r.sock?db=2", "unix:///run/r.sock?db=2", "redis+socket:///run/r.sock?virtual_host=2", 2),
-        ("unix://:pw@/run/r.sock", "unix://:pw@/run/r.sock", "redis+socket://:pw@/run/r.sock", 0),
-        (
-            "redis+socket:///run/7/r.sock?virtual_host=4",
-            "unix:///run/7/r.sock?db=4",
-            "redis+socket:///run/7/r.sock?virtual_host=4",
-            4,
-        ),
-        (
-            "rediss://h/1",
-            "rediss://h/1?ssl_cert_reqs=required",
-            "rediss://h/1?ssl_cert_reqs=CERT_REQUIRED",
-            1,
-        ),
-        (
-            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=%2Fetc%2Fca.pem",
-            "rediss://h/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem",
-            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=/etc/ca.pem",
-            1,
-        ),
-    ],
-)
-def test_urls_are_respelled_for_redis_and_kombu(url: str, for_redis: str, for_kombu: str, number: int) -> None:
-    assert (client_url(url), kombu_url(url), parse_url(url).database) == (for_redis, for_kombu, number)
-    assert (client_url(for_kombu), kombu_url(for_redis)) == (for_redis, for_kombu)
-
-
-@pytest.mark.parametrize(("path", "number"), [("/5", 5), ("", 0)])
-def test_urls_of_several_sentinels(path: str, number: int) -> None:
-    url = f"sentinel://:pw@a:1{path};sentinel://:pw@b"
-    address = parse_url(url)
-    assert address.sentinels == (Address(host="a", port=1), Address(host="b", port=26379))
-    assert (address.database, address.password, kombu_url(url)) == (number, "pw", url)
-    require_redis(url)
-
-
-@pytest.mark.parametrize("url", ["amqp://guest@h//", "redis://h:port", "", "rediss://h?ssl_cert_reqs=maybe"])
-def test_invalid_url_is_reported_in_one_line(url: str) -> None:
-    for read in (client_url, kombu_url, require_redis):
-        with pytest.raises(UsageProblem) as caught:
-            read(url)
-        assert "\n" not in caught.value.message
-
-
-def test_unknown_tls_option_is_refused() -> None:
-    with pytest.raises(UsageProblem, match="unknown option 'ssl_min_version'"):
-        require_redis("rediss://h:1/0?ssl_min_version=771")
 
 
 def test_sentinels_without_a_master_name_name_the_setting() -> None:
@@ -88,9 +31,6 @@ def test_sentinels_without_a_master_name_name_the_setting() -> None:
         with pytest.raises(UsageProblem) as caught:
             asyncio.run(call())
         assert "SENTINEL_MASTER" in (caught.value.hint or "")
-
-
-# --- against servers --------------------------------------------------------------------------------------
 
 
 def check(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

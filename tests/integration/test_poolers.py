@@ -41,8 +41,8 @@ def pooled(request: pytest.FixtureRequest, world: World) -> Iterator[World]:
         yield replace(world, database_url=url)
 
 
-def run(pooled: World, *arguments: str) -> tuple[int, str]:
-    ran = pooled.run_process(*arguments, DATABASE_URL=pooled.database_url)
+def run(pooled: World, *arguments: str, in_process: bool = True) -> tuple[int, str]:
+    ran = (pooled.run if in_process else pooled.run_process)(*arguments, DATABASE_URL=pooled.database_url)
     return ran.returncode, ran.stdout + ran.stderr
 
 
@@ -56,10 +56,10 @@ def test_one_of_eight_maintenance_runs_works(world: World, pooled: World) -> Non
     maintain = ("--timeout", "60s", "maintain")
     with ThreadPoolExecutor(8) as threads:
         with held_lock(world, 1):
-            working = threads.submit(run, pooled, *maintain)
+            working = threads.submit(run, pooled, *maintain, in_process=False)
             # It is in the middle of its first step, and stays there.
             eventually(lambda: world.sql(f"{ADVISORY} AND NOT granted"))
-            others = list(threads.map(lambda _: run(pooled, *maintain), range(7)))
+            others = list(threads.map(lambda _: run(pooled, *maintain, in_process=False), range(7)))
             assert [code for code, _ in others] == [6] * 7, others
         code, output = working.result()
     assert code == 0, output
@@ -92,27 +92,14 @@ def test_doctor_reaches_the_database(pooled: World, command: list[str]) -> None:
     assert code in (0, 5)  # no worker is there
 
 
-def test_enqueue(pooled: World) -> None:
-    pooled.order(42)
-    code, output = run(pooled, "enqueue", "42")
-    assert code == 0, output
-    assert (pooled.status(), pooled.steps()) == ("GENERATING", ["OPERATOR_ENQUEUE"])
-
-
 def test_concurrent_commands_share_the_pool(pooled: World) -> None:
     for order_id in range(1, 9):
         pooled.order(order_id)
     with ThreadPoolExecutor(8) as threads:
-        codes = list(threads.map(lambda order_id: run(pooled, "enqueue", str(order_id))[0], range(1, 9)))
-    assert codes == [0] * 8
+        ran = threads.map(lambda order_id: run(pooled, "enqueue", str(order_id), in_process=False), range(1, 9))
+        assert [code for code, _ in ran] == [0] * 8
+    assert pooled.steps(1) == ["OPERATOR_ENQUEUE"]
     assert {pooled.status(order_id) for order_id in range(1, 9)} == {"GENERATING"}
-
-
-def test_reference_worker_generates(world: World, pooled: World) -> None:
-    world.order(42, "GENERATING")
-    assert generation(pooled) is GenerationEnd.GENERATED
-    assert (world.status(), world.steps()[-1]) == ("REVIEW", "SUCCESS")
-    assert world.sql(ADVISORY) == []
 
 
 @pytest.mark.parametrize("command", ["enqueue 42", "maintain", "--read-only inspect 42", "logs 42"])
@@ -131,29 +118,24 @@ def test_commands_with_the_deployed_driver(pooled: World, command: str) -> None:
 
 
 @pytest.mark.parametrize("python", [sys.executable, str(DEPLOYED)], ids=["newest", "deployed"])
-def test_reference_worker_behind_the_pooler(pooled: World, python: str) -> None:
+def test_reference_worker_behind_the_pooler(world: World, pooled: World, python: str) -> None:
     pooled.order(42)
     pooled.worker(python=python, environ=pooled.environ)
     code, output = run(pooled, "enqueue", "42", "--wait")
     assert code == 0, output
     assert pooled.status() == "REVIEW"
     assert json.loads(pooled.log()[1]["details"])["run_lock"] is True
+    assert pooled.steps()[-1] == "SUCCESS"
+    eventually(lambda: not world.sql(ADVISORY))
     pooled.close()
 
 
 def test_read_only_is_enforced_by_the_server(pooled: World) -> None:
     pooled.order(42)
-
-    async def attempt() -> None:
-        store = PostgresOrders(pooled.database_url, timeout=5, read_only=True)
-        try:
-            await store.apply([step(42)], Actor(user="ana", host="crm", command="enqueue"))
-        finally:
-            await store.close()
-
+    actor = Actor(user="ana", host="crm", command="enqueue")
     with pytest.raises(SourceError, match="read-only"):
-        asyncio.run(attempt())
-    assert pooled.steps() == []
+        pooled.with_session(lambda session: session.orders.apply([step(42)], actor), read_only=True)
+    assert (pooled.status(), pooled.steps()) == ("BUILDING", [])
 
 
 def test_lost_maintenance_lock_is_detected(world: World) -> None:

@@ -1,0 +1,170 @@
+"""Redis: URLs, error replies, and CLIENT LIST of every version."""
+
+from __future__ import annotations
+
+import pytest
+
+from sitegenctl.adapters.redis.errors import Refusal, error_of, without_errors
+from sitegenctl.adapters.redis.info import read_clients
+from sitegenctl.adapters.redis.urls import Address, client_url, kombu_url, parse_url, require_redis
+from sitegenctl.errors import UsageProblem
+
+
+@pytest.mark.parametrize(
+    ("url", "for_redis", "for_kombu", "number"),
+    [
+        ("redis://h:1", "redis://h:1", "redis://h:1", 0),
+        ("redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", 3),
+        ("unix:///run/r.sock?db=2", "unix:///run/r.sock?db=2", "redis+socket:///run/r.sock?virtual_host=2", 2),
+        ("unix://:pw@/run/r.sock", "unix://:pw@/run/r.sock", "redis+socket://:pw@/run/r.sock", 0),
+        (
+            "redis+socket:///run/7/r.sock?virtual_host=4",
+            "unix:///run/7/r.sock?db=4",
+            "redis+socket:///run/7/r.sock?virtual_host=4",
+            4,
+        ),
+        (
+            "rediss://h/1",
+            "rediss://h/1?ssl_cert_reqs=required",
+            "rediss://h/1?ssl_cert_reqs=CERT_REQUIRED",
+            1,
+        ),
+        (
+            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=%2Fetc%2Fca.pem",
+            "rediss://h/1?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem",
+            "rediss://h/1?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=/etc/ca.pem",
+            1,
+        ),
+    ],
+)
+def test_urls_are_respelled_for_redis_and_kombu(url: str, for_redis: str, for_kombu: str, number: int) -> None:
+    assert (client_url(url), kombu_url(url), parse_url(url).database) == (for_redis, for_kombu, number)
+    assert (client_url(for_kombu), kombu_url(for_redis)) == (for_redis, for_kombu)
+
+
+@pytest.mark.parametrize(("path", "number"), [("/5", 5), ("", 0)])
+def test_urls_of_several_sentinels(path: str, number: int) -> None:
+    url = f"sentinel://:pw@a:1{path};sentinel://:pw@b"
+    address = parse_url(url)
+    assert address.sentinels == (Address(host="a", port=1), Address(host="b", port=26379))
+    assert (address.database, address.password, kombu_url(url)) == (number, "pw", url)
+    require_redis(url)
+
+
+@pytest.mark.parametrize("url", ["amqp://guest@h//", "redis://h:port", "", "rediss://h?ssl_cert_reqs=maybe"])
+def test_invalid_url_is_reported_in_one_line(url: str) -> None:
+    for read in (client_url, kombu_url, require_redis):
+        with pytest.raises(UsageProblem) as caught:
+            read(url)
+        assert "\n" not in caught.value.message
+
+
+def test_unknown_tls_option_is_refused() -> None:
+    with pytest.raises(UsageProblem, match="unknown option 'ssl_min_version'"):
+        require_redis("rediss://h:1/0?ssl_min_version=771")
+
+
+@pytest.mark.parametrize(
+    ("reply", "message", "only_this_command"),
+    [
+        ("WRONGPASS invalid username-password pair", "Redis refuses the login: invalid username-password pair", False),
+        ("NOAUTH Authentication required.", "Redis refuses the login: Authentication required.", False),
+        ("ERR unknown command", "Redis refused: unknown command", True),
+        ("NOPERM you may not", "Redis does not let this user do that: you may not", True),
+        ("NOPERM No permissions to access a key", "Redis does not let this user do that: No permissions", True),
+        ("NOPERM the 'password' command is not allowed", "Redis does not let this user do that: the 'password'", True),
+        ("LOADING Redis is loading", "Redis can't be reached: Redis is loading", False),
+        ("ERR max number of clients reached", "Redis can't be reached: max number of clients reached", False),
+        ("OOM command not allowed", "Redis refused: command not allowed", True),
+        ("ODD", "Redis refused: ODD", True),
+    ],
+)
+def test_error_replies_are_classified_by_code(reply: str, message: str, only_this_command: bool) -> None:
+    error = error_of(reply)
+    assert error.message.startswith(message)
+    assert error.source == "broker"
+    assert isinstance(error, Refusal) is only_this_command
+
+
+@pytest.mark.parametrize(
+    ("reply", "command", "message", "rule"),
+    [
+        (
+            "NOPERM User clerk has no permissions to run the 'publish' command",
+            ("PUBLISH", "c", "m"),
+            "execute PUBLISH",
+            "ACL SETUSER clerk '+publish'",
+        ),
+        (
+            "NOPERM this user has no permissions to run the 'keys' command or its subcommand",
+            ("KEYS", "*"),
+            "execute KEYS",
+            "ACL SETUSER USER '+keys'",
+        ),
+        ("NOPERM No permissions to access a key", ("LLEN", b"q"), "use the key q with LLEN", "ACL SETUSER USER '~q'"),
+        (
+            "NOPERM this user has no permissions to access one of the keys used as arguments",
+            ("EVAL", "return 1", 2, "unacked", "unacked_index", "tag"),
+            "use the key unacked with EVAL",
+            "ACL SETUSER USER '~unacked'",
+        ),
+        (
+            "NOPERM No permissions to access a channel",
+            ("PUBLISH", "/0.celery.pidbox", "m"),
+            "use the channel /0.celery.pidbox with PUBLISH",
+            "ACL SETUSER USER '&/0.celery.pidbox'",
+        ),
+    ],
+)
+def test_missing_permission_names_the_acl_rule(
+    reply: str, command: tuple[object, ...], message: str, rule: str
+) -> None:
+    (error,) = without_errors([error_of(reply)], commands=[command], keep_refusals=True)
+    assert error.message == f"Redis does not let this user {message}"
+    assert error.hint.endswith(rule)
+    assert "login" not in error.message + error.hint
+
+
+OLD = b"id=3 addr=127.0.0.1:4000 fd=8 name= age=1 idle=0 flags=b db=5 sub=0 psub=0 multi=-1 qbuf=0 events=r cmd=brpop\n"
+NEW = (
+    b"id=4 addr=[::1]:4001 laddr=[::1]:6379 fd=9 name=worker@box=1 age=2 idle=0 flags=N db=0 sub=0 psub=1 ssub=0"
+    b" events=r cmd=client|list user=default redir=-1 resp=2 lib-name=redis-py(hi=redis) lib-ver=5.0\r\n"
+)
+REORDERED = b"cmd=BRPOP db=15 flags=xb id=5\n"
+REPLICA = b"id=6 addr=10.0.0.2:6379 flags=S db=0 cmd=psync\n"
+
+
+def test_client_list_of_every_version() -> None:
+    clients = read_clients(OLD + NEW + b"\n" + REORDERED + REPLICA)
+    assert clients is not None
+    assert [(each.id, each.address, each.database, each.command) for each in clients] == [
+        (3, "127.0.0.1:4000", 5, "brpop"),
+        (4, "[::1]:4001", 0, "client|list"),
+        (5, "", 15, "brpop"),
+        (6, "10.0.0.2:6379", 0, "psync"),
+    ]
+    assert [each.is_blocked for each in clients] == [True, False, True, False]
+    assert [each.is_server for each in clients] == [False, False, False, True]
+    assert clients[1].fields["name"] == "worker@box=1"
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        None,
+        7,
+        "id=1 db=0 flags=N cmd=get",
+        b"not a list",
+        b"id=1 flags=N cmd=get",
+        b"id=1 db=x flags=N cmd=get",
+        b"id=1 db=0 cmd=get",
+        OLD + b"id=9 db=0 flags=N\n",
+        b"id=\xff db=0 flags=N cmd=get",
+    ],
+)
+def test_invalid_client_list_is_none(listing: object) -> None:
+    assert read_clients(listing) is None
+
+
+def test_an_empty_list_has_no_clients() -> None:
+    assert read_clients(b"") == []
