@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, read_order
-from sitegenctl.adapters.celery.bodies import MAX_BODY
-from sitegenctl.adapters.celery.codec import Decoder, Item, Place
+from sitegenctl.adapters.celery.codec import MAX_BODY, Decoder, Item, Place
 from sitegenctl.domain.orders.order import MAX_ORDER_ID
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 

@@ -9,12 +9,11 @@ Source: celery/events/dispatcher.py, kombu/transport/redis.py 5.3 and 5.7.
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
 
+from sitegenctl.adapters.celery.codec import parse_body, unpack
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Connection, literally
 from sitegenctl.adapters.redis.urls import parse_url
@@ -74,21 +73,11 @@ def decode_events(raw: bytes | str) -> list[Event | NoEvent]:
     """The events in one message, and ``MALFORMED`` for everything else."""
     try:
         message = json.loads(raw)
-        sent = _body(message) if isinstance(message, dict) else None
+        # Raises for anything but JSON: a pickle, for one, is never loaded.
+        sent = parse_body(message, unpack(message)) if isinstance(message, dict) else None
     except (ValueError, TypeError, RecursionError):
         return [NoEvent.MALFORMED]
     events = [
         read_event(each) if isinstance(each, dict) else None for each in (sent if isinstance(sent, list) else [sent])
     ]
     return [NoEvent.MALFORMED if event is None else event for event in events]
-
-
-def _body(message: Mapping[str, Any]) -> Any:
-    if message.get("content-type") != "application/json":
-        # It might be a pickle, which is never loaded.
-        return None
-    body = message.get("body") or ""
-    properties = message.get("properties")
-    if isinstance(properties, dict) and properties.get("body_encoding") == "base64":
-        body = base64.b64decode(body)
-    return json.loads(body)

@@ -7,8 +7,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sitegenctl.adapters.broker.task_args import parse_time
-from sitegenctl.adapters.celery.bodies import may_name, parse_json
-from sitegenctl.adapters.celery.codec import ACTOR_HEADER, ENQUEUED_AT_HEADER, Decoder, Item, Place
+from sitegenctl.adapters.celery.codec import (
+    ACTOR_HEADER,
+    ENQUEUED_AT_HEADER,
+    Decoder,
+    Item,
+    Place,
+    may_name,
+    parse_json,
+)
 from sitegenctl.domain.orders.order import MAX_ORDER_ID
 from sitegenctl.domain.queue.task import LiveTask
 

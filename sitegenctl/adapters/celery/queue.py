@@ -53,7 +53,7 @@ class CeleryQueue(CeleryWorkers):
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
         # Imported here and below, so that reading starts fast.
-        from sitegenctl.adapters.celery.lookup import find_task, with_claim
+        from sitegenctl.adapters.celery.messages import find_task, with_claim
 
         async with self._connection() as connection:
             details = await find_task(connection, self._options, task_id, now=self._now())

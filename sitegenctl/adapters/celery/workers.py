@@ -25,7 +25,7 @@ from sitegenctl.adapters.broker.json_values import (
     time_limit,
 )
 from sitegenctl.adapters.broker.task_args import order_of, parse_time
-from sitegenctl.adapters.celery.bodies import contained_calls
+from sitegenctl.adapters.celery.codec import contained_calls
 from sitegenctl.adapters.celery.control import SCAN_COUNT, SCAN_STEPS, Replies, ask_workers
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Connection, literally, open_connection, own_addresses

@@ -68,11 +68,6 @@ class Workload:
             )
         return cls(unresponsive=replies.unknown, _claims=by_task, _pools=pools)
 
-    @property
-    def running_ids(self) -> frozenset[str]:
-        """The ids of the tasks that run."""
-        return frozenset(task_id for task_id, claims in self._claims.items() if running(claims))
-
     def claims(self, task_id: str) -> Sequence[Claim]:
         """The claims on this task."""
         return self._claims.get(task_id, ())
