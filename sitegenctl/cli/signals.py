@@ -53,6 +53,8 @@ class _Run:
 # The innermost is last; None while the main thread blocks outside its loop.
 _runs: list[_Run | None] = []
 _is_enabled = False
+# Python drops an exception that a handler raises inside a callback, such as that of the import lock.
+_is_terminated = False
 
 
 def enable() -> None:
@@ -71,6 +73,7 @@ def handle_stops() -> None:
 
 
 def _stop(_: int, frame: FrameType | None) -> None:
+    global _is_terminated
     if _runs:
         run = _runs[-1]
         if run is None:
@@ -80,6 +83,7 @@ def _stop(_: int, frame: FrameType | None) -> None:
     # Inside plain asyncio.run, the handler of SIGINT cancels the main task.
     interrupt = signal.getsignal(signal.SIGINT)
     if not callable(interrupt) or interrupt is signal.default_int_handler:
+        _is_terminated = True
         raise Terminated
     interrupt(signal.SIGINT, frame)
 
@@ -95,7 +99,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run like ``asyncio.run``; SIGTERM cancels like Ctrl-C and then raises ``Terminated``."""
-    running = _Run()
+    running = _Run(is_stopped=_is_terminated)
 
     async def guarded() -> T:
         running.loop, running.task = asyncio.get_running_loop(), asyncio.current_task()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pty
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sitegenctl.cli import signals
 from tests.support.world import World, eventually
 
 # What a shell without job control does for a command that it starts with &.
@@ -134,3 +136,12 @@ def test_signal_ends_a_question(world: World, ignored: tuple[signal.Signals, ...
         assert process.wait(30) == 130
     os.close(ours)
     assert (world.status(), len(world.site_files())) == ("REVIEW", 8)
+
+
+def test_signal_dropped_by_python_ends_the_next_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python drops what is raised in a callback, such as that of the import lock."""
+    monkeypatch.setattr(signals, "_is_terminated", False)
+    with pytest.raises(signals.Terminated):
+        signals._stop(signal.SIGTERM, None)
+    with pytest.raises(signals.Terminated):
+        signals.run(asyncio.sleep(60))
