@@ -3,11 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -26,6 +22,7 @@ from sitegenctl.render.doctor import doctor_report, doctor_text
 from sitegenctl.session import deployment_commands
 from tests.support.doctor_stage import NO_WORKER, RIGHT, restricted
 from tests.support.fake_worker import FakeWorker
+from tests.support.terminal import on_terminal
 from tests.support.world import World, eventually
 
 OnStage = Callable[[int], World]
@@ -105,17 +102,6 @@ def test_checks_as_json_ndjson_and_csv(world: World) -> None:
     assert [row["status"] for row in rows] == [check["status"] for check in checks]
 
 
-def test_quick_imports_only_the_postgresql_client(world: World) -> None:
-    script = (
-        "import sys; from sitegenctl.cli.app import run; run(['doctor', '--quick']);"
-        " print([m for m in ('celery', 'kombu', 'redis', 'sqlalchemy', 'textual', 'rich', 'rq') if m in sys.modules],"
-        " file=sys.stderr)"
-    )
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "✓ postgresql" in process.stdout
-    assert process.stderr.strip() == "[]"
-
-
 def test_quick_fails_if_the_user_may_not_ask_workers(on_stage: OnStage) -> None:
     world = on_stage(RIGHT)
     with restricted(world, "-publish"):
@@ -143,31 +129,10 @@ def test_files_are_unchecked_without_a_sites_directory(world: World) -> None:
         assert by_name[name]["remedy"] == "set SITES_BASE_DIR to the workers' own"
 
 
-def on_a_terminal(*arguments: str, **environ: str) -> str:
-    """The output of the command on a terminal."""
-    ours, theirs = pty.openpty()
-    with os.fdopen(ours, "rb", buffering=0) as screen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sitegenctl", *arguments],
-            stdout=theirs,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "TERM": "xterm", **environ},
-        )
-        os.close(theirs)
-        written = b""
-        try:
-            while part := screen.read(4096):
-                written += part
-        except OSError:  # how Linux says that the other side is closed
-            pass
-        process.wait()
-    return written.decode()
-
-
 def test_colour_only_for_terminals_without_no_color(world: World) -> None:
     assert "\x1b" not in world.run("doctor", "--quick").stdout
-    assert "\x1b[32m✓ " in on_a_terminal("doctor", "--quick")
-    assert "\x1b" not in on_a_terminal("doctor", "--quick", NO_COLOR="1")
+    assert "\x1b[32m✓ " in on_terminal("doctor", "--quick", columns=80, NO_COLOR="", TERM="xterm").text
+    assert "\x1b" not in on_terminal("doctor", "--quick", columns=80, TERM="xterm").text
 
 
 def result(name: str, status: CheckStatus, *evidence: str, remedy: Hint | None = None) -> Check:

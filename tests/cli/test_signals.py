@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,80 +28,85 @@ SERVICES = [
     "metrics --listen 127.0.0.1:0",
     "live --web --port 0",
 ]
-OTHERS = [
-    "logs 42 --until-done",
-    "enqueue 43 --wait",
-    "maintain --jitter 1h",
+OTHERS = ["logs 42 --until-done", "enqueue 43 --wait", "maintain --jitter 1h"]
+
+#: Of services and others, each signal in each situation for one of them.
+STARTS = [
+    *((command, signal.SIGTERM, ()) for command in [*SERVICES, *OTHERS]),
+    *((command, signal.SIGHUP, IN_BACKGROUND) for command in [*SERVICES, *OTHERS]),
+    *((command, signal.SIGTERM, IN_BACKGROUND) for command in (SERVICES[0], OTHERS[1])),
+    *((command, signal.SIGHUP, ()) for command in (SERVICES[0], OTHERS[1])),
 ]
 
 
-def masked(pid: int, kind: str) -> set[int]:
+def masked(pid: int, *kinds: str) -> set[int]:
     """The signals that a process catches (SigCgt), ignores (SigIgn) or blocks (SigBlk)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    mask = int(next(line for line in status.splitlines() if line.startswith(f"{kind}:")).split()[1], 16)
-    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {number for number in range(1, 65) if any(int(lines[kind], 16) >> (number - 1) & 1 for kind in kinds)}
 
 
 @contextlib.contextmanager
 def started(
-    command: str, ignored: tuple[signal.Signals, ...] = (), folder: Path | None = None, **streams: int
+    command: str, ignored: Sequence[signal.Signals] = (), number: int | None = None, **streams: int
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command that ignores these signals from its beginning."""
-    traps = "".join(f"trap '' {number.name.removeprefix('SIG')}; " for number in ignored)
+    """Start a command that ignores these signals from its beginning, and wait until it handles the signal."""
+    traps = "".join(f"trap '' {each.name.removeprefix('SIG')}; " for each in ignored)
     line = f"{traps}exec {shlex.quote(sys.executable)} -m sitegenctl {command}"
-    process = subprocess.Popen(["bash", "-c", line], text=True, **{"stdout": subprocess.PIPE, **streams})
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    process = subprocess.Popen(["bash", "-c", line], text=True, **pipes)
     try:
+        eventually(
+            lambda: not number or process.poll() is not None or number in masked(process.pid, "SigCgt", "SigBlk")
+        )
         yield process
     finally:
         process.kill()
         process.communicate()
 
 
-def handles(process: subprocess.Popen[str], number: int) -> bool:
-    return process.poll() is not None or number in masked(process.pid, "SigCgt") | masked(process.pid, "SigBlk")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("ignored", [(), IN_BACKGROUND], ids=["foreground", "background"])
-@pytest.mark.parametrize("command", [*SERVICES, *OTHERS])
-def test_signal_ends_it_as_soon_as_it_handles_signals(
-    world: World, command: str, ignored: tuple[signal.Signals, ...], number: signal.Signals
-) -> None:
+@pytest.fixture
+def orders(world: World) -> World:
+    """One order that is being generated, and one that can be enqueued."""
     world.order(42, "GENERATING", steps=["START"])
     world.order(43)
-    with started(command, ignored, stderr=subprocess.PIPE) as process:
-        eventually(lambda: handles(process, number))
+    return world
+
+
+@pytest.mark.parametrize(("command", "number", "ignored"), STARTS)
+def test_signal_ends_it_as_soon_as_it_handles_signals(
+    orders: World, command: str, number: signal.Signals, ignored: Sequence[signal.Signals]
+) -> None:
+    with started(command, ignored, number) as process:
         process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == (0 if command in SERVICES else 130), stderr
     assert "Traceback" not in stderr
     assert "never awaited" not in stderr
     # It may have come before anything was done; if not, it is done.
-    assert (world.status(43) == "GENERATING") == (len(world.queued()) == 1)
+    assert (orders.status(43) == "GENERATING") == (len(orders.queued()) == 1)
 
 
-@pytest.mark.parametrize("ignored", [(), (*IN_BACKGROUND, signal.SIGTERM)], ids=["foreground", "all ignored"])
-@pytest.mark.parametrize("command", [*SERVICES[1:], "enqueue 43 --wait", "logs 42 --until-done"])
-def test_sigterm_ends_it_at_work(world: World, command: str, ignored: tuple[signal.Signals, ...]) -> None:
-    world.order(42, "GENERATING", steps=["START"])
-    world.order(43)
-    with started(command, ignored, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", [*SERVICES[1:], *OTHERS[:2]])
+def test_signal_ends_it_at_work(orders: World, command: str, number: signal.Signals) -> None:
+    with started(command) as process:
         assert process.stdout.readline()
-        process.terminate()
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
-    assert process.returncode == (0 if command in SERVICES else 130), stderr
+    is_interrupted = number is signal.SIGINT or command not in SERVICES
+    assert process.returncode == (130 if is_interrupted else 0), stderr
     assert "Traceback" not in stderr
-    with world.redis() as redis:
+    if command in SERVICES:
+        assert stderr == ("interrupted\n" if is_interrupted else "")
+    with orders.redis() as redis:
         assert redis.keys("*reply*") == []
 
 
-@pytest.mark.parametrize("command", SERVICES)
-def test_signals_ignored_at_the_start_stay_ignored(world: World, command: str) -> None:
-    """Those of ``nohup`` and of a shell's background."""
-    world.order(42, "GENERATING", steps=["START"])
+@pytest.mark.parametrize("command", [*SERVICES, *OTHERS[:2]])
+def test_signals_ignored_at_the_start_stay_ignored(orders: World, command: str) -> None:
+    """Those of ``nohup`` and of a shell's background; SIGTERM always ends the command."""
     ignored = (signal.SIGINT, signal.SIGHUP)
-    with started(command, ignored, stderr=subprocess.PIPE) as process:
-        eventually(lambda: handles(process, signal.SIGTERM))
+    with started(command, (*ignored, signal.SIGTERM), signal.SIGTERM) as process:
         if command != "events":
             assert process.stdout.readline()
         assert masked(process.pid, "SigIgn") >= set(ignored)
@@ -109,22 +114,13 @@ def test_signals_ignored_at_the_start_stay_ignored(world: World, command: str) -
             process.send_signal(number)
         process.terminate()
         _, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (0, "")
-
-
-@pytest.mark.parametrize("command", SERVICES[1:])
-def test_ctrl_c_is_an_interruption(world: World, command: str) -> None:
-    world.order(42, "GENERATING", steps=["START"])
-    with started(command, stderr=subprocess.PIPE) as process:
-        assert process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert process.returncode == (0 if command in SERVICES else 130), stderr
+    assert command not in SERVICES or stderr == ""
 
 
 @pytest.mark.parametrize("ignored", [(), IN_BACKGROUND], ids=["foreground", "background"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_a_question(world: World, ignored: tuple[signal.Signals, ...], number: signal.Signals) -> None:
+def test_signal_ends_a_question(world: World, ignored: Sequence[signal.Signals], number: signal.Signals) -> None:
     world.order(42, "REVIEW", files=8)
     ours, theirs = pty.openpty()
     with started("reset 42", ignored, stdin=theirs, stdout=theirs, stderr=theirs) as process:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -28,30 +29,34 @@ def unread() -> Iterator[int]:
     os.close(write)
 
 
-@pytest.mark.parametrize("missing", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(
-    ("command", "code"),
-    [
-        ("enqueue 42", 0),
-        ("enqueue 41 42", 4),
-        ("enqueue 42 -o json", 0),
-        ("enqueue nonsense", 2),
-        ("enqueue --from -", 2),
-        ("reset 42", 2),
-        ("inspect orders -o csv", 0),
-        ("maintain", 0),
-        ("config path", 0),
-        ("--version", 0),
-        ("live", 2),
-    ],
-)
-def test_missing_stream_is_the_null_device(world: World, command: str, code: int, missing: str) -> None:
+CODES = {
+    "enqueue 42": 0,
+    "enqueue 41 42": 4,
+    "enqueue 42 -o json": 0,
+    "enqueue nonsense": 2,
+    "enqueue --from -": 2,
+    "reset 42": 2,
+    "inspect orders -o csv": 0,
+    "maintain": 0,
+    "config path": 0,
+    "--version": 0,
+    "live": 2,
+}
+#: No command has any of the streams, and some have each without one.
+MISSING = [
+    *((command, "<&- >&- 2>&-") for command in CODES),
+    *itertools.product(("enqueue 41 42", "enqueue 42 -o json", "enqueue --from -"), (">&-", "2>&-", "<&-")),
+]
+
+
+@pytest.mark.parametrize(("command", "missing"), MISSING)
+def test_missing_stream_is_the_null_device(world: World, command: str, missing: str) -> None:
     world.order(42)
-    process = shell(f"sitegenctl {command} {missing or ''} {'' if '<&-' in missing else '</dev/null'}")
-    assert process.returncode == code
+    process = shell(f"sitegenctl {command} {missing} {'' if '<&-' in missing else '</dev/null'}")
+    assert process.returncode == CODES[command]
     assert "unexpected" not in process.stderr
     assert "Traceback" not in process.stderr
-    if code == 0:
+    if process.returncode == 0:
         assert process.stderr == ""
     published = command.startswith(("enqueue 4", "maintain"))
     assert len(world.queued()) == published

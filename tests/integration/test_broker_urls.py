@@ -17,7 +17,7 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.redis.blocking import blocking_client
 from sitegenctl.adapters.redis.connection import open_connection
-from sitegenctl.domain.queue.task import BrokerReading
+from sitegenctl.domain.queue.task import BrokerReading, TaskDetails
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError, Unreachable, UsageProblem
 from sitegenctl.session import open_session
@@ -49,11 +49,14 @@ def check(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         sent = str(app.send_task(TASK, args=[1], queue=QUEUE).id)
         assert [task.task_id for task in read(world).tasks] == [sent]
         world.worker("-c", "1")
+
+        def details() -> TaskDetails | None:
+            found = world.with_session(lambda session: session.queue.task_details(sent))
+            return found if found is not None and found.result is not None else None
+
+        # A message that a worker is taking is neither in the queue nor delivered.
+        assert eventually(details).order_id == 1
         eventually(lambda: not read(world).tasks)
-        found = world.with_session(lambda session: session.queue.task_details(sent))
-        assert found is not None
-        assert found.result is not None
-        assert found.order_id == 1
     asyncio.run(measure(world))
 
 
@@ -87,9 +90,9 @@ def test_unix_socket(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     arguments = ["--port", "0", "--unixsocket", str(path), "--requirepass", "pw", "--save", ""]
     with server(*arguments, url=f"unix://:pw@{path}"):
         check(world, f"redis+socket://:pw@{path}?virtual_host=3", monkeypatch)
-        world.close()
         with Redis.from_url(f"unix://:pw@{path}?db=3") as client:
             assert client.keys("celery-task-meta-*")
+        world.close()
 
 
 def test_sentinels(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from tests.support.world import World
 
 T = TypeVar("T")
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 #: The shortest poll interval: tests wait for polls.
 QUICK = 0.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 from celery import Celery
 
 from sitegenctl.demo.servers.redis import PrivateRedis
+from tests.support import processes
 from tests.support.living_runs import Runs
 from tests.support.processes import Running
 from tests.support.redis_proxy import RedisProxy
@@ -30,8 +32,17 @@ PATIENCE = 120.0
 #: What `inspect` may call an order that a worker is generating, whatever has become of the worker's connections.
 ALIVE = frozenset({"running", "unknown"})
 
-# Nothing is believed because it has been so for long: what is wrong here is acted on at once.
+# What is wrong is acted on at once.
 _GRACE = "1s"
+# An operator's command, which gives workers 0.3 s to reply: `maintain` asks them a dozen times, and one that replies
+# later counts as unreachable, which is what these tests are about.
+_HURRIED = """
+from sitegenctl.adapters.celery.workers import CeleryWorkers
+assert CeleryWorkers.reply_timeout
+CeleryWorkers.reply_timeout = 0.3
+from sitegenctl.__main__ import main
+main()
+"""
 #: Exit codes of operators: done, overtaken by the other, refused or left for a person, another maintenance run.
 _EXPECTED_CODES = frozenset({0, 1, 4, 6})
 _WITHOUT_REDIS = _EXPECTED_CODES | {3}
@@ -233,6 +244,10 @@ class System(World):
         """Run a command of sitegenctl."""
         return self.run_process(*arguments, **self.environ)
 
+    def operate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that does not wait long for workers."""
+        return processes.run("-c", _HURRIED, *arguments, env={**os.environ, **self.environ})
+
     def inspect(self, order_id: int) -> dict[str, Any]:
         """What `inspect ORDER -o json` shows."""
         process = self.command("inspect", str(order_id), "-o", "json")
@@ -261,11 +276,12 @@ class System(World):
 
 
 class Operators:
-    """Commands that never rest: each is run once a second, as processes of their own, beside the others."""
+    """Commands that are repeated every second, as processes of their own, beside the others."""
 
     def __init__(self, system: System, commands: Sequence[str]) -> None:
         self._system = system
         self._stopped = threading.Event()
+        self._begun = dict.fromkeys(commands, 0)
         self._processes: dict[str, list[subprocess.CompletedProcess[str]]] = {command: [] for command in commands}
         self._errors: list[BaseException] = []
         self._redis_was_away = False
@@ -287,14 +303,13 @@ class Operators:
         """No command ended otherwise than commands may."""
         assert not self._errors, self._errors
         expected = _WITHOUT_REDIS if self._redis_was_away else _EXPECTED_CODES
-        for process in (each for processes in self._processes.values() for each in processes):
+        for process in itertools.chain(*self._processes.values()):
             assert process.returncode in expected, (process.returncode, process.stdout, process.stderr)
             assert "unexpected" not in process.stderr, process.stderr
 
     def rounds(self, count: int = 2) -> None:
-        """Wait until each command has begun and ended so many times from now on."""
-        # One more, for the one that is running now may have read what was there before.
-        enough = {name: len(done) + count + 1 for name, done in self._processes.items()}
+        """Wait until each command has begun and ended ``count`` times from now on."""
+        enough = {name: begun + count for name, begun in self._begun.items()}
 
         def through() -> bool:
             assert not self._errors, self._errors
@@ -303,16 +318,15 @@ class Operators:
         eventually(through, patience=PATIENCE)
 
     def try_to_repair(self, *order_ids: int, among: frozenset[str] = ALIVE) -> None:
-        """Have operators try for some rounds to repair orders that are being generated, by number as well.
+        """Have operators try to repair orders that are being generated, by number as well.
 
         Each order's condition must be ``among`` these, with the time at which an unknown one can be decided.
         """
-        self.rounds(1)
         for order_id in order_ids:
             shown = self._system.inspect(order_id)
             assert shown["condition"] in among, shown
             assert shown["condition"] != "unknown" or shown["until"], shown
-            process = self._system.command("repair", str(order_id), "--yes")
+            process = self._system.operate("repair", str(order_id), "--yes")
             assert process.returncode in _EXPECTED_CODES, process.stderr
         self.rounds(1)
         for order_id in order_ids:
@@ -323,7 +337,8 @@ class Operators:
         try:
             while not self._stopped.is_set():
                 begun = time.monotonic()
-                self._processes[command].append(self._system.command(*command.split()))
+                self._begun[command] += 1
+                self._processes[command].append(self._system.operate(*command.split()))
                 self._stopped.wait(max(0.0, 1.0 - (time.monotonic() - begun)))
         except BaseException as exc:  # noqa: BLE001 - raised where the operators are waited for
             self._errors.append(exc)

@@ -240,9 +240,11 @@ async def test_fixing_with_the_mouse(world: World) -> None:
     async with live(world) as view:
 
         async def click(text: str) -> None:
-            (row,) = (row for row, line in enumerate(view.lines) if text in line)
-            await view.pilot.click(offset=(view.lines[row].index(text) + 1, row))
+            lines = (await view.sees(text)).splitlines()
+            (row,) = (row for row, line in enumerate(lines) if text in line)
+            await view.pilot.click(offset=(lines[row].index(text) + 1, row))
 
+        await view.go_to(42)
         await click(" m  fix it: would be")
         await view.sees("fix order 42?", "y fix")
         await click("esc close")

@@ -16,7 +16,7 @@ import pytest
 
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.redis import PrivateRedis
-from sitegenctl.operations.live_state import SLOW
+from sitegenctl.operations import live_state
 from sitegenctl.tui.service import EventsReceived, SnapshotReady, ViewData
 from tests.support.live_view import Live, live, off
 from tests.support.world import World, create_schema
@@ -201,8 +201,11 @@ async def test_missing_sites_directory_is_reported(world: World) -> None:
         await view.until(lambda: not view.banner)
 
 
-async def test_emptied_directory_is_not_trusted(world: World) -> None:
+async def test_emptied_directory_is_not_trusted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of the directory is repeated when its files change."""
+    # What is read again by its age only is never read again.
+    monkeypatch.setattr(live_state, "SLOW", 3600)
+    monkeypatch.setitem(live_state._Cache.get.__kwdefaults__, "max_age", 3600)  # type: ignore[arg-type]
 
     def some() -> None:
         world.order(1, "GENERATING", steps=["START", "PHASE_1_START"], files=2)
@@ -217,7 +220,7 @@ async def test_emptied_directory_is_not_trusted(world: World) -> None:
         # As an unmounted volume: the directory exists and is empty.
         world.sites_dir.rename(world.sites_dir.with_name("elsewhere"))
         world.sites_dir.mkdir()
-        await view.until(lambda: "files: the only finished order, 3, has no file" in view.banner, patience=SLOW / 2)
+        await view.until(lambda: "files: the only finished order, 3, has no file" in view.banner)
         await view.until(lambda: {str(row.verdict.condition) for row in view.table.rows[:2]} == {"unknown"})
 
 
