@@ -119,7 +119,7 @@ class Session:
         return HealthProbes(broker=self._backend.probe(), database=database, directory=directory)
 
     @property
-    def terms(self) -> BackendTexts:
+    def texts(self) -> BackendTexts:
         """Texts that differ between backends."""
         return self._backend.texts
 

@@ -54,7 +54,7 @@ async def _report(call: Invocation, read: Read) -> Report:
     settings = call.settings()
     async with open_session(settings, call.command) as session:
         report, unanswered = await read(session)
-        return degraded(report, unanswered, session.terms, selector=settings.selector)
+        return degraded(report, unanswered, session.texts, selector=settings.selector)
 
 
 async def _repeat(call: Invocation, read: Read, interval: float) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
 from sitegenctl.config.file import DEMO_CONTEXT, data_dir
+from sitegenctl.config.sources import SYSTEM_VARIABLES
 from sitegenctl.demo.servers.base import (
     PrivateServer,
     ServerState,
@@ -35,6 +36,7 @@ from sitegenctl.errors import SourceError, UsageProblem
 
 _DEFAULT_BACKEND: Final = "celery"
 _WORKER_START_TIMEOUT: Final = 60.0
+_VARIABLES: Final = {**SYSTEM_VARIABLES, "backend": "SITEGENCTL_BACKEND"}
 # Settings of the operator's real system that must not reach the demo's worker. Celery prefers CELERY_BROKER_URL to
 # any other setting, and libpq's variables fill in what a URL leaves open.
 _FOREIGN_SETTINGS: Final = ("SITEGENCTL_", "CELERY_", "PG")
@@ -60,6 +62,16 @@ class StackState:
     def sites(self) -> Path:
         """The directory of the generated sites."""
         return self.root / "sites"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings for a client of the stack, with its passwords."""
+        return {
+            "database_url": self.postgres.url,
+            "redis_url": self.redis.url,
+            "sites_dir": str(self.sites),
+            "backend": self.backend,
+        }
 
 
 def default_root() -> Path:
@@ -213,13 +225,7 @@ class Stack:
         *,
         restart: bool,
     ) -> None:
-        state = self._state()
-        addresses = {
-            "DATABASE_URL": state.postgres.url,
-            "REDIS_URL": state.redis.url,
-            "SITES_BASE_DIR": str(state.sites),
-            "SITEGENCTL_BACKEND": state.backend,
-        }
+        addresses = {_VARIABLES[name]: value for name, value in self._state().settings.items()}
         log_offset = self._worker_log.stat().st_size if self._worker_log.exists() else 0
         process = self._worker.process()
         if process is not None and not restart and self._read_state().get("worker") == addresses:
@@ -253,15 +259,8 @@ class Stack:
         write_json(self._state_file, {"version": 1, **self._read_state(), **changes})
 
     def _write_context(self) -> None:
-        state = self._state()
-        values = {
-            "database_url": state.postgres.url,
-            "redis_url": state.redis.url,
-            "sites_dir": str(state.sites),
-            "backend": state.backend,
-        }
         # JSON strings are valid TOML strings.
-        lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in self._state().settings.items()]
         write_whole(self.root / "context.toml", "".join(lines), mode=PRIVATE)
 
     def _state(self) -> StackState:

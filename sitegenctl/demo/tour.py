@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from sitegenctl.config.settings import Settings
 from sitegenctl.demo.samples.plan import TOUR_ORDER, Manifest
@@ -19,16 +18,6 @@ from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.follow import Ended, follow, follow_result, followed
 from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.session import Session, open_session
-
-
-class Guide(Protocol):
-    """Shows the progress of the tour."""
-
-    def enqueued(self, outcome: Outcome) -> None:
-        """Show that the order was enqueued."""
-
-    def logged(self, row: LogRow) -> None:
-        """Show a new row of its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +65,11 @@ def worker_responds(settings: Settings) -> bool:
         return False
 
 
-async def tour(stack: Stack, settings: Settings, guide: Guide) -> TourResult:
-    """Generate the order of the tour. Raises ``SitegenError`` unless it ends in REVIEW with its site on disk."""
+async def tour(stack: Stack, settings: Settings, show: Callable[[Outcome | LogRow], None]) -> TourResult:
+    """Generate the order of the tour; ``show`` gets the outcome of the enqueue, then each new row of the log.
+
+    Raises ``SitegenError`` unless it ends in REVIEW with its site on disk.
+    """
     async with open_session(settings, "demo tour") as session:
         await _restore(stack, session)
         plan = await EnqueuePlanner().plan_all(session, Selection(order_ids=[TOUR_ORDER]))
@@ -85,13 +77,13 @@ async def tour(stack: Stack, settings: Settings, guide: Guide) -> TourResult:
         (outcome,) = result.outcomes
         if outcome.outcome is not OutcomeKind.DONE:
             raise SitegenError(f"order {TOUR_ORDER} was not enqueued: {outcome.reason}", hint=outcome.hint)
-        guide.enqueued(outcome)
+        show(outcome)
         endings: dict[int, Ended] = {}
         async for event in follow(session, followed(result)):
             if isinstance(event, Ended):
                 endings[event.order_id] = event
             elif isinstance(event, LogRow):
-                guide.logged(event)
+                show(event)
             else:
                 raise SitegenError(event.message, hint=f"see {stack.root / 'worker.log'}")
         (outcome,) = follow_result(result, endings).outcomes

@@ -21,7 +21,7 @@ def consumers_report(
     *,
     command: str,
     queue: str,
-    terms: BackendTexts,
+    texts: BackendTexts,
     pausing: bool,
     dry_run: bool = False,
     selector: str | None = None,
@@ -38,7 +38,7 @@ def consumers_report(
         data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.unresponsive},
         rows=rows,
         columns=("worker", "outcome", "reason"),
-        text=lambda: _text(consumers, queue=queue, terms=terms, pausing=pausing, dry_run=dry_run),
+        text=lambda: _text(consumers, queue=queue, texts=texts, pausing=pausing, dry_run=dry_run),
         exit_code=1 if consumers.rejected else 3 if consumers.unresponsive else 0,
         errors=errors,
     )
@@ -67,12 +67,12 @@ def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[Hin
     return notes
 
 
-def _text(consumers: Consumers, *, queue: str, terms: BackendTexts, pausing: bool, dry_run: bool) -> str:
+def _text(consumers: Consumers, *, queue: str, texts: BackendTexts, pausing: bool, dry_run: bool) -> str:
     done = f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}"
     total = len(consumers.acknowledged) + len(consumers.rejected) + consumers.unresponsive
     if not total:
-        return f"{terms.unattended}\n"
+        return f"{texts.unattended}\n"
     lines = [f"{done}: {len(consumers.acknowledged)} of {total} workers on {queue}"]
     lines += [f"  {neutralise(name)}" for name in consumers.acknowledged]
-    lines.append(f"note: {terms.paused if pausing else terms.resumed}")
+    lines.append(f"note: {texts.paused if pausing else texts.resumed}")
     return "\n".join(lines) + "\n"

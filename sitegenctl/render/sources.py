@@ -15,12 +15,12 @@ _EXIT_CODE = 3
 
 
 def degraded(
-    report: Report, unanswered: Mapping[Source, str], terms: BackendTexts, *, selector: str | None = None
+    report: Report, unanswered: Mapping[Source, str], texts: BackendTexts, *, selector: str | None = None
 ) -> Report:
     """The report with an error for each of these sources and exit code 3."""
     if not unanswered:
         return report
-    hints: dict[Source, Hint] = {Source.WORKERS: f"{terms.silence}; {terms.patience}"}
+    hints: dict[Source, Hint] = {Source.WORKERS: f"{texts.silence}; {texts.patience}"}
     errors = [
         error_data(message, hint_text(hints.get(source, RUN_DOCTOR), selector), str(source))
         for source, message in unanswered.items()

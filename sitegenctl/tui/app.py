@@ -20,31 +20,31 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
 from sitegenctl.config.settings import Settings
+from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.domain.plans.fix import fix_obstacle
 from sitegenctl.render.text import neutralise
-from sitegenctl.tui.controller import ActionController
-from sitegenctl.tui.keys import APP_KEYS, DEFAULT_KEYS, KEYS
-from sitegenctl.tui.preferences import Preferences
+from sitegenctl.tui.frame import Header, KeyBar, Summary, ViewTabs
+from sitegenctl.tui.preferences import APP_KEYS, DEFAULT_KEYS, KEYS, Preferences
 from sitegenctl.tui.service import DetailReady, EventsReceived, LiveService, ServiceFailed, SnapshotReady, ViewData
-from sitegenctl.tui.texts import show_text, warn
-from sitegenctl.tui.theme import THEMES
 from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.views.orders import OrdersView
 from sitegenctl.tui.views.view import LogEntry, View, ViewContext
-from sitegenctl.tui.widgets.header import Header
-from sitegenctl.tui.widgets.key_bar import KeyBar
-from sitegenctl.tui.widgets.summary import Summary
-from sitegenctl.tui.widgets.tabs import ViewTabs
+from sitegenctl.tui.widgets.look import THEMES, show_text, warn
 
 if TYPE_CHECKING:
     from textual.driver import Driver
 
     from sitegenctl.operations.live_state import LiveSnapshot
+    from sitegenctl.tui.screens.action import ActionScreen
 
 #: Number of events to keep.
 _MAX_EVENTS = 5000
 
 #: Do not redraw ages when new data has just been drawn.
 _JUST_DRAWN = timedelta(seconds=0.9)
+
+#: Finished orders are hollow or not; their files are counted only when the plan is made.
+_MAYBE_HOLLOW = (Condition.DONE, Condition.HOLLOW)
 
 
 class LiveApp(App[int]):
@@ -75,7 +75,8 @@ class LiveApp(App[int]):
         context = ViewContext(settings=settings, service=self.service, keys=self._keys, may_act=self._may_act)
         self.views: dict[str, View[Any]] = {view.NAME: view(context) for view in VIEWS}
         self.orders = next(view for view in self.views.values() if isinstance(view, OrdersView))
-        self._controller = ActionController(self, self.orders, self.service, settings)
+        self._settings = settings
+        self._action_screen: ActionScreen | None = None
         self._header = Header(context=settings.context, production=settings.is_production, read_only=not self._may_act)
         self._summary = Summary()
         self._tabs = ViewTabs()
@@ -227,10 +228,52 @@ class LiveApp(App[int]):
     def on_orders_view_selection_changed(self) -> None:
         self._dim_fix()
 
+    # --- actions ------------------------------------------------------------------------------------------
+
+    def action_act(self, name: str) -> None:
+        """Show the plan of an action for the selected orders, or why there is none."""
+        from sitegenctl.tui.screens.action import ACTIONS, ActionScreen
+
+        order_ids = self.orders.selected
+        if name == "fix" and (obstacle := self._fix_obstacle()) is not None:
+            warn(self, f"no fix: {obstacle}")
+        elif self.live is not None and self.live.is_stale:
+            warn(self, f"not now: {'; '.join(self.live.errors.values())}")
+        elif order_ids:
+            self._action_screen = ActionScreen(ACTIONS[name], order_ids, self.service, self._settings)
+            self.push_screen(self._action_screen, partial(self._after_action, name))
+
+    def _after_action(self, name: str, has_changed: bool | None) -> None:
+        if has_changed:
+            if name == "fix" and self.orders.table.marked:
+                self.orders.go_to_fault(datetime.now(UTC))
+            self.orders.mark(())
+            self.service.poll_now()
+
+    def _fix_obstacle(self) -> str | None:
+        """The reason if a fix would change nothing; None if it would, or if that is not known yet."""
+        live = self.live
+        if live is None or live.is_stale:
+            return None
+        order_ids, detail = self.orders.selected, self.orders.pane.detail
+        if detail is not None and order_ids == [detail.order_id]:
+            return detail.fix_obstacle
+        selected = frozenset(order_ids)
+        rows = [row for row in self.orders.table.rows if row.order_id in selected]
+        if not rows or any(row.verdict.condition in _MAYBE_HOLLOW for row in rows):
+            return None
+        # Waiting and cancelled orders are listed, but they are not in the snapshot.
+        orders = {row.order_id: row.order for row in rows if row.order is not None}
+        return fix_obstacle(replace(live.snapshot, orders=orders), order_ids)
+
     def _dim_fix(self) -> None:
         """Dim the fix key if it would change nothing."""
-        obstacle = self._controller.fix_obstacle(self.live) if self._may_act else None
-        self.query_one(KeyBar).dimmed = frozenset({"fix"} if obstacle else ())
+        is_useless = self._may_act and self._fix_obstacle() is not None
+        self.query_one(KeyBar).dimmed = frozenset({"fix"} if is_useless else ())
+
+    @property
+    def _is_acting(self) -> bool:
+        return self._action_screen is not None and self._action_screen.is_busy
 
     # --- keys and commands --------------------------------------------------------------------------------
 
@@ -239,9 +282,6 @@ class LiveApp(App[int]):
             return self._may_act
         # In a browser there is no shell to suspend to.
         return not (action == "suspend" and self.is_web)
-
-    def action_act(self, name: str) -> None:
-        self._controller.act(name, self.live)
 
     def action_help(self) -> None:
         from sitegenctl.tui.screens.help import HelpScreen
@@ -267,7 +307,8 @@ class LiveApp(App[int]):
 
     async def action_quit(self) -> None:
         """Quit; an action under way completes its current batch first."""
-        if self._controller.interrupt():
+        if self._action_screen is not None and self._action_screen.is_busy:
+            self._action_screen.action_leave()
             warn(self, "completing the current batch; quit again afterwards")
         else:
             self.exit(0)
@@ -282,7 +323,7 @@ class LiveApp(App[int]):
             await self.action_quit()
 
     def action_suspend(self) -> None:
-        if self._controller.is_busy:
+        if self._is_acting:
             # Rows are locked, and others wait for them.
             warn(self, "cannot suspend while an action is running")
         elif os.getsid(0) == os.getpgrp():

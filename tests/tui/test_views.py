@@ -9,7 +9,7 @@ import pytest
 from textual.command import CommandPalette
 
 from sitegenctl.domain.health.check import CheckStatus
-from sitegenctl.tui.keys import KEYS
+from sitegenctl.tui.preferences import KEYS
 from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.widgets.live_table import LiveTable
 from tests.support.live_view import Live, live, off

@@ -19,9 +19,8 @@ from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.operations.events import Advice
 from sitegenctl.operations.follow import Lost, Regained
 from sitegenctl.operations.live_state import LiveSnapshot
-from sitegenctl.tui.keys import DEFAULT_KEYS
+from sitegenctl.tui.preferences import DEFAULT_KEYS
 from sitegenctl.tui.service import LiveService, ViewData
-from sitegenctl.tui.texts import file_size, progress_bar
 from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.views.doctor import DoctorView
 from sitegenctl.tui.views.events import EventsView
@@ -30,6 +29,7 @@ from sitegenctl.tui.views.queue import QueueView
 from sitegenctl.tui.views.view import LogEntry, View, ViewContext
 from sitegenctl.tui.views.workers import WorkersView, worker_rows
 from sitegenctl.tui.widgets.live_table import Cell
+from sitegenctl.tui.widgets.look import file_size, progress_bar
 from tests.support.orders import order, task
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

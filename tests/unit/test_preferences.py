@@ -5,8 +5,15 @@ from pathlib import Path
 import pytest
 
 from sitegenctl.errors import UsageProblem
-from sitegenctl.tui.keys import APP_KEYS, DEFAULT_KEYS, KEYS
-from sitegenctl.tui.preferences import Preferences, parse_interval, parse_theme, read_preferences
+from sitegenctl.tui.preferences import (
+    APP_KEYS,
+    DEFAULT_KEYS,
+    KEYS,
+    Preferences,
+    parse_interval,
+    parse_theme,
+    read_preferences,
+)
 from sitegenctl.tui.views import VIEWS
 
 

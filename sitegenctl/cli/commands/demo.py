@@ -102,7 +102,7 @@ def _show_tour(stack: Stack) -> Settings:
     # Without the settings of this shell, as for the worker.
     environ = {name: os.environ[name] for name in _LOCATION if name in os.environ}
     settings = load_settings({"context": "demo"}, {**environ, "SITEGENCTL_CONFIG": os.devnull})
-    result = signals.run(run_tour(stack, settings, _Guide()))
+    result = signals.run(run_tour(stack, settings, _show_progress))
     print(f"\norder 42 is in REVIEW; its site has {result.files} files:")
     print(f"  {result.folder}/index.html")
     _print_next_steps(result, is_kept=stack.is_kept())
@@ -117,13 +117,8 @@ def _stack(call: Invocation, backend: str | None = None) -> Stack:
         from sitegenctl.config.settings import load_settings
         from sitegenctl.demo.tour import worker_responds
 
-        flags = {
-            "database_url": state.postgres.url,
-            "redis_url": state.redis.url,
-            "backend": state.backend,
-            "timeout": "2s",
-        }
-        return worker_responds(load_settings(flags, {"SITEGENCTL_CONFIG": os.devnull}))
+        settings = load_settings({**state.settings, "timeout": "2s"}, {"SITEGENCTL_CONFIG": os.devnull})
+        return worker_responds(settings)
 
     if backend is not None:
         # Before anything starts.
@@ -221,22 +216,20 @@ def _part_row(part: ServerState) -> dict[str, Any]:
     }
 
 
-class _Guide:
-    """Prints the progress of the tour."""
+def _show_progress(event: Outcome | LogRow) -> None:
+    """Print the outcome of the tour's enqueue, or a row of the log."""
+    from sitegenctl.cli.terminal import width
+    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+    from sitegenctl.domain.orders.order import LogRow
+    from sitegenctl.render.command import command_line
+    from sitegenctl.render.log import log_lines
 
-    def enqueued(self, outcome: Outcome) -> None:
-        from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-        from sitegenctl.render.command import command_line
-
-        enqueue = Remedy.run(Command.ENQUEUE, outcome.order_id, wait=True)
+    if isinstance(event, LogRow):
+        print(*log_lines(event, width=width()), sep="\n", flush=True)
+    else:
+        enqueue = Remedy.run(Command.ENQUEUE, event.order_id, wait=True)
         print(f"\n$ {command_line(enqueue, _SELECTOR)}")
-        print(f"{outcome.order_id}  enqueued  {outcome.before} → {outcome.after}  task {outcome.task_id}", flush=True)
-
-    def logged(self, row: LogRow) -> None:
-        from sitegenctl.cli.terminal import width
-        from sitegenctl.render.log import log_lines
-
-        print(*log_lines(row, width=width()), sep="\n", flush=True)
+        print(f"{event.order_id}  enqueued  {event.before} → {event.after}  task {event.task_id}", flush=True)
 
 
 @contextmanager

@@ -38,12 +38,12 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
             consumers = await would_consume(session.workers)
         else:
             consumers = await (session.queue.pause() if pausing else session.queue.resume())
-        terms = session.terms
+        texts = session.texts
     report = consumers_report(
         consumers,
         command=call.command,
         queue=settings.queue,
-        terms=terms,
+        texts=texts,
         pausing=pausing,
         dry_run=dry_run,
         selector=settings.selector,

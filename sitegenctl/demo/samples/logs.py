@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sitegenctl.demo.samples.businesses import Business
 from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_ENQUEUE
 
 
@@ -21,13 +22,12 @@ class SampleLog:
     age: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunStyle:
     """What distinguishes the runs of one order: how its site is generated, and its number of files."""
 
     order_id: int
-    name: str
-    slug: str
+    business: Business
     files: int
     by_ai: bool
 
@@ -46,7 +46,7 @@ def whole_run(style: RunStyle, *, resumed: bool = False) -> list[SampleLog]:
         begin = [
             SampleLog("START", f"Starting site generation for order #{style.order_id}", pause=60),
             SampleLog("PHASE_1_START", "Phase 1: strategy and briefing"),
-            SampleLog("AI_STRATEGY", f"Asking for a site strategy for {style.name}"),
+            SampleLog("AI_STRATEGY", f"Asking for a site strategy for {style.business.name}"),
             SampleLog("PHASE_1_COMPLETE", "Briefing saved", "success", pause=14),
         ]
     if style.by_ai:
@@ -80,7 +80,7 @@ def whole_run(style: RunStyle, *, resumed: bool = False) -> list[SampleLog]:
         SampleLog("PAGES_COMPLETE", "Pages deployment started", "success", pause=5),
         dns,
         SampleLog("FINALIZE", "Finalizing the order"),
-        SampleLog("SUCCESS", f"Site ready: https://{style.slug}.sites.example.com", "success", result),
+        SampleLog("SUCCESS", f"Site ready: https://{style.business.slug}.sites.example.com", "success", result),
     ]
 
 

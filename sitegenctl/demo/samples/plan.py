@@ -153,7 +153,7 @@ def plan_samples(orders: int = 60, seed: int = 42) -> SamplePlan:
             f"cannot create {orders} sample orders",
             hint=f"use a number from {MIN_ORDERS}, so that every condition occurs, to {MAX_ORDERS}",
         )
-    rng = random.Random(f"plan/{seed}/{orders}")  # noqa: S311 - sample data, no secret
+    rng = _rng("plan", seed, orders)
     # One more than needed, in case the tour's order is among them.
     drawn = rng.sample(range(1, orders + 1), k=len(RECIPES) + 1)
     others = [order_id for order_id in drawn if order_id != TOUR_ORDER][: len(RECIPES)]
@@ -182,8 +182,12 @@ def _task_id(rng: random.Random) -> str:
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
+def _rng(kind: str, *parts: int) -> random.Random:
+    return random.Random("/".join([kind, *map(str, parts)]))  # noqa: S311 - sample data, no secret
+
+
 def _business(order_id: int, seed: int) -> Business:
-    return make_business(random.Random(f"order/{seed}/{order_id}"))  # noqa: S311 - sample data, no secret
+    return make_business(_rng("order", seed, order_id))
 
 
 @cache
@@ -198,7 +202,7 @@ def _created(order_id: int, orders: int) -> float:
 
 
 def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Business) -> SampleOrder:
-    rng = random.Random(f"craft/{seed}/{order_id}")  # noqa: S311 - sample data, no secret
+    rng = _rng("craft", seed, order_id)
     actor = _ACTORS[order_id % len(_ACTORS)]
     if recipe.awkward:
         business = awkward(business)
@@ -213,13 +217,8 @@ def _craft(order_id: int, recipe: Recipe, orders: int, seed: int, business: Busi
         )
         for lane in recipe.lanes
     ]
-    style = logs.RunStyle(
-        order_id=order_id,
-        name=business.name,
-        slug=business.slug,
-        files=recipe.files or 8,
-        by_ai=any("AI_" in run or "PARSE" in run for run in recipe.runs) or recipe.files == 20,
-    )
+    by_ai = any("AI_" in run or "PARSE" in run for run in recipe.runs) or recipe.files == 20
+    style = logs.RunStyle(order_id, business, recipe.files or 8, by_ai)
     task_id = tasks[0].task_id if tasks else _task_id(rng)
     history = logs.aged(_history(recipe, style, task_id, actor), recipe.age)
     oldest = max([recipe.age, *(row.age for row in history)])
@@ -293,7 +292,7 @@ def _finished(order_id: int, orders: int, seed: int) -> SampleOrder:
         )
     in_review = order_id % 23 == 0
     files = 20 if is_detailed and order_id % 4 == 0 else 8
-    style = logs.RunStyle(order_id=order_id, name=business.name, slug=business.slug, files=files, by_ai=files == 20)
+    style = logs.RunStyle(order_id, business, files, by_ai=files == 20)
     rows = logs.whole_run(style)
     if not is_detailed:
         # The decisive ones only.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rich.style import Style
@@ -21,17 +21,28 @@ from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan
+from sitegenctl.domain.plans.repair import RepairOptions
+from sitegenctl.domain.plans.reset import ResetOptions
 from sitegenctl.errors import SitegenError
 from sitegenctl.operations.execute import execute_plan, preview
-from sitegenctl.operations.planners import Selection
+from sitegenctl.operations.planners import (
+    CancelPlanner,
+    EnqueuePlanner,
+    FixPlanner,
+    Planner,
+    RepairPlanner,
+    ResetPlanner,
+    RetryPlanner,
+    Selection,
+    StartPlanner,
+)
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.outcomes import outcome_text, outcome_word
 from sitegenctl.render.text import neutralise
 from sitegenctl.session import Session
-from sitegenctl.tui.actions import Action, ActionOptions
 from sitegenctl.tui.service import Job, LiveService
-from sitegenctl.tui.theme import palette
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
+from sitegenctl.tui.widgets.look import palette
 
 _COLUMNS = (
     Column(heading="order", width=7, number=True),
@@ -46,7 +57,51 @@ _MAX_HINTS = 3
 
 _SEVERITIES = {OutcomeKind.FAILED: Severity.FAULT, OutcomeKind.REFUSED: Severity.UNKNOWN}
 
+#: Stop running tasks; ignore back-off and the grace period.
 _OPTIONS = {"terminate": ("t", "stop running tasks"), "force": ("f", "force")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """``done`` is the past participle of ``name``; ``options`` are the supported ones.
+
+    ``names_orders`` is whether each order gets an outcome, even if the action does not apply to it. ``destroys`` is
+    whether it always removes something; a plan that resets orders does in any case.
+    """
+
+    name: str
+    done: str
+    names_orders: bool = True
+    destroys: bool = False
+    options: tuple[str, ...] = ()
+
+    def planner(self, chosen: Collection[str]) -> Planner:
+        """Return the planner of the command of the same name, with the chosen options."""
+        terminate, force = "terminate" in chosen, "force" in chosen
+        planners: Mapping[str, Planner] = {
+            "fix": FixPlanner(),
+            "enqueue": EnqueuePlanner(force=force),
+            "start": StartPlanner(),
+            "retry": RetryPlanner(force=force),
+            "repair": RepairPlanner(options=RepairOptions(terminate=terminate)),
+            "reset": ResetPlanner(options=ResetOptions(terminate=terminate, force=force)),
+            "cancel": CancelPlanner(terminate=terminate),
+        }
+        return planners[self.name]
+
+
+ACTIONS: Mapping[str, Action] = {
+    action.name: action
+    for action in (
+        Action(name="fix", done="fixed"),
+        Action(name="enqueue", done="enqueued", options=("force",)),
+        Action(name="start", done="started", names_orders=False),
+        Action(name="retry", done="retried", names_orders=False, options=("force",)),
+        Action(name="repair", done="repaired", options=("terminate",)),
+        Action(name="reset", done="reset", destroys=True, options=("terminate", "force")),
+        Action(name="cancel", done="cancelled", destroys=True, options=("terminate",)),
+    )
+}
 
 
 class NumberInput(Input):
@@ -85,7 +140,7 @@ class ActionScreen(ModalScreen[bool]):
         self._order_ids = order_ids
         self._service = service
         self._settings = settings
-        self._options = ActionOptions()
+        self._options: frozenset[str] = frozenset()
         self._plan: Plan | None = None
         self._verbs: Mapping[int, str] = {}
         self._job: Job[OperationResult] | None = None
@@ -211,7 +266,7 @@ class ActionScreen(ModalScreen[bool]):
     def action_toggle_option(self, name: str) -> None:
         """Switch an option, and make the plan again."""
         if name in self._action.options and self._job is None:
-            self._options = replace(self._options, **{name: not getattr(self._options, name)})
+            self._options ^= {name}
             self._make_plan()
 
     def action_leave(self) -> None:
@@ -341,7 +396,7 @@ class ActionScreen(ModalScreen[bool]):
                 keys += [
                     (
                         key,
-                        f"{text}: {'yes' if getattr(self._options, name) else 'no'}",
+                        f"{text}: {'yes' if name in self._options else 'no'}",
                         f"screen.toggle_option('{name}')",
                     )
                     for name, (key, text) in _OPTIONS.items()

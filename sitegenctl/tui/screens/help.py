@@ -13,8 +13,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from sitegenctl.render.text import wrap
-from sitegenctl.tui.theme import palette
 from sitegenctl.tui.widgets.live_table import TABLE_KEYS
+from sitegenctl.tui.widgets.look import palette
 
 #: Omit descriptions if less space than this is left for them.
 _MIN_WIDTH = 12

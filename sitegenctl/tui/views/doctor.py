@@ -17,10 +17,9 @@ from sitegenctl.errors import SitegenError
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.text import neutralise
 from sitegenctl.session import Session, doctor_options
-from sitegenctl.tui.texts import show_text, warn
-from sitegenctl.tui.theme import palette
 from sitegenctl.tui.views.view import View, ViewContext
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
+from sitegenctl.tui.widgets.look import palette, show_text, warn
 
 #: How long an idle worker may take to fetch a message.
 _FETCH_TIMEOUT = timedelta(seconds=3)

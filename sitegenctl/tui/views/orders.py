@@ -21,10 +21,10 @@ from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage, OrderQuery, SortBy, parse_filter
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.tui.service import ViewData
-from sitegenctl.tui.texts import order_name, progress_bar, show_text, warn
 from sitegenctl.tui.views.view import View, ViewContext
 from sitegenctl.tui.widgets.facets import Facets
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
+from sitegenctl.tui.widgets.look import order_name, progress_bar, show_text, warn
 from sitegenctl.tui.widgets.order_detail import OrderDetailPane
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.snapshot import running_order
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.tui.service import ViewData
-from sitegenctl.tui.texts import order_name
 from sitegenctl.tui.views.view import View
 from sitegenctl.tui.widgets.live_table import Cell, Column
+from sitegenctl.tui.widgets.look import order_name
 
 if TYPE_CHECKING:
     from sitegenctl.operations.live_state import LiveSnapshot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,11 +90,11 @@ class View(Container, Generic[R]):
         """The number in the view's tab."""
         return ""
 
-    def key(self, row: R) -> Hashable:
-        raise NotImplementedError
+    @abstractmethod
+    def key(self, row: R) -> Hashable: ...
 
-    def cells(self, row: R) -> Sequence[Cell]:
-        raise NotImplementedError
+    @abstractmethod
+    def cells(self, row: R) -> Sequence[Cell]: ...
 
     def reload(self) -> None:
         """Read what no poll reads; called when the view is opened and on a manual refresh."""

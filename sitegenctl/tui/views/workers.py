@@ -11,9 +11,9 @@ from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.domain.queue.worker import WorkerDetails
 from sitegenctl.tui.service import ViewData
-from sitegenctl.tui.texts import file_size, order_name, progress_bar
 from sitegenctl.tui.views.view import View
 from sitegenctl.tui.widgets.live_table import Cell, Column
+from sitegenctl.tui.widgets.look import file_size, order_name, progress_bar
 
 if TYPE_CHECKING:
     from sitegenctl.operations.live_state import LiveSnapshot

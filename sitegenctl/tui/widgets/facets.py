@@ -12,7 +12,7 @@ from textual.widgets.option_list import Option
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity
 from sitegenctl.domain.orders.order import OrderStatus
-from sitegenctl.tui.theme import palette
+from sitegenctl.tui.widgets.look import palette
 
 _COLOURS = {Severity.FAULT: "error", Severity.UNKNOWN: "warning", Severity.OK: "foreground"}
 
@@ -39,36 +39,27 @@ class Facets(OptionList):
     ) -> None:
         """Show these numbers; ``words`` are those of the filter. The cursor stays on its facet."""
         severities = list(Severity)[::-1]
-        conditions = {
-            f"condition:{condition}": self._prompt(
-                condition.value, count, _COLOURS[condition.severity], f"condition:{condition}" in words
-            )
-            for condition, count in sorted(by_condition.items(), key=lambda item: severities.index(item[0].severity))
-            if count
+        conditions = sorted(by_condition.items(), key=lambda item: severities.index(item[0].severity))
+        facets = [(f"condition:{each}", each.value, count, _COLOURS[each.severity]) for each, count in conditions]
+        facets += [
+            (f"status:{each.lower()}", each.lower().replace("_", " "), by_status.get(each, 0), "foreground")
+            for each in OrderStatus
+        ]
+        prompts = {
+            word: self._prompt(name, count, colour, word in words) for word, name, count, colour in facets if count
         }
-        statuses = {
-            f"status:{status.lower()}": self._prompt(
-                status.lower().replace("_", " "), count, "foreground", f"status:{status.lower()}" in words
-            )
-            for status in OrderStatus
-            if (count := by_status.get(status, 0))
-        }
-        prompts = {**conditions, **statuses}
         if [option.id for option in self.options if option.id is not None] == list(prompts):
             for word, prompt in prompts.items():
                 if self.get_option(word).prompt != prompt:
                     self.replace_option_prompt(word, prompt)
             return
         cursor = self.highlighted_option.id if self.highlighted_option is not None else None
-        separator = [None] if conditions and statuses else []
+        options: list[Option | None] = [Option(prompt, id=word) for word, prompt in prompts.items()]
+        number = sum(word.startswith("condition:") for word in prompts)
+        if 0 < number < len(options):
+            options.insert(number, None)  # a separator
         self.clear_options()
-        self.add_options(
-            [
-                *(Option(prompt, id=word) for word, prompt in conditions.items()),
-                *separator,
-                *(Option(prompt, id=word) for word, prompt in statuses.items()),
-            ]
-        )
+        self.add_options(options)
         self.highlighted = self.get_option_index(cursor) if cursor in prompts else None
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

@@ -24,7 +24,7 @@ from textual.strip import Strip
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.render.text import fit, neutralise
-from sitegenctl.tui.theme import palette
+from sitegenctl.tui.widgets.look import palette
 
 R = TypeVar("R")
 

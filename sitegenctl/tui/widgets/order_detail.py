@@ -21,8 +21,7 @@ from sitegenctl.render.event import event_detail
 from sitegenctl.render.log import MARKS, log_severity
 from sitegenctl.render.order import order_facts
 from sitegenctl.render.text import hanging, neutralise, shorten
-from sitegenctl.tui.texts import file_size, progress_bar
-from sitegenctl.tui.theme import palette
+from sitegenctl.tui.widgets.look import file_size, palette, progress_bar
 
 if TYPE_CHECKING:
     from sitegenctl.operations.live_state import OrderDetail
