@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
 from sitegenctl.config.file import DEMO_CONTEXT, data_dir
-from sitegenctl.config.sources import SYSTEM_VARIABLES
+from sitegenctl.config.settings import SYSTEM_VARIABLES
 from sitegenctl.demo.servers.base import (
     PrivateServer,
     ServerState,
