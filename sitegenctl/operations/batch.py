@@ -36,110 +36,6 @@ class Failure:
     certain: bool = True
 
 
-def step_outcome(
-    step: Step, applied: TransitionResult, failure: Failure | None, rollback: TransitionResult | SourceError
-) -> Outcome:
-    """The outcome of a step after its transition was attempted; a failure after that was rolled back."""
-    order_id = step.order_id
-    if order_id in applied.changed:
-        return skipped(step, applied.changed[order_id])
-    if (refused := applied.failed.get(order_id)) is not None:
-        return failed(step, refused.reason, hint=refused.hint)
-    if failure is None:
-        return done(step, step.description, task_id=step.task_id, log_id=applied.journal_ids.get(order_id))
-    after = step.after or step.before
-    if not failure.certain:
-        return failed(step, failure.reason, hint=failure.hint, after=after)
-    if step.before is None:
-        return failed(step, failure.reason, hint=failure.hint)
-    if isinstance(rollback, SourceError):
-        rollback = TransitionResult(failed={order_id: TransitionFailure(reason=rollback.message)})
-    if (stuck := rollback.failed.get(order_id)) is not None:
-        advice = f"it is {after} without a task; later"
-        enqueue = Remedy.run(Command.ENQUEUE, order_id, advice=advice)
-        return failed(
-            step,
-            f"{failure.reason}; and {step.before} could not be restored: {stuck.reason}",
-            hint=enqueue if step.action is Action.ENQUEUE else Remedy.run(Command.REPAIR, advice=advice),
-            after=after,
-        )
-    if order_id in rollback.journal_ids:
-        again = f"; {step.before} again" if step.after not in (None, step.before) else ""
-        return failed(step, f"{failure.reason}{again}", hint=failure.hint, after=step.before)
-    return failed(
-        step,
-        f"{failure.reason}; but {rollback.changed.get(order_id, 'it changed meanwhile')}",
-        hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition"),
-    )
-
-
-def not_applied(step: Step, exc: SourceError) -> Outcome:
-    """The outcome of a step whose transition could not be applied, or not be confirmed."""
-    hint = exc.hint
-    if isinstance(exc, Unconfirmed):
-        hint = Remedy.run(
-            Command.INSPECT, step.order_id, advice="once the database responds again", note="repair fixes it if needed"
-        )
-    return failed(step, exc.message, hint=hint)
-
-
-async def find_published(
-    queue: QueueBackend, order_ids: Collection[int], failures: dict[str, PublishFailure]
-) -> dict[str, PublishFailure]:
-    """Look for tasks whose reply was lost; returns the failures of those that were not published after all.
-
-    A task is missing only if two readings miss it: Redis may execute the publishing call after it answered the first
-    one. Where the queue can't be read, the doubt stays.
-    """
-    try:
-        first = {task.task_id for task in (await queue.read(order_ids)).tasks}
-        await asyncio.sleep(CONFIRM_DELAY)
-        published = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
-    except SourceError:
-        return failures
-    return {
-        task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in published
-    }
-
-
-def done(step: Step, reason: str, *, task_id: str | None = None, log_id: int | None = None) -> Outcome:
-    """The outcome of a completed step."""
-    return Outcome(
-        order_id=step.order_id,
-        outcome=OutcomeKind.DONE,
-        reason=reason,
-        task_id=task_id,
-        before=step.before,
-        after=step.after or step.before,
-        log_id=(step.last_log_id or 0) if log_id is None else log_id,
-    )
-
-
-def skipped(step: Step, reason: str, *, task_id: str | None = None) -> Outcome:
-    """The outcome of a step that changed nothing because its order changed meanwhile."""
-    return Outcome(
-        order_id=step.order_id,
-        outcome=OutcomeKind.SKIPPED,
-        reason=reason,
-        task_id=task_id,
-        before=step.before,
-        log_id=step.last_log_id or 0,
-    )
-
-
-def failed(step: Step, reason: str, *, hint: Hint | None = None, after: OrderStatus | None = None) -> Outcome:
-    """The outcome of a failed step, which changed nothing unless there is a status ``after`` it."""
-    return Outcome(
-        order_id=step.order_id,
-        outcome=OutcomeKind.FAILED,
-        reason=reason,
-        before=step.before,
-        after=after,
-        hint=hint,
-        log_id=step.last_log_id or 0,
-    )
-
-
 @dataclass(kw_only=True)
 class ExecutionContext:
     """What the batches of one plan share; ``refusal`` is set once the broker has refused to publish."""
@@ -151,16 +47,6 @@ class ExecutionContext:
     progress: Callable[[int], None] | None = None
     completed: int = 0
     refusal: SourceError | None = None
-
-    async def require_writable(self) -> None:
-        """Raise ``SourceError`` where the broker refuses writes; it is not asked again after a refusal."""
-        if self.refusal is not None:
-            raise self.refusal
-        try:
-            await self.sources.queue.require_writable()
-        except SourceError as exc:
-            self.refusal = exc
-            raise
 
     def advance(self, count: int) -> None:
         """Report that this many more orders are completed."""
@@ -191,48 +77,60 @@ class Batch:
         """Execute the steps; returns an outcome for each."""
         try:
             try:
-                await self._recheck()
-                if any(step.publish is not None or step.requeue is not None for step in self.steps):
-                    # Before the orders are changed: a rollback writes two journal rows for each.
-                    await self.context.require_writable()
-                with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skips]
-                if with_row:
-                    self.applied = await self.context.sources.orders.apply(with_row, self.context.actor)
-                failpoints.reached(Failpoint.APPLIED)
+                await self._apply()
             except SourceError as exc:
                 self.lost = exc
-                # The next batch only waits for this one.
-                await self._wait_for_previous()
-                self.context.advance(len(self.steps))
-                return [self.skips.get(step.order_id) or not_applied(step, exc) for step in self.steps]
             skipped_count = len(self.steps) - len(self._active())
-            self.context.advance(skipped_count)
-            await self._revoke()
-            await self._confirm()
-            await self._trash()
-            await self._wait_for_previous()
-            await self._publish()
-            await self._requeue()
+            if self.lost is None:
+                self.context.advance(skipped_count)
+                if steps := [step for step in self._active() if step.revoke]:
+                    await self._revoke(steps)
+                if steps := [step for step in self._active() if step.before and (step.revoke or step.trash)]:
+                    await self._confirm(steps)
+                if steps := [step for step in self._active() if step.trash]:
+                    await self._trash(steps)
+            if self.previous is not None:
+                # Orders are generated in the order of their publication.
+                await self.previous.has_published.wait()
+                self.previous = None
+            if self.lost is not None:
+                self.context.advance(len(self.steps))
+                return [self.skips.get(step.order_id) or _not_applied(step, self.lost) for step in self.steps]
+            if steps := [step for step in self._active() if step.publish is not None]:
+                await self._publish(steps)
+            if steps := [step for step in self._active() if step.requeue is not None]:
+                await self._requeue(steps)
             self.has_published.set()
-            rollback = await self._roll_back()
+            rollback: TransitionResult | SourceError = TransitionResult()
+            failed = [
+                step
+                for step in self.steps
+                if step.order_id in self.applied.journal_ids
+                and (failure := self.failures.get(step.order_id)) is not None
+                and failure.certain
+            ]
+            if failed:
+                rollback = await self._roll_back(failed)
         finally:
             self.has_published.set()
         self.context.advance(len(self.steps) - skipped_count)
         return [
-            self.skips.get(step.order_id)
-            or step_outcome(step, self.applied, self.failures.get(step.order_id), rollback)
+            self.skips.get(step.order_id) or _outcome(step, self.applied, self.failures.get(step.order_id), rollback)
             for step in self.steps
         ]
 
-    async def _recheck(self) -> None:
-        """Skip orders that have a new task since the plan was made, lost the one to keep, or exist by now."""
+    async def _apply(self) -> None:
+        """Apply the transitions, except of orders that have a new task, lost the one to keep, or exist by now."""
+        context = self.context
         missing = [step.order_id for step in self.steps if step.before is None]
         # A plan may wait long for its confirmation, and an order may be committed after its task was published.
-        existing = await self.context.sources.orders.existing(missing) if missing else ()
-        reading = await self.context.cache.read()
+        existing = await context.sources.orders.existing(missing) if missing else ()
+        reading = await context.cache.read()
         for step in self.steps:
-            tasks = self.context.cache.by_order.get(step.order_id, ())
-            unexpected = _unexpected(step, tasks)
+            tasks = context.cache.by_order.get(step.order_id, ())
+            # Tasks that the plan did not see: of another id, or another copy of one that it saw.
+            surplus = Counter(task.task_id for task in tasks) - Counter(task.task_id for task in step.planned_tasks)
+            unexpected = next((task for task in tasks if task.task_id in surplus), None)
             if step.order_id in existing:
                 self._skip(step, "the order exists now")
             elif unexpected is not None:
@@ -242,11 +140,21 @@ class Batch:
             elif step.keep is not None and _has_gone(step.keep, tasks):
                 self._skip(step, f"task {step.keep.task_id} no longer exists: plan again")
         failpoints.reached(Failpoint.RECHECKED)
+        if any(step.publish is not None or step.requeue is not None for step in self.steps):
+            # Before the orders are changed: a rollback writes two journal rows for each.
+            if context.refusal is not None:
+                raise context.refusal
+            try:
+                await context.sources.queue.require_writable()
+            except SourceError as exc:
+                context.refusal = exc
+                raise
+        with_row = [step for step in self.steps if step.before is not None and step.order_id not in self.skips]
+        if with_row:
+            self.applied = await context.sources.orders.apply(with_row, context.actor)
+        failpoints.reached(Failpoint.APPLIED)
 
-    async def _revoke(self) -> None:
-        steps = [step for step in self._active() if step.revoke]
-        if not steps:
-            return
+    async def _revoke(self, steps: Sequence[Step]) -> None:
         try:
             failed = await self.context.sources.queue.revoke(
                 [task for step in steps for task in step.revoke],
@@ -261,11 +169,8 @@ class Batch:
             self._fail([step], next((failed[task.task_id] for task in step.revoke if task.task_id in failed), None))
         failpoints.reached(Failpoint.REVOKED)
 
-    async def _confirm(self) -> None:
+    async def _confirm(self, steps: Sequence[Step]) -> None:
         """Fail orders whose generation went on until the tasks were gone: a finished site must not be moved."""
-        steps = [step for step in self._active() if step.before is not None and (step.revoke or step.trash)]
-        if not steps:
-            return
         try:
             progress = await self.context.sources.orders.confirm(self._by_journal_id(steps))
         except SourceError as exc:
@@ -275,10 +180,7 @@ class Batch:
             if step.order_id in progress:
                 self._fail([step], f"its task ended by itself: {progress[step.order_id]}")
 
-    async def _trash(self) -> None:
-        steps = [step for step in self._active() if step.trash]
-        if not steps:
-            return
+    async def _trash(self, steps: Sequence[Step]) -> None:
         try:
             result = await self.context.sources.sites.trash([step.order_id for step in steps])
         except SourceError as exc:
@@ -289,34 +191,31 @@ class Batch:
             self._fail([step], result.failed.get(step.order_id))
         failpoints.reached(Failpoint.TRASHED)
 
-    async def _publish(self) -> None:
-        steps = [step for step in self._active() if step.publish is not None]
-        if not steps:
-            return
-        if (refusal := self.context.refusal) is not None:
+    async def _publish(self, steps: Sequence[Step]) -> None:
+        context = self.context
+        if context.refusal is not None:
             # Another batch was refused meanwhile.
-            self._fail(steps, f"publishing failed: {refusal.message}", hint=refusal.hint)
+            self._fail(steps, f"publishing failed: {context.refusal.message}", hint=context.refusal.hint)
             return
-        enqueued_at = self.context.now()
+        actor, enqueued_at = str(context.actor), context.now()
         publications = [
             Publication(
                 task_id=step.publish or "",
                 order_id=step.order_id,
                 resume=step.resume,
-                actor=str(self.context.actor),
+                actor=actor,
                 enqueued_at=enqueued_at,
             )
             for step in steps
         ]
-        queue = self.context.sources.queue
-        failures = dict(await queue.publish(publications))
+        failures = dict(await context.sources.queue.publish(publications))
         if any(not failure.certain for failure in failures.values()):
-            failures = await find_published(queue, {step.order_id for step in steps}, failures)
+            failures = await _find_published(context.sources.queue, {step.order_id for step in steps}, failures)
         for step in steps:
             failure = failures.get(step.publish or "")
             if failure is not None and failure.certain:
                 self._fail([step], f"publishing failed: {failure.reason}")
-                self.context.refusal = SourceError(failure.reason, source=Source.BROKER)
+                context.refusal = SourceError(failure.reason, source=Source.BROKER)
             elif failure is not None:
                 self.failures[step.order_id] = Failure(
                     reason=f"could not confirm that task {step.publish} was published: {failure.reason}",
@@ -325,34 +224,21 @@ class Batch:
                 )
         failpoints.reached(Failpoint.PUBLISHED)
 
-    async def _requeue(self) -> None:
-        steps = [(step, step.requeue) for step in self._active() if step.requeue is not None]
-        if not steps:
-            return
+    async def _requeue(self, steps: Sequence[Step]) -> None:
         failed: dict[str, str] = {}
         try:
-            for worker_dead in {step.worker_dead for step, _ in steps}:
-                tasks = [task for step, task in steps if step.worker_dead is worker_dead]
+            for worker_dead in {step.worker_dead for step in steps}:
+                tasks = [step.requeue for step in steps if step.requeue and step.worker_dead is worker_dead]
                 failed |= await self.context.sources.queue.requeue(tasks, worker_dead=worker_dead)
         except SourceError as exc:
-            reason = f"could not confirm that its task was requeued: {exc.message}"
-            self._fail((step for step, _ in steps), reason, hint=exc.hint)
+            self._fail(steps, f"could not confirm that its task was requeued: {exc.message}", hint=exc.hint)
             return
-        for step, task in steps:
-            self._fail([step], failed.get(task.task_id))
+        for step in steps:
+            self._fail([step], failed.get(step.task_id or ""))
         failpoints.reached(Failpoint.REQUEUED)
 
-    async def _roll_back(self) -> TransitionResult | SourceError:
+    async def _roll_back(self, failed: Sequence[Step]) -> TransitionResult | SourceError:
         """Restore what failed: first the files, then the status, with the reason in the journal."""
-        failed = [
-            step
-            for step in self.steps
-            if step.order_id in self.applied.journal_ids
-            and step.order_id in self.failures
-            and self.failures[step.order_id].certain
-        ]
-        if not failed:
-            return TransitionResult()
         moved = {step.order_id: self.trashed[step.order_id] for step in failed if step.order_id in self.trashed}
         if moved:
             try:
@@ -371,12 +257,6 @@ class Batch:
         failpoints.reached(Failpoint.ROLLED_BACK)
         return rollback
 
-    async def _wait_for_previous(self) -> None:
-        """Wait until the previous batch has published: orders are generated in the order of their publication."""
-        if self.previous is not None:
-            await self.previous.has_published.wait()
-            self.previous = None
-
     def _active(self) -> list[Step]:
         """The steps that were applied and have not failed; a missing order has no row, only tasks."""
         return [
@@ -391,7 +271,7 @@ class Batch:
         return {self.applied.journal_ids[step.order_id]: step for step in steps}
 
     def _skip(self, step: Step, reason: str, *, task_id: str | None = None) -> None:
-        self.skips[step.order_id] = skipped(step, reason, task_id=task_id)
+        self.skips[step.order_id] = outcome_of(step, OutcomeKind.SKIPPED, reason, task_id=task_id)
 
     def _fail(self, steps: Iterable[Step], reason: str | None, *, hint: Hint | None = None) -> None:
         """Record why these steps failed; None: they did not."""
@@ -399,13 +279,90 @@ class Batch:
             self.failures |= {step.order_id: Failure(reason=reason, hint=hint) for step in steps}
 
 
-def _unexpected(step: Step, tasks: Sequence[LiveTask]) -> LiveTask | None:
-    """A task that the plan did not see: of another id, or another copy of one that it saw."""
-    expected = Counter(task.task_id for task in step.planned_tasks)
-    current = Counter(task.task_id for task in tasks)
-    return next((task for task in tasks if current[task.task_id] > expected[task.task_id]), None)
-
-
 def _has_gone(kept: LiveTask, tasks: Sequence[LiveTask]) -> bool:
     # A running task may end at any moment, and a worker that acknowledges early has it out of the broker.
     return kept.state is not TaskState.RUNNING and all(task.task_id != kept.task_id for task in tasks)
+
+
+async def _find_published(
+    queue: QueueBackend, order_ids: Collection[int], failures: dict[str, PublishFailure]
+) -> dict[str, PublishFailure]:
+    """Look for tasks whose reply was lost; returns the failures of those that were not published after all.
+
+    A task is missing only if two readings miss it: Redis may execute the publishing call after it answered the first
+    one. Where the queue can't be read, the doubt stays.
+    """
+    try:
+        first = {task.task_id for task in (await queue.read(order_ids)).tasks}
+        await asyncio.sleep(CONFIRM_DELAY)
+        published = first | {task.task_id for task in (await queue.read(order_ids)).tasks}
+    except SourceError:
+        return failures
+    return {
+        task_id: replace(failure, certain=True) for task_id, failure in failures.items() if task_id not in published
+    }
+
+
+def _outcome(
+    step: Step, applied: TransitionResult, failure: Failure | None, rollback: TransitionResult | SourceError
+) -> Outcome:
+    """The outcome of a step after its transition was attempted; a failure after that was rolled back."""
+    order_id, failed = step.order_id, OutcomeKind.FAILED
+    if order_id in applied.changed:
+        return outcome_of(step, OutcomeKind.SKIPPED, applied.changed[order_id])
+    if (refused := applied.failed.get(order_id)) is not None:
+        return outcome_of(step, failed, refused.reason, hint=refused.hint)
+    after = step.after or step.before
+    if failure is None:
+        log_id = applied.journal_ids.get(order_id)
+        return outcome_of(step, OutcomeKind.DONE, step.description, task_id=step.task_id, after=after, log_id=log_id)
+    if not failure.certain:
+        return outcome_of(step, failed, failure.reason, hint=failure.hint, after=after)
+    if step.before is None:
+        return outcome_of(step, failed, failure.reason, hint=failure.hint)
+    if isinstance(rollback, SourceError):
+        rollback = TransitionResult(failed={order_id: TransitionFailure(reason=rollback.message)})
+    if (stuck := rollback.failed.get(order_id)) is not None:
+        reason = f"{failure.reason}; and {step.before} could not be restored: {stuck.reason}"
+        advice = f"it is {after} without a task; later"
+        enqueue = Remedy.run(Command.ENQUEUE, order_id, advice=advice)
+        hint = enqueue if step.action is Action.ENQUEUE else Remedy.run(Command.REPAIR, advice=advice)
+        return outcome_of(step, failed, reason, hint=hint, after=after)
+    if order_id in rollback.journal_ids:
+        again = f"; {step.before} again" if step.after not in (None, step.before) else ""
+        return outcome_of(step, failed, f"{failure.reason}{again}", hint=failure.hint, after=step.before)
+    reason = f"{failure.reason}; but {rollback.changed.get(order_id, 'it changed meanwhile')}"
+    return outcome_of(step, failed, reason, hint=Remedy.run(Command.INSPECT, order_id, advice="for its condition"))
+
+
+def _not_applied(step: Step, exc: SourceError) -> Outcome:
+    """The outcome of a step whose transition could not be applied, or not be confirmed."""
+    hint = exc.hint
+    if isinstance(exc, Unconfirmed):
+        hint = Remedy.run(
+            Command.INSPECT, step.order_id, advice="once the database responds again", note="repair fixes it if needed"
+        )
+    return outcome_of(step, OutcomeKind.FAILED, exc.message, hint=hint)
+
+
+def outcome_of(
+    step: Step,
+    kind: OutcomeKind,
+    reason: str,
+    *,
+    task_id: str | None = None,
+    after: OrderStatus | None = None,
+    hint: Hint | None = None,
+    log_id: int | None = None,
+) -> Outcome:
+    """The outcome of a step; without a status ``after`` it, a failed or skipped one changed nothing."""
+    return Outcome(
+        order_id=step.order_id,
+        outcome=kind,
+        reason=reason,
+        task_id=task_id,
+        before=step.before,
+        after=after,
+        hint=hint,
+        log_id=log_id or step.last_log_id or 0,
+    )

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan, left_alone, skip
+from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind, Plan, left_alone
 from sitegenctl.domain.ports import Actor, Sources
 from sitegenctl.errors import SourceError, Unconfirmed
-from sitegenctl.operations.batch import Batch, ExecutionContext, done, failed, skipped
+from sitegenctl.operations.batch import Batch, ExecutionContext, outcome_of
 from sitegenctl.operations.observe import QueueCache
 from sitegenctl.operations.planners import PlanBatch
 
@@ -31,7 +31,11 @@ MAX_LOST = 2
 
 def preview(plan: Plan) -> OperationResult:
     """The result that executing the plan would have; new tasks have no id yet."""
-    return _result(plan, [done(step, f"would be {step.description}") for step in plan.steps], dry_run=True)
+    kind = OutcomeKind.DONE
+    outcomes = [
+        outcome_of(step, kind, f"would be {step.description}", after=step.after or step.before) for step in plan.steps
+    ]
+    return _result(plan, outcomes, dry_run=True)
 
 
 async def execute_plan(
@@ -77,7 +81,12 @@ async def execute_plan(
             remaining.difference_update(step.order_id for step in batch.steps)
             lost_in_a_row = lost_in_a_row + 1 if batch.lost is not None else 0
             if batch.lost is not None and lost_in_a_row >= MAX_LOST:
-                given_up = _not_attempted(waiting, batch.lost)
+                # The hint of an unconfirmed transition concerns that transition only.
+                hint = None if isinstance(batch.lost, Unconfirmed) else batch.lost.hint
+                reason = f"not attempted: {batch.lost.message}"
+                given_up = [
+                    outcome_of(step, OutcomeKind.FAILED, reason, hint=hint) for other in waiting for step in other.steps
+                ]
                 waiting.clear()
                 completed += given_up
                 context.advance(len(given_up))
@@ -86,8 +95,13 @@ async def execute_plan(
                 report(completed)
     except asyncio.CancelledError:
         for _, running in in_flight:
-            outcomes += await _completed(running)
-        outcomes += [skipped(step, "interrupted before its turn") for batch in waiting for step in batch.steps]
+            # Through further cancellations: a second signal must not leave a batch half-done.
+            while not running.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
+            outcomes += running.result()
+        kind, reason = OutcomeKind.SKIPPED, "interrupted before its turn"
+        outcomes += [outcome_of(step, kind, reason) for batch in waiting for step in batch.steps]
         return _result(plan, outcomes, interrupted=True)
     finally:
         # Batches are left only after an unexpected exception.
@@ -95,14 +109,6 @@ async def execute_plan(
             running.cancel()
         await asyncio.gather(*(running for _, running in in_flight), return_exceptions=True)
     return _result(plan, outcomes)
-
-
-async def _completed(running: asyncio.Future[list[Outcome]]) -> list[Outcome]:
-    """Wait for a batch through further cancellations: a second signal must not leave it half-done."""
-    while not running.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([running])
-    return running.result()
 
 
 async def execute_batches(
@@ -120,91 +126,63 @@ async def execute_batches(
     (None: all), the others are counted. ``limit`` is the number of steps of all batches. ``progress`` gets the number
     of orders planned and executed. When a source is lost on the way, the orders not planned yet have failed.
     """
-    results = _Results(limit=limit, keep_done=keep_done)
-    batch = first
+    results: list[OperationResult] = []
+    batch, count = first, 0
     while True:
         planning = asyncio.ensure_future(anext(others, None))
-        start = results.count
-        advance = None if progress is None else lambda completed, start=start: progress(start + completed)
+        advance = None if progress is None else lambda completed, start=count: progress(start + completed)
+        plan = batch.plan.limited(limit)
+        limit = None if limit is None else limit - len(plan.steps)
+        following = None
+        is_interrupted = True
+        kind, reason, hint = OutcomeKind.SKIPPED, "interrupted before it was planned", None
         try:
-            plan = results.limited(batch.plan)
-            results.add(batch, await execute_plan(sources, plan, cache=batch.cache, progress=advance))
+            result = await execute_plan(sources, plan, cache=batch.cache, progress=advance)
+            outcomes: list[Outcome] = []
+            room = None if keep_done is None else keep_done - sum(len(earlier.outcomes) for earlier in results)
+            for outcome in result.outcomes:
+                if room is None or outcome.outcome is not OutcomeKind.DONE or len(outcomes) < room:
+                    outcomes.append(outcome)
+            results.append(replace(result, outcomes=outcomes, omitted=len(result.outcomes) - len(outcomes)))
+            count += len(batch.order_ids)
             if progress is not None:
-                progress(results.count)
-            if results.interrupted:
-                break
-            following = await planning
+                progress(count)
+            if not result.interrupted:
+                following = await planning
+                is_interrupted = False
         except asyncio.CancelledError:
-            results.interrupted = True
-            break
+            pass  # as one that the plan itself reports
         except SourceError as exc:
-            reason = f"not planned: {exc.message}"
-            kind = OutcomeKind.FAILED
-            return results.joined([left_alone(kind, each, reason, hint=exc.hint) for each in batch.remaining])
+            is_interrupted = False
+            kind, reason, hint = OutcomeKind.FAILED, f"not planned: {exc.message}", exc.hint
         finally:
             planning.cancel()
             await asyncio.gather(planning, return_exceptions=True)
         if following is None:
-            return results.joined()
+            unplanned = [left_alone(kind, each, reason, hint=hint) for each in batch.remaining]
+            joined = _joined(results)
+            return replace(joined, outcomes=[*joined.outcomes, *unplanned], interrupted=is_interrupted)
         batch = following
-    return results.joined([skip(order_id, "interrupted before it was planned") for order_id in batch.remaining])
 
 
 async def preview_batches(batches: AsyncIterator[PlanBatch], *, limit: int | None = None) -> OperationResult:
     """The result that executing these batches would have."""
-    results = _Results(limit=limit)
+    results = []
     async for batch in batches:
-        results.add(batch, preview(results.limited(batch.plan)))
-    return results.joined()
+        plan = batch.plan.limited(limit)
+        limit = None if limit is None else limit - len(plan.steps)
+        results.append(preview(plan))
+    return _joined(results)
 
 
-@dataclass(kw_only=True)
-class _Results:
-    """The results of a plan's batches, joined; ``count`` is the number of orders in them."""
-
-    limit: int | None = None
-    keep_done: int | None = None
-    count: int = 0
-    steps: int = 0
-    interrupted: bool = False
-    results: list[OperationResult] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    def limited(self, plan: Plan) -> Plan:
-        """The part of the next plan that is within the limit."""
-        plan = plan if self.limit is None else plan.limited(self.limit - self.steps)
-        self.steps += len(plan.steps)
-        return plan
-
-    def add(self, batch: PlanBatch, result: OperationResult) -> None:
-        omitted = 0
-        for outcome in result.outcomes:
-            is_done = outcome.outcome is OutcomeKind.DONE
-            if is_done and self.keep_done is not None and len(self.outcomes) >= self.keep_done:
-                omitted += 1
-            else:
-                self.outcomes.append(outcome)
-        self.results.append(replace(result, outcomes=(), omitted=omitted))
-        self.count += len(batch.order_ids)
-        self.interrupted = self.interrupted or result.interrupted
-
-    def joined(self, unplanned: Sequence[Outcome] = ()) -> OperationResult:
-        """One result; ``unplanned`` are the outcomes of orders that no batch has."""
-        return replace(
-            self.results[-1],
-            outcomes=[*self.outcomes, *unplanned],
-            interrupted=self.interrupted,
-            beyond=sum(result.beyond for result in self.results),
-            notes=tuple(dict.fromkeys(note for result in self.results for note in result.notes)),
-            omitted=sum(result.omitted for result in self.results),
-        )
-
-
-def _not_attempted(batches: Iterable[Batch], lost: SourceError) -> list[Outcome]:
-    # The hint of an unconfirmed transition concerns that transition only.
-    hint = None if isinstance(lost, Unconfirmed) else lost.hint
-    reason = f"not attempted: {lost.message}"
-    return [failed(step, reason, hint=hint) for batch in batches for step in batch.steps]
+def _joined(results: Sequence[OperationResult]) -> OperationResult:
+    return replace(
+        results[-1],
+        outcomes=[outcome for result in results for outcome in result.outcomes],
+        beyond=sum(result.beyond for result in results),
+        notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
+        omitted=sum(result.omitted for result in results),
+    )
 
 
 def _result(

@@ -17,7 +17,7 @@ from sitegenctl.domain.ports import Consumers, OrdersStore, QueueBackend, SiteSt
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, BrokerReading, LiveTask, TaskDetails, TaskPlace, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_silence, survey_of
 from sitegenctl.errors import Refused, SourceError
-from sitegenctl.operations.observe import CONFIRM_DELAY, observe, observe_live, require_right_directory, utc_now
+from sitegenctl.operations.observe import CONFIRM_DELAY, observe, require_right_directory, utc_now
 
 #: Maximum number of tasks of an order whose times are read: each takes a request.
 _MAX_TASKS = 5
@@ -91,7 +91,7 @@ class TaskView:
 
 async def inspect_queue(sources: Sources) -> Snapshot:
     """Read everything live and its orders. Raises ``SourceError`` without the broker."""
-    snapshot = await observe_live(sources)
+    snapshot = await observe(sources, None, files=False)
     if Source.BROKER in snapshot.errors:
         raise SourceError(snapshot.errors[Source.BROKER], hint=RUN_DOCTOR, source=Source.BROKER)
     return snapshot

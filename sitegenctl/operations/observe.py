@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.listing import OrderFilter
@@ -16,7 +16,6 @@ from sitegenctl.domain.diagnosis.liveness import (
     attribute,
     confirmed,
     doubtful,
-    may_run,
     separate_claims,
     unconfirmed,
 )
@@ -92,18 +91,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Recall(Protocol):
-    """Answers the question ``key`` from a recent answer, or by asking it."""
-
-    def __call__(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
-        """The answer; raises what ``ask`` raises, and does not keep that."""
-        ...
-
-
-def _ask(key: Hashable, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
-    return ask()
-
-
 @dataclass(kw_only=True)
 class Attempts:
     """The reads of the sources for one snapshot, and why a source did not respond.
@@ -112,11 +99,11 @@ class Attempts:
     each other. ``took`` are the seconds of each source's first response.
 
     Where a view polls, ``before`` are the tasks of its last snapshot, which need no second reading, and ``recall`` may
-    answer slow questions from its last answers.
+    answer a slow question from its last answer to the same key.
     """
 
     before: Sequence[LiveTask] = ()
-    recall: Recall = _ask
+    recall: Callable[[Hashable, Callable[[], Awaitable[Any]]], Awaitable[Any]] = lambda _, ask: ask()
     now: Callable[[], datetime] = utc_now
     errors: dict[Source, str] = field(default_factory=dict)
     causes: dict[Source, SourceError] = field(default_factory=dict)
@@ -141,14 +128,16 @@ class Attempts:
 
 async def observe(
     sources: Sources,
-    order_ids: Collection[int],
+    order_ids: Collection[int] | None,
     *,
     files: bool = True,
     enough: int | None = None,
     check_hollow: bool = False,
     cache: QueueCache | None = None,
 ) -> Snapshot:
-    """Take a snapshot of these orders and of everything live, or of what the ``cache`` has of the queue.
+    """Take a snapshot of everything live, or of what the ``cache`` has of the queue, and of these orders.
+
+    None stands for all orders with a live task.
 
     Nothing is raised for a source that does not respond: the snapshot's ``errors`` has it. The broker is read before
     the database; the other way round, an order that finishes in between would look wrong. ``files`` are counted up to
@@ -157,14 +146,18 @@ async def observe(
     observation = _Observation(sources=sources, check_hollow=check_hollow)
     attempts, orders = observation.attempts, sources.orders
     reading = await attempts.make(Source.BROKER, cache.read if cache is not None else sources.queue.read)
+    ids = order_ids if order_ids is not None else reading.order_ids if reading else set()
     survey, known, counted = await asyncio.gather(
         observation.survey(reading),
-        attempts.make(Source.DATABASE, lambda: orders.read_orders(order_ids)),
-        observation.count(order_ids, enough, sizes=enough is None) if files else _nothing(),
+        attempts.make(Source.DATABASE, lambda: orders.read_orders(ids)),
+        observation.count(ids, enough, sizes=enough is None) if files else asyncio.sleep(0),
     )
+    if order_ids is None and known is not None and (unread := _claimed_orders(survey).difference(ids)):
+        known = await attempts.make(Source.DATABASE, lambda: orders.read_orders({*ids, *unread}))
     if cache is not None and reading is not None and not cache.covers((known or {}).values()):
         reading = await attempts.make(Source.BROKER, lambda: cache.read(refresh=True))
-    return await observation.snapshot(reading, survey, known, counted, certain=set(order_ids))
+    certain = set(order_ids) if order_ids is not None else None
+    return await observation.snapshot(reading, survey, known, counted, certain=certain)
 
 
 async def observe_open(
@@ -182,7 +175,8 @@ async def observe_open(
     ``check_hollow``, those of finished orders with a task are counted, too. With ``worker_details`` the snapshot has
     the roster.
     """
-    observation = _Observation(sources=sources, check_hollow=check_hollow, attempts=attempts or Attempts())
+    attempts = attempts or Attempts()
+    observation = _Observation(sources=sources, check_hollow=check_hollow, attempts=attempts, taken_at=attempts.now())
     read = observation.attempts.make
     reading = await read(Source.BROKER, sources.queue.read)
     with_task = {*(reading.order_ids if reading else ()), *also}
@@ -201,20 +195,6 @@ async def observe_open(
     return await observation.snapshot(reading, survey, known, files)
 
 
-async def observe_live(sources: Sources) -> Snapshot:
-    """Take a snapshot of everything live and of its orders, without files."""
-    observation = _Observation(sources=sources)
-    read = observation.attempts.make
-    reading = await read(Source.BROKER, sources.queue.read)
-    with_task = reading.order_ids if reading else set()
-    survey, known = await asyncio.gather(
-        observation.survey(reading), read(Source.DATABASE, lambda: sources.orders.read_orders(with_task))
-    )
-    if known is not None and (unread := _claimed_orders(survey) - with_task):
-        known = await read(Source.DATABASE, lambda: sources.orders.read_orders(with_task | unread))
-    return await observation.snapshot(reading, survey, known, None)
-
-
 @dataclass(kw_only=True)
 class _Observation:
     """One snapshot that is being taken."""
@@ -223,10 +203,7 @@ class _Observation:
     check_hollow: bool = False
     attempts: Attempts = field(default_factory=Attempts)
     roster: WorkerRoster | None = None
-    taken_at: datetime = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.taken_at = self.attempts.now()
+    taken_at: datetime = field(default_factory=utc_now)
 
     async def survey(self, reading: BrokerReading | None, *, details: bool = False) -> WorkerSurvey | None:
         """Ask the workers, unless the broker is unreachable: then that error is enough."""
@@ -275,7 +252,7 @@ class _Observation:
     ) -> Snapshot:
         """Join the sources; doubtful tasks of ``certain`` orders (None: of all) take a second reading."""
         reading, orders = reading or BrokerReading(), known or {}
-        results = await self._results(reading, survey)
+        results = await self._results(reading, survey) if survey is not None else {}
         liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
         tasks = liveness.decide(attribute(reading.tasks, survey, finished=results), orders)
         doubted = doubtful(tasks, self.attempts.before)
@@ -286,7 +263,12 @@ class _Observation:
             orders = {order_id: reread.get(order_id, order) for order_id, order in orders.items()}
         with_task = {task.order_id for task in tasks if task.order_id is not None}
         if survey is not None:
-            survey = replace(survey, may_run=may_run(tasks, orders.values()))
+            # A task that no worker claims may be running.
+            unclaimed = (task.state is TaskState.RUNNING and task.worker is None for task in tasks)
+            locked = (order.run_lock_held for order in orders.values())
+            survey = replace(
+                survey, may_run=any(task.is_unaccounted for task in tasks) or any(unclaimed) or any(locked)
+            )
         without_task = (order for order_id, order in orders.items() if order_id not in with_task)
         return Snapshot(
             taken_at=self.taken_at,
@@ -301,22 +283,19 @@ class _Observation:
             check_hollow=self.check_hollow,
             possible=liveness.possible_runs(without_task),
             stale=separate_claims(survey, {task.task_id for task in reading.tasks}, results)[1],
-            authoritative=known is None or await self._is_authoritative(with_task - orders.keys()),
+            authoritative=known is None
+            or with_task <= orders.keys()
+            or bool(await self.attempts.make(Source.DATABASE, self.sources.orders.is_authoritative)),
         )
 
-    async def _results(self, reading: BrokerReading, survey: WorkerSurvey | None) -> Mapping[str, str]:
+    async def _results(self, reading: BrokerReading, survey: WorkerSurvey) -> Mapping[str, str]:
         """The final results of tasks that workers list as running and that have no message."""
-        messages = {task.task_id for task in reading.tasks}
-        claimed = {task.task_id for task in _claims(survey) if task.state is TaskState.RUNNING} - messages
+        claims = (task for worker in survey.workers for task in worker.tasks)
+        claimed = {task.task_id for task in claims if task.state is TaskState.RUNNING}
+        claimed.difference_update(task.task_id for task in reading.tasks)
         if not claimed:
             return {}
         return await self.attempts.make(Source.BROKER, lambda: self.sources.queue.finished(claimed)) or {}
-
-    async def _is_authoritative(self, absent: Collection[int]) -> bool:
-        """Whether orders with a task that were not found are missing."""
-        if not absent:
-            return True
-        return bool(await self.attempts.make(Source.DATABASE, self.sources.orders.is_authoritative))
 
     async def _read_again(
         self, tasks: tuple[LiveTask, ...], order_ids: Collection[int]
@@ -365,16 +344,8 @@ async def _require_sites(sites: SiteStore, finished: Sequence[int]) -> None:
 
 def _claimed_orders(survey: WorkerSurvey | None) -> set[int]:
     """Orders of the tasks that workers hold; a task acknowledged early is in no other source."""
-    return {task.order_id for task in _claims(survey) if task.order_id is not None}
-
-
-def _claims(survey: WorkerSurvey | None) -> Iterator[LiveTask]:
-    for worker in survey.workers if survey is not None else ():
-        yield from worker.tasks
-
-
-async def _nothing() -> None:
-    return None
+    claims = (task for worker in (survey.workers if survey is not None else ()) for task in worker.tasks)
+    return {task.order_id for task in claims if task.order_id is not None}
 
 
 def require(snapshot: Snapshot, *sources: Source) -> None:

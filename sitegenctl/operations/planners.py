@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
@@ -29,7 +29,6 @@ from sitegenctl.operations.observe import (
     CONFIRM_DELAY,
     QueueCache,
     observe,
-    observe_live,
     observe_open,
     require,
     require_right_directory,
@@ -75,11 +74,9 @@ class Planner(ABC):
 
 
 class BulkPlanner(Planner):
-    """Plans for each batch of orders by itself."""
+    """Plans for each batch of orders by itself; the action is for orders in ``status``, or for any if that is None."""
 
-    async def choose(self, sources: Sources) -> Sequence[int] | None:
-        """The orders that the action is for; None for any that is selected."""
-        return None
+    status: ClassVar[OrderStatus | None] = None
 
     @abstractmethod
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
@@ -87,7 +84,7 @@ class BulkPlanner(Planner):
 
     async def batches(self, sources: Sources, selection: Selection | None = None) -> AsyncGenerator[PlanBatch]:
         """Plan for ``BATCH_SIZE`` orders at a time."""
-        candidates = await self.choose(sources)
+        candidates = await sources.orders.in_status(self.status) if self.status is not None else None
         selected = candidates if selection is None else selection.order_ids
         suitable: Collection[int] | None = None
         if candidates is not None and selection is not None:
@@ -131,9 +128,7 @@ class EnqueuePlanner(BulkPlanner):
 class StartPlanner(BulkPlanner):
     """Start BUILDING orders that are ready."""
 
-    async def choose(self, sources: Sources) -> Sequence[int]:
-        """All BUILDING orders."""
-        return await sources.orders.in_status(OrderStatus.BUILDING)
+    status = OrderStatus.BUILDING
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to start."""
@@ -146,14 +141,11 @@ class StartPlanner(BulkPlanner):
 class RetryPlanner(BulkPlanner):
     """Retry failed orders; the fields are those of ``plan_retry``."""
 
+    status = OrderStatus.GENERATING
     max_attempts: int = MAX_ATTEMPTS
     match: re.Pattern[str] | None = None
     older_than: timedelta = timedelta(0)
     force: bool = False
-
-    async def choose(self, sources: Sources) -> Sequence[int]:
-        """All GENERATING orders."""
-        return await sources.orders.in_status(OrderStatus.GENERATING)
 
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to retry."""
@@ -188,23 +180,17 @@ class ResetPlanner(BulkPlanner):
 class ResetEmptyPlanner(BulkPlanner):
     """Reset empty orders; the fields are those of ``plan_reset_empty``."""
 
+    status = OrderStatus.GENERATING
     min_files: int = MIN_SITE_FILES
     older_than: timedelta = EMPTY_FOR
     enqueue: bool = True
     spare_failed: bool = False
     max_attempts: int | None = None
 
-    async def choose(self, sources: Sources) -> Sequence[int]:
-        """All GENERATING orders.
-
-        Raises ``SourceError`` where the sites directory is evidently not the workers' one: every order would look
-        empty.
-        """
-        await require_right_directory(sources.orders, sources.sites)
-        return await sources.orders.in_status(OrderStatus.GENERATING)
-
     async def plan(self, sources: Sources, order_ids: Sequence[int], cache: QueueCache | None) -> Plan:
         """Read these orders and decide which to reset."""
+        # In another directory than the workers' every order would look empty.
+        await require_right_directory(sources.orders, sources.sites)
         snapshot = await observe(sources, order_ids, enough=self.min_files, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
         return plan_reset_empty(
@@ -243,7 +229,7 @@ class Purge:
 
 async def plan_purge_of(sources: Sources) -> Purge:
     """Read everything live and decide which orders purging the queue cancels. Raises ``SourceError``."""
-    snapshot = await observe_live(sources)
+    snapshot = await observe(sources, None, files=False)
     require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
     survivors = Counter(task.state for task in snapshot.tasks if not waits(task))
     return Purge(plan=plan_purge(snapshot), survivors=survivors, foreign=len(snapshot.foreign))

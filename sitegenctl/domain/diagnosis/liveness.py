@@ -308,13 +308,6 @@ def _is_dead(order: Order, run: Run) -> bool:
     return _is_open(run) and run.takes_lock and order.run_lock_held is False
 
 
-def may_run(tasks: Iterable[LiveTask], orders: Iterable[Order]) -> bool:
-    """Whether a task that no worker claims may be running."""
-    if any(task.is_unaccounted or (task.state is TaskState.RUNNING and task.worker is None) for task in tasks):
-        return True
-    return any(order.run_lock_held for order in orders)
-
-
 # --- one reading is not enough ---
 
 
