@@ -109,10 +109,7 @@ class OrdersStore(Protocol):
         """Read these orders; missing ones are left out."""
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
-        """Read every order that may need attention (BUILDING, GENERATING, NULL), and those in ``also``.
-
-        ``only`` restricts them all.
-        """
+        """Read every order that may need attention (BUILDING, GENERATING, NULL), and those in ``also``."""
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         """Read the first ``offset + limit`` of the other orders, sorted and filtered by the query."""
@@ -165,11 +162,7 @@ class OrdersStore(Protocol):
         """The ids of the newest orders in REVIEW or DELIVERED, newest first."""
 
     async def require_writable(self) -> None:
-        """Check that orders can be changed in this database, whether or not ``--read-only`` is set.
-
-        Raises ``SourceError`` on a read-only server or where row-level security hides rows, and ``Refused`` where the
-        schema is not understood or a privilege is missing. Asks the database each time.
-        """
+        """Check that orders can be changed in this database, whether or not ``--read-only`` is set."""
 
     async def is_authoritative(self) -> bool:
         """Whether an order that is missing here does not exist; False on a standby or a read-only server."""
@@ -223,10 +216,7 @@ class EventSource(Protocol):
         """How to make workers send events, for people."""
 
     def listen(self) -> AbstractAsyncContextManager[AsyncIterator[Event | NoEvent]]:
-        """Listen without missing an event until the connection is lost, which raises ``SourceError``.
-
-        Yields ``NoEvent`` once in a while in a silence. Nothing is written.
-        """
+        """Listen without missing an event until the connection is lost, which raises ``SourceError``."""
 
 
 class WorkerSource(Protocol):
@@ -249,10 +239,7 @@ class QueueBackend(WorkerSource, Protocol):
         """
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
-        """Find one task in the broker, at the workers and among the results; None if it is nowhere.
-
-        Without ``survey`` the workers are asked.
-        """
+        """Find one task in the broker, at the workers and among the results; None if it is nowhere."""
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         """Publish under exactly these ids; returns the failures by id."""
@@ -297,18 +284,12 @@ class QueueBackend(WorkerSource, Protocol):
 
 
 class SiteStore(Protocol):
-    """The directory of generated sites; counting has a time limit.
-
-    What changes something is completed even if it is cancelled meanwhile.
-    """
+    """The directory of generated sites; counting has a time limit."""
 
     async def count(
         self, order_ids: Collection[int], *, enough: int | None = None, sizes: bool = True
     ) -> dict[int, SiteFiles]:
-        """Count files and, with ``sizes``, bytes of these sites; one that can't be counted is left out.
-
-        A folder is counted up to ``enough`` files.
-        """
+        """Count files and, with ``sizes``, bytes of these sites; one that can't be counted is left out."""
 
     async def tree(self, order_id: int, *, limit: int) -> SiteTree:
         """The files of one site by path, at most ``limit``; links are listed and not followed."""
@@ -332,11 +313,7 @@ class SiteStore(Protocol):
 
 
 class Sources(Protocol):
-    """The systems and the settings that an operation works with; ``Session`` provides them.
-
-    Operations take this one value instead of its parts. Each adapter connects when it is first used, and reading an
-    attribute raises ``UsageProblem`` where that system is not configured.
-    """
+    """The systems and the settings that an operation works with; ``Session`` provides them."""
 
     @property
     def orders(self) -> OrdersStore:

@@ -129,13 +129,14 @@ class Batch:
         for step in self.steps:
             tasks = context.cache.by_order.get(step.order_id, ())
             # Tasks that the plan did not see: of another id, or another copy of one that it saw.
-            surplus = Counter(task.task_id for task in tasks) - Counter(task.task_id for task in step.planned_tasks)
+            planned = (*step.revoke, *step.kept_tasks)
+            surplus = Counter(task.task_id for task in tasks) - Counter(task.task_id for task in planned)
             unexpected = next((task for task in tasks if task.task_id in surplus), None)
             if step.order_id in existing:
                 self._skip(step, "the order exists now")
             elif unexpected is not None:
                 self._skip(step, describe_task(unexpected), task_id=unexpected.task_id)
-            elif reading.unattributed and not step.planned_tasks and step.publish is not None:
+            elif reading.unattributed and not planned and step.publish is not None:
                 self._skip(step, "a message of our task that cannot be attributed may be of this order")
             elif step.keep is not None and _has_gone(step.keep, tasks):
                 self._skip(step, f"task {step.keep.task_id} no longer exists: plan again")

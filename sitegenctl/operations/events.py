@@ -23,11 +23,7 @@ class Advice:
 async def stream(
     source: EventSource, queue: QueueBackend, wanted: EventFilter, *, task_name: str
 ) -> AsyncIterator[Event | Advice | Lost | Regained]:
-    """Yield the selected events without end, each with its order where it is known.
-
-    Raises ``SourceError`` only when Redis can't be reached at the beginning; later it reconnects. Events sent meanwhile
-    are lost: Redis does not keep them.
-    """
+    """Yield the selected events without end, each with its order where it is known."""
     memory = OrderMemory(task_name)
     adviser = _Adviser(queue, source.enabling)
     delays = None

@@ -1,7 +1,4 @@
-"""Execute a plan so that no order is lost and none is generated twice, whatever dies half-way.
-
-Batch by batch, several of them in flight; ``batch`` has what is done to each.
-"""
+"""Execute a plan so that no order is lost and none is generated twice, whatever dies half-way."""
 
 from __future__ import annotations
 

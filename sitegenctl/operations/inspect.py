@@ -25,10 +25,7 @@ _MAX_TASKS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class OrderView:
-    """One order: a snapshot, the newest rows of its log, and its timeline.
-
-    ``unanswered`` says why each source did not respond, or not fully.
-    """
+    """One order: a snapshot, the newest rows of its log, and its timeline."""
 
     order_id: int
     snapshot: Snapshot

@@ -33,10 +33,7 @@ class SettledOrders(Protocol):
 
 
 async def list_orders(sources: Sources, query: OrderQuery) -> tuple[OrderPage, Snapshot]:
-    """A page of orders, and the snapshot that their diagnoses come from.
-
-    Raises ``SourceError`` without the database. Without another source, conditions that depend on it are unknown.
-    """
+    """A page of orders, and the snapshot that their diagnoses come from."""
     snapshot = await observe_open(sources, check_hollow=query.includes_on_request, only=query.filter)
     if Source.DATABASE in snapshot.errors:
         raise SourceError(snapshot.errors[Source.DATABASE], hint=RUN_DOCTOR, source=Source.DATABASE)

@@ -1,8 +1,4 @@
-"""State of a view that polls the same system: the last snapshot, slowly changing answers, and recent throughput.
-
-``observe`` reads the sources; this module decides what to read again, and keeps the last snapshot while a source is
-unreachable.
-"""
+"""State of a view that polls the same system: the last snapshot, slowly changing answers, and recent throughput."""
 
 from __future__ import annotations
 

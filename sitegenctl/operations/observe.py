@@ -156,6 +156,8 @@ async def observe(
         known = await attempts.make(Source.DATABASE, lambda: orders.read_orders({*ids, *unread}))
     if cache is not None and reading is not None and not cache.covers((known or {}).values()):
         reading = await attempts.make(Source.BROKER, lambda: cache.read(refresh=True))
+    if known is not None and order_ids is not None:
+        known = {order_id: known[order_id] for order_id in order_ids if order_id in known}  # plans keep their order
     certain = set(order_ids) if order_ids is not None else None
     return await observation.snapshot(reading, survey, known, counted, certain=certain)
 

@@ -36,7 +36,7 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
     return Overview(
         snapshot=snapshot,
         depth=depths(snapshot) if has_broker else None,
-        foreign=len(snapshot.foreign) if has_broker else None,
+        foreign=len(snapshot.reading.foreign) if has_broker else None,
         roster=roster,
         by_status=by_status,
         by_condition=conditions(snapshot, by_status or {}) if has_database else None,
@@ -47,10 +47,7 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
 
 
 async def measure(sources: Sources) -> Measurement:
-    """Read the overview, and count the runs since midnight by the log's clock.
-
-    Nothing is raised for a source that does not respond: its part is None.
-    """
+    """Read the overview, and count the runs since midnight by the log's clock."""
     began = time.perf_counter()
     attempts = Attempts()
     everything = await overview(sources, attempts)

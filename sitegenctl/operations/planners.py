@@ -63,10 +63,7 @@ class Planner(ABC):
 
     @abstractmethod
     def batches(self, sources: Sources, selection: Selection | None = None) -> AsyncGenerator[PlanBatch]:
-        """Plan for the selected orders, or those that the action chooses itself; yields one batch at least.
-
-        Raises ``SourceError`` where a needed source can't be read.
-        """
+        """Plan for the selected orders, or those that the action chooses itself; yields one batch at least."""
 
     async def plan_all(self, sources: Sources, selection: Selection | None = None) -> Plan:
         """Make the whole plan. Raises ``SourceError`` where a needed source can't be read."""
@@ -232,7 +229,7 @@ async def plan_purge_of(sources: Sources) -> Purge:
     snapshot = await observe(sources, None, files=False)
     require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)
     survivors = Counter(task.state for task in snapshot.tasks if not waits(task))
-    return Purge(plan=plan_purge(snapshot), survivors=survivors, foreign=len(snapshot.foreign))
+    return Purge(plan=plan_purge(snapshot), survivors=survivors, foreign=len(snapshot.reading.foreign))
 
 
 # Log rows read of an order with several running tasks: those of two or three runs.
@@ -246,10 +243,7 @@ class RepairPlanner(Planner):
     options: RepairOptions = field(default_factory=RepairOptions)
 
     async def batches(self, sources: Sources, selection: Selection | None = None) -> AsyncGenerator[PlanBatch]:
-        """Read all sources and plan in one batch.
-
-        Without the files, an order whose condition depends on them is unknown and left alone.
-        """
+        """Read all sources and plan in one batch."""
         named = selection.order_ids if selection is not None and selection.named else None
         snapshot = await observe_open(sources, also=named or ())
         require(snapshot, Source.DATABASE, Source.BROKER, Source.WORKERS)

@@ -32,7 +32,7 @@ def test_every_order_is_in_its_planned_condition(world: World) -> None:
     manifest = seed_world(world)
     assert not snapshot(world, manifest).errors
     assert conditions(world, manifest) == planned(manifest)
-    assert len(snapshot(world, manifest).foreign) == manifest.foreign
+    assert len(snapshot(world, manifest).reading.foreign) == manifest.foreign
 
 
 def test_the_minimum_number_of_orders_shows_every_condition(world: World) -> None:
@@ -50,7 +50,7 @@ def test_a_worker_takes_running_orders_first_and_none_on_hold(world: World) -> N
     eventually(lambda: conditions(world, manifest) == expected)
     (folder / "gate").touch()
     # Celery discards the foreign messages, RQ fails the foreign jobs.
-    eventually(lambda: not snapshot(world, manifest).foreign)
+    eventually(lambda: not snapshot(world, manifest).reading.foreign)
     eventually(lambda: not {"running", "queued"} & conditions(world, manifest).keys())
     changed = {"running", "queued", "done"}
     unchanged = {name: ids for name, ids in conditions(world, manifest).items() if name not in changed}
@@ -109,7 +109,7 @@ def test_only_the_rq_keys_of_the_demo_are_removed(world: RqWorld) -> None:
         manifest = seed_world(world)
         assert client.exists("other", "rq:queue:other") == 2
     assert conditions(world, manifest) == planned(manifest)
-    assert len(snapshot(world, manifest).foreign) == manifest.foreign
+    assert len(snapshot(world, manifest).reading.foreign) == manifest.foreign
 
 
 def test_the_next_order_gets_a_new_id(world: World) -> None:

@@ -1,8 +1,4 @@
-"""The registry of conditions, and the rules that decide which one an order is in.
-
-Everything else that lists conditions derives from the registry: severities, remedies, choices of options, keys of the
-live view, metrics, and the tables of the documentation.
-"""
+"""The registry of conditions, and the rules that decide which one an order is in."""
 
 from __future__ import annotations
 
@@ -119,23 +115,13 @@ class Condition(StrEnum):
         """Make the member out of its entry."""
         member = str.__new__(cls, entry.name)
         member._value_ = entry.name
-        member.severity = entry.severity
-        member.description = entry.description
-        member.command = entry.command
-        member.advice = entry.advice
-        member.settled = entry.settled
-        member.on_request = entry.on_request
+        member.__dict__.update({field: value for field, value in vars(entry).items() if field != "name"})
         return member
-
-    @property
-    def is_repairable(self) -> bool:
-        """Whether ``repair`` fixes it."""
-        return self.command is Command.REPAIR
 
     @property
     def remedy(self) -> Remedy | None:
         """The fix for all orders in this condition; None if none is needed."""
-        if self.is_repairable:
+        if self.command is Command.REPAIR:
             return Remedy.run(Command.REPAIR, only=self.value)
         if self.command in (Command.ENQUEUE, Command.RESET):
             return Remedy(command=self.command, any_order=True)
@@ -147,7 +133,7 @@ class Condition(StrEnum):
 
 
 #: The conditions that ``repair`` fixes, in the order in which it does.
-REPAIRABLE = tuple(condition for condition in Condition if condition.is_repairable)
+REPAIRABLE = tuple(condition for condition in Condition if condition.command is Command.REPAIR)
 
 #: What the system's beat does to an order that an operator cancelled, which it does not know about.
 BEAT_WARNING = "its onboarding is complete: the system's beat will start it again"
@@ -201,7 +187,7 @@ class Evidence:
 
     @property
     def known_order(self) -> Order:
-        """The order, for the rules after ``_missing``, which decides where there is none."""
+        """The order, for the rules after ``_ghost``, which decides where there is none."""
         assert self.order is not None  # noqa: S101 - see above
         return self.order
 
@@ -252,12 +238,6 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     raise AssertionError(f"no rule matches {evidence!r}")  # the last rules cover every status
 
 
-def message_age(task: LiveTask, now: datetime | None) -> timedelta | None:
-    """How old a task is by its own dates; None where it has none."""
-    dates = [at for at in (task.enqueued_at, task.delivered_at, task.started_at) if at is not None]
-    return max(now - min(dates), timedelta(0)) if dates and now is not None else None
-
-
 def _unknown(evidence: Evidence) -> Diagnosis | None:
     missing = [source for source in (Source.DATABASE, Source.BROKER) if source in evidence.unavailable]
     if missing:
@@ -285,23 +265,25 @@ def _duplicated(evidence: Evidence) -> Diagnosis | None:
     if len(evidence.tasks) < 2 or evidence.order is None:
         return None
     reasons = [f"{len(evidence.tasks)} live tasks for one order", *map(describe_task, evidence.tasks)]
-    return evidence.suggests(Condition.DUPLICATED, *reasons, remedy=_remedy_of_duplicates(evidence))
+    return evidence.suggests(Condition.DUPLICATED, *reasons, remedy=_remedy_of_tasks(evidence, kept=1))
 
 
-def _remedy_of_duplicates(evidence: Evidence) -> Remedy | None:
-    """What removes the copies: running tasks are stopped only on request, and unaccounted ones need waiting."""
+def _remedy_of_tasks(evidence: Evidence, *, kept: int) -> Remedy | None:
+    """What removes all but ``kept`` tasks: running ones are stopped only on request, unaccounted ones need waiting."""
     if any(task.state is not TaskState.RUNNING and not task.is_unaccounted for task in evidence.tasks):
-        return None  # the condition's own remedy removes what waits
-    if sum(task.state is TaskState.RUNNING and task.worker is not None for task in evidence.tasks) > 1:
+        return None  # the condition's own remedy removes what waits, and is refused if nothing does
+    if sum(task.state is TaskState.RUNNING and task.worker is not None for task in evidence.tasks) > kept:
         return Remedy.run(Command.REPAIR, evidence.order_id, terminate=True)
     return _worker_dead(evidence.order_id)
 
 
 def _ghost(evidence: Evidence) -> Diagnosis | None:
+    if evidence.order is None and evidence.tasks:
+        return _ghost_of_missing(evidence)
+    if evidence.order is None:
+        return evidence.suggests(Condition.UNKNOWN, "the database has no such order, and there is no task for it")
     if not evidence.tasks:
         return None
-    if evidence.order is None:
-        return _ghost_of_missing(evidence)
     task, status = evidence.tasks[0], evidence.order.status
     is_finished = status is not None and status.is_finished and not evidence.is_within_grace
     if task.is_unaccounted or not (status is OrderStatus.CANCELLED or is_finished):
@@ -329,26 +311,18 @@ def _ghost_of_missing(evidence: Evidence) -> Diagnosis:
             Condition.UNKNOWN, reason, *tasks, remedy=Remedy(advice="connect to the primary database")
         )
     now = evidence.broker_time or evidence.taken_at
-    ages = [age for task in evidence.tasks if (age := message_age(task, now)) is not None]
-    if len(ages) < len(evidence.tasks):
+    dates = [[task.enqueued_at, task.delivered_at, task.started_at] for task in evidence.tasks]
+    known = [[at for at in of_task if at is not None] for of_task in dates]
+    if now is None or not all(known):
         reason = "no such order, and its task has no date: it may be new"
         return evidence.suggests(Condition.UNKNOWN, reason, *tasks, remedy=repair)
-    age = min(ages)
+    age = max(now - max(map(min, known)), timedelta(0))
     if age < evidence.grace:
         reason = f"no such order, but its task is {describe_age(age)} old: the order may not be committed yet"
         until = evidence.taken_at + evidence.grace - age if evidence.taken_at is not None else None
         return evidence.suggests(Condition.UNKNOWN, reason, *tasks, remedy=repair, until=until)
-    remedy = _remedy_of_ghosts(evidence)
+    remedy = _remedy_of_tasks(evidence, kept=0)
     return evidence.suggests(Condition.GHOST, "a live task, and no such order", *tasks, remedy=remedy)
-
-
-def _remedy_of_ghosts(evidence: Evidence) -> Remedy | None:
-    """What removes the tasks of a missing order: the condition's own remedy is refused if none of them waits."""
-    if any(task.state is not TaskState.RUNNING and not task.is_unaccounted for task in evidence.tasks):
-        return None
-    if any(task.state is TaskState.RUNNING and task.worker is not None for task in evidence.tasks):
-        return Remedy.run(Command.REPAIR, evidence.order_id, terminate=True)
-    return _worker_dead(evidence.order_id)
 
 
 def _live(evidence: Evidence) -> Diagnosis | None:
@@ -386,12 +360,6 @@ def _unaccounted(evidence: Evidence, task: LiveTask) -> Diagnosis:
     return evidence.suggests(Condition.UNKNOWN, reason, remedy=_worker_dead(evidence.order_id), until=task.until)
 
 
-def _missing(evidence: Evidence) -> Diagnosis | None:
-    if evidence.order is not None:
-        return None
-    return evidence.suggests(Condition.UNKNOWN, "the database has no such order, and there is no task for it")
-
-
 def _unattributed(evidence: Evidence) -> Diagnosis | None:
     """A message that may be of any order: then no order that could be generated is known to have no task."""
     if not evidence.unattributed or not evidence.known_order.is_open:
@@ -405,7 +373,7 @@ def _unattributed(evidence: Evidence) -> Diagnosis | None:
 
 
 #: What fixes a message of our task that no order can be read from.
-REMOVE_MESSAGE = Remedy.run(Command.INSPECT_QUEUE, advice="a person must remove the message; to find it")
+REMOVE_MESSAGE = Remedy(command=Command.INSPECT_QUEUE, advice="a person must remove the message; to find it")
 
 
 def _run_lock(evidence: Evidence) -> Diagnosis | None:
@@ -543,7 +511,6 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _duplicated,
     _ghost,
     _live,
-    _missing,
     _unattributed,
     _run_lock,
     _blocked,

@@ -58,12 +58,21 @@ def attribute(
         claims.setdefault(claim.task_id, []).append(claim)
     joined: list[LiveTask] = []
     for task_id, places in by_id.items():
-        deliveries = sorted((task for task in places if _is_delivered(task)), key=_delivery_order)
+        # The oldest first: the delivery left without a claim is then the latest, which takes the longest to decide.
+        deliveries = sorted(
+            (task for task in places if _is_delivered(task)),
+            key=lambda task: (task.delivered_at is None, task.delivered_at.timestamp() if task.delivered_at else 0.0),
+        )
         joined += [task for task in places if not _is_delivered(task)]
         for claim in claims.pop(task_id, ()):
             known = deliveries.pop(0) if deliveries else next(iter(places))
             joined.append(_claimed(known, claim))
-        joined += [_unclaimed(task) for task in deliveries]
+        for task in deliveries:
+            if task.state is not TaskState.ORPHANED:
+                # A task carried by another message waits until that one ends.
+                waits = task.part_of is not None
+                task = replace(task, state=TaskState.SCHEDULED if waits else TaskState.UNACCOUNTED)
+            joined.append(task)
     joined += [claim for rest in claims.values() for claim in rest]
     return _in_order(joined)
 
@@ -128,11 +137,6 @@ def _is_delivered(task: LiveTask) -> bool:
     return task.state in (TaskState.UNACKED, TaskState.UNACCOUNTED, TaskState.ORPHANED)
 
 
-def _delivery_order(task: LiveTask) -> tuple[bool, float]:
-    # The oldest first: the delivery left without a claim is then the latest, which takes the longest to decide.
-    return task.delivered_at is None, task.delivered_at.timestamp() if task.delivered_at is not None else 0.0
-
-
 def _claimed(task: LiveTask, claim: LiveTask) -> LiveTask:
     # A worker holds retries among the tasks scheduled for later, and does not say which is which.
     retrying = claim.state is TaskState.SCHEDULED and task.attempt > 1
@@ -149,13 +153,6 @@ def _claimed(task: LiveTask, claim: LiveTask) -> LiveTask:
         delivery=task.delivery if delivered else None,
         delivered_at=task.delivered_at if delivered else None,
     )
-
-
-def _unclaimed(task: LiveTask) -> LiveTask:
-    if task.state is TaskState.ORPHANED:
-        return task
-    # A task carried by another message waits until that one ends.
-    return replace(task, state=TaskState.SCHEDULED if task.part_of is not None else TaskState.UNACCOUNTED)
 
 
 # --- deliveries that no worker claims ---
@@ -207,7 +204,7 @@ class Liveness:
         possible: dict[int, datetime | None] = {}
         for order in orders:
             run = order.history.last_run
-            if not order.is_open or run is None or not _is_open(run) or _is_dead(order, run):
+            if run is None or not order.is_open or not _is_open(run) or _is_dead(order, run):
                 continue
             rest = self._limit() - run.began if run.began is not None else None
             if rest is None or rest > timedelta(0):

@@ -26,10 +26,7 @@ class Depth:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """Everything on one screen; a field is None where its source did not respond.
-
-    ``unanswered`` says why each source did not respond, or not fully.
-    """
+    """Everything on one screen; a field is None where its source did not respond."""
 
     snapshot: Snapshot
     depth: Mapping[TaskState, Depth] | None
@@ -59,10 +56,7 @@ def depths(snapshot: Snapshot) -> dict[TaskState, Depth]:
 def conditions(
     snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]
 ) -> dict[Condition, Sequence[int] | int]:
-    """Orders by condition: the ids of those that were diagnosed, and only the number of the others.
-
-    The others have no live task, and wait for the customer, are finished or cancelled, or in an unknown status.
-    """
+    """Orders by condition: the ids of those that were diagnosed, and only the number of the others."""
     ids: dict[Condition, list[int]] = {}
     for order_id in snapshot.known_ids():
         ids.setdefault(snapshot.diagnose(order_id).condition, []).append(order_id)
@@ -96,15 +90,14 @@ def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snap
     """The fix for the orders in a condition: their common remedy if they have one, else the condition's."""
     if isinstance(orders, int):
         return condition.remedy
-    remedies = {_shared_remedy(condition, order_id, snapshot) for order_id in orders}
+    remedies = set()
+    for order_id in orders:
+        remedy = snapshot.diagnose(order_id).remedy
+        if remedy == condition.remedy_of(order_id):
+            remedies.add(condition.remedy)
+        else:
+            remedies.add(remedy.for_any_order if remedy is not None else None)
     return remedies.pop() if len(remedies) == 1 else condition.remedy
-
-
-def _shared_remedy(condition: Condition, order_id: int, snapshot: Snapshot) -> Remedy | None:
-    remedy = snapshot.diagnose(order_id).remedy
-    if remedy == condition.remedy_of(order_id):
-        return condition.remedy
-    return remedy.for_any_order if remedy is not None else None
 
 
 def _settled(status: OrderStatus | str) -> Condition:

@@ -90,4 +90,4 @@ class Remedy:
 Hint: TypeAlias = str | Remedy
 
 #: Where one source cannot be read.
-RUN_DOCTOR = Remedy.run(Command.DOCTOR, advice="to find the cause and its fix")
+RUN_DOCTOR = Remedy(command=Command.DOCTOR, advice="to find the cause and its fix")

@@ -41,16 +41,6 @@ class Snapshot:
     authoritative: bool = True
 
     @property
-    def foreign(self) -> Sequence[ForeignMessage]:
-        """Messages in our queue that belong to no order."""
-        return self.reading.foreign
-
-    @property
-    def unattributed(self) -> Sequence[ForeignMessage]:
-        """Messages that may be of any order."""
-        return self.reading.unattributed
-
-    @property
     def unanswered(self) -> Mapping[Source, str]:
         """Why each source did not respond, or not fully: ``errors``, and workers that did not respond."""
         silence = describe_silence(self.workers) if self.workers else None
@@ -87,7 +77,7 @@ class Snapshot:
                 grace=self.grace,
                 check_hollow=self.check_hollow,
                 taken_at=self.taken_at,
-                unattributed=len(self.unattributed),
+                unattributed=len(self.reading.unattributed),
                 may_be_running=order_id in self.possible,
                 possible_until=self.possible.get(order_id),
                 broker_time=self.reading.taken_at,
@@ -129,4 +119,4 @@ def running_order(snapshot: Snapshot) -> list[QueueItem]:
         # A task that is held until its ETA runs then, whatever its position.
         return (_STAGES[item.state], (eta or _NEVER) if held else _NEVER, position, order_id or 0)
 
-    return sorted([*snapshot.tasks, *snapshot.foreign], key=key)
+    return sorted([*snapshot.tasks, *snapshot.reading.foreign], key=key)

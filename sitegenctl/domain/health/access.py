@@ -1,7 +1,4 @@
-"""What a role may do in the orders database, and why it could not change orders there.
-
-Commands that change orders and the doctor share the verdict.
-"""
+"""What a role may do in the orders database, and why it could not change orders there."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The ports of the reference worker, implemented in ``adapters/``.
-
-Every method may raise ``sitegenctl.errors.SourceError`` when the database can't be reached, and no exception of a
-driver.
-"""
+"""The ports of the reference worker, implemented in ``adapters/``."""
 
 from __future__ import annotations
 

@@ -25,11 +25,7 @@ CANCEL_TARGETS = (
 def plan_cancel(
     snapshot: Snapshot, order_ids: Sequence[int], *, terminate: bool, to: OrderStatus = OrderStatus.BUILDING
 ) -> Plan:
-    """Decide for each order whether it may be cancelled: its tasks revoked, its status set to ``to``.
-
-    Only GENERATING and BUILDING orders change their status. A stray task of another or a missing order is revoked, and
-    the order left as it is.
-    """
+    """Decide for each order whether it may be cancelled: its tasks revoked, its status set to ``to``."""
     decisions: list[Step | Outcome] = []
     for order_id in order_ids:
         order = snapshot.orders.get(order_id)
@@ -37,8 +33,7 @@ def plan_cancel(
         decisions.append(
             (without_status(order) if order is not None else None)
             or not_revocable(order or order_id, tasks, snapshot, terminate=terminate)
-            or _nothing_to_do(order, order_id, tasks, to)
-            or (possibly_live(order, snapshot) if order is not None and not tasks else None)
+            or (None if tasks else _without_task(order, order_id, snapshot, to))
             or _cancel(order, order_id, tasks, terminate=terminate, to=to)
         )
     return _with_notes(Plan.of("cancel", decisions), snapshot)
@@ -85,27 +80,21 @@ def _with_notes(plan: Plan, snapshot: Snapshot) -> Plan:
     return replace(plan, notes=(note,))
 
 
-def _nothing_to_do(order: Order | None, order_id: int, tasks: tuple[LiveTask, ...], to: OrderStatus) -> Outcome | None:
-    if tasks:
-        return None
+def _without_task(order: Order | None, order_id: int, snapshot: Snapshot, to: OrderStatus) -> Outcome | None:
     if order is None:
         return refuse(order_id, "no such order")
-    if not _is_cancellable(order):
+    if not order.is_open:
         return skip(order, f"it is {order.status}, and has no task")
     if order.status is to and order.is_held:
         return skip(order, "already on hold")
-    return None
-
-
-def _is_cancellable(order: Order) -> bool:
-    return order.status in (OrderStatus.BUILDING, OrderStatus.GENERATING)
+    return possibly_live(order, snapshot)
 
 
 def _cancel(
     order: Order | None, order_id: int, tasks: tuple[LiveTask, ...], *, terminate: bool, to: OrderStatus
 ) -> Step:
     is_running = any(task.state is TaskState.RUNNING for task in tasks)
-    sets_status = order is not None and _is_cancellable(order)
+    sets_status = order is not None and order.is_open
     return Step(
         order_id=order_id,
         action=Action.CANCEL,

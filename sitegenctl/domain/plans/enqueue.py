@@ -16,7 +16,6 @@ from sitegenctl.domain.plans.guards import (
     changed_recently,
     is_younger,
     possibly_live,
-    with_live_task,
     without_onboarding,
     without_status,
 )
@@ -53,7 +52,7 @@ def plan_start(snapshot: Snapshot, *, new_task_id: Callable[[], str]) -> Plan:
     """Start every BUILDING order that is ready and has no task, unless it is on hold or changed recently."""
     ready = [
         order
-        for order_id, order in sorted(snapshot.orders.items())
+        for order_id, order in snapshot.orders.items()
         if order.status is OrderStatus.BUILDING
         and order.onboarding is Onboarding.COMPLETE
         and not snapshot.tasks_of(order_id)
@@ -80,17 +79,19 @@ def plan_retry(
     force: bool,
     new_task_id: Callable[[], str],
 ) -> Plan:
-    """Retry every GENERATING order whose last run ended in ERROR and that has no task.
-
-    Left alone are orders that are blocked, have no attempts left, or whose next attempt is not due yet (``force`` does
-    not wait). Orders whose error does not match, or that changed within ``older_than``, are not in the plan.
-    """
-    decisions = [
-        retry(order, snapshot, max_attempts=max_attempts, force=force, new_task_id=new_task_id)
-        for _, order in sorted(snapshot.orders.items())
-        if _has_failed(order, snapshot)
+    """Retry every GENERATING order whose last run ended in ERROR and that has no task."""
+    failed = [
+        order
+        for order_id, order in snapshot.orders.items()
+        if order.status is OrderStatus.GENERATING
+        and (run := order.history.last_run) is not None
+        and run.outcome is RunOutcome.ERROR
+        and not snapshot.tasks_of(order_id)
         and (match is None or match.search(order.last_error or ""))
         and not is_younger(order, older_than)
+    ]
+    decisions = [
+        retry(order, snapshot, max_attempts=max_attempts, force=force, new_task_id=new_task_id) for order in failed
     ]
     return Plan.of("retry-failed", decisions, named=False)
 
@@ -99,41 +100,27 @@ def retry(
     order: Order, snapshot: Snapshot, *, max_attempts: int, force: bool = False, new_task_id: Callable[[], str]
 ) -> Step | Outcome:
     """Retry a failed order, unless it can't succeed, may have a task, has no attempt left, or is not due."""
-    return (
+    hint = "fix the cause; then reset the order, or raise --max-attempts"
+    refusal = (
         without_onboarding(order)
         or possibly_live(order, snapshot)
-        or _not_due(order, snapshot, max_attempts=max_attempts, force=force)
-        or _enqueue(order, new_task_id(), verb="retried")
+        or attempts_exhausted(order, max_attempts, hint=hint)
     )
+    if refusal:
+        return refusal
+    attempts = order.history.attempts
+    delay = max(backoff(attempts), snapshot.grace)
+    if not force and order.idle is not None and order.idle < delay:
+        due = describe_age(delay - order.idle)
+        reason = f"attempt {attempts} failed {describe_age(order.idle)} ago; the next is due in {due}"
+        return skip(order, reason, hint="--force does not wait")
+    return _enqueue(order, new_task_id(), verb="retried")
 
 
 def backoff(attempts: int) -> timedelta:
     """Delay before the next attempt: 2 minutes after the first, doubled each time, at most 2 hours."""
     doublings = min(max(attempts, 1) - 1, 16)
     return min(_BACKOFF * (1 << doublings), _MAX_BACKOFF)
-
-
-def _has_failed(order: Order, snapshot: Snapshot) -> bool:
-    run = order.history.last_run
-    return (
-        order.status is OrderStatus.GENERATING
-        and run is not None
-        and run.outcome is RunOutcome.ERROR
-        and not snapshot.tasks_of(order.order_id)
-    )
-
-
-def _not_due(order: Order, snapshot: Snapshot, *, max_attempts: int, force: bool) -> Outcome | None:
-    hint = "fix the cause; then reset the order, or raise --max-attempts"
-    if exhausted := attempts_exhausted(order, max_attempts, hint=hint):
-        return exhausted
-    attempts = order.history.attempts
-    delay = max(backoff(attempts), snapshot.grace)
-    if force or order.idle is None or order.idle >= delay:
-        return None
-    due = describe_age(delay - order.idle)
-    reason = f"attempt {attempts} failed {describe_age(order.idle)} ago; the next is due in {due}"
-    return skip(order, reason, hint="--force does not wait")
 
 
 def _refusal(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None:
@@ -145,7 +132,7 @@ def _refusal(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None
     if status.is_finished:
         hint = Remedy.run(Command.RESET, order.order_id, advice="to generate its site again")
         return refuse(order, f"it is in {status}: a generation would be skipped", hint=hint)
-    if refusal := with_live_task(order, snapshot) or without_onboarding(order):
+    if refusal := possibly_live(order, snapshot) or without_onboarding(order):
         return refusal
     if status.precedes_building and not order.is_held:
         return refuse(order, f"it is {status}, not yet BUILDING")

@@ -110,5 +110,5 @@ def _unknown(order_id: int, order: Order | None, diagnosis: Diagnosis, snapshot:
     if snapshot.tasks_of(order_id):
         obstacle = Obstacle.UNDATED
     else:
-        obstacle = Obstacle.UNATTRIBUTED if snapshot.unattributed else Obstacle.FILES
+        obstacle = Obstacle.UNATTRIBUTED if snapshot.reading.unattributed else Obstacle.FILES
     return refuse(order or order_id, diagnosis.evidence[0], hint=diagnosis.remedy, obstacle=obstacle)

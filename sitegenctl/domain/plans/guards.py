@@ -48,22 +48,16 @@ def without_onboarding(order: Order) -> Outcome | None:
     return refuse(order, problem, hint=hint, obstacle=Obstacle.ONBOARDING)
 
 
-def with_live_task(order: Order, snapshot: Snapshot) -> Outcome | None:
-    """Skip an order with a live task; refuse it where it may have one."""
-    tasks = snapshot.tasks_of(order.order_id)
-    if not tasks:
-        return possibly_live(order, snapshot)
-    task_id, log_id = tasks[0].task_id, order.last_log_id
-    if tasks[0].is_unaccounted:
-        return replace(_unaccounted(order, tasks[0], snapshot), task_id=task_id, log_id=log_id)
-    return skip(order, describe_task(tasks[0]), task_id=task_id, log_id=log_id)
-
-
 def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:
-    """Refuse an order without a known task if it may have a live one all the same."""
+    """Skip an order with a live task; refuse it where it may have one."""
+    if tasks := snapshot.tasks_of(order.order_id):
+        task_id, log_id = tasks[0].task_id, order.last_log_id
+        if tasks[0].is_unaccounted:
+            return replace(_unaccounted(order, tasks[0], snapshot), task_id=task_id, log_id=log_id)
+        return skip(order, describe_task(tasks[0]), task_id=task_id, log_id=log_id)
     if order.run_lock_held:
         return skip(order, "its run lock is held in PostgreSQL: it is running")
-    if snapshot.unattributed:
+    if snapshot.reading.unattributed:
         reason = "a message of our task cannot be attributed to an order, and may be of this one"
         return refuse(order, reason, hint=REMOVE_MESSAGE, obstacle=Obstacle.UNATTRIBUTED)
     if order.order_id in snapshot.possible:

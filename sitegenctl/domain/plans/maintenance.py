@@ -117,11 +117,7 @@ class Maintenance:
 
     @property
     def exit_code(self) -> int:
-        """130 when interrupted, 3 when a source was missing for a step, 1 when something failed, else 0.
-
-        4 if all went well, but an operator can remove the obstacle of a new fault. A fault that waits for the customer,
-        or was reported before, is no failure.
-        """
+        """130 when interrupted, 3 when a source was missing for a step, 1 when something failed, else 0."""
         if self.interrupted:
             return 130
         if any(step.left_out is not None and not step.broke for step in self.steps):

@@ -1,8 +1,4 @@
-"""Plans: the steps to execute, one per order, and the orders left alone.
-
-A step has everything that changes for one order. Its parts are always executed in one order: apply the transition
-(lock, re-check, set the status, journal), revoke tasks, move files to the trash, publish or requeue.
-"""
+"""Plans: the steps to execute, one per order, and the orders left alone."""
 
 from __future__ import annotations
 
@@ -172,22 +168,12 @@ class Step:
         return "; ".join((self.verb, *self.details))
 
     @property
-    def resets_finished(self) -> bool:
-        """Whether the step discards a finished site."""
-        return self.action is Action.RESET and self.before is not None and self.before.is_finished
-
-    @property
     def task_id(self) -> str | None:
         """The id of the order's task once the step is done."""
         if self.publish is not None:
             return self.publish
         task = self.requeue or self.keep
         return task.task_id if task else None
-
-    @property
-    def planned_tasks(self) -> tuple[LiveTask, ...]:
-        """Every task, at each of its places, that the order may still have when the step is executed."""
-        return (*self.revoke, *self.kept_tasks)
 
     @property
     def kept_tasks(self) -> tuple[LiveTask, ...]:
@@ -230,7 +216,8 @@ class Plan:
     @property
     def number_to_type(self) -> int | None:
         """The number of finished orders that are reset, if it must be typed to confirm the plan."""
-        count = sum(step.resets_finished for step in self.steps)
+        resets = [step for step in self.steps if step.action is Action.RESET]
+        count = sum(step.before is not None and step.before.is_finished for step in resets)
         return count if count > MAX_FINISHED_RESETS else None
 
     def limited(self, limit: int | None) -> Plan:

@@ -84,10 +84,7 @@ def plan_repair(
     named: Sequence[int] | None = None,
     facts: RepairFacts = RepairFacts(),
 ) -> Plan:
-    """Decide for each order what fixes it; database, broker and workers must have responded.
-
-    The plan has all orders in one of the conditions, or each of the ``named`` ones.
-    """
+    """Decide for each order what fixes it; database, broker and workers must have responded."""
     decisions: list[Step | Outcome] = []
     for order_id in snapshot.known_ids() if named is None else named:
         repair = Repair(order_id=order_id, snapshot=snapshot, options=options, new_task_id=new_task_id, facts=facts)
@@ -184,7 +181,9 @@ class Repair:
         if condition is Condition.INTERRUPTED:
             assert order is not None  # noqa: S101 - an interrupted order is GENERATING
             return self._enqueue(order)
-        if condition is Condition.GHOST or order is None or not self._may_be_generated(order):
+        is_ghost = condition is Condition.GHOST or order is None or order.status is OrderStatus.CANCELLED
+        is_finished = order is not None and order.status is not None and order.status.is_finished
+        if order is None or is_ghost or (is_finished and not is_younger(order, self.snapshot.grace)):
             return self._revoke_ghosts()
         if condition is Condition.ORPHANED:
             return self._requeue(order, tasks[0], (), (f"task {short_id(tasks[0].task_id)} requeued",))
@@ -208,7 +207,11 @@ class Repair:
             return refusal
         elif self.options.worker_dead and tasks and tasks[0].state is TaskState.ORPHANED:
             return self.decide(Condition.ORPHANED)
-        elif self.options.worker_dead and self.order_id in self.snapshot.possible and not self.snapshot.unattributed:
+        elif (
+            self.options.worker_dead
+            and self.order_id in self.snapshot.possible
+            and not self.snapshot.reading.unattributed
+        ):
             return self._enqueue(order)
         return refuse(order or self.order_id, diagnosis.evidence[0], hint=diagnosis.remedy)
 
@@ -302,12 +305,6 @@ class Repair:
             publish=task_id,
             resume=resume,
         )
-
-    def _may_be_generated(self, order: Order) -> bool:
-        if order.status is OrderStatus.CANCELLED:
-            return False
-        is_finished = order.status is not None and order.status.is_finished
-        return not is_finished or is_younger(order, self.snapshot.grace)
 
     def _divided(self, tasks: tuple[LiveTask, ...]) -> tuple[tuple[LiveTask, ...], tuple[LiveTask, ...]]:
         """The tasks that can be removed, and those that can't."""

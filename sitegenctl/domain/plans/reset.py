@@ -77,16 +77,9 @@ def plan_reset_empty(
     max_attempts: int | None = None,
     new_task_id: Callable[[], str],
 ) -> Plan:
-    """Reset every GENERATING order without a live task and with fewer than ``min_files`` files.
-
-    Orders changed within ``older_than`` or the grace period, and those with ``max_attempts``, are left alone. Blocked
-    ones, and those whose files could not be counted, are refused. With ``spare_failed``, orders whose last run ended
-    in ERROR are not in the plan.
-    """
+    """Reset every GENERATING order without a live task and with fewer than ``min_files`` files."""
     decisions: list[Step | Outcome] = []
-    min_age = max(older_than, snapshot.grace)
-    options = ResetOptions(enqueue=enqueue)
-    for order_id, order in sorted(snapshot.orders.items()):
+    for order_id, order in snapshot.orders.items():
         if order.status is not OrderStatus.GENERATING or snapshot.tasks_of(order_id):
             continue
         run = order.history.last_run
@@ -96,18 +89,38 @@ def plan_reset_empty(
         if files is not None and files.count >= min_files:
             continue
         decisions.append(
-            _empty_refusal(order, snapshot, min_age, max_attempts) or _reset(order, snapshot, options, new_task_id)
+            reset_empty(
+                order,
+                snapshot,
+                older_than=older_than,
+                options=ResetOptions(enqueue=enqueue),
+                max_attempts=max_attempts,
+                new_task_id=new_task_id,
+            )
         )
     return Plan.of("reset-empty", decisions, named=False)
 
 
 def reset_empty(
-    order: Order, snapshot: Snapshot, *, max_attempts: int | None, new_task_id: Callable[[], str]
+    order: Order,
+    snapshot: Snapshot,
+    *,
+    older_than: timedelta = EMPTY_FOR,
+    options: ResetOptions = ResetOptions(),
+    max_attempts: int | None,
+    new_task_id: Callable[[], str],
 ) -> Step | Outcome:
     """Reset one empty order, unless it changed recently, can't succeed, or may have a task."""
-    min_age = max(EMPTY_FOR, snapshot.grace)
-    return _empty_refusal(order, snapshot, min_age, max_attempts) or _reset(
-        order, snapshot, ResetOptions(), new_task_id
+    files = snapshot.files.get(order.order_id)
+    if files is None:
+        return _uncounted(order)
+    if is_younger(order, max(older_than, snapshot.grace)):
+        return skip(order, f"{describe_files(files)}, but it changed {describe_age(order.idle)} ago")
+    return (
+        without_onboarding(order)
+        or possibly_live(order, snapshot)
+        or attempts_exhausted(order, max_attempts)
+        or _reset(order, snapshot, options, new_task_id)
     )
 
 
@@ -131,16 +144,6 @@ def _refusal(order: Order, snapshot: Snapshot, options: ResetOptions) -> Outcome
     if options.force:
         return None
     return announced_recently(order, snapshot) or (None if tasks else changed_recently(order, snapshot))
-
-
-def _empty_refusal(order: Order, snapshot: Snapshot, min_age: timedelta, max_attempts: int | None) -> Outcome | None:
-    files = snapshot.files.get(order.order_id)
-    if files is None:
-        return _uncounted(order)
-    if is_younger(order, min_age):
-        changed = f"{describe_files(files)}, but it changed {describe_age(order.idle)} ago"
-        return skip(order, changed)
-    return without_onboarding(order) or possibly_live(order, snapshot) or attempts_exhausted(order, max_attempts)
 
 
 def _uncounted(order: Order) -> Outcome:

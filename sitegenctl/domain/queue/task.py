@@ -107,10 +107,7 @@ class BrokerReading:
 
     @property
     def reconnecting(self) -> timedelta:
-        """How much longer workers may need to reconnect to a broker that has restarted.
-
-        They wait longer after each attempt that failed, and may hold tasks that they had not begun.
-        """
+        """How much longer workers may need to reconnect to a broker that has restarted."""
         return max(self.reconnect_time - self.uptime, timedelta(0)) if self.uptime is not None else timedelta(0)
 
     @property

@@ -97,10 +97,7 @@ class Measurement:
         return {source: source in self.took and source not in self.unanswered for source in Source}
 
     def orders_by_condition(self) -> dict[Condition, int] | None:
-        """The number of orders in each condition, 0 included where all sources responded; None if unknown.
-
-        Conditions that are checked only on request are left out.
-        """
+        """The number of orders in each condition, 0 included where all sources responded; None if unknown."""
         by_condition = self.overview.by_condition
         if by_condition is None:
             return None

@@ -37,7 +37,7 @@ class QueueView(View[LiveTask | ForeignMessage]):
 
     @classmethod
     def count(cls, live: LiveSnapshot) -> str:
-        return "?" if live.is_stale else str(len(live.snapshot.tasks) + len(live.snapshot.foreign))
+        return "?" if live.is_stale else str(len(live.snapshot.tasks) + len(live.snapshot.reading.foreign))
 
     def watch_data(self, data: ViewData) -> None:
         self.table.rows = list(running_order(data.live.snapshot))
