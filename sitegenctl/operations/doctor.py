@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -188,23 +188,19 @@ def _missing(source: Source, exc: SourceError) -> Missing:
 
 
 def _open_orders(snapshot: Snapshot) -> OpenOrders:
-    with_task = {task.order_id for task in snapshot.tasks if task.order_id is not None}
-    conditions = {order_id: snapshot.diagnose(order_id).condition for order_id in {*snapshot.orders, *with_task}}
+    conditions = {order_id: snapshot.diagnose(order_id).condition for order_id in snapshot.known_ids()}
     by_condition: dict[Condition, list[int]] = {}
     for order_id, condition in conditions.items():
         by_condition.setdefault(condition, []).append(order_id)
-    return OpenOrders(
-        conditions=conditions,
-        idle={order_id: order.idle for order_id, order in snapshot.orders.items()},
-        remedies={condition: remedy_for(condition, orders, snapshot) for condition, orders in by_condition.items()},
-        due=_due(snapshot, conditions),
-    )
-
-
-def _due(snapshot: Snapshot, conditions: Mapping[int, Condition]) -> dict[int, timedelta]:
-    """For how long the orders have waited that beat would start: those with a time of their onboarding."""
-    return {
+    # Beat would start those with a time of their onboarding.
+    due = {
         order_id: order.idle or timedelta(0)
         for order_id, order in snapshot.orders.items()
         if conditions.get(order_id) is Condition.UNSTARTED and order.onboarding_completed_at is not None
     }
+    return OpenOrders(
+        conditions=conditions,
+        idle={order_id: order.idle for order_id, order in snapshot.orders.items()},
+        remedies={condition: remedy_for(condition, orders, snapshot) for condition, orders in by_condition.items()},
+        due=due,
+    )

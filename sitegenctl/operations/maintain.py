@@ -13,7 +13,7 @@ from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.health.postgres import clock_problem
 from sitegenctl.domain.orders.run import MAX_ATTEMPTS
-from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
+from sitegenctl.domain.plans.maintenance import NEEDS, Leftover, Maintenance, MaintenanceStep, StepReport, leftovers
 from sitegenctl.domain.plans.repair import RepairOptions
 from sitegenctl.domain.ports import ReportMemory, Sources
 from sitegenctl.errors import SourceError
@@ -108,11 +108,11 @@ class _Run:
 
     async def _guarded(self, step: MaintenanceStep) -> StepReport:
         """Run one step; whatever fails in it does not stop the others."""
-        missing = next((self.unreachable[source] for source in step.needs if source in self.unreachable), None)
+        missing = next((self.unreachable[source] for source in NEEDS[step] if source in self.unreachable), None)
         if missing is not None:
             return StepReport(step=step, left_out=missing.message, hint=missing.hint, source=missing.source)
         try:
-            if Source.DATABASE in step.needs:
+            if Source.DATABASE in NEEDS[step]:
                 await self.sources.orders.require_maintenance_lock()
             return await self._run_step(step)
         except SourceError as exc:
@@ -132,7 +132,14 @@ class _Run:
     async def _run_step(self, step: MaintenanceStep) -> StepReport:
         options = self.options
         if step is MaintenanceStep.PRUNE_TRASH:
-            return await self._prune_trash()
+            now = await self.sources.orders.utc_now()
+            if (problem := clock_problem(datetime.now(UTC), now)) is not None:
+                hint = "set the clock of this machine, or of the database's"
+                return StepReport(step=step, left_out=problem, hint=hint)
+            pruning = await self.sources.sites.prune_trash(
+                options.keep_trash, now=now, limit=options.max_actions, dry_run=options.dry_run
+            )
+            return StepReport(step=step, pruned=pruning.count, not_pruned=pruning.failed)
         if step is MaintenanceStep.PRUNE_REPLIES:
             pruned = await self.sources.queue.prune_replies(dry_run=options.dry_run)
             return StepReport(step=step, pruned=pruned)
@@ -155,17 +162,6 @@ class _Run:
         if step is MaintenanceStep.RETRY_FAILED:
             return RetryPlanner(max_attempts=max_attempts)
         return ResetEmptyPlanner(spare_failed=True, max_attempts=max_attempts)
-
-    async def _prune_trash(self) -> StepReport:
-        options, step = self.options, MaintenanceStep.PRUNE_TRASH
-        now = await self.sources.orders.utc_now()
-        if (problem := clock_problem(datetime.now(UTC), now)) is not None:
-            hint = "set the clock of this machine, or of the database's"
-            return StepReport(step=step, left_out=problem, hint=hint)
-        pruning = await self.sources.sites.prune_trash(
-            options.keep_trash, now=now, limit=options.max_actions, dry_run=options.dry_run
-        )
-        return StepReport(step=step, pruned=pruning.count, not_pruned=pruning.failed)
 
     async def _leftovers(self) -> Sequence[Leftover]:
         """The faults that are left after all steps and need a decision.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
@@ -97,7 +97,7 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
         )
     if access.hidden:
         return hidden_rows(access.role, access.hidden)
-    problems = list(_schema_problems(access))
+    problems = _schema_problems(access)
     if problems:
         return Obstacle(
             message=f"the schema of the database is not understood: {'; '.join(problems)}",
@@ -108,7 +108,22 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
             is_refusal=True,
             is_schema=True,
         )
-    grants = list(_missing_grants(access))
+    grants = [
+        f"{privilege} ({', '.join(missing)}) ON {table}"
+        for table, needed in NEEDED_COLUMNS.items()
+        for privilege, names in (
+            ("SELECT", tuple(needed)),
+            ("UPDATE", _UPDATED.get(table, ())),
+            ("INSERT", _INSERTED.get(table, ())),
+        )
+        if (missing := [name for name in names if privilege not in access.columns[table][name].privileges])
+    ]
+    grants += [
+        f"USAGE ON SEQUENCE {column.sequence}"
+        for table in _INSERTED
+        for column in access.columns[table].values()
+        if column.sequence is not None
+    ]
     if grants:
         return Obstacle(
             message=f"role {access.role} may not change orders: it lacks {', '.join(grants)}",
@@ -126,35 +141,21 @@ def hidden_rows(role: str, tables: tuple[str, ...]) -> Obstacle:
     )
 
 
-def _schema_problems(access: DatabaseAccess) -> Iterator[str]:
+def _schema_problems(access: DatabaseAccess) -> list[str]:
+    problems = []
     for table, needed in NEEDED_COLUMNS.items():
         columns = access.columns.get(table)
         if not columns:
-            yield f"there is no table {table}"
+            problems.append(f"there is no table {table}")
             continue
         for name, types in needed.items():
             column = columns.get(name)
             if column is None:
-                yield f"{table} has no column {name}"
+                problems.append(f"{table} has no column {name}")
             elif (table, name) == ("site_orders", "status") and column.labels is not None:
                 missing = [status for status in OrderStatus if status not in column.labels]
                 if missing:
-                    yield f"enum {column.type} lacks the label {' and '.join(missing)}"
+                    problems.append(f"enum {column.type} lacks the label {' and '.join(missing)}")
             elif column.type not in types:
-                yield f"{table}.{name} is {column.type}"
-
-
-def _missing_grants(access: DatabaseAccess) -> Iterator[str]:
-    for table, needed in NEEDED_COLUMNS.items():
-        for privilege, names in (
-            ("SELECT", tuple(needed)),
-            ("UPDATE", _UPDATED.get(table, ())),
-            ("INSERT", _INSERTED.get(table, ())),
-        ):
-            missing = [name for name in names if privilege not in access.columns[table][name].privileges]
-            if missing:
-                yield f"{privilege} ({', '.join(missing)}) ON {table}"
-    for table in _INSERTED:
-        for column in access.columns[table].values():
-            if column.sequence is not None:
-                yield f"USAGE ON SEQUENCE {column.sequence}"
+                problems.append(f"{table}.{name} is {column.type}")
+    return problems

@@ -110,16 +110,8 @@ class Missing:
         return failed(self.message, remedy=remedy, unreachable=True)
 
 
-@dataclass(frozen=True)
-class Problems:
+class Problems(dict[Source, Missing]):
     """The first problem with each source, in this or any other check."""
-
-    first: Mapping[Source, Missing]
-
-    def lost(self, source: Source) -> Missing | None:
-        """The problem with a source that stopped responding."""
-        problem = self.first.get(source)
-        return problem if problem is not None and problem.unreachable else None
 
 
 @dataclass(frozen=True)
@@ -158,11 +150,8 @@ class Definition:
             if not isinstance(fact, Missing) or Missing in types:
                 arguments[name] = fact
             elif is_needed:
-                return self._check(fact.finding, fact.source)
-        return self._check(self.function(**arguments), self.source)
-
-    def _check(self, finding: Finding, source: Source) -> Check:
-        return Check(**vars(finding), name=self.name, source=source)
+                return Check(**vars(fact.finding), name=self.name, source=fact.source)
+        return Check(**vars(self.function(**arguments)), name=self.name, source=self.source)
 
 
 def check(
@@ -204,11 +193,11 @@ class CheckUp:
 
 def run_checks(definitions: Iterable[Definition], facts: Mapping[type, object], *, strict: bool) -> CheckUp:
     """Make these checks with the facts, by type; one that could not be measured is ``Missing``."""
-    first: dict[Source, Missing] = {}
+    problems = Problems()
     for fact in facts.values():
         if isinstance(fact, Missing):
-            first.setdefault(fact.source, fact)
-    facts = {**facts, Problems: Problems(first)}
+            problems.setdefault(fact.source, fact)
+    facts = {**facts, Problems: problems}
     return CheckUp(checks=[definition.run(facts) for definition in definitions], strict=strict)
 
 

@@ -111,12 +111,23 @@ def postgresql(facts: PostgresFacts | Missing, system: System, problems: Problem
     # Before an unreachable database: a query that waits for a lock may time out.
     locks = [lock for lock in facts.locks if lock.open_for > _LOCK_TOLERANCE]
     if locks:
-        return failed(*map(_locked, locks), answer, remedy=_find_client(locks[0], system))
+        lines = [
+            f"{lock.table} is locked by pid {lock.pid} ({lock.client}, as {lock.user}), in a transaction that has been"
+            f" open for {describe_age(lock.open_for)}: every read of it waits"
+            for lock in locks
+        ]
+        pid = locks[0].pid
+        query = f"SELECT state, query FROM pg_stat_activity WHERE pid = {pid}"  # noqa: S608 - a number of our own
+        remedy = Remedy(
+            command=system.commands.psql.followed_by("-c", query),
+            note=f"if it is left over: SELECT pg_terminate_backend({pid})",
+        )
+        return failed(*lines, answer, remedy=remedy)
     obstacle = why_not_writable(facts.access)
     # What is wrong with the schema has a check of its own.
     if obstacle is not None and not obstacle.is_schema:
         return failed(obstacle.message, answer, remedy=obstacle.hint)
-    problem = problems.first.get(Source.DATABASE)
+    problem = problems.get(Source.DATABASE)
     if problem is None:
         return ok(answer)
     if problem.unreachable:
@@ -125,21 +136,6 @@ def postgresql(facts: PostgresFacts | Missing, system: System, problems: Problem
         advice="check which client blocks it", command=system.commands.psql.followed_by("-c", "TABLE pg_stat_activity")
     )
     return failed(problem.message, answer, remedy=problem.remedy or activity)
-
-
-def _locked(lock: TableLock) -> str:
-    return (
-        f"{lock.table} is locked by pid {lock.pid} ({lock.client}, as {lock.user}), in a transaction that has been open"
-        f" for {describe_age(lock.open_for)}: every read of it waits"
-    )
-
-
-def _find_client(lock: TableLock, system: System) -> Remedy:
-    query = f"SELECT state, query FROM pg_stat_activity WHERE pid = {lock.pid}"  # noqa: S608 - a number of our own
-    return Remedy(
-        command=system.commands.psql.followed_by("-c", query),
-        note=f"if it is left over: SELECT pg_terminate_backend({lock.pid})",
-    )
 
 
 def _migrate(system: System) -> Remedy:

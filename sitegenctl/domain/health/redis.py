@@ -77,7 +77,7 @@ def redis(facts: RedisFacts | Missing, system: System, problems: Problems) -> Fi
     start = replace(system.commands.start_redis, note=f"or correct {system.commands.redis_url}")
     if isinstance(facts, Missing):
         return facts.reported(start=start)
-    if (lost := problems.lost(Source.BROKER)) is not None:
+    if (lost := problems.get(Source.BROKER)) is not None and lost.unreachable:
         return lost.reported(start=start)
     answer = f"answers in {milliseconds(facts.latency)}, version {facts.version}"
     redis_cli = system.commands.redis_cli

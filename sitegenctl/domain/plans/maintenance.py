@@ -22,13 +22,9 @@ class MaintenanceStep(StrEnum):
     PRUNE_TRASH = "prune-trash"
     PRUNE_REPLIES = "prune-replies"
 
-    @property
-    def needs(self) -> tuple[Source, ...]:
-        """The sources that the step can't do without."""
-        return _NEEDS[self]
 
-
-_NEEDS = {
+#: The sources that each step can't do without.
+NEEDS = {
     MaintenanceStep.REPAIR: (Source.DATABASE, Source.BROKER, Source.WORKERS),
     MaintenanceStep.START_STUCK: (Source.DATABASE, Source.BROKER),
     MaintenanceStep.RETRY_FAILED: (Source.DATABASE, Source.BROKER),

@@ -26,8 +26,8 @@ class Worker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSurvey:
-    """The replies of all workers to one request.
+class _Replies:
+    """What is known of all workers after one request.
 
     ``silent`` workers were asked and did not respond in time; nothing follows from their silence. ``consumers`` is the
     number of clients that wait for messages in the broker's database, None where it was not or could not be read.
@@ -36,13 +36,19 @@ class WorkerSurvey:
     instead. ``may_run`` is whether a task that no worker claims may be running.
     """
 
-    workers: tuple[Worker, ...] = ()
     silent: int = 0
     consumers: int | None = None
     ever_consumed: bool = True
     skipped: Mapping[str, int] = field(default_factory=dict)
     asked_by: str | None = "remote control"
     may_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSurvey(_Replies):
+    """The tasks of all workers."""
+
+    workers: tuple[Worker, ...] = ()
 
     @property
     def anyone_alive(self) -> bool:
@@ -90,39 +96,26 @@ class WorkerDetails:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerRoster:
-    """The details of the workers that responded; the other fields are as in ``WorkerSurvey``."""
+class WorkerRoster(_Replies):
+    """The details of the workers that responded."""
 
     workers: tuple[WorkerDetails, ...] = ()
-    silent: int = 0
-    consumers: int | None = None
-    ever_consumed: bool = True
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    asked_by: str | None = "remote control"
-    may_run: bool = False
 
 
 def survey_of(roster: WorkerRoster, *, task_name: str) -> WorkerSurvey:
     """The survey of one task name in a roster."""
-    return WorkerSurvey(
-        workers=tuple(
-            Worker(
-                name=worker.name,
-                tasks=(*(task for task in worker.held if task.name == task_name), *worker.parts),
-                others=tuple(task for task in worker.held if task.name != task_name),
-                slots=worker.concurrency,
-                hard_limit=worker.hard_limit,
-                has_processes="prefork" in (worker.pool or ""),
-            )
-            for worker in roster.workers
-        ),
-        silent=roster.silent,
-        consumers=roster.consumers,
-        ever_consumed=roster.ever_consumed,
-        skipped=roster.skipped,
-        asked_by=roster.asked_by,
-        may_run=roster.may_run,
+    workers = tuple(
+        Worker(
+            name=worker.name,
+            tasks=(*(task for task in worker.held if task.name == task_name), *worker.parts),
+            others=tuple(task for task in worker.held if task.name != task_name),
+            slots=worker.concurrency,
+            hard_limit=worker.hard_limit,
+            has_processes="prefork" in (worker.pool or ""),
+        )
+        for worker in roster.workers
     )
+    return WorkerSurvey(**{**vars(roster), "workers": workers})
 
 
 def describe_silence(replies: WorkerSurvey | WorkerRoster) -> str | None:

@@ -74,19 +74,15 @@ class Throughput:
         self._waits: deque[tuple[datetime, datetime]] = deque()
         self._depths: deque[tuple[datetime, int]] = deque()
         self._enqueued: dict[int, datetime] = {}
-        self._newest = 0
-
-    @property
-    def newest(self) -> int:
-        """The id of the newest row noted."""
-        return self._newest
+        #: The id of the newest row noted.
+        self.newest = 0
 
     def note_steps(self, marks: Iterable[StepMark], now: datetime) -> None:
         """Note log rows, oldest first; those noted before are ignored."""
         for mark in marks:
-            if mark.log_id <= self._newest:
+            if mark.log_id <= self.newest:
                 continue
-            self._newest = mark.log_id
+            self.newest = mark.log_id
             at = now - mark.age
             if mark.step in _ENQUEUES:
                 self._enqueued[mark.order_id] = at
