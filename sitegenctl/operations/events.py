@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from sitegenctl.domain.ports import EventSource, QueueBackend
 from sitegenctl.domain.queue.event import Event, EventFilter, NoEvent, OrderMemory, SilentWorkers
 from sitegenctl.domain.queue.worker import describe_no_worker
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.follow import Lost, Regained, back_off
-
-
-@dataclass(frozen=True, kw_only=True)
-class Advice:
-    """Why no events, or not all, arrive."""
-
-    message: str
+from sitegenctl.operations.follow import REGAINED, Notice, back_off
 
 
 async def stream(
     source: EventSource, queue: QueueBackend, wanted: EventFilter, *, task_name: str
-) -> AsyncIterator[Event | Advice | Lost | Regained]:
+) -> AsyncIterator[Event | Notice]:
     """Yield the selected events without end, each with its order where it is known."""
     memory = OrderMemory(task_name)
     adviser = _Adviser(queue, source.enabling)
@@ -36,7 +28,7 @@ async def stream(
             async with source.listen() as events:
                 await _learn(memory, queue)
                 if begun and delays is not None:
-                    yield Regained()
+                    yield REGAINED
                 begun, delays = True, None
                 async for event in events:
                     advice = await adviser.advice(event)
@@ -49,7 +41,7 @@ async def stream(
                 raise
             if delays is None:
                 delays = back_off()
-                yield Lost(message=exc.message)
+                yield Notice(message=exc.message)
             await asyncio.sleep(next(delays))
 
 
@@ -62,30 +54,30 @@ class _Adviser:
         self._silent = SilentWorkers()
         self._got_event = self._warned_silence = self._warned_malformed = False
 
-    async def advice(self, event: Event | NoEvent) -> Advice | None:
+    async def advice(self, event: Event | NoEvent) -> Notice | None:
         """The advice on an event or its absence, if any."""
         if isinstance(event, Event):
             self._got_event = True
             worker = self._silent.note(event)
             if worker is None:
                 return None
-            return Advice(message=f"{worker} runs tasks and sends no events about them: {self._enabling}")
+            return Notice(message=f"{worker} runs tasks and sends no events about them: {self._enabling}")
         if event is NoEvent.MALFORMED:
             warned, self._warned_malformed = self._warned_malformed, True
-            return None if warned else Advice(message="skipped a message that is not an event in JSON")
+            return None if warned else Notice(message="skipped a message that is not an event in JSON")
         warned, self._warned_silence = self._warned_silence or self._got_event, True
         return None if warned else await self._why_nothing()
 
-    async def _why_nothing(self) -> Advice:
+    async def _why_nothing(self) -> Notice:
         survey = await self._queue.survey()
         living = len(survey.workers) + survey.silent
         if not living:
             if survey.consumers == 0:
-                return Advice(message="no worker is alive: no events until one is")
+                return Notice(message="no worker is alive: no events until one is")
             reason = describe_no_worker(survey)
-            return Advice(message=f"{reason}: it is unknown whether any sends events")
+            return Notice(message=f"{reason}: it is unknown whether any sends events")
         workers = "the living worker sends" if living == 1 else f"{living} workers are alive, and send"
-        return Advice(message=f"{workers} no events: {self._enabling}")
+        return Notice(message=f"{workers} no events: {self._enabling}")
 
 
 async def _learn(memory: OrderMemory, queue: QueueBackend) -> None:

@@ -7,14 +7,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from sitegenctl.domain.diagnosis.liveness import Liveness, attribute
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
-from sitegenctl.domain.orders.log import LOOK_BACK, Cursor, LogLevel, LogQuery
+from sitegenctl.domain.orders.log import LOOK_BACK, Cursor, LogQuery
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import ENQUEUES, OUTCOME_STEPS, STARTS, RunOutcome
-from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
+from sitegenctl.domain.plans.plan import OperationResult, OutcomeKind
 from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.errors import SourceError
@@ -31,19 +30,15 @@ _QUIET = 5.0
 # The steps that begin a run, or after which the run before no longer counts.
 _BEGINNINGS = STARTS | ENQUEUES
 
+_KINDS: Mapping[RunOutcome | None, OutcomeKind] = {
+    RunOutcome.SUCCESS: OutcomeKind.DONE,
+    RunOutcome.SKIP: OutcomeKind.SKIPPED,
+}
+
 _GONE = "its task no longer exists, and its log has no outcome"
 _ORPHANED = "its task is orphaned: its worker no longer exists"
 
 Clock = Callable[[], float]
-
-
-class Ending(StrEnum):
-    """How the run of a followed order ended."""
-
-    SUCCESS = "SUCCESS"
-    SKIP = "SKIP"
-    ERROR = "ERROR"  # with no retry left
-    GONE = "GONE"  # its task has ended or is lost, without an outcome in the log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,38 +57,27 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The end of an order's run; ``message`` is that of the row that decided it."""
+    """The end of an order's run; ``message`` is that of the row that decided it.
+
+    ``outcome`` is ERROR where no retry is left, and None if the task has ended or is lost without an outcome in the
+    log.
+    """
 
     order_id: int
-    ending: Ending
+    outcome: RunOutcome | None
     message: str
     hint: Hint | None = None
 
-    @property
-    def failed(self) -> bool:
-        """Whether no site was generated."""
-        return self.ending in (Ending.ERROR, Ending.GONE)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Quiet:
-    """The log is quiet, and no worker responds."""
+class Notice:
+    """News about the sources: one became unreachable and is tried again, ``is_regained``, or sends nothing."""
 
     message: str
+    is_regained: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lost:
-    """A source became unreachable; it is tried again until it responds."""
-
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Regained:
-    """The source is reachable again."""
-
-    message: str = "connected again"
+REGAINED = Notice(message="connected again", is_regained=True)
 
 
 def back_off() -> Iterator[float]:
@@ -115,19 +99,15 @@ def followed(result: OperationResult) -> dict[int, Followed]:
 
 def follow_result(result: OperationResult, endings: Mapping[int, Ended]) -> OperationResult:
     """The result with the end of each followed order as its outcome."""
-    outcomes = [
-        _after(outcome, endings[outcome.order_id]) if outcome.order_id in endings else outcome
-        for outcome in result.outcomes
-    ]
+    outcomes = list(result.outcomes)
+    for index, outcome in enumerate(outcomes):
+        if (ended := endings.get(outcome.order_id)) is None:
+            continue
+        after = OrderStatus.REVIEW if ended.outcome is RunOutcome.SUCCESS else None
+        kind = _KINDS.get(ended.outcome, OutcomeKind.FAILED)
+        hint = ended.hint or outcome.hint
+        outcomes[index] = replace(outcome, outcome=kind, reason=ended.message, hint=hint, after=after)
     return replace(result, outcomes=outcomes, interrupted=len(endings) < len(followed(result)))
-
-
-def _after(outcome: Outcome, ended: Ended) -> Outcome:
-    if ended.ending is Ending.SUCCESS:
-        return replace(outcome, outcome=OutcomeKind.DONE, reason=ended.message, after=OrderStatus.REVIEW)
-    if ended.ending is Ending.SKIP:
-        return replace(outcome, outcome=OutcomeKind.SKIPPED, reason=ended.message, after=None)
-    return replace(outcome, outcome=OutcomeKind.FAILED, reason=ended.message, hint=ended.hint, after=None)
 
 
 async def tail(
@@ -137,7 +117,7 @@ async def tail(
     *,
     patient: bool,
     clock: Clock = time.monotonic,
-) -> AsyncIterator[list[LogRow] | Lost | Regained]:
+) -> AsyncIterator[list[LogRow] | Notice]:
     """Poll the logs of these orders without end; yields the new rows each time, also none.
 
     ``order_ids`` may shrink meanwhile. When the database becomes unreachable, ``patient`` waits for it, without losing
@@ -153,12 +133,12 @@ async def tail(
                 raise
             if delays is None:
                 delays = back_off()
-                yield Lost(message=exc.message)
+                yield Notice(message=exc.message)
             await asyncio.sleep(next(delays))
             continue
         if delays is not None:
             delays = None
-            yield Regained()
+            yield REGAINED
         new = cursor.fresh(rows, now=clock())
         if new:
             last_row = clock()
@@ -173,7 +153,7 @@ async def follow(
     cursor: Cursor | None = None,
     patient: bool = False,
     clock: Clock = time.monotonic,
-) -> AsyncIterator[LogRow | Ended | Quiet | Lost | Regained]:
+) -> AsyncIterator[LogRow | Ended | Notice]:
     """Yield the log rows of these orders as they are written, and an ``Ended`` for each at its end.
 
     SUCCESS and SKIP end a run at once. After an ERROR the queue decides: a task that is still live will be retried. A
@@ -214,22 +194,12 @@ class _Runs:
         outcome = RunOutcome(row.step) if row.step in OUTCOME_STEPS else None
         if outcome in (RunOutcome.SUCCESS, RunOutcome.SKIP):
             del self.open[row.order_id]
-            return Ended(order_id=row.order_id, ending=Ending(row.step), message=row.message)
+            return Ended(order_id=row.order_id, outcome=outcome, message=row.message)
         if outcome is not None:
             self.open[row.order_id] = replace(item, outcome=outcome, message=row.message)
         elif row.step in _BEGINNINGS:
             self.open[row.order_id] = replace(item, outcome=None, message="")
         return None
-
-    def without_task(self, live: Collection[tuple[int | None, str]]) -> set[int]:
-        """The orders whose task is not among these (order, task id)."""
-        ids = {task_id for _, task_id in live}
-        orders = {order_id for order_id, _ in live}
-        return {
-            order_id
-            for order_id, item in self.open.items()
-            if (order_id not in orders if item.task_id is None else item.task_id not in ids)
-        }
 
     def with_task(self, tasks: Collection[LiveTask]) -> set[int]:
         """The orders whose task is among these."""
@@ -245,8 +215,8 @@ class _Runs:
         """End a run whose task is gone, by its last outcome; ``reason`` is for one without any."""
         item = self.open.pop(order_id)
         if item.outcome is not None:
-            return Ended(order_id=order_id, ending=Ending(item.outcome), message=item.message)
-        return Ended(order_id=order_id, ending=Ending.GONE, message=reason, hint=Remedy.run(Command.INSPECT, order_id))
+            return Ended(order_id=order_id, outcome=item.outcome, message=item.message)
+        return Ended(order_id=order_id, outcome=None, message=reason, hint=Remedy.run(Command.INSPECT, order_id))
 
 
 class _TaskWatch:
@@ -268,7 +238,7 @@ class _TaskWatch:
         if has_error:
             self._next_poll = self._last_row
 
-    async def poll(self, runs: _Runs) -> AsyncIterator[Ended | Quiet | Lost | Regained]:
+    async def poll(self, runs: _Runs) -> AsyncIterator[Ended | Notice]:
         """Read the queue if the interval is over."""
         if not runs.open or self._clock() < self._next_poll:
             return
@@ -280,20 +250,20 @@ class _TaskWatch:
             self._next_poll = self._clock() + _QUEUE_INTERVAL
             if not self._lost:
                 self._lost = True
-                yield Lost(message=exc.message)
+                yield Notice(message=exc.message)
             return
         if self._lost:
             self._lost = False
-            yield Regained()
+            yield REGAINED
         for each in ended:
             yield each
         if quiet is not None:
             yield quiet
 
-    async def _read_queue(self, runs: _Runs) -> tuple[list[Ended], Quiet | None]:
+    async def _read_queue(self, runs: _Runs) -> tuple[list[Ended], Notice | None]:
         reading = await self._sources.queue.read()
         tasks = reading.tasks
-        gone = runs.without_task([(task.order_id, task.task_id) for task in tasks])
+        gone = runs.open.keys() - runs.with_task(tasks)
         # Twice in a row: on its way from the queue to a worker, a task is in neither for a moment.
         ended = [runs.end(order_id, _GONE) for order_id in sorted(gone & self._gone)]
         self._gone = gone
@@ -305,7 +275,7 @@ class _TaskWatch:
         self._next_poll = self._clock() + (CONFIRM_DELAY if doubtful else _QUEUE_INTERVAL)
         return ended, quiet
 
-    async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Quiet | None]:
+    async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Notice | None]:
         """Find orphaned tasks, or that no worker responds."""
         survey = await self._sources.queue.survey()
         liveness = Liveness(reading=reading, survey=survey, now=utc_now())
@@ -318,7 +288,7 @@ class _TaskWatch:
         if self._warned or survey.workers or survey.silent or not runs.open or orphaned:
             return ended, None
         self._warned = True
-        return ended, Quiet(message="no worker responds: the task waits until one does")
+        return ended, Notice(message="no worker responds: the task waits until one does")
 
 
 #: Rows read in one query.
@@ -355,7 +325,7 @@ async def read_and_follow(
     *,
     until_done: bool = False,
     clock: Clock = time.monotonic,
-) -> AsyncIterator[LogRow | Ended | Quiet | Lost | Regained]:
+) -> AsyncIterator[LogRow | Ended | Notice]:
     """Yield the rows of ``read``, then new rows of the query's level as they are written.
 
     This goes on for ever, or with ``until_done`` until every order's run has ended, with an ``Ended`` each; an order
@@ -381,8 +351,12 @@ async def read_and_follow(
     )
     if not until_done:
         async for rows in tail(orders, order_ids, cursor, patient=True, clock=clock):
-            for each in _at_level(rows, query.level) if isinstance(rows, list) else [rows]:
-                yield each
+            if not isinstance(rows, list):
+                yield rows
+                continue
+            for row in rows:
+                if query.level.includes(row.status):
+                    yield row
         return
     # Read after the rows, which are not followed again.
     known = await orders.read_orders(order_ids)
@@ -394,13 +368,9 @@ async def read_and_follow(
 
 def exit_code(endings: Mapping[int, Ended], missing: Sequence[int]) -> int:
     """1 when a run failed or its task is gone, 4 when an order is missing and none failed, else 0."""
-    if any(ended.failed for ended in endings.values()):
+    if any(ended.outcome in (RunOutcome.ERROR, None) for ended in endings.values()):
         return 1
     return 4 if missing else 0
-
-
-def _at_level(rows: Sequence[LogRow], level: LogLevel) -> list[LogRow]:
-    return [row for row in rows if level.includes(row.status)]
 
 
 def _followed(order: Order) -> Followed:

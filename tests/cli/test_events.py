@@ -13,8 +13,8 @@ from celery import Celery
 from sitegenctl.adapters.celery.events import CeleryEvents
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.domain.queue.event import Event, EventFilter
-from sitegenctl.operations.events import Advice, stream
-from sitegenctl.operations.follow import Lost, Regained
+from sitegenctl.operations.events import stream
+from sitegenctl.operations.follow import Notice
 from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.streaming import Stream, streaming
@@ -164,10 +164,10 @@ def test_hostile_events_keep_the_screen_whole_and_json_exact(world: World) -> No
                 assert "[bold]" in stream.lines[-1]
 
 
-def first_item(world: World) -> Event | Advice | Lost | Regained:
+def first_item(world: World) -> Event | Notice:
     """The first item of the stream, with less patience than the command has."""
 
-    async def work(session: Session) -> Event | Advice | Lost | Regained:
+    async def work(session: Session) -> Event | Notice:
         source = CeleryEvents(world.redis_url, QueueOptions(), timeout=5, idle=0.2)
         return await anext(stream(source, session.queue, EventFilter(), task_name=TASK))
 
@@ -175,12 +175,12 @@ def first_item(world: World) -> Event | Advice | Lost | Regained:
 
 
 def test_the_reason_for_missing_events_is_reported(world: World) -> None:
-    assert first_item(world) == Advice(message="no worker is alive: no events until one is")
+    assert first_item(world) == Notice(message="no worker is alive: no events until one is")
     with world.redis() as client, client.pubsub() as subscriber:
         subscriber.subscribe(f"/{urlsplit(world.redis_url).path[1:]}.celery.pidbox")
         eventually(lambda: subscriber.get_message(timeout=1))
         item = first_item(world)
-    assert isinstance(item, Advice)
+    assert isinstance(item, Notice)
     assert item.message.startswith("the living worker sends no events: celery -A APP control enable_events")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from sitegenctl.domain.queue.event import Event
-from sitegenctl.operations.follow import Lost
+from sitegenctl.operations.follow import Notice
 from sitegenctl.tui.service import EventsReceived
 from tests.support.live_view import Live, live, off
 from tests.support.world import QUEUE, World
@@ -109,7 +109,7 @@ async def test_hostile_events(world: World) -> None:
     await off(world.order, 42, "GENERATING")
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
-        view.app.post_message(EventsReceived([event, Lost(message=text)]))
+        view.app.post_message(EventsReceived([event, Notice(message=text)]))
         await view.press("4")
         shown = await view.sees("\\x1b[2J[@click")
         assert not controls(shown)

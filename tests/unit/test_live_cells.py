@@ -16,8 +16,7 @@ from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails
-from sitegenctl.operations.events import Advice
-from sitegenctl.operations.follow import Lost, Regained
+from sitegenctl.operations.follow import REGAINED, Notice
 from sitegenctl.operations.live_state import LiveSnapshot
 from sitegenctl.tui.preferences import DEFAULT_KEYS
 from sitegenctl.tui.service import LiveService, ViewData
@@ -194,9 +193,9 @@ def test_events_and_notes() -> None:
     undated = view.cells(LogEntry(number=2, at=NOW, item=Event(type="worker-online", fields={})))
     assert texts(undated)[:3] == ["--:--:--", "worker-online", ""]
     for note, severity in (
-        (Advice(message="no worker"), Severity.UNKNOWN),
-        (Lost(message="Redis is unreachable"), Severity.UNKNOWN),
-        (Regained(), Severity.OK),
+        (Notice(message="no worker"), Severity.UNKNOWN),
+        (Notice(message="Redis is unreachable"), Severity.UNKNOWN),
+        (REGAINED, Severity.OK),
     ):
         cells = view.cells(LogEntry(number=3, at=NOW, item=note))
         assert (cells[1].text, cells[1].severity, cells[3].text) == ("note", severity, note.message)

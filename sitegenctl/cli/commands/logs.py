@@ -163,7 +163,7 @@ async def _follow(
             continue
         if isinstance(event, Ended):
             endings[event.order_id] = event
-            message = f"order {event.order_id} ended in {event.ending}: {event.message}"
+            message = f"order {event.order_id} ended in {event.outcome or 'GONE'}: {event.message}"
         else:
             message = event.message
         print(f"note: {shorten(message, _NOTE_WIDTH)}", file=sys.stderr, flush=True)

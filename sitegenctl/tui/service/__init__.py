@@ -22,8 +22,8 @@ from sitegenctl.config.settings import Settings
 from sitegenctl.domain.diagnosis.listing import OrderPage, OrderQuery
 from sitegenctl.domain.queue.event import Event, EventFilter
 from sitegenctl.errors import SourceError
-from sitegenctl.operations.events import Advice, stream
-from sitegenctl.operations.follow import Lost, Regained, back_off
+from sitegenctl.operations.events import stream
+from sitegenctl.operations.follow import Notice, back_off
 from sitegenctl.session import Session, open_session
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DetailReady(Message):
 class EventsReceived(Message):
     """Workers sent events, or the connection to them changed."""
 
-    events: list[Event | Advice | Lost | Regained]
+    events: list[Event | Notice]
 
 
 @dataclass
@@ -270,7 +270,7 @@ class LiveService:
             return None
 
     async def _receive_events(self, session: Session) -> None:
-        received: list[Event | Advice | Lost | Regained] = []
+        received: list[Event | Notice] = []
         delays = back_off()
         sending = asyncio.create_task(self._send_events(received))
         try:
@@ -287,12 +287,12 @@ class LiveService:
                         if isinstance(event, Event) and event.order_id is not None:
                             self._poll_requested.set()
                 except SourceError as exc:
-                    received.append(Lost(message=exc.message))
+                    received.append(Notice(message=exc.message))
                     await asyncio.sleep(next(delays))
         finally:
             sending.cancel()
 
-    async def _send_events(self, received: list[Event | Advice | Lost | Regained]) -> None:
+    async def _send_events(self, received: list[Event | Notice]) -> None:
         while True:
             await asyncio.sleep(_EVENT_INTERVAL)
             if received:

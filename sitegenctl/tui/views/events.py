@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.queue.event import Event
-from sitegenctl.operations.follow import Regained
 from sitegenctl.render.event import event_detail, event_severity
 from sitegenctl.tui.views.view import LogEntry, View
 from sitegenctl.tui.widgets.live_table import Cell, Column
@@ -34,7 +33,7 @@ class EventsView(View[LogEntry]):
     def cells(self, row: LogEntry) -> Sequence[Cell]:
         item = row.item
         if not isinstance(item, Event):
-            severity = Severity.OK if isinstance(item, Regained) else Severity.UNKNOWN
+            severity = Severity.OK if item.is_regained else Severity.UNKNOWN
             time = Cell(text=f"{row.at:%H:%M:%S}", dim=True)
             return time, Cell(text="note", severity=severity), Cell(text=""), Cell(text=item.message), Cell(text="")
         return (

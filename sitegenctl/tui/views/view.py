@@ -15,8 +15,7 @@ from textual.widget import Widget
 
 from sitegenctl.config.settings import Settings
 from sitegenctl.domain.queue.event import Event
-from sitegenctl.operations.events import Advice
-from sitegenctl.operations.follow import Lost, Regained
+from sitegenctl.operations.follow import Notice
 from sitegenctl.tui.service import LiveService, ViewData
 from sitegenctl.tui.widgets.live_table import Cell, Column, LiveTable
 
@@ -32,7 +31,7 @@ class LogEntry:
 
     number: int
     at: datetime
-    item: Event | Advice | Lost | Regained
+    item: Event | Notice
 
     @property
     def order_id(self) -> int | None:
