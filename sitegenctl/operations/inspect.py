@@ -151,22 +151,18 @@ async def inspect_task(
         except SourceError:
             order = None  # the task is shown without its customer
     if task.state is TaskState.UNACKED and workers is not None:
-        task = _decided(task, order, workers, hard_limit)
+        # No worker claims it: it is unaccounted or, where proven, orphaned.
+        place = LiveTask(
+            task_id=task_id,
+            name=task.name or "",
+            order_id=task.order_id,
+            state=TaskState.UNACCOUNTED,
+            delivered_at=task.delivered_at,
+        )
+        liveness = Liveness(reading=BrokerReading(hard_limit=hard_limit), survey=workers, now=utc_now())
+        (settled,) = liveness.decide([place], {order.order_id: order} if order is not None else {})
+        task = replace(task, state=settled.state, until=settled.until)
     return TaskView(task=task, order=order, workers=workers)
-
-
-def _decided(task: TaskDetails, order: Order | None, survey: WorkerSurvey, fallback: timedelta) -> TaskDetails:
-    """A delivered task that no worker claims, as unaccounted or, where proven, orphaned."""
-    place = LiveTask(
-        task_id=task.task_id,
-        name=task.name or "",
-        order_id=task.order_id,
-        state=TaskState.UNACCOUNTED,
-        delivered_at=task.delivered_at,
-    )
-    liveness = Liveness(reading=BrokerReading(hard_limit=fallback), survey=survey, now=utc_now())
-    (settled,) = liveness.decide([place], {order.order_id: order} if order is not None else {})
-    return replace(task, state=settled.state, until=settled.until)
 
 
 async def _find(queue: QueueBackend, task_id: str) -> tuple[TaskDetails | None, WorkerSurvey | None]:

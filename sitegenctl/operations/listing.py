@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from typing import Protocol
 
@@ -81,7 +81,11 @@ async def _settled(
     while needed > 0:
         rows = await orders.read_settled(replace(query, offset=start, limit=size), excluding=snapshot.orders.keys())
         batch = rows[start:]
-        settled = await _with_files(sites, snapshot, batch)
+        files = {}
+        if snapshot.check_hollow and Source.FILES not in snapshot.errors:
+            finished = [order.order_id for order in batch if order.status is not None and order.status.is_finished]
+            files = await sites.count(finished, enough=MIN_SITE_FILES)
+        settled = replace(snapshot, orders={order.order_id: order for order in batch}, files=files)
         for order in batch:
             listed = _listed(order.order_id, settled)
             if query.includes(listed.verdict.condition):
@@ -94,11 +98,3 @@ async def _settled(
 
 def _listed(order_id: int, snapshot: Snapshot) -> ListedOrder:
     return ListedOrder(order_id=order_id, order=snapshot.orders.get(order_id), verdict=snapshot.diagnose(order_id))
-
-
-async def _with_files(sites: SiteStore, snapshot: Snapshot, batch: Sequence[Order]) -> Snapshot:
-    finished = [order.order_id for order in batch if order.status is not None and order.status.is_finished]
-    files = {}
-    if snapshot.check_hollow and Source.FILES not in snapshot.errors:
-        files = await sites.count(finished, enough=MIN_SITE_FILES)
-    return replace(snapshot, orders={order.order_id: order for order in batch}, files=files)

@@ -142,7 +142,12 @@ class LiveState:
             latency=attempts.took,
             errors=errors,
             by_status=by_status or {},
-            by_condition=_count_conditions(snapshot, by_status) if by_status is not None else {},
+            by_condition={
+                condition: orders if isinstance(orders, int) else len(orders)
+                for condition, orders in conditions(snapshot, by_status).items()
+            }
+            if by_status is not None
+            else {},
             last_hour=last_hour,
             roster=self._roster,
             standstill=standstill(snapshot.workers, self._roster, queue=sources.queue_name)
@@ -257,11 +262,6 @@ class _Cache:
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
         key = ("number", only, frozenset(excluding))
         return await self.get(key, lambda: self.orders.count_settled(only, excluding=excluding))
-
-
-def _count_conditions(snapshot: Snapshot, by_status: Mapping[OrderStatus | str | None, int]) -> dict[Condition, int]:
-    by_condition = conditions(snapshot, by_status)
-    return {condition: orders if isinstance(orders, int) else len(orders) for condition, orders in by_condition.items()}
 
 
 def _task_details(task: LiveTask) -> TaskDetails:

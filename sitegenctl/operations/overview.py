@@ -51,7 +51,15 @@ async def measure(sources: Sources) -> Measurement:
     began = time.perf_counter()
     attempts = Attempts()
     everything = await overview(sources, attempts)
-    totals = await attempts.make(Source.DATABASE, lambda: _totals(sources.orders))
+
+    async def count() -> RunTotals:
+        window = await sources.orders.log_window(None, lead=LEAD)
+        totals = RunTotals(window.since)
+        async for run in runs_of(sources.orders, window):
+            totals.add(run)
+        return totals
+
+    totals = await attempts.make(Source.DATABASE, count)
     return Measurement(
         overview=everything,
         totals=totals,
@@ -59,14 +67,6 @@ async def measure(sources: Sources) -> Measurement:
         took=attempts.took,
         seconds=time.perf_counter() - began,
     )
-
-
-async def _totals(orders: OrdersStore) -> RunTotals:
-    window = await orders.log_window(None, lead=LEAD)
-    totals = RunTotals(window.since)
-    async for run in runs_of(orders, window):
-        totals.add(run)
-    return totals
 
 
 #: Rows read in one query, so that the memory used does not depend on the window.

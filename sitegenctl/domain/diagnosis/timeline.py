@@ -37,19 +37,20 @@ def timeline(rows: Iterable[LogRow], tasks: Sequence[TaskDetails], *, now: datet
     A row's time is ``now`` less its age by the database's clock: rows are in the time zone of a session, the broker's
     times in UTC.
     """
-    entries = [*(_of_row(row, now) for row in rows), *(entry for task in tasks for entry in _of_task(task))]
+    entries = [
+        TimelineEntry(
+            at=now - row.age if row.age is not None else None,
+            kind=EntryKind.JOURNAL if row.step.startswith(OPERATOR_PREFIX) else EntryKind.LOG,
+            step=row.step,
+            status=row.status,
+            message=row.message,
+        )
+        for row in rows
+    ]
+    for task in tasks:
+        entries += _of_task(task)
     # Rows without a time come first, in the order of the log.
     return sorted(entries, key=lambda entry: entry.at.timestamp() if entry.at else float("-inf"))
-
-
-def _of_row(row: LogRow, now: datetime) -> TimelineEntry:
-    return TimelineEntry(
-        at=now - row.age if row.age is not None else None,
-        kind=EntryKind.JOURNAL if row.step.startswith(OPERATOR_PREFIX) else EntryKind.LOG,
-        step=row.step,
-        status=row.status,
-        message=row.message,
-    )
 
 
 def _of_task(task: TaskDetails) -> Iterator[TimelineEntry]:

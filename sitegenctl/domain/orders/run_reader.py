@@ -40,10 +40,7 @@ _ROLLED_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
 _AUTOMATIC = frozenset({"maintain", "reset-empty"})
 
 
-@lru_cache(maxsize=1024)
-def _stage_name(step: str) -> str | None:
-    stage = stage_of(step)
-    return stage.name if stage is not None else None
+_stage_of = lru_cache(maxsize=1024)(stage_of)
 
 
 @slotted
@@ -129,19 +126,19 @@ class LoggedRun:
             self.outcomes.setdefault(self.outcome, at)
             if self.outcome is RunOutcome.ERROR:
                 self.error = row.message
-        elif (stage := _stage_name(step)) is not None:
-            self.last_stage = stage
+        elif (stage := _stage_of(step)) is not None:
+            self.last_stage = stage.name
 
 
 class OrderReader:
     """Reads the log of one order; only its newest run, and the one before the newest enqueue, are kept."""
 
-    __slots__ = ("_attempts", "_attempts_before", "_before", "_is_enqueued", "_last_journal", "_run")
+    __slots__ = ("_attempts_before", "_before", "_is_enqueued", "attempts", "last_journal", "run")
 
     def __init__(self) -> None:
-        self._run: LoggedRun | None = None
-        self._attempts = 0
-        self._last_journal: str | None = None
+        self.run: LoggedRun | None = None
+        self.attempts = 0
+        self.last_journal: str | None = None
         self._is_enqueued = False
         # The state before the newest enqueue, in case it is rolled back.
         self._before: LoggedRun | None = None
@@ -150,63 +147,47 @@ class OrderReader:
     @property
     def newest(self) -> LoggedRun | None:
         """The newest run, which may be older than the newest enqueue."""
-        return self._run or self._before
+        return self.run or self._before
 
     def feed(self, row: RunRow) -> LoggedRun | None:
         """Add the next row; returns the run that it completes."""
         if row.step.startswith(OPERATOR_PREFIX):
             return self._feed_journal(row)
-        run, completed = self._run, None
+        run, completed = self.run, None
         if run is None or run.ends_before(row.step):
             if (completed := self.newest) is not None:
                 completed.is_newest = False
             if run is None or row.step in STARTS:
                 # A separate SKIP attempted nothing.
-                self._attempts += 1
+                self.attempts += 1
             knows_beginning = self._is_enqueued or row.step in STARTS
             run = LoggedRun(order_id=row.order_id, began_at=row.at if knows_beginning else None, age=row.age)
-            self._run, self._before, self._is_enqueued = run, None, False
+            self.run, self._before, self._is_enqueued = run, None, False
         run.add(row)
         if run.outcome is RunOutcome.SUCCESS:
-            self._attempts = 0
+            self.attempts = 0
         return completed
 
-    def history(self, announcement: Announcement) -> History:
-        """The history of the order; ``announcement`` is from its newest START or RESUME."""
-        run = self._run
-        if run is None:
-            return History(attempts=self._attempts, last_journal=self._last_journal)
-        announced = announcement if run.is_announced else Announcement()
-        last_run = Run(
-            outcome=run.outcome,
-            last_step=run.last_step,
-            began=run.age,
-            task_id=announced.task_id,
-            takes_lock=announced.takes_lock,
-            cut_short=run.outcome is None and (run.is_cancelled or run.is_dead),
-        )
-        return History(last_run=last_run, attempts=self._attempts, last_journal=self._last_journal)
-
     def _feed_journal(self, row: RunRow) -> LoggedRun | None:
-        self._last_journal = row.step
+        self.last_journal = row.step
         completed = None
         if row.step in ENQUEUES:
             if (completed := self._before) is not None:
                 completed.is_newest = False
-            self._before, self._attempts_before = self._run, self._attempts
-            self._run, self._is_enqueued = None, True
+            self._before, self._attempts_before = self.run, self.attempts
+            self.run, self._is_enqueued = None, True
             if row.step == OPERATOR_RESET and row.command not in _AUTOMATIC:
-                self._attempts = 0
-        elif self._run is None:
+                self.attempts = 0
+        elif self.run is None:
             if row.step in _ROLLED_BACK:
                 # No worker received the task: the next row continues the run before it.
-                self._run, self._before, self._attempts = self._before, None, self._attempts_before
+                self.run, self._before, self.attempts = self._before, None, self._attempts_before
                 self._is_enqueued = False
         elif row.step.removesuffix(OPERATOR_FAILED_SUFFIX) == OPERATOR_CANCEL:
             # A cancellation that was not rolled back removed the task.
-            self._run.is_cancelled = row.step == OPERATOR_CANCEL
-        if row.command == WORKER_DEAD and self._run is not None:
-            self._run.is_dead = True
+            self.run.is_cancelled = row.step == OPERATOR_CANCEL
+        if row.command == WORKER_DEAD and self.run is not None:
+            self.run.is_dead = True
         return completed
 
 
@@ -246,4 +227,15 @@ def read_history(
     for step, age in zip(steps, chain(ages, repeat(None)), strict=False):
         command = next(written_by, None) if step.startswith(OPERATOR_PREFIX) else None
         reader.feed(RunRow(step=step, age=age, command=command))
-    return reader.history(announcement)
+    run, last_run = reader.run, None
+    if run is not None:
+        announced = announcement if run.is_announced else Announcement()
+        last_run = Run(
+            outcome=run.outcome,
+            last_step=run.last_step,
+            began=run.age,
+            task_id=announced.task_id,
+            takes_lock=announced.takes_lock,
+            cut_short=run.outcome is None and (run.is_cancelled or run.is_dead),
+        )
+    return History(last_run=last_run, attempts=reader.attempts, last_journal=reader.last_journal)

@@ -54,7 +54,9 @@ def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts
     by_need = sorted(
         order_ids, key=lambda order_id: (order_id not in reasons, _RANKS[snapshot.diagnose(order_id).severity])
     )
-    all_reasons = [reasons.get(order_id) or _why_left_out(snapshot, order_id) for order_id in by_need]
+    all_reasons = [
+        reasons.get(order_id) or _why_left_out(snapshot.diagnose(order_id), snapshot) for order_id in by_need
+    ]
     if len(all_reasons) == 1:
         return all_reasons[0]
     (first, count), *others = Counter(all_reasons).items()
@@ -63,9 +65,8 @@ def fix_obstacle(snapshot: Snapshot, order_ids: Collection[int], *, max_attempts
     return f"{count} of {len(all_reasons)} orders: {first}; the others need none, or cannot be fixed"
 
 
-def _why_left_out(snapshot: Snapshot, order_id: int) -> str:
+def _why_left_out(diagnosis: Diagnosis, snapshot: Snapshot) -> str:
     """Why an order is not in the plan at all: it has no fault, or only needs to wait."""
-    diagnosis = snapshot.diagnose(order_id)
     if diagnosis.until is not None:
         return f"it is unknown until {describe_time(diagnosis.until, snapshot.taken_at)}"
     if diagnosis.condition is Condition.UNKNOWN:
