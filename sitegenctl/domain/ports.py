@@ -334,7 +334,6 @@ class Sources(Protocol):
     @property
     def probes(self) -> HealthProbes:
         """The measurements of the doctor."""
-        ...
 
     @property
     def actor(self) -> Actor:

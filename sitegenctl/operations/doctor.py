@@ -77,7 +77,7 @@ class _Measuring:
             self._queue(),
             self._measure(Leftovers, Source.BROKER, broker.leftovers, after=(RedisFacts,)),
             self._orders(),
-            self._measure(Schemas, Source.DATABASE, self._schemas, after=(PostgresFacts,)),
+            self._measure(Schemas, Source.DATABASE, self._probes.database.schemas, after=(PostgresFacts,)),
             self._measure(FinishedSites, Source.FILES, self._finished, after=(PostgresFacts, DirectoryFacts)),
         )
 
@@ -98,10 +98,6 @@ class _Measuring:
             return _missing(source, exc)
         except TimeoutError:
             return Missing(source=source, message=f"no answer within {limit:.1f} s", unreachable=True)
-
-    async def _schemas(self) -> Schemas:
-        expected, actual = await self._probes.database.shapes()
-        return Schemas(expected=expected, actual=actual)
 
     async def _directory(self) -> None:
         if self._probes.directory is not None:

@@ -25,11 +25,9 @@ class SettledOrders(Protocol):
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
         """The first ``offset + limit`` of these orders."""
-        ...
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
         """How many of these orders there are."""
-        ...
 
 
 async def list_orders(sources: Sources, query: OrderQuery) -> tuple[OrderPage, Snapshot]:

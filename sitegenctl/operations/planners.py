@@ -107,7 +107,7 @@ class BulkPlanner(Planner):
 
 @dataclass(frozen=True, kw_only=True)
 class EnqueuePlanner(BulkPlanner):
-    """Enqueue the selected orders."""
+    """Enqueue the selected orders; the fields are those of ``plan_enqueue``."""
 
     resume: bool = True
     force: bool = False
@@ -116,9 +116,7 @@ class EnqueuePlanner(BulkPlanner):
         """Read these orders and decide which to enqueue."""
         snapshot = await observe(sources, order_ids, files=False, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER)
-        return plan_enqueue(
-            snapshot, order_ids, resume=self.resume, force=self.force, new_task_id=sources.queue.new_task_id
-        )
+        return plan_enqueue(snapshot, order_ids, **vars(self), new_task_id=sources.queue.new_task_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +146,7 @@ class RetryPlanner(BulkPlanner):
         """Read these orders and decide which to retry."""
         snapshot = await observe(sources, order_ids, files=False, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER)
-        return plan_retry(
-            snapshot,
-            max_attempts=self.max_attempts,
-            match=self.match,
-            older_than=self.older_than,
-            force=self.force,
-            new_task_id=sources.queue.new_task_id,
-        )
+        return plan_retry(snapshot, **vars(self), new_task_id=sources.queue.new_task_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,15 +181,7 @@ class ResetEmptyPlanner(BulkPlanner):
         await require_right_directory(sources.orders, sources.sites)
         snapshot = await observe(sources, order_ids, enough=self.min_files, cache=cache)
         require(snapshot, Source.DATABASE, Source.BROKER, Source.FILES)
-        return plan_reset_empty(
-            snapshot,
-            min_files=self.min_files,
-            older_than=self.older_than,
-            enqueue=self.enqueue,
-            spare_failed=self.spare_failed,
-            max_attempts=self.max_attempts,
-            new_task_id=sources.queue.new_task_id,
-        )
+        return plan_reset_empty(snapshot, **vars(self), new_task_id=sources.queue.new_task_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from sitegenctl.adapters.postgres.access import read_access
 from sitegenctl.adapters.postgres.connection import TABLES, Database, asyncpg_dsn
 from sitegenctl.adapters.postgres.queries import NEWEST_FINISHED
-from sitegenctl.domain.health.postgres import PostgresFacts, SchemaShape, TableLock
+from sitegenctl.domain.health.postgres import PostgresFacts, Schemas, SchemaShape, TableLock
 
 # Transactions that our role may not see have no xact_start: their duration is unknown.
 _LOCKS = """
@@ -90,7 +90,7 @@ class PostgresHealth:
             ),
         )
 
-    async def shapes(self) -> tuple[SchemaShape, SchemaShape]:
+    async def schemas(self) -> Schemas:
         expected = await asyncio.to_thread(contract_shape)
         async with self._database.transaction() as connection:
             columns = await connection.fetch(_COLUMNS, list(expected.tables))
@@ -101,7 +101,7 @@ class PostgresHealth:
         enums: dict[str, tuple[str, ...]] = defaultdict(tuple)
         for row in labels:
             enums[row["name"]] += (row["label"],)
-        return expected, SchemaShape(tables=dict(tables), enums=dict(enums))
+        return Schemas(expected=expected, actual=SchemaShape(tables=dict(tables), enums=dict(enums)))
 
     async def newest_finished(self, limit: int) -> Sequence[int]:
         return [row["id"] for row in await self._database.fetch(NEWEST_FINISHED, limit)]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sitegenctl.domain.health.files import DirectoryFacts
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
-from sitegenctl.domain.health.postgres import PostgresFacts, SchemaShape
+from sitegenctl.domain.health.postgres import PostgresFacts, Schemas
 from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.workers import QueueHead, WorkersFacts
 
@@ -38,7 +38,7 @@ class DatabaseProbe(Protocol):
     async def facts(self) -> PostgresFacts:
         """What PostgreSQL reports of itself, in a few round trips on one connection."""
 
-    async def shapes(self) -> tuple[SchemaShape, SchemaShape]:
+    async def schemas(self) -> Schemas:
         """The schema of the contract, and the database's."""
 
     async def newest_finished(self, limit: int) -> Sequence[int]:

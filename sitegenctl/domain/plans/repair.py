@@ -222,9 +222,9 @@ class Repair:
         log = self.facts.logs.get(self.order_id, ())
         kept = furthest(running, log) if len(running) > 1 else min(tasks, key=_turn)
         others = tuple(task for task in tasks if task is not kept)
-        removable, left = self._divided(others)
-        if not removable:
-            return self._refusal(others)
+        removable, left, refusal = self._divided(others)
+        if refusal is not None and not removable:
+            return refusal
         details = (f"task {short_id(kept.task_id)} kept ({kept.state})", *_describe_removed(removable, left))
         if kept.state is TaskState.ORPHANED:
             return self._requeue(order, kept, removable, details)
@@ -260,12 +260,12 @@ class Repair:
     def _revoke_ghosts(self) -> Step | Outcome:
         """Revoke the tasks of an order that must not be generated; running ones end by themselves."""
         order, tasks = self.order, self.tasks
-        removable, left = self._divided(tasks)
-        if removable:
+        removable, left, refusal = self._divided(tasks)
+        if removable or refusal is None:
             return self._step(details=_describe_removed(removable, left), revoke=removable, leave=left)
         running = next((task for task in tasks if task.state is TaskState.RUNNING), None)
         if running is None or running.worker is None:
-            return self._refusal(tasks)
+            return refusal
         if order is not None and order.status is OrderStatus.CANCELLED:
             reason = "when it ends, it sets the order to REVIEW"
             hint: Hint = Remedy.run(Command.CANCEL, self.order_id, terminate=True)
@@ -306,18 +306,15 @@ class Repair:
             resume=resume,
         )
 
-    def _divided(self, tasks: tuple[LiveTask, ...]) -> tuple[tuple[LiveTask, ...], tuple[LiveTask, ...]]:
-        """The tasks that can be removed, and those that can't."""
-        removable = tuple(task for task in tasks if self._not_revocable((task,)) is None)
-        return removable, tuple(task for task in tasks if task not in removable)
-
-    def _not_revocable(self, tasks: tuple[LiveTask, ...]) -> Outcome | None:
-        return not_revocable(self.order or self.order_id, tasks, self.snapshot, terminate=self.options.terminate)
-
-    def _refusal(self, tasks: tuple[LiveTask, ...]) -> Outcome:
-        refusal = self._not_revocable(tasks)
-        assert refusal is not None  # noqa: S101 - none of them is removable
-        return refusal
+    def _divided(
+        self, tasks: tuple[LiveTask, ...]
+    ) -> tuple[tuple[LiveTask, ...], tuple[LiveTask, ...], Outcome | None]:
+        """The tasks that can be removed, those that can't, and why the first of these can't."""
+        order, terminate = self.order or self.order_id, self.options.terminate
+        refusals = [not_revocable(order, (task,), self.snapshot, terminate=terminate) for task in tasks]
+        removable = tuple(task for task, refusal in zip(tasks, refusals, strict=True) if refusal is None)
+        left = tuple(task for task, refusal in zip(tasks, refusals, strict=True) if refusal is not None)
+        return removable, left, next(filter(None, refusals), None)
 
     def _step(
         self,

@@ -79,11 +79,6 @@ class LogWindow:
     first_id: int
     last_id: int
 
-    @property
-    def length(self) -> timedelta:
-        """The length of the window."""
-        return max(self.until - self.since, timedelta(0))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Durations:
@@ -100,16 +95,21 @@ class Durations:
     longest: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Reason:
-    """A reason of failure: the number of runs and orders, and the message of the newest run."""
+    """A reason of failure: the number of runs, their orders, and the message of the newest run."""
 
     text: str
-    count: int
-    orders: int
-    example: str
-    example_order: int
-    last_at: datetime | None
+    count: int = 0
+    order_ids: set[int] = field(default_factory=set)
+    example: str = ""
+    example_order: int = 0
+    last_at: datetime | None = None
+
+    @property
+    def orders(self) -> int:
+        """The number of orders."""
+        return len(self.order_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,9 @@ class Statistics:
         """Every day from the first in which a run ended to the last of the window, including days without a run."""
         if not self.hours:
             return {}
-        days = dict.fromkeys(_days(min(self.hours).date(), self.until.date()), RunCounts())
+        first = min(self.hours).date()
+        count = (self.until.date() - first).days + 1
+        days = {first + timedelta(days=number): RunCounts() for number in range(count)}
         for hour, counts in self.hours.items():
             days[hour.date()] += counts
         return days
@@ -175,15 +177,6 @@ class Statistics:
         return _HOUR * hours, spans
 
 
-@dataclass
-class _Reason:
-    count: int = 0
-    orders: set[int] = field(default_factory=set)
-    example: str = ""
-    example_order: int = 0
-    last_at: datetime | None = None
-
-
 class Collector:
     """Collects runs into ``Statistics``; it keeps a few numbers of each."""
 
@@ -196,7 +189,7 @@ class Collector:
         self._durations = {RunOutcome.SUCCESS: array("d"), RunOutcome.ERROR: array("d")}
         self._stages: dict[str, array[float]] = {}
         self._failed_in: Counter[str] = Counter()
-        self._reasons: dict[str, _Reason] = {}
+        self._reasons: dict[str, Reason] = {}
 
     def add(self, run: LoggedRun) -> None:
         """Add a run, if it ended in the window."""
@@ -215,7 +208,16 @@ class Collector:
         else:
             self._durations[run.outcome].append(duration)
         if run.outcome is RunOutcome.ERROR:
-            self._note_failure(run, ended)
+            self._failed_in[run.last_stage or "starting"] += 1
+            message = run.error or ""
+            text = reason_of(message)
+            if text not in self._reasons and len(self._reasons) >= _MAX_REASONS:
+                text = OTHER_REASONS
+            reason = self._reasons.setdefault(text, Reason(text=text))
+            reason.count += 1
+            reason.order_ids.add(run.order_id)
+            if reason.last_at is None or ended >= reason.last_at:
+                reason.example, reason.example_order, reason.last_at = message, run.order_id, ended
         elif duration is not None:
             for stage, seconds in run.stages.items():
                 self._stages.setdefault(stage, array("d")).append(seconds)
@@ -241,34 +243,9 @@ class Collector:
             failures=durations(self._durations[RunOutcome.ERROR]),
             stages={stage: known for stage in RUN_STAGES if (known := durations(self._stages.get(stage, ())))},
             failed_in=dict(self._failed_in.most_common()),
-            reasons=sorted(
-                (
-                    Reason(
-                        text=text,
-                        count=reason.count,
-                        orders=len(reason.orders),
-                        example=reason.example,
-                        example_order=reason.example_order,
-                        last_at=reason.last_at,
-                    )
-                    for text, reason in self._reasons.items()
-                ),
-                key=lambda reason: (-reason.count, reason.text),
-            ),
+            reasons=sorted(self._reasons.values(), key=lambda reason: (-reason.count, reason.text)),
             hours=hours,
         )
-
-    def _note_failure(self, run: LoggedRun, ended: datetime) -> None:
-        self._failed_in[run.last_stage or "starting"] += 1
-        message = run.error or ""
-        text = reason_of(message)
-        if text not in self._reasons and len(self._reasons) >= _MAX_REASONS:
-            text = OTHER_REASONS
-        reason = self._reasons.setdefault(text, _Reason())
-        reason.count += 1
-        reason.orders.add(run.order_id)
-        if reason.last_at is None or ended >= reason.last_at:
-            reason.example, reason.example_order, reason.last_at = message, run.order_id, ended
 
 
 def durations(seconds: Iterable[float]) -> Durations | None:
@@ -292,7 +269,3 @@ def durations(seconds: Iterable[float]) -> Durations | None:
 
 def _hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
-
-
-def _days(first: date, last: date) -> Iterable[date]:
-    return (first + timedelta(days=number) for number in range((last - first).days + 1))
