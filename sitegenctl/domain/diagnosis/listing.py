@@ -151,22 +151,15 @@ def sort_key(query: OrderQuery) -> Callable[[ListedOrder], Any]:
                 return (newest_first(order.created_at if order else None), order_id)
             case SortBy.NAME:
                 name = (order.customer_name if order else "").lower().encode()
-                return (_Reversed(name) if query.reverse else name, order_id)
+                if query.reverse:
+                    # The end sorts last: a name comes before its own beginning.
+                    name = bytes(255 - byte for byte in name) + b"\xff"
+                return (name, order_id)
             case SortBy.STATUS:
                 status = order.status if order else None
                 return (float("inf") if status is None else sign * _LIFE[status], updated, order_id)
 
     return key
-
-
-@dataclass(frozen=True)
-class _Reversed:
-    """Bytes in descending order."""
-
-    value: bytes
-
-    def __lt__(self, other: _Reversed) -> bool:
-        return other.value < self.value
 
 
 def merge(query: OrderQuery, parts: Iterable[Iterable[ListedOrder]]) -> list[ListedOrder]:

@@ -64,11 +64,8 @@ class Snapshot:
 
     def diagnose(self, order_id: int) -> Diagnosis:
         """The condition of one order, from everything in this snapshot."""
-        # Lists are sorted and counted by condition many times.
-        if (known := self._diagnoses.get(order_id)) is not None:
-            return known
-        diagnosis = self._diagnoses[order_id] = diagnose(
-            Evidence(
+        if order_id not in self._diagnoses:
+            evidence = Evidence(
                 order_id=order_id,
                 order=self.orders.get(order_id),
                 tasks=self.tasks_of(order_id),
@@ -84,8 +81,9 @@ class Snapshot:
                 silent=self.workers.silent if self.workers is not None else 0,
                 authoritative=self.authoritative,
             )
-        )
-        return diagnosis
+            # Lists are sorted and counted by condition many times.
+            self._diagnoses[order_id] = diagnose(evidence)
+        return self._diagnoses[order_id]
 
     @cached_property
     def _diagnoses(self) -> dict[int, Diagnosis]:

@@ -219,20 +219,17 @@ def clocks(postgres: PostgresFacts | None = None, redis: RedisFacts | None = Non
     spread = max(times.values()) - min(times.values())
     if spread > _SKEW_WARNING:
         judge = failed if spread > CLOCK_TOLERANCE else warning
-        remedy = Remedy.shell("chronyc", "makestep", advice=f"set the clock of {_wrong_clock(times)}")
+        # The machine whose clock differs from all others; of two clocks it is not known which is wrong.
+        middle = sorted(times.values())[len(times) // 2]
+        wrong = [name for name, offset in times.items() if abs(offset - middle) > _SKEW_WARNING]
+        machine = "the machine that is off"
+        if len(times) == 3 and len(wrong) == 1:
+            machine = wrong[0] if wrong[0] == _THIS_MACHINE else f"the machine of {wrong[0]}"
+        remedy = Remedy.shell("chronyc", "makestep", advice=f"set the clock of {machine}")
         return judge(*(_difference(name, offset) for name, offset in offsets.items()), remedy=remedy)
     if unknown:
         return unchecked(f"{listed(list(offsets))} and this machine agree; the time of {listed(unknown)} is not known")
     return ok(f"within {milliseconds(spread)} of each other")
-
-
-def _wrong_clock(times: Mapping[str, timedelta]) -> str:
-    """The machine whose clock differs from all others; of two clocks it is not known which is wrong."""
-    middle = sorted(times.values())[len(times) // 2]
-    wrong = [name for name, offset in times.items() if abs(offset - middle) > _SKEW_WARNING]
-    if len(times) < 3 or len(wrong) != 1:
-        return "the machine that is off"
-    return wrong[0] if wrong[0] == _THIS_MACHINE else f"the machine of {wrong[0]}"
 
 
 def _difference(name: str, offset: timedelta) -> str:

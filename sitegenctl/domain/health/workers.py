@@ -127,20 +127,17 @@ def worker(
     answer = f"{counted(len(workers.workers), 'worker')}: {names}"
     skipped = skipped_lines(workers.skipped)
     if stale is not None and stale.claims:
-        return warning(answer, *_stale_lines(stale.claims), *skipped, remedy=system.commands.restart_worker)
+        lines = []
+        for claim in stale.claims[:_MAX_STALE]:
+            order = f" of order {claim.order_id}" if claim.order_id is not None else ""
+            lines.append(f"{claim.worker} lists task {claim.task_id}{order} as running: {claim.reason}")
+        if more := len(stale.claims) - len(lines):
+            lines.append(f"{counted(more, 'more stale task')}; inspect workers lists them")
+        return warning(answer, *lines, *skipped, remedy=system.commands.restart_worker)
     if skipped:
         remedy = "find the program that sends such replies on this Redis, and give it a database of its own"
         return warning(answer, *skipped, remedy=remedy)
     return ok(answer)
-
-
-def _stale_lines(claims: Sequence[StaleClaim]) -> list[str]:
-    lines = []
-    for claim in claims[:_MAX_STALE]:
-        order = f" of order {claim.order_id}" if claim.order_id is not None else ""
-        lines.append(f"{claim.worker} lists task {claim.task_id}{order} as running: {claim.reason}")
-    more = len(claims) - len(lines)
-    return [*lines, f"{counted(more, 'more stale task')}; inspect workers lists them"] if more else lines
 
 
 def _no_worker(redis: RedisFacts, system: System) -> Finding:
@@ -215,35 +212,28 @@ def worker_task(workers: WorkersFacts, system: System, messages: MessageFacts | 
     """
     if not workers.workers:
         return _NO_WORKER
+    function = system.task.rpartition(".")[2]
     if any(each.tasks is None for each in workers.workers):
-        return _importable_task(system, messages)
+        # They import a task only when they run it.
+        if messages is None:
+            return unchecked("the latest failures are not known")
+        if not messages.unimportable:
+            return ok(f"{function} is imported when it runs; no recent failure to import it")
+        return failed(
+            f"workers can't import {system.task}",
+            *(f"{counted(number, 'recent failure')}: {reason}" for reason, number in messages.unimportable.items()),
+            remedy="start the worker where that module is, or set SITEGENCTL_TASK to the path that it has there",
+        )
     # A worker of another queue needs no task of ours.
     lacking = [each for each in workers.consumers(system) or workers.workers if system.task not in (each.tasks or ())]
     if not lacking:
-        return ok(f"{_function(system)} is registered")
+        return ok(f"{function} is registered")
     others = sorted({task for each in lacking for task in each.tasks or ()})
     return failed(
         f"{listed([each.name for each in lacking])} does not have {system.task}, and drops such messages",
         f"registered instead: {listed(others)}" if others else "no task is registered at all",
         remedy="start the worker with the app that has the task, or set SITEGENCTL_TASK to the name that it has there",
     )
-
-
-def _importable_task(system: System, messages: MessageFacts | None) -> Finding:
-    """Judge workers that import a task only when they run it by their failures."""
-    if messages is None:
-        return unchecked("the latest failures are not known")
-    if not messages.unimportable:
-        return ok(f"{_function(system)} is imported when it runs; no recent failure to import it")
-    return failed(
-        f"workers can't import {system.task}",
-        *(f"{counted(number, 'recent failure')}: {reason}" for reason, number in messages.unimportable.items()),
-        remedy="start the worker where that module is, or set SITEGENCTL_TASK to the path that it has there",
-    )
-
-
-def _function(system: System) -> str:
-    return system.task.rpartition(".")[2]
 
 
 @check("time limits", Source.WORKERS)
