@@ -41,12 +41,19 @@ SCHEMAS = {
 HUGE = 5_000_000_000
 
 
-@pytest.fixture(params=["America/Sao_Paulo", "Asia/Tokyo"])
-def zone(request: pytest.FixtureRequest, world: World) -> str:
-    """The time zone of the database's sessions: behind UTC, or ahead of it."""
+# Time zones of the database's sessions behind UTC and ahead of it: where times have no zone, and where they have one.
+IN_ZONES = pytest.mark.parametrize(
+    ("schema", "zone"),
+    [
+        *((schema, "America/Sao_Paulo") for schema in SCHEMAS),
+        *((schema, "Asia/Tokyo") for schema in ("contract", "timestamptz")),
+    ],
+)
+
+
+def alter_zone(world: World, zone: str) -> None:
     name = world.database_url.rpartition("/")[2]
-    world.sql(f"ALTER DATABASE {name} SET timezone TO '{request.param}'")
-    return str(request.param)
+    world.sql(f"ALTER DATABASE {name} SET timezone TO '{zone}'")
 
 
 def alter(world: World, statements: tuple[str, ...]) -> None:
@@ -73,9 +80,9 @@ def written_ago(world: World, order_id: int) -> float:
     return float(row["ago"])
 
 
-@pytest.mark.usefixtures("zone")
-@pytest.mark.parametrize("schema", SCHEMAS)
-def test_main_commands_on_each_schema(world: World, schema: str) -> None:
+@IN_ZONES
+def test_main_commands_on_each_schema(world: World, schema: str, zone: str) -> None:
+    alter_zone(world, zone)
     world.order(1)
     world.order(2, "REVIEW", files=8)
     world.order(3, "GENERATING")
@@ -106,9 +113,9 @@ def test_main_commands_on_each_schema(world: World, schema: str) -> None:
     assert (checks["postgresql"], checks["schema"]) == ("ok", "ok")
 
 
-@pytest.mark.usefixtures("zone")
-@pytest.mark.parametrize("schema", SCHEMAS)
-def test_lists_on_each_schema(world: World, schema: str) -> None:
+@IN_ZONES
+def test_lists_on_each_schema(world: World, schema: str, zone: str) -> None:
+    alter_zone(world, zone)
     world.order(1, "GENERATING", age="3 hours")
     world.order(2, "REVIEW", age="2 hours", files=8)
     world.order(3, "DELIVERED", age="5 hours", files=8)
@@ -159,9 +166,10 @@ ODD_ROWS = {
 }
 
 
-@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Asia/Tokyo"])
 @pytest.mark.parametrize("statement", ODD_ROWS.values(), ids=ODD_ROWS)
-def test_invalid_row_is_handled(world: World, statement: str) -> None:
+def test_invalid_row_is_handled(world: World, statement: str, zone: str) -> None:
+    alter_zone(world, zone)
     world.order(3, "GENERATING", steps=["START", "OPERATOR_ENQUEUE"])
     world.sql(statement)
     world.order(4)

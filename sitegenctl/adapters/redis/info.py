@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -44,7 +44,7 @@ def read_clients(listing: object) -> list[Client] | None:
     for line in listing.splitlines():
         if not line.strip():
             continue
-        fields = dict(_pairs(line.split(), "="))
+        fields = dict(word.decode(errors="replace").split("=", 1) for word in line.split() if b"=" in word)
         try:
             number, database = int(fields["id"]), int(fields["db"])
             clients.append(
@@ -106,7 +106,8 @@ async def read_facts(
         keep_refusals=True,
     )
     # A managed Redis often refuses CONFIG and CLIENT, a strict ACL INFO: these facts are unknown then.
-    fields = {} if isinstance(info, Refusal) else dict(_pairs(info.splitlines(), ":"))
+    lines = [] if isinstance(info, Refusal) else info.decode(errors="replace").split("\r\n")
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
     saved = None if isinstance(saves, Refusal) or not fields else b"".join(saves[1:]).decode()
     stops_writes = isinstance(stops, Refusal) or b"no" not in stops[1:]
     return RedisFacts(
@@ -127,14 +128,6 @@ async def read_facts(
         denied=denied.message if denied is not None else None,
         remedy=denied.hint if denied is not None else None,
     )
-
-
-def _pairs(lines: Iterable[bytes], separator: str) -> Iterator[tuple[str, str]]:
-    """Names and values of INFO's lines or of CLIENT LIST's words."""
-    for line in lines:
-        name, found, value = line.decode(errors="replace").partition(separator)
-        if found:
-            yield name, value
 
 
 def _write_error(info: Mapping[str, str], *, saves: bool) -> str | None:
