@@ -12,16 +12,12 @@ from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
-from kombu import Exchange, Queue
 
 from sitegenctl.adapters.celery.backend import CeleryBackend
 from sitegenctl.config.settings import Settings, load_settings
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, RESULTS_KEPT, RETRIES, SOFT_LIMIT
 from sitegenctl.errors import GenerationError, SitegenError
-from sitegenctl.worker.attempt import Attempt, Failure
-from sitegenctl.worker.service import worker_context
-
-TASKS_PER_CHILD = 50
+from sitegenctl.worker.service import Attempt, Failure, worker_context
 
 
 def make_app(settings: Settings) -> Celery:
@@ -29,15 +25,7 @@ def make_app(settings: Settings) -> Celery:
     url, transport_options, result_options = CeleryBackend(settings).kombu_options()
     app = Celery("sitegenctl", broker=url, backend=url, set_as_current=False)
     app.conf.update(
-        task_queues=[Queue(settings.queue, Exchange(settings.queue), routing_key=settings.queue)],
         task_default_queue=settings.queue,
-        task_default_exchange=settings.queue,
-        task_default_routing_key=settings.queue,
-        task_serializer="json",
-        result_serializer="json",
-        accept_content=["json"],
-        timezone="UTC",
-        enable_utc=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_time_limit=HARD_LIMIT,
@@ -45,7 +33,7 @@ def make_app(settings: Settings) -> Celery:
         task_track_started=True,
         worker_prefetch_multiplier=1,
         worker_concurrency=settings.concurrency,
-        worker_max_tasks_per_child=TASKS_PER_CHILD,
+        worker_max_tasks_per_child=50,
         worker_send_task_events=True,
         task_send_sent_event=True,
         result_expires=RESULTS_KEPT,
@@ -69,22 +57,14 @@ def make_app(settings: Settings) -> Celery:
         delay = None
         if retries < RETRIES:
             delay = retry_delay(retry_base, retries, random.random())  # noqa: S311 - jitter, no secret
-        attempt.journal(result, retry_in=delay)
+        attempt.journal(result.reason, retry_in=delay)
         error = GenerationError(result.reason)
         if delay is None:
             raise error
         raise self.retry(exc=error, countdown=delay)
 
-    app.task(
-        generate_site_task,
-        bind=True,
-        name=settings.task,
-        max_retries=RETRIES,
-        acks_late=True,
-        reject_on_worker_lost=True,
-        time_limit=HARD_LIMIT,
-        soft_time_limit=SOFT_LIMIT,
-    )
+    limits = {"time_limit": HARD_LIMIT, "soft_time_limit": SOFT_LIMIT}
+    app.task(generate_site_task, bind=True, name=settings.task, max_retries=RETRIES, **limits)
     return app
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection
 from importlib.metadata import entry_points
+from operator import attrgetter
 from typing import cast
 
 from sitegenctl.domain.orders.generation import Generator, SiteFile
@@ -36,8 +37,15 @@ def load_generator(name: str | None) -> Generator:
         from sitegenctl.worker.generator.generator import generate
 
         return generate
+    points = list(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    if ":" not in name and not points:
+        raise _problem(f"no generator {name!r} is installed")
     try:
-        generator = _import(name) if ":" in name else _load_entry_point(name)
+        if ":" in name:
+            module, _, attributes = name.partition(":")
+            generator = attrgetter(attributes)(importlib.import_module(module))
+        else:
+            generator = points[0].load()
     except (ImportError, AttributeError, ValueError, TypeError) as exc:
         raise _problem(f"generator {name!r} cannot be imported: {exc}") from exc
     if not callable(generator):
@@ -72,21 +80,6 @@ def checked(files: Collection[SiteFile]) -> list[SiteFile]:
         if any("/".join(parents[:depth]) in paths for depth in range(1, len(parents) + 1)):
             raise GenerationError(f"the generator returned a path inside a file: {path!r}")
     return list(files)
-
-
-def _import(name: str) -> object:
-    module_name, _, attributes = name.partition(":")
-    generator: object = importlib.import_module(module_name)
-    for attribute in attributes.split("."):
-        generator = getattr(generator, attribute)
-    return generator
-
-
-def _load_entry_point(name: str) -> object:
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        generator: object = point.load()
-        return generator
-    raise _problem(f"no generator {name!r} is installed")
 
 
 def _problem(message: str) -> UsageProblem:

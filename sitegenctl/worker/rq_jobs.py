@@ -21,8 +21,7 @@ from rq.timeouts import JobTimeoutException
 from sitegenctl.config.settings import Settings, load_settings
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, SOFT_LIMIT
 from sitegenctl.errors import GenerationError
-from sitegenctl.worker.attempt import Attempt, Failure
-from sitegenctl.worker.service import WorkerContext, worker_context
+from sitegenctl.worker.service import Attempt, Failure, WorkerContext, worker_context
 
 
 class SiteJob(Job):
@@ -69,7 +68,7 @@ def generate_site_job(job: Job, context: WorkerContext, order_id: int, resume: b
     # RQ's alarm must not interrupt the writing of the log.
     signal.alarm(0)
     if result.begun:
-        attempt.journal(result, retry_in=None)
+        attempt.journal(result.reason, retry_in=None)
         return {"success": False, "order_id": order_id, "error": result.reason, "can_retry": True}
-    attempt.journal(result, retry_in=float(job.get_retry_interval()) if job.retries_left else None)
+    attempt.journal(result.reason, retry_in=float(job.get_retry_interval()) if job.retries_left else None)
     raise GenerationError(result.reason)

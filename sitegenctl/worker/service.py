@@ -1,14 +1,15 @@
-"""Generating one order in stages, with the generation log of the deployed system.
+"""Generating one order in stages, for every backend, with the generation log of the deployed system.
 
 The stages are the strategy (ends with the BRIEFING deliverable), the site (ends with the renaming of the complete
-folder) and the transition to REVIEW. A resumed generation continues after the last completed stage. An exception means
-that it failed; the caller decides about another attempt.
+folder) and the transition to REVIEW. A resumed generation continues after the last completed stage. Further attempts,
+and how a task reports a failure, depend on the backend.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,9 +18,11 @@ from sitegenctl.config.settings import Settings
 from sitegenctl.domain.orders.generation import Brief, GenerationRecords, GenerationStore, Generator
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.ports import SiteStore
-from sitegenctl.errors import GenerationError
+from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.session import worker_stores
 from sitegenctl.worker.plugins import checked, load_generator
+
+_log = logging.getLogger(__name__)
 
 
 class GenerationEnd(StrEnum):
@@ -83,23 +86,77 @@ async def generate(
         return await _Run(context=context, records=records, brief=brief, task_id=task_id).run(resume=resume)
 
 
-async def record_failure(
-    context: WorkerContext, order_id: int, message: str, *, task_id: str, attempt: int, retry_in: float | None
-) -> None:
-    """Write an ERROR row for a failed attempt, and the note that the system's own screens show.
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """The reason of a failed attempt; ``begun`` if the order was complete and the run itself failed."""
 
-    ``retry_in`` is in seconds, None after the last attempt. Nothing is written while another run holds the order's
-    lock.
-    """
-    next_attempt = "no retry left" if retry_in is None else f"retry in {retry_in:.0f} s"
-    await context.store.record_failure(
-        order_id,
-        f"{message} (attempt {attempt}, {next_attempt})",
-        f"{message} ({next_attempt})",
-        task_id=task_id,
-        attempt=attempt,
-        retry_in=retry_in,
-    )
+    reason: str
+    begun: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """The attempt ``number`` (from 1) of a task at its order."""
+
+    context: WorkerContext
+    order_id: int
+    task_id: str
+    number: int
+
+    def run(
+        self, *, resume: bool, limit: float, signal: type[Exception], ahead: float = 0.0
+    ) -> dict[str, Any] | Failure:
+        """Generate the site within ``limit`` seconds; return the result of the task, or the failure.
+
+        ``signal`` is the exception that the backend's own time limit raises, ``ahead`` seconds before ours or later.
+        Both limits are needed: ours does not reach a generator that hangs, and a signal is lost if it is raised in a
+        callback of the event loop.
+        """
+        begun = False
+
+        def on_begin() -> None:
+            nonlocal begun
+            begun = True
+
+        async def generation() -> Generation:
+            async with asyncio.timeout(limit + ahead):
+                return await generate(
+                    self.context, self.order_id, resume=resume, task_id=self.task_id, on_begin=on_begin
+                )
+
+        try:
+            ended = asyncio.run(generation())
+        except (TimeoutError, signal):
+            reason = f"it took longer than {limit:.0f} s"
+        except SitegenError as exc:
+            reason = exc.message
+        except Exception as exc:  # noqa: BLE001 - a generator is a plug-in and may raise anything
+            _log.exception("The generator failed for order %s", self.order_id)
+            reason = f"{type(exc).__name__}: {exc}"
+        else:
+            is_generated = ended.end is GenerationEnd.GENERATED
+            return {
+                "success": is_generated,
+                "skipped": not is_generated,
+                "order_id": self.order_id,
+                "message": ended.message,
+            }
+        return Failure(reason=reason, begun=begun)
+
+    def journal(self, reason: str, *, retry_in: float | None) -> None:
+        """Write an ERROR row for the failure, and the note that the system's own screens show.
+
+        ``retry_in`` is in seconds, None after the last attempt. Nothing is written while another run holds the order's
+        lock.
+        """
+        next_attempt = "no retry left" if retry_in is None else f"retry in {retry_in:.0f} s"
+        message, note = f"{reason} (attempt {self.number}, {next_attempt})", f"{reason} ({next_attempt})"
+        details = {"task_id": self.task_id, "attempt": self.number, "retry_in": retry_in}
+        try:
+            asyncio.run(self.context.store.record_failure(self.order_id, message, note, **details))
+        except SitegenError as exc:
+            # The state of the task still shows the failure.
+            _log.warning("Could not write the failure of order %s into its log: %s", self.order_id, exc.message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +237,7 @@ class _Run:
 
 def briefing(brief: Brief) -> tuple[str, str]:
     """Return the BRIEFING deliverable: title and Markdown, in the customer's own words."""
-    sections: Mapping[str, str | None] = {
+    sections = {
         "Business": f"{brief.business_name}, {brief.custom_niche or brief.niche.title()}",
         "Place": f"{brief.primary_city}, {brief.state}",
         "Main service": brief.primary_service,

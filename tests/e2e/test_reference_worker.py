@@ -202,8 +202,9 @@ def test_the_worker_configuration_matches_the_contract(world: World) -> None:
     assert task.acks_late
     assert task.reject_on_worker_lost
     assert (conf.worker_prefetch_multiplier, conf.worker_concurrency, conf.result_expires) == (1, 2, 86400)
-    assert (conf.task_serializer, conf.accept_content, conf.worker_send_task_events) == ("json", ["json"], True)
-    assert [queue.name for queue in conf.task_queues] == [QUEUE]
+    assert (conf.task_serializer, list(conf.accept_content), conf.worker_send_task_events) == ("json", ["json"], True)
+    queues = app.amqp.queues.consume_from
+    assert [(name, queue.exchange.name, queue.routing_key) for name, queue in queues.items()] == [(QUEUE, QUEUE, QUEUE)]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2])

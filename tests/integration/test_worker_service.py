@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import asyncpg
 import pytest
@@ -13,7 +15,7 @@ from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import read_history
 from sitegenctl.errors import GenerationError, SitegenError
 from sitegenctl.session import worker_stores
-from sitegenctl.worker.service import Generation, GenerationEnd, WorkerContext, generate, record_failure
+from sitegenctl.worker.service import Attempt, Generation, GenerationEnd, WorkerContext, generate
 from tests.support import generators
 from tests.support.world import World
 
@@ -34,6 +36,18 @@ def work(world: World, *, resume: bool = True, generator: Generator = generators
 
 def briefings(world: World) -> list[asyncpg.Record]:
     return world.sql("SELECT * FROM site_deliverables WHERE order_id = 42 AND type = 'BRIEFING'")
+
+
+async def cancel(world: World) -> None:
+    connection = await asyncpg.connect(world.database_url)
+    await connection.execute("UPDATE site_orders SET status = 'CANCELLED'")
+    await connection.close()
+
+
+def in_thread(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end while the loop of this thread is blocked."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def test_a_whole_generation(world: World) -> None:
@@ -141,9 +155,8 @@ def test_a_second_generation_at_the_same_time_gives_way(world: World) -> None:
 
     def while_generating(brief: Brief):
         # Another task; for the database, another process.
-        with_own_loop = asyncio.new_event_loop()
         second = generate(worker_context(world), brief.order_id, resume=True, task_id="task-2")
-        ends.append(_in_thread(with_own_loop, second).end)
+        ends.append(in_thread(second).end)
         return generators.small(brief)
 
     assert work(world, generator=while_generating).end is GenerationEnd.GENERATED
@@ -155,7 +168,7 @@ def test_an_order_cancelled_during_the_run_stays_cancelled(world: World) -> None
     world.order(42, "GENERATING")
 
     def cancelled(brief: Brief):
-        _in_thread(asyncio.new_event_loop(), _cancel(world))
+        in_thread(cancel(world))
         return generators.small(brief)
 
     assert work(world, generator=cancelled).end is GenerationEnd.SKIPPED
@@ -188,8 +201,8 @@ def test_a_failure_is_logged_and_other_notes_are_kept(world: World) -> None:
     world.sql("UPDATE site_orders SET admin_notes = 'call\nAna'")
     context = worker_context(world)
 
-    def fail(attempt: int, retry_in: float | None) -> None:
-        asyncio.run(record_failure(context, 42, "no\nluck", task_id="t", attempt=attempt, retry_in=retry_in))
+    def fail(number: int, retry_in: float | None) -> None:
+        Attempt(context=context, order_id=42, task_id="t", number=number).journal("no\nluck", retry_in=retry_in)
 
     def notes() -> str:
         return str(world.sql("SELECT admin_notes FROM site_orders")[0][0])
@@ -201,7 +214,7 @@ def test_a_failure_is_logged_and_other_notes_are_kept(world: World) -> None:
     assert [row["status"] for row in world.log()] == ["error", "error"]
     work(world)
     assert notes() == "call\nAna"
-    asyncio.run(record_failure(context, 99, "no such order", task_id="t", attempt=1, retry_in=None))
+    Attempt(context=context, order_id=99, task_id="t", number=1).journal("no such order", retry_in=None)
 
 
 def test_a_failure_is_not_logged_into_another_run(world: World) -> None:
@@ -212,27 +225,9 @@ def test_a_failure_is_not_logged_into_another_run(world: World) -> None:
         async with context.store.lock(42) as records:
             assert records is not None
             await records.log(42, "START", "")
-            await record_failure(context, 42, "too late", task_id="t", attempt=1, retry_in=None)
+            attempt = Attempt(context=context, order_id=42, task_id="t", number=1)
+            await asyncio.to_thread(attempt.journal, "too late", retry_in=None)
 
     asyncio.run(scenario())
     assert world.steps() == ["START"]
     assert world.sql("SELECT admin_notes FROM site_orders")[0][0] is None
-
-
-async def _cancel(world: World) -> None:
-    connection = await asyncpg.connect(world.database_url)
-    await connection.execute("UPDATE site_orders SET status = 'CANCELLED'")
-    await connection.close()
-
-
-def _in_thread(loop: asyncio.AbstractEventLoop, coroutine):
-    """Run a coroutine to its end while the loop of this thread is blocked."""
-    from threading import Thread
-
-    results: list[object] = []
-    thread: Callable = lambda: results.append(loop.run_until_complete(coroutine))  # noqa: E731
-    running = Thread(target=thread)
-    running.start()
-    running.join()
-    loop.close()
-    return results[0]

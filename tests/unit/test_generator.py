@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sitegenctl.domain.orders import generation as briefs
 from sitegenctl.domain.orders.generation import Brief, TeamMember
 from sitegenctl.worker.generator.generator import generate
-from sitegenctl.worker.generator.hours import opening_hours
-from sitegenctl.worker.generator.sanitize import MAX_SLUG, mail_link, phone_digits, slugs, web_address
+from sitegenctl.worker.generator.sanitize import MAX_SLUG, mail_link, opening_hours, phone_digits, slugs, web_address
 from sitegenctl.worker.generator.site import MAX_SERVICE_PAGES
 from sitegenctl.worker.generator.voice import Language, Tone, Voice, is_brazilian, texts
 from sitegenctl.worker.plugins import checked
@@ -255,12 +254,6 @@ def test_anything_typed_gives_a_sound_site(brief):
 
 def test_the_same_brief_gives_the_same_bytes():
     assert list(generate(PLUMBER)) == list(generate(replace(PLUMBER)))
-
-
-def test_one_service_still_makes_a_dozen_files():
-    files = generate(replace(BARE, business_name="Joe", services=["Odd jobs"]))
-    assert len(files) >= 12
-    assert "services/odd-jobs.html" in {file.path for file in files}
 
 
 def test_the_pages_show_the_brief(built):

@@ -31,11 +31,11 @@ def business_data(site: Site) -> dict[str, Any]:
         {
             "@context": "https://schema.org",
             "@type": site.business_type,
-            "@id": _address(site, "#business"),
+            "@id": site.address("#business"),
             "name": site.name,
             "description": site.meta_description,
-            "url": _address(site, ""),
-            "logo": site.logo or _address(site, "assets/logo.svg"),
+            "url": site.address(""),
+            "logo": site.logo or site.address("assets/logo.svg"),
             "telephone": contact.phone,
             "email": contact.email if contact.email_link else None,
             "address": _known(address),
@@ -73,14 +73,10 @@ def contact_card(site: Site) -> str:
         "TEL;TYPE=WORK,VOICE": (contact.phone_link or "").removeprefix("tel:"),
         "EMAIL;TYPE=INTERNET": _vcard(contact.email) if contact.email_link else "",
         "ADR;TYPE=WORK": address if contact.address or site.place else "",
-        "URL": _address(site, ""),
+        "URL": site.address(""),
     }
     lines = ["BEGIN:VCARD", "VERSION:3.0", *(f"{key}:{text}" for key, text in entries.items() if text)]
     return "".join(f"{_folded(line)}\r\n" for line in [*lines, "END:VCARD"])
-
-
-def _address(site: Site, path: str) -> str | None:
-    return f"{site.base}/{path}" if site.base else None
 
 
 def _known(data: dict[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from sitegenctl.domain.orders.generation import Brief
-from sitegenctl.worker.generator.hours import OpeningHours, opening_hours
+from sitegenctl.domain.orders.generation_input import Brief
 from sitegenctl.worker.generator.palette import Palette, make_palette
 from sitegenctl.worker.generator.sanitize import (
     MAX_PHONE,
+    OpeningHours,
     excerpt,
     line,
     mail_link,
+    opening_hours,
     paragraphs,
     phone_digits,
     profile_address,
@@ -127,6 +128,10 @@ class Site:
     title: str
     meta_description: str
     keywords: tuple[str, ...]
+
+    def address(self, path: str) -> str | None:
+        """The absolute address of a page; None where the base is not known."""
+        return f"{self.base}/{path}" if self.base else None
 
 
 def read_brief(brief: Brief) -> Site:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib import resources
 
-from sitegenctl.domain.orders.generation import Brief
-from sitegenctl.worker.generator.sanitize import MAX_PHONE, line
+from sitegenctl.domain.orders.generation_input import Brief
+from sitegenctl.worker.generator.sanitize import MAX_PHONE, line, unaccented
 
 
 class Tone(StrEnum):
@@ -101,9 +100,3 @@ def is_brazilian(brief: Brief) -> bool:
         return True
     codes = parts & set(_STATES)
     return bool(codes - _ALSO_AMERICAN) or (bool(codes) and _BRAZILIAN_PHONE.fullmatch(phone) is not None)
-
-
-def unaccented(text: str) -> str:
-    """Return the text in lower case without accents."""
-    decomposed = unicodedata.normalize("NFKD", text.lower())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
