@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import sys
 import zlib
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -105,25 +103,6 @@ def test_failed_imports_of_the_job(rq: RqWorld) -> None:
         eventually(lambda: client.zcard(f"rq:failed:{QUEUE}") == 1)
     checks = examine(rq, task=f"{JOB}_of_old")
     expect(checks["worker task"], FAILED, "can't import", "generate_site_job_of_old")
-
-
-def test_probe_never_unpickles(rq: RqWorld, tmp_path: Path) -> None:
-    bomb = pickle.dumps(Bomb(str(tmp_path / "exploded")))
-    task_id = rq.publish(1)
-    with rq.redis() as client:
-        client.hset(f"rq:job:{task_id}", mapping={"data": zlib.compress(bomb), "meta": bomb, "result": bomb})
-    expect(examine(rq)["serialization"], OK)
-    assert not (tmp_path / "exploded").exists()
-
-
-class Bomb:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> object:
-        return os.mkdir, (self.path,)
 
 
 def test_every_check_is_proven_to_pass_and_to_fail() -> None:

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.adapters.rq.assignments import assign_jobs, why_undecided
 from sitegenctl.adapters.rq.events import QueueState, differences
-from sitegenctl.adapters.rq.job import FIELDS, UNLIMITED, Job, Place, decode, read_call
+from sitegenctl.adapters.rq.job import FIELDS, UNLIMITED, Job, Place, Started, decode, read_call
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.reader import Started
-from sitegenctl.adapters.rq.records import WORKER_FIELDS, Record, Records
+from sitegenctl.adapters.rq.records import WORKER_FIELDS, Record, Records, assign_jobs
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from tests.support.rq_world import JOB
 
@@ -145,7 +143,7 @@ def test_delivery_has_its_time_and_limit(
     status: str, timeout: str, delivered_at: datetime | None, limit: timedelta | None
 ) -> None:
     began = job(status=status, timeout=timeout, started_at=NOW.isoformat())
-    task = decode("J", began, Place(TaskState.UNACKED, delivery="J:e"), OPTIONS)
+    task = decode("J", began, Place(TaskState.UNACKED, entry=Started(b"J:e", b"0", None)), OPTIONS)
     assert isinstance(task, LiveTask)
     assert (task.delivered_at, task.limit, task.delivery) == (delivered_at, limit, "J:e")
 
@@ -212,7 +210,7 @@ NO_RECORD: dict[str, Any] = {"birth": "", "last_heartbeat": "", "state": "", "qu
 
 def test_a_connected_worker_has_its_reported_jobs() -> None:
     call = assign_jobs(records(worker("W", "J"), started={"J": 60}, J=STARTED), QUEUE)
-    assert (call.running, call.silent) == ({"W": [("J", "J")]}, 0)
+    assert (call.held, call.silent) == ({"W": [("J", TaskState.RUNNING, "J")]}, 0)
     assert call.holders("J") == [("W", TaskState.RUNNING)]
 
 
@@ -304,7 +302,7 @@ def test_each_worker_has_its_own_execution_of_a_job(
     workers: tuple[Record, ...], started: dict[str, float], running: dict[str, str], unclaimed: set[str]
 ) -> None:
     call = assign_jobs(records(*workers, started=started, J=STARTED), QUEUE)
-    assert {name: jobs[0].delivery for name, jobs in call.running.items()} == running
+    assert {name: jobs[0].delivery for name, jobs in call.held.items()} == running
     assert {member for member in started if call.runner(member) is None} == unclaimed
 
 
@@ -329,7 +327,7 @@ def test_delivery_without_worker_is_over_after_its_limit_alone(
     started = job(status="started", timeout=timeout, started_at=began and f"2026-01-01T{began}.000000Z")
     seen = records(worker("W", connected=False, death=NOW.isoformat()), started={"J": left}, J=started)
     task = LiveTask(task_id="J", name=JOB, order_id=42, state=state, delivery="J")
-    reason = why_undecided(task, seen, assign_jobs(seen, QUEUE))
+    reason = assign_jobs(seen, QUEUE).why_undecided(task)
     assert (reason is None) == (undecided is None)
     assert undecided is None or undecided in str(reason)
 

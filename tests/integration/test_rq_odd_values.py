@@ -90,7 +90,7 @@ def test_odd_values_stop_nothing(
     client.hset("rq:job:odd", mapping={"timeout": "180", **fields})
     client.hset(b"rq:execution:" + odd, "created_at", created_at)
     client.zadd(OPTIONS.started, {odd: score, member: score, b"odd": score})
-    client.zadd(OPTIONS.scheduled, {member: score, b"odd": score})
+    client.zadd(OPTIONS.registry("scheduled"), {member: score, b"odd": score})
     client.rpush(OPTIONS.list_key, member, b"odd")
     client.rpush(OPTIONS.intermediate, member, b"odd")
     client.sadd(OPTIONS.workers, b"rq:worker:W", member)

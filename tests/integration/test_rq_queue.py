@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import pickle
@@ -27,9 +26,9 @@ from rq.suspension import WORKERS_SUSPENDED
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.reader import QueueReading
-from sitegenctl.adapters.rq.workers import RqWorkers
+from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
+from tests.support.doctor_stage import examine, expect
 from tests.support.rq_world import JOB, RqWorld
 from tests.support.systems import judged, publication
 from tests.support.world import QUEUE, eventually
@@ -60,11 +59,11 @@ def test_keys_match_rq(rq: RqWorld) -> None:
     with rq.queue() as queue:
         registries = {
             options.started: queue.started_job_registry,
-            options.scheduled: queue.scheduled_job_registry,
-            options.deferred: queue.deferred_job_registry,
-            options.finished: FinishedJobRegistry(queue=queue),
-            options.failed: queue.failed_job_registry,
-            options.canceled: CanceledJobRegistry(queue=queue),
+            options.registry("scheduled"): queue.scheduled_job_registry,
+            options.registry("deferred"): queue.deferred_job_registry,
+            options.registry("finished"): FinishedJobRegistry(queue=queue),
+            options.registry("failed"): queue.failed_job_registry,
+            options.registry("canceled"): CanceledJobRegistry(queue=queue),
         }
         assert options.list_key == queue.key
         assert options.intermediate == queue.intermediate_queue_key
@@ -110,6 +109,7 @@ def test_nothing_is_ever_unpickled(rq: RqWorld, tmp_path: Path) -> None:
     rq.with_session(everything)
     assert rq.run("inspect").returncode == 0
     assert rq.run("inspect", "task", ids[0]).returncode == 0
+    expect(examine(rq)["serialization"], CheckStatus.OK)
     assert not exploded.exists()
     pickle.loads(bomb)  # noqa: S301 - its own
     assert exploded.exists()  # as a bomb it works
@@ -229,14 +229,6 @@ def test_delivered_job_is_orphaned_after_its_limit(rq: RqWorld) -> None:
     assert rq.queued_ids() == [task_id]
 
 
-def test_worker_dead_requeues_at_once(rq: RqWorld) -> None:
-    task_id = rq.publish(1)
-    rq.deliver(late=-60)
-    (task,) = read(rq).tasks
-    assert rq.with_session(lambda session: session.queue.requeue([task], worker_dead=True)) == {}
-    assert rq.queued_ids() == [task_id]
-
-
 def test_job_without_time_limit_is_never_orphaned_by_time(rq: RqWorld) -> None:
     task_id = rq.publish(1, job_timeout=-1)
     rq.deliver()
@@ -343,18 +335,6 @@ def test_requeue_never_makes_a_second_copy(rq: RqWorld) -> None:
     assert rq.queued_ids() == [task_id]
 
 
-@pytest.mark.parametrize("at_once", [3, 5, 8])
-async def test_copies_in_a_long_queue_stay_copies(rq: RqWorld, at_once: int) -> None:
-    ids = [f"task-{number}" for number in (1, 2, 1, 3, 4, 4, 5, 1, 6, 7, 1, 1, 8, 9, 2)]
-    await asyncio.to_thread(publish, rq, *range(1, 10))
-    with rq.redis() as client:
-        client.delete(f"rq:queue:{QUEUE}")
-        client.rpush(f"rq:queue:{QUEUE}", *ids)
-    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).connection() as connection:
-        reading = await QueueReading(connection, RqOptions(), at_once=at_once).read()
-    assert [task.task_id for task in reading.tasks] == ids
-
-
 # --- what is left of a job that ended --------------------------------------------------------------------------
 
 
@@ -455,54 +435,6 @@ def test_keys_of_another_type_are_skipped(rq: RqWorld) -> None:
     assert seen(rq) == {fine: TaskState.QUEUED}
     assert rq.run("inspect", "task", fine).returncode == 0
     assert rq.run("inspect", "workers").stdout.startswith("no worker is alive")
-
-
-def test_ids_without_jobs_are_foreign(rq: RqWorld) -> None:
-    task_id, other = rq.publish(1), rq.publish(2)
-    with rq.redis() as client:
-        client.delete(f"rq:job:{task_id}")
-    reading = read(rq)
-    assert [task.task_id for task in reading.tasks] == [other]
-    assert [(message.task_id, message.position) for message in reading.foreign] == [(task_id, 0)]
-
-
-@pytest.mark.parametrize("at_once", [7, 10, 39, 40, 1000])
-async def test_long_queue_is_read_like_a_short_one(rq: RqWorld, at_once: int) -> None:
-    await asyncio.to_thread(publish, rq, *range(1, 41))
-    expected = [f"task-{number}" for number in range(1, 41)]
-    async with RqWorkers(rq.redis_url, RqOptions(), timeout=5).connection() as connection:
-        reading = await QueueReading(connection, RqOptions(), at_once=at_once).read()
-    assert [task.task_id for task in reading.tasks] == expected
-    assert [task.position for task in reading.tasks] == list(range(40))
-
-
-@pytest.mark.parametrize("at_head", [False, True])
-async def test_long_queue_is_read_once_while_it_moves(rq: RqWorld, at_head: bool) -> None:
-    await asyncio.to_thread(publish, rq, *range(1, 201))
-    options = RqOptions()
-    with rq.redis() as client:
-
-        class Moving:
-            """A connection during whose every second question three jobs are taken, or one is put in at the head."""
-
-            def __init__(self, connection: Any) -> None:
-                self.connection, self.asked = connection, 0
-
-            async def execute(self, *commands: Any, **how: Any) -> Any:
-                self.asked += 1
-                if commands[0][0] == "LRANGE" and self.asked % 2:
-                    if at_head and self.asked < 12:
-                        client.lmove(options.list_key, options.list_key, "RIGHT", "LEFT")
-                    elif not at_head:
-                        for _ in range(3):
-                            client.lmove(options.list_key, options.intermediate, "LEFT", "RIGHT")
-                return await self.connection.execute(*commands, **how)
-
-        async with RqWorkers(rq.redis_url, options, timeout=5).connection() as connection:
-            reading = await QueueReading(Moving(connection), options, at_once=20).read()  # type: ignore[arg-type]
-    ids = [task.task_id for task in reading.tasks]
-    assert len(ids) == len(set(ids))
-    assert set(ids) == {f"task-{number}" for number in range(1, 201)}
 
 
 def test_partly_refused_publication_is_certain(rq: RqWorld) -> None:

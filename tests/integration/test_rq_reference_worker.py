@@ -203,13 +203,6 @@ def test_publisher_and_worker_can_use_json(world: RqWorld, monkeypatch: pytest.M
     eventually(lambda: world.status() == "REVIEW")
 
 
-def test_published_jobs_name_the_function_of_the_system(world: RqWorld) -> None:
-    world.order(42)
-    outcome = world.enqueue(42).outcomes[0]
-    job = world.fetch(str(outcome.task_id))
-    assert (job.func_name, job.args, job.kwargs) == (JOB, (42,), {"resume": True})
-
-
 def test_without_rq_the_hint_names_the_package(world: RqWorld, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['rq'] = None\n")
     process = subprocess.run(

@@ -14,17 +14,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sitegenctl.adapters.broker.json_values import moment
 from sitegenctl.adapters.redis.connection import Connection
-from sitegenctl.adapters.rq.assignments import assign_jobs
-from sitegenctl.adapters.rq.job import Job
+from sitegenctl.adapters.rq.job import Job, job_id_of
 from sitegenctl.adapters.rq.lookup import read_result
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.reader import atomically, job_id_of, read_jobs, scored
-from sitegenctl.adapters.rq.records import read_records
-from sitegenctl.adapters.rq.workers import RqWorkers
+from sitegenctl.adapters.rq.reader import atomically, read_jobs, scored
+from sitegenctl.adapters.rq.records import read_assignments
+from sitegenctl.adapters.rq.workers import RqAccess
 from sitegenctl.domain.queue.event import HEARTBEAT, Event, NoEvent, read_event
-from sitegenctl.domain.queue.task import TaskResult
+from sitegenctl.domain.queue.task import TaskResult, TaskState
 
 #: Seconds between two readings.
 INTERVAL = 1.0
@@ -64,24 +62,18 @@ class QueueState:
 
     def newly_waiting(self, before: QueueState) -> set[str]:
         """The jobs that wait now and did not before, or for another time."""
-        waited = before.waiting
-        return {job_id for job_id, due in self.waiting.items() if job_id not in waited or waited[job_id] != due}
+        return {job_id for job_id, _ in self.waiting.items() - before.waiting.items()}
 
 
-class RqEvents:
-    """``EventSource`` on RQ; reads every ``interval`` seconds, over a connection of its own."""
+class RqEvents(RqAccess):
+    """``EventSource`` on RQ; reads every ``INTERVAL`` seconds."""
 
     enabling = "RQ's workers need not send events: their state is polled"
-
-    def __init__(self, url: str, options: RqOptions, *, timeout: float, interval: float = INTERVAL) -> None:
-        self._options = options
-        self._interval = interval
-        self._workers = RqWorkers(url, options, timeout=timeout)
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[Event | NoEvent]]:
         """Listen until the block is left."""
-        async with self._workers.connection() as connection:
+        async with self.connection() as connection:
             first = await read_state(connection, self._options)
             events = self._events(connection, first)
             try:
@@ -91,11 +83,9 @@ class RqEvents:
 
     async def _events(self, connection: Connection, before: QueueState) -> AsyncGenerator[Event | NoEvent, None]:
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(INTERVAL)
             after = await read_state(connection, self._options, before)
-            events = [
-                event for fields in differences(before, after, self._options.task) if (event := read_event(fields))
-            ]
+            events = list(filter(None, map(read_event, differences(before, after, self._options.task))))
             for event in events:
                 yield event
             if not events and not after.has_workers:
@@ -105,19 +95,21 @@ class RqEvents:
 
 async def read_state(connection: Connection, options: RqOptions, before: QueueState | None = None) -> QueueState:
     """Read everything that can change, and the results of jobs that ended since ``before``."""
-    records = await read_records(connection, options)
-    assigned = assign_jobs(records, options.queue)
-    running = {job.job_id: name for name, jobs in assigned.running.items() for job in jobs}
+    assigned = await read_assignments(connection, options)
+    records = assigned.records
+    running = {
+        job.job_id: name for name, jobs in assigned.held.items() for job in jobs if job.state is TaskState.RUNNING
+    }
     listed, scheduled, *registries = await atomically(
         connection,
         [
             ("LRANGE", options.list_key, -_NEWEST, -1),
-            ("ZREVRANGE", options.scheduled, 0, _NEWEST - 1, "WITHSCORES"),
-            *(("ZREVRANGE", key, 0, _NEWEST - 1) for key in (options.finished, options.failed, options.canceled)),
+            ("ZREVRANGE", options.registry("scheduled"), 0, _NEWEST - 1, "WITHSCORES"),
+            *(("ZREVRANGE", options.registry(kind), 0, _NEWEST - 1) for kind in ("finished", "failed", "canceled")),
         ],
     )
     waiting: dict[str, datetime | None] = {job_id_of(member): None for member in listed}
-    waiting |= {job_id: moment(due) for job_id, due in scored(scheduled)}
+    waiting |= scored(scheduled)
     state = QueueState(
         now=records.now,
         has_workers=bool(assigned.living or assigned.silent),
@@ -173,14 +165,10 @@ def _eta(due: datetime | None) -> dict[str, str]:
 
 
 def _called(job: Job, task: str) -> dict[str, Any]:
-    call = job.call()
-    order_id = job.order_id(task)
     fields: dict[str, Any] = {"uuid": job.job_id, "retries": job.attempt - 1}
-    if job.is_of(task):
-        fields["name"] = task
-    elif call is not None:
-        fields["name"] = call.function
-    if order_id is not None:
+    if (name := job.name(task)) is not None:
+        fields["name"] = name
+    if (order_id := job.order_id(task)) is not None:
         fields["args"] = f"({order_id},)"
     return fields
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import parse_url
-from sitegenctl.adapters.rq.assignments import assign_jobs
+from sitegenctl.adapters.rq.job import job_id_of, job_in_work
 from sitegenctl.adapters.rq.lookup import read_result
-from sitegenctl.adapters.rq.options import SERIALIZERS, RqOptions
-from sitegenctl.adapters.rq.reader import job_id_of, job_in_work, read_jobs
-from sitegenctl.adapters.rq.records import read_records
-from sitegenctl.adapters.rq.workers import RqWorkers
+from sitegenctl.adapters.rq.options import SERIALIZERS
+from sitegenctl.adapters.rq.reader import read_jobs
+from sitegenctl.adapters.rq.records import read_assignments
+from sitegenctl.adapters.rq.workers import RqAccess
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.workers import QueueHead, WorkerFacts, WorkersFacts
@@ -39,29 +39,22 @@ _IMPORTING = "in import_attribute"
 _FIRST_BYTES = {b"\x80": "pickle", b"[": "JSON"}
 
 
-class RqHealth:
-    """``BrokerProbe`` on RQ; ``timeout`` is in seconds, for each call. Each measurement has its own connection."""
-
-    def __init__(self, url: str, options: RqOptions, *, timeout: float, now: Callable[[], float] = time.time) -> None:
-        self._url = url
-        self._options = options
-        self._timeout = timeout
-        self._now = now
-        self._workers = RqWorkers(url, options, timeout=timeout)
+class RqHealth(RqAccess):
+    """``BrokerProbe`` on RQ."""
 
     async def facts(self) -> RedisFacts:
-        async with self._workers.connection() as connection:
+        async with self.connection() as connection:
             return await read_facts(
                 connection,
                 database=parse_url(self._url).database,
                 count_workers=self._count_connected,
                 delivered=[("ZCARD", self._options.started), ("LLEN", self._options.intermediate)],
                 worker=_WORKER,
-                now=self._now,
+                now=time.time,
             )
 
     async def head(self) -> QueueHead:
-        async with self._workers.connection() as connection:
+        async with self.connection() as connection:
             depth, head = await connection.execute(
                 ("LLEN", self._options.list_key), ("LINDEX", self._options.list_key, 0)
             )
@@ -69,23 +62,26 @@ class RqHealth:
 
     async def messages(self) -> MessageFacts:
         options = self._options
-        async with self._workers.connection() as connection:
+        async with self.connection() as connection:
             listed, started, scheduled, depth, begun, held, has_scheduler, failed = await connection.execute(
                 ("LRANGE", options.list_key, 0, _MAX_JOBS - 1),
                 ("ZRANGE", options.started, 0, _MAX_JOBS - 1),
-                ("ZRANGE", options.scheduled, 0, _MAX_JOBS - 1),
+                ("ZRANGE", options.registry("scheduled"), 0, _MAX_JOBS - 1),
                 ("LLEN", options.list_key),
                 ("ZCARD", options.started),
-                ("ZCARD", options.scheduled),
+                ("ZCARD", options.registry("scheduled")),
                 ("EXISTS", options.scheduler_lock),
-                ("ZREVRANGE", options.failed, 0, _MAX_FAILED - 1),
+                ("ZREVRANGE", options.registry("failed"), 0, _MAX_FAILED - 1),
             )
             waiting = [job_id_of(member) for member in (*listed, *scheduled)]
             job_ids = list(dict.fromkeys([*waiting, *map(job_in_work, started)]))
             jobs = {job_id: job for job_id, job in (await read_jobs(connection, options, job_ids)).items() if job}
             formats = await self._count_formats(connection, list(jobs))
             unimportable = await self._unimportable(connection, [job_id_of(member) for member in failed])
-        expected = {"pickle": "pickle", "json": "JSON"}.get(_short_name(options.serializer))
+        formats_of = {"pickle": "pickle", "json": "JSON"}
+        expected = next(
+            (text for name, text in formats_of.items() if options.serializer in (name, SERIALIZERS[name])), None
+        )
         return MessageFacts(
             total=max(depth + begun + held, len(jobs)),
             read=len(jobs),
@@ -102,17 +98,16 @@ class RqHealth:
         return Leftovers(reply_lists=0, bindings=0)
 
     async def workers(self) -> WorkersFacts:
-        async with self._workers.connection() as connection:
-            records = await read_records(connection, self._options)
-        assigned = assign_jobs(records, self._options.queue)
+        assigned = await self._assignments()
+        records = assigned.records
         workers = tuple(
             WorkerFacts(
                 name=name,
                 queues=() if records.suspended else worker.queues,
                 tasks=None,
-                uptime=max(records.now - worker.birth, timedelta(0)) if worker.birth is not None else None,
+                uptime=worker.uptime(records.now),
                 finished=worker.processed,
-                busy=len(assigned.running[name]) + len(assigned.taking[name]),
+                busy=len(assigned.held[name]),
             )
             for name, worker in assigned.living.items()
         )
@@ -121,7 +116,7 @@ class RqHealth:
 
     async def _count_connected(self, connection: Connection) -> int | None:
         """The number of connected workers, without those killed a moment ago."""
-        assigned = assign_jobs(await read_records(connection, self._options), self._options.queue)
+        assigned = await read_assignments(connection, self._options)
         return len(assigned.living) + assigned.silent - assigned.missing
 
     async def _count_formats(self, connection: Connection, job_ids: Sequence[str]) -> Counter[str]:
@@ -135,7 +130,7 @@ class RqHealth:
 
     async def _unimportable(self, connection: Connection, failed: Sequence[str]) -> Counter[str]:
         reasons: Counter[str] = Counter()
-        earliest = datetime.fromtimestamp(self._now(), UTC) - _RECENT
+        earliest = datetime.now(UTC) - _RECENT
         for job_id, job in (await read_jobs(connection, self._options, failed)).items():
             if job is None or not job.is_of(self._options.task) or (job.ended_at or earliest) <= earliest:
                 continue
@@ -152,7 +147,3 @@ def _format(raw: bytes) -> str:
     except zlib.error:
         first = raw[:1]
     return _FIRST_BYTES.get(first, "something else")
-
-
-def _short_name(serializer: str) -> str:
-    return next((name for name, path in SERIALIZERS.items() if serializer == path), serializer)

@@ -50,6 +50,9 @@ WAITING = frozenset({"", "created", "queued", "scheduled", "deferred", "ready"})
 #: The time limit of a job without one: too far away for anything to be concluded from it.
 UNLIMITED = timedelta(days=36_525)
 
+# Before 2 a job's id could hold a colon, too.
+_EXECUTION = re.compile(r":[0-9a-f]{32}$")
+
 # RQ cuts each argument at 75 characters, and does not limit their number.
 _MAX_DESCRIPTION = 10_000
 
@@ -74,20 +77,48 @@ class Call(NamedTuple):
     is_unreadable: bool = False
 
 
+class Started(NamedTuple):
+    """One entry of the registry of jobs in work.
+
+    ``promised_until`` is when the worker's next heartbeat is due; None where it is no time.
+    """
+
+    member: bytes
+    score: bytes
+    promised_until: datetime | None
+
+    @property
+    def job_id(self) -> str:
+        """The id of its job."""
+        return job_in_work(self.member)
+
+    @property
+    def delivery(self) -> str:
+        """The member as text."""
+        return job_id_of(self.member)
+
+    def is_promised(self, now: datetime) -> bool:
+        """Whether the next heartbeat is not overdue, so that the worker may well be alive."""
+        return self.promised_until is not None and self.promised_until >= now
+
+
 class Place(NamedTuple):
     """Where a job was found: its state there, when it is due, and its place in the order of delivery.
 
-    ``delivery`` is its member of the registry of jobs in work, with the time when the next heartbeat is due (None
-    where that is no time), and when it was taken up, if the registry knows. A job on its way from the queue to that
-    registry has none.
+    ``entry`` is its entry of the registry of jobs in work, and ``taken_up_at`` when it was taken up, if that registry
+    knows. A job on its way from the queue to that registry has none.
     """
 
     state: TaskState
     due: datetime | None = None
     position: int | None = None
-    delivery: str | None = None
-    promised_until: datetime | None = None
+    entry: Started | None = None
     taken_up_at: datetime | None = None
+
+    @property
+    def delivery(self) -> str | None:
+        """The member of that entry."""
+        return self.entry.delivery if self.entry is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +133,8 @@ class Job:
         """The job with these values of ``FIELDS``; None where it does not exist."""
         if not any(value is not None for value in values):
             return None
-        return cls(job_id=job_id, fields={name: _text(value) for name, value in zip(FIELDS, values, strict=True)})
+        texts = ((value or b"").decode(errors="replace") for value in values)
+        return cls(job_id=job_id, fields=dict(zip(FIELDS, texts, strict=True)))
 
     @property
     def status(self) -> str:
@@ -168,9 +200,16 @@ class Job:
         call = self.call()
         return call.order_id if call is not None and call.function == task else None
 
+    def name(self, task: str) -> str | None:
+        """The function that it calls, ``task`` if our own field is there; None where that cannot be read."""
+        if self.fields[ORDER_FIELD]:
+            return task
+        call = self.call()
+        return call.function if call is not None else None
+
     def is_of(self, task: str) -> bool:
         """Whether it is a call of ``task`` for any order."""
-        return bool(self.fields[ORDER_FIELD]) or ((call := self.call()) is not None and call.function == task)
+        return self.name(task) == task
 
     def why_unattributed(self, task: str) -> str | None:
         """Why it may be a call of ``task`` for an order that cannot be read; None where that is certain."""
@@ -205,21 +244,29 @@ class Job:
         return self.fields[ACTOR_FIELD] or None
 
 
+def job_id_of(member: bytes) -> str:
+    """The id of the job in a member of a list or registry."""
+    return member.decode(errors="replace")
+
+
+def is_execution(member: str) -> bool:
+    """Whether a member of the registry of jobs in work names an execution (RQ 2)."""
+    return _EXECUTION.search(member) is not None
+
+
+def job_in_work(member: bytes) -> str:
+    """The id of the job in a member of the registry of jobs in work, to which RQ 2 adds the execution's."""
+    return _EXECUTION.sub("", job_id_of(member))
+
+
 def read_call(description: str) -> Call | None:
     """Read a description that is a call; None for another one."""
     match = _CALL.fullmatch(description) if len(description) <= _MAX_DESCRIPTION else None
     if match is None:
         return None
-    positional: list[str] = []
-    named: dict[str, str] = {}
-    for argument in _arguments(match[2]):
-        part = _ARGUMENT.fullmatch(argument)
-        if part is None:
-            continue
-        if part[1]:
-            named[part[1]] = part[2]
-        else:
-            positional.append(part[2])
+    parts = [part for argument in _arguments(match[2]) if (part := _ARGUMENT.fullmatch(argument)) is not None]
+    named = {part[1]: part[2] for part in parts if part[1]}
+    positional = [part[2] for part in parts if not part[1]]
     number = _WHOLE.fullmatch(positional[0] if positional else named.get("order_id", ""))
     if number is None:
         return Call(match[1], None, is_unreadable=True)
@@ -264,9 +311,8 @@ def decode(job_id: str, job: Job | None, place: Place, options: RqOptions) -> Li
         )
     unattributed = job.why_unattributed(task)
     if unattributed is not None or not job.is_of(task):
-        call = job.call()
         return ForeignMessage(
-            name=call.function if call else "undecodable",
+            name=job.name(task) or "undecodable",
             reason=unattributed or "another function",
             state=place.state,
             task_id=job_id,
@@ -290,10 +336,6 @@ def decode(job_id: str, job: Job | None, place: Place, options: RqOptions) -> Li
         delivery=place.delivery,
         limit=job.time_limit,
     )
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode(errors="replace") if value is not None else ""
 
 
 def _is_number(text: str) -> bool:

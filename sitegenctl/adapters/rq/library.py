@@ -1,4 +1,4 @@
-"""RQ itself, for everything that writes: it decides the commands, and our own connection sends them.
+"""RQ itself, for publishing: it decides the commands, and our own connection sends them.
 
 RQ's client blocks, and waits without a limit. So RQ gets a recorder for its connection, which records the commands
 instead of sending them. RQ is imported only here. It reads its key prefix from the environment when it is imported.
@@ -116,7 +116,7 @@ class RqLibrary:
         )
         queue.enqueue_many([data], pipeline=self._recorder)
         *writing, queueing = self._recorder.take()
-        registries = (options.finished, options.failed, options.canceled, options.scheduled, options.deferred)
+        registries = map(options.registry, ("finished", "failed", "canceled", "scheduled", "deferred"))
         fields: dict[str, str | int] = {
             ORDER_FIELD: publication.order_id,
             ENQUEUED_AT_FIELD: publication.enqueued_at.isoformat(),
@@ -130,31 +130,6 @@ class RqLibrary:
             ("HSET", options.job(job_id), *(part for field in fields.items() for part in field)),
             queueing,
         ]
-
-    def stop(self, worker: str, job_id: str) -> list[Command]:
-        """The commands that have a worker stop this job if it runs it."""
-        _import_rq(self.options.prefix)
-        from rq.command import send_command
-
-        # Not send_stop_job_command, which would unpickle the job's meta to find the worker.
-        send_command(self._recorder, worker, "stop-job", job_id=job_id)
-        return self._recorder.take()
-
-    def suspend(self) -> list[Command]:
-        """The commands that keep every worker from taking another job."""
-        _import_rq(self.options.prefix)
-        from rq.suspension import suspend
-
-        suspend(self._recorder)
-        return self._recorder.take()
-
-    def resume(self) -> list[Command]:
-        """The commands that end the suspension."""
-        _import_rq(self.options.prefix)
-        from rq.suspension import resume
-
-        resume(self._recorder)
-        return self._recorder.take()
 
 
 async def publish(
@@ -185,18 +160,12 @@ async def publish(
             continue
         replies = iter(done)
         for task_id, job in batch:
-            failure = _failure([next(replies) for _ in job])
-            if failure is not None:
-                failures[task_id] = failure
+            results = [next(replies) for _ in job]
+            refused = next((reply for reply in results if isinstance(reply, Exception)), None)
+            if refused is not None:
+                # A worker skips or fails a queued job whose hash is not as it should be.
+                failures[task_id] = PublishFailure(reason=str(refused), certain=isinstance(results[-1], Exception))
     return failures
-
-
-def _failure(replies: Sequence[Any]) -> PublishFailure | None:
-    refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
-    if refused is None:
-        return None
-    # A worker skips or fails a queued job whose hash is not as it should be.
-    return PublishFailure(reason=str(refused), certain=isinstance(replies[-1], Exception))
 
 
 def _plain(value: Any) -> str | bytes | int | float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT
 from sitegenctl.errors import UsageProblem
@@ -20,13 +21,11 @@ _DEFAULT_PREFIX = "rq"
 
 def require_rq(prefix: str) -> None:
     """Raise ``UsageProblem`` where RQ isn't installed, or is too old for this prefix; RQ is not imported."""
-    from importlib.util import find_spec
-
     if find_spec("rq") is None:
         raise UsageProblem("the backend rq needs the package rq", hint="pip install 'sitegenctl[rq]'")
     if prefix == _DEFAULT_PREFIX:
         return
-    from importlib.metadata import version
+    from importlib.metadata import version  # slow to import
 
     installed = version("rq")
     if int(installed.partition(".")[0]) < 3:
@@ -69,36 +68,6 @@ class RqOptions:
         return self.registry("wip")
 
     @property
-    def scheduled(self) -> str:
-        """Sorted set: jobs that wait for a time, by that time."""
-        return self.registry("scheduled")
-
-    @property
-    def deferred(self) -> str:
-        """Sorted set: jobs that wait for another job."""
-        return self.registry("deferred")
-
-    @property
-    def ready(self) -> str:
-        """Sorted set: jobs that no longer wait for another, and are about to be queued (RQ 3)."""
-        return self.registry("ready")
-
-    @property
-    def finished(self) -> str:
-        """Sorted set: finished jobs, by the time when they expire."""
-        return self.registry("finished")
-
-    @property
-    def failed(self) -> str:
-        """Sorted set: jobs that failed or were stopped, likewise."""
-        return self.registry("failed")
-
-    @property
-    def canceled(self) -> str:
-        """Sorted set: cancelled jobs."""
-        return self.registry("canceled")
-
-    @property
     def workers(self) -> str:
         """Set: keys of all workers of every queue; killed ones stay in it for a while."""
         return f"{self.prefix}:workers"
@@ -138,10 +107,6 @@ class RqOptions:
         """Hash: a worker."""
         return f"{self.prefix}:worker:{name}"
 
-    def worker_name(self, key: str) -> str:
-        """The name of the worker with this key."""
-        return key.removeprefix(f"{self.prefix}:worker:")
-
     def executions(self, name: str) -> str:
         """Set: what a worker has in work, as ``job_id:execution_id`` (RQ 3)."""
         return f"{self.worker(name)}:executions"
@@ -151,5 +116,9 @@ class RqOptions:
         return f"{self.prefix}:pubsub:{name}"
 
     def registry(self, kind: str) -> str:
-        """The sorted set of jobs of this kind."""
+        """Sorted set: jobs of our queue that are ``finished``, ``failed`` or ``canceled``, or that wait.
+
+        Those that are ``scheduled`` wait for a time, which is their score, and ``deferred`` ones for another job. Those
+        that are ``ready`` no longer do, and are about to be queued (RQ 3).
+        """
         return f"{self.prefix}:{kind}:{self.queue}"

@@ -8,15 +8,12 @@ A job in several places is in the queue once at most afterwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sitegenctl.adapters.broker.restore import Holder, Restorer, responds_again
 from sitegenctl.adapters.redis.connection import Command, Connection
-from sitegenctl.adapters.rq.assignments import Assignments, assign_jobs, entries_of, why_undecided
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.reader import Started
-from sitegenctl.adapters.rq.records import Records, read_records
+from sitegenctl.adapters.rq.records import Assignments, read_assignments
 from sitegenctl.domain.queue.task import LiveTask
 
 # KEYS: started, intermediate, queue, job. ARGV: job, then member and score of each of its entries. What may be
@@ -47,12 +44,8 @@ return 1
 """
 
 
-@dataclass(frozen=True)
-class _Move:
-    """A job that returns to the queue, and its entries of the registry of jobs in work."""
-
-    job_id: str
-    entries: Sequence[Started]
+#: The arguments of a script: a job, then member and score of each of its entries in the registry of jobs in work.
+_Move = tuple[str, *tuple[bytes, ...]]
 
 
 class RqRestorer(Restorer[_Move]):
@@ -65,49 +58,40 @@ class RqRestorer(Restorer[_Move]):
     async def _plan(
         self, tasks: Sequence[LiveTask], *, worker_dead: bool
     ) -> tuple[dict[str, str], list[tuple[str, _Move]]]:
-        records, assigned = await self._read()
+        assigned = await read_assignments(self._connection, self._options)
         left: dict[str, str] = {}
         places: dict[str, list[LiveTask]] = {}
         for task in tasks:
-            reason = _why_not(task, records, assigned, worker_dead=worker_dead)
+            reason = _why_not(task, assigned, worker_dead=worker_dead)
             if reason is None:
                 places.setdefault(task.task_id, []).append(task)
             else:
                 left[task.task_id] = reason
-        return left, [
-            (job_id, _Move(job_id, entries_of(places[job_id], records)))
-            for job_id in sorted(places)
-            if job_id not in left
-        ]
-
-    async def _read(self) -> tuple[Records, Assignments]:
-        records = await read_records(self._connection, self._options)
-        return records, assign_jobs(records, self._options.queue)
+        moves: list[tuple[str, _Move]] = []
+        for job_id in sorted(places.keys() - left.keys()):
+            entries = assigned.records.entries_of(places[job_id])
+            moves.append((job_id, (job_id, *(part for entry in entries for part in (entry.member, entry.score)))))
+        return left, moves
 
     async def _holders(self) -> Holder:
-        return (await self._read())[1].holder
+        return (await read_assignments(self._connection, self._options)).holder
 
     async def _run(self, moves: Sequence[_Move], *, undo: bool = False) -> list[Any]:
         options = self._options
         keys = (options.started, options.intermediate, options.list_key)
-        commands: list[Command] = [
-            (
-                *("EVAL", _UNDO if undo else _MOVE, 4, *keys, options.job(move.job_id), move.job_id),
-                *(part for entry in move.entries for part in (entry.member, entry.score)),
-            )
-            for move in moves
-        ]
+        script = _UNDO if undo else _MOVE
+        commands: list[Command] = [("EVAL", script, 4, *keys, options.job(move[0]), *move) for move in moves]
         return await self._connection.execute(*commands, keep_refusals=True) if commands else []
 
 
-def _why_not(task: LiveTask, records: Records, assigned: Assignments, *, worker_dead: bool) -> str | None:
-    task_id = task.task_id
+def _why_not(task: LiveTask, assigned: Assignments, *, worker_dead: bool) -> str | None:
+    task_id, records = task.task_id, assigned.records
     if (holder := assigned.holder(task_id)) is not None:
         return responds_again(task_id, holder)
     if records.jobs.get(task_id) is None:
         return f"task {task_id} has no job left to run"
-    is_there = entries_of([task], records) or (task.delivery is None and task_id in records.taken)
+    is_there = records.entries_of([task]) or (task.delivery is None and task_id in records.taken)
     if records.is_over(task_id) or not is_there:
         return f"task {task_id} is no longer in work: it was finished or requeued meanwhile"
-    doubt = None if worker_dead else why_undecided(task, records, assigned)
+    doubt = None if worker_dead else assigned.why_undecided(task)
     return f"task {task_id}: {doubt}" if doubt is not None else None

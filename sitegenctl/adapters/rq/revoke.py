@@ -17,6 +17,7 @@ Source: rq/worker.py, command.py and job.py, 1.15 to 3.0, and trials with them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,10 +31,9 @@ from sitegenctl.adapters.broker.revocation import (
     timed_out,
 )
 from sitegenctl.adapters.redis.connection import Command, Connection
-from sitegenctl.adapters.rq.assignments import Assignments, assign_jobs, entries_of, why_undecided
+from sitegenctl.adapters.rq.job import Started
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.reader import Started
-from sitegenctl.adapters.rq.records import Records, read_records
+from sitegenctl.adapters.rq.records import Assignments, Records, read_assignments
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 
 #: Commands in one round trip.
@@ -71,12 +71,6 @@ return 1
 """
 
 
-@dataclass(frozen=True)
-class _Observed:
-    records: Records
-    assigned: Assignments
-
-
 @dataclass(kw_only=True)
 class _Pending(Pending):
     """A job to be removed everywhere, or, with ``is_part``, one place of it.
@@ -95,34 +89,33 @@ class _Pending(Pending):
         if not self.is_part:
             return assigned.holders(self.task_id)
         (place,) = self.places
-        name = place.worker or (assigned.runner(place.delivery) if place.delivery is not None else None)
+        name = place.worker or assigned.runner(place.delivery)
         return [holder for holder in assigned.holders(self.task_id) if holder[0] == name]
 
     def entries(self, records: Records) -> list[Started]:
         """Its entries of the registry of jobs in work."""
         anywhere = [replace(place, delivery=None) for place in self.places[:1]]
-        return entries_of(self.places if self.is_part else anywhere, records)
+        return records.entries_of(self.places if self.is_part else anywhere)
 
     def is_on_its_way(self, records: Records) -> bool:
         """Whether a worker has taken it and not begun it."""
         return self.task_id in records.taken and not (self.is_part and self.places[0].delivery is not None)
 
-    def doubt(self, observed: _Observed) -> str | None:
+    def doubt(self, assigned: Assignments) -> str | None:
         """Why a process that is not visible may be running it."""
-        records, assigned = observed.records, observed.assigned
         given = {place.delivery: place for place in self.places}
         fallback = given.get(None) or replace(self.places[0], state=TaskState.UNACKED)
-        for entry in self.entries(records):
+        for entry in self.entries(assigned.records):
             place = given.get(entry.delivery, fallback)
-            reason = why_undecided(replace(place, delivery=entry.delivery), records, assigned)
+            reason = assigned.why_undecided(replace(place, delivery=entry.delivery))
             if reason is not None:
                 return reason
-        if self.is_on_its_way(records):
-            return why_undecided(replace(fallback, delivery=None), records, assigned)
+        if self.is_on_its_way(assigned.records):
+            return assigned.why_undecided(replace(fallback, delivery=None))
         return None
 
 
-class RqRevoker(Revoker[_Pending, _Observed]):
+class RqRevoker(Revoker[_Pending, Assignments]):
     """One call of ``QueueBackend.revoke``."""
 
     def __init__(self, connection: Connection, options: RqOptions, *, terminate: bool) -> None:
@@ -132,8 +125,7 @@ class RqRevoker(Revoker[_Pending, _Observed]):
 
     async def _begin(self, whole: Mapping[str, list[LiveTask]], kept: Mapping[str, list[LiveTask]]) -> list[_Pending]:
         pending = [_Pending(task_id=task_id, places=places) for task_id, places in whole.items()]
-        copies = {task.task_id: sum(place.state is TaskState.QUEUED for place in task.places) for task in pending}
-        await self._dequeue(pending, copies)
+        await self._dequeue(pending)
         await self._remove_copies(kept)
         pending += [
             _Pending(task_id=task_id, places=[place], is_part=True)
@@ -143,7 +135,7 @@ class RqRevoker(Revoker[_Pending, _Observed]):
         ]
         return pending
 
-    async def _dequeue(self, tasks: Iterable[_Pending], copies: Mapping[str, int]) -> None:
+    async def _dequeue(self, tasks: Iterable[_Pending]) -> None:
         """Remove jobs from wherever they wait, and note which Redis confirms.
 
         From the head, where they were found: when all of a queue is revoked, each is met at once.
@@ -155,9 +147,10 @@ class RqRevoker(Revoker[_Pending, _Observed]):
             task.dequeued_now = False
             if task.is_part:
                 continue
+            copies = sum(place.state is TaskState.QUEUED for place in task.places)
             removals: list[Command] = [
-                ("LREM", options.list_key, max(copies.get(task.task_id, 1), 1), task.task_id),
-                *(("ZREM", key, task.task_id) for key in (options.scheduled, options.deferred, options.ready)),
+                ("LREM", options.list_key, max(copies, 1), task.task_id),
+                *(("ZREM", key, task.task_id) for key in map(options.registry, ("scheduled", "deferred", "ready"))),
             ]
             commands += removals
             owners += [task] * len(removals)
@@ -176,9 +169,9 @@ class RqRevoker(Revoker[_Pending, _Observed]):
                 expected.append((task_id, copies))
             for place in places:
                 if place.state in _WAITING and place.state is not TaskState.QUEUED:
-                    keys = (options.scheduled,) if place.eta is not None else (options.deferred, options.ready)
-                    commands += [("ZREM", key, task_id) for key in keys]
-                    expected += [(task_id, 0)] * len(keys)
+                    kinds = ("scheduled",) if place.eta is not None else ("deferred", "ready")
+                    commands += [("ZREM", options.registry(kind), task_id) for kind in kinds]
+                    expected += [(task_id, 0)] * len(kinds)
         for (task_id, copies), count in zip(expected, await self._execute(commands), strict=True):
             if count < copies:
                 self._left[task_id] = copy_is_gone(task_id)
@@ -189,15 +182,15 @@ class RqRevoker(Revoker[_Pending, _Observed]):
             replies += await self._connection.execute(*commands[start : start + _BATCH_SIZE])
         return replies
 
-    async def _observe(self, pending: Sequence[_Pending]) -> _Observed:
+    async def _observe(self, pending: Sequence[_Pending]) -> Assignments:
         # In this order: a job that returns to the queue, to be retried, is no longer at its worker then.
-        records = await read_records(self._connection, self._options)
-        await self._dequeue(pending, {})
-        return _Observed(records, assign_jobs(records, self._options.queue))
+        assigned = await read_assignments(self._connection, self._options)
+        await self._dequeue(pending)
+        return assigned
 
-    def _judge(self, task: _Pending, observed: _Observed) -> Step | str:
+    def _judge(self, task: _Pending, observed: Assignments) -> Step | str:
         records = observed.records
-        holders = task.holders(observed.assigned)
+        holders = task.holders(observed)
         running = [name for name, state in holders if state is TaskState.RUNNING]
         if running and not self._terminate:
             return has_started(task.task_id, running)
@@ -211,7 +204,7 @@ class RqRevoker(Revoker[_Pending, _Observed]):
             return Step.DROP if doubt is None else f"task {task.task_id}: {doubt}"
         return Step.DONE if task.is_dequeued or task.signalled or task.is_part else Step.SEARCH
 
-    async def _drop(self, tasks: Sequence[_Pending], observed: _Observed) -> Iterable[_Pending]:
+    async def _drop(self, tasks: Sequence[_Pending], observed: Assignments) -> Iterable[_Pending]:
         records = observed.records
         keys = (self._options.started, self._options.intermediate)
         counts = await self._execute(
@@ -225,43 +218,35 @@ class RqRevoker(Revoker[_Pending, _Observed]):
         )
         return [task for task, count in zip(tasks, counts, strict=True) if count]
 
-    async def _search(self, tasks: Sequence[_Pending], observed: _Observed) -> Iterable[_Pending]:
+    async def _search(self, tasks: Sequence[_Pending], observed: Assignments) -> Iterable[_Pending]:
         for task in tasks:
             task.misses += 1
         return [task for task in tasks if task.misses >= MISSES_REQUIRED]
 
-    async def _stop(self, tasks: Sequence[_Pending], observed: _Observed) -> bool:
-        if not tasks:
-            return False
-        # Importing RQ takes longer than the rest.
-        from sitegenctl.adapters.rq.library import RqLibrary
-
-        library = RqLibrary(self._options)
+    async def _stop(self, tasks: Sequence[_Pending], observed: Assignments) -> bool:
         is_new = False
         for task in tasks:
-            for name, state in task.holders(observed.assigned):
+            for name, state in task.holders(observed):
                 if state is TaskState.RUNNING:
                     is_new = is_new or name not in task.signalled
                     task.signalled.add(name)
                     # Sent again after each reading: a worker that was not listening at that moment has missed it.
-                    await self._connection.execute(*library.stop(name, task.task_id))
+                    # As rq.command.send_command does: send_stop_job_command would unpickle the job's meta.
+                    command = json.dumps({"command": "stop-job", "job_id": task.task_id})
+                    await self._connection.execute(("PUBLISH", self._options.channel(name), command))
         return is_new
 
     async def _finish(self, pending: Sequence[_Pending]) -> None:
         """Mark revoked jobs as cancelled, and jobs that lost a stopped place as live."""
         options = self._options
         gone = [task.task_id for task in pending if not task.is_part and task.task_id not in self._left]
-        await self._execute(
-            [("EVAL", _CANCELED, 2, options.job(task_id), options.canceled, task_id) for task_id in gone]
-        )
+        canceled, failed = options.registry("canceled"), options.registry("failed")
+        await self._execute([("EVAL", _CANCELED, 2, options.job(task_id), canceled, task_id) for task_id in gone])
         stopped = sorted({task.task_id for task in pending if task.is_part and task.signalled})
         await self._execute(
-            [
-                ("EVAL", _STILL_LIVE, 3, options.job(task_id), options.list_key, options.failed, task_id)
-                for task_id in stopped
-            ]
+            [("EVAL", _STILL_LIVE, 3, options.job(task_id), options.list_key, failed, task_id) for task_id in stopped]
         )
 
-    def _timed_out(self, task: _Pending, observed: _Observed) -> str:
-        holder = next(iter(task.holders(observed.assigned)), None)
-        return timed_out(task.task_id, signalled=sorted(task.signalled), worker=holder[0] if holder else None)
+    def _timed_out(self, task: _Pending, observed: Assignments) -> str:
+        worker = next((name for name, _ in task.holders(observed)), None)
+        return timed_out(task.task_id, signalled=sorted(task.signalled), worker=worker)

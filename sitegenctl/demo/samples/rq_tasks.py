@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 
 from sitegenctl.adapters.redis.blocking import blocking_client, translated
-from sitegenctl.adapters.rq.job import ACTOR_FIELD, ENQUEUED_AT_FIELD, FIELDS, ORDER_FIELD, RETRIES_FIELD, Job
+from sitegenctl.adapters.rq.job import (
+    ACTOR_FIELD,
+    ENQUEUED_AT_FIELD,
+    FIELDS,
+    ORDER_FIELD,
+    RETRIES_FIELD,
+    Job,
+    job_in_work,
+)
 from sitegenctl.adapters.rq.library import INTERVALS, RqLibrary
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.reader import job_in_work
 from sitegenctl.demo.samples.plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.samples.recipes import ForeignKind, Lane
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, RETRIES
@@ -34,8 +41,8 @@ _LOST_WORKER = "crm-rq-worker-1"
 # Seconds until a worker's next heartbeat is due.
 _HEARTBEAT = 90
 _REGISTRIES = (
-    *(_OPTIONS.started, _OPTIONS.scheduled, _OPTIONS.deferred, _OPTIONS.ready),
-    *(_OPTIONS.finished, _OPTIONS.failed, _OPTIONS.canceled),
+    _OPTIONS.started,
+    *map(_OPTIONS.registry, ("scheduled", "deferred", "ready", "finished", "failed", "canceled")),
 )
 
 
@@ -125,7 +132,7 @@ def _add(queue: Queue, task: SampleTask, now: datetime, pipe: Pipeline) -> None:
         job.save(pipeline=pipe)
         pipe.sadd(queue.redis_queues_keys, queue.key)
         if task.lane is Lane.HELD:
-            pipe.zadd(_OPTIONS.scheduled, {job.id: int(now.timestamp() + ETA_AHEAD)})
+            pipe.zadd(_OPTIONS.registry("scheduled"), {job.id: int(now.timestamp() + ETA_AHEAD)})
         else:
             _lose(queue, job, created, pipe)
     fields: dict[Any, Any] = {"created_at": _stamp(created), "enqueued_at": _stamp(created)}

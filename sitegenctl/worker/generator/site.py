@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from sitegenctl.domain.orders.generation_input import Brief
+from sitegenctl.domain.orders.generation import Brief
 from sitegenctl.worker.generator.palette import Palette, make_palette
 from sitegenctl.worker.generator.sanitize import (
     MAX_PHONE,

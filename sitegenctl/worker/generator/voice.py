@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 
-from sitegenctl.domain.orders.generation_input import Brief
+from sitegenctl.domain.orders.generation import Brief
 from sitegenctl.worker.generator.sanitize import MAX_PHONE, line, unaccented
 
 
