@@ -96,11 +96,10 @@ class RqBackend(Backend):
         This imports RQ with its key prefix in the environment: RQ must not be imported before.
         """
         from sitegenctl.adapters.redis.blocking import blocking_client
-        from sitegenctl.adapters.rq.library import RqLibrary
+        from sitegenctl.adapters.rq.library import rq_queue, rq_serializer
 
         options = self.options
         connection = blocking_client(
             self.url, sentinel_master=options.sentinel_master, sentinel_password=options.sentinel_password
         )
-        library = RqLibrary(options)
-        return library.queue_on(connection), library.serializer
+        return rq_queue(options, connection), rq_serializer(options.serializer)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from typing import Any
 
 from redis import Redis
@@ -39,101 +37,39 @@ class Recorder(Redis):
 
     def __init__(self) -> None:
         super().__init__()
-        self._commands: list[Command] = []
+        self.commands: list[Command] = []
 
     def execute_command(self, *args: Any, **_: Any) -> Recorder:
         """Record one command; it has no reply."""
-        self._commands.append(tuple(map(_plain, args)))
+        self.commands.append(tuple(map(_plain, args)))
         return self
 
     def pipeline(self, *_: Any, **__: Any) -> Any:
         """A pipeline that records to the same list."""
         return self
 
-    def take(self) -> list[Command]:
-        """Return the recorded commands, and forget them."""
-        commands, self._commands = self._commands, []
-        return commands
+
+def rq_queue(options: RqOptions, connection: Any) -> Any:
+    """RQ's own queue on this connection. Raises ``UsageProblem`` where RQ cannot work with these options."""
+    rq = _import_rq(options.prefix)
+    return rq.Queue(options.queue, connection=connection, serializer=rq_serializer(options.serializer))
 
 
-@dataclass(frozen=True)
-class RqLibrary:
-    """The commands that RQ would send. Raises ``UsageProblem`` where RQ cannot work with these options."""
+def rq_serializer(name: str) -> Any:
+    """The serializer of jobs. Raises ``UsageProblem`` for an unusable one."""
+    from rq.serializers import resolve_serializer
 
-    options: RqOptions
-
-    @cached_property
-    def _recorder(self) -> Recorder:
-        return Recorder()
-
-    @cached_property
-    def _queue(self) -> Any:
-        queue = self.queue_on(self._recorder)
-        # Otherwise RQ asks its connection for the version.
-        queue.redis_server_version = (6, 2, 0)
-        return queue
-
-    def queue_on(self, connection: Any) -> Any:
-        """RQ's own queue on this connection."""
-        rq = _import_rq(self.options.prefix)
-        return rq.Queue(self.options.queue, connection=connection, serializer=self.serializer)
-
-    @property
-    def serializer(self) -> Any:
-        """The serializer of jobs."""
-        from rq.serializers import resolve_serializer
-
-        name = self.options.serializer
-        try:
-            return resolve_serializer(SERIALIZERS.get(name, name))
-        except (ImportError, AttributeError, ValueError, NotImplementedError) as exc:
-            raise UsageProblem(
-                f"rq_serializer {name!r} can't be used: {str(exc).splitlines()[0]}",
-                hint=f"set {' or '.join(SERIALIZERS)}, or the path of a class with dumps and loads",
-            ) from exc
-
-    def enqueue(self, publication: Publication) -> list[Command]:
-        """The commands that queue a job under exactly this id; the last one puts it into the queue.
-
-        Nothing of an earlier job of that id stays: RQ would write over it, and it would expire when the old one does.
-        """
-        queue = self._queue
-        # Not before: this imports RQ.
-        from rq import Retry
-
-        options, job_id = self.options, publication.task_id
-        data = queue.prepare_data(
-            options.task,
-            args=(publication.order_id,),
-            kwargs={"resume": publication.resume},
-            job_id=job_id,
-            # RQ's own defaults are three minutes and eight.
-            timeout=HARD_LIMIT,
-            result_ttl=RESULTS_KEPT,
-            retry=Retry(max=RETRIES, interval=list(INTERVALS)),
-            # For people and other tools; sitegenctl reads the plain fields.
-            meta={"order_id": publication.order_id, "actor": publication.actor},
-        )
-        queue.enqueue_many([data], pipeline=self._recorder)
-        *writing, queueing = self._recorder.take()
-        registries = map(options.registry, ("finished", "failed", "canceled", "scheduled", "deferred"))
-        fields: dict[str, str | int] = {
-            ORDER_FIELD: publication.order_id,
-            ENQUEUED_AT_FIELD: publication.enqueued_at.isoformat(),
-            ACTOR_FIELD: publication.actor,
-            RETRIES_FIELD: RETRIES,
-        }
-        return [
-            ("DEL", options.job(job_id)),
-            *(("ZREM", registry, job_id) for registry in registries),
-            *writing,
-            ("HSET", options.job(job_id), *(part for field in fields.items() for part in field)),
-            queueing,
-        ]
+    try:
+        return resolve_serializer(SERIALIZERS.get(name, name))
+    except (ImportError, AttributeError, ValueError, NotImplementedError) as exc:
+        raise UsageProblem(
+            f"rq_serializer {name!r} can't be used: {str(exc).splitlines()[0]}",
+            hint=f"set {' or '.join(SERIALIZERS)}, or the path of a class with dumps and loads",
+        ) from exc
 
 
 async def publish(
-    connection: Connection, library: RqLibrary, publications: Sequence[Publication]
+    connection: Connection, options: RqOptions, publications: Sequence[Publication]
 ) -> Mapping[str, PublishFailure]:
     """Publish under exactly the given ids, many in one round trip; returns the failure of each id that failed.
 
@@ -141,10 +77,14 @@ async def publish(
     were not confirmed are reported as uncertain.
     """
     failures: dict[str, PublishFailure] = {}
+    recorder = Recorder()
     try:
-        jobs = [(publication.task_id, library.enqueue(publication)) for publication in publications]
+        queue = rq_queue(options, recorder)
     except UsageProblem as exc:
         return {each.task_id: PublishFailure(reason=exc.message, certain=True) for each in publications}
+    # Otherwise RQ asks its connection for the version.
+    queue.redis_server_version = (6, 2, 0)
+    jobs = [(each.task_id, _enqueue(queue, recorder, options, each)) for each in publications]
     for start in range(0, len(jobs), _BATCH_SIZE):
         batch = jobs[start : start + _BATCH_SIZE]
         commands = [command for _, job in batch for command in job]
@@ -166,6 +106,46 @@ async def publish(
                 # A worker skips or fails a queued job whose hash is not as it should be.
                 failures[task_id] = PublishFailure(reason=str(refused), certain=isinstance(results[-1], Exception))
     return failures
+
+
+def _enqueue(queue: Any, recorder: Recorder, options: RqOptions, publication: Publication) -> list[Command]:
+    """The commands that queue a job under exactly this id; the last one puts it into the queue.
+
+    Nothing of an earlier job of that id stays: RQ would write over it, and it would expire when the old one does.
+    """
+    # Not before: this imports RQ.
+    from rq import Retry
+
+    job_id = publication.task_id
+    data = queue.prepare_data(
+        options.task,
+        args=(publication.order_id,),
+        kwargs={"resume": publication.resume},
+        job_id=job_id,
+        # RQ's own defaults are three minutes and eight.
+        timeout=HARD_LIMIT,
+        result_ttl=RESULTS_KEPT,
+        retry=Retry(max=RETRIES, interval=list(INTERVALS)),
+        # For people and other tools; sitegenctl reads the plain fields.
+        meta={"order_id": publication.order_id, "actor": publication.actor},
+    )
+    recorder.commands = []
+    queue.enqueue_many([data], pipeline=recorder)
+    *writing, queueing = recorder.commands
+    kinds = ("finished", "failed", "canceled", "scheduled", "deferred")
+    fields: dict[str, str | int] = {
+        ORDER_FIELD: publication.order_id,
+        ENQUEUED_AT_FIELD: publication.enqueued_at.isoformat(),
+        ACTOR_FIELD: publication.actor,
+        RETRIES_FIELD: RETRIES,
+    }
+    return [
+        ("DEL", options.job(job_id)),
+        *(("ZREM", options.registry(kind), job_id) for kind in kinds),
+        *writing,
+        ("HSET", options.job(job_id), *(part for field in fields.items() for part in field)),
+        queueing,
+    ]
 
 
 def _plain(value: Any) -> str | bytes | int | float:

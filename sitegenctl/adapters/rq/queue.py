@@ -59,10 +59,10 @@ class RqQueue(RqWorkers):
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         # Imported here and below, so that reading starts fast.
-        from sitegenctl.adapters.rq.library import RqLibrary, publish
+        from sitegenctl.adapters.rq.library import publish
 
         async with self.connection() as connection:
-            return await publish(connection, RqLibrary(self._options), publications)
+            return await publish(connection, self._options, publications)
 
     async def revoke(
         self, tasks: Sequence[LiveTask], *, terminate: bool = False, keep: Collection[str] = ()

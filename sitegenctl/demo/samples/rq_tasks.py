@@ -20,7 +20,7 @@ from sitegenctl.adapters.rq.job import (
     Job,
     job_in_work,
 )
-from sitegenctl.adapters.rq.library import INTERVALS, RqLibrary
+from sitegenctl.adapters.rq.library import INTERVALS, rq_queue
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.demo.samples.plan import ETA_AHEAD, SampleTask
 from sitegenctl.demo.samples.recipes import ForeignKind, Lane
@@ -91,7 +91,7 @@ def _foreign_id(kind: ForeignKind, number: int) -> str:
 
 
 def _publish(client: Redis, tasks: Collection[SampleTask], foreign: Collection[ForeignKind]) -> None:
-    queue = RqLibrary(_OPTIONS).queue_on(client)
+    queue = rq_queue(_OPTIONS, client)
     seconds, _ = client.time()
     # The clock that all readers of the jobs share.
     now = datetime.fromtimestamp(seconds, UTC)
