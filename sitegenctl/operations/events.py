@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from sitegenctl.domain.ports import EventSource, QueueBackend
-from sitegenctl.domain.queue.event import Event, EventFilter, NoEvent, OrderMemory, SilentWorkers
+from sitegenctl.domain.queue.event import Event, EventFilter, NoEvent, OrderMemory
 from sitegenctl.domain.queue.worker import describe_no_worker
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.follow import REGAINED, Notice, back_off
@@ -17,7 +17,7 @@ async def stream(
 ) -> AsyncIterator[Event | Notice]:
     """Yield the selected events without end, each with its order where it is known."""
     memory = OrderMemory(task_name)
-    adviser = _Adviser(queue, source.enabling)
+    noted: set[NoEvent] = set()
     delays = None
     begun = False
     while True:
@@ -31,11 +31,16 @@ async def stream(
                     yield REGAINED
                 begun, delays = True, None
                 async for event in events:
-                    advice = await adviser.advice(event)
-                    if advice is not None:
-                        yield advice
-                    if isinstance(event, Event) and wanted.matches(known := memory.attribute(event)):
-                        yield known
+                    if isinstance(event, Event):
+                        noted.add(NoEvent.SILENCE)  # which is a pause from now on
+                        if wanted.matches(known := memory.attribute(event)):
+                            yield known
+                    elif event not in noted:
+                        noted.add(event)
+                        if event is NoEvent.MALFORMED:
+                            yield Notice(message="skipped a message that is not an event in JSON")
+                        else:
+                            yield await _why_nothing(queue, source.enabling)
         except SourceError as exc:
             if not begun:
                 raise
@@ -45,39 +50,15 @@ async def stream(
             await asyncio.sleep(next(delays))
 
 
-class _Adviser:
-    """Gives advice on what arrives, each once."""
-
-    def __init__(self, queue: QueueBackend, enabling: str) -> None:
-        self._queue = queue
-        self._enabling = enabling
-        self._silent = SilentWorkers()
-        self._got_event = self._warned_silence = self._warned_malformed = False
-
-    async def advice(self, event: Event | NoEvent) -> Notice | None:
-        """The advice on an event or its absence, if any."""
-        if isinstance(event, Event):
-            self._got_event = True
-            worker = self._silent.note(event)
-            if worker is None:
-                return None
-            return Notice(message=f"{worker} runs tasks and sends no events about them: {self._enabling}")
-        if event is NoEvent.MALFORMED:
-            warned, self._warned_malformed = self._warned_malformed, True
-            return None if warned else Notice(message="skipped a message that is not an event in JSON")
-        warned, self._warned_silence = self._warned_silence or self._got_event, True
-        return None if warned else await self._why_nothing()
-
-    async def _why_nothing(self) -> Notice:
-        survey = await self._queue.survey()
-        living = len(survey.workers) + survey.silent
-        if not living:
-            if survey.consumers == 0:
-                return Notice(message="no worker is alive: no events until one is")
-            reason = describe_no_worker(survey)
-            return Notice(message=f"{reason}: it is unknown whether any sends events")
+async def _why_nothing(queue: QueueBackend, enabling: str) -> Notice:
+    survey = await queue.survey()
+    living = len(survey.workers) + survey.silent
+    if living:
         workers = "the living worker sends" if living == 1 else f"{living} workers are alive, and send"
-        return Notice(message=f"{workers} no events: {self._enabling}")
+        return Notice(message=f"{workers} no events: {enabling}")
+    if survey.consumers == 0:
+        return Notice(message="no worker is alive: no events until one is")
+    return Notice(message=f"{describe_no_worker(survey)}: it is unknown whether any sends events")
 
 
 async def _learn(memory: OrderMemory, queue: QueueBackend) -> None:

@@ -15,7 +15,7 @@ from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run import ENQUEUES, OUTCOME_STEPS, STARTS, RunOutcome
 from sitegenctl.domain.plans.plan import OperationResult, OutcomeKind
 from sitegenctl.domain.ports import OrdersStore, Sources
-from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.observe import CONFIRM_DELAY, utc_now
 
@@ -160,33 +160,40 @@ async def follow(
     run whose task is gone has ended, too. ``patient`` waits for an unreachable source instead of raising
     ``SourceError``.
     """
-    runs = _Runs(followed)
     if cursor is None:
         cursor = Cursor({order_id: item.after_log_id for order_id, item in followed.items()}, now=clock())
-    watch = _TaskWatch(sources, patient=patient, clock=clock)
+    runs = _Runs(sources, followed, patient=patient, clock=clock)
     async for rows in tail(sources.orders, runs.open, cursor, patient=patient, clock=clock):
         if not isinstance(rows, list):
             yield rows
             continue
         for row in rows:
-            if row.order_id not in runs.open:
-                continue
-            yield row
-            if ended := runs.read(row):
-                yield ended
+            if row.order_id in runs.open:
+                yield row
+                if ended := runs.read(row):
+                    yield ended
         if rows:
-            watch.note_rows(has_error=any(row.step == RunOutcome.ERROR for row in rows))
-        async for change in watch.poll(runs):
+            runs.last_row = clock()
+        if any(row.step == RunOutcome.ERROR for row in rows):
+            runs.next_poll = clock()  # the queue shows whether it will be retried
+        async for change in runs.poll():
             yield change
         if not runs.open:
             return
 
 
 class _Runs:
-    """The runs that have not ended, with what the log has about each."""
+    """The runs that have not ended, with what the log and the queue show about each."""
 
-    def __init__(self, followed: Mapping[int, Followed]) -> None:
+    def __init__(self, sources: Sources, followed: Mapping[int, Followed], *, patient: bool, clock: Clock) -> None:
+        self._sources = sources
+        self._patient = patient
+        self._clock = clock
         self.open = dict(followed)
+        self.last_row = self.next_poll = clock()
+        self._gone: set[int] = set()
+        self._orphaned: set[int] = set()
+        self._lost = self._warned = False
 
     def read(self, row: LogRow) -> Ended | None:
         """Read a row; SUCCESS and SKIP end the run."""
@@ -201,7 +208,50 @@ class _Runs:
             self.open[row.order_id] = replace(item, outcome=None, message="")
         return None
 
-    def with_task(self, tasks: Collection[LiveTask]) -> set[int]:
+    async def poll(self) -> AsyncIterator[Ended | Notice]:
+        """Read the queue if the interval is over."""
+        if not self.open or self._clock() < self.next_poll:
+            return
+        changes: list[Ended | Notice] = []
+        try:
+            await self._read_queue(changes)
+        except SourceError as exc:
+            if not self._patient:
+                raise
+            self.next_poll = self._clock() + _QUEUE_INTERVAL
+            if not self._lost:
+                self._lost = True
+                changes.append(Notice(message=exc.message))
+        else:
+            if self._lost:
+                self._lost = False
+                yield REGAINED
+        for change in changes:
+            yield change
+
+    async def _read_queue(self, changes: list[Ended | Notice]) -> None:
+        """Find tasks that are gone and, while the log is quiet, orphaned ones, or that no worker responds."""
+        reading = await self._sources.queue.read()
+        gone = self.open.keys() - self._with_task(reading.tasks)
+        # Twice in a row: on its way from the queue to a worker, a task is in neither for a moment.
+        changes += [self._end(order_id, _GONE) for order_id in sorted(gone & self._gone)]
+        self._gone = gone
+        if self.open and self._clock() - self.last_row >= _QUIET:
+            survey = await self._sources.queue.survey()
+            liveness = Liveness(reading=reading, survey=survey, now=utc_now())
+            tasks = attribute(reading.tasks, survey)
+            unaccounted = {task.order_id for task in tasks if task.is_unaccounted and task.order_id is not None}
+            held = liveness.decide(tasks, await self._sources.orders.read_orders(unaccounted) if unaccounted else {})
+            orphaned = self._with_task([task for task in held if task.state is TaskState.ORPHANED])
+            changes += [self._end(order_id, _ORPHANED) for order_id in sorted(orphaned & self._orphaned)]
+            self._orphaned = orphaned
+            if self.open and not (self._warned or survey.anyone_alive or orphaned):
+                self._warned = True
+                changes.append(Notice(message="no worker responds: the task waits until one does"))
+        doubtful = (self._gone | self._orphaned) & self.open.keys()
+        self.next_poll = self._clock() + (CONFIRM_DELAY if doubtful else _QUEUE_INTERVAL)
+
+    def _with_task(self, tasks: Collection[LiveTask]) -> set[int]:
         """The orders whose task is among these."""
         ids = {task.task_id for task in tasks}
         orders = {task.order_id for task in tasks}
@@ -211,84 +261,12 @@ class _Runs:
             if (order_id in orders if item.task_id is None else item.task_id in ids)
         }
 
-    def end(self, order_id: int, reason: str) -> Ended:
+    def _end(self, order_id: int, reason: str) -> Ended:
         """End a run whose task is gone, by its last outcome; ``reason`` is for one without any."""
         item = self.open.pop(order_id)
         if item.outcome is not None:
             return Ended(order_id=order_id, outcome=item.outcome, message=item.message)
         return Ended(order_id=order_id, outcome=None, message=reason, hint=Remedy.run(Command.INSPECT, order_id))
-
-
-class _TaskWatch:
-    """Polls the queue for tasks that are gone, and the workers while the log is quiet."""
-
-    def __init__(self, sources: Sources, *, patient: bool, clock: Clock) -> None:
-        self._sources = sources
-        self._patient = patient
-        self._clock = clock
-        self._last_row = clock()
-        self._next_poll = clock()
-        self._gone: set[int] = set()
-        self._orphaned: set[int] = set()
-        self._lost = self._warned = False
-
-    def note_rows(self, *, has_error: bool) -> None:
-        """Note new rows; after an ERROR the queue is read at once."""
-        self._last_row = self._clock()
-        if has_error:
-            self._next_poll = self._last_row
-
-    async def poll(self, runs: _Runs) -> AsyncIterator[Ended | Notice]:
-        """Read the queue if the interval is over."""
-        if not runs.open or self._clock() < self._next_poll:
-            return
-        try:
-            ended, quiet = await self._read_queue(runs)
-        except SourceError as exc:
-            if not self._patient:
-                raise
-            self._next_poll = self._clock() + _QUEUE_INTERVAL
-            if not self._lost:
-                self._lost = True
-                yield Notice(message=exc.message)
-            return
-        if self._lost:
-            self._lost = False
-            yield REGAINED
-        for each in ended:
-            yield each
-        if quiet is not None:
-            yield quiet
-
-    async def _read_queue(self, runs: _Runs) -> tuple[list[Ended], Notice | None]:
-        reading = await self._sources.queue.read()
-        tasks = reading.tasks
-        gone = runs.open.keys() - runs.with_task(tasks)
-        # Twice in a row: on its way from the queue to a worker, a task is in neither for a moment.
-        ended = [runs.end(order_id, _GONE) for order_id in sorted(gone & self._gone)]
-        self._gone = gone
-        quiet = None
-        if runs.open and self._clock() - self._last_row >= _QUIET:
-            orphaned, quiet = await self._ask_workers(runs, reading)
-            ended += orphaned
-        doubtful = (self._gone | self._orphaned) - {each.order_id for each in ended}
-        self._next_poll = self._clock() + (CONFIRM_DELAY if doubtful else _QUEUE_INTERVAL)
-        return ended, quiet
-
-    async def _ask_workers(self, runs: _Runs, reading: BrokerReading) -> tuple[list[Ended], Notice | None]:
-        """Find orphaned tasks, or that no worker responds."""
-        survey = await self._sources.queue.survey()
-        liveness = Liveness(reading=reading, survey=survey, now=utc_now())
-        tasks = attribute(reading.tasks, survey)
-        unaccounted = {task.order_id for task in tasks if task.is_unaccounted and task.order_id is not None}
-        held = liveness.decide(tasks, await self._sources.orders.read_orders(unaccounted) if unaccounted else {})
-        orphaned = runs.with_task([task for task in held if task.state is TaskState.ORPHANED])
-        ended = [runs.end(order_id, _ORPHANED) for order_id in sorted(orphaned & self._orphaned)]
-        self._orphaned = orphaned
-        if self._warned or survey.workers or survey.silent or not runs.open or orphaned:
-            return ended, None
-        self._warned = True
-        return ended, Notice(message="no worker responds: the task waits until one does")
 
 
 #: Rows read in one query.

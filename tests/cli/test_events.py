@@ -16,7 +16,6 @@ from sitegenctl.domain.queue.event import Event, EventFilter
 from sitegenctl.operations.events import stream
 from sitegenctl.operations.follow import Notice
 from sitegenctl.session import Session
-from tests.support import processes
 from tests.support.streaming import Stream, streaming
 from tests.support.world import TASK, World, eventually
 
@@ -182,35 +181,6 @@ def test_the_reason_for_missing_events_is_reported(world: World) -> None:
         item = first_item(world)
     assert isinstance(item, Notice)
     assert item.message.startswith("the living worker sends no events: celery -A APP control enable_events")
-
-
-def test_a_worker_without_task_events_is_reported_once_it_works(world: World) -> None:
-    command = [
-        "-m",
-        "celery",
-        "-A",
-        "tests.support.silent_worker",
-        "worker",
-        "-P",
-        "solo",
-        "-n",
-        "mute@box",
-    ]
-    with (
-        listening(world, "-v", SITEGENCTL_TIMEOUT="20s") as stream,
-        (world.sites_dir.parent / "mute.log").open("wb") as log,
-    ):
-        process = processes.start(*command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
-        try:
-            stream.shows("worker-heartbeat")
-            with Celery(broker=world.redis_url, set_as_current=False) as app:
-                app.send_task("silent.work", queue="silent")
-            stream.notes_that(
-                "note: mute@box runs tasks and sends no events about them: celery -A APP control enable_events"
-            )
-        finally:
-            process.kill()
-            process.wait()
 
 
 def test_unreachable_redis_at_the_start_is_one_line(world: World) -> None:

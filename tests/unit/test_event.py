@@ -16,7 +16,6 @@ from sitegenctl.domain.queue.event import (
     EventFilter,
     NoEvent,
     OrderMemory,
-    SilentWorkers,
     order_of_call,
     read_event,
 )
@@ -91,19 +90,6 @@ def test_filters() -> None:
     assert not EventFilter(orders=frozenset({42})).matches(started)
     for name, wanted in {"celery@box": True, "box": True, "celery": True, "bo": False, "celery@bo": False}.items():
         assert EventFilter(worker=name).matches(started) is wanted
-
-
-def test_workers_without_task_events_are_reported_once() -> None:
-    silence = SilentWorkers()
-
-    def beats(*counts: int) -> list[str | None]:
-        return [silence.note(event("worker-heartbeat", processed=count)) for count in counts]
-
-    assert beats(5, 5, 6, 6, 7) == [None, None, None, "celery@box", None]
-    silence = SilentWorkers()
-    assert beats(5, 6) == [None, None]
-    silence.note(event("task-started", uuid="a"))
-    assert beats(7, 8, 9) == [None, None, None]
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Task and worker events, the orders that they are for, and workers that send none.
+"""Task and worker events, and the orders that they are for.
 
 Fields: https://docs.celeryq.dev/en/stable/userguide/monitoring.html#event-reference
 """
@@ -139,38 +139,6 @@ class EventFilter:
         if self.orders and event.order_id not in self.orders:
             return False
         return self.worker is None or _is_named(event.worker, self.worker)
-
-
-class SilentWorkers:
-    """Finds workers that send no task events although their heartbeats count tasks."""
-
-    def __init__(self) -> None:
-        self._senders: set[str] = set()
-        self._processed: dict[str, int] = {}
-        self._suspects: set[str] = set()
-        self._reported: set[str] = set()
-
-    def note(self, event: Event) -> str | None:
-        """Note an event; returns the name of the worker that it shows to be silent, each once.
-
-        This takes two heartbeats that count more tasks than the first one: task events are sent in batches, and may
-        arrive after the heartbeat.
-        """
-        worker = event.worker
-        if worker is None or worker in self._reported:
-            return None
-        if event.type.startswith("task-"):
-            self._senders.add(worker)
-        processed = event.fields.get("processed")
-        if event.type != HEARTBEAT or worker in self._senders or not isinstance(processed, int):
-            return None
-        if processed <= self._processed.setdefault(worker, processed):
-            return None
-        if worker not in self._suspects:
-            self._suspects.add(worker)
-            return None
-        self._reported.add(worker)
-        return worker
 
 
 def unknown_type(types: Iterable[str]) -> str | None:
