@@ -51,16 +51,11 @@ class TransitionFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class TransitionResult:
-    """Result of applying transitions or rolling them back, by order.
+    """Result of applying transitions or rolling them back, by order."""
 
-    ``journal_ids`` has the journal row of each order that was changed. ``changed`` gives the reason why an order was
-    left alone: it is no longer as the plan (or the transition) left it. ``failed`` are orders that the database
-    refused, or that another transaction locks.
-    """
-
-    journal_ids: Mapping[int, int] = field(default_factory=dict)
-    changed: Mapping[int, str] = field(default_factory=dict)
-    failed: Mapping[int, TransitionFailure] = field(default_factory=dict)
+    journal_ids: Mapping[int, int] = field(default_factory=dict)  # the journal row of a changed order
+    changed: Mapping[int, str] = field(default_factory=dict)  # why it is no longer as the plan left it
+    failed: Mapping[int, TransitionFailure] = field(default_factory=dict)  # refused, or locked by others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +68,10 @@ class PublishFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class TrashResult:
-    """Result of moving sites to the trash, by order; orders without a site are in neither mapping.
+    """Result of moving sites to the trash, by order; orders without a site are in neither mapping."""
 
-    ``moved`` has the name in the trash, ``failed`` the reason why a site stayed.
-    """
-
-    moved: Mapping[int, str]
-    failed: Mapping[int, str]
+    moved: Mapping[int, str]  # the name in the trash
+    failed: Mapping[int, str]  # why a site stayed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +84,11 @@ class PruneResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Consumers:
-    """Replies of the workers that were asked to consume our queue or to stop; ``rejected`` has the reasons.
-
-    ``unresponsive`` living workers did not reply: what they do is unknown.
-    """
+    """Replies of the workers that were asked to consume our queue or to stop."""
 
     acknowledged: Sequence[str]
-    rejected: Mapping[str, str]
-    unresponsive: int
+    rejected: Mapping[str, str]  # with the reasons
+    unresponsive: int  # living workers that did not reply: what they do is unknown
 
 
 class OrdersStore(Protocol):

@@ -33,17 +33,13 @@ _SAMPLE_SIZE = 20
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions:
-    """What the check-up expects, and how long it may take.
-
-    ``timeout`` is how long one source may take to respond, ``patience`` how long an idle worker may take to fetch a
-    message. A ``strict`` check-up fails for a warning.
-    """
+    """What the check-up expects, and how long it may take."""
 
     system: System
     backend: str
-    timeout: timedelta
-    patience: timedelta = timedelta(seconds=3)
-    strict: bool = False
+    timeout: timedelta  # for one source to respond
+    patience: timedelta = timedelta(seconds=3)  # for an idle worker to fetch a message
+    strict: bool = False  # fail for a warning
 
 
 async def check_up(sources: Sources, options: DoctorOptions, *, quick: bool = False) -> CheckUp:

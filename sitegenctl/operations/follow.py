@@ -43,16 +43,12 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """A followed order.
+    """A followed order."""
 
-    The run ends with the task ``task_id``, or with the last task of the order where it is None. ``after_log_id`` is the
-    id of the newest known log row; ``outcome`` and ``message`` are those of the last run up to there.
-    """
-
-    task_id: str | None
-    after_log_id: int
-    outcome: RunOutcome | None = None
-    message: str = ""
+    task_id: str | None  # whose end is that of the run; None: the last task of the order
+    after_log_id: int  # of the newest known log row
+    outcome: RunOutcome | None = None  # of the last run up to there
+    message: str = ""  # of the last run up to there
 
 
 @dataclass(frozen=True, kw_only=True)

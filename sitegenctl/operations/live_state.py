@@ -45,21 +45,17 @@ _ESSENTIAL = (Source.DATABASE, Source.BROKER)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LiveSnapshot:
-    """Everything read by one poll.
-
-    ``errors`` has the reason for each source that did not respond. If an essential source is among them, the rest is
-    from an earlier poll. ``latency`` is in seconds per source. ``standstill`` says why no order will be generated.
-    """
+    """Everything read by one poll."""
 
     snapshot: Snapshot
-    latency: Mapping[Source, float] = field(default_factory=dict)
-    errors: Mapping[Source, str] = field(default_factory=dict)
+    latency: Mapping[Source, float] = field(default_factory=dict)  # in seconds
+    errors: Mapping[Source, str] = field(default_factory=dict)  # of an essential source: the rest is older
     by_status: Mapping[OrderStatus | str | None, int] = field(default_factory=dict)
     by_condition: Mapping[Condition, int] = field(default_factory=dict)
     bars: Sequence[Bar] = ()
     last_hour: RunCounts | None = None
     roster: WorkerRoster | None = None
-    standstill: str | None = None
+    standstill: str | None = None  # why no order will be generated
 
     @property
     def taken_at(self) -> datetime:
@@ -78,10 +74,7 @@ class LiveSnapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderDetail:
-    """Everything about one order. None is what could not be read or does not exist.
-
-    ``fix`` is the step that a fix would execute; ``fix_obstacle`` is the reason if it would change nothing.
-    """
+    """Everything about one order. None is what could not be read or does not exist."""
 
     order_id: int
     read_at: datetime
@@ -92,8 +85,8 @@ class OrderDetail:
     files: SiteFiles | None
     tree: SiteTree | None
     problem: str | None = None
-    fix: Step | None = None
-    fix_obstacle: str | None = None
+    fix: Step | None = None  # the step that a fix would execute
+    fix_obstacle: str | None = None  # why a fix would change nothing
 
 
 class LiveState:

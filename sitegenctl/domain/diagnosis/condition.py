@@ -33,19 +33,15 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class _Entry:
-    """One condition of the registry.
-
-    ``command`` fixes an order in it, ``advice`` is for a person. Orders outside BUILDING and GENERATING can be in a
-    ``settled`` condition. One ``on_request`` is checked only where a command asks for it: that reads many files.
-    """
+    """One condition of the registry."""
 
     name: str
     severity: Severity
     description: str
-    command: Command | None = None
-    advice: str | None = None
-    settled: bool = False
-    on_request: bool = False
+    command: Command | None = None  # fixes an order in it
+    advice: str | None = None  # for a person
+    settled: bool = False  # orders outside BUILDING and GENERATING can be in it
+    on_request: bool = False  # checked only where a command asks for it: that reads many files
 
 
 class Condition(StrEnum):
@@ -161,29 +157,22 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything that was read about one order.
-
-    ``order`` is None when the database has no such order, and ``authoritative`` says whether it is then missing.
-    ``files`` is None when they were not or could not be counted; ``check_hollow`` judges a finished order by them.
-    ``unavailable`` sources and ``silent`` workers did not respond. ``unattributed`` messages may be of any order.
-    ``may_be_running`` is whether a run may go on without a trace in the queue, ``possible_until`` when it must have
-    ended, by the clock of ``taken_at``; ``broker_time`` is that moment by the broker's clock.
-    """
+    """Everything that was read about one order."""
 
     order_id: int
-    order: Order | None
+    order: Order | None  # None when the database has no such order
     tasks: Sequence[LiveTask] = ()
-    files: SiteFiles | None = None
-    unavailable: frozenset[Source] = frozenset()
+    files: SiteFiles | None = None  # None when they were not or could not be counted
+    unavailable: frozenset[Source] = frozenset()  # sources that did not respond
     grace: timedelta = DEFAULT_GRACE
-    check_hollow: bool = False
+    check_hollow: bool = False  # whether a finished order is judged by its files
     taken_at: datetime | None = None
-    unattributed: int = 0
-    may_be_running: bool = False
-    possible_until: datetime | None = None
-    broker_time: datetime | None = None
-    silent: int = 0
-    authoritative: bool = True
+    unattributed: int = 0  # messages that may be of any order
+    may_be_running: bool = False  # without a trace in the queue
+    possible_until: datetime | None = None  # when that run must have ended, by the clock of `taken_at`
+    broker_time: datetime | None = None  # `taken_at` by the broker's clock
+    silent: int = 0  # workers that did not respond
+    authoritative: bool = True  # whether an order that the database does not have is missing
 
     @property
     def known_order(self) -> Order:
@@ -213,15 +202,12 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """A condition, the evidence for it (strongest first), and what fixes it.
-
-    ``until`` is when an unknown condition can be decided by waiting; None where waiting does not help.
-    """
+    """A condition, the evidence for it (strongest first), and what fixes it."""
 
     condition: Condition
     evidence: tuple[str, ...]
     remedy: Remedy | None = None
-    until: datetime | None = None
+    until: datetime | None = None  # when an unknown condition can be decided; None where waiting does not help
 
     @property
     def severity(self) -> Severity:

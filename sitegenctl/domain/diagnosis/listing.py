@@ -32,16 +32,12 @@ class SortBy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFilter:
-    """Which orders to list: empty sets and None filter nothing.
-
-    Every word of ``search`` must be in the customer's name or e-mail address or the name of the business, or be the
-    order's number. The order changed within ``since``, and is unchanged for ``still_for``.
-    """
+    """Which orders to list: empty sets and None filter nothing."""
 
     statuses: frozenset[OrderStatus] = frozenset()
-    search: str | None = None
-    since: timedelta | None = None
-    still_for: timedelta | None = None
+    search: str | None = None  # words that are in the names or the e-mail address, or are the number
+    since: timedelta | None = None  # it changed within this time
+    still_for: timedelta | None = None  # it is unchanged for this time
 
     @property
     def is_empty(self) -> bool:
@@ -115,14 +111,11 @@ class ListedOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderPage:
-    """A page of a list; ``total`` is None where counting would mean diagnosing every finished order.
-
-    ``undecided`` more orders may be in one of the conditions: a source that did not respond would decide that.
-    """
+    """A page of a list."""
 
     orders: Sequence[ListedOrder]
-    total: int | None
-    undecided: int = 0
+    total: int | None  # None where counting would mean diagnosing every finished order
+    undecided: int = 0  # other orders that may be in one of the conditions: a source did not respond
 
 
 _RANKS = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.OK: 2}

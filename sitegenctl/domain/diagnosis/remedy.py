@@ -55,17 +55,13 @@ class ShellCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """Advice for a person, then a command for the operator, then a note on it; each may be missing.
-
-    ``options`` are the command's options by parameter name; True is a flag. ``any_order`` stands for the number of any
-    order that the remedy is shown for.
-    """
+    """Advice for a person, then a command for the operator, then a note on it; each may be missing."""
 
     advice: str | None = None
     command: Command | ShellCommand | None = None
     orders: tuple[int, ...] = ()
-    any_order: bool = False
-    options: tuple[tuple[str, str | bool], ...] = ()
+    any_order: bool = False  # stands for the number of any order that the remedy is shown for
+    options: tuple[tuple[str, str | bool], ...] = ()  # by parameter name; True is a flag
     note: str | None = None
 
     @classmethod

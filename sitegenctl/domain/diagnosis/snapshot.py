@@ -17,28 +17,21 @@ from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, describe_
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Orders, tasks, workers and files as they were at ``taken_at`` (UTC, aware).
+    """Orders, tasks, workers and files as they were at one moment."""
 
-    ``errors`` has each source that did not respond, with the reason: what depends on it is unknown. ``possible`` has
-    the orders without a task whose last run may still be going, and until when. ``stale`` are claims of tasks that have
-    ended. ``authoritative`` is whether an order that was not found is missing: a standby may not have it yet.
-    ``reading`` is what the broker holds, whose tasks ``tasks`` has with their workers. ``roster`` is only read where
-    the workers' details are needed.
-    """
-
-    taken_at: datetime
+    taken_at: datetime  # UTC, aware
     orders: Mapping[int, Order] = field(default_factory=dict)
-    tasks: Sequence[LiveTask] = ()
+    tasks: Sequence[LiveTask] = ()  # those of `reading`, with their workers
     reading: BrokerReading = field(default_factory=BrokerReading)
     workers: WorkerSurvey | None = None
-    roster: WorkerRoster | None = None
+    roster: WorkerRoster | None = None  # only read where the workers' details are needed
     files: Mapping[int, SiteFiles] = field(default_factory=dict)
-    errors: Mapping[Source, str] = field(default_factory=dict)
+    errors: Mapping[Source, str] = field(default_factory=dict)  # why a source did not respond: the rest is unknown
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
-    possible: Mapping[int, datetime | None] = field(default_factory=dict)
-    stale: Sequence[StaleClaim] = ()
-    authoritative: bool = True
+    possible: Mapping[int, datetime | None] = field(default_factory=dict)  # no task; a run may go on until then
+    stale: Sequence[StaleClaim] = ()  # claims of tasks that have ended
+    authoritative: bool = True  # whether an order that was not found is missing: a standby may not have it yet
 
     @property
     def unanswered(self) -> Mapping[Source, str]:

@@ -45,15 +45,12 @@ _INSERTED = {"site_generation_logs": ("order_id", "step", "message", "status", "
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnAccess:
-    """A column's type, its labels if that is an enum, and the role's SELECT, INSERT and UPDATE privileges on it.
-
-    ``sequence`` is the one that numbers the column, if the role may not use it.
-    """
+    """A column of a table, and the role's SELECT, INSERT and UPDATE privileges on it."""
 
     type: str
-    labels: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None  # of an enum
     privileges: frozenset[str] = frozenset()
-    sequence: str | None = None
+    sequence: str | None = None  # the one that numbers the column, if the role may not use it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,43 +17,29 @@ _MAX_BINDINGS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class MessageFacts:
-    """Facts about unfinished messages; ``read`` of ``total`` were read.
+    """Facts about unfinished messages."""
 
-    ``unreadable`` counts those that are not in ``format``, the workers' own, by what they are in. ``beat`` counts
-    beat's own messages. ``longest_hold`` is the longest time for which a worker holds a message until its ETA: from its
-    delivery, or from now if it is still in the queue. ``skipped`` counts values that did not fit, and messages that may
-    be of any order, by what is wrong.
-
-    Of RQ alone: ``limits`` counts our jobs by their own time limit (None: no limit). ``held`` jobs are due later, and
-    ``has_scheduler`` is whether a worker enqueues them. ``unimportable`` counts the newest failures to import the job's
-    function, by their reasons.
-    """
-
-    total: int
-    read: int
-    unreadable: Mapping[str, int]
-    format: str = "JSON"
-    longest_hold: timedelta | None = None
-    beat: int = 0
-    limits: Mapping[timedelta | None, int] | None = None
-    held: int = 0
-    has_scheduler: bool = True
-    unimportable: Mapping[str, int] = field(default_factory=dict)
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    total: int  # of all messages
+    read: int  # of those, the ones that were read
+    unreadable: Mapping[str, int]  # those that are not in `format`, by what they are in
+    format: str = "JSON"  # the workers' own
+    longest_hold: timedelta | None = None  # until an ETA, from the delivery, or from now in the queue
+    beat: int = 0  # beat's own messages
+    limits: Mapping[timedelta | None, int] | None = None  # of RQ: our jobs by their own time limit (None: no limit)
+    held: int = 0  # of RQ: jobs that are due later
+    has_scheduler: bool = True  # of RQ: whether a worker enqueues them
+    unimportable: Mapping[str, int] = field(default_factory=dict)  # of RQ: failed imports, by reason
+    skipped: Mapping[str, int] = field(default_factory=dict)  # what did not fit, by problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leftovers:
-    """Leftovers of dead clients in Redis: bindings, and reply lists not accessed for a minute.
+    """Leftovers of dead clients in Redis."""
 
-    ``undated`` counts reply lists whose last access Redis does not report. ``complete`` is False when the keyspace was
-    too large to be searched to its end.
-    """
-
-    reply_lists: int
+    reply_lists: int  # not accessed for a minute
     bindings: int
-    undated: int = 0
-    complete: bool = True
+    undated: int = 0  # reply lists whose last access Redis does not report
+    complete: bool = True  # False when the keyspace was too large to be searched to its end
 
 
 @check("serialization", Source.BROKER)

@@ -23,15 +23,12 @@ _INTERVALS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class OpenOrders:
-    """The condition of each open order and of each with a task, and for how long it has not changed.
-
-    ``remedies`` are by condition. ``due`` are the orders that beat would start.
-    """
+    """The open orders and those with a task."""
 
     conditions: Mapping[int, Condition]
-    idle: Mapping[int, timedelta | None] = field(default_factory=dict)
+    idle: Mapping[int, timedelta | None] = field(default_factory=dict)  # for how long each has not changed
     remedies: Mapping[Condition, Remedy | None] = field(default_factory=dict)
-    due: Mapping[int, timedelta] = field(default_factory=dict)
+    due: Mapping[int, timedelta] = field(default_factory=dict)  # orders that beat would start
 
 
 @check("backend", Source.DATABASE)

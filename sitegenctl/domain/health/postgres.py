@@ -53,18 +53,14 @@ class TableLock:
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresFacts:
-    """What PostgreSQL reports of itself.
-
-    ``offset`` is how far its clock is ahead of this machine's. ``missing_tables`` are those of the contract that it
-    lacks, ``locks`` those that others can't even read. ``access`` is what our role may do there.
-    """
+    """What PostgreSQL reports of itself."""
 
     latency: timedelta
     version: str
-    offset: timedelta
-    access: DatabaseAccess
-    missing_tables: tuple[str, ...] = ()
-    locks: tuple[TableLock, ...] = ()
+    offset: timedelta  # how far its clock is ahead of this machine's
+    access: DatabaseAccess  # what our role may do there
+    missing_tables: tuple[str, ...] = ()  # tables of the contract that it lacks
+    locks: tuple[TableLock, ...] = ()  # tables that others can't even read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,13 +27,10 @@ _MB = 1024**2
 
 @dataclass(frozen=True, kw_only=True)
 class Connections:
-    """Connections to one Redis database that look like a worker's; it is a guess.
+    """Connections to one Redis database that look like a worker's; it is a guess."""
 
-    A worker has one that is ``listening`` for remote control, as Flower has, and one that is ``taking`` messages.
-    """
-
-    listening: int = 0
-    taking: int = 0
+    listening: int = 0  # for remote control, as Flower does, too
+    taking: int = 0  # messages
 
     @property
     def may_be_workers(self) -> bool:
@@ -43,32 +40,24 @@ class Connections:
 
 @dataclass(frozen=True, kw_only=True)
 class RedisFacts:
-    """Values that Redis reports about itself; None for one that it does not report.
+    """Values that Redis reports about itself; None for one that it does not report."""
 
-    ``latency`` is one round trip. ``offset`` is how far its clock is ahead of this machine's. ``saves`` is its setting
-    ``save``. ``write_error`` is why its disk makes it refuse writes. ``maxmemory`` (0: no limit) and ``used`` are in
-    bytes, ``used`` without what the limit does not count. ``workers`` is how many listen for remote control on this
-    database, ``connections`` are by database number. ``unacked`` counts the messages
-    that are delivered and not acknowledged. ``denied`` is the permission that this user lacks to ask the workers, and
-    ``remedy`` grants it.
-    """
-
-    latency: timedelta
+    latency: timedelta  # of one round trip
     version: str
     role: str
     appendonly: bool
-    saves: str | None
-    write_error: str | None
+    saves: str | None  # its setting `save`
+    write_error: str | None  # why its disk makes it refuse writes
     policy: str | None
-    maxmemory: int
-    used: int
-    offset: timedelta
+    maxmemory: int  # in bytes; 0: no limit
+    used: int  # in bytes, without what the limit does not count
+    offset: timedelta  # how far its clock is ahead of this machine's
     database: int
-    workers: int | None
-    connections: Mapping[int, Connections] | None
-    unacked: int
-    denied: str | None = None
-    remedy: Hint | None = None
+    workers: int | None  # that listen for remote control on this database
+    connections: Mapping[int, Connections] | None  # by database number
+    unacked: int  # messages that are delivered and not acknowledged
+    denied: str | None = None  # the permission that this user lacks to ask the workers
+    remedy: Hint | None = None  # grants it
 
 
 @check("redis", Source.BROKER, quick=True)

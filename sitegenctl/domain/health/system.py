@@ -10,23 +10,17 @@ from sitegenctl.domain.diagnosis.remedy import Remedy, ShellCommand
 
 @dataclass(frozen=True, kw_only=True)
 class BackendTexts:
-    """Texts about workers and the queue that depend on the backend.
+    """Texts about workers and the queue that depend on the backend."""
 
-    ``paused`` and ``resumed`` are notes on a queue that was paused or resumed, ``unattended`` is the note if there was
-    no worker. ``silence`` is why a connected worker may not respond, ``patience`` what to do then. ``consuming`` is the
-    option that makes a worker consume ``{queue}``. ``limits`` sets the system's time limits, ``serialization`` fixes
-    messages in another format than the workers', and ``unreadable`` is what workers do with them.
-    """
-
-    paused: str
-    resumed: str
-    unattended: str
-    silence: str
-    patience: str
-    consuming: str
-    limits: str
-    serialization: str
-    unreadable: str
+    paused: str  # note on a paused queue
+    resumed: str  # note on a resumed queue
+    unattended: str  # note if there was no worker
+    silence: str  # why a connected worker may not respond
+    patience: str  # what to do then
+    consuming: str  # the option that makes a worker consume `{queue}`
+    limits: str  # how to set the system's time limits
+    serialization: str  # how to fix messages in another format than the workers'
+    unreadable: str  # what workers do with such messages
 
 
 #: How often beat sends its message.
@@ -35,24 +29,20 @@ BEAT_INTERVAL = timedelta(seconds=120)
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentCommands:
-    """How the parts of the system are started and reached. No password is in it.
-
-    ``redis_cli``, ``psql`` and ``in_worker`` are the beginnings of commands. ``redis_url``, ``database_url`` and
-    ``sites_dir`` name the settings to correct. ``show_beat`` and ``restart_beat`` are None where there is no beat.
-    """
+    """How the parts of the system are started and reached. No password is in it."""
 
     start_redis: Remedy
     start_postgres: Remedy
     start_worker: Remedy
     restart_worker: Remedy
-    show_beat: Remedy | None = None
-    restart_beat: Remedy | None = None
-    redis_cli: ShellCommand
-    psql: ShellCommand
-    in_worker: ShellCommand
-    redis_url: str
-    database_url: str
-    sites_dir: str
+    show_beat: Remedy | None = None  # None where there is no beat
+    restart_beat: Remedy | None = None  # None where there is no beat
+    redis_cli: ShellCommand  # the beginning of a command
+    psql: ShellCommand  # the beginning of a command
+    in_worker: ShellCommand  # the beginning of a command
+    redis_url: str  # the name of the setting
+    database_url: str  # the name of the setting
+    sites_dir: str  # the name of the setting
 
 
 @dataclass(frozen=True, kw_only=True)

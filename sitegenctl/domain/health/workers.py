@@ -43,38 +43,29 @@ _NO_WORKER = unchecked("no worker responded")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerFacts:
-    """The reply of one worker; ``tasks`` is None for one that imports a task only when it runs it.
-
-    The limits are those of the task, None for no limit. ``visibility_timeout`` is None for kombu's default.
-    ``beat_runs`` counts the runs of beat's task since the worker started, ``finished`` all tasks that it took, and
-    ``busy`` those that it holds now.
-    """
+    """The reply of one worker."""
 
     name: str
     queues: tuple[str, ...]
-    tasks: tuple[str, ...] | None
-    hard_limit: timedelta | None = None
-    soft_limit: timedelta | None = None
-    visibility_timeout: timedelta | None = None
+    tasks: tuple[str, ...] | None  # None for one that imports a task only when it runs it
+    hard_limit: timedelta | None = None  # of the task; None: no limit
+    soft_limit: timedelta | None = None  # of the task; None: no limit
+    visibility_timeout: timedelta | None = None  # None: kombu's default
     uptime: timedelta | None = None
-    beat_runs: int = 0
-    finished: int = 0
-    busy: int = 0
+    beat_runs: int = 0  # of beat's task since the worker started
+    finished: int = 0  # all tasks that it took
+    busy: int = 0  # tasks that it holds now
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersFacts:
-    """The workers that replied; ``silent`` ones are connected and did not within ``patience``.
-
-    ``suspended`` is whether no worker takes tasks on an operator's command. ``skipped`` counts values in the replies
-    that did not fit, by what is wrong with them.
-    """
+    """The workers that replied."""
 
     workers: tuple[WorkerFacts, ...] = ()
-    silent: int = 0
+    silent: int = 0  # connected, and did not reply within `patience`
     patience: timedelta = timedelta(0)
-    suspended: bool = False
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    suspended: bool = False  # no worker takes tasks, on an operator's command
+    skipped: Mapping[str, int] = field(default_factory=dict)  # values in the replies that did not fit, by problem
 
     def consumers(self, system: System) -> list[WorkerFacts]:
         """The workers that consume our queue."""
@@ -324,17 +315,14 @@ class QueueHead:
 
 @dataclass(frozen=True, kw_only=True)
 class QueueActivity:
-    """Queue and workers read twice, ``waited`` apart, or the same reading twice where one was enough.
-
-    ``beat_came`` is whether there were more of beat's messages the second time.
-    """
+    """Queue and workers read twice, or the same reading twice where one was enough."""
 
     first: QueueHead
     second: QueueHead
     before: WorkersFacts
     after: WorkersFacts
-    waited: timedelta = timedelta(0)
-    beat_came: bool = False
+    waited: timedelta = timedelta(0)  # between the readings
+    beat_came: bool = False  # whether there were more of beat's messages the second time
 
 
 @check("queue progress", Source.BROKER)

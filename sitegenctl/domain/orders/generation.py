@@ -29,11 +29,7 @@ class TeamMember:
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """Everything in the customer's onboarding, as typed: nothing is escaped or validated.
-
-    Enum columns are their upper-case labels. Where a column is NULL, lists and mappings are empty and texts None.
-    ``business_hours`` maps a day to its hours, ``social`` a network to its address.
-    """
+    """Everything in the customer's onboarding, as typed: nothing is escaped or validated."""
 
     order_id: int
     business_name: str
@@ -44,7 +40,7 @@ class Brief:
     state: str
     primary_service: str
     services: Sequence[str]
-    tone: str = "PROFESSIONAL"
+    tone: str = "PROFESSIONAL"  # this and other enum columns: their upper-case labels
     primary_cta: str = "CALL"
     cta_text: str | None = None
     has_whatsapp: bool = False
@@ -59,8 +55,8 @@ class Brief:
     secondary_color: str | None = None
     accent_color: str | None = None
     logo_url: str | None = None
-    business_hours: Mapping[str, str] = field(default_factory=dict)
-    social: Mapping[str, str] = field(default_factory=dict)
+    business_hours: Mapping[str, str] = field(default_factory=dict)  # the hours of each day
+    social: Mapping[str, str] = field(default_factory=dict)  # the address in each network
     testimonials: Sequence[Testimonial] = ()
     google_reviews_link: str | None = None
     about_owner: str | None = None

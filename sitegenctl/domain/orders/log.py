@@ -38,15 +38,11 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LogQuery:
-    """What to read of the logs.
+    """What to read of the logs."""
 
-    ``since`` is an age by the database's clock, or a time; one without a zone is in the clock of the log's rows.
-    ``last`` is the number of newest rows of each order, None for all.
-    """
-
-    since: timedelta | datetime | None = None
+    since: timedelta | datetime | None = None  # an age by the database's clock, or a time in the log's
     level: LogLevel = LogLevel.INFO
-    last: int | None = None
+    last: int | None = None  # newest rows of each order; None: all
 
 
 class Cursor:

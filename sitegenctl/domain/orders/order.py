@@ -51,35 +51,22 @@ class Onboarding(StrEnum):
 
 @slotted
 class JournalEntry:
-    """One journal row (``OPERATOR_*``) of ``site_generation_logs``; ``task_id`` is the task that it announces.
-
-    ``age`` is by the database's clock, None when its time is unusable. ``after`` is the status that it set, None when
-    it left the status unchanged.
-    """
+    """One journal row (``OPERATOR_*``) of ``site_generation_logs``."""
 
     step: str
-    task_id: str | None = None
+    task_id: str | None = None  # the task that it announces
     actor: str | None = None
     resume: bool = True
-    age: timedelta | None = None
-    after: str | None = None
+    age: timedelta | None = None  # by the database's clock, None when its time is unusable
+    after: str | None = None  # the status that it set, None when it left the status unchanged
 
 
 @slotted
 class Order:
-    """One order with everything in the database that its condition depends on.
-
-    ``status`` is None where it is NULL or unknown to this release; ``status_label`` has an unknown one. ``idle`` is the
-    time since the last change, by the database against each column's own clock; None without any timestamp.
-    ``last_log_id`` is the id of its newest log row, 0 without any: with ``status`` it shows whether the order changed.
-
-    ``run_lock_held`` is whether a run holds the order's run lock in PostgreSQL; None where the database does not know,
-    such as a standby. It is read after the order: a run that ends in between is an open run without a lock, so re-check
-    before acting.
-    """
+    """One order with everything in the database that its condition depends on."""
 
     order_id: int
-    status: OrderStatus | None
+    status: OrderStatus | None  # None where it is NULL or unknown to this release
     customer_name: str
     customer_email: str = ""
     business_name: str | None = None
@@ -89,13 +76,13 @@ class Order:
     updated_at: datetime | None = None
     site_url: str | None = None
     admin_notes: str | None = None
-    idle: timedelta | None = None
-    status_label: str | None = None
-    last_log_id: int = 0
+    idle: timedelta | None = None  # since the last change, each column by its own clock
+    status_label: str | None = None  # a status that is unknown to this release
+    last_log_id: int = 0  # of its newest log row, 0 without any
     history: History = field(default_factory=History)
     journal: JournalEntry | None = None
     last_error: str | None = None
-    run_lock_held: bool | None = None
+    run_lock_held: bool | None = None  # a run holds its lock in PostgreSQL; read after the order, None on a standby
 
     @property
     def label(self) -> str | None:
@@ -131,16 +118,13 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class LogRow:
-    """One row of ``site_generation_logs``; ``created_at`` is naive, in the time zone of the database session.
-
-    ``age`` is the row's age when it was read, by the database's clock. ``details`` can be any JSON.
-    """
+    """One row of ``site_generation_logs``."""
 
     log_id: int
     order_id: int
     step: str
     message: str
     status: str
-    created_at: datetime | None
-    age: timedelta | None = None
-    details: Any = None
+    created_at: datetime | None  # naive, in the time zone of the database session
+    age: timedelta | None = None  # when it was read, by the database's clock
+    details: Any = None  # any JSON

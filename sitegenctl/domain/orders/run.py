@@ -72,19 +72,14 @@ OUTCOME_STEPS = frozenset(RunOutcome)
 
 @slotted
 class Run:
-    """One run: its outcome (None when cut short or still going) and its last step.
+    """One run of the generator."""
 
-    ``began`` is the age of its first row by the database's clock, None when that row has no usable time. ``task_id``
-    and ``takes_lock`` come from its START or RESUME row; a run that takes the order's run lock holds it until it ends.
-    ``cut_short`` is set when an operator cancelled it or confirmed that its worker is dead.
-    """
-
-    outcome: RunOutcome | None
+    outcome: RunOutcome | None  # None when cut short or still going
     last_step: str
-    began: timedelta | None = None
-    task_id: str | None = None
-    takes_lock: bool = False
-    cut_short: bool = False
+    began: timedelta | None = None  # age of its first row by the database's clock; None: unusable time
+    task_id: str | None = None  # from its START or RESUME row
+    takes_lock: bool = False  # it holds the order's run lock until it ends; from the same row
+    cut_short: bool = False  # an operator cancelled it or confirmed that its worker is dead
 
 
 @slotted
@@ -97,16 +92,11 @@ class Announcement:
 
 @slotted
 class History:
-    """The runs in an order's log.
+    """The runs in an order's log."""
 
-    ``last_run`` is the newest run since the order was last enqueued, None without one. ``attempts`` counts the runs
-    begun since the last SUCCESS, or since an operator reset the order. ``last_journal`` is the step of the newest
-    journal row.
-    """
-
-    last_run: Run | None = None
-    attempts: int = 0
-    last_journal: str | None = None
+    last_run: Run | None = None  # since the order was last enqueued
+    attempts: int = 0  # runs begun since the last SUCCESS or reset by an operator
+    last_journal: str | None = None  # the step of the newest journal row
 
 
 @dataclass(frozen=True, kw_only=True)

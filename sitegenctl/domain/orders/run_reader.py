@@ -45,43 +45,33 @@ _stage_of = lru_cache(maxsize=1024)(stage_of)
 
 @slotted
 class RunRow:
-    """A log row; ``at`` is by the log's clock, None for an unusable time; ``message`` is that of an ERROR.
-
-    ``age`` and the ``command`` of a journal row are read only for the history of an order.
-    """
+    """A log row."""
 
     log_id: int = 0
     order_id: int = 0
     step: str
-    at: datetime | None = None
-    message: str | None = None
-    age: timedelta | None = None
-    command: str | None = None
+    at: datetime | None = None  # by the log's clock, None for an unusable time
+    message: str | None = None  # of an ERROR
+    age: timedelta | None = None  # read only for the history of an order
+    command: str | None = None  # of a journal row; read only for the history of an order
 
 
 @dataclass(kw_only=True, slots=True)
 class LoggedRun:
-    """One run of one order. It is filled while its rows are read.
-
-    ``outcome`` is its last one, None without any; ``outcomes`` has the time of the first of each. ``began_at`` is None
-    when its first row was not read or has no time; ``age`` is that of its first row. ``last_at`` is the time of its
-    last row. ``stages`` are the seconds spent in each stage until it succeeded or ended. ``last_stage`` is the stage in
-    which it ended, ``error`` the message of its last ERROR. ``is_newest`` means that no later run was read: without an
-    outcome it may still be going.
-    """
+    """One run of one order. It is filled while its rows are read."""
 
     order_id: int
-    began_at: datetime | None
-    age: timedelta | None = None
-    outcome: RunOutcome | None = None
-    outcomes: dict[RunOutcome, datetime | None] = field(default_factory=dict)
+    began_at: datetime | None  # None when its first row was not read or has no time
+    age: timedelta | None = None  # of its first row
+    outcome: RunOutcome | None = None  # its last one
+    outcomes: dict[RunOutcome, datetime | None] = field(default_factory=dict)  # the time of the first of each
     ended_at: datetime | None = None
-    last_at: datetime | None = None
+    last_at: datetime | None = None  # of its last row
     last_step: str = ""
-    stages: dict[str, float] = field(default_factory=dict)
-    last_stage: str | None = None
-    error: str | None = None
-    is_newest: bool = True
+    stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
+    last_stage: str | None = None  # the stage in which it ended
+    error: str | None = None  # the message of its last ERROR
+    is_newest: bool = True  # no later run was read: it may still be running
     is_announced: bool = False
     in_preamble: bool = True
     is_cancelled: bool = False

@@ -13,15 +13,11 @@ MIN_SITE_FILES = 5
 
 @slotted
 class SiteFiles:
-    """The number of files in an order's site folder, and their size in bytes (None where it was not read).
-
-    A missing folder has 0 files; one that could not be counted is ``None`` instead of a ``SiteFiles``. With
-    ``complete`` False counting stopped early: there may be more.
-    """
+    """The number of files in an order's site folder; a missing folder has none."""
 
     count: int
-    size: int | None
-    complete: bool = True
+    size: int | None  # in bytes; None where it was not read
+    complete: bool = True  # False where counting stopped early: there may be more
 
     @property
     def is_empty(self) -> bool:
@@ -31,13 +27,10 @@ class SiteFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteEntry:
-    """A file in a site: its path relative to the site's folder, with slashes, and its size in bytes.
+    """A file in a site."""
 
-    A symbolic link is an entry with ``size`` None.
-    """
-
-    path: str
-    size: int | None
+    path: str  # relative to the site's folder, with slashes
+    size: int | None  # in bytes; None for a symbolic link
 
 
 @dataclass(frozen=True, kw_only=True)

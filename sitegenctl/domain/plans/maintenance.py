@@ -62,20 +62,16 @@ def leftovers(plan: Plan, snapshot: Snapshot, reported: Mapping[int, str]) -> li
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """The result of one step: the ``result`` for its orders, or the number of things ``pruned``.
-
-    ``not_pruned`` has the reason by name for what could not be pruned. ``left_out`` is the reason why the step was not
-    completed, with a ``hint`` and the ``source`` that caused it. ``broke`` is set after an unexpected error.
-    """
+    """The result of one step."""
 
     step: MaintenanceStep
-    result: OperationResult | None = None
-    pruned: int = 0
-    not_pruned: Mapping[str, str] = field(default_factory=dict)
-    left_out: str | None = None
+    result: OperationResult | None = None  # for its orders
+    pruned: int = 0  # number of things pruned
+    not_pruned: Mapping[str, str] = field(default_factory=dict)  # why something was not, by name
+    left_out: str | None = None  # why the step was not completed
     hint: Hint | None = None
-    source: str | None = None
-    broke: bool = False
+    source: str | None = None  # which caused that
+    broke: bool = False  # after an unexpected error
 
     @property
     def is_quiet(self) -> bool:

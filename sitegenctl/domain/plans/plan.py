@@ -53,40 +53,31 @@ class Obstacle(StrEnum):
 
 @slotted
 class Outcome:
-    """The outcome for one order.
-
-    ``obstacle`` is what must be removed before a fault can be fixed; None where nothing must, or waiting is enough.
-    ``before`` and ``after`` are the order's status, None where unknown. ``log_id`` is the newest row of the order's log
-    at that time: later rows are about what happened afterwards.
-    """
+    """The outcome for one order."""
 
     order_id: int
     outcome: OutcomeKind
     reason: str
     task_id: str | None = None
-    before: OrderStatus | None = None
-    after: OrderStatus | None = None
+    before: OrderStatus | None = None  # None where unknown
+    after: OrderStatus | None = None  # None where unknown
     hint: Hint | None = None
-    log_id: int = 0
-    obstacle: Obstacle | None = None
+    log_id: int = 0  # the newest row of its log then: later rows are about what happened afterwards
+    obstacle: Obstacle | None = None  # must be removed before a fault can be fixed
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperationResult:
-    """The outcomes of one operation, the same type dry or not.
-
-    ``beyond`` is the number of orders beyond the limit, ``omitted`` that of completed orders whose outcomes were not
-    kept. ``named`` is whether the orders were named by number: only then is a refusal an error.
-    """
+    """The outcomes of one operation, the same type dry or not."""
 
     command: str
     dry_run: bool
     outcomes: Sequence[Outcome]
     interrupted: bool = False
-    beyond: int = 0
+    beyond: int = 0  # orders beyond the limit
     notes: tuple[Hint, ...] = ()
-    omitted: int = 0
-    named: bool = True
+    omitted: int = 0  # completed orders whose outcomes were not kept
+    named: bool = True  # the orders were named by number: only then is a refusal an error
 
     @property
     def exit_code(self) -> int:
@@ -133,34 +124,24 @@ class Action(StrEnum):
 
 @slotted
 class Step:
-    """The changes to one order, provided that it is still as planned.
-
-    ``before`` and ``last_log_id`` are the state as planned. ``before`` is None for a missing order: only its tasks can
-    be removed. ``last_log_id`` is None where the log may grow meanwhile, because a task runs. ``after`` is the status
-    to set; None leaves it.
-
-    ``revoke`` are tasks to remove, running ones only with ``terminate``. ``keep`` is a task that must still exist, and
-    ``leave`` are others that must not be touched. ``requeue`` is a task to return to the queue; with ``worker_dead``
-    an operator has confirmed that no living worker has it. ``publish`` is the id of a new task, chosen now so that the
-    journal can name it before the task exists. ``verb`` is a past participle such as "enqueued"; ``details`` follow it.
-    """
+    """The changes to one order, provided that it is still as planned."""
 
     order_id: int
     action: Action
-    before: OrderStatus | None
-    verb: str
-    details: tuple[str, ...] = ()
-    after: OrderStatus | None = None
-    last_log_id: int | None = None
-    revoke: tuple[LiveTask, ...] = ()
+    before: OrderStatus | None  # as planned; None for a missing order: only its tasks can be removed
+    verb: str  # a past participle such as "enqueued"
+    details: tuple[str, ...] = ()  # follow the verb
+    after: OrderStatus | None = None  # the status to set; None leaves it
+    last_log_id: int | None = None  # as planned; None where the log may grow meanwhile, because a task runs
+    revoke: tuple[LiveTask, ...] = ()  # tasks to remove, running ones only with `terminate`
     terminate: bool = False
-    keep: LiveTask | None = None
-    leave: tuple[LiveTask, ...] = ()
+    keep: LiveTask | None = None  # a task that must still exist
+    leave: tuple[LiveTask, ...] = ()  # tasks that must not be touched
     trash: bool = False
-    publish: str | None = None
+    publish: str | None = None  # the id of a new task, named in the journal before it exists
     resume: bool = True
-    requeue: LiveTask | None = None
-    worker_dead: bool = False
+    requeue: LiveTask | None = None  # a task to return to the queue
+    worker_dead: bool = False  # an operator has confirmed that no living worker has that task
 
     @property
     def description(self) -> str:
@@ -183,19 +164,15 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The steps to execute, and the orders left alone with the reason.
-
-    ``order_ids`` are all orders as they are reported; ``beyond`` is the number of steps cut off by a limit. ``notes``
-    help to decide on the plan. ``named`` is whether the orders were named by number: a refusal is an error then.
-    """
+    """The steps to execute, and the orders left alone with the reason."""
 
     command: str
-    order_ids: Sequence[int]
+    order_ids: Sequence[int]  # all orders as they are reported
     steps: Sequence[Step]
     left_alone: Sequence[Outcome]
-    beyond: int = 0
-    notes: tuple[Hint, ...] = ()
-    named: bool = True
+    beyond: int = 0  # steps cut off by a limit
+    notes: tuple[Hint, ...] = ()  # help to decide on the plan
+    named: bool = True  # the orders were named by number: a refusal is an error then
 
     @classmethod
     def of(cls, command: str, decisions: Sequence[Step | Outcome], *, named: bool = True) -> Plan:

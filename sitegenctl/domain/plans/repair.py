@@ -46,31 +46,22 @@ _CLEARS = STARTS | {"CLEANUP"}
 
 @dataclass(frozen=True, kw_only=True)
 class RepairFacts:
-    """What a repair needs besides the snapshot.
+    """What a repair needs besides the snapshot."""
 
-    ``unusable`` has, by task id, why it must not be published again. ``logs`` are the log rows, oldest first, of orders
-    with several running tasks. ``missing`` are orders that a second reading of the database did not find either.
-    """
-
-    unusable: Mapping[str, str] = field(default_factory=dict)
-    logs: Mapping[int, Sequence[LogRow]] = field(default_factory=dict)
-    missing: Collection[int] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)  # why a task id must not be published again
+    logs: Mapping[int, Sequence[LogRow]] = field(default_factory=dict)  # of orders with several running tasks
+    missing: Collection[int] = ()  # orders that a second reading of the database did not find either
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepairOptions:
-    """Limits of a repair.
-
-    With ``terminate`` running tasks are stopped. An orphaned task whose order changed within ``patience`` is left
-    alone, unless its worker is proven dead. An order with ``max_attempts`` gets no new attempt. With ``worker_dead`` an
-    operator has confirmed, for the named orders, that the workers of their tasks are dead.
-    """
+    """Limits of a repair."""
 
     only: frozenset[Condition] = frozenset(REPAIRABLE)
-    terminate: bool = False
-    patience: timedelta = timedelta(0)
-    max_attempts: int | None = None
-    worker_dead: bool = False
+    terminate: bool = False  # stop running tasks
+    patience: timedelta = timedelta(0)  # how long the order of an orphan must be unchanged, unless it is proven dead
+    max_attempts: int | None = None  # an order that has them gets no new one
+    worker_dead: bool = False  # an operator confirmed, for named orders, that the workers of their tasks are dead
 
 
 _DEFAULTS = RepairOptions()

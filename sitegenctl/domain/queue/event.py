@@ -45,20 +45,16 @@ _KWARGS = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event; ``fields`` has it exactly as sent, the others what could be read from it.
-
-    ``at`` is by the sender's clock, in UTC. ``worker`` is the name of the sender, a client for ``task-sent``.
-    ``runtime`` is in seconds.
-    """
+    """One event, with what could be read of it."""
 
     type: str
-    fields: Mapping[str, Any]
-    at: datetime | None = None
+    fields: Mapping[str, Any]  # exactly as sent
+    at: datetime | None = None  # by the sender's clock, in UTC
     task_id: str | None = None
     task_name: str | None = None
     order_id: int | None = None
-    worker: str | None = None
-    runtime: float | None = None
+    worker: str | None = None  # the sender, a client for `task-sent`
+    runtime: float | None = None  # in seconds
     error: str | None = None
 
 

@@ -33,37 +33,27 @@ class TaskState(StrEnum):
 
 @slotted
 class LiveTask:
-    """One place of a task that is not finished: a list entry, a delivery, or a worker's claim.
-
-    A task id can be in several places; each is a ``LiveTask``. ``order_id`` is None for a task of ours whose arguments
-    name no possible order. ``attempt`` counts from 1. ``enqueued_at`` is known for tasks that carry it, as ours do (a
-    Celery message has no enqueue time). ``position`` is the position in the order of delivery, 0 being next; None once
-    delivered. ``delivered_at`` is by the broker's clock, ``delivery`` the key of the delivery there (kombu's tag, RQ's
-    registry member). ``limit`` is the task's own hard time limit. ``started_at`` (by the worker's clock) and ``pid``
-    are known for running tasks. ``part_of`` names the chain, group or map that carries the task, ``carrier`` is its id:
-    such a task cannot be removed alone. ``until`` is when an unaccounted task can be decided, or an orphaned one
-    requeued, by this machine's clock; None where unknown. ``reason`` is the reason for the state.
-    """
+    """One place of a task that is not finished: a list entry, a delivery, or a worker's claim."""
 
     task_id: str
     name: str
-    order_id: int | None
+    order_id: int | None  # None for a task of ours whose arguments name no possible order
     state: TaskState
     worker: str | None = None
-    attempt: int = 1
-    enqueued_at: datetime | None = None
+    attempt: int = 1  # from 1
+    enqueued_at: datetime | None = None  # of tasks that carry it, as ours do; a Celery message has no enqueue time
     eta: datetime | None = None
     actor: str | None = None
-    position: int | None = None
-    delivered_at: datetime | None = None
-    delivery: str | None = None
-    limit: timedelta | None = None
-    started_at: datetime | None = None
-    pid: int | None = None
-    part_of: str | None = None
-    carrier: str | None = None
-    until: datetime | None = None
-    reason: str | None = None
+    position: int | None = None  # in the order of delivery, 0 being next; None once delivered
+    delivered_at: datetime | None = None  # by the broker's clock
+    delivery: str | None = None  # the key of the delivery there: kombu's tag, RQ's registry member
+    limit: timedelta | None = None  # the task's own hard time limit
+    started_at: datetime | None = None  # of a running task, by the worker's clock
+    pid: int | None = None  # of a running task
+    part_of: str | None = None  # the chain, group or map that carries it: it cannot be removed alone
+    carrier: str | None = None  # the id of that
+    until: datetime | None = None  # when an unaccounted one can be decided, or an orphan requeued, by our clock
+    reason: str | None = None  # for the state
 
     @property
     def is_unaccounted(self) -> bool:
@@ -73,37 +63,27 @@ class LiveTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignMessage:
-    """A message in our queue that belongs to no order; it is shown and never changed.
-
-    ``may_be_ours`` is set where it is or may contain our task, but the order cannot be read: then every order may have
-    a task.
-    """
+    """A message in our queue that belongs to no order; it is shown and never changed."""
 
     name: str
     reason: str
     state: TaskState
     task_id: str | None = None
     position: int | None = None
-    may_be_ours: bool = False
+    may_be_ours: bool = False  # it may contain our task, but the order can't be read: every order may have a task
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerReading:
-    """Everything unfinished that the broker holds, read at one moment.
+    """Everything unfinished that the broker holds, read at one moment."""
 
-    ``tasks`` has every list entry and every delivery, also of the same id. ``taken_at`` is by the broker's clock, None
-    where it could not be read. ``uptime`` is that of the broker, None where it is unknown or does not matter.
-    ``hard_limit`` applies where neither the message nor a worker has a limit; ``reconnect_time`` is how long workers
-    may take to reconnect after the broker restarted. ``skipped`` counts malformed values by what was wrong with them.
-    """
-
-    tasks: tuple[LiveTask, ...] = ()
+    tasks: tuple[LiveTask, ...] = ()  # every list entry and every delivery, also of the same id
     foreign: tuple[ForeignMessage, ...] = ()
-    taken_at: datetime | None = None
-    uptime: timedelta | None = None
-    hard_limit: timedelta = DEFAULT_HARD_LIMIT
-    reconnect_time: timedelta = DEFAULT_RECONNECT
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    taken_at: datetime | None = None  # by the broker's clock
+    uptime: timedelta | None = None  # of the broker; None where unknown or irrelevant
+    hard_limit: timedelta = DEFAULT_HARD_LIMIT  # where neither message nor worker has a limit
+    reconnect_time: timedelta = DEFAULT_RECONNECT  # that workers may take after the broker restarted
+    skipped: Mapping[str, int] = field(default_factory=dict)  # malformed values, by what was wrong with them
 
     @property
     def reconnecting(self) -> timedelta:
@@ -132,27 +112,17 @@ class TaskPlace(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """A task's result in the result backend.
+    """A task's result in the result backend."""
 
-    ``status`` is Celery's, which is SUCCESS for a failed generation too. ``value`` is the result as JSON: the return
-    value, or the type and message of the exception. A result that is not JSON is never unpickled: its status is
-    ``UNDECODABLE``, without a value.
-    """
-
-    status: str
-    value: str | None = None
+    status: str  # Celery's, SUCCESS for a failed generation too; UNDECODABLE if not JSON: it is never unpickled
+    value: str | None = None  # as JSON: the return value, or the type and message of the exception
     traceback: str | None = None
     date_done: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDetails:
-    """Everything known about one task; None is unknown.
-
-    ``list_key`` is the key of the queue's list that it is in, ``position`` counts from the next message of all lists.
-    ``delivered_at`` is the time of its last delivery, ``until`` when an unaccounted one can be decided. ``headers`` are
-    those of its message, ``undecodable`` is why its arguments could not be read.
-    """
+    """Everything known about one task; None is unknown."""
 
     task_id: str
     place: TaskPlace
@@ -164,12 +134,12 @@ class TaskDetails:
     enqueued_at: datetime | None = None
     eta: datetime | None = None
     actor: str | None = None
-    list_key: str | None = None
-    position: int | None = None
-    delivered_at: datetime | None = None
-    until: datetime | None = None
-    undecodable: str | None = None
-    headers: Mapping[str, Any] = field(default_factory=dict)
+    list_key: str | None = None  # of the queue's list that it is in
+    position: int | None = None  # from the next message of all lists
+    delivered_at: datetime | None = None  # of its last delivery
+    until: datetime | None = None  # when an unaccounted one can be decided
+    undecodable: str | None = None  # why its arguments could not be read
+    headers: Mapping[str, Any] = field(default_factory=dict)  # of its message
     result: TaskResult | None = None
 
 

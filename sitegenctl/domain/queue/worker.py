@@ -11,37 +11,26 @@ from sitegenctl.domain.queue.task import LiveTask
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """One worker that responded; ``tasks`` are the tasks of ours that it holds, ``others`` all others that it runs.
-
-    ``slots`` is how many tasks it can run at once, ``hard_limit`` its time limit; None where unknown. ``has_processes``
-    is whether it runs each task in its own process, as a prefork pool does.
-    """
+    """One worker that responded."""
 
     name: str
-    tasks: tuple[LiveTask, ...] = ()
-    others: tuple[LiveTask, ...] = ()
-    slots: int | None = None
+    tasks: tuple[LiveTask, ...] = ()  # of ours that it holds
+    others: tuple[LiveTask, ...] = ()  # that it runs
+    slots: int | None = None  # tasks that it can run at once
     hard_limit: timedelta | None = None
-    has_processes: bool = False
+    has_processes: bool = False  # it runs each task in its own process, as a prefork pool does
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Replies:
-    """What is known of all workers after one request.
+    """What is known of all workers after one request."""
 
-    ``silent`` workers were asked and did not respond in time; nothing follows from their silence. ``consumers`` is the
-    number of clients that wait for messages in the broker's database, None where it was not or could not be read.
-    ``ever_consumed`` is False only where nothing in the broker shows that a worker ever consumed from it. ``skipped``
-    counts malformed values by what was wrong. ``asked_by`` is how workers are asked, None where they leave records
-    instead. ``may_run`` is whether a task that no worker claims may be running.
-    """
-
-    silent: int = 0
-    consumers: int | None = None
-    ever_consumed: bool = True
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    asked_by: str | None = "remote control"
-    may_run: bool = False
+    silent: int = 0  # asked, and did not respond in time; nothing follows from that
+    consumers: int | None = None  # clients that wait for messages in the broker's database
+    ever_consumed: bool = True  # False only where nothing shows that one did
+    skipped: Mapping[str, int] = field(default_factory=dict)  # malformed values, by what was wrong
+    asked_by: str | None = "remote control"  # how workers are asked, None where they leave records
+    may_run: bool = False  # whether a task that no worker claims may be running
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,36 +47,29 @@ class WorkerSurvey(_Replies):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerDetails:
-    """Everything that one worker reports about itself; None is unknown.
-
-    ``concurrency`` is the number of tasks it can run at once, ``pool`` the module of its execution pool, ``processed``
-    the number of tasks since it started (also by task name), ``version`` that of its ``software``. ``soft_limit`` and
-    ``hard_limit`` are those of the pool; a task may have its own. ``processes`` are the ids of the processes that run
-    tasks. ``peak_memory`` is the peak of its main process in bytes, ``memory`` the current use of each process on this
-    machine. ``parts`` are tasks of ours carried by others that it holds.
-    """
+    """Everything that one worker reports about itself; None is unknown."""
 
     name: str
     pid: int | None = None
-    concurrency: int | None = None
-    pool: str | None = None
+    concurrency: int | None = None  # tasks that it can run at once
+    pool: str | None = None  # the module of its execution pool
     queues: tuple[str, ...] = ()
     registered: tuple[str, ...] = ()
-    processed: int | None = None
+    processed: int | None = None  # tasks since it started
     processed_by_task: Mapping[str, int] = field(default_factory=dict)
     uptime: timedelta | None = None
     prefetch_count: int | None = None
     software: str = "celery"
-    version: str | None = None
-    soft_limit: timedelta | None = None
-    hard_limit: timedelta | None = None
-    processes: tuple[int, ...] = ()
-    peak_memory: int | None = None
-    memory: Mapping[int, int] = field(default_factory=dict)
+    version: str | None = None  # of its `software`
+    soft_limit: timedelta | None = None  # of the pool; a task may have its own
+    hard_limit: timedelta | None = None  # as `soft_limit`
+    processes: tuple[int, ...] = ()  # that run tasks
+    peak_memory: int | None = None  # of its main process, in bytes
+    memory: Mapping[int, int] = field(default_factory=dict)  # now, by process on this machine
     active: tuple[LiveTask, ...] = ()
     reserved: tuple[LiveTask, ...] = ()
     scheduled: tuple[LiveTask, ...] = ()
-    parts: tuple[LiveTask, ...] = ()
+    parts: tuple[LiveTask, ...] = ()  # tasks of ours carried by others that it holds
 
     @property
     def held(self) -> tuple[LiveTask, ...]:

@@ -27,14 +27,11 @@ TIMED_OUTCOMES = (RunOutcome.SUCCESS, RunOutcome.ERROR)
 
 @dataclass(kw_only=True)
 class Histogram:
-    """Durations by bucket: ``counts`` has those up to each bound, and last those above all bounds.
-
-    The sum is in whole ``microseconds``: a sum of floats depends on their order, and might go down.
-    """
+    """Durations by bucket."""
 
     bounds: Sequence[float]
-    counts: list[int] = field(default_factory=list)
-    microseconds: int = 0
+    counts: list[int] = field(default_factory=list)  # up to each bound, and above all of them
+    microseconds: int = 0  # a sum of floats depends on their order, and might go down
 
     def __post_init__(self) -> None:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
@@ -79,17 +76,13 @@ class RunTotals:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Everything that monitoring measures.
-
-    ``unanswered`` says why each source did not respond, or not fully. ``took`` are the seconds of each source's first
-    response, ``seconds`` those of the whole measurement. ``totals`` is None where the log could not be read.
-    """
+    """Everything that monitoring measures."""
 
     overview: Overview
-    totals: RunTotals | None
-    unanswered: Mapping[Source, str]
-    took: Mapping[Source, float]
-    seconds: float
+    totals: RunTotals | None  # None where the log could not be read
+    unanswered: Mapping[Source, str]  # why each source did not respond, or not fully
+    took: Mapping[Source, float]  # seconds of each source's first response
+    seconds: float  # of the whole measurement
 
     @property
     def sources(self) -> dict[Source, bool]:

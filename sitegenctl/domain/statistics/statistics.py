@@ -69,23 +69,17 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class LogWindow:
-    """A window of the log, ``since`` and ``until`` by its clock, and the ids of its first and last row.
-
-    The first id is that of a row before ``since``: runs that ended in the window may have begun there.
-    """
+    """A window of the log, ``since`` and ``until`` by its clock."""
 
     since: datetime
     until: datetime
-    first_id: int
+    first_id: int  # of a row before `since`: runs that ended in the window may have begun there
     last_id: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Durations:
-    """The durations in seconds of runs, or of one stage of runs.
-
-    A percentile is the duration of one of the runs, by nearest rank.
-    """
+    """The durations in seconds of runs, or of one stage of runs; percentiles by nearest rank."""
 
     count: int
     mean: float
@@ -114,25 +108,20 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """The runs from ``since`` to ``until``, by the log's clock.
-
-    ``cut_short`` runs have no outcome, and another run followed. ``untimed`` runs ended in SUCCESS or ERROR, but their
-    beginning is unknown. ``hours`` has the hours in which a run ended, oldest first; ``stages`` are of runs that
-    succeeded.
-    """
+    """The runs from ``since`` to ``until``, by the log's clock."""
 
     since: datetime
     until: datetime
     runs: RunCounts
     orders: int
-    cut_short: int
-    untimed: int
+    cut_short: int  # without an outcome, and followed by another run
+    untimed: int  # ended, but their beginning is unknown
     generated: Durations | None
     failures: Durations | None
-    stages: Mapping[str, Durations]
+    stages: Mapping[str, Durations]  # of runs that succeeded
     failed_in: Mapping[str, int]
     reasons: Sequence[Reason]
-    hours: Mapping[datetime, RunCounts]
+    hours: Mapping[datetime, RunCounts]  # in which a run ended, oldest first
 
     @property
     def length(self) -> timedelta:

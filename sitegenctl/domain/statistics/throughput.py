@@ -33,15 +33,12 @@ class StepMark:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One span: the maximum number of waiting tasks, and the runs that succeeded and failed.
-
-    ``observed`` is False for a depth that is derived from the log.
-    """
+    """One span: the maximum number of waiting tasks, and the runs that succeeded and failed."""
 
     depth: int = 0
     succeeded: int = 0
     failed: int = 0
-    observed: bool = False
+    observed: bool = False  # False for a depth that is derived from the log
 
 
 def merge_bars(bars: Sequence[Bar], limit: int) -> Sequence[Bar]:
