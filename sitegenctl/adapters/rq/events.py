@@ -16,9 +16,8 @@ from typing import Any
 
 from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.rq.job import Job, job_id_of
-from sitegenctl.adapters.rq.lookup import read_result
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.adapters.rq.reader import atomically, read_jobs, scored
+from sitegenctl.adapters.rq.reader import atomically, read_jobs, read_result, scored
 from sitegenctl.adapters.rq.records import read_assignments
 from sitegenctl.adapters.rq.workers import RqAccess
 from sitegenctl.domain.queue.event import HEARTBEAT, Event, NoEvent, read_event

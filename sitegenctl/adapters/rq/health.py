@@ -12,9 +12,8 @@ from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.adapters.rq.job import job_id_of, job_in_work
-from sitegenctl.adapters.rq.lookup import read_result
 from sitegenctl.adapters.rq.options import SERIALIZERS
-from sitegenctl.adapters.rq.reader import read_jobs
+from sitegenctl.adapters.rq.reader import read_jobs, read_result
 from sitegenctl.adapters.rq.records import read_assignments
 from sitegenctl.adapters.rq.workers import RqAccess
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts

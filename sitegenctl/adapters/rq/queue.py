@@ -10,15 +10,30 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sitegenctl.adapters.broker.json_values import is_encodable
-from sitegenctl.adapters.redis.connection import require_writable
+from sitegenctl.adapters.redis.connection import Connection, require_writable
 from sitegenctl.adapters.rq.job import OVER, Job
-from sitegenctl.adapters.rq.lookup import find_job, with_claim
-from sitegenctl.adapters.rq.reader import read_jobs, read_queue
+from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.reader import read_jobs, read_queue, read_result
 from sitegenctl.adapters.rq.records import read_assignments
 from sitegenctl.adapters.rq.workers import RqWorkers
 from sitegenctl.domain.ports import PublishFailure
-from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace, TaskState
+from sitegenctl.domain.queue.task import (
+    BrokerReading,
+    ForeignMessage,
+    LiveTask,
+    Publication,
+    TaskDetails,
+    TaskPlace,
+    TaskResult,
+    TaskState,
+)
 from sitegenctl.domain.queue.worker import WorkerSurvey
+
+#: Readings of job and registries: the job may end, or move, meanwhile.
+_MAX_READINGS = 3
+
+#: The fields of a job's hash that are shown as they are.
+_SHOWN = ("description", "status", "created_at", "started_at", "timeout", "retries_left")
 
 #: Celery's names for the final states of a job.
 _RESULTS = {"finished": "SUCCESS", "failed": "FAILURE", "stopped": "REVOKED", "canceled": "REVOKED"}
@@ -52,10 +67,13 @@ class RqQueue(RqWorkers):
 
     async def task_details(self, task_id: str, *, survey: WorkerSurvey | None = None) -> TaskDetails | None:
         async with self.connection() as connection:
-            details = await find_job(connection, self._options, task_id)
+            details = await _find_job(connection, self._options, task_id)
         if details is None or details.place is TaskPlace.QUEUE:
             return details
-        return with_claim(details, survey if survey is not None else await self.survey())
+        survey = survey if survey is not None else await self.survey()
+        claim = next((task for worker in survey.workers for task in worker.tasks if task.task_id == task_id), None)
+        # Without a claim it stays as it is: it may move at this moment.
+        return details if claim is None else replace(details, state=claim.state, worker=claim.worker)
 
     async def publish(self, publications: Sequence[Publication]) -> Mapping[str, PublishFailure]:
         # Imported here and below, so that reading starts fast.
@@ -114,3 +132,62 @@ class RqQueue(RqWorkers):
 
 def _is_undated(task: LiveTask) -> bool:
     return task.state is TaskState.UNACKED and task.delivered_at is None
+
+
+async def _find_job(connection: Connection, options: RqOptions, job_id: str) -> TaskDetails | None:
+    """Find a job and its result; None when there is neither."""
+    if not is_encodable(job_id):
+        return None
+    details = None
+    for _ in range(_MAX_READINGS):
+        job = (await read_jobs(connection, options, [job_id]))[job_id]
+        if job is None:
+            break
+        if job.fields["origin"] not in ("", options.queue):
+            return None  # it is in another queue
+        details = _details(job, options.task)
+        if job.status in OVER:
+            break
+        reading = await read_queue(connection, options)
+        items: list[LiveTask | ForeignMessage] = [*reading.tasks, *reading.foreign]
+        item = next((item for item in items if item.task_id == job_id), None)
+        if item is not None:
+            details = _located(details, job, item, options.list_key)
+            break
+    result = await read_result(connection, options, job_id)
+    if details is None:
+        return TaskDetails(task_id=job_id, place=TaskPlace.RESULT, result=result) if result else None
+    if job is not None and job.status in OVER:
+        # A stopped job has the result of a failed one, and a cancelled one may have none.
+        result = replace(result or TaskResult(status=""), status=job.status.upper())
+    return replace(details, result=result)
+
+
+def _details(job: Job, task: str) -> TaskDetails:
+    return TaskDetails(
+        task_id=job.job_id,
+        place=TaskPlace.RESULT,
+        name=job.name(task),
+        order_id=job.order_id(task),
+        worker=job.worker,
+        attempt=job.attempt,
+        enqueued_at=job.enqueued_at,
+        actor=job.actor,
+        undecodable=None if job.call() else "its description is no call, and what it calls is never unpickled",
+        headers={name: job.fields[name] for name in _SHOWN if job.fields[name]},
+    )
+
+
+def _located(details: TaskDetails, job: Job, item: LiveTask | ForeignMessage, list_key: str) -> TaskDetails:
+    """Add where the job is: its hash only has what was last done with it."""
+    is_queued = item.state is not TaskState.UNACKED
+    return replace(
+        details,
+        place=TaskPlace.QUEUE if is_queued else TaskPlace.UNACKED,
+        state=item.state,
+        worker=None if is_queued else details.worker,
+        eta=item.eta if isinstance(item, LiveTask) else None,
+        list_key=list_key if item.state is TaskState.QUEUED else None,
+        position=item.position,
+        delivered_at=None if is_queued or job.status != "started" else job.started_at,
+    )

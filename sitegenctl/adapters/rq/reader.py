@@ -1,4 +1,4 @@
-"""Reading every unfinished job of an RQ queue while jobs move. Writes nothing, and unpickles nothing.
+"""Reading every unfinished job of an RQ queue while jobs move, and results. Writes nothing, and unpickles nothing.
 
 RQ's own listings are not used: they clean up as they go (jobs move to the failed ones, and callbacks run), and they
 unpickle every job's ``meta``.
@@ -9,6 +9,9 @@ for ten thousand. The jobs themselves are read afterwards, in batches.
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,10 +22,16 @@ from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.errors import Refusal, without_errors
 from sitegenctl.adapters.rq.job import FIELDS, OVER, Job, Place, Started, decode, is_execution, job_id_of
 from sitegenctl.adapters.rq.options import RqOptions
-from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
+from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskResult, TaskState
 
 #: Jobs in one round trip.
 _BATCH_SIZE = 500
+
+#: Bytes of a traceback or a result at most; a traceback is compressed by its worker.
+_MAX_BYTES = 1_000_000
+
+#: RQ's numbers for the outcome of an attempt.
+_OUTCOMES = {"1": "FINISHED", "2": "FAILED", "3": "STOPPED", "4": "RETRIED", "5": "FAILED"}
 
 #: Every place of every job, in the queue and the registries.
 Places = list[tuple[str, Place]]
@@ -189,3 +198,40 @@ async def _held_back(connection: Connection, options: RqOptions, limits: Sequenc
     )
     ours = options.queue.encode()
     return [member for member, origin in zip(members, origins, strict=True) if origin == ours]
+
+
+async def read_result(connection: Connection, options: RqOptions, job_id: str) -> TaskResult | None:
+    """The result of the job's last attempt that has ended; None where there is none."""
+    command = ("XREVRANGE", options.results(job_id), "+", "-", "COUNT", 1)
+    (newest,) = await connection.execute(command, keep_refusals=True)
+    if not isinstance(newest, list) or not newest:
+        return None
+    entry_id, values = newest[0]
+    texts = [value.decode(errors="replace") for value in values]
+    fields = dict(zip(texts[::2], texts[1::2], strict=True))
+    return TaskResult(
+        status=_OUTCOMES.get(fields.get("type", ""), "UNDECODABLE"),
+        value=_value(fields["return_value"]) if "return_value" in fields else None,
+        traceback=_unpacked(fields["exc_string"]) if "exc_string" in fields else None,
+        # An entry's id begins with the time in milliseconds.
+        date_done=moment(int(entry_id.partition(b"-")[0]) / 1000),
+    )
+
+
+def _unpacked(text: str) -> str | None:
+    """A traceback from compressed text in base64; None for anything else."""
+    try:
+        return zlib.decompressobj().decompress(base64.b64decode(text), _MAX_BYTES).decode(errors="replace")
+    except (ValueError, zlib.error):
+        return None
+
+
+def _value(text: str) -> str | None:
+    """The returned value as JSON; None for anything else, usually a pickle, which is never loaded."""
+    if len(text) > _MAX_BYTES:
+        return None
+    try:
+        value: Any = json.loads(base64.b64decode(text))
+    except (ValueError, RecursionError):
+        return None
+    return json.dumps(value, ensure_ascii=False)
