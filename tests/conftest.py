@@ -18,10 +18,8 @@ from redis import Redis
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support import processes
-from tests.support.databases import Databases
-from tests.support.generation_log import Log
-from tests.support.sql import forget_all
-from tests.support.world import World
+from tests.support.databases import Databases, forget_all
+from tests.support.world import Log, World
 
 if TYPE_CHECKING:
     from tests.support.rq_world import RqWorld
@@ -61,9 +59,8 @@ def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 @pytest.fixture(scope="session", autouse=True)
 def _processes() -> Iterator[None]:
-    processes.begin()
-    yield
-    processes.stop()
+    with processes.fork_server():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +102,7 @@ def database_url(_databases: Databases) -> Iterator[str]:
     """A database of the session's PostgreSQL with the contract's tables, all empty."""
     url = _databases.take()
     yield url
-    _databases.give_back(url)
+    _databases.release(url)
 
 
 @pytest.fixture
@@ -136,6 +133,7 @@ def world(
     system = kind(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
     system.configure(monkeypatch)
     yield system
+    system.gate.touch()
     system.close()
 
 
@@ -148,7 +146,7 @@ def rq(database_url: str, redis_url: str, sites_dir: Path, monkeypatch: pytest.M
     system = RqWorld(database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
     system.configure(monkeypatch)
     yield system
-    (sites_dir.parent / "gate").touch()
+    system.gate.touch()
     system.close()
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.console import Console
+from tests.support.commands import Console
 from tests.support.doctor_stage import _shown, on_stage, stage  # noqa: F401
 from tests.support.world import World
 

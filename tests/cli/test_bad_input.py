@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.console import Console
+from tests.support.commands import Console
 from tests.support.world import World
 
 HUGE = "99999999999999999999"

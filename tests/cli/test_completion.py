@@ -14,7 +14,7 @@ import pytest
 from sitegenctl.cli.complete import script
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.orders.order import OrderStatus
-from tests.support.shells import COMMANDS, FILES, SCRIPTS, Terminal
+from tests.support.terminal import COMMANDS, FILES, SCRIPTS, Terminal
 from tests.support.world import World
 
 #: The real entry point, with time limits for a loaded machine.

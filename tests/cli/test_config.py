@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support import processes
+from tests.support.terminal import on_terminal
 from tests.support.world import World
 
 # Including the space after it: the terminal shows no typed text from then on.
@@ -117,35 +115,6 @@ def test_init_does_not_copy_passwords(world: World, config: Path, tmp_path: Path
     assert command in shown
 
 
-def converse(arguments: list[str], answers: list[tuple[str, str]], environ: dict[str, str]) -> tuple[int, str]:
-    """Run the command on a terminal and answer each expected prompt."""
-    ours, theirs = pty.openpty()
-    process = processes.start(
-        *("-m", "sitegenctl", *arguments),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "COLUMNS": "200", **environ},
-    )
-    os.close(theirs)
-    text, read = "", 0
-    try:
-        for question, answer in answers:
-            while question not in text[read:]:
-                ready, _, _ = select.select([ours], [], [], 30)
-                assert ready, (question, text)
-                text += os.read(ours, 65536).decode()
-            read = len(text)
-            os.write(ours, f"{answer}\n".encode())
-        while chunk := os.read(ours, 65536):
-            text += chunk.decode()
-    except OSError:
-        pass  # how Linux reports that the terminal was closed
-    finally:
-        os.close(ours)
-    return process.wait(timeout=30), text.replace("\r\n", "\n")
-
-
 def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> None:
     url, password = without_password(world.database_url)
     redis, secret = without_password(world.redis_url)
@@ -163,8 +132,9 @@ def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> N
         ("Directory of the sites", str(world.sites_dir)),
         ("Is this a production system", "y"),
     ]
-    code, text = converse(["config", "init"], answers, NOWHERE)
-    assert code == 0, text
+    process = on_terminal("config", "init", answers=answers, **NOWHERE)
+    text = process.stdout
+    assert process.returncode == 0, text
     assert text.endswith(f"wrote {config}\n")
     assert "✓ PostgreSQL: 0 orders" in text
     assert "✓ Redis: 0 workers" in text

@@ -131,8 +131,8 @@ def test_files_are_unchecked_without_a_sites_directory(world: World) -> None:
 
 def test_colour_only_for_terminals_without_no_color(world: World) -> None:
     assert "\x1b" not in world.run("doctor", "--quick").stdout
-    assert "\x1b[32m✓ " in on_terminal("doctor", "--quick", columns=80, NO_COLOR="", TERM="xterm").text
-    assert "\x1b" not in on_terminal("doctor", "--quick", columns=80, TERM="xterm").text
+    assert "\x1b[32m✓ " in on_terminal("doctor", "--quick", TERM="xterm", NO_COLOR="").stdout
+    assert "\x1b" not in on_terminal("doctor", "--quick", TERM="xterm").stdout
 
 
 def result(name: str, status: CheckStatus, *evidence: str, remedy: Hint | None = None) -> Check:

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from sitegenctl.domain.queue.event import Event, EventFilter
 from sitegenctl.operations.events import stream
 from sitegenctl.operations.follow import Notice
 from sitegenctl.session import Session
-from tests.support.streaming import Stream, streaming
+from tests.support.commands import Stream, streaming
 from tests.support.world import TASK, World, eventually
 
 HOSTILE = "RuntimeError('\x1b[2J\u202eevil[bold]\nforged')"
@@ -70,13 +69,11 @@ def test_events_of_a_worker_have_orders_and_write_nothing(world: World) -> None:
 
 def test_a_task_received_before_listening_has_its_order(world: World) -> None:
     world.order(42)
-    folder = world.sites_dir.parent
-    gate = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(Path(__file__).parents[2])}
-    worker = world.worker(environ=gate, cwd=folder)
+    worker = world.worker(generator="gated")
     world.enqueue(42)
-    eventually((folder / "started").exists)
+    eventually((world.folder / "started").exists)
     with listening(world, "--order", "42", "--type", "task-succeeded") as stream:
-        (folder / "gate").touch()
+        world.gate.touch()
         stream.shows("task-succeeded")
         (line,) = stream.lines
         assert " 42  " in line

@@ -337,7 +337,7 @@ def test_an_orders_history_has_tasks_times_and_operators(world: World) -> None:
     world.enqueue(42)
     waiting = data(world, "inspect", "42")["timeline"]
     assert ("task", "task enqueued") in [(entry["kind"], entry["step"]) for entry in waiting]
-    world.worker("-c", "1", "--generator", "tests.support.generators:small")
+    world.worker("-c", "1", generator="small")
     eventually(lambda: world.status() == "REVIEW")
     with_result = eventually(
         lambda: (

@@ -6,9 +6,8 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ from sitegenctl.errors import SourceError
 from sitegenctl.operations.inspect import OrderView, inspect_order
 from sitegenctl.operations.overview import overview
 from sitegenctl.session import Session
-from tests.support import processes
-from tests.support.world import QUEUE, World, eventually, with_grace
+from tests.support.doctor_stage import odd_process
+from tests.support.world import QUEUE, TASK, World, eventually, with_grace
 
 EVERY_INSPECT = [["inspect"], ["inspect", "orders"], ["inspect", "42"], ["inspect", "queue"], ["inspect", "workers"]]
 
@@ -116,33 +115,22 @@ def test_the_overview_counts_tasks_reported_by_workers(world: World) -> None:
     assert found["by_condition"].keys() == {"running", "scheduled"}
 
 
-@pytest.fixture
-def early_worker(world: World) -> Iterator[None]:
-    command = ["-m", "celery", "-A", "tests.support.early_worker", "worker"]
-    command += ["-c", "1", "-Q", QUEUE, "-n", "w\x1b[2J\u202e[bold]日本\nforged@box"]
-    root = Path(__file__).parents[2]
-    with (world.sites_dir.parent / "early.log").open("wb") as log:
-        process = processes.start(*command, stdout=log, stderr=log, cwd=root, start_new_session=True)
-    yield
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-@pytest.mark.usefixtures("early_worker")
 def test_an_order_known_only_from_a_worker_is_not_missing(world: World) -> None:
     world.order(42, "PAID", name="Ana")
     world.publish(42)
-    (task,) = eventually(lambda: [t for t in seen(world, "inspect", "queue")["data"]["tasks"] if t["worker"]])
-    assert (task["order_id"], task["customer_name"]) == (42, "Ana")
-    (order,) = seen(world, "inspect", "orders")["data"]["orders"]
-    assert (order["order_id"], order["status"], order["condition"]) == (42, "PAID", "running")
-    assert seen(world, "inspect")["data"]["by_condition"].keys() == {"running"}
-    assert seen(world, "inspect", "orders", "--status", "building")["data"]["orders"] == []
-    # Its name is untrusted, too.
-    for command in (*EVERY_INSPECT, ["inspect", "task", task["task_id"]], ["doctor"]):
-        shown = world.run(*command)
-        assert all(line.isprintable() for line in (shown.stdout + shown.stderr).splitlines()), command
-        assert not any(line.strip().startswith("forged") for line in shown.stdout.splitlines())
+    # The worker acknowledges a task as it takes it. Its name is untrusted, too.
+    name = "w\x1b[2J\u202e[bold]日本\nforged@box"
+    with odd_process(world, queue=QUEUE, tasks=[TASK], seconds=60, name=name):
+        (task,) = eventually(lambda: [t for t in seen(world, "inspect", "queue")["data"]["tasks"] if t["worker"]])
+        assert (task["order_id"], task["customer_name"]) == (42, "Ana")
+        (order,) = seen(world, "inspect", "orders")["data"]["orders"]
+        assert (order["order_id"], order["status"], order["condition"]) == (42, "PAID", "running")
+        assert seen(world, "inspect")["data"]["by_condition"].keys() == {"running"}
+        assert seen(world, "inspect", "orders", "--status", "building")["data"]["orders"] == []
+        for command in (*EVERY_INSPECT, ["inspect", "task", task["task_id"]], ["doctor"]):
+            shown = world.run(*command)
+            assert all(line.isprintable() for line in (shown.stdout + shown.stderr).splitlines()), command
+            assert not any(line.strip().startswith("forged") for line in shown.stdout.splitlines())
 
 
 def test_without_the_database_a_task_has_no_order(world: World) -> None:

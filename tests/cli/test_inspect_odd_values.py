@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.console import Console
+from tests.support.commands import Console
 from tests.support.world import QUEUE, World
 
 EVERY_INSPECT = [["inspect"], ["inspect", "orders"], ["inspect", "42"], ["inspect", "queue"]]

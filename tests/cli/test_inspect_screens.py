@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 from rich.cells import cell_len
 
@@ -30,9 +32,9 @@ def tell(world: World) -> None:
 def test_an_order_s_error_and_evidence_are_readable_whole(world: World, columns: int) -> None:
     story(world)
     shown = on_terminal("inspect", "42", columns=columns, lines=24)
-    assert shown.lines[0].startswith("order 42  FAILED")
-    assert all(cell_len(line) <= columns for line in shown.lines if "→" not in line)
-    evidence, timeline = shown.text.split("timeline, UTC")
+    assert shown.stdout.splitlines()[0].startswith("order 42  FAILED")
+    assert all(cell_len(line) <= columns for line in shown.stdout.splitlines() if "→" not in line)
+    evidence, timeline = shown.stdout.split("timeline, UTC")
     assert " ".join(ERROR.split()) in " ".join(evidence.split())
     assert " ".join(ERROR.split()) in " ".join(timeline.split())
 
@@ -40,13 +42,13 @@ def test_an_order_s_error_and_evidence_are_readable_whole(world: World, columns:
 def test_successful_rows_take_one_line_on_a_short_screen(world: World) -> None:
     story(world)
     short = on_terminal("inspect", "42", columns=100, lines=22)
-    (line,) = [line for line in short.lines if "AI_STRATEGY" in line]
+    (line,) = [line for line in short.stdout.splitlines() if "AI_STRATEGY" in line]
     assert line.endswith("…")
-    assert "to its end" not in " ".join(short.text.split())
-    assert len(short.lines) < 22
+    assert "to its end" not in " ".join(short.stdout.split())
+    assert len(short.stdout.splitlines()) < 22
     tall = on_terminal("inspect", "42", columns=100, lines=60)
-    assert "to its end" in " ".join(tall.text.split())
-    assert len(tall.lines) > len(short.lines)
+    assert "to its end" in " ".join(tall.stdout.split())
+    assert len(tall.stdout.splitlines()) > len(short.stdout.splitlines())
     piped = world.run("inspect", "42")
     (line,) = [line for line in piped.stdout.splitlines() if "AI_STRATEGY" in line]
     assert line.endswith("to its end")
@@ -56,27 +58,24 @@ def test_a_long_history_is_shortened_unless_requested(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "FETCH_DATA", "BUILD_PROMPT"])
     tell(world)
     low = on_terminal("inspect", "42", columns=100, lines=18)
-    assert "timeline, UTC; " in low.text
-    assert " earlier with --last 10" in low.text
-    assert low.lines[-1].endswith("answered 429 at last")
+    assert "timeline, UTC; " in low.stdout
+    assert " earlier with --last 10" in low.stdout
+    assert low.stdout.splitlines()[-1].endswith("answered 429 at last")
     asked = on_terminal("inspect", "42", "--last", "10", columns=100, lines=18)
-    assert "timeline, UTC\n" in asked.text
-    assert "to its end" in " ".join(asked.text.split())
+    assert "timeline, UTC\n" in asked.stdout
+    assert "to its end" in " ".join(asked.stdout.split())
 
 
 def test_watching_shows_unreachable_sources_without_scrolling(world: World) -> None:
     story(world)
     shown = on_terminal(
-        "inspect",
-        "42",
-        "--watch",
-        "300ms",
+        *("inspect", "42", "--watch", "300ms"),
         columns=80,
         lines=15,
-        until=lambda text: text.count("\x1b[J") >= 2,
+        answers=[("\x1b[J", None), ("\x1b[J", signal.SIGINT)],
         REDIS_URL="redis://127.0.0.1:1/0",
     )
-    drawn = [screen.splitlines() for screen in shown.text.split("\x1b[H")[1:]]
+    drawn = [screen.splitlines() for screen in shown.stdout.split("\x1b[H")[1:]]
     assert len(drawn) > 1
     assert all(screen[0].startswith("error: Redis can't be reached") for screen in drawn)
     assert all(len(screen) <= 15 for screen in drawn)

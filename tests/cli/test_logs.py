@@ -17,7 +17,7 @@ from sitegenctl.domain.orders.order import LogRow
 from sitegenctl.operations import follow as operation
 from sitegenctl.render.log import log_data
 from sitegenctl.session import Session
-from tests.support.streaming import streaming
+from tests.support.commands import streaming
 from tests.support.terminal import on_terminal
 from tests.support.world import World
 
@@ -187,12 +187,12 @@ def test_a_terminal_wraps_long_messages_without_loss(world: World, columns: int)
     write(world, 42, "ERROR", message, "error")
     shown = on_terminal("logs", "42", columns=columns)
     assert shown.returncode == 0
-    first, *rest = shown.lines
+    first, *rest = shown.stdout.splitlines()
     assert first.split()[-2:] == ["START", "Began"]
     assert "✗ ERROR" in rest[0]
     below = 2 if columns == 40 else rest[0].index("Generation")
     assert {len(line) - len(line.lstrip()) for line in rest[1:]} == {below}
-    assert all(cell_len(line) <= columns and line.isprintable() for line in shown.lines)
+    assert all(cell_len(line) <= columns and line.isprintable() for line in shown.stdout.splitlines())
     words = " ".join(rest).split()
     assert words[words.index("Generation") :] == message.replace("\x1b", "\\x1b").split()
     piped = world.run("logs", "42", COLUMNS=str(columns))
@@ -339,7 +339,7 @@ def test_until_done_follows_a_run_and_filters_levels(world: World) -> None:
 
 def test_until_done_waits_for_the_last_retry(world: World) -> None:
     world.order(42)
-    world.worker("--generator", "tests.support.generators:broken", environ={"SITEGENCTL_RETRY_BASE": "0.2s"})
+    world.worker(generator="broken", environ={"SITEGENCTL_RETRY_BASE": "0.2s"})
     world.enqueue(42)
     with streaming(world, "logs", "42", "-f", "--until-done", "-o", "ndjson") as stream:
         assert stream.ends() == 1

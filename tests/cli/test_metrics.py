@@ -21,10 +21,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import processes
-from tests.support.generation_log import Log
 from tests.support.processes import Running
 from tests.support.rq_world import RqWorld
-from tests.support.world import World, eventually
+from tests.support.world import Log, World, eventually
 
 PROMTOOL = shutil.which("promtool")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sitegenctl.render.metrics import families
-from tests.support.metrics_values import counted, measured
+from tests.support.values import counted, measured
 
 DOCS = Path(__file__).parents[2] / "docs" / "monitoring"
 PROMTOOL = shutil.which("promtool")

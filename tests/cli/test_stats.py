@@ -14,9 +14,8 @@ from sitegenctl.adapters.postgres.log import bisection
 from sitegenctl.operations import overview as stats
 from sitegenctl.operations.overview import statistics
 from sitegenctl.session import Session
-from tests.support.generation_log import Log
 from tests.support.terminal import on_terminal
-from tests.support.world import World
+from tests.support.world import Log, World
 
 HOUR, DAY = 3600, 86400
 
@@ -144,11 +143,11 @@ def test_on_a_terminal_every_line_fits(world: World, log: Log, columns: int) -> 
     log.run(4, ago=60, error="\x1b[31mred\u202e " + "wide 日本 " * 40)
     shown = on_terminal("stats", columns=columns)
     assert shown.returncode == 0
-    assert all(len(line) <= columns for line in shown.lines)
-    assert "4 generated, 4 failed (50% success)" in " ".join(shown.text.split())
-    assert "\x1b" not in shown.text
-    assert "\u202e" not in shown.text
-    assert "AI provider" in shown.text
+    assert all(len(line) <= columns for line in shown.stdout.splitlines())
+    assert "4 generated, 4 failed (50% success)" in " ".join(shown.stdout.split())
+    assert "\x1b" not in shown.stdout
+    assert "\u202e" not in shown.stdout
+    assert "AI provider" in shown.stdout
 
 
 def test_an_unreachable_database_is_a_source_error(world: World) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import CHROMIUM, Page, chromium, page_of
-from tests.support.generation_log import Log
-from tests.support.world import World
+from tests.support.world import Log, World
 
 EVIL = (
     "</title></style><script>document.body.innerHTML = 'taken'</script><img src=http://127.0.0.1:9/x onerror=alert(1)>"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console import Console
+from tests.support.commands import Console
 from tests.support.world import World
 
 FINISHED = range(1, 7)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.support.systems import SYSTEMS, System
+from tests.support.world import World
 
 
-@pytest.fixture(params=SYSTEMS)
-def system(
-    request: pytest.FixtureRequest,
-    database_url: str,
-    redis_url: str,
-    sites_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[System]:
+@pytest.fixture(params=["celery", "rq"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def system(world: World) -> World:
     """The whole system, empty, with the queue that the test's name ends with."""
-    made = SYSTEMS[request.param](database_url=database_url, redis_url=redis_url, sites_dir=sites_dir)
-    made.world.configure(monkeypatch)
-    yield made
-    made.open_gate()
-    made.world.close()
+    return world

@@ -12,31 +12,31 @@ import pytest
 
 from sitegenctl.domain.queue.task import TaskPlace, TaskState
 from sitegenctl.errors import SourceError
-from tests.support.systems import AT, System, publication, tasks_by_id
+from tests.support.world import AT, QUEUE, World, publication
 
 
-def test_published_tasks_are_read_back(system: System) -> None:
+def test_published_tasks_are_read_back(system: World) -> None:
     assert system.ask(lambda queue: queue.publish([publication(), publication(43, "task-2")])) == {}
-    first, second = system.read().tasks
+    first, second = system.read_queue().tasks
     assert (first.task_id, first.order_id, first.state, first.position) == ("task-1", 42, TaskState.QUEUED, 0)
     assert (second.task_id, second.position) == ("task-2", 1)
-    assert (first.actor, first.enqueued_at, first.attempt, first.name) == ("ana@crm", AT, 1, system.task)
+    assert (first.actor, first.enqueued_at, first.attempt, first.name) == ("ana@crm", AT, 1, system.task_name)
 
 
-def test_tasks_of_other_publishers_are_read(system: System) -> None:
+def test_tasks_of_other_publishers_are_read(system: World) -> None:
     first, second = system.publish(1), system.publish(2)
-    assert [(task.task_id, task.order_id, task.actor) for task in system.read().tasks] == [
+    assert [(task.task_id, task.order_id, task.actor) for task in system.read_queue().tasks] == [
         (first, 1, None),
         (second, 2, None),
     ]
 
 
-def test_state_shows_where_a_task_is(system: System) -> None:
+def test_state_shows_where_a_task_is(system: World) -> None:
     lost = system.publish(1)
-    system.lose()
+    system.deliver_to_dead_worker()
     scheduled = system.publish(2, due=timedelta(hours=1))
     queued = system.publish(3)
-    tasks = tasks_by_id(system.read().tasks)
+    tasks = {task.task_id: task for task in system.read_queue().tasks}
     assert {task_id: task.state for task_id, task in tasks.items()} == {
         lost: TaskState.UNACKED,
         scheduled: TaskState.SCHEDULED,
@@ -46,64 +46,71 @@ def test_state_shows_where_a_task_is(system: System) -> None:
     assert due is not None
     assert timedelta(minutes=59) < due - datetime.now(UTC) < timedelta(minutes=61)
     system.expire()
-    assert tasks_by_id(system.judged())[lost].state is TaskState.ORPHANED
+    assert system.live_tasks()[lost].state is TaskState.ORPHANED
 
 
-def test_foreign_messages_are_listed(system: System) -> None:
-    system.publish_foreign("app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders")
-    system.publish_garbage()
+def test_foreign_messages_are_listed(system: World) -> None:
+    system.publish(1, task="app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders")
+    with system.redis() as client:
+        if system.backend == "celery":
+            client.lpush(QUEUE, b"\x80not json", b"{}")
+            client.hset("unacked", "tag", b"neither")
+        else:
+            client.rpush(f"rq:queue:{QUEUE}", b"\xff\xfe", b"")
+            client.rpush("rq:job:no-job", b"a list")
+            client.rpush(f"rq:queue:{QUEUE}", b"no-job")
     ours = system.publish(42)
-    reading = system.read()
+    reading = system.read_queue()
     assert [task.task_id for task in reading.tasks] == [ours]
     assert len(reading.foreign) == 4
     assert any("check_and_start_stuck_orders" in message.name for message in reading.foreign)
 
 
-def test_read_can_be_limited_to_some_orders(system: System) -> None:
-    system.publish_foreign("app.tasks.other")
+def test_read_can_be_limited_to_some_orders(system: World) -> None:
+    system.publish(1, task="app.tasks.other")
     system.publish(1)
     wanted = system.publish(2)
-    reading = system.read(only={2})
+    reading = system.read_queue(only={2})
     assert [(task.task_id, task.position) for task in reading.tasks] == [(wanted, None)]
     assert reading.foreign == ()
 
 
-def test_reading_writes_nothing(system: System) -> None:
+def test_reading_writes_nothing(system: World) -> None:
     lost = system.publish(1)
-    system.lose()
+    system.deliver_to_dead_worker()
     system.publish(2, due=timedelta(hours=1))
     system.publish(3)
     before = system.dumped()
-    system.read()
-    system.details(lost)
+    system.read_queue()
+    system.task_details(lost)
     system.survey()
     system.ask(lambda queue: queue.worker_details())
     assert system.ask(lambda queue: queue.prune_replies(dry_run=True)) == 0
     assert system.dumped() == before
 
 
-def test_task_details_find_a_task_anywhere(system: System) -> None:
+def test_task_details_find_a_task_anywhere(system: World) -> None:
     lost = system.publish(1)
-    system.lose()
+    system.deliver_to_dead_worker()
     system.publish(2)
     queued = system.publish(3)
-    found = system.details(queued)
+    found = system.task_details(queued)
     assert found is not None
     assert (found.place, found.state, found.position) == (TaskPlace.QUEUE, TaskState.QUEUED, 1)
-    assert (found.name, found.order_id, found.attempt, found.result) == (system.task, 3, 1, None)
+    assert (found.name, found.order_id, found.attempt, found.result) == (system.task_name, 3, 1, None)
     assert found.list_key is not None
-    found = system.details(lost)
+    found = system.task_details(lost)
     assert found is not None
     assert (found.place, found.state, found.order_id) == (TaskPlace.UNACKED, TaskState.UNACKED, 1)
-    assert system.details("no-such-task") is None
-    assert system.details(json.loads('"\\ud800"')) is None
+    assert system.task_details("no-such-task") is None
+    assert system.task_details(json.loads('"\\ud800"')) is None
 
 
-def test_revoked_id_can_be_published_again(system: System) -> None:
+def test_revoked_id_can_be_published_again(system: World) -> None:
     system.ask(lambda queue: queue.publish([publication()]))
     system.revoke("task-1")
     system.ask(lambda queue: queue.publish([publication(resume=True)]))
-    assert [(task.task_id, task.order_id, task.attempt) for task in system.read().tasks] == [("task-1", 42, 1)]
+    assert [(task.task_id, task.order_id, task.attempt) for task in system.read_queue().tasks] == [("task-1", 42, 1)]
 
 
 CALLS = pytest.mark.parametrize(
@@ -121,7 +128,7 @@ CALLS = pytest.mark.parametrize(
 
 
 @CALLS
-def test_unreachable_redis_is_a_one_line_error(system: System, call: Callable) -> None:
+def test_unreachable_redis_is_a_one_line_error(system: World, call: Callable) -> None:
     with pytest.raises(SourceError, match="can't be reached") as caught:
         system.ask(call, redis_url="redis://127.0.0.1:1/0")
     assert "\n" not in caught.value.message
@@ -129,7 +136,7 @@ def test_unreachable_redis_is_a_one_line_error(system: System, call: Callable) -
 
 
 @pytest.mark.parametrize("call", [lambda queue: queue.read(), lambda queue: queue.survey()], ids=["read", "survey"])
-def test_hanging_redis_is_given_up_after_the_timeout(system: System, call: Callable) -> None:
+def test_hanging_redis_is_given_up_after_the_timeout(system: World, call: Callable) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(SourceError, match="in time"):
@@ -137,26 +144,26 @@ def test_hanging_redis_is_given_up_after_the_timeout(system: System, call: Calla
         assert time.monotonic() - began < 1.5
 
 
-def test_refused_publishing_is_a_certain_failure_per_task(system: System) -> None:
-    with system.world.redis() as client:
+def test_refused_publishing_is_a_certain_failure_per_task(system: World) -> None:
+    with system.redis() as client:
         client.config_set("maxmemory", "1")
         try:
             failed = system.ask(lambda queue: queue.publish([publication(), publication(43, "task-2")]))
-            assert system.read().tasks == ()  # an OOM Redis refuses MULTI; reading goes on all the same
+            assert system.read_queue().tasks == ()  # an OOM Redis refuses MULTI; reading goes on all the same
         finally:
             client.config_set("maxmemory", "0")
     assert set(failed) == {"task-1", "task-2"}
     assert "maxmemory" in failed["task-1"].reason
     assert failed["task-1"].certain
-    assert system.read().tasks == ()
+    assert system.read_queue().tasks == ()
 
 
-def test_publishing_to_an_unreachable_redis_is_uncertain(system: System) -> None:
+def test_publishing_to_an_unreachable_redis_is_uncertain(system: World) -> None:
     failed = system.ask(lambda queue: queue.publish([publication()]), redis_url="redis://127.0.0.1:1/0")
     assert [(task_id, failure.certain) for task_id, failure in failed.items()] == [("task-1", False)]
 
 
-def test_survey_without_workers_is_empty(system: System) -> None:
+def test_survey_without_workers_is_empty(system: World) -> None:
     consumers = system.ask(lambda queue: queue.pause())
     assert (list(consumers.acknowledged), consumers.rejected, consumers.unresponsive) == ([], {}, 0)
     survey = system.survey()

@@ -8,69 +8,69 @@ from datetime import timedelta
 import pytest
 
 from sitegenctl.errors import SourceError
-from tests.support.systems import System, publication
+from tests.support.world import World, publication
 
 
-def test_revoking_queued_tasks_keeps_the_others_in_order(system: System) -> None:
+def test_revoking_queued_tasks_keeps_the_others_in_order(system: World) -> None:
     ids = [system.publish(number) for number in range(1, 7)]
     assert system.revoke(*ids[::2]) == {}
-    assert system.ids() == ids[1::2]
+    assert system.task_ids() == ids[1::2]
 
 
-def test_scheduled_and_orphaned_tasks_are_revoked(system: System) -> None:
+def test_scheduled_and_orphaned_tasks_are_revoked(system: World) -> None:
     lost, other = system.publish(1), system.publish(2)
-    system.lose()
-    system.lose()
+    system.deliver_to_dead_worker()
+    system.deliver_to_dead_worker()
     scheduled = system.publish(3, due=timedelta(hours=1))
     assert system.revoke(lost, scheduled, orphaned={lost}) == {}
-    assert system.ids() == [other]
+    assert system.task_ids() == [other]
 
 
-def test_task_found_nowhere_twice_counts_as_revoked(system: System) -> None:
+def test_task_found_nowhere_twice_counts_as_revoked(system: World) -> None:
     began = time.monotonic()
     assert system.revoke("finished") == {}
     assert time.monotonic() - began > 0.25  # and was looked for twice
 
 
-def test_thousands_of_tasks_are_revoked(system: System) -> None:
+def test_thousands_of_tasks_are_revoked(system: World) -> None:
     everything = 3000
     system.ask(
         lambda queue: queue.publish([publication(number, f"task-{number}") for number in range(1, everything + 1)]),
         timeout="30s",
     )
-    tasks = system.read().tasks
+    tasks = system.read_queue().tasks
     assert [task.order_id for task in tasks] == list(range(1, everything + 1))
     # The next thousand, as a purge has them, and others from all over the queue.
     revoked = [task for number, task in enumerate(tasks) if number < 1000 or number % 10 == 0]
     assert system.ask(lambda queue: queue.revoke(revoked), timeout="30s") == {}
-    assert system.ids() == [task.task_id for task in tasks if task not in revoked]
+    assert system.task_ids() == [task.task_id for task in tasks if task not in revoked]
 
 
-def test_orphaned_task_is_requeued_to_be_next(system: System) -> None:
+def test_orphaned_task_is_requeued_to_be_next(system: World) -> None:
     orphan = system.publish(1)
     others = [system.publish(2), system.publish(3)]
-    system.lose()
+    system.deliver_to_dead_worker()
     assert system.requeue(orphan) == {}
-    assert system.ids() == [orphan, *others]
+    assert system.task_ids() == [orphan, *others]
 
 
-def test_queued_and_missing_tasks_are_not_requeued(system: System) -> None:
+def test_queued_and_missing_tasks_are_not_requeued(system: World) -> None:
     queued = system.publish(1)
     left = system.requeue(queued, "gone")
     assert left.keys() == {queued, "gone"}
-    assert system.ids() == [queued]
+    assert system.task_ids() == [queued]
 
 
 @pytest.mark.parametrize("call", ["revoke", "requeue"])
-def test_changing_an_unreachable_redis_fails(system: System, call: str) -> None:
+def test_changing_an_unreachable_redis_fails(system: World, call: str) -> None:
     with pytest.raises(SourceError, match="can't be reached"):
-        system.ask(lambda queue: getattr(queue, call)([system.live("T")]), redis_url="redis://127.0.0.1:1/0")
+        system.ask(lambda queue: getattr(queue, call)([system.task("T")]), redis_url="redis://127.0.0.1:1/0")
 
 
-def test_requeueing_without_memory_loses_nothing(system: System) -> None:
+def test_requeueing_without_memory_loses_nothing(system: World) -> None:
     orphan = system.publish(1)
-    system.lose()
-    with system.world.redis() as client:
+    system.deliver_to_dead_worker()
+    with system.redis() as client:
         client.config_set("maxmemory", "1")
         try:
             left = system.requeue(orphan)
@@ -78,4 +78,4 @@ def test_requeueing_without_memory_loses_nothing(system: System) -> None:
             client.config_set("maxmemory", "0")
     assert "maxmemory" in left[orphan]
     assert system.requeue(orphan) == {}
-    assert system.ids() == [orphan]
+    assert system.task_ids() == [orphan]

@@ -11,18 +11,17 @@ import pytest
 from redis import Redis
 
 from sitegenctl.errors import SourceError
-from tests.support.redis_servers import free_port, server
-from tests.support.systems import System
-from tests.support.world import eventually
+from tests.support.servers import free_port, server
+from tests.support.world import World, eventually
 
 
-def require_writable(system: System, url: str) -> SourceError:
+def require_writable(system: World, url: str) -> SourceError:
     with pytest.raises(SourceError) as caught:
         system.ask(lambda queue: queue.require_writable(), redis_url=url)
     return caught.value
 
 
-def test_writable_redis_is_not_changed(system: System) -> None:
+def test_writable_redis_is_not_changed(system: World) -> None:
     system.publish(1)
     before = system.dumped()
     system.ask(lambda queue: queue.require_writable())
@@ -60,7 +59,7 @@ def _too_few_replicas(client: Redis, folder: Path) -> None:
     ],
 )
 def test_cause_of_refused_writes_is_named(
-    system: System, tmp_path: Path, refuse: Callable[[Redis, Path], None], cause: str, hint: str
+    system: World, tmp_path: Path, refuse: Callable[[Redis, Path], None], cause: str, hint: str
 ) -> None:
     folder, port = tmp_path / "redis", free_port()
     folder.mkdir()
@@ -75,9 +74,9 @@ def test_cause_of_refused_writes_is_named(
     assert b"site_generation" not in b" ".join(keys)
 
 
-def test_missing_write_permission_is_named(system: System) -> None:
-    url = re.sub("//(.*@)?", "//reader:secret@", system.world.redis_url, count=1)
-    with system.world.redis() as client:
+def test_missing_write_permission_is_named(system: World) -> None:
+    url = re.sub("//(.*@)?", "//reader:secret@", system.redis_url, count=1)
+    with system.redis() as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@read", "+select")
         try:
             refusal = require_writable(system, url)

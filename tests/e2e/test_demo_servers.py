@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -15,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import psutil
 import pytest
 import redis
@@ -25,6 +23,7 @@ from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.processes import Daemon, Process, wait_until
 from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.errors import SourceError
+from tests.support.databases import query
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
 
@@ -35,14 +34,7 @@ def in_redis(url: str, *command: str) -> object:
 
 
 def in_postgres(url: str, statement: str) -> object:
-    async def ask() -> object:
-        connection = await asyncpg.connect(url)
-        try:
-            return await connection.fetchval(statement)
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
+    return query(url, statement)[0][0]
 
 
 def kill(process: Process | None) -> None:
@@ -142,7 +134,7 @@ def test_postgres_settings_match_the_contract(database: Path) -> None:
 
 def test_postgres_recovers_from_a_kill_during_a_query(database: Path) -> None:
     server = PrivatePostgres(database, durable=False).start()
-    in_postgres(server.url, "CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS id")
+    query(server.url, "CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS id")
     client = subprocess.Popen(
         [sys.executable, "-c", BUSY_CLIENT, server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

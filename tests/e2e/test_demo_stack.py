@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import pwd
@@ -19,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import psutil
 import pytest
 import redis
@@ -31,6 +29,7 @@ from sitegenctl.demo.servers.processes import Account, run_to_end, wait_until
 from sitegenctl.demo.servers.unprivileged import existing_home, unprivileged_account
 from sitegenctl.demo.stack import Stack, StackState, default_root
 from sitegenctl.errors import SitegenError, SourceError, UsageProblem
+from tests.support.databases import query
 
 # A worker with children: one that inherits everything, as a prefork pool's, and one that closes everything.
 WORKER = """
@@ -58,28 +57,16 @@ def make_stack(root: Path, script: str = WORKER, **options: Any) -> Stack:
 
 def write_order(state: StackState) -> None:
     """Seed the stack; fails if an earlier seeding left anything."""
-
-    async def write() -> None:
-        connection = await asyncpg.connect(state.postgres.url)
-        await connection.execute("CREATE TABLE orders AS SELECT 42 AS id")
-        await connection.close()
-
-    asyncio.run(write())
+    query(state.postgres.url, "CREATE TABLE orders AS SELECT 42 AS id")
     with contextlib.closing(redis.Redis.from_url(state.redis.url)) as client:
         assert client.lpush("site_generation", "task") == 1
     (state.sites / "project_1").mkdir(exist_ok=True)
 
 
 def holds_the_order(state: StackState) -> bool:
-    async def read() -> object:
-        connection = await asyncpg.connect(state.postgres.url)
-        try:
-            return await connection.fetchval("SELECT id FROM orders")
-        finally:
-            await connection.close()
-
     with contextlib.closing(redis.Redis.from_url(state.redis.url)) as client:
-        return asyncio.run(read()) == 42 and client.lrange("site_generation", 0, -1) == [b"task"]
+        queued = client.lrange("site_generation", 0, -1)
+    return query(state.postgres.url, "SELECT id FROM orders") == [(42,)] and queued == [b"task"]
 
 
 def quiet(_: str) -> None:

@@ -22,8 +22,8 @@ from redis import Redis
 from sitegenctl.cli.app import run
 from sitegenctl.demo.servers.redis import redis_binary
 from tests.support import processes
+from tests.support.databases import sql
 from tests.support.rq_world import RqWorld
-from tests.support.sql import sql
 from tests.support.world import World, eventually
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.support.living_system import PATIENCE, System
@@ -26,20 +24,18 @@ def test_killed_worker_recovered_by_maintain_after_the_limit(living: System, sou
     eventually(lambda: len(living.delivered(41, 42)) == 2)
     delivered = living.delivered(41, 42)
     living.kill(worker)
-    killed_at = time.monotonic()
     living.finish(41, 42)
     if source == "workers that respond":
         living.deployed("second", task_time_limit=limit, task_soft_time_limit=None)
     with living.operators("maintain"):
         if source != "workers that respond":
             living.deployed("second", worker_enable_remote_control=False)
-        eventually(lambda: len(living.runs.all()) == 3, patience=PATIENCE)
+        eventually(lambda: len(living.runs()) == 3, patience=PATIENCE)
         living.wait_generated(41, 42)
-    (first, second), (only,) = living.runs.of(41), living.runs.of(42)
+    (first, second), (only,) = living.runs(41), living.runs(42)
     for run, order_id in ((second, 41), (only, 42)):
         assert run.wall >= delivered[order_id][1] + limit + MARGIN
-    living.recovery = max(second.begin, only.begin) - killed_at
-    assert not living.runs.overlaps()
+    assert not living.overlaps()
     assert not first.is_going_on
 
 
@@ -53,32 +49,29 @@ def test_killed_worker_recovered_at_once_on_an_operator_s_word(living: System) -
         living.kill(worker)
         living.deployed("second")
         operators.try_to_repair(41, 42, among=frozenset({"unknown"}))
-        asked_at = time.monotonic()
         process = living.command("repair", "41", "42", "--worker-dead", "--yes")
         assert process.returncode == 0, process.stdout + process.stderr
         living.finish(41, 42)
-        eventually(lambda: len(living.runs.all()) == 3, patience=PATIENCE)
+        eventually(lambda: len(living.runs()) == 3, patience=PATIENCE)
         living.wait_generated(41, 42)
         operators.rounds()
-    living.recovery = max(run.begin for run in living.runs.all()) - asked_at
-    assert len(living.runs.all()) == 3
-    assert not living.runs.overlaps()
+    assert len(living.runs()) == 3
+    assert not living.overlaps()
 
 
 def test_a_free_lock_proves_the_reference_worker_dead(living: System) -> None:
     living.order(42)
-    worker = living.reference()
+    environ = {**living.environ, "LIVING_FOLDER": str(living.folder)}
+    worker = living.worker("-c", "1", generator="recording", environ=environ)
     assert living.command("enqueue", "42").returncode == 0
     eventually(lambda: living.is_running(42), patience=PATIENCE)
     with living.operators() as operators:
         operators.try_to_repair(42, among=frozenset({"running"}))
         living.kill(worker)
-        killed_at = time.monotonic()
-        living.reference()
+        living.worker("-c", "1", generator="recording", environ=environ)
         living.finish(42)
-        eventually(lambda: len(living.runs.of(42)) == 2, patience=PATIENCE)
+        eventually(lambda: len(living.runs(42)) == 2, patience=PATIENCE)
         living.wait_generated(42)
         operators.rounds()
-    living.recovery = living.runs.of(42)[1].begin - killed_at
-    assert len(living.runs.all()) == 2
-    assert not living.runs.overlaps()
+    assert len(living.runs()) == 2
+    assert not living.overlaps()

@@ -29,8 +29,8 @@ def test_warm_shutdown(living: System) -> None:
         living.wait_generated(41, 42)
         worker.wait(60)
         operators.rounds()
-    assert len(living.runs.all()) == 2
-    assert not living.runs.overlaps()
+    assert len(living.runs()) == 2
+    assert not living.overlaps()
 
 
 @pytest.mark.parametrize("company", [False, True], ids=["alone", "beside another"])
@@ -51,8 +51,8 @@ def test_pause_and_resume(living: System, company: bool) -> None:
         living.finish(42)
         living.wait_generated(42)
         operators.rounds()
-    assert len(living.runs.all()) == 1
-    assert not living.runs.overlaps()
+    assert len(living.runs()) == 1
+    assert not living.overlaps()
 
 
 def test_subscription_forgotten_by_a_nat(living: System) -> None:
@@ -69,12 +69,12 @@ def test_subscription_forgotten_by_a_nat(living: System) -> None:
         living.finish(42, 43)
         living.wait_generated(42, 43)
         operators.rounds()
-    assert len(living.runs.all()) == 2
-    assert not living.runs.overlaps()
+    assert len(living.runs()) == 2
+    assert not living.overlaps()
 
 
 def test_subscription_killed_at_redis(living: System) -> None:
-    """Celery reconnects, gives the task that it runs back to the queue, and takes it again: as a reserved one."""
+    """Celery reconnects, requeues the task that it runs and takes it again as a reserved one."""
     living.enqueue_as_backend(42)
     living.deployed("first", concurrency=1)
     living.wait_running(42)
@@ -88,7 +88,7 @@ def test_subscription_killed_at_redis(living: System) -> None:
         living.finish(42)
         living.wait_generated(42)
         operators.rounds()
-    assert len(living.runs.all()) == 1
+    assert len(living.runs()) == 1
 
 
 @pytest.mark.parametrize("ending", ["it heals", "the worker finishes in it"])
@@ -113,7 +113,7 @@ def test_partition(living: System, kind: str, ending: str) -> None:
         if ending == "it heals":
             living.proxy.heal()
             operators.rounds()
-            # What Celery has given back waits in the queue until the run has ended, which it then skips.
+            # The task that Celery has requeued waits until the run has ended, and is then skipped.
             operators.try_to_repair(42, among=ALIVE | {"queued"})
             living.finish(42)
         else:
@@ -123,7 +123,7 @@ def test_partition(living: System, kind: str, ending: str) -> None:
             living.proxy.heal()
         living.wait_generated(42)
         operators.rounds()
-    assert len(living.runs.all()) == 1
+    assert len(living.runs()) == 1
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_remote_control_elsewhere(living: System, conf: dict[str, object]) -> No
         living.finish(42, 43)
         living.wait_generated(42, 43)
         operators.rounds()
-    assert len(living.runs.all()) == 3
-    assert not living.runs.overlaps()
+    assert len(living.runs()) == 3
+    assert not living.overlaps()
 
 
 def test_reserved_for_longer_than_the_limit_before_it_began(living: System) -> None:
@@ -167,8 +167,8 @@ def test_reserved_for_longer_than_the_limit_before_it_began(living: System) -> N
         living.finish(42)
         living.wait_generated(42)
         operators.rounds()
-    assert len(living.runs.all()) == 2
-    assert not living.runs.overlaps()
+    assert len(living.runs()) == 2
+    assert not living.overlaps()
 
 
 def test_scheduled_for_longer_than_the_limit(living: System) -> None:
@@ -184,4 +184,4 @@ def test_scheduled_for_longer_than_the_limit(living: System) -> None:
     assert living.delivered(42)[42] == (tag, delivered_at - 700)
     with living.redis() as client:
         assert not client.llen(QUEUE)
-    assert not living.runs.all()
+    assert not living.runs()

@@ -53,7 +53,7 @@ def test_enqueue_wait_follows_the_log_to_a_site_on_disk(world: World) -> None:
 
 def test_a_failing_generation_is_retried_and_then_fails(world: World) -> None:
     world.order(42)
-    world.worker("--generator", "tests.support.generators:broken", environ={"SITEGENCTL_RETRY_BASE": "0.2s"})
+    world.worker(generator="broken", environ={"SITEGENCTL_RETRY_BASE": "0.2s"})
     process = world.run("enqueue", "42", "--wait", "-o", "json")
     assert process.returncode == 1
     (outcome,) = json.loads(process.stdout)["data"]["outcomes"]
@@ -70,7 +70,7 @@ def test_a_failing_generation_is_retried_and_then_fails(world: World) -> None:
 
 def test_while_a_retry_is_due_the_order_is_retrying(world: World) -> None:
     world.order(42)
-    world.worker("--generator", "tests.support.generators:broken", environ={"SITEGENCTL_RETRY_BASE": "60s"})
+    world.worker(generator="broken", environ={"SITEGENCTL_RETRY_BASE": "60s"})
     world.enqueue(42)
     eventually(lambda: world.steps()[-1:] == ["ERROR"])
     eventually(lambda: condition(world, grace="0s") is Condition.RETRYING)
@@ -80,7 +80,7 @@ def test_while_a_retry_is_due_the_order_is_retrying(world: World) -> None:
 def test_a_run_over_the_soft_limit_is_logged_and_retried(world: World, stage: str) -> None:
     world.order(42, "GENERATING")
     if stage == "in the generator":
-        world.worker("--generator", "tests.support.generators:hanging")
+        world.worker(generator="hanging")
     else:
         world.worker("--pace", "30s")
     world.publish(42, soft_time_limit=1)
@@ -91,16 +91,14 @@ def test_a_run_over_the_soft_limit_is_logged_and_retried(world: World, stage: st
 
 def test_the_task_of_a_killed_child_is_redelivered(world: World) -> None:
     world.order(42)
-    folder = world.sites_dir.parent
-    gate = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
-    worker = world.worker("-c", "1", environ=gate, cwd=folder)
+    worker = world.worker("-c", "1", generator="gated")
     world.enqueue(42)
-    eventually((folder / "started").exists)
+    eventually((world.folder / "started").exists)
     (child,) = children(worker.pid)
     os.kill(child, signal.SIGKILL)
     eventually(lambda: world.steps().count("RESUME") == 1)
     assert world.site_files() == []
-    (folder / "gate").touch()
+    world.gate.touch()
     eventually(lambda: world.status() == "REVIEW")
     assert len(world.site_files()) == 6
 
@@ -164,15 +162,13 @@ def test_a_paused_worker_that_holds_the_run_lock_is_running(world: World) -> Non
 
 def test_two_tasks_for_one_order_generate_one_site(world: World) -> None:
     world.order(42, "GENERATING")
-    folder = world.sites_dir.parent
-    gate = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
-    world.worker("-c", "2", environ=gate, cwd=folder)
+    world.worker("-c", "2", generator="gated")
     first = world.publish(42)
-    eventually((folder / "started").exists)
+    eventually((world.folder / "started").exists)
     second = world.publish(42)
     gave_way = eventually(lambda: result(world, second).get("status") == "SUCCESS" and result(world, second))
     assert "gave way" in gave_way["result"]["message"]
-    (folder / "gate").touch()
+    world.gate.touch()
     eventually(lambda: result(world, first).get("status") == "SUCCESS")
     assert world.status() == "REVIEW"
     assert world.steps().count("SUCCESS") == 1
@@ -181,7 +177,7 @@ def test_two_tasks_for_one_order_generate_one_site(world: World) -> None:
 
 def test_the_app_runs_with_the_celery_command(world: World) -> None:
     world.order(42)
-    log = (world.sites_dir.parent / "celery.log").open("wb")
+    log = (world.folder / "celery.log").open("wb")
     with log:
         command = [sys.executable, "-m", "celery", "-A", "sitegenctl.worker.celery_app", "worker", "-c", "1"]
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

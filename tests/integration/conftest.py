@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.commands import run  # noqa: F401
 from tests.support.doctor_stage import _shown, on_stage, stage  # noqa: F401
-from tests.support.mutations import run  # noqa: F401
-from tests.support.redis_servers import Certificates, Proxy
+from tests.support.servers import Certificates, RedisProxy
 from tests.support.world import World
 
 
@@ -36,7 +37,10 @@ def tls(world: World, certificates: Certificates) -> Iterator[str]:
     """The beginning of a URL of the test's Redis behind TLS; the certificates are to be added."""
     address, number = world.redis_url.rsplit("/", 1)
     userinfo, redis_port = address.rsplit(":", 1)
-    with Proxy(int(redis_port), certificates) as proxy:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates.certificate))
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with RedisProxy(int(redis_port), context) as proxy:
         yield f"{userinfo.replace('redis://', 'rediss://')}:{proxy.port}/{number}?"
 
 

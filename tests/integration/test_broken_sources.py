@@ -20,8 +20,8 @@ from sitegenctl.operations import execute as applying
 from sitegenctl.operations.planners import CancelPlanner, EnqueuePlanner, Planner, ResetPlanner, Selection
 from sitegenctl.session import Session
 from tests.support import processes
-from tests.support.faults import refusing_redis
-from tests.support.mutations import Run, troubles
+from tests.support.commands import Run
+from tests.support.faults import faulty_orders, refusing_redis
 from tests.support.world import World
 
 COMMANDS = ["enqueue 3", "reset 1", "reset-empty", "retry-failed", "start-stuck", "cancel 9", "repair", "maintain"]
@@ -39,7 +39,7 @@ def state(world: World) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_read_only_database(world: World, run: Run, command: str) -> None:
-    troubles(world)
+    faulty_orders(world)
     name = world.database_url.rpartition("/")[2]
     before = state(world)
     world.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -51,7 +51,7 @@ def test_read_only_database(world: World, run: Run, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_full_redis(world: World, run: Run, command: str) -> None:
-    troubles(world)
+    faulty_orders(world)
     before = state(world)
     with refusing_redis(world):
         code, report = run(*command.split())
@@ -63,7 +63,7 @@ def test_full_redis(world: World, run: Run, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_hanging_redis(world: World, run: Run, command: str) -> None:
-    troubles(world)
+    faulty_orders(world)
     before = state(world)
     with world.redis() as client:
         pid = client.info("server")["process_id"]

@@ -23,7 +23,7 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.reader import Bounds, QueueReading
 from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.domain.queue.task import BrokerReading, Publication, TaskState
-from tests.support.async_redis import async_redis, close
+from tests.support.servers import async_redis, close
 from tests.support.world import QUEUE, TASK
 
 OPTIONS = QueueOptions()

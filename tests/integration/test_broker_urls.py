@@ -21,7 +21,7 @@ from sitegenctl.domain.queue.task import BrokerReading, TaskDetails
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError, Unreachable, UsageProblem
 from sitegenctl.session import open_session
-from tests.support.redis_servers import Certificates, free_port, server
+from tests.support.servers import Certificates, free_port, server
 from tests.support.world import QUEUE, TASK, World, eventually
 
 

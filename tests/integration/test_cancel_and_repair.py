@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import signal
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,8 +17,8 @@ from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.planners import RepairPlanner, Selection
 from sitegenctl.session import Session
-from tests.support import processes
-from tests.support.mutations import Run, kinds
+from tests.support.commands import Run, kinds
+from tests.support.terminal import on_terminal
 from tests.support.world import World, eventually
 
 SLOW = {"SITEGENCTL_PACE": "30s"}
@@ -221,14 +219,8 @@ def test_purge_holds_orders_and_spares_tasks_at_workers(world: World, run: Run) 
 def test_purge_asks_for_the_name_of_the_queue(world: World, answer: str, left: int) -> None:
     world.order(42, "GENERATING")
     world.publish(42)
-    terminal, ours = pty.openpty()
-    process = processes.start(*("-m", "sitegenctl", "queue", "purge"), stdin=ours, stdout=subprocess.PIPE, stderr=ours)
-    os.write(terminal, f"{answer}\n".encode())
-    assert process.wait(30) == (4 if left else 0)
-    os.close(ours)
-    os.close(terminal)
-    assert process.stdout is not None
-    process.stdout.close()
+    process = on_terminal("queue", "purge", answers=[("site_generation", answer)])
+    assert process.returncode == (4 if left else 0)
     assert len(world.queued()) == left
 
 
@@ -241,17 +233,8 @@ def test_without_a_terminal_a_purge_needs_yes(world: World) -> None:
 
 def test_ctrl_c_at_the_confirmation_changes_nothing(world: World) -> None:
     world.order(42, "REVIEW", files=8)
-    terminal, ours = pty.openpty()
-    process = processes.start(*("-m", "sitegenctl", "reset", "42"), stdin=ours, stdout=subprocess.PIPE, stderr=ours)
-    report = b""
-    while b"[y/N]" not in report:
-        report += os.read(terminal, 4096)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
-    os.close(ours)
-    os.close(terminal)
-    assert process.stdout is not None
-    process.stdout.close()
+    process = on_terminal("reset", "42", answers=[("[y/N]", signal.SIGINT)])
+    assert process.returncode == 130
     assert (world.status(), world.steps()) == ("REVIEW", [])
 
 

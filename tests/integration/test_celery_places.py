@@ -295,7 +295,7 @@ def test_superseded_claim_does_not_keep_an_orphan(world: World) -> None:
 
 @pytest.fixture
 def gate(world: World) -> Iterator[Path]:
-    folder = world.sites_dir.parent
+    folder = world.folder
     yield folder / "gate"
     (folder / "gate").touch()
 

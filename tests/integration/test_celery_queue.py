@@ -25,7 +25,7 @@ from sitegenctl.adapters.redis.connection import Connection
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.task import BrokerReading, Publication, TaskPlace, TaskState
 from sitegenctl.errors import SourceError, UsageProblem
-from tests.support.async_redis import async_redis, close
+from tests.support.servers import async_redis, close
 from tests.support.world import QUEUE, TASK, World, eventually
 
 _BOUNDS = Bounds()

@@ -27,7 +27,7 @@ from sitegenctl.adapters.celery.restore import CeleryRestorer
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.redis.connection import open_connection
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-from tests.support.celery_tasks import DEPLOYED, REPOSITORY, Meddled, as_orphans, claims, deliveries, held, lists, read
+from tests.support.celery_tasks import DEPLOYED, Meddled, as_orphans, deliveries, held, lists
 from tests.support.fake_worker import FakeWorker, request
 from tests.support.world import QUEUE, TASK, World, eventually
 
@@ -109,7 +109,7 @@ def test_task_is_requeued_as_kombu_does(world: World, priority: int, exchange: s
         expected = {key: [*expected[key], *expected[QUEUE.encode()]]}
     assert lists(world) == expected
     assert held(world) == (0, 0)
-    assert read(world)[0].task_id == orphan  # it is next
+    assert world.read_queue().tasks[0].task_id == orphan  # it is next
 
 
 @pytest.mark.usefixtures("_soon")
@@ -415,13 +415,13 @@ def test_requeue_revoke_and_prune(world: World) -> None:
     with FakeWorker(world, {}):
         world.publish(1)
         tag = deliver(world)
-        (task,) = read(world)
+        (task,) = world.read_queue().tasks
         assert requeue(world, task.task_id) == {}
         deliver(world)
         queued = world.publish(2)
         with world.redis() as client:
             client.zadd("unacked_index", {tag: 0.1 + 0.2})  # whatever the time is written like
-        both = read(world)
+        both = world.read_queue().tasks
         assert world.with_session(lambda session: session.queue.revoke(as_orphans(both)), timeout="3s") == {}
         assert queued not in world.queued_ids()
         assert world.with_session(lambda session: session.queue.prune_replies()) == 0
@@ -434,14 +434,13 @@ def test_requeue_revoke_and_prune(world: World) -> None:
 @pytest.fixture
 def folder(world: World) -> Iterator[Path]:
     """Where the generations wait for ``gate``."""
-    yield world.sites_dir.parent
-    (world.sites_dir.parent / "gate").touch()
+    yield world.folder
+    world.gate.touch()
 
 
 def start(world: World, python: Path | None = None) -> Any:
-    environ = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
     chosen = {} if python is None else {"python": str(python)}
-    return world.worker("-c", "1", environ=environ, cwd=world.sites_dir.parent, **chosen)
+    return world.worker("-c", "1", generator="gated", **chosen)
 
 
 @pytest.mark.parametrize("python", [None, DEPLOYED], ids=["this", "deployed"])
@@ -451,14 +450,14 @@ def test_task_of_a_killed_worker_runs_once_more(world: World, folder: Path, pyth
     worker = start(world, python)
     task_id = world.publish(1)
     eventually((folder / "started").exists)
-    eventually(lambda: claims(world).get(task_id) is TaskState.RUNNING)
+    eventually(lambda: world.claims().get(task_id) is TaskState.RUNNING)
     assert "its worker responds again" in requeue(world, task_id)[task_id]
     os.kill(worker.pid, signal.SIGSTOP)
     assert "did not respond and may be running" in requeue(world, task_id, timeout="1s")[task_id]
     assert (world.queued(), held(world)) == ([], (1, 1))
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
-    eventually(lambda: not claims(world))
+    eventually(lambda: not world.claims())
     start(world, python)
     (folder / "gate").touch()
     assert requeue(world, task_id) == {}

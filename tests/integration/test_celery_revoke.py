@@ -30,11 +30,9 @@ from tests.support.celery_tasks import (
     Meddled,
     as_orphans,
     bare_message,
-    claims,
     deliveries,
     held,
     live,
-    read,
     revoke,
     revoked,
     start,
@@ -47,11 +45,11 @@ from tests.support.world import QUEUE, World, eventually
 
 def test_revoking_keeps_other_priorities_in_order(world: World) -> None:
     ids = [world.publish(number, priority=priority) for number in range(1, 5) for priority in (0, 3, 9)]
-    tasks = read(world)
+    tasks = world.read_queue().tasks
     gone = tasks[::2]
     assert len(gone) == 6
     assert revoke(world, gone) == {}
-    assert [task.task_id for task in read(world)] == [task.task_id for task in tasks if task not in gone]
+    assert [task.task_id for task in world.read_queue().tasks] == [task.task_id for task in tasks if task not in gone]
     assert {task.task_id for task in tasks} == set(ids)
 
 
@@ -59,10 +57,10 @@ def test_every_copy_of_a_task_is_removed(world: World) -> None:
     world.publish(1, task_id="T")
     world.publish(2)
     world.publish(1, task_id="T", priority=3)
-    first, other, second = read(world)
+    first, other, second = world.read_queue().tasks
     assert (first.task_id, second.task_id) == ("T", "T")
     assert revoke(world, [first]) == {}
-    assert read(world) == (replace(other, position=0),)
+    assert world.read_queue().tasks == (replace(other, position=0),)
 
 
 def test_orphaned_delivery_is_dropped(world: World) -> None:
@@ -70,7 +68,7 @@ def test_orphaned_delivery_is_dropped(world: World) -> None:
     world.deliver()
     world.deliver()
     assert revoke(world, [live(task_id, TaskState.ORPHANED)]) == {}
-    assert [task.task_id for task in read(world)] == [other]
+    assert [task.task_id for task in world.read_queue().tasks] == [other]
     assert held(world) == (1, 1)
 
 
@@ -78,7 +76,7 @@ def test_message_requeued_meanwhile_is_removed(world: World) -> None:
     """The plan saw it delivered, and a worker that stopped has given it back since."""
     task_id = world.publish(1)
     assert revoke(world, [live(task_id)]) == {}
-    assert read(world) == ()
+    assert world.read_queue().tasks == ()
 
 
 @pytest.mark.usefixtures("_other_keys")
@@ -88,7 +86,7 @@ def test_revoking_uses_transport_options(world: World) -> None:
         delivered = client.rpop("crm:sites" if client.exists("crm:sites") else f"crm:{QUEUE}")
         client.hset("crm:in-work", "tag", json.dumps([json.loads(delivered), "", QUEUE]))
         client.zadd("crm:in-work-since", {"tag": time.time()})
-        assert revoke(world, as_orphans(read(world))) == {}
+        assert revoke(world, as_orphans(world.read_queue().tasks)) == {}
         assert client.keys() == []
 
 
@@ -151,7 +149,7 @@ def test_task_between_queue_and_unacked_is_waited_for(world: World) -> None:
 
     with FakeWorker(world, {"scheduled": scheduled}) as worker:
         assert revoke(world, [live(task_id, TaskState.QUEUED, 0)]) == {}
-    assert (read(world), held(world)) == ((), (0, 0))
+    assert (world.read_queue().tasks, held(world)) == ((), (0, 0))
 
 
 @pytest.mark.parametrize("change", ["redelivered", "acknowledged", "claimed"])
@@ -196,7 +194,7 @@ def test_unaccounted_and_carried_tasks_are_left(
 ) -> None:
     world.publish(1, task_id="T")
     world.deliver()
-    (delivered,) = read(world)
+    (delivered,) = world.read_queue().tasks
     with FakeWorker(world, {}) as worker:
         left = revoke(world, [replace(delivered, **place)], terminate=terminate, keep={"T"} if keep else ())
         assert "revoke" not in worker.asked
@@ -244,7 +242,7 @@ def test_missing_task_may_be_at_an_unresponsive_worker(world: World) -> None:
 def test_queued_task_is_revoked_despite_unresponsive_worker(world: World) -> None:
     task_id = world.publish(1)
     with FakeWorker(world, {"active": None, "revoke": None}):
-        assert revoke(world, read(world), timeout="600ms") == {}
+        assert revoke(world, world.read_queue().tasks, timeout="600ms") == {}
     assert task_id not in world.queued_ids()
 
 
@@ -274,18 +272,18 @@ def test_unresponsive_worker_is_waited_for_once(world: World) -> None:
 @pytest.fixture
 def gate(world: World) -> Iterator[Path]:
     """What a generation waits for that takes no heed of being stopped."""
-    folder = world.sites_dir.parent
+    folder = world.folder
     yield folder / "gate"
     (folder / "gate").touch()
 
 
 def run_one(world: World, order_id: int = 1) -> str:
     """Publish an order's task, and wait until its generation runs."""
-    started = world.sites_dir.parent / "started"
+    started = world.folder / "started"
     started.unlink(missing_ok=True)
     task_id = world.publish(order_id)
     eventually(started.exists)
-    eventually(lambda: claims(world).get(task_id) is TaskState.RUNNING)
+    eventually(lambda: world.claims().get(task_id) is TaskState.RUNNING)
     return task_id
 
 
@@ -311,10 +309,10 @@ def test_revoking_tasks_at_a_real_worker(world: World, gate: Path, python: Path 
     eventually(lambda: held(world) == (2, 2))
     # The one with an ETA comes due while the only process is busy, and is held behind it.
     running = world.publish(1)
-    eventually(lambda: TaskState.RUNNING in (claims(world).get(running), claims(world).get(soon)))
-    if claims(world).get(soon) is TaskState.RUNNING:  # it was first, on a slow machine
+    eventually(lambda: TaskState.RUNNING in (world.claims().get(running), world.claims().get(soon)))
+    if world.claims().get(soon) is TaskState.RUNNING:  # it was first, on a slow machine
         soon, running = running, soon
-    eventually(lambda: claims(world).get(soon) is TaskState.RESERVED or soon in world.queued_ids())
+    eventually(lambda: world.claims().get(soon) is TaskState.RESERVED or soon in world.queued_ids())
     queued = world.publish(4)
     process = child(world)
     live_ids = [running, later, soon, queued]
@@ -326,14 +324,14 @@ def test_revoking_tasks_at_a_real_worker(world: World, gate: Path, python: Path 
     assert held(world) == (1, 1)
     assert world.queued() == []
     # The worker still lists them: until their turn comes, when it drops them. They are not live.
-    assert claims(world) == {running: TaskState.RUNNING}
+    assert world.claims() == {running: TaskState.RUNNING}
     assert revoked(world) == {later, soon, queued}
     roster = world.with_session(lambda session: session.queue.worker_details())
     assert [(len(each.active), each.reserved, each.scheduled) for each in roster.workers] == [(1, (), ())]
 
     assert revoke(world, [live(running, TaskState.RUNNING)], terminate=True) == {}
     assert not Path(f"/proc/{process}").exists()
-    assert (held(world), world.queued(), claims(world)) == ((0, 0), [], {})
+    assert (held(world), world.queued(), world.claims()) == ((0, 0), [], {})
     # What it was to do next is dropped, what comes then is done, and the one that was stopped stays so.
     gate.touch()
     world.publish(5)
@@ -353,7 +351,7 @@ def test_tasks_of_a_stopped_worker_are_left(world: World, gate: Path) -> None:
     assert left == {task_id: f"a living worker did not respond and may have task {task_id}"}
     assert held(world) == (1, 1)
     os.kill(worker.pid, signal.SIGCONT)
-    eventually(lambda: claims(world) == {task_id: TaskState.SCHEDULED})
+    eventually(lambda: world.claims() == {task_id: TaskState.SCHEDULED})
     assert revoked(world) == set()  # it would be dropped, and was to stay
     assert revoke(world, [live(task_id)]) == {}
     assert held(world) == (0, 0)

@@ -6,11 +6,9 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,46 +21,28 @@ from sitegenctl.adapters.celery.workload import QUESTIONS, Workload, running
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.errors import SourceError
-from tests.support import processes
+from tests.support.doctor_stage import odd_process
 from tests.support.fake_worker import FakeWorker, request
-from tests.support.world import World, eventually
+from tests.support.world import QUEUE, TASK, World, eventually
 
 
 def ask(world: World, *methods: str, timeout: float = 5, **how: Any) -> Replies:
     return asyncio.run(CeleryWorkers(world.redis_url, QueueOptions(), timeout=timeout).ask(methods, **how))
 
 
-@pytest.fixture
-def broken_worker(world: World) -> Iterator[None]:
-    root = Path(__file__).parents[2]
-    with (world.sites_dir.parent / "broken.log").open("wb") as log:
-        process = processes.start(
-            *("-m", "tests.support.broken_worker"),
-            stdout=log,
-            stderr=log,
-            cwd=root,
-            env=os.environ,
-            start_new_session=True,
-        )
-    try:
+def test_error_reply_does_not_mean_idle(world: World) -> None:
+    with odd_process(world, queue=QUEUE, tasks=[TASK], options={"acks_late": True}, broken_methods=["scheduled"]):
         eventually(lambda: ask(world, "ping").answers)
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_error_reply_does_not_mean_idle(world: World, broken_worker: None) -> None:
-    world.order(1, "GENERATING")
-    task_id = world.publish(1, countdown=3600)
-    eventually(lambda: not world.queued())
-    survey = world.with_session(lambda session: session.queue.survey())
-    assert (survey.workers, survey.silent) == ((), 1)
-    # It has the task and cannot report it: requeueing the task would run it twice.
-    found = json.loads(world.run("inspect", "1", "-o", "json").stdout)["data"]
-    assert found["condition"] == "unknown"
-    assert [task["task_id"] for task in found["tasks"]] == [task_id]
-    assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not"
+        world.order(1, "GENERATING")
+        task_id = world.publish(1, countdown=3600)
+        eventually(lambda: not world.queued())
+        survey = world.with_session(lambda session: session.queue.survey())
+        assert (survey.workers, survey.silent) == ((), 1)
+        # The worker has the task and cannot report it: taking it for orphaned would run it twice.
+        order = json.loads(world.run("inspect", "1", "-o", "json").stdout)["data"]
+        assert order["condition"] == "unknown"
+        assert [task["task_id"] for task in order["tasks"]] == [task_id]
+        assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not"
 
 
 def test_unknown_method_is_rejected_with_its_error(world: World) -> None:

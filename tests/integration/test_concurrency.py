@@ -122,7 +122,7 @@ def test_each_order_is_generated_exactly_once(world: World, backend: str, tmp_pa
     count = ORDERS[backend]
     before = orders(world, count)
     for _ in range(2):
-        world.worker("-c", "1", "--generator", "tests.support.generators:small")
+        world.worker("-c", "1", generator="small")
     commands = command_lines(count)
     codes = all_at_once(commands, TIMES[backend], tmp_path)
     assert len(codes) == TIMES[backend] * len(commands)

@@ -18,7 +18,8 @@ from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.observe import observe_open
 from sitegenctl.session import Session
 from tests.support import processes
-from tests.support.mutations import Run, troubles
+from tests.support.commands import Run
+from tests.support.faults import faulty_orders
 from tests.support.rq_world import RqWorld
 from tests.support.world import World, eventually, with_grace
 
@@ -112,7 +113,7 @@ SCENARIOS = [
     scenario("orphaned", "repair", _orphaned, *_BEGUN, REQUEUED),
     scenario("interrupted", "repair", lambda w: w.order(42, "GENERATING"), *_BEGUN, PUBLISHED),
     scenario("purge", "queue purge", _queued, *_BEGUN, REVOKED),
-    scenario("maintain", "maintain", troubles, *_BEGUN, REVOKED, TRASHED, PUBLISHED, LOCKED, STEPPED),
+    scenario("maintain", "maintain", faulty_orders, *_BEGUN, REVOKED, TRASHED, PUBLISHED, LOCKED, STEPPED),
 ]
 
 

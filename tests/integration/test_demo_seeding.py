@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +13,56 @@ from rq.registry import ScheduledJobRegistry
 
 from sitegenctl.demo.samples import celery_tasks
 from sitegenctl.demo.samples.plan import Manifest, plan_samples
-from sitegenctl.demo.samples.seed import seed
-from sitegenctl.domain.diagnosis.condition import Condition
+from sitegenctl.demo.samples.seed import restore_order, seed
+from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Condition
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.errors import SourceError
+from sitegenctl.operations.observe import observe
+from sitegenctl.session import Session
 from tests.support.rq_world import JOB, RqWorld
-from tests.support.seeding import conditions, planned, restore, seed_world, snapshot
-from tests.support.world import QUEUE, World, eventually
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.world import QUEUE, World, eventually, with_grace
 
 both_backends = pytest.mark.parametrize("backend", ["celery", "rq"])
 on_rq = pytest.mark.parametrize("backend", ["rq"])
+
+
+def places(world: World) -> dict[str, Any]:
+    return {
+        "database_url": world.database_url,
+        "redis_url": world.redis_url,
+        "sites_dir": world.sites_dir,
+        "backend": world.backend,
+    }
+
+
+def seed_world(world: World, **options: Any) -> Manifest:
+    return asyncio.run(seed(**places(world), **options))
+
+
+def snapshot(world: World, manifest: Manifest, grace: timedelta = DEFAULT_GRACE) -> Snapshot:
+    order_ids = [order_id for ids in manifest.conditions.values() for order_id in ids]
+
+    async def work(session: Session) -> Snapshot:
+        return await observe(with_grace(session, grace), order_ids, check_hollow=True)
+
+    return world.with_session(work)
+
+
+def conditions(world: World, manifest: Manifest, grace: timedelta = DEFAULT_GRACE) -> dict[str, list[int]]:
+    """The condition of every sample order, as the manifest lists them."""
+    observed = snapshot(world, manifest, grace)
+    by_condition: dict[str, list[int]] = {}
+    for order_id in sorted(order_id for ids in manifest.conditions.values() for order_id in ids):
+        by_condition.setdefault(observed.diagnose(order_id).condition, []).append(order_id)
+    return by_condition
+
+
+def planned(manifest: Manifest, *, with_worker: bool = False) -> dict[str, list[int]]:
+    """The conditions of the manifest; without a worker, the running orders are still queued."""
+    expected = {name: sorted(ids) for name, ids in manifest.conditions.items()}
+    if not with_worker:
+        expected["queued"] = sorted([*expected["queued"], *expected.pop("running")])
+    return expected
 
 
 @both_backends
@@ -44,11 +82,9 @@ def test_the_minimum_number_of_orders_shows_every_condition(world: World) -> Non
 def test_a_worker_takes_running_orders_first_and_none_on_hold(world: World) -> None:
     manifest = seed_world(world)
     expected = planned(manifest, with_worker=True)
-    folder = world.sites_dir.parent
-    environ = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
-    world.worker("-c", "2", environ=environ, cwd=folder)
+    world.worker("-c", "2", generator="gated")
     eventually(lambda: conditions(world, manifest) == expected)
-    (folder / "gate").touch()
+    world.gate.touch()
     # Celery discards the foreign messages, RQ fails the foreign jobs.
     eventually(lambda: not snapshot(world, manifest).reading.foreign)
     eventually(lambda: not {"running", "queued"} & conditions(world, manifest).keys())
@@ -59,7 +95,7 @@ def test_a_worker_takes_running_orders_first_and_none_on_hold(world: World) -> N
 
 def test_the_manifest_is_written_beside_the_sites(world: World) -> None:
     manifest = seed_world(world)
-    written = Manifest.from_json((world.sites_dir.parent / "manifest.json").read_text(encoding="utf-8"))
+    written = Manifest.from_json((world.folder / "manifest.json").read_text(encoding="utf-8"))
     assert written.to_json() == manifest.to_json()
 
 
@@ -78,7 +114,7 @@ def test_an_interrupted_seeding_is_repeated(world: World, monkeypatch: pytest.Mo
     monkeypatch.setattr(celery_tasks, "publish_samples", interrupt)
     with pytest.raises(KeyboardInterrupt):
         seed_world(world, seed=2)
-    assert not (world.sites_dir.parent / "manifest.json").exists()
+    assert not (world.folder / "manifest.json").exists()
     monkeypatch.undo()
     manifest = seed_world(world)
     assert conditions(world, manifest) == planned(manifest)
@@ -198,7 +234,7 @@ def test_order_42_can_be_restored(world: World) -> None:
     others = "SELECT * FROM site_orders WHERE id <> 42 ORDER BY id"
     before = world.sql(others)
 
-    restore(world, manifest)
+    asyncio.run(restore_order(**places(world), manifest=manifest))
 
     assert conditions(world, manifest) == planned(manifest)
     assert world.sql(others) == before
@@ -222,7 +258,7 @@ def test_order_42_can_be_restored_on_rq(world: RqWorld) -> None:
         client.lrem(f"rq:queue:{QUEUE}", 0, (taken := world.queued_ids()[-1]))
         client.lpush(f"rq:queue:{QUEUE}", taken)
     world.deliver()
-    restore(world, manifest)
+    asyncio.run(restore_order(**places(world), manifest=manifest))
     assert conditions(world, manifest) == planned(manifest)
 
 

@@ -41,7 +41,7 @@ from tests.support.doctor_stage import (
     unproven,
 )
 from tests.support.faults import held
-from tests.support.redis_servers import free_port, server
+from tests.support.servers import free_port, server
 from tests.support.world import QUEUE, TASK, World, eventually
 
 OK, WARNING, FAILED, UNCHECKED = CheckStatus.OK, CheckStatus.WARNING, CheckStatus.FAILED, CheckStatus.UNCHECKED
@@ -533,7 +533,7 @@ def test_directory_that_the_workers_do_not_write(world: World) -> None:
     world.order(2, "DELIVERED", files=8)
     found = examine(world)
     assert (found["sites directory"].status, found["finished sites"].status) == (OK, OK)
-    world.sites_dir = world.sites_dir.parent / "other"
+    world.sites_dir = world.folder / "other"
     world.sites_dir.mkdir()
     expect(examine(world)["finished sites"], FAILED, "no files in", "it is not the directory that the workers write")
     world.order(3, "REVIEW", files=8)

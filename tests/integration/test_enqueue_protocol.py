@@ -23,7 +23,7 @@ from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
 from tests.support import processes
-from tests.support.faults import condition, held_lock, redis_refusing_from, refusing_redis
+from tests.support.faults import condition, held, redis_refusing_from, refusing_redis
 from tests.support.world import World, eventually
 
 # Runs `enqueue 42` with a SIGKILL of the process itself where {kill} stands.
@@ -85,7 +85,7 @@ def test_killed_before_the_commit_nothing_has_happened(world: World) -> None:
         " LANGUAGE plpgsql"
     )
     world.sql("CREATE TRIGGER wait BEFORE INSERT ON site_generation_logs FOR EACH ROW EXECUTE FUNCTION wait()")
-    with held_lock(world, 1):
+    with held(world, "SELECT pg_advisory_lock(1)"):
         process = processes.start("-m", "sitegenctl", "enqueue", "42")
         waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         eventually(lambda: world.sql(waiting))

@@ -19,8 +19,8 @@ from sitegenctl.operations.failpoints import Failpoint
 from sitegenctl.operations.planners import EnqueuePlanner, Selection
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import Session
+from tests.support.commands import Run
 from tests.support.faults import LOCK, held, redis_refusing_from, refusing_redis
-from tests.support.mutations import Run
 from tests.support.world import World
 
 

@@ -22,8 +22,8 @@ import pytest
 from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.cli import app as main
 from tests.support import processes
-from tests.support.faults import held_lock
-from tests.support.mutations import Run, troubles
+from tests.support.commands import Run
+from tests.support.faults import faulty_orders, held
 from tests.support.world import World
 
 LOCK = int.from_bytes(b"sitegen")
@@ -43,7 +43,7 @@ def done(report: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def test_one_run_fixes_everything_and_the_next_is_quiet(world: World, run: Run) -> None:
-    troubles(world)
+    faulty_orders(world)
     code, report = run("maintain")
     assert code == 4  # order 6 needs an operator
     assert done(report) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
@@ -87,7 +87,7 @@ def test_order_that_kills_its_workers_is_given_up(world: World, run: Run, files:
 
 
 def test_dry_run_reports_the_same_and_changes_nothing(world: World, run: Run) -> None:
-    troubles(world)
+    faulty_orders(world)
     code, report = run("maintain", "--dry-run")
     assert (code, report["data"]["dry_run"]) == (4, True)
     assert done(report) == {"repair": [2, 9], "start-stuck": [3], "retry-failed": [4], "reset-empty": [5]}
@@ -104,8 +104,8 @@ def test_each_step_is_limited_and_reports_the_rest(world: World, run: Run) -> No
 
 
 def test_second_maintenance_run_does_nothing(world: World) -> None:
-    troubles(world)
-    with held_lock(world, LOCK):
+    faulty_orders(world)
+    with held(world, f"SELECT pg_advisory_lock({LOCK})"):
         process = world.run("maintain")
     assert (process.returncode, process.stdout) == (6, "")
     assert process.stderr == "error: another maintenance run is active; nothing was done\n"
@@ -113,7 +113,7 @@ def test_second_maintenance_run_does_nothing(world: World) -> None:
 
 
 def test_without_redis_its_steps_are_left_out(world: World, run: Run) -> None:
-    troubles(world)
+    faulty_orders(world)
     old = world.sites_dir / ".trash" / f"project_1.{time.time_ns() - 8 * 86400 * 10**9}"
     old.mkdir(parents=True)
     code, report = run("maintain", REDIS_URL="redis://127.0.0.1:1/0")
@@ -186,7 +186,7 @@ def test_without_the_database_its_steps_are_left_out(world: World, run: Run) -> 
 
 
 def test_missing_sites_directory_stops_no_other_step(world: World, run: Run, tmp_path: Path) -> None:
-    troubles(world)
+    faulty_orders(world)
     code, report = run("maintain", SITES_BASE_DIR=str(tmp_path / "nowhere"))
     left_out = {step["step"]: step["source"] for step in report["data"]["steps"] if step["left_out"]}
     assert (code, left_out) == (3, {"reset-empty": "files", "prune-trash": "files"})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sitegenctl.domain.diagnosis.condition import Condition
-from tests.support.mutations import Run
+from tests.support.commands import Run
 from tests.support.world import World
 
 OTHER = 7  # an order that is fine

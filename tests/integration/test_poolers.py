@@ -23,8 +23,8 @@ from sitegenctl.errors import SourceError
 from sitegenctl.session import worker_stores
 from sitegenctl.worker.service import GenerationEnd, WorkerContext, generate
 from tests.support import generators
-from tests.support.faults import held_lock
-from tests.support.poolers import pgbouncer
+from tests.support.faults import held
+from tests.support.servers import pgbouncer
 from tests.support.world import World, eventually
 
 DEPLOYED = Path(__file__).parents[2] / ".venv-deployed" / "bin" / "python"
@@ -55,7 +55,7 @@ def test_one_of_eight_maintenance_runs_works(world: World, pooled: World) -> Non
     world.sql("CREATE TRIGGER wait BEFORE INSERT ON site_generation_logs FOR EACH ROW EXECUTE FUNCTION wait()")
     maintain = ("--timeout", "60s", "maintain")
     with ThreadPoolExecutor(8) as threads:
-        with held_lock(world, 1):
+        with held(world, "SELECT pg_advisory_lock(1)"):
             working = threads.submit(run, pooled, *maintain, in_process=False)
             # It is in the middle of its first step, and stays there.
             eventually(lambda: world.sql(f"{ADVISORY} AND NOT granted"))

@@ -15,7 +15,7 @@ import pytest
 
 from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.errors import SourceError
-from tests.support.poolers import pgbouncer
+from tests.support.servers import pgbouncer
 from tests.support.world import World
 
 

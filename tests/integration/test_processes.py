@@ -50,9 +50,9 @@ def test_reused_pid_of_another_program_is_left_out() -> None:
 
 def test_worker_details_include_process_memory(world: World) -> None:
     world.order(42)
-    worker = world.worker("-c", "2", "--generator", "tests.support.generators:gated", cwd=world.sites_dir.parent)
+    worker = world.worker("-c", "2", generator="gated")
     world.enqueue(42)
-    eventually((world.sites_dir.parent / "started").exists)
+    eventually((world.folder / "started").exists)
 
     async def ask(session: Session) -> WorkerRoster:
         return await session.queue.worker_details()

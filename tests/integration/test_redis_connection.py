@@ -21,7 +21,7 @@ from sitegenctl.adapters.redis.connection import Connection, ConnectionPool, ope
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.errors import SourceError
 from sitegenctl.render.command import hint_text
-from tests.support.redis_servers import Certificates, free_port, server
+from tests.support.servers import Certificates, free_port, server
 from tests.support.world import eventually
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,9 +16,9 @@ from sitegenctl.operations import planners as planning
 from sitegenctl.operations.execute import execute_plan
 from sitegenctl.operations.planners import ResetPlanner, Selection
 from sitegenctl.session import Session
-from tests.support import processes
+from tests.support.commands import Run
 from tests.support.faults import refusing_redis
-from tests.support.mutations import Run
+from tests.support.terminal import on_terminal
 from tests.support.world import World
 
 
@@ -138,21 +135,10 @@ def test_resetting_many_finished_orders_asks_for_their_number(
     world: World, arguments: tuple[str, ...], answer: str, is_right: bool
 ) -> None:
     seven_finished(world)
-    terminal, ours = pty.openpty()
-    process = processes.start(
-        *("-m", "sitegenctl", "reset", *arguments), stdin=ours, stdout=subprocess.PIPE, stderr=ours
+    process = on_terminal(
+        "reset", *arguments, answers=[("7 finished orders would be reset. Type 7 to continue: ", answer)]
     )
-    os.write(terminal, f"{answer}\n".encode())
-    assert process.wait(30) == (0 if is_right else 4)
-    os.close(ours)
-    shown = b""
-    with contextlib.suppress(OSError):  # how Linux says that the terminal is closed
-        while chunk := os.read(terminal, 4096):
-            shown += chunk
-    os.close(terminal)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert "7 finished orders would be reset. Type 7 to continue: " in shown.decode()
+    assert process.returncode == (0 if is_right else 4)
     in_all = 8 if "1-8" in arguments else 7
     assert (len(world.queued()), len(trash(world))) == ((in_all, 7) if is_right else (0, 0))
 

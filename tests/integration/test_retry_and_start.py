@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.mutations import Run, kinds
+from tests.support.commands import Run, kinds
 from tests.support.world import World
 
 

@@ -40,7 +40,7 @@ def test_healthy_system_passes_every_check(rq: RqWorld) -> None:
     # The tests' Redis has no persistence; what RQ's probe shares with Celery's is tested there.
     assert {check.name for check in checkup.checks if check.status is not OK} == {"redis persistence"}
     rq.publish(1, job_timeout=600)
-    eventually(lambda: (rq.sites_dir.parent / "begun").exists())
+    eventually(lambda: (rq.folder / "begun").exists())
     expect(examine(rq)["time limits"], OK, "1 task with 600 s")
     assert rq.run("queue", "pause").returncode == 0
     assert hint_text(examine(rq)["worker queue"].remedy) == "sitegenctl queue resume"

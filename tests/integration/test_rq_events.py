@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
+from tests.support.commands import streaming
 from tests.support.rq_world import RqWorld
-from tests.support.streaming import streaming
 from tests.support.world import eventually
 
 
 def test_events_name_orders_and_write_nothing(rq: RqWorld) -> None:
-    (rq.sites_dir.parent / "gate").touch()
+    rq.gate.touch()
     with rq.redis() as client, streaming(rq, "events", "-o", "ndjson") as stream:
         # No worker is alive: silence is reported.
         eventually(lambda: "no worker is alive" in stream.notes)

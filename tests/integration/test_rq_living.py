@@ -26,12 +26,11 @@ JOBS = Path(__file__).parents[1] / "support" / "rq_jobs"
 class LivingWorld(RqWorld):
     """A system with a Redis of its own, which can be restarted and closed to clients."""
 
-    folder: Path = field(kw_only=True)
     persistence: bool = field(kw_only=True)
 
     def restart_redis(self) -> None:
-        assert PrivateRedis(self.folder).stop()
-        assert PrivateRedis(self.folder, persistence=self.persistence).start().url == self.redis_url
+        assert PrivateRedis(self.folder / "redis").stop()
+        assert PrivateRedis(self.folder / "redis", persistence=self.persistence).start().url == self.redis_url
 
     def running_worker(self, order_id: int = 42) -> Running:
         """A worker in the middle of a generation, beside another that waits for work."""
@@ -46,7 +45,7 @@ class LivingWorld(RqWorld):
     def runs(self) -> Counter[str]:
         """How many runs began, ended and overlapped with another."""
         with suppress(FileNotFoundError):
-            lines = (self.sites_dir.parent / "runs").read_text().splitlines()
+            lines = (self.folder / "runs").read_text().splitlines()
             return Counter(line.split()[0] for line in lines)
         return Counter()
 
@@ -56,7 +55,7 @@ class LivingWorld(RqWorld):
 
     def finish(self) -> None:
         """Let generations end."""
-        (self.sites_dir.parent / "gate").touch()
+        self.gate.touch()
 
     @contextmanager
     def repairing(self) -> Iterator[Repairs]:
@@ -108,9 +107,7 @@ def world(
 ) -> Iterator[LivingWorld]:
     folder = tmp_path / "redis"
     url = PrivateRedis(folder, persistence=persistence).start().url
-    system = LivingWorld(
-        database_url=database_url, redis_url=url, sites_dir=sites_dir, folder=folder, persistence=persistence
-    )
+    system = LivingWorld(database_url=database_url, redis_url=url, sites_dir=sites_dir, persistence=persistence)
     system.configure(monkeypatch)
     monkeypatch.setenv("SITEGENCTL_GRACE", "0s")
     yield system

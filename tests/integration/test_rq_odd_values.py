@@ -17,7 +17,7 @@ from sitegenctl.adapters.rq.records import WORKER_FIELDS
 from sitegenctl.domain.queue.task import BrokerReading
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from tests.support.rq_world import JOB
-from tests.support.systems import judged
+from tests.support.world import judge
 
 OPTIONS = RqOptions()
 FINE = f"{JOB}(42, resume=True)"
@@ -98,7 +98,7 @@ def test_odd_values_stop_nothing(
     client.sadd("rq:worker:W:executions", odd, member)
     reading, survey, _ = read(client)
     assert 42 in {task.order_id for task in reading.tasks if task.task_id == "fine"}
-    assert judged(reading, survey)
+    assert judge(reading, survey)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_delivery_with_an_odd_deadline_is_live(client: Redis, score: float) -> N
     client.hset(OPTIONS.job("lost"), mapping={"description": f"{JOB}(7)", "status": "started", "timeout": "180"})
     client.zadd(OPTIONS.started, {"lost": score})
     reading, survey, _ = read(client)
-    lost: Any = next(task for task in judged(reading, survey) if task.task_id == "lost")
+    lost: Any = next(task for task in judge(reading, survey) if task.task_id == "lost")
     assert (lost.order_id, lost.state, lost.delivered_at) == (7, "unaccounted", None)
     assert reading.skipped == {"heartbeat deadline of a started job": 1}

@@ -30,8 +30,7 @@ from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from tests.support.doctor_stage import examine, expect
 from tests.support.rq_world import JOB, RqWorld
-from tests.support.systems import judged, publication
-from tests.support.world import QUEUE, eventually
+from tests.support.world import QUEUE, eventually, judge, publication
 
 RQ = tuple(int(part) for part in rq.__version__.split(".")[:2])
 
@@ -44,7 +43,7 @@ def seen(world: RqWorld) -> dict[str, TaskState]:
     """Where each task is, with what the workers say of it."""
 
     async def look(session: Any) -> tuple[LiveTask, ...]:
-        return judged(await session.queue.read(), await session.queue.survey())
+        return judge(await session.queue.read(), await session.queue.survey())
 
     return {task.task_id: task.state for task in world.with_session(look)}
 
@@ -446,7 +445,7 @@ def test_partly_refused_publication_is_certain(rq: RqWorld) -> None:
 
 
 def test_paused_worker_takes_one_more_job_at_most(rq: RqWorld) -> None:
-    (rq.sites_dir.parent / "gate").touch()
+    rq.gate.touch()
     rq.stock_worker()
     assert rq.run("queue", "pause").stdout.startswith("paused: 1 of 1 workers")
     # It is in the queue already, and takes one more; then it heeds the suspension.

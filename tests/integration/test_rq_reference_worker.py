@@ -50,12 +50,10 @@ def ended(world: RqWorld, job_id: str) -> Job:
 
 def busy(world: RqWorld, *arguments: str) -> tuple[Running, str]:
     """Start a worker in the middle of a generation, which continues when the file ``gate`` exists."""
-    folder = world.sites_dir.parent
-    environ = {"SITEGENCTL_GENERATOR": "tests.support.generators:gated", "PYTHONPATH": str(REPOSITORY)}
     world.order(42, "GENERATING")
-    worker = world.worker(*arguments, environ=environ, cwd=folder)
+    worker = world.worker(*arguments, generator="gated")
     job_id = world.publish(42)
-    eventually((folder / "started").exists)
+    eventually((world.folder / "started").exists)
     return worker, job_id
 
 
@@ -80,7 +78,7 @@ def test_enqueue_wait_follows_the_log_to_a_site_on_disk(world: RqWorld) -> None:
 def test_only_a_run_that_did_not_begin_is_retried(world: RqWorld) -> None:
     world.order(42, "GENERATING")
     world.order(43, "GENERATING", onboarding="missing")
-    world.worker("-c", "1", "--generator", "tests.support.generators:broken")
+    world.worker("-c", "1", generator="broken")
     failing = world.publish(42)
     blocked = world.publish(43, retry=Retry(max=1, interval=[1]))
     stranger = world.publish(7, task="os.path.exists", retry=None)
@@ -109,7 +107,7 @@ def test_only_a_run_that_did_not_begin_is_retried(world: RqWorld) -> None:
 def test_a_run_over_the_time_limit_is_ended_and_logged(world: RqWorld, stage: str) -> None:
     world.order(42, "GENERATING")
     if stage == "in the generator":
-        world.worker("-c", "1", "--generator", "tests.support.generators:hanging")
+        world.worker("-c", "1", generator="hanging")
     else:
         world.worker("-c", "1", "--pace", "30s")
     job = ended(world, world.publish(42, job_timeout=1))
@@ -122,7 +120,7 @@ def test_on_sigterm_the_worker_finishes_its_job(world: RqWorld) -> None:
     worker.terminate()
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.5)
-    (world.sites_dir.parent / "gate").touch()
+    world.gate.touch()
     assert worker.wait(20) == 0
     assert world.fetch(job_id).is_finished
     assert world.status() == "REVIEW"
@@ -149,7 +147,7 @@ def test_without_its_parent_a_worker_ends_after_its_job(world: RqWorld) -> None:
     assert len(family) == 3
     worker.kill()
     worker.wait()
-    (world.sites_dir.parent / "gate").touch()
+    world.gate.touch()
     eventually(lambda: not any(map(is_alive, family)))
     assert world.fetch(job_id).is_finished
 

@@ -13,8 +13,8 @@ import pytest
 
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.unprivileged import existing_home, unprivileged_account
-from tests.support.sql import forget
-from tests.support.world import World, create_schema
+from tests.support.databases import create_schema, forget
+from tests.support.world import World
 
 
 @pytest.fixture

@@ -9,61 +9,144 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from sitegenctl.adapters.celery.queue import CeleryQueue
 from sitegenctl.adapters.rq.queue import RqQueue
-from tests.support.machine import Watched
-from tests.support.moments import BEFORE, PLANNED, Died, at_checkpoint, die, elsewhere, ever, moments
-from tests.support.operators import (
+from tests.support.audit import Audit
+from tests.support.simulated_rq import SimulatedRqSystem
+from tests.support.simulated_system import BEAT, SimulatedSystem, simulated_system
+from tests.support.stateful import (
+    ALL,
+    BEFORE,
     MISSING,
     ORDERS,
-    about,
+    PLANNED,
+    Died,
+    any_moment,
+    at_failpoint,
     command_lines,
     commands,
-    mending,
+    create_orders,
+    die,
+    in_thread,
+    moments,
     one_order,
-    operate,
+    repairing,
+    revoking_lines,
     rivals,
+    run_command,
+    situations,
     some_orders,
-    withdrawing_lines,
+    with_orders,
 )
-from tests.support.simulated_rq_system import RqLivingSystem
-from tests.support.simulated_system import LivingSystem, living_system
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "0"))
 _ANY = {"print_blob": True, "suppress_health_check": list(HealthCheck)}
 PROFILE = (
     settings(max_examples=EXAMPLES, stateful_step_count=40, **_ANY)
     if EXAMPLES
-    # Shrinking takes minutes: to shrink a failure, run it as above.
+    # Shrinking takes minutes: after a failure, run the test as above.
     else settings(
         max_examples=7, stateful_step_count=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_ANY
     )
 )
 
-#: What is decided is decided above the backend: on RQ fewer examples tell whether it keeps its word.
+#: Decisions are made above the backend, so fewer examples are enough on RQ.
 EXAMPLES_ON_RQ = 3
 
-SYSTEMS: dict[str, type[LivingSystem]] = {"celery": LivingSystem, "rq": RqLivingSystem}
+SYSTEMS: dict[str, type[SimulatedSystem]] = {"celery": SimulatedSystem, "rq": SimulatedRqSystem}
 
 
-def _profile(system: LivingSystem) -> settings:
+def _profile(system: SimulatedSystem) -> settings:
     return settings(PROFILE, max_examples=EXAMPLES_ON_RQ) if system.backend == "rq" and not EXAMPLES else PROFILE
 
 
-#: Seconds: half a minute's work, on a machine that may have four such to do for each of its cores.
+#: Seconds that bound a hang: the test takes half a minute on an idle machine.
 PATIENCE = 300
 
 
-class Orders(Watched):
-    """Operators, workers, servers, the backend and people, taking turns."""
+class Orders(RuleBasedStateMachine):
+    """Operators, workers, servers, the backend and customers act in turn; everything is checked after each step."""
+
+    def __init__(self, system: SimulatedSystem) -> None:
+        super().__init__()
+        self.system = system
+        self.audit = Audit(system)
+        self.sound = True
+        #: How many tasks each order had before the command.
+        self.had: Counter[int | None] = Counter()
+        #: Orders that the backend has committed and not published yet; whether an operator has named them since.
+        self.pending: dict[int, bool] = {}
+
+    @initialize(situations=situations, workers=st.integers(0, 2))
+    def start(self, situations: list[str], workers: int) -> None:
+        create_orders(self.system, situations)
+        for _ in range(workers):
+            self.system.start_worker()
+        self.audit.begin()
+
+    @contextlib.contextmanager
+    def checked(self, *commands: Sequence[str]) -> Iterator[None]:
+        """Check everything after the block, in which these command lines are run."""
+        self.sound = False
+        self.had = self.system.live()
+        for command in commands:
+            self.pending.update({order: True for order in self.pending if {str(order), ALL} & {*command}})
+        self.system.meddled.clear()
+        yield
+        self.system.meddling = False
+        if commands:
+            got = {
+                order_id
+                for order_id, count in self.system.live().items()
+                if count > max(self.had[order_id], 1) and order_id not in self.system.meddled
+            }
+            assert not got, f"{got} got another task by {commands}"
+        names = {" ".join(command[:2]) if command[0] == "queue" else command[0] for command in commands if command}
+        self.audit.check(names)
+        self.sound = True
+
+    def teardown(self) -> None:
+        """Assert that maintenance repairs whatever has happened, and that workers then generate every order."""
+        if not self.sound:
+            return
+        system = self.system
+        self.maintain()
+        for worker in list(system.workers):
+            worker.make_due()
+            while worker.running:
+                self.system.step(worker, "finish")
+        self.maintain()
+        self.audit.nothing_to_repair()
+        with self.checked(["queue", "resume"]):
+            run_command("queue", "resume")
+        with self.checked():
+            # Celery workers hold scheduled tasks; on RQ they wait in Redis.
+            system.an_hour_passes()
+            worker = system.start_worker()
+            while worker.take():
+                worker.make_due()
+                if worker.running:
+                    self.system.step(worker, "finish")
+        assert not system.live().keys() - {MISSING}
+        rows = system.sql("SELECT id FROM site_orders WHERE status = 'GENERATING'")
+        for order_id in (row["id"] for row in rows):
+            assert not system.is_ready(order_id) or system.steps(order_id).count("ERROR") >= 3, system.steps(order_id)
+
+    def maintain(self) -> None:
+        self.system.clock_step(timedelta(hours=3))
+        with self.checked(["maintain"]):
+            result = run_command("maintain")
+            # Of two copies under one id one may run, and the other cannot be removed.
+            assert result.code in (0, 4) or (result.code == 1 and self.system.doubled), result
 
     # --- operators ----------------------------------------------------------------------------------------
 
@@ -72,40 +155,40 @@ class Orders(Watched):
         if force and arguments[0] in ("enqueue", "reset", "retry-failed"):
             arguments = [*arguments, "--force"]
         with self.checked(arguments):
-            report = operate(*arguments)
-            assert report.code in (0, 4), report
-            self.audit.outcomes_are_true(report)
+            result = run_command(*arguments)
+            assert result.code in (0, 4), result
+            self.audit.outcomes_are_true(result)
 
     @rule(arguments=commands)
     def dry_run(self, arguments: list[str]) -> None:
         if arguments[0] == "queue":
             arguments = ["queue", "purge"]
         with self.checked([]):
-            before = self.system.everything()
-            assert operate(*arguments, "--dry-run").code in (0, 4)
-            assert operate("inspect", "orders").code == 0
-            assert self.system.everything() == before
+            before = self.system.dump()
+            assert run_command(*arguments, "--dry-run").code in (0, 4)
+            assert run_command("inspect", "orders").code == 0
+            assert self.system.dump() == before
 
     @rule(arguments=commands, at=moments)
     def operator_dies(self, arguments: list[str], at: int) -> None:
-        with self.checked(arguments), contextlib.suppress(Died), at_checkpoint(self.system, at, die):
-            operate(*arguments)
+        with self.checked(arguments), contextlib.suppress(Died), at_failpoint(self.system, at, die):
+            run_command(*arguments)
 
     @rule(pair=rivals, at=moments)
     def two_operators(self, pair: tuple[list[str], list[str]], at: int) -> None:
         first, second = pair
 
         def happens() -> None:
-            report = operate(*second)
-            assert report.code in (0, 1, 4, 6), report
+            result = run_command(*second)
+            assert result.code in (0, 1, 4, 6), result
 
-        with self.checked(first, second), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
-            report = operate(*first)
-            assert report.code in (0, 1, 4), report
+        with self.checked(first, second), at_failpoint(self.system, at, lambda: in_thread(happens)):
+            result = run_command(*first)
+            assert result.code in (0, 1, 4), result
 
-    @rule(arguments=commands, at=ever, which=st.sampled_from(["redis", "postgres"]), data=st.data())
+    @rule(arguments=commands, at=any_moment, which=st.sampled_from(["redis", "postgres"]), data=st.data())
     def a_server_fails(self, arguments: list[str], at: int, which: str, data: st.DataObject) -> None:
-        """It restarts under a command, or is away until the command has ended; Redis may also forget."""
+        """It restarts during a command, or is down until the command has ended; Redis may also forget."""
         stays_away = data.draw(st.booleans(), label="stays away")
         forgets = which == "redis" and data.draw(st.booleans(), label="forgets")
         is_away = False
@@ -128,53 +211,53 @@ class Orders(Watched):
 
         with self.checked(arguments):
             try:
-                with at_checkpoint(self.system, at, lambda: elsewhere(happens)):
-                    report = operate(*arguments)
-                assert report.code in (0, 1, 3, 4), report
+                with at_failpoint(self.system, at, lambda: in_thread(happens)):
+                    result = run_command(*arguments)
+                assert result.code in (0, 1, 3, 4), result
             finally:
                 start()
-            self.audit.statuses_are_true(report)
+            self.audit.statuses_are_true(result)
 
-    @rule(arguments=commands, at=ever)
+    @rule(arguments=commands, at=any_moment)
     def redis_is_full_under_a_command(self, arguments: list[str], at: int) -> None:
-        """It refuses what would take memory, until the command has ended: nothing can be published."""
+        """Redis refuses writes until the command has ended: nothing can be published."""
         with self.checked(arguments):
             try:
-                with at_checkpoint(self.system, at, lambda: self.system.limit_redis(1)):
-                    report = operate(*arguments)
-                assert report.code in (0, 1, 3, 4), report
+                with at_failpoint(self.system, at, lambda: self.system.client.config_set("maxmemory", 1)):
+                    result = run_command(*arguments)
+                assert result.code in (0, 1, 3, 4), result
             finally:
-                self.system.limit_redis(0)
-            self.audit.failures_changed_nothing(report)
+                self.system.client.config_set("maxmemory", 0)
+            self.audit.failures_changed_nothing(result)
 
     @precondition(lambda self: self.system.workers)
     @rule(
-        words=withdrawing_lines | command_lines,
+        words=revoking_lines | command_lines,
         at=st.sampled_from([BEFORE, PLANNED, 1, 2, 2, 3, 4]),
         steps=st.sampled_from(["take", "take work", "take finish", "take finish", "work", "finish", "fail", "die"]),
         data=st.data(),
     )
     def a_worker_moves_under_a_command(self, words: list[str], at: int, steps: str, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from(self.system.workers), label="worker")
-        at_hand = self.system.at_hand(worker)
-        # Most of the time a command about the very order that the worker has, or is about to have.
-        orders = data.draw(st.just([str(at_hand)]) | some_orders if at_hand else some_orders, label="orders")
-        arguments = about(words, orders)
+        next_order = self.system.next_order(worker)
+        # Most often a command about the order that the worker has, or will take next.
+        orders = data.draw(st.just([str(next_order)]) | some_orders if next_order else some_orders, label="orders")
+        arguments = with_orders(words, orders)
 
         def happens() -> None:
             for step in steps.split():
                 self.system.step(worker, step)
 
-        with self.checked(arguments), at_checkpoint(self.system, at, lambda: elsewhere(happens)):
-            report = operate(*arguments)
-            assert report.code in (0, 1, 4), report
+        with self.checked(arguments), at_failpoint(self.system, at, lambda: in_thread(happens)):
+            result = run_command(*arguments)
+            assert result.code in (0, 1, 4), result
 
     @precondition(lambda self: any(worker.running for worker in self.system.workers))
-    @rule(arguments=commands, at=ever, data=st.data())
+    @rule(arguments=commands, at=any_moment, data=st.data())
     def a_worker_is_silent_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
         system = self.system
         worker = data.draw(st.sampled_from([worker for worker in system.workers if worker.running]), label="worker")
-        # A task that a silent worker runs and Redis has lost is unknowable.
+        # A task that a silent worker runs and Redis has forgotten leaves no trace at all.
         falls_silent = not system.forgotten()
 
         def happens() -> None:
@@ -182,28 +265,28 @@ class Orders(Watched):
 
         with self.checked(arguments):
             try:
-                with at_checkpoint(self.system, at, happens):
-                    report = operate(*arguments, "--timeout", "1s")
-                assert report.code in (0, 1, 3, 4), report
+                with at_failpoint(self.system, at, happens):
+                    result = run_command(*arguments, "--timeout", "1s")
+                assert result.code in (0, 1, 3, 4), result
                 if worker.silent:
-                    report = operate("inspect", "orders", "--timeout", "1s", "--limit", "100")
-                    self.audit.nothing_is_concluded_from_silence(worker, report)
+                    result = run_command("inspect", "orders", "--timeout", "1s", "--limit", "100")
+                    self.audit.nothing_is_concluded_from_silence(worker, result)
             finally:
                 worker.silent = False
 
     @precondition(lambda self: any(worker.running for worker in self.system.workers))
-    @rule(arguments=mending, at=st.sampled_from([PLANNED, 1, 2]), data=st.data())
+    @rule(arguments=repairing, at=st.sampled_from([PLANNED, 1, 2]), data=st.data())
     def a_worker_comes_back_under_a_command(self, arguments: list[str], at: int, data: st.DataObject) -> None:
-        """A worker that lost its connection looks dead until just before the command acts on it."""
+        """It has lost its connection and looks dead, until just before the command acts on that."""
         busy = [worker for worker in self.system.workers if worker.running]
         worker = data.draw(st.sampled_from(busy), label="worker")
 
         with self.checked(arguments):
             self.system.lose(worker)
             try:
-                with at_checkpoint(self.system, at, worker.connect):
-                    report = operate(*arguments)
-                assert report.code in (0, 1, 4), report
+                with at_failpoint(self.system, at, worker.connect):
+                    result = run_command(*arguments)
+                assert result.code in (0, 1, 4), result
             finally:
                 if not worker.is_connected:
                     worker.connect()
@@ -216,10 +299,10 @@ class Orders(Watched):
     )
     def the_backend_meddles(self, arguments: list[str], at: int, how: str, data: st.DataObject) -> None:
         def happens() -> None:
-            # Most of the time it is about an order that the command is about to move.
-            planned = [order_id for order_id in moment.planned if order_id != MISSING]
+            # Most often it is about an order of the command's plan.
+            planned = [order_id for order_id in plan if order_id != MISSING]
             order_id = data.draw(st.sampled_from(planned or ORDERS), label="order")
-            elsewhere(lambda: meddle(order_id))
+            in_thread(lambda: meddle(order_id))
 
         def meddle(order_id: int) -> None:
             if how == "generates":
@@ -232,9 +315,9 @@ class Orders(Watched):
                 # The command has yet to read the queue, and must find this there.
                 self.had = self.system.live()
 
-        with self.checked(arguments), at_checkpoint(self.system, at, happens) as moment:
-            report = operate(*arguments)
-            assert report.code in (0, 1, 4), report
+        with self.checked(arguments), at_failpoint(self.system, at, happens) as plan:
+            result = run_command(*arguments)
+            assert result.code in (0, 1, 4), result
 
     # --- workers ------------------------------------------------------------------------------------------
 
@@ -242,7 +325,7 @@ class Orders(Watched):
     @rule()
     def a_worker_starts(self) -> None:
         with self.checked():
-            self.system.hire()
+            self.system.start_worker()
 
     @precondition(lambda self: any(worker.takes for worker in self.system.workers))
     @rule(data=st.data(), count=st.integers(1, 3))
@@ -265,7 +348,7 @@ class Orders(Watched):
     @precondition(lambda self: self.system.workers)
     @rule()
     def an_hour_passes_for_messages(self) -> None:
-        """Tasks with an ETA become due, and kombu restores unacknowledged messages."""
+        """Scheduled tasks become due, and kombu requeues what was not acknowledged."""
         with self.checked():
             self.system.an_hour_passes()
 
@@ -275,22 +358,22 @@ class Orders(Watched):
         data=st.data(),
     )
     def a_worker_goes_out_of_reach(self, how: str, data: st.DataObject) -> None:
-        """It does not respond any more, and goes on; or what it runs is delivered once more."""
+        """It goes on without responding; or its task is delivered a second time."""
         worker = data.draw(st.sampled_from(self.system.workers), label="worker")
         with self.checked():
             if how == "has its task redelivered":
                 self.system.redeliver(worker)
             else:
-                self.system.go_out_of_reach(worker, shuts_down=how == "shuts down")
+                self.system.make_unreachable(worker, shuts_down=how == "shuts down")
 
     @precondition(lambda self: self.system.backend == "celery")
-    @rule(what=st.sampled_from(["is pushed twice", "is revoked elsewhere"]))
+    @rule(what=st.sampled_from(["is pushed twice", "is revoked by another client"]))
     def a_message(self, what: str) -> None:
         with self.checked():
             if what == "is pushed twice":
                 self.system.push_again()
             else:
-                self.system.revoke_elsewhere()
+                self.system.revoke_by_another_client()
 
     @precondition(lambda self: self.system.backend == "celery")
     @rule(forgets=st.booleans())
@@ -327,7 +410,7 @@ class Orders(Watched):
         with self.checked():
             status = system.order_status(order_id)
             if what == "sends beat":
-                system.send_beat()
+                system.send_task(BEAT)
             elif what == "sends a stray" and status not in ("BUILDING", "GENERATING"):
                 system.send(order_id)
             elif status is None:
@@ -351,46 +434,51 @@ class Orders(Watched):
         order_id = data.draw(st.sampled_from(sorted(self.pending)))
         with self.checked():
             was_named = self.pending.pop(order_id)
-            assert was_named or not self.system.live()[order_id], f"{order_id} was on its way, and got another task"
+            assert was_named or not self.system.live()[order_id], (
+                f"{order_id} got a task before its first was published"
+            )
             self.system.send(order_id)
 
 
 class OrdersAndARealWorker(Orders):
-    """Ends with a real worker that is killed with -9, before maintenance fixes everything."""
+    """Ends with a real worker that is killed with -9, before maintenance repairs everything."""
 
     def teardown(self) -> None:
         if self.sound:
             self.sound = False
-            self.system.bury()
+            self.system.kill_workers()
             self.system.client.flushall()
             self.maintain()
             with self.checked(["reset", "1", "2"]):
-                operate("reset", "1", "2")
-            with self.system.real_worker() as process:
-                # What it has is neither taken from it nor given to anybody else.
-                self.maintain()
-                self.system.kill_really(process)
+                run_command("reset", "1", "2")
+            process = self.system.start_real_worker()
+            # Its task is neither removed nor requeued.
+            self.maintain()
+            self.system.kill_real_worker(process)
         super().teardown()
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
-def system(request: pytest.FixtureRequest) -> Iterator[LivingSystem]:
+def system(request: pytest.FixtureRequest) -> Iterator[SimulatedSystem]:
     kind = SYSTEMS[request.param]
-    with tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder, living_system(Path(folder), kind) as system:
+    with (
+        tempfile.TemporaryDirectory(prefix="sitegenctl-tests-") as folder,
+        simulated_system(Path(folder), kind) as system,
+    ):
         yield system
 
 
 @pytest.fixture
-def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingSystem:
+def configured(system: SimulatedSystem, monkeypatch: pytest.MonkeyPatch) -> SimulatedSystem:
     system.configure(monkeypatch)
     for queue in (CeleryQueue, RqQueue):
         monkeypatch.setattr(queue, "new_task_id", lambda _: system.new_id())
-    # Longer than any example takes on a busy machine: time passes where a test says so.
+    # Longer than any example takes on a busy machine: only `clock_step` lets time pass.
     monkeypatch.setenv("SITEGENCTL_GRACE", "10m")
-    # Small enough for a plan of a few orders to be made and applied in several parts.
+    # Small enough for a plan of a few orders to take several batches.
     monkeypatch.setattr("sitegenctl.operations.execute.BATCH_SIZE", 2)
     monkeypatch.setattr("sitegenctl.operations.planners.BATCH_SIZE", 3)
-    # Nothing changes between two readings unless a test does it: no delay is needed.
+    # Nothing changes during a command unless the test makes it so: it need not wait before it reads again.
     for name in (
         "operations.observe.CONFIRM_DELAY",
         "operations.batch.CONFIRM_DELAY",
@@ -401,11 +489,11 @@ def configured(system: LivingSystem, monkeypatch: pytest.MonkeyPatch) -> LivingS
 
 
 @pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
-def test_no_order_is_lost_or_generated_twice(configured: LivingSystem) -> None:
+def test_no_order_is_lost_or_generated_twice(configured: SimulatedSystem) -> None:
     run_state_machine_as_test(lambda: Orders(configured), settings=_profile(configured))
 
 
 @pytest.mark.timeout(0 if EXAMPLES else PATIENCE)
-def test_no_order_is_lost_when_a_real_worker_is_killed(configured: LivingSystem) -> None:
+def test_no_order_is_lost_when_a_real_worker_is_killed(configured: SimulatedSystem) -> None:
     few = settings(_profile(configured), max_examples=max(2, EXAMPLES // 20), stateful_step_count=10)
     run_state_machine_as_test(lambda: OrdersAndARealWorker(configured), settings=few)

@@ -13,7 +13,6 @@ from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.session import Session
 from tests.support.processes import Running
 from tests.support.world import TASK, World
@@ -60,18 +59,6 @@ def revoke(
     )
 
 
-def read(world: World) -> Sequence[LiveTask]:
-    return world.with_session(lambda session: session.queue.read()).tasks
-
-
-def survey(world: World) -> WorkerSurvey:
-    return world.with_session(lambda session: session.queue.survey(), timeout="3s")
-
-
-def claims(world: World) -> dict[str, TaskState]:
-    return {task.task_id: task.state for worker in survey(world).workers for task in worker.tasks}
-
-
 def held(world: World) -> tuple[int, int]:
     """How much is in ``unacked`` and in its index."""
     with world.redis() as client:
@@ -96,9 +83,8 @@ class Meddled:
 
 
 def start(world: World, python: str | Path | None = None, *arguments: str) -> Running:
-    environ = {"SITEGENCTL_GENERATOR": "tests.support.generators:stubborn", "PYTHONPATH": str(REPOSITORY)}
     chosen = {} if python is None else {"python": str(python)}
-    return world.worker("-c", "1", *arguments, environ=environ, cwd=world.sites_dir.parent, **chosen)
+    return world.worker("-c", "1", *arguments, generator="stubborn", **chosen)
 
 
 def revoked(world: World) -> set[str]:

@@ -9,17 +9,18 @@ LIVING_FOLDER (records of runs, and the files `finish-ORDER` and `fail-ORDER` fo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from celery import Celery
-
-from tests.support.living_runs import recorded
 
 QUEUE = "site_generation"
 TASK = "app.tasks.site_generation.generate_site_task"
@@ -45,6 +46,24 @@ _CONF = {
 }
 
 
+@contextlib.contextmanager
+def recorded(folder: Path, order_id: int, task_id: str) -> Iterator[None]:
+    """Record the begin and the end of a run; a process that is killed leaves a begin alone."""
+    run = uuid.uuid4().hex
+    _record(folder, run=run, order=order_id, task=task_id, pid=os.getpid(), wall=time.time())
+    try:
+        yield
+    finally:
+        _record(folder, run=run)
+
+
+def _record(folder: Path, **record: Any) -> None:
+    # One write to a file opened for appending, so that lines of several processes never mix.
+    with (folder / "runs.jsonl").open("ab", buffering=0) as file:
+        file.write(json.dumps({**record, "at": time.monotonic()}).encode() + b"\n")
+        os.fsync(file.fileno())
+
+
 def _execute(statement: str, *arguments: Any) -> list[asyncpg.Record]:
     async def run() -> list[asyncpg.Record]:
         connection = await asyncpg.connect(os.environ["LIVING_DATABASE"])
@@ -58,13 +77,8 @@ def _execute(statement: str, *arguments: Any) -> list[asyncpg.Record]:
 
 
 def _log(order_id: int, step: str, message: str, status: str = "info") -> None:
-    _execute(
-        "INSERT INTO site_generation_logs (order_id, step, message, status) VALUES ($1, $2, $3, $4)",
-        order_id,
-        step,
-        message,
-        status,
-    )
+    statement = "INSERT INTO site_generation_logs (order_id, step, message, status) VALUES ($1, $2, $3, $4)"
+    _execute(statement, order_id, step, message, status)
 
 
 def _generate(order_id: int) -> dict[str, Any]:

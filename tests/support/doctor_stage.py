@@ -1,8 +1,7 @@
-"""A Redis of our own, that keeps what it has, and three workers on it for all tests of the folder.
+"""Redis databases with workers for the tests of doctor's checks.
 
-Database 0 has a worker as it should be, database 1 one on another queue and with odd limits, database 2 one with
-another task; 3 to 9 have none. What looks at the workers gets its database from here, everything else is each
-test's own.
+Database 0 has a correct worker, 1 a worker of another queue with odd limits, 2 a worker with another task, 3 to 9
+have none. They are shared by all tests of a session, so that only tests of workers use them.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ from tests.support.world import World, eventually
 RIGHT, WRONG_QUEUE, WRONG_TASK, NO_WORKER = 0, 1, 2, 3
 OTHER_TASK = "app.tasks.other"
 
-#: What the check-ups of the test that is running came to.
-_came_to: set[tuple[str, CheckStatus]] = set()
+#: Names and statuses of all checks of the running test.
+_results: set[tuple[str, CheckStatus]] = set()
 
 
 @pytest.fixture(autouse=True)
 def _shown(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Hold the test to what its marks say: whoever reads them may believe them."""
-    _came_to.clear()
+    """Assert that the check-ups of a test gave the statuses of its ``shows`` marks."""
+    _results.clear()
     yield
     for mark in request.node.iter_markers("shows"):
         status, *names = mark.args
-        assert {(name, status) for name in names} <= _came_to
+        assert {(name, status) for name in names} <= _results
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def on_stage(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 @contextlib.contextmanager
 def odd_process(world: World, **given: Any) -> Iterator[Running]:
-    """A worker or a beat as ``odd_worker.py`` makes it; as soon as a worker answers."""
+    """Run ``odd_worker.py`` with these settings; a worker that can answers when the block begins."""
     given = {"name": "odd@crm", **given}
     process = processes.start(
         *("-m", "tests.support.odd_worker", json.dumps(given)),
@@ -117,7 +116,7 @@ def odd_process(world: World, **given: Any) -> Iterator[Running]:
         start_new_session=True,
     )
     try:
-        if "beat" not in given:
+        if not {"beat", "broken_methods"} & given.keys():
             eventually(lambda: process.poll() is None and given["name"] in world.worker_names())
         yield process
     finally:
@@ -151,7 +150,7 @@ def check_up_of(
             return await check_up(session, options)
 
     found = asyncio.run(run())
-    _came_to.update((check.name, check.status) for check in found.checks)
+    _results.update((check.name, check.status) for check in found.checks)
     return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Collection
 from pathlib import Path
 
 from sitegenctl.domain.orders.generation import Brief, SiteFile
+from tests.support.deployed_worker import recorded
 
 
 def small(brief: Brief) -> Collection[SiteFile]:
@@ -21,7 +23,7 @@ def broken(brief: Brief) -> Collection[SiteFile]:
 
 
 def hanging(brief: Brief) -> Collection[SiteFile]:
-    """Never comes back by itself."""
+    """Never returns by itself."""
     while True:
         time.sleep(0.05)
 
@@ -40,9 +42,18 @@ def gated(brief: Brief) -> Collection[SiteFile]:
 
 
 def stubborn(brief: Brief) -> Collection[SiteFile]:
-    """Waits for a file ``gate`` like ``gated``, and takes no heed of being told to stop."""
+    """Waits for a file ``gate`` like ``gated``, and ignores requests to stop."""
     Path("started").touch()
     while not Path("gate").exists():
         with contextlib.suppress(BaseException):
             time.sleep(0.05)
     return small(brief)
+
+
+def recording(brief: Brief) -> Collection[SiteFile]:
+    """Records its run and waits for a file ``finish-ORDER``, as ``tests.support.deployed_worker`` does."""
+    folder = Path(os.environ["LIVING_FOLDER"])
+    with recorded(folder, brief.order_id, "the reference worker's"):
+        while not (folder / f"finish-{brief.order_id}").exists():
+            time.sleep(0.02)
+        return small(brief)

@@ -1,4 +1,4 @@
-"""Runs sitegenctl on a machine whose sites directory is a dead network mount: whoever looks into it waits for ever."""
+"""Run sitegenctl with a sites directory on a dead network mount: every access hangs."""
 
 from __future__ import annotations
 

@@ -42,11 +42,6 @@ async def eventually(condition: Callable[[], T], *, patience: float = PATIENCE) 
         await asyncio.sleep(0.02)
 
 
-async def off(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Run blocking work outside of the screen's event loop."""
-    return await asyncio.to_thread(work, *arguments, **options)
-
-
 @dataclass
 class Live:
     """A running live view."""

@@ -1,4 +1,4 @@
-"""A worker or a beat as other systems have them; what it is like is told by its argument, an object in JSON."""
+"""Celery workers and a beat that differ from sitegenctl's own; the first argument is a JSON object with settings."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ import time
 from typing import Any
 
 from celery import Celery
+from celery.worker.control import Panel
 
-given = json.loads(sys.argv[1])
+settings = json.loads(sys.argv[1])
 app = Celery("odd", broker=os.environ["REDIS_URL"], set_as_current=False)
 app.conf.update(
-    task_default_queue=given["queue"],
-    broker_transport_options={"visibility_timeout": given.get("visibility_timeout", 3600)},
+    task_default_queue=settings["queue"],
+    broker_transport_options={"visibility_timeout": settings.get("visibility_timeout", 3600)},
     broker_connection_retry_on_startup=True,
-    beat_schedule={name: {"task": name, "schedule": 0.3} for name in given["tasks"]},
+    beat_schedule={name: {"task": name, "schedule": 0.3} for name in settings["tasks"]},
 )
 
 
-def work(*arguments: Any, seconds: float = 0, **options: Any) -> None:
+def work(*arguments: Any, seconds: float = settings.get("seconds", 0), **options: Any) -> None:
     time.sleep(seconds)
 
 
-for task in given["tasks"]:
-    app.task(work, name=task, **given.get("options", {}))
-if given.get("beat"):
-    app.start(["beat", "--schedule", given["beat"]])
+def fail(state: object, **_: object) -> None:
+    """Answer remote control with an error, as a method does that raises."""
+    raise RuntimeError("the schedule changed size during iteration")
+
+
+for task in settings["tasks"]:
+    app.task(work, name=task, **settings.get("options", {}))
+for method in settings.get("broken_methods", ()):
+    Panel.data[method] = fail
+if settings.get("beat"):
+    app.start(["beat", "--schedule", settings["beat"]])
 else:
-    options = ["--concurrency", "1", "--without-mingle", "--without-gossip", "--hostname", given["name"]]
-    app.worker_main(["worker", *options, *given.get("arguments", [])])
+    options = ["--concurrency", "1", "--without-mingle", "--without-gossip", "--hostname", settings["name"]]
+    app.worker_main(["worker", *options, *settings.get("arguments", [])])

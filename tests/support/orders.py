@@ -37,6 +37,6 @@ def task(
 
 
 def snapshot(*orders: Order, tasks: tuple[LiveTask, ...] = (), files: int | None = 0, **fields: Any) -> Snapshot:
-    """These orders, each with so many files, or with files that could not be counted."""
+    """A snapshot of these orders, each with ``files`` files (None: not counted)."""
     counted = {} if files is None else {each.order_id: SiteFiles(count=files, size=1) for each in orders}
     return Snapshot(taken_at=NOW, orders={each.order_id: each for each in orders}, tasks=tasks, files=counted, **fields)

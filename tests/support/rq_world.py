@@ -30,6 +30,7 @@ _LATE = 30.0
 @dataclass
 class RqWorld(World):
     backend = "rq"
+    task_name = JOB
 
     @property
     def environ(self) -> dict[str, str]:
@@ -80,6 +81,9 @@ class RqWorld(World):
             client.hset(f"rq:job:{task_id}", mapping=started)
             client.zadd(f"rq:wip:{QUEUE}", {f"{task_id}:{'e' * 32}": time.time() - late})
 
+    def deliver_to_dead_worker(self) -> None:
+        self.deliver(late=3600)
+
     def overdue(self) -> None:
         """Let the time go by within which the workers of jobs in work must give another sign of life."""
         with self.redis() as client:
@@ -102,10 +106,21 @@ class RqWorld(World):
     def stock_worker(self, *arguments: str, queues: tuple[str, ...] = (QUEUE,), jobs: Path = JOBS) -> Running:
         """Start RQ's own worker, and wait until it is there; it runs the jobs of this folder."""
         command = ("-m", "rq.cli", "worker", "--url", self.redis_url, "--path", str(jobs), *arguments, *queues)
-        return self._at_work(*command, log="rq-worker", env=dict(os.environ), cwd=self.sites_dir.parent)
+        return self._at_work(*command, log="rq-worker", env=dict(os.environ), cwd=self.folder)
+
+    def start_gated_worker(self) -> Running:
+        return self.stock_worker()
+
+    def begun(self) -> list[int]:
+        file = self.folder / "begun"
+        return [int(line.split()[0]) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def has_ended(self, order_id: int) -> bool:
+        with self.redis() as client:
+            done = client.zrange(f"rq:finished:{QUEUE}", 0, -1)
+        return any(self.fetch(job_id.decode()).args == (order_id,) for job_id in done)
 
     def kill(self, worker: Running) -> None:
-        """As a container is killed: the worker, and what it has begun, at once."""
         for pid in descendants(worker.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

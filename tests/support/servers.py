@@ -1,217 +1,253 @@
-"""A system on servers of its own, which can be restarted and made to forget; and what there is on them."""
+"""Redis servers with options of their own, a proxy before Redis, and PgBouncer before PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import pwd
 import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
 import threading
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import asyncpg
-from celery import Celery
-from redis import Redis
-from redis.backoff import NoBackoff
+import pytest
+import redis
+from redis import Redis, asyncio as redis_asyncio
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from sitegenctl.demo.servers.postgres import PrivatePostgres
-from sitegenctl.demo.servers.redis import PrivateRedis
-from sitegenctl.domain.diagnosis.snapshot import Snapshot
-from sitegenctl.operations.observe import observe_open
-from sitegenctl.session import Session, open_session
-from tests.support.simulated_worker import SimulatedWorker
-from tests.support.world import QUEUE, World
-
-T = TypeVar("T")
-
-WHOLE = 8  # files of a finished site
-MARK = "made-by.txt"
+from sitegenctl.demo.servers.redis import redis_binary
+from tests.support.world import eventually
 
 
-class Database:
-    """One connection, made anew when it is lost, on a loop of its own: to be used wherever another loop runs."""
+@contextlib.contextmanager
+def server(*arguments: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([str(redis_binary()), *arguments], stdout=subprocess.DEVNULL)
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: asyncpg.Connection | None = None
+    def up() -> bool:
+        assert process.poll() is None
+        # redis 4.6 leaves a socket open that finds nothing to connect to.
+        if url.startswith("unix:") and not Path(url.partition("@")[2]).exists():
+            return False
+        with contextlib.suppress(RedisError), Redis.from_url(url) as client:
+            return bool(client.ping())
+        return False
+
+    try:
+        eventually(up)
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificates:
+    certificate: Path
+    key: Path
+
+
+@dataclass(eq=False)
+class _Link:
+    """One connection of a client; ``subscribes`` once it has asked Redis for a subscription."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter | None = None
+    subscribes: bool = False
+    is_cut: bool = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class RedisProxy(threading.Thread):
+    """Passes connections to ``port`` of the loopback, with TLS or without, on to the Redis at ``redis_port``.
+
+    It can forget connections and stop passing data on, as a network that fails.
+    """
+
+    def __init__(self, redis_port: int, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(name="redis proxy")
+        self._redis_port = redis_port
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="database")
-        self._thread.start()
+        self._ready = threading.Event()
+        self._links: set[_Link] = set()
+        self._handlers: list[asyncio.Task[None]] = []
+        self.port = 0
 
-    def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        async def run() -> list[asyncpg.Record]:
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(self._url)
-            return await self._connection.fetch(statement, *arguments)
+    def __enter__(self) -> RedisProxy:
+        self.start()
+        assert self._ready.wait(10)
+        return self
 
-        return self.run(run())
-
-    def disconnect(self) -> None:
-        async def run() -> None:
-            if self._connection is not None:
-                self._connection.terminate()
-                self._connection = None
-
-        self.run(run())
-
-    def close(self) -> None:
-        self.disconnect()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
-
-
-@dataclass
-class OwnServers(World):
-    """``folder`` is where the servers keep their data; ``workers`` are those that are connected to them."""
-
-    folder: Path = field(kw_only=True)
-    workers: list[SimulatedWorker] = field(default_factory=list, kw_only=True)
-    _database: Database = field(kw_only=True)
-    _celery: Celery | None = field(default=None, kw_only=True)
-    _redis_client: Redis | None = field(default=None, kw_only=True)
-    _session: Session | None = field(default=None, kw_only=True)
-    _closing: AsyncExitStack = field(default_factory=AsyncExitStack, kw_only=True)
-
-    # --- the servers --------------------------------------------------------------------------------------
-
-    def bury(self) -> None:
-        """End all workers."""
-        while self.workers:
-            self.workers.pop().die()
-
-    def sql(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        return self._database.fetch(statement, *arguments)
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._done.set)
+        self.join()
 
     @property
-    def client(self) -> Redis:
-        if self._redis_client is None:
-            self._redis_client = Redis.from_url(self.redis_url, retry=Retry(NoBackoff(), 0))
-        return self._redis_client
+    def subscriptions(self) -> int:
+        """How many connections have a subscription that Redis knows of."""
+        return sum(link.subscribes and not link.is_cut for link in list(self._links))
 
-    @property
-    def celery(self) -> Celery:
-        if self._celery is None:
-            self._celery = Celery(broker=self.redis_url, set_as_current=False)
-        return self._celery
+    def forget_subscriptions(self) -> None:
+        """Drop each subscription at Redis alone, as a NAT does that forgot an idle connection."""
+        self._call(lambda: self._cut(only_subscriptions=True))
 
-    def stop_redis(self, *, forgets: bool = False) -> None:
-        """Stop Redis; workers lose their connection. What it ``forgets`` is what a Redis without persistence does."""
-        if forgets:
-            self.redis_forgets()
-        self._forget_clients()
-        assert PrivateRedis(self.folder / "redis").stop()
-        for worker in self.workers:
-            worker.lose_connection()
-        if forgets:
-            (self.folder / "redis" / "appendonly.aof").unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "redis" / "appendonlydir", ignore_errors=True)  # Redis 7
+    def freeze(self) -> None:
+        """Pass nothing on, in either direction; Redis still sees every connection."""
+        self._call(self._gate.clear)
 
-    def redis_forgets(self) -> None:
-        """What Redis is about to forget."""
+    def cut(self) -> None:
+        """Pass nothing on, and let Redis see every connection end; clients notice nothing."""
+        self.freeze()
+        self._call(lambda: self._cut(only_subscriptions=False))
 
-    def start_redis(self) -> None:
-        """Start Redis again; all workers have come back when this returns, for one that is away is as good as dead."""
-        assert PrivateRedis(self.folder / "redis", persistence=True).start().url == self.redis_url
-        for worker in self.workers:
-            worker.connect()
+    def heal(self) -> None:
+        """Pass everything on again; clients learn now of the connections that were cut."""
 
-    def limit_redis(self, memory: int) -> None:
-        """Have Redis refuse what would take more memory than so many bytes; 0 is no limit."""
-        self.client.config_set("maxmemory", memory)
+        def heal() -> None:
+            for link in self._links:
+                if link.is_cut or link.server is None:
+                    link.client.transport.abort()
+            self._gate.set()
 
-    def stop_postgres(self) -> None:
-        self._forget_clients()
-        assert PrivatePostgres(self.folder / "postgres").stop()
+        self._call(heal)
 
-    def start_postgres(self) -> None:
-        assert PrivatePostgres(self.folder / "postgres", durable=False).start().url == self.database_url
+    def run(self) -> None:
+        """Serve until the end of the ``with`` block."""
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
-    def close(self) -> None:
-        super().close()
-        self.bury()
-        self._forget_clients()
-        self._database.close()
+    async def _serve(self) -> None:
+        self._done, self._gate = asyncio.Event(), asyncio.Event()
+        self._gate.set()
+        listening = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
+        self.port = listening.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._done.wait()
+        listening.close()
+        self._gate.set()
+        for link in list(self._links):
+            _end(link)
+        await asyncio.gather(*self._handlers)
 
-    def _forget_clients(self) -> None:
-        """Close every connection of our own."""
-        self._database.disconnect()
-        self._session = None
-        self._database.run(self._closing.aclose())
-        if self._celery is not None:
-            with suppress(RedisError, OSError):
-                self._celery.close()
-            self._celery = None
-        if self._redis_client is not None:
-            self._redis_client.close()
-            self._redis_client.connection_pool.disconnect()
-            self._redis_client = None
+    async def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        link = _Link(client)
+        self._links.add(link)
+        handler = asyncio.current_task()
+        assert handler is not None
+        self._handlers.append(handler)
+        try:
+            await self._gate.wait()
+            if client.transport.is_closing():
+                return
+            from_redis, link.server = await asyncio.open_connection("127.0.0.1", self._redis_port)
+            link.tasks = [
+                asyncio.create_task(self._pass_on(link, reader, link.server)),
+                asyncio.create_task(self._pass_on(link, from_redis, client)),
+            ]
+            await asyncio.wait(link.tasks, return_when=asyncio.FIRST_COMPLETED)
+            if link.is_cut:
+                await asyncio.wait(link.tasks)
+        except OSError:
+            pass  # Redis is down: the client's connection ends
+        finally:
+            _end(link)
+            self._links.discard(link)
 
-    # --- what is there ------------------------------------------------------------------------------------
+    async def _pass_on(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while part := await reader.read(65536):
+                if link.is_cut:
+                    continue  # discard
+                link.subscribes = link.subscribes or (writer is link.server and b"SUBSCRIBE" in part.upper())
+                await self._gate.wait()
+                if not link.is_cut:
+                    writer.write(part)
+                    await writer.drain()
 
-    def everything(self) -> tuple[Any, ...]:
-        """All that must not change where nothing is done."""
-        orders = self.sql("SELECT o::text FROM site_orders o ORDER BY id")
-        log = self.sql("SELECT l::text FROM site_generation_logs l ORDER BY id")
-        files = sorted(str(path) for path in self.sites_dir.rglob("*"))
-        return orders, log, self.queue_as_it_is(), files
+    def _cut(self, *, only_subscriptions: bool) -> None:
+        for link in self._links:
+            if link.server is not None and (link.subscribes or not only_subscriptions):
+                link.is_cut = True
+                link.server.transport.abort()
 
-    def queue_as_it_is(self) -> Any:
-        """All of the queue that must not change where nothing is done."""
-        return self.client.lrange(QUEUE, 0, -1), self.client.hgetall("unacked")
+    def _call(self, what: Callable[[], object]) -> None:
+        done = threading.Event()
 
-    def look(self) -> Snapshot:
-        """What sitegenctl sees, over connections that are kept as long as the servers run."""
+        def call() -> None:
+            what()
+            done.set()
 
-        async def run() -> Snapshot:
-            if self._session is None:
-                self._session = await self._closing.enter_async_context(open_session(self.settings(), "look"))
-            session = self._session
-            return await observe_open(session, check_hollow=True)
+        self._loop.call_soon_threadsafe(call)
+        assert done.wait(10)
 
-        return self._database.run(run())
 
-    def order_status(self, order_id: int) -> str | None:
-        rows = self.sql("SELECT status::text FROM site_orders WHERE id = $1", order_id)
-        return rows[0]["status"] if rows else None
+def _end(link: _Link) -> None:
+    link.client.transport.abort()
+    if link.server is not None:
+        link.server.transport.abort()
+    for task in link.tasks:
+        task.cancel()
 
-    def is_ready(self, order_id: int) -> bool:
-        """Whether its onboarding is complete."""
-        return bool(self.sql("SELECT FROM site_onboardings WHERE order_id = $1 AND is_complete", order_id))
 
-    def made_by(self, order_id: int) -> str | None:
-        """What made the order's site, if it is a whole one."""
-        return _whole_site(self.site(order_id))
+def async_redis(url: str) -> redis_asyncio.Redis:
+    """An asyncio client that speaks RESP2, on redis-py 4.6 and newer."""
+    return redis_asyncio.Redis.from_url(url, **({"protocol": 2} if redis.VERSION >= (5,) else {}))
 
-    def whole_sites(self) -> set[str]:
-        """Every whole site, in its place or in the trash."""
-        trash = self.sites_dir / ".trash"
-        folders = [*self.sites_dir.glob("project_*"), *(trash.iterdir() if trash.exists() else ())]
-        return {made_by for folder in folders if (made_by := _whole_site(folder)) is not None}
 
-    def newest_log_id(self) -> int:
-        return int(self.sql("SELECT coalesce(max(id), 0) FROM site_generation_logs")[0][0])
+async def close(client: redis_asyncio.Redis) -> None:
+    """Close the client and its pool; redis-py 4.6 has no ``aclose`` and keeps the pool by default."""
+    closing = client.aclose if hasattr(client, "aclose") else client.close
+    await closing(close_connection_pool=True)
 
-    # --- time ---------------------------------------------------------------------------------------------
 
-    def clock_step(self, step: timedelta) -> None:
-        """Let so much time have passed for everything that has a time; a negative step is a clock set back."""
-        self.sql(
-            "UPDATE site_orders SET created_at = created_at - $1::interval, updated_at = updated_at - $1::interval,"
-            " onboarding_completed_at = onboarding_completed_at - $1::interval",
-            step,
+#: Debian has it in a directory that is on the PATH of root alone.
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+@contextmanager
+def pgbouncer(database_url: str, mode: str) -> Iterator[str]:
+    """Run one with its defaults in this pool mode; yields the URL through it. Skips the test where there is none."""
+    if PGBOUNCER is None:
+        pytest.skip("pgbouncer is not installed")
+    server, port = urlsplit(database_url), free_port()
+    name = server.path[1:]
+    # Not pytest's own temporary folder: the account that it runs as must be able to read it.
+    with tempfile.TemporaryDirectory(prefix="sitegenctl-pooler-") as folder:
+        Path(folder).chmod(0o711)
+        settings = Path(folder) / "pgbouncer.ini"
+        settings.write_text(
+            "[databases]\n"
+            f"{name} = host={server.hostname} port={server.port} dbname={name} user={server.username}"
+            f" password={server.password}\n"
+            "[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n"
+            + (f"user = {pwd.getpwuid(65534).pw_name}\n" if os.geteuid() == 0 else "")
         )
-        self.sql("UPDATE site_generation_logs SET created_at = created_at - $1::interval", step)
+        settings.chmod(0o644)
+        process = subprocess.Popen([PGBOUNCER, "-q", str(settings)], stderr=subprocess.DEVNULL)
+        try:
+            eventually(lambda: _accepts(port))
+            yield server._replace(netloc=f"anybody:any@127.0.0.1:{port}").geturl()
+        finally:
+            process.kill()
+            process.wait()
 
 
-def _whole_site(folder: Path) -> str | None:
-    mark = folder / MARK
-    return mark.read_text() if mark.exists() and len(list(folder.iterdir())) == WHOLE else None
+def _accepts(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False

@@ -1,7 +1,7 @@
-"""The system that operators work on, with everything in it that moves by itself: servers, workers, backend, people.
+"""The system that operators work on, with servers of its own and simulated workers, backend and customers.
 
-On servers of its own, which can be restarted and made to forget. What happens here is what the system does without
-sitegenctl; each change of an order's status is written down, so that those that are left must be an operator's.
+The servers can be restarted and made to forget. Every change of an order's status made here is recorded, so that any
+other must be an operator's.
 """
 
 from __future__ import annotations
@@ -17,23 +17,32 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.redis import PrivateRedis
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT
+from sitegenctl.operations.observe import observe_open
+from sitegenctl.session import Session, open_session
+from tests.support.databases import create_schema, forget
 from tests.support.processes import Running
-from tests.support.servers import MARK, WHOLE, Database, OwnServers
-from tests.support.simulated_worker import Held, SimulatedWorker
-from tests.support.world import QUEUE, TASK, create_schema, eventually
+from tests.support.simulated_workers import Held, SimulatedWorker
+from tests.support.world import QUEUE, TASK, World, eventually
 
 BEAT = "app.tasks.auto_start_stuck_orders.check_and_start_stuck_orders"
-_MAX_RETRIES = 3
-_BACKOFF = timedelta(hours=1)  # no example takes so long: a retry's time comes where a test says so
+_SITE_FILES = 8
+_MARK = "made-by.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,27 +55,33 @@ class Move:
     after_log_id: int
 
 
-@dataclass
-class LivingSystem(OwnServers):
-    """The whole system, and what others than operators have done to it since it was empty."""
+@dataclass(kw_only=True)
+class SimulatedSystem(World):
+    """The system, and what other parties than operators have done to it since it was empty."""
 
-    moves: list[Move] = field(default_factory=list, kw_only=True)
-    #: Orders that somebody else than an operator has given a second task, as long as they have it.
-    doubled: set[int] = field(default_factory=set, kw_only=True)
-    #: Orders that somebody else gave a task while a command was at work that could not notice.
-    meddled: set[int] = field(default_factory=set, kw_only=True)
-    meddling: bool = field(default=False, kw_only=True)
-    #: What each site that was ever finished was made by; none of them may get lost.
-    finished: dict[str, int] = field(default_factory=dict, kw_only=True)
-    #: The delivery tags of what a real worker has.
-    really_held: set[str] = field(default_factory=set, kw_only=True)
-    _names: Iterator[int] = field(default_factory=itertools.count, kw_only=True)
-    #: What ids are made of: tasks are put into order by them, and the same choices must lead to the same orders.
-    _random: random.Random = field(default_factory=random.Random, kw_only=True)
+    workers: list[SimulatedWorker] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    #: Orders with a second task that no operator gave them.
+    doubled: set[int] = field(default_factory=set)
+    #: Orders that got a task during a command that could not notice.
+    meddled: set[int] = field(default_factory=set)
+    meddling: bool = False
+    #: Order of each site that was ever finished, by the content of its mark; none may be lost.
+    finished: dict[str, int] = field(default_factory=dict)
+    #: Delivery tags (RQ: job ids) of what a real worker has.
+    really_held: set[str] = field(default_factory=set)
+    _names: Iterator[int] = field(default_factory=itertools.count)
+    #: Source of ids: tasks are sorted by them, and the same choices must lead to the same sequence.
+    _random: random.Random = field(default_factory=random.Random)
+    _runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+    _session: Session | None = None
+    _closing: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _celery: Celery | None = None
+    _redis_client: Redis | None = None
 
     def empty(self) -> None:
-        """Begin anew, with nothing in it."""
-        self.bury()
+        """Begin again, with nothing in the system."""
+        self.kill_workers()
         self.client.flushall()
         self.sql("TRUNCATE site_orders, site_onboardings, site_generation_logs, site_deliverables RESTART IDENTITY")
         for entry in self.sites_dir.iterdir():
@@ -80,51 +95,152 @@ class LivingSystem(OwnServers):
         self._random.seed(0)
 
     def new_id(self) -> str:
-        """An id as Celery makes them, which comes again when all begins anew."""
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
-    # --- what is there ------------------------------------------------------------------------------------
+    # --- the servers --------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Redis:
+        if self._redis_client is None:
+            self._redis_client = Redis.from_url(self.redis_url, retry=Retry(NoBackoff(), 0))
+        return self._redis_client
+
+    def stop_redis(self, *, forgets: bool = False) -> None:
+        """Stop Redis; workers lose their connection. One that ``forgets`` is a Redis without persistence."""
+        if forgets:
+            self.before_redis_forgets()
+        self._close_clients()
+        assert PrivateRedis(self.folder / "redis").stop()
+        for worker in self.workers:
+            worker.lose_connection()
+        if forgets:
+            (self.folder / "redis" / "appendonly.aof").unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "redis" / "appendonlydir", ignore_errors=True)  # Redis 7
+
+    def before_redis_forgets(self) -> None:
+        """Let no task be unreachable and without a trace: one that was received has begun a moment later."""
+        for worker in self.workers:
+            if not worker.answers:
+                self._begin(worker)
+
+    def start_redis(self) -> None:
+        """Start Redis again, and let all workers reconnect: a worker without a connection is as good as dead."""
+        assert PrivateRedis(self.folder / "redis", persistence=True).start().url == self.redis_url
+        for worker in self.workers:
+            worker.connect()
+
+    def stop_postgres(self) -> None:
+        self._close_clients()
+        assert PrivatePostgres(self.folder / "postgres").stop()
+
+    def start_postgres(self) -> None:
+        assert PrivatePostgres(self.folder / "postgres", durable=False).start().url == self.database_url
+
+    def close(self) -> None:
+        super().close()
+        self.kill_workers()
+        self._close_clients()
+        self._runner.close()
+
+    def _close_clients(self) -> None:
+        """Close every connection of the test's own."""
+        forget(self.database_url)
+        self._session = None
+        self._runner.run(self._closing.aclose())
+        if self._celery is not None:
+            with suppress(RedisError, OSError):
+                self._celery.close()
+            self._celery = None
+        if self._redis_client is not None:
+            self._redis_client.close()
+            self._redis_client.connection_pool.disconnect()
+            self._redis_client = None
+
+    # --- state --------------------------------------------------------------------------------------------
+
+    def dump(self) -> tuple[Any, ...]:
+        """Everything that a dry run must leave alone."""
+        orders = self.sql("SELECT o::text FROM site_orders o ORDER BY id")
+        log = self.sql("SELECT l::text FROM site_generation_logs l ORDER BY id")
+        files = sorted(str(path) for path in self.sites_dir.rglob("*"))
+        return orders, log, self.dump_queue(), files
+
+    def dump_queue(self) -> Any:
+        return self.client.lrange(QUEUE, 0, -1), self.client.hgetall("unacked")
+
+    def observe(self) -> Snapshot:
+        """sitegenctl's snapshot, over connections that are kept as long as the servers run."""
+
+        async def run() -> Snapshot:
+            if self._session is None:
+                self._session = await self._closing.enter_async_context(open_session(self.settings(), "observe"))
+            return await observe_open(self._session, check_hollow=True)
+
+        return self._runner.run(run())
+
+    def order_status(self, order_id: int) -> str | None:
+        rows = self.sql("SELECT status::text FROM site_orders WHERE id = $1", order_id)
+        return rows[0]["status"] if rows else None
+
+    def is_ready(self, order_id: int) -> bool:
+        """Whether its onboarding is complete."""
+        return bool(self.sql("SELECT FROM site_onboardings WHERE order_id = $1 AND is_complete", order_id))
+
+    def made_by(self, order_id: int) -> str | None:
+        """The mark of the order's site, if the site is complete."""
+        return _mark(self.site(order_id))
+
+    def complete_sites(self) -> set[str]:
+        """The marks of complete sites, in their places or in the trash."""
+        trash = self.sites_dir / ".trash"
+        folders = [*self.sites_dir.glob("project_*"), *(trash.iterdir() if trash.exists() else ())]
+        return {mark for folder in folders if (mark := _mark(folder)) is not None}
+
+    def newest_log_id(self) -> int:
+        return int(self.sql("SELECT coalesce(max(id), 0) FROM site_generation_logs")[0][0])
 
     def unfinished(self) -> Sequence[Held]:
-        """Every task that is not finished, as Redis has it."""
-        return [Held(message=message) for message in self.messages()]
-
-    def messages(self) -> list[dict[str, Any]]:
-        """Every message that is not acknowledged, in the queue or delivered."""
-        queued = self.client.lrange(QUEUE, 0, -1)
-        delivered = [json.dumps(json.loads(raw)[0]).encode() for raw in self.client.hvals("unacked")]
-        return [json.loads(raw) for raw in (*queued, *delivered)]
+        """Every task that is not finished, as Redis has it: in the queue or delivered and not acknowledged."""
+        queued = map(json.loads, self.client.lrange(QUEUE, 0, -1))
+        delivered = (json.loads(raw)[0] for raw in self.client.hvals("unacked"))
+        return [Held(message=message) for message in (*queued, *delivered)]
 
     def live(self) -> Counter[int | None]:
-        """How many tasks each order has: its messages, and what workers hold though it waits in no ``unacked``."""
-        known = self.unfinished()
+        """How many tasks each order has: its messages, and what workers hold without an entry in ``unacked``."""
         # One id may be delivered twice under one tag: there are as many deliveries as workers that have it.
         delivered = Counter(json.loads(raw)[0]["headers"]["id"] for raw in self.client.hvals("unacked"))
-        apart = []
+        tasks = [*self.unfinished()]
         for held in (held for worker in self.workers for held in worker.claimed):
             if delivered[held.task_id]:
                 delivered[held.task_id] -= 1
             else:
-                apart.append(held)
-        return Counter(held.order_id for held in (*known, *apart) if held.name == TASK)
+                tasks.append(held)
+        return Counter(held.order_id for held in tasks if held.name == TASK)
 
-    def out_of_reach(self) -> set[int | None]:
-        """The orders of which a task is at a worker that does not respond."""
+    def unreachable_orders(self) -> set[int | None]:
+        """The orders with a task at a worker that does not respond."""
         return {held.order_id for worker in self.workers if not worker.answers for held in worker.claimed}
 
     def forgotten(self) -> list[Held]:
-        """What workers hold though Redis knows nothing of it."""
-        known = {message["headers"]["id"] for message in self.messages()}
+        """Tasks that workers hold and Redis does not know."""
+        known = {held.task_id for held in self.unfinished()}
         return [held for worker in self.workers for held in worker.claimed if held.task_id not in known]
 
-    def at_hand(self, worker: SimulatedWorker) -> int | None:
+    def next_order(self, worker: SimulatedWorker) -> int | None:
         """The order whose task the worker runs, or would take next."""
         if worker.running is not None:
             return worker.running.order_id
         raw = self.client.lindex(QUEUE, -1)
         return Held(message=json.loads(raw)).order_id if raw is not None else None
 
-    # --- the backend, and people --------------------------------------------------------------------------
+    def orphans(self) -> list[Held]:
+        """Tasks that were delivered and that no living worker holds."""
+        claimed = {held.task_id for worker in self.workers for held in worker.claimed}
+        delivered = (Held(message=json.loads(raw)[0]) for raw in self.client.hvals("unacked"))
+        orphans = [held for held in delivered if held.task_id not in claimed and held.tag not in self.really_held]
+        return sorted(orphans, key=lambda held: held.task_id)
+
+    # --- the backend and customers ------------------------------------------------------------------------
 
     def move(self, order_id: int, after: str) -> None:
         before = self.order_status(order_id)
@@ -136,36 +252,35 @@ class LivingSystem(OwnServers):
             after,
         )
 
-    def send(self, order_id: int, **options: Any) -> None:
+    def send(self, order_id: int) -> None:
         """Publish as the backend does: with Celery."""
-        self._send_task(TASK, args=[order_id], kwargs={"resume": True}, **options)
+        self.send_task(TASK, args=[order_id], kwargs={"resume": True})
         if self.meddling:
             self.meddled.add(order_id)
         if self.meddling or self.live()[order_id] > 1:
             self.doubled.add(order_id)
 
-    def send_beat(self) -> None:
-        self._send_task(BEAT)
-
-    def _send_task(self, name: str, **options: Any) -> None:
-        self.celery.send_task(name, queue=QUEUE, **{"task_id": self.new_id(), **options})
+    def send_task(self, name: str, **options: Any) -> None:
+        if self._celery is None:
+            self._celery = Celery(broker=self.redis_url, set_as_current=False)
+        self._celery.send_task(name, queue=QUEUE, **{"task_id": self.new_id(), **options})
 
     def backend_generates(self, order_id: int, *, publishes: bool = True) -> None:
-        """Its button: commit GENERATING, then publish, unless that fails."""
+        """The backend's button: commit GENERATING, then publish, unless that fails."""
         if self.order_status(order_id) == "BUILDING":
             self.move(order_id, "GENERATING")
             if publishes:
                 self.send(order_id)
 
     def backend_resets(self, order_id: int) -> None:
-        """Its own reset: BUILDING and a task; then beat sees BUILDING, and publishes another."""
+        """The backend's own reset: BUILDING and a task; then beat sees BUILDING, and publishes another."""
         if self.order_status(order_id) in ("BUILDING", "GENERATING"):
             self.move(order_id, "BUILDING")
             self.send(order_id)
             self.beat_runs(only=order_id)
 
     def beat_runs(self, only: int | None = None) -> None:
-        """Start what is BUILDING with a complete onboarding, whether it has a task or not."""
+        """Start every BUILDING order with a complete onboarding, whether it has a task or not."""
         rows = self.sql(
             "SELECT o.id FROM site_orders o JOIN site_onboardings s ON s.order_id = o.id"
             " WHERE o.status = 'BUILDING' AND s.is_complete AND o.onboarding_completed_at IS NOT NULL ORDER BY o.id"
@@ -180,59 +295,57 @@ class LivingSystem(OwnServers):
             self.sql("UPDATE site_onboardings SET is_complete = true WHERE order_id = $1", order_id)
             self.sql("UPDATE site_orders SET onboarding_completed_at = timezone('utc', now()) WHERE id = $1", order_id)
 
-    # --- the workers --------------------------------------------------------------------------------------
+    # --- workers ------------------------------------------------------------------------------------------
 
-    def hire(self) -> SimulatedWorker:
+    def start_worker(self) -> SimulatedWorker:
         worker = SimulatedWorker(name=f"celery@host{next(self._names)}", url=self.redis_url)
         worker.connect()
         self.workers.append(worker)
         return worker
 
-    def kill(self, worker: SimulatedWorker) -> None:
+    def kill_worker(self, worker: SimulatedWorker) -> None:
         self.workers.remove(worker)
         worker.die()
 
-    @contextmanager
-    def real_worker(self) -> Iterator[Running]:
-        """A process that has taken a task, if there is one, and will be at it for longer than anybody looks."""
+    def kill_workers(self) -> None:
+        while self.workers:
+            self.workers.pop().die()
+
+    def start_real_worker(self) -> Running:
+        """Start a process that takes a task, if there is one, and runs it for longer than the test."""
         process = self.worker("-c", "1", "--pace", "60s")
-        delivered = eventually(lambda: self.client.hkeys("unacked") or not self.client.llen(QUEUE))
-        self.really_held = {tag.decode() for tag in delivered} if isinstance(delivered, list) else set()
-        try:
-            yield process
-        finally:
-            self.really_held = set()
+        eventually(lambda: self.client.hlen("unacked") or not self.client.llen(QUEUE))
+        self.really_held = {tag.decode() for tag in self.client.hkeys("unacked")}
+        return process
+
+    def kill_real_worker(self, process: Running) -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.really_held = set()
 
     def step(self, worker: SimulatedWorker, step: str, *, files: int = 2) -> None:
-        """One step of a worker, as far as it is in a state for it."""
+        """Have the worker take one step, if its state allows it."""
         if worker not in self.workers:
             return
-        self._step(worker, step, files=files)
-        if worker.is_gone:
-            self.workers.remove(worker)
-
-    def _step(self, worker: SimulatedWorker, step: str, *, files: int) -> None:
         if step == "take":
             if worker.takes:
                 worker.take()
-            return
-        if step == "die":
-            self.kill(worker)
-            return
-        if worker.running is None:
-            return
-        if not worker.running.begun:
-            held = worker.running
-            self.work(worker, files=files)
-            if worker.running is not held:
-                return
-        if step.startswith("finish"):
-            self.finish(worker, dies=step.endswith("die"))
-        elif step != "work":
-            self.fail(worker, retries=step == "retry", dies=step.endswith("die"))
+        elif step == "die":
+            self.kill_worker(worker)
+        elif (held := worker.running) is not None:
+            if not held.begun:
+                self.work(worker, files=files)
+            if worker.running is held and step.startswith("finish"):
+                self.finish(worker, dies=step.endswith("die"))
+            elif worker.running is held and step != "work":
+                self.fail(worker, retries=step == "retry", dies=step.endswith("die"))
+        self._remove_gone()
+
+    def _remove_gone(self) -> None:
+        self.workers[:] = [worker for worker in self.workers if not worker.is_gone]
 
     def work(self, worker: SimulatedWorker, *, files: int = 2) -> None:
-        """Have the worker's task go as far as its first rows and files, or end where there is nothing to do."""
+        """Run the worker's task up to its first rows and files, or to its end where there is nothing to do."""
         held = worker.running
         assert held is not None
         order_id = held.order_id
@@ -252,25 +365,33 @@ class LivingSystem(OwnServers):
                 worker.end()  # it gives way
         else:
             held.begun = True
-            keeps = held.resumes and self._files(order_id) >= 5
+            site = self.site(order_id)
+            keeps = held.resumes and site.exists() and len(list(site.iterdir())) >= 5
             self.row(order_id, "RESUME" if keeps else "START")
             if not keeps:
-                self._clear_away(order_id)
-                self._write(order_id, files)
+                self._clear(order_id)
+                self.files(order_id, files)
 
     def make_site(self, order_id: int) -> None:
-        """Put a finished site into its place."""
-        self._clear_away(order_id)
-        made_by = self.new_id()
-        self._write(order_id, WHOLE - 1)
-        (self.site(order_id) / MARK).write_text(made_by)
-        self.finished[made_by] = order_id
+        """Write a complete site."""
+        self._clear(order_id)
+        mark = self.new_id()
+        self.files(order_id, _SITE_FILES - 1)
+        (self.site(order_id) / _MARK).write_text(mark)
+        self.finished[mark] = order_id
+
+    def _clear(self, order_id: int) -> None:
+        """Remove the order's site; a complete one goes to the trash."""
+        if self.made_by(order_id) is not None:
+            trash = self.sites_dir / ".trash"
+            trash.mkdir(exist_ok=True)
+            self.site(order_id).rename(trash / f"by-worker-{self.new_id()}")
+        shutil.rmtree(self.site(order_id), ignore_errors=True)
 
     def finish(self, worker: SimulatedWorker, *, dies: bool = False) -> None:
-        """Have the worker's task end well; it may die before it acknowledges."""
-        held = worker.running
-        assert held is not None
-        order_id = held.order_id
+        """Have the worker's task succeed; the worker may die before it acknowledges."""
+        assert worker.running is not None
+        order_id = worker.running.order_id
         assert order_id is not None
         if self.order_status(order_id) in ("BUILDING", "GENERATING"):
             if self.made_by(order_id) is None:
@@ -279,7 +400,7 @@ class LivingSystem(OwnServers):
             self.row(order_id, "SUCCESS")
         else:
             self.row(order_id, "SKIP")
-        self._end(worker, dies=dies)
+        self.end(worker, dies=dies)
 
     def fail(self, worker: SimulatedWorker, *, retries: bool, dies: bool = False) -> None:
         """Have the worker's task fail; where it ``retries``, the next attempt is published before this one ends."""
@@ -287,51 +408,68 @@ class LivingSystem(OwnServers):
         assert held is not None
         assert held.order_id is not None
         self.row(held.order_id, "ERROR")
-        # Where the delivery can't be acknowledged any more, a retry would be a second message under the same id:
-        # nobody could tell it from a retry on the move.
-        if retries and held.acknowledgeable and held.retries < _MAX_RETRIES:
-            self._send_task(
-                TASK,
-                args=held.arguments[0],
-                kwargs=held.arguments[1],
-                task_id=held.task_id,
-                retries=held.retries + 1,
-                eta=datetime.now(UTC) + _BACKOFF,
-            )
-        self._end(worker, dies=dies and not retries)
+        # If the delivery can't be acknowledged any more, a retry would be a second message under the same id, which
+        # looks the same as a retry in transit.
+        if retries and held.acknowledgeable and held.retries < 3:
+            args, kwargs = held.arguments
+            # Longer than any example takes: `an_hour_passes` makes it due.
+            eta = datetime.now(UTC) + timedelta(hours=1)
+            self.send_task(TASK, args=args, kwargs=kwargs, task_id=held.task_id, retries=held.retries + 1, eta=eta)
+        self.end(worker, dies=dies and not retries)
 
-    def an_hour_passes(self) -> None:
-        """What waits for its ETA comes to its turn, and kombu gives back what nobody has acknowledged."""
-        for worker in self.workers:
-            worker.ripen()
-        for orphan in self.orphans():
-            self.client.hdel("unacked", orphan.tag)
-            self.client.zrem("unacked_index", orphan.tag)
-            self.client.rpush(QUEUE, json.dumps(orphan.message))
+    def end(self, worker: SimulatedWorker, *, dies: bool) -> None:
+        if dies:
+            self.kill_worker(worker)
+        else:
+            worker.end()
 
-    def go_out_of_reach(self, worker: SimulatedWorker, *, shuts_down: bool) -> None:
-        """Have a worker go on without remote control; one that shuts down ends when what it runs has ended."""
+    def row(self, order_id: int, step: str) -> None:
+        statement = "INSERT INTO site_generation_logs (order_id, step, message) VALUES ($1, $2, 'simulated')"
+        self.sql(statement, order_id, step)
+
+    def make_unreachable(self, worker: SimulatedWorker, *, shuts_down: bool) -> None:
+        """Have a worker go on without remote control; one that shuts down ends when its task has ended."""
         self._begin(worker)
         if shuts_down:
             worker.shut_down()
         else:
-            worker.stop_hearing()
-        if worker.is_gone:
-            self.workers.remove(worker)
+            worker.become_unreachable()
+        self._remove_gone()
 
-    def redis_forgets(self) -> None:
-        """Let nothing be out of reach and without a trace: a task that was received has begun a moment later."""
-        for worker in self.workers:
-            if not worker.answers:
-                self._begin(worker)
+    def lose(self, worker: SimulatedWorker) -> None:
+        """Have a worker lose its connection to Redis for so long that it looks dead."""
+        self._begin(worker)
+        worker.lose_connection()
 
     def _begin(self, worker: SimulatedWorker) -> None:
         while worker.running is not None and not worker.running.begun:
             self.work(worker)
 
+    # --- time and messages --------------------------------------------------------------------------------
+
+    def an_hour_passes(self) -> None:
+        """Scheduled tasks become due, and kombu requeues what was not acknowledged."""
+        for worker in self.workers:
+            worker.make_due()
+        for orphan in self.orphans():
+            self._requeue(orphan)
+
+    def _requeue(self, held: Held) -> None:
+        self.client.hdel("unacked", held.tag)
+        self.client.zrem("unacked_index", held.tag)
+        self.client.rpush(QUEUE, json.dumps(held.message))
+
     def clock_step(self, step: timedelta) -> None:
-        """Likewise for deliveries; what runs out of reach has come to its time limit."""
-        super().clock_step(step)
+        """Shift every stored time by ``step`` into the past; a negative step is a clock set back.
+
+        A run at an unreachable worker comes to its time limit.
+        """
+        self.sql(
+            "UPDATE site_orders SET created_at = created_at - $1::interval, updated_at = updated_at - $1::interval,"
+            " onboarding_completed_at = onboarding_completed_at - $1::interval",
+            step,
+        )
+        self.sql("UPDATE site_generation_logs SET created_at = created_at - $1::interval", step)
         for tag, score in self.client.zrange("unacked_index", 0, -1, withscores=True):
             self.client.zadd("unacked_index", {tag: score - step.total_seconds()})
             message, *rest = json.loads(self.client.hget("unacked", tag))
@@ -339,20 +477,17 @@ class LivingSystem(OwnServers):
                 eta = datetime.fromisoformat(message["headers"]["eta"]) - step
                 message["headers"]["eta"] = eta.isoformat()
                 self.client.hset("unacked", tag, json.dumps([message, *rest]))
-        if step <= DEFAULT_HARD_LIMIT:
-            return
-        for worker in [worker for worker in self.workers if not worker.answers]:
-            while worker.running is not None:
-                worker.exceed_limit()
-            if worker.is_gone:
-                self.workers.remove(worker)
+        if step > DEFAULT_HARD_LIMIT:
+            for worker in self.workers:
+                while not worker.answers and worker.running is not None:
+                    worker.exceed_limit()
+            self._remove_gone()
 
     def redeliver(self, worker: SimulatedWorker) -> None:
-        """Have the running task given back to the queue, as after the visibility timeout."""
+        """Requeue the worker's running task, as after the visibility timeout."""
         held = worker.running
-        if held is not None and self.client.hdel("unacked", held.tag):
-            self.client.zrem("unacked_index", held.tag)
-            self.client.rpush(QUEUE, json.dumps(held.message))
+        if held is not None and self.client.hexists("unacked", held.tag):
+            self._requeue(held)
             self._note_copy(held)
 
     def push_again(self) -> None:
@@ -366,26 +501,16 @@ class LivingSystem(OwnServers):
         if held.name == TASK and held.order_id is not None:
             self.doubled.add(held.order_id)
 
-    def revoke_elsewhere(self) -> None:
-        """Have another client revoke the task that is next in the queue: workers that hear it will discard it."""
+    def revoke_by_another_client(self) -> None:
+        """Have another client revoke the next task of the queue: workers that are reached will discard it."""
         raw = self.client.lindex(QUEUE, -1)
         if raw is not None:
             for worker in self.workers:
                 if worker.answers:
                     worker.revoked.add(Held(message=json.loads(raw)).task_id)
 
-    def lose(self, worker: SimulatedWorker) -> None:
-        """Have a worker lose its connection to Redis for so long that it looks dead."""
-        self._begin(worker)
-        worker.lose_connection()
-
-    def kill_really(self, worker: Running) -> None:
-        """Kill a real worker, with what it has begun."""
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-
     def leave_behind(self, order_id: int) -> None:
-        """Have the order's message delivered to a worker that is gone since."""
+        """Have the order's message delivered to a worker that has died since."""
         for raw in self.client.lrange(QUEUE, 0, -1):
             held = Held(message=json.loads(raw))
             if held.order_id == order_id:
@@ -393,50 +518,14 @@ class LivingSystem(OwnServers):
                 self.client.hset("unacked", held.tag, json.dumps([held.message, "", QUEUE]))
                 self.client.zadd("unacked_index", {held.tag: time.time()})
 
-    def orphans(self) -> list[Held]:
-        """What was delivered and is in no living worker's hands."""
-        held = {each.task_id for worker in self.workers for each in worker.claimed}
-        delivered = (json.loads(raw)[0] for raw in self.client.hvals("unacked"))
-        return sorted(
-            (
-                each
-                for each in (Held(message=message) for message in delivered)
-                if each.task_id not in held and each.tag not in self.really_held
-            ),
-            key=lambda each: each.task_id,
-        )
 
-    def _end(self, worker: SimulatedWorker, *, dies: bool) -> None:
-        if dies:
-            self.kill(worker)
-        else:
-            worker.end()
-
-    def row(self, order_id: int, step: str) -> None:
-        self.sql(
-            "INSERT INTO site_generation_logs (order_id, step, message) VALUES ($1, $2, 'as it does')", order_id, step
-        )
-
-    def _files(self, order_id: int) -> int:
-        folder = self.site(order_id)
-        return len(list(folder.iterdir())) if folder.exists() else 0
-
-    def _write(self, order_id: int, count: int) -> None:
-        self.site(order_id).mkdir()
-        for number in range(count):
-            (self.site(order_id) / f"page{number}.html").write_text("<p>page</p>")
-
-    def _clear_away(self, order_id: int) -> None:
-        """A worker that begins again finds what it finds, and keeps of it what was whole."""
-        if self.made_by(order_id) is not None:
-            trash = self.sites_dir / ".trash"
-            trash.mkdir(exist_ok=True)
-            self.site(order_id).rename(trash / f"by-worker-{self.new_id()}")
-        shutil.rmtree(self.site(order_id), ignore_errors=True)
+def _mark(folder: Path) -> str | None:
+    mark = folder / _MARK
+    return mark.read_text() if mark.exists() and len(list(folder.iterdir())) == _SITE_FILES else None
 
 
 @contextmanager
-def living_system(folder: Path, kind: type[LivingSystem] = LivingSystem) -> Iterator[LivingSystem]:
+def simulated_system(folder: Path, kind: type[SimulatedSystem] = SimulatedSystem) -> Iterator[SimulatedSystem]:
     """A system with servers of its own, empty."""
     with (
         PrivateRedis(folder / "redis", persistence=True).running() as redis,
@@ -445,13 +534,7 @@ def living_system(folder: Path, kind: type[LivingSystem] = LivingSystem) -> Iter
         asyncio.run(create_schema(postgres.url))
         sites_dir = folder / "sites"
         sites_dir.mkdir()
-        system = kind(
-            database_url=postgres.url,
-            redis_url=redis.url,
-            sites_dir=sites_dir,
-            folder=folder,
-            _database=Database(postgres.url),
-        )
+        system = kind(database_url=postgres.url, redis_url=redis.url, sites_dir=sites_dir)
         try:
             yield system
         finally:

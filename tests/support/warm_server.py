@@ -1,14 +1,10 @@
-"""Forks processes that have imported everything already: ``tests.support.processes`` starts it and asks it.
+"""The fork server of ``tests.support.processes``: it imports everything once, and forks a process for each request.
 
-Importing is most of what a command or a worker costs, and a suite starts hundreds. A fork is a process of its own
-all the same: it has a pid, takes signals, can be killed at any instruction, is a worker's parent, and ends as the
-interpreter ends, with threads joined, ``atexit`` run and streams flushed.
-
-What it doesn't stand for is the beginning: which modules are imported when and in which order, what is read from
-the environment while they are, and what a module's first import does. So these stay fresh processes: tests of
-imports, one of every kind of command, another interpreter, and one that is given what is read at the start (see
-``tests.support.processes``). Its ``/proc`` entry has this server's command line and environment, and its parent is this
-server.
+Imports are most of what a command or a worker costs, and a suite starts hundreds. A fork is still a process of its
+own: it takes signals, can be killed, has children, and ends as the interpreter does (threads joined, ``atexit`` run,
+streams flushed). It does not show which modules are imported and when, nor what they read from the environment on
+import: tests of these, and of other interpreters, need fresh processes. Its ``/proc`` entry has this server's command
+line and environment.
 """
 
 from __future__ import annotations
@@ -22,7 +18,6 @@ import json
 import os
 import pkgutil
 import runpy
-import select
 import signal
 import socket
 import struct
@@ -46,24 +41,21 @@ _MORE = (
     "sqlalchemy.dialects.postgresql.asyncpg",
     "typer.rich_utils",
 )
-_LENGTH = struct.Struct("!I")
-_STATUS = struct.Struct("!i")
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
-    """Serve until whoever asks is gone; in a child, be what was asked for."""
+    """Serve until the client has gone; in a child, become the requested process."""
     _import_everything()
-    # What is there now is shared with the children for as long as no collection writes to it.
+    # A collection would write to the memory that is shared with the children.
     gc.collect()
     gc.freeze()
-    # A Ctrl-C is for whoever runs the tests. One for a child that is just being made stays with it until it can
-    # be taken, too.
+    # Ctrl-C is for the test run. In a child that is still being prepared, signals stay pending.
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-    if asked := _serve(socket.socket(fileno=int(sys.argv[1]))):
+    if request := _serve(socket.socket(fileno=int(sys.argv[1]))):
         code = 0
         try:
-            _be(asked)
+            _become(request)
         except SystemExit as exc:
             if not isinstance(exc.code, int | None):
                 raise  # a text, which the interpreter prints
@@ -72,10 +64,7 @@ def main() -> None:
 
 
 def _end(code: int) -> None:
-    """End as the interpreter ends, but for taking every library apart, which takes longer than most commands.
-
-    Source: Py_FinalizeEx in CPython's pylifecycle.c. What ends by an exception is left to the interpreter.
-    """
+    """End as the interpreter does (Py_FinalizeEx), without the slow removal of every module."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -93,76 +82,59 @@ def _import_everything() -> None:
 
     found = [module.name for module in pkgutil.walk_packages(sitegenctl.__path__, "sitegenctl.")]
     for name in (*found, *_MORE):
-        if name != "sitegenctl.__main__":  # what is run as a program must not have been imported
+        if name != "sitegenctl.__main__":  # `runpy` warns about an imported module
             importlib.import_module(name)
-    # Forking takes but the one thread along, and with it the locks that others hold.
+    # A fork has one thread only: locks held by others would stay locked.
     assert threading.active_count() == 1, threading.enumerate()
 
 
 def _serve(control: socket.socket) -> dict[str, Any] | None:
-    """Fork whenever asked. Returns in every child what it is to be, and None here at the end."""
-    waiting: dict[int, socket.socket] = {}
-    woken, waker = socket.socketpair()
-    waker.setblocking(False)
-    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    """Fork at each request. Returns the request in every child, and None here at the end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        ready, _, _ = select.select([control, woken], [], [])
-        if woken in ready:
-            woken.recv(4096)
-            _report(waiting)
-        if control not in ready:
-            continue
-        head, given, *_ = socket.recv_fds(control, _LENGTH.size, 4)
+        head, streams, *_ = socket.recv_fds(control, 4, 4)
         if not head:
             return None
-        asked: dict[str, Any] = json.loads(_exactly(control, _LENGTH.unpack(head)[0]))
-        answer = socket.socket(fileno=given.pop())
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            for connection in (control, woken, waker, answer, *waiting.values()):
-                connection.close()
-            for number, descriptor in enumerate(given):
+        request: dict[str, Any] = json.loads(control.recv(struct.unpack("!I", head)[0], socket.MSG_WAITALL))
+        report = socket.socket(fileno=streams.pop())
+        if os.fork() == 0:
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if pid := os.fork():
+                _wait(pid, report, streams)
+            report.close()
+            for number, descriptor in enumerate(streams):
                 os.dup2(descriptor, number)
-            os.closerange(3, max(given) + 1)
-            return asked
-        for descriptor in given:
+            os.closerange(3, max(streams) + 1)
+            return request
+        report.close()
+        for descriptor in streams:
             os.close(descriptor)
-        waiting[pid] = answer
-        answer.sendall(_LENGTH.pack(pid))
 
 
-def _exactly(control: socket.socket, length: int) -> bytes:
-    found = b""
-    while len(found) < length:
-        found += control.recv(length - len(found))
-    return found
+def _wait(pid: int, report: socket.socket, streams: list[int]) -> None:
+    """Report the process's id and its wait status, and exit."""
+    for descriptor in streams:
+        os.close(descriptor)
+    report.sendall(struct.pack("!I", pid))
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(OSError):  # the client does not wait any more
+        report.sendall(struct.pack("!i", status))
+    os._exit(0)
 
 
-def _report(waiting: dict[int, socket.socket]) -> None:
-    """Tell of every child that has ended how it has."""
-    while waiting:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return
-        with waiting.pop(pid) as answer, contextlib.suppress(OSError):  # nobody waits for it any more
-            answer.sendall(_STATUS.pack(os.waitstatus_to_exitcode(status)))
-
-
-def _be(asked: dict[str, Any]) -> None:
-    """Be what a new interpreter is when it is through its start, and run what was asked for."""
-    if asked["start_new_session"]:
+def _become(request: dict[str, Any]) -> None:
+    """Set up the state of a started interpreter, and run the module or the code."""
+    if request["start_new_session"]:
         os.setsid()
-    os.chdir(asked["cwd"])
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(asked["env"])
+    os.environ.update(request["env"])
     _streams()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-    kind, what, *arguments = asked["arguments"]
-    sys.orig_argv = [sys.executable, *asked["arguments"]]
-    # The first is where this server was started; it was given no others.
+    kind, what, *arguments = request["arguments"]
+    sys.orig_argv = [sys.executable, *request["arguments"]]
+    # The first entry is the server's folder.
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:1] = [os.getcwd() if kind == "-m" else "", *map(os.path.abspath, given)]
     if kind == "-m":
@@ -174,7 +146,7 @@ def _be(asked: dict[str, Any]) -> None:
 
 
 def _streams() -> None:
-    """Open the standard streams as the interpreter does: the old ones belong to other files."""
+    """Open the standard streams as the interpreter does."""
     for number, name, mode in ((0, "stdin", "rb"), (1, "stdout", "wb"), (2, "stderr", "wb")):
         old = getattr(sys, f"__{name}__")
         stream = io.TextIOWrapper(

@@ -15,7 +15,7 @@ from sitegenctl.tui.frame import KeyBar
 from sitegenctl.tui.screens.action import ActionScreen
 from sitegenctl.tui.widgets.live_table import LiveTable
 from tests.support.fake_worker import FakeWorker, request
-from tests.support.live_view import Live, live, off
+from tests.support.live_view import Live, live
 from tests.support.world import World
 
 #: Facts of an order in each situation, for ``World.order``.
@@ -97,7 +97,7 @@ def each_fault(world: World) -> None:
 
 
 async def test_m_and_y_fix_each_condition(world: World) -> None:
-    await off(each_fault, world)
+    await asyncio.to_thread(each_fault, world)
     async with live(world) as view:
         for number, (situation, text) in enumerate(FIXED.items(), 1):
             verb = text.partition(";")[0]
@@ -112,10 +112,10 @@ async def test_m_and_y_fix_each_condition(world: World) -> None:
             await view.press("escape")
             await view.until(lambda: view.dialog is None)
             await view.sees(f"{number} {'CANCELLED' if is_ghost else 'QUEUED'}")
-            assert await off(world.status, number) == ("CANCELLED" if is_ghost else "GENERATING")
-            assert {command for _, command in await off(journals, world, number)} == {"live: fix"}
+            assert await asyncio.to_thread(world.status, number) == ("CANCELLED" if is_ghost else "GENERATING")
+            assert {command for _, command in await asyncio.to_thread(journals, world, number)} == {"live: fix"}
     # Each has one task, and the ghost's is gone.
-    assert sorted(await off(orders_queued, world)) == list(range(1, len(FIXED)))
+    assert sorted(await asyncio.to_thread(orders_queued, world)) == list(range(1, len(FIXED)))
 
 
 #: Key, situation, action, past participle, text of the row, journal step, and messages afterwards.
@@ -134,30 +134,30 @@ async def test_each_key_shows_and_executes_its_plan(world: World) -> None:
         for number, (_, situation, *_) in enumerate(KEYED, 1):
             add(world, situation, number)
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world) as view:
         for number, (key, _, action, participle, text, step, messages) in enumerate(KEYED, 1):
-            before = len(await off(world.log, number))
+            before = len(await asyncio.to_thread(world.log, number))
             await view.go_to(number)
             await view.act(key, f"{action} order {number}? 1 would be {participle}")
             (row,) = view.outcomes
             assert row.startswith(f"{number} | would be ")
             assert text in row
             # The plan alone changes nothing.
-            assert len(await off(world.log, number)) == before
+            assert len(await asyncio.to_thread(world.log, number)) == before
             await view.press("y")
             assert (await done(view)).startswith("1 ")
             (row,) = view.outcomes
             assert "would be" not in row
             await view.press("y")  # now it closes the screen
             await view.until(lambda: view.dialog is None)
-            assert await off(journals, world, number) == [(step, f"live: {action}")]
-            assert (await off(orders_queued, world)).count(number) == messages
+            assert await asyncio.to_thread(journals, world, number) == [(step, f"live: {action}")]
+            assert (await asyncio.to_thread(orders_queued, world)).count(number) == messages
 
 
 async def test_closing_a_plan_changes_nothing(world: World) -> None:
-    await off(add, world, "failed", 42)
-    before = await off(world.steps)
+    await asyncio.to_thread(add, world, "failed", 42)
+    before = await asyncio.to_thread(world.steps)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         for key in ("escape", "n", "q"):
@@ -165,11 +165,11 @@ async def test_closing_a_plan_changes_nothing(world: World) -> None:
             await view.press(key)
             await view.until(lambda: view.dialog is None)
             assert view.app.is_running
-    assert (await off(world.steps), await off(world.queued_ids)) == (before, [])
+    assert (await asyncio.to_thread(world.steps), await asyncio.to_thread(world.queued_ids)) == (before, [])
 
 
 async def test_enter_does_not_execute_destructive_plans(world: World) -> None:
-    await off(add, world, "failed", 42)
+    await asyncio.to_thread(add, world, "failed", 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         for key, title in (("R", "reset order 42?"), ("C", "cancel order 42?")):
@@ -179,17 +179,17 @@ async def test_enter_does_not_execute_destructive_plans(world: World) -> None:
             assert "would be" in view.part("title") or "nothing" in view.part("title")
             await view.press("escape")
             await view.until(lambda: view.dialog is None)
-        assert await off(journals, world) == []
+        assert await asyncio.to_thread(journals, world) == []
         await view.act("t", "retry order 42?")
         await view.press("enter")
         assert await done(view) == "1 retried"
         await view.press("enter")
         await view.until(lambda: view.dialog is None)
-    assert await off(orders_queued, world) == [42]
+    assert await asyncio.to_thread(orders_queued, world) == [42]
 
 
 async def test_options_are_shown_and_change_the_plan(world: World) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"], age="10 seconds")
+    await asyncio.to_thread(world.order, 42, "GENERATING", steps=["START", "ERROR"], age="10 seconds")
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         await view.act("R", "reset order 42: nothing to do")
@@ -208,7 +208,7 @@ async def test_options_are_shown_and_change_the_plan(world: World) -> None:
         # Start has neither option.
         await view.act("s", "start order 42")
         assert "force" not in view.part("keys")
-    assert await off(journals, world) == []
+    assert await asyncio.to_thread(journals, world) == []
 
 
 async def test_many_orders_with_an_outcome_each(world: World) -> None:
@@ -219,7 +219,7 @@ async def test_many_orders_with_an_outcome_each(world: World) -> None:
         world.order(5, "BUILDING", onboarding="partial")
         world.publish(3)
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world) as view:
         await view.until(lambda: len(view.listed) == 5)
         await view.press("a")
@@ -232,11 +232,11 @@ async def test_many_orders_with_an_outcome_each(world: World) -> None:
         await view.press("escape")
         await view.until(lambda: view.dialog is None)
         assert view.marked == set()  # the same action is not repeated by accident
-    assert sorted(await off(orders_queued, world)) == [1, 2, 3]
+    assert sorted(await asyncio.to_thread(orders_queued, world)) == [1, 2, 3]
 
 
 async def test_fixing_with_the_mouse(world: World) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    await asyncio.to_thread(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world) as view:
 
         async def click(text: str) -> None:
@@ -256,7 +256,7 @@ async def test_fixing_with_the_mouse(world: World) -> None:
         await view.sees("1 retried")
         await click("esc close")
         await view.until(lambda: view.dialog is None)
-    assert len(await off(world.queued_ids)) == 1
+    assert len(await asyncio.to_thread(world.queued_ids)) == 1
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 15)])
@@ -265,7 +265,7 @@ async def test_long_plan_does_not_hide_its_keys(world: World, size: tuple[int, i
         many_unstarted(world, 40)
         world.order(41, onboarding="partial")
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world, size=size) as view:
         await view.until(lambda: len(view.listed) == 41)
         await view.press("a", "e")
@@ -291,8 +291,8 @@ async def test_marked_orders_are_fixed_by_their_conditions(world: World) -> None
         add(world, "held", healthy)
         add(world, "finished", *whole)
 
-    await off(many)
-    before = {number: await off(world.steps, number) for number in (20, spent, healthy, *whole)}
+    await asyncio.to_thread(many)
+    before = {number: await asyncio.to_thread(world.steps, number) for number in (20, spent, healthy, *whole)}
     async with live(world, size=(120, 30)) as view:
         await view.type("age<10h")
         await view.press("enter", "less_than_sign")
@@ -318,8 +318,8 @@ async def test_marked_orders_are_fixed_by_their_conditions(world: World) -> None
         await view.until(lambda: view.table.key == spent)
         await view.sees(f"{spent} FAILED", "no fix: attempts exhausted (3 of 3)")
         assert (view.filter.value, view.orders.order_query.sort) == ("age<10h", sorted_by)
-    assert {number: await off(world.steps, number) for number in before} == before
-    assert sorted(await off(orders_queued, world)) == list(range(1, len(FIXED)))
+    assert {number: await asyncio.to_thread(world.steps, number) for number in before} == before
+    assert sorted(await asyncio.to_thread(orders_queued, world)) == list(range(1, len(FIXED)))
 
 
 async def test_first_remaining_fault_is_scrolled_to(world: World) -> None:
@@ -327,7 +327,7 @@ async def test_first_remaining_fault_is_scrolled_to(world: World) -> None:
         many_unstarted(world, 60)
         world.order(100, "GENERATING", onboarding="missing")
 
-    await off(many)
+    await asyncio.to_thread(many)
     async with live(world, size=(80, 24)) as view:
         await view.until(lambda: len(view.listed) == 61)
         await view.press("greater_than_sign")  # the remaining fault is not at the top
@@ -342,7 +342,7 @@ async def test_first_remaining_fault_is_scrolled_to(world: World) -> None:
 
 
 async def test_cursor_stays_on_a_fixed_order(world: World) -> None:
-    await off(add, world, "failed", 1, 2, 3)
+    await asyncio.to_thread(add, world, "failed", 1, 2, 3)
     async with live(world) as view:
         await view.go_to(2)
         await view.act("m", "fix order 2?")
@@ -371,7 +371,7 @@ NOT_FIXED: Mapping[str, str] = {
 @pytest.mark.parametrize("situation", NOT_FIXED)
 async def test_reason_why_nothing_is_fixed(world: World, situation: str) -> None:
     reason = NOT_FIXED[situation]
-    await off(add, world, situation, 42)
+    await asyncio.to_thread(add, world, situation, 42)
     async with live(world) as view:
         await view.go_to(42)
         assert "fix it" not in view.text
@@ -384,7 +384,7 @@ async def test_reason_why_nothing_is_fixed(world: World, situation: str) -> None
             await view.sees(reason)
             assert view.dialog is None
             await view.until(lambda: any(reason in note.message for note in view.app._notifications))
-    assert await off(journals, world) == [] or situation == "held"
+    assert await asyncio.to_thread(journals, world) == [] or situation == "held"
 
 
 #: Orders whose tasks all run, by status and number of tasks: only ``--terminate`` could stop them.
@@ -405,7 +405,7 @@ async def test_running_tasks_are_not_fixed(world: World, status: str, tasks: int
             world.deliver()
         return [{**request(task_id, 42), "worker_pid": 4711 + place} for place, task_id in enumerate(ids)]
 
-    active = await off(run)
+    active = await asyncio.to_thread(run)
     stats = {"pool": {"max-concurrency": 4, "processes": [4711, 4712]}}
     with FakeWorker(world, {"active": active, "stats": stats}):
         async with live(world) as view:
@@ -415,13 +415,13 @@ async def test_running_tasks_are_not_fixed(world: World, status: str, tasks: int
             await view.press("m")
             await view.until(lambda: any(why in note.message for note in view.app._notifications))
             assert view.dialog is None
-    assert await off(journals, world) == []
+    assert await asyncio.to_thread(journals, world) == []
 
 
 @pytest.mark.parametrize(("number", "asks"), [(5, False), (6, True), (47, True)])
 async def test_resetting_finished_orders_asks_for_their_number(world: World, number: int, asks: bool) -> None:
-    await off(add, world, "finished", *range(1, number + 1))
-    await off(add, world, "failed", 90)
+    await asyncio.to_thread(add, world, "finished", *range(1, number + 1))
+    await asyncio.to_thread(add, world, "failed", 90)
     async with live(world, size=(80, 24)) as view:
         await view.until(lambda: len(view.listed) == number + 1)
         await view.press("a")
@@ -437,16 +437,16 @@ async def test_resetting_finished_orders_asks_for_their_number(world: World, num
             assert not view.dialog.is_busy
             await view.press("down", "pagedown")  # the list can still be scrolled
             await view.until(lambda: view.dialog.query_one("#outcomes", LiveTable).key != 90)  # type: ignore[union-attr]
-            assert await off(journals, world, 90) == []
+            assert await asyncio.to_thread(journals, world, 90) == []
             await view.press(*str(number), "enter")
         else:
             await view.press("y")
         assert await done(view) == f"{number + 1} reset"
-    assert len(await off(orders_queued, world)) == number + 1
+    assert len(await asyncio.to_thread(orders_queued, world)) == number + 1
 
 
 async def test_closing_the_question_changes_nothing(world: World) -> None:
-    await off(add, world, "finished", *range(1, 8))
+    await asyncio.to_thread(add, world, "finished", *range(1, 8))
     async with live(world) as view:
         await view.until(lambda: len(view.listed) == 7)
         await view.press("a")
@@ -459,25 +459,25 @@ async def test_closing_the_question_changes_nothing(world: World) -> None:
         await view.press("f")  # a key here, not text
         await view.until(lambda: "force: yes" in view.part("keys"))
         await view.press("escape")
-    assert await off(orders_queued, world) == []
+    assert await asyncio.to_thread(orders_queued, world) == []
 
 
 async def test_order_modified_after_the_plan_is_not_changed(world: World) -> None:
-    await off(add, world, "failed", 42)
+    await asyncio.to_thread(add, world, "failed", 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         await view.act("R", "reset order 42? 1")
-        await off(world.sql, "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 42")
+        await asyncio.to_thread(world.sql, "UPDATE site_orders SET status = 'CANCELLED' WHERE id = 42")
         await view.press("y")
         await done(view)
         (row,) = view.outcomes
         assert "reset |" not in row
-    assert (await off(world.status), await off(journals, world)) == ("CANCELLED", [])
+    assert (await asyncio.to_thread(world.status), await asyncio.to_thread(journals, world)) == ("CANCELLED", [])
 
 
 @pytest.mark.parametrize("as_setting", [True, False], ids=["setting", "for this view"])
 async def test_read_only_has_no_action_keys(world: World, as_setting: bool) -> None:
-    await off(add, world, "failed", 42)
+    await asyncio.to_thread(add, world, "failed", 42)
     flags: dict[str, Any] = {"read_only": True} if as_setting else {"may_act": False}
     async with live(world, **flags) as view:
         await view.sees("READ-ONLY", "42 FAILED")
@@ -489,11 +489,11 @@ async def test_read_only_has_no_action_keys(world: World, as_setting: bool) -> N
         await view.press("question_mark")
         await view.sees("Keys")
         assert not {"fix", "reset", "cancel", "retry"} & set(view.text.split())
-    assert await off(journals, world) == []
+    assert await asyncio.to_thread(journals, world) == []
 
 
 async def test_action_keys_work_in_the_orders_view_only(world: World) -> None:
-    await off(add, world, "failed", 42)
+    await asyncio.to_thread(add, world, "failed", 42)
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         for number in ("2", "3", "4", "5"):
@@ -507,7 +507,7 @@ async def test_action_keys_work_in_the_orders_view_only(world: World) -> None:
 
 @pytest.mark.parametrize("key", ["ctrl+q", "ctrl+c"])
 async def test_quitting_completes_the_current_batch(world: World, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    await off(many_unstarted, world, 120)
+    await asyncio.to_thread(many_unstarted, world, 120)
     begun, goes_on = asyncio.Event(), threading.Event()
     apply = PostgresOrders.apply
     loop = asyncio.get_running_loop()
@@ -535,8 +535,8 @@ async def test_quitting_completes_the_current_batch(world: World, monkeypatch: p
         assert isinstance(view.app.screen, ActionScreen)
         await view.press(key)
         await view.until(lambda: not view.app.is_running)
-    generating = await off(world.sql, "SELECT id FROM site_orders WHERE status = 'GENERATING'")
-    assert sorted(row["id"] for row in generating) == sorted(await off(orders_queued, world))
+    generating = await asyncio.to_thread(world.sql, "SELECT id FROM site_orders WHERE status = 'GENERATING'")
+    assert sorted(row["id"] for row in generating) == sorted(await asyncio.to_thread(orders_queued, world))
 
 
 def many_unstarted(world: World, count: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.operations.follow import Notice
 from sitegenctl.tui.service import EventsReceived
-from tests.support.live_view import Live, live, off
+from tests.support.live_view import Live, live
 from tests.support.world import QUEUE, World
 
 HOSTILE = {
@@ -55,7 +56,7 @@ async def test_text_typed_by_customers(world: World) -> None:
         for number, kind in kinds.items():
             hostile_order(world, number, HOSTILE[kind])
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world, size=(150, 40)) as view:
         for number, kind in kinds.items():
             await view.go_to(number)
@@ -92,7 +93,7 @@ async def test_hostile_tasks_and_messages(world: World) -> None:
         with world.redis() as client:
             client.lpush(QUEUE, b"\xff\xfe not json \x1b[2J", "{}", '["[red]"]')
 
-    await off(publish)
+    await asyncio.to_thread(publish)
     async with live(world, size=(200, 60)) as view:
         await view.press("2")
         shown = await view.sees("\\x1b[31m[red]id[/]\\u202e", "[@click=app.quit]\\x1b[2Jtask\\n")
@@ -106,7 +107,7 @@ async def test_hostile_tasks_and_messages(world: World) -> None:
 async def test_hostile_events(world: World) -> None:
     text = "\x1b[2J[@click=app.quit]x[/]\u202e\n\udcff"
     event = Event(type=text, fields={"exception": text}, worker=text, error=text, order_id=42, task_id=text)
-    await off(world.order, 42, "GENERATING")
+    await asyncio.to_thread(world.order, 42, "GENERATING")
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         view.app.post_message(EventsReceived([event, Notice(message=text)]))
@@ -119,7 +120,7 @@ async def test_hostile_events(world: World) -> None:
 
 async def test_hostile_path_in_the_banner(world: World) -> None:
     odd = world.sites_dir / "\x1b[31m[red]no[/]"
-    await off(world.order, 42, "GENERATING", steps=["START"])
+    await asyncio.to_thread(world.order, 42, "GENERATING", steps=["START"])
     async with live(world, sites_dir=str(odd)) as view:
         await view.until(lambda: "\\x1b[31m[red]no[/]" in view.banner)
         assert not controls(view.text)

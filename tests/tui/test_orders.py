@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from textual.widgets import OptionList
 
-from tests.support.live_view import live, many_orders, off, status
+from tests.support.live_view import live, many_orders, status
 from tests.support.world import World
 
 
@@ -18,7 +20,7 @@ def some_orders(world: World) -> None:
 
 
 async def test_filtering_while_typing(world: World) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
         assert view.listed == [2, 1, 5, 4, 3]  # faults first, then the newest
         await view.type("padaria cid")
@@ -42,7 +44,7 @@ async def test_filtering_while_typing(world: World) -> None:
 
 
 async def test_incomplete_filter_is_explained_and_hides_nothing(world: World) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
         await view.type("age>")
         await view.sees("age needs a time, as in age>10m")
@@ -55,7 +57,7 @@ async def test_incomplete_filter_is_explained_and_hides_nothing(world: World) ->
 
 
 async def test_enter_keeps_and_escape_clears_the_filter(world: World) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
         await view.type("xaver")
         await view.until(lambda: view.listed == [1])
@@ -74,7 +76,7 @@ async def test_enter_keeps_and_escape_clears_the_filter(world: World) -> None:
 
 @pytest.mark.parametrize("by_key", [True, False], ids=["key", "click"])
 async def test_facets_toggle_filter_words(world: World, by_key: bool) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world, size=(200, 60)) as view:
         facets = view.orders.query_one("Facets", OptionList)
         shown = {option.id: str(option.prompt).split() for option in facets.options if option.id}
@@ -108,7 +110,7 @@ async def test_facets_toggle_filter_words(world: World, by_key: bool) -> None:
 
 
 async def test_sorting_by_key(world: World) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world, size=(200, 60)) as view:
         await view.sees("condition▼")
         for key, heading, order_ids, text in (
@@ -129,7 +131,7 @@ async def test_sorting_by_key(world: World) -> None:
 
 
 async def test_sorting_by_mouse(world: World) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
 
         async def click(heading: str) -> None:
@@ -152,7 +154,7 @@ async def test_sorting_by_mouse(world: World) -> None:
 
 
 async def test_marking_orders(world: World) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
         await view.press("space", "space")
         assert (view.marked, view.table.key) == ({2, 1}, 5)
@@ -175,7 +177,7 @@ async def test_marking_orders(world: World) -> None:
 
 
 async def test_moving_by_keys_in_a_long_list(world: World) -> None:
-    await off(many_orders, world, 60)
+    await asyncio.to_thread(many_orders, world, 60)
     moves = [
         ("down", 1),
         ("j", 2),
@@ -197,7 +199,7 @@ async def test_moving_by_keys_in_a_long_list(world: World) -> None:
 
 
 async def test_moving_by_pages_and_by_mouse(world: World) -> None:
-    await off(many_orders, world, 60)
+    await asyncio.to_thread(many_orders, world, 60)
     async with live(world, size=(120, 24)) as view:
         height = view.table.size.height - 2
         await view.press("pagedown")

@@ -11,15 +11,15 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.redis import PrivateRedis
 from sitegenctl.operations import live_state
 from sitegenctl.tui.service import EventsReceived, SnapshotReady, ViewData
-from tests.support.live_view import Live, live, off
-from tests.support.world import World, create_schema
+from tests.support.databases import create_schema
+from tests.support.live_view import Live, live
+from tests.support.world import World
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ async def is_kept_and_refuses(view: Live, banner: str) -> None:
 
 
 async def recovers(view: Live, world: World) -> None:
-    await off(world.order, 3, "BUILDING", name="Three")
+    await asyncio.to_thread(world.order, 3, "BUILDING", name="Three")
     await view.until(lambda: not view.banner and 3 in view.listed, patience=30)
     assert "old" not in view.lines[0]
     await view.until(lambda: all(f"● {source}" in view.lines[0] for source in ("database", "redis", "files")))
@@ -94,13 +94,13 @@ async def recovers(view: Live, world: World) -> None:
 
 
 async def test_redis_outage(world: World, own_redis: Path) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: view.listed == [2, 1])
-        await off(PrivateRedis(own_redis).stop)
+        await asyncio.to_thread(PrivateRedis(own_redis).stop)
         await is_kept_and_refuses(view, "broker: Redis")
         assert "○ workers" in view.lines[0]  # they could not be asked
-        await off(PrivateRedis(own_redis, persistence=True).start)
+        await asyncio.to_thread(PrivateRedis(own_redis, persistence=True).start)
         await recovers(view, world)
         # Events arrive again, after a note about the gap.
         await view.press("4")
@@ -108,14 +108,14 @@ async def test_redis_outage(world: World, own_redis: Path) -> None:
 
 
 async def test_postgres_outage(world: World, own_postgres: Path) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: view.listed == [2, 1])
-        await off(PrivatePostgres(own_postgres).stop)
+        await asyncio.to_thread(PrivatePostgres(own_postgres).stop)
         await is_kept_and_refuses(view, "database: ")
         # A filter typed meanwhile is applied at the latest when the database is back.
         await view.type("one")
-        await off(PrivatePostgres(own_postgres, durable=False).start)
+        await asyncio.to_thread(PrivatePostgres(own_postgres, durable=False).start)
         await view.until(lambda: view.listed == [1], patience=30)
         await view.press("escape", "escape")
         await view.until(lambda: view.listed == [2, 1])
@@ -123,11 +123,11 @@ async def test_postgres_outage(world: World, own_postgres: Path) -> None:
 
 
 async def test_starting_without_redis(world: World, own_redis: Path) -> None:
-    await off(some_orders, world)
-    await off(PrivateRedis(own_redis).stop)
+    await asyncio.to_thread(some_orders, world)
+    await asyncio.to_thread(PrivateRedis(own_redis).stop)
     async with live(world, waits=False) as view:
         await view.until(lambda: "broker: Redis" in view.banner)
-        await off(PrivateRedis(own_redis, persistence=True).start)
+        await asyncio.to_thread(PrivateRedis(own_redis, persistence=True).start)
         await view.until(lambda: not view.banner and view.listed == [2, 1], patience=30)
 
 
@@ -137,8 +137,8 @@ async def test_hanging_server_blocks_neither_screen_nor_exit(
 ) -> None:
     # Long enough that any wait for it would fail the test.
     monkeypatch.setenv("SITEGENCTL_TIMEOUT", "60s")
-    await off(some_orders, world)
-    pid = await off(pid_of, world, server)
+    await asyncio.to_thread(some_orders, world)
+    pid = await asyncio.to_thread(pid_of, world, server)
     async with live(world) as view:
         await view.until(lambda: view.listed == [2, 1])
         async with hanging(pid):
@@ -162,19 +162,12 @@ def pid_of(world: World, server: str) -> int:
 
     # The backend of the only other connection can't be known before it is made: the server's first process is
     # stopped, which keeps new connections waiting.
-    async def ask() -> int:
-        connection = await asyncpg.connect(world.database_url)
-        try:
-            return int(await connection.fetchval("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)"))
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
+    return int(world.sql("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)")[0][0])
 
 
 async def test_unresponsive_workers_are_reported(world: World) -> None:
-    await off(some_orders, world)
-    worker = await off(world.worker, "-c", "1")
+    await asyncio.to_thread(some_orders, world)
+    worker = await asyncio.to_thread(world.worker, "-c", "1")
     async with live(world, timeout="1s") as view:
         await view.until(lambda: not view.banner)
         async with hanging(worker.pid):
@@ -184,11 +177,11 @@ async def test_unresponsive_workers_are_reported(world: World) -> None:
 
 
 async def test_missing_sites_directory_is_reported(world: World) -> None:
-    await off(some_orders, world)
+    await asyncio.to_thread(some_orders, world)
     async with live(world) as view:
         await view.until(lambda: not view.banner)
         world.sites_dir.rename(world.sites_dir.with_name("elsewhere"))
-        await off(world.order, 3, "GENERATING", steps=["START", "PHASE_1_START"], name="Three")
+        await asyncio.to_thread(world.order, 3, "GENERATING", steps=["START", "PHASE_1_START"], name="Three")
         await view.until(lambda: "files: " in view.banner)
         assert "showing old data" not in view.banner
         # The order's details report it too.
@@ -212,7 +205,7 @@ async def test_emptied_directory_is_not_trusted(world: World, monkeypatch: pytes
         world.order(2, "GENERATING", steps=["START", "PHASE_1_START"], files=8)
         world.order(3, "DELIVERED", files=8)
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world) as view:
         await view.until(
             lambda: [str(row.verdict.condition) for row in view.table.rows][:2] == ["interrupted", "empty"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -34,7 +35,6 @@ from sitegenctl.tui.service import EventsReceived, LiveService, SnapshotReady, V
 from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.views.doctor import DoctorView
 from tests.support.live_view import eventually
-from tests.support.snapshots import check
 
 T = TypeVar("T")
 
@@ -57,6 +57,26 @@ class Still(LiveService):
     async def ask(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """Answer the doctor's view, the only one that asks."""
         return cast("T", CHECKS)
+
+
+def check(name: str, svg: str, left_at: Path) -> None:
+    """Compare a screenshot with the stored one; one that differs is kept in ``left_at``."""
+    drawn, stored = normalised(svg), Path(__file__).with_name("pictures") / f"{name}.svg"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        stored.write_text(drawn, encoding="utf-8")
+        return
+    known = stored.read_text(encoding="utf-8") if stored.exists() else ""
+    if drawn != known:
+        different = left_at / f"{name}.svg"
+        different.write_text(drawn, encoding="utf-8")
+        raise AssertionError(f"{different} differs from {stored}; UPDATE_SNAPSHOTS=1 stores it")
+
+
+def normalised(svg: str) -> str:
+    """The screenshot without random ids and remote fonts."""
+    svg = re.sub(r"terminal-\d+-", "terminal-", svg)
+    svg = re.sub(r"@font-face \{.*?\}\n?", "", svg, flags=re.DOTALL)
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 
 def order(order_id: int, name: str, status: OrderStatus, idle: timedelta, *steps: str) -> Order:

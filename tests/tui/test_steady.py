@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.live_view import live, many_orders, off
+from tests.support.live_view import live, many_orders
 from tests.support.world import World
 
 
 async def test_cursor_marks_and_scroll_survive_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sitegenctl.operations.live_state.SLOW", 0.5)  # waiting orders are read every ten seconds
-    await off(many_orders, world, 200)
+    await asyncio.to_thread(many_orders, world, 200)
     async with live(world, size=(120, 30)) as view:
         await view.type("customer")
         await view.press("enter")
@@ -32,7 +33,7 @@ async def test_cursor_marks_and_scroll_survive_changes(world: World, monkeypatch
             world.sql("DELETE FROM site_orders WHERE id < 20")
             world.sql("UPDATE site_orders SET status = 'GENERATING' WHERE id IN (100, 150)")
 
-        await off(change)
+        await asyncio.to_thread(change)
         await view.until(lambda: len(view.listed) == 201)
         await view.until(lambda: view.listed[:2] == [150, 100])
         assert view.table.key == key
@@ -42,7 +43,7 @@ async def test_cursor_marks_and_scroll_survive_changes(world: World, monkeypatch
         assert view.detail is not None
         assert view.detail.order_id == key
         # The order under the cursor disappears: the cursor stays near it, and a missing order is never selected.
-        await off(world.sql, "DELETE FROM site_orders WHERE id = $1", key)
+        await asyncio.to_thread(world.sql, "DELETE FROM site_orders WHERE id = $1", key)
         await view.until(lambda: key not in view.listed)
         assert view.table.key in view.listed
         assert key not in view.orders.selected
@@ -53,7 +54,7 @@ async def test_open_order_keeps_its_scroll_position(world: World) -> None:
         world.order(42, "GENERATING", steps=["START", *["WRITE_PROGRESS"] * 80], name="Ana")
         world.order(41, "BUILDING")
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world, size=(80, 24)) as view:
         await view.go_to(42)
         await view.press("enter")
@@ -63,17 +64,17 @@ async def test_open_order_keeps_its_scroll_position(world: World) -> None:
         await view.until(lambda: pane.scroll_offset.y > 10)
         await view.pilot.wait_for_animation()
         before = pane.scroll_offset.y
-        await off(world.sql, "UPDATE site_orders SET customer_email = 'new@example.com' WHERE id = 42")
+        await asyncio.to_thread(world.sql, "UPDATE site_orders SET customer_email = 'new@example.com' WHERE id = 42")
         detail = view.detail
         await view.until(lambda: view.detail is not detail)
-        await off(world.sql, "DELETE FROM site_orders WHERE id = 99")
+        await asyncio.to_thread(world.sql, "DELETE FROM site_orders WHERE id = 99")
         assert (pane.scroll_offset.y, pane.has_focus, view.orders.has_class("-open")) == (before, True, True)
         await view.press("escape")
         assert view.table.has_focus
 
 
 async def test_scrolling_loads_more_orders(world: World) -> None:
-    await off(many_orders, world, 1700)
+    await asyncio.to_thread(many_orders, world, 1700)
     async with live(world) as view:
         await view.sees("500 of 1,700 orders")
         await view.press("end")
@@ -95,7 +96,7 @@ async def test_scrolling_loads_more_orders(world: World) -> None:
 
 async def test_ages_grow_between_polls(world: World) -> None:
     ahead = timedelta(0)
-    await off(world.order, 42, "GENERATING", age="3 hours")
+    await asyncio.to_thread(world.order, 42, "GENERATING", age="3 hours")
     async with live(world, now=lambda: datetime.now(UTC) + ahead) as view:
         await view.until(lambda: view.listed == [42])
         assert " 3h " in view.rows_of("table")[0]
@@ -115,7 +116,7 @@ async def test_any_terminal_size_works(world: World) -> None:
         world.order(41, "BUILDING", name="Bea")
         world.publish(41)
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world) as view:
         await view.go_to(42)
         for width, height in [*SIZES, SIZES[0]]:
@@ -138,7 +139,7 @@ async def test_layout_by_terminal_size(world: World) -> None:
         world.order(41, "GENERATING")
         world.order(40, "BUILDING")
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world, size=(200, 60)) as view:
         await view.go_to(42)
         await view.sees(

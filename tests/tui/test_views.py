@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sitegenctl.domain.health.check import CheckStatus
 from sitegenctl.tui.preferences import KEYS
 from sitegenctl.tui.views import VIEWS
 from sitegenctl.tui.widgets.live_table import LiveTable
-from tests.support.live_view import Live, live, off
+from tests.support.live_view import Live, live
 from tests.support.world import World
 
 
@@ -29,7 +30,7 @@ async def test_queue_in_running_order(world: World) -> None:
         world.publish(task="beat.tick")
         world.enqueue(3, force=True)
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world) as view:
         await view.sees("2 Queue 4")  # as many as it lists
         await view.press("2")
@@ -47,13 +48,12 @@ async def test_queue_in_running_order(world: World) -> None:
 
 
 async def test_real_worker_running_an_order(world: World) -> None:
-    await off(world.order, 42, name="Ana")
-    folder = world.sites_dir.parent
-    worker = await off(world.worker, "-c", "2", "--generator", "tests.support.generators:gated", cwd=folder)
+    await asyncio.to_thread(world.order, 42, name="Ana")
+    worker = await asyncio.to_thread(world.worker, "-c", "2", generator="gated")
     async with live(world, size=(120, 60)) as view:
         await view.press("4")
         await view.pilot.pause()
-        await off(world.enqueue, 42)
+        await asyncio.to_thread(world.enqueue, 42)
         await view.sees("task-started")
         assert "42" in next(line for line in view.rows_of("events") if "task-started" in line).split()
         await view.press("3")
@@ -72,7 +72,7 @@ async def test_real_worker_running_an_order(world: World) -> None:
             await view.press("down")
         await view.press("enter")
         await view.sees("42 RUNNING", "1 task", "task-started")
-        (folder / "gate").touch()
+        world.gate.touch()
         await view.sees("42 DONE", "SUCCESS", "page5.html", "task-succeeded")
         await view.press("4")
         events = await view.sees("task-succeeded")
@@ -94,7 +94,7 @@ async def test_no_worker_and_an_empty_queue(world: World) -> None:
 
 
 async def test_queue_that_no_worker_consumes(world: World) -> None:
-    await off(world.worker, "-c", "1", environ={"SITEGENCTL_QUEUE": "another"})
+    await asyncio.to_thread(world.worker, "-c", "1", environ={"SITEGENCTL_QUEUE": "another"})
     async with live(world, size=(80, 24)) as view:
         await view.sees("✗ no worker consumes site_generation", "● work", "3 Workers 1")
         await view.press("3")
@@ -104,7 +104,7 @@ async def test_queue_that_no_worker_consumes(world: World) -> None:
 
 
 async def test_key_bar(world: World) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    await asyncio.to_thread(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world, size=(40, 15), keys={"help": "f1"}) as view:
         await view.until(lambda: view.listed == [42])
         # The most important keys fit any width.
@@ -123,7 +123,7 @@ async def test_key_bar(world: World) -> None:
 
 
 async def test_doctor_view(world: World) -> None:
-    await off(world.order, 42, "GENERATING", onboarding="missing")
+    await asyncio.to_thread(world.order, 42, "GENERATING", onboarding="missing")
     ahead = timedelta()
     async with live(world, keys={"look": "f2"}, now=lambda: datetime.now(UTC) + ahead) as view:
         await view.press("5")
@@ -154,7 +154,7 @@ async def test_doctor_view(world: World) -> None:
 
 
 async def test_switching_views_by_key_and_click(world: World) -> None:
-    await off(world.order, 42)
+    await asyncio.to_thread(world.order, 42)
     async with live(world) as view:
         names = [view.NAME for view in VIEWS]
         for number, name in enumerate(names, 1):
@@ -168,7 +168,7 @@ async def test_switching_views_by_key_and_click(world: World) -> None:
 
 
 async def test_help_lists_the_configured_keys(world: World) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    await asyncio.to_thread(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world, keys={"reset": "ctrl+r", "fix": "f2", "mark": "%"}, size=(120, 60)) as view:
         await view.sees(" f2  fix it: would be retried")
         await view.press("question_mark")
@@ -196,7 +196,7 @@ async def test_keys_that_close_help(world: World) -> None:
 
 
 async def test_command_palette(world: World) -> None:
-    await off(world.order, 42, "GENERATING", steps=["START", "ERROR"])
+    await asyncio.to_thread(world.order, 42, "GENERATING", steps=["START", "ERROR"])
     async with live(world) as view:
         await view.until(lambda: view.listed == [42])
         await view.press("ctrl+p")
@@ -223,7 +223,7 @@ async def test_copying_and_opening(world: World, monkeypatch: pytest.MonkeyPatch
         world.sql("UPDATE site_orders SET site_url = 'javascript:alert(1)' WHERE id = 43")
         world.site(43).symlink_to("/etc")
 
-    await off(some)
+    await asyncio.to_thread(some)
     async with live(world) as view:
         monkeypatch.setattr(view.app, "open_url", lambda url, **_: opened.append(url))
         monkeypatch.setattr("webbrowser.open", opened.append)

@@ -17,8 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from sitegenctl.cli.app import run
 from sitegenctl.web import live as web
-from tests.support.browser import CHROMIUM, chromium, page_of
-from tests.support.web_server import WebServer, gone, read_until, serving
+from tests.support.browser import CHROMIUM, WebServer, chromium, gone, page_of, read_until, serving
 from tests.support.world import World, eventually
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sitegenctl.domain.health.access import ColumnAccess, Obstacle, why_not_writable
 from sitegenctl.domain.orders.order import OrderStatus
-from tests.support.access import FULL_ACCESS, PRIVILEGES, columns
+from tests.support.values import FULL_ACCESS, PRIVILEGES, columns
 
 
 def obstacle_with(table: str, column: str, access: ColumnAccess | None) -> Obstacle | None:

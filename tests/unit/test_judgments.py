@@ -32,7 +32,7 @@ from sitegenctl.domain.health.workers import (
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.render.command import hint_text
 from sitegenctl.session import doctor_options
-from tests.support.access import FULL_ACCESS
+from tests.support.values import FULL_ACCESS
 
 OK, WARNING, FAILED, UNCHECKED = CheckStatus.OK, CheckStatus.WARNING, CheckStatus.FAILED, CheckStatus.UNCHECKED
 GB = 1024**3

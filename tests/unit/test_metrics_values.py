@@ -12,8 +12,7 @@ from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.statistics.metrics import RUN_BOUNDS, Histogram, Measurement, RunTotals
 from sitegenctl.render.metrics import exposition
-from tests.support.log_rows import STEPS, T0
-from tests.support.metrics_values import counted, measured
+from tests.support.values import STEPS, T0, counted, measured
 
 ROWS = st.lists(st.tuples(st.integers(1, 3), st.sampled_from(STEPS), st.floats(0, 900)), max_size=40)
 

@@ -8,7 +8,7 @@ from hypothesis import example, given, strategies as st
 
 from sitegenctl.domain.orders.run import RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream, read_history
-from tests.support.log_rows import STEPS, T0
+from tests.support.values import STEPS, T0
 
 
 def runs_of(*rows: tuple[str, float], order_id: int = 42) -> list[LoggedRun]:

@@ -1,4 +1,4 @@
-"""The job of the contract, as far as tests need it: it waits for a file ``gate`` in the working directory."""
+"""A simple job of the contract: it waits for a file ``gate`` in the working directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MISSING = 99
 
 
 def generate_site_job(order_id: int, resume: bool = True) -> dict[str, Any]:
-    """Fails for an order that there isn't; writes down what was begun."""
+    """Record the begin in a file ``begun``; fails for a missing order."""
     if order_id == MISSING:
         raise LookupError(f"order {order_id} not found")
     with open("begun", "a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Values of metrics for tests."""
+"""Domain values for unit tests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,38 @@ from datetime import UTC, datetime, timedelta
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.overview import Depth, Overview
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
+from sitegenctl.domain.health.access import NEEDED_COLUMNS, ColumnAccess, DatabaseAccess
+from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.orders.run_reader import RunRow, RunStream
 from sitegenctl.domain.queue.task import TaskState
 from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
-from tests.support.log_rows import T0
+
+PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE"})
+
+
+def columns() -> dict[str, dict[str, ColumnAccess]]:
+    """All columns that are needed, of a type that is understood, with every privilege."""
+    made = {
+        table: {name: ColumnAccess(type=min(types), privileges=PRIVILEGES) for name, types in needed.items()}
+        for table, needed in NEEDED_COLUMNS.items()
+    }
+    made["site_orders"]["status"] = ColumnAccess(
+        type="siteorderstatus", labels=tuple(OrderStatus), privileges=PRIVILEGES
+    )
+    return made
+
+
+FULL_ACCESS = DatabaseAccess(role="crm_user", columns=columns())
+
+
+T0 = datetime.fromisoformat("2026-03-01T12:00")
+
+
+STEPS = [
+    *("START", "RESUME", "RESUME_DECISION", "CLEANUP", "PHASE_1_START", "PHASE_1_ERROR", "FETCH_DATA", "WRITE_FILES"),
+    *("SUCCESS", "SKIP", "ERROR", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED", "OPERATOR_RESET"),
+    *("OPERATOR_RESET_FAILED", "OPERATOR_CANCEL", "OPERATOR_REPAIR", "SOMETHING_NEW"),
+]
 
 
 def counted(rows: list[RunRow], since: datetime = T0) -> RunTotals:
