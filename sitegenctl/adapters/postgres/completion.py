@@ -34,7 +34,8 @@ async def suggest_orders(url: str, prefix: str, *, timeout: float) -> list[tuple
 
     Raises ``SourceError``. The customer's name is untrusted text.
     """
-    if prefix and not _is_number(prefix):
+    is_number = prefix.isascii() and prefix.isdecimal() and prefix[0] != "0"
+    if prefix and not (is_number and int(prefix[:20]) <= MAX_ORDER_ID):
         return []
     database = Database(asyncpg_dsn(url), timeout=timeout, read_only=True)
     try:
@@ -47,10 +48,6 @@ async def suggest_orders(url: str, prefix: str, *, timeout: float) -> list[tuple
     finally:
         await database.close()
     return [(row["id"], row["customer_name"]) for row in rows]
-
-
-def _is_number(prefix: str) -> bool:
-    return prefix.isascii() and prefix.isdecimal() and 0 < int(prefix[:20]) <= MAX_ORDER_ID and prefix[0] != "0"
 
 
 def _spans(prefix: str) -> list[tuple[int, int]]:

@@ -1,12 +1,4 @@
-"""Redis's error replies as ``SourceError``.
-
-    SourceError
-    └── Refusal          one command was refused; the connection and other commands are not affected
-        └── NotPermitted the ACL does not allow the user a command, key or channel
-
-A reply begins with a code such as ``NOAUTH``, by which it is recognised. Replies with the code ``ERR`` have none of
-their own.
-"""
+"""Redis's error replies as ``SourceError``, by the code with which a reply begins, such as ``NOAUTH``."""
 
 from __future__ import annotations
 
@@ -25,7 +17,7 @@ _CHANNEL_COMMANDS = ("PUBLISH", "SUBSCRIBE", "PSUBSCRIBE")
 
 
 class Refusal(SourceError):
-    """Redis refused one command: ``code`` is the first word of its reply, ``reason`` the rest."""
+    """Redis refused one command, and no other: ``code`` is the first word of its reply, ``reason`` the rest."""
 
     def __init__(
         self, message: str, *, code: str = "", reason: str = "", hint: str | None = None, source: str = "broker"

@@ -23,21 +23,16 @@ _CERT_REQS = {"cert_required": "required", "cert_optional": "optional", "cert_no
 TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS = (*TLS_FILES, "ssl_ca_data", "ssl_cert_reqs", "ssl_check_hostname", "ssl_password")
 
-_ADDRESS: Mapping[str, Callable[[str], object]] = {"db": int, "virtual_host": str, "username": str, "password": str}
+_ADDRESS = ("db", "virtual_host", "username", "password")
 # Options of redis-py's client. sitegenctl accepts and ignores them: it sets its own. Kombu refuses them.
-_CLIENT: Mapping[str, Callable[[str], object]] = {
-    "socket_timeout": float,
-    "socket_connect_timeout": float,
-    "socket_keepalive": str,
-    "retry_on_timeout": str,
-    "retry_on_error": str,
-    "max_connections": int,
-    "health_check_interval": int,
-    "client_name": str,
-    "protocol": int,
-    "encoding": str,
-    "encoding_errors": str,
-    "decode_responses": str,
+_CLIENT = (
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "retry_on_timeout", "retry_on_error"),
+    *("max_connections", "health_check_interval", "client_name", "protocol"),
+    *("encoding", "encoding_errors", "decode_responses"),
+)
+_NUMBERS: Mapping[str, Callable[[str], object]] = {
+    **dict.fromkeys(("socket_timeout", "socket_connect_timeout"), float),
+    **dict.fromkeys(("db", "max_connections", "health_check_interval", "protocol"), int),
 }
 
 
@@ -102,12 +97,11 @@ def require_redis(url: str) -> None:
             if parts.scheme != "rediss":
                 raise UsageProblem(f"REDIS_URL: {name} requires TLS", hint="use rediss:// instead of redis://")
             continue
-        parse = _ADDRESS.get(name) or _CLIENT.get(name)
-        if parse is None:
+        if name not in (*_ADDRESS, *_CLIENT):
             known = _TLS if name.startswith("ssl_") else (*_ADDRESS, *_CLIENT)
             raise UsageProblem(f"REDIS_URL: unknown option {name!r}", hint=f"known options: {', '.join(known)}")
         try:
-            parse(value)
+            _NUMBERS.get(name, str)(value)
         except ValueError:
             raise UsageProblem(f"REDIS_URL: {name} must be a number, not {value!r}") from None
 
