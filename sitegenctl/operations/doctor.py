@@ -73,7 +73,7 @@ class _Measuring:
             self._queue(),
             self._measure(Leftovers, Source.BROKER, broker.leftovers, after=(RedisFacts,)),
             self._orders(),
-            self._measure(Schemas, Source.DATABASE, self._probes.database.schemas, after=(PostgresFacts,)),
+            self._measure(Schemas, Source.DATABASE, database.schemas, after=(PostgresFacts,)),
             self._measure(FinishedSites, Source.FILES, self._finished, after=(PostgresFacts, DirectoryFacts)),
         )
 
@@ -150,13 +150,18 @@ class _Measuring:
         second = await self._read_queue()
         if isinstance(second, Missing):
             second = first
+        # Without a worker beat's messages stay in the queue.
+        earlier, beat_came = self.facts[MessageFacts], False
+        if not consumers and isinstance(earlier, MessageFacts):
+            later = await self._attempt(Source.BROKER, self._probes.broker.messages())
+            beat_came = isinstance(later, MessageFacts) and later.beat > earlier.beat
         return QueueActivity(
             first=head,
             second=second[0],
             before=workers,
             after=second[1],
             waited=self._options.patience,
-            beat_came=not consumers and await self._has_beat_sent(),
+            beat_came=beat_came,
         )
 
     async def _read_queue(self) -> tuple[QueueHead, WorkersFacts] | Missing:
@@ -165,14 +170,6 @@ class _Measuring:
             return head
         workers = await self._attempt(Source.BROKER, self._probes.broker.workers())
         return workers if isinstance(workers, Missing) else (head, workers)
-
-    async def _has_beat_sent(self) -> bool:
-        """Whether there are more of beat's messages than before; without a worker they stay in the queue."""
-        earlier = self.facts[MessageFacts]
-        if not isinstance(earlier, MessageFacts):
-            return False
-        later = await self._attempt(Source.BROKER, self._probes.broker.messages())
-        return isinstance(later, MessageFacts) and later.beat > earlier.beat
 
 
 def _missing(source: Source, exc: SourceError) -> Missing:

@@ -157,8 +157,7 @@ async def execute_batches(
             await asyncio.gather(planning, return_exceptions=True)
         if following is None:
             unplanned = [left_alone(kind, each, reason, hint=hint) for each in batch.remaining]
-            joined = _joined(results)
-            return replace(joined, outcomes=[*joined.outcomes, *unplanned], interrupted=is_interrupted)
+            return _joined(results, unplanned, interrupted=is_interrupted)
         batch = following
 
 
@@ -172,10 +171,13 @@ async def preview_batches(batches: AsyncIterator[PlanBatch], *, limit: int | Non
     return _joined(results)
 
 
-def _joined(results: Sequence[OperationResult]) -> OperationResult:
+def _joined(
+    results: Sequence[OperationResult], unplanned: Sequence[Outcome] = (), *, interrupted: bool = False
+) -> OperationResult:
     return replace(
         results[-1],
-        outcomes=[outcome for result in results for outcome in result.outcomes],
+        outcomes=[*(outcome for result in results for outcome in result.outcomes), *unplanned],
+        interrupted=interrupted,
         beyond=sum(result.beyond for result in results),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         omitted=sum(result.omitted for result in results),

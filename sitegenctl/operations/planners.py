@@ -233,7 +233,7 @@ class RepairPlanner(Planner):
         facts = await _read_facts(sources, snapshot, named or ())
         plan = plan_repair(snapshot, self.options, new_task_id=sources.queue.new_task_id, named=named, facts=facts)
         if selection is not None and not selection.named:
-            plan = plan.only(selection.order_ids)
+            plan = plan.without(set(plan.order_ids).difference(selection.order_ids))
         yield PlanBatch(plan, plan.order_ids)
 
 

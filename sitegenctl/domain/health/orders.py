@@ -56,7 +56,15 @@ def beat(
     queued = messages.beat if messages is not None else 0
     consumers = activity.after.consumers(system)
     if not consumers:
-        return _beat_without_worker(activity, queued, system.beat_interval)
+        # Its messages pile up: an old one proves nothing, a new one does.
+        if activity.beat_came:
+            return ok(f"a message of its own came within {seconds(activity.waited)}")
+        evidence = "without a worker it is not known whether its task runs"
+        if queued:
+            evidence = f"{counted(queued, 'message')} of its own in the queue, of any age: no worker takes them"
+        patience = f"{round(system.beat_interval.total_seconds()) + 10}s"
+        remedy = Remedy.run(Command.DOCTOR, patience=patience, note="waits for its next message")
+        return unchecked(evidence, remedy=remedy)
     if queued:
         return ok(f"{counted(queued, 'message')} of its own in the queue")
     runs = sum(worker.beat_runs for worker in consumers)
@@ -80,18 +88,6 @@ def beat(
                 remedy=system.commands.restart_beat or Remedy.run(Command.START_STUCK),
             )
     return unchecked(f"{ran}; beat itself can't be asked", remedy=system.commands.show_beat)
-
-
-def _beat_without_worker(activity: QueueActivity, queued: int, interval: timedelta) -> Finding:
-    """Judge beat by its messages, which pile up without a worker: an old one proves nothing, a new one does."""
-    if activity.beat_came:
-        return ok(f"a message of its own came within {seconds(activity.waited)}")
-    if queued:
-        evidence = f"{counted(queued, 'message')} of its own in the queue, of any age: no worker takes them"
-    else:
-        evidence = "without a worker it is not known whether its task runs"
-    patience = f"{round(interval.total_seconds()) + 10}s"
-    return unchecked(evidence, remedy=Remedy.run(Command.DOCTOR, patience=patience, note="waits for its next message"))
 
 
 @check("orders", Source.DATABASE)

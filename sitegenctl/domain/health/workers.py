@@ -235,8 +235,16 @@ def time_limits(workers: WorkersFacts, system: System, messages: MessageFacts | 
     """
     if not workers.workers:
         return _NO_WORKER
-    if messages is not None and messages.limits is not None:
-        return _job_limits(messages.limits, system)
+    if messages is not None and (of_jobs := messages.limits) is not None:
+        # Each job has its own.
+        lines = [f"{counted(number, 'task')} with {seconds(limit)}" for limit, number in of_jobs.items()]
+        if not lines:
+            return ok("each task has its own limit, and there is no task now")
+        if set(of_jobs) == {_HARD}:
+            return ok(*lines)
+        if None in of_jobs:
+            return failed(*lines, "a generation that hangs never ends", remedy=system.texts.limits)
+        return warning(*lines, f"the system has {seconds(_HARD)}", remedy=system.texts.limits)
     limits = {(each.soft_limit, each.hard_limit) for each in workers.runners(system)}
     if not limits:
         return unchecked("no worker runs our task: see worker queue")
@@ -246,18 +254,6 @@ def time_limits(workers: WorkersFacts, system: System, messages: MessageFacts | 
     if any(hard is None for _, hard in limits):
         return failed(f"{text}: a generation that hangs never ends", remedy=system.texts.limits)
     return warning(f"{text}; the system has {seconds(_SOFT)} and {seconds(_HARD)}", remedy=system.texts.limits)
-
-
-def _job_limits(limits: Mapping[timedelta | None, int], system: System) -> Finding:
-    """Judge the limits of the jobs, where each has its own."""
-    if not limits:
-        return ok("each task has its own limit, and there is no task now")
-    lines = [f"{counted(number, 'task')} with {seconds(limit)}" for limit, number in limits.items()]
-    if set(limits) == {_HARD}:
-        return ok(*lines)
-    if None in limits:
-        return failed(*lines, "a generation that hangs never ends", remedy=system.texts.limits)
-    return warning(*lines, f"the system has {seconds(_HARD)}", remedy=system.texts.limits)
 
 
 @check("scheduler", Source.BROKER, backends={"rq"})

@@ -83,7 +83,7 @@ def changed_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
     if order.status is not OrderStatus.GENERATING or not is_younger(order, snapshot.grace):
         return None
     reason = f"it changed {describe_age(order.idle)} ago and may be on its way"
-    return skip(order, reason, hint=_wait_or_force(snapshot))
+    return skip(order, reason, hint=f"re-check after {describe_age(snapshot.grace)}, or use --force")
 
 
 def announced_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
@@ -98,8 +98,8 @@ def announced_recently(order: Order, snapshot: Snapshot) -> Outcome | None:
         return None
     if any(task.task_id == journal.task_id for task in snapshot.tasks_of(order.order_id)):
         return None
-    announced = f"task {short_id(journal.task_id)} was announced {describe_age(journal.age)} ago"
-    return skip(order, f"{announced} and may be on its way", hint=_wait_or_force(snapshot))
+    reason = f"task {short_id(journal.task_id)} was announced {describe_age(journal.age)} ago and may be on its way"
+    return skip(order, reason, hint=f"re-check after {describe_age(snapshot.grace)}, or use --force")
 
 
 def attempts_exhausted(order: Order, max_attempts: int | None, *, hint: Hint | None = None) -> Outcome | None:
@@ -158,7 +158,3 @@ def _until(order: Order | int, reason: str, until: datetime | None, snapshot: Sn
     advice = "wait; or, once its worker is known to be dead"
     hint = Remedy.run(Command.REPAIR, order_id, advice=advice, worker_dead=True)
     return refuse(order, f"{reason}{when}", hint=hint, obstacle=Obstacle.UNDATED if until is None else None)
-
-
-def _wait_or_force(snapshot: Snapshot) -> str:
-    return f"re-check after {describe_age(snapshot.grace)}, or use --force"

@@ -215,10 +215,6 @@ class Plan:
             left_alone=[outcome for outcome in self.left_alone if outcome.order_id not in order_ids],
         )
 
-    def only(self, order_ids: Collection[int]) -> Plan:
-        """The same plan for these orders only."""
-        return self.without(set(self.order_ids).difference(order_ids))
-
     def naming(self, order_ids: Sequence[int], existing: Collection[int]) -> Plan:
         """The same plan with an outcome for each of these orders; ``existing`` are those of the others that exist."""
         planned = set(self.order_ids)
