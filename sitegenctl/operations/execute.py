@@ -128,8 +128,10 @@ async def execute_batches(
     while True:
         planning = asyncio.ensure_future(anext(others, None))
         advance = None if progress is None else lambda completed, start=count: progress(start + completed)
-        plan = batch.plan.limited(limit)
-        limit = None if limit is None else limit - len(plan.steps)
+        plan = batch.plan
+        if limit is not None:
+            plan = plan.limited(limit)
+            limit -= len(plan.steps)
         following = None
         is_interrupted = True
         kind, reason, hint = OutcomeKind.SKIPPED, "interrupted before it was planned", None

@@ -254,10 +254,10 @@ class _Observation:
     ) -> Snapshot:
         """Join the sources; doubtful tasks of ``certain`` orders (None: of all) take a second reading."""
         reading, orders = reading or BrokerReading(), known or {}
-        results = await self._results(reading, survey) if survey is not None else {}
+        results = await self._results(reading, survey) if survey is not None and survey.workers else {}
         liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
         tasks = liveness.decide(attribute(reading.tasks, survey, finished=results), orders)
-        doubted = doubtful(tasks, self.attempts.before)
+        doubted = doubtful(tasks, self.attempts.before) if tasks else frozenset()
         in_doubt = [task for task in tasks if task.task_id in doubted]
         if any(certain is None or task.order_id in certain for task in in_doubt):
             tasks, reread = await self._read_again(tasks, {task.order_id for task in in_doubt if task.order_id})

@@ -120,19 +120,17 @@ class LoggedRun:
             self.last_stage = stage.name
 
 
+@dataclass(slots=True)
 class OrderReader:
     """Reads the log of one order; only its newest run, and the one before the newest enqueue, are kept."""
 
-    __slots__ = ("_attempts_before", "_before", "_is_enqueued", "attempts", "last_journal", "run")
-
-    def __init__(self) -> None:
-        self.run: LoggedRun | None = None
-        self.attempts = 0
-        self.last_journal: str | None = None
-        self._is_enqueued = False
-        # The state before the newest enqueue, in case it is rolled back.
-        self._before: LoggedRun | None = None
-        self._attempts_before = 0
+    run: LoggedRun | None = None
+    attempts: int = 0
+    last_journal: str | None = None
+    _is_enqueued: bool = False
+    # The state before the newest enqueue, in case it is rolled back.
+    _before: LoggedRun | None = None
+    _attempts_before: int = 0
 
     @property
     def newest(self) -> LoggedRun | None:
