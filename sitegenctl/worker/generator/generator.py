@@ -6,6 +6,7 @@ if there is content for it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,11 +15,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sitegenctl.domain.orders.generation import Brief, SiteFile
-from sitegenctl.worker.generator import seo_files
-from sitegenctl.worker.generator.site import Service, Site, read_brief
+from sitegenctl.worker.generator.site import MAX_SERVICE_PAGES, Service, Site, read_brief
 
 _HOME = "index.html"
 _MISSING = "404.html"
+_VCARD_LINE = 75  # bytes
 # These describe the business as structured data.
 _BUSINESS_PAGES = frozenset({_HOME, "contact.html", "about.html"})
 
@@ -51,8 +52,8 @@ def generate(brief: Brief) -> Collection[SiteFile]:
     texts = {page.path: _render_page(site, page, navigation, style) for page in pages} | {
         "sitemap.xml": _render("sitemap.xml", addresses=addresses),
         "robots.txt": _render("robots.txt", base=site.base),
-        "site.webmanifest": seo_files.manifest(site),
-        "contact.vcf": seo_files.contact_card(site),
+        "site.webmanifest": _manifest(site),
+        "contact.vcf": _contact_card(site),
         "assets/site.css": _render("site.css", **style),
         "assets/favicon.svg": _render("favicon.svg", site=site),
         "assets/logo.svg": _render("logo.svg", site=site),
@@ -106,7 +107,7 @@ def _render_page(site: Site, page: _Page, navigation: list[_Page], style: dict[s
         description=page.description or site.meta_description,
         address=_address(site, page) if site.base and not is_missing else None,
         services_lead=_services_lead(site),
-        structured=seo_files.business_data(site) if page.path in _BUSINESS_PAGES else None,
+        structured=_business_data(site) if page.path in _BUSINESS_PAGES else None,
         **style,
     )
 
@@ -122,6 +123,96 @@ def _services_lead(site: Site) -> str:
     if len(names) > 4 or not site.place:
         return site.lead
     return site.say("services_lead", services=site.say.enumeration(names), place=site.place)
+
+
+def _business_data(site: Site) -> dict[str, Any]:
+    """Return the business as schema.org describes one, without what is not known."""
+    contact = site.contact
+    catalogue = {
+        "@type": "OfferCatalog",
+        "name": site.say("services"),
+        "itemListElement": [
+            {"@type": "Offer", "itemOffered": {"@type": "Service", "name": service.name}}
+            for service in site.services[:MAX_SERVICE_PAGES]
+        ],
+    }
+    address = {
+        "@type": "PostalAddress",
+        "streetAddress": contact.address,
+        "addressLocality": site.city,
+        "addressRegion": site.state,
+    }
+    return _known(
+        {
+            "@context": "https://schema.org",
+            "@type": site.business_type,
+            "@id": site.address("#business"),
+            "name": site.name,
+            "description": site.meta_description,
+            "url": site.address(""),
+            "logo": site.logo or site.address("assets/logo.svg"),
+            "telephone": contact.phone,
+            "email": contact.email if contact.email_link else None,
+            "address": _known(address),
+            "areaServed": list(site.areas),
+            "keywords": ", ".join(site.keywords),
+            "sameAs": [address for _, address in site.social],
+            "hasOfferCatalog": catalogue if site.services else None,
+        }
+    )
+
+
+def _manifest(site: Site) -> str:
+    """Return the web app manifest, for bookmarks on phones."""
+    data = {
+        "name": site.name,
+        "short_name": site.name[:30],
+        "lang": site.say.language.value,
+        "start_url": "index.html",
+        "display": "browser",
+        "background_color": site.palette.paper.background,
+        "theme_color": site.palette.brand.background,
+        "icons": [{"src": "assets/favicon.svg", "sizes": "any", "type": "image/svg+xml"}],
+    }
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+
+
+def _contact_card(site: Site) -> str:
+    """Return the business as a vCard 3.0 (RFC 2426)."""
+    contact = site.contact
+    address = ";".join(["", "", *map(_vcard, (contact.address, site.city, site.state)), "", ""])
+    entries = {
+        "FN": _vcard(site.name),
+        "N": f"{_vcard(site.name)};;;;",
+        "ORG": _vcard(site.name),
+        "TEL;TYPE=WORK,VOICE": (contact.phone_link or "").removeprefix("tel:"),
+        "EMAIL;TYPE=INTERNET": _vcard(contact.email) if contact.email_link else "",
+        "ADR;TYPE=WORK": address if contact.address or site.place else "",
+        "URL": site.address(""),
+    }
+    lines = ["BEGIN:VCARD", "VERSION:3.0", *(f"{key}:{text}" for key, text in entries.items() if text)]
+    return "".join(f"{_folded(line)}\r\n" for line in [*lines, "END:VCARD"])
+
+
+def _known(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value}
+
+
+def _vcard(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(";", "\\;").replace(",", "\\,")
+
+
+def _folded(line: str) -> str:
+    """Return the line in pieces of at most 75 bytes, never split inside a character."""
+    pieces, size = [""], 0
+    for character in line:
+        width = len(character.encode())
+        if size + width > _VCARD_LINE:
+            pieces.append(" ")
+            size = 1
+        pieces[-1] += character
+        size += width
+    return "\r\n".join(pieces)
 
 
 def _render(template: str, **context: Any) -> str:
