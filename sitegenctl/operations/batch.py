@@ -57,20 +57,16 @@ class ExecutionContext:
 
 @dataclass(kw_only=True)
 class Batch:
-    """Steps that are executed together; skips and failures are kept by order.
-
-    It publishes after the ``previous`` batch has. ``lost`` is the source that could not be reached before anything was
-    changed.
-    """
+    """Steps that are executed together."""
 
     context: ExecutionContext
     steps: Sequence[Step]
-    skips: dict[int, Outcome] = field(default_factory=dict)
+    skips: dict[int, Outcome] = field(default_factory=dict)  # by order
     applied: TransitionResult = field(default_factory=TransitionResult)
-    failures: dict[int, Failure] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)  # by order
     trashed: dict[int, str] = field(default_factory=dict)
-    previous: Batch | None = None
-    lost: SourceError | None = None
+    previous: Batch | None = None  # it publishes after that one has
+    lost: SourceError | None = None  # the source that could not be reached before anything was changed
     has_published: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> list[Outcome]:

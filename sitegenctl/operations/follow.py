@@ -53,15 +53,11 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The end of an order's run; ``message`` is that of the row that decided it.
-
-    ``outcome`` is ERROR where no retry is left, and None if the task has ended or is lost without an outcome in the
-    log.
-    """
+    """The end of an order's run."""
 
     order_id: int
-    outcome: RunOutcome | None
-    message: str
+    outcome: RunOutcome | None  # ERROR: no retry is left; None: its task is gone or lost, without an outcome in the log
+    message: str  # of the row that decided it
     hint: Hint | None = None
 
 

@@ -93,21 +93,15 @@ def utc_now() -> datetime:
 
 @dataclass(kw_only=True)
 class Attempts:
-    """The reads of the sources for one snapshot, and why a source did not respond.
+    """The reads of the sources for one snapshot; a failed source is not read again, as each read could take long."""
 
-    A source that failed is not read again: each read could take the whole timeout. Reads of the same source wait for
-    each other. ``took`` are the seconds of each source's first response.
-
-    Where a view polls, ``before`` are the tasks of its last snapshot, which need no second reading, and ``recall`` may
-    answer a slow question from its last answer to the same key.
-    """
-
-    before: Sequence[LiveTask] = ()
+    before: Sequence[LiveTask] = ()  # tasks of the last snapshot, which need no second reading
+    #: Where a view polls, it may answer a slow question from its last answer to the same key.
     recall: Callable[[Hashable, Callable[[], Awaitable[Any]]], Awaitable[Any]] = lambda _, ask: ask()
     now: Callable[[], datetime] = utc_now
-    errors: dict[Source, str] = field(default_factory=dict)
+    errors: dict[Source, str] = field(default_factory=dict)  # why a source did not respond
     causes: dict[Source, SourceError] = field(default_factory=dict)
-    took: dict[Source, float] = field(default_factory=dict)
+    took: dict[Source, float] = field(default_factory=dict)  # seconds of each first response
     _locks: Mapping[Source, asyncio.Lock] = field(default_factory=lambda: {source: asyncio.Lock() for source in Source})
 
     async def make(self, source: Source, ask: Callable[[], Awaitable[T]]) -> T | None:
