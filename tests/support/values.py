@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Condition, Source
 from sitegenctl.domain.diagnosis.overview import Depth, Overview
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.health.access import NEEDED_COLUMNS, ColumnAccess, DatabaseAccess
-from sitegenctl.domain.orders.order import OrderStatus
-from sitegenctl.domain.orders.run_reader import RunRow, RunStream
-from sitegenctl.domain.queue.task import TaskState
+from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
+from sitegenctl.domain.orders.run_reader import RunRow, RunStream, read_history
+from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
 
 PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE"})
@@ -76,3 +78,34 @@ def measured(*, unanswered: dict[Source, str] | None = None, totals: RunTotals |
     )
     took = {source: 0.01 for source in Source if source not in away}
     return Measurement(overview=seen, totals=totals, unanswered=away, took=took, seconds=0.1)
+
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def order(order_id: int = 42, status: OrderStatus | None = OrderStatus.GENERATING, *steps: str, **fields: Any) -> Order:
+    """An order that changed three hours ago, with these steps in its log."""
+    known = {
+        "customer_name": "Ana",
+        "business_name": "Padaria",
+        "onboarding": Onboarding.COMPLETE,
+        "idle": timedelta(hours=3),
+        "last_log_id": 7,
+        "history": read_history(steps),
+    }
+    return Order(order_id=order_id, status=status, **{**known, **fields})
+
+
+def task(
+    state: TaskState = TaskState.QUEUED, task_id: str = "t1", order_id: int | None = 42, **fields: Any
+) -> LiveTask:
+    """A task that was enqueued an hour ago; one that runs or is reserved is at worker w1."""
+    worker = "w1" if state in (TaskState.RUNNING, TaskState.RESERVED) else None
+    known = {"name": "generate", "worker": worker, "enqueued_at": NOW - timedelta(hours=1)}
+    return LiveTask(task_id=task_id, order_id=order_id, state=state, **{**known, **fields})
+
+
+def snapshot(*orders: Order, tasks: tuple[LiveTask, ...] = (), files: int | None = 0, **fields: Any) -> Snapshot:
+    """A snapshot of these orders, each with ``files`` files (None: not counted)."""
+    counted = {} if files is None else {each.order_id: SiteFiles(count=files, size=1) for each in orders}
+    return Snapshot(taken_at=NOW, orders={each.order_id: each for each in orders}, tasks=tasks, files=counted, **fields)

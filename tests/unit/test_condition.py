@@ -20,7 +20,7 @@ from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.plans.plan import Action
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.render.command import hint_text
-from tests.support.orders import NOW, order, task
+from tests.support.values import NOW, order, task
 
 NOW_AGO = NOW - timedelta(hours=1)
 JUST_NOW = timedelta(seconds=5)

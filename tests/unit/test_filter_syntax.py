@@ -9,7 +9,7 @@ from hypothesis import example, given, strategies as st
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.listing import FilterText, OrderFilter, OrderQuery, SortBy, parse_filter
 from sitegenctl.domain.orders.order import OrderStatus
-from tests.support.orders import order
+from tests.support.values import order
 
 MINUTE = timedelta(minutes=1)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,16 @@ from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp, Definiti
 from sitegenctl.domain.health.files import DirectoryFacts, FinishedSites, directory, disk, finished_sites
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts, leftovers, serialization
 from sitegenctl.domain.health.orders import BEAT_TASK, OpenOrders, backend, beat, open_orders
-from sitegenctl.domain.health.postgres import PostgresFacts, Schemas, SchemaShape, TableLock, clocks, postgresql, schema
+from sitegenctl.domain.health.postgres import (
+    PostgresFacts,
+    Schemas,
+    SchemaShape,
+    TableLock,
+    clock_problem,
+    clocks,
+    postgresql,
+    schema,
+)
 from sitegenctl.domain.health.redis import Connections, RedisFacts, eviction, persistence, redis
 from sitegenctl.domain.health.workers import (
     QueueActivity,
@@ -518,3 +527,20 @@ def test_unreachable_source_is_exit_3() -> None:
     checkup = CheckUp(checks=[result(FAILED), result(FAILED, unreachable=True), result(UNCHECKED)])
     assert (checkup.exit_code, checkup.summary) == (3, "unhealthy: 2 failed, 1 could not be checked")
     assert CheckUp(checks=[judge(directory, DirectoryFacts(path="/sites", exists=False))]).exit_code == 3
+
+
+NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("seconds", [0, 60, -60])
+def test_small_clock_difference_is_no_problem(seconds: int) -> None:
+    assert clock_problem(NOW + timedelta(seconds=seconds), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "difference"),
+    [(61, "1m 1s ahead of"), (-61, "1m 1s behind"), (8 * 86400, "8d ahead of"), (-3600, "1h behind")],
+)
+def test_large_clock_difference_is_reported(seconds: int, difference: str) -> None:
+    problem = clock_problem(NOW + timedelta(seconds=seconds), NOW)
+    assert problem == f"this machine's clock is {difference} the database's: ages of files are uncertain"

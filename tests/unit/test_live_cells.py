@@ -29,7 +29,7 @@ from sitegenctl.tui.views.view import LogEntry, View, ViewContext
 from sitegenctl.tui.views.workers import WorkersView, worker_rows
 from sitegenctl.tui.widgets.live_table import Cell
 from sitegenctl.tui.widgets.look import file_size, progress_bar
-from tests.support.orders import order, task
+from tests.support.values import order, task
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

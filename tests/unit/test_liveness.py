@@ -19,7 +19,7 @@ from sitegenctl.domain.diagnosis.liveness import (
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.run import History, Run, RunOutcome
 from sitegenctl.domain.queue.task import DEFAULT_RECONNECT, BrokerReading, LiveTask, TaskState
-from sitegenctl.domain.queue.worker import Worker, WorkerSurvey
+from sitegenctl.domain.queue.worker import Worker, WorkerDetails, WorkerRoster, WorkerSurvey, standstill
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LIMIT = timedelta(minutes=10)
@@ -423,3 +423,33 @@ def test_a_doubtful_task_is_believed_when_two_readings_agree(
 def test_without_a_second_reading_nothing_is_orphaned_or_doubled() -> None:
     assert [t.state for t in unconfirmed(TWICE)] == [TaskState.RUNNING]
     assert [t.state for t in unconfirmed(ORPHAN)] == [TaskState.UNACCOUNTED]
+
+
+def replies_of(*names: str, silent: int = 0, consumers: int | None = None) -> WorkerSurvey:
+    return WorkerSurvey(workers=tuple(Worker(name=name) for name in names), silent=silent, consumers=consumers)
+
+
+def roster(**queues: str) -> WorkerRoster:
+    return WorkerRoster(workers=tuple(WorkerDetails(name=name, queues=(queue,)) for name, queue in queues.items()))
+
+
+@pytest.mark.parametrize(
+    ("survey", "known", "expected"),
+    [
+        (replies_of(consumers=0), None, "no worker is alive"),
+        (replies_of(consumers=0), roster(a="ours"), "no worker is alive"),  # it stopped since
+        (replace(replies_of(consumers=0), may_run=True), None, "no worker responds to remote control"),
+        (replace(replies_of(consumers=1), asked_by=None), None, "no worker responds"),
+        (replies_of(consumers=1), None, "no worker responds to remote control"),
+        (replies_of(), None, "no worker responds to remote control"),  # the client list could not be read
+        (replies_of("a"), roster(a="ours"), None),
+        (replies_of("a", "b"), roster(a="another", b="ours"), None),
+        (replies_of("a"), roster(a="another"), "no worker consumes ours"),
+        (replies_of("a"), None, None),  # the roster was not read yet
+        (replies_of("a", "b"), roster(a="another"), None),  # the details of the new worker are unknown
+        (replies_of("a", silent=1), roster(a="another"), None),  # nor are those of a silent one
+        (replies_of(silent=1), None, None),
+    ],
+)
+def test_standstill(survey: WorkerSurvey, known: WorkerRoster | None, expected: str | None) -> None:
+    assert standstill(survey, known, queue="ours") == expected

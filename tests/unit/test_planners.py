@@ -13,13 +13,14 @@ from sitegenctl.domain.orders.order import JournalEntry, LogRow, Onboarding, Ord
 from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
 from sitegenctl.domain.plans.enqueue import backoff, plan_enqueue, plan_retry, plan_start
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
+from sitegenctl.domain.plans.guards import waits
 from sitegenctl.domain.plans.maintenance import Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.plans.plan import Action, Obstacle, OperationResult, Outcome, OutcomeKind, Plan
 from sitegenctl.domain.plans.repair import RepairFacts, RepairOptions, furthest, plan_repair
 from sitegenctl.domain.plans.reset import ResetOptions, plan_reset, plan_reset_empty
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
 from sitegenctl.render.command import hint_text
-from tests.support.orders import NOW, order, snapshot, task
+from tests.support.values import NOW, order, snapshot, task
 
 GENERATING, BUILDING, REVIEW = OrderStatus.GENERATING, OrderStatus.BUILDING, OrderStatus.REVIEW
 
@@ -780,3 +781,22 @@ def test_exit_codes(kinds: list[OutcomeKind], code: int) -> None:
     assert OperationResult(command="enqueue", dry_run=False, outcomes=outcomes).exit_code == code
     interrupted = OperationResult(command="enqueue", dry_run=False, outcomes=outcomes, interrupted=True)
     assert interrupted.exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("state", "facts", "expected"),
+    [
+        (TaskState.QUEUED, {"position": 3}, True),
+        (TaskState.SCHEDULED, {"position": 3, "eta": NOW}, True),  # Celery's, in the queue and at no worker yet
+        (TaskState.SCHEDULED, {"eta": NOW}, True),  # RQ's
+        (TaskState.RETRYING, {"eta": NOW}, True),
+        (TaskState.SCHEDULED, {}, False),  # it waits for something else than a time
+        (TaskState.SCHEDULED, {"eta": NOW, "worker": "celery@a"}, False),
+        (TaskState.RUNNING, {"worker": "celery@a"}, False),
+        (TaskState.RESERVED, {"worker": "celery@a"}, False),
+        (TaskState.UNACKED, {}, False),
+        (TaskState.ORPHANED, {}, False),
+    ],
+)
+def test_only_tasks_that_no_worker_holds_wait(state: TaskState, facts: dict[str, object], expected: bool) -> None:
+    assert waits(LiveTask(task_id="T", name="generate", order_id=1, state=state, **facts)) is expected
