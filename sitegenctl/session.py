@@ -68,7 +68,7 @@ class Session:
         """The orders database."""
         from sitegenctl.adapters.postgres.orders import PostgresOrders
 
-        url = self.settings.require_database_url()
+        url = self.settings.require_url("database")
         orders = PostgresOrders(url, timeout=self.settings.timeout.total_seconds(), read_only=self.settings.read_only)
         self.closing.push_async_callback(orders.close)
         return orders
@@ -95,7 +95,7 @@ class Session:
         from sitegenctl.config.file import state_dir
 
         system = "\n".join(
-            (self.settings.require_database_url(), self.settings.require_redis_url(), self.settings.queue)
+            (self.settings.require_url("database"), self.settings.require_url("redis"), self.settings.queue)
         )
         return ReportFile(state_dir(os.environ), system)
 
@@ -113,7 +113,7 @@ class Session:
         from sitegenctl.adapters.sites.health import SiteHealth
         from sitegenctl.domain.health.probes import HealthProbes
 
-        database = PostgresHealth(self.settings.require_database_url(), timeout=self.settings.timeout.total_seconds())
+        database = PostgresHealth(self.settings.require_url("database"), timeout=self.settings.timeout.total_seconds())
         self.closing.push_async_callback(database.close)
         directory = SiteHealth(self.settings.sites_dir) if self.settings.sites_dir else None
         return HealthProbes(broker=self._backend.probe(), database=database, directory=directory)
@@ -174,8 +174,8 @@ def deployment_commands(settings: Settings) -> DeploymentCommands:
         start_worker=Remedy.shell("docker", "start", backend.container),
         # As long as a generation may take: what is killed before its end lies in `unacked` until the timeout.
         restart_worker=Remedy.shell("docker", "restart", "--time", "620", backend.container),
-        redis_cli=redis_cli(settings.require_redis_url(), variables.get("redis_url")),
-        psql=psql(settings.require_database_url(), variables.get("database_url")),
+        redis_cli=redis_cli(settings.require_url("redis"), variables.get("redis_url")),
+        psql=psql(settings.require_url("database"), variables.get("database_url")),
         in_worker=ShellCommand(("docker", "exec", backend.container)),
         redis_url=named("redis_url", "REDIS_URL"),
         database_url=named("database_url", "DATABASE_URL"),
@@ -215,5 +215,5 @@ def worker_stores(settings: Settings) -> tuple[GenerationStore, SiteStore]:
     from sitegenctl.adapters.sites.directory import SiteDirectory
 
     timeout = settings.timeout.total_seconds()
-    store = PostgresGeneration(settings.require_database_url(), timeout=timeout)
+    store = PostgresGeneration(settings.require_url("database"), timeout=timeout)
     return store, SiteDirectory(settings.require_sites_dir(), timeout=timeout)

@@ -92,42 +92,39 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
-    try:
-        return _run(arguments)
-    except OutputLost as exc:
-        if not exc.reader_left:
-            print(f"error: {exc.message}", file=sys.stderr)
-        return exc.exit_code
-
-
-def _run(arguments: Sequence[str]) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        # A stream with a narrow encoding shows escapes instead of failing. Tests may replace streams.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     # Whether JSON is wanted, read from a command line that could not be parsed.
     as_json = re.search(r"(^| )(-o|--output)[ =]?json( |$)", " ".join(arguments)) is not None
     try:
-        words = _read_words(arguments)
-        code = make_app(words)(words, prog_name="sitegenctl", standalone_mode=False) or 0
-        with deciding(code):
-            sys.stdout.flush()
-        if code == 130:
-            # Typer turned Ctrl-C into an exit code.
+        for stream in (sys.stdout, sys.stderr):
+            # A stream with a narrow encoding shows escapes instead of failing. Tests may replace streams.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            words = _read_words(arguments)
+            code = make_app(words)(words, prog_name="sitegenctl", standalone_mode=False) or 0
+            with deciding(code):
+                sys.stdout.flush()
+            if code == 130:
+                # Typer turned Ctrl-C into an exit code.
+                print_interrupted()
+            return int(code)
+        except (KeyboardInterrupt, typer.Abort):
             print_interrupted()
-        return int(code)
-    except (KeyboardInterrupt, typer.Abort):
-        print_interrupted()
-        return 130
-    except UsageProblem as exc:
-        return write_failure(exc, None, "", as_json=as_json)
-    except _TyperUsageError as exc:
-        if type(exc).__name__ == "NoArgsIsHelpError":
-            print(exc.ctx.get_help())
-            return 0
-        problem, hint = _usage_problem(exc)
-        command = exc.ctx.command_path.partition(" ")[2] if exc.ctx else ""
-        return write_failure(UsageProblem(problem), hint, command, as_json=as_json)
+            return 130
+        except UsageProblem as exc:
+            return write_failure(exc, None, "", as_json=as_json)
+        except _TyperUsageError as exc:
+            if type(exc).__name__ == "NoArgsIsHelpError":
+                print(exc.ctx.get_help())
+                return 0
+            problem, hint = _usage_problem(exc)
+            command = exc.ctx.command_path.partition(" ")[2] if exc.ctx else ""
+            return write_failure(UsageProblem(problem), hint, command, as_json=as_json)
+    except OutputLost as exc:
+        # Also one that reporting an error raised.
+        if not exc.reader_left:
+            print(f"error: {exc.message}", file=sys.stderr)
+        return exc.exit_code
 
 
 def _read_words(arguments: Sequence[str]) -> list[str]:

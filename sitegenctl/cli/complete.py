@@ -106,7 +106,7 @@ def orders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     # A password command may ask for a passphrase: never run it on TAB.
     if not url or (settings.database_password_command and not has_password(url)):
         return []
-    url = settings.require_database_url()
+    url = settings.require_url("database")
     faulthandler.dump_traceback_later(_DATABASE_LIMIT, exit=True)
     try:
         suggestions = asyncio.run(suggest_orders(url, incomplete, timeout=_DATABASE_LIMIT))

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sitegenctl.cli import signals
+from sitegenctl.cli.options import Invocation, Output
+from sitegenctl.cli.terminal import width
+from sitegenctl.errors import Refused, UsageProblem
+from sitegenctl.render.output import write
 
 if TYPE_CHECKING:
-    from sitegenctl.cli.options import Invocation
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.diagnosis.listing import OrderQuery
     from sitegenctl.domain.plans.plan import OperationResult, Plan
@@ -65,8 +68,6 @@ async def run_mutation(
 
 def require_writable(call: Invocation, *, dry_run: bool) -> Settings:
     """The settings of a command that changes orders. Raises ``Refused`` if they are read-only."""
-    from sitegenctl.errors import Refused
-
     settings = call.settings()
     if settings.read_only and not dry_run:
         raise Refused(f"{call.command} changes orders, and --read-only is set", hint="--dry-run shows what it would do")
@@ -85,14 +86,9 @@ async def mutating_session(call: Invocation, options: RunOptions) -> AsyncIterat
 
 
 async def execute(
-    call: Invocation,
-    session: Session,
-    planner: Planner,
-    choice: list[int] | OrderQuery | None,
-    options: RunOptions,
+    call: Invocation, session: Session, planner: Planner, choice: list[int] | OrderQuery | None, options: RunOptions
 ) -> OperationResult:
     """Plan and execute, batch by batch unless the plan must be confirmed first."""
-    from sitegenctl.cli.options import Output
     from sitegenctl.operations.execute import execute_batches, preview_batches
     from sitegenctl.operations.planners import Selection
     from sitegenctl.render.outcomes import LISTED
@@ -118,12 +114,7 @@ async def execute(
         keep_all = options.keep_all or call.verbose or call.output is not Output.TABLE
         with progress(options.done, len(first.order_ids) + len(first.remaining)) as advance:
             return await execute_batches(
-                session,
-                first,
-                batches,
-                limit=options.limit,
-                keep_done=None if keep_all else LISTED,
-                progress=advance,
+                session, first, batches, limit=options.limit, keep_done=None if keep_all else LISTED, progress=advance
             )
 
 
@@ -144,9 +135,7 @@ async def confirm_and_execute(call: Invocation, session: Session, plan: Plan, op
 
 def report(call: Invocation, result: OperationResult, done: str) -> int:
     """Write the outcome of each order; returns the exit code."""
-    from sitegenctl.cli.terminal import width
     from sitegenctl.render.outcomes import outcomes_report
-    from sitegenctl.render.output import write
 
     selector = call.settings().selector
     written = outcomes_report(result, done=done, verbose=call.verbose, selector=selector, width=width())
@@ -159,8 +148,6 @@ def _confirm(call: Invocation, plan: Plan, options: RunOptions) -> None:
     Resetting many finished orders requires typing their number. Raises ``Refused`` for any other answer, or where
     ``--yes`` does not answer and there is no terminal.
     """
-    from sitegenctl.cli.terminal import width
-    from sitegenctl.errors import Refused
     from sitegenctl.operations.execute import preview
     from sitegenctl.render.outcomes import outcomes_text
 
@@ -199,8 +186,6 @@ def _has_terminal() -> bool:
 
 def require_terminal(call: Invocation) -> None:
     """Raise ``UsageProblem`` where no question can be answered."""
-    from sitegenctl.errors import UsageProblem
-
     if not _has_terminal():
         raise UsageProblem(
             f"{call.command} asks for confirmation, and there is no terminal",

@@ -23,12 +23,14 @@ from typer.main import get_click_type
 
 from sitegenctl.cli import complete, signals
 from sitegenctl.domain.diagnosis.condition import Condition
-from sitegenctl.errors import OutputLost, SitegenError
+from sitegenctl.domain.diagnosis.remedy import Hint
+from sitegenctl.errors import OutputLost, Refused, SitegenError, UsageProblem
+from sitegenctl.render.command import hint_text
+from sitegenctl.render.output import Report, write, write_failure
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
     from sitegenctl.domain.diagnosis.listing import OrderQuery
-    from sitegenctl.domain.diagnosis.remedy import Hint
 
 
 class Output(StrEnum):
@@ -131,8 +133,7 @@ OlderThan = Annotated[
 ]
 NoEnqueue = Annotated[bool, option("--no-enqueue", help="Leave the orders BUILDING, without a task.")]
 MaxAttempts = Annotated[
-    int,
-    number("--max-attempts", min=1, max=1000, help="Attempts per order, including the first.", show_default=True),
+    int, number("--max-attempts", min=1, max=1000, help="Attempts per order, including the first.", show_default=True)
 ]
 WatchInterval = Annotated[str | None, option("--watch", metavar="[TIME]", help="Refresh every TIME (default 2s).")]
 Backend = Annotated[
@@ -152,36 +153,26 @@ class OrderSelector:
     status: Statuses = None
     search: Search = None
 
-    def choice(self) -> list[int] | OrderQuery | None:
+    def choice(self, *, required: bool = False) -> list[int] | OrderQuery | None:
         """The selected orders: numbers, or a query for all that match; None if no option is given.
 
-        Raises ``UsageProblem`` if both are given.
+        Raises ``UsageProblem`` if both are given, and if none is given although one is ``required``.
         """
         from sitegenctl.cli.order_selection import MAX_ORDERS, read_order_ids, read_statuses
         from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy
-        from sitegenctl.errors import UsageProblem
 
         by_number = bool(self.orders) or self.source is not None
         by_kind = bool(self.condition or self.status) or self.search is not None
         if by_number and by_kind:
             raise UsageProblem("order numbers cannot be combined with --condition, --status or --search")
-        if by_number:
-            return read_order_ids(self.orders, self.source)
-        if not by_kind:
-            return None
-        return OrderQuery(
-            filter=OrderFilter(statuses=read_statuses(self.status), search=self.search),
-            conditions=frozenset(self.condition or ()),
-            sort=SortBy.ID,
-            limit=MAX_ORDERS,
-        )
-
-    def required_choice(self) -> list[int] | OrderQuery:
-        """The selected orders. Raises ``UsageProblem`` if no option is given."""
-        from sitegenctl.cli.order_selection import read_order_ids
-
-        choice = self.choice()
-        return read_order_ids((), None) if choice is None else choice
+        if by_kind:
+            return OrderQuery(
+                filter=OrderFilter(statuses=read_statuses(self.status), search=self.search),
+                conditions=frozenset(self.condition or ()),
+                sort=SortBy.ID,
+                limit=MAX_ORDERS,
+            )
+        return read_order_ids(self.orders, self.source) if by_number or required else None
 
 
 #: The longest age that an option takes. PostgreSQL cannot subtract much longer ones.
@@ -193,8 +184,6 @@ MAX_ROWS = 1_000_000
 
 def age(name: str, text: str) -> timedelta:
     """Read an age from an option. Raises ``UsageProblem``, also for more than a century."""
-    from sitegenctl.errors import UsageProblem
-
     value = span(name, text)
     if value > OLDEST:
         raise UsageProblem(f"{name}: {text} is more than {OLDEST.days} days")
@@ -227,15 +216,12 @@ class Invocation:
 
     def hint_text(self, hint: Hint | None) -> str | None:
         """A hint as one line. A command in it has the same ``--context`` or ``--env-file`` as this one."""
-        from sitegenctl.config.settings import system_option
-        from sitegenctl.render.command import hint_text
+        from sitegenctl.config.settings import Settings
 
-        return hint_text(hint, system_option(self.options["context"], self.options["env_file"]))
+        return hint_text(hint, Settings(context=self.options["context"], env_file=self.options["env_file"]).selector)
 
     def require_writable(self) -> None:
         """Raise ``Refused`` if ``--read-only`` is given."""
-        from sitegenctl.errors import Refused
-
         if self.options["read_only"]:
             raise Refused(f"{self.command} makes changes, and --read-only is set")
 
@@ -249,8 +235,6 @@ class Invocation:
         exit_code: int = 0,
     ) -> int:
         """Write data in the output format, ``text`` being the table; ``rows`` default to the data as one row."""
-        from sitegenctl.render.output import Report, write
-
         rows = [data] if rows is None else rows
         report = Report(command=self.command, data=data, rows=rows, columns=columns, text=text, exit_code=exit_code)
         return write(report, self.output)
@@ -339,8 +323,6 @@ def invoke(ctx: typer.Context, function: Callable[[Invocation], int | Coroutine[
         failure = SitegenError(
             f"unexpected error ({type(exc).__name__})", hint="-v shows the traceback; please report it"
         )
-    from sitegenctl.render.output import write_failure
-
     return write_failure(failure, call.hint_text(failure.hint), call.command, as_json=call.output is Output.JSON)
 
 

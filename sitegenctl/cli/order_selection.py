@@ -13,13 +13,15 @@ from sitegenctl.errors import UsageProblem
 #: The largest number of orders in one call; more is a typing error.
 MAX_ORDERS = 1_000_000
 
+_SEPARATORS = re.compile(r"[\s,]+")
+
 
 def read_order_ids(arguments: Sequence[str] | None, source: Path | None) -> list[int]:
     """Read order numbers from arguments and a file, each once, in the order given.
 
     Raises ``UsageProblem`` for the first word that is not an order number, and if there is no number.
     """
-    ids = dict.fromkeys(_numbers((word, word) for argument in arguments or () for word in _words(argument)))
+    ids = dict.fromkeys(_numbers((word, word) for argument in arguments or () for word in _SEPARATORS.split(argument)))
     if source is not None:
         before = len(ids)
         ids.update(dict.fromkeys(_numbers(_words_of(source))))
@@ -44,10 +46,6 @@ def read_statuses(words: Sequence[str] | None) -> frozenset[OrderStatus]:
     return frozenset(statuses)
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in re.split(r"[\s,]+", text) if word]
-
-
 def _words_of(source: Path) -> Iterator[tuple[str, str]]:
     try:
         text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8-sig")
@@ -56,7 +54,7 @@ def _words_of(source: Path) -> Iterator[tuple[str, str]]:
     except OSError as exc:
         raise UsageProblem(f"{_name(source)} cannot be read: {exc.strerror}") from exc
     for number, line in enumerate(text.splitlines(), 1):
-        for word in _words(line.partition("#")[0]):
+        for word in _SEPARATORS.split(line.partition("#")[0]):
             yield word, f"{_name(source)}, line {number}: {word}"
 
 
@@ -67,6 +65,8 @@ def _name(source: Path) -> str:
 def _numbers(words: Iterable[tuple[str, str]]) -> Iterator[int]:
     count = 0
     for word, where in words:
+        if not word:
+            continue
         match = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", word, re.ASCII)
         if match is None:
             raise UsageProblem(f"{where} is not an order number", hint="orders look like 42 or 40-45")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, span
+from sitegenctl.cli.terminal import screen
+from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.render.output import Report, degraded, error_lines, write
 from sitegenctl.streams import deciding
 
 if TYPE_CHECKING:
-    from sitegenctl.domain.diagnosis.condition import Source
-    from sitegenctl.render.output import Report
     from sitegenctl.session import Session
 
-    Read = Callable[[Session], Awaitable[tuple[Report, Mapping[Source, str]]]]
+    Read = Callable[[Session], Awaitable[Report]]
 
 # Clearing the whole screen first would make it flicker.
 _HOME, _CLEAR_BELOW, _CLEAR_LINE_END = "\x1b[H", "\x1b[J", "\x1b[K"
@@ -25,13 +26,7 @@ _MIN_INTERVAL = 0.1
 
 
 def show(call: Invocation, read: Read, watch: str | None = None) -> int:
-    """Show a report once, or every ``watch`` (a duration) until Ctrl-C; returns the exit code.
-
-    ``read`` makes the report and returns with it the sources that did not respond, each with the reason.
-    """
-    from sitegenctl.errors import UsageProblem
-    from sitegenctl.render.output import write
-
+    """Show a report once, or every ``watch`` (a duration) until Ctrl-C; returns the exit code."""
     if watch is None:
         return write(signals.run(_report(call, read)), call.output)
     interval = span("--watch", watch).total_seconds()
@@ -48,19 +43,14 @@ def show(call: Invocation, read: Read, watch: str | None = None) -> int:
 
 
 async def _report(call: Invocation, read: Read) -> Report:
-    from sitegenctl.render.sources import degraded
     from sitegenctl.session import open_session
 
     settings = call.settings()
     async with open_session(settings, call.command) as session:
-        report, unanswered = await read(session)
-        return degraded(report, unanswered, session.texts, selector=settings.selector)
+        return degraded(await read(session), session.texts, selector=settings.selector)
 
 
 async def _repeat(call: Invocation, read: Read, interval: float) -> int:
-    from sitegenctl.errors import SourceError
-    from sitegenctl.render.output import error_lines, write
-
     on_screen = sys.stdout.isatty() and call.output is Output.TABLE
     while True:
         try:
@@ -83,8 +73,6 @@ async def _repeat(call: Invocation, read: Read, interval: float) -> int:
 
 def _draw(lines: Sequence[str]) -> None:
     """Draw over the screen, cut to its height: a screen that scrolls cannot be drawn over."""
-    from sitegenctl.cli.terminal import screen
-
     height = screen().height - 1
     shown = lines if len(lines) <= height else [*lines[: height - 1], "…"]
     sys.stdout.write(_HOME + "".join(f"{line}{_CLEAR_LINE_END}\n" for line in shown) + _CLEAR_BELOW)

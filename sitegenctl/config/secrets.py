@@ -85,11 +85,7 @@ def password_of(command: tuple[str, ...], setting: str, *, timeout: float = COMM
     name = os.path.basename(command[0])
     try:
         process = subprocess.Popen(  # noqa: S603 - the settings of the operator name the command
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
         )
     except OSError as exc:
         raise UsageProblem(f"{setting}: {name} can't be run: {exc.strerror}") from exc

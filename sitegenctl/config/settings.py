@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sitegenctl.config.backends import BACKENDS
@@ -228,18 +228,22 @@ class Settings:
 
     @property
     def selector(self) -> str | None:
-        """The option that selects this system, for commands that are printed to be copied."""
-        return system_option(self.context, self.env_file)
+        """The option that selects this system: without it, a copied command would act on another one."""
+        if self.context is not None:
+            return f"--context {shlex.quote(self.context)}"
+        return f"--env-file {shlex.quote(str(self.env_file))}" if self.env_file is not None else None
 
-    def require_database_url(self) -> str:
-        """The database's URL with its password. Raises ``UsageProblem`` if none is configured."""
-        url = self.database_url or _not_configured("database", "DATABASE_URL")
-        return _with_password(url, "database", self.database_password_command, self.database_password_file)
-
-    def require_redis_url(self) -> str:
-        """The broker's URL with its password. Raises ``UsageProblem`` if none is configured."""
-        url = self.redis_url or _not_configured("Redis", "REDIS_URL")
-        return _with_password(url, "redis", self.redis_password_command, self.redis_password_file)
+    def require_url(self, kind: Literal["database", "redis"]) -> str:
+        """The URL of the database or the broker, with its password. Raises ``UsageProblem`` if none is configured."""
+        url: str = getattr(self, f"{kind}_url") or _not_configured(
+            "Redis" if kind == "redis" else kind, f"{kind.upper()}_URL"
+        )
+        command, file = (getattr(self, f"{kind}_password_{source}") for source in ("command", "file"))
+        if (command is None and file is None) or has_password(url):
+            return url
+        if command is not None:
+            return with_password(url, password_of(command, f"{kind}_password_command"))
+        return with_password(url, password_in(file, f"{kind}_password_file"))
 
     def require_sites_dir(self) -> Path:
         """The directory of generated sites. Raises ``UsageProblem`` if none is configured."""
@@ -251,26 +255,11 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def system_option(context: str | None, env_file: Path | None) -> str | None:
-    """The option that selects a system: without it, a copied command would act on another one."""
-    if context is not None:
-        return f"--context {shlex.quote(context)}"
-    return f"--env-file {shlex.quote(str(env_file))}" if env_file is not None else None
-
-
 def _not_configured(what: str, variable: str) -> str:
     raise UsageProblem(
         f"no {what} is configured",
         hint=Remedy.run(Command.DEMO_UP, advice=f"set {variable}, choose a --context, or try the demo"),
     )
-
-
-def _with_password(url: str, kind: str, command: tuple[str, ...] | None, file: Path | None) -> str:
-    if command is not None and not has_password(url):
-        return with_password(url, password_of(command, f"{kind}_password_command"))
-    if file is not None and not has_password(url):
-        return with_password(url, password_in(file, f"{kind}_password_file"))
-    return url
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:

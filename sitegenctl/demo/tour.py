@@ -98,8 +98,8 @@ async def _restore(stack: Stack, session: Session) -> None:
     if order is not None and order.status is OrderStatus.BUILDING:
         return
     await restore_order(
-        database_url=session.settings.require_database_url(),
-        redis_url=session.settings.require_redis_url(),
+        database_url=session.settings.require_url("database"),
+        redis_url=session.settings.require_url("redis"),
         sites_dir=session.settings.require_sites_dir(),
         manifest=_manifest(stack),
         backend=session.settings.backend,

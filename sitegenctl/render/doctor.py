@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from sitegenctl.domain.health.check import Check, CheckStatus, CheckUp
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.data import row_of
-from sitegenctl.render.output import Report, error_data
+from sitegenctl.render.output import Report, error_data, row_of
 from sitegenctl.render.text import neutralise, wrap
 
 _MARKS = {CheckStatus.OK: "✓", CheckStatus.WARNING: "!", CheckStatus.FAILED: "✗", CheckStatus.UNCHECKED: "?"}

@@ -10,9 +10,8 @@ from sitegenctl.domain.diagnosis.overview import describe_faults
 from sitegenctl.domain.plans.maintenance import Leftover, Maintenance, MaintenanceStep, StepReport
 from sitegenctl.domain.plans.plan import OutcomeKind
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.data import row_of
-from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_row, outcome_text
-from sitegenctl.render.output import Report, error_data
+from sitegenctl.render.outcomes import OUTCOME_COLUMNS, hint_lines, outcome_text
+from sitegenctl.render.output import Report, error_data, row_of
 from sitegenctl.render.text import neutralise
 
 _DONE = {
@@ -33,7 +32,7 @@ _MAX_LISTED = 20
 def maintenance_report(run: Maintenance, *, command: str, verbose: bool = False, selector: str | None = None) -> Report:
     """Report a run; the text is empty where there was nothing to do, unless ``verbose``."""
     rows = [
-        {"step": report.step, **outcome_row(outcome)}
+        {"step": report.step, **row_of(outcome, OUTCOME_COLUMNS)}
         for report in run.steps
         if report.result is not None
         for outcome in report.result.outcomes
@@ -87,7 +86,7 @@ def _step_data(report: StepReport, selector: str | None) -> dict[str, Any]:
         hint=hint_text(report.hint, selector),
         not_pruned=dict(report.not_pruned),
         beyond_limit=report.result.beyond if report.result else 0,
-        outcomes=[outcome_row(outcome) for outcome in (report.result.outcomes if report.result else ())],
+        outcomes=[row_of(outcome, OUTCOME_COLUMNS) for outcome in (report.result.outcomes if report.result else ())],
     )
 
 

@@ -125,7 +125,7 @@ FAMILIES: tuple[tuple[Callable[[Measurement], Any], dict[str, Family]], ...] = (
         {
             "sitegenctl_queue_foreign_messages": Family(
                 "Messages in the queue that belong to no order.", (), lambda count: count
-            ),
+            )
         },
     ),
     (
@@ -156,7 +156,7 @@ FAMILIES: tuple[tuple[Callable[[Measurement], Any], dict[str, Family]], ...] = (
                 "Orders by their status in the database.",
                 ("status",),
                 lambda by_status: {status or "NULL": count for status, count in by_status.items()},
-            ),
+            )
         },
     ),
     (

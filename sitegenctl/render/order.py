@@ -1,4 +1,4 @@
-"""One order as JSON and as text."""
+"""Orders as JSON and as text: one, and a page of them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.condition import Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
-from sitegenctl.domain.diagnosis.listing import ListedOrder
+from sitegenctl.domain.diagnosis.listing import ListedOrder, OrderPage
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
 from sitegenctl.domain.orders.order import LogRow, Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import LiveTask
 from sitegenctl.render.command import hint_text, remedy_data
-from sitegenctl.render.data import row_of
 from sitegenctl.render.log import MARKS, log_severity, row_prefix
-from sitegenctl.render.table import Screen, coloured
+from sitegenctl.render.output import row_of
+from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import clock, fit, folded, hanging, neutralise, shorten
 
 #: Lines of a screen besides the order and its timeline: two for its heading, the command and the prompt.
@@ -205,3 +205,39 @@ def _task(task: LiveTask) -> str:
     if task.eta:
         parts.append(f"ETA {clock(task.eta)} UTC")
     return "  ".join(parts)
+
+
+def listing_text(page: OrderPage, *, offset: int, screen: Screen) -> str:
+    """The orders as a table, with the range of the page below it."""
+    if not page.orders and page.undecided:
+        return f"unknown: {_undecided(page.undecided)}\n"
+    if not page.orders:
+        return "no such orders\n"
+    columns = [
+        Column(heading="order", number=True),
+        Column(heading="condition"),
+        Column(heading="status", from_width=60),
+        Column(heading="changed"),
+        Column(heading="business", may_shrink=True),
+        Column(heading="why", may_shrink=True, from_width=70),
+    ]
+    text = table(columns, [_line(listed) for listed in page.orders], screen)
+    if page.total is None or page.total > len(page.orders) or offset:
+        of = f" of {page.total}" if page.total is not None else ""
+        text += f"\n{offset + 1} to {offset + len(page.orders)}{of}; --page shows more\n"
+    return text + (f"\nand perhaps more: {_undecided(page.undecided)}\n" if page.undecided else "")
+
+
+def _undecided(number: int) -> str:
+    return f"{number} {'order is' if number == 1 else 'orders are'} in a condition that cannot be decided now"
+
+
+def _line(listed: ListedOrder) -> Line:
+    order, verdict = listed.order, listed.verdict
+    facts = ["-", "-", "-"]
+    if order is not None:
+        changed = describe_age(order.idle) if order.idle is not None else "-"
+        facts = [order.label or "NULL", changed, order.business_name or order.customer_name]
+    return Line(
+        cells=[str(listed.order_id), verdict.condition.value, *facts, verdict.evidence[0]], severity=verdict.severity
+    )

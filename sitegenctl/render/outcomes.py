@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.data import row_of
-from sitegenctl.render.output import Report, error_data
+from sitegenctl.render.output import Report, error_data, row_of
 from sitegenctl.render.text import hanging, neutralise
 
 #: Above this number of orders, those that succeeded are only counted.
@@ -25,21 +23,11 @@ _MIN_BLOCK = 3
 OUTCOME_COLUMNS = ("order_id", "outcome", "reason", "task_id", "before", "after")
 
 
-def outcome_row(outcome: Outcome) -> dict[str, Any]:
-    """One outcome for the envelope."""
-    return row_of(outcome, OUTCOME_COLUMNS)
-
-
 def outcomes_report(
-    result: OperationResult,
-    *,
-    done: str,
-    verbose: bool = False,
-    selector: str | None = None,
-    width: int = sys.maxsize,
+    result: OperationResult, *, done: str, verbose: bool = False, selector: str | None = None, width: int = sys.maxsize
 ) -> Report:
     """Report an operation; ``done`` is its participle, such as "enqueued", ``width`` that of its lines."""
-    rows = [outcome_row(outcome) for outcome in result.outcomes]
+    rows = [row_of(outcome, OUTCOME_COLUMNS) for outcome in result.outcomes]
     return Report(
         command=result.command,
         data={
@@ -75,8 +63,9 @@ def outcomes_text(
     A dry run lists every order. Consecutive orders with the same text share a line; ``most`` is the maximum number of
     lines. Lines are wrapped to ``width`` columns, commands to copy are not.
     """
+    notes = [f"note: {neutralise(hint_text(note, selector) or '')}" for note in result.notes]
     if not result.outcomes:
-        return "".join(f"{line}\n" for line in ("nothing to do", *note_lines(result.notes, selector)))
+        return "\n".join(["nothing to do", *notes]) + "\n"
     words = {outcome.order_id: outcome_word(outcome, done, dry_run=result.dry_run) for outcome in result.outcomes}
     shown = list(result.outcomes)
     in_all = len(shown) + result.omitted
@@ -87,28 +76,27 @@ def outcomes_text(
     if in_all > LISTED and not verbose and not result.dry_run:
         shown = [outcome for outcome in shown if outcome.outcome is not OutcomeKind.DONE]
     texts = [(words[outcome.order_id], outcome_text(outcome, words[outcome.order_id])) for outcome in shown]
-    blocks = list(_blocks(shown, texts, alone=verbose or in_all <= LISTED))
-    listed = sum(last - first + 1 for first, last in blocks[:most])
-    longest = max((len(texts[first][0]) for first, _ in blocks[:most]), default=0)
-    ids = [(shown[first].order_id, shown[last].order_id) for first, last in blocks[:most]]
+    blocks: list[list[int]] = []
+    for _, places in groupby(range(len(shown)), lambda place: (texts[place], shown[place].order_id - place)):
+        block = list(places)
+        is_alone = verbose or in_all <= LISTED or len(block) < _MIN_BLOCK
+        blocks += [[place] for place in block] if is_alone else [block]
+    blocks = blocks[:most]
+    ids = [(shown[block[0]].order_id, shown[block[-1]].order_id) for block in blocks]
     names = [str(first) if first == last else f"{first}-{last}" for first, last in ids]
     number = max(map(len, names), default=0)
-    for (first, _), name in zip(blocks, names, strict=False):
-        word, text = texts[first]
+    longest = max((len(texts[block[0]][0]) for block in blocks), default=0)
+    for block, name in zip(blocks, names, strict=True):
+        word, text = texts[block[0]]
         lines += hanging(f"{name:>{number}}  {word:<{longest}}  ", text, width)
+    listed = sum(map(len, blocks))
     if listed < len(shown):
         lines.append(f"({len(shown) - listed} more; --dry-run lists them)")
     elif len(shown) < in_all:
         lines.append(f"({in_all - len(shown)} that went well are not listed; -v lists them)")
     if result.beyond:
         lines.append(f"({result.beyond} more, beyond the limit)")
-    lines += note_lines(result.notes, selector)
-    return "\n".join([*lines, *hint_lines(shown[:listed], selector)]) + "\n"
-
-
-def note_lines(notes: Sequence[Hint], selector: str | None) -> list[str]:
-    """The notes on a plan or its result, a line each."""
-    return [f"note: {neutralise(hint_text(note, selector) or '')}" for note in notes]
+    return "\n".join([*lines, *notes, *hint_lines(shown[:listed], selector)]) + "\n"
 
 
 def hint_lines(shown: Sequence[Outcome], selector: str | None) -> list[str]:
@@ -120,20 +108,12 @@ def hint_lines(shown: Sequence[Outcome], selector: str | None) -> list[str]:
             hints.setdefault(shared, []).append(outcome)
     lines = []
     for shared, outcomes in hints.items():
-        whom = _whom([outcome.order_id for outcome in outcomes], len(shown))
+        # The orders are named where there are others.
+        some = " ".join(str(outcome.order_id) for outcome in outcomes[:5]) + (" …" if len(outcomes) > 5 else "")
+        whom = f"{some}: " if len(outcomes) < len(shown) else ""
         hint = shared if len(outcomes) > 1 else outcomes[0].hint
         lines.append(f"hint: {whom}{neutralise(hint_text(hint, selector) or '')}")
     return lines
-
-
-def _blocks(shown: Sequence[Outcome], texts: Sequence[tuple[str, str]], *, alone: bool) -> Iterator[tuple[int, int]]:
-    """The first and last index of each line: consecutive orders with the same text share one."""
-    for _, places in groupby(range(len(shown)), lambda place: (texts[place], shown[place].order_id - place)):
-        block = list(places)
-        if alone or len(block) < _MIN_BLOCK:
-            yield from ((place, place) for place in block)
-        else:
-            yield block[0], block[-1]
 
 
 def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
@@ -143,14 +123,6 @@ def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
     if dry_run:
         return f"would be {done}"
     return "generated" if outcome.after is OrderStatus.REVIEW else done
-
-
-def _whom(orders: list[int], shown: int) -> str:
-    """The orders of a hint, where there are others."""
-    if len(orders) == shown:
-        return ""
-    some = " ".join(map(str, orders[:5]))
-    return f"{some}{' …' if len(orders) > 5 else ''}: "
 
 
 def outcome_text(outcome: Outcome, word: str) -> str:

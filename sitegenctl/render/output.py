@@ -6,14 +6,21 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TextIO
 
+from sitegenctl.domain.diagnosis.condition import Source
+from sitegenctl.domain.diagnosis.remedy import RUN_DOCTOR, Hint
 from sitegenctl.domain.plans.plan import envelope
 from sitegenctl.errors import SitegenError
+from sitegenctl.render.command import hint_text
 from sitegenctl.render.text import neutralise
 from sitegenctl.streams import deciding
+
+if TYPE_CHECKING:
+    from sitegenctl.domain.health.system import BackendTexts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +28,8 @@ class Report:
     """The output of a command in every format.
 
     ``data`` is that of the JSON envelope, ``rows`` are those of NDJSON and CSV; ``columns`` are needed where there may
-    be no row. ``text`` renders it for people, including the errors if ``text_has_errors``.
+    be no row. ``text`` renders it for people, including the errors if ``text_has_errors``. ``unanswered`` has the
+    sources that did not respond fully, each with the reason.
     """
 
     command: str
@@ -32,6 +40,7 @@ class Report:
     exit_code: int = 0
     errors: Sequence[dict[str, str | None]] = field(default_factory=tuple)
     text_has_errors: bool = False
+    unanswered: Mapping[Source, str] = field(default_factory=dict)
 
 
 def write(report: Report, output: str, stream: TextIO | None = None) -> int:
@@ -130,3 +139,30 @@ def json_line(row: Mapping[str, Any]) -> str:
         # JSON can represent a lone surrogate, UTF-8 can't: it must be escaped.
         return json.dumps(row)
     return line
+
+
+def row_of(value: Any, columns: Iterable[str], **others: Any) -> dict[str, Any]:
+    """A row with these columns: each has the value given in ``others``, or the attribute of that name.
+
+    It is None where the value, which may be None, has no such attribute. Times are in ISO format. A column whose name
+    ends in ``_seconds`` has the span of time of the name before it.
+    """
+    row = {}
+    for column in columns:
+        cell = others[column] if column in others else getattr(value, column.removesuffix("_seconds"), None)
+        if isinstance(cell, datetime):
+            cell = cell.isoformat()
+        row[column] = cell.total_seconds() if isinstance(cell, timedelta) else cell
+    return row
+
+
+def degraded(report: Report, texts: BackendTexts, *, selector: str | None = None) -> Report:
+    """The report with an error for each source that did not respond fully, and exit code 3."""
+    if not report.unanswered:
+        return report
+    hints: dict[Source, Hint] = {Source.WORKERS: f"{texts.silence}; {texts.patience}"}
+    errors = [
+        error_data(message, hint_text(hints.get(source, RUN_DOCTOR), selector), str(source))
+        for source, message in report.unanswered.items()
+    ]
+    return replace(report, errors=errors, exit_code=3)

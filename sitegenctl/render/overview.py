@@ -12,9 +12,9 @@ from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.data import row_of
+from sitegenctl.render.output import row_of
 from sitegenctl.render.queue import no_worker_text
-from sitegenctl.render.run_counts import count_words, counts_data
+from sitegenctl.render.statistics import count_words, counts_data
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, neutralise, seconds
 
@@ -158,10 +158,7 @@ def _condition_table(
         more = "…" if len(ids) > _IDS_SHOWN else ""
         shown = " ".join(map(str, ids[:_IDS_SHOWN])) + more if condition.severity is not Severity.OK else ""
         lines.append(
-            Line(
-                cells=[str(_count(orders)), condition.value, shown, remedies[condition]],
-                severity=condition.severity,
-            )
+            Line(cells=[str(_count(orders)), condition.value, shown, remedies[condition]], severity=condition.severity)
         )
     columns = [
         Column(heading="n", number=True),

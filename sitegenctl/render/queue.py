@@ -1,4 +1,4 @@
-"""The queue, the workers and one task, as rows and as text."""
+"""The queue, the workers and one task, as rows and as text; the reports of a pause and a purge."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 from sitegenctl.domain.diagnosis.condition import Severity, Source
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_time
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import QueueItem, Snapshot
+from sitegenctl.domain.health.system import BackendTexts
 from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
 from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, describe_no_worker
-from sitegenctl.render.data import row_of
+from sitegenctl.render.command import hint_text
+from sitegenctl.render.output import Report, error_data, row_of
 from sitegenctl.render.table import Column, Line, Screen, table
 from sitegenctl.render.text import clock, folded, hanging, neutralise, shorten
 
@@ -253,3 +257,63 @@ def _details(task: TaskDetails) -> Iterator[str]:
 
 def _utc(time: datetime | None) -> str | None:
     return f"{clock(time)} UTC" if time else None
+
+
+def consumers_report(
+    consumers: Consumers,
+    *,
+    command: str,
+    queue: str,
+    texts: BackendTexts,
+    pausing: bool,
+    dry_run: bool = False,
+    selector: str | None = None,
+) -> Report:
+    """Report a pause or resume: exit code 1 where a worker rejected it, 3 where one did not respond."""
+    rows = [{"worker": name, "outcome": "done", "reason": None} for name in consumers.acknowledged]
+    rows += [{"worker": name, "outcome": "failed", "reason": reason} for name, reason in consumers.rejected.items()]
+    errors = [error_data(f"{name}: {reason}", source="workers") for name, reason in consumers.rejected.items()]
+    if silent := consumers.unresponsive:
+        message = f"{silent} living worker{'' if silent == 1 else 's'} did not respond"
+        remedy = Remedy.run(Command.INSPECT_WORKERS, advice="it may still do so; to check")
+        errors.append(error_data(message, hint_text(remedy, selector), "workers"))
+    total = len(rows) + consumers.unresponsive
+    lines = [
+        f"{'would be ' if dry_run else ''}{'paused' if pausing else 'resumed'}: "
+        f"{len(consumers.acknowledged)} of {total} workers on {queue}"
+    ]
+    lines += [f"  {neutralise(name)}" for name in consumers.acknowledged]
+    lines.append(f"note: {texts.paused if pausing else texts.resumed}")
+    text = "\n".join(lines if total else [texts.unattended]) + "\n"
+    return Report(
+        command=command,
+        data={"dry_run": dry_run, "queue": queue, "workers": rows, "silent": consumers.unresponsive},
+        rows=rows,
+        columns=("worker", "outcome", "reason"),
+        text=lambda: text,
+        exit_code=1 if consumers.rejected else 3 if consumers.unresponsive else 0,
+        errors=errors,
+    )
+
+
+def survivors_note(survivors: Mapping[TaskState, int], foreign: int) -> list[Hint]:
+    """Notes on the tasks that a purge leaves."""
+    apart = (TaskState.ORPHANED, TaskState.UNACCOUNTED)
+    kept = [f"{count} {state}" for state, count in survivors.items() if state not in apart]
+    notes: list[Hint] = []
+    if orphaned := survivors.get(TaskState.ORPHANED):
+        notes.append(
+            Remedy.run(
+                Command.REPAIR, advice=f"{orphaned} orphaned, at no worker and not in the queue; to requeue them"
+            )
+        )
+    if unaccounted := survivors.get(TaskState.UNACCOUNTED):
+        notes.append(
+            f"{unaccounted} unaccounted: delivered, and at no worker that responds; they may be running and stay"
+        )
+    if kept:
+        notes.append(f"workers hold {', '.join(kept)}: those survive and will be finished")
+    if foreign:
+        plural = "message that belongs" if foreign == 1 else "messages that belong"
+        notes.append(f"{foreign} {plural} to no order {'stays' if foreign == 1 else 'stay'} in the queue")
+    return notes

@@ -11,9 +11,7 @@ from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.statistics.statistics import Durations, Reason, Statistics, essence
-from sitegenctl.render.data import row_of
-from sitegenctl.render.plot import bar, sparkline
-from sitegenctl.render.run_counts import count_words, counts_data
+from sitegenctl.render.output import row_of
 from sitegenctl.render.table import Column, Line, Screen, coloured, table
 from sitegenctl.render.text import hanging, iso, neutralise, wrap
 
@@ -34,6 +32,20 @@ _LABEL = 12
 
 #: Up to this number of days, the calendar has a line for each hour.
 _FEW_DAYS = 2
+
+
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
+_LENGTHS = " ▏▎▍▌▋▊▉█"
+
+
+def count_words(counts: RunCounts) -> str:
+    """The runs that tried to generate a site."""
+    return f"{counts.succeeded} generated, {counts.failed} failed"
+
+
+def counts_data(counts: RunCounts) -> dict[str, Any]:
+    """The runs by outcome for the envelope."""
+    return {**asdict(counts), "success_rate": counts.success_rate}
 
 
 def statistics_data(stats: Statistics) -> dict[str, Any]:
@@ -230,3 +242,17 @@ def number_words(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def sparkline(values: Sequence[float], *, most: float | None = None) -> str:
+    """A character for each value by its height; only 0 is invisible."""
+    top = max([most or 0.0, *values])
+    return "".join(_HEIGHTS[max(round(value / top * 8), 1)] if value > 0 else " " for value in values)
+
+
+def bar(value: float, most: float, width: int) -> str:
+    """A bar of up to ``width`` columns; only 0 is invisible."""
+    if value <= 0 or most <= 0:
+        return ""
+    eighths = max(round(min(value / most, 1.0) * width * 8), 1)
+    return _LENGTHS[8] * (eighths // 8) + _LENGTHS[eighths % 8].strip()

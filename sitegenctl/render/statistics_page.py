@@ -13,9 +13,9 @@ from typing import Any
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.statistics.statistics import Reason, Statistics, essence
-from sitegenctl.render.run_counts import count_words
 from sitegenctl.render.statistics import (
     brief,
+    count_words,
     duration_rows,
     number_words,
     rate_words,

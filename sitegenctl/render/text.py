@@ -30,9 +30,12 @@ def neutralise(text: str) -> str:
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def columns(text: str) -> int:
-    """The width of the neutralised text in terminal columns: a character takes none, one or two."""
-    if text.isascii():
+def columns(text: str, within: int = 0) -> int:
+    """The width of the neutralised text in terminal columns: a character takes none, one or two.
+
+    A text that certainly fits ``within`` columns is not counted: the result is then at most ``within``.
+    """
+    if text.isascii() or len(text) * 2 <= within:
         return len(text)
     from rich.cells import cell_len
 
@@ -41,7 +44,7 @@ def columns(text: str) -> int:
 
 def fit(text: str, width: int) -> str:
     """The neutralised text, cut to ``width`` columns with an ellipsis."""
-    if _fits(text, width):
+    if columns(text, width) <= width:
         return text
     from rich.cells import set_cell_size
 
@@ -57,7 +60,7 @@ def shorten(text: str, width: int) -> str:
 def wrap(text: str, width: int, *, indent: int = 0) -> list[str]:
     """Wrap the neutralised text to ``width`` columns, all lines but the first indented."""
     width = max(width, _MIN_WIDTH)
-    if _fits(text, width):
+    if columns(text, width) <= width:
         return [text]
     # Imported only here: these imports take longer than most commands.
     from rich.console import Console
@@ -70,11 +73,6 @@ def wrap(text: str, width: int, *, indent: int = 0) -> list[str]:
     if rest := text[len(first) :].strip():
         lines += [" " * indent + line.plain.rstrip() for line in Text(rest).wrap(console, width - indent)]
     return lines
-
-
-def _fits(text: str, width: int) -> bool:
-    # No character takes more than two columns, so most texts need no counting.
-    return len(text) * 2 <= width or columns(text) <= width
 
 
 def hanging(prefix: str, message: str, width: int) -> list[str]:

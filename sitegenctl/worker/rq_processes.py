@@ -49,7 +49,7 @@ def run_worker(settings: Settings, queue: Queue, serializer: Any, *, verbose: bo
     level = "DEBUG" if verbose else "INFO"
     logging.basicConfig(level=level, format=_LOG_FORMAT, stream=sys.stderr, force=True)
     jobs = job_class(settings)
-    url = mask_url(settings.require_redis_url())
+    url = mask_url(settings.require_url("redis"))
 
     def work() -> None:
         _await_redis(queue.connection, url)

@@ -143,11 +143,7 @@ LONG = CheckUp(
     checks=[
         result("redis", CheckStatus.OK, "answers in 0.3 ms, version 7.2.4"),
         result(
-            "orders",
-            CheckStatus.FAILED,
-            "word " * 30,
-            "forged\nline \x1b[2J",
-            remedy=Remedy.run(Command.INSPECT_QUEUE),
+            "orders", CheckStatus.FAILED, "word " * 30, "forged\nline \x1b[2J", remedy=Remedy.run(Command.INSPECT_QUEUE)
         ),
         result("redis persistence", CheckStatus.WARNING, "unwise", remedy=Remedy.shell("redis-cli", "x" * 100)),
         result("disk space", CheckStatus.UNCHECKED, "not known"),

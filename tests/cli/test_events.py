@@ -145,8 +145,7 @@ def test_hostile_events_keep_the_screen_whole_and_json_exact(world: World) -> No
             surrogate = base64.b64encode(b'{"type": "task-started", "uuid": "\\ud800"}').decode()
             properties = {"body_encoding": "base64"}
             client.publish(
-                channel,
-                json.dumps({"body": surrogate, "content-type": "application/json", "properties": properties}),
+                channel, json.dumps({"body": surrogate, "content-type": "application/json", "properties": properties})
             )
             send(world, failed)
             stream.shows("task-started", "task-failed")

@@ -129,10 +129,7 @@ def test_the_overview_counts_agree_with_the_list(world: World) -> None:
     text = world.run("inspect").stdout
     faults = sum(entry["count"] for entry in overview["by_condition"].values() if entry["severity"] == "fault")
     waiting = overview["depth"]["queued"]["count"]
-    assert text.splitlines()[:2] == [
-        f"{waiting} tasks wait, and no worker is alive",
-        f"{faults} orders need attention",
-    ]
+    assert text.splitlines()[:2] == [f"{waiting} tasks wait, and no worker is alive", f"{faults} orders need attention"]
     assert "no worker is alive: nothing will be generated" in text
 
 

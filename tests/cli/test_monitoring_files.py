@@ -28,10 +28,7 @@ def exported() -> set[str]:
     return (
         found
         | {"sitegenctl_workers", "sitegenctl_workers_silent"}
-        | {
-            "sitegenctl_worker_processes",
-            "sitegenctl_worker_processes_busy",
-        }
+        | {"sitegenctl_worker_processes", "sitegenctl_worker_processes_busy"}
     )
 
 

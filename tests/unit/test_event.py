@@ -19,7 +19,7 @@ from sitegenctl.domain.queue.event import (
     order_of_call,
     read_event,
 )
-from sitegenctl.render.event import event_lines
+from sitegenctl.render.log import event_lines
 
 TASK = "app.generate"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ def test_invalid_settings_file_is_reported_in_one_line(environ: dict[str, str], 
 
 def test_missing_configuration_suggests_the_demo(environ: dict[str, str]) -> None:
     settings = load_settings({}, environ)
-    for require in (settings.require_database_url, settings.require_redis_url, settings.require_sites_dir):
+    url = settings.require_url
+    for require in (partial(url, "database"), partial(url, "redis"), settings.require_sites_dir):
         with pytest.raises(UsageProblem, match="is configured") as caught:
             require()
         assert "sitegenctl demo up" in (hint_text(caught.value.hint) or "")
@@ -157,8 +159,8 @@ redis_password_command = ["echo", "s3 cret"]
 """,
     )
     settings = load_settings({}, environ)
-    assert settings.require_database_url() == "postgresql://crm:p%40ss%2Fword@h:5432/crm"
-    assert settings.require_redis_url() == "redis://:s3%20cret@h/0"
+    assert settings.require_url("database") == "postgresql://crm:p%40ss%2Fword@h:5432/crm"
+    assert settings.require_url("redis") == "redis://:s3%20cret@h/0"
     assert settings.database_url == "postgresql://crm@h:5432/crm"
 
 
@@ -174,21 +176,21 @@ database_password_file = "{kept}"
     )
     elsewhere = {**environ, "DATABASE_URL": "postgresql://crm@elsewhere/crm"}
     settings = load_settings({}, elsewhere)
-    assert settings.require_database_url() == "postgresql://crm@elsewhere/crm"
+    assert settings.require_url("database") == "postgresql://crm@elsewhere/crm"
     assert settings.origins["database_password_file"] == "context prod, not used"
     named = load_settings({"context": "prod"}, elsewhere)
-    assert named.require_database_url() == "postgresql://crm:s3cret@prod/crm"
+    assert named.require_url("database") == "postgresql://crm:s3cret@prod/crm"
     # Docker's way: the URL in a context, the password beside it in the environment.
     other = secret(environ, "other", "from-docker")
     stronger = load_settings({}, {**environ, "SITEGENCTL_DATABASE_PASSWORD_FILE": str(other)})
-    assert stronger.require_database_url() == "postgresql://crm:from-docker@prod/crm"
+    assert stronger.require_url("database") == "postgresql://crm:from-docker@prod/crm"
     command = load_settings({}, {**environ, "SITEGENCTL_DATABASE_PASSWORD_COMMAND": "echo 'of a command'"})
-    assert command.require_database_url() == "postgresql://crm:of%20a%20command@prod/crm"
+    assert command.require_url("database") == "postgresql://crm:of%20a%20command@prod/crm"
 
 
 def test_url_keeps_its_own_password(environ: dict[str, str]) -> None:
     environ |= {"REDIS_URL": "redis://:own@h/0", "SITEGENCTL_REDIS_PASSWORD_COMMAND": "false"}
-    assert load_settings({}, environ).require_redis_url() == "redis://:own@h/0"
+    assert load_settings({}, environ).require_url("redis") == "redis://:own@h/0"
 
 
 @pytest.mark.parametrize("command", ['"echo \'"', "[]", "[1]", '""', "3"])

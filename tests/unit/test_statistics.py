@@ -11,8 +11,7 @@ from hypothesis import given, strategies as st
 from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun
 from sitegenctl.domain.statistics.statistics import LONGEST, Collector, LogWindow, Statistics, durations, reason_of
-from sitegenctl.render.plot import bar, sparkline
-from sitegenctl.render.statistics import brief, rate_words
+from sitegenctl.render.statistics import bar, brief, rate_words, sparkline
 
 UNTIL = datetime.fromisoformat("2026-03-08T12:30")
 HOUR = timedelta(hours=1)

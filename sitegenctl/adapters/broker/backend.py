@@ -36,7 +36,7 @@ class Backend(ABC):
         """The broker's URL. Raises ``UsageProblem`` for none, or one with an unknown option."""
         from sitegenctl.adapters.redis.urls import require_redis
 
-        url = self.settings.require_redis_url()
+        url = self.settings.require_url("redis")
         require_redis(url)
         return url
 

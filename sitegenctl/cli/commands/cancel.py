@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import (
-    DryRun,
-    Invocation,
-    OrderSelector,
-    Terminate,
-    option,
-)
+from sitegenctl.cli.execute import RunOptions, run_mutation
+from sitegenctl.cli.options import DryRun, Invocation, OrderSelector, Terminate, option
+from sitegenctl.errors import UsageProblem
 
 if TYPE_CHECKING:
     from sitegenctl.domain.orders.order import OrderStatus
@@ -28,18 +24,16 @@ def cancel(
     dry_run: DryRun = False,
 ) -> int:
     """Remove orders from the queue and hold them."""
-    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.operations.planners import CancelPlanner
 
     planner = CancelPlanner(terminate=terminate, to=_target(to))
-    choice = selector.required_choice()
+    choice = selector.choice(required=True)
     return signals.run(run_mutation(call, planner, choice, RunOptions(done="cancelled", dry_run=dry_run)))
 
 
 def _target(word: str) -> OrderStatus:
     from sitegenctl.cli.order_selection import read_statuses
     from sitegenctl.domain.plans.cancel import CANCEL_TARGETS
-    from sitegenctl.errors import UsageProblem
 
     (status,) = read_statuses([word])
     if status not in CANCEL_TARGETS:

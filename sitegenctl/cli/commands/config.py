@@ -12,6 +12,8 @@ import typer
 from sitegenctl.cli import complete
 from sitegenctl.cli.commands.config_init import init
 from sitegenctl.cli.options import Invocation, group
+from sitegenctl.cli.terminal import screen
+from sitegenctl.errors import Refused
 
 
 def show(call: Invocation) -> int:
@@ -44,7 +46,6 @@ def path(call: Invocation) -> int:
 
 def contexts(call: Invocation) -> int:
     """List the contexts; * marks the current one."""
-    from sitegenctl.cli.terminal import screen
     from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
     from sitegenctl.config.secrets import mask_url
     from sitegenctl.render.table import Column, Line, table
@@ -91,7 +92,6 @@ def use(
     """Set the default context."""
     from sitegenctl.config.atomic_write import write_private
     from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, read_text, read_toml, with_chosen
-    from sitegenctl.errors import Refused
 
     call.require_writable()
     known = contexts_of(read_toml(config_path(os.environ)), os.environ)

@@ -12,6 +12,9 @@ import typer
 
 from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, option
+from sitegenctl.cli.terminal import is_interactive
+from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.render.text import neutralise
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -86,7 +89,6 @@ def init(
     Missing values come from the environment or --env-file; on a terminal, it asks for them. The connections are tried
     before the file is written, which only you can read.
     """
-    from sitegenctl.cli.terminal import is_interactive
     from sitegenctl.config.atomic_write import write_private
     from sitegenctl.config.file import config_path, read_text, with_context
 
@@ -130,8 +132,6 @@ def _known_values(call: Invocation, flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_urls(values: dict[str, Any]) -> None:
-    from sitegenctl.errors import UsageProblem
-
     for setting, variable in (("database_url", "DATABASE_URL"), ("redis_url", "REDIS_URL")):
         if values[setting] is None:
             flag = f"--{setting.replace('_', '-')}"
@@ -179,9 +179,6 @@ def _prompt(text: str, default: str) -> str:
 
 def _is_accepted(call: Invocation, values: dict[str, Any], setting: str) -> bool:
     """Try a source; if it does not respond, ask whether to keep it."""
-    from sitegenctl.errors import SourceError, UsageProblem
-    from sitegenctl.render.text import neutralise
-
     try:
         result = _try(call, values, setting)
     except (SourceError, UsageProblem) as exc:
@@ -193,8 +190,6 @@ def _is_accepted(call: Invocation, values: dict[str, Any], setting: str) -> bool
 
 def _try_all(call: Invocation, values: dict[str, Any]) -> None:
     """Try every source. Raises ``SourceError`` for the first that fails: then nothing is written."""
-    from sitegenctl.errors import SourceError
-
     for setting, name in _SOURCES.items():
         if values[setting] is None:
             continue

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Backend, Invocation, group, number, option
+from sitegenctl.cli.terminal import can_draw, width
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.errors import SourceError
+from sitegenctl.render.command import command_line
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -60,9 +64,6 @@ def down(
 
 def status(call: Invocation) -> int:
     """Show the parts; exit 3 unless all run."""
-    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-    from sitegenctl.errors import SourceError
-
     state = _stack(call).status()
     if state is None:
         raise SourceError("the demo is not up", hint=Remedy.run(Command.DEMO_UP))
@@ -75,7 +76,6 @@ def tour(call: Invocation, samples: SampleOptions, pace: Pace = "0.1s") -> int:
     Stops everything that it started at the end.
     """
     from sitegenctl.cli.commands.live import open_live
-    from sitegenctl.cli.terminal import can_draw
     from sitegenctl.demo.servers.lock import only_tour
 
     call.require_writable()
@@ -158,9 +158,6 @@ def _progress(message: str) -> None:
 
 
 def _print_next_steps(result: TourResult, *, is_kept: bool) -> None:
-    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-    from sitegenctl.render.command import command_line
-
     remedies = {
         Remedy.run(Command.INSPECT, 42): "show the state of one order",
         Remedy.run(Command.ENQUEUE, *result.unstarted, wait=True): "generate two more orders",
@@ -218,10 +215,7 @@ def _part_row(part: ServerState) -> dict[str, Any]:
 
 def _show_progress(event: Outcome | LogRow) -> None:
     """Print the outcome of the tour's enqueue, or a row of the log."""
-    from sitegenctl.cli.terminal import width
-    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.domain.orders.order import LogRow
-    from sitegenctl.render.command import command_line
     from sitegenctl.render.log import log_lines
 
     if isinstance(event, LogRow):
@@ -243,6 +237,5 @@ def _signals_ignored() -> Iterator[None]:
 
 
 demo = group(
-    help="Run a private stack with sample orders.",
-    commands={"up": up, "down": down, "status": status, "tour": tour},
+    help="Run a private stack with sample orders.", commands={"up": up, "down": down, "status": status, "tour": tour}
 )

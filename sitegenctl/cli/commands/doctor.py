@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Annotated
 
 from sitegenctl.cli.options import Invocation, Output, option, span
+from sitegenctl.cli.terminal import screen
+from sitegenctl.render.output import write
 
 
 async def doctor(
@@ -13,18 +15,15 @@ async def doctor(
     quick: Annotated[bool, option("--quick", help="Check only Redis and PostgreSQL, for health checks.")] = False,
     strict: Annotated[bool, option("--strict", help="Treat warnings as failures.")] = False,
     patience: Annotated[
-        str,
-        option("--patience", metavar="TIME", help="Wait for an idle worker to take a message.", show_default=True),
+        str, option("--patience", metavar="TIME", help="Wait for an idle worker to take a message.", show_default=True)
     ] = "3s",
 ) -> int:
     """Check the whole system and suggest fixes.
 
     Exits 0 if healthy, 5 if not, 3 if a source cannot be reached.
     """
-    from sitegenctl.cli.terminal import screen
     from sitegenctl.operations.doctor import check_up
     from sitegenctl.render.doctor import doctor_report
-    from sitegenctl.render.output import write
     from sitegenctl.session import doctor_options, open_session
 
     settings = call.settings()

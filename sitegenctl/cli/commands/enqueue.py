@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import (
-    DryRun,
-    Force,
-    Invocation,
-    OrderSelector,
-    Output,
-    option,
-)
+from sitegenctl.cli.execute import RunOptions, run_mutation
+from sitegenctl.cli.options import DryRun, Force, Invocation, OrderSelector, Output, option
+from sitegenctl.cli.terminal import width
+from sitegenctl.errors import OutputLost
+from sitegenctl.render.text import neutralise
 
 if TYPE_CHECKING:
     from sitegenctl.domain.plans.plan import OperationResult
@@ -25,18 +24,16 @@ def enqueue(
     call: Invocation,
     selector: OrderSelector,
     resume: Annotated[
-        bool,
-        option("--resume/--no-resume", help="Resume after the last finished stage.", show_default=True),
+        bool, option("--resume/--no-resume", help="Resume after the last finished stage.", show_default=True)
     ] = True,
     force: Force = False,
     wait: Annotated[bool, option("--wait", help="Follow the log until done; exit 1 on failure.")] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Enqueue orders for generation."""
-    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.operations.planners import EnqueuePlanner
 
-    choice = selector.required_choice()
+    choice = selector.choice(required=True)
     planner = EnqueuePlanner(resume=resume, force=force)
     # Numbers are a decision about each order: no question.
     options = RunOptions(done="enqueued", dry_run=dry_run, asks=not isinstance(choice, list), keep_all=wait)
@@ -45,15 +42,9 @@ def enqueue(
 
 async def _wait(call: Invocation, session: Session, result: OperationResult) -> OperationResult:
     """Follow every order that has a task, and add the outcomes to the result."""
-    from contextlib import nullcontext
-    from dataclasses import replace
-
-    from sitegenctl.cli.terminal import width
     from sitegenctl.domain.orders.order import LogRow
-    from sitegenctl.errors import OutputLost
     from sitegenctl.operations.follow import Ended, follow, follow_result, followed
     from sitegenctl.render.log import log_lines
-    from sitegenctl.render.text import neutralise
 
     stream = sys.stdout if call.output is Output.TABLE else sys.stderr
     watched = followed(result)

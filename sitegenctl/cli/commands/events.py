@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, Output, option
+from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
+from sitegenctl.render.output import json_line
+from sitegenctl.render.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +30,7 @@ async def events(
     orders: Annotated[
         list[str] | None,
         option(
-            "--order",
-            metavar="ORDER",
-            help="Only events of these orders; repeatable.",
-            autocompletion=complete.orders,
+            "--order", metavar="ORDER", help="Only events of these orders; repeatable.", autocompletion=complete.orders
         ),
     ] = None,
     worker: Annotated[
@@ -42,7 +42,6 @@ async def events(
     from sitegenctl.cli.order_selection import read_order_ids
     from sitegenctl.domain.queue.event import EVENT_TYPES, Event, EventFilter, unknown_type
     from sitegenctl.operations.events import stream
-    from sitegenctl.render.text import shorten
     from sitegenctl.session import open_session
 
     if call.output in (Output.JSON, Output.CSV):
@@ -68,9 +67,7 @@ async def events(
 
 def _printer(call: Invocation) -> Callable[[Event], None]:
     """A function that prints an event, in the width that the terminal has then."""
-    from sitegenctl.cli.terminal import screen
-    from sitegenctl.render.event import event_data, event_lines, event_severity
-    from sitegenctl.render.output import json_line
+    from sitegenctl.render.log import event_data, event_lines, event_severity
     from sitegenctl.render.table import coloured
 
     def show(event: Event) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, number, option
 from sitegenctl.cli.terminal import can_draw, is_served
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.errors import SitegenError, UsageProblem
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -26,8 +28,7 @@ class WebOptions:
         bool, option("--web", help="Serve the view to browsers; print its link.", rich_help_panel=_PANEL)
     ] = False
     port: Annotated[
-        int | None,
-        number("--port", min=0, max=65535, help="Port (default 8765); 0 is any.", rich_help_panel=_PANEL),
+        int | None, number("--port", min=0, max=65535, help="Port (default 8765); 0 is any.", rich_help_panel=_PANEL)
     ] = None
     host: Annotated[
         str | None, option("--host", metavar="ADDR", help="Address (default 127.0.0.1).", rich_help_panel=_PANEL)
@@ -55,9 +56,6 @@ def live(
 ) -> int:
     """Watch queue, orders and workers; fix orders."""
     call.is_service = web.web
-    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-    from sitegenctl.errors import UsageProblem
-
     if not web.web:
         for name, given in {
             "--port": web.port,
@@ -67,8 +65,8 @@ def live(
             if given is not None:
                 raise UsageProblem(f"{name} needs --web", hint=Remedy.run(Command.LIVE, help=True))
     settings = call.settings()
-    settings.require_database_url()
-    settings.require_redis_url()
+    settings.require_url("database")
+    settings.require_url("redis")
     if web.web:
         return _serve(call, settings, web, interval=interval, theme=theme)
     hint = Remedy.run(
@@ -83,7 +81,6 @@ def live(
 
 def open_live(settings: Settings, *, interval: str | None = None, theme: str | None = None) -> int:
     """Run the live view; returns its exit code. Raises the error that ended it."""
-    from sitegenctl.errors import SitegenError
     from sitegenctl.tui.app import LiveApp
     from sitegenctl.tui.terminal_driver import DRIVER_SIGNALS
 
@@ -100,8 +97,6 @@ def open_live(settings: Settings, *, interval: str | None = None, theme: str | N
 
 def _serve(call: Invocation, settings: Settings, web: WebOptions, *, interval: str | None, theme: str | None) -> int:
     """Serve the view until stopped. Each browser gets a process of this command with the same options."""
-    from sitegenctl.errors import UsageProblem
-
     if web.allow_actions and settings.read_only:
         is_flag = bool(call.options["read_only"])
         raise UsageProblem(f"--allow-actions contradicts {'--read-only' if is_flag else settings.origins['read_only']}")

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import MAX_ROWS, OLDEST, FromFile, Invocation, OrderArguments, Output, number, option
+from sitegenctl.cli.terminal import screen
 
 # Pure and without dependencies: importing it does not slow --help.
 from sitegenctl.domain.orders.log import LogLevel, LogQuery
 from sitegenctl.errors import Refused, UsageProblem
+from sitegenctl.render.output import Report, error_data, error_lines, json_line, write
+from sitegenctl.render.text import shorten
 from sitegenctl.streams import deciding
 
 if TYPE_CHECKING:
@@ -94,7 +97,6 @@ def read_since(text: str) -> timedelta | datetime:
 
 async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, follow: bool, until_done: bool) -> int:
     from sitegenctl.operations import follow as operation
-    from sitegenctl.render.output import error_lines
     from sitegenctl.session import open_session
 
     async with open_session(call.settings(), call.command) as session:
@@ -127,7 +129,6 @@ async def _document(
 ) -> int:
     from sitegenctl.operations import follow as operation
     from sitegenctl.render.log import LOG_COLUMNS, log_data
-    from sitegenctl.render.output import Report, error_data, write
 
     rows = [log_data(row) async for row in operation.read(session.orders, existing, query)]
     report = Report(
@@ -154,7 +155,6 @@ async def _follow(
     from sitegenctl.domain.orders.order import LogRow
     from sitegenctl.operations import follow as operation
     from sitegenctl.operations.follow import Ended
-    from sitegenctl.render.text import shorten
 
     endings: dict[int, Ended] = {}
     async for event in operation.read_and_follow(session, existing, query, until_done=until_done):
@@ -172,9 +172,7 @@ async def _follow(
 
 def _printer(call: Invocation, existing: Sequence[int]) -> Callable[[LogRow], None]:
     """A function that prints a row, in the width that the terminal has then."""
-    from sitegenctl.cli.terminal import screen
     from sitegenctl.render.log import log_data, log_lines, log_severity
-    from sitegenctl.render.output import json_line
     from sitegenctl.render.table import coloured
 
     digits = max(len(str(order_id)) for order_id in existing)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+from sitegenctl.cli.execute import require_writable
 from sitegenctl.cli.options import DryRun, Invocation, MaxAttempts, number, option, span
-
-if TYPE_CHECKING:
-    from sitegenctl.render.output import Report
+from sitegenctl.errors import Busy, SourceError, UsageProblem
+from sitegenctl.render.output import Report, write
 
 # A site that was reset by mistake can be restored from the trash for at least this long.
 _SHORTEST_KEEP = timedelta(hours=1)
@@ -22,8 +22,7 @@ _NOTIFY_TIMEOUT = 5.0
 async def maintain(
     call: Invocation,
     max_actions: Annotated[
-        int,
-        number("--max-actions", min=1, max=100_000, help="Orders per step.", show_default=True),
+        int, number("--max-actions", min=1, max=100_000, help="Orders per step.", show_default=True)
     ] = 100,
     max_attempts: MaxAttempts = 3,
     keep_trash: Annotated[
@@ -40,11 +39,8 @@ async def maintain(
     """Fix orders automatically, for cron and timers."""
     import random
 
-    from sitegenctl.cli.execute import require_writable
-    from sitegenctl.errors import Busy, UsageProblem
     from sitegenctl.operations import maintain as operation
     from sitegenctl.render.maintenance import maintenance_report
-    from sitegenctl.render.output import write
     from sitegenctl.session import open_session
 
     keep = span("--keep-trash", keep_trash)
@@ -80,7 +76,6 @@ async def _notify(url: str, report: Report) -> None:
     """Post the report. A failure is printed and does not fail the run."""
     from sitegenctl.adapters.system.webhook import post_json
     from sitegenctl.domain.plans.plan import envelope
-    from sitegenctl.errors import SourceError
 
     value = envelope(report.command, exit_code=report.exit_code, data=report.data, errors=report.errors)
     try:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, option
+from sitegenctl.errors import UsageProblem
+from sitegenctl.render.output import Report, degraded, write
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -33,7 +35,6 @@ def metrics(
     """Print or serve metrics for Prometheus."""
     call.is_service = listen is not None
     from sitegenctl.config.atomic_write import output_file
-    from sitegenctl.errors import UsageProblem
 
     if textfile is not None and listen is not None:
         raise UsageProblem("--textfile and --listen are mutually exclusive")
@@ -47,8 +48,8 @@ def metrics(
     except ImportError as exc:
         raise UsageProblem("metrics needs the extra metrics", hint="pip install 'sitegenctl[metrics]'") from exc
     settings = call.settings()
-    settings.require_database_url()
-    settings.require_redis_url()
+    settings.require_url("database")
+    settings.require_url("redis")
     if listen is not None:
         return _serve(call, settings, listen)
     return _once(call, settings, target)
@@ -58,8 +59,6 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl import __version__
     from sitegenctl.config.atomic_write import write_whole
     from sitegenctl.render.metrics import METRIC_COLUMNS, exposition, metric_rows
-    from sitegenctl.render.output import Report, write
-    from sitegenctl.render.sources import degraded
     from sitegenctl.session import backend_class
 
     measurement = signals.run(_measure(call, settings))
@@ -74,9 +73,10 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
         columns=METRIC_COLUMNS,
         # Print nothing: cron would mail it.
         text=lambda: text if textfile is None else "",
+        unanswered=measurement.unanswered,
     )
     texts = backend_class(settings.backend)(settings).texts
-    return write(degraded(report, measurement.unanswered, texts, selector=settings.selector), call.output)
+    return write(degraded(report, texts, selector=settings.selector), call.output)
 
 
 async def _measure(call: Invocation, settings: Settings) -> Measurement:
@@ -90,7 +90,6 @@ async def _measure(call: Invocation, settings: Settings) -> Measurement:
 def _serve(call: Invocation, settings: Settings, listen: str) -> int:
     from sitegenctl import __version__
     from sitegenctl.cli.metrics_server import start_server
-    from sitegenctl.errors import UsageProblem
     from sitegenctl.render.metrics import Collector, registry
 
     one_at_a_time = threading.Lock()
@@ -121,8 +120,6 @@ def _serve(call: Invocation, settings: Settings, listen: str) -> int:
 
 def _read_address(text: str) -> tuple[str, int]:
     """Read ``9187``, ``:9187``, ``HOST:9187`` or ``[::1]:9187``. Raises ``UsageProblem``."""
-    from sitegenctl.errors import UsageProblem
-
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match[3]) > 65535:
         raise UsageProblem(f"--listen {text}: not an address such as 9187 or 127.0.0.1:9187")

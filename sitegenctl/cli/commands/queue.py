@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sitegenctl.cli.execute import (
+    RunOptions,
+    confirm_and_execute,
+    mutating_session,
+    progress,
+    read_answer,
+    report,
+    require_terminal,
+    require_writable,
+)
 from sitegenctl.cli.options import DryRun, Invocation, group
+from sitegenctl.domain.diagnosis.remedy import Hint
+from sitegenctl.errors import Refused
+from sitegenctl.render.command import hint_text
+from sitegenctl.render.output import write
+from sitegenctl.render.text import neutralise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sitegenctl.config.settings import Settings
-    from sitegenctl.domain.diagnosis.remedy import Hint
     from sitegenctl.operations.planners import Purge
 
 
@@ -26,10 +41,8 @@ async def resume(call: Invocation, dry_run: DryRun = False) -> int:
 
 
 async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
-    from sitegenctl.cli.execute import require_writable
     from sitegenctl.operations.inspect import would_consume
-    from sitegenctl.render.consumers import consumers_report
-    from sitegenctl.render.output import write
+    from sitegenctl.render.queue import consumers_report
     from sitegenctl.session import open_session
 
     settings = require_writable(call, dry_run=dry_run)
@@ -53,11 +66,8 @@ async def _consume(call: Invocation, *, pausing: bool, dry_run: bool) -> int:
 
 async def purge(call: Invocation, dry_run: DryRun = False) -> int:
     """Remove every task from the queue and hold its order."""
-    from dataclasses import replace
-
-    from sitegenctl.cli.execute import RunOptions, confirm_and_execute, mutating_session, progress, report
     from sitegenctl.operations.planners import plan_purge_of
-    from sitegenctl.render.consumers import survivors_note
+    from sitegenctl.render.queue import survivors_note
 
     options = RunOptions(done="cancelled", dry_run=dry_run, asks=False)
     async with mutating_session(call, options) as session:
@@ -73,22 +83,16 @@ async def purge(call: Invocation, dry_run: DryRun = False) -> int:
 
 def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], settings: Settings) -> None:
     """Ask for the name of the queue. Raises ``Refused`` for another answer."""
-    from sitegenctl.cli.execute import read_answer, require_terminal
-    from sitegenctl.errors import Refused
-    from sitegenctl.render.outcomes import note_lines
-
     require_terminal(call)
     count = len(purging.plan.steps)
     print(
         f"{count} {'order' if count == 1 else 'orders'} would lose their tasks and go back to BUILDING, on hold.",
         file=sys.stderr,
     )
-    print(*(f"{line}\n" for line in note_lines(notes, settings.selector)), sep="", end="", file=sys.stderr)
+    for note in notes:
+        print(f"note: {neutralise(hint_text(note, settings.selector) or '')}", file=sys.stderr)
     if read_answer(f"Type the queue's name ({settings.queue}) to go on: ") != settings.queue.lower():
         raise Refused("nothing was done")
 
 
-queue = group(
-    help="Pause, resume or empty the queue.",
-    commands={"pause": pause, "resume": resume, "purge": purge},
-)
+queue = group(help="Pause, resume or empty the queue.", commands={"pause": pause, "resume": resume, "purge": purge})

@@ -6,15 +6,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import (
-    DryRun,
-    Invocation,
-    Limit,
-    OrderSelector,
-    Terminate,
-    option,
-)
+from sitegenctl.cli.execute import RunOptions, run_mutation
+from sitegenctl.cli.options import DryRun, Invocation, Limit, OrderSelector, Terminate, option
 from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.errors import UsageProblem
 
 #: The choices of ``--only``.
 if TYPE_CHECKING:
@@ -26,24 +22,17 @@ else:
 def repair(
     call: Invocation,
     selector: OrderSelector,
-    only: Annotated[
-        list[Repairable] | None,
-        option("--only", help="Fix only this condition; repeatable."),
-    ] = None,
+    only: Annotated[list[Repairable] | None, option("--only", help="Fix only this condition; repeatable.")] = None,
     terminate: Terminate = False,
     worker_dead: Annotated[
-        bool,
-        option("--worker-dead", help="Requeue now, because the worker is known dead."),
+        bool, option("--worker-dead", help="Requeue now, because the worker is known dead.")
     ] = False,
     limit: Limit = None,
     dry_run: DryRun = False,
 ) -> int:
     """Fix duplicated, ghost, orphaned and interrupted orders."""
-    from sitegenctl.cli.execute import RunOptions, run_mutation
-    from sitegenctl.domain.diagnosis.remedy import Command, Remedy
     from sitegenctl.domain.orders.run import WORKER_DEAD
     from sitegenctl.domain.plans.repair import RepairOptions
-    from sitegenctl.errors import UsageProblem
     from sitegenctl.operations.planners import RepairPlanner
 
     choice = selector.choice()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from sitegenctl.cli import signals
+from sitegenctl.cli.execute import RunOptions, run_mutation
 from sitegenctl.cli.options import (
     DryRun,
     Force,
@@ -29,11 +30,10 @@ def reset(
     dry_run: DryRun = False,
 ) -> int:
     """Discard tasks and files of orders and enqueue them again."""
-    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.domain.plans.reset import ResetOptions
     from sitegenctl.operations.planners import ResetPlanner
 
-    choice = selector.required_choice()
+    choice = selector.choice(required=True)
     options = ResetOptions(enqueue=not no_enqueue, keep_files=keep_files, terminate=terminate, force=force)
     # Numbers are a decision about each order; a condition or status may select every site there is.
     by_kind = not isinstance(choice, list)
@@ -45,19 +45,16 @@ def reset_empty(
     call: Invocation,
     selector: OrderSelector,
     min_files: Annotated[
-        int,
-        number("--min-files", min=1, max=100_000, help="Fewer files are an empty site.", show_default=True),
+        int, number("--min-files", min=1, max=100_000, help="Fewer files are an empty site.", show_default=True)
     ] = 5,
     older_than: Annotated[
-        str,
-        option("--older-than", metavar="TIME", help="Only orders unchanged for at least TIME.", show_default=True),
+        str, option("--older-than", metavar="TIME", help="Only orders unchanged for at least TIME.", show_default=True)
     ] = "5m",
     limit: Limit = None,
     no_enqueue: NoEnqueue = False,
     dry_run: DryRun = False,
 ) -> int:
     """Reset GENERATING orders with no task and few files."""
-    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.operations.planners import ResetEmptyPlanner
 
     choice = selector.choice()

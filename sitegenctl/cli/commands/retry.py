@@ -7,33 +7,22 @@ from datetime import timedelta
 from typing import Annotated
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import (
-    DryRun,
-    Invocation,
-    Limit,
-    MaxAttempts,
-    OlderThan,
-    OrderSelector,
-    option,
-    span,
-)
+from sitegenctl.cli.execute import RunOptions, run_mutation
+from sitegenctl.cli.options import DryRun, Invocation, Limit, MaxAttempts, OlderThan, OrderSelector, option, span
+from sitegenctl.errors import UsageProblem
 
 
 def retry_failed(
     call: Invocation,
     selector: OrderSelector,
     max_attempts: MaxAttempts = 3,
-    match: Annotated[
-        str | None,
-        option("--match", metavar="REGEX", help="Only orders whose error matches."),
-    ] = None,
+    match: Annotated[str | None, option("--match", metavar="REGEX", help="Only orders whose error matches.")] = None,
     older_than: OlderThan = None,
     limit: Limit = None,
     force: Annotated[bool, option("--force", help="Retry before the next attempt is due.")] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Retry failed orders that have attempts left."""
-    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.operations.planners import RetryPlanner
 
     choice = selector.choice()
@@ -46,14 +35,8 @@ def retry_failed(
     return signals.run(run_mutation(call, planner, choice, RunOptions(done="retried", dry_run=dry_run, limit=limit)))
 
 
-def start_stuck(
-    call: Invocation,
-    selector: OrderSelector,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-) -> int:
+def start_stuck(call: Invocation, selector: OrderSelector, limit: Limit = None, dry_run: DryRun = False) -> int:
     """Enqueue BUILDING orders that were never started."""
-    from sitegenctl.cli.execute import RunOptions, run_mutation
     from sitegenctl.operations.planners import StartPlanner
 
     choice = selector.choice()
@@ -63,8 +46,6 @@ def start_stuck(
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
-    from sitegenctl.errors import UsageProblem
-
     if text is None:
         return None
     try:

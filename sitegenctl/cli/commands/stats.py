@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from sitegenctl.cli.execute import progress
 from sitegenctl.cli.options import Invocation, Output, option
+from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
 
 _STDOUT = "-"
@@ -21,8 +23,6 @@ async def stats(
 ) -> int:
     """Show throughput, success rate, durations and failure reasons."""
     from sitegenctl.cli.commands.logs import read_since
-    from sitegenctl.cli.execute import progress
-    from sitegenctl.cli.terminal import screen
     from sitegenctl.config.atomic_write import output_file, write_whole
     from sitegenctl.operations import overview as operation
     from sitegenctl.render.statistics import STATISTICS_COLUMNS, statistics_data, statistics_rows, statistics_text

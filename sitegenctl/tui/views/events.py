@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.queue.event import Event
-from sitegenctl.render.event import event_detail, event_severity
+from sitegenctl.render.log import event_detail, event_severity
 from sitegenctl.tui.views.view import LogEntry, View
 from sitegenctl.tui.widgets.live_table import Cell, Column
 

@@ -17,8 +17,7 @@ from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
 from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.render.command import hint_text
-from sitegenctl.render.event import event_detail
-from sitegenctl.render.log import MARKS, log_severity
+from sitegenctl.render.log import MARKS, event_detail, log_severity
 from sitegenctl.render.order import order_facts
 from sitegenctl.render.text import hanging, neutralise, shorten
 from sitegenctl.tui.widgets.look import file_size, palette, progress_bar
