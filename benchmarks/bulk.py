@@ -28,7 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sitegenctl.adapters.postgres.schema import site_orders
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.redis import PrivateRedis
-from tests.support.world import QUEUE, TASK, World, create_schema
+from tests.support.databases import create_schema
+from tests.support.world import QUEUE, TASK, World
 
 ORDERS = 10_000
 MANY = 100_000

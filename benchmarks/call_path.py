@@ -23,7 +23,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sitegenctl"
 def main() -> None:
     from sitegenctl.demo.servers.postgres import PrivatePostgres
     from sitegenctl.demo.servers.redis import PrivateRedis
-    from tests.support.world import World, create_schema
+    from tests.support.databases import create_schema
+    from tests.support.world import World
 
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)

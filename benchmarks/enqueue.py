@@ -17,7 +17,8 @@ from pathlib import Path
 
 from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.redis import PrivateRedis
-from tests.support.world import QUEUE, TASK, World, create_schema
+from tests.support.databases import create_schema
+from tests.support.world import QUEUE, TASK, World
 
 ROUNDS = 15
 
