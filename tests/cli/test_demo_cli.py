@@ -154,10 +154,14 @@ def test_the_demo_on_rq(data: Path) -> None:
     assert processes(data) == []
 
 
-def test_an_unknown_backend_is_refused_before_anything_starts(data: Path) -> None:
-    process = demo("demo", "up", "--backend", "sidekiq")
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--backend", "sidekiq", "'sidekiq' is not a backend"), ("--pace", "slow", "'slow' is not a duration")],
+)
+def test_invalid_values_are_refused_before_anything_starts(data: Path, option: str, value: str, message: str) -> None:
+    process = demo("demo", "up", option, value)
     assert process.returncode == 2
-    assert "'sidekiq' is not a backend" in process.stderr
+    assert message in process.stderr
     assert list(data.iterdir()) == []
 
 
@@ -199,13 +203,6 @@ def test_a_signal_at_any_moment_stops_everything(data: Path) -> None:
         assert killed or process.returncode in (130, 0), stderr.decode()
         assert b"Traceback" not in stderr
         assert processes(data) == []
-
-
-def test_an_invalid_pace_is_refused_before_anything_starts(data: Path) -> None:
-    process = demo("demo", "up", "--pace", "slow")
-    assert process.returncode == 2
-    assert "'slow' is not a duration" in process.stderr
-    assert list(data.iterdir()) == []
 
 
 def _secrets(data: Path) -> list[str]:

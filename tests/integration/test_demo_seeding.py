@@ -71,6 +71,12 @@ def test_every_order_is_in_its_planned_condition(world: World) -> None:
     assert not snapshot(world, manifest).errors
     assert conditions(world, manifest) == planned(manifest)
     assert len(snapshot(world, manifest).reading.foreign) == manifest.foreign
+    # The manifest is written beside the sites.
+    written = Manifest.from_json((world.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert written.to_json() == manifest.to_json()
+    # Settling orders are interrupted after the grace period.
+    (settling,) = manifest.conditions["settling"]
+    assert settling in conditions(world, manifest, grace=timedelta(0))["interrupted"]
 
 
 def test_the_minimum_number_of_orders_shows_every_condition(world: World) -> None:
@@ -93,18 +99,6 @@ def test_a_worker_takes_running_orders_first_and_none_on_hold(world: World) -> N
     assert unchanged == {name: ids for name, ids in expected.items() if name not in changed}
 
 
-def test_the_manifest_is_written_beside_the_sites(world: World) -> None:
-    manifest = seed_world(world)
-    written = Manifest.from_json((world.folder / "manifest.json").read_text(encoding="utf-8"))
-    assert written.to_json() == manifest.to_json()
-
-
-def test_settling_orders_are_interrupted_after_the_grace_period(world: World) -> None:
-    manifest = seed_world(world)
-    (settling,) = manifest.conditions["settling"]
-    assert settling in conditions(world, manifest, grace=timedelta(0))["interrupted"]
-
-
 def test_an_interrupted_seeding_is_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     seed_world(world, orders=80, seed=1)
 
@@ -119,6 +113,11 @@ def test_an_interrupted_seeding_is_repeated(world: World, monkeypatch: pytest.Mo
     manifest = seed_world(world)
     assert conditions(world, manifest) == planned(manifest)
     assert world.sql("SELECT count(*) FROM site_orders")[0][0] == 60
+    # The next order gets a new id.
+    insert = "INSERT INTO site_orders (customer_name, customer_email, total_price) VALUES ('A', 'a', 1) RETURNING id"
+    new = world.sql(insert)[0][0]
+    assert new == 61
+    assert new not in manifest.conditions["ghost"]
 
 
 def test_only_the_keys_and_folders_of_the_demo_are_removed(world: World) -> None:
@@ -146,14 +145,6 @@ def test_only_the_rq_keys_of_the_demo_are_removed(world: RqWorld) -> None:
         assert client.exists("other", "rq:queue:other") == 2
     assert conditions(world, manifest) == planned(manifest)
     assert len(snapshot(world, manifest).reading.foreign) == manifest.foreign
-
-
-def test_the_next_order_gets_a_new_id(world: World) -> None:
-    manifest = seed_world(world)
-    insert = "INSERT INTO site_orders (customer_name, customer_email, total_price) VALUES ('A', 'a', 1) RETURNING id"
-    new = world.sql(insert)[0][0]
-    assert new == 61
-    assert new not in manifest.conditions["ghost"]
 
 
 def test_ages_do_not_depend_on_the_time_zone_of_the_database(world: World) -> None:
