@@ -10,7 +10,7 @@ UV := $(shell command -v uv || ls $(BIN)/uv 2>/dev/null)
 export UV_COMPILE_BYTECODE := 1
 
 # More processes than cores: much of the suite waits for servers and workers to start.
-SPREAD := -n 4 --dist worksteal
+SPREAD := -n 6 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format test-lowest test-rq wheel-test bench screenshots completions schema clean

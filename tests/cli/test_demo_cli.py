@@ -16,6 +16,7 @@ import pytest
 
 from sitegenctl.demo.servers.lock import only_tour
 from sitegenctl.demo.stack import Stack
+from tests.support import processes
 from tests.support.world import eventually
 
 FAST = ("--pace", "0s", "--orders", "47")
@@ -38,7 +39,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert up.returncode == 0, up.stderr
     yield folder
     Stack(root=folder / "demo").down()
-    assert processes(folder) == []
+    assert running_in(folder) == []
 
 
 @pytest.fixture
@@ -49,18 +50,10 @@ def stands(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def demo(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sitegenctl", *arguments],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **environ},
-        timeout=90,
-        check=False,
-    )
+    return processes.run("-m", "sitegenctl", *arguments, given="", env={**os.environ, **environ}, timeout=250)
 
 
-def processes(data: Path) -> list[int]:
+def running_in(data: Path) -> list[int]:
     """All processes whose command line or environment contains this data directory."""
     pids = []
     for process in psutil.process_iter():
@@ -79,7 +72,7 @@ def test_the_tour_without_a_terminal(data: Path) -> None:
     site = data / "demo" / "sites" / "project_42" / "index.html"
     assert str(site) in tour.stdout
     assert site.stat().st_size > 1000
-    assert processes(data) == []
+    assert running_in(data) == []
     assert [path.name for path in (data / "demo").iterdir()] == ["sites"]
 
 
@@ -104,7 +97,7 @@ def test_up_defines_a_context_and_down_leaves_nothing(data: Path) -> None:
         assert secret not in up.stdout + up.stderr
     down = demo("demo", "down")
     assert (down.returncode, down.stdout) == (0, "stopped worker, Redis, PostgreSQL\n")
-    assert processes(data) == []
+    assert running_in(data) == []
     assert list(data.iterdir()) == []
     assert demo("demo", "down").stdout == "the demo is not up\n"
     refused = demo("--context", "demo", "inspect", "42")
@@ -151,7 +144,7 @@ def test_the_demo_on_rq(data: Path) -> None:
     inspected = demo("--context", "demo", "inspect", "task", task_id, "-o", "json")
     assert json.loads(inspected.stdout)["data"]["name"] == "app.workers.site_generation_worker.generate_site_job"
     assert demo("demo", "down").stdout == "stopped worker, Redis, PostgreSQL\n"
-    assert processes(data) == []
+    assert running_in(data) == []
 
 
 @pytest.mark.parametrize(
@@ -202,7 +195,7 @@ def test_a_signal_at_any_moment_stops_everything(data: Path) -> None:
         killed = process.returncode in (-number, -signal.SIGINT) and b"Starting" not in stderr
         assert killed or process.returncode in (130, 0), stderr.decode()
         assert b"Traceback" not in stderr
-        assert processes(data) == []
+        assert running_in(data) == []
 
 
 def _secrets(data: Path) -> list[str]:

@@ -201,7 +201,7 @@ def test_idle_clients_do_not_block_scrapes(world: World, tmp_path: Path) -> None
     assert (tmp_path / "stderr").read_text() == ""
 
 
-def test_a_taken_port_is_an_error_and_a_public_address_a_warning(world: World, tmp_path: Path) -> None:
+def test_taken_port_is_refused_and_a_public_address_warned_of(world: World, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = world.run("metrics", "--listen", f":{port}")

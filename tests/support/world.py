@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 QUEUE = "site_generation"
 TASK = "app.tasks.site_generation.generate_site_task"
-PATIENCE = 30.0
+PATIENCE = 100.0
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 #: There is no such order: its task fails before it begins.
 MISSING = 99
