@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -191,7 +192,16 @@ def test_the_worker_restarts_when_redis_gets_another_port(standing: Path) -> Non
     stack = make_stack(standing)
     state = up(stack)
     kill(state.redis)
-    with socket.create_server(("127.0.0.1", int(state.redis.url.split(":")[-1].split("/")[0]))):
+
+    taken: list[socket.socket] = []
+
+    def take_port() -> bool:
+        with contextlib.suppress(OSError):  # an outgoing connection of another process may have the port for a moment
+            taken.append(socket.create_server(("127.0.0.1", urlsplit(state.redis.url).port or 0)))
+        return bool(taken)
+
+    assert wait_until(take_port, 60)
+    with taken[0]:
         again = up(stack)
     assert again.redis.url != state.redis.url
     assert again.worker.process.pid != state.worker.process.pid
