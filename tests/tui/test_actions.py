@@ -427,6 +427,7 @@ async def test_resetting_finished_orders_asks_for_their_number(world: World, num
         await view.press("a")
         await view.act("R", f"reset {number + 1} orders? {number + 1} would be reset")
         question = f"Type {number} to reset {number} finished orders:"
+        await view.sees("Type " if asks else "y reset")
         assert (question in view.text) is asks
         if asks:
             await view.press("y")
