@@ -21,7 +21,6 @@ from sitegenctl.adapters.celery.codec import (
     encode_messages,
     envelope,
     task_id_of,
-    unacked_envelope,
 )
 from sitegenctl.adapters.celery.control import Replies
 from sitegenctl.adapters.celery.events import decode_events
@@ -243,7 +242,7 @@ def test_any_message_is_read(message: Any, body: Any, replace_body: bool) -> Non
         *decoder.decode_unacked(b'[%s, "", "q"]' % raw, place),
     ]
     assert storable([items, dict(skipped)])
-    ids = {task_id_of(unacked_envelope(b'[%s, "", "q"]' % raw)), task_id_of(envelope(raw, parse))}
+    ids = {task_id_of(envelope(b'[%s, "", "q"]' % raw, unacked=True)), task_id_of(envelope(raw, parse))}
     assert len(ids) == 1
     tasks = [item for item in items if isinstance(item, LiveTask)]
     attribute(BrokerReading(tasks=tuple(tasks)).tasks, WorkerSurvey())

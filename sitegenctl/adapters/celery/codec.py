@@ -20,15 +20,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, lru_cache
-from typing import Any, NamedTuple, TypeVar
+from functools import cache, lru_cache, partial
+from typing import Any, NamedTuple
 
 from sitegenctl.adapters.broker.json_values import fitting, mapping, moment, number, sequence, text, time_limit
 from sitegenctl.adapters.broker.task_args import UnreadableOrder, order_of, parse_time, read_order
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, Publication, TaskState
-
-T = TypeVar("T")
 
 Item = LiveTask | ForeignMessage
 
@@ -155,16 +153,14 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[ord(digits[16]) % 4]}{digits[17:20]}-{digits[20:]}"
 
 
-def envelope(raw: bytes | str, parse: Parse = parse_json) -> dict[str, Any] | None:
-    """Kombu's envelope in a list entry; None if it contains none."""
-    message = _parsed(raw, parse)
-    return message if isinstance(message, dict) else None
-
-
-def unacked_envelope(raw: bytes | str, parse: Parse = parse_json) -> dict[str, Any] | None:
-    """Kombu's envelope in a value of ``unacked``, ``[message, exchange, routing_key]``; None if it contains none."""
-    delivery = _parsed(raw, parse)
-    message = delivery[0] if isinstance(delivery, list) and delivery else None
+def envelope(raw: bytes | str, parse: Parse = parse_json, *, unacked: bool = False) -> dict[str, Any] | None:
+    """Kombu's envelope in a list entry, or in a value of ``unacked``; None if it contains none."""
+    try:
+        message = parse(raw)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if unacked:  # [message, exchange, routing_key]
+        message = message[0] if isinstance(message, list) and message else None
     return message if isinstance(message, dict) else None
 
 
@@ -199,7 +195,7 @@ class Decoder:
 
     def decode_unacked(self, raw: bytes | str, place: Place) -> list[Item]:
         """Decode a value of the ``unacked`` hash likewise."""
-        return self.decode_message(unacked_envelope(raw, self.parse), place, raw)
+        return self.decode_message(envelope(raw, self.parse, unacked=True), place, raw)
 
     def decode_message(self, message: Mapping[str, Any] | None, place: Place, raw: bytes | str = b"") -> list[Item]:
         """Decode kombu's envelope; ``raw``, its text, is searched for our task's name where it cannot be read."""
@@ -226,8 +222,9 @@ class Decoder:
         if name is None or task_id is None:
             reason = why or ("its id is not a text" if name else "it names no task")
             return [_foreign(name or "undecodable", reason, place, task_id, may_be_ours=is_named)]
-        if place.state is TaskState.QUEUED and (expired := _expiry(headers, self.now)) is not None:
-            return [_foreign(name, f"expired {describe_age(self.now - expired)} ago", place, task_id)]
+        expires = parse_time(headers.get("expires")) or moment(headers.get("expires"))
+        if place.state is TaskState.QUEUED and expires is not None and expires <= self.now:
+            return [_foreign(name, f"expired {describe_age(self.now - expires)} ago", place, task_id)]
         parts = _parts(body)
         if parts is None:
             # A chain, a map or a chord of Celery's own may hold anything.
@@ -249,8 +246,9 @@ class Decoder:
         """The task without its order, which may be set: it is not shared yet."""
         if task_id != headers.get("id"):
             self.skipped["message: an id with characters that are no text"] += 1
-        attempt = max(self._read("retries", number, headers) or 0, 0) + 1
-        due = self._read("eta", parse_time, headers)
+        read = partial(fitting, self.skipped, "message")
+        attempt = max(read("retries", number, headers.get("retries")) or 0, 0) + 1
+        due = read("eta", parse_time, headers.get("eta"))
         state = place.state
         if due is not None and state is TaskState.QUEUED and due > self.now:
             state = TaskState.RETRYING if attempt > 1 else TaskState.SCHEDULED
@@ -260,19 +258,15 @@ class Decoder:
             order_id=None,
             state=state,
             attempt=attempt,
-            enqueued_at=self._read(ENQUEUED_AT_HEADER, parse_time, headers),
+            enqueued_at=read(ENQUEUED_AT_HEADER, parse_time, headers.get(ENQUEUED_AT_HEADER)),
             eta=due,
-            actor=self._read(ACTOR_HEADER, text, headers),
+            actor=read(ACTOR_HEADER, text, headers.get(ACTOR_HEADER)),
             position=place.position,
             delivered_at=place.delivered_at,
             delivery=place.delivery,
             # The hard one of ``[hard, soft]``.
             limit=time_limit(next(iter(sequence(headers.get("timelimit"))), None)),
         )
-
-    def _read(self, name: str, read: Callable[[Any], T | None], headers: Mapping[str, Any]) -> T | None:
-        value = headers.get(name)
-        return None if value is None else fitting(self.skipped, "message", name, read, value)
 
     def _carried(self, carrier: LiveTask, parts: tuple[Any, Any, Any], place: Place) -> Iterator[Item]:
         """Calls of our task that this message carries: what the message says of each, and an id."""
@@ -311,15 +305,6 @@ def _ours(task: LiveTask, args: Any, kwargs: Any, place: Place) -> Item:
     return task
 
 
-def _expiry(headers: Mapping[str, Any], now: datetime) -> datetime | None:
-    """When the task expired, if it has."""
-    value = headers.get("expires")
-    if value is None:
-        return None
-    expires = parse_time(value) or moment(value)
-    return expires if expires is not None and expires <= now else None
-
-
 def _parts(body: Any) -> tuple[Any, Any, Any] | None:
     """Arguments, and what Celery puts behind them, of either protocol; None for anything else."""
     if isinstance(body, dict):
@@ -336,13 +321,6 @@ def _names_when_read(task_name: str, body: Any) -> bool:
         return names(task_name, json.dumps(body))
     except RecursionError:
         return True
-
-
-def _parsed(raw: bytes | str, parse: Parse) -> Any:
-    try:
-        return parse(raw)
-    except (ValueError, TypeError, RecursionError):
-        return None
 
 
 def _foreign(

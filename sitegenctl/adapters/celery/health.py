@@ -13,7 +13,7 @@ from typing import Any
 
 from sitegenctl.adapters.broker.json_values import mapping, mappings, moment, number, sequence, text, time_limit
 from sitegenctl.adapters.broker.task_args import parse_time
-from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, unacked_envelope
+from sitegenctl.adapters.celery.codec import Decoder, Place, envelope
 from sitegenctl.adapters.celery.control import BINDINGS, count_workers, find_reply_lists
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CLAIMS, CeleryWorkers, read_claims
@@ -83,7 +83,7 @@ class CeleryHealth:
             total, waiting, unacked = await self._sample(connection)
             skipped = self._skipped(waiting, unacked.values())
             messages: list[tuple[bytes | None, dict[str, Any]]] = [(None, envelope(raw) or {}) for raw in waiting]
-            messages += [(tag, unacked_envelope(raw) or {}) for tag, raw in unacked.items()]
+            messages += [(tag, envelope(raw, unacked=True) or {}) for tag, raw in unacked.items()]
             now = datetime.fromtimestamp(self._now(), UTC)
             headers = [mapping(message.get("headers")) for _, message in messages]
             etas = [parse_time(header.get("eta")) for header in headers]

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import repeat
-from types import MappingProxyType
 from typing import Any
 
 from sitegenctl.adapters.broker.json_values import is_encodable, mapping, moment, number, text
 from sitegenctl.adapters.broker.task_args import order_of, parse_time
-from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, task_id_of, unacked_envelope
+from sitegenctl.adapters.celery.codec import Decoder, Place, envelope, task_id_of
 from sitegenctl.adapters.celery.fast import parse
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Command, Connection
@@ -48,8 +47,6 @@ _FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 #: Readings of queue and ``unacked``: the task may move from one to the other meanwhile.
 _MAX_READINGS = 2
-
-_ONCE: Mapping[str, int] = MappingProxyType({})
 
 #: Two readings of one delivery time may differ by this, because a datetime holds fewer digits than a score.
 _SAME_TIME = timedelta(milliseconds=1)
@@ -121,15 +118,13 @@ class RawMessages:
         self._connection = connection
         self._options = options
 
-    async def find(
-        self, task_ids: Collection[str], copies: Mapping[str, int] = _ONCE, *, to_the_end: bool = False
-    ) -> list[QueuedMessage]:
+    async def find(self, task_ids: Collection[str], *, to_the_end: bool = False) -> list[QueuedMessage]:
         """Find these tasks' messages in the queue's lists, the next one first.
 
-        The search of a long list ends where each task was found as often as ``copies`` says (by default once), unless
+        The search of a long list ends where each task was found as often as a ``Counter`` of ids says, or once, unless
         ``to_the_end``.
         """
-        missing = Counter({task_id: copies.get(task_id, 1) for task_id in task_ids})
+        missing = Counter(task_ids)
         messages: list[QueuedMessage] = []
         before = 0
         for key in self._options.lists:
@@ -230,7 +225,7 @@ class RawMessages:
                 ("HSCAN", self._options.unacked, cursor, "COUNT", _BATCH_SIZE)
             )
             for tag, raw in zip(values[::2], values[1::2], strict=True):
-                task_id = task_id_of(unacked_envelope(raw, parse))
+                task_id = task_id_of(envelope(raw, parse, unacked=True))
                 if task_id is not None and task_id in task_ids:
                     entries[tag] = task_id, raw
             if int(cursor) == 0:
@@ -268,8 +263,16 @@ class RawMessages:
         self, commands: Sequence[Command], walks: Sequence[int] = (), *, keep_refusals: bool = False
     ) -> list[Any]:
         replies: list[Any] = []
-        for batch in _in_batches(commands, walks):
-            replies += await self._connection.execute(*batch, keep_refusals=keep_refusals)
+        batch: list[Command] = []
+        size = walked = 0
+        for count, (command, walk) in enumerate(zip(commands, walks or repeat(0), strict=False), 1):
+            batch.append(command)
+            size += sum(len(part) for part in command if isinstance(part, str | bytes))
+            walked += walk
+            is_full = len(batch) == _MAX_COMMANDS or size >= _MAX_BYTES or walked >= _MAX_WALK
+            if is_full or count == len(commands):
+                replies += await self._connection.execute(*batch, keep_refusals=keep_refusals)
+                batch, size, walked = [], 0, 0
         return replies
 
     async def _batches(self, key: str) -> AsyncGenerator[list[tuple[int, bytes]]]:
@@ -306,20 +309,6 @@ def parse_result(raw: bytes) -> Any:
         return None
 
 
-def _in_batches(commands: Sequence[Command], walks: Sequence[int]) -> Iterator[list[Command]]:
-    batch: list[Command] = []
-    size = walked = 0
-    for command, walk in zip(commands, walks or repeat(0), strict=False):
-        batch.append(command)
-        size += sum(len(part) for part in command if isinstance(part, str | bytes))
-        walked += walk
-        if len(batch) == _MAX_COMMANDS or size >= _MAX_BYTES or walked >= _MAX_WALK:
-            yield batch
-            batch, size, walked = [], 0, 0
-    if batch:
-        yield batch
-
-
 # --- one task ---
 
 
@@ -338,7 +327,7 @@ async def find_task(
             details = replace(details, place=TaskPlace.QUEUE, list_key=queued[0].key)
             break
         if unacked := await messages.find_unacked({task_id}):
-            message, place = unacked_envelope(unacked[0].raw), Place(TaskState.UNACKED)
+            message, place = envelope(unacked[0].raw, unacked=True), Place(TaskState.UNACKED)
             details = _details_in(task_id, mapping(message), place, options.task, now)
             details = replace(details, delivered_at=moment(float(unacked[0].score or 0)))
             break

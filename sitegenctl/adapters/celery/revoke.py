@@ -199,7 +199,7 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
         observed = await self._decide(tasks, observed)
         tasks = _unsettled(tasks)
         copies = Counter(task.task_id for task in tasks for place in task.places if _is_in_list(place))
-        removed = await self._messages.remove(await self._messages.find(copies, copies))
+        removed = await self._messages.remove(await self._messages.find(copies))
         for task in tasks:
             task.is_dequeued = task.task_id in removed
         if len(removed) < len(copies):
@@ -383,7 +383,7 @@ class CeleryRevoker(Revoker[_Pending, _Observed]):
         finished = await self._messages.final_states([task.task_id for task, _ in runs])
         with_message: set[str] = set()
         if finished:
-            with_message |= {message.task_id for message in await self._messages.find(finished)}
+            with_message |= {message.task_id for message in await self._messages.find(set(finished))}
             with_message |= {delivery.task_id for delivery in await self._messages.find_unacked(finished)}
         # The last thing before the signal.
         now = Workload.of(await self._workers.ask(QUESTIONS, destination=[worker]))
