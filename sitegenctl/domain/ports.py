@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.orders.generation import SiteFile
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
 from sitegenctl.domain.plans.plan import Step
@@ -23,7 +22,6 @@ from sitegenctl.domain.queue.event import Event, NoEvent
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from sitegenctl.domain.statistics.statistics import LogWindow
-from sitegenctl.domain.statistics.throughput import StepMark
 
 if TYPE_CHECKING:
     from sitegenctl.domain.health.probes import HealthProbes
@@ -109,11 +107,8 @@ class OrdersStore(Protocol):
     async def count_by_status(self) -> dict[OrderStatus | str | None, int]:
         """Count orders by status; an unknown status is given by its label in the database."""
 
-    async def count_runs(self, window: timedelta) -> RunCounts:
-        """Count the runs that ended within the window until now, by the database's clock."""
-
-    async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
-        """Read the newest log rows within the window and after ``after_id``, oldest first."""
+    async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[RunRow]:
+        """Read the newest log rows within the window and after ``after_id``, oldest first, with their ages only."""
 
     async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
         """Find the ids of the log rows since then, and of those ``lead`` before.
@@ -122,8 +117,13 @@ class OrdersStore(Protocol):
         None is the beginning of the day by that clock.
         """
 
-    async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
-        """Read the log rows of all orders from ``first_id`` to ``last_id``, lowest first."""
+    async def read_run_rows(
+        self, first_id: int, last_id: int, *, limit: int, bounds_only: bool = False
+    ) -> list[RunRow]:
+        """Read the log rows of all orders from ``first_id`` to ``last_id``, lowest first.
+
+        ``bounds_only`` leaves out the rows within a run: those left are enough to count runs by outcome.
+        """
 
     async def read_log(
         self,

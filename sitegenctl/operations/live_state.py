@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar, cast
 
 from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Source
@@ -27,6 +27,7 @@ from sitegenctl.domain.statistics.throughput import WINDOW, Bar, Throughput
 from sitegenctl.errors import SourceError
 from sitegenctl.operations.listing import list_orders, page_of
 from sitegenctl.operations.observe import Attempts, observe_open, utc_now
+from sitegenctl.operations.overview import HOUR, count_runs
 
 T = TypeVar("T")
 
@@ -115,8 +116,8 @@ class LiveState:
         if snapshot.roster is not None:
             self._roster, self._roster_read_at = snapshot.roster, self._clock()
         by_status = await attempts.make(Source.DATABASE, lambda: cache.counts(snapshot))
-        last_hour = await attempts.make(
-            Source.DATABASE, lambda: cache.get("last hour", lambda: sources.orders.count_runs(timedelta(hours=1)))
+        counts = await attempts.make(
+            Source.DATABASE, lambda: cache.get("last hour", lambda: count_runs(sources.orders, HOUR))
         )
         # Any new log row belongs to an open order, or closes one.
         logs = frozenset((order.order_id, order.last_log_id) for order in snapshot.orders.values())
@@ -141,14 +142,14 @@ class LiveState:
             }
             if by_status is not None
             else {},
-            last_hour=last_hour,
+            last_hour=counts[0] if counts else None,
             roster=self._roster,
             standstill=standstill(snapshot.workers, self._roster, queue=sources.queue_name)
             if snapshot.workers
             else None,
         )
         now = self._now()
-        self._throughput.note_steps(steps or (), now)
+        self._throughput.note_rows(steps or (), now)
         if Source.BROKER not in errors:
             self._throughput.note_depth(live.count(TaskState.QUEUED, TaskState.RESERVED), now)
         self._last = replace(live, bars=self._throughput.bars(now))

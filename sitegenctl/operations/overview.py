@@ -10,11 +10,14 @@ from datetime import datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.overview import Overview, conditions, depths
+from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import LoggedRun, RunStream
 from sitegenctl.domain.ports import OrdersStore, Sources
 from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
 from sitegenctl.domain.statistics.statistics import LEAD, Collector, LogWindow, Statistics
 from sitegenctl.operations.observe import Attempts, observe_open
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 async def overview(sources: Sources, attempts: Attempts | None = None) -> Overview:
@@ -26,8 +29,8 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
         observe_open(sources, worker_details=True, attempts=attempts),
         attempts.make(Source.DATABASE, orders.count_by_status),
     )
-    last_hour = await attempts.make(Source.DATABASE, lambda: orders.count_runs(timedelta(hours=1)))
-    last_day = await attempts.make(Source.DATABASE, lambda: orders.count_runs(timedelta(days=1)))
+    counts = await attempts.make(Source.DATABASE, lambda: count_runs(orders, HOUR, DAY))
+    last_hour, last_day = counts or (None, None)
     has_database = by_status is not None and Source.DATABASE not in snapshot.errors
     has_broker = Source.BROKER not in snapshot.errors
     roster = snapshot.roster
@@ -82,12 +85,23 @@ async def statistics(orders: OrdersStore, since: timedelta | datetime) -> Statis
     return collector.result()
 
 
-async def runs_of(orders: OrdersStore, window: LogWindow) -> AsyncIterator[LoggedRun]:
-    """Every run with a row in the window or in its lead."""
+async def count_runs(orders: OrdersStore, *spans: timedelta) -> list[RunCounts]:
+    """Count the runs that ended within each of these spans until now, by the database's clock."""
+    window = await orders.log_window(max(spans), lead=LEAD)
+    ended = [
+        (window.until - run.ended_at, run.outcome)
+        async for run in runs_of(orders, window, bounds_only=True)
+        if run.outcome is not None and run.ended_at is not None and run.ended_at <= window.until
+    ]
+    return [RunCounts.of(outcome for age, outcome in ended if age <= span) for span in spans]
+
+
+async def runs_of(orders: OrdersStore, window: LogWindow, *, bounds_only: bool = False) -> AsyncIterator[LoggedRun]:
+    """Every run with a row in the window or in its lead; see ``OrdersStore.read_run_rows``."""
     stream = RunStream()
     first = window.first_id
     while first <= window.last_id:
-        rows = await orders.read_run_rows(first, window.last_id, limit=_BATCH_SIZE)
+        rows = await orders.read_run_rows(first, window.last_id, limit=_BATCH_SIZE, bounds_only=bounds_only)
         for row in rows:
             if (run := stream.feed(row)) is not None:
                 yield run

@@ -11,9 +11,12 @@ import pytest
 
 from sitegenctl.demo.samples.plan import Manifest
 from sitegenctl.demo.samples.seed import seed
+from sitegenctl.domain.orders.run import RunCounts
+from sitegenctl.operations.live_state import LiveSnapshot, LiveState
+from sitegenctl.session import Session
 from tests.support import processes
 from tests.support.rq_world import RqWorld
-from tests.support.world import QUEUE, World, eventually
+from tests.support.world import QUEUE, Log, World, eventually
 
 both = pytest.mark.parametrize("backend", ["celery", "rq"])
 
@@ -173,6 +176,28 @@ def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> 
     overview = data(world, "inspect")
     assert (overview["last_hour"]["succeeded"], overview["last_hour"]["failed"]) == (0, 1)
     assert (overview["last_day"]["succeeded"], overview["last_day"]["failed"]) == (1, 1)
+
+
+def test_inspect_live_and_stats_count_the_same_runs(world: World, log: Log) -> None:
+    failed_twice = [("START", 1900), ("PHASE_1_ERROR", 1890), ("ERROR", 1830), ("ERROR", 1829)]
+    world.order(1, "GENERATING")
+    log.rows(1, [*failed_twice, ("START", 1700), ("SUCCESS", 1640), ("SKIP", 1600)])
+    world.order(2, "GENERATING")
+    log.rows(2, [("RESUME", 1900), ("START", 1899), ("ERROR", 1810), ("ERROR", 1809), ("ERROR", 1808)])
+    world.order(3, "REVIEW", files=8)
+    log.rows(3, [("SKIP", 1500)])
+    overview = data(world, "inspect")
+    assert overview["last_hour"] == {"succeeded": 1, "failed": 2, "skipped": 2, "success_rate": pytest.approx(1 / 3)}
+    assert overview["last_day"] == overview["last_hour"]
+    report = data(world, "stats", "--since", "1h")
+    assert {name: report["runs"][name] for name in overview["last_hour"]} == overview["last_hour"]
+    assert report["durations"]["failed"]["longest"] == pytest.approx(90, abs=1)
+
+    async def poll(session: Session) -> LiveSnapshot:
+        return await LiveState(session).poll()
+
+    live = world.with_session(poll)
+    assert live.last_hour == RunCounts(succeeded=1, failed=2, skipped=2)
 
 
 @pytest.mark.parametrize(

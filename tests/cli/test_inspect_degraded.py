@@ -165,7 +165,7 @@ def test_a_source_lost_in_the_middle_is_reported(world: World) -> None:
 
     async def everything(session: Session) -> Any:
         session = with_grace(session, timedelta(0))
-        session.orders.count_runs = away
+        session.orders.log_window = away
         return await overview(session)
 
     view = world.with_session(order)

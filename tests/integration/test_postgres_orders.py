@@ -15,9 +15,9 @@ from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Action, Step
 from sitegenctl.domain.ports import Actor
-from sitegenctl.domain.statistics.throughput import StepMark
 from sitegenctl.errors import SourceError, UsageProblem
 from sitegenctl.session import Session
 from tests.support.world import World
@@ -306,7 +306,7 @@ def test_dsn_from_urls_of_other_drivers(url: str, dsn: str) -> None:
     assert asyncpg_dsn(url) == dsn
 
 
-def recent(world: World, **options: int) -> list[StepMark]:
+def recent(world: World, **options: int) -> list[RunRow]:
     return world.with_session(lambda session: session.orders.recent_steps(timedelta(minutes=30), **options))
 
 
@@ -318,6 +318,7 @@ def test_recent_steps_are_oldest_first(world: World) -> None:
     marks = recent(world)
     assert [(mark.order_id, mark.step) for mark in marks] == [(2, "START"), (2, "SUCCESS"), (3, "RESUME")]
     assert [mark.log_id for mark in marks] == sorted(mark.log_id for mark in marks)
+    assert marks[0].age is not None
     assert timedelta(minutes=20) <= marks[0].age < timedelta(minutes=21)
     assert [mark.step for mark in recent(world, after_id=marks[1].log_id)] == ["RESUME"]
     assert recent(world, after_id=marks[-1].log_id) == []

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from hypothesis import example, given, strategies as st
 
-from sitegenctl.domain.orders.run import RunOutcome
+from sitegenctl.domain.orders.run import OUTCOME_STEPS, STARTS, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream, read_history
 from tests.support.values import STEPS, T0
 
@@ -57,6 +57,11 @@ def test_the_last_outcome_counts_and_all_times_are_kept() -> None:
         RunOutcome.ERROR: T0 + timedelta(seconds=5),
         RunOutcome.SUCCESS: T0 + timedelta(seconds=9),
     }
+
+
+def test_a_failed_run_ended_with_its_first_error_row() -> None:
+    (run,) = runs_of(("START", 0), ("ERROR", 5), ("ERROR", 65))
+    assert (run.outcome, run.duration, run.error) == (RunOutcome.ERROR, 5, "failed at 65")
 
 
 def test_a_later_skip_does_not_undo_a_success() -> None:
@@ -115,6 +120,10 @@ def test_unusable_times_do_not_affect_other_rows() -> None:
     assert run.stages == {"reading": 0, "writing": 1}
 
 
+def outcomes(runs: list[LoggedRun]) -> list[RunOutcome]:
+    return [run.outcome for run in runs if run.outcome is not None]
+
+
 @given(st.lists(st.sampled_from(STEPS), max_size=30))
 @example(["RESUME", "OPERATOR_ENQUEUE", "OPERATOR_ENQUEUE_FAILED", "START"])
 def test_stream_and_history_read_the_same_runs(steps: list[str]) -> None:
@@ -127,5 +136,9 @@ def test_stream_and_history_read_the_same_runs(steps: list[str]) -> None:
     assert len(runs) >= history.attempts
     assert len(newest) <= 1
     assert all(run.duration is None or run.duration >= 0 for run in runs)
+    # A rollback follows its enqueue at once: no worker received that task.
+    bounds = [step for step in steps if step.startswith("OPERATOR_") or step in STARTS | OUTCOME_STEPS]
+    if not any(step.endswith("_FAILED") for step in steps):
+        assert outcomes(runs_of(*((step, number) for number, step in enumerate(bounds)))) == outcomes(runs)
     # Each of them once: what an operator's rows divide, START and RESUME divide too.
     assert sum(len(run.outcomes) for run in runs) <= sum(step in set(RunOutcome) for step in steps)

@@ -32,7 +32,6 @@ def run(
         outcome=outcome,
         outcomes={outcome: ended} if outcome else {},
         began_at=None if seconds is None else ended - timedelta(seconds=seconds),
-        ended_at=ended if outcome else None,
         last_at=ended,
         stages={"building": 40.0, "writing": 20.0},
         last_stage="writing",

@@ -7,15 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.statistics.throughput import SPAN, WINDOW, Bar, StepMark, Throughput
+from sitegenctl.domain.orders.run_reader import RunRow
+from sitegenctl.domain.statistics.throughput import SPAN, WINDOW, Bar, Throughput
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 BARS = int(WINDOW / SPAN)
 
 
-def mark(log_id: int, step: str, age: timedelta, order_id: int = 42) -> StepMark:
-    return StepMark(log_id=log_id, order_id=order_id, step=step, age=age)
+def mark(log_id: int, step: str, age: timedelta, order_id: int = 42) -> RunRow:
+    return RunRow(log_id=log_id, order_id=order_id, step=step, age=age)
 
 
 def at(bars: list[Bar], age: timedelta) -> Bar:
@@ -23,9 +24,9 @@ def at(bars: list[Bar], age: timedelta) -> Bar:
     return bars[BARS - 1 - int(age / SPAN)]
 
 
-def bars_of(*marks: StepMark, now: datetime = NOW) -> list[Bar]:
+def bars_of(*marks: RunRow, now: datetime = NOW) -> list[Bar]:
     pulse = Throughput()
-    pulse.note_steps(marks, now)
+    pulse.note_rows(marks, now)
     return list(pulse.bars(now))
 
 
@@ -38,16 +39,26 @@ def test_the_whole_window_in_spans_the_newest_last() -> None:
 
 def test_runs_are_counted_where_they_ended() -> None:
     bars = bars_of(
-        mark(1, "ERROR", 20 * MINUTE),
-        mark(2, "SUCCESS", 5 * MINUTE),
-        mark(3, "SUCCESS", 5 * MINUTE),
-        mark(4, "SKIP", 1 * MINUTE),
-        mark(5, "PHASE_1_ERROR", 1 * MINUTE),  # ends nothing
+        mark(1, "ERROR", 20 * MINUTE, order_id=1),
+        mark(2, "SUCCESS", 5 * MINUTE, order_id=2),
+        mark(3, "SUCCESS", 5 * MINUTE, order_id=3),
+        mark(4, "PHASE_1_ERROR", 1 * MINUTE, order_id=4),  # ends nothing
     )
     assert (at(bars, 20 * MINUTE).failed, at(bars, 20 * MINUTE).succeeded) == (1, 0)
     assert at(bars, 5 * MINUTE).succeeded == 2
-    assert at(bars, 1 * MINUTE) == Bar(succeeded=1)
-    assert sum(bar.succeeded + bar.failed for bar in bars) == 4
+    assert sum(bar.succeeded + bar.failed for bar in bars) == 3
+
+
+def test_a_failed_run_with_two_error_rows_counts_once() -> None:
+    steps = ("START", "ERROR", "ERROR", "START", "ERROR", "OPERATOR_ENQUEUE", "START", "SUCCESS")
+    bars = bars_of(*(mark(number, step, (20 - number) * MINUTE) for number, step in enumerate(steps, 1)))
+    assert [(bar.succeeded, bar.failed) for bar in bars if bar.succeeded or bar.failed] == [(0, 1), (0, 1), (1, 0)]
+    assert (at(bars, 18 * MINUTE).failed, at(bars, 17 * MINUTE).failed) == (1, 0)
+
+
+def test_a_skipped_run_is_neither_generated_nor_failed() -> None:
+    bars = bars_of(mark(1, "START", 2 * MINUTE), mark(2, "SKIP", MINUTE), mark(3, "SKIP", MINUTE, order_id=43))
+    assert set(bars) == {Bar()}
 
 
 def test_depth_before_the_first_reading_comes_from_waits() -> None:
@@ -77,7 +88,7 @@ def test_an_order_enqueued_by_the_backend_adds_no_wait() -> None:
 
 def test_an_observed_depth_overrides_the_log() -> None:
     pulse = Throughput()
-    pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
+    pulse.note_rows([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
     pulse.note_depth(7, NOW)
     pulse.note_depth(9, NOW + timedelta(seconds=1))
     pulse.note_depth(3, NOW + timedelta(seconds=2))
@@ -89,23 +100,23 @@ def test_an_observed_depth_overrides_the_log() -> None:
 def test_an_observed_empty_queue_overrides_the_log() -> None:
     """A task revoked without a log row: only the reading of the queue shows it."""
     pulse = Throughput()
-    pulse.note_steps([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
+    pulse.note_rows([mark(1, "OPERATOR_ENQUEUE", 3 * MINUTE)], NOW)
     pulse.note_depth(0, NOW)
     assert pulse.bars(NOW)[-1] == Bar(depth=0, observed=True)
 
 
 def test_rows_are_counted_once() -> None:
     pulse = Throughput()
-    rows = [mark(5, "SUCCESS", MINUTE), mark(6, "ERROR", MINUTE)]
+    rows = [mark(5, "SUCCESS", MINUTE, order_id=1), mark(6, "ERROR", MINUTE, order_id=2)]
     for _ in range(3):
-        pulse.note_steps(rows, NOW)
+        pulse.note_rows(rows, NOW)
     assert pulse.newest == 6
     assert sum(bar.succeeded + bar.failed for bar in pulse.bars(NOW)) == 2
 
 
 def test_bars_shift_and_expire() -> None:
     pulse = Throughput()
-    pulse.note_steps([mark(1, "SUCCESS", timedelta(0))], NOW)
+    pulse.note_rows([mark(1, "SUCCESS", timedelta(0))], NOW)
     pulse.note_depth(4, NOW)
     for minutes in (0, 10, 29):
         then = NOW + minutes * MINUTE
@@ -116,7 +127,7 @@ def test_bars_shift_and_expire() -> None:
 def test_a_clock_set_back_is_no_error() -> None:
     pulse = Throughput()
     pulse.note_depth(4, NOW)
-    pulse.note_steps([mark(1, "SUCCESS", timedelta(0))], NOW)
+    pulse.note_rows([mark(1, "SUCCESS", timedelta(0))], NOW)
     assert {bar.succeeded for bar in pulse.bars(NOW - 10 * MINUTE)} == {0}
 
 
@@ -133,7 +144,7 @@ def test_any_log_makes_bars(rows: list[tuple[str, int, int]]) -> None:
     marks = [mark(n, step, timedelta(seconds=age), order) for n, (step, age, order) in enumerate(rows, 1)]
     bars = bars_of(*marks)
     assert len(bars) == BARS
-    ended = sum(step in ("SUCCESS", "ERROR", "SKIP") and timedelta(seconds=age) < WINDOW for step, age, _ in rows)
+    ended = sum(step in ("SUCCESS", "ERROR") and timedelta(seconds=age) < WINDOW for step, age, _ in rows)
     assert sum(bar.succeeded + bar.failed for bar in bars) <= ended
     assert all(0 <= bar.depth <= len(rows) for bar in bars)
 
@@ -152,7 +163,7 @@ def test_memory_stays_flat_over_hours_of_work() -> None:
             # Enqueued, and never logged again.
             steps.append(mark(log_id + 1, "OPERATOR_ENQUEUE", timedelta(0), order_id=10_000_000 + second))
             log_id += 1
-            pulse.note_steps(steps, now)
+            pulse.note_rows(steps, now)
             pulse.note_depth(second % 7, now)
         return tracemalloc.get_traced_memory()[0]
 

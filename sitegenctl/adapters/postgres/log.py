@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sitegenctl.adapters.postgres.queries import log_age, sane
+from sitegenctl.domain.orders.run import OUTCOME_STEPS, STARTS
 from sitegenctl.domain.statistics.statistics import LONGEST
 
 # On the session's clock, without zone.
@@ -64,14 +65,6 @@ WITH RECURSIVE bisection(low, high) AS (
 _WINDOW = bisection("localtimestamp - $1::interval")
 _IN_WINDOW = "id >= (SELECT min(high) FROM bisection) AND created_at >= localtimestamp - $1::interval"
 
-#: How many runs ended within the window $1, by outcome.
-COUNT_RUNS = f"""{_WINDOW}
-SELECT count(*) FILTER (WHERE step = 'SUCCESS') AS succeeded, count(*) FILTER (WHERE step = 'ERROR') AS failed,
-       count(*) FILTER (WHERE step = 'SKIP') AS skipped
-  FROM site_generation_logs
- WHERE {_IN_WINDOW}
-"""  # noqa: S608 - constants of this module
-
 #: The newest $3 rows within the window $1 with an id above $2.
 RECENT_STEPS = f"""{_WINDOW}
 SELECT id AS log_id, order_id, step, {log_age("created_at")} AS age
@@ -92,12 +85,15 @@ IDS = f"""{bisection("$1::timestamp")}
 SELECT (SELECT min(high) FROM bisection) AS first_id, coalesce(max(id), -1) AS last_id FROM site_generation_logs
 """  # noqa: S608 - constants of this package
 
-#: The rows from id $1 to $2, lowest first. Only the part of an ERROR that the failure reason is derived from.
+_BOUNDS = ", ".join(f"'{step}'" for step in sorted(STARTS | OUTCOME_STEPS))
+
+#: The rows from id $1 to $2, lowest first; with $4 only those that begin or end a run. Only the part of an ERROR that
+#: the failure reason is derived from.
 RUN_ROWS = f"""
 SELECT id AS log_id, order_id, step, {_TIME} AS at,
        CASE WHEN step = 'ERROR' THEN left(message, {LONGEST * 4}) END AS message
   FROM site_generation_logs
- WHERE id BETWEEN $1 AND $2
+ WHERE id BETWEEN $1 AND $2 AND (NOT $4 OR step IN ({_BOUNDS}) OR step LIKE 'OPERATOR\\_%')
  ORDER BY id LIMIT $3
 """  # noqa: S608 - constants of this package
 

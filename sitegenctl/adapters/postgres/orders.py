@@ -18,12 +18,10 @@ from sitegenctl.adapters.postgres.transitions import Change
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
-from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.ports import Actor, TransitionFailure, TransitionResult
 from sitegenctl.domain.statistics.statistics import LogWindow
-from sitegenctl.domain.statistics.throughput import StepMark
 from sitegenctl.errors import Refused, SourceError, Unconfirmed
 
 #: Orders per query.
@@ -93,13 +91,9 @@ class PostgresOrders:
         rows = await self._main.fetch(queries.COUNT_BY_STATUS)
         return {queries.STATUSES.get(row["status"], row["status"]): row["count"] for row in rows}
 
-    async def count_runs(self, window: timedelta) -> RunCounts:
-        (row,) = await self._main.fetch(log.COUNT_RUNS, window)
-        return RunCounts(**row)
-
-    async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[StepMark]:
+    async def recent_steps(self, window: timedelta, *, after_id: int = 0, limit: int = 10_000) -> list[RunRow]:
         rows = await self._main.fetch(log.RECENT_STEPS, window, after_id, limit)
-        return [StepMark(**row) for row in reversed(rows) if row["age"] is not None]
+        return [RunRow(**row) for row in reversed(rows) if row["age"] is not None]
 
     async def log_window(self, since: timedelta | datetime | None, *, lead: timedelta) -> LogWindow:
         async with self._main.transaction() as connection:
@@ -107,8 +101,11 @@ class PostgresOrders:
             ids = await connection.fetchrow(log.IDS, clock["since"] - lead)
         return LogWindow(**clock, **ids)
 
-    async def read_run_rows(self, first_id: int, last_id: int, *, limit: int) -> list[RunRow]:
-        return [RunRow(**row) for row in await self._main.fetch(log.RUN_ROWS, first_id, last_id, limit)]
+    async def read_run_rows(
+        self, first_id: int, last_id: int, *, limit: int, bounds_only: bool = False
+    ) -> list[RunRow]:
+        rows = await self._main.fetch(log.RUN_ROWS, first_id, last_id, limit, bounds_only)
+        return [RunRow(**row) for row in rows]
 
     async def read_log(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -56,6 +57,14 @@ class RunCounts:
             succeeded=self.succeeded + other.succeeded,
             failed=self.failed + other.failed,
             skipped=self.skipped + other.skipped,
+        )
+
+    @classmethod
+    def of(cls, outcomes: Iterable[RunOutcome]) -> RunCounts:
+        """Count runs by their outcomes."""
+        counts = Counter(outcomes)
+        return cls(
+            succeeded=counts[RunOutcome.SUCCESS], failed=counts[RunOutcome.ERROR], skipped=counts[RunOutcome.SKIP]
         )
 
 

@@ -65,7 +65,6 @@ class LoggedRun:
     age: timedelta | None = None  # of its first row
     outcome: RunOutcome | None = None  # its last one
     outcomes: dict[RunOutcome, datetime | None] = field(default_factory=dict)  # the time of the first of each
-    ended_at: datetime | None = None
     last_at: datetime | None = None  # of its last row
     last_step: str = ""
     stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
@@ -82,6 +81,11 @@ class LoggedRun:
         if self.began_at is None or end is None:
             return None
         return max((end - self.began_at).total_seconds(), 0.0)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """The time of its outcome; of the first row, where it wrote several with that outcome."""
+        return self.outcomes.get(self.outcome) if self.outcome is not None else None
 
     @property
     def duration(self) -> float | None:
@@ -112,7 +116,6 @@ class LoggedRun:
         self.is_cancelled = self.is_dead = False
         if step in OUTCOME_STEPS:
             self.outcome = RunOutcome(step)
-            self.ended_at = at
             self.outcomes.setdefault(self.outcome, at)
             if self.outcome is RunOutcome.ERROR:
                 self.error = row.message
@@ -191,10 +194,18 @@ class RunStream:
 
     def close(self) -> Iterator[LoggedRun]:
         """The newest run of every order."""
-        for reader in self._readers.values():
-            if (run := reader.newest) is not None:
-                yield run
+        yield from self.newest()
         self._readers.clear()
+
+    def newest(self) -> Iterator[LoggedRun]:
+        """The newest run so far of every order."""
+        return (run for reader in self._readers.values() if (run := reader.newest) is not None)
+
+    def forget(self, before: datetime) -> None:
+        """Forget the orders whose newest run has no row since then."""
+        recent = {run.order_id for run in self.newest() if run.last_at is not None and run.last_at >= before}
+        for order_id in self._readers.keys() - recent:
+            del self._readers[order_id]
 
 
 def read_history(

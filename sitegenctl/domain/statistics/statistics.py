@@ -76,6 +76,10 @@ class LogWindow:
     first_id: int  # of a row before `since`: runs that ended in the window may have begun there
     last_id: int
 
+    def includes(self, at: datetime) -> bool:
+        """Whether a time is in the window."""
+        return self.since <= at <= self.until
+
 
 @dataclass(frozen=True, kw_only=True)
 class Durations:
@@ -171,7 +175,7 @@ class Collector:
 
     def __init__(self, window: LogWindow) -> None:
         self._window = window
-        self._hours: dict[datetime, Counter[RunOutcome]] = {}
+        self._hours: dict[datetime, list[RunOutcome]] = {}
         self._orders: set[int] = set()
         self._cut_short = 0
         self._untimed = 0
@@ -183,12 +187,12 @@ class Collector:
     def add(self, run: LoggedRun) -> None:
         """Add a run, if it ended in the window."""
         ended = run.ended_at if run.outcome is not None else run.last_at
-        if ended is None or not self._window.since <= ended <= self._window.until:
+        if ended is None or not self._window.includes(ended):
             return
         if run.outcome is None:
             self._cut_short += not run.is_newest
             return
-        self._hours.setdefault(_hour(ended), Counter())[run.outcome] += 1
+        self._hours.setdefault(_hour(ended), []).append(run.outcome)
         if run.outcome is RunOutcome.SKIP:
             return
         self._orders.add(run.order_id)
@@ -213,14 +217,7 @@ class Collector:
 
     def result(self) -> Statistics:
         """The statistics of the runs added."""
-        hours = {
-            hour: RunCounts(
-                succeeded=counts[RunOutcome.SUCCESS],
-                failed=counts[RunOutcome.ERROR],
-                skipped=counts[RunOutcome.SKIP],
-            )
-            for hour, counts in sorted(self._hours.items())
-        }
+        hours = {hour: RunCounts.of(outcomes) for hour, outcomes in sorted(self._hours.items())}
         return Statistics(
             since=self._window.since,
             until=self._window.until,

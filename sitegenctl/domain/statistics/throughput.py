@@ -9,26 +9,25 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sitegenctl.domain.orders.run import OPERATOR_ENQUEUE, OPERATOR_REPAIR, OPERATOR_RESET, OUTCOME_STEPS, STARTS
+from sitegenctl.domain.orders.run import (
+    OPERATOR_ENQUEUE,
+    OPERATOR_REPAIR,
+    OPERATOR_RESET,
+    OUTCOME_STEPS,
+    STARTS,
+    RunCounts,
+    RunOutcome,
+)
+from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
 
 #: The length of the plots, and of each bar.
 WINDOW = timedelta(minutes=30)
 SPAN = timedelta(seconds=30)
 
 _ENQUEUES = frozenset({OPERATOR_ENQUEUE, OPERATOR_RESET, OPERATOR_REPAIR})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepMark:
-    """A log row without its text; ``age`` is by the database's clock when it was read."""
-
-    log_id: int
-    order_id: int
-    step: str
-    age: timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,27 +66,29 @@ class Throughput:
     def __init__(self, *, window: timedelta = WINDOW, span: timedelta = SPAN) -> None:
         self._window = window
         self._span = span
-        self._ended: deque[tuple[datetime, bool]] = deque()
+        self._runs = RunStream()
+        self._over: deque[LoggedRun] = deque()  # runs before the newest one of their order
         self._waits: deque[tuple[datetime, datetime]] = deque()
         self._depths: deque[tuple[datetime, int]] = deque()
         self._enqueued: dict[int, datetime] = {}
         #: The id of the newest row noted.
         self.newest = 0
 
-    def note_steps(self, marks: Iterable[StepMark], now: datetime) -> None:
-        """Note log rows, oldest first; those noted before are ignored."""
-        for mark in marks:
-            if mark.log_id <= self.newest:
+    def note_rows(self, rows: Iterable[RunRow], now: datetime) -> None:
+        """Note log rows with their ages, oldest first; those noted before are ignored."""
+        for row in rows:
+            if row.log_id <= self.newest or row.age is None:
                 continue
-            self.newest = mark.log_id
-            at = now - mark.age
-            if mark.step in _ENQUEUES:
-                self._enqueued[mark.order_id] = at
-            elif mark.step in STARTS and (began := self._enqueued.pop(mark.order_id, None)) is not None:
+            self.newest = row.log_id
+            at = now - row.age
+            if (run := self._runs.feed(replace(row, at=at))) is not None:
+                self._over.append(run)
+            if row.step in _ENQUEUES:
+                self._enqueued[row.order_id] = at
+            elif row.step in STARTS and (began := self._enqueued.pop(row.order_id, None)) is not None:
                 self._waits.append((began, at))
-            elif mark.step in OUTCOME_STEPS:
-                self._enqueued.pop(mark.order_id, None)
-                self._ended.append((at, mark.step == "ERROR"))
+            elif row.step in OUTCOME_STEPS:
+                self._enqueued.pop(row.order_id, None)
         self._forget(now)
 
     def note_depth(self, waiting: int, now: datetime) -> None:
@@ -98,11 +99,13 @@ class Throughput:
     def bars(self, now: datetime) -> Sequence[Bar]:
         """The spans until now, oldest first."""
         count = int(self._window / self._span)
-        depth, succeeded, failed = [0] * count, [0] * count, [0] * count
-        observed = [False] * count
-        for at, has_failed in self._ended:
-            if (place := self._place(at, now, count)) is not None:
-                (failed if has_failed else succeeded)[place] += 1
+        depth, observed = [0] * count, [False] * count
+        ended: list[list[RunOutcome]] = [[] for _ in range(count)]
+        for run in (*self._over, *self._runs.newest()):
+            if run.outcome is None or run.ended_at is None:
+                continue
+            if (place := self._place(run.ended_at, now, count)) is not None:
+                ended[place].append(run.outcome)
         for at, waiting in self._depths:
             if (place := self._place(at, now, count)) is not None:
                 depth[place] = max(depth[place], waiting) if observed[place] else waiting
@@ -112,8 +115,14 @@ class Throughput:
             if not observed[place]:
                 end = now - self._span * (count - place - 1)
                 depth[place] = sum(began < end and ended > end - self._span for began, ended in waits)
+        runs = [RunCounts.of(outcomes) for outcomes in ended]
         return [
-            Bar(depth=depth[place], succeeded=succeeded[place], failed=failed[place], observed=observed[place])
+            Bar(
+                depth=depth[place],
+                succeeded=runs[place].succeeded,
+                failed=runs[place].failed,
+                observed=observed[place],
+            )
             for place in range(count)
         ]
 
@@ -123,8 +132,9 @@ class Throughput:
 
     def _forget(self, now: datetime) -> None:
         oldest = now - self._window
-        while self._ended and self._ended[0][0] < oldest:
-            self._ended.popleft()
+        self._runs.forget(oldest)
+        while self._over and (self._over[0].last_at or oldest) < oldest:
+            self._over.popleft()
         while self._waits and self._waits[0][1] < oldest:
             self._waits.popleft()
         while self._depths and self._depths[0][0] < oldest:
