@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import rq
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
-from rq.job import Job
+from rq.job import Dependency, Job
 from rq.registry import CanceledJobRegistry, FinishedJobRegistry
 from rq.scheduler import RQScheduler
 from rq.suspension import WORKERS_SUSPENDED
@@ -195,6 +195,69 @@ def test_deferred_and_held_jobs_are_read(rq: RqWorld) -> None:
         first: TaskState.QUEUED,
         **dict.fromkeys((dependent, ready, held), TaskState.SCHEDULED),
     }
+
+
+def end_badly(world: RqWorld, task_id: str, how: str) -> None:
+    """Take a job out of the queue as RQ does when it ends in this way."""
+    with world.redis() as client:
+        client.lrem(f"rq:queue:{QUEUE}", 0, task_id)
+        if how == "gone":
+            client.delete(f"rq:job:{task_id}")
+        else:
+            client.hset(f"rq:job:{task_id}", "status", how)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("failed", "failed"),
+        ("stopped", "was stopped"),
+        ("canceled", "was canceled"),
+        ("gone", "no longer exists"),
+        ("finished", "have ended"),
+    ],
+)
+def test_job_deferred_for_ever_is_orphaned(rq: RqWorld, how: str, reason: str) -> None:
+    rq.order(42, "GENERATING")
+    first = rq.publish(1)
+    task_id = rq.publish(42, depends_on=first)
+    indirect = rq.publish(3, depends_on=task_id)
+    end_badly(rq, first, how)
+    assert seen(rq) == {task_id: TaskState.ORPHANED, indirect: TaskState.ORPHANED}
+    shown = rq.run("inspect", "42").stdout
+    assert "orphaned" in shown
+    assert reason in shown
+    assert rq.run("repair", "42", "--yes").returncode == 0
+    assert rq.queued_ids() == [task_id]
+    assert rq.fetch(task_id).get_status() == "queued"
+    # The dependent of a job that is queued waits for its end again.
+    assert seen(rq) == {task_id: TaskState.QUEUED, indirect: TaskState.SCHEDULED}
+    with rq.redis() as client:  # nothing queues it a second time
+        assert client.smembers(f"rq:job:{first}:dependents") == set()
+
+
+def test_deferred_job_that_will_run_is_scheduled(rq: RqWorld) -> None:
+    failed, gone, waiting = (rq.publish(order_id) for order_id in (1, 2, 3))
+    tolerant = rq.publish(4, depends_on=Dependency([failed, waiting], allow_failure=True))
+    # RQ ignores a dependency that is gone when another one ends.
+    several = rq.publish(5, depends_on=[gone, waiting])
+    end_badly(rq, failed, "failed")
+    end_badly(rq, gone, "gone")
+    assert seen(rq) == {
+        waiting: TaskState.QUEUED,
+        tolerant: TaskState.SCHEDULED,
+        several: TaskState.SCHEDULED,
+    }
+
+
+def test_orphaned_deferred_job_is_revoked(rq: RqWorld) -> None:
+    rq.order(42, "CANCELLED")
+    first = rq.publish(1)
+    task_id = rq.publish(42, depends_on=first)
+    end_badly(rq, first, "failed")
+    assert rq.run("repair", "42", "--yes").returncode == 0
+    assert seen(rq) == {}
+    assert rq.fetch(task_id).get_status() == "canceled"
 
 
 def test_job_taken_and_never_begun_is_requeued(rq: RqWorld) -> None:

@@ -9,12 +9,14 @@ Source: rq/job.py, get_call_string() in rq/utils.py, 1.15 to 3.0.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from sitegenctl.adapters.broker.json_values import is_encodable
 from sitegenctl.adapters.broker.task_args import order_of, parse_time
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
@@ -35,6 +37,9 @@ FIELDS = (
     "worker_name",
     "retries_left",
     "timeout",
+    "dependency_ids",
+    "dependency_id",
+    "allow_dependency_failures",
     ORDER_FIELD,
     ENQUEUED_AT_FIELD,
     ACTOR_FIELD,
@@ -105,6 +110,7 @@ class Started(NamedTuple):
 class Place(NamedTuple):
     """Where a job was found: its state there, when it is due, and its place in the order of delivery.
 
+    ``reason`` is why a deferred job is orphaned.
     ``entry`` is its entry of the registry of jobs in work, and ``taken_up_at`` when it was taken up, if that registry
     knows. A job on its way from the queue to that registry has none.
     """
@@ -114,6 +120,7 @@ class Place(NamedTuple):
     position: int | None = None
     entry: Started | None = None
     taken_up_at: datetime | None = None
+    reason: str | None = None
 
     @property
     def delivery(self) -> str | None:
@@ -234,6 +241,23 @@ class Job:
                 yield f"{name} of a job"
 
     @property
+    def dependencies(self) -> tuple[str, ...]:
+        """The ids of the jobs that must end before it is queued; empty where they cannot be read."""
+        try:
+            ids = json.loads(self.fields["dependency_ids"] or "null")
+        except (ValueError, RecursionError):
+            return ()
+        if ids is None and self.fields["dependency_id"]:
+            ids = [self.fields["dependency_id"]]
+        is_readable = isinstance(ids, list) and all(isinstance(each, str) and is_encodable(each) for each in ids)
+        return tuple(ids) if is_readable else ()
+
+    def is_ended_by(self, dependency: Job) -> bool:
+        """Whether this state of a dependency means that RQ never queues the job."""
+        is_tolerated = dependency.status == "failed" and self.fields["allow_dependency_failures"] == "1"
+        return dependency.status in OVER - {"finished"} and not is_tolerated
+
+    @property
     def enqueued_at(self) -> datetime | None:
         """When it was first enqueued; RQ's own time is that of the last attempt."""
         return parse_time(self.fields[ENQUEUED_AT_FIELD]) or self.created_at
@@ -335,6 +359,7 @@ def decode(job_id: str, job: Job | None, place: Place, options: RqOptions) -> Li
         delivered_at=job.taken_up_at(place) if state is TaskState.UNACKED else None,
         delivery=place.delivery,
         limit=job.time_limit,
+        reason=place.reason,
     )
 
 

@@ -91,6 +91,10 @@ class RqOptions:
         """Hash: a job."""
         return f"{self.prefix}:job:{job_id}"
 
+    def dependents(self, job_id: str) -> str:
+        """Set: the jobs that depend on a job."""
+        return f"{self.job(job_id)}:dependents"
+
     def results(self, job_id: str) -> str:
         """Stream: the results of a job's attempts."""
         return f"{self.prefix}:results:{job_id}"

@@ -13,7 +13,7 @@ import base64
 import json
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,9 @@ from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask
 
 #: Jobs in one round trip.
 _BATCH_SIZE = 500
+
+#: How many jobs that wait for one another are followed.
+_MAX_CHAIN = 10
 
 #: Bytes of a traceback or a result at most; a traceback is compressed by its worker.
 _MAX_BYTES = 1_000_000
@@ -107,6 +110,7 @@ async def read_queue(connection: Connection, options: RqOptions, only: Collectio
     now, places = await _read_places(connection, options, skipped)
     jobs = await read_jobs(connection, options, dict.fromkeys(job_id for job_id, _ in places), skipped)
     places = await _with_times(connection, options, places)
+    stuck = await why_stuck(connection, options, jobs)
     tasks: list[LiveTask] = []
     foreign: list[ForeignMessage] = []
     for job_id, place in places:
@@ -116,6 +120,8 @@ async def read_queue(connection: Connection, options: RqOptions, only: Collectio
             # A worker left this entry in the registry. A promised one counts: the job may have ended at another worker,
             # or have been cancelled, while the process of this delivery goes on and sends heartbeats.
             continue
+        if place.state is TaskState.SCHEDULED and place.due is None and job_id in stuck:
+            place = place._replace(state=TaskState.ORPHANED, reason=stuck[job_id])
         if only is not None:
             place = place._replace(position=None)
         item = decode(job_id, job, place, options)
@@ -163,6 +169,49 @@ async def _read_places(connection: Connection, options: RqOptions, skipped: Coun
     places += [(job_id, Place(TaskState.UNACKED)) for job_id in on_the_way(taken, entries)]
     skipped["id of a job that is no text"] += sum("\ufffd" in job_id for job_id, _ in places)
     return moment_of(now), places
+
+
+async def why_stuck(connection: Connection, options: RqOptions, jobs: Mapping[str, Job | None]) -> dict[str, str]:
+    """Why RQ will never queue some of these deferred jobs, by id.
+
+    RQ queues a deferred job when the last of its dependencies ends. It ignores those that are gone, and leaves the job
+    deferred for ever where one failed or was cancelled (rq#2074, rq#1093).
+    """
+    deferred = {job_id: job for job_id, job in jobs.items() if job is not None and job.status == "deferred"}
+    known = dict(jobs)
+    added = deferred
+    for _ in range(_MAX_CHAIN):
+        wanted = {dependency for job in added.values() for dependency in job.dependencies} - known.keys()
+        if not wanted:
+            break
+        read = await read_jobs(connection, options, sorted(wanted))
+        known |= read
+        added = {job_id: job for job_id, job in read.items() if job is not None and job.status == "deferred"}
+        deferred |= added
+    reasons: dict[str, str] = {}
+    for _ in range(_MAX_CHAIN):  # a job that depends on a stuck one is stuck, too
+        for job_id in deferred.keys() - reasons.keys():
+            if (reason := _why_stuck(deferred[job_id], known, reasons)) is not None:
+                reasons[job_id] = reason
+    return {job_id: reason for job_id, reason in reasons.items() if job_id in jobs}
+
+
+def _why_stuck(job: Job, known: Mapping[str, Job | None], stuck: Collection[str]) -> str | None:
+    dependencies = {job_id: known[job_id] for job_id in job.dependencies if job_id in known}
+    if not dependencies or len(dependencies) < len(set(job.dependencies)):
+        return None
+    for job_id, dependency in dependencies.items():
+        if dependency is not None and job.is_ended_by(dependency):
+            verb = "failed" if dependency.status == "failed" else f"was {dependency.status}"
+            return f"deferred: job {job_id}, on which it depends, {verb}"
+        if job_id in stuck:
+            return f"deferred: job {job_id}, on which it depends, will never run"
+    if any(dependency is not None and dependency.status not in OVER for dependency in dependencies.values()):
+        return None
+    gone = next((job_id for job_id, dependency in dependencies.items() if dependency is None), None)
+    if gone is not None:
+        return f"deferred: job {gone}, on which it depends, no longer exists"
+    return "deferred, although the jobs on which it depends have ended"
 
 
 async def _with_times(connection: Connection, options: RqOptions, places: Places) -> Places:

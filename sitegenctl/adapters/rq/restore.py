@@ -2,39 +2,46 @@
 
 RQ itself does something else: once in ten minutes a worker searches for jobs whose worker is gone, counts that as a
 failure and retries them later, or moves them to the failed ones. Here the job keeps the attempts that it has left.
-A job in several places is in the queue once at most afterwards.
+A job in several places is in the queue once at most afterwards. A deferred job whose dependency will never end well is
+queued without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sitegenctl.adapters.broker.restore import Holder, Restorer, responds_again
 from sitegenctl.adapters.redis.connection import Command, Connection
+from sitegenctl.adapters.rq.job import Started
 from sitegenctl.adapters.rq.options import RqOptions
+from sitegenctl.adapters.rq.reader import read_jobs, why_stuck
 from sitegenctl.adapters.rq.records import Assignments, read_assignments
 from sitegenctl.domain.queue.task import LiveTask
 
-# KEYS: started, intermediate, queue, job. ARGV: job, then member and score of each of its entries. What may be
-# refused comes first.
+# KEYS: started, intermediate, queue, job, deferred, then the dependents of each job on which it depends. ARGV: job,
+# then member and score of each of its entries. What may be refused comes first. A dependency that ends later must not
+# queue the job a second time.
 _MOVE = """
 if redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do
   if (redis.call('ZSCORE', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
 end
-if #ARGV == 1 and not redis.call('LPOS', KEYS[2], ARGV[1]) then return 0 end
+local taken = redis.call('LPOS', KEYS[2], ARGV[1])
+if #ARGV == 1 and not taken and not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return 0 end
 if redis.call('LPOS', KEYS[3], ARGV[1]) then return 2 end
 local pushed = redis.pcall('LPUSH', KEYS[3], ARGV[1])
 if type(pushed) == 'table' and pushed.err then return pushed end
 for i = 2, #ARGV, 2 do redis.call('ZREM', KEYS[1], ARGV[i]) end
 redis.call('LREM', KEYS[2], 0, ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+for i = 6, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
 redis.call('HSET', KEYS[4], 'status', 'queued')
 redis.call('PERSIST', KEYS[4])
 return 1
 """
 
-# The same keys and arguments.
+# The same keys and arguments. Only a delivery can turn out to have a living worker, a deferred job cannot.
 _UNDO = """
 if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i + 1], ARGV[i]) end
@@ -44,8 +51,12 @@ return 1
 """
 
 
-#: The arguments of a script: a job, then member and score of each of its entries in the registry of jobs in work.
-_Move = tuple[str, *tuple[bytes, ...]]
+class _Move(NamedTuple):
+    """A job, its entries in the registry of jobs in work, and the jobs on which a deferred one depends."""
+
+    job_id: str
+    entries: Sequence[Started] = ()
+    dependencies: Sequence[str] = ()
 
 
 class RqRestorer(Restorer[_Move]):
@@ -58,19 +69,24 @@ class RqRestorer(Restorer[_Move]):
     async def _plan(
         self, tasks: Sequence[LiveTask], *, worker_dead: bool
     ) -> tuple[dict[str, str], list[tuple[str, _Move]]]:
-        assigned = await read_assignments(self._connection, self._options)
+        connection, options = self._connection, self._options
+        assigned = await read_assignments(connection, options)
+        deferred = {task.task_id for task in tasks if task.delivery is None} - assigned.records.jobs.keys()
+        jobs = await read_jobs(connection, options, sorted(deferred))
+        stuck = await why_stuck(connection, options, jobs)
         left: dict[str, str] = {}
         places: dict[str, list[LiveTask]] = {}
         for task in tasks:
-            reason = _why_not(task, assigned, worker_dead=worker_dead)
+            reason = None if task.task_id in stuck else _why_not(task, assigned, worker_dead=worker_dead)
             if reason is None:
                 places.setdefault(task.task_id, []).append(task)
             else:
                 left[task.task_id] = reason
         moves: list[tuple[str, _Move]] = []
         for job_id in sorted(places.keys() - left.keys()):
-            entries = assigned.records.entries_of(places[job_id])
-            moves.append((job_id, (job_id, *(part for entry in entries for part in (entry.member, entry.score)))))
+            job = jobs.get(job_id)
+            dependencies = job.dependencies if job is not None else ()
+            moves.append((job_id, _Move(job_id, assigned.records.entries_of(places[job_id]), dependencies)))
         return left, moves
 
     async def _holders(self) -> Holder:
@@ -78,9 +94,13 @@ class RqRestorer(Restorer[_Move]):
 
     async def _run(self, moves: Sequence[_Move], *, undo: bool = False) -> list[Any]:
         options = self._options
-        keys = (options.started, options.intermediate, options.list_key)
         script = _UNDO if undo else _MOVE
-        commands: list[Command] = [("EVAL", script, 4, *keys, options.job(move[0]), *move) for move in moves]
+        commands: list[Command] = []
+        for move in moves:
+            keys = [options.started, options.intermediate, options.list_key, options.job(move.job_id)]
+            keys += [options.registry("deferred"), *map(options.dependents, move.dependencies)]
+            entries = (part for entry in move.entries for part in (entry.member, entry.score))
+            commands.append(("EVAL", script, len(keys), *keys, move.job_id, *entries))
         return await self._connection.execute(*commands, keep_refusals=True) if commands else []
 
 

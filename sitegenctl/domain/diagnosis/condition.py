@@ -71,7 +71,12 @@ class Condition(StrEnum):
     GHOST = _Entry(
         "ghost", Severity.FAULT, "a live task for an order that is missing, cancelled or finished", Command.REPAIR
     )
-    ORPHANED = _Entry("orphaned", Severity.FAULT, "its task was delivered and is proven to run nowhere", Command.REPAIR)
+    ORPHANED = _Entry(
+        "orphaned",
+        Severity.FAULT,
+        "its task was delivered, or depends on a job that failed, and is proven to run nowhere",
+        Command.REPAIR,
+    )
     RUNNING = _Entry("running", Severity.OK, "a worker runs its task")
     QUEUED = _Entry("queued", Severity.OK, "its task waits for a free worker process")
     SCHEDULED = _Entry("scheduled", Severity.OK, "its task waits until it is due")

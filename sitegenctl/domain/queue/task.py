@@ -28,7 +28,7 @@ class TaskState(StrEnum):
     RETRYING = "retrying"  # held until its ETA, after a failed attempt
     UNACKED = "unacked"  # delivered and not acknowledged; not yet compared with the workers' replies
     UNACCOUNTED = "unaccounted"  # delivered; no worker that responded has it, another one may be running it
-    ORPHANED = "orphaned"  # delivered, and proven to run nowhere
+    ORPHANED = "orphaned"  # delivered, or deferred by RQ, and proven to run nowhere
 
 
 @slotted
