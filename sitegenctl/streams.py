@@ -34,6 +34,13 @@ def prepare() -> None:
     sys.stderr = _guarded(sys.stderr, lambda _: None)
 
 
+def use_utf8(*, bom: bool = False) -> None:
+    """Encode stdout in UTF-8 whatever the locale, because programs read it; ``bom`` begins with a byte order mark."""
+    # Tests may replace the stream.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8-sig" if bom else "utf-8", errors="backslashreplace")
+
+
 @contextmanager
 def deciding(exit_code: int | None) -> Iterator[None]:
     """Record the exit code of the command in an ``OutputLost`` that is raised in the block."""

@@ -27,6 +27,7 @@ from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.errors import OutputLost, Refused, SitegenError, UsageProblem
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, write, write_failure
+from sitegenctl.streams import use_utf8
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -78,6 +79,7 @@ _GLOBALS: dict[str, Any] = {
         ),
     ],
     "output": Annotated[Output | None, option("--output", "-o", help="Output format.", **_PANEL)],
+    "bom": Annotated[bool | None, option("--bom", help="Start CSV with a byte order mark (Excel).", **_PANEL)],
     "yes": Annotated[bool | None, option("--yes", "-y", help="Do not ask for confirmation.", **_PANEL)],
     "read_only": Annotated[bool | None, option("--read-only", help="Refuse every change.", **_PANEL)],
     "timeout": Annotated[
@@ -305,6 +307,10 @@ def invoke(ctx: typer.Context, function: Callable[[Invocation], int | Coroutine[
     )
     failure: SitegenError
     try:
+        if options["bom"] and call.output is not Output.CSV:
+            raise UsageProblem("--bom needs -o csv")
+        if call.output is not Output.TABLE:
+            use_utf8(bom=bool(options["bom"]))
         signals.handle_stops()
         result = function(call)
         return result if isinstance(result, int) else signals.run(result)

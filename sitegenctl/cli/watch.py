@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
@@ -51,7 +52,9 @@ async def _report(call: Invocation, read: Read) -> Report:
 
 
 async def _repeat(call: Invocation, read: Read, interval: float) -> int:
-    on_screen = sys.stdout.isatty() and call.output is Output.TABLE
+    as_table = call.output is Output.TABLE
+    on_screen = as_table and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    is_first = True
     while True:
         try:
             report = await _report(call, read)
@@ -67,7 +70,10 @@ async def _repeat(call: Invocation, read: Read, interval: float) -> int:
                 problems = [line for error in report.errors for line in error_lines(error["message"] or "", None)]
                 _draw([*problems, *report.text().splitlines()])
             else:
-                write(report, call.output)
+                if as_table and not is_first:
+                    print()
+                write(report, call.output, heading=is_first)
+                is_first = False
         await asyncio.sleep(interval)
 
 

@@ -17,7 +17,7 @@ from sitegenctl.domain.plans.plan import envelope
 from sitegenctl.errors import SitegenError
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.text import neutralise
-from sitegenctl.streams import deciding
+from sitegenctl.streams import deciding, use_utf8
 
 if TYPE_CHECKING:
     from sitegenctl.domain.health.system import BackendTexts
@@ -43,8 +43,8 @@ class Report:
     unanswered: Mapping[Source, str] = field(default_factory=dict)
 
 
-def write(report: Report, output: str, stream: TextIO | None = None) -> int:
-    """Write the report in this format, and its errors to stderr. Returns the exit code.
+def write(report: Report, output: str, stream: TextIO | None = None, *, heading: bool = True) -> int:
+    """Write the report in this format, and its errors to stderr; CSV with its heading. Returns the exit code.
 
     Raises ``OutputLost`` with that exit code.
     """
@@ -58,7 +58,7 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
                 for row in report.rows:
                     stream.write(to_json(row) + "\n")
             elif output == "csv":
-                _write_csv(report.rows, report.columns, stream)
+                _write_csv(report.rows, report.columns, stream, heading=heading)
             else:
                 stream.write(report.text())
             stream.flush()
@@ -72,6 +72,9 @@ def write(report: Report, output: str, stream: TextIO | None = None) -> int:
 
 def write_failure(exc: SitegenError, hint: str | None, command: str, *, as_json: bool) -> int:
     """Print the error of a command that failed, and its envelope if wanted; returns the exit code."""
+    if as_json:
+        # The command line may be wrong, so that nothing has set this before.
+        use_utf8()
     print(*error_lines(exc.message, hint), sep="\n", file=sys.stderr)
     if as_json:
         errors = [error_data(exc.message, hint, exc.source)]
@@ -99,7 +102,8 @@ def _write_json(value: Any, stream: TextIO) -> None:
 
 
 # Characters beyond ASCII that a terminal may interpret: C1 controls, separators and bidirectional controls.
-_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Lone surrogates cannot be encoded.
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -108,11 +112,12 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _write_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], stream: TextIO) -> None:
+def _write_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], stream: TextIO, *, heading: bool) -> None:
     if not rows and not columns:
         return
     writer = csv.DictWriter(stream, fieldnames=list(columns or rows[0]))
-    writer.writeheader()
+    if heading:
+        writer.writeheader()
     for row in rows:
         cells = {key: _cell(value) for key, value in row.items()}
         if stream.isatty():
@@ -128,17 +133,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return f"'{value}"
     return value
-
-
-def json_line(row: Mapping[str, Any]) -> str:
-    """The row as a line of NDJSON, every text exact."""
-    line = to_json(row)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        # JSON can represent a lone surrogate, UTF-8 can't: it must be escaped.
-        return json.dumps(row)
-    return line
 
 
 def row_of(value: Any, columns: Iterable[str], **others: Any) -> dict[str, Any]:

@@ -256,9 +256,11 @@ class World:
 
         return self.with_session(work)
 
-    def run(self, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in this process."""
-        stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
+    def run(
+        self, *arguments: str, stdin: str = "", encoding: str = "utf-8", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process, its stdout in the encoding of the locale; what it writes must be UTF-8."""
+        stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding=name, newline="") for name in (encoding, "utf-8"))
         with (
             mock.patch.dict(os.environ, environ),
             mock.patch("sys.stdin", io.StringIO(stdin)),

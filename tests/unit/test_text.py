@@ -75,7 +75,7 @@ def test_no_cell_is_a_formula(cell: str) -> None:
     assert row["name"] == f"'{cell}"
 
 
-@pytest.mark.parametrize("text", [text for text in HOSTILE if "surrogate" not in text])
+@pytest.mark.parametrize("text", HOSTILE)
 def test_json_carries_text_exactly(text: str) -> None:
     stream = io.StringIO()
     write(report([{"name": text}]), "json", stream)

@@ -9,7 +9,7 @@ from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, Output, option
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
-from sitegenctl.render.output import json_line
+from sitegenctl.render.output import to_json
 from sitegenctl.render.text import shorten
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _printer(call: Invocation) -> Callable[[Event], None]:
 
     def show(event: Event) -> None:
         if call.output == Output.NDJSON:
-            print(json_line(event_data(event)), flush=True)
+            print(to_json(event_data(event)), flush=True)
             return
         now = screen()
         lines = event_lines(event, width=now.width)

@@ -12,7 +12,7 @@ from sitegenctl.cli.terminal import screen
 # Pure and without dependencies: importing it does not slow --help.
 from sitegenctl.domain.orders.log import LogLevel, LogQuery
 from sitegenctl.errors import Refused, UsageProblem
-from sitegenctl.render.output import Report, error_data, error_lines, json_line, write
+from sitegenctl.render.output import Report, error_data, error_lines, to_json, write
 from sitegenctl.render.text import shorten
 from sitegenctl.streams import deciding
 
@@ -179,7 +179,7 @@ def _printer(call: Invocation, existing: Sequence[int]) -> Callable[[LogRow], No
 
     def show(row: LogRow) -> None:
         if call.output == Output.NDJSON:
-            print(json_line(log_data(row)), flush=True)
+            print(to_json(log_data(row)), flush=True)
             return
         now = screen()
         prefix = f"{row.order_id:>{digits}}  " if len(existing) > 1 else ""

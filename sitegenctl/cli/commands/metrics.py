@@ -14,6 +14,7 @@ from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output, option
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.output import Report, degraded, write
+from sitegenctl.streams import use_utf8
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
@@ -61,6 +62,8 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
     from sitegenctl.render.metrics import METRIC_COLUMNS, exposition, metric_rows
     from sitegenctl.session import backend_class
 
+    if call.output is Output.TABLE:
+        use_utf8()  # as Prometheus' format is
     measurement = signals.run(_measure(call, settings))
     text = exposition(measurement, context=settings.context, version=__version__)
     if textfile is not None:

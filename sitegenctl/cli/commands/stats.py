@@ -8,6 +8,7 @@ from sitegenctl.cli.execute import progress
 from sitegenctl.cli.options import Invocation, Output, option
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
+from sitegenctl.streams import use_utf8
 
 _STDOUT = "-"
 
@@ -42,6 +43,8 @@ async def stats(
         from sitegenctl.render.statistics_page import statistics_page
 
         page = statistics_page(statistics, context=settings.context)
+        if to_stdout:
+            use_utf8()
         if target is not None:
             write_whole(target, page)
             page = f"wrote {target}\n"
