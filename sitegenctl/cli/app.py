@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
+    _ignore_unusable_home()
     # Whether JSON is wanted, read from a command line that could not be parsed.
     as_json = re.search(r"(^| )(-o|--output)[ =]?json( |$)", " ".join(arguments)) is not None
     try:
@@ -125,6 +127,16 @@ def run(arguments: Sequence[str]) -> int:
         if not exc.reader_left:
             print(f"error: {exc.message}", file=sys.stderr)
         return exc.exit_code
+
+
+def _ignore_unusable_home() -> None:
+    """Let an account whose home can't be entered have none: asyncpg fails if it can't search for its files there."""
+    try:
+        os.stat(os.path.expanduser("~/.config"))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError:
+        os.environ["HOME"] = os.devnull
 
 
 def _read_words(arguments: Sequence[str]) -> list[str]:

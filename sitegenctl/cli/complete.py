@@ -90,7 +90,8 @@ def contexts(incomplete: str) -> list[str]:
     from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
 
     names = [*contexts_of(read_toml(config_path(os.environ)), os.environ)]
-    if demo_context_path(os.environ).exists() and DEMO_CONTEXT not in names:
+    demo = demo_context_path(os.environ)
+    if demo and demo.exists() and DEMO_CONTEXT not in names:
         names.append(DEMO_CONTEXT)
     return [name for name in names if _label(name) == name]
 

@@ -10,7 +10,7 @@ import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from sitegenctl.errors import Refused, UsageProblem
 
@@ -22,55 +22,87 @@ _HEADING = "# Settings of sitegenctl. `sitegenctl config show` prints each value
 DEMO_CONTEXT = "demo"
 
 
-def config_path(environ: Mapping[str, str]) -> Path:
-    """The settings file: ``SITEGENCTL_CONFIG``, else in the user's configuration directory."""
-    if explicit := environ.get("SITEGENCTL_CONFIG"):
-        return Path(explicit).expanduser()
-    import platformdirs
+def config_path(environ: Mapping[str, str]) -> Path | None:
+    """The settings file: ``SITEGENCTL_CONFIG``, else in the user's configuration directory, if there is one."""
+    if explicit := _named_path(environ, "SITEGENCTL_CONFIG"):
+        return explicit
+    folder = _user_dir("config")
+    return folder and folder / "config.toml"
 
-    return platformdirs.user_config_path("sitegenctl") / "config.toml"
+
+def require_config_path(environ: Mapping[str, str]) -> Path:
+    """The settings file. Raises ``UsageProblem`` if there is no place for it."""
+    return config_path(environ) or _no_home("settings file", "SITEGENCTL_CONFIG")
 
 
 def state_dir(environ: Mapping[str, str]) -> Path | None:
-    """The directory for state between runs; None for an account without a home.
+    """The directory for state between runs; None if there is no place for it.
 
     ``SITEGENCTL_STATE_DIR``, else systemd's ``STATE_DIRECTORY``, else the user's state directory.
     """
-    if explicit := environ.get("SITEGENCTL_STATE_DIR"):
-        return Path(explicit).expanduser()
+    if explicit := _named_path(environ, "SITEGENCTL_STATE_DIR"):
+        return explicit
     if service := environ.get("STATE_DIRECTORY"):
         return Path(service.partition(":")[0])
+    return _user_dir("state")
+
+
+def data_dir(environ: Mapping[str, str]) -> Path | None:
+    """The directory for the demo's data: ``SITEGENCTL_DATA_DIR``, else the user's data directory, if there is one."""
+    return _named_path(environ, "SITEGENCTL_DATA_DIR") or _user_dir("data")
+
+
+def require_data_dir(environ: Mapping[str, str]) -> Path:
+    """The directory for the demo's data. Raises ``UsageProblem`` if there is no place for it."""
+    return data_dir(environ) or _no_home("data of the demo", "SITEGENCTL_DATA_DIR")
+
+
+def demo_context_path(environ: Mapping[str, str]) -> Path | None:
+    """The file in which a running demo stores the context ``demo``."""
+    folder = data_dir(environ)
+    return folder and folder / DEMO_CONTEXT / "context.toml"
+
+
+def _named_path(environ: Mapping[str, str], variable: str) -> Path | None:
+    if not (text := environ.get(variable)):
+        return None
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as exc:
+        raise UsageProblem(f"{variable}: the home directory in {text} is unknown") from exc
+
+
+def _user_dir(kind: Literal["config", "state", "data"]) -> Path | None:
+    """One of the user's directories for sitegenctl; None if it cannot exist, as for an account without a home."""
     import platformdirs
 
-    path = platformdirs.user_state_path("sitegenctl")
+    try:
+        path = Path(getattr(platformdirs, f"user_{kind}_dir")("sitegenctl"))
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError):
+        return None
     return path if path.is_absolute() else None
 
 
-def data_dir(environ: Mapping[str, str]) -> Path:
-    """The directory for the demo's data: ``SITEGENCTL_DATA_DIR``, else the user's data directory."""
-    if explicit := environ.get("SITEGENCTL_DATA_DIR"):
-        return Path(explicit).expanduser()
-    import platformdirs
-
-    return platformdirs.user_data_path("sitegenctl")
+def _no_home(what: str, variable: str) -> NoReturn:
+    raise UsageProblem(f"there is no usable home directory for the {what}", hint=f"set {variable}")
 
 
-def demo_context_path(environ: Mapping[str, str]) -> Path:
-    """The file in which a running demo stores the context ``demo``."""
-    return data_dir(environ) / DEMO_CONTEXT / "context.toml"
-
-
-def read_text(path: Path) -> str:
-    """The content of the file; empty if it does not exist. Raises ``UsageProblem``."""
+def read_text(path: Path | None) -> str:
+    """The content of the file without a byte order mark; empty if it does not exist. Raises ``UsageProblem``."""
+    if path is None:
+        return ""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageProblem(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not valid UTF-8'}") from exc
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path | None) -> dict[str, Any]:
     """A TOML file; empty if it does not exist. Raises ``UsageProblem``."""
     try:
         return tomllib.loads(read_text(path))

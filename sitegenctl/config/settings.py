@@ -121,7 +121,10 @@ def _parse_path(value: Any) -> Path:
     # Not limited to UTF-8: a file name may consist of any bytes.
     if not isinstance(value, str):
         raise ValueError("must be a string")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"the home directory in {value} is unknown") from None
 
 
 def _parse_url(value: Any) -> str:
@@ -312,7 +315,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     values.setdefault("task", BACKENDS[values.get("backend", Settings.backend)].task)
     for kind in ("database", "redis"):
         _drop_foreign_password(kind, values, origins, ranks)
-    with_passwords = [path] if context_values and _contains_password(file) else []
+    with_passwords = [path] if path and context_values and _contains_password(file) else []
     if env_file and any(has_password(value) for name, value in values.items() if name.endswith("_url")):
         with_passwords.append(Path(env_file))
     # Docker makes its secrets readable for every user of the container, which has only one.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
-from sitegenctl.config.file import DEMO_CONTEXT, data_dir
+from sitegenctl.config.file import DEMO_CONTEXT, require_data_dir
 from sitegenctl.config.settings import SYSTEM_VARIABLES
 from sitegenctl.demo.servers.base import (
     PrivateServer,
@@ -75,8 +75,8 @@ class StackState:
 
 
 def default_root() -> Path:
-    """Return the folder where the settings expect the context ``demo``."""
-    return data_dir(os.environ) / DEMO_CONTEXT
+    """Return the folder where the settings expect the context ``demo``. Raises ``UsageProblem`` without a home."""
+    return require_data_dir(os.environ) / DEMO_CONTEXT
 
 
 class Stack:
@@ -98,7 +98,7 @@ class Stack:
         lock_timeout: float = 60.0,
     ) -> None:
         # The worker runs in another directory.
-        self.root = root.expanduser().absolute()
+        self.root = root.absolute()
         self.backend = backend
         self._lock_timeout = lock_timeout
         self._redis = PrivateRedis(self.root / "redis", persistence=True)
@@ -168,7 +168,7 @@ class Stack:
 
     def status(self) -> StackState | None:
         """Return the current state; None if there is no stack. Reads only and does not wait."""
-        return self._state() if self._state_file.exists() else None
+        return self._state() if self._has("state.json") else None
 
     @property
     def _postgres(self) -> PrivatePostgres:
@@ -176,11 +176,20 @@ class Stack:
         return PrivatePostgres(self.root / "postgres")
 
     def _is_ours(self) -> bool:
-        return (self.root / "lock").exists() or self._state_file.exists()
+        return self._has("lock") or self._has("state.json")
+
+    def _has(self, name: str) -> bool:
+        try:
+            (self.root / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as exc:
+            raise UsageProblem(f"{self.root} can't be read: {exc.strerror}") from exc
+        return True
 
     def _adopt(self) -> None:
         # `down` removes the whole folder, so it must not contain foreign files.
-        if self.root.exists() and not self._is_ours():
+        if not self._is_ours() and self.root.is_dir():
             foreign = sorted(entry.name for entry in self.root.iterdir() if entry.name != "sites")
             # Another `up` may have started in the meantime.
             if foreign and not self._is_ours():

@@ -38,9 +38,9 @@ def show(call: Invocation) -> int:
 
 def path(call: Invocation) -> int:
     """Show the path of the settings file."""
-    from sitegenctl.config.file import config_path
+    from sitegenctl.config.file import require_config_path
 
-    path = config_path(os.environ)
+    path = require_config_path(os.environ)
     return call.write({"path": str(path), "exists": path.exists()}, lambda: f"{path}\n")
 
 
@@ -91,13 +91,13 @@ def use(
 ) -> int:
     """Set the default context."""
     from sitegenctl.config.atomic_write import write_private
-    from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, read_text, read_toml, with_chosen
+    from sitegenctl.config.file import DEMO_CONTEXT, contexts_of, read_text, read_toml, require_config_path, with_chosen
 
     call.require_writable()
-    known = contexts_of(read_toml(config_path(os.environ)), os.environ)
+    path = require_config_path(os.environ)
+    known = contexts_of(read_toml(path), os.environ)
     if name not in known and name != DEMO_CONTEXT:
         raise Refused(f"no context {name!r}", hint=f"known contexts: {', '.join([*known, DEMO_CONTEXT])}")
-    path = config_path(os.environ)
     write_private(path, with_chosen(read_text(path), name))
     if (other := os.environ.get("SITEGENCTL_CONTEXT")) and other != name:
         print(f"note: SITEGENCTL_CONTEXT={other} takes precedence", file=sys.stderr)

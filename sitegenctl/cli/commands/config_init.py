@@ -90,10 +90,10 @@ def init(
     before the file is written, which only you can read.
     """
     from sitegenctl.config.atomic_write import write_private
-    from sitegenctl.config.file import config_path, read_text, with_context
+    from sitegenctl.config.file import read_text, require_config_path, with_context
 
     call.require_writable()
-    path = config_path(os.environ)
+    path = require_config_path(os.environ)
     before = read_text(path)
     values = _known_values(call, options.flags())
     asks = is_interactive() and not call.agreed

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sitegenctl.errors import SitegenError
+from sitegenctl.errors import SitegenError, UsageProblem
 
 
 @contextlib.contextmanager
@@ -18,14 +18,15 @@ def exclusive(root: Path, timeout: float, progress: Callable[[str], None], *, re
 
     With ``remove``, the lock file and the folder, if empty, are removed at the end.
 
-    Raises ``SitegenError`` if another process holds the lock for more than ``timeout`` seconds.
+    Raises ``SitegenError`` if another process holds the lock for more than ``timeout`` seconds, and ``UsageProblem`` if
+    the folder can't be written.
     """
     from filelock import FileLock, Timeout
 
     lock = FileLock(root / "lock", mode=0o600)
     wait = 0.0
     while not lock.is_locked:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(root)
         try:
             lock.acquire(timeout=wait)
         except FileNotFoundError:
@@ -36,6 +37,8 @@ def exclusive(root: Path, timeout: float, progress: Callable[[str], None], *, re
                 raise SitegenError(message, hint="wait until it ends") from None
             progress("Waiting for another demo up or demo down")
             wait = timeout
+        except OSError as exc:
+            raise _unwritable(root, exc) from exc
     try:
         yield
         if remove:
@@ -51,18 +54,31 @@ def exclusive(root: Path, timeout: float, progress: Callable[[str], None], *, re
 def only_tour(folder: Path) -> Iterator[None]:
     """Hold the lock for tours of the demo below ``folder``; its file is removed at the end.
 
-    Raises ``SitegenError`` if another tour is running.
+    Raises ``SitegenError`` if another tour is running, and ``UsageProblem`` if the folder can't be written.
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _create(folder)
     lock = FileLock(folder / "tour.lock", mode=0o600)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise SitegenError("another tour of the demo is running", hint="wait until it ends") from None
+    except OSError as exc:
+        raise _unwritable(folder, exc) from exc
     try:
         yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _unwritable(folder, exc) from exc
+
+
+def _unwritable(folder: Path, exc: OSError) -> UsageProblem:
+    return UsageProblem(f"{folder} can't be written: {exc.strerror}", hint="set SITEGENCTL_DATA_DIR to another folder")
