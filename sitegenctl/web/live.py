@@ -20,6 +20,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, ParamSpec
 
@@ -27,6 +28,7 @@ import aiohttp_jinja2
 from aiohttp import WSCloseCode, web
 from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
+from yarl import URL
 
 from sitegenctl.errors import UsageProblem
 
@@ -59,6 +61,41 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicUrl:
+    """The address at which browsers reach a server behind a proxy; ``path`` begins and ends with a slash."""
+
+    scheme: str
+    name: str
+    authority: str
+    path: str
+
+    @property
+    def origin(self) -> str:
+        """The ``Origin`` header of a page at this address."""
+        return f"{self.scheme}://{self.authority}"
+
+    @classmethod
+    def parse(cls, text: str) -> PublicUrl:
+        """Read the value of ``--public-url``. Raises ``UsageProblem`` without the value: it may have a password."""
+        problem = UsageProblem(
+            "--public-url must be an address such as https://ops.example/queue/",
+            hint="give http:// or https://, a host name, and a port and a path if the proxy uses them",
+        )
+        try:
+            url = URL(text)
+            port = url.port
+        except ValueError:
+            raise problem from None
+        name = url.raw_host or ""
+        authority = (f"[{name}]" if ":" in name else name) + ("" if url.is_default_port() else f":{port}")
+        extra = url.user or url.password or url.raw_query_string or url.raw_fragment
+        if url.scheme not in ("http", "https") or extra or not _HOST.fullmatch(authority):
+            raise problem
+        path = url.raw_path.strip("/")
+        return cls(scheme=url.scheme, name=name, authority=authority, path=f"/{path}/" if path else "/")
 
 
 class BrowserSession(AppService):
@@ -101,11 +138,16 @@ class BrowserSession(AppService):
 
 
 class WebView(Server):
-    """Starts ``command`` for each browser. ``names`` are the host names that this server is known by."""
+    """Starts ``command`` for each browser. ``names`` are the host names that this server is known by.
 
-    def __init__(self, command: Sequence[str], *, title: str) -> None:
+    Behind a proxy, browsers know it by ``public`` instead. The proxy may strip the public path from requests or keep
+    it, and may pass on the public host or the server's own.
+    """
+
+    def __init__(self, command: Sequence[str], *, title: str, public: PublicUrl | None = None) -> None:
         # exec replaces the shell, so that the process is our own child.
         super().__init__(f"exec {shlex.join(command)}", title=title, templates_path=_PAGE)
+        self.public = public
         self.token = secrets.token_urlsafe(32)
         self.names: frozenset[str] = _LOOPBACK
         self.any_address = False
@@ -118,10 +160,20 @@ class WebView(Server):
         app = await self._make_app()
         app.middlewares.append(self._check_access)
         app.on_response_prepare.append(self._add_headers)
-        # The page's script appends a query to this address, so the token has to be in the path.
-        app.router.add_get("/ws/{token}", self.handle_websocket)
-        app.router.add_static("/page", _PAGE)
+        prefix = self._base.rstrip("/")
+        if prefix:
+            for path in (prefix, f"{prefix}/"):
+                app.router.add_get(path, self.handle_index)
+            app.router.add_static(f"{prefix}/static", self.statics_path)
+        for each in dict.fromkeys(("", prefix)):
+            # The page's script appends a query to this address, so the token has to be in the path.
+            app.router.add_get(each + "/ws/{token}", self.handle_websocket)
+            app.router.add_static(f"{each}/page", _PAGE)
         return app
+
+    @property
+    def _base(self) -> str:
+        return "/" if self.public is None else self.public.path
 
     async def on_startup(self, app: web.Application) -> None:
         """Print no banner: stdout has the link."""
@@ -136,32 +188,48 @@ class WebView(Server):
 
     @web.middleware
     async def _check_access(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        authority = self._authority(request)
-        if authority is None:
+        host = self._host(request)
+        if host is None:
             # DNS rebinding: another page's host name that now resolves to this server.
-            raise web.HTTPForbidden(text="403: unknown host name; use the link that sitegenctl printed\n")
+            advice = "" if self.public is None else f", or have the proxy send the Host header {self.public.authority}"
+            raise web.HTTPForbidden(text=f"403: unknown host name; use the link that sitegenctl printed{advice}\n")
         origin = request.headers.get("Origin")
-        if origin is not None and origin.lower() != f"http://{authority}":
+        if origin is not None and origin.lower() not in self._origins(*host):
             raise web.HTTPForbidden(text="403: request from a page of another site\n")
         token = request.query.get("token") or request.match_info.get("token", "")
         if not hmac.compare_digest(token.encode(errors="replace"), self.token.encode()):
             raise web.HTTPForbidden(text="403: invalid token; use the whole link that sitegenctl printed\n")
         return await handler(request)
 
-    def _authority(self, request: web.Request) -> str | None:
-        """The requested host and port, if the host is this server. A tunnel may use another port."""
+    def _host(self, request: web.Request) -> tuple[str, str] | None:
+        """The requested name, and the name with its port, if it is this server's. A tunnel may use another port."""
         match = _HOST.fullmatch(request.headers.get("Host", ""))
         if match is None:
             return None
         name = (match[1] or match[2]).lower()
+        is_public = self.public is not None and name == self.public.name
+        return (name, match[0].lower()) if is_public or self._is_own(name) else None
+
+    def _is_own(self, name: str) -> bool:
         # Rebinding needs a name: an address is safe.
-        return match[0].lower() if name in self.names or (self.any_address and _is_address(name)) else None
+        return name in self.names or (self.any_address and _is_address(name))
+
+    def _origins(self, name: str, authority: str) -> set[str]:
+        """The origins of the server's own pages. The public name is not trusted with another scheme or port."""
+        own = {f"http://{authority}"} if self._is_own(name) else set()
+        return own if self.public is None else own | {self.public.origin}
+
+    def _websocket_origin(self, request: web.Request) -> str | None:
+        if self.public is not None:
+            return "ws" + self.public.origin.removeprefix("http")
+        host = self._host(request)
+        return None if host is None else f"ws://{host[1]}"
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         # xterm.js writes style elements. Older browsers do not count a WebSocket as 'self', and a policy cannot
         # contain an IPv6 address.
-        authority = self._authority(request)
-        sources = "'self'" if authority is None or "[" in authority else f"'self' ws://{authority}"
+        origin = self._websocket_origin(request)
+        sources = "'self'" if origin is None or "[" in origin else f"'self' {origin}"
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self';"
             f" img-src 'self' data:; connect-src {sources}; base-uri 'none'; form-action 'none';"
@@ -174,7 +242,8 @@ class WebView(Server):
         context = {
             "title": self.title,
             "token": self.token,
-            "websocket": f"ws://{self._authority(request)}/ws/{self.token}",
+            "base": self._base,
+            "websocket": f"{self._websocket_origin(request)}{self._base}ws/{self.token}",
             "font_size": _clamp(to_int(request.query.get("fontsize", ""), 16), _MAX_FONT_SIZE),
         }
         return aiohttp_jinja2.render_template("index.html", request, context)
@@ -234,15 +303,12 @@ class WebView(Server):
             await self._process_messages(websocket, session)
 
 
-async def serve(
-    command: Sequence[str], *, host: str, port: int, title: str, announce: Callable[[str, bool], None]
-) -> None:
+async def serve(view: WebView, *, host: str, port: int, announce: Callable[[str, bool], None]) -> None:
     """Serve until cancelled.
 
-    Calls ``announce`` with the link and whether other machines can reach it. Raises ``UsageProblem`` if the address
-    cannot be bound.
+    Calls ``announce`` with the link and whether other machines can reach it unencrypted. Raises ``UsageProblem`` if the
+    address cannot be bound.
     """
-    view = WebView(command, title=title)
     # textual-serve prints errors of the processes to stdout.
     with contextlib.redirect_stdout(sys.stderr):
         # No access log: the addresses contain the token.
@@ -260,7 +326,7 @@ async def serve(
 
 
 def _configure(view: WebView, runner: web.AppRunner, host: str) -> tuple[str, bool]:
-    """Set the names of a bound server; returns its link, and whether other machines can reach it."""
+    """Set the names of a bound server; returns its link, and whether other machines can reach it unencrypted."""
     address, port = runner.addresses[0][:2]
     bound = {ipaddress.ip_address(each[0]) for each in runner.addresses}
     is_private = all(each.is_loopback for each in bound)
@@ -272,6 +338,9 @@ def _configure(view: WebView, runner: web.AppRunner, host: str) -> tuple[str, bo
         view.names |= _LOOPBACK
     name = address if is_private or view.any_address else host
     name = f"[{name}]" if ":" in name else name
+    if view.public is not None:
+        is_private = is_private and view.public.scheme == "https"
+        return f"{view.public.origin}{view.public.path}?token={view.token}", not is_private
     return f"http://{name}:{port}/?token={view.token}", not is_private
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -13,23 +11,6 @@ from tests.support.commands import run  # noqa: F401
 from tests.support.doctor_stage import _shown, on_stage, stage  # noqa: F401
 from tests.support.servers import Certificates, RedisProxy
 from tests.support.world import World
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificates, is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-    made = Certificates(certificate=folder / "certificate.pem", key=folder / "key.pem")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return made
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp import web
 
 from tests.support.world import eventually
 
@@ -149,14 +151,14 @@ class Page:
 
 
 @contextlib.contextmanager
-def chromium(folder: Path) -> Iterator[str]:
+def chromium(folder: Path, *flags: str) -> Iterator[str]:
     """Run a browser with one empty page, and return its debugger's address; ``folder`` becomes its profile."""
     assert CHROMIUM is not None
     ready = folder / "profile" / "DevToolsActivePort"
     log = folder / "chromium.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [CHROMIUM, *_FLAGS, f"--user-data-dir={ready.parent}", "about:blank"],
+            [CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={ready.parent}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -243,6 +245,71 @@ def serving(folder: Path, *arguments: str) -> Iterator[WebServer]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.stdout.close()
+
+
+@dataclass(kw_only=True)
+class ReverseProxy:
+    """A reverse proxy for ``path``, which may end TLS, strip the path, and pass on the Host header or replace it."""
+
+    path: str
+    strips: bool
+    keeps_host: bool
+    tls: ssl.SSLContext | None
+    upstream: str = ""
+    port: int = 0
+
+    @property
+    def public_url(self) -> str:
+        return f"{'http' if self.tls is None else 'https'}://ops.example:{self.port}{self.path}"
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        app = web.Application()
+        app.router.add_get("/{rest:.*}", self._forward)
+        runner = web.AppRunner(app, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls).start()
+            self.port = runner.addresses[0][1]
+            async with aiohttp.ClientSession() as self._http:
+                yield
+        finally:
+            await runner.cleanup()
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        path = request.raw_path
+        if not path.startswith(self.path.rstrip("/")):
+            raise web.HTTPNotFound
+        path = "/" + path.removeprefix(self.path) if self.strips else path
+        names = {"Origin", *({"Host"} if self.keeps_host else ())}
+        headers = {name: value for name, value in request.headers.items() if name in names}
+        if request.headers.get("Upgrade") != "websocket":
+            async with self._http.get(self.upstream + path, headers=headers) as answer:
+                hop = {"Transfer-Encoding", "Content-Encoding", "Content-Length", "Connection"}
+                kept = {name: value for name, value in answer.headers.items() if name not in hop}
+                return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+        try:
+            upstream = await self._http.ws_connect(self.upstream + path, headers=headers)
+        except aiohttp.WSServerHandshakeError as refusal:
+            return web.Response(status=refusal.status)
+        downstream = web.WebSocketResponse()
+        await downstream.prepare(request)
+        ends = [asyncio.create_task(_pump(upstream, downstream)), asyncio.create_task(_pump(downstream, upstream))]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(upstream.close(), downstream.close())
+        await asyncio.wait(ends)
+        return downstream
+
+
+WebSocket = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
+
+
+async def _pump(source: WebSocket, target: WebSocket) -> None:
+    async for message in source:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            await target.send_str(message.data)
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            await target.send_bytes(message.data)
 
 
 async def read_until(socket: aiohttp.ClientWebSocketResponse, *wanted: str) -> str:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from sitegenctl.cli.app import run
 from sitegenctl.web import live as web
-from tests.support.browser import CHROMIUM, WebServer, chromium, gone, page_of, read_until, serving
+from tests.support.browser import CHROMIUM, ReverseProxy, WebServer, chromium, gone, page_of, read_until, serving
+from tests.support.servers import Certificates, free_port
 from tests.support.world import World, eventually
 
 
@@ -179,6 +185,17 @@ async def test_browser_limit_and_hanging_process(monkeypatch: pytest.MonkeyPatch
             assert (await next_one.receive(timeout=5)).data == '["pong", "1"]'
 
 
+BAD_URLS = (
+    *("ops.example/queue", "//ops.example/", "/queue/", "wss://ops.example/", "https://", "https://ops.example:0x/"),
+    *(
+        "https://op:s3cret@ops.example/",
+        "https://ops.example/?a=b",
+        "https://ops.example/#top",
+        "https://o'ps.example/",
+    ),
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -190,6 +207,8 @@ async def test_browser_limit_and_hanging_process(monkeypatch: pytest.MonkeyPatch
         ("--web --port 65536", "--port"),
         ("--web --host=", "--host must be"),
         ("--web --host 192.0.2.1", "--host 192.0.2.1: cannot listen on this address"),
+        ("--public-url https://ops.example", "--public-url needs --web"),
+        *((f"--web --public-url {url}", "--public-url must be an address such as") for url in BAD_URLS),
         ("--web --theme puce", "unknown theme 'puce'"),
     ],
 )
@@ -202,6 +221,7 @@ def test_invalid_options(
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
+    assert "s3cret" not in err
 
 
 def test_port_in_use(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +260,106 @@ async def test_other_machines_with_a_warning_only(world: World, tmp_path: Path) 
         assert await status(here, Host=f"evil.example:{port}") == 403
         assert await status(f"http://127.0.0.1:{port}/") == 403
         assert "only the link protects it" in server.log.read_text()
+
+
+#: Path; whether the proxy strips it, keeps the Host header, and ends TLS.
+PROXIES = {
+    "tls, path stripped": ("/queue/", True, True, True),
+    "tls, path kept, host replaced": ("/queue/", False, False, True),
+    "tls, no path": ("/", False, True, True),
+    "plain, deep path stripped, host replaced": ("/crm/the%20queue/", True, False, False),
+}
+
+
+@pytest.fixture
+def proxied(request: pytest.FixtureRequest, certificates: Certificates) -> ReverseProxy:
+    path, strips, keeps_host, ends_tls = PROXIES[request.param]
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if ends_tls else None
+    if context is not None:
+        context.load_cert_chain(certificates.certificate, certificates.key)
+    return ReverseProxy(path=path, strips=strips, keeps_host=keeps_host, tls=context)
+
+
+class OpsExample(aiohttp.abc.AbstractResolver):
+    """Resolves every name to this machine."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[Any]:
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": family, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("proxied", PROXIES, indirect=True)
+async def test_behind_a_proxy(orders: World, tmp_path: Path, proxied: ReverseProxy) -> None:
+    connector = aiohttp.TCPConnector(resolver=OpsExample(), ssl=False)
+    async with proxied.running(), aiohttp.ClientSession(connector=connector) as http:
+        port = free_port()
+        with serving(tmp_path, "--public-url", proxied.public_url, "--port", str(port)) as server:
+            ours = proxied.upstream = f"http://127.0.0.1:{port}"
+            origin = proxied.public_url.removesuffix(proxied.path)
+            assert server.link == f"{proxied.public_url}?token={server.token}"
+
+            async with http.get(URL(server.link, encoded=True)) as answer:
+                page = await answer.text()
+                assert answer.status == 200, page
+                assert origin.replace("http", "ws", 1) in answer.headers["Content-Security-Policy"]
+            for link in re.findall(r'(?:src|href)="([^"]+)"|url\("([^"]+)"\)', page):
+                loaded = URL(urljoin(server.link, link[0] or link[1]), encoded=True)
+                if loaded.scheme != "data":
+                    async with http.get(loaded) as answer:
+                        assert answer.status == 200, loaded
+
+            (address,) = re.findall(r'data-session-websocket-url="([^"]+)"', page)
+            assert address.startswith(proxied.public_url.replace("http", "ws", 1) + "ws/")
+            websocket = URL(address + "?width=160&height=40", encoded=True)
+            other_scheme = origin.replace("https:", "http:") if proxied.tls else origin.replace("http:", "https:")
+            for foreign in ("https://evil.example", other_scheme, "https://ops.example", f"{origin}0", "null"):
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+                    await http.ws_connect(websocket, origin=foreign)
+                assert refusal.value.status == 403, foreign
+            async with http.ws_connect(websocket, origin=origin) as connected:
+                await read_until(connected, "Padaria Ana Souza", "quit")
+
+            # The token and the name are still needed.
+            assert await status(f"{ours}/?token={server.token}", Host="evil.example") == 403
+            assert await status(f"{ours}{proxied.path}", Host="ops.example") == 403
+        assert server.log.read_text().count("unencrypted") == (proxied.tls is None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.parametrize("proxied", list(PROXIES)[:2], indirect=True)
+async def test_a_real_browser_behind_a_proxy(orders: World, tmp_path: Path, proxied: ReverseProxy) -> None:
+    (tmp_path / "browser").mkdir()
+    flags = ("--host-resolver-rules=MAP ops.example 127.0.0.1", "--ignore-certificate-errors")
+    async with proxied.running():
+        port = free_port()
+        with serving(tmp_path, "--public-url", proxied.public_url, "--port", str(port)) as server:
+            proxied.upstream = f"http://127.0.0.1:{port}"
+            with chromium(tmp_path / "browser", *flags) as debugger:
+                async with page_of(debugger) as shown:
+                    # Without the slash, as people type it.
+                    await shown.open(server.link.replace("/?", "?") if not proxied.strips else server.link)
+                    await shown.shows(lambda text: "Padaria A" in text)
+                    await shown.press("2")
+                    await shown.shows(lambda text: "Padaria Rui Lima" in text and "Padaria A" not in text)
+                    assert not [each for each in shown.errors if "Content Security Policy" in each], shown.errors
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "path"),
+    [
+        ("https://ops.example/queue/", "https://ops.example", "/queue/"),
+        ("https://ops.example", "https://ops.example", "/"),
+        ("https://ops.example:443/queue", "https://ops.example", "/queue/"),
+        ("HTTPS://OPS.example:8443//a/b//", "https://ops.example:8443", "/a/b/"),
+        ("http://[::1]:80/", "http://[::1]", "/"),
+        ("https://óps.example/fila ç/{x}", "https://xn--ps-4ja.example", "/fila%20%C3%A7/%7Bx%7D/"),
+    ],
+)
+def test_public_url_as_browsers_write_it(url: str, origin: str, path: str) -> None:
+    public = web.PublicUrl.parse(url)
+    assert (public.origin, public.path) == (origin, path)
 
 
 def _only_ours(server: WebServer, requested: list[str]) -> bool:

@@ -33,6 +33,12 @@ class WebOptions:
     host: Annotated[
         str | None, option("--host", metavar="ADDR", help="Address (default 127.0.0.1).", rich_help_panel=_PANEL)
     ] = None
+    public_url: Annotated[
+        str | None,
+        option(
+            "--public-url", metavar="URL", help="Address that browsers use, behind a proxy.", rich_help_panel=_PANEL
+        ),
+    ] = None
     allow_actions: Annotated[
         bool, option("--allow-actions", help="Allow browsers to make changes.", rich_help_panel=_PANEL)
     ] = False
@@ -60,6 +66,7 @@ def live(
         for name, given in {
             "--port": web.port,
             "--host": web.host,
+            "--public-url": web.public_url,
             "--allow-actions": web.allow_actions or None,
         }.items():
             if given is not None:
@@ -103,9 +110,10 @@ def _serve(call: Invocation, settings: Settings, web: WebOptions, *, interval: s
     if web.host == "":
         raise UsageProblem("--host must be a name or an address of this machine")
     try:
-        from sitegenctl.web.live import serve
+        from sitegenctl.web.live import PublicUrl, WebView, serve
     except ImportError as exc:
         raise UsageProblem("--web needs the extra web", hint="pip install 'sitegenctl[web]'") from exc
+    public = None if web.public_url is None else PublicUrl.parse(web.public_url)
     # Report a bad value here, not in every browser.
     _preferences(interval, theme)
     given = {
@@ -130,7 +138,8 @@ def _serve(call: Invocation, settings: Settings, web: WebOptions, *, interval: s
     title = "sitegenctl live" + (f" · {settings.context}" if settings.context else "")
     served = [sys.executable, "-m", "sitegenctl", "live", *flags]
     port = 8765 if web.port is None else web.port
-    signals.run(serve(served, host=web.host or "127.0.0.1", port=port, title=title, announce=announce))
+    view = WebView(served, title=title, public=public)
+    signals.run(serve(view, host=web.host or "127.0.0.1", port=port, announce=announce))
     return 0
 
 
