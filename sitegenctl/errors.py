@@ -9,6 +9,7 @@
     │       └── NotPermitted    exit 3    its ACL does not allow the user that command, key or channel
     ├── Refused                 exit 4    not found, or not allowed
     ├── Busy                    exit 6    another maintenance run holds the lock
+    ├── Declined                exit 0    the operator answered no: nothing was changed
     ├── OutputLost              exit 1    stdout can't be written; 141 if its reader exited; or the code of the command
     └── GenerationError                   the reference worker could not generate an order
 
@@ -65,6 +66,15 @@ class Busy(SitegenError):
     """Another maintenance run holds the lock."""
 
     exit_code = 6
+
+
+class Declined(SitegenError):
+    """The operator answered no, so nothing was changed."""
+
+    exit_code = 0
+
+    def __init__(self) -> None:
+        super().__init__("nothing was changed")
 
 
 class OutputLost(SitegenError):

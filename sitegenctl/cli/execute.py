@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import Invocation, Output
 from sitegenctl.cli.terminal import width
-from sitegenctl.errors import Refused, UsageProblem
+from sitegenctl.errors import Declined, Refused, UsageProblem
 from sitegenctl.render.output import write
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ async def execute(
 async def confirm_and_execute(call: Invocation, session: Session, plan: Plan, options: RunOptions) -> OperationResult:
     """Show a plan, ask, and execute it; a dry run ends before the question.
 
-    Raises ``Refused`` if the answer is no, ``UsageProblem`` without a terminal.
+    Raises ``Declined`` if the answer is no, ``UsageProblem`` without a terminal.
     """
     from sitegenctl.operations.execute import execute_plan, preview
 
@@ -145,8 +145,8 @@ def report(call: Invocation, result: OperationResult, done: str) -> int:
 def _confirm(call: Invocation, plan: Plan, options: RunOptions) -> None:
     """Show the plan on stderr and ask, unless ``--yes`` answers.
 
-    Resetting many finished orders requires typing their number. Raises ``Refused`` for any other answer, or where
-    ``--yes`` does not answer and there is no terminal.
+    Resetting many finished orders requires typing their number. Raises ``Declined`` for any other answer, ``Refused``
+    where ``--yes`` does not answer and there is no terminal.
     """
     from sitegenctl.operations.execute import preview
     from sitegenctl.render.outcomes import outcomes_text
@@ -177,7 +177,7 @@ def _confirm(call: Invocation, plan: Plan, options: RunOptions) -> None:
         count = f"{len(plan.steps)} {'order' if len(plan.steps) == 1 else 'orders'}"
         is_confirmed = read_answer(f"{count} would be {done}. Continue? [y/N] ") in ("y", "yes")
     if not is_confirmed:
-        raise Refused("nothing was done")
+        raise Declined
 
 
 def _has_terminal() -> bool:

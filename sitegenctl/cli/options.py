@@ -24,7 +24,7 @@ from typer.main import get_click_type
 from sitegenctl.cli import complete, signals
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.remedy import Hint
-from sitegenctl.errors import OutputLost, Refused, SitegenError, UsageProblem
+from sitegenctl.errors import Declined, OutputLost, Refused, SitegenError, UsageProblem
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, write, write_failure
 from sitegenctl.streams import use_utf8
@@ -320,6 +320,9 @@ def invoke(ctx: typer.Context, function: Callable[[Invocation], int | Coroutine[
         raise
     except OutputLost:
         raise
+    except Declined as exc:
+        print(exc.message, file=sys.stderr)
+        return call.write(None, str, rows=())
     except SitegenError as exc:
         failure = exc
     except Exception as exc:

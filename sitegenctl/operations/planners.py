@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import ClassVar, NamedTuple
 
@@ -100,6 +100,8 @@ class BulkPlanner(Planner):
             if suitable is not None and len(plan.order_ids) < len(order_ids):
                 others = set(order_ids).difference(plan.order_ids)
                 plan = plan.naming(order_ids, await sources.orders.existing(others))
+            # Only the refusal of an order that was given by number is an error.
+            plan = replace(plan, named=selection is not None and selection.named)
             yield PlanBatch(plan, order_ids, remaining, cache)
             # The caller plans one batch ahead: the last but one is executed.
             not_executed.difference_update(selected[max(0, start - BATCH_SIZE) : start])

@@ -220,7 +220,8 @@ def test_purge_asks_for_the_name_of_the_queue(world: World, answer: str, left: i
     world.order(42, "GENERATING")
     world.publish(42)
     process = on_terminal("queue", "purge", answers=[("site_generation", answer)])
-    assert process.returncode == (4 if left else 0)
+    assert process.returncode == 0
+    assert ("nothing was changed" in process.stdout) == bool(left)
     assert len(world.queued()) == left
 
 
@@ -229,6 +230,27 @@ def test_without_a_terminal_a_purge_needs_yes(world: World) -> None:
     world.publish(42)
     assert world.run("queue", "purge").returncode == 2
     assert len(world.queued()) == 1
+
+
+@pytest.mark.parametrize("backend", ["celery", "rq"])
+@pytest.mark.parametrize("answer", ["n", "no", "", "\x04"])
+def test_answering_no_changes_nothing_and_succeeds(world: World, answer: str) -> None:
+    world.order(42, "REVIEW", files=8)
+    for command in (
+        ["reset", "42"],
+        ["reset", "--status", "review"],
+        ["cancel", "42", "--to", "cancelled"],
+        ["repair"],
+    ):
+        if command == ["repair"]:
+            world.order(43, "GENERATING")
+        elif command[0] == "cancel":
+            world.publish(42)
+        process = on_terminal(*command, answers=[("[y/N]", answer)])
+        assert (process.returncode, process.stdout.splitlines()[-1]) == (0, "nothing was changed"), command
+    as_json = on_terminal("repair", "-o", "json", answers=[("[y/N]", answer)])
+    assert '"ok": true' in as_json.stdout
+    assert (world.status(), world.steps(), world.steps(43)) == ("REVIEW", [], [])
 
 
 def test_ctrl_c_at_the_confirmation_changes_nothing(world: World) -> None:

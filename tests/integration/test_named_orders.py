@@ -52,6 +52,26 @@ def test_only_selected_orders_are_changed(world: World, run: Run, tmp_path: Path
     assert run(command, "--status", "delivered")[1]["outcomes"] == {}
 
 
+@pytest.mark.parametrize("backend", ["celery", "rq"])
+def test_refusal_is_an_error_only_for_a_named_order(world: World, run: Run) -> None:
+    world.order(1, "GENERATING", onboarding="missing")
+    for command in ("enqueue", "reset"):
+        for selection, expected in (("1", 4), ("--status=generating", 0), ("--search=Ana", 0)):
+            for dry_run in ([], ["--dry-run"]):
+                code, report = run(command, selection, *dry_run)
+                assert (code, report["outcomes"][1]["outcome"]) == (expected, "refused"), (command, selection)
+
+
+def test_refusal_of_a_delivered_task_is_an_error_only_by_number(world: World, run: Run) -> None:
+    world.order(1, "GENERATING")
+    world.publish(1)
+    world.deliver(ago=60)
+    world.publish(1)
+    for command, expected in (("cancel 1", 4), ("cancel --status generating", 0), ("queue purge", 0)):
+        code, report = run(*command.split())
+        assert (code, report["outcomes"][1]["outcome"]) == (expected, "refused"), command
+
+
 def put_into(world: World, order_id: int, condition: Condition) -> None:
     """Insert an order in this condition, which an operator must fix."""
     match condition:

@@ -18,7 +18,7 @@ from sitegenctl.cli.execute import (
 )
 from sitegenctl.cli.options import DryRun, Invocation, group
 from sitegenctl.domain.diagnosis.remedy import Hint
-from sitegenctl.errors import Refused
+from sitegenctl.errors import Declined
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import write
 from sitegenctl.render.text import neutralise
@@ -82,7 +82,7 @@ async def purge(call: Invocation, dry_run: DryRun = False) -> int:
 
 
 def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], settings: Settings) -> None:
-    """Ask for the name of the queue. Raises ``Refused`` for another answer."""
+    """Ask for the name of the queue. Raises ``Declined`` for another answer."""
     require_terminal(call)
     count = len(purging.plan.steps)
     print(
@@ -92,7 +92,7 @@ def _confirm_by_name(call: Invocation, purging: Purge, notes: Sequence[Hint], se
     for note in notes:
         print(f"note: {neutralise(hint_text(note, settings.selector) or '')}", file=sys.stderr)
     if read_answer(f"Type the queue's name ({settings.queue}) to go on: ") != settings.queue.lower():
-        raise Refused("nothing was done")
+        raise Declined
 
 
 queue = group(help="Pause, resume or empty the queue.", commands={"pause": pause, "resume": resume, "purge": purge})

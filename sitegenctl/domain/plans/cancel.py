@@ -60,7 +60,7 @@ def plan_purge(snapshot: Snapshot) -> Plan:
         else:
             reason = f"a worker has another task of this order: {at_worker.task_id} {at_worker.state}"
             decisions.append(refuse(order or order_id, reason, hint=Remedy.run(Command.REPAIR, order_id)))
-    return _with_notes(Plan.of("queue purge", decisions), snapshot)
+    return _with_notes(Plan.of("queue purge", decisions, named=False), snapshot)
 
 
 def _with_notes(plan: Plan, snapshot: Snapshot) -> Plan:
