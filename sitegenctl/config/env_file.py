@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from sitegenctl.errors import UsageProblem
 
@@ -26,6 +27,36 @@ _DOUBLE_QUOTED_PART = re.compile(rf"{_ESCAPE.pattern}|{_REFERENCE}", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "'": "'", "\\": "\\", "$": "$"}
 # python-dotenv decodes these to control characters, which the author of a password hardly means.
 _CONTROL_ESCAPES = "abfv"
+
+
+#: By setting: the variables of which a system may compose its URL elsewhere. Without the first, there is no URL.
+URL_PARTS = {
+    "database_url": ("DB_NAME", "DB_USER", "DB_PASSWORD", "DB_HOST", "DB_PORT"),
+    "redis_url": ("REDIS_HOST", "REDIS_USER", "REDIS_PASSWORD", "REDIS_PORT", "REDIS_DB"),
+}
+
+
+def composed_urls(values: Mapping[str, str], where: str) -> dict[str, tuple[str, str]]:
+    """The URLs that the variables of a file make up, and their origins, by setting. The default host is localhost."""
+
+    def compose(scheme: str, prefix: str, path: str) -> str:
+        user, password, host, port = (
+            values.get(f"{prefix}_{part}", "") for part in ("USER", "PASSWORD", "HOST", "PORT")
+        )
+        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+        # Only an IPv6 address has several colons; a single one may precede a port.
+        host = f"[{host}]" if host.count(":") > 1 and "[" not in host else quote(host or "localhost", safe=":[]")
+        return f"{scheme}://{login}{'@' if login else ''}{host}{port and ':'}{port}/{quote(path, safe='')}"
+
+    urls = {
+        "database_url": compose("postgresql", "DB", values.get("DB_NAME", "")),
+        "redis_url": compose("redis", "REDIS", values.get("REDIS_DB", "0")),
+    }
+    return {
+        setting: (url, f"{', '.join(part for part in URL_PARTS[setting] if part in values)}{where}")
+        for setting, url in urls.items()
+        if URL_PARTS[setting][0] in values
+    }
 
 
 @dataclass
@@ -102,7 +133,10 @@ def read_env_file(path: Path, known: Collection[str]) -> dict[str, str]:
             )
     result = {name: variables.values[name] for name in known if variables.values.get(name)}
     if not result:
-        raise UsageProblem(f"{path} sets no variable that sitegenctl knows", hint=f"such as {next(iter(known))}")
+        names = [name for name in known if not name.startswith("SITEGENCTL_")]
+        raise UsageProblem(
+            f"{path} sets no variable that sitegenctl knows", hint=f"it looks for {', '.join(names)} and SITEGENCTL_*"
+        )
     return result
 
 

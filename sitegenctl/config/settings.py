@@ -7,6 +7,7 @@ environment that points to another system), then ``SITEGENCTL_*``, then ``DATABA
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -19,10 +20,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sitegenctl.config.backends import BACKENDS
-from sitegenctl.config.env_file import read_env_file
+from sitegenctl.config.env_file import URL_PARTS, composed_urls, read_env_file
 from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
 from sitegenctl.config.secrets import has_password, password_in, password_of, with_password
-from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 from sitegenctl.errors import UsageProblem
 
@@ -238,9 +239,9 @@ class Settings:
 
     def require_url(self, kind: Literal["database", "redis"]) -> str:
         """The URL of the database or the broker, with its password. Raises ``UsageProblem`` if none is configured."""
-        url: str = getattr(self, f"{kind}_url") or _not_configured(
-            "Redis" if kind == "redis" else kind, f"{kind.upper()}_URL"
-        )
+        url: str | None = getattr(self, f"{kind}_url")
+        if url is None:
+            raise self._not_configured("Redis" if kind == "redis" else kind, f"{kind}_url")
         command, file = (getattr(self, f"{kind}_password_{source}") for source in ("command", "file"))
         if (command is None and file is None) or has_password(url):
             return url
@@ -250,19 +251,22 @@ class Settings:
 
     def require_sites_dir(self) -> Path:
         """The directory of generated sites. Raises ``UsageProblem`` if none is configured."""
-        return self.sites_dir or Path(_not_configured("sites directory", "SITES_BASE_DIR"))
+        if self.sites_dir is None:
+            raise self._not_configured("sites directory", "sites_dir")
+        return self.sites_dir
+
+    def _not_configured(self, what: str, setting: str) -> UsageProblem:
+        hint: Hint = Remedy.run(
+            Command.DEMO_UP, advice=f"set {SYSTEM_VARIABLES[setting]}, choose a --context, or try the demo"
+        )
+        if self.env_file is not None:
+            hint = f"set {' or '.join((SYSTEM_VARIABLES[setting], *URL_PARTS.get(setting, ())[:1]))} in {self.env_file}"
+        return UsageProblem(f"no {what} is configured", hint=hint)
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     each.name: each.metadata["parse"] for each in fields(Settings) if "parse" in each.metadata
 }
-
-
-def _not_configured(what: str, variable: str) -> str:
-    raise UsageProblem(
-        f"no {what} is configured",
-        hint=Remedy.run(Command.DEMO_UP, advice=f"set {variable}, choose a --context, or try the demo"),
-    )
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -289,9 +293,11 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     sources: list[_Source] = [{name: (value, "flag") for name, value in flags.items() if value is not None}]
     if flags.get("context") is not None:
         sources.append(in_context)
+    in_file: Mapping[str, str] = {}
     if env_file:
-        known = [*SYSTEM_VARIABLES.values(), *_OWN_VARIABLES.values()]
-        sources += _read_variables(read_env_file(Path(env_file), known), f" in {env_file}")
+        known = [*SYSTEM_VARIABLES.values(), *itertools.chain(*URL_PARTS.values()), *_OWN_VARIABLES.values()]
+        in_file, where = read_env_file(Path(env_file), known), f" in {env_file}"
+        sources += [*_read_variables(in_file, where), composed_urls(in_file, where)]
     sources += environment
     if flags.get("context") is None:
         sources.append(in_context)
@@ -316,7 +322,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
     for kind in ("database", "redis"):
         _drop_foreign_password(kind, values, origins, ranks)
     with_passwords = [path] if path and context_values and _contains_password(file) else []
-    if env_file and any(has_password(value) for name, value in values.items() if name.endswith("_url")):
+    if env_file and _contains_password(in_file):
         with_passwords.append(Path(env_file))
     # Docker makes its secrets readable for every user of the container, which has only one.
     with_passwords += [
@@ -388,7 +394,7 @@ def _is_exposed(path: Path) -> bool:
 def _contains_password(table: Mapping[str, Any]) -> bool:
     return any(
         (isinstance(value, dict) and _contains_password(value))
-        or (isinstance(value, str) and (has_password(value) or bool(value and key.endswith("_password"))))
+        or (isinstance(value, str) and (has_password(value) or bool(value and key.lower().endswith("_password"))))
         for key, value in table.items()
     )
 

@@ -191,6 +191,25 @@ def test_env_file_selects_the_system_also_in_remedies(world: World, tmp_path: Pa
     assert world.run("--context", "crm", "inspect", "42", **elsewhere).returncode == 0
 
 
+def test_env_file_of_the_crm_selects_the_system(world: World, tmp_path: Path) -> None:
+    world.order(42)
+    database, redis = urlsplit(world.database_url), urlsplit(world.redis_url)
+    file = tmp_path / "crm.env"
+    file.write_text(
+        f"DB_NAME={database.path[1:]}\nDB_USER={database.username}\nDB_PASSWORD={database.password}\n"
+        f"DB_HOST={database.hostname}\nDB_PORT={database.port}\nSECRET_KEY=x\n"
+        f"REDIS_HOST={redis.hostname}\nREDIS_PORT={redis.port}\nREDIS_PASSWORD={redis.password or ''}\n"
+        f"REDIS_DB={redis.path[1:]}\nSITES_BASE_DIR={world.sites_dir}\nSITEGENCTL_BACKEND={world.backend}\n"
+    )
+    file.chmod(0o600)
+    process = world.run("--env-file", str(file), "inspect", "42", **NOWHERE)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "UNSTARTED" in process.stdout
+    shown = world.run("--env-file", str(file), "config", "show").stdout
+    assert f"DB_NAME, DB_USER, DB_PASSWORD, DB_HOST, DB_PORT in {file}" in shown
+    assert str(database.password) not in shown
+
+
 def test_world_readable_settings_file_is_warned_about(world: World, config: Path) -> None:
     assert world.run("config", "init", "--name", "prod").returncode == 0
     assert world.run("inspect", "orders", **NOWHERE).stderr == ""

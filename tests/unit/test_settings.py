@@ -139,6 +139,56 @@ def test_env_file_beats_environment_and_excludes_contexts(environ: dict[str, str
         load_settings({"env_file": file, "context": "prod"}, environ)
 
 
+@pytest.mark.parametrize(
+    ("text", "setting", "url"),
+    [
+        ("DB_NAME=crm", "database_url", "postgresql://localhost/crm"),
+        (
+            "DB_NAME=crm\nDB_USER=ana\nDB_PASSWORD='p@ss/w:rd#'\nDB_HOST=db\nDB_PORT=5433",
+            "database_url",
+            "postgresql://ana:p%40ss%2Fw%3Ard%23@db:5433/crm",
+        ),
+        ("DB_NAME=crm\nDB_HOST=db:5433", "database_url", "postgresql://db:5433/crm"),
+        ("DB_NAME=crm\nDB_HOST=::1\nDB_PORT=5433", "database_url", "postgresql://[::1]:5433/crm"),
+        ("DB_NAME=crm\nDATABASE_URL=postgresql://u@h/d", "database_url", "postgresql://u@h/d"),
+        ("REDIS_HOST=r", "redis_url", "redis://r/0"),
+        ("REDIS_HOST=r\nREDIS_PASSWORD=s@\nREDIS_PORT=6380\nREDIS_DB=2", "redis_url", "redis://:s%40@r:6380/2"),
+        ("REDIS_HOST=r\nREDIS_URL=redis://other/1", "redis_url", "redis://other/1"),
+    ],
+)
+def test_env_file_composes_urls_of_their_parts(environ: dict[str, str], text: str, setting: str, url: str) -> None:
+    file = secret(environ, "crm.env", f"{text}\nSECRET_KEY=x\n")
+    # A file means its own system: the environment may mean another one.
+    environ |= {"DATABASE_URL": "postgresql://elsewhere/d", "REDIS_URL": "redis://elsewhere/0", "DB_HOST": "elsewhere"}
+    settings = load_settings({"env_file": file}, environ)
+    assert getattr(settings, setting) == url
+    assert settings.origins[setting].endswith(f" in {file}")
+    # Only a file is read that way.
+    assert load_settings({}, {"DB_NAME": "crm", "REDIS_HOST": "r"}).database_url is None
+
+
+def test_env_file_without_a_source_names_what_is_missing(environ: dict[str, str]) -> None:
+    file = secret(environ, "crm.env", "DB_PASSWORD=s3cret\nSECRET_KEY=x\n")
+    settings = load_settings({"env_file": file}, environ)
+    with pytest.raises(UsageProblem) as caught:
+        settings.require_url("database")
+    assert caught.value.hint == f"set DATABASE_URL or DB_NAME in {file}"
+    with pytest.raises(UsageProblem) as caught:
+        settings.require_url("redis")
+    assert caught.value.hint == f"set REDIS_URL or REDIS_HOST in {file}"
+    with pytest.raises(UsageProblem) as caught:
+        settings.require_sites_dir()
+    assert caught.value.hint == f"set SITES_BASE_DIR in {file}"
+
+
+def test_env_file_with_nothing_known_names_all_it_reads(environ: dict[str, str]) -> None:
+    file = secret(environ, "crm.env", "SECRET_KEY=x\n")
+    with pytest.raises(UsageProblem, match="sets no variable") as caught:
+        load_settings({"env_file": file}, environ)
+    hint = hint_text(caught.value.hint) or ""
+    assert all(name in hint for name in ("DATABASE_URL", "DB_NAME", "REDIS_URL", "REDIS_HOST", "SITEGENCTL_*"))
+
+
 def secret(environ: dict[str, str], name: str, text: str) -> Path:
     path = Path(environ["SITEGENCTL_CONFIG"]).with_name(name)
     path.write_text(text)
