@@ -3,7 +3,9 @@
     SitegenError
     ├── UsageProblem            exit 2    the command line, an input file or a setting is wrong
     ├── SourceError             exit 3    the database, the broker, the workers or the files are unreachable
-    │   ├── Unreachable         exit 3    no connection, a lost one, or no response in time
+    │   ├── Unreachable         exit 3    no connection, or a lost one
+    │   │   └── NotListening    exit 3    the connection was refused: the server is not running
+    │   ├── TimedOut            exit 3    connected, but it did not respond in time
     │   ├── Unconfirmed         exit 3    the database became unreachable during a change
     │   └── Refusal             exit 3    Redis refused one command (adapters/redis/errors.py)
     │       └── NotPermitted    exit 3    its ACL does not allow the user that command, key or channel
@@ -49,7 +51,15 @@ class SourceError(SitegenError):
 
 
 class Unreachable(SourceError):
-    """There is no connection to the source, or it was lost, or no answer came in time."""
+    """There is no connection to the source, or it was lost."""
+
+
+class NotListening(Unreachable):
+    """The connection was refused: no server listens at the address."""
+
+
+class TimedOut(SourceError):
+    """The source is connected and did not finish a request in time."""
 
 
 class Unconfirmed(SourceError):

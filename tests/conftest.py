@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from sitegenctl.demo.servers.postgres import PrivatePostgres
 from sitegenctl.demo.servers.redis import PrivateRedis
 from tests.support import processes
 from tests.support.databases import Databases, forget_all
-from tests.support.servers import Certificates
+from tests.support.servers import Certificates, make_certificates
 from tests.support.world import Log, World
 
 if TYPE_CHECKING:
@@ -61,19 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """A self-signed certificate for 127.0.0.1, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificates, is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-    made = Certificates(certificate=folder / "certificate.pem", key=folder / "key.pem")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return made
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from sitegenctl.domain.health.system import System
 from sitegenctl.domain.health.workers import QueueActivity, QueueHead, StaleClaims, WorkersFacts
 from sitegenctl.domain.orders.site import MIN_SITE_FILES
 from sitegenctl.domain.ports import Sources
-from sitegenctl.errors import SourceError, Unreachable
+from sitegenctl.errors import NotListening, SourceError, Unreachable
 from sitegenctl.operations.observe import Attempts, observe_open
 
 T = TypeVar("T")
@@ -93,7 +93,8 @@ class _Measuring:
         except SourceError as exc:
             return _missing(source, exc)
         except TimeoutError:
-            return Missing(source=source, message=f"no answer within {limit:.1f} s", unreachable=True)
+            remedy = "it is slow or busy; --timeout gives it more time"
+            return Missing(source=source, message=f"no answer within {limit:.1f} s", remedy=remedy, unreachable=True)
 
     async def _directory(self) -> None:
         if self._probes.directory is not None:
@@ -173,7 +174,13 @@ class _Measuring:
 
 
 def _missing(source: Source, exc: SourceError) -> Missing:
-    return Missing(source=source, message=exc.message, remedy=exc.hint, unreachable=isinstance(exc, Unreachable))
+    return Missing(
+        source=source,
+        message=exc.message,
+        remedy=exc.hint,
+        unreachable=isinstance(exc, Unreachable),
+        stopped=isinstance(exc, NotListening),
+    )
 
 
 def _open_orders(snapshot: Snapshot) -> OpenOrders:

@@ -122,7 +122,9 @@ def test_task_without_a_readable_queue_stays_unknown(world: World, run: Run) -> 
     with proxy(world, back=False) as url:
         code, report = run("enqueue", "42", DATABASE_URL=url)
     assert code == 1
-    assert report["outcomes"][42]["reason"].startswith("it is unknown whether the change was made: the database")
+    assert report["outcomes"][42]["reason"].startswith(
+        "it is unknown whether the change was made: the connection to the database was lost"
+    )
     (error,) = report["errors"]
     assert error["hint"] == "once the database responds again: sitegenctl inspect 42   (repair fixes it if needed)"
     assert world.queued() == []

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from sitegenctl.adapters.postgres.connection import Database
+from sitegenctl.adapters.postgres.errors import translate
 from sitegenctl.adapters.postgres.orders import PostgresOrders
-from sitegenctl.errors import SourceError
-from tests.support.servers import pgbouncer
-from tests.support.world import World
+from sitegenctl.errors import SourceError, TimedOut, Unreachable
+from tests.support.servers import Certificates, make_certificates, pgbouncer, silent_server, tls_server
+from tests.support.world import World, eventually
 
 
 def test_locked_table_is_not_reported_as_unreachable(world: World) -> None:
@@ -46,7 +51,9 @@ def test_pooler_refusal_is_not_reported_as_unreachable(world: World) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("ALTER ROLE {role} SET statement_timeout = '1ms'", "the database canceled the query: canceling statement"),
+        ("ALTER ROLE {role} CONNECTION LIMIT 0", "the database has too many connections: too many connections for"),
+        ("ALTER ROLE {role} NOLOGIN", 'the database refuses the login: role "{role}" is not permitted to log in'),
+        ("ALTER ROLE {role} PASSWORD 'other'", "the database refuses the login: password authentication failed"),
         ("ALTER TABLE site_orders ENABLE ROW LEVEL SECURITY", "hides rows of site_orders from role {role}"),
         (
             "ALTER TABLE site_onboardings ENABLE ROW LEVEL SECURITY;"
@@ -55,7 +62,14 @@ def test_pooler_refusal_is_not_reported_as_unreachable(world: World) -> None:
         ),
         ("REVOKE SELECT ON site_orders FROM {role}", "permission denied for table site_orders"),
     ],
-    ids=["statement timeout", "row security", "row security that shows all", "grant"],
+    ids=[
+        "connections",
+        "login",
+        "password",
+        "row security",
+        "row security that shows all",
+        "grant",
+    ],
 )
 def test_refusals_are_distinguished(world: World, statement: str, message: str) -> None:
     world.order(42)
@@ -65,7 +79,145 @@ def test_refusals_are_distinguished(world: World, statement: str, message: str) 
         clerks = replace(world, database_url=url)
         with pytest.raises(SourceError, match=re.escape(message.format(role=role))) as caught:
             clerks.with_session(lambda session: session.orders.read_orders(range(1, 20_000)))
+        health = world.run("doctor", "--quick", "-o", "json", DATABASE_URL=url)
     assert caught.value.hint is not None
+    remedy = check_of(health.stdout, "postgresql")["remedy"]
+    assert "docker" not in remedy
+
+
+def check_of(report: str, name: str) -> dict[str, Any]:
+    """The check with this name in doctor's JSON."""
+    (check,) = [each for each in json.loads(report)["data"]["checks"] if each["name"] == name]
+    return check
+
+
+@pytest.mark.parametrize(
+    ("call", "message", "kind"),
+    [
+        ("pg_cancel_backend", "an administrator canceled the query", SourceError),
+        # asyncpg 0.29 does not keep the reason.
+        ("pg_terminate_backend", "an administrator ended the connection|connection .* was lost", Unreachable),
+    ],
+)
+def test_query_ended_by_an_administrator(world: World, call: str, message: str, kind: type[SourceError]) -> None:
+    async def scenario() -> None:
+        database = Database(world.database_url, timeout=20)
+        sleeping = asyncio.create_task(database.fetch("SELECT pg_sleep(15) AS by_administrator"))
+        sleeps = "FROM pg_stat_activity WHERE query LIKE '%AS by_administrator' AND state = 'active'"
+        await asyncio.to_thread(eventually, lambda: world.sql(f"SELECT pid {sleeps}"))
+        await asyncio.to_thread(world.sql, f"SELECT {call}(pid) {sleeps}")
+        with pytest.raises(kind, match=message) as caught:
+            await sleeping
+        assert type(caught.value) is kind
+        await database.close()
+
+    asyncio.run(scenario())
+
+
+def test_time_limit_of_the_role_is_named(world: World) -> None:
+    async def scenario(url: str) -> None:
+        database = Database(url, timeout=20)
+        with pytest.raises(TimedOut) as caught:
+            await database.fetch("SELECT pg_sleep(20)")
+        await database.close()
+        assert (
+            caught.value.message
+            == f"the database canceled the query after 300 ms, the statement_timeout of role {role}"
+        )
+        assert caught.value.hint == f"give it more time: ALTER ROLE {role} SET statement_timeout = '30s'"
+
+    with clerk(world) as (role, url):
+        world.sql(f"ALTER ROLE {role} SET statement_timeout = '300ms'")
+        asyncio.run(scenario(url))
+
+
+def test_slow_query_is_not_an_unreachable_server(world: World) -> None:
+    async def scenario() -> None:
+        database = Database(world.database_url, timeout=0.2)
+        with pytest.raises(TimedOut, match="the database did not respond in time"):
+            await database.fetch("SELECT pg_sleep(20)")
+        await database.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "kind"),
+    [
+        (asyncpg.InternalClientError("got result for unknown protocol state 3"), "connection .* was lost", Unreachable),
+        (asyncpg.InterfaceError("cannot perform operation"), "the connection to the database was lost", Unreachable),
+        (asyncpg.ConnectionDoesNotExistError("closed"), "the connection to the database was lost", Unreachable),
+        (ConnectionResetError(104, "reset"), "the connection to the database was lost", Unreachable),
+        (asyncpg.CannotConnectNowError("starting up"), "does not accept connections yet: starting up", Unreachable),
+        (asyncpg.TooManyConnectionsError("sorry"), "the database has too many connections: sorry", Unreachable),
+        (asyncpg.DiskFullError("no space"), "the database is out of resources: no space", Unreachable),
+        (asyncpg.IdleSessionTimeoutError("idle"), "a time limit of the database ended the connection", Unreachable),
+        (asyncpg.DeadlockDetectedError("deadlock"), "canceled the transaction: deadlock", SourceError),
+        (asyncpg.SerializationError("recovery"), "canceled the transaction: recovery", SourceError),
+        (asyncpg.ReadOnlySQLTransactionError("x"), "the database refuses writes: it is read-only", SourceError),
+        (asyncpg.DataCorruptedError("page"), "the database failed: page", SourceError),
+        (TimeoutError(), "the database did not respond in time", TimedOut),
+    ],
+)
+def test_driver_errors_have_their_own_meaning(error: Exception, message: str, kind: type[SourceError]) -> None:
+    translated = translate(error)
+    assert type(translated) is kind
+    assert re.search(message, translated.message)
+    assert translated.hint is not None
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ("127.0.0.1:1/crm", "127.0.0.1:1 refuses connections"),
+        ("/crm?host=/nonexistent", "/nonexistent refuses connections"),
+    ],
+)
+def test_start_is_suggested_where_a_connection_is_refused(world: World, rest: str, message: str) -> None:
+    health = world.run("doctor", "--quick", "-o", "json", DATABASE_URL=f"postgresql://{rest}")
+    check = check_of(health.stdout, "postgresql")
+    assert health.returncode == 3
+    assert message in check["evidence"][0]
+    assert check["remedy"].startswith("docker start crm-postgres")
+
+
+@pytest.mark.parametrize(
+    ("place", "query", "message"),
+    [
+        ("nowhere.invalid:5432", "", "the name of the host in nowhere.invalid:5432 can't be resolved"),
+        ("{silent}", "", "{silent} did not respond in time"),
+        ("{server}", "sslmode=require", "{server} does not respond as a PostgreSQL server with TLS"),
+        ("{server}", "sslmode=verify-full&sslrootcert=/nonexistent/ca.pem", "/nonexistent/ca.pem: No such file"),
+        ("{server}", "sslmode=require&sslrootcert={key}", "{key} holds no certificate (sslrootcert)"),
+        ("{server}", "sslmode=require&sslrootcert={ca}&sslcert=/nonexistent/c.pem", "/nonexistent/c.pem: No such file"),
+        ("{tls}", "sslmode=verify-full&sslrootcert={other}", "its certificate is not trusted: self-signed"),
+        ("localhost:{tls_port}", "sslmode=verify-full&sslrootcert={ca}", "its certificate is for another host"),
+        ("{server}", "target_session_attrs=standby", "no server is in the state of target_session_attrs=standby"),
+        ("{server}", "sslmode=sometimes", "sslmode"),
+    ],
+)
+def test_connection_faults_are_distinguished(
+    world: World, certificates: Certificates, tmp_path: Path, place: str, query: str, message: str
+) -> None:
+    other = make_certificates(tmp_path)
+    with silent_server() as silent, tls_server(certificates) as tls:
+        server = urlsplit(world.database_url)
+        names = {
+            "silent": silent,
+            "server": f"{server.hostname}:{server.port}",
+            "tls": tls,
+            "tls_port": tls.rpartition(":")[2],
+            "ca": str(certificates.certificate),
+            "key": str(certificates.key),
+            "other": str(other.certificate),
+        }
+        login = f"{server.username}:{server.password}"
+        url = f"postgresql://{login}@{place}{server.path}?{query}".format(**names)
+        health = world.run("--timeout", "1s", "doctor", "--quick", "-o", "json", DATABASE_URL=url)
+    check = check_of(health.stdout, "postgresql")
+    assert health.returncode == 3
+    assert message.format(**names) in check["evidence"][0]
+    assert "docker" not in check["remedy"]
 
 
 GRANTS = (

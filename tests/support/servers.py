@@ -1,4 +1,4 @@
-"""Redis servers with options of their own, a proxy before Redis, and PgBouncer before PostgreSQL."""
+"""Redis servers with options of their own, a proxy before Redis, PgBouncer before PostgreSQL, TLS certificates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -58,6 +58,22 @@ def free_port() -> int:
 class Certificates:
     certificate: Path
     key: Path
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """A certificate for 127.0.0.1 that signs itself. Skips the test where there is no openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificates, is not installed")
+    made = Certificates(certificate=folder / "certificate.pem", key=folder / "key.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made
 
 
 @dataclass(eq=False)
@@ -251,3 +267,46 @@ def _accepts(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+@contextmanager
+def listening(handle: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that handles each connection by a call in a thread of its own; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=handle, args=(server.accept()[0],), daemon=True).start()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+def silent_server() -> AbstractContextManager[str]:
+    def handle(connection: socket.socket) -> None:
+        with connection:
+            while connection.recv(1024):
+                pass
+
+    return listening(handle)
+
+
+def tls_server(certificates: Certificates) -> AbstractContextManager[str]:
+    """A server that agrees to TLS as PostgreSQL does, and only shows its certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+
+    def handle(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(8)
+            connection.sendall(b"S")
+            context.wrap_socket(connection, server_side=True).recv(1)
+
+    return listening(handle)

@@ -455,7 +455,7 @@ def test_beat_without_a_worker_of_its_task(
     assert text in check.evidence[0]
 
 
-NO_REDIS = Missing(source=Source.BROKER, message="Redis can't be reached: refused", unreachable=True)
+NO_REDIS = Missing(source=Source.BROKER, message="Redis can't be reached: refused", unreachable=True, stopped=True)
 DENIED = Missing(source=Source.BROKER, message="Redis refused: SCAN", remedy="grant it")
 SLOW = Missing(source=Source.DATABASE, message="the database gave up")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn, translating
+from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn
+from sitegenctl.adapters.postgres.errors import translating
 from sitegenctl.domain.orders.order import MAX_ORDER_ID
 
 _MAX_SUGGESTIONS = 50

@@ -9,64 +9,28 @@ are made inside the transaction, and every statement runs in one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, connection_error, translating
 from sitegenctl.domain.health.access import NEEDED_COLUMNS, hidden_rows
-from sitegenctl.errors import SourceError, Unreachable, UsageProblem
-
-#: What asyncpg raises if a server is unreachable, refuses or responds too late. 0.29 raises the internal error for a
-#: connection that was cut between two calls.
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-
-# Errors of a server that is starting, stopping or out of connections.
-_UNAVAILABLE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InvalidCatalogNameError,
-)
-
-# Message and hint by class of error; the first match counts.
-_MESSAGES: tuple[tuple[tuple[type[BaseException], ...], str, str | None], ...] = (
-    (
-        (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError),
-        "the database is not an orders database: {}",
-        "check DATABASE_URL: does it name the CRM's database?",
-    ),
-    ((asyncpg.ReadOnlySQLTransactionError,), "the database refuses writes: it is read-only", None),
-    (
-        (asyncpg.LockNotAvailableError,),
-        "a table is locked by another transaction",
-        "a migration? list transactions: SELECT pid, application_name, query FROM pg_stat_activity ORDER BY xact_start",
-    ),
-    ((asyncpg.InsufficientPrivilegeError,), "the database refused: {}", "grant the role of DATABASE_URL what it lacks"),
-    (
-        (asyncpg.QueryCanceledError,),
-        "the database canceled the query: {}",
-        "is the server busy, or statement_timeout of the role too short? --timeout gives it more time",
-    ),
-    (
-        (asyncpg.ProtocolViolationError,),
-        "the pooler refused: {}",
-        "check the log and settings of the pooler, and the options in DATABASE_URL",
-    ),
-    (
-        (asyncpg.InvalidAuthorizationSpecificationError,),
-        "the database refuses the login: {}",
-        "check user and password in DATABASE_URL",
-    ),
-)
+from sitegenctl.errors import SourceError, TimedOut, UsageProblem
 
 # The function of PostgreSQL that raises if `row_security = off` and a policy would hide rows.
 _ROW_SECURITY_CHECK = "check_enable_rls"
 
 #: The tables that sitegenctl reads.
 TABLES = tuple(NEEDED_COLUMNS)
+
+# For a canceled query: its role, and the time limit of the server in milliseconds, 0 for none.
+_TIME_LIMIT = """
+SELECT current_user::text AS role, reset_val::int AS milliseconds FROM pg_settings WHERE name = 'statement_timeout'
+"""
 
 _HIDDEN = """
 SELECT current_user::text AS role,
@@ -75,16 +39,30 @@ SELECT current_user::text AS role,
 
 
 async def connect(dsn: str, *, timeout: float) -> asyncpg.Connection:
-    """Open a connection; ``timeout`` is in seconds, for connecting and for each statement."""
-    return await asyncpg.connect(
-        dsn,
-        timeout=timeout,
-        command_timeout=timeout,
-        # The only startup parameter that poolers accept.
-        server_settings={"application_name": "sitegenctl"},
-        # Named prepared statements would be missing in the pooler's next session.
-        statement_cache_size=0,
-    )
+    """Open a connection; ``timeout`` is in seconds, for connecting and for each statement. Raises ``SourceError``."""
+    try:
+        return await asyncpg.connect(
+            dsn,
+            timeout=timeout,
+            command_timeout=timeout,
+            # The only startup parameter that poolers accept.
+            server_settings={"application_name": "sitegenctl"},
+            # Named prepared statements would be missing in the pooler's next session.
+            statement_cache_size=0,
+        )
+    except DRIVER_ERRORS as exc:
+        raise connection_error(await _first_cause(exc, dsn), dsn) from exc
+
+
+async def _first_cause(exc: BaseException, dsn: str) -> BaseException:
+    """The error for the first address of a host with several, for which asyncio raises a common error without code."""
+    parts = urlsplit(dsn)
+    if type(exc) is OSError and exc.errno is None and parts.hostname:
+        try:
+            (await asyncio.to_thread(socket.create_connection, (parts.hostname, parts.port or 5432), 1)).close()
+        except OSError as cause:
+            return cause
+    return exc
 
 
 class Database:
@@ -109,8 +87,7 @@ class Database:
     async def open(self) -> asyncpg.Connection:
         """Connect, unless connected; for the holder of ``turn``. Raises ``SourceError``."""
         if self._connection is None or self._connection.is_closed():
-            with translating():
-                self._connection = await connect(self._dsn, timeout=self._timeout)
+            self._connection = await connect(self._dsn, timeout=self._timeout)
         return self._connection
 
     async def close(self) -> None:
@@ -133,6 +110,7 @@ class Database:
         """
         async with self.turn:
             connection = await self.open()
+            began = time.monotonic()
             with translating():
                 try:
                     await connection.execute(self._begin + also)
@@ -142,6 +120,8 @@ class Database:
                     await self._roll_back(connection, exc)
                     if getattr(exc, "server_source_function", None) == _ROW_SECURITY_CHECK:
                         raise await _hidden_rows(connection) from exc
+                    if isinstance(exc, asyncpg.QueryCanceledError):
+                        raise await _canceled(connection, time.monotonic() - began) from exc
                     raise
 
     async def _roll_back(self, connection: asyncpg.Connection, why: BaseException) -> None:
@@ -167,34 +147,21 @@ async def _hidden_rows(connection: asyncpg.Connection) -> SourceError:
     return SourceError(obstacle.message, hint=obstacle.hint, source="database")
 
 
-@contextmanager
-def translating() -> Iterator[None]:
-    """Raise ``SourceError`` for the driver's errors."""
-    try:
-        yield
-    except DRIVER_ERRORS as exc:
-        raise translate(exc) from exc
-
-
-def translate(exc: BaseException) -> SourceError:
-    """The most specific error for an error of the driver, in one line."""
-    reason = "it did not respond in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
-    reason = reason.splitlines()[0]
-    for classes, message, hint in _MESSAGES:
-        if isinstance(exc, classes):
-            return SourceError(message.format(reason), hint=hint, source="database")
-    if is_refusal(exc):
-        return SourceError(f"the database refused: {reason}", source="database")
-    return Unreachable(
-        f"the database can't be reached: {reason}",
-        hint=Remedy.run(Command.CONFIG_SHOW, advice="check that PostgreSQL is running and that DATABASE_URL is right"),
-        source="database",
-    )
-
-
-def is_refusal(exc: BaseException | None) -> bool:
-    """Whether the server is available and refused only this statement."""
-    return isinstance(exc, asyncpg.PostgresError) and not isinstance(exc, _UNAVAILABLE)
+async def _canceled(connection: asyncpg.Connection, after: float) -> SourceError:
+    """The error for a canceled query; the code is the same for a time limit and an administrator."""
+    with translating():
+        async with connection.transaction(readonly=True):
+            # The limit may be too short for this query, too.
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            row = await connection.fetchrow(_TIME_LIMIT)
+    limit, role = row["milliseconds"], row["role"]
+    if limit and after * 1000 >= limit:
+        return TimedOut(
+            f"the database canceled the query after {limit} ms, the statement_timeout of role {role}",
+            hint=f"give it more time: ALTER ROLE {role} SET statement_timeout = '30s'",
+            source="database",
+        )
+    return SourceError("an administrator canceled the query", hint="run it again", source="database")
 
 
 def asyncpg_dsn(url: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn, translating
+from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn
+from sitegenctl.adapters.postgres.errors import translating
 from sitegenctl.adapters.postgres.locks import FENCE_SPACE, HELD_RUN_LOCKS, LOCK_SPACE, advisory_lock, run_lock_key
 from sitegenctl.adapters.postgres.queries import utc_now
 from sitegenctl.domain.orders.generation import Brief, GenerationRecords, TeamMember, Testimonial

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, connect, translating
+from sitegenctl.adapters.postgres.connection import connect
+from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, translating
 
 # The transaction is idle while it holds the lock, so the server's time limits must not end it. PostgreSQL before 17 has
 # no transaction_timeout, and SET would refuse the unknown name.
@@ -53,8 +54,7 @@ async def advisory_lock(dsn: str, *keys: int, timeout: float) -> AsyncIterator[a
 
     ``timeout`` is in seconds, for each statement. Raises ``SourceError``.
     """
-    with translating():
-        connection = await connect(dsn, timeout=timeout)
+    connection = await connect(dsn, timeout=timeout)
     try:
         with translating():
             await connection.execute(_BEGIN)

@@ -12,7 +12,8 @@ import asyncpg
 
 from sitegenctl.adapters.postgres import log, queries, transitions
 from sitegenctl.adapters.postgres.access import read_access
-from sitegenctl.adapters.postgres.connection import DRIVER_ERRORS, Database, asyncpg_dsn, is_refusal
+from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn
+from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, is_refusal
 from sitegenctl.adapters.postgres.locks import advisory_lock
 from sitegenctl.adapters.postgres.transitions import Change
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery

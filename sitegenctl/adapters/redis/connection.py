@@ -246,7 +246,7 @@ class Connection:
         except TimeoutError as exc:
             raise late() from exc
         except _CONNECTION_ERRORS as exc:
-            raise unreachable(f"{self._address}: {_reason(exc)}") from exc
+            raise unreachable(f"{self._address}: {_reason(exc)}", exc) from exc
 
 
 async def _open_if_master(address: Address, named_by: Address) -> _Stream:

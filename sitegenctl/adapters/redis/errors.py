@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.errors import SourceError, Unreachable
+from sitegenctl.errors import NotListening, SourceError, Unreachable
 
 _LOGIN = ("WRONGPASS", "NOAUTH")
 _UNAVAILABLE = ("LOADING", "MASTERDOWN")
@@ -57,9 +57,10 @@ class NotPermitted(Refusal):
         return f"grant it to the user of REDIS_URL: ACL SETUSER {self.user} " + " ".join(f"'{rule}'" for rule in rules)
 
 
-def unreachable(reason: str) -> Unreachable:
+def unreachable(reason: str, cause: Exception | None = None) -> Unreachable:
     """No connection, or a connection that was lost."""
-    return Unreachable(
+    error = NotListening if isinstance(cause, ConnectionRefusedError | FileNotFoundError) else Unreachable
+    return error(
         f"Redis can't be reached: {reason.splitlines()[0]}",
         hint=Remedy.run(Command.CONFIG_SHOW, advice="check that Redis is running and that REDIS_URL is right"),
         source="broker",

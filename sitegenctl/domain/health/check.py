@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, get_args
 
 from sitegenctl.domain.diagnosis.condition import Source
-from sitegenctl.domain.diagnosis.remedy import Hint, Remedy
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -90,12 +90,16 @@ class Check(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Why a fact could not be measured; not ``unreachable`` where its source responded and refused."""
+    """Why a fact could not be measured.
+
+    Not ``unreachable`` where its source responded and refused; ``stopped`` where nothing listens at its address.
+    """
 
     source: Source
     message: str
     remedy: Hint | None = None
     unreachable: bool = False
+    stopped: bool = False
 
     @property
     def finding(self) -> Finding:
@@ -105,8 +109,8 @@ class Missing:
         return unchecked(self.message, remedy=self.remedy)
 
     def reported(self, *, start: Remedy) -> Finding:
-        """The finding of the source's own check: start it, unless it responded and refused."""
-        remedy = start if self.unreachable or self.remedy is None else self.remedy
+        """The finding of the source's own check: start it only if nothing listens there."""
+        remedy = start if self.stopped else self.remedy or Remedy.run(Command.CONFIG_SHOW, advice="check the URL")
         return failed(self.message, remedy=remedy, unreachable=True)
 
 
