@@ -19,7 +19,7 @@ from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.orders.site import SiteFiles, SiteTree
 from sitegenctl.domain.plans.plan import Step
 from sitegenctl.domain.queue.event import Event, NoEvent
-from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskResult
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey
 from sitegenctl.domain.statistics.statistics import LogWindow
 
@@ -252,6 +252,9 @@ class QueueBackend(WorkerSource, Protocol):
 
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """The final status of each of these ids that has one (``SUCCESS``, ``FAILURE``, ``REVOKED``)."""
+
+    async def results(self, task_ids: Collection[str]) -> Mapping[str, TaskResult]:
+        """The final result of each of these ids that has one."""
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         """Why ids must not be published again: they have a final result, or a worker reports them revoked."""

@@ -102,6 +102,7 @@ class LiveState:
         self._last: LiveSnapshot | None = None
         self._throughput = Throughput()
         self._cache = _Cache(orders=sources.orders, clock=clock)
+        self._last_ids: dict[int, str] = {}
         self._roster: WorkerRoster | None = None
         self._roster_read_at = float("-inf")
 
@@ -109,15 +110,18 @@ class LiveState:
         """Read all sources; errors are part of the result. Worker details are also read every ``SLOW`` seconds."""
         sources, cache, last = self._sources, self._cache, self._last
         before = last.snapshot.tasks if last is not None else ()
-        attempts = Attempts(before=before, recall=cache.get, now=self._now)
+        attempts = Attempts(before=before, recall=cache.get, last_ids=self._last_ids, now=self._now)
         # Without its details, a worker that consumes another queue would look healthy.
         needs_details = worker_details or self._clock() - self._roster_read_at >= SLOW
         snapshot = await observe_open(sources, worker_details=needs_details, attempts=attempts)
+        for order_id in self._last_ids.keys() - snapshot.orders.keys():
+            del self._last_ids[order_id]
         if snapshot.roster is not None:
             self._roster, self._roster_read_at = snapshot.roster, self._clock()
         by_status = await attempts.make(Source.DATABASE, lambda: cache.counts(snapshot))
         counts = await attempts.make(
-            Source.DATABASE, lambda: cache.get("last hour", lambda: count_runs(sources.orders, HOUR))
+            Source.DATABASE,
+            lambda: cache.get("last hour", lambda: count_runs(sources.orders, HOUR, known=snapshot.orders)),
         )
         # Any new log row belongs to an open order, or closes one.
         logs = frozenset((order.order_id, order.last_log_id) for order in snapshot.orders.values())

@@ -7,12 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.listing import OrderFilter
 from sitegenctl.domain.diagnosis.liveness import (
     Liveness,
+    StaleClaim,
     attribute,
     confirmed,
     doubtful,
@@ -99,6 +101,8 @@ class Attempts:
     #: Where a view polls, it may answer a slow question from its last answer to the same key.
     recall: Callable[[Hashable, Callable[[], Awaitable[Any]]], Awaitable[Any]] = lambda _, ask: ask()
     now: Callable[[], datetime] = utc_now
+    #: The last task seen of each order, by a view that polls: when it is gone, its result shows how it ended.
+    last_ids: dict[int, str] = field(default_factory=dict)
     errors: dict[Source, str] = field(default_factory=dict)  # why a source did not respond
     causes: dict[Source, SourceError] = field(default_factory=dict)
     took: dict[Source, float] = field(default_factory=dict)  # seconds of each first response
@@ -258,6 +262,10 @@ class _Observation:
             # Orders that a filter left out stay out.
             orders = {order_id: reread.get(order_id, order) for order_id, order in orders.items()}
         with_task = {task.order_id for task in tasks if task.order_id is not None}
+        stale = separate_claims(survey, {task.task_id for task in reading.tasks}, results)[1]
+        holds: list[StaleClaim | LiveTask] = [*stale, *tasks]
+        self.attempts.last_ids.update((each.order_id, each.task_id) for each in holds if each.order_id is not None)
+        orders = {**orders, **await self._failed(order for order in orders.values() if order.order_id not in with_task)}
         if survey is not None:
             # A task that no worker claims may be running.
             unclaimed = (task.state is TaskState.RUNNING and task.worker is None for task in tasks)
@@ -278,11 +286,15 @@ class _Observation:
             grace=self.sources.grace,
             check_hollow=self.check_hollow,
             possible=liveness.possible_runs(without_task),
-            stale=separate_claims(survey, {task.task_id for task in reading.tasks}, results)[1],
+            stale=stale,
             authoritative=known is None
             or with_task <= orders.keys()
             or bool(await self.attempts.make(Source.DATABASE, self.sources.orders.is_authoritative)),
         )
+
+    async def _failed(self, orders: Iterable[Order]) -> Mapping[int, Order]:
+        ask = partial(with_results, self.sources.queue, orders, now=self.taken_at, last_ids=self.attempts.last_ids)
+        return await self.attempts.make(Source.BROKER, ask) or {}
 
     async def _results(self, reading: BrokerReading, survey: WorkerSurvey) -> Mapping[str, str]:
         """The final results of tasks that workers list as running and that have no message."""
@@ -307,6 +319,25 @@ class _Observation:
             return unconfirmed(tasks), {}
         liveness = Liveness(reading=reading, survey=survey, now=self.taken_at)
         return confirmed(tasks, liveness.decide(second, orders)), orders
+
+
+async def with_results(
+    queue: QueueBackend, orders: Iterable[Order], *, now: datetime, last_ids: Mapping[int, str] | None = None
+) -> dict[int, Order]:
+    """Those of these orders whose run has no outcome in the log, and failed by the result of its task.
+
+    The id is in the log, or one of ``last_ids``. Raises ``SourceError``.
+    """
+    ids = [
+        (order, task_id)
+        for order in orders
+        if order.lacks_outcome
+        for task_id in (order.last_task_id, (last_ids or {}).get(order.order_id))
+        if task_id is not None
+    ]
+    results = await queue.results({task_id for _, task_id in ids}) if ids else {}
+    ended = [(order, order.with_result(task_id, results[task_id], now)) for order, task_id in ids if task_id in results]
+    return {order.order_id: failed for order, failed in ended if failed is not order}
 
 
 async def require_right_directory(orders: OrdersStore, sites: SiteStore) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.overview import Overview, conditions, depths
-from sitegenctl.domain.orders.run import RunCounts
+from sitegenctl.domain.orders.order import Order
+from sitegenctl.domain.orders.run import RunCounts, RunOutcome
 from sitegenctl.domain.orders.run_reader import LoggedRun, RunStream
-from sitegenctl.domain.ports import OrdersStore, Sources
+from sitegenctl.domain.ports import OrdersStore, QueueBackend, Sources
 from sitegenctl.domain.statistics.metrics import Measurement, RunTotals
 from sitegenctl.domain.statistics.statistics import LEAD, Collector, LogWindow, Statistics
-from sitegenctl.operations.observe import Attempts, observe_open
+from sitegenctl.operations.observe import Attempts, observe_open, utc_now, with_results
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -29,7 +31,7 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
         observe_open(sources, worker_details=True, attempts=attempts),
         attempts.make(Source.DATABASE, orders.count_by_status),
     )
-    counts = await attempts.make(Source.DATABASE, lambda: count_runs(orders, HOUR, DAY))
+    counts = await attempts.make(Source.DATABASE, lambda: count_runs(orders, HOUR, DAY, known=snapshot.orders))
     last_hour, last_day = counts or (None, None)
     has_database = by_status is not None and Source.DATABASE not in snapshot.errors
     has_broker = Source.BROKER not in snapshot.errors
@@ -76,24 +78,59 @@ async def measure(sources: Sources) -> Measurement:
 _BATCH_SIZE = 20_000
 
 
-async def statistics(orders: OrdersStore, since: timedelta | datetime) -> Statistics:
-    """Summarise the runs that ended since then, as in ``OrdersStore.log_window``. Raises ``SourceError``."""
+async def statistics(
+    orders: OrdersStore,
+    since: timedelta | datetime,
+    *,
+    queue: QueueBackend | None = None,
+    attempts: Attempts | None = None,
+) -> Statistics:
+    """Summarise the runs that ended since then, as in ``OrdersStore.log_window``. Raises ``SourceError``.
+
+    With the ``queue``, runs without an outcome in the log end by the results of their tasks; ``attempts`` has the error
+    if these could not be read.
+    """
     window = await orders.log_window(since, lead=LEAD)
     collector = Collector(window)
+    unended: dict[int, LoggedRun] = {}
     async for run in runs_of(orders, window):
+        if run.outcome is None and run.is_newest:
+            unended[run.order_id] = run
+        else:
+            collector.add(run)
+    if queue is not None and unended:
+        known = await orders.read_orders(unended)
+        read = partial(with_results, queue, known.values(), now=utc_now())
+        for order_id, order in (await (attempts or Attempts()).make(Source.BROKER, read) or {}).items():
+            _end(unended[order_id], order, window)
+    for run in unended.values():
         collector.add(run)
     return collector.result()
 
 
-async def count_runs(orders: OrdersStore, *spans: timedelta) -> list[RunCounts]:
-    """Count the runs that ended within each of these spans until now, by the database's clock."""
+async def count_runs(
+    orders: OrdersStore, *spans: timedelta, known: Mapping[int, Order] | None = None
+) -> list[RunCounts]:
+    """Count the runs that ended within each of these spans until now, by the database's clock.
+
+    Runs without an outcome in the log end by what is known of their orders.
+    """
     window = await orders.log_window(max(spans), lead=LEAD)
-    ended = [
-        (window.until - run.ended_at, run.outcome)
-        async for run in runs_of(orders, window, bounds_only=True)
-        if run.outcome is not None and run.ended_at is not None and run.ended_at <= window.until
-    ]
+    ended: list[tuple[timedelta, RunOutcome]] = []
+    async for run in runs_of(orders, window, bounds_only=True):
+        _end(run, (known or {}).get(run.order_id), window)
+        if run.outcome is not None and run.ended_at is not None and run.ended_at <= window.until:
+            ended.append((window.until - run.ended_at, run.outcome))
     return [RunCounts.of(outcome for age, outcome in ended if age <= span) for span in spans]
+
+
+def _end(run: LoggedRun, order: Order | None, window: LogWindow) -> None:
+    """End a run whose order failed by the result of its task."""
+    last = order.history.last_run if order is not None else None
+    if order is None or last is None or last.failed_ago is None or not last.last_step:
+        return
+    if run.outcome is None and run.is_newest:
+        run.fail(order.last_error, window.until - last.failed_ago)
 
 
 async def runs_of(orders: OrdersStore, window: LogWindow, *, bounds_only: bool = False) -> AsyncIterator[LoggedRun]:

@@ -185,8 +185,12 @@ class RawMessages:
         return [bool(count) for count in await self.run(_REMOVE_COPY, calls)]
 
     async def final_states(self, task_ids: Collection[str]) -> dict[str, str]:
-        """The final state of each of these tasks that has one among the results; one in another format has none."""
-        states: dict[str, str] = {}
+        """The final state of each of these tasks that has one."""
+        return {task_id: result.status for task_id, result in (await self.final_results(task_ids)).items()}
+
+    async def final_results(self, task_ids: Collection[str]) -> dict[str, TaskResult]:
+        """The final result of each of these tasks that has one; one in another format than JSON is none."""
+        final: dict[str, TaskResult] = {}
         wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_encodable(task_id)]
         for start in range(0, len(wanted), _RESULTS):
             batch = wanted[start : start + _RESULTS]
@@ -195,10 +199,10 @@ class RawMessages:
             )
             for task_id, results in zip(batch, replies, strict=True):
                 for raw in filter(None, results):
-                    state = text(mapping(parse_result(raw)).get("status"))
-                    if state in _FINAL:
-                        states.setdefault(task_id, state)
-        return states
+                    result = _result_of(parse_result(raw))
+                    if result.status in _FINAL:
+                        final.setdefault(task_id, result)
+        return final
 
     async def remove(self, messages: Iterable[QueuedMessage]) -> set[str]:
         """Remove these messages from the lists; returns the task ids of those that Redis confirms.

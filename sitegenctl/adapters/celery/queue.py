@@ -20,7 +20,7 @@ from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.redis.connection import ConnectionPool, require_writable
 from sitegenctl.adapters.redis.errors import Refusal
 from sitegenctl.domain.ports import PublishFailure
-from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace
+from sitegenctl.domain.queue.task import BrokerReading, LiveTask, Publication, TaskDetails, TaskPlace, TaskResult
 from sitegenctl.domain.queue.worker import WorkerSurvey
 from sitegenctl.errors import SourceError
 
@@ -104,12 +104,15 @@ class CeleryQueue(CeleryWorkers):
             return await prune_reply_lists(connection, self._options)
 
     async def finished(self, task_ids: Collection[str]) -> Mapping[str, str]:
+        return {task_id: result.status for task_id, result in (await self.results(task_ids)).items()}
+
+    async def results(self, task_ids: Collection[str]) -> Mapping[str, TaskResult]:
         if not task_ids:
             return {}
         from sitegenctl.adapters.celery.messages import RawMessages
 
         async with self._connection() as connection:
-            return await RawMessages(connection, self._options).final_states(task_ids)
+            return await RawMessages(connection, self._options).final_results(task_ids)
 
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         if not task_ids:

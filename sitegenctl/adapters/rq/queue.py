@@ -111,6 +111,20 @@ class RqQueue(RqWorkers):
             if not assigned.holders(task_id) and task_id not in due
         }
 
+    async def results(self, task_ids: Collection[str]) -> Mapping[str, TaskResult]:
+        ended = await self._ended(task_ids)
+        if not ended:
+            return {}
+        async with self.connection() as connection:
+            found = {task_id: await read_result(connection, self._options, task_id) for task_id in ended}
+        # A stopped job has the result of a failed one, and a cancelled one may have none.
+        return {
+            task_id: replace(
+                found[task_id] or TaskResult(status="", date_done=job.ended_at), status=_RESULTS[job.status]
+            )
+            for task_id, job in ended.items()
+        }
+
     async def unusable(self, task_ids: Collection[str]) -> Mapping[str, str]:
         return {
             task_id: "its job was cancelled" if job.status == "canceled" else f"its job has ended: {job.status}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from sitegenctl.cli.execute import progress
@@ -26,6 +27,7 @@ async def stats(
     from sitegenctl.cli.commands.logs import read_since
     from sitegenctl.config.atomic_write import output_file, write_whole
     from sitegenctl.operations import overview as operation
+    from sitegenctl.operations.observe import Attempts
     from sitegenctl.render.statistics import STATISTICS_COLUMNS, statistics_data, statistics_rows, statistics_text
     from sitegenctl.session import open_session
 
@@ -37,7 +39,14 @@ async def stats(
     target = output_file("--html", html) if html is not None and not to_stdout else None
     async with open_session(settings, call.command) as session:
         with progress("reading the log…"):
-            statistics = await operation.statistics(session.orders, window)
+            # Without Redis the log alone is enough for nearly all runs.
+            queue, attempts = session.queue if settings.redis_url else None, Attempts()
+            statistics = await operation.statistics(session.orders, window, queue=queue, attempts=attempts)
+    for error in attempts.errors.values():
+        print(
+            f"warning: without the results of tasks, failures that are not logged are left out: {error}",
+            file=sys.stderr,
+        )
     page = ""
     if html is not None:
         from sitegenctl.render.statistics_page import statistics_page

@@ -420,7 +420,8 @@ def _failed(evidence: Evidence) -> Diagnosis | None:
     run = order.history.last_run
     if order.status is not OrderStatus.GENERATING or run is None or run.outcome is not RunOutcome.ERROR:
         return None
-    reasons = ["the last run ended in ERROR, and nothing will retry it"]
+    ended = "the last run ended in ERROR" if run.failed_ago is None else "its task failed, without an ERROR row"
+    reasons = [f"{ended}, and nothing will retry it"]
     if order.last_error:
         reasons.append(order.last_error)
     return _rerunnable(evidence, Condition.FAILED, *reasons)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sitegenctl.domain.orders.run import OPERATOR_CANCEL, History
+from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_FAILED_SUFFIX, History, Run, RunOutcome
+from sitegenctl.domain.queue.task import TaskResult
 from sitegenctl.domain.slotted import slotted
+
+# The clocks that write logs and results may differ by this.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
 
 #: Largest value of PostgreSQL's ``bigint``, the widest type that ``site_orders.id`` may have.
 MAX_ORDER_ID = 2**63 - 1
@@ -114,6 +118,38 @@ class Order:
     def is_ready_for_beat(self) -> bool:
         """Whether the system's beat starts the order as soon as it is BUILDING."""
         return self.onboarding is Onboarding.COMPLETE and self.onboarding_completed_at is not None
+
+    @property
+    def lacks_outcome(self) -> bool:
+        """Whether its log does not show how its last run ended; the result of its task may."""
+        run = self.history.last_run
+        if self.status is not OrderStatus.GENERATING or self.is_held or self.run_lock_held:
+            return False
+        return run is None or run.outcome is None
+
+    @property
+    def last_task_id(self) -> str | None:
+        """The id of its last task, if the log has it."""
+        run, journal = self.history.last_run, self.journal
+        if run is not None and run.task_id is not None:
+            return run.task_id
+        return journal.task_id if journal and not journal.step.endswith(OPERATOR_FAILED_SUFFIX) else None
+
+    def with_result(self, task_id: str, result: TaskResult, now: datetime) -> Order:
+        """The order whose last run failed, if this result of its task shows that; ``now`` is aware."""
+        failure, history, run = result.failure, self.history, self.history.last_run
+        if failure is None:
+            return self
+        age = max(now - result.date_done, timedelta(0)) if result.date_done is not None else None
+        # Another task, which the journal does not know, may have begun this run after the result.
+        is_later = run is not None and (age is None or run.began is None or age > run.began + _CLOCK_TOLERANCE)
+        if is_later and run is not None and run.task_id != task_id:
+            return self
+        attempts = history.attempts if run is not None else history.attempts + history.unlogged
+        failed = replace(
+            run or Run(outcome=None, last_step=""), outcome=RunOutcome.ERROR, failed_ago=age or timedelta(0)
+        )
+        return replace(self, history=replace(history, last_run=failed, attempts=attempts), last_error=failure)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,7 @@ class Run:
     task_id: str | None = None  # from its START or RESUME row
     takes_lock: bool = False  # it holds the order's run lock until it ends; from the same row
     cut_short: bool = False  # an operator cancelled it or confirmed that its worker is dead
+    failed_ago: timedelta | None = None  # age of its task's result, if that has its outcome and the log has none
 
 
 @slotted
@@ -105,6 +106,7 @@ class History:
 
     last_run: Run | None = None  # since the order was last enqueued
     attempts: int = 0  # runs begun since the last SUCCESS or reset by an operator
+    unlogged: int = 0  # enqueues since then and since its last run: each task may have failed without a row
     last_journal: str | None = None  # the step of the newest journal row
 
 

@@ -99,6 +99,11 @@ class LoggedRun:
         # The only row of a task for an order that was already finished.
         return step == RunOutcome.SKIP and self.outcome is not None
 
+    def fail(self, error: str | None, at: datetime) -> None:
+        """End it by the result of its task."""
+        self.outcome, self.error = RunOutcome.ERROR, error
+        self.outcomes[RunOutcome.ERROR] = at
+
     def add(self, row: RunRow) -> None:
         """Add its next row."""
         step, at = row.step, row.at
@@ -130,6 +135,7 @@ class OrderReader:
     run: LoggedRun | None = None
     attempts: int = 0
     last_journal: str | None = None
+    unlogged: int = 0
     _is_enqueued: bool = False
     # The state before the newest enqueue, in case it is rolled back.
     _before: LoggedRun | None = None
@@ -153,7 +159,7 @@ class OrderReader:
                 self.attempts += 1
             knows_beginning = self._is_enqueued or row.step in STARTS
             run = LoggedRun(order_id=row.order_id, began_at=row.at if knows_beginning else None, age=row.age)
-            self.run, self._before, self._is_enqueued = run, None, False
+            self.run, self._before, self._is_enqueued, self.unlogged = run, None, False, 0
         run.add(row)
         if run.outcome is RunOutcome.SUCCESS:
             self.attempts = 0
@@ -167,13 +173,15 @@ class OrderReader:
                 completed.is_newest = False
             self._before, self._attempts_before = self.run, self.attempts
             self.run, self._is_enqueued = None, True
+            self.unlogged += 1
             if row.step == OPERATOR_RESET and row.command not in _AUTOMATIC:
-                self.attempts = 0
+                self.attempts, self.unlogged = 0, 1
         elif self.run is None:
             if row.step in _ROLLED_BACK:
                 # No worker received the task: the next row continues the run before it.
                 self.run, self._before, self.attempts = self._before, None, self._attempts_before
                 self._is_enqueued = False
+                self.unlogged = max(self.unlogged - 1, 0)
         elif row.step.removesuffix(OPERATOR_FAILED_SUFFIX) == OPERATOR_CANCEL:
             # A cancellation that was not rolled back removed the task.
             self.run.is_cancelled = row.step == OPERATOR_CANCEL
@@ -237,4 +245,6 @@ def read_history(
             takes_lock=announced.takes_lock,
             cut_short=run.outcome is None and (run.is_cancelled or run.is_dead),
         )
-    return History(last_run=last_run, attempts=reader.attempts, last_journal=reader.last_journal)
+    return History(
+        last_run=last_run, attempts=reader.attempts, unlogged=reader.unlogged, last_journal=reader.last_journal
+    )

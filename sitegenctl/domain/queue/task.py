@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -101,6 +102,9 @@ class BrokerReading:
         return {task.order_id for task in self.tasks if task.order_id is not None}
 
 
+_NO_REASON = "its task failed without a reason"
+
+
 class TaskPlace(StrEnum):
     """Where a task was found; the first of these that has it."""
 
@@ -118,6 +122,26 @@ class TaskResult:
     value: str | None = None  # as JSON: the return value, or the type and message of the exception
     traceback: str | None = None
     date_done: datetime | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the generation failed; None where this does not show that it failed."""
+        try:
+            value = json.loads(self.value) if self.value else None
+        except (ValueError, RecursionError):
+            value = None
+        fields = value if isinstance(value, dict) else {}
+        if self.status == "SUCCESS":
+            # The system's task returns most failures.
+            return str(fields.get("error") or _NO_REASON) if fields.get("success") is False else None
+        if self.status != "FAILURE":
+            return None
+        if not fields.get("exc_type"):
+            # The last line of a traceback has the exception.
+            return (self.traceback or "").strip().rpartition("\n")[2].strip() or _NO_REASON
+        message = fields.get("exc_message")
+        texts = message if isinstance(message, list) else [message]
+        return f"{fields['exc_type']}: {', '.join(map(str, texts))}"
 
 
 @dataclass(frozen=True, kw_only=True)
