@@ -13,7 +13,7 @@ import typer
 
 from sitegenctl import __version__
 from sitegenctl.cli.options import adapt
-from sitegenctl.cli.terminal import print_interrupted
+from sitegenctl.cli.terminal import forget_exported_size, print_interrupted
 from sitegenctl.errors import OutputLost, UsageProblem
 from sitegenctl.render.output import write_failure
 from sitegenctl.streams import deciding
@@ -101,6 +101,7 @@ def run(arguments: Sequence[str]) -> int:
             # A stream with a narrow encoding shows escapes instead of failing. Tests may replace streams.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
+        forget_exported_size()
         try:
             words = _read_words(arguments)
             code = make_app(words)(words, prog_name="sitegenctl", standalone_mode=False) or 0

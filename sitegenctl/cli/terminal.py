@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -32,9 +31,24 @@ def print_interrupted() -> None:
         print("interrupted", file=sys.stderr)
 
 
+def forget_exported_size() -> None:
+    """Have libraries ask the terminal for its size, which exported COLUMNS and LINES do not follow."""
+    if sys.stdout.isatty() or sys.stderr.isatty():
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
+
+
 def width(stream: TextIO | None = None) -> int:
     """Columns of the terminal that the stream (default stdout) is; without one, no limit, so that nothing is cut."""
-    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else sys.maxsize
+    return _size(stream or sys.stdout).columns
+
+
+def _size(stream: TextIO) -> os.terminal_size:
+    if not stream.isatty():
+        return os.terminal_size((sys.maxsize, sys.maxsize))
+    size = os.get_terminal_size(stream.fileno())
+    # A serial console does not know its size.
+    return os.terminal_size((size.columns or 80, size.lines or 24))
 
 
 def screen() -> Screen:
@@ -42,5 +56,5 @@ def screen() -> Screen:
     from sitegenctl.render.table import Screen
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    height = shutil.get_terminal_size().lines if sys.stdout.isatty() else sys.maxsize
-    return Screen(width=width(), height=height, colour=colour)
+    size = _size(sys.stdout)
+    return Screen(width=size.columns, height=size.lines, colour=colour)

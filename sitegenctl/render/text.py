@@ -15,6 +15,13 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 
+# Terminals disagree about the width of emoji with these, and what is drawn beside them would leave residue: variation
+# selectors, keycaps and skin tones are dropped, flags become letters.
+_OF_UNCERTAIN_WIDTH: dict[int, str | None] = {
+    **dict.fromkeys((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x1F3FB, 0x1F400), 0x20E3)),
+    **{0x1F1E6 + place: letter for place, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")},
+}
+
 #: Minimum width: room for a wide character and its indent.
 _MIN_WIDTH = 4
 
@@ -26,7 +33,12 @@ _MIN_ROOM = 26
 
 
 def neutralise(text: str) -> str:
-    r"""The text with everything that could move the cursor or hide text escaped, as in ``\x1b``."""
+    r"""The text with everything that could move the cursor or hide text escaped, as in ``\x1b``.
+
+    Emoji are simplified to those whose width is the same on every terminal.
+    """
+    if not text.isascii():
+        text = text.translate(_OF_UNCERTAIN_WIDTH)
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 

@@ -66,6 +66,26 @@ def test_a_long_history_is_shortened_unless_requested(world: World) -> None:
     assert "to its end" in " ".join(asked.stdout.split())
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(60, 18), (150, 40)])
+def test_terminal_is_larger_or_smaller_than_exported(world: World, columns: int, lines: int) -> None:
+    world.order(42, "GENERATING", steps=["START", "FETCH_DATA", "BUILD_PROMPT"])
+    tell(world)
+    exported = {"COLUMNS": "100", "LINES": "25"}
+    expected = on_terminal("inspect", "42", columns=columns, lines=lines).stdout.splitlines()
+    shown = on_terminal("inspect", "42", columns=columns, lines=lines, **exported).stdout.splitlines()
+    assert (len(shown), max(map(len, shown))) == (len(expected), max(map(len, expected)))
+    drawn = on_terminal(
+        *("inspect", "42", "--watch", "300ms"),
+        columns=columns,
+        lines=lines,
+        answers=[("\x1b[J", signal.SIGINT)],
+        **exported,
+    ).stdout.partition("\x1b[H")[2]
+    assert len(drawn.splitlines()) <= lines
+    helped = on_terminal("inspect", "--help", columns=columns, lines=lines, TERM="dumb", **exported).stdout
+    assert max(map(len, helped.splitlines())) == columns
+
+
 def test_watching_shows_unreachable_sources_without_scrolling(world: World) -> None:
     story(world)
     shown = on_terminal(

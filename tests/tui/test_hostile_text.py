@@ -20,13 +20,14 @@ HOSTILE = {
     "wide": "日本語のとても長い店の名前" * 9,
     "long": "x" * 5000,
     "combining": "e\u0301" * 200,
+    "emoji": "❤️ 1️⃣ 👍🏽 🇧🇷 " * 9,
 }
 
 
 def controls(text: str) -> set[str]:
     """Characters that must never reach a terminal."""
     return {char for char in text.replace("\n", "") if ord(char) < 32 or 0x7F <= ord(char) < 0xA0} | (
-        set(text) & set("\u202e\u202c\u2066\u200f\u200b\ufeff\u2028\U000e0041")
+        set(text) & set("\u202e\u202c\u2066\u200f\u200b\ufeff\u2028\U000e0041\ufe0f\u20e3🏽🇧")
     )
 
 

@@ -177,6 +177,20 @@ def terminal(
 LIVE = ("-m", "sitegenctl", "live")
 
 
+def test_terminal_is_larger_or_smaller_than_exported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("LINES", "30")
+    for columns, lines in ((80, 20), (150, 40)):
+        with terminal(*LIVE, columns=columns, lines=lines) as screen:
+            screen.sees("Padaria Ana")
+            screen.press(b"q")
+            assert screen.leaves() == 0
+            places = [tuple(map(int, place)) for place in re.findall(rb"\x1b\[(\d+);(\d+)H", screen.got)]
+        assert max(row for row, _ in places) == lines
+        assert max(column for _, column in places) <= columns + 1
+
+
 @pytest.mark.parametrize("how", ["q", "ctrl-c", "SIGTERM", "SIGINT"])
 def test_any_exit_restores_the_terminal(world: World, how: str) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"], name="Ana")

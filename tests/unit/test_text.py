@@ -36,6 +36,22 @@ def test_ordinary_text_is_unchanged(text: str) -> None:
     assert neutralise(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Clínica ❤️ Vida", "Clínica ❤ Vida"),
+        ("☎️ 1️⃣2️⃣#️⃣", "☎ 12#"),
+        ("🇧🇷 Brasil", "BR Brasil"),
+        ("👍🏽 ok ✌🏿", "👍 ok ✌"),
+        ("葛\U000e0100城", "葛城"),
+        ("☺\ufe0e", "☺"),
+    ],
+)
+def test_emoji_have_one_width_on_every_terminal(text: str, shown: str) -> None:
+    assert neutralise(text) == shown
+    assert cell_len(shown) == sum(map(cell_len, shown))
+
+
 @given(st.text())
 def test_no_control_character_survives(text: str) -> None:
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in neutralise(text))
