@@ -24,6 +24,8 @@ SERVICES = [
     "logs 42 -f",
     "logs 42 -f -o ndjson",
     "inspect --watch",
+    "inspect 42 --watch",
+    "inspect workers --watch",
     "inspect orders --watch 1h -o ndjson",
     "metrics --listen 127.0.0.1:0",
     "live --web --port 0",
@@ -34,7 +36,7 @@ OTHERS = ["logs 42 --until-done", "enqueue 43 --wait", "maintain --jitter 1h"]
 STARTS = [
     *((command, signal.SIGTERM, ()) for command in [*SERVICES, *OTHERS]),
     *((command, signal.SIGHUP, IN_BACKGROUND) for command in [*SERVICES, *OTHERS]),
-    *((command, signal.SIGTERM, IN_BACKGROUND) for command in (SERVICES[0], OTHERS[1])),
+    *((command, signal.SIGTERM, IN_BACKGROUND) for command in [*SERVICES, OTHERS[1]]),
     *((command, signal.SIGHUP, ()) for command in (SERVICES[0], OTHERS[1])),
 ]
 
@@ -116,6 +118,26 @@ def test_signals_ignored_at_the_start_stay_ignored(orders: World, command: str) 
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == (0 if command in SERVICES else 130), stderr
     assert command not in SERVICES or stderr == ""
+
+
+@pytest.mark.parametrize("ignored", [(), IN_BACKGROUND], ids=["foreground", "background"])
+@pytest.mark.parametrize("stage", ["starting", "idle", "without Redis"])
+@pytest.mark.parametrize("backend", ["celery", "rq"])
+def test_sigterm_stops_a_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch, stage: str, ignored: Sequence[signal.Signals]
+) -> None:
+    if stage == "without Redis":
+        monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    with started("worker", ignored, signal.SIGTERM) as process:
+        if stage == "idle":
+            eventually(world.worker_names)
+        elif stage == "without Redis":
+            assert any("Cannot connect to redis" in line for line in process.stderr)
+        process.terminate()
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert world.worker_names() == set()
 
 
 @pytest.mark.parametrize("ignored", [(), IN_BACKGROUND], ids=["foreground", "background"])

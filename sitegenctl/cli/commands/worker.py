@@ -20,6 +20,7 @@ def worker(
     ] = None,
 ) -> int:
     """Run the reference worker until it is stopped."""
+    call.is_service = True
     from sitegenctl.session import backend_class
 
     call.require_writable()
