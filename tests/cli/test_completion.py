@@ -173,6 +173,6 @@ def terminal(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> It
 def test_shells_complete_commands_values_and_orders(terminal: Terminal, world: World) -> None:
     world.order(421, name="Juniper Bakery")
     terminal.type("sitegenctl compl\t", until="etion")
-    terminal.type("\x15sitegenctl repair --only gh\t", until="ghost")
+    terminal.type("\x15sitegenctl repair --condition gh\t", until="ghost")
     terminal.type("\x15sitegenctl enqueue 42\t", until="421")
     assert "error" not in terminal.screen

@@ -147,8 +147,13 @@ def test_one_of_two_tasks_is_left(world: World, run: Run) -> None:
     world.order(42, "GENERATING")
     first = world.publish(42)
     second = world.publish(42)
-    assert kinds(run("repair", "--only", "ghost")[1]) == {}
-    assert kinds(run("repair", "--only", "duplicated")[1]) == {42: "done"}
+    for option in ("--condition", "--only"):
+        assert kinds(run("repair", option, "ghost")[1]) == {}
+        assert kinds(run("repair", option, "duplicated", "--dry-run")[1]) == {42: "done"}
+        assert kinds(run("repair", option, "duplicated", "--status", "review", "--dry-run")[1]) == {}
+    assert world.run("repair", "42", "--condition", "duplicated").returncode == 2
+    assert "'failed' is not one of" in world.run("repair", "--condition", "failed").stderr
+    assert kinds(run("repair", "--condition", "ghost", "--only", "duplicated")[1]) == {42: "done"}
     assert world.queued_ids() == [first]
     assert (details(world)["step"], details(world)["withdrawn"]) == ("OPERATOR_REPAIR", [second])
 

@@ -23,7 +23,7 @@ SELECTOR = "--context 'my demo'"
             Remedy.run(Command.REPAIR, 4, 5, worker_dead=True),
             "sitegenctl --context 'my demo' repair 4 5 --worker-dead",
         ),
-        (Remedy.run(Command.REPAIR, only="ghost"), "sitegenctl --context 'my demo' repair --only ghost"),
+        (Remedy.run(Command.REPAIR, condition="ghost"), "sitegenctl --context 'my demo' repair --condition ghost"),
         (Remedy.run(Command.DEMO_UP, note="starts it"), "sitegenctl demo up   (starts it)"),
     ],
 )
@@ -50,7 +50,7 @@ def test_condition_remedy_is_a_known_command(condition: Condition) -> None:
 
 
 def test_remedy_of_one_order_names_it() -> None:
-    assert hint_text(Condition.GHOST.remedy) == "sitegenctl repair --only ghost"
+    assert hint_text(Condition.GHOST.remedy) == "sitegenctl repair --condition ghost"
     assert hint_text(Condition.GHOST.remedy_of(42)) == "sitegenctl repair 42"
     assert hint_text(Condition.HELD.remedy) == "sitegenctl enqueue ORDER"
     assert hint_text(Condition.BLOCKED.remedy_of(42)) == "a person must complete the onboarding"

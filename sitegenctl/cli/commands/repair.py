@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,17 +13,26 @@ from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.errors import UsageProblem
 
-#: The choices of ``--only``.
+#: The choices of ``--condition``.
 if TYPE_CHECKING:
     Repairable = Condition
 else:
     Repairable = StrEnum("Repairable", {condition.name: condition.value for condition in REPAIRABLE})
 
 
+@dataclass(frozen=True, kw_only=True)
+class RepairSelector(OrderSelector):
+    """The options that select orders to repair; ``--only`` is the older name of ``--condition``."""
+
+    condition: Annotated[
+        list[Repairable] | None,
+        option("--condition", "-C", "--only", help="Only orders in this condition; repeatable."),
+    ] = None
+
+
 def repair(
     call: Invocation,
-    selector: OrderSelector,
-    only: Annotated[list[Repairable] | None, option("--only", help="Fix only this condition; repeatable.")] = None,
+    selector: RepairSelector,
     terminate: Terminate = False,
     worker_dead: Annotated[
         bool, option("--worker-dead", help="Requeue now, because the worker is known dead.")
@@ -35,15 +45,16 @@ def repair(
     from sitegenctl.domain.plans.repair import RepairOptions
     from sitegenctl.operations.planners import RepairPlanner
 
-    choice = selector.choice()
+    conditions = [Condition(name) for name in selector.condition or ()]
+    choice = replace(selector, condition=conditions).choice()
+    if not isinstance(choice, list) and not selector.status and selector.search is None:
+        choice = None  # the plan itself is restricted to the conditions
     if worker_dead and not isinstance(choice, list):
         raise UsageProblem(
             "--worker-dead needs order numbers",
             hint=Remedy(command=Command.REPAIR, any_order=True, options=(("worker_dead", True),)),
         )
-    options = RepairOptions(
-        only=frozenset(Condition(name) for name in only or Repairable), terminate=terminate, worker_dead=worker_dead
-    )
+    options = RepairOptions(only=frozenset(conditions or REPAIRABLE), terminate=terminate, worker_dead=worker_dead)
     run_options = RunOptions(
         done="repaired", dry_run=dry_run, limit=limit, journal_as=WORKER_DEAD if worker_dead else None
     )

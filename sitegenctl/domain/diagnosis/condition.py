@@ -123,7 +123,7 @@ class Condition(StrEnum):
     def remedy(self) -> Remedy | None:
         """The fix for all orders in this condition; None if none is needed."""
         if self.command is Command.REPAIR:
-            return Remedy.run(Command.REPAIR, only=self.value)
+            return Remedy.run(Command.REPAIR, condition=self.value)
         if self.command in (Command.ENQUEUE, Command.RESET):
             return Remedy(command=self.command, any_order=True)
         return Remedy(command=self.command, advice=self.advice) if self.command or self.advice else None
