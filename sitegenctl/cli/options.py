@@ -16,7 +16,7 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from typer.main import get_click_type
@@ -204,17 +204,13 @@ def span(name: str, text: str) -> timedelta:
 
 @dataclass(kw_only=True)
 class Invocation:
-    """One run of a command: its name and the global options.
-
-    A command that runs until it is stopped sets ``is_service`` first: stopping it is then no failure.
-    """
+    """One run of a command: its name and the global options."""
 
     command: str
     options: Mapping[str, Any]
     output: Output
     verbose: bool
     agreed: bool
-    is_service: bool = False
 
     def hint_text(self, hint: Hint | None) -> str | None:
         """A hint as one line. A command in it has the same ``--context`` or ``--env-file`` as this one."""
@@ -251,6 +247,26 @@ class Invocation:
         return settings
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def service(runs_on: Callable[[Mapping[str, Any]], bool]) -> Callable[[F], F]:
+    """Mark a command that, with some options, runs until it is stopped: stopping it is then no failure.
+
+    A mark, because a signal can arrive before the first statement of the command.
+    """
+
+    def mark(function: F) -> F:
+        function.runs_on = runs_on  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+#: Runs until it is stopped if it refreshes.
+watchable = service(lambda options: options["watch"] is not None)
+
+
 def adapt(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function for Typer, with the global options.
 
@@ -272,13 +288,16 @@ def adapt(function: Callable[..., Any]) -> Callable[..., Any]:
             parameters[name] = hint, parameter.default
     parameters |= {name: (hint, None) for name, hint in _GLOBALS.items()}
 
+    runs_on: Callable[[Mapping[str, Any]], bool] = getattr(function, "runs_on", lambda _: False)
+
     @wraps(function)
     def adapted(**given: Any) -> Any:
         given = {name: value for name, value in given.items() if name not in _GLOBALS}
         for name, bundle in bundles.items():
             given[name] = bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
         if Invocation in hints.values():
-            return invoke(given.pop("ctx"), partial(function, **given))
+            ctx = given.pop("ctx")
+            return invoke(ctx, partial(function, **given), is_service=runs_on(given))
         return function(**given)
 
     signed: Any = adapted
@@ -292,7 +311,9 @@ def adapt(function: Callable[..., Any]) -> Callable[..., Any]:
     return adapted
 
 
-def invoke(ctx: typer.Context, function: Callable[[Invocation], int | Coroutine[Any, Any, int]]) -> int:
+def invoke(
+    ctx: typer.Context, function: Callable[[Invocation], int | Coroutine[Any, Any, int]], *, is_service: bool
+) -> int:
     """Run a command's function, and report its failure; returns the exit code."""
     # The innermost of the command and the groups above it wins.
     options = {name: complete.innermost(ctx, name) for name in _GLOBALS}
@@ -315,7 +336,7 @@ def invoke(ctx: typer.Context, function: Callable[[Invocation], int | Coroutine[
         result = function(call)
         return result if isinstance(result, int) else signals.run(result)
     except signals.Terminated:
-        if call.is_service:
+        if is_service:
             return 0
         raise
     except OutputLost:

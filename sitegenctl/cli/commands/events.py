@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import complete, signals
-from sitegenctl.cli.options import Invocation, Output, option
+from sitegenctl.cli.options import Invocation, Output, option, service
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.output import to_json
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NOTE_WIDTH = 300
 
 
+@service(lambda _: True)
 async def events(
     call: Invocation,
     types: Annotated[
@@ -38,7 +39,6 @@ async def events(
     ] = None,
 ) -> int:
     """Stream task and worker events until Ctrl-C."""
-    call.is_service = True
     from sitegenctl.cli.order_selection import read_order_ids
     from sitegenctl.domain.queue.event import EVENT_TYPES, Event, EventFilter, unknown_type
     from sitegenctl.operations.events import stream

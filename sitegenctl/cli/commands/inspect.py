@@ -21,6 +21,7 @@ from sitegenctl.cli.options import (
     invoke,
     number,
     option,
+    watchable,
 )
 from sitegenctl.cli.terminal import screen
 from sitegenctl.cli.watch import show
@@ -58,12 +59,11 @@ class _OrderOrCommand(TyperGroup):
 def _overview(ctx: typer.Context, watch: WatchInterval = None) -> None:
     """Show the overview, or an order, list, queue or task."""
     if ctx.invoked_subcommand is None:
-        raise typer.Exit(invoke(ctx, lambda call: overview(call, watch)))
+        raise typer.Exit(invoke(ctx, lambda call: overview(call, watch), is_service=watch is not None))
 
 
 def overview(call: Invocation, watch: str | None) -> int:
     """Show queue, workers and the number of orders by condition."""
-    call.is_service = watch is not None
 
     async def read(session: Session) -> Report:
         from sitegenctl.operations import overview as operation
@@ -83,6 +83,7 @@ def overview(call: Invocation, watch: str | None) -> int:
     return show(call, read, watch)
 
 
+@watchable
 def order(
     call: Invocation,
     order: Annotated[
@@ -95,7 +96,6 @@ def order(
     watch: WatchInterval = None,
 ) -> int:
     """Show one order: its condition, evidence and suggested fix."""
-    call.is_service = watch is not None
     from sitegenctl.cli.order_selection import read_order_ids
 
     if not order.isdecimal():
@@ -123,6 +123,7 @@ def order(
     return show(call, read, watch)
 
 
+@watchable
 def orders(
     call: Invocation,
     condition: Conditions = None,
@@ -136,7 +137,6 @@ def orders(
     watch: WatchInterval = None,
 ) -> int:
     """List orders with their conditions, faults first."""
-    call.is_service = watch is not None
     from sitegenctl.cli.order_selection import read_statuses
 
     query = OrderQuery(
@@ -169,13 +169,13 @@ def orders(
     return show(call, read, watch)
 
 
+@watchable
 def queue(
     call: Invocation,
     limit: Annotated[int, number("--limit", min=1, help="Show at most N tasks.", show_default=True)] = 50,
     watch: WatchInterval = None,
 ) -> int:
     """List queued tasks in the order of delivery."""
-    call.is_service = watch is not None
 
     async def read(session: Session) -> Report:
         from sitegenctl.domain.diagnosis.snapshot import running_order
@@ -197,9 +197,9 @@ def queue(
     return show(call, read, watch)
 
 
+@watchable
 def workers(call: Invocation, watch: WatchInterval = None) -> int:
     """Show each live worker and its tasks."""
-    call.is_service = watch is not None
 
     async def read(session: Session) -> Report:
         from sitegenctl.domain.diagnosis.condition import Source

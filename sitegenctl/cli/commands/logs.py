@@ -6,7 +6,17 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import MAX_ROWS, OLDEST, FromFile, Invocation, OrderArguments, Output, number, option
+from sitegenctl.cli.options import (
+    MAX_ROWS,
+    OLDEST,
+    FromFile,
+    Invocation,
+    OrderArguments,
+    Output,
+    number,
+    option,
+    service,
+)
 from sitegenctl.cli.terminal import screen
 
 # Pure and without dependencies: importing it does not slow --help.
@@ -33,6 +43,7 @@ _MISSING_NAMED = 5
 _NOTE_WIDTH = 300
 
 
+@service(lambda options: options["follow"] and not options["until_done"])
 def logs(
     call: Invocation,
     orders: OrderArguments = None,
@@ -52,7 +63,6 @@ def logs(
 ) -> int:
     """Show or follow the generation log of orders."""
     follow = follow or until_done
-    call.is_service = follow and not until_done
     from sitegenctl.cli.order_selection import read_order_ids
 
     query = make_query(since, level, last)

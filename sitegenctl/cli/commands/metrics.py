@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sitegenctl.cli import signals
-from sitegenctl.cli.options import Invocation, Output, option
+from sitegenctl.cli.options import Invocation, Output, option, service
 from sitegenctl.errors import UsageProblem
 from sitegenctl.render.output import Report, degraded, write
 from sitegenctl.streams import use_utf8
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"(?:(?:\[([0-9a-f:.]+)\]|([^\s:/\[\]]*)):)?([0-9]{1,5})", re.IGNORECASE)
 
 
+@service(lambda options: options["listen"] is not None)
 def metrics(
     call: Invocation,
     textfile: Annotated[
@@ -34,7 +35,6 @@ def metrics(
     ] = None,
 ) -> int:
     """Print or serve metrics for Prometheus."""
-    call.is_service = listen is not None
     from sitegenctl.config.atomic_write import output_file
 
     if textfile is not None and listen is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Annotated
 
-from sitegenctl.cli.options import Backend, Invocation, number, option
+from sitegenctl.cli.options import Backend, Invocation, number, option, service
 
 
+@service(lambda _: True)
 def worker(
     call: Invocation,
     backend: Backend = None,
@@ -20,7 +21,6 @@ def worker(
     ] = None,
 ) -> int:
     """Run the reference worker until it is stopped."""
-    call.is_service = True
     from sitegenctl.session import backend_class
 
     call.require_writable()
