@@ -132,7 +132,9 @@ def _parse_url(value: Any) -> str:
     """A URL with a valid port. Errors do not quote the URL: it may contain a password."""
     url = _parse_text(value)
     try:
-        urlsplit(url).port  # noqa: B018 - raises for an invalid port
+        # A database may have several hosts.
+        for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+            urlsplit(f"//{host}").port  # noqa: B018 - raises for an invalid port
     except ValueError:
         raise ValueError("not a valid URL; in a password, / ? # and @ must be percent-encoded") from None
     return url

@@ -182,6 +182,60 @@ def test_start_is_suggested_where_a_connection_is_refused(world: World, rest: st
 
 
 @pytest.mark.parametrize(
+    ("query", "ignored"),
+    [
+        ("channel_binding=require", "channel_binding"),
+        ("gssencmode=prefer", "gssencmode"),
+        ("keepalives=1&keepalives_idle=30&tcp_user_timeout=9", "keepalives, keepalives_idle, tcp_user_timeout"),
+        ("load_balance_hosts=random", "load_balance_hosts"),
+        ("sslcompression=0&sslsni=1", "sslcompression, sslsni"),
+        ("fallback_application_name=crm", "fallback_application_name"),
+        ("async_fallback=true&prepared_statement_cache_size=0", "async_fallback, prepared_statement_cache_size"),
+        ("pool_size=5&max_overflow=2", "pool_size, max_overflow"),
+        ("pgbouncer=true&schema=public&connection_limit=5", "pgbouncer, schema, connection_limit"),
+        ("ssl=prefer&connect_timeout=3&application_name=crm&client_encoding=utf8", None),
+        ("options=-c%20statement_timeout%3D20s", None),
+        ("search_path=public&target_session_attrs=read-write", None),
+    ],
+)
+def test_url_parameters_do_not_keep_it_from_connecting(world: World, query: str, ignored: str | None) -> None:
+    world.order(42)
+    url = f"{world.database_url}?{query}"
+    ran = world.run("inspect", "42", DATABASE_URL=url)
+    assert ran.returncode == 0, ran.stderr
+    shown = world.run("config", "show", DATABASE_URL=url)
+    assert shown.stderr == (f"warning: ignored in database_url: {ignored}\n" if ignored else "")
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:1,{server}", "{silent},{server}", "{server},127.0.0.1:1"])
+@pytest.mark.parametrize("form", ["postgresql://{login}@{place}{path}", "postgresql://{login}@{path}?host={place}"])
+def test_first_host_that_accepts_is_used(world: World, place: str, form: str) -> None:
+    world.order(42)
+    server = urlsplit(world.database_url)
+    with silent_server() as silent:
+        place = place.format(server=f"{server.hostname}:{server.port}", silent=silent)
+        url = form.format(login=f"{server.username}:{server.password}", place=place, path=server.path)
+        ran = world.run("inspect", "42", DATABASE_URL=url)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("places", "message", "is_refused"),
+    [
+        ("127.0.0.1:1,127.0.0.1:2", "127.0.0.1:1 refuses connections; 127.0.0.1:2 refuses connections", True),
+        ("127.0.0.1:1,{silent}", "127.0.0.1:1 refuses connections; {silent} did not respond in time", False),
+    ],
+)
+def test_each_of_several_hosts_has_its_reason(world: World, places: str, message: str, is_refused: bool) -> None:
+    with silent_server() as silent:
+        url = f"postgresql://u:p@{places.format(silent=silent)}/crm"
+        health = world.run("--timeout", "1s", "doctor", "--quick", "-o", "json", DATABASE_URL=url)
+    check = check_of(health.stdout, "postgresql")
+    assert check["evidence"][0] == f"the database can't be reached: {message.format(silent=silent)}"
+    assert check["remedy"].startswith("docker start") is is_refused
+
+
+@pytest.mark.parametrize(
     ("place", "query", "message"),
     [
         ("nowhere.invalid:5432", "", "the name of the host in nowhere.invalid:5432 can't be resolved"),

@@ -9,7 +9,6 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from sitegenctl.adapters.postgres.connection import asyncpg_dsn
 from sitegenctl.adapters.postgres.locks import LOCK_SPACE, RUN_LOCK_KEY, run_lock_key
 from sitegenctl.adapters.postgres.orders import PostgresOrders
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
@@ -291,19 +290,6 @@ def test_reconnects_after_the_connection_was_cut(world: World) -> None:
         await store.close()
 
     asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("url", "dsn"),
-    [
-        ("postgresql+asyncpg://u:p@h:5/d", "postgresql://u:p@h:5/d"),
-        ("postgresql+psycopg2://u:p@h/d?connect_timeout=3", "postgresql://u:p@h/d"),
-        ("postgres://u:p@h/d", "postgresql://u:p@h/d"),
-        ("postgresql+asyncpg://u:p@h/d?ssl=require", "postgresql://u:p@h/d?sslmode=require"),
-    ],
-)
-def test_dsn_from_urls_of_other_drivers(url: str, dsn: str) -> None:
-    assert asyncpg_dsn(url) == dsn
 
 
 def recent(world: World, **options: int) -> list[RunRow]:

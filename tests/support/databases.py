@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import asyncpg
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sitegenctl.adapters.postgres.connection import asyncpg_dsn
 from sitegenctl.adapters.postgres.schema import metadata
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 
 # Errors of a connection that the server has closed since it was used last.
 _CLOSED = (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from sitegenctl.adapters.postgres.connection import asyncpg_dsn
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.diagnosis.remedy import ShellCommand, Variable
 
 
@@ -19,7 +19,7 @@ def psql(url: str, variable: str | None = None) -> ShellCommand:
         return ShellCommand(("psql", Variable(variable)))
     parts = urlsplit(dsn)
     login, at, place = parts.netloc.rpartition("@")
-    query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "password"], safe="/")
+    query = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] != "password"], safe="/", quote_via=quote)
     # Not urlunsplit, which drops the // of a URL without a host.
     address = f"postgresql://{login.partition(':')[0]}{at}{place}{parts.path}" + (f"?{query}" if query else "")
     return ShellCommand(("psql", address))

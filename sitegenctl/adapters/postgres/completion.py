@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn
+from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.errors import translating
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.orders.order import MAX_ORDER_ID
 
 _MAX_SUGGESTIONS = 50

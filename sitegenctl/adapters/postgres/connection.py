@@ -1,4 +1,4 @@
-"""Connections to the orders database through asyncpg: URLs, time limits, errors.
+"""Connections to the orders database through asyncpg: hosts, time limits, transactions.
 
 asyncpg without SQLAlchemy, whose import alone takes longer than ``enqueue``.
 
@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, connection_error, translating
+from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, connection_error, no_host, translating
+from sitegenctl.adapters.postgres.url import one_per_host
 from sitegenctl.domain.health.access import NEEDED_COLUMNS, hidden_rows
-from sitegenctl.errors import SourceError, TimedOut, UsageProblem
+from sitegenctl.errors import SourceError, TimedOut, Unreachable
 
 # The function of PostgreSQL that raises if `row_security = off` and a policy would hide rows.
 _ROW_SECURITY_CHECK = "check_enable_rls"
@@ -39,19 +41,36 @@ SELECT current_user::text AS role,
 
 
 async def connect(dsn: str, *, timeout: float) -> asyncpg.Connection:
-    """Open a connection; ``timeout`` is in seconds, for connecting and for each statement. Raises ``SourceError``."""
-    try:
-        return await asyncpg.connect(
-            dsn,
-            timeout=timeout,
-            command_timeout=timeout,
-            # The only startup parameter that poolers accept.
-            server_settings={"application_name": "sitegenctl"},
-            # Named prepared statements would be missing in the pooler's next session.
-            statement_cache_size=0,
-        )
-    except DRIVER_ERRORS as exc:
-        raise connection_error(await _first_cause(exc, dsn), dsn) from exc
+    """Connect to the first host that accepts; ``timeout`` is in seconds, for connecting and for each statement.
+
+    Raises ``SourceError``.
+    """
+    hosts, problems = one_per_host(dsn), []
+    for host in hosts:
+        try:
+            return await asyncpg.connect(
+                host,
+                # A share for each host: one that hangs must not use it up.
+                timeout=timeout / len(hosts),
+                command_timeout=timeout,
+                # The only startup parameter that poolers accept.
+                server_settings={"application_name": "sitegenctl"},
+                # Named prepared statements would be missing in the pooler's next session.
+                statement_cache_size=0,
+                **_system_certificates(host),
+            )
+        except DRIVER_ERRORS as exc:
+            problems.append(connection_error(await _first_cause(exc, host), host))
+            problems[-1].__cause__ = exc
+            if not isinstance(problems[-1], Unreachable):
+                break
+    raise problems[0] if len(problems) == 1 else no_host(problems)
+
+
+def _system_certificates(dsn: str) -> dict[str, ssl.SSLContext]:
+    """The context for libpq's ``sslrootcert=system``, which asyncpg takes for a file."""
+    is_system = ("sslrootcert", "system") in parse_qsl(urlsplit(dsn).query)
+    return {"ssl": ssl.create_default_context()} if is_system else {}
 
 
 async def _first_cause(exc: BaseException, dsn: str) -> BaseException:
@@ -162,22 +181,3 @@ async def _canceled(connection: asyncpg.Connection, after: float) -> SourceError
             source="database",
         )
     return SourceError("an administrator canceled the query", hint="run it again", source="database")
-
-
-def asyncpg_dsn(url: str) -> str:
-    """The URL for asyncpg, from one that may be written for SQLAlchemy or psycopg2. Raises ``UsageProblem``."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.partition("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
-    if scheme != "postgresql":
-        raise UsageProblem(
-            "DATABASE_URL is not a PostgreSQL URL", hint="use the form postgresql://user:password@host:5432/name"
-        )
-    # SQLAlchemy's asyncpg dialect calls libpq's `sslmode` `ssl`. asyncpg sends unknown options to the server as
-    # settings, and the server refuses the connection.
-    renamed = {"ssl": "sslmode"}
-    query = [
-        (renamed.get(key, key), value)
-        for key, value in parse_qsl(parts.query)
-        if key not in {"connect_timeout", "prepared_statement_cache_size", "client_encoding"}
-    ]
-    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))

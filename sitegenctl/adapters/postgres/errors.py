@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -97,6 +97,8 @@ _MEANINGS = {
     "XX": _Meaning("the database failed: {}", "check the log of PostgreSQL"),
 }
 
+_UNREACHABLE = "the database can't be reached: "
+
 # Codes of OpenSSL: the certificate is valid, but for another host or address.
 _OTHER_HOST = (62, 64)
 
@@ -176,7 +178,16 @@ def connection_error(exc: BaseException, dsn: str) -> SourceError:
             reason = f"{address}: {os.strerror(exc.errno) if exc.errno else _first_line(exc)}"
         case _:
             reason = f"{address} does not respond as a PostgreSQL server"
-    return error(f"the database can't be reached: {reason}", hint=hint, source="database")
+    return error(f"{_UNREACHABLE}{reason}", hint=hint, source="database")
+
+
+def no_host(problems: Sequence[SourceError]) -> SourceError:
+    """The error for several hosts, none of which accepted a connection."""
+    first, *others = problems
+    reasons = [first.message, *(each.message.removeprefix(_UNREACHABLE) for each in others)]
+    # The servers may be stopped only if nothing listens at any address.
+    kind = type(next((each for each in problems if not isinstance(each, NotListening)), first))
+    return kind("; ".join(reasons), hint=first.hint, source="database")
 
 
 def is_refusal(exc: BaseException | None) -> bool:
@@ -192,7 +203,7 @@ def _bad_file(options: dict[str, str]) -> str | None:
     """Why a file of the TLS options can't be used: the driver's errors do not name it."""
     for name in ("sslrootcert", "sslcrl", "sslcert", "sslkey"):
         path = options.get(name) or os.environ.get(f"PG{name.upper()}")
-        if not path:
+        if not path or path == "system":
             continue
         try:
             with open(path, "rb"):

@@ -14,10 +14,11 @@ from typing import Any
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn
+from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.errors import translating
 from sitegenctl.adapters.postgres.locks import FENCE_SPACE, HELD_RUN_LOCKS, LOCK_SPACE, advisory_lock, run_lock_key
 from sitegenctl.adapters.postgres.queries import utc_now
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.orders.generation import Brief, GenerationRecords, TeamMember, Testimonial
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.errors import GenerationError, SourceError

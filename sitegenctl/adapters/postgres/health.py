@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from sitegenctl.adapters.postgres.access import read_access
-from sitegenctl.adapters.postgres.connection import TABLES, Database, asyncpg_dsn
+from sitegenctl.adapters.postgres.connection import TABLES, Database
 from sitegenctl.adapters.postgres.queries import NEWEST_FINISHED
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.health.postgres import PostgresFacts, Schemas, SchemaShape, TableLock
 
 # Transactions that our role may not see have no xact_start: their duration is unknown.

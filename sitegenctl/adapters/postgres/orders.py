@@ -12,10 +12,11 @@ import asyncpg
 
 from sitegenctl.adapters.postgres import log, queries, transitions
 from sitegenctl.adapters.postgres.access import read_access
-from sitegenctl.adapters.postgres.connection import Database, asyncpg_dsn
+from sitegenctl.adapters.postgres.connection import Database
 from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, is_refusal
 from sitegenctl.adapters.postgres.locks import advisory_lock
 from sitegenctl.adapters.postgres.transitions import Change
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
 from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus

@@ -18,7 +18,12 @@ from sitegenctl.errors import Refused
 
 def show(call: Invocation) -> int:
     """Show each setting, its value and its origin."""
+    from sitegenctl.adapters.postgres.url import ignored_parameters
+    from sitegenctl.render.text import neutralise
+
     settings = call.settings()
+    if settings.database_url is not None and (ignored := ignored_parameters(settings.database_url)):
+        print(f"warning: ignored in database_url: {neutralise(', '.join(ignored))}", file=sys.stderr)
     rows = [
         {"setting": name, "value": _shown(name, getattr(settings, name)), "origin": origin}
         for name, origin in settings.origins.items()

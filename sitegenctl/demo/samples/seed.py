@@ -23,8 +23,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from sitegenctl.adapters.postgres import schema
-from sitegenctl.adapters.postgres.connection import asyncpg_dsn
 from sitegenctl.adapters.postgres.errors import DRIVER_ERRORS, translate
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.config.atomic_write import write_whole
 from sitegenctl.demo.samples.businesses import half_filled
 from sitegenctl.demo.samples.plan import DETAILED_UP_TO, TOUR_ORDER, Manifest, SampleOrder, plan_samples

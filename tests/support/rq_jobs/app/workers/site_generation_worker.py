@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
-from sitegenctl.adapters.postgres.connection import asyncpg_dsn
+from sitegenctl.adapters.postgres.url import asyncpg_dsn
 
 
 def generate_site_job(order_id: int, resume: bool = True) -> dict[str, object]:
