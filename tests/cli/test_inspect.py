@@ -178,6 +178,14 @@ def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> 
     assert (overview["last_day"]["succeeded"], overview["last_day"]["failed"]) == (1, 1)
 
 
+def test_a_failure_within_the_grace_period_is_not_all_well(world: World) -> None:
+    world.order(42, "GENERATING", steps=["START", "ERROR"], age="5 seconds")
+    process = world.run("inspect")
+    assert process.stdout.splitlines()[0] == "1 order needs attention"
+    assert "all well" not in process.stdout
+    assert listed(world) == {42: "failed"}
+
+
 def test_inspect_live_and_stats_count_the_same_runs(world: World, log: Log) -> None:
     failed_twice = [("START", 1900), ("PHASE_1_ERROR", 1890), ("ERROR", 1830), ("ERROR", 1829)]
     world.order(1, "GENERATING")

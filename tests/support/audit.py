@@ -126,7 +126,7 @@ class Audit:
             report = f"{order_id} is {status} with {count} tasks and diagnosed as {condition}"
             if count and order_id in unreachable:
                 # If two deliveries have one tag, only that of a responding worker is reported.
-                others = _IN_PROGRESS | {Condition.DUPLICATED} if count > 1 else {Condition.SETTLING}
+                others = _IN_PROGRESS | {Condition.DUPLICATED} if count > 1 else {Condition.SETTLING, Condition.FAILED}
                 assert condition in others | {Condition.UNKNOWN} or status not in ("BUILDING", "GENERATING"), report
             elif count > 1:
                 assert condition is Condition.DUPLICATED, report

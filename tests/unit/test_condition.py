@@ -17,10 +17,11 @@ from sitegenctl.domain.orders.run import (
     RunOutcome,
 )
 from sitegenctl.domain.orders.site import SiteFiles
+from sitegenctl.domain.plans.enqueue import plan_retry
 from sitegenctl.domain.plans.plan import Action
 from sitegenctl.domain.queue.task import LiveTask, TaskState
 from sitegenctl.render.command import hint_text
-from tests.support.values import NOW, order, task
+from tests.support.values import NOW, order, snapshot, task
 
 NOW_AGO = NOW - timedelta(hours=1)
 JUST_NOW = timedelta(seconds=5)
@@ -63,7 +64,10 @@ ENDED_BADLY = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START", "ERROR")
         (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.PARTIAL), 0, Condition.BLOCKED),
         (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.MISSING, idle=JUST_NOW), 0, Condition.BLOCKED),
         (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.PARTIAL, idle=JUST_NOW), 0, Condition.BLOCKED),
-        (order(42, GENERATING, *ENDED_BADLY, idle=JUST_NOW), 0, Condition.SETTLING),
+        # A failure is shown at once, a run that was cut short after the grace period.
+        (order(42, GENERATING, *ENDED_BADLY, idle=JUST_NOW), 0, Condition.FAILED),
+        (order(42, GENERATING, *CUT_SHORT, idle=JUST_NOW), 0, Condition.SETTLING),
+        (order(42, GENERATING, *ENDED_BADLY, "OPERATOR_ENQUEUE", idle=JUST_NOW), 0, Condition.SETTLING),
         (order(42, BUILDING, *ENDED_BADLY, idle=JUST_NOW), 0, Condition.SETTLING),
         # After a cancel, a building order is held until it is enqueued.
         (order(42, BUILDING, "START", "OPERATOR_CANCEL"), 0, Condition.HELD),
@@ -233,10 +237,37 @@ def test_a_ghost_shows_what_the_generator_will_do() -> None:
 
 def test_grace_ends_exactly_when_it_is_over() -> None:
     grace = timedelta(minutes=2)
-    at_the_end = order(42, GENERATING, *ENDED_BADLY, idle=grace)
-    before = order(42, GENERATING, *ENDED_BADLY, idle=grace - timedelta(milliseconds=1))
-    assert verdict(at_the_end, grace=grace).condition is Condition.FAILED
+    at_the_end = order(42, GENERATING, *CUT_SHORT, idle=grace)
+    before = order(42, GENERATING, *CUT_SHORT, idle=grace - timedelta(milliseconds=1))
+    assert verdict(at_the_end, grace=grace, files=8).condition is Condition.INTERRUPTED
     assert verdict(before, grace=grace).condition is Condition.SETTLING
+
+
+@pytest.mark.parametrize(
+    ("attempts", "idle", "wait"),
+    [(1, JUST_NOW, "1m 55s"), (2, timedelta(minutes=3), "1m"), (1, timedelta(minutes=2), None)],
+)
+def test_a_failure_shows_when_its_next_attempt_is_permitted(attempts: int, idle: timedelta, wait: str | None) -> None:
+    failed = order(42, GENERATING, *ENDED_BADLY * attempts, idle=idle)
+    diagnosis = verdict(failed, grace=timedelta(minutes=2))
+    retry = "sitegenctl retry-failed 42"
+    if wait is None:
+        assert diagnosis.evidence[0] == "the last run ended in ERROR, and nothing will retry it"
+        assert hint_text(diagnosis.remedy) == retry
+        return
+    assert diagnosis.evidence[0].startswith(f"the last run ended in ERROR; the next attempt is permitted in {wait}")
+    assert hint_text(diagnosis.remedy) == f"wait {wait}; then: {retry}"
+    # The plan skips it for the same time.
+    observed = snapshot(failed, grace=timedelta(minutes=2))
+    plan = plan_retry(
+        observed, max_attempts=3, match=None, older_than=timedelta(0), force=False, new_task_id=lambda: "T"
+    )
+    assert f"the next is due in {wait}" in plan.left_alone[0].reason
+
+
+def test_exhausted_attempts_have_no_next_attempt() -> None:
+    diagnosis = verdict(order(42, GENERATING, *ENDED_BADLY * 3, idle=JUST_NOW))
+    assert (diagnosis.condition, diagnosis.evidence[-1]) == (Condition.FAILED, "attempts exhausted (3 of 3)")
 
 
 def test_building_with_a_complete_onboarding_is_unstarted() -> None:

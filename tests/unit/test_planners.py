@@ -10,8 +10,9 @@ from hypothesis import given, strategies as st
 from sitegenctl.domain.diagnosis.condition import Condition
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import JournalEntry, LogRow, Onboarding, OrderStatus
+from sitegenctl.domain.orders.run import backoff
 from sitegenctl.domain.plans.cancel import plan_cancel, plan_purge
-from sitegenctl.domain.plans.enqueue import backoff, plan_enqueue, plan_retry, plan_start
+from sitegenctl.domain.plans.enqueue import plan_enqueue, plan_retry, plan_start
 from sitegenctl.domain.plans.fix import fix_obstacle, plan_fix
 from sitegenctl.domain.plans.guards import waits
 from sitegenctl.domain.plans.maintenance import Maintenance, MaintenanceStep, StepReport

@@ -13,6 +13,7 @@ from sitegenctl.domain.diagnosis.describe import (
     describe_files,
     describe_task,
     describe_time,
+    describe_wait,
 )
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
@@ -87,13 +88,18 @@ class Condition(StrEnum):
         "GENERATING without a complete onboarding: it can never succeed",
         advice="a person must complete the onboarding",
     )
+    FAILED = _Entry(
+        "failed",
+        Severity.FAULT,
+        "the last run ended in ERROR, or its task in a failure (with the time of the next permitted attempt)",
+        Command.RETRY_FAILED,
+    )
     SETTLING = _Entry(
         "settling",
         Severity.OK,
         "changed a moment ago: re-check after the grace period",
         advice="re-check after the grace period",
     )
-    FAILED = _Entry("failed", Severity.FAULT, "the last run ended in ERROR", Command.RETRY_FAILED)
     INTERRUPTED = _Entry("interrupted", Severity.FAULT, "GENERATING without a task", Command.REPAIR)
     EMPTY = _Entry(
         "empty",
@@ -421,10 +427,15 @@ def _failed(evidence: Evidence) -> Diagnosis | None:
     if order.status is not OrderStatus.GENERATING or run is None or run.outcome is not RunOutcome.ERROR:
         return None
     ended = "the last run ended in ERROR" if run.failed_ago is None else "its task failed, without an ERROR row"
-    reasons = [f"{ended}, and nothing will retry it"]
-    if order.last_error:
-        reasons.append(order.last_error)
-    return _rerunnable(evidence, Condition.FAILED, *reasons)
+    error = [order.last_error] if order.last_error else []
+    wait = order.wait_for_attempt(evidence.grace) if order.history.attempts < MAX_ATTEMPTS else None
+    if wait is None:
+        return _rerunnable(evidence, Condition.FAILED, f"{ended}, and nothing will retry it", *error)
+    due = describe_wait(wait, evidence.taken_at)
+    remedy = Remedy.run(Command.RETRY_FAILED, evidence.order_id, advice=f"wait {describe_age(wait)}; then")
+    return evidence.suggests(
+        Condition.FAILED, f"{ended}; the next attempt is permitted in {due}", *error, remedy=remedy
+    )
 
 
 def _interrupted_or_empty(evidence: Evidence) -> Diagnosis | None:
@@ -507,8 +518,8 @@ _RULES: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     _run_lock,
     _blocked,
     _held,  # before `_settling`: an order that was just cancelled is shown as on hold at once
+    _failed,  # before `_settling`: a failure needs attention at once
     _settling,
-    _failed,
     _possibly_running,
     _interrupted_or_empty,
     _unstarted,

@@ -35,6 +35,12 @@ def describe_age(age: timedelta | None) -> str:
     return f"{seconds}s"
 
 
+def describe_wait(wait: timedelta, now: datetime | None) -> str:
+    """Describe how long until something, and when that is, as in ``4m 30s, at 14:07``."""
+    at = f", at {describe_time(now + wait, now)}" if now is not None else ""
+    return f"{describe_age(wait)}{at}"
+
+
 def describe_time(moment: datetime, now: datetime | None = None) -> str:
     """The time of day in this machine's zone, as in ``14:07``; with the date where that is not today's."""
     local = moment.astimezone()

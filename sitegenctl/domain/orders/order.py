@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_FAILED_SUFFIX, History, Run, RunOutcome
+from sitegenctl.domain.orders.run import OPERATOR_CANCEL, OPERATOR_FAILED_SUFFIX, History, Run, RunOutcome, backoff
 from sitegenctl.domain.queue.task import TaskResult
 from sitegenctl.domain.slotted import slotted
 
@@ -118,6 +118,11 @@ class Order:
     def is_ready_for_beat(self) -> bool:
         """Whether the system's beat starts the order as soon as it is BUILDING."""
         return self.onboarding is Onboarding.COMPLETE and self.onboarding_completed_at is not None
+
+    def wait_for_attempt(self, grace: timedelta) -> timedelta | None:
+        """How long until a failed order may be retried; None if it may be now."""
+        delay = max(backoff(self.history.attempts), grace)
+        return delay - self.idle if self.idle is not None and self.idle < delay else None
 
     @property
     def lacks_outcome(self) -> bool:

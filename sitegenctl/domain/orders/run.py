@@ -24,6 +24,9 @@ OPERATOR_PREFIX = "OPERATOR_"
 #: Default number of attempts of an order, including the first one.
 MAX_ATTEMPTS = 3
 
+_BACKOFF = timedelta(minutes=2)
+_MAX_BACKOFF = timedelta(hours=2)
+
 #: The command in the journal with which an operator confirms that the worker of a run is dead.
 WORKER_DEAD = "repair --worker-dead"
 
@@ -108,6 +111,12 @@ class History:
     attempts: int = 0  # runs begun since the last SUCCESS or reset by an operator
     unlogged: int = 0  # enqueues since then and since its last run: each task may have failed without a row
     last_journal: str | None = None  # the step of the newest journal row
+
+
+def backoff(attempts: int) -> timedelta:
+    """Delay before the next attempt: 2 minutes after the first, doubled each time, at most 2 hours."""
+    doublings = min(max(attempts, 1) - 1, 16)
+    return min(_BACKOFF * (1 << doublings), _MAX_BACKOFF)
 
 
 @dataclass(frozen=True, kw_only=True)

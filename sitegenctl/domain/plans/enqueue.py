@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.describe import describe_age
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_wait
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
@@ -20,9 +20,6 @@ from sitegenctl.domain.plans.guards import (
     without_status,
 )
 from sitegenctl.domain.plans.plan import Action, Outcome, Plan, Step, refuse, skip
-
-_BACKOFF = timedelta(minutes=2)
-_MAX_BACKOFF = timedelta(hours=2)
 
 
 def plan_enqueue(
@@ -108,19 +105,10 @@ def retry(
     )
     if refusal:
         return refusal
-    attempts = order.history.attempts
-    delay = max(backoff(attempts), snapshot.grace)
-    if not force and order.idle is not None and order.idle < delay:
-        due = describe_age(delay - order.idle)
-        reason = f"attempt {attempts} failed {describe_age(order.idle)} ago; the next is due in {due}"
-        return skip(order, reason, hint="--force does not wait")
+    if not force and (wait := order.wait_for_attempt(snapshot.grace)):
+        reason = f"attempt {order.history.attempts} failed {describe_age(order.idle)} ago; the next is due in"
+        return skip(order, f"{reason} {describe_wait(wait, snapshot.taken_at)}", hint="--force does not wait")
     return _enqueue(order, new_task_id(), verb="retried")
-
-
-def backoff(attempts: int) -> timedelta:
-    """Delay before the next attempt: 2 minutes after the first, doubled each time, at most 2 hours."""
-    doublings = min(max(attempts, 1) - 1, 16)
-    return min(_BACKOFF * (1 << doublings), _MAX_BACKOFF)
 
 
 def _refusal(order: Order, snapshot: Snapshot, *, force: bool) -> Outcome | None:
