@@ -181,7 +181,7 @@ def test_the_overview_counts_the_runs_of_the_last_hour_and_day(world: World) -> 
 def test_a_failure_within_the_grace_period_is_not_all_well(world: World) -> None:
     world.order(42, "GENERATING", steps=["START", "ERROR"], age="5 seconds")
     process = world.run("inspect")
-    assert process.stdout.splitlines()[0] == "1 order needs attention"
+    assert "1 order needs attention" in process.stdout
     assert "all well" not in process.stdout
     assert listed(world) == {42: "failed"}
 
