@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from sitegenctl.domain.diagnosis.condition import Condition, Severity
 from sitegenctl.render.metrics import families
 from tests.support.values import counted, measured
 
@@ -52,6 +54,29 @@ def test_the_dashboard_queries_only_exported_metrics() -> None:
 def test_the_alerts_query_only_exported_metrics() -> None:
     rules = "".join(line for line in (DOCS / "alerts.yml").read_text().splitlines(True) if "sitegenctl_" in line)
     assert set(_NAME.findall(rules)) <= exported()
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((DOCS / "alerts.yml").read_text())["groups"]
+    return list(group["rules"])
+
+
+def test_alerts_link_to_sections_of_the_runbook() -> None:
+    headings = re.findall(r"^## (.*)$", (DOCS.parent / "runbook.md").read_text(), re.MULTILINE)
+    sections = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for rule in rules():
+        page, fragment = rule["annotations"]["runbook_url"].split("#")
+        assert page.startswith("https://")
+        assert page.endswith("/runbook.md")
+        # A template chooses between sections.
+        assert set(re.sub(r"{{.*?}}", " ", fragment).split()) <= sections, rule["alert"]
+
+
+def test_no_alert_for_faults_that_only_a_customer_can_end() -> None:
+    (rule,) = (rule for rule in rules() if rule["alert"] == "SitegenctlOrdersInFault")
+    ended_by_a_command = {each for each in Condition if each.severity is Severity.FAULT and each.command is not None}
+    faults = {each for each in Condition if each.severity is Severity.FAULT}
+    assert set(re.findall(r'condition!="(\w+)"', rule["expr"])) == faults - ended_by_a_command
 
 
 def test_dashboard_panels_have_unique_places_and_ids() -> None:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from sitegenctl.cli.app import run
 from sitegenctl.demo.servers.redis import redis_binary
 from tests.support import processes
 from tests.support.databases import sql
-from tests.support.rq_world import RqWorld
 from tests.support.world import World, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,7 @@ UNITS = sorted((DEPLOY / "systemd").iterdir())
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "sitegenctl"}
 CRONJOB = yaml.safe_load((DEPLOY / "kubernetes" / "cronjob.yaml").read_text())
+JOB: list[str] = CRONJOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
 CRONTAB = [
     line.split(None, 6)
     for line in (DEPLOY / "cron" / "sitegenctl").read_text().splitlines()
@@ -52,9 +53,8 @@ def exec_start(unit: Path) -> list[str]:
 # Every command line, by where it stands, without the program itself.
 COMMANDS = {
     **{f"compose {name}": shlex.join(service["command"]) for name, service in OURS.items()},
-    **{f"compose {name} healthcheck": shlex.join(service["healthcheck"]["test"][1:]) for name, service in OURS.items()},
     **{f"systemd {unit.name}": shlex.join(exec_start(unit)) for unit in UNITS if unit.suffix == ".service"},
-    "kubernetes": shlex.join(CRONJOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]),
+    "kubernetes": JOB[2],
     **{f"cron {number}": line[6] for number, line in enumerate(CRONTAB)},
     "dockerfile": shlex.join(json.loads(re.findall(r"^CMD (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])),
 }
@@ -77,6 +77,7 @@ def test_every_command_line_is_one_of_ours(place: str, capsys: pytest.CaptureFix
 
 
 def test_all_of_them_were_found() -> None:
+    assert ours(COMMANDS["kubernetes"]) == [["maintain", "--jitter", "20s"]]
     assert set(OURS) == {
         *("celery-worker", "crm-rq-worker", "sitegenctl-maintain", "sitegenctl-live", "sitegenctl-metrics"),
     }
@@ -215,33 +216,44 @@ def test_the_tables_are_those_of_the_contract(world: World) -> None:
 # --- each command line run ------------------------------------------------------------------------------------
 
 
-def test_the_worker_s_and_its_health_check(world: World) -> None:
-    check = ours(COMMANDS["compose celery-worker healthcheck"])[0]
-    assert check[:2] == ["doctor", "--quick"]
-    without = world.run(*check)
-    assert without.returncode == 5
-    assert "✗ worker" in without.stdout
-    ((_, *arguments),) = ours(COMMANDS["compose celery-worker"])
-    world.worker(*arguments)
-    process = world.run(*check)
-    assert process.returncode == 0, process.stdout
+def is_healthy(service: str, folder: Path, *replaced: tuple[str, str]) -> bool:
+    """Run the health check of a service as Docker does."""
+    kind, *command = OURS[service]["healthcheck"]["test"]
+    for old, new in replaced:
+        command = [word.replace(old, new) for word in command]
+    command = [word.replace("$$", "$") for word in command]
+    return not subprocess.run(
+        ["/bin/sh", "-c", *command] if kind == "CMD-SHELL" else command, env=with_program(folder), check=False
+    ).returncode
 
 
-def test_the_rq_worker_s_and_its_health_check(rq: RqWorld) -> None:
-    service = OURS["crm-rq-worker"]
-    assert service["environment"]["SITEGENCTL_BACKEND"] == os.environ["SITEGENCTL_BACKEND"] == "rq"
-    ((_, *arguments),) = ours(COMMANDS["compose crm-rq-worker"])
-    rq.worker(*arguments)
-    process = rq.run(*ours(COMMANDS["compose crm-rq-worker healthcheck"])[0])
-    assert process.returncode == 0, process.stdout
+def test_each_service_has_a_health_check_of_its_own() -> None:
+    checks = [
+        str(service["healthcheck"]["test"]) for service in OURS.values() if "worker" not in str(service["command"])
+    ]
+    assert len(set(checks)) == len(checks) == 3
 
 
-@pytest.mark.parametrize("place", ["systemd sitegenctl-maintain.service", "kubernetes", "dockerfile"])
+@pytest.mark.parametrize(("backend", "service"), [("celery", "celery-worker"), ("rq", "crm-rq-worker")])
+def test_a_worker_and_its_health_check(world: World, tmp_path: Path, backend: str, service: str) -> None:
+    if backend == "rq":
+        assert OURS[service]["environment"]["SITEGENCTL_BACKEND"] == os.environ["SITEGENCTL_BACKEND"] == "rq"
+    assert not is_healthy(service, tmp_path)
+    ((_, *arguments),) = ours(COMMANDS[f"compose {service}"])
+    worker = world.worker(*arguments)
+    assert is_healthy(service, tmp_path)
+    # A worker of another container does not count.
+    assert not is_healthy(service, tmp_path, ("$$(hostname)", "other"))
+    worker.terminate()
+    worker.wait(30)
+    assert not is_healthy(service, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["systemd sitegenctl-maintain.service", "dockerfile"])
 def test_examples_that_end(world: World, place: str) -> None:
     world.order(42)
     (arguments,) = ours(COMMANDS[place])
-    # It is to spread hosts, and would only be waited for.
-    process = world.run(*(word.replace("20s", "1ms") for word in arguments))
+    process = world.run(*arguments)
     assert process.returncode == 0, process.stderr
     assert world.status() == ("BUILDING" if place == "dockerfile" else "GENERATING")
 
@@ -251,6 +263,7 @@ def test_examples_that_end(world: World, place: str) -> None:
 )
 def test_examples_that_run_until_stopped(world: World, place: str, tmp_path: Path) -> None:
     (arguments,) = ours(COMMANDS[place])
+    service = place.removeprefix("compose ") if place.startswith("compose") else None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     link = tmp_path / "stdout"
@@ -264,9 +277,11 @@ def test_examples_that_run_until_stopped(world: World, place: str, tmp_path: Pat
         )
     try:
         assert eventually(lambda: f":{port}/" in link.read_text() or process.poll() is not None)
+        assert service is None or is_healthy(service, tmp_path, ("8765", port), ("9187", port))
         with socket.create_connection(("127.0.0.1", int(port)), timeout=10):
             process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) in (0, 130)
+        assert process.wait(timeout=30) == 0
+        assert service is None or not is_healthy(service, tmp_path, ("8765", port), ("9187", port))
     finally:
         process.kill()
         process.wait()
@@ -275,11 +290,21 @@ def test_examples_that_run_until_stopped(world: World, place: str, tmp_path: Pat
 def test_the_maintenance_service_runs_and_stops_on_request(world: World, tmp_path: Path) -> None:
     world.order(42)
     shell, flag, script = SERVICES["sitegenctl-maintain"]["command"]
+    last_run = tmp_path / "last-run"
+    (place,) = re.findall(r"touch (\S+?);", script)
+    script = script.replace(place, str(last_run))
+    healthy = partial(is_healthy, "sitegenctl-maintain", tmp_path, (place, str(last_run)))
+    assert not healthy()
     process = subprocess.Popen(
         [shell, flag, script.replace("$$", "$")], env=with_program(tmp_path), stdin=subprocess.DEVNULL
     )
     try:
         eventually(lambda: world.status() == "GENERATING")
+        eventually(healthy)
+        # Three intervals without a run.
+        long_ago = last_run.stat().st_mtime - 16 * 60
+        os.utime(last_run, (long_ago, long_ago))
+        assert not healthy()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
     finally:
@@ -287,13 +312,76 @@ def test_the_maintenance_service_runs_and_stops_on_request(world: World, tmp_pat
         process.wait()
 
 
-def with_program(folder: Path) -> dict[str, str]:
-    """The environment of a shell that finds sitegenctl, and these sources of it."""
+def with_program(folder: Path, script: str = f'exec {sys.executable} -m sitegenctl "$@"') -> dict[str, str]:
+    """The environment of a shell that finds sitegenctl, and these sources of it; or else this script."""
     program = folder / "bin" / "sitegenctl"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sitegenctl "$@"\n')
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     return {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize(("code", "result"), [(0, 0), (1, 1), (3, 3), (4, 4), (6, 0)])
+def test_the_cronjob_succeeds_if_another_run_is_active(tmp_path: Path, code: int, result: int) -> None:
+    process = subprocess.run(JOB, env=with_program(tmp_path, f"exit {code}"), check=False)
+    assert process.returncode == result
+
+
+def test_the_cronjob_passes_on_sigterm_and_waits(tmp_path: Path) -> None:
+    script = "trap 'sleep 0.2; exit 130' TERM; echo started; while :; do sleep 0.1; done"
+    with subprocess.Popen(JOB, env=with_program(tmp_path, script), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.terminate()
+        assert process.wait(timeout=30) == 130
+
+
+def test_the_cronjob_changes_orders(world: World, tmp_path: Path) -> None:
+    world.order(42)
+    *shell, script = JOB
+    assert not subprocess.run(
+        [*shell, script.replace("20s", "1ms")], env=with_program(tmp_path), check=False
+    ).returncode
+    assert world.status() == "GENERATING"
+
+
+def mailed(home: Path, command: str, environ: dict[str, str]) -> str:
+    """What cron mails of a command."""
+    process = subprocess.run(
+        ["/bin/sh", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**environ, "HOME": str(home)},
+        cwd=home,
+        check=False,
+    )
+    return process.stdout
+
+
+def test_cron_mails_only_news(tmp_path: Path) -> None:
+    command = CRONTAB[0][6]
+
+    def run_of(output: str, code: int) -> str:
+        return mailed(tmp_path, command, with_program(tmp_path, f"echo '{output}' | grep . >&2; exit {code}"))
+
+    assert run_of("", 0) == ""
+    assert run_of("repair: 1 repaired", 0) == "repair: 1 repaired\n"
+    assert run_of("", 0) == ""
+    assert run_of("database unreachable", 3) == "database unreachable\n"
+    assert run_of("error: another maintenance run is active", 6) == ""
+    # An outage that lasts is no news.
+    assert run_of("database unreachable", 3) == ""
+    assert run_of("", 0) == ""
+    assert run_of("database unreachable", 3) == "database unreachable\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "maintain.txt"]
+
+
+def test_the_user_of_cron_can_write_where_its_lines_do() -> None:
+    guide = (DEPLOY / "README.md").read_text()
+    (made,) = re.findall(r"^install --directory --owner=sitegenctl (.*)$", guide, re.MULTILINE)
+    files = [Path(file) for line in CRONTAB for file in re.findall(r"(?:--textfile|--html|>) ?(/(?!dev/)\S+)", line[6])]
+    assert {str(file.parent) for file in files} == set(made.split())
 
 
 def test_the_lines_of_cron_as_its_shell_runs_them(world: World, tmp_path: Path) -> None:
@@ -312,15 +400,7 @@ def test_the_lines_of_cron_as_its_shell_runs_them(world: World, tmp_path: Path) 
     for *_, command in CRONTAB:
         for place, ours_here in places.items():
             command = command.replace(place, str(ours_here))
-        process = subprocess.run(
-            ["/bin/sh", "-c", command],
-            capture_output=True,
-            text=True,
-            env={**environ, "HOME": str(tmp_path)},
-            check=False,
-        )
-        assert process.stderr == ""
-        outputs.append(process.stdout)
+        outputs.append(mailed(tmp_path, command, environ))
     assert "GENERATING" in outputs[0]
     assert (outputs[1], outputs[3]) == ("", "")
     # No worker runs, and cron mails the report.
