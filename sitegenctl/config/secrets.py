@@ -50,6 +50,17 @@ def with_password(url: str, password: str) -> str:
     return f"{match['scheme']}{user}:{quote(password, safe='')}@{match['rest']}"
 
 
+def without_password(url: str) -> str:
+    """The URL, or each of several sentinel URLs, without its password."""
+    several = _BETWEEN_SENTINELS.split(url)
+    if len(several) > 1:
+        return ";".join(map(without_password, several))
+    scheme, separator, rest = url.partition("://")
+    login, at, address = rest.rpartition("@")
+    address = re.sub(r"(?<=[?&])password=[^&]*(&|$)", "", address).rstrip("?&")
+    return f"{scheme}{separator}{login.partition(':')[0]}{at}{address}"
+
+
 def mask_url(url: str) -> str:
     """The URL with its passwords replaced by ``***``; a text that is not a URL is masked completely."""
     several = _BETWEEN_SENTINELS.split(url)

@@ -150,6 +150,9 @@ class OrdersStore(Protocol):
     async def newest_finished(self, limit: int) -> list[int]:
         """The ids of the newest orders in REVIEW or DELIVERED, newest first."""
 
+    async def require_tables(self) -> None:
+        """Raise ``SourceError`` if a table or column is missing that sitegenctl needs."""
+
     async def require_writable(self) -> None:
         """Check that orders can be changed in this database, whether or not ``--read-only`` is set."""
 

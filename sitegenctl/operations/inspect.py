@@ -180,7 +180,8 @@ async def _find(queue: QueueBackend, task_id: str) -> tuple[TaskDetails | None, 
 
 
 async def try_database(orders: OrdersStore) -> str:
-    """Log in and count the orders."""
+    """Log in, check the tables and count the orders."""
+    await orders.require_tables()
     count = sum((await orders.count_by_status()).values())
     return f"{count} {'order' if count == 1 else 'orders'}"
 

@@ -38,7 +38,11 @@ def without_password(url: str) -> tuple[str, str]:
 
 def test_init_writes_a_private_file_from_the_environment(world: World, config: Path) -> None:
     process = world.run("config", "init", "--name", "prod")
-    assert (process.returncode, process.stdout, process.stderr) == (0, f"wrote {config}\n", "")
+    assert (process.returncode, process.stdout, process.stderr) == (
+        0,
+        f"wrote {config}\n",
+        "next: sitegenctl --context prod inspect\n",
+    )
     assert config.stat().st_mode & 0o777 == 0o600
     shown = data(world.run("config", "show", "-o", "json", "--context", "prod"))
     assert shown["settings"][0]["origin"] == "context prod"
@@ -135,7 +139,7 @@ def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> N
     process = on_terminal("config", "init", answers=answers, **NOWHERE)
     text = process.stdout
     assert process.returncode == 0, text
-    assert text.endswith(f"wrote {config}\n")
+    assert text.endswith(f"wrote {config}\nnext: sitegenctl --context shop inspect\n")
     assert "✓ PostgreSQL: 0 orders" in text
     assert "✓ Redis: 0 workers" in text
     assert "✗ the database can't be reached" in text
@@ -145,6 +149,73 @@ def test_init_prompts_tests_and_hides_passwords(world: World, config: Path) -> N
     assert (shop["context"], shop["chosen"]) == ("shop", True)
     assert "production = true" in config.read_text()
     assert world.run("inspect", "orders", **NOWHERE).returncode == 0
+
+
+def test_init_corrects_a_wrong_password(world: World, config: Path) -> None:
+    """The URL is kept with Enter, also one with its password from the environment."""
+    url, password = without_password(world.database_url)
+    redis, secret = without_password(world.redis_url)
+    answers = [
+        ("URL of PostgreSQL", ""),
+        ("✗ the database refuses the login", None),
+        ("Keep it anyway? [y/N]:", ""),
+        ("URL of PostgreSQL", ""),
+        ("Password (hidden, empty to keep it): ", password),
+        ("✓ PostgreSQL", None),
+        ("URL of Redis", redis),
+        (_HIDDEN, "wr0ng"),
+        ("✗ ", None),
+        ("Keep it anyway? [y/N]:", ""),
+        ("URL of Redis", ""),
+        ("Password (hidden, empty to keep it): ", secret),
+        ("✓ Redis", None),
+        ("Directory of the sites", str(world.sites_dir)),
+    ]
+    wrong = {**NOWHERE, "DATABASE_URL": url.replace("@", ":wr0ng@")}
+    process = on_terminal("config", "init", "--name", "prod", answers=answers, **wrong)
+    assert process.returncode == 0, process.stdout
+    assert "wr0ng" not in process.stdout + config.read_text()
+    # The name says that it is a production system.
+    assert "production system" not in process.stdout
+    assert world.run("inspect", "orders", **NOWHERE).returncode == 0
+
+
+def test_init_asks_only_for_what_no_option_gives(world: World, config: Path) -> None:
+    """A text that is not a URL is neither tried nor offered."""
+    redis, secret = without_password(world.redis_url)
+    options = ["--name", "shop", "--no-production", "--database-url", world.database_url]
+    answers = [
+        ("URL of Redis (redis://host:6379/0):", "localhost"),
+        ("✗ not a URL such as redis://host:6379/0", None),
+        ("URL of Redis (redis://host:6379/0):", "http://localhost/0"),
+        (_HIDDEN, ""),
+        ("✗ REDIS_URL is not a Redis URL", None),
+        ("URL of Redis (redis://host:6379/0):", redis),
+        (_HIDDEN, secret),
+    ]
+    given = [*options, "--sites-dir", str(world.sites_dir)]
+    process = on_terminal("config", "init", *given, answers=answers, **{**NOWHERE, "REDIS_URL": "typo"})
+    assert process.returncode == 0, process.stdout
+    for question in ("Name of", "URL of PostgreSQL", "Directory", "production system", "Keep it"):
+        assert question not in process.stdout
+
+
+@pytest.mark.parametrize("untested", [[], ["--untested"]])
+def test_init_refuses_a_text_that_is_no_url(world: World, config: Path, untested: list[str]) -> None:
+    process = world.run("config", "init", "--redis-url", "localhost", *untested)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.splitlines()[0] == "error: the URL of Redis is not a URL"
+    assert not config.exists()
+
+
+@pytest.mark.parametrize("table", ["site_orders", "site_onboardings", "site_generation_logs"])
+def test_init_refuses_a_database_without_the_tables(world: World, config: Path, table: str) -> None:
+    world.sql(f"DROP TABLE {table} CASCADE")
+    process = world.run("config", "init")
+    assert (process.returncode, process.stdout) == (3, "")
+    assert f"there is no table {table}" in process.stderr
+    assert not config.exists()
+    assert world.run("config", "init", "--untested").stderr == "next: sitegenctl --context production doctor\n"
 
 
 def test_contexts_are_listed_and_selected(world: World, config: Path) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.config.secrets import has_password, password_in, password_of, with_password
+from sitegenctl.config.secrets import has_password, password_in, password_of, with_password, without_password
 from sitegenctl.errors import UsageProblem
 
 
@@ -108,3 +108,18 @@ def test_invalid_password_file_is_reported(tmp_path: Path) -> None:
     path.write_text("x" * 10_000)
     with pytest.raises(UsageProblem, match="too long for a password"):
         password_in(path, "redis_password_file")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u:s3cret@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:s3@cr/et@h/d?sslmode=require&password=s3cret", "postgresql://u@h/d?sslmode=require"),
+        ("redis://:s3cret@h/0?password=s3cret&db=1", "redis://@h/0?db=1"),
+        ("sentinel://:s3cret@a/0;sentinel://:s3cret@b/0", "sentinel://@a/0;sentinel://@b/0"),
+        ("redis://h/0", "redis://h/0"),
+    ],
+)
+def test_password_is_removed_wherever_it_stands(url: str, expected: str) -> None:
+    assert without_password(url) == expected
+    assert "n3w" in with_password(without_password(url), "n3w")

@@ -18,7 +18,7 @@ from sitegenctl.adapters.postgres.locks import advisory_lock
 from sitegenctl.adapters.postgres.transitions import Change
 from sitegenctl.adapters.postgres.url import asyncpg_dsn
 from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery
-from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
+from sitegenctl.domain.health.access import DatabaseAccess, schema_obstacle, why_not_writable
 from sitegenctl.domain.orders.order import LogRow, Order, OrderStatus
 from sitegenctl.domain.orders.run_reader import RunRow
 from sitegenctl.domain.plans.plan import Step
@@ -138,6 +138,12 @@ class PostgresOrders:
 
     async def newest_finished(self, limit: int) -> list[int]:
         return [row["id"] for row in await self._main.fetch(queries.NEWEST_FINISHED, limit)]
+
+    async def require_tables(self) -> None:
+        async with self._main.transaction() as connection:
+            obstacle = schema_obstacle(await read_access(connection))
+        if obstacle is not None:
+            raise SourceError(obstacle.message, hint=obstacle.hint, source="database")
 
     async def require_writable(self) -> None:
         async with self._main.transaction() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,13 +14,17 @@ import typer
 from sitegenctl.cli import complete, signals
 from sitegenctl.cli.options import Invocation, option
 from sitegenctl.cli.terminal import is_interactive
-from sitegenctl.errors import SourceError, UsageProblem
+from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.errors import SitegenError, SourceError, UsageProblem
+from sitegenctl.render.command import command_line
 from sitegenctl.render.text import neutralise
 
 if TYPE_CHECKING:
     from sitegenctl.config.settings import Settings
 
 _SOURCES = {"database_url": "PostgreSQL", "redis_url": "Redis", "sites_dir": "sites directory"}
+
+_EXAMPLES = {"database_url": "postgresql://crm_user@host:5432/innexarcrm", "redis_url": "redis://host:6379/0"}
 
 #: The settings that are written, in this order.
 _WRITTEN = (
@@ -91,6 +96,7 @@ def init(
     """
     from sitegenctl.config.atomic_write import write_private
     from sitegenctl.config.file import read_text, require_config_path, with_context
+    from sitegenctl.config.settings import Settings
 
     call.require_writable()
     path = require_config_path(os.environ)
@@ -103,13 +109,21 @@ def init(
         _require_urls(values)
     # Raises if the context exists, before anything is asked or tried.
     with_context(before, name, {}, replace=force)
+    responded = not untested
     if asks:
-        _ask(call, values, untested=untested)
+        given = {setting for setting, value in options.flags().items() if value is not None}
+        responded = _ask(call, values, given=given, untested=untested)
+        # The name may say it already: see Settings.is_production.
+        if values["production"] is None and not Settings(context=name).is_production:
+            values["production"] = typer.confirm("Is this a production system?", err=True) or None
     elif not untested:
         _try_all(call, values)
     known = {setting: values[setting] for setting in _WRITTEN if values.get(setting) is not None}
     write_private(path, with_context(before, name, known, replace=force))
-    return call.write({"path": str(path), "context": name}, lambda: f"wrote {path}\n")
+    code = call.write({"path": str(path), "context": name}, lambda: f"wrote {path}\n")
+    next_step = Remedy.run(Command.INSPECT if responded else Command.DOCTOR)
+    print(f"next: {command_line(next_step, Settings(context=name).selector)}", file=sys.stderr)
+    return code
 
 
 def _known_values(call: Invocation, flags: dict[str, Any]) -> dict[str, Any]:
@@ -132,60 +146,84 @@ def _known_values(call: Invocation, flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_urls(values: dict[str, Any]) -> None:
-    for setting, variable in (("database_url", "DATABASE_URL"), ("redis_url", "REDIS_URL")):
-        if values[setting] is None:
-            flag = f"--{setting.replace('_', '-')}"
+    for setting, example in _EXAMPLES.items():
+        url, flag = values[setting], f"--{setting.replace('_', '-')}"
+        if url is None:
             raise UsageProblem(
                 f"no URL of {_SOURCES[setting]}",
-                hint=f"give {flag}, {variable} or --env-file, or run config init on a terminal",
+                hint=f"give {flag}, {setting.upper()} or --env-file, or run config init on a terminal",
             )
+        if not _is_url(url):
+            raise UsageProblem(f"the URL of {_SOURCES[setting]} is not a URL", hint=f"use the form {example}")
 
 
-def _ask(call: Invocation, values: dict[str, Any], *, untested: bool) -> None:
-    """Ask for each value, with the known one as default, and try it; ask again if that fails."""
-    examples = {"database_url": "postgresql://crm_user@host:5432/innexarcrm", "redis_url": "redis://host:6379/0"}
+def _is_url(text: str) -> bool:
+    return "://" in text
+
+
+def _ask(call: Invocation, values: dict[str, Any], *, given: Collection[str], untested: bool) -> bool:
+    """Ask for each value that no option gives, and try it; ask again if that fails.
+
+    The known value is the default. Returns whether every source responded.
+    """
+    kept_anyway = untested
     for setting in _SOURCES:
+        is_retry = False
         while True:
-            if setting == "sites_dir":
-                values[setting] = _prompt("Directory of the sites", values[setting] or "/app/generated_sites")
-            else:
-                values[setting] = _ask_url(values, setting, examples[setting])
-            if untested or _is_accepted(call, values, setting):
+            before = values[setting]
+            is_given = setting in given and not is_retry
+            if setting != "sites_dir":
+                _ask_url(values, setting, is_given=is_given, is_retry=is_retry)
+            elif not is_given:
+                values[setting] = _prompt("Directory of the sites", before or "/app/generated_sites")
+            if untested:
                 break
-    if values["production"] is None:
-        values["production"] = typer.confirm("Is this a production system?", err=True) or None
+            try:
+                print(f"✓ {_SOURCES[setting]}: {_try(call, values, setting)}", file=sys.stderr)
+                break
+            except UsageProblem as exc:
+                # Not worth keeping, and no default either.
+                _print_failure(exc)
+                values[setting] = before
+            except SourceError as exc:
+                _print_failure(exc)
+                if typer.confirm("Keep it anyway?", default=False, err=True):
+                    kept_anyway = True
+                    break
+            is_retry = True
+    return not kept_anyway
 
 
-def _ask_url(values: dict[str, Any], setting: str, example: str) -> str:
-    from sitegenctl.config.secrets import has_password, mask_url, with_password
+def _print_failure(exc: SitegenError) -> None:
+    print(f"✗ {neutralise(exc.message)}", file=sys.stderr)
+
+
+def _ask_url(values: dict[str, Any], setting: str, *, is_given: bool, is_retry: bool) -> None:
+    """Ask for a URL, unless it is given, and its password; in a retry, also for a known one, which may be wrong."""
+    from sitegenctl.config.secrets import has_password, mask_url, with_password, without_password
 
     known: str | None = values[setting]
-    default = mask_url(known) if known else example
-    answer = _prompt(f"URL of {_SOURCES[setting]}", default)
+    default = mask_url(known) if known is not None and _is_url(known) else None
+    question = f"URL of {_SOURCES[setting]}" + ("" if default else f" ({_EXAMPLES[setting]})")
+    answer = default if is_given and default else _prompt(question, default)
+    while not _is_url(answer):
+        print(f"✗ not a URL such as {_EXAMPLES[setting]}", file=sys.stderr)
+        answer = _prompt(question, default)
     # The default has its password masked: unchanged, it is the known URL; edited, it has no password.
-    url = known if known and answer == default else answer.replace(":***@", "@")
-    kind = setting.removesuffix("_url")
-    if has_password(url) or values[f"{kind}_password_file"] or values[f"{kind}_password_command"]:
-        return url
-    password = typer.prompt(
-        "Password (hidden, empty for none)", default="", hide_input=True, show_default=False, err=True
-    )
-    return with_password(url, password) if password else url
+    values[setting] = url = known if known is not None and answer == default else answer.replace(":***@", "@")
+    sources = [f"{setting.removesuffix('_url')}_password_{kind}" for kind in ("file", "command")]
+    is_known = has_password(url) or any(values[source] for source in sources)
+    if is_known and (answer != default or not is_retry):
+        return
+    question = f"Password (hidden, empty {'to keep it' if is_known else 'for none'})"
+    password = typer.prompt(question, default="", hide_input=True, show_default=False, err=True)
+    if password:
+        values[setting] = with_password(without_password(url), password)
+        values.update(dict.fromkeys(sources))
 
 
-def _prompt(text: str, default: str) -> str:
+def _prompt(text: str, default: str | None) -> str:
     return str(typer.prompt(text, default=default, err=True)).strip()
-
-
-def _is_accepted(call: Invocation, values: dict[str, Any], setting: str) -> bool:
-    """Try a source; if it does not respond, ask whether to keep it."""
-    try:
-        result = _try(call, values, setting)
-    except (SourceError, UsageProblem) as exc:
-        print(f"✗ {neutralise(exc.message)}", file=sys.stderr)
-        return typer.confirm("Keep it anyway?", default=False, err=True)
-    print(f"✓ {_SOURCES[setting]}: {result}", file=sys.stderr)
-    return True
 
 
 def _try_all(call: Invocation, values: dict[str, Any]) -> None:

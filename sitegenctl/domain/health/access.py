@@ -94,17 +94,8 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
         )
     if access.hidden:
         return hidden_rows(access.role, access.hidden)
-    problems = _schema_problems(access)
-    if problems:
-        return Obstacle(
-            message=f"the schema of the database is not understood: {'; '.join(problems)}",
-            hint=Remedy.run(
-                Command.DOCTOR,
-                advice="check for missing migrations or a newer release; to compare it with the contract",
-            ),
-            is_refusal=True,
-            is_schema=True,
-        )
+    if obstacle := schema_obstacle(access):
+        return obstacle
     grants = [
         f"{privilege} ({', '.join(missing)}) ON {table}"
         for table, needed in NEEDED_COLUMNS.items()
@@ -128,6 +119,22 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
             is_refusal=True,
         )
     return None
+
+
+def schema_obstacle(access: DatabaseAccess) -> Obstacle | None:
+    """The tables and columns that are missing or have other types; None if there are none."""
+    problems = _schema_problems(access)
+    if not problems:
+        return None
+    return Obstacle(
+        message=f"the schema of the database is not understood: {'; '.join(problems)}",
+        hint=Remedy.run(
+            Command.DOCTOR,
+            advice="check for missing migrations or a newer release; to compare it with the contract",
+        ),
+        is_refusal=True,
+        is_schema=True,
+    )
 
 
 def hidden_rows(role: str, tables: tuple[str, ...]) -> Obstacle:
