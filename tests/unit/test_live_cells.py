@@ -111,6 +111,12 @@ def test_progress_bar() -> None:
     assert progress_bar(None) == progress_bar(order()) == ""
     assert progress_bar(order(history=read_history(["START"]))) == "╌╌╌╌╌╌   3% starting"
     assert progress_bar(order(history=read_history(["START", "FINALIZE"]))) == "━━━━━━  95% finishing"
+    # A warning about an earlier stage and a new step change nothing.
+    writing = ["START", "WRITE_FILES", "CLEANUP_WARNING", "AI_CONTENT_ERROR", "SOMETHING_NEW"]
+    assert progress_bar(order(history=read_history(writing))) == "━━━━╌╌  60% writing"
+    assert progress_bar(order(history=read_history([*writing, "SUCCESS", "DNS_SKIP"]))) == "━━━━━━ 100% done"
+    assert progress_bar(order(history=read_history([*writing, "ERROR"]))) == ""
+    assert progress_bar(order(history=read_history([*writing, "START"]))) == "╌╌╌╌╌╌   3% starting"
 
 
 def test_queued_and_scheduled_tasks() -> None:

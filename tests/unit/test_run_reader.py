@@ -34,13 +34,15 @@ def test_runs_and_stages_have_durations() -> None:
 
 def test_a_failed_run_has_its_stage_and_error() -> None:
     (run,) = runs_of(("START", 0), ("FETCH_DATA", 1), ("BUILD_PROMPT", 2), ("SOMETHING_NEW", 3), ("ERROR", 32))
-    assert (run.outcome, run.duration, run.last_stage) == (RunOutcome.ERROR, 32, "building")
+    assert run.stage is not None
+    assert (run.outcome, run.duration, run.stage.name) == (RunOutcome.ERROR, 32, "building")
     assert run.error == "failed at 32"
     assert run.stages["building"] == 30
 
 
 def test_a_resumed_run_is_one_with_its_preamble_and_its_start() -> None:
-    (run,) = runs_of(("RESUME", 0), ("RESUME_DECISION", 1), ("CLEANUP", 2), ("START", 3), ("SUCCESS", 9))
+    preamble = [("RESUME", 0), ("RESUME_DECISION", 1), ("CLEANUP", 2), ("CLEANUP_WARNING", 2)]
+    (run,) = runs_of(*preamble, ("START", 3), ("SUCCESS", 9))
     assert (run.duration, run.stages) == (9, {"starting": 9})
 
 

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sitegenctl.domain.orders.run import RUN_STAGES, stage_of
+from sitegenctl.domain.orders.run_reader import LoggedRun, RunRow, RunStream
+from tests.support.values import STEPS
 
 # One run as each of the two generators of the system writes it; the facts about the system have the steps.
 TEMPLATE_RUN = [
@@ -43,6 +45,34 @@ def test_a_run_never_goes_back(run: list[str]) -> None:
 def test_the_stage_of_a_step(step: str, name: str) -> None:
     stage = stage_of(step)
     assert stage.name == name
+
+
+# The steps that trials against the real system have added to those of the two generators.
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        (("TEMPLATE_CUSTOMIZE", "TEMPLATE_NOT_FOUND", "TEMPLATE_ERROR", "AI_ERROR"), "building"),
+        (("AI_CONTENT_GENERATION", "AI_CONTENT_APPLIED", "AI_CONTENT_ERROR"), "building"),
+        (("WRITE_ERROR", "SECURITY_WARNING"), "writing"),
+        (("CLEANUP_WARNING",), "starting"),
+        (("INTEGRATIONS_ERROR", "PAGES_EXISTS", "PAGES_GITHUB_CONNECTED", "PAGES_GITHUB_WARNING"), "publishing"),
+        (("R2_SKIP", "DNS_SKIP"), "publishing"),
+    ],
+)
+def test_steps_of_the_real_system_are_known(steps: tuple[str, ...], name: str) -> None:
+    assert {stage.name if (stage := stage_of(step)) else None for step in steps} == {name}
+
+
+@given(st.lists(st.sampled_from([*STEPS, *TEMPLATE_RUN, *PROMPT_RUN, "CLEANUP_WARNING", "AI_CONTENT_ERROR"])))
+def test_progress_of_a_run_never_goes_back(steps: list[str]) -> None:
+    stream = RunStream()
+    reached: list[tuple[LoggedRun, float]] = []
+    for number, step in enumerate(steps):
+        stream.feed(RunRow(log_id=number, step=step))
+        for run in stream.newest():
+            share = run.stage.share if run.stage is not None else 0.0
+            assert all(share >= before for other, before in reached if other is run)
+            reached.append((run, share))
 
 
 @pytest.mark.parametrize("step", [None, "", "ERROR", "OPERATOR_ENQUEUE", "SOMETHING_NEW", "start"])

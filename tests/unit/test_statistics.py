@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from sitegenctl.domain.orders.run import RunCounts, RunOutcome
+from sitegenctl.domain.orders.run import RunCounts, RunOutcome, stage_of
 from sitegenctl.domain.orders.run_reader import LoggedRun
 from sitegenctl.domain.statistics.statistics import LONGEST, Collector, LogWindow, Statistics, durations, reason_of
 from sitegenctl.render.statistics import bar, brief, rate_words, sparkline
@@ -34,7 +34,7 @@ def run(
         began_at=None if seconds is None else ended - timedelta(seconds=seconds),
         last_at=ended,
         stages={"building": 40.0, "writing": 20.0},
-        last_stage="writing",
+        stage=stage_of("WRITE_FILES"),
         error=error,
         is_newest=is_newest,
     )

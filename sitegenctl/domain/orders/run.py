@@ -88,6 +88,7 @@ class Run:
 
     outcome: RunOutcome | None  # None when cut short or still going
     last_step: str
+    stage: Stage | None = None  # the furthest that it reached
     began: timedelta | None = None  # age of its first row by the database's clock; None: unusable time
     task_id: str | None = None  # from its START or RESUME row
     takes_lock: bool = False  # it holds the order's run lock until it ends; from the same row
@@ -141,11 +142,17 @@ _STAGES: Sequence[tuple[str, Stage]] = (
     ("WRITE_COMPLETE", Stage(name="writing", share=0.75)),
     ("WRITE_PROGRESS", Stage(name="writing", share=0.68)),
     ("WRITE_", Stage(name="writing", share=0.6)),
+    ("SECURITY_WARNING", Stage(name="writing", share=0.6)),  # about a file that is to be written
     ("PARSE_RESULT", Stage(name="building", share=0.55)),
     ("AI_COMPLETE", Stage(name="building", share=0.5)),
     ("AI_GENERATION", Stage(name="building", share=0.4)),
+    ("AI_ERROR", Stage(name="building", share=0.4)),
+    ("AI_CONTENT_APPLIED", Stage(name="building", share=0.48)),
+    ("AI_CONTENT_ERROR", Stage(name="building", share=0.48)),  # not fatal: the template's own texts stay
+    ("AI_CONTENT_", Stage(name="building", share=0.44)),
     ("BUILD_PROMPT", Stage(name="building", share=0.35)),
     ("TEMPLATE_CUSTOMIZED", Stage(name="building", share=0.5)),
+    ("TEMPLATE_CUSTOMIZE", Stage(name="building", share=0.46)),
     ("TEMPLATE_COPIED", Stage(name="building", share=0.42)),
     ("TEMPLATE_", Stage(name="building", share=0.35)),
     ("FETCH_DATA", Stage(name="reading", share=0.3)),

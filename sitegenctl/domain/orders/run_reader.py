@@ -27,12 +27,13 @@ from sitegenctl.domain.orders.run import (
     History,
     Run,
     RunOutcome,
+    Stage,
     stage_of,
 )
 from sitegenctl.domain.slotted import slotted
 
 # A resumed run writes these before its START; they belong to the same run.
-_PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP"})
+_PREAMBLE = frozenset({"RESUME", "RESUME_DECISION", "CLEANUP", "CLEANUP_WARNING"})
 
 _ROLLED_BACK = frozenset(step + OPERATOR_FAILED_SUFFIX for step in ENQUEUES)
 
@@ -68,7 +69,7 @@ class LoggedRun:
     last_at: datetime | None = None  # of its last row
     last_step: str = ""
     stages: dict[str, float] = field(default_factory=dict)  # seconds spent in each until it succeeded or ended
-    last_stage: str | None = None  # the stage in which it ended
+    stage: Stage | None = None  # the furthest that it reached
     error: str | None = None  # the message of its last ERROR
     is_newest: bool = True  # no later run was read: it may still be running
     is_announced: bool = False
@@ -108,9 +109,9 @@ class LoggedRun:
         """Add its next row."""
         step, at = row.step, row.at
         if at is not None:
-            if self.last_stage is not None and RunOutcome.SUCCESS not in self.outcomes:
+            if self.stage is not None and RunOutcome.SUCCESS not in self.outcomes:
                 passed = (at - (self.last_at or at)).total_seconds()
-                self.stages[self.last_stage] = self.stages.get(self.last_stage, 0.0) + max(passed, 0.0)
+                self.stages[self.stage.name] = self.stages.get(self.stage.name, 0.0) + max(passed, 0.0)
             self.last_at = at
         self.last_step = step
         if step in STARTS:
@@ -124,8 +125,9 @@ class LoggedRun:
             self.outcomes.setdefault(self.outcome, at)
             if self.outcome is RunOutcome.ERROR:
                 self.error = row.message
-        elif (stage := _stage_of(step)) is not None:
-            self.last_stage = stage.name
+        elif (stage := _stage_of(step)) is not None and (self.stage is None or stage.share >= self.stage.share):
+            # A warning may be about an earlier stage, and names begin with that of their stage only in most cases.
+            self.stage = stage
 
 
 @dataclass(slots=True)
@@ -240,6 +242,7 @@ def read_history(
         last_run = Run(
             outcome=run.outcome,
             last_step=run.last_step,
+            stage=run.stage,
             began=run.age,
             task_id=announced.task_id,
             takes_lock=announced.takes_lock,

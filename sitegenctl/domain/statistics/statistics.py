@@ -201,7 +201,7 @@ class Collector:
         else:
             self._durations[run.outcome].append(duration)
         if run.outcome is RunOutcome.ERROR:
-            self._failed_in[run.last_stage or "starting"] += 1
+            self._failed_in[run.stage.name if run.stage is not None else "starting"] += 1
             message = run.error or ""
             text = reason_of(message)
             if text not in self._reasons and len(self._reasons) >= _MAX_REASONS:

@@ -79,7 +79,8 @@ def order_name(order: Order | None) -> str:
 def progress_bar(order: Order | None) -> str:
     """Progress of the order's last run and the name of its stage; empty if its steps do not show it."""
     run = order.history.last_run if order is not None else None
-    stage = stage_of(run.last_step) if run is not None else None
+    # After an ERROR a running task begins another run.
+    stage = None if run is None else run.stage if run.outcome is None else stage_of(run.outcome)
     if stage is None:
         return ""
     full = round(stage.share * _BAR_WIDTH)
