@@ -90,7 +90,8 @@ async def inspect_queue(sources: Sources) -> Snapshot:
     """Read everything live and its orders. Raises ``SourceError`` without the broker."""
     snapshot = await observe(sources, None, files=False)
     if Source.BROKER in snapshot.errors:
-        raise SourceError(snapshot.errors[Source.BROKER], hint=RUN_DOCTOR, source=Source.BROKER)
+        hint = snapshot.hints.get(Source.BROKER, RUN_DOCTOR)
+        raise SourceError(snapshot.errors[Source.BROKER], hint=hint, source=Source.BROKER)
     return snapshot
 
 

@@ -34,7 +34,8 @@ async def list_orders(sources: Sources, query: OrderQuery) -> tuple[OrderPage, S
     """A page of orders, and the snapshot that their diagnoses come from."""
     snapshot = await observe_open(sources, check_hollow=query.includes_on_request, only=query.filter)
     if Source.DATABASE in snapshot.errors:
-        raise SourceError(snapshot.errors[Source.DATABASE], hint=RUN_DOCTOR, source=Source.DATABASE)
+        hint = snapshot.hints.get(Source.DATABASE, RUN_DOCTOR)
+        raise SourceError(snapshot.errors[Source.DATABASE], hint=hint, source=Source.DATABASE)
     return await page_of(sources.orders, sources.sites, query, snapshot), snapshot
 
 

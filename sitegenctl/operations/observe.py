@@ -21,14 +21,14 @@ from sitegenctl.domain.diagnosis.liveness import (
     separate_claims,
     unconfirmed,
 )
-from sitegenctl.domain.diagnosis.remedy import Command, Remedy
+from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order, OrderStatus
 from sitegenctl.domain.orders.site import MIN_SITE_FILES, SiteFiles
 from sitegenctl.domain.ports import OrdersStore, QueueBackend, SiteStore, Sources
 from sitegenctl.domain.queue.task import BrokerReading, LiveTask, TaskState
 from sitegenctl.domain.queue.worker import WorkerRoster, WorkerSurvey, survey_of
-from sitegenctl.errors import SourceError
+from sitegenctl.errors import SourceError, Unreachable
 
 # A reading is valid for this many seconds, or for this many times as long as it took, so that a growing queue is not
 # read most of the time. Changes that go through an order's row are detected in any case: before planning by `covers`,
@@ -107,6 +107,12 @@ class Attempts:
     causes: dict[Source, SourceError] = field(default_factory=dict)
     took: dict[Source, float] = field(default_factory=dict)  # seconds of each first response
     _locks: Mapping[Source, asyncio.Lock] = field(default_factory=lambda: {source: asyncio.Lock() for source in Source})
+
+    @property
+    def hints(self) -> dict[Source, Hint]:
+        """What to do about a source that refused the request; doctor finds out about one that is unreachable."""
+        refused = {source: exc.hint for source, exc in self.causes.items() if not isinstance(exc, Unreachable)}
+        return {source: hint for source, hint in refused.items() if hint is not None}
 
     async def make(self, source: Source, ask: Callable[[], Awaitable[T]]) -> T | None:
         """The response; None, with the reason in ``errors``, without one."""
@@ -283,6 +289,7 @@ class _Observation:
             roster=self.roster,
             files=files or {},
             errors=dict(self.attempts.errors),
+            hints=self.attempts.hints,
             grace=self.sources.grace,
             check_hollow=self.check_hollow,
             possible=liveness.possible_runs(without_task),
@@ -381,6 +388,6 @@ def require(snapshot: Snapshot, *sources: Source) -> None:
         if source in snapshot.errors:
             raise SourceError(
                 snapshot.errors[source],
-                hint="nothing was done: without it live tasks are unknown",
+                hint=snapshot.hints.get(source, "nothing was done: without it live tasks are unknown"),
                 source=source,
             )

@@ -29,7 +29,7 @@ class Report:
 
     ``data`` is that of the JSON envelope, ``rows`` are those of NDJSON and CSV; ``columns`` are needed where there may
     be no row. ``text`` renders it for people, including the errors if ``text_has_errors``. ``unanswered`` has the
-    sources that did not respond fully, each with the reason.
+    sources that did not respond fully, each with the reason; ``hints`` what to do about some of them.
     """
 
     command: str
@@ -41,6 +41,7 @@ class Report:
     errors: Sequence[dict[str, str | None]] = field(default_factory=tuple)
     text_has_errors: bool = False
     unanswered: Mapping[Source, str] = field(default_factory=dict)
+    hints: Mapping[Source, Hint] = field(default_factory=dict)
 
 
 def write(report: Report, output: str, stream: TextIO | None = None, *, heading: bool = True) -> int:
@@ -154,7 +155,7 @@ def degraded(report: Report, texts: BackendTexts, *, selector: str | None = None
     """The report with an error for each source that did not respond fully, and exit code 3."""
     if not report.unanswered:
         return report
-    hints: dict[Source, Hint] = {Source.WORKERS: f"{texts.silence}; {texts.patience}"}
+    hints: dict[Source, Hint] = {Source.WORKERS: f"{texts.silence}; {texts.patience}", **report.hints}
     errors = [
         error_data(message, hint_text(hints.get(source, RUN_DOCTOR), selector), str(source))
         for source, message in report.unanswered.items()

@@ -109,8 +109,11 @@ def test_quick_fails_if_the_user_may_not_ask_workers(on_stage: OnStage) -> None:
         refused = world.run("doctor", "--quick", REDIS_URL=world.redis_url.replace(":pw@", ":no@"))
     assert process.returncode == 5
     assert process.stdout.splitlines()[0] == "unhealthy: 1 failed"
-    assert "✗ worker             Redis does not let this user execute PUBLISH" in process.stdout
-    assert "ACL SETUSER USER '+publish'" in process.stdout
+    assert (
+        "✗ worker             no worker can be asked: Redis does not let the user clerk execute PUBLISH"
+        in process.stdout
+    )
+    assert "ACL SETUSER clerk +publish" in process.stdout
     assert refused.returncode == 3
     assert "→ check the password in REDIS_URL" in refused.stdout
 

@@ -49,7 +49,7 @@ def _too_few_replicas(client: Redis, folder: Path) -> None:
     client.config_set("min-replicas-to-write", 1)
 
 
-@pytest.mark.parametrize(
+_REFUSALS = pytest.mark.parametrize(
     ("refuse", "cause", "hint"),
     [
         (_out_of_memory, "out of memory", "maxmemory"),
@@ -58,6 +58,9 @@ def _too_few_replicas(client: Redis, folder: Path) -> None:
         (_too_few_replicas, "too few replicas", "min-replicas-to-write"),
     ],
 )
+
+
+@_REFUSALS
 def test_cause_of_refused_writes_is_named(
     system: World, tmp_path: Path, refuse: Callable[[Redis, Path], None], cause: str, hint: str
 ) -> None:
@@ -74,6 +77,31 @@ def test_cause_of_refused_writes_is_named(
     assert b"site_generation" not in b" ".join(keys)
 
 
+@_REFUSALS
+def test_workers_do_not_hang_where_redis_refuses_writes(
+    system: World, tmp_path: Path, refuse: Callable[[Redis, Path], None], cause: str, hint: str
+) -> None:
+    folder, port = tmp_path / "redis", free_port()
+    folder.mkdir()
+    system.order(42, "GENERATING")
+    system.redis_url = f"redis://127.0.0.1:{port}/0"
+    with (
+        server("--port", str(port), "--dir", str(folder), "--save", "", url=system.redis_url),
+        system.redis() as client,
+    ):
+        system.publish(42)
+        system.deliver(**({"late": -60} if system.backend == "rq" else {}))
+        refuse(client, folder)
+        for command in ("inspect", "inspect workers", "inspect 42", "doctor"):
+            ran = system.run(*command.split(), REDIS_URL=system.redis_url)
+            shown = ran.stdout + ran.stderr
+            assert re.search(f"no worker can (be asked|send heartbeats): .*{cause}", shown), (command, shown)
+            assert hint in shown, (command, shown)
+            assert "hangs" not in shown, (command, shown)
+            assert "respond" not in shown, (command, shown)
+            assert ran.returncode == (5 if command == "doctor" else 3), (command, shown)
+
+
 def test_missing_write_permission_is_named(system: World) -> None:
     url = re.sub("//(.*@)?", "//reader:secret@", system.redis_url, count=1)
     with system.redis() as client:
@@ -82,5 +110,5 @@ def test_missing_write_permission_is_named(system: World) -> None:
             refusal = require_writable(system, url)
         finally:
             client.execute_command("ACL", "DELUSER", "reader")
-    assert "does not let this user execute LPUSHX" in refusal.message
+    assert "does not let the user reader execute LPUSHX" in refusal.message
     assert "ACL SETUSER" in (refusal.hint or "")

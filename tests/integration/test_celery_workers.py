@@ -6,13 +6,11 @@ import asyncio
 import base64
 import contextlib
 import json
-import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from sitegenctl.adapters.celery.control import Replies
 from sitegenctl.adapters.celery.options import QueueOptions
@@ -20,7 +18,6 @@ from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.celery.workload import QUESTIONS, Workload, running
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.task import LiveTask, TaskState
-from sitegenctl.errors import SourceError
 from tests.support.doctor_stage import odd_process
 from tests.support.fake_worker import FakeWorker, request
 from tests.support.world import QUEUE, TASK, World, eventually
@@ -152,69 +149,6 @@ def test_unresponsive_namesake_is_counted(world: World) -> None:
     with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": None}):
         replies = ask(world, "active", timeout=1)
     assert (list(replies.answers), replies.unresponsive) == (["fake@box"], 1)
-
-
-# --- what an ACL does not permit ---
-
-
-@pytest.fixture
-def clerk(world: World) -> Iterator[Callable[..., None]]:
-    """Make a user with these rules, and use Redis as that user."""
-    url = world.redis_url
-
-    def become(*rules: str) -> None:
-        with Redis.from_url(url) as client:
-            client.execute_command("ACL", "SETUSER", "clerk", "reset", "on", ">pw", *rules)
-        world.redis_url = f"redis://clerk:pw@{url.rpartition('@')[2].removeprefix('redis://')}"
-
-    yield become
-    world.redis_url = url
-    with Redis.from_url(url) as client:
-        client.execute_command("ACL", "DELUSER", "clerk")
-
-
-@pytest.mark.parametrize(
-    ("rules", "message", "rule"),
-    [
-        (
-            ("~*", "+@all", "resetchannels"),
-            "no worker can be asked: Redis does not let this user use the channel /{db}.celery.pidbox",
-            "'&/{db}.celery.pidbox*'",
-        ),
-        (("~*", "&*", "+@all", "-publish"), "Redis does not let this user execute PUBLISH", "'+publish'"),
-        (("~q", "&*", "+@all"), "use the key _kombu.binding.reply.celery.pidbox with SADD", "'~_kombu.binding."),
-    ],
-)
-def test_missing_permission_is_named(
-    world: World, clerk: Callable[..., None], rules: tuple[str, ...], message: str, rule: str
-) -> None:
-    clerk(*rules)
-    db = parse_url(world.redis_url).database
-    with pytest.raises(SourceError) as caught:
-        ask(world, "active")
-    assert message.format(db=db) in caught.value.message
-    assert rule.format(db=db) in str(caught.value.hint)
-    assert caught.value.source == ("workers" if "no worker" in message else "broker")
-    assert "login" not in caught.value.message
-
-
-def test_suggested_acl_rule_is_sufficient(world: World, clerk: Callable[..., None]) -> None:
-    clerk("~*", "+@all", "resetchannels", f"&/{parse_url(world.redis_url).database}.celery.pidbox*")
-    assert ask(world, "active").answers == {}
-
-
-def test_doctor_fails_where_no_worker_can_be_asked(
-    world: World, clerk: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clerk("~*", "+@all", "resetchannels")
-    world.configure(monkeypatch)
-    for arguments in (["doctor", "--quick"], ["doctor"]):
-        ran = world.run(*arguments)
-        assert ran.returncode == 5, ran.stdout + ran.stderr
-        assert re.search(r"^✗ worker +no worker can be asked: Redis does not let this user use the", ran.stdout, re.M)
-        assert "ACL SETUSER" in ran.stdout
-    asked = world.run("inspect", "workers")
-    assert "use the channel" in asked.stdout + asked.stderr
 
 
 def test_argument_of_another_task_is_no_order(world: World) -> None:

@@ -114,7 +114,7 @@ async def test_missing_permission_is_reported(redis_url: str) -> None:
         finally:
             admin.execute_command("ACL", "DELUSER", "clerk")
     assert isinstance(refusal, Refusal)
-    assert refusal.message == "Redis does not let this user execute INFO"
+    assert refusal.message.startswith("Redis does not let the user clerk execute INFO: ")
     assert pong == b"PONG"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from sitegenctl.adapters.redis.errors import Refusal, error_of, without_errors
@@ -70,12 +72,10 @@ def test_unknown_tls_option_is_refused() -> None:
         ("WRONGPASS invalid username-password pair", "Redis refuses the login: invalid username-password pair", False),
         ("NOAUTH Authentication required.", "Redis refuses the login: Authentication required.", False),
         ("ERR unknown command", "Redis refused: unknown command", True),
-        ("NOPERM you may not", "Redis does not let this user do that: you may not", True),
-        ("NOPERM No permissions to access a key", "Redis does not let this user do that: No permissions", True),
-        ("NOPERM the 'password' command is not allowed", "Redis does not let this user do that: the 'password'", True),
+        ("NOPERM you may not", "Redis does not let the user default execute that: you may not", True),
         ("LOADING Redis is loading", "Redis can't be reached: Redis is loading", False),
         ("ERR max number of clients reached", "Redis can't be reached: max number of clients reached", False),
-        ("OOM command not allowed", "Redis refused: command not allowed", True),
+        ("OOM command not allowed", "Redis is out of memory: command not allowed", True),
         ("ODD", "Redis refused: ODD", True),
     ],
 )
@@ -87,42 +87,31 @@ def test_error_replies_are_classified_by_code(reply: str, message: str, only_thi
 
 
 @pytest.mark.parametrize(
-    ("reply", "command", "message", "rule"),
+    ("command", "message", "rules"),
     [
         (
-            "NOPERM User clerk has no permissions to run the 'publish' command",
-            ("PUBLISH", "c", "m"),
-            "execute PUBLISH",
-            "ACL SETUSER clerk '+publish'",
-        ),
-        (
-            "NOPERM this user has no permissions to run the 'keys' command or its subcommand",
-            ("KEYS", "*"),
-            "execute KEYS",
-            "ACL SETUSER USER '+keys'",
-        ),
-        ("NOPERM No permissions to access a key", ("LLEN", b"q"), "use the key q with LLEN", "ACL SETUSER USER '~q'"),
-        (
-            "NOPERM this user has no permissions to access one of the keys used as arguments",
-            ("EVAL", "return 1", 2, "unacked", "unacked_index", "tag"),
-            "use the key unacked with EVAL",
-            "ACL SETUSER USER '~unacked'",
-        ),
-        (
-            "NOPERM No permissions to access a channel",
             ("PUBLISH", "/0.celery.pidbox", "m"),
-            "use the channel /0.celery.pidbox with PUBLISH",
-            "ACL SETUSER USER '&/0.celery.pidbox'",
+            "PUBLISH on the channel /0.celery.pidbox",
+            "+publish '&/0.celery.pidbox'",
         ),
+        (("KEYS", "*"), "KEYS on the key *", r"+keys '~\*'"),
+        (("LLEN", b"q"), "LLEN on the key q", "+llen '~q'"),
+        (("DEL", "a", "b"), "DEL on the keys a, b", "+del '~a' '~b'"),
+        (("EVAL", "return 1", 2, "a", "b", "tag"), "EVAL on the keys a, b", "+eval '~a' '~b'"),
+        (("CLIENT", "LIST"), "CLIENT LIST", "+client|list"),
+        (("GET", f"meta-{uuid.UUID(int=1)}"), f"GET on the key meta-{uuid.UUID(int=1)}", "+get '~meta-*'"),
+        (("PSUBSCRIBE", "/0.celeryev/*"), "PSUBSCRIBE on the channel /0.celeryev/*", "+psubscribe '&/0.celeryev/*'"),
+        (("INFO",), "INFO", "+info"),
     ],
 )
+@pytest.mark.parametrize("user", ["clerk", None])
 def test_missing_permission_names_the_acl_rule(
-    reply: str, command: tuple[object, ...], message: str, rule: str
+    command: tuple[object, ...], message: str, rules: str, user: str | None
 ) -> None:
-    (error,) = without_errors([error_of(reply)], commands=[command], keep_refusals=True)
-    assert error.message == f"Redis does not let this user {message}"
-    assert error.hint.endswith(rule)
-    assert "login" not in error.message + error.hint
+    reply = error_of("NOPERM in any words")
+    (error,) = without_errors([reply], commands=[command], user=user, keep_refusals=True)
+    assert error.message == f"Redis does not let the user {user or 'default'} execute {message}: in any words"
+    assert error.hint.endswith(f"ACL SETUSER {user or 'default'} {rules}")
 
 
 OLD = b"id=3 addr=127.0.0.1:4000 fd=8 name= age=1 idle=0 flags=b db=5 sub=0 psub=0 multi=-1 qbuf=0 events=r cmd=brpop\n"

@@ -21,8 +21,8 @@ from typing import Any
 
 from sitegenctl.adapters.broker.json_values import mapping, text
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import Command, Connection, literally
-from sitegenctl.adapters.redis.errors import NotPermitted, Refusal
+from sitegenctl.adapters.redis.connection import Command, Connection
+from sitegenctl.adapters.redis.errors import NotPermitted, Refusal, literally
 from sitegenctl.errors import SourceError
 
 _EXCHANGE = "celery.pidbox"
@@ -92,15 +92,16 @@ class ReplyLists:
         return [key for key, seconds in self.idle.items() if seconds is not None and seconds >= ABANDONED_AFTER]
 
 
-class ChannelNotPermitted(Refusal):
-    """The ACL of Redis denies this user the channel on which workers listen for remote control."""
+class CannotAsk(Refusal):
+    """Redis refuses what remote control needs, so that no worker can be asked."""
 
-    def __init__(self, channels: Sequence[str], cause: NotPermitted) -> None:
-        super().__init__(
-            f"no worker can be asked: Redis does not let this user use the channel {' or '.join(channels)}",
-            hint=cause.grant(*(f"&{literally(channel)}*" for channel in channels)),
-            source="workers",
-        )
+    def __init__(self, cause: Refusal, channels: Sequence[str]) -> None:
+        hint = cause.hint
+        if isinstance(cause, NotPermitted) and cause.command == "PUBLISH":
+            # Methods are published on these channels, and kombu adds a suffix for a single worker.
+            hint = cause.grant("+publish", *(f"'&{literally(channel)}*'" for channel in channels))
+        message = f"no worker can be asked: {cause.message}"
+        super().__init__(message, code=cause.code, reason=cause.reason, hint=hint, source="workers")
 
 
 async def ask_workers(
@@ -118,50 +119,55 @@ async def ask_workers(
     ``timeout`` is in seconds; that of the connection must be longer. ``channels`` are where the workers listen.
     ``arguments`` are by method. Nothing is left in Redis, unless the connection is lost for good.
     """
-    oid = str(uuid.uuid4())
-    reply_list = f"{options.global_keyprefix}{oid}.{_REPLY_EXCHANGE}"
-    binding = (options.global_keyprefix + BINDINGS, options.sep.join((oid, "", f"{oid}.{_REPLY_EXCHANGE}")))
-    cleaning = (("SREM", *binding), ("DEL", reply_list))
+    box = _ReplyBox.new(options)
     tickets = {str(uuid.uuid4()): method for method in methods}
     requests = [
-        _request(method, arguments.get(method, _NO_ARGUMENTS), destination, ticket, oid, timeout)
+        _request(method, arguments.get(method, _NO_ARGUMENTS), destination, ticket, box.oid, timeout)
         for ticket, method in tickets.items()
     ]
     # An unreachable Redis must fail here, before there is anything to clean up.
-    await connection.execute(("PING",))
+    await connection.execute(("PING",), keep_refusals=True)
     # As many answers to each method as workers of this name gave.
     answers: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     try:
-        _, *counts = await _publish(connection, ("SADD", *binding), requests, channels)
+        _, *counts = await connection.execute(box.binding, *_published(requests, channels))
         asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
         if destination is not None:
             asked = min(asked, len(destination))
         deadline = time.monotonic() + timeout
         for _ in range(asked * len(methods)):
             left = deadline - time.monotonic()
-            popped = (await connection.execute(("BRPOP", reply_list, max(left, 0.01))))[0] if left > 0 else None
+            popped = (await connection.execute(box.read(left)))[0] if left > 0 else None
             if popped is None:
                 break
             for ticket, worker, answer in _read(popped[1]):
                 if ticket in tickets:
                     answers[worker][tickets[ticket]].append(answer)
-        await connection.execute(*cleaning)
-    except BaseException:
+        await connection.execute(*box.cleaning)
+    except BaseException as exc:
         # Also when cancelled, or when the connection is lost: it is opened again. A failure of the clean-up must not
         # hide the first error.
         with suppress(SourceError):
-            await connection.execute(*cleaning)
+            await connection.execute(*box.cleaning)
+        if isinstance(exc, Refusal):
+            raise CannotAsk(exc, channels) from exc
         raise
     return _replies(answers, methods, asked)
 
 
-async def count_workers(connection: Connection, channels: Sequence[str]) -> int:
+async def count_workers(connection: Connection, options: QueueOptions, channels: Sequence[str]) -> int:
     """The number of workers that listen for remote control, by a request that none of them replies to.
 
-    They subscribe to patterns, which PUBSUB NUMSUB does not count. Nothing is written.
+    They subscribe to patterns, which PUBSUB NUMSUB does not count. Raises ``CannotAsk`` where a request would not
+    work: all its commands are executed.
     """
-    request = _request("ping", _NO_ARGUMENTS, _NO_WORKER, str(uuid.uuid4()), str(uuid.uuid4()), 1)
-    return sum(await _publish(connection, None, [request], channels))
+    box = _ReplyBox.new(options)
+    requests = _published([_request("ping", _NO_ARGUMENTS, _NO_WORKER, box.oid, box.oid, 1)], channels)
+    try:
+        _, *replies = await connection.execute(box.binding, *requests, box.read(0), *box.cleaning)
+    except Refusal as exc:
+        raise CannotAsk(exc, channels) from exc
+    return sum(replies[: len(requests)])
 
 
 async def find_reply_lists(connection: Connection, options: QueueOptions) -> ReplyLists:
@@ -200,17 +206,37 @@ async def prune_reply_lists(connection: Connection, options: QueueOptions) -> in
     return sum(await connection.execute(*commands))
 
 
-async def _publish(
-    connection: Connection, first: Command | None, requests: Sequence[str], channels: Sequence[str]
-) -> list[Any]:
-    """Publish these requests in one round trip, after the command ``first``; returns all replies of Redis."""
-    publishing: list[Command] = [("PUBLISH", channel, request) for request in requests for channel in channels]
-    try:
-        return await connection.execute(*([first] if first else []), *publishing)
-    except NotPermitted as exc:
-        if not exc.is_channel:
-            raise
-        raise ChannelNotPermitted(channels, exc) from exc
+@dataclass(frozen=True, kw_only=True)
+class _ReplyBox:
+    """The list for the replies to one request, and its entry in the set of bindings."""
+
+    oid: str
+    key: str
+    entry: tuple[str, str]
+
+    @classmethod
+    def new(cls, options: QueueOptions) -> _ReplyBox:
+        oid = str(uuid.uuid4())
+        queue, prefix = f"{oid}.{_REPLY_EXCHANGE}", options.global_keyprefix
+        return cls(oid=oid, key=prefix + queue, entry=(prefix + BINDINGS, options.sep.join((oid, "", queue))))
+
+    @property
+    def binding(self) -> Command:
+        """The command that lets workers reply."""
+        return ("SADD", *self.entry)
+
+    @property
+    def cleaning(self) -> tuple[Command, Command]:
+        """The commands that remove everything."""
+        return ("SREM", *self.entry), ("DEL", self.key)
+
+    def read(self, patience: float) -> Command:
+        """The command that waits for a reply; 0 seconds would be for ever."""
+        return ("BRPOP", self.key, max(patience, 0.01))
+
+
+def _published(requests: Sequence[str], channels: Sequence[str]) -> list[Command]:
+    return [("PUBLISH", channel, request) for request in requests for channel in channels]
 
 
 def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:

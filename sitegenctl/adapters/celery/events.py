@@ -15,7 +15,8 @@ from contextlib import aclosing, asynccontextmanager
 
 from sitegenctl.adapters.celery.codec import parse_body, unpack
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import Connection, literally
+from sitegenctl.adapters.redis.connection import Connection
+from sitegenctl.adapters.redis.errors import literally
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.event import Event, NoEvent, read_event
 

@@ -65,7 +65,7 @@ class CeleryHealth:
             return await read_facts(
                 connection,
                 database=parse_url(self._url).database,
-                count_workers=lambda connection: count_workers(connection, self._workers.channels),
+                count_workers=lambda connection: count_workers(connection, self._options, self._workers.channels),
                 delivered=[("HLEN", self._options.unacked)],
                 worker=_WORKER,
                 now=self._now,

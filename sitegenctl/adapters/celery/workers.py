@@ -28,8 +28,8 @@ from sitegenctl.adapters.broker.task_args import order_of, parse_time
 from sitegenctl.adapters.celery.codec import contained_calls
 from sitegenctl.adapters.celery.control import SCAN_COUNT, SCAN_STEPS, Replies, ask_workers
 from sitegenctl.adapters.celery.options import QueueOptions
-from sitegenctl.adapters.redis.connection import Connection, literally, open_connection, own_addresses
-from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.redis.connection import Connection, open_connection, own_addresses
+from sitegenctl.adapters.redis.errors import Refusal, literally
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.adapters.system.processes import local_memory
 from sitegenctl.domain.ports import Consumers

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import ssl
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,14 +42,6 @@ _READ_SIZE = 65536
 _INCOMPLETE = object()
 _FALSE = ("0", "F", "FALSE", "N", "NO")
 _CERT_REQS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
-
-# Why Redis refuses all writes and what to do, by the code of its reply.
-_READ_ONLY = {
-    "OOM": ("Redis is out of memory", "free memory there, or raise maxmemory"),
-    "READONLY": ("Redis is a read-only replica", "name the primary in REDIS_URL"),
-    "MISCONF": ("Redis cannot save to disk", "free disk space there; redis-cli INFO persistence shows the error"),
-    "NOREPLICAS": ("Redis has too few replicas", "start its replicas, or lower min-replicas-to-write"),
-}
 
 _open_streams: WeakSet[_Stream] = WeakSet()
 
@@ -90,7 +81,8 @@ class _Stream:
                     raise login_refused(reply.reason)
                 without_errors([reply])
             if address.database:
-                without_errors(await stream.exchange(("SELECT", address.database)))
+                select = ("SELECT", address.database)
+                without_errors(await stream.exchange(select), commands=[select], user=address.username)
         except BaseException:
             stream.abort()
             raise
@@ -155,7 +147,8 @@ class Connection:
             if replies is None:
                 # Otherwise the outstanding reply would be taken for the reply to the next command.
                 await self.aclose()
-        return without_errors(replies, commands=commands, keep_refusals=keep_refusals)
+        user = self._address.username
+        return without_errors(replies, commands=commands, user=user, keep_refusals=keep_refusals)
 
     async def subscribe(self, patterns: Sequence[str], *, idle: float) -> AsyncGenerator[bytes | None, None]:
         """Yield the messages on channels that match; None first, and after ``idle`` silent seconds.
@@ -171,7 +164,7 @@ class Connection:
                     stream.send([command])
                     # One confirmation for each pattern, or one error for all.
                     for _ in patterns:
-                        without_errors([await stream.receive()], commands=[command])
+                        without_errors([await stream.receive()], commands=[command], user=self._address.username)
             yield None
             is_silent = False
             while True:
@@ -224,10 +217,11 @@ class Connection:
                     async with asyncio.timeout(self._timeout / (len(self._sentinels) + 1)):
                         stream = await _Stream.open(sentinel)
                         try:
-                            replies = await stream.exchange(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master))
+                            question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
+                            replies = await stream.exchange(question)
                         finally:
                             stream.abort()
-                        (reply,) = without_errors(replies)
+                        (reply,) = without_errors(replies, commands=[question])
                         if reply is None:
                             continue
                         host, port = reply
@@ -343,13 +337,5 @@ class ConnectionPool:
 async def require_writable(connection: Connection, key: str) -> None:
     """Raise ``SourceError`` if Redis refuses writes; ``key`` must not exist, so that nothing is changed."""
     (reply,) = await connection.execute(("LPUSHX", key, ""), keep_refusals=True)
-    if isinstance(reply, NotPermitted):
-        raise reply
     if isinstance(reply, Refusal):
-        cause, hint = _READ_ONLY.get(reply.code, ("Redis refuses writes", None))
-        raise SourceError(f"{cause}: {reply.reason}", hint=hint, source="broker")
-
-
-def literally(text: str) -> str:
-    """The text as a Redis pattern that matches nothing else."""
-    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
+        raise reply

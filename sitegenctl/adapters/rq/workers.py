@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from sitegenctl.adapters.redis.connection import Connection, open_connection
+from sitegenctl.adapters.redis.connection import Connection, open_connection, require_writable
+from sitegenctl.adapters.redis.errors import NotPermitted, Refusal
 from sitegenctl.adapters.rq.job import Job
 from sitegenctl.adapters.rq.options import RqOptions
 from sitegenctl.adapters.rq.records import Assignments, read_assignments
@@ -29,8 +30,18 @@ class RqAccess:
         return open_connection(self._url, self._options, timeout=self._timeout)
 
     async def _assignments(self) -> Assignments:
+        """Read who has what. Raises ``Refusal`` if workers seem silent because Redis refuses their heartbeats."""
         async with self.connection() as connection:
-            return await read_assignments(connection, self._options)
+            assigned = await read_assignments(connection, self._options)
+            if assigned.silent:
+                try:
+                    await require_writable(connection, f"{self._options.list_key}:probe")
+                except NotPermitted:
+                    pass  # that is about this user
+                except Refusal as exc:
+                    message = f"no worker can send heartbeats: {exc.message}"
+                    raise Refusal(message, code=exc.code, reason=exc.reason, hint=exc.hint, source="workers") from exc
+            return assigned
 
 
 class RqWorkers(RqAccess):

@@ -78,6 +78,7 @@ def overview(call: Invocation, watch: str | None) -> int:
             columns=OVERVIEW_COLUMNS,
             text=lambda: overview_text(view, screen(), queue=settings.queue, selector=settings.selector),
             unanswered=view.unanswered,
+            hints=view.snapshot.hints,
         )
 
     return show(call, read, watch)
@@ -118,7 +119,14 @@ def order(
                 order_id, view.snapshot, view.timeline, screen=screen(), selector=selector, whole=last is not None
             )
 
-        return Report(command=call.command, data=data, rows=[data], text=text, unanswered=view.unanswered)
+        return Report(
+            command=call.command,
+            data=data,
+            rows=[data],
+            text=text,
+            unanswered=view.unanswered,
+            hints=view.snapshot.hints,
+        )
 
     return show(call, read, watch)
 
@@ -164,6 +172,7 @@ def orders(
             columns=SUMMARY_COLUMNS,
             text=lambda: listing_text(listed, offset=query.offset, screen=screen()),
             unanswered=snapshot.unanswered,
+            hints=snapshot.hints,
         )
 
     return show(call, read, watch)
@@ -192,6 +201,7 @@ def queue(
             columns=QUEUE_COLUMNS,
             text=lambda: queue_text(tasks[:limit], snapshot, total=len(tasks), screen=screen()),
             unanswered=snapshot.unanswered,
+            hints=snapshot.hints,
         )
 
     return show(call, read, watch)

@@ -77,6 +77,7 @@ def _once(call: Invocation, settings: Settings, textfile: Path | None) -> int:
         # Print nothing: cron would mail it.
         text=lambda: text if textfile is None else "",
         unanswered=measurement.unanswered,
+        hints=measurement.overview.snapshot.hints,
     )
     texts = backend_class(settings.backend)(settings).texts
     return write(degraded(report, texts, selector=settings.selector), call.output)

@@ -343,7 +343,9 @@ def _live(evidence: Evidence) -> Diagnosis | None:
 def _unaccounted(evidence: Evidence, task: LiveTask) -> Diagnosis:
     now = evidence.taken_at
     age = f" {describe_age(now - task.delivered_at)} ago" if task.delivered_at is not None and now is not None else ""
-    reason = f"task {task.task_id} unaccounted: delivered{age}; no worker that responds has it"
+    unasked = Source.WORKERS in evidence.unavailable
+    claim = "the workers could not be asked" if unasked else "no worker that responds has it"
+    reason = f"task {task.task_id} unaccounted: delivered{age}; {claim}"
     if evidence.silent:
         reason += f"; {evidence.silent} {'worker does' if evidence.silent == 1 else 'workers do'} not respond"
     if task.eta is not None and now is not None and task.eta > now:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from sitegenctl.domain.diagnosis.condition import DEFAULT_GRACE, Diagnosis, Evidence, Source, diagnose
 from sitegenctl.domain.diagnosis.liveness import StaleClaim
+from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.orders.site import SiteFiles
 from sitegenctl.domain.queue.task import BrokerReading, ForeignMessage, LiveTask, TaskState
@@ -27,6 +28,7 @@ class Snapshot:
     roster: WorkerRoster | None = None  # only read where the workers' details are needed
     files: Mapping[int, SiteFiles] = field(default_factory=dict)
     errors: Mapping[Source, str] = field(default_factory=dict)  # why a source did not respond: the rest is unknown
+    hints: Mapping[Source, Hint] = field(default_factory=dict)  # what to do about these errors, where that is known
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
     possible: Mapping[int, datetime | None] = field(default_factory=dict)  # no task; a run may go on until then
