@@ -12,16 +12,19 @@ import contextlib
 import functools
 import os
 import re
+import select
 import signal
 import subprocess
-import threading
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 from sitegenctl.errors import UsageProblem
 
-#: Seconds that a command may take: its user may have to touch a key.
+#: Seconds that a command may take, unless a time limit is set: its user may have to touch a key.
 COMMAND_TIMEOUT = 30.0
+
+_POLL_INTERVAL = 0.02
 
 #: Longer output is not a password, and a command may write without end.
 _MAX_BYTES = 8192
@@ -100,34 +103,55 @@ def password_of(command: tuple[str, ...], setting: str, *, timeout: float = COMM
         )
     except OSError as exc:
         raise UsageProblem(f"{setting}: {name} can't be run: {exc.strerror}") from exc
-    expired = threading.Event()
-
-    def expire() -> None:
-        expired.set()
+    try:
+        content = _output(process, time.monotonic() + timeout)
+    except TimeoutError:
+        raise UsageProblem(
+            f"{setting}: {name} took longer than {timeout:g} s", hint="run it yourself to see why"
+        ) from None
+    finally:
         _kill_group(process)
-
-    timer = threading.Timer(timeout, expire)
-    with process:
-        assert process.stdout is not None  # noqa: S101 - for the type checker
-        timer.start()
-        try:
-            content = process.stdout.read(_MAX_BYTES + 1)
-            if len(content) <= _MAX_BYTES:
-                process.wait()
-        finally:
-            timer.cancel()
-            _kill_group(process)
-    if expired.is_set():
-        raise UsageProblem(f"{setting}: {name} took longer than {timeout:g} s", hint="run it yourself to see why")
     if process.returncode and len(content) <= _MAX_BYTES:
         raise UsageProblem(f"{setting}: {name} failed (exit {process.returncode})", hint="run it yourself to see why")
     return _first_line(content, setting, name)
 
 
+def _output(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """What the command itself writes, up to the limit: a child may keep the pipe open after its end.
+
+    Raises ``TimeoutError`` if it has not ended by the deadline.
+    """
+    assert process.stdout is not None  # noqa: S101 - for the type checker
+    pipe = process.stdout.fileno()
+    os.set_blocking(pipe, False)
+    content, is_open = b"", True
+    while len(content) <= _MAX_BYTES:
+        # Before the read, which then returns all that the command has written.
+        has_ended = process.poll() is not None
+        try:
+            chunk = os.read(pipe, _MAX_BYTES + 1 - len(content)) if is_open else None
+        except BlockingIOError:
+            chunk = None
+        is_open = is_open and chunk != b""
+        if chunk:
+            content += chunk
+        elif has_ended:
+            break
+        elif time.monotonic() > deadline:
+            raise TimeoutError
+        else:
+            select.select([pipe] if is_open else [], [], [], _POLL_INTERVAL)
+    return content
+
+
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill the command and its children: a child that holds the pipe open would block the read."""
-    with contextlib.suppress(ProcessLookupError):
+    """Kill the command and the children that it leaves behind in its process group, unless they are another user's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    assert process.stdout is not None  # noqa: S101 - for the type checker
+    process.stdout.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
 
 
 def _first_line(content: bytes, setting: str, origin: str) -> str:

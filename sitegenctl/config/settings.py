@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from sitegenctl.config.backends import BACKENDS
 from sitegenctl.config.env_file import URL_PARTS, composed_urls, read_env_file
 from sitegenctl.config.file import DEMO_CONTEXT, config_path, contexts_of, demo_context_path, read_toml
-from sitegenctl.config.secrets import has_password, password_in, password_of, with_password
+from sitegenctl.config.secrets import COMMAND_TIMEOUT, has_password, password_in, password_of, with_password
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.queue.task import DEFAULT_HARD_LIMIT, DEFAULT_RECONNECT
 from sitegenctl.errors import UsageProblem
@@ -248,7 +248,10 @@ class Settings:
         if (command is None and file is None) or has_password(url):
             return url
         if command is not None:
-            return with_password(url, password_of(command, f"{kind}_password_command"))
+            limit = (
+                COMMAND_TIMEOUT if self.origins.get("timeout", "default") == "default" else self.timeout.total_seconds()
+            )
+            return with_password(url, password_of(command, f"{kind}_password_command", timeout=limit))
         return with_password(url, password_in(file, f"{kind}_password_file"))
 
     def require_sites_dir(self) -> Path:

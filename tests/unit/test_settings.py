@@ -238,6 +238,15 @@ database_password_file = "{kept}"
     assert command.require_url("database") == "postgresql://crm:of%20a%20command@prod/crm"
 
 
+@pytest.mark.parametrize(("source", "limit"), [("flag", "50ms"), ("SITEGENCTL_TIMEOUT", "60ms")])
+def test_timeout_bounds_the_password_command(environ: dict[str, str], source: str, limit: str) -> None:
+    environ |= {"REDIS_URL": "redis://h/0", "SITEGENCTL_REDIS_PASSWORD_COMMAND": "sleep 60"}
+    flags = {"timeout": limit} if source == "flag" else {}
+    settings = load_settings(flags, environ if flags else environ | {source: limit})
+    with pytest.raises(UsageProblem, match=rf"sleep took longer than 0.0{limit[0]} s"):
+        settings.require_url("redis")
+
+
 def test_url_keeps_its_own_password(environ: dict[str, str]) -> None:
     environ |= {"REDIS_URL": "redis://:own@h/0", "SITEGENCTL_REDIS_PASSWORD_COMMAND": "false"}
     assert load_settings({}, environ).require_url("redis") == "redis://:own@h/0"
