@@ -246,7 +246,7 @@ def empties(world: World) -> None:
     world.order(3, "GENERATING", steps=["START", "ERROR"])  # failed, and empty: empty is what counts
     world.order(4, "GENERATING", steps=["START"], files=6)
     world.order(5, "GENERATING", steps=["START"], age="3 minutes")
-    world.order(6, "GENERATING", onboarding="partial")
+    world.order(6, "GENERATING", onboarding="missing")
     world.order(7, "GENERATING", steps=["START"])
     world.publish(7)
     world.order(8, "BUILDING")

@@ -18,15 +18,17 @@ def test_failed_orders_with_attempts_left_are_retried(world: World, run: Run) ->
     failed(world, 1)
     failed(world, 2, times=2)
     failed(world, 3, times=3)
-    failed(world, 4, onboarding="partial")
+    failed(world, 4, onboarding="missing")
     failed(world, 5)
     world.publish(5)
     world.order(6, "GENERATING", steps=["START"])
+    failed(world, 7, onboarding="partial")
     code, report = run("retry-failed")
-    assert (code, kinds(report)) == (0, {1: "done", 2: "done", 3: "skipped", 4: "refused"})
+    assert (code, kinds(report)) == (0, {1: "done", 2: "done", 3: "skipped", 4: "refused", 7: "done"})
+    assert "its onboarding is not complete" in report["outcomes"][7]["reason"]
     assert "attempts exhausted (3 of 3)" in report["outcomes"][3]["reason"]
     orders = sorted(json.loads(message["headers"]["argsrepr"])[0] for message in world.queued())
-    assert orders == [1, 2, 5]
+    assert orders == [1, 2, 5, 7]
     assert world.steps(1)[-1] == "OPERATOR_ENQUEUE"
     assert kinds(run("retry-failed", "--max-attempts", "4")[1])[3] == "done"
 

@@ -28,7 +28,7 @@ SITUATIONS: dict[str, tuple[str, dict[str, Any], int]] = {
     "begun and left behind": ("GENERATING", {"steps": ["START"], "files": 2}, 1),
     "ready": ("BUILDING", {}, 0),
     "held": ("BUILDING", {"steps": ["OPERATOR_CANCEL"]}, 0),
-    "not ready": ("BUILDING", {"onboarding": "partial"}, 0),
+    "not ready": ("BUILDING", {"onboarding": "missing"}, 0),
     "queued": ("GENERATING", {}, 1),
     "queued twice": ("GENERATING", {}, 2),
     "lost": ("GENERATING", {}, 0),

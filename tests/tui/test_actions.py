@@ -216,7 +216,7 @@ async def test_many_orders_with_an_outcome_each(world: World) -> None:
         for number in (1, 2, 3):
             world.order(number, "BUILDING", name=f"N{number}")
         world.order(4, "CANCELLED")
-        world.order(5, "BUILDING", onboarding="partial")
+        world.order(5, "BUILDING", onboarding="missing")
         world.publish(3)
 
     await asyncio.to_thread(some)
@@ -263,7 +263,7 @@ async def test_fixing_with_the_mouse(world: World) -> None:
 async def test_long_plan_does_not_hide_its_keys(world: World, size: tuple[int, int]) -> None:
     def some() -> None:
         many_unstarted(world, 40)
-        world.order(41, onboarding="partial")
+        world.order(41, onboarding="missing")
 
     await asyncio.to_thread(some)
     async with live(world, size=size) as view:
@@ -277,7 +277,7 @@ async def test_long_plan_does_not_hide_its_keys(world: World, size: tuple[int, i
         await view.until(lambda: table.row is table.rows[-1])
         await view.sees("y enqueue")
         table.go_to(41)
-        await view.until(lambda: "onboarding is not complete" in view.text + view.part("notes"))
+        await view.until(lambda: "has no onboarding" in view.text + view.part("notes"))
         await view.sees("y enqueue")
 
 

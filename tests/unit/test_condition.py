@@ -59,11 +59,11 @@ ENDED_BADLY = ("OPERATOR_ENQUEUE", "START", "PHASE_1_START", "ERROR")
         (order(42, GENERATING, *CUT_SHORT), 5, Condition.INTERRUPTED),
         (order(42, GENERATING, *CUT_SHORT), 20, Condition.INTERRUPTED),
         (order(42, GENERATING, *CUT_SHORT), None, Condition.UNKNOWN),
-        # An incomplete onboarding blocks generation, also within the grace period.
+        # Only a missing onboarding blocks generation, also within the grace period.
         (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.MISSING), 0, Condition.BLOCKED),
-        (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.PARTIAL), 0, Condition.BLOCKED),
+        (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.PARTIAL), 0, Condition.FAILED),
         (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.MISSING, idle=JUST_NOW), 0, Condition.BLOCKED),
-        (order(42, GENERATING, *ENDED_BADLY, onboarding=Onboarding.PARTIAL, idle=JUST_NOW), 0, Condition.BLOCKED),
+        (order(42, GENERATING, onboarding=Onboarding.PARTIAL, idle=JUST_NOW), 0, Condition.SETTLING),
         # A failure is shown at once, a run that was cut short after the grace period.
         (order(42, GENERATING, *ENDED_BADLY, idle=JUST_NOW), 0, Condition.FAILED),
         (order(42, GENERATING, *CUT_SHORT, idle=JUST_NOW), 0, Condition.SETTLING),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -719,7 +720,6 @@ def test_ready_order_is_enqueued_as_planned() -> None:
         (snapshot(order(42, REVIEW)), "REVIEW"),
         (snapshot(order(42, OrderStatus.DELIVERED)), "DELIVERED"),
         (snapshot(order(42, BUILDING, onboarding=Onboarding.MISSING)), "no onboarding"),
-        (snapshot(order(42, BUILDING, onboarding=Onboarding.PARTIAL)), "not complete"),
         (snapshot(order(42, OrderStatus.PAID)), "PAID"),
     ],
 )
@@ -729,6 +729,40 @@ def test_refused_with_the_reason(observed: Snapshot, reason: str) -> None:
     (outcome,) = result.left_alone
     assert outcome.outcome is OutcomeKind.REFUSED
     assert reason in outcome.reason
+
+
+INCOMPLETE = "warning: its onboarding is not complete; its site is generated from what there is"
+
+
+@pytest.mark.parametrize("status", [GENERATING, BUILDING])
+def test_incomplete_onboarding_is_a_warning_of_enqueue(status: OrderStatus) -> None:
+    (step,) = enqueue(snapshot(order(42, status, onboarding=Onboarding.PARTIAL)), 42).steps
+    assert step.details == (INCOMPLETE,)
+    (step,) = enqueue(snapshot(order(42, status)), 42).steps
+    assert step.details == ()
+
+
+@pytest.mark.parametrize(
+    ("steps", "files", "tasks", "condition"),
+    [
+        (("START", "ERROR"), 0, (), Condition.FAILED),
+        ((), 0, (), Condition.INTERRUPTED),
+        (("START",), 3, (), Condition.EMPTY),
+        ((), 0, (task(TaskState.ORPHANED),), Condition.ORPHANED),
+    ],
+)
+def test_incomplete_onboarding_is_a_warning_of_every_fix(
+    steps: tuple[str, ...], files: int, tasks: tuple[LiveTask, ...], condition: Condition
+) -> None:
+    partial = order(42, GENERATING, *steps, onboarding=Onboarding.PARTIAL)
+    observed = snapshot(partial, files=files, tasks=tasks)
+    diagnosis = observed.diagnose(42)
+    assert (diagnosis.condition, diagnosis.evidence[-1]) == (condition, INCOMPLETE)
+    (step,) = plan_fix(observed, new_task_id=ids()).steps
+    assert INCOMPLETE in step.details
+    missing = snapshot(replace(partial, onboarding=Onboarding.MISSING), files=files)
+    assert missing.diagnose(42).condition is Condition.BLOCKED
+    assert not plan_fix(missing, new_task_id=ids()).steps
 
 
 def test_enqueueing_a_finished_order_hints_at_reset() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from sitegenctl.domain.orders.run import WORKER_DEAD, Announcement, Run, RunOutcome
+from sitegenctl.domain.orders.run import WORKER_DEAD, Announcement, Run, RunOutcome, stage_of
 from sitegenctl.domain.orders.run_reader import read_history
 
 WHOLE = ("START", "PHASE_1_START", "PHASE_1_COMPLETE", "WRITE_COMPLETE", "FINALIZE", "SUCCESS")
@@ -142,7 +142,7 @@ def test_worker_dead_without_a_run_leaves_none() -> None:
 
 
 def test_run_without_times_has_no_age() -> None:
-    assert read_history(("START",)).last_run == Run(outcome=None, last_step="START")
+    assert read_history(("START",)).last_run == Run(outcome=None, last_step="START", stage=stage_of("START"))
 
 
 @pytest.mark.parametrize(

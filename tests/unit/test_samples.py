@@ -121,7 +121,7 @@ def test_conditions_come_in_all_variants() -> None:
         OrderStatus.BUILDING,
     }
     blocked = {order.onboarding for order in of(plan, Condition.BLOCKED)}
-    assert blocked == {Onboarding.MISSING, Onboarding.PARTIAL}
+    assert blocked == {Onboarding.MISSING}
     unstarted = {order.onboarding_completed is None for order in of(plan, Condition.UNSTARTED)}
     assert unstarted == {True, False}
     done = {(order.status, order.files) for order in of(plan, Condition.DONE)}

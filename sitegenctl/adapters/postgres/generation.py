@@ -148,8 +148,6 @@ class _Records:
         except (ValueError, RecursionError) as exc:
             # PostgreSQL accepts json that Python does not, such as very deep nesting.
             raise GenerationError(f"the onboarding of order {order_id} can't be read") from exc
-        if not row["is_complete"]:
-            raise GenerationError(f"the onboarding of order {order_id} is not complete")
         return _brief(order_id, row, site_url)
 
     async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:

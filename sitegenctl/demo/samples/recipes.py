@@ -97,9 +97,7 @@ RECIPES: tuple[Recipe, ...] = (
     _generating(Condition.ORPHANED, _LOST, age=13 * MINUTE, runs=("enqueue", "cut:WRITE_PROGRESS"), files=3),
     # Without a task, although the order is to be generated.
     _generating(Condition.BLOCKED, age=1.4 * DAY, onboarding=_MISSING),
-    _generating(
-        Condition.BLOCKED, age=7 * HOUR, onboarding=_PARTIAL, runs=("START",), error="Onboarding is not complete"
-    ),
+    _generating(Condition.BLOCKED, age=7 * HOUR, onboarding=_MISSING, runs=("START",), error="Onboarding not found"),
     _generating(Condition.SETTLING, age=0),
     _generating(Condition.FAILED, runs=("AI_GENERATION",), error=_RATE_LIMIT),
     _generating(Condition.FAILED, age=3 * HOUR, runs=("TEMPLATE_START",) * 2, error="Template 'clinic-soft' not found"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -85,7 +85,7 @@ class Condition(StrEnum):
     BLOCKED = _Entry(
         "blocked",
         Severity.FAULT,
-        "GENERATING without a complete onboarding: it can never succeed",
+        "GENERATING without an onboarding: it can never succeed",
         advice="a person must complete the onboarding",
     )
     FAILED = _Entry(
@@ -231,8 +231,18 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     for rule in _RULES:
         diagnosis = rule(evidence)
         if diagnosis is not None:
-            return diagnosis
+            order = evidence.order
+            is_generated = order is not None and order.status is OrderStatus.GENERATING
+            warnings = onboarding_warning(order) if order is not None and is_generated else ()
+            return replace(diagnosis, evidence=(*diagnosis.evidence, *warnings)) if warnings else diagnosis
     raise AssertionError(f"no rule matches {evidence!r}")  # the last rules cover every status
+
+
+def onboarding_warning(order: Order) -> tuple[str, ...]:
+    """A warning about an order that is generated from an incomplete onboarding."""
+    if order.onboarding is not Onboarding.PARTIAL:
+        return ()
+    return ("warning: its onboarding is not complete; its site is generated from what there is",)
 
 
 def _unknown(evidence: Evidence) -> Diagnosis | None:
@@ -408,10 +418,9 @@ def _possibly_running(evidence: Evidence) -> Diagnosis | None:
 
 def _blocked(evidence: Evidence) -> Diagnosis | None:
     order = evidence.known_order
-    if order.status is not OrderStatus.GENERATING or order.onboarding is Onboarding.COMPLETE:
+    if order.status is not OrderStatus.GENERATING or order.onboarding is not Onboarding.MISSING:
         return None
-    onboarding = "no onboarding" if order.onboarding is Onboarding.MISSING else "an incomplete onboarding"
-    return evidence.suggests(Condition.BLOCKED, f"GENERATING with {onboarding}: a generation can't succeed")
+    return evidence.suggests(Condition.BLOCKED, "GENERATING with no onboarding: a generation can't succeed")
 
 
 def _settling(evidence: Evidence) -> Diagnosis | None:

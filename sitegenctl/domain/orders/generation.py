@@ -92,7 +92,7 @@ class GenerationRecords(Protocol):
     async def brief(self, order_id: int, site_url: str) -> Brief:
         """Read the generator's input; ``site_url`` is the address of the site.
 
-        Raises ``GenerationError`` without a complete onboarding.
+        Raises ``GenerationError`` without an onboarding; an incomplete one is enough, as for the system's generator.
         """
 
     async def log(self, order_id: int, step: str, message: str, status: str = "info", **details: Any) -> None:

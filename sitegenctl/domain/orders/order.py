@@ -49,7 +49,7 @@ class Onboarding(StrEnum):
     """How far the customer's onboarding is."""
 
     MISSING = "missing"  # no row: a generation can never succeed
-    PARTIAL = "partial"
+    PARTIAL = "partial"  # a generation can succeed: only the system's beat waits for the rest
     COMPLETE = "complete"
 
 

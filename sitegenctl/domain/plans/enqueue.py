@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from sitegenctl.domain.diagnosis.condition import onboarding_warning
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_wait
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
@@ -139,4 +140,5 @@ def _enqueue(order: Order, task_id: str, *, resume: bool = True, verb: str) -> S
         publish=task_id,
         resume=resume and not was_reset,
         verb=verb,
+        details=onboarding_warning(order),
     )

@@ -41,11 +41,10 @@ def without_status(order: Order) -> Outcome | None:
 
 def without_onboarding(order: Order) -> Outcome | None:
     """Refuse an order whose generation can't succeed."""
-    if order.onboarding is Onboarding.COMPLETE:
+    if order.onboarding is not Onboarding.MISSING:
         return None
-    problem = "has no onboarding" if order.onboarding is Onboarding.MISSING else "onboarding is not complete"
-    hint = "a generation can't succeed before the onboarding is complete"
-    return refuse(order, problem, hint=hint, obstacle=Obstacle.ONBOARDING)
+    hint = "a generation can't succeed without an onboarding"
+    return refuse(order, "has no onboarding", hint=hint, obstacle=Obstacle.ONBOARDING)
 
 
 def possibly_live(order: Order, snapshot: Snapshot) -> Outcome | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition, Severity
+from sitegenctl.domain.diagnosis.condition import REPAIRABLE, Condition, Severity, onboarding_warning
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_task
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
@@ -177,7 +177,8 @@ class Repair:
         if order is None or is_ghost or (is_finished and not is_younger(order, self.snapshot.grace)):
             return self._revoke_ghosts()
         if condition is Condition.ORPHANED:
-            return self._requeue(order, tasks[0], (), (f"task {short_id(tasks[0].task_id)} requeued",))
+            details = (f"task {short_id(tasks[0].task_id)} requeued", *onboarding_warning(order))
+            return self._requeue(order, tasks[0], (), details)
         return self._keep_one(order)
 
     def decide_named(self) -> Step | Outcome:
@@ -290,7 +291,7 @@ class Repair:
         else:
             task_id, details = self.new_task_id(), (f"enqueued under a new id: {why}" if why else "enqueued",)
         return replace(
-            self._step(details=details),
+            self._step(details=(*details, *onboarding_warning(order))),
             after=OrderStatus.GENERATING,
             last_log_id=order.last_log_id,
             publish=task_id,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sitegenctl.domain.diagnosis.condition import onboarding_warning
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Order, OrderStatus
@@ -155,7 +156,7 @@ def _reset(order: Order, snapshot: Snapshot, options: ResetOptions, new_task_id:
     tasks = snapshot.tasks_of(order.order_id)
     files = snapshot.files.get(order.order_id)
     is_running = any(task.state is TaskState.RUNNING for task in tasks)
-    details = [] if options.enqueue else ["not enqueued"]
+    details = [*onboarding_warning(order)] if options.enqueue else ["not enqueued"]
     if files is not None and files.count > 0:
         details.append(f"{describe_files(files)} {'kept' if options.keep_files else 'to the trash'}")
     return Step(
