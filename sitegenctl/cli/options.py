@@ -27,6 +27,7 @@ from sitegenctl.domain.diagnosis.remedy import Hint
 from sitegenctl.errors import Declined, OutputLost, Refused, SitegenError, UsageProblem
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, write, write_failure
+from sitegenctl.render.text import neutralise
 from sitegenctl.streams import use_utf8
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ class Invocation:
 
         settings = load_settings({**{name: self.options[name] for name in _SETTINGS}, **flags})
         for warning in settings.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            print(f"warning: {neutralise(warning)}", file=sys.stderr)
         return settings
 
 

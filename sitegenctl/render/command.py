@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy, ShellCommand, Variable
+from sitegenctl.render.text import neutralise
 
 
 def command_line(remedy: Remedy, selector: str | None = None) -> str:
@@ -55,7 +56,7 @@ def _words(remedy: Remedy, selector: str | None) -> Iterator[str]:
     if not isinstance(remedy.command, Command):
         return
     if selector is not None and not remedy.command.is_for_demo:
-        yield selector
+        yield neutralise(selector)
     yield remedy.command.value
     yield from map(str, remedy.orders)
     if remedy.any_order:

@@ -218,6 +218,37 @@ def test_init_refuses_a_database_without_the_tables(world: World, config: Path, 
     assert world.run("config", "init", "--untested").stderr == "next: sitegenctl --context production doctor\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("config use {}", "config use other", "config contexts", "config show", "config init --name {} -y --force"),
+        *("config init --name {} -y", "--context {} inspect", "--context {} inspect 42", "--context {} inspect orders"),
+        *(
+            "--context {} doctor",
+            "--context {} enqueue 42 --dry-run",
+            "--context {} repair --dry-run",
+            "--context {}! inspect",
+        ),
+        *("--context {} maintain", "--context {} stats", "--context {} queue purge --dry-run", "--context {} live"),
+        "--env-file /nowhere/{} inspect",
+    ],
+)
+def test_names_of_contexts_are_neutralised(world: World, config: Path, command: str) -> None:
+    name = "a\x1b[31mb\u202ec\nd"
+    world.order(42)
+    urls = {"database_url": world.database_url, "redis_url": world.redis_url, "sites_dir": str(world.sites_dir)}
+    values = "".join(f"{key} = {json.dumps(value)}\n" for key, value in urls.items())
+    config.write_text(
+        f"context = {json.dumps(name)}\n[contexts.{json.dumps(name)}]\n{values}[contexts.other]\n{values}"
+    )
+    environ = {**NOWHERE, "SITEGENCTL_CONTEXT": name if command == "config use other" else ""}
+    process = world.run(*(word.replace("{}", name) for word in command.split()), **environ)
+    shown = process.stdout + process.stderr
+    assert shown
+    assert not {"\x1b", "\u202e"} & set(shown)
+    assert "c\nd" not in shown
+
+
 def test_contexts_are_listed_and_selected(world: World, config: Path) -> None:
     assert world.run("config", "contexts").stdout == "no contexts; sitegenctl config init creates one\n"
     assert world.run("config", "init", "--name", "one").returncode == 0

@@ -14,12 +14,12 @@ from sitegenctl.cli.commands.config_init import init
 from sitegenctl.cli.options import Invocation, group
 from sitegenctl.cli.terminal import screen
 from sitegenctl.errors import Refused
+from sitegenctl.render.text import neutralise
 
 
 def show(call: Invocation) -> int:
     """Show each setting, its value and its origin."""
     from sitegenctl.adapters.postgres.url import ignored_parameters
-    from sitegenctl.render.text import neutralise
 
     settings = call.settings()
     if settings.database_url is not None and (ignored := ignored_parameters(settings.database_url)):
@@ -28,15 +28,14 @@ def show(call: Invocation) -> int:
         {"setting": name, "value": _shown(name, getattr(settings, name)), "origin": origin}
         for name, origin in settings.origins.items()
     ]
-    width = max(len(row["setting"]) for row in rows)
-    value_width = max(len(str(row["value"])) for row in rows)
+    lines = [
+        (row["setting"], neutralise("-" if row["value"] is None else str(row["value"])), neutralise(row["origin"]))
+        for row in rows
+    ]
+    width, value_width = (max(len(line[column]) for line in lines) for column in (0, 1))
 
     def text() -> str:
-        return "".join(
-            f"{row['setting']:<{width}}  {row['value'] if row['value'] is not None else '-'!s:<{value_width}}"
-            f"  {row['origin']}\n"
-            for row in rows
-        )
+        return "".join(f"{name:<{width}}  {value:<{value_width}}  {origin}\n" for name, value, origin in lines)
 
     return call.write({"context": settings.context, "settings": rows}, text, rows=rows)
 
@@ -46,7 +45,7 @@ def path(call: Invocation) -> int:
     from sitegenctl.config.file import require_config_path
 
     path = require_config_path(os.environ)
-    return call.write({"path": str(path), "exists": path.exists()}, lambda: f"{path}\n")
+    return call.write({"path": str(path), "exists": path.exists()}, lambda: f"{neutralise(str(path))}\n")
 
 
 def contexts(call: Invocation) -> int:
@@ -105,8 +104,8 @@ def use(
         raise Refused(f"no context {name!r}", hint=f"known contexts: {', '.join([*known, DEMO_CONTEXT])}")
     write_private(path, with_chosen(read_text(path), name))
     if (other := os.environ.get("SITEGENCTL_CONTEXT")) and other != name:
-        print(f"note: SITEGENCTL_CONTEXT={other} takes precedence", file=sys.stderr)
-    return call.write({"context": name, "path": str(path)}, lambda: f"using {name}\n")
+        print(f"note: SITEGENCTL_CONTEXT={neutralise(other)} takes precedence", file=sys.stderr)
+    return call.write({"context": name, "path": str(path)}, lambda: f"using {neutralise(name)}\n")
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -120,7 +120,7 @@ def init(
         _try_all(call, values)
     known = {setting: values[setting] for setting in _WRITTEN if values.get(setting) is not None}
     write_private(path, with_context(before, name, known, replace=force))
-    code = call.write({"path": str(path), "context": name}, lambda: f"wrote {path}\n")
+    code = call.write({"path": str(path), "context": name}, lambda: f"wrote {neutralise(str(path))}\n")
     next_step = Remedy.run(Command.INSPECT if responded else Command.DOCTOR)
     print(f"next: {command_line(next_step, Settings(context=name).selector)}", file=sys.stderr)
     return code
@@ -134,7 +134,7 @@ def _known_values(call: Invocation, flags: dict[str, Any]) -> dict[str, Any]:
     environ = {**os.environ, "SITEGENCTL_CONFIG": os.devnull, "SITEGENCTL_CONTEXT": ""}
     settings = load_settings({**flags, "env_file": call.options["env_file"]}, environ)
     for warning in settings.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {neutralise(warning)}", file=sys.stderr)
     values: dict[str, Any] = {}
     for setting in _WRITTEN:
         value = getattr(settings, setting)
