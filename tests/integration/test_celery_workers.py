@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
-from sitegenctl.adapters.celery.control import Replies
+from sitegenctl.adapters.celery.control import LATE_REPLY, Replies
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.celery.workers import CeleryWorkers
 from sitegenctl.adapters.celery.workload import QUESTIONS, Workload, running
+from sitegenctl.adapters.redis.connection import Command, Connection
 from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.domain.queue.task import LiveTask, TaskState
+from tests.support.commands import Run
 from tests.support.doctor_stage import odd_process
-from tests.support.fake_worker import FakeWorker, request
+from tests.support.fake_worker import IDLE, FakeWorker, request
+from tests.support.faults import faulty_orders
 from tests.support.world import QUEUE, TASK, World, eventually
 
 
@@ -40,6 +43,68 @@ def test_error_reply_does_not_mean_idle(world: World) -> None:
         assert order["condition"] == "unknown"
         assert [task["task_id"] for task in order["tasks"]] == [task_id]
         assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not"
+
+
+SILENT = dict.fromkeys(IDLE)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times in seconds that Redis was asked to wait for a reply, where none came."""
+    unanswered: list[float] = []
+    execute = Connection.execute
+
+    async def recorded(self: Connection, *commands: Command, **options: Any) -> list[Any]:
+        replies = await execute(self, *commands, **options)
+        unanswered.extend(float(command[-1]) for command in commands if command[0] == "BRPOP" and replies == [None])
+        return replies
+
+    monkeypatch.setattr(Connection, "execute", recorded)
+    return unanswered
+
+
+async def test_silent_worker_is_waited_for_once(world: World, waits: list[float]) -> None:
+    answers: dict[str, Any] = dict(SILENT)
+    workers = CeleryWorkers(world.redis_url, QueueOptions(), timeout=2)
+    with FakeWorker(world, {}, name="a@box"), FakeWorker(world, answers, name="b@box") as late:
+        assert (await workers.survey()).silent == 1
+        assert waits.pop() > LATE_REPLY
+        for _ in range(3):
+            survey = await workers.survey()
+            assert (len(survey.workers), survey.silent) == (1, 1)
+        assert len(waits) == 3
+        assert max(waits) <= LATE_REPLY
+        # A request that is not a survey waits the whole time, as those before a change do.
+        waits.clear()
+        assert (await workers.ask(["active"])).unresponsive == 1
+        assert max(waits) > LATE_REPLY
+
+        # It is asked each time: once it responds, it counts, and is waited for again.
+        late.answers.update(IDLE)
+        assert (await workers.survey()).silent == 0
+        late.answers.update(SILENT)
+        waits.clear()
+        assert (await workers.survey()).silent == 1
+        assert max(waits) > LATE_REPLY
+
+
+async def test_new_claims_are_seen_beside_a_silent_worker(world: World) -> None:
+    workers = CeleryWorkers(world.redis_url, QueueOptions(), timeout=2)
+    with FakeWorker(world, {}, name="a@box") as living, FakeWorker(world, SILENT, name="b@box"):
+        await workers.survey()
+        living.answers["active"] = [request("T")]
+        ((worker,), silent) = (survey := await workers.survey()).workers, survey.silent
+        assert ([task.task_id for task in worker.tasks], silent) == (["T"], 1)
+
+
+@pytest.mark.parametrize("with_faults", [False, True], ids=["idle", "with faults"])
+def test_maintain_waits_once_for_a_silent_worker(world: World, run: Run, waits: list[float], with_faults: bool) -> None:
+    if with_faults:
+        faulty_orders(world)
+    with FakeWorker(world, SILENT):
+        assert run("maintain", "--timeout", "2s")[0] == (4 if with_faults else 0)
+    # A task is revoked: before, meanwhile and afterwards it is waited for as long as ever.
+    assert sum(wait > LATE_REPLY for wait in waits) == (4 if with_faults else 1)
 
 
 def test_unknown_method_is_rejected_with_its_error(world: World) -> None:

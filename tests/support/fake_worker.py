@@ -48,7 +48,7 @@ class FakeWorker(threading.Thread):
         super().__init__()
         self.name = name
         self._url = world.redis_url
-        self._answers = {**IDLE, **answers}
+        self.answers = {**IDLE, **answers}
         self._ready = threading.Event()
         self._over = threading.Event()
         self.asked: list[str] = []
@@ -81,7 +81,7 @@ class FakeWorker(threading.Thread):
             return
         self.asked.append(asked["method"])
         # What it doesn't know it refuses, as others do.
-        answer = self._answers.get(asked["method"], {"error": f"KeyError({asked['method']!r})"})
+        answer = self.answers.get(asked["method"], {"error": f"KeyError({asked['method']!r})"})
         if callable(answer):
             answer = answer(client, asked["arguments"])
         if answer is None:

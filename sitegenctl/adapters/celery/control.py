@@ -35,6 +35,9 @@ _NO_WORKER = ("none",)
 #: The key of the set of bindings of reply lists, behind kombu's key prefix.
 BINDINGS = f"_kombu.binding.{_REPLY_EXCHANGE}"
 
+#: Seconds to wait for workers that did not reply lately, once the others have.
+LATE_REPLY = 0.25
+
 #: Seconds after which an unaccessed reply list is abandoned.
 ABANDONED_AFTER = 60
 
@@ -113,11 +116,13 @@ async def ask_workers(
     channels: Sequence[str],
     arguments: Mapping[str, Mapping[str, Any]] = _NO_ARGUMENTS,
     destination: Sequence[str] | None = None,
+    silent: int = 0,
 ) -> Replies:
     """Send these remote-control methods to every living worker, or to those named by ``destination``.
 
     ``timeout`` is in seconds; that of the connection must be longer. ``channels`` are where the workers listen.
-    ``arguments`` are by method. Nothing is left in Redis, unless the connection is lost for good.
+    ``arguments`` are by method. Of the workers, ``silent`` did not reply lately: once all others have replied, they
+    get ``LATE_REPLY`` seconds. Nothing is left in Redis, unless the connection is lost for good.
     """
     box = _ReplyBox.new(options)
     tickets = {str(uuid.uuid4()): method for method in methods}
@@ -134,7 +139,7 @@ async def ask_workers(
         asked = max((sum(counts[n : n + len(channels)]) for n in range(0, len(counts), len(channels))), default=0)
         if destination is not None:
             asked = min(asked, len(destination))
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (timeout if asked > silent else min(timeout, LATE_REPLY))
         for _ in range(asked * len(methods)):
             left = deadline - time.monotonic()
             popped = (await connection.execute(box.read(left)))[0] if left > 0 else None
@@ -143,6 +148,8 @@ async def ask_workers(
             for ticket, worker, answer in _read(popped[1]):
                 if ticket in tickets:
                     answers[worker][tickets[ticket]].append(answer)
+            if silent and _complete(answers, methods) >= asked - silent:
+                deadline, silent = min(deadline, time.monotonic() + LATE_REPLY), 0
         await connection.execute(*box.cleaning)
     except BaseException as exc:
         # Also when cancelled, or when the connection is lost: it is opened again. A failure of the clean-up must not
@@ -252,6 +259,11 @@ def _read(raw: bytes) -> Iterator[tuple[str, str, Any]]:
     for worker, answer in body.items():
         if name := text(worker):
             yield ticket, name, answer
+
+
+def _complete(answers: Mapping[str, Mapping[str, Sequence[Any]]], methods: Sequence[str]) -> int:
+    """The number of workers that have replied to every method."""
+    return sum(min(len(of_worker.get(method, ())) for method in methods) for of_worker in answers.values())
 
 
 def _replies(collected: Mapping[str, dict[str, list[Any]]], methods: Sequence[str], asked: int) -> Replies:

@@ -6,6 +6,7 @@ Neither redis-py nor Celery is needed, which makes it quick. The broker's side i
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -39,6 +40,9 @@ from sitegenctl.domain.slotted import slotted
 
 #: The methods that list the tasks which a worker holds, and the state of a task that each lists.
 CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "scheduled": TaskState.SCHEDULED}
+
+#: Seconds until surveys wait the whole time again for workers that did not reply.
+_SILENCE_KEPT = 30.0
 
 #: The methods whose answers ``_details`` reads; only `report` has Celery's version.
 _QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled", "report")
@@ -74,6 +78,8 @@ class CeleryWorkers:
         #: Seconds that the workers get to reply. Less than the limit of the connection: Redis checks only ten times a
         #: second whether a client has waited long enough.
         self.reply_timeout = timeout - min(0.5, timeout / 2)
+        self._silent = 0
+        self._silent_until = float("-inf")
 
     async def ask(
         self,
@@ -81,10 +87,11 @@ class CeleryWorkers:
         *,
         arguments: Mapping[str, Mapping[str, Any]] | None = None,
         destination: Sequence[str] | None = None,
+        silent: int = 0,
     ) -> Replies:
         """Send these remote-control methods, with arguments by method, to every living worker, or to those named.
 
-        Returns as soon as all have replied. Raises ``SourceError`` without Redis.
+        Returns as soon as all have replied, or soon after all but ``silent`` have. Raises ``SourceError``.
         """
         async with self._connection() as connection:
             return await ask_workers(
@@ -95,6 +102,7 @@ class CeleryWorkers:
                 channels=self.channels,
                 arguments=arguments or {},
                 destination=destination,
+                silent=silent,
             )
 
     async def survey(self) -> WorkerSurvey:
@@ -103,7 +111,7 @@ class CeleryWorkers:
 
     async def worker_details(self, methods: Sequence[str] = _QUESTIONS, *, with_memory: bool = True) -> WorkerRoster:
         """Ask every worker about itself."""
-        replies = await self.ask(methods)
+        replies = await self._ask_patiently_once(methods)
         # A worker lists revoked tasks until their turn has come. One that holds nothing for later isn't asked for its
         # revokes, which may be many. The others are asked for their tasks once more after the revokes: a task that was
         # revoked after it had started runs on.
@@ -128,6 +136,20 @@ class CeleryWorkers:
             ever_consumed=ever_consumed,
             skipped=skipped,
         )
+
+    async def _ask_patiently_once(self, methods: Sequence[str]) -> Replies:
+        """Ask every worker, but wait the whole time for those that do not reply only once in ``_SILENCE_KEPT`` seconds.
+
+        No reply is reused, and a worker that gets less time counts as one that did not respond: nothing is assumed of
+        its tasks. Before a change, ``revoke`` and ``requeue`` ask again and wait the whole time.
+        """
+        silent = self._silent if time.monotonic() < self._silent_until else 0
+        replies = await self.ask(methods, silent=silent)
+        if silent:
+            self._silent = min(silent, replies.unresponsive)
+        else:
+            self._silent, self._silent_until = replies.unresponsive, time.monotonic() + _SILENCE_KEPT
+        return replies
 
     async def revoked(self) -> Mapping[str, frozenset[str]]:
         """The ids of the tasks that each worker will discard."""
