@@ -58,7 +58,10 @@ async def page_of(orders: SettledOrders, sites: SiteStore, query: OrderQuery, sn
     settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
     total = None
     if not query.conditions:
-        total = len(open_orders) + await orders.count_settled(query.filter, excluding=snapshot.orders.keys())
+        # Fewer than wanted are all: counting them would search every order once more.
+        is_complete = len(settled) < query.offset + query.limit
+        total = len(open_orders)
+        total += len(settled) if is_complete else await orders.count_settled(query.filter, excluding=snapshot.orders)
     return OrderPage(orders=merge(query, [open_orders, settled]), total=total, undecided=undecided)
 
 

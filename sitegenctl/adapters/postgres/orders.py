@@ -74,7 +74,8 @@ class PostgresOrders:
         return orders
 
     async def read_open(self, also: Collection[int], only: OrderFilter | None = None) -> dict[int, Order]:
-        rows = await self._main.fetch(queries.OPEN, *queries.restriction(only or OrderFilter()), list(also))
+        only = only or OrderFilter()
+        rows = await self._main.fetch(queries.open_orders(only), *queries.restriction(only), list(also))
         return {row["id"]: queries.order_of(row) for row in rows}
 
     async def read_settled(self, query: OrderQuery, *, excluding: Collection[int]) -> list[Order]:
@@ -86,7 +87,7 @@ class PostgresOrders:
         return [orders[order_id] for order_id in ids if order_id in orders]
 
     async def count_settled(self, only: OrderFilter, *, excluding: Collection[int]) -> int:
-        ((count,),) = await self._main.fetch(queries.COUNT_SETTLED, *queries.restriction(only), list(excluding))
+        ((count,),) = await self._main.fetch(queries.count_settled(only), *queries.restriction(only), list(excluding))
         return int(count)
 
     async def count_by_status(self) -> dict[OrderStatus | str | None, int]:

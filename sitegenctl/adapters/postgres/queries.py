@@ -105,33 +105,55 @@ EXISTING = "SELECT id FROM site_orders WHERE id = ANY($1::bigint[])"
 #: The orders with the ids $1.
 BY_ID = _READ + " WHERE o.id = ANY($1::bigint[])"
 
-# $1 statuses, $2 a pattern for each search word, $3 the order number that each word may be, $4 maximum and $5 minimum
-# age of the last change: see `restriction`.
-_RESTRICTED = f"""
-       ($1::text[] IS NULL OR o.status::text = ANY($1::text[]))
-   AND ($2::text[] IS NULL OR NOT EXISTS (
+# Names that match a word of the search. Most orders have none, so that the join is small.
+_BUSINESS = """
+  LEFT JOIN (SELECT order_id, business_name FROM site_onboardings WHERE business_name ILIKE ANY ($2::text[])) b
+         ON b.order_id = o.id
+"""
+
+
+def _restricted(only: OrderFilter, business: str) -> str:
+    """The condition for a filter, whose parameters are those of `restriction`.
+
+    $1 statuses, $2 a pattern for each search word, $3 the order number that each word may be, $4 maximum and $5 minimum
+    age of the last change. No word has a line break, so all names are searched at once. The collation, which folds the
+    case of ASCII letters only, makes that twice as fast.
+    """
+    searched = "$2::text[] IS NULL AND $3::bigint[] IS NULL"
+    if only.search is not None:
+        names = f"concat_ws(E'\\n', o.customer_name, o.customer_email, {business})"
+        names += ' COLLATE "C"' if only.search.isascii() else ""
+        searched = f"""({names} ILIKE ALL ($2::text[]) OR num_nonnulls(VARIADIC $3::bigint[]) > 0 AND NOT EXISTS (
         SELECT FROM unnest($2::text[], $3::bigint[]) AS word(pattern, number)
-         WHERE o.id IS DISTINCT FROM word.number AND o.customer_name NOT ILIKE word.pattern
-           AND o.customer_email NOT ILIKE word.pattern
-           AND NOT EXISTS (SELECT FROM site_onboardings b
-                            WHERE b.order_id = o.id AND b.business_name ILIKE word.pattern)))
+         WHERE o.id IS DISTINCT FROM word.number AND {names} NOT ILIKE word.pattern))"""  # noqa: S608 - constants
+    return f"""
+       ($1::text[] IS NULL OR o.status::text = ANY($1::text[]))
+   AND {searched}
    AND ($4::interval IS NULL OR {_UPDATED} >= now() - $4::interval)
    AND ($5::interval IS NULL OR {_UPDATED} <= now() - $5::interval)
-"""  # noqa: S608 - constants of this module
+"""
+
 
 _OPEN_LABELS = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
 _IS_OPEN = f"(o.status IS NULL OR o.status IN ({_OPEN_LABELS}))"
 
-#: Open orders and the orders with the ids $6, restricted by $1 to $5.
-OPEN = f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::bigint[])) AND {_RESTRICTED}"
 
-_SETTLED = f"""
-  FROM site_orders o
- WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::bigint[]) AND {_RESTRICTED}
+def open_orders(only: OrderFilter) -> str:
+    """Open orders and the orders with the ids $6, restricted by $1 to $5."""
+    return f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::bigint[])) AND {_restricted(only, 's.business_name')}"
+
+
+def _settled(only: OrderFilter) -> str:
+    return f"""
+  FROM site_orders o {"" if only.search is None else _BUSINESS}
+ WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::bigint[]) AND {_restricted(only, "b.business_name")}
 """
 
-#: The number of settled orders, restricted by $1 to $5, without the ids $6.
-COUNT_SETTLED = f"SELECT count(*) {_SETTLED}"
+
+def count_settled(only: OrderFilter) -> str:
+    """The number of settled orders, restricted by $1 to $5, without the ids $6."""
+    return f"SELECT count(*) {_settled(only)}"
+
 
 #: The ids of all orders in a status, lowest first.
 # The label is part of the text, so that PostgreSQL gives it the type of the column, whichever that is.
@@ -163,18 +185,19 @@ _ORDER_BY = {
 
 
 def settled(query: OrderQuery) -> str:
-    """The ids of settled orders, sorted; parameters as in ``COUNT_SETTLED``, and $7 as the limit."""
+    """The ids of settled orders, sorted; parameters as in ``count_settled``, and $7 as the limit."""
     if query.sort is SortBy.FAULT:
-        return _settled_by_fault(reverse=query.reverse)
-    return f"SELECT o.id {_SETTLED} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $7"
+        return _settled_by_fault(query.filter, reverse=query.reverse)
+    return f"SELECT o.id {_settled(query.filter)} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $7"
 
 
-def _settled_by_fault(*, reverse: bool) -> str:
+def _settled_by_fault(only: OrderFilter, *, reverse: bool) -> str:
     """Orders in an unknown status need attention and come first.
 
     In two parts, because sorting by it would sort every order: the first part walks the index from label to label and
     fetches the orders of each unknown one. Usually there are none.
     """
+    selected = _settled(only)
     rank, way = ("DESC", "ASC") if reverse else ("ASC", "DESC")
     return f"""
 WITH RECURSIVE label(status) AS (
@@ -185,10 +208,10 @@ WITH RECURSIVE label(status) AS (
 SELECT id FROM (
        SELECT l.id, 0 AS rank
          FROM label
-        CROSS JOIN LATERAL (SELECT o.id {_SETTLED} AND o.status = label.status ORDER BY o.id {way} LIMIT $7) l
+        CROSS JOIN LATERAL (SELECT o.id {selected} AND o.status = label.status ORDER BY o.id {way} LIMIT $7) l
         WHERE label.status::text NOT IN ({_KNOWN})
        UNION ALL
-       (SELECT o.id, 1 AS rank {_SETTLED} AND o.status::text IN ({_KNOWN}) ORDER BY o.id {way} LIMIT $7)) parts
+       (SELECT o.id, 1 AS rank {selected} AND o.status::text IN ({_KNOWN}) ORDER BY o.id {way} LIMIT $7)) parts
  ORDER BY rank {rank}, id {way} LIMIT $7
 """  # noqa: S608 - constants of this module
 
