@@ -14,7 +14,6 @@ from sitegenctl.adapters.redis.urls import parse_url
 from sitegenctl.adapters.rq.job import job_id_of, job_in_work
 from sitegenctl.adapters.rq.options import SERIALIZERS
 from sitegenctl.adapters.rq.reader import read_jobs, read_result
-from sitegenctl.adapters.rq.records import read_assignments
 from sitegenctl.adapters.rq.workers import RqAccess
 from sitegenctl.domain.health.messages import Leftovers, MessageFacts
 from sitegenctl.domain.health.redis import RedisFacts
@@ -115,7 +114,7 @@ class RqHealth(RqAccess):
 
     async def _count_connected(self, connection: Connection) -> int | None:
         """The number of connected workers, without those killed a moment ago."""
-        assigned = await read_assignments(connection, self._options)
+        assigned = await self._assigned(connection)
         return len(assigned.living) + assigned.silent - assigned.missing
 
     async def _count_formats(self, connection: Connection, job_ids: Sequence[str]) -> Counter[str]:

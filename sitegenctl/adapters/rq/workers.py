@@ -30,18 +30,21 @@ class RqAccess:
         return open_connection(self._url, self._options, timeout=self._timeout)
 
     async def _assignments(self) -> Assignments:
-        """Read who has what. Raises ``Refusal`` if workers seem silent because Redis refuses their heartbeats."""
         async with self.connection() as connection:
-            assigned = await read_assignments(connection, self._options)
-            if assigned.silent:
-                try:
-                    await require_writable(connection, f"{self._options.list_key}:probe")
-                except NotPermitted:
-                    pass  # that is about this user
-                except Refusal as exc:
-                    message = f"no worker can send heartbeats: {exc.message}"
-                    raise Refusal(message, code=exc.code, reason=exc.reason, hint=exc.hint, source="workers") from exc
-            return assigned
+            return await self._assigned(connection)
+
+    async def _assigned(self, connection: Connection) -> Assignments:
+        """Read who has what. Raises ``Refusal`` if workers seem silent because Redis refuses their heartbeats."""
+        assigned = await read_assignments(connection, self._options)
+        if assigned.silent:
+            try:
+                await require_writable(connection, f"{self._options.list_key}:probe")
+            except NotPermitted:
+                pass  # that is about this user
+            except Refusal as exc:
+                message = f"no worker can send heartbeats: {exc.message}"
+                raise Refusal(message, code=exc.code, reason=exc.reason, hint=exc.hint, source="workers") from exc
+        return assigned
 
 
 class RqWorkers(RqAccess):
