@@ -7,11 +7,12 @@ Global options may precede or follow the command; the last one wins. Imports onl
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial, wraps
@@ -205,13 +206,18 @@ def span(name: str, text: str) -> timedelta:
 
 @dataclass(kw_only=True)
 class Invocation:
-    """One run of a command: its name and the global options."""
+    """One run of a command: its name and the global options.
+
+    A command that a timer runs sets ``is_recurring``: without a terminal, it repeats no warning of its last run.
+    """
 
     command: str
     options: Mapping[str, Any]
     output: Output
     verbose: bool
     agreed: bool
+    is_recurring: bool = False
+    _warned: set[str] = field(default_factory=set)
 
     def hint_text(self, hint: Hint | None) -> str | None:
         """A hint as one line. A command in it has the same ``--context`` or ``--env-file`` as this one."""
@@ -243,7 +249,14 @@ class Invocation:
         from sitegenctl.config.settings import load_settings
 
         settings = load_settings({**{name: self.options[name] for name in _SETTINGS}, **flags})
-        for warning in settings.warnings:
+        warnings = tuple(each for each in settings.warnings if each not in self._warned)
+        self._warned.update(warnings)
+        if self.is_recurring and not sys.stderr.isatty():
+            from sitegenctl.adapters.system.report_memory import new_warnings
+            from sitegenctl.config.file import state_dir
+
+            warnings = new_warnings(state_dir(os.environ), settings.selector or "", warnings)
+        for warning in warnings:
             print(f"warning: {neutralise(warning)}", file=sys.stderr)
         return settings
 

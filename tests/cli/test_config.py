@@ -312,6 +312,33 @@ def test_env_file_of_the_crm_selects_the_system(world: World, tmp_path: Path) ->
     assert str(database.password) not in shown
 
 
+def test_maintain_warns_once_about_a_readable_env_file(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "crm.env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in world.environ.items()))
+
+    def warnings(*options: str, **environ: str) -> int:
+        process = world.run("--env-file", str(file), "maintain", *options, **NOWHERE, **environ)
+        assert process.returncode == 0
+        return process.stderr.count(f"chmod 600 {file}")
+
+    file.chmod(0o644)
+    assert [warnings("--dry-run"), warnings(), warnings(), warnings(), warnings("--dry-run")] == [1, 1, 0, 0, 1]
+    # It warns again after the file was put right, and where nothing can be remembered.
+    file.chmod(0o600)
+    assert warnings() == 0
+    file.chmod(0o644)
+    assert [warnings(), warnings()] == [1, 0]
+    assert [warnings(SITEGENCTL_STATE_DIR=f"{file}/no") for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize("command", ["enqueue 42 --dry-run", "repair", "inspect", "doctor", "maintain --dry-run"])
+def test_warning_about_a_readable_file_is_printed_once(world: World, config: Path, command: str) -> None:
+    world.order(42)
+    assert world.run("config", "init").returncode == 0
+    config.chmod(0o644)
+    assert world.run(*command.split(), **NOWHERE).stderr.count("warning: ") == 1
+
+
 def test_world_readable_settings_file_is_warned_about(world: World, config: Path) -> None:
     assert world.run("config", "init", "--name", "prod").returncode == 0
     assert world.run("inspect", "orders", **NOWHERE).stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,8 +19,7 @@ class ReportFile:
     """
 
     def __init__(self, folder: Path | None, system: str) -> None:
-        name = hashlib.sha256(system.encode(errors="surrogatepass")).hexdigest()[:16]
-        self._path = folder / f"maintain-{name}.json" if folder is not None else None
+        self._path = folder / f"maintain-{_hashed(system)}.json" if folder is not None else None
 
     def load(self) -> Mapping[int, str]:
         """Reports of earlier runs; empty if the file can't be read."""
@@ -39,3 +39,22 @@ class ReportFile:
             write_private(self._path, json.dumps({str(order_id): key for order_id, key in reported.items()}))
         except UsageProblem:
             return
+
+
+def new_warnings(folder: Path | None, system: str, warnings: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that the last run did not have. They are remembered, if ``folder`` can be written."""
+    if folder is None:
+        return warnings
+    path = folder / f"warnings-{_hashed(system)}.json"
+    try:
+        known = tuple(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        known = ()
+    if known != warnings:
+        with contextlib.suppress(UsageProblem):
+            write_private(path, json.dumps(warnings))
+    return tuple(warning for warning in warnings if warning not in known)
+
+
+def _hashed(system: str) -> str:
+    return hashlib.sha256(system.encode(errors="surrogatepass")).hexdigest()[:16]

@@ -53,6 +53,7 @@ async def maintain(
         max_actions=max_actions, max_attempts=max_attempts, keep_trash=keep, dry_run=dry_run
     )
     wait = span("--jitter", jitter) if jitter is not None else timedelta(0)
+    call.is_recurring = not dry_run
     settings = require_writable(call, dry_run=options.dry_run)
     if notify is not None:
         from sitegenctl.adapters.system.webhook import require_http
