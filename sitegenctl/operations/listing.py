@@ -48,13 +48,14 @@ async def page_of(orders: SettledOrders, sites: SiteStore, query: OrderQuery, sn
         ids = [order_id for order_id, order in snapshot.orders.items() if query.filter.matches(order)]
     diagnosed = [_listed(order_id, snapshot) for order_id in ids]
     open_orders = [listed for listed in diagnosed if query.includes(listed.verdict.condition)]
-    open_orders.sort(key=sort_key(query))
+    key = sort_key(query)
+    open_orders.sort(key=key)
     undecided = 0
     if query.conditions and snapshot.unanswered and Condition.UNKNOWN not in query.conditions:
         undecided = sum(listed.verdict.condition is Condition.UNKNOWN for listed in diagnosed)
     if not query.includes_settled or (query.includes_on_request and Source.FILES in snapshot.errors):
         # Without the files no finished order is known to be hollow.
-        return OrderPage(orders=merge(query, [open_orders]), total=len(open_orders), undecided=undecided)
+        return OrderPage(orders=merge(query, [open_orders], key), total=len(open_orders), undecided=undecided)
     settled = [listed async for listed in _settled(orders, sites, query, snapshot)]
     total = None
     if not query.conditions:
@@ -62,7 +63,7 @@ async def page_of(orders: SettledOrders, sites: SiteStore, query: OrderQuery, sn
         is_complete = len(settled) < query.offset + query.limit
         total = len(open_orders)
         total += len(settled) if is_complete else await orders.count_settled(query.filter, excluding=snapshot.orders)
-    return OrderPage(orders=merge(query, [open_orders, settled]), total=total, undecided=undecided)
+    return OrderPage(orders=merge(query, [open_orders, settled], key), total=total, undecided=undecided)
 
 
 async def choose_orders(sources: Sources, query: OrderQuery) -> list[int]:

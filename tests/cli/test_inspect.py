@@ -243,7 +243,7 @@ def test_a_list_is_filtered_sorted_and_paged(world: World) -> None:
     def ids(*arguments: str) -> list[int]:
         return [order["order_id"] for order in data(world, "inspect", "orders", *arguments)["orders"]]
 
-    assert ids() == [4, 2, 3, 1]  # faults first, then the newest
+    assert ids() == [2, 4, 3, 1]  # faults first, in the order of the conditions
     assert ids("--sort", "id") == [1, 2, 3, 4]
     assert ids("--sort", "id", "--reverse") == [4, 3, 2, 1]
     assert ids("--sort", "name") == [2, 3, 4, 1]
@@ -262,6 +262,61 @@ def test_a_list_is_filtered_sorted_and_paged(world: World) -> None:
     assert data(world, "inspect", "orders", "--limit", "1")["total"] == 4
     text = world.run("inspect", "orders", "--limit", "2").stdout
     assert "1 to 2 of 4" in text
+
+
+@pytest.mark.parametrize("backend", ["celery", "rq"])
+def test_lists_are_grouped_by_condition_oldest_first(world: World) -> None:
+    for order_id, status, age in (
+        (1, "DELIVERED", "1 hour"),
+        (2, "BUILDING", "3 hours"),
+        (3, "PAID", "1 hour"),
+        (4, "GENERATING", "2 hours"),
+        (5, "CANCELLED", "9 hours"),
+        (6, "GENERATING", "4 hours"),
+        (7, "REVIEW", "8 hours"),
+        (8, "BUILDING", "5 hours"),
+        (9, "ONBOARDING_PENDING", "2 hours"),
+        (10, "GENERATING", "1 hour"),
+    ):
+        world.order(order_id, status, age=age, onboarding="missing" if order_id in (3, 9) else "complete", files=8)
+    # Order 99 does not exist.
+    for order_id in (99, 7, 10):
+        world.publish(order_id)
+
+    def ids(*arguments: str) -> list[int]:
+        return [order["order_id"] for order in data(world, "inspect", "orders", *arguments)["orders"]]
+
+    # ghost, interrupted, unstarted, perhaps missing, queued, waiting, done, cancelled
+    expected = [7, 6, 4, 8, 2, 99, 10, 3, 9, 1, 5]
+    assert ids() == expected
+    assert [order_id for page in range(1, 5) for order_id in ids("--limit", "3", "--page", str(page))] == expected
+    assert ids("--reverse") == [5, 1, 9, 3, 10, 99, 2, 8, 4, 6, 7]
+    for sort in ("name", "status", "created", "updated"):
+        assert ids("--sort", sort)[-1] == ids("--sort", sort, "--reverse")[-1] == 99
+
+
+def test_columns_are_sorted_by_what_they_show(world: World) -> None:
+    # By the business, the customer or the log, not by a column that is not shown.
+    names = ["Águas", "agua", "Zeta", "Éden", "eden 2", "Łódź", "Loja", "Ñandu", "nando", "Ôba", "obá"]
+    for order_id, name in enumerate(names, 1):
+        world.order(order_id, ("PAID", "BUILDING", "REVIEW")[order_id % 3], files=8)
+        world.sql("UPDATE site_orders SET customer_name = $1 WHERE id = $2", f"customer {100 - order_id}", order_id)
+        world.sql("UPDATE site_onboardings SET business_name = $1 WHERE order_id = $2", name, order_id)
+    world.order(12, "REVIEW", name="Omar", onboarding="missing", files=8)
+    world.order(13, "GENERATING", name="x", age="30 days")
+    world.sql("UPDATE site_onboardings SET business_name = '' WHERE order_id = 13")
+    world.sql("INSERT INTO site_generation_logs (order_id, step, message) VALUES (13, 'START', '')")
+
+    def listed(*arguments: str) -> list[str]:
+        orders = data(world, "inspect", "orders", *arguments)["orders"]
+        return [order["business_name"] or order["customer_name"] for order in orders]
+
+    expected = ["agua", "Águas", "Éden", "eden 2", "Łódź", "Loja", "nando", "Ñandu", "Ôba", "obá", "Omar", "x", "Zeta"]
+    assert listed("--sort", "name") == expected
+    # Equal letters stay in the order of the numbers.
+    backwards = [*reversed(expected[10:]), "Ôba", "obá", *reversed(expected[:8])]
+    assert listed("--sort", "name", "--reverse") == backwards
+    assert listed("--sort", "updated")[0] == "x"
 
 
 def test_the_queue_is_shown_in_the_order_in_which_it_will_run(world: World) -> None:

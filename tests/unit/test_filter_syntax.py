@@ -6,8 +6,16 @@ from datetime import timedelta
 import pytest
 from hypothesis import example, given, strategies as st
 
-from sitegenctl.domain.diagnosis.condition import Condition
-from sitegenctl.domain.diagnosis.listing import FilterText, OrderFilter, OrderQuery, SortBy, parse_filter
+from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis
+from sitegenctl.domain.diagnosis.listing import (
+    FilterText,
+    ListedOrder,
+    OrderFilter,
+    OrderQuery,
+    SortBy,
+    parse_filter,
+    sort_key,
+)
 from sitegenctl.domain.orders.order import OrderStatus
 from tests.support.values import order
 
@@ -176,3 +184,12 @@ def test_ages_and_statuses(only: OrderFilter, takes: bool) -> None:
 def test_an_order_without_a_time_is_of_no_age() -> None:
     for only in (OrderFilter(since=MINUTE), OrderFilter(still_for=MINUTE)):
         assert not only.matches(replace(ANA, idle=None))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("sort", [SortBy.FAULT, SortBy.NAME, SortBy.UPDATED, SortBy.CREATED, SortBy.STATUS])
+def test_missing_orders_are_last_of_their_condition(sort: SortBy, reverse: bool) -> None:
+    verdict = Diagnosis(condition=Condition.GHOST, evidence=("a task",))
+    rows = [ListedOrder(order_id=each, order=found, verdict=verdict) for each, found in ((5, None), (9, ANA))]
+    rows.sort(key=sort_key(OrderQuery(sort=sort, reverse=reverse)))
+    assert [row.order_id for row in rows] == [9, 5]

@@ -14,7 +14,15 @@ from typing import Any
 import asyncpg
 
 from sitegenctl.adapters.postgres.locks import HELD_RUN_LOCKS, RUN_LOCK_KEY
-from sitegenctl.domain.diagnosis.listing import OrderFilter, OrderQuery, SortBy, order_number
+from sitegenctl.domain.diagnosis.listing import (
+    BASE_LETTERS,
+    LETTERS,
+    MARKS,
+    OrderFilter,
+    OrderQuery,
+    SortBy,
+    order_number,
+)
 from sitegenctl.domain.orders.order import OPEN_STATUSES, JournalEntry, Onboarding, Order, OrderStatus
 from sitegenctl.domain.orders.run import STARTS, Announcement
 from sitegenctl.domain.orders.run_reader import read_history
@@ -72,7 +80,7 @@ SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site
        s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
        least({_age(_UPDATED)},
              {_age(_ONBOARDED)},
-             {log_age("newest.created_at")}) AS idle,
+             {log_age("newest.created_at")}) AS idle, timezone('utc', now()) AS read_at,
        newest.id AS last_log_id, log.steps, log.commands, log.ages, log.announcement,
        journal.step AS journal_step, journal.details::text AS journal_details,
        {log_age("journal.created_at")} AS journal_age,
@@ -143,9 +151,11 @@ def open_orders(only: OrderFilter) -> str:
     return f"{_READ} WHERE ({_IS_OPEN} OR o.id = ANY($6::bigint[])) AND {_restricted(only, 's.business_name')}"
 
 
-def _settled(only: OrderFilter) -> str:
+def _settled(only: OrderFilter, *, named: bool = False) -> str:
+    """Settled orders, restricted by $1 to $5; if ``named``, with their onboarding as s."""
+    onboarding = "LEFT JOIN site_onboardings s ON s.order_id = o.id" if named else ""
     return f"""
-  FROM site_orders o {"" if only.search is None else _BUSINESS}
+  FROM site_orders o {onboarding} {"" if only.search is None else _BUSINESS}
  WHERE o.status NOT IN ({_OPEN_LABELS}) AND NOT o.id = ANY($6::bigint[]) AND {_restricted(only, "b.business_name")}
 """
 
@@ -163,20 +173,24 @@ NEWEST_FINISHED = "SELECT id FROM site_orders WHERE status IN ('REVIEW', 'DELIVE
 
 COUNT_BY_STATUS = "SELECT status::text AS status, count(*) AS count FROM site_orders GROUP BY status"
 
+_FINISHED = ", ".join(f"'{status}'" for status in OrderStatus if status.is_finished)
 _KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
 # NULL for an unknown status.
 _LIFE = f"array_position(ARRAY[{_KNOWN}], o.status::text)"
 _BY_UPDATED, _BY_CREATED = (sane(column, column) for column in ("o.updated_at", "o.created_at"))
+_BY_CHANGE = f"greatest({_UPDATED}, {_ONBOARDED})"
+# In the collation "C", which every database has and which sorts as Python does.
+_BY_NAME = (
+    "translate(lower(coalesce(nullif(s.business_name, ''), o.customer_name)),"
+    f" '{LETTERS}{MARKS}', '{BASE_LETTERS}') COLLATE \"C\""
+)
 
 # The order of ``domain.diagnosis.listing.sort_key``; by fault see `_settled_by_fault`.
 _ORDER_BY = {
     SortBy.ID: ("o.id ASC", "o.id DESC"),
-    SortBy.UPDATED: (f"{_BY_UPDATED} DESC NULLS LAST, o.id", f"{_BY_UPDATED} ASC NULLS LAST, o.id"),
+    SortBy.UPDATED: (f"{_BY_CHANGE} DESC NULLS LAST, o.id", f"{_BY_CHANGE} ASC NULLS LAST, o.id"),
     SortBy.CREATED: (f"{_BY_CREATED} DESC NULLS LAST, o.id", f"{_BY_CREATED} ASC NULLS LAST, o.id"),
-    SortBy.NAME: (
-        'lower(o.customer_name) COLLATE "C", o.id',
-        'lower(o.customer_name) COLLATE "C" DESC, o.id',
-    ),
+    SortBy.NAME: (f"{_BY_NAME}, o.id", f"{_BY_NAME} DESC, o.id"),
     SortBy.STATUS: (
         f"{_LIFE} NULLS LAST, {_BY_UPDATED} DESC NULLS LAST, o.id",
         f"{_LIFE} DESC NULLS LAST, {_BY_UPDATED} ASC NULLS LAST, o.id",
@@ -188,17 +202,19 @@ def settled(query: OrderQuery) -> str:
     """The ids of settled orders, sorted; parameters as in ``count_settled``, and $7 as the limit."""
     if query.sort is SortBy.FAULT:
         return _settled_by_fault(query.filter, reverse=query.reverse)
-    return f"SELECT o.id {_settled(query.filter)} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $7"
+    orders = _settled(query.filter, named=query.sort is SortBy.NAME)
+    return f"SELECT o.id {orders} ORDER BY {_ORDER_BY[query.sort][query.reverse]} LIMIT $7"
 
 
 def _settled_by_fault(only: OrderFilter, *, reverse: bool) -> str:
-    """Orders in an unknown status need attention and come first.
+    """Orders in an unknown status need attention and come first; then the groups of ``sort_key``.
 
-    In two parts, because sorting by it would sort every order: the first part walks the index from label to label and
-    fetches the orders of each unknown one. Usually there are none.
+    Sorting by it would sort every order. Finished ones, which may be millions, are read by id until there are enough.
+    For the others, the first part walks the index from label to label and fetches the orders of each; `+ 0` keeps
+    PostgreSQL from looking for these few among all.
     """
     selected = _settled(only)
-    rank, way = ("DESC", "ASC") if reverse else ("ASC", "DESC")
+    way = "DESC" if reverse else "ASC"
     return f"""
 WITH RECURSIVE label(status) AS (
        (SELECT status FROM site_orders WHERE status IS NOT NULL ORDER BY status LIMIT 1)
@@ -206,13 +222,14 @@ WITH RECURSIVE label(status) AS (
        SELECT (SELECT n.status FROM site_orders n WHERE n.status > label.status ORDER BY n.status LIMIT 1)
          FROM label WHERE label.status IS NOT NULL)
 SELECT id FROM (
-       SELECT l.id, 0 AS rank
+       SELECT l.id, CASE WHEN label.status::text = 'CANCELLED' THEN 3
+                         WHEN label.status::text IN ({_KNOWN}) THEN 1 ELSE 0 END AS rank
          FROM label
-        CROSS JOIN LATERAL (SELECT o.id {selected} AND o.status = label.status ORDER BY o.id {way} LIMIT $7) l
-        WHERE label.status::text NOT IN ({_KNOWN})
+        CROSS JOIN LATERAL (SELECT o.id {selected} AND o.status = label.status ORDER BY o.id + 0 {way} LIMIT $7) l
+        WHERE label.status::text NOT IN ({_FINISHED})
        UNION ALL
-       (SELECT o.id, 1 AS rank {selected} AND o.status::text IN ({_KNOWN}) ORDER BY o.id {way} LIMIT $7)) parts
- ORDER BY rank {rank}, id {way} LIMIT $7
+       (SELECT o.id, 2 AS rank {selected} AND o.status::text IN ({_FINISHED}) ORDER BY o.id {way} LIMIT $7)) parts
+ ORDER BY rank {way}, id {way} LIMIT $7
 """  # noqa: S608 - constants of this module
 
 
@@ -266,6 +283,7 @@ def order_of(row: asyncpg.Record) -> Order:
         site_url=row["site_url"],
         admin_notes=row["admin_notes"],
         idle=row["idle"],
+        changed_at=row["read_at"] - row["idle"] if row["idle"] is not None else None,
         last_log_id=row["last_log_id"] or 0,
         history=read_history(
             row["steps"] or (),

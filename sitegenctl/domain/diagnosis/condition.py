@@ -139,6 +139,15 @@ class Condition(StrEnum):
         return Remedy.run(self.command, order_id) if self.command is not None else self.remedy
 
 
+def settled_condition(status: OrderStatus | str | None) -> Condition:
+    """The condition of an order without a task that has this status, which is not BUILDING or GENERATING."""
+    if not isinstance(status, OrderStatus):
+        return Condition.UNKNOWN
+    if status.precedes_building:
+        return Condition.WAITING
+    return Condition.CANCELLED if status is OrderStatus.CANCELLED else Condition.DONE
+
+
 #: The conditions that ``repair`` fixes, in the order in which it does.
 REPAIRABLE = tuple(condition for condition in Condition if condition.command is Command.REPAIR)
 

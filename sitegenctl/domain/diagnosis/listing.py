@@ -14,19 +14,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Any, TypeVar
+from unicodedata import normalize
 
-from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity
+from sitegenctl.domain.diagnosis.condition import Condition, Diagnosis, Severity, settled_condition
 from sitegenctl.domain.orders.order import MAX_ORDER_ID, OPEN_STATUSES, Order, OrderStatus
 
 
 class SortBy(StrEnum):
     """The sort keys of a list of orders."""
 
-    FAULT = "fault"  # faults first, then the newest order
+    FAULT = "fault"  # by condition, faults first; within each the oldest first
     ID = "id"
     UPDATED = "updated"  # last change first
     CREATED = "created"  # newest first
-    NAME = "name"
+    NAME = "name"  # of the business, else of the customer
     STATUS = "status"  # in the order of an order's life
 
 
@@ -119,11 +120,28 @@ class OrderPage:
 
 
 _RANKS = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.OK: 2}
+_GROUPS = {condition: place for place, condition in enumerate(Condition)}
 _LIFE = {status: place for place, status in enumerate(OrderStatus)}
 
 
+def _without_marks() -> dict[str, str]:
+    """The Latin letters with marks, each with its base letter."""
+    letters = dict(zip("ÆæŒœØøĐđŁłßı", "aaooooddllsi", strict=True))
+    for letter in map(chr, range(0xC0, 0x250)):
+        base = normalize("NFD", letter)[0].lower()
+        if base.isascii() and base.isalpha():
+            letters[letter] = base
+    return letters
+
+
+#: Letters, their base letters, and marks to remove: names are sorted as in Portuguese and English, where é is an e.
+LETTERS, BASE_LETTERS = ("".join(side) for side in zip(*_without_marks().items(), strict=True))
+MARKS = "".join(map(chr, range(0x300, 0x370)))
+_SORTED_AS = str.maketrans(LETTERS, BASE_LETTERS, MARKS)
+
+
 def sort_key(query: OrderQuery) -> Callable[[ListedOrder], Any]:
-    """The sort key of a query, the same as the database's: NULLs last, ties by id."""
+    """The sort key of a query, the same as the database's: what is missing comes last, ties by id."""
     sign = -1 if query.reverse else 1
 
     def newest_first(time: datetime | None) -> float:
@@ -132,32 +150,65 @@ def sort_key(query: OrderQuery) -> Callable[[ListedOrder], Any]:
 
     def key(listed: ListedOrder) -> Any:
         order, order_id = listed.order, listed.order_id
-        updated = newest_first(order.updated_at if order else None)
+        if query.sort is SortBy.ID:
+            return sign * order_id
+        if query.sort is SortBy.FAULT:
+            return by_condition(listed)
+        if order is None:
+            return (True, order_id)
         match query.sort:
-            case SortBy.FAULT:
-                return (sign * _RANKS[listed.verdict.severity], -sign * order_id)
-            case SortBy.ID:
-                return (sign * order_id,)
             case SortBy.UPDATED:
-                return (updated, order_id)
+                return (False, newest_first(_changed_at(order)), order_id)
             case SortBy.CREATED:
-                return (newest_first(order.created_at if order else None), order_id)
+                return (False, newest_first(order.created_at), order_id)
             case SortBy.NAME:
-                name = (order.customer_name if order else "").lower().encode()
+                name = (order.business_name or order.customer_name).lower().translate(_SORTED_AS).encode()
                 if query.reverse:
                     # The end sorts last: a name comes before its own beginning.
                     name = bytes(255 - byte for byte in name) + b"\xff"
-                return (name, order_id)
+                return (False, name, order_id)
             case SortBy.STATUS:
-                status = order.status if order else None
-                return (float("inf") if status is None else sign * _LIFE[status], updated, order_id)
+                place = float("inf") if order.status is None else sign * _LIFE[order.status]
+                return (False, place, newest_first(order.updated_at), order_id)
+
+    def by_condition(listed: ListedOrder) -> Any:
+        order, condition, severity = listed.order, listed.verdict.condition, listed.verdict.severity
+        is_settled = order is not None and _is_settled(order)
+        if order is not None and is_settled and severity is not Severity.FAULT:
+            # The database does not know which of these are on hold, or unknown.
+            condition = settled_condition(order.status)
+        age = float("inf")
+        if order is not None and order.idle is not None:
+            age = -sign * order.idle.total_seconds()
+        return (
+            sign * _RANKS[severity],
+            sign * _GROUPS[condition],
+            order is None,
+            sign * is_settled,
+            # Of the orders that are not open, which may be millions, the oldest is the one with the lowest number.
+            0 if is_settled else age,
+            sign * listed.order_id,
+        )
 
     return key
 
 
-def merge(query: OrderQuery, parts: Iterable[Iterable[ListedOrder]]) -> list[ListedOrder]:
-    """Merge sorted parts into the page of the query."""
-    merged = heapq.merge(*parts, key=sort_key(query))
+def _is_settled(order: Order) -> bool:
+    return order.label is not None and order.status not in OPEN_STATUSES
+
+
+def _changed_at(order: Order) -> datetime | None:
+    """When the order changed; if it is not open, without its log, as the database sorts such orders."""
+    if _is_settled(order):
+        return max(filter(None, (order.updated_at, order.onboarding_completed_at)), default=None)
+    return order.changed_at
+
+
+def merge(
+    query: OrderQuery, parts: Iterable[Iterable[ListedOrder]], key: Callable[[ListedOrder], Any]
+) -> list[ListedOrder]:
+    """Merge parts sorted by the key into the page of the query."""
+    merged = heapq.merge(*parts, key=key)
     return list(islice(merged, query.offset, query.offset + query.limit))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sitegenctl.domain.diagnosis.condition import Condition, Source
+from sitegenctl.domain.diagnosis.condition import Condition, Source, settled_condition
 from sitegenctl.domain.diagnosis.remedy import Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OPEN_STATUSES, OrderStatus
@@ -66,7 +66,7 @@ def conditions(
         rest = count - diagnosed[status]
         if status is None or status in OPEN_STATUSES or rest <= 0:
             continue
-        condition = _settled(status) if Source.BROKER not in snapshot.errors else Condition.UNKNOWN
+        condition = settled_condition(status) if Source.BROKER not in snapshot.errors else Condition.UNKNOWN
         known = counted.get(condition, 0)
         counted[condition] = rest + (known if isinstance(known, int) else len(known))
     return {condition: counted[condition] for condition in Condition if condition in counted}
@@ -98,11 +98,3 @@ def remedy_for(condition: Condition, orders: Sequence[int] | int, snapshot: Snap
         else:
             remedies.add(remedy.for_any_order if remedy is not None else None)
     return remedies.pop() if len(remedies) == 1 else condition.remedy
-
-
-def _settled(status: OrderStatus | str) -> Condition:
-    if not isinstance(status, OrderStatus):
-        return Condition.UNKNOWN
-    if status.precedes_building:
-        return Condition.WAITING
-    return Condition.CANCELLED if status is OrderStatus.CANCELLED else Condition.DONE

@@ -81,6 +81,7 @@ class Order:
     site_url: str | None = None
     admin_notes: str | None = None
     idle: timedelta | None = None  # since the last change, each column by its own clock
+    changed_at: datetime | None = None  # the same as a time in UTC by the database's clock, naive
     status_label: str | None = None  # a status that is unknown to this release
     last_log_id: int = 0  # of its newest log row, 0 without any
     history: History = field(default_factory=History)

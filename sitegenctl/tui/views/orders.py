@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PAGE = 500
 
 _SORT_TEXTS = {
-    SortBy.FAULT: "faults first",
+    SortBy.FAULT: "by condition",
     SortBy.ID: "by number",
     SortBy.UPDATED: "by age",
     SortBy.CREATED: "newest first",
