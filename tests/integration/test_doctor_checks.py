@@ -500,7 +500,9 @@ def test_database_that_refuses_is_not_healthy(world: World) -> None:
         world.sql(f"DROP ROLE {name}")
     assert found.exit_code == 5
     check = next(check for check in found.checks if check.name == "postgresql")
-    expect(check, FAILED, "may not change orders: it lacks SELECT")
+    expect(
+        check, FAILED, "may not read site_orders, site_onboardings, site_generation_logs and may not change site_orders"
+    )
     assert not check.unreachable
 
 

@@ -341,6 +341,28 @@ def test_missing_write_access_is_reported_before_planning(
     assert len(world.queued()) == 1
 
 
+@pytest.mark.parametrize(
+    ("statement", "read_only", "status", "evidence"),
+    [
+        ("SELECT 1", False, "ok", "{role} may read and change orders"),
+        ("REVOKE SELECT ON site_onboardings FROM {role}", True, "failed", "may not read site_onboardings"),
+        ("REVOKE UPDATE (status) ON site_orders FROM {role}", False, "failed", "may not change site_orders"),
+        ("REVOKE UPDATE (status) ON site_orders FROM {role}", True, "ok", "may not change site_orders"),
+        ("ALTER ROLE {role} SET default_transaction_read_only = on", True, "ok", "it is read-only for role {role}"),
+        ("ALTER TABLE site_orders ENABLE ROW LEVEL SECURITY", True, "failed", "hides rows of site_orders"),
+    ],
+)
+def test_doctor_names_the_tables_of_missing_grants(
+    world: World, statement: str, read_only: bool, status: str, evidence: str
+) -> None:
+    with clerk(world) as (role, url):
+        world.sql(statement.format(role=role))
+        flags = ["--read-only"] if read_only else []
+        check = check_of(world.run(*flags, "doctor", "--quick", "-o", "json", DATABASE_URL=url).stdout, "postgresql")
+    assert check["status"] == status
+    assert evidence.format(role=role) in " ".join(check["evidence"])
+
+
 def test_read_only_dry_run_works_on_a_primary(world: World) -> None:
     world.order(42)
     for command in (["enqueue", "42"], ["repair"], ["maintain"]):

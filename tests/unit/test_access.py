@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sitegenctl.domain.health.access import ColumnAccess, Obstacle, why_not_writable
+from sitegenctl.domain.health.access import ColumnAccess, Obstacle, granted, why_not_readable, why_not_writable
 from sitegenctl.domain.orders.order import OrderStatus
 from tests.support.values import FULL_ACCESS, PRIVILEGES, columns
 
@@ -88,6 +88,38 @@ def test_missing_grant(table: str, column: str, privilege: str, grant: str) -> N
     obstacle = obstacle_with(table, column, replace(columns()[table][column], privileges=PRIVILEGES - {privilege}))
     assert obstacle.hint == grant
     assert (obstacle.is_refusal, obstacle.is_schema) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("table", "privilege", "message", "summary"),
+    [
+        (
+            "site_onboardings",
+            "SELECT",
+            "may not read site_onboardings: it lacks SELECT ON site_onboardings",
+            "may read site_orders, site_generation_logs; change site_orders, site_generation_logs",
+        ),
+        (
+            "site_orders",
+            "UPDATE",
+            "may not change site_orders: it lacks UPDATE (status, updated_at) ON site_orders",
+            "may read site_orders, site_onboardings, site_generation_logs; change site_generation_logs",
+        ),
+        (
+            "site_generation_logs",
+            "INSERT",
+            "may not change site_generation_logs: it lacks INSERT (order_id, step, message, status, details)",
+            "may read site_orders, site_onboardings, site_generation_logs; change site_orders",
+        ),
+    ],
+)
+def test_tables_without_grants_are_named(table: str, privilege: str, message: str, summary: str) -> None:
+    known = columns()
+    known[table] = {name: replace(column, privileges=PRIVILEGES - {privilege}) for name, column in known[table].items()}
+    access = replace(FULL_ACCESS, columns=known)
+    assert f"role crm_user {message}" in why_not_writable(access).message
+    assert (why_not_readable(access) is None) is (privilege != "SELECT")
+    assert granted(access) == f"role crm_user {summary}"
 
 
 def test_sequence_that_may_not_be_used() -> None:

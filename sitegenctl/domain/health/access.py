@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
@@ -79,6 +79,13 @@ class Obstacle:
     is_schema: bool = False
 
 
+def why_not_readable(access: DatabaseAccess) -> Obstacle | None:
+    """The first reason why not all orders can be read in this database; None if they can."""
+    if access.hidden:
+        return hidden_rows(access.role, access.hidden)
+    return schema_obstacle(access) or _without_grants(access, {"SELECT"})
+
+
 def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
     """The first reason why orders can't be changed in this database; None if they can."""
     if access.in_recovery:
@@ -94,31 +101,78 @@ def why_not_writable(access: DatabaseAccess) -> Obstacle | None:
         )
     if access.hidden:
         return hidden_rows(access.role, access.hidden)
-    if obstacle := schema_obstacle(access):
-        return obstacle
-    grants = [
-        f"{privilege} ({', '.join(missing)}) ON {table}"
-        for table, needed in NEEDED_COLUMNS.items()
+    return schema_obstacle(access) or _without_grants(access, {"SELECT", "INSERT", "UPDATE", "USAGE"})
+
+
+def _without_grants(access: DatabaseAccess, privileges: Collection[str]) -> Obstacle | None:
+    """Which tables the role may not read and not change, for want of these privileges."""
+    missing = [grant for grant in missing_grants(access) if grant.privilege in privileges]
+    if not missing:
+        return None
+    verbs = {
+        verb: dict.fromkeys(grant.table for grant in missing if (grant.privilege == "SELECT") is (verb == "read"))
+        for verb in ("read", "change")
+    }
+    refused = " and ".join(f"may not {verb} {', '.join(tables)}" for verb, tables in verbs.items() if tables)
+    return Obstacle(
+        message=f"role {access.role} {refused}: it lacks {', '.join(map(str, missing))}",
+        hint="; ".join(f"GRANT {grant} TO {access.role}" for grant in missing),
+        is_refusal=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A privilege that is needed for a table: on some columns, on the whole table, or on its sequence."""
+
+    table: str
+    privilege: str
+    columns: tuple[str, ...] = ()  # none for the whole table
+    sequence: str | None = None
+
+    def __str__(self) -> str:
+        if self.sequence is not None:
+            return f"USAGE ON SEQUENCE {self.sequence}"
+        columns = f" ({', '.join(self.columns)})" if self.columns else ""
+        return f"{self.privilege}{columns} ON {self.table}"
+
+
+def missing_grants(access: DatabaseAccess) -> list[Grant]:
+    """What the role lacks to read and change orders; for tables whose schema is understood."""
+    grants = []
+    for table, columns in NEEDED_COLUMNS.items():
+        known = access.columns[table]
         for privilege, names in (
-            ("SELECT", tuple(needed)),
+            ("SELECT", tuple(columns)),
             ("UPDATE", _UPDATED.get(table, ())),
             ("INSERT", _INSERTED.get(table, ())),
-        )
-        if (missing := [name for name in names if privilege not in access.columns[table][name].privileges])
-    ]
-    grants += [
-        f"USAGE ON SEQUENCE {column.sequence}"
-        for table in _INSERTED
-        for column in access.columns[table].values()
-        if column.sequence is not None
-    ]
-    if grants:
-        return Obstacle(
-            message=f"role {access.role} may not change orders: it lacks {', '.join(grants)}",
-            hint="; ".join(f"GRANT {grant} TO {access.role}" for grant in grants),
-            is_refusal=True,
-        )
-    return None
+        ):
+            missing = tuple(name for name in names if privilege not in known[name].privileges)
+            is_whole = privilege == "SELECT" and missing == names
+            if missing:
+                grants.append(Grant(table=table, privilege=privilege, columns=() if is_whole else missing))
+        if table in _INSERTED:
+            grants += [
+                Grant(table=table, privilege="USAGE", sequence=column.sequence)
+                for column in known.values()
+                if column.sequence is not None
+            ]
+    return grants
+
+
+def granted(access: DatabaseAccess) -> str:
+    """Which tables the role may read and change, as in ``crm_user may read … and change …``."""
+    missing = missing_grants(access)
+    may: dict[str, list[str]] = {"read": [], "change": []}
+    for table in NEEDED_COLUMNS:
+        lacks = {grant.privilege for grant in missing if grant.table == table}
+        if "SELECT" not in lacks:
+            may["read"].append(table)
+        if table in (*_UPDATED, *_INSERTED) and not lacks - {"SELECT"}:
+            may["change"].append(table)
+    return f"role {access.role} may " + "; ".join(
+        f"{verb} {', '.join(tables) or 'nothing'}" for verb, tables in may.items()
+    )
 
 
 def schema_obstacle(access: DatabaseAccess) -> Obstacle | None:

@@ -10,7 +10,7 @@ from typing import Final
 from sitegenctl.domain.diagnosis.condition import Source
 from sitegenctl.domain.diagnosis.describe import describe_age
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
-from sitegenctl.domain.health.access import DatabaseAccess, why_not_writable
+from sitegenctl.domain.health.access import DatabaseAccess, granted, why_not_readable, why_not_writable
 from sitegenctl.domain.health.check import (
     Finding,
     Missing,
@@ -96,7 +96,8 @@ def postgresql(facts: PostgresFacts | Missing, system: System, problems: Problem
     """Fails if the orders database can't be reached, read or changed.
 
     It may be another database, a standby or read-only, hide rows (row-level security), or lack a privilege: then the
-    fix is the GRANT. For a locked table the client that locks it is shown.
+    tables are named and the fix is the GRANT. With `--read-only` it need not be changed. For a locked table the client
+    that locks it is shown.
     """
     start = replace(system.commands.start_postgres, note=f"or correct {system.commands.database_url}")
     if isinstance(facts, Missing):
@@ -119,13 +120,18 @@ def postgresql(facts: PostgresFacts | Missing, system: System, problems: Problem
             note=f"if it is left over: SELECT pg_terminate_backend({pid})",
         )
         return failed(*lines, answer, remedy=remedy)
-    obstacle = why_not_writable(facts.access)
-    # What is wrong with the schema has a check of its own.
-    if obstacle is not None and not obstacle.is_schema:
-        return failed(obstacle.message, answer, remedy=obstacle.hint)
+    access = facts.access
+    obstacle, unreadable = why_not_writable(access), why_not_readable(access)
+    # With --read-only nothing is to be changed. What is wrong with the schema has a check of its own.
+    decisive = unreadable if system.read_only else obstacle
+    if decisive is not None and not decisive.is_schema:
+        details = (granted(access),) if decisive.is_refusal else ()
+        return failed(decisive.message, answer, *details, remedy=decisive.hint)
     problem = problems.get(Source.DATABASE)
     if problem is None:
-        return ok(answer)
+        if obstacle is None:
+            return ok(f"{answer}; {access.role} may read and change orders")
+        return ok(answer) if obstacle.is_schema else ok(answer, obstacle.message)
     if problem.unreachable:
         return problem.reported(start=start)
     activity = Remedy(
