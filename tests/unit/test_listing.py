@@ -15,7 +15,7 @@ from tests.support.values import order, snapshot
 
 
 class Delivered:
-    """So many delivered orders, and how often they are counted."""
+    """Delivered orders that count how often they are counted."""
 
     def __init__(self, number: int) -> None:
         self.orders = [order(number, OrderStatus.DELIVERED) for number in range(1, number + 1)]
