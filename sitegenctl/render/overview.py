@@ -11,6 +11,7 @@ from sitegenctl.domain.diagnosis.overview import Overview, describe_faults, desc
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.orders.run import RunCounts
+from sitegenctl.domain.queue.worker import describe_shared
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import row_of
 from sitegenctl.render.queue import no_worker_text
@@ -141,7 +142,9 @@ def _workers(overview: Overview, queue: str) -> list[str]:
         lost = "" if queue in worker.queues else f"  ! it does not consume {queue}"
         lines.append(f"{neutralise(worker.name)}  {len(active)}{of} busy{f': {busy}' if busy else ''}{lost}")
     if overview.roster.silent:
-        lines.append(f"{overview.roster.silent} alive, no response")
+        names = ", ".join(map(neutralise, overview.roster.silent_names))
+        lines.append(f"{overview.roster.silent} alive, no response{': ' if names else ''}{names}")
+    lines += [f"! {describe_shared(neutralise(name))}" for name in overview.roster.shared_names]
     return lines or [no_worker_text(overview.roster)]
 
 

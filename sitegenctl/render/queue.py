@@ -17,7 +17,7 @@ from sitegenctl.domain.health.system import BackendTexts
 from sitegenctl.domain.orders.order import Order
 from sitegenctl.domain.ports import Consumers
 from sitegenctl.domain.queue.task import LiveTask, TaskDetails, TaskState
-from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, describe_no_worker
+from sitegenctl.domain.queue.worker import WorkerDetails, WorkerRoster, describe_no_worker, describe_shared
 from sitegenctl.render.command import hint_text
 from sitegenctl.render.output import Report, error_data, row_of
 from sitegenctl.render.table import Column, Line, Screen, table
@@ -161,7 +161,9 @@ def workers_text(
         first += f", {roster.silent} {'does' if roster.silent == 1 else 'do'} not"
     if not count and not roster.silent:
         first = no_worker_text(roster)
-    lines = [first]
+    if roster.silent_names:
+        first += f": {', '.join(roster.silent_names)}"
+    lines = [first, *(f"! {describe_shared(name)}" for name in roster.shared_names)]
     for worker in roster.workers:
         ended = {claim.task_id: claim.reason for claim in stale if claim.worker == worker.name}
         lines += ["", *_worker_lines(worker, now, queue, ended)]

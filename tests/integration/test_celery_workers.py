@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -42,7 +43,7 @@ def test_error_reply_does_not_mean_idle(world: World) -> None:
         order = json.loads(world.run("inspect", "1", "-o", "json").stdout)["data"]
         assert order["condition"] == "unknown"
         assert [task["task_id"] for task in order["tasks"]] == [task_id]
-        assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not"
+        assert world.run("inspect", "workers").stdout.splitlines()[0] == "0 workers respond, 1 does not: odd@crm"
 
 
 SILENT = dict.fromkeys(IDLE)
@@ -210,10 +211,47 @@ def test_two_workers_with_one_name_reply_twice(world: World) -> None:
     assert "several workers are named fake@box" in str(workload.why_not_stop("a", "fake@box"))
 
 
+# What an idle worker answers to all questions.
+_SHOWN: dict[str, Any] = {"active_queues": [{"name": QUEUE}], "registered": [TASK], "report": {"ok": ""}, "conf": {}}
+
+
 def test_unresponsive_namesake_is_counted(world: World) -> None:
     with FakeWorker(world, {"active": [request("a")]}), FakeWorker(world, {"active": None}):
         replies = ask(world, "active", timeout=1)
     assert (list(replies.answers), replies.unresponsive) == (["fake@box"], 1)
+
+
+@pytest.mark.parametrize("command", ["inspect", "inspect workers", "doctor"])
+@pytest.mark.parametrize("second", [{}, {"active": None}], ids=["responding", "partly silent"])
+def test_workers_with_one_name_are_reported(world: World, command: str, second: dict[str, Any]) -> None:
+    with FakeWorker(world, _SHOWN), FakeWorker(world, _SHOWN | second):
+        ran = world.run(*command.split(), "--timeout", "1s")
+    assert "several workers have the node name fake@box" in ran.stdout
+
+
+@pytest.mark.parametrize("command", ["inspect", "inspect workers", "doctor"])
+@pytest.mark.parametrize(
+    "answers",
+    [{"active": None}, {"active": {"error": "broken"}}, dict.fromkeys((*IDLE, *_SHOWN, "conf"))],
+    ids=["partly", "with an error", "not at all"],
+)
+def test_silent_worker_is_named(world: World, command: str, answers: dict[str, Any]) -> None:
+    with world.redis() as client:  # as every worker binds its queue
+        for name in ("fake@box", "mute@box"):
+            client.sadd("_kombu.binding.celery.pidbox", f"\x06\x16\x06\x16{name}.celery.pidbox")
+    with FakeWorker(world, _SHOWN), FakeWorker(world, _SHOWN | answers, name="mute@box"):
+        ran = world.run(*command.split(), "--timeout", "1s")
+    assert re.search(r"(respond|no response|does not).*: mute@box", ran.stdout + ran.stderr)
+    assert "node name" not in ran.stdout
+
+
+def test_dead_worker_is_not_taken_for_a_silent_one(world: World) -> None:
+    with world.redis() as client:
+        for name in ("fake@box", "dead@box", "mute@box"):
+            client.sadd("_kombu.binding.celery.pidbox", f"\x06\x16\x06\x16{name}.celery.pidbox")
+    with FakeWorker(world, _SHOWN), FakeWorker(world, dict.fromkeys(_SHOWN | IDLE), name="mute@box"):
+        ran = world.run("inspect", "workers", "--timeout", "1s")
+    assert "1 of 2 living workers did not respond\n" in ran.stderr
 
 
 def test_argument_of_another_task_is_no_order(world: World) -> None:

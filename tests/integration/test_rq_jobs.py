@@ -229,6 +229,7 @@ def test_a_connected_worker_has_its_reported_jobs() -> None:
 def test_unreliable_workers_are_silent_and_dead_ones_are_not(seen: Record, left: float, silent: int) -> None:
     call = assign_jobs(records(seen, started={"J": left}, J=STARTED), QUEUE)
     assert (call.living, call.holders("J"), call.silent) == ({}, [], silent)
+    assert call.silent_names == ([seen.name] if silent and seen.is_connected else [])
 
 
 @pytest.mark.parametrize(

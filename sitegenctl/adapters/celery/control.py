@@ -72,6 +72,7 @@ class Replies:
     rejected: Mapping[str, str] = field(default_factory=dict)
     unresponsive: int = 0
     shared: frozenset[str] = frozenset()
+    partial: frozenset[str] = frozenset()  # replied to some methods only, and count as unresponsive
 
     @property
     def unknown(self) -> int:
@@ -284,6 +285,7 @@ def _replies(collected: Mapping[str, dict[str, list[Any]]], methods: Sequence[st
         rejected=rejected,
         unresponsive=max(0, asked - counted),
         shared=frozenset(name for name, answers in collected.items() if max(map(len, answers.values())) > 1),
+        partial=frozenset(collected.keys() - complete.keys() - rejected.keys()),
     )
 
 

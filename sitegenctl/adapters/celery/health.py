@@ -124,6 +124,8 @@ class CeleryHealth:
                 for name, reply in sorted(replies.answers.items())
             ),
             silent=replies.unknown,
+            silent_names=await self._workers.silent_names(replies),
+            shared_names=tuple(sorted(filter(None, map(text, replies.shared)))),
             patience=timedelta(seconds=self._workers.reply_timeout),
             skipped=skipped,
         )

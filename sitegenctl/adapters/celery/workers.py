@@ -44,6 +44,9 @@ CLAIMS = {"active": TaskState.RUNNING, "reserved": TaskState.RESERVED, "schedule
 #: Seconds until surveys wait the whole time again for workers that did not reply.
 _SILENCE_KEPT = 30.0
 
+#: Ends the name of the queue of a worker for remote control, and names the exchange.
+_PIDBOX = "celery.pidbox"
+
 #: The methods whose answers ``_details`` reads; only `report` has Celery's version.
 _QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled", "report")
 
@@ -132,6 +135,8 @@ class CeleryWorkers:
         return WorkerRoster(
             workers=workers,
             silent=replies.unknown,
+            silent_names=await self.silent_names(replies),
+            shared_names=tuple(sorted(filter(None, map(text, replies.shared)))),
             consumers=consumers,
             ever_consumed=ever_consumed,
             skipped=skipped,
@@ -169,6 +174,27 @@ class CeleryWorkers:
     async def resume(self) -> Consumers:
         """Have every living worker take tasks from our queue again."""
         return await self.pause(method="add_consumer")
+
+    async def silent_names(self, replies: Replies) -> tuple[str, ...]:
+        """The names of workers that did not respond, or only in part or with an error, where they are certain.
+
+        Every worker binds its own queue for remote control, and dead ones stay bound. So the names without a reply are
+        those of the silent workers only if there are as many.
+        """
+        names = {*replies.rejected, *replies.partial}
+        if replies.unresponsive > len(replies.partial):
+            prefix = self._options.global_keyprefix
+            kinds = ("_kombu.binding.", "_kombu.binding_permanent.")
+            async with self._connection() as connection:
+                bound = await connection.execute(
+                    *(("SMEMBERS", f"{prefix}{kind}{_PIDBOX}") for kind in kinds), keep_refusals=True
+                )
+            members = (member for reply in bound if not isinstance(reply, Refusal) for member in reply)
+            queues = (member.decode(errors="replace").rpartition(self._options.sep)[2] for member in members)
+            unheard = {queue.removesuffix(f".{_PIDBOX}") for queue in queues} - replies.answers.keys() - names
+            if len(unheard) == replies.unresponsive - len(replies.partial):
+                names |= unheard
+        return tuple(sorted(filter(None, map(text, names))))
 
     async def _consumption(self, replies: Replies) -> tuple[int | None, bool]:
         """The number of clients that wait for messages, and whether anything shows that a worker ever did.

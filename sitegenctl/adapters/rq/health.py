@@ -110,7 +110,13 @@ class RqHealth(RqAccess):
             for name, worker in assigned.living.items()
         )
         timeout = timedelta(seconds=self._timeout)
-        return WorkersFacts(workers=workers, silent=assigned.silent, patience=timeout, suspended=records.suspended)
+        return WorkersFacts(
+            workers=workers,
+            silent=assigned.silent,
+            silent_names=tuple(assigned.silent_names),
+            patience=timeout,
+            suspended=records.suspended,
+        )
 
     async def _count_connected(self, connection: Connection) -> int | None:
         """The number of connected workers, without those killed a moment ago."""

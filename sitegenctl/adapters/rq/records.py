@@ -177,6 +177,7 @@ class Assignments:
     held: dict[str, list[Held]] = field(default_factory=dict)
     silent: int = 0
     missing: int = 0
+    silent_names: list[str] = field(default_factory=list)
     doubts: dict[str, str] = field(default_factory=dict)
 
     def holders(self, job_id: str) -> list[tuple[str, TaskState]]:
@@ -360,6 +361,7 @@ def _find_living(assigned: Assignments) -> None:
         # It may be its scheduler alone that is still connected: it counts while a job of its may be running.
         began = own or [entry for entry in records.started if may_run(entry, worker.name)]
         assigned.silent += bool(began)
+        assigned.silent_names += [worker.name] if began else []
         reason = f"its worker {worker.name} did not respond and may be running it"
         assigned.doubts |= {entry.delivery: reason for entry in began}
 

@@ -137,6 +137,7 @@ def _summary(assigned: Assignments) -> dict[str, Any]:
     records = assigned.records
     return {
         "silent": assigned.silent,
+        "silent_names": tuple(assigned.silent_names),
         "consumers": records.consumers,
         "skipped": dict(records.skipped),
         "asked_by": None,

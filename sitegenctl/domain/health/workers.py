@@ -30,6 +30,7 @@ from sitegenctl.domain.health.messages import MessageFacts, skipped_lines
 from sitegenctl.domain.health.redis import RedisFacts
 from sitegenctl.domain.health.system import System
 from sitegenctl.domain.queue.defaults import HARD_LIMIT, SOFT_LIMIT
+from sitegenctl.domain.queue.worker import describe_shared
 
 _SOFT, _HARD = timedelta(seconds=SOFT_LIMIT), timedelta(seconds=HARD_LIMIT)
 
@@ -63,6 +64,8 @@ class WorkersFacts:
 
     workers: tuple[WorkerFacts, ...] = ()
     silent: int = 0  # connected, and did not reply within `patience`
+    silent_names: tuple[str, ...] = ()  # of those of them whose name is known
+    shared_names: tuple[str, ...] = ()  # that several workers use
     patience: timedelta = timedelta(0)
     suspended: bool = False  # no worker takes tasks, on an operator's command
     skipped: Mapping[str, int] = field(default_factory=dict)  # values in the replies that did not fit, by problem
@@ -106,7 +109,8 @@ def worker(
         judge = warning if workers.workers else failed
         return judge(
             f"{workers.silent} of {counted(total, 'connected worker')} did not respond within"
-            f" {seconds(workers.patience)}",
+            f" {seconds(workers.patience)}{': ' if workers.silent_names else ''}{listed(workers.silent_names)}",
+            *map(describe_shared, workers.shared_names),
             system.texts.silence,
             remedy=replace(
                 system.commands.restart_worker, advice="inspect queue shows what it may be running; only then"
@@ -125,6 +129,9 @@ def worker(
         if more := len(stale.claims) - len(lines):
             lines.append(f"{counted(more, 'more stale task')}; inspect workers lists them")
         return warning(answer, *lines, *skipped, remedy=system.commands.restart_worker)
+    if workers.shared_names:
+        rename = replace(system.commands.restart_worker, advice="give each worker a node name of its own (-n), then")
+        return warning(answer, *map(describe_shared, workers.shared_names), *skipped, remedy=rename)
     if skipped:
         remedy = "find the program that sends such replies on this Redis, and give it a database of its own"
         return warning(answer, *skipped, remedy=remedy)

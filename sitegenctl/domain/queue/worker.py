@@ -26,6 +26,8 @@ class _Replies:
     """What is known of all workers after one request."""
 
     silent: int = 0  # asked, and did not respond in time; nothing follows from that
+    silent_names: tuple[str, ...] = ()  # of those of them whose name is known
+    shared_names: tuple[str, ...] = ()  # node names that several workers use
     consumers: int | None = None  # clients that wait for messages in the broker's database
     ever_consumed: bool = True  # False only where nothing shows that one did
     skipped: Mapping[str, int] = field(default_factory=dict)  # malformed values, by what was wrong
@@ -105,9 +107,16 @@ def describe_silence(replies: WorkerSurvey | WorkerRoster) -> str | None:
     silent, responded = replies.silent, len(replies.workers)
     if not silent:
         return None
+    names = f": {', '.join(replies.silent_names)}" if replies.silent_names else ""
     if not responded:
-        return "the living worker did not respond" if silent == 1 else f"{silent} living workers did not respond"
-    return f"{silent} of {silent + responded} living workers did not respond"
+        subject = "the living worker" if silent == 1 else f"{silent} living workers"
+        return f"{subject} did not respond{names}"
+    return f"{silent} of {silent + responded} living workers did not respond{names}"
+
+
+def describe_shared(name: str) -> str:
+    """Describe that several workers use one node name."""
+    return f"several workers have the node name {name}: start each with a name of its own (-n)"
 
 
 def describe_no_worker(replies: WorkerSurvey | WorkerRoster) -> str:
