@@ -158,7 +158,7 @@ class CeleryWorkers:
 
     async def revoked(self) -> Mapping[str, frozenset[str]]:
         """The ids of the tasks that each worker will discard."""
-        replies = await self.ask(["revoked"])
+        replies = await self._ask_patiently_once(["revoked"])
         return {
             text(name) or "": frozenset(filter(None, map(text, sequence(reply["revoked"]))))
             for name, reply in replies.answers.items()
