@@ -341,7 +341,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
         origins=origins,
         variables=variables,
         warnings=tuple(
-            f"{each} contains a password and is readable by every user: chmod 600 {each}"
+            f"{each} contains a password and is readable by every user: chmod o= {each}"
             for each in with_passwords
             if _is_exposed(each)
         ),

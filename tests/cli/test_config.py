@@ -319,7 +319,7 @@ def test_maintain_warns_once_about_a_readable_env_file(world: World, tmp_path: P
     def warnings(*options: str, **environ: str) -> int:
         process = world.run("--env-file", str(file), "maintain", *options, **NOWHERE, **environ)
         assert process.returncode == 0
-        return process.stderr.count(f"chmod 600 {file}")
+        return process.stderr.count(f"chmod o= {file}")
 
     file.chmod(0o644)
     assert [warnings("--dry-run"), warnings(), warnings(), warnings(), warnings("--dry-run")] == [1, 1, 0, 0, 1]
@@ -346,5 +346,5 @@ def test_world_readable_settings_file_is_warned_about(world: World, config: Path
     process = world.run("inspect", "orders", "-o", "json", **NOWHERE)
     assert process.returncode == 0
     assert process.stderr == (
-        f"warning: {config} contains a password and is readable by every user: chmod 600 {config}\n"
+        f"warning: {config} contains a password and is readable by every user: chmod o= {config}\n"
     )
