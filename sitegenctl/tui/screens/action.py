@@ -275,6 +275,8 @@ class ActionScreen(ModalScreen[bool]):
             self._job.interrupt()
             self._show(f"{self._title}: completing the current batch …")
         else:
+            # A plan that arrives while the screen is being removed would look for its widgets.
+            self.workers.cancel_node(self)
             self.dismiss(self.result is not None)
 
     def action_move(self, rows: int) -> None:
