@@ -228,6 +228,7 @@ def is_healthy(service: str, folder: Path, *replaced: tuple[str, str]) -> bool:
 
 
 def test_each_service_has_a_health_check_of_its_own() -> None:
+    assert all(service["healthcheck"]["test"] for service in SERVICES.values())
     checks = [
         str(service["healthcheck"]["test"]) for service in OURS.values() if "worker" not in str(service["command"])
     ]
