@@ -176,7 +176,7 @@ def order_facts(order: Order) -> dict[str, str]:
     if order.site_url:
         facts["site"] = shorten(order.site_url, 100)
     if order.admin_notes:
-        facts["notes"] = shorten(order.admin_notes, 300)
+        facts["notes"] = shorten(order.admin_notes.strip(), 300)
     return facts
 
 

@@ -122,7 +122,8 @@ def outcome_word(outcome: Outcome, done: str, *, dry_run: bool) -> str:
         return outcome.outcome.value
     if dry_run:
         return f"would be {done}"
-    return "generated" if outcome.after is OrderStatus.REVIEW else done
+    # Only a generation that was waited for sets REVIEW.
+    return "generated" if outcome.after is OrderStatus.REVIEW is not outcome.before else done
 
 
 def outcome_text(outcome: Outcome, word: str) -> str:

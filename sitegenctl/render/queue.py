@@ -106,9 +106,7 @@ def _queue_line(place: int, item: QueueItem, snapshot: Snapshot) -> Line:
             severity=Severity.UNKNOWN if item.may_be_ours else Severity.OK,
         )
     order = snapshot.orders.get(item.order_id) if item.order_id is not None else None
-    age = snapshot.taken_at - item.enqueued_at if item.enqueued_at else None
-    if age is None and order is not None:
-        age = order.idle
+    age = snapshot.age_of(item)
     return Line(
         cells=[
             str(place),

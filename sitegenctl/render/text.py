@@ -22,6 +22,8 @@ _OF_UNCERTAIN_WIDTH: dict[int, str | None] = {
     **{0x1F1E6 + place: letter for place, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")},
 }
 
+_BREAKS = re.compile("[\t-\r\x85\u2028\u2029]+")
+
 #: Minimum width: room for a wide character and its indent.
 _MIN_WIDTH = 4
 
@@ -35,10 +37,11 @@ _MIN_ROOM = 26
 def neutralise(text: str) -> str:
     r"""The text with everything that could move the cursor or hide text escaped, as in ``\x1b``.
 
-    Emoji are simplified to those whose width is the same on every terminal.
+    Line breaks and tabs become spaces. Emoji are simplified to those whose width is the same on every terminal.
     """
     if not text.isascii():
         text = text.translate(_OF_UNCERTAIN_WIDTH)
+    text = _BREAKS.sub(" ", text)
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 

@@ -97,7 +97,7 @@ async def test_hostile_tasks_and_messages(world: World) -> None:
     await asyncio.to_thread(publish)
     async with live(world, size=(200, 60)) as view:
         await view.press("2")
-        shown = await view.sees("\\x1b[31m[red]id[/]\\u202e", "[@click=app.quit]\\x1b[2Jtask\\n")
+        shown = await view.sees("\\x1b[31m[red]id[/]\\u202e", "[@click=app.quit]\\x1b[2Jtask ")
         assert not controls(shown)
         assert len(view.rows_of("queue")) == 5
         for y in range(6, 12):

@@ -47,6 +47,21 @@ async def test_queue_in_running_order(world: World) -> None:
         await view.until(lambda: view.table.key == 1)
 
 
+async def test_task_is_as_old_as_on_the_command_line(world: World) -> None:
+    """A message of Celery has no time: its order's last change counts."""
+
+    def some() -> None:
+        world.order(42, "GENERATING", age="3 hours")
+        world.publish(42)
+
+    await asyncio.to_thread(some)
+    assert " 3h " in (await asyncio.to_thread(world.run, "inspect", "queue")).stdout
+    async with live(world, size=(150, 40)) as view:
+        await view.sees("queued at position 1, attempt 1, 3h old")
+        await view.press("2")
+        await view.until(lambda: " 3h " in "".join(view.rows_of("queue")))
+
+
 async def test_real_worker_running_an_order(world: World) -> None:
     await asyncio.to_thread(world.order, 42, name="Ana")
     worker = await asyncio.to_thread(world.worker, "-c", "2", generator="gated")

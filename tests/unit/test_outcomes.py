@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import pytest
+
+from sitegenctl.domain.diagnosis.describe import describe_exhausted
 from sitegenctl.domain.diagnosis.remedy import Command, Remedy
 from sitegenctl.domain.orders.order import OrderStatus
 from sitegenctl.domain.plans.plan import OperationResult, Outcome, OutcomeKind
@@ -61,3 +65,15 @@ def test_same_hint_for_several_orders_is_shown_once() -> None:
     ]
     assert text([*finished, refused(9)]).splitlines()[-1] == "hint: 2 30: again: sitegenctl reset ORDER"
     assert text([finished[1], refused(9)]).splitlines()[-1] == "hint: 30: again: sitegenctl reset 30"
+
+
+def test_only_a_generation_that_was_waited_for_is_generated() -> None:
+    finished = replace(done(7), before=OrderStatus.GENERATING, after=OrderStatus.REVIEW)
+    assert "generated" in text([finished])
+    kept = replace(done(7), reason="repaired; task 1 stopped", before=OrderStatus.REVIEW, after=OrderStatus.REVIEW)
+    assert "generated" not in text([kept])
+
+
+@pytest.mark.parametrize(("attempts", "shown"), [(3, "3 of 3"), (4, "4, and the maximum is 3")])
+def test_attempts_are_not_more_than_all(attempts: int, shown: str) -> None:
+    assert describe_exhausted(attempts, 3) == f"attempts exhausted ({shown})"

@@ -36,6 +36,11 @@ def test_ordinary_text_is_unchanged(text: str) -> None:
     assert neutralise(text) == text
 
 
+@pytest.mark.parametrize("text", ["two\nlines", "two\r\n\r\nlines", "two\tlines", "two\u2028lines", "two\x0b\x85lines"])
+def test_line_breaks_become_a_space(text: str) -> None:
+    assert neutralise(text) == "two lines"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

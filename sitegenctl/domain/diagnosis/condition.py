@@ -10,6 +10,7 @@ from typing import Any
 
 from sitegenctl.domain.diagnosis.describe import (
     describe_age,
+    describe_exhausted,
     describe_files,
     describe_task,
     describe_time,
@@ -483,7 +484,7 @@ def _rerunnable(evidence: Evidence, condition: Condition, *reasons: str) -> Diag
     attempts = evidence.known_order.history.attempts
     if attempts < MAX_ATTEMPTS:
         return evidence.suggests(condition, *reasons)
-    exhausted = f"attempts exhausted ({attempts} of {MAX_ATTEMPTS})"
+    exhausted = describe_exhausted(attempts, MAX_ATTEMPTS)
     return evidence.suggests(condition, *reasons, exhausted, remedy=fix_then_reset(evidence.order_id))
 
 

@@ -16,6 +16,15 @@ def describe_task(task: LiveTask) -> str:
     return f"task {task.task_id} {task.state}{where}"
 
 
+def describe_exhausted(attempts: int, maximum: int) -> str:
+    """Describe that an order has no attempts left; an operator may have made more than the maximum."""
+    return (
+        f"attempts exhausted ({attempts} of {maximum})"
+        if attempts <= maximum
+        else (f"attempts exhausted ({attempts}, and the maximum is {maximum})")
+    )
+
+
 def describe_files(files: SiteFiles) -> str:
     """Describe how many files there are."""
     if not files.complete:

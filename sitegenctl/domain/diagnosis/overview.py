@@ -40,15 +40,11 @@ class Overview:
 
 
 def depths(snapshot: Snapshot) -> dict[TaskState, Depth]:
-    """Tasks by state. A task's age counts from its enqueue time, else from the last change of its order."""
+    """Tasks by state."""
     counts = Counter(task.state for task in snapshot.tasks)
     oldest: dict[TaskState, timedelta] = {}
     for task in snapshot.tasks:
-        age = snapshot.taken_at - task.enqueued_at if task.enqueued_at else None
-        if age is None and task.order_id is not None:
-            order = snapshot.orders.get(task.order_id)
-            age = order.idle if order else None
-        if age is not None:
+        if (age := snapshot.age_of(task)) is not None:
             oldest[task.state] = max(age, oldest.get(task.state, age))
     return {state: Depth(count=counts[state], oldest=oldest.get(state)) for state in TaskState if counts[state]}
 

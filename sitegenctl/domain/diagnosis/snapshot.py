@@ -41,6 +41,13 @@ class Snapshot:
         silence = describe_silence(self.workers) if self.workers else None
         return {**self.errors, Source.WORKERS: silence} if silence else self.errors
 
+    def age_of(self, task: LiveTask) -> timedelta | None:
+        """A task's age since it was enqueued; where that is unknown, since the last change of its order."""
+        if task.enqueued_at is not None:
+            return self.taken_at - task.enqueued_at
+        order = self.orders.get(task.order_id) if task.order_id is not None else None
+        return order.idle if order is not None else None
+
     def tasks_of(self, order_id: int) -> tuple[LiveTask, ...]:
         """The order's live tasks: the one that runs, or runs next, comes first."""
         return self._tasks_by_order.get(order_id, ())

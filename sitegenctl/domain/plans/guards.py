@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sitegenctl.domain.diagnosis.condition import NO_STATUS_REMEDY, REMOVE_MESSAGE, fix_then_reset
-from sitegenctl.domain.diagnosis.describe import describe_age, describe_task, describe_time
+from sitegenctl.domain.diagnosis.describe import describe_age, describe_exhausted, describe_task, describe_time
 from sitegenctl.domain.diagnosis.remedy import Command, Hint, Remedy
 from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.orders.order import Onboarding, Order, OrderStatus
@@ -106,7 +106,7 @@ def attempts_exhausted(order: Order, max_attempts: int | None, *, hint: Hint | N
     attempts = order.history.attempts
     if max_attempts is None or attempts < max_attempts:
         return None
-    reason = f"attempts exhausted ({attempts} of {max_attempts})"
+    reason = describe_exhausted(attempts, max_attempts)
     return skip(order, reason, hint=hint or fix_then_reset(order.order_id), obstacle=Obstacle.ATTEMPTS_EXHAUSTED)
 
 

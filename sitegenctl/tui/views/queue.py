@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sitegenctl.domain.diagnosis.condition import Severity
 from sitegenctl.domain.diagnosis.describe import describe_age
-from sitegenctl.domain.diagnosis.snapshot import running_order
+from sitegenctl.domain.diagnosis.snapshot import Snapshot, running_order
 from sitegenctl.domain.queue.task import ForeignMessage, LiveTask, TaskState
 from sitegenctl.tui.service import ViewData
 from sitegenctl.tui.views.view import View
@@ -51,15 +51,17 @@ class QueueView(View[LiveTask | ForeignMessage]):
             task_id = row.task_id or "-"
             texts = (position, str(row.state), "-", f"{row.name}: {row.reason}", "-", "-", "-", "-", task_id)
             return tuple(Cell(text=text, dim=True) for text in texts)
-        orders = self.data.live.snapshot.orders if self.data is not None else {}
-        order = orders.get(row.order_id) if row.order_id is not None else None
+        snapshot = self.data.live.snapshot if self.data is not None else Snapshot(taken_at=self.now)
+        order = snapshot.orders.get(row.order_id) if row.order_id is not None else None
+        age = snapshot.age_of(row)
         due_in = describe_age(row.eta - self.now) if row.eta is not None and row.eta > self.now else "-"
         return (
             Cell(text=position, dim=True),
             Cell(text=str(row.state), severity=Severity.FAULT if row.state is TaskState.ORPHANED else Severity.OK),
             Cell(text="-" if row.order_id is None else str(row.order_id)),
             Cell(text=order_name(order)),
-            Cell(text=describe_age(self.now - row.enqueued_at) if row.enqueued_at else "-"),
+            # It has aged since it was read.
+            Cell(text=describe_age(age + (self.now - snapshot.taken_at)) if age is not None else "-"),
             Cell(text=str(row.attempt)),
             Cell(text=due_in, dim=True),
             Cell(text=row.worker or "-", dim=True),

@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from sitegenctl.domain.diagnosis.condition import Condition, Severity
 from sitegenctl.domain.diagnosis.describe import describe_age, describe_files
+from sitegenctl.domain.diagnosis.snapshot import Snapshot
 from sitegenctl.domain.diagnosis.timeline import EntryKind, TimelineEntry
 from sitegenctl.domain.queue.event import Event
 from sitegenctl.render.command import hint_text
@@ -125,7 +126,9 @@ class OrderDetailPane(VerticalScroll, can_focus=True):
         for task in detail.tasks:
             place = f" at {task.worker}" if task.worker else ""
             place = f" at position {task.position + 1}" if task.position is not None else place
-            age = f", {describe_age(now - task.enqueued_at)} old" if task.enqueued_at else ""
+            orders = {detail.order_id: detail.order} if detail.order is not None else {}
+            age_then = Snapshot(taken_at=detail.read_at, orders=orders).age_of(task)
+            age = f", {describe_age(age_then + (now - detail.read_at))} old" if age_then is not None else ""
             due = f", due in {describe_age(task.eta - now)}" if task.eta and task.eta > now else ""
             yield from _wrapped("", f"{task.state}{place}, attempt {task.attempt}{age}{due}", width)
             yield from _wrapped("", task.task_id, width, colours["text-muted"])
