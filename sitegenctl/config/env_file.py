@@ -29,7 +29,7 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "'": "'", "\\": "\\", "$"
 _CONTROL_ESCAPES = "abfv"
 
 
-#: By setting: the variables of which a system may compose its URL elsewhere. Without the first, there is no URL.
+#: By setting: the parts that some systems give instead of a URL. Without the first, there is no URL.
 URL_PARTS = {
     "database_url": ("DB_NAME", "DB_USER", "DB_PASSWORD", "DB_HOST", "DB_PORT"),
     "redis_url": ("REDIS_HOST", "REDIS_USER", "REDIS_PASSWORD", "REDIS_PORT", "REDIS_DB"),

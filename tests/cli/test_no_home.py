@@ -92,9 +92,9 @@ def test_unreadable_home_has_no_settings_file(monkeypatch: pytest.MonkeyPatch, f
 
 @pytest.mark.parametrize("variable", _VARIABLES[:2])
 def test_unknown_home_in_a_variable_is_named(world: World, variable: str) -> None:
-    process = world.run("config", "contexts", **{variable: "~nobody.knows/x"})
+    process = world.run("config", "contexts", **{variable: "~unknown.user/x"})
     assert process.returncode == 2
-    assert process.stderr == f"error: {variable}: the home directory in ~nobody.knows/x is unknown\n"
+    assert process.stderr == f"error: {variable}: the home directory in ~unknown.user/x is unknown\n"
 
 
 def test_file_with_byte_order_mark_is_read_and_edited(world: World) -> None:

@@ -182,7 +182,7 @@ def connection_error(exc: BaseException, dsn: str) -> SourceError:
 
 
 def no_host(problems: Sequence[SourceError]) -> SourceError:
-    """The error for several hosts, none of which accepted a connection."""
+    """The error for several hosts if each refused or failed to connect."""
     first, *others = problems
     reasons = [first.message, *(each.message.removeprefix(_UNREACHABLE) for each in others)]
     # The servers may be stopped only if nothing listens at any address.
