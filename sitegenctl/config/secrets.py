@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sitegenctl.errors import UsageProblem
 
@@ -30,6 +30,7 @@ _POLL_INTERVAL = 0.02
 _MAX_BYTES = 8192
 
 _BETWEEN_SENTINELS = re.compile(r";(?=sentinel://)")
+_BREAKS = re.compile(r"[/?#@]")
 _PARTS = re.compile(r"(?P<scheme>[\w+.-]+://)(?:(?P<user>[^@/?#]*)@)?(?P<rest>.*)", re.DOTALL)
 
 
@@ -73,11 +74,32 @@ def mask_url(url: str) -> str:
     if not separator or not re.fullmatch(r"[\w+.-]+", scheme):
         return "***"
     login, at, address = rest.rpartition("@")
-    if at:
-        user, colon, _ = login.partition(":")
-        rest = f"{user}:***@{address}" if colon else f"{user}@{address}"
-    masked = re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", rest, flags=re.IGNORECASE)
-    return f"{scheme}://{masked}"
+    user, colon, _ = login.partition(":")
+    if any(map(_is_secret, re.split("[&;]", login.partition("?")[2]))):
+        # A password with @ in the query, or one with ? before the host.
+        return f"{scheme}://***"
+    if colon:
+        login = f"{user}:***"
+    elif at and (not scheme.startswith("postgres") or _BREAKS.search(user)):
+        # Redis takes a password alone after a colon: without it, it is typed in the user's place.
+        login = "***" if user else ""
+    place, mark, fragment = address.partition("#")
+    place, question, query = place.partition("?")
+    hosts, slash, path = place.partition("/")
+    if not at:
+        # Not a port: probably a password without a host.
+        hosts = ",".join(re.sub(r":(?!\d*$|[^\[]*\]).*", ":***", host) for host in hosts.split(","))
+    query = re.sub("[^&;]+", lambda option: _masked(option[0]), query)
+    return f"{scheme}://{login}{at}{hosts}{slash}{path}{question}{query}{mark}{'***' if fragment else ''}"
+
+
+def _is_secret(option: str) -> bool:
+    return "pass" in unquote(option.partition("=")[0]).lower()
+
+
+def _masked(option: str) -> str:
+    name, equals, _ = option.partition("=")
+    return f"{name}{equals}***" if equals and _is_secret(option) else option
 
 
 def password_in(path: Path, setting: str) -> str:

@@ -235,6 +235,13 @@ def test_a_redis_on_path_is_preferred(tmp_path: Path, monkeypatch: pytest.Monkey
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert redis_module.redis_binary() == binary
+    # An active environment has the wheel's server, and comes first on PATH.
+    environment = tmp_path / "environment"
+    (environment / "bin").mkdir(parents=True)
+    shutil.copy(binary, environment / "bin" / "redis-server")
+    monkeypatch.setenv("VIRTUAL_ENV", str(environment))
+    monkeypatch.setenv("PATH", f"{environment / 'bin'}:{tmp_path}")
+    assert redis_module.redis_binary() == binary
 
 
 def test_a_server_that_exits_at_once_reports_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

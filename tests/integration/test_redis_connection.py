@@ -19,6 +19,7 @@ from redis import Redis
 from sitegenctl.adapters.celery.options import QueueOptions
 from sitegenctl.adapters.redis.connection import Connection, ConnectionPool, open_connection
 from sitegenctl.adapters.redis.errors import Refusal
+from sitegenctl.adapters.redis.info import WorkerConnections, read_facts
 from sitegenctl.errors import SourceError
 from sitegenctl.render.command import hint_text
 from tests.support.servers import Certificates, free_port, server
@@ -134,7 +135,56 @@ async def test_password_for_a_server_without_one_is_refused() -> None:
         async with linked(f"redis://127.0.0.1:{port}/15") as connection:
             assert await connection.execute(("PING",)) == [b"PONG"]
         refused = await failure(f"redis://127.0.0.1:{port}/99")
-        assert "out of range" in refused.message
+        assert refused.message.startswith("Redis has no database 99: ")
+        assert "database number" in str(refused.hint)
+
+
+async def test_user_without_a_password_is_recognised(redis_url: str) -> None:
+    error = await failure(f"redis://s3cret@{redis_url.split('@')[1]}")
+    assert error.message.startswith("Redis refuses the login: ")
+    assert "redis://:PASSWORD@host" in str(error.hint)
+    assert "s3cret" not in f"{error.message} {error.hint}"
+
+
+@pytest.mark.parametrize("path", ["", "/0", "/3"])
+@pytest.mark.parametrize("login", ["", ":pw@"])
+async def test_sentinel_is_not_taken_for_a_server(tmp_path: Path, login: str, path: str) -> None:
+    port = free_port()
+    settings = tmp_path / "sentinel.conf"
+    settings.write_text(f"port {port}\ndir {tmp_path}\nsentinel monitor sites 127.0.0.1 1 1\n")
+    with server(str(settings), "--sentinel", url=f"redis://127.0.0.1:{port}"):
+        async with linked(f"redis://{login}127.0.0.1:{port}{path}") as connection:
+            with pytest.raises(SourceError) as caught:
+                await connection.execute(("LLEN", "site_generation"))
+    assert caught.value.message == f"127.0.0.1:{port} is a Redis Sentinel, not a Redis server"
+    hint = f"use sentinel://127.0.0.1:{port}/0, and set SITEGENCTL_SENTINEL_MASTER to sites"
+    assert caught.value.hint == hint
+
+
+async def test_urls_of_valkey_work(redis_url: str) -> None:
+    async with linked(redis_url.replace("redis://", "valkey://")) as connection:
+        assert await connection.execute(("PING",)) == [b"PONG"]
+
+
+async def test_valkey_has_its_own_version() -> None:
+    class Answers:
+        async def execute(self, *commands: tuple[str, ...], keep_refusals: bool = False) -> list[object]:
+            info = b"redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\n"
+            replies: dict[str, object] = {"TIME": [b"1", b"0"], "INFO": info, "CONFIG": [], "CLIENT": b""}
+            return [replies.get(command[0]) for command in commands]
+
+    async def none(connection: object) -> None:
+        return None
+
+    facts = await read_facts(
+        Answers(),  # type: ignore[arg-type]
+        database=0,
+        count_workers=none,
+        delivered=[],
+        worker=WorkerConnections(subscriptions="sub", commands=()),
+        now=time.time,
+    )
+    assert facts.version == "8.1.1 of Valkey"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sitegenctl.errors import UsageProblem
     ("url", "for_redis", "for_kombu", "number"),
     [
         ("redis://h:1", "redis://h:1", "redis://h:1", 0),
+        ("valkey://h:1/2", "redis://h:1/2", "redis://h:1/2", 2),
         ("redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", "redis://u:p%40@h:1/3", 3),
         ("unix:///run/r.sock?db=2", "unix:///run/r.sock?db=2", "redis+socket:///run/r.sock?virtual_host=2", 2),
         ("unix://:pw@/run/r.sock", "unix://:pw@/run/r.sock", "redis+socket://:pw@/run/r.sock", 0),

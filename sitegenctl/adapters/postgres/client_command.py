@@ -19,7 +19,9 @@ def psql(url: str, variable: str | None = None) -> ShellCommand:
         return ShellCommand(("psql", Variable(variable)))
     parts = urlsplit(dsn)
     login, at, place = parts.netloc.rpartition("@")
-    query = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] != "password"], safe="/", quote_via=quote)
+    query = urlencode(
+        [pair for pair in parse_qsl(parts.query) if not pair[0].endswith("password")], safe="/", quote_via=quote
+    )
     # Not urlunsplit, which drops the // of a URL without a host.
     address = f"postgresql://{login.partition(':')[0]}{at}{place}{parts.path}" + (f"?{query}" if query else "")
     return ShellCommand(("psql", address))

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, ConnectionError as RedisConnectionError, RedisError, TimeoutError
 from redis.sentinel import Sentinel
 
-from sitegenctl.adapters.redis.errors import Refusal, late, login_refused, unreachable
+from sitegenctl.adapters.redis.errors import LoginRefused, Refusal, late, unreachable
 from sitegenctl.adapters.redis.urls import client_url, parse_url
 
 # Seconds for connecting where the calls themselves have no time limit.
@@ -51,7 +51,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except AuthenticationError as exc:
-        raise login_refused(str(exc)) from exc
+        raise LoginRefused(str(exc)) from exc
     except TimeoutError as exc:
         raise late() from exc
     except (RedisConnectionError, OSError) as exc:

@@ -29,9 +29,10 @@ def redis_cli(url: str, variable: str | None = None) -> ShellCommand:
         return ShellCommand(("redis-cli", "-u", Variable(variable)))
     words = ["-s", address.path] if address.path else ["-h", address.host, "-p", str(address.port)]
     words += ["-n", str(address.database)]
-    if address.username:
+    if address.username and address.password:
         words += ["--user", address.username]
-    if address.password:
+    if address.username or address.password:
+        # A user alone may be a password in the wrong place.
         words.append("--askpass")
     if address.tls is not None:
         words.append("--tls")

@@ -19,11 +19,11 @@ from weakref import WeakSet
 from hiredis import ProtocolError, Reader, pack_command
 
 from sitegenctl.adapters.redis.errors import (
+    LoginRefused,
     NotPermitted,
     Refusal,
     error_of,
     late,
-    login_refused,
     unreachable,
     without_errors,
 )
@@ -66,8 +66,11 @@ class _Stream:
         _open_streams.add(self)
 
     @classmethod
-    async def open(cls, address: Address) -> _Stream:
-        """Connect, log in and select the database. Raises ``SourceError`` or one of ``_CONNECTION_ERRORS``."""
+    async def open(cls, address: Address, *, sentinel: bool = False) -> _Stream:
+        """Connect, log in and select the database. Raises ``SourceError`` or one of ``_CONNECTION_ERRORS``.
+
+        Only with ``sentinel`` may it be a sentinel.
+        """
         if address.path is not None:
             stream = cls(*await asyncio.open_unix_connection(address.path))
         else:
@@ -77,12 +80,24 @@ class _Stream:
             if address.username or address.password:
                 login = (address.username, address.password) if address.username else (address.password,)
                 (reply,) = await stream.exchange(("AUTH", *(part or "" for part in login)))
-                if isinstance(reply, Refusal):
-                    raise login_refused(reply.reason)
+                if isinstance(reply, Refusal | LoginRefused):
+                    if not sentinel:
+                        await stream.require_server(address)
+                    raise LoginRefused(reply.reason, user_only=not address.password)
                 without_errors([reply])
             if address.database:
                 select = ("SELECT", address.database)
-                without_errors(await stream.exchange(select), commands=[select], user=address.username)
+                replies = await stream.exchange(select)
+                (reply,) = without_errors(replies, commands=[select], user=address.username, keep_refusals=True)
+                if isinstance(reply, NotPermitted):
+                    raise reply
+                if isinstance(reply, Refusal):
+                    await stream.require_server(address)
+                    raise SourceError(
+                        f"Redis has no database {address.database}: {reply.reason}",
+                        hint="correct the database number at the end of REDIS_URL",
+                        source="broker",
+                    )
         except BaseException:
             stream.abort()
             raise
@@ -105,6 +120,17 @@ class _Stream:
         """Send commands in one round trip and return their replies."""
         self.send(commands)
         return [await self.receive() for _ in commands]
+
+    async def require_server(self, address: Address) -> None:
+        """Raise ``SourceError`` if this is a sentinel, which refuses what a server does."""
+        (role,) = await self.exchange(("ROLE",))
+        if isinstance(role, list) and role[:1] == [b"sentinel"]:
+            names = ", ".join(name.decode(errors="replace") for name in role[1]) if len(role) > 1 else ""
+            raise SourceError(
+                f"{address} is a Redis Sentinel, not a Redis server",
+                hint=f"use sentinel://{address}/0, and set SITEGENCTL_SENTINEL_MASTER to {names or 'its master'}",
+                source="broker",
+            )
 
     def abort(self) -> None:
         """Close without a farewell: in TLS that could take its time."""
@@ -143,6 +169,8 @@ class Connection:
                 async with asyncio.timeout(self._timeout):
                     stream = await self._opened()
                     replies = await stream.exchange(*commands)
+                    if any(isinstance(reply, Refusal) and reply.code == "ERR" for reply in replies):
+                        await stream.require_server(self._address)
         finally:
             if replies is None:
                 # Otherwise the outstanding reply would be taken for the reply to the next command.
@@ -215,7 +243,7 @@ class Connection:
                 with self._translated():
                     # A share of the time for each sentinel and for the commands: one that hangs must not use it up.
                     async with asyncio.timeout(self._timeout / (len(self._sentinels) + 1)):
-                        stream = await _Stream.open(sentinel)
+                        stream = await _Stream.open(sentinel, sentinel=True)
                         try:
                             question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
                             replies = await stream.exchange(question)

@@ -103,9 +103,15 @@ def late() -> SourceError:
     return unreachable("it did not respond in time")
 
 
-def login_refused(reason: str) -> SourceError:
-    """The password or user name is wrong or missing."""
-    return SourceError(f"Redis refuses the login: {reason}", hint="check the password in REDIS_URL", source="broker")
+class LoginRefused(SourceError):
+    """The password or user name is wrong or missing; ``user_only``: there is a user, and no password."""
+
+    def __init__(self, reason: str, *, user_only: bool = False) -> None:
+        hint = "check the password in REDIS_URL"
+        if user_only:
+            hint = "REDIS_URL has a user and no password; write a password alone as redis://:PASSWORD@host"
+        super().__init__(f"Redis refuses the login: {reason}", hint=hint, source="broker")
+        self.reason = reason
 
 
 def error_of(reply: str) -> SourceError:
@@ -117,7 +123,7 @@ def error_of(reply: str) -> SourceError:
     if code == "NOPERM":
         return NotPermitted(reason)
     if code in _LOGIN:
-        return login_refused(reason)
+        return LoginRefused(reason)
     if code in _UNAVAILABLE or reply == _TOO_MANY_CLIENTS:
         return unreachable(reason)
     if code in _READ_ONLY:

