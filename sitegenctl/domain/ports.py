@@ -153,6 +153,12 @@ class OrdersStore(Protocol):
     async def require_tables(self) -> None:
         """Raise ``SourceError`` if a table or column is missing that sitegenctl needs."""
 
+    async def recently_finished(self, within: timedelta, *, newest: int = 1000) -> list[int]:
+        """The ids of the orders in REVIEW or DELIVERED that were generated within this time.
+
+        Those changed within it too, if they are among the ``newest``.
+        """
+
     async def require_writable(self) -> None:
         """Check that orders can be changed in this database, whether or not ``--read-only`` is set."""
 

@@ -32,7 +32,9 @@ class SettledOrders(Protocol):
 
 async def list_orders(sources: Sources, query: OrderQuery) -> tuple[OrderPage, Snapshot]:
     """A page of orders, and the snapshot that their diagnoses come from."""
-    snapshot = await observe_open(sources, check_hollow=query.includes_on_request, only=query.filter)
+    every = query.includes_on_request
+    check_recent = query.includes_settled and not every
+    snapshot = await observe_open(sources, check_hollow=every, check_recent=check_recent, only=query.filter)
     if Source.DATABASE in snapshot.errors:
         hint = snapshot.hints.get(Source.DATABASE, RUN_DOCTOR)
         raise SourceError(snapshot.errors[Source.DATABASE], hint=hint, source=Source.DATABASE)

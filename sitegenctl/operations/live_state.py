@@ -113,7 +113,7 @@ class LiveState:
         attempts = Attempts(before=before, recall=cache.get, last_ids=self._last_ids, now=self._now)
         # Without its details, a worker that consumes another queue would look healthy.
         needs_details = worker_details or self._clock() - self._roster_read_at >= SLOW
-        snapshot = await observe_open(sources, worker_details=needs_details, attempts=attempts)
+        snapshot = await observe_open(sources, check_recent=True, worker_details=needs_details, attempts=attempts)
         for order_id in self._last_ids.keys() - snapshot.orders.keys():
             del self._last_ids[order_id]
         if snapshot.roster is not None:

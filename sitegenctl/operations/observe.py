@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -85,6 +85,9 @@ CONFIRM_DELAY = 0.25
 #: The newest finished orders whose files are checked to recognise a wrong sites directory, and the share of them (one
 #: in ``_ONE_IN``) that must have a file.
 _SAMPLE = 20
+
+# Finished orders are checked for their files this long.
+_RECENT = timedelta(days=1)
 _ONE_IN = 4
 
 
@@ -170,6 +173,7 @@ async def observe_open(
     sources: Sources,
     *,
     check_hollow: bool = False,
+    check_recent: bool = False,
     only: OrderFilter | None = None,
     also: Collection[int] = (),
     worker_details: bool = False,
@@ -178,14 +182,15 @@ async def observe_open(
     """Take a snapshot of every order that can matter: the open ones, those with a live task, and ``also`` these.
 
     As ``observe`` otherwise. Files of GENERATING orders are counted where a condition depends on them. With
-    ``check_hollow``, those of finished orders with a task are counted, too. With ``worker_details`` the snapshot has
-    the roster.
+    ``check_hollow``, those of finished orders with a task are counted, too. With ``check_recent``, the snapshot has the
+    orders that finished within the last day and have no files. With ``worker_details`` it has the roster.
     """
     attempts = attempts or Attempts()
     observation = _Observation(sources=sources, check_hollow=check_hollow, attempts=attempts, taken_at=attempts.now())
     read = observation.attempts.make
     reading = await read(Source.BROKER, sources.queue.read)
-    with_task = {*(reading.order_ids if reading else ()), *also}
+    hollow = await observation.recently_hollow() if check_recent else {}
+    with_task = {*(reading.order_ids if reading else ()), *also, *hollow}
     survey, known = await asyncio.gather(
         observation.survey(reading, details=worker_details),
         read(Source.DATABASE, lambda: sources.orders.read_open(with_task, only)),
@@ -198,7 +203,8 @@ async def observe_open(
         if order.status is OrderStatus.GENERATING or (check_hollow and order.status and order.status.is_finished)
     ]
     files = await observation.count(with_files, MIN_SITE_FILES, check_directory=check_hollow)
-    return await observation.snapshot(reading, survey, known, files)
+    snapshot = await observation.snapshot(reading, survey, known, {**hollow, **files} if files is not None else None)
+    return replace(snapshot, without_files=frozenset(hollow))
 
 
 @dataclass(kw_only=True)
@@ -220,16 +226,34 @@ class _Observation:
         self.roster = await self.attempts.make(Source.WORKERS, self.sources.queue.worker_details)
         return survey_of(self.roster, task_name=self.sources.task_name) if self.roster is not None else None
 
+    async def recently_hollow(self) -> dict[int, SiteFiles]:
+        """The files of the orders that finished within the last day and have too few."""
+        attempts, orders = self.attempts, self.sources.orders
+        recent = await attempts.make(
+            Source.DATABASE, lambda: attempts.recall("recently finished", lambda: orders.recently_finished(_RECENT))
+        )
+        files = await self.count(recent, MIN_SITE_FILES, sizes=False, is_slow=True) if recent else None
+        return {order_id: counted for order_id, counted in (files or {}).items() if counted.is_empty}
+
     async def count(
-        self, order_ids: Collection[int], enough: int | None, *, check_directory: bool = False, sizes: bool = True
+        self,
+        order_ids: Collection[int],
+        enough: int | None,
+        *,
+        check_directory: bool = False,
+        sizes: bool = True,
+        is_slow: bool = False,
     ) -> dict[int, SiteFiles] | None:
         """Count these orders' files; None where they could not be, or in a wrong directory.
 
         The directory is checked as soon as one site looks empty, not only when all do: a wrong one may have a stray
-        site of one of them. ``check_directory`` checks it in any case.
+        site of one of them. ``check_directory`` checks it in any case. With ``is_slow``, a view that polls does not
+        count each time.
         """
         sites, attempts = self.sources.sites, self.attempts
-        files = await attempts.make(Source.FILES, lambda: sites.count(order_ids, enough=enough, sizes=sizes))
+        count = partial(sites.count, order_ids, enough=enough, sizes=sizes)
+        recall = partial(attempts.recall, ("files", frozenset(order_ids)), count)
+        files: dict[int, SiteFiles] | None = await attempts.make(Source.FILES, recall if is_slow else count)
         if files is None:
             return None
         few = MIN_SITE_FILES if enough is None else enough

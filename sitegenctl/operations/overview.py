@@ -28,7 +28,7 @@ async def overview(sources: Sources, attempts: Attempts | None = None) -> Overvi
     # Raises before anything is read where one of them is not configured.
     orders, _ = sources.orders, sources.queue
     snapshot, by_status = await asyncio.gather(
-        observe_open(sources, worker_details=True, attempts=attempts),
+        observe_open(sources, check_recent=True, worker_details=True, attempts=attempts),
         attempts.make(Source.DATABASE, orders.count_by_status),
     )
     counts = await attempts.make(Source.DATABASE, lambda: count_runs(orders, HOUR, DAY, known=snapshot.orders))

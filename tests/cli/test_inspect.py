@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sitegenctl.demo.samples.plan import Manifest
+from sitegenctl.demo.samples.plan import Manifest, plan_samples
 from sitegenctl.demo.samples.seed import seed
 from sitegenctl.domain.orders.run import RunCounts
 from sitegenctl.operations.live_state import LiveSnapshot, LiveState
@@ -48,17 +48,21 @@ def listed(world: World, *arguments: str, code: int = 0, **environ: str) -> dict
 
 
 def expected(manifest: Manifest, **instead: str) -> dict[int, str]:
-    return {
+    """Hollow orders that finished more than a day ago are found only on request."""
+    conditions = {
         order_id: instead.get(condition, condition)
         for condition, order_ids in manifest.conditions.items()
         for order_id in order_ids
     }
+    age = {order_id: plan_samples().order(order_id).updated for order_id in manifest.conditions["hollow"]}
+    assert {seconds > 86400 for seconds in age.values()} == {True, False}
+    return {**conditions, **{order_id: "done" for order_id, seconds in age.items() if seconds > 86400}}
 
 
 @both
 def test_every_order_s_condition_is_right_without_a_worker(world: World) -> None:
     manifest = seeded(world)
-    assert listed(world) == expected(manifest, running="queued", hollow="done")
+    assert listed(world) == expected(manifest, running="queued")
     hollow = listed(world, "--condition", "hollow")
     assert set(hollow) == set(manifest.conditions["hollow"])
 
@@ -67,20 +71,20 @@ def test_every_order_s_condition_is_right_without_a_worker(world: World) -> None
 def test_every_order_s_condition_is_right_with_a_worker_of_rq(world: RqWorld) -> None:
     manifest = seeded(world)
     worker = world.worker("--pace", "30s")
-    eventually(lambda: listed(world) == expected(manifest, hollow="done"))
+    eventually(lambda: listed(world) == expected(manifest))
     world.kill(worker)
     # It may only have lost Redis, but its runs take a run lock, and that is free.
     eventually(lambda: world.run("inspect", "orders").returncode == 3)  # Redis has seen its connections end
     unsure = listed(world, code=3)
     assert {unsure[order_id] for order_id in manifest.conditions["running"]} == {"orphaned"}
     world.expire()
-    eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
+    eventually(lambda: listed(world) == expected(manifest, running="orphaned"))
 
 
 def test_conditions_with_a_worker_and_after_its_kill(world: World) -> None:
     manifest = seeded(world)
     worker = world.worker("--pace", "30s")
-    wanted = expected(manifest, hollow="done")
+    wanted = expected(manifest)
     eventually(lambda: listed(world) == wanted)
     os.kill(worker.pid, signal.SIGSTOP)
     running = set(manifest.conditions["running"])
@@ -91,7 +95,7 @@ def test_conditions_with_a_worker_and_after_its_kill(world: World) -> None:
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
     # No worker has its running tasks; those it had not taken still wait.
-    eventually(lambda: listed(world) == expected(manifest, hollow="done", running="orphaned"))
+    eventually(lambda: listed(world) == expected(manifest, running="orphaned"))
 
 
 def test_without_redis_conditions_are_unknown(world: World) -> None:
@@ -105,7 +109,7 @@ def test_unmounted_sites_make_only_file_checks_unknown(world: World) -> None:
     manifest = seeded(world)
     unmounted = str(world.sites_dir / "unmounted")
     found = listed(world, code=3, SITES_BASE_DIR=unmounted)
-    wanted = expected(manifest, running="queued", hollow="done", empty="unknown")
+    wanted = expected(manifest, running="queued", empty="unknown", hollow="done")
     cut_short_with_files = {
         order_id
         for order_id in manifest.conditions["interrupted"]
@@ -120,7 +124,7 @@ def test_the_overview_counts_agree_with_the_list(world: World) -> None:
     overview = data(world, "inspect")
     counts = {condition: entry["count"] for condition, entry in overview["by_condition"].items()}
     wanted: dict[str, int] = {}
-    for condition in expected(manifest, running="queued", hollow="done").values():
+    for condition in expected(manifest, running="queued").values():
         wanted[condition] = wanted.get(condition, 0) + 1
     assert counts == wanted
     assert sum(overview["by_status"].values()) == 60
@@ -184,6 +188,34 @@ def test_a_failure_within_the_grace_period_is_not_all_well(world: World) -> None
     assert "1 order needs attention" in process.stdout
     assert "all well" not in process.stdout
     assert listed(world) == {42: "failed"}
+
+
+@both
+def test_recently_finished_orders_without_files_are_hollow_everywhere(world: World) -> None:
+    for order_id in range(10, 30):
+        world.order(order_id, "DELIVERED", files=8, age="2 days")
+    world.order(1, "REVIEW", steps=["START", "SUCCESS"], age="3 hours")
+    world.order(2, "DELIVERED", age="3 hours", files=3)
+    world.order(3, "DELIVERED", steps=["START", "SUCCESS"], age="2 days")
+    world.order(4, "REVIEW", steps=["START", "SUCCESS"], age="1 minute")  # within the grace period
+    world.order(5, "DELIVERED", age="3 hours", files=8)
+    found = listed(world)
+    assert {order_id: found[order_id] for order_id in (1, 2, 3, 4, 5)} == {
+        **{1: "hollow", 2: "hollow", 3: "done", 4: "done", 5: "done"}
+    }
+    assert set(listed(world, "--condition", "hollow")) == {1, 2, 3, 4}
+    assert not set(listed(world, "--condition", "done")) & {1, 2}
+    overview = data(world, "inspect")
+    assert overview["by_condition"]["hollow"]["count"] == 2
+    assert "2 orders need attention" in world.run("inspect").stdout
+
+    async def poll(session: Session) -> LiveSnapshot:
+        return await LiveState(session).poll()
+
+    assert world.with_session(poll).by_condition["hollow"] == 2
+    # Without the right directory no order is called hollow.
+    unmounted = str(world.sites_dir / "unmounted")
+    assert "hollow" not in listed(world, code=3, SITES_BASE_DIR=unmounted).values()
 
 
 def test_inspect_live_and_stats_count_the_same_runs(world: World, log: Log) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sitegenctl.adapters.postgres.queries import log_age, sane
+from sitegenctl.adapters.postgres.queries import UPDATED, log_age, sane
 from sitegenctl.domain.orders.run import OUTCOME_STEPS, STARTS
 from sitegenctl.domain.statistics.statistics import LONGEST
 
@@ -71,6 +71,18 @@ SELECT id AS log_id, order_id, step, {log_age("created_at")} AS age
   FROM site_generation_logs
  WHERE {_IN_WINDOW} AND id > $2
  ORDER BY id DESC LIMIT $3
+"""  # noqa: S608 - constants of this module
+
+_FINISHED = "status IN ('REVIEW', 'DELIVERED')"
+
+#: The finished orders that were generated or changed within $1. There is no index on their times: of those changed,
+#: only the newest $2 orders are searched.
+RECENTLY_FINISHED = f"""{_WINDOW}
+SELECT id FROM (SELECT id, updated_at FROM site_orders WHERE {_FINISHED} ORDER BY id DESC LIMIT $2) o
+ WHERE {UPDATED} >= now() - $1::interval
+ UNION
+SELECT id FROM site_orders
+ WHERE {_FINISHED} AND id IN (SELECT order_id FROM site_generation_logs WHERE {_IN_WINDOW} AND step = 'SUCCESS')
 """  # noqa: S608 - constants of this module
 
 #: $1 to $3 as in `since_parameters`; without any of them, the beginning of the day.

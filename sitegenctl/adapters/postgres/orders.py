@@ -146,6 +146,9 @@ class PostgresOrders:
         if obstacle is not None:
             raise SourceError(obstacle.message, hint=obstacle.hint, source="database")
 
+    async def recently_finished(self, within: timedelta, *, newest: int = 1000) -> list[int]:
+        return [row["id"] for row in await self._main.fetch(log.RECENTLY_FINISHED, within, newest)]
+
     async def require_writable(self) -> None:
         async with self._main.transaction() as connection:
             self._access = await read_access(connection)

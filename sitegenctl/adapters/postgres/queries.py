@@ -40,7 +40,7 @@ def sane(column: str, value: str) -> str:
 
 
 # With zone: `epoch` reads a time without zone as UTC.
-_CREATED, _UPDATED, _ONBOARDED = (
+_CREATED, UPDATED, _ONBOARDED = (
     sane(column, f"to_timestamp(date_part('epoch', {column}))")
     for column in ("o.created_at", "o.updated_at", "o.onboarding_completed_at")
 )
@@ -75,10 +75,10 @@ _READ = f"""
 WITH held_run_locks AS MATERIALIZED ({HELD_RUN_LOCKS})
 SELECT o.id, o.status::text AS status, o.customer_name, o.customer_email, o.site_url, o.admin_notes,
        timezone('utc', {_CREATED}) AS created_at,
-       timezone('utc', {_UPDATED}) AS updated_at,
+       timezone('utc', {UPDATED}) AS updated_at,
        timezone('utc', {_ONBOARDED}) AS onboarding_completed_at,
        s.order_id IS NOT NULL AS has_onboarding, coalesce(s.is_complete, false) AS is_complete, s.business_name,
-       least({_age(_UPDATED)},
+       least({_age(UPDATED)},
              {_age(_ONBOARDED)},
              {log_age("newest.created_at")}) AS idle, timezone('utc', now()) AS read_at,
        newest.id AS last_log_id, log.steps, log.commands, log.ages, log.announcement,
@@ -137,8 +137,8 @@ def _restricted(only: OrderFilter, business: str) -> str:
     return f"""
        ($1::text[] IS NULL OR o.status::text = ANY($1::text[]))
    AND {searched}
-   AND ($4::interval IS NULL OR {_UPDATED} >= now() - $4::interval)
-   AND ($5::interval IS NULL OR {_UPDATED} <= now() - $5::interval)
+   AND ($4::interval IS NULL OR {UPDATED} >= now() - $4::interval)
+   AND ($5::interval IS NULL OR {UPDATED} <= now() - $5::interval)
 """
 
 
@@ -178,7 +178,7 @@ _KNOWN = ", ".join(f"'{status}'" for status in OrderStatus)
 # NULL for an unknown status.
 _LIFE = f"array_position(ARRAY[{_KNOWN}], o.status::text)"
 _BY_UPDATED, _BY_CREATED = (sane(column, column) for column in ("o.updated_at", "o.created_at"))
-_BY_CHANGE = f"greatest({_UPDATED}, {_ONBOARDED})"
+_BY_CHANGE = f"greatest({UPDATED}, {_ONBOARDED})"
 # In the collation "C", which every database has and which sorts as Python does.
 _BY_NAME = (
     "translate(lower(coalesce(nullif(s.business_name, ''), o.customer_name)),"

@@ -161,7 +161,7 @@ NOTES = {
     Condition.SETTLING: "for the grace period after the seeding; interrupted afterwards",
     Condition.UNKNOWN: "its status is NULL",
     Condition.DONE: "most site folders were not written: hollow if hollow orders are searched for",
-    Condition.HOLLOW: "if hollow orders are searched for; otherwise done",
+    Condition.HOLLOW: "older than a day: if hollow orders are searched for; otherwise done",
     Condition.GHOST: "the order with the largest id does not exist",
     Condition.ORPHANED: "until Celery's visibility timeout (one hour by default) restores it; with RQ for 45 minutes",
     Condition.SCHEDULED: "for 45 minutes after the seeding",

@@ -43,7 +43,7 @@ class _Entry:
     command: Command | None = None  # fixes an order in it
     advice: str | None = None  # for a person
     settled: bool = False  # orders outside BUILDING and GENERATING can be in it
-    on_request: bool = False  # checked only where a command asks for it: that reads many files
+    on_request: bool = False  # checked for all orders only where a command asks for it: that reads many files
 
 
 class Condition(StrEnum):
@@ -114,7 +114,12 @@ class Condition(StrEnum):
     UNSTARTED = _Entry("unstarted", Severity.FAULT, "ready, and not enqueued", Command.START_STUCK)
     WAITING = _Entry("waiting", Severity.OK, "for the customer", advice="wait for the customer", settled=True)
     HOLLOW = _Entry(
-        "hollow", Severity.FAULT, "finished, but its files are not there", Command.RESET, settled=True, on_request=True
+        "hollow",
+        Severity.FAULT,
+        "finished, but its files are not there; always checked for a day, later only with `--condition hollow`",
+        Command.RESET,
+        settled=True,
+        on_request=True,
     )
     DONE = _Entry("done", Severity.OK, "nothing to do", settled=True)
     CANCELLED = _Entry("cancelled", Severity.OK, "nothing to do", settled=True)

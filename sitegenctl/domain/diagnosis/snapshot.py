@@ -31,6 +31,7 @@ class Snapshot:
     hints: Mapping[Source, Hint] = field(default_factory=dict)  # what to do about these errors, where that is known
     grace: timedelta = DEFAULT_GRACE
     check_hollow: bool = False
+    without_files: frozenset[int] = frozenset()  # recently finished orders that are hollow once grace is over
     possible: Mapping[int, datetime | None] = field(default_factory=dict)  # no task; a run may go on until then
     stale: Sequence[StaleClaim] = ()  # claims of tasks that have ended
     authoritative: bool = True  # whether an order that was not found is missing: a standby may not have it yet
@@ -74,7 +75,7 @@ class Snapshot:
                 files=self.files.get(order_id),
                 unavailable=frozenset(self.errors),
                 grace=self.grace,
-                check_hollow=self.check_hollow,
+                check_hollow=self.check_hollow or self._is_hollow(order_id),
                 taken_at=self.taken_at,
                 unattributed=len(self.reading.unattributed),
                 may_be_running=order_id in self.possible,
@@ -86,6 +87,10 @@ class Snapshot:
             # Lists are sorted and counted by condition many times.
             self._diagnoses[order_id] = diagnose(evidence)
         return self._diagnoses[order_id]
+
+    def _is_hollow(self, order_id: int) -> bool:
+        idle = self.orders[order_id].idle if order_id in self.orders else None
+        return order_id in self.without_files and (idle is None or idle >= self.grace)
 
     @cached_property
     def _diagnoses(self) -> dict[int, Diagnosis]:

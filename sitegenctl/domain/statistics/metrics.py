@@ -99,7 +99,7 @@ class Measurement:
         }
         if self.unanswered:
             return counts
-        return {condition: counts.get(condition, 0) for condition in Condition if not condition.on_request}
+        return {condition: counts.get(condition, 0) for condition in Condition}
 
     def longest_in_fault(self) -> dict[Condition, timedelta]:
         """How long the order that was unchanged for longest was so, by condition in fault."""
