@@ -151,7 +151,7 @@ def _read_words(arguments: Sequence[str]) -> list[str]:
             word.encode()
         except UnicodeEncodeError:
             raise UsageProblem(f"{word!r} is not valid UTF-8") from None
-        if word == "--watch" and not re.fullmatch(r"[\d.]+(ms|s|m|h|d)?", "".join(words[place + 1 : place + 2])):
+        if word == "--watch" and not re.fullmatch(r"[0-9.]+(ms|s|m|h|d)?", "".join(words[place + 1 : place + 2])):
             words[place] = "--watch=2s"
     return words
 

@@ -179,19 +179,8 @@ class OrderSelector:
         return read_order_ids(self.orders, self.source) if by_number or required else None
 
 
-#: The longest age that an option takes. PostgreSQL cannot subtract much longer ones.
-OLDEST = timedelta(days=36500)
-
 #: The largest number of rows or pages that an option takes.
 MAX_ROWS = 1_000_000
-
-
-def age(name: str, text: str) -> timedelta:
-    """Read an age from an option. Raises ``UsageProblem``, also for more than a century."""
-    value = span(name, text)
-    if value > OLDEST:
-        raise UsageProblem(f"{name}: {text} is more than {OLDEST.days} days")
-    return value
 
 
 def span(name: str, text: str) -> timedelta:

@@ -6,12 +6,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from sitegenctl.domain.orders.order import MAX_ORDER_ID, OrderStatus
 from sitegenctl.errors import UsageProblem
 
 #: The largest number of orders in one call; more is a typing error.
 MAX_ORDERS = 1_000_000
+
+# Room for so many of the longest numbers.
+_MAX_TEXT = 32 << 20
+_CHUNK = 1 << 16
 
 _SEPARATORS = re.compile(r"[\s,]+")
 
@@ -48,7 +53,11 @@ def read_statuses(words: Sequence[str] | None) -> frozenset[OrderStatus]:
 
 def _words_of(source: Path) -> Iterator[tuple[str, str]]:
     try:
-        text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8-sig")
+        if str(source) == "-":
+            text = _read(sys.stdin, source)
+        else:
+            with source.open(encoding="utf-8-sig") as file:
+                text = _read(file, source)
     except UnicodeDecodeError as exc:
         raise UsageProblem(f"{_name(source)} is not a text file") from exc
     except OSError as exc:
@@ -56,6 +65,20 @@ def _words_of(source: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         for word in _SEPARATORS.split(line.partition("#")[0]):
             yield word, f"{_name(source)}, line {number}: {word}"
+
+
+def _read(file: TextIO, source: Path) -> str:
+    """The whole text. Raises ``UsageProblem`` as soon as it is too long, also for a pipe without end."""
+    chunks: list[str] = []
+    lines = 0
+    while chunk := file.read(_CHUNK):
+        chunks.append(chunk)
+        lines += chunk.count("\n")
+        if lines > MAX_ORDERS or len(chunks) * _CHUNK > _MAX_TEXT:
+            raise UsageProblem(
+                f"{_name(source)} is too long: at most {MAX_ORDERS} lines and {_MAX_TEXT >> 20} MiB in one call"
+            )
+    return "".join(chunks)
 
 
 def _name(source: Path) -> str:

@@ -34,6 +34,13 @@ _BOOLEANS = {
 }
 
 
+# Datetimes and PostgreSQL cannot subtract much more from today.
+_LONGEST = timedelta(days=36500)
+_MAX_CONCURRENCY = 1000
+# Characters of an invalid duration in its error.
+_SHOWN = 40
+
+
 class DurationError(ValueError):
     """A text is not a duration; ``hint`` is set if only the unit is missing."""
 
@@ -45,14 +52,15 @@ class DurationError(ValueError):
 def parse_duration(text: str | float) -> timedelta:
     """Parse ``500ms``, ``90s``, ``1.5h`` or ``7d``. Raises ``DurationError``, also for a number without a unit."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", str(text))
+    shown = repr(str(text)[:_SHOWN])
     if match is None:
-        raise DurationError(f"{text!r} is not a duration such as 90s, 2m or 1h")
+        raise DurationError(f"{shown} is not a duration such as 90s, 2m or 1h")
     if not match[2]:
-        raise DurationError(f"{text!r} has no unit", hint="write 7d, 90s or 5m")
-    try:
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    except OverflowError:
-        raise DurationError(f"duration {text!r} is too large") from None
+        raise DurationError(f"{shown} has no unit", hint="write 7d, 90s or 5m")
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise DurationError(f"duration {shown} is too large: at most {_LONGEST.days}d")
+    return timedelta(seconds=seconds)
 
 
 def bad_value(name: str, exc: Exception) -> UsageProblem:
@@ -77,8 +85,8 @@ def _parse_backend(value: str) -> str:
 
 def _parse_concurrency(value: str | int) -> int:
     number = int(value) if re.fullmatch(r"\s*[0-9]{1,9}\s*", str(value)) else 0
-    if number < 1:
-        raise ValueError(f"{value!r} is not a number of processes")
+    if not 1 <= number <= _MAX_CONCURRENCY:
+        raise ValueError(f"{value!r} is not a number of processes from 1 to {_MAX_CONCURRENCY}")
     return number
 
 
@@ -135,6 +143,9 @@ def _parse_url(value: Any) -> str:
         # A database may have several hosts.
         for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
             urlsplit(f"//{host}").port  # noqa: B018 - raises for an invalid port
+            # As the resolver does; not for the directory of a socket.
+            if "%" not in host:
+                (urlsplit(f"//{host}").hostname or "").encode("idna")
     except ValueError:
         raise ValueError("not a valid URL; in a password, / ? # and @ must be percent-encoded") from None
     return url

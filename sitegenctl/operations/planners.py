@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import ClassVar, NamedTuple
@@ -140,7 +139,7 @@ class RetryPlanner(BulkPlanner):
 
     status = OrderStatus.GENERATING
     max_attempts: int = MAX_ATTEMPTS
-    match: re.Pattern[str] | None = None
+    match: Callable[[str], object] | None = None
     older_than: timedelta = timedelta(0)
     force: bool = False
 

@@ -17,10 +17,10 @@ from sitegenctl.cli.options import (
     Statuses,
     WatchInterval,
     adapt,
-    age,
     invoke,
     number,
     option,
+    span,
     watchable,
 )
 from sitegenctl.cli.terminal import screen
@@ -149,7 +149,7 @@ def orders(
 
     query = OrderQuery(
         filter=OrderFilter(
-            statuses=read_statuses(status), search=search, since=age("--since", since) if since is not None else None
+            statuses=read_statuses(status), search=search, since=span("--since", since) if since is not None else None
         ),
         conditions=frozenset(condition or ()),
         sort=sort,

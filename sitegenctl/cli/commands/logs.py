@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 from sitegenctl.cli import signals
 from sitegenctl.cli.options import (
     MAX_ROWS,
-    OLDEST,
     FromFile,
     Invocation,
     OrderArguments,
@@ -89,7 +88,7 @@ def read_since(text: str) -> timedelta | datetime:
     if not text.isascii():
         raise problem
     try:
-        age = parse_duration(text)
+        return parse_duration(text)
     except ValueError as not_an_age:
         problem.hint = getattr(not_an_age, "hint", None)
         try:
@@ -100,9 +99,6 @@ def read_since(text: str) -> timedelta | datetime:
         if not 1970 <= moment.year < 9999:
             raise problem from None
         return moment
-    if age > OLDEST:
-        raise problem
-    return age
 
 
 async def _logs(call: Invocation, order_ids: list[int], query: LogQuery, *, follow: bool, until_done: bool) -> int:

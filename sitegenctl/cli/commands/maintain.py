@@ -15,6 +15,8 @@ from sitegenctl.render.output import Report, write
 # A site that was reset by mistake can be restored from the trash for at least this long.
 _SHORTEST_KEEP = timedelta(hours=1)
 
+_LONGEST_JITTER = timedelta(hours=1)
+
 # Time limit for --notify, in seconds.
 _NOTIFY_TIMEOUT = 5.0
 
@@ -53,6 +55,8 @@ async def maintain(
         max_actions=max_actions, max_attempts=max_attempts, keep_trash=keep, dry_run=dry_run
     )
     wait = span("--jitter", jitter) if jitter is not None else timedelta(0)
+    if wait > _LONGEST_JITTER:
+        raise UsageProblem(f"--jitter {jitter} is too long: the next run would begin before", hint="1h or less")
     call.is_recurring = not dry_run
     settings = require_writable(call, dry_run=options.dry_run)
     if notify is not None:

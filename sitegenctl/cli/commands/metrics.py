@@ -106,6 +106,8 @@ def _serve(call: Invocation, settings: Settings, listen: str) -> int:
     host, port = _read_address(listen)
     try:
         server = start_server(host, port, registry(collector))
+    except UnicodeError as exc:
+        raise UsageProblem(f"--listen {host}:{port}: not a valid name of a host") from exc
     except OSError as exc:
         raise UsageProblem(f"--listen {host}:{port}: {exc.strerror or exc}") from exc
     address = ipaddress.ip_address(str(server.server_address[0]).partition("%")[0])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated
 
 from sitegenctl.cli import signals
 from sitegenctl.cli.execute import RunOptions, run_mutation
 from sitegenctl.cli.options import DryRun, Invocation, Limit, MaxAttempts, OlderThan, OrderSelector, option, span
-from sitegenctl.errors import UsageProblem
+from sitegenctl.cli.pattern import Pattern
 
 
 def retry_failed(
@@ -28,7 +27,7 @@ def retry_failed(
     choice = selector.choice()
     planner = RetryPlanner(
         max_attempts=max_attempts,
-        match=_pattern(match),
+        match=Pattern("--match", match) if match is not None else None,
         older_than=span("--older-than", older_than) if older_than is not None else timedelta(0),
         force=force,
     )
@@ -43,12 +42,3 @@ def start_stuck(call: Invocation, selector: OrderSelector, limit: Limit = None, 
     return signals.run(
         run_mutation(call, StartPlanner(), choice, RunOptions(done="started", dry_run=dry_run, limit=limit))
     )
-
-
-def _pattern(text: str | None) -> re.Pattern[str] | None:
-    if text is None:
-        return None
-    try:
-        return re.compile(text)
-    except re.error as exc:
-        raise UsageProblem(f"--match: {text!r} is not a regular expression: {exc}") from exc

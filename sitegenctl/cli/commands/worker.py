@@ -13,7 +13,7 @@ def worker(
     call: Invocation,
     backend: Backend = None,
     concurrency: Annotated[
-        int | None, number("--concurrency", "-c", min=1, help="Number of processes (default 2).")
+        int | None, number("--concurrency", "-c", min=1, max=1000, help="Number of processes (default 2).")
     ] = None,
     pace: Annotated[str | None, option("--pace", metavar="TIME", help="Pause after each step (default 0s).")] = None,
     generator: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -72,7 +71,7 @@ def plan_retry(
     snapshot: Snapshot,
     *,
     max_attempts: int,
-    match: re.Pattern[str] | None,
+    match: Callable[[str], object] | None,
     older_than: timedelta,
     force: bool,
     new_task_id: Callable[[], str],
@@ -85,7 +84,7 @@ def plan_retry(
         and (run := order.history.last_run) is not None
         and run.outcome is RunOutcome.ERROR
         and not snapshot.tasks_of(order_id)
-        and (match is None or match.search(order.last_error or ""))
+        and (match is None or match(order.last_error or ""))
         and not is_younger(order, older_than)
     ]
     decisions = [
